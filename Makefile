@@ -1,0 +1,49 @@
+# One command per step, the same on a laptop and in CI.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+STAMP   = $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test lint format bench lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(STAMP): requirements/dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else "panel-sync needs Python 3.11, 3.12 or 3.13; %s is %d.%d (choose another: make PYTHON=python3.13)" % (sys.executable, v[0], v[1]))'
+	@$(PYTHON) -m venv $(VENV) || { echo "Could not make a virtual environment. On Debian or Ubuntu: apt install python3-venv make git"; exit 1; }
+	@echo "Installing the pinned dependencies into $(VENV) (once; about a minute)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## The whole story on real components (ONCE=1: end by itself)
+	@$(BIN)/panel-sync demo $(if $(ONCE),--once)
+
+run: $(STAMP) ## Start the panel; embeds PostgreSQL and Redis where no URL is set
+	@$(BIN)/panel-sync run
+
+test: $(STAMP) ## All tests, on real PostgreSQL, Redis and worker processes
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## Ruff, strict types, import contracts, migrations equal to the tables
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timings
+	@$(BIN)/python -m runtime.check_migrations
+
+format: $(STAMP) ## Reformat and mend what Ruff can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## Benchmarks: ratios against a named yardstick
+	@$(BIN)/python -m benchmarks
+
+lock: $(STAMP) ## Renew the lock files (needs uv on PATH)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/production.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra embedded --extra dev pyproject.toml -o requirements/dev.lock
+
+clean: ## Remove the environment and the embedded servers' data
+	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis
