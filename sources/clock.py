@@ -1,0 +1,82 @@
+"""The clocks, the pause and the chance that adapters use, as one injectable value."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What an adapter knows of time.
+
+    ``monotonic``: seconds, for durations. ``wall``: this host's aware time, only to tell clock skew and to
+    age a circuit. ``sleep``: seconds. ``chance``: uniform in [0, 1), for jitter.
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], datetime] = _utc_now
+    sleep: Callable[[float], None] = time.sleep
+    chance: Callable[[], float] = random.random
+
+
+def http_date(text: str | None) -> datetime | None:
+    """Read an HTTP ``Date`` (RFC 9110); ``None`` when there is none or it cannot be read."""
+    if not text:
+        return None
+    try:
+        value = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+def rfc3339(text: str) -> datetime | None:
+    """Read an RFC 3339 time as aware UTC; ``None`` when it is not one or names no zone."""
+    try:
+        value = datetime.fromisoformat(text)
+        return None if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+# A Date header counts whole seconds and cuts the rest off, so the true moment is up to this much later.
+DATE_RESOLUTION_S = 1.0
+
+
+def staleness_s(date: datetime | None, as_of: datetime | None) -> float | None:
+    """How old content pinned at ``as_of`` can have been when the answer was dated, in seconds.
+
+    Both are the source's own clock, so its skew cancels. The ``Date`` header's resolution is counted as age:
+    taking stale content for fresh would undo a newer call, the reverse only waits for the next read.
+    ``None`` when either is missing or ``as_of`` lies in the answer's future: no age can be told.
+    """
+    if date is None or as_of is None:
+        return None
+    age = (date - as_of).total_seconds() + DATE_RESOLUTION_S
+    return age if age >= 0 else None
+
+
+@dataclass(slots=True)
+class Pacer:
+    """Spaces calls evenly: at most ``rate`` a second, without bursts."""
+
+    rate: float
+    clock: Clock
+    _next_at: float = 0.0
+
+    def wait(self) -> None:
+        """Pause until the next call may begin."""
+        now = self.clock.monotonic()
+        if self._next_at > now:
+            self.clock.sleep(self._next_at - now)
+            now = self._next_at
+        self._next_at = now + 1.0 / self.rate

@@ -1,0 +1,121 @@
+"""The main site's HTTP interface: one page with bounded retries, every other answer a fault."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import httpx
+
+from sources.clock import Clock, http_date
+from sources.config import MainSiteConfig
+from sources.faults import CredentialRefused, Malformed, RefusedStatus, SourceFault, Unreachable
+from sources.http import Answer, JsonClient, Limits
+from sources.tls import trusting_authorities
+
+_TRANSIENT = frozenset({429, 502, 503, 504})
+_BACKOFF_S = 0.5
+_BACKOFF_MAX_S = 8.0
+_RETRY_AFTER_MAX_S = 30.0  # a longer wish is honoured by giving up: the next run is the retry
+KEY_REFUSED = "MAIN_SITE_API_KEY is refused"
+
+
+class MainSiteClient:
+    """GETs below ``/api/panel`` with the panel's key."""
+
+    def __init__(
+        self, config: MainSiteConfig, clock: Clock, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._attempts = max(1, config.attempts)
+        self._clock = clock
+        self._http = JsonClient(
+            config.api_url,
+            headers={"X-API-Key": config.api_key.get_secret_value()},
+            tls=trusting_authorities(config.ca_file),
+            limits=Limits(
+                config.connect_timeout_s,
+                config.read_timeout_s,
+                config.answer_timeout_s,
+                config.max_body_bytes,
+            ),
+            clock=clock,
+            transport=transport,
+        )
+
+    def get(self, path: str, params: dict[str, str] | None = None) -> Answer:
+        """A 200 with JSON; raises a ``SourceFault`` for anything else, after retrying what may pass."""
+        answer = self._settled(path, params)
+        if answer.status != 200:
+            raise RefusedStatus(f"answered {answer.status}", answer.status)
+        return _json(answer)
+
+    def find(self, path: str) -> Answer | None:
+        """A 200 with JSON, or ``None`` for the interface's own 404; raises a ``SourceFault`` otherwise.
+
+        A 404 that is not JSON comes from something in front of the interface and says nothing of the row.
+        """
+        answer = self._settled(path, None)
+        if answer.status == 404:
+            _json(answer)
+            return None
+        if answer.status != 200:
+            raise RefusedStatus(f"answered {answer.status}", answer.status)
+        return _json(answer)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _settled(self, path: str, params: dict[str, str] | None) -> Answer:
+        attempt = 1
+        while True:
+            try:
+                return self._once(path, params)
+            except SourceFault as fault:
+                pause = self._pause_after(fault, attempt)
+                if pause is None:
+                    raise
+            self._clock.sleep(pause)
+            attempt += 1
+
+    def _once(self, path: str, params: dict[str, str] | None) -> Answer:
+        answer = self._http.get(path, params)
+        if answer.status in (401, 403):
+            raise CredentialRefused(KEY_REFUSED, answer.status)
+        if answer.status in _TRANSIENT:
+            asked = _retry_after_s(answer.retry_after, self._clock.wall())
+            raise RefusedStatus(f"answered {answer.status}", answer.status, asked)
+        return answer
+
+    def _pause_after(self, fault: SourceFault, attempt: int) -> float | None:
+        """Seconds to wait before the next attempt; ``None`` when there is to be none."""
+        transient = isinstance(fault, RefusedStatus) and fault.status in _TRANSIENT
+        if attempt >= self._attempts or not (transient or isinstance(fault, Unreachable)):
+            return None
+        backoff = min(_BACKOFF_MAX_S, _BACKOFF_S * 2.0 ** (attempt - 1)) * (0.5 + self._clock.chance() / 2)
+        asked = fault.retry_after_s if isinstance(fault, RefusedStatus) else None
+        if asked is None:
+            return backoff
+        return None if asked > _RETRY_AFTER_MAX_S else max(asked, backoff)
+
+
+def _json(answer: Answer) -> Answer:
+    if not answer.is_json:
+        told = (
+            answer.media_type
+            if answer.media_type.isascii() and len(answer.media_type) <= 50
+            else "unreadable"
+        )
+        raise Malformed(
+            f"answered {answer.status} with something that is not JSON ({told or 'no content type'})"
+        )
+    return answer
+
+
+def _retry_after_s(text: str | None, now: datetime) -> float | None:
+    """Seconds asked for by ``Retry-After``, which is a number or a date."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit():
+        return float(text)
+    date = http_date(text)
+    return None if date is None else max(0.0, (date - now).total_seconds())

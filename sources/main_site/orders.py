@@ -1,0 +1,104 @@
+"""The ``orders`` feed: the contract that this panel publishes for main sites."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from urllib.parse import quote
+
+import httpx
+
+from reconcile.ports import Health, Lookup, Sweep
+from reconcile.state import Order, User
+from sources.clock import Clock
+from sources.config import MainSiteConfig
+from sources.faults import Malformed
+from sources.main_site.client import MainSiteClient
+from sources.main_site.health import check
+from sources.main_site.lookup import look_up
+from sources.main_site.paging import Listing, envelope_of, read_listing
+from sources.main_site.parse import order_row, user_row
+
+
+class OrdersFeed:
+    """``/orders`` and ``/users`` with cursors, totals and a pinned ``as_of``."""
+
+    def __init__(
+        self,
+        config: MainSiteConfig,
+        clock: Clock | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._clock = clock or Clock()
+        self._limit = str(config.page_limit)
+        self._max_pages = config.max_pages
+        self._client = MainSiteClient(config, self._clock, transport)
+
+    @property
+    def name(self) -> str:
+        return "orders"
+
+    @property
+    def names_are_authoritative(self) -> bool:
+        return True
+
+    def users(self) -> Sweep[User]:
+        """All users."""
+        return read_listing(
+            Listing(
+                noun="users",
+                get=lambda params: self._client.get("/users", params),
+                parse=user_row,
+                identify=attrgetter("main_site_user_id"),
+                params={"limit": self._limit},
+                pinned=True,
+                whole=True,
+                max_pages=self._max_pages,
+            ),
+            self._clock,
+        )
+
+    def orders(self, updated_since: str | None = None, suspects: tuple[str, ...] = ()) -> Sweep[Order]:
+        """All orders in id order, or those changed since; suspects need no precedence in one sweep."""
+        del suspects
+        params = {"limit": self._limit}
+        if updated_since is not None:
+            params["updated_since"] = updated_since
+        return read_listing(
+            Listing(
+                noun="orders",
+                get=lambda params: self._client.get("/orders", params),
+                parse=order_row,
+                identify=attrgetter("order_id"),
+                params=params,
+                pinned=True,
+                whole=updated_since is None,
+                max_pages=self._max_pages,
+            ),
+            self._clock,
+        )
+
+    def order(self, order_id: str, control_id: str | None) -> Lookup[Order]:
+        """One order, now."""
+        return look_up(self._get, order_id, control_id)
+
+    def health(self) -> Health:
+        """One page with one row: reachability, key, shape and clock."""
+
+        def probe() -> float | None:
+            answer = self._client.get("/orders", {"limit": "1"})
+            envelope_of(answer.document)
+            return answer.skew_s
+
+        return check("orders", probe)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _get(self, order_id: str) -> Order | None:
+        answer = self._client.find(f"/orders/{quote(order_id, safe='')}")
+        if answer is None:
+            return None
+        if not isinstance(answer.document, dict) or not isinstance(answer.document.get("data"), dict):
+            raise Malformed("answered 200 without an order")
+        return order_row(answer.document["data"])

@@ -1,0 +1,168 @@
+"""The ``panel-api`` feed: the interface that the main site already has, read user by user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from operator import attrgetter
+from urllib.parse import quote
+
+import httpx
+
+from reconcile.ports import Health, Lookup, Page, Sweep
+from reconcile.state import Order, User
+from sources.clock import Clock, Pacer
+from sources.config import MainSiteConfig
+from sources.faults import SourceFault
+from sources.http import Answer
+from sources.main_site.client import MainSiteClient
+from sources.main_site.health import check
+from sources.main_site.lookup import look_up
+from sources.main_site.paging import Listing, envelope_of, read_listing
+from sources.main_site.parse import RowRefused, panel_api_row, user_row
+from sources.main_site.shapes import server_of, servers_of
+
+
+class PanelApiFeed:
+    """``/users`` and ``/users/{id}/vps``, paced.
+
+    It has no ``as_of``: an answer is taken to be as old as its request. A whole read takes one request per
+    user. A delta read takes the suspects and then rolls on through the other users from read to read.
+    """
+
+    def __init__(
+        self,
+        config: MainSiteConfig,
+        clock: Clock | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._clock = clock or Clock()
+        self._config = config
+        self._client = MainSiteClient(config, self._clock, transport)
+        self._pacer = Pacer(config.requests_per_s, self._clock)
+        # Every worker process starts elsewhere in the roll, so that restarts do not starve its tail.
+        self._rolled = self._clock.chance()
+
+    @property
+    def name(self) -> str:
+        return "panel-api"
+
+    @property
+    def names_are_authoritative(self) -> bool:
+        return False
+
+    def users(self) -> Sweep[User]:
+        """All users."""
+        return read_listing(
+            Listing(
+                noun="users",
+                get=self._get_users,
+                parse=user_row,
+                identify=attrgetter("main_site_user_id"),
+                params={},
+                pinned=False,
+                whole=True,
+                max_pages=self._config.max_pages,
+                ascending=False,
+            ),
+            self._clock,
+        )
+
+    def orders(self, updated_since: str | None = None, suspects: tuple[str, ...] = ()) -> Sweep[Order]:
+        """All users' orders, suspects first; with ``updated_since`` the suspects' and a slice of the rest."""
+        sweep: Sweep[Order] = Sweep(pages=iter(()))
+        sweep.pages = self._pages(sweep, suspects, whole=updated_since is None)
+        return sweep
+
+    def order(self, order_id: str, control_id: str | None) -> Lookup[Order]:
+        """One order, now. It names its owner only in the flat shape."""
+        return look_up(self._get, order_id, control_id)
+
+    def health(self) -> Health:
+        """The interface's own health page, then the user list: reachability, key, shape and clock."""
+
+        def probe() -> float | None:
+            self._client.get("/health")
+            answer = self._get_users({})
+            envelope_of(answer.document)
+            return answer.skew_s
+
+        return check("panel-api", probe)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _pages(self, sweep: Sweep[Order], suspects: tuple[str, ...], *, whole: bool) -> Iterator[Page[Order]]:
+        started = self._clock.monotonic()
+        listed = self.users()
+        users = [user.main_site_user_id for page in listed.pages for user in page.items]
+        sweep.problem = listed.problem
+        seen: set[str] = set()
+        failed = 0
+        chosen = self._chosen(users, suspects, whole=whole)
+        for user in chosen:
+            try:
+                answer = self._get_page(f"/users/{quote(user, safe='')}/vps")
+                rows = servers_of(answer.document, user)
+            except SourceFault as fault:
+                failed += 1
+                sweep.problem = sweep.problem or f"orders of user {user}: {fault}"
+                continue
+            items, spoiled = self._items(rows, user, seen)
+            failed += spoiled is not None
+            sweep.problem = sweep.problem or spoiled
+            sweep.count += len(items)
+            if spoiled is None:
+                sweep.complete_scopes.add(f"user:{user}")
+            yield Page(items, began_s=answer.began - started, staleness_s=0.0, scope=f"user:{user}")
+        if failed > 1:
+            sweep.problem = f"{sweep.problem} (and {failed - 1} more user(s) with a fault)"
+        if whole and listed.complete and failed == 0:
+            sweep.complete_scopes.add("all")
+
+    def _chosen(self, users: list[str], suspects: tuple[str, ...], *, whole: bool) -> list[str]:
+        """Which users to read, in which order: suspects first, then the others from where the roll stands."""
+        known = set(users)
+        first = [user for user in dict.fromkeys(suspects) if user in known]
+        others = [user for user in users if user not in set(first)]
+        if whole or not others:
+            return first + others
+        start = int(self._rolled * len(others)) % len(others)
+        taken = min(self._config.rolling_users, len(others))
+        self._rolled = ((start + taken) % len(others)) / len(others)
+        return first + (others[start:] + others[:start])[:taken]
+
+    def _items(self, rows: list[object], user: str, seen: set[str]) -> tuple[tuple[Order, ...], str | None]:
+        """The rows that can be read, owned by ``user``, and what is wrong with the first that cannot."""
+        items: list[Order] = []
+        spoiled: str | None = None
+        for number, row in enumerate(rows, 1):
+            try:
+                order = panel_api_row(row, self._config.panel_api_cluster)
+            except RowRefused as refused:
+                spoiled = spoiled or f"orders of user {user}: row {number} could not be read ({refused})"
+                continue
+            if order.owner not in (None, user):
+                spoiled = spoiled or f"orders of user {user}: order {order.order_id} names another owner"
+                continue
+            if order.order_id in seen:
+                spoiled = spoiled or f"orders of user {user}: order {order.order_id} was already listed"
+                continue
+            seen.add(order.order_id)
+            items.append(replace(order, owner=user))
+        return tuple(items), spoiled
+
+    def _get(self, order_id: str) -> Order | None:
+        self._pacer.wait()
+        answer = self._client.find(f"/vps/{quote(order_id, safe='')}")
+        if answer is None:
+            return None
+        return panel_api_row(server_of(answer.document), self._config.panel_api_cluster)
+
+    def _get_users(self, params: dict[str, str]) -> Answer:
+        return self._get_page("/users", params)
+
+    def _get_page(self, path: str, params: dict[str, str] | None = None) -> Answer:
+        self._pacer.wait()
+        return self._client.get(path, params)

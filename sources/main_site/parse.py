@@ -1,0 +1,250 @@
+"""Rows of the main site -> ``reconcile.state`` values, by allow-list.
+
+Only the fields named here are ever read. The real feed also carries root passwords: nothing that is not
+listed survives parsing, and a refused row is told by its fields' names, never by their values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from ipaddress import ip_interface
+from typing import Annotated, TypeVar
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from reconcile.state import GuestType, Order, User, order_state_of
+from sources.clock import rfc3339
+from sources.main_site.tariff import plan_of
+
+HYPERVISORS = frozenset({"proxmox", "vmware", "hyperv", "kvm", "xen"})
+_INT4_MAX = 2**31 - 1
+_INT8_MAX = 2**63 - 1
+_TEXT_MAX = 255
+
+RowT = TypeVar("RowT", bound="_Row")
+
+
+class RowRefused(Exception):  # noqa: N818 - a verdict on a row
+    """A row that does not fit the contract. ``str()`` names the fields and nothing of their content."""
+
+
+def _text(value: object) -> str | None:
+    """Short printable text; empty means absent. No control signs: PostgreSQL cannot hold a NUL."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError("not a text")  # noqa: TRY004 - pydantic collects ValueError
+    stripped = value.strip()
+    if len(stripped) > _TEXT_MAX or any(
+        ord(character) < 32 or ord(character) == 127 for character in stripped
+    ):
+        raise ValueError("not a short printable text")
+    return stripped or None
+
+
+def _identity(value: object) -> str | None:
+    """An id written as a number or as text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value <= _INT8_MAX:
+            raise ValueError("out of range")
+        return str(value)
+    return _text(value)
+
+
+def _whole(minimum: int, maximum: int) -> Callable[[object], int | None]:
+    """A whole number as sites write it: 4, 4.0 or "4"; empty means absent."""
+
+    def validate(value: object) -> int | None:
+        if value is None or value == "":
+            return None
+        number = _number(value)
+        if number is None or not minimum <= number <= maximum:
+            raise ValueError("not a whole number in range")
+        return number
+
+    return validate
+
+
+def _number(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value) else None
+
+
+def _moment(value: object) -> datetime | None:
+    if value is None or value == "":
+        return None
+    parsed = rfc3339(value) if isinstance(value, str) else None
+    if parsed is None:
+        raise ValueError("not an RFC 3339 time")
+    return parsed
+
+
+def _address(value: object) -> str | None:
+    """One IP address; words such as "pending" mean that none is known yet."""
+    text = _text(value)
+    try:
+        return None if text is None else str(ip_interface(text).ip)
+    except ValueError:
+        return None
+
+
+def _word_of(known: frozenset[str]) -> Callable[[object], str | None]:
+    """A lower-cased word of a closed set; another word is unknown, not an error."""
+
+    def validate(value: object) -> str | None:
+        text = _text(value)
+        return text.lower() if text is not None and text.lower() in known else None
+
+    return validate
+
+
+def _named(value: object) -> str | None:
+    """Text, or an object with a ``name``: the two shapes of ``os``."""
+    return _text(value.get("name") if isinstance(value, dict) else value)
+
+
+def _described(value: object) -> str | None:
+    """A tariff's description; prose of any other form tells nothing and spoils nothing."""
+    description = value.get("description") if isinstance(value, dict) else None
+    return description if isinstance(description, str) else None
+
+
+Identity = Annotated[str, BeforeValidator(_identity)]
+OptionalIdentity = Annotated[str | None, BeforeValidator(_identity)]
+Text = Annotated[str, BeforeValidator(_text)]
+OptionalText = Annotated[str | None, BeforeValidator(_text)]
+PanelId = Annotated[int | None, BeforeValidator(_whole(1, _INT8_MAX))]
+Vmid = Annotated[int | None, BeforeValidator(_whole(1, 999_999_999))]
+Amount = Annotated[int | None, BeforeValidator(_whole(1, _INT4_MAX))]
+# Below 128 the sender means gigabytes; writing that as megabytes would shrink a customer's plan on paper.
+Megabytes = Annotated[int | None, BeforeValidator(_whole(128, _INT4_MAX))]
+Moment = Annotated[datetime | None, BeforeValidator(_moment)]
+Address = Annotated[str | None, BeforeValidator(_address)]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class _ServerRow(_Row):
+    """What both interfaces tell of one server."""
+
+    id: Identity
+    owner: OptionalIdentity = Field(default=None, alias="userId")
+    name: OptionalText = None
+    status: Text
+    cpu: Amount = None
+    ram: Megabytes = None
+    disk: Amount = None
+    os: Annotated[str | None, BeforeValidator(_named)] = None
+    ip_address: Address = Field(default=None, alias="ipAddress")
+    vmid: Vmid = Field(default=None, alias="proxmoxId")
+    created_at: Moment = Field(default=None, alias="createdAt")
+
+
+class _OrderRow(_ServerRow):
+    panel_vps_id: PanelId = Field(default=None, alias="panelVpsId")
+    cluster: OptionalText = None
+    node: OptionalText = None
+    guest_type: Annotated[str | None, BeforeValidator(_word_of(frozenset(GuestType)))] = Field(
+        default=None, alias="guestType"
+    )
+    hypervisor: Annotated[str | None, BeforeValidator(_word_of(HYPERVISORS))] = None
+    updated_at: Moment = Field(default=None, alias="updatedAt")
+
+
+class _PanelApiRow(_ServerRow):
+    tariff: Annotated[str | None, BeforeValidator(_described)] = None
+
+
+class _UserRow(_Row):
+    id: Identity
+    username: Text = Field(validation_alias=AliasChoices("username", "name"))
+    email: OptionalText = None
+    email_verified: bool = Field(default=False, alias="emailVerified")
+    panel_user_id: PanelId = Field(default=None, alias="panelUserId")
+
+
+def order_row(row: object) -> Order:
+    """One row of ``/orders``; raises ``RowRefused``."""
+    parsed = _validated(_OrderRow, row)
+    return Order(
+        order_id=parsed.id,
+        state=order_state_of(parsed.status),
+        status=parsed.status,
+        owner=parsed.owner,
+        panel_vps_id=parsed.panel_vps_id,
+        panel_vps_id_given="panel_vps_id" in parsed.model_fields_set,
+        name=parsed.name,
+        cpu=parsed.cpu,
+        ram_mb=parsed.ram,
+        disk_gb=parsed.disk,
+        os=parsed.os,
+        hypervisor=parsed.hypervisor,
+        ip_address=parsed.ip_address,
+        cluster=parsed.cluster,
+        node=parsed.node,
+        vmid=parsed.vmid,
+        guest_type=None if parsed.guest_type is None else GuestType(parsed.guest_type),
+        created_at=parsed.created_at,
+        updated_at=parsed.updated_at,
+    )
+
+
+def panel_api_row(row: object, cluster: str | None) -> Order:
+    """One server of ``panel-api`` in either shape; raises ``RowRefused``.
+
+    ``cluster`` is what ``proxmoxId`` belongs to. The owner is whoever the row names, if it names one.
+    """
+    parsed = _validated(_PanelApiRow, row)
+    plan = plan_of(parsed.tariff or "")
+    return Order(
+        order_id=parsed.id,
+        state=order_state_of(parsed.status),
+        status=parsed.status,
+        owner=parsed.owner,
+        panel_vps_id_given=False,
+        name=parsed.name,
+        cpu=parsed.cpu if parsed.cpu is not None else plan.cpu,
+        ram_mb=parsed.ram if parsed.ram is not None else plan.ram_mb,
+        disk_gb=parsed.disk if parsed.disk is not None else plan.disk_gb,
+        os=parsed.os,
+        ip_address=parsed.ip_address,
+        cluster=cluster if parsed.vmid is not None else None,
+        vmid=parsed.vmid,
+        created_at=parsed.created_at,
+    )
+
+
+def user_row(row: object) -> User:
+    """One user; raises ``RowRefused``."""
+    parsed = _validated(_UserRow, row)
+    return User(
+        main_site_user_id=parsed.id,
+        username=parsed.username,
+        email=parsed.email,
+        email_verified=parsed.email_verified,
+        panel_user_id=parsed.panel_user_id,
+    )
+
+
+def _validated(model: type[RowT], row: object) -> RowT:
+    try:
+        return model.model_validate(row)
+    except ValidationError as error:
+        refused = _refusal(error)
+    # Outside the handler, so that the library's error (which holds the row) is not chained to ours.
+    raise refused
+
+
+def _refusal(error: ValidationError) -> RowRefused:
+    details = error.errors(include_input=False, include_context=False, include_url=False)
+    fields = sorted({str(detail["loc"][0]) for detail in details if detail["loc"]})
+    return RowRefused(", ".join(fields) if fields else "not an object")

@@ -1,0 +1,1 @@
+"""Proxmox VE clusters behind ``reconcile.ports.GuestSource``, read only."""

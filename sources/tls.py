@@ -1,0 +1,60 @@
+"""TLS as the sources need it: by authority, or by one pinned certificate. Never unverified."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ssl
+from pathlib import Path
+
+import httpx
+
+from sources.config import fingerprint_bytes
+
+
+def trusting_authorities(ca_file: Path | None) -> ssl.SSLContext:
+    """A context that trusts ``ca_file`` alone, or the host's and the bundled public authorities."""
+    if ca_file is not None:
+        try:
+            return ssl.create_default_context(cafile=str(ca_file))
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(f"ca_file {ca_file} cannot be read as PEM certificates") from error
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    return context
+
+
+def trusting_certificate(fingerprint: str) -> ssl.SSLContext:
+    """A context that trusts exactly one certificate, named by its SHA-256.
+
+    The comparison is part of the handshake: a socket whose peer shows another certificate is never handed to
+    the HTTP layer, so no byte of a request (and no token) goes to it. Name and chain are not looked at: the
+    fingerprint says more than both, and Proxmox's own certificates are usually self-signed.
+    """
+    expected = fingerprint_bytes(fingerprint)
+
+    class PinnedSocket(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            super().do_handshake(block)
+            certificate = self.getpeercert(binary_form=True) or b""
+            if not hmac.compare_digest(hashlib.sha256(certificate).digest(), expected):
+                raise ssl.SSLCertVerificationError("the certificate's fingerprint is not the pinned one")
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # the pin in PinnedSocket decides, in the handshake
+    context.sslsocket_class = PinnedSocket
+    return context
+
+
+def refusal_of(error: BaseException) -> str | None:
+    """Why TLS refused the server, if that is behind ``error``."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return getattr(seen, "verify_message", "") or str(seen.args[-1])
+        if isinstance(seen, ssl.SSLError):
+            return seen.reason or "TLS handshake failed"
+        seen = seen.__cause__ or seen.__context__
+    return None
