@@ -1,0 +1,1 @@
+"""Embedded PostgreSQL and Redis, and child processes that live no longer than their parent."""

@@ -1,0 +1,88 @@
+"""Free TCP ports on the loopback, reserved between processes that choose at the same moment.
+
+A port is chosen below the range the kernel hands to outgoing connections. Inside that range a client that
+keeps dialling a server which is down can be given the very port it dials, connect to itself and hold it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import socket
+import tempfile
+from pathlib import Path
+
+from runtime.errors import RuntimeFaultError
+from runtime.private_directory import private_directory
+
+LOOPBACK = "127.0.0.1"
+
+_LOWEST = 15_000
+_KERNEL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_DEFAULT_KERNEL_LOWEST = 32_768
+_TRIES = 200
+
+# Port -> descriptor of its lock file. A reservation lasts as long as the process that made it.
+_reserved: dict[int, int] = {}
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on and reserve it for this process."""
+    for _ in range(_TRIES):
+        port = random.randrange(_LOWEST, _highest() + 1)
+        if port not in _reserved and reserve_port(port):
+            return port
+    raise RuntimeFaultError(f"no free TCP port was found on {LOOPBACK} in {_TRIES} tries")
+
+
+def reserve_port(port: int) -> bool:
+    """Reserve `port` for this process; False if another process holds it or something listens on it.
+
+    Reserving what this process already holds succeeds while nothing listens there.
+    """
+    if not is_free(port):
+        return False
+    if port not in _reserved:
+        lock = os.open(_lock_directory() / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return False
+        _reserved[port] = lock
+    return True
+
+
+def release_port(port: int) -> None:
+    """Give a reservation back; without one, do nothing."""
+    lock = _reserved.pop(port, None)
+    if lock is not None:
+        os.close(lock)
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on `port` of the loopback now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: connections of an earlier server that linger in TIME_WAIT are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def _highest() -> int:
+    """Return the highest port to choose: the last one before the kernel's own range."""
+    try:
+        lowest_of_kernel = int(_KERNEL_RANGE.read_text(encoding="ascii").split()[0])
+    except FileNotFoundError:
+        lowest_of_kernel = _DEFAULT_KERNEL_LOWEST
+    # A kernel set to use nearly everything leaves no room below: any unprivileged port has to do.
+    return lowest_of_kernel - 1 if lowest_of_kernel > _LOWEST + _TRIES else 65_535
+
+
+def _lock_directory() -> Path:
+    return private_directory(Path(tempfile.gettempdir()) / f"panel-sync-{os.geteuid()}-ports", mode=0o700)
