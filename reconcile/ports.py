@@ -50,7 +50,6 @@ class Sweep(Generic[T]):
         return self.problem is None and "all" in self.complete_scopes
 
 
-
 @dataclass(frozen=True, slots=True)
 class Found(Generic[T_co]):
     """It exists, and this is what it is now."""

@@ -31,6 +31,8 @@ class PowerState(StrEnum):
 
 
 class GuestType(StrEnum):
+    """Proxmox's two kinds of guest."""
+
     QEMU = "qemu"
     LXC = "lxc"
 
@@ -46,6 +48,8 @@ class LinkState(StrEnum):
 
 
 class FingerprintState(StrEnum):
+    """How current the panel's knowledge of a guest's fingerprint is."""
+
     UNREAD = "unread"
     READ = "read"
     STALE = "stale"  # the bulk signature changed since it was read: no writes before a new read

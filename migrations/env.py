@@ -1,0 +1,30 @@
+"""Alembic's environment: given a connection by :mod:`panel.migrate`, never a URL with a password."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import Connection, text
+
+from panel.tables import metadata
+
+LOCK_TIMEOUT = "5s"  # rather fail and be run again than queue every customer's read behind a DDL lock
+STATEMENT_TIMEOUT = "15min"
+
+
+def run(connection: Connection) -> None:
+    """Run the migrations of this invocation, one transaction each, one migrator at a time."""
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.execute(text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
+    connection.commit()
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        transaction_per_migration=True,
+        compare_type=True,
+        compare_server_default=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+run(context.config.attributes["connection"])

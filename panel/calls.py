@@ -1,0 +1,87 @@
+"""A sync call after validation, and the three things that can become of it. Plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Action = Literal["create", "update", "delete"]
+
+PAYLOAD_FIELDS = (
+    "user_id", "name", "status", "cpu", "ram", "disk", "os", "hypervisor", "ip_address",
+    "order_id", "cluster", "node", "vmid", "guest_type",
+)  # fmt: skip
+"""What the journal keeps of a call's ``vps`` object: an allow-list, in the contract's own words and units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One validated sync call.
+
+    ``payload`` holds only PAYLOAD_FIELDS, validated; for a create all required ones and the defaults.
+    ``vps_id``: the id an update or delete names. ``api_key_label`` names the key used, never the key.
+    ``body_hash``: SHA-256 over the canonical body, to tell a reused idempotency key from a retry.
+    """
+
+    action: Action
+    payload: Mapping[str, Any]
+    api_key_label: str
+    vps_id: int | None = None
+    order_id: str | None = None
+    request_id: str | None = None
+    idempotency_key: str | None = None
+    body_hash: str = ""
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Committed to the journal; a worker will apply it (or nothing was left to do).
+
+    ``record`` is the public record as it will be once applied, with its final ``id``.
+    ``operation_id`` is the operation to follow; for a no-op (already deleted, order already created) the
+    one that did it before, and ``created`` is False.
+    """
+
+    operation_id: int
+    vps_id: int
+    state: str
+    record: dict[str, Any]
+    message: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A retry with a known idempotency key: the first answer again."""
+
+    operation_id: int
+    vps_id: int
+    status_code: int
+    answer: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Not journaled, nothing written but an audit row."""
+
+    status_code: int
+    code: str
+    message: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+Outcome = Accepted | Replayed | Refused
+
+
+class DatabaseAway(Exception):
+    """PostgreSQL cannot be reached or did not answer in time; nothing was accepted."""
+
+
+class OutcomeUnknown(Exception):
+    """The connection broke during COMMIT and the journal could not be asked: it may be accepted or not."""
+
+    def __init__(self, operation_id: int | None) -> None:
+        super().__init__("the outcome of the commit is unknown")
+        self.operation_id = operation_id

@@ -1,0 +1,118 @@
+"""Bring a database to the tables of this version; make the roles and the application's login.
+
+The owner's connection is needed only here. ``panel_app`` may read and write rows, never tables;
+``panel_client`` sees its own records only, by row-level security.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.engine import make_url
+
+from panel.settings import sqlalchemy_url
+
+MIGRATION_LOCK = 0x70616E656C  # one migrator at a time
+
+
+def alembic_config() -> Config:
+    """Alembic's configuration, without an ini file and without a URL."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).resolve().parent.parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def migrate(owner_url: str, app_url: str = "", revision: str = "head") -> str:
+    """Migrate to ``revision`` as the owner; grant the application's login what it needs.
+
+    Where ``app_url`` names another user than the owner, that login is created if it is missing (its
+    password travels as a SCRAM verifier) and made a member of ``panel_app``. Returns the revision reached.
+    """
+    engine = create_engine(sqlalchemy_url(owner_url), connect_args={"application_name": "panel-sync migrate"})
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+            connection.commit()
+            try:
+                _ensure_roles(connection)
+                config = alembic_config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, revision)
+                connection.commit()
+                if app_url:
+                    _ensure_login(connection, app_url)
+            finally:
+                connection.rollback()
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+                connection.commit()
+        return current_revision(engine) or ""
+    finally:
+        engine.dispose()
+
+
+def downgrade(owner_url: str, revision: str) -> None:
+    """Go back to ``revision`` (``base``: no tables)."""
+    engine = create_engine(sqlalchemy_url(owner_url))
+    try:
+        with engine.connect() as connection:
+            config = alembic_config()
+            config.attributes["connection"] = connection
+            command.downgrade(config, revision)
+            connection.commit()
+    finally:
+        engine.dispose()
+
+
+def current_revision(engine: Engine) -> str | None:
+    """The revision a database is at; None for an empty one."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head_revision() -> str:
+    """The revision this version of the code needs."""
+    return ScriptDirectory.from_config(alembic_config()).get_current_head() or ""
+
+
+def _ensure_roles(connection: Connection) -> None:
+    for role in ("panel_app", "panel_client"):
+        exists = connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :r"), {"r": role})
+        if not exists:
+            # Two databases of one server may be migrated at once (tests): the loser finds it made.
+            connection.execute(
+                text(
+                    f"DO $$ BEGIN CREATE ROLE {role} NOLOGIN; "
+                    "EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+                )
+            )
+    connection.execute(
+        text("DO $$ BEGIN GRANT panel_client TO panel_app; EXCEPTION WHEN unique_violation THEN NULL; END $$")
+    )
+    connection.commit()
+
+
+def _ensure_login(connection: Connection, app_url: str) -> None:
+    url = make_url(sqlalchemy_url(app_url))
+    user, owner = url.username or "", connection.scalar(text("SELECT current_user"))
+    driver = connection.connection.driver_connection
+    if driver is None:
+        raise RuntimeError("no driver connection")
+    quoted = connection.dialect.identifier_preparer.quote_identifier(user)
+    if user and user != owner:
+        known = connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :r"), {"r": user})
+        if not known and url.password:
+            secret = str(url.password).encode()
+            verifier = driver.pgconn.encrypt_password(secret, user.encode(), b"scram-sha-256")
+            connection.exec_driver_sql(f"CREATE ROLE {quoted} LOGIN PASSWORD '{verifier.decode()}'")
+        connection.exec_driver_sql(f"GRANT panel_app TO {quoted}")
+    elif user and not connection.scalar(text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")):
+        # One login for everything: it must still be able to step down to the client's role. A role that
+        # made another one may administer it already.
+        connection.exec_driver_sql(f"GRANT panel_client TO {quoted}")
+    connection.commit()

@@ -1,0 +1,239 @@
+"""Every setting, typed: its unit, and why its default is what it is. Secrets have no defaults.
+
+Read from the environment and from ``.env`` in the working directory (the environment wins).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PLACEHOLDER_SYNC_KEY = "your_secret_api_key_here_min_32_chars_change_this"
+"""The key printed in the integration examples: known to the whole world, so refused outside the demo."""
+
+MIN_PROOF_SECONDS = 360
+"""Proxmox caches a guest's status for 5 minutes; a shorter proof of absence could be one stale cache."""
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message is one sentence that names it and the remedy."""
+
+
+def _printable_key(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text and (len(text) < 32 or not re.fullmatch(r"[\x21-\x7e]+", text)):
+        raise ValueError("must be at least 32 printable ASCII characters without spaces")
+    return value
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(_printable_key)]
+
+
+def _http_url(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^\s/?#@]+(:\d+)?(/[^\s?#]*)?", value):
+        raise ValueError("must be an http(s) URL without credentials, query or fragment")
+    return value.rstrip("/")
+
+
+HttpUrlText = Annotated[str, AfterValidator(_http_url)]
+
+
+class ProxmoxCluster(BaseModel, extra="forbid"):
+    """One cluster of ``PROXMOX_CLUSTERS``. TLS is always verified: against ``ca_file``, a pinned
+    ``fingerprint`` (SHA-256 of the server's certificate) or the system's authorities."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+    urls: Annotated[list[HttpUrlText], Field(min_length=1)]
+    token_id: Annotated[str, Field(pattern=r"^[^\s!@]+@[^\s!@]+![^\s!@]+$")]
+    token_secret: SecretStr
+    ca_file: Path | None = None
+    fingerprint: Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")] | None = None
+    pools: list[str] = []
+
+    @model_validator(mode="after")
+    def _one_trust(self) -> ProxmoxCluster:
+        if self.ca_file and self.fingerprint:
+            raise ValueError("give ca_file or fingerprint, not both")
+        if self.ca_file and not self.ca_file.is_file():
+            raise ValueError(f"ca_file {self.ca_file} does not exist")
+        return self
+
+
+class Settings(BaseSettings):
+    """See the README's table. Durations are seconds unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", hide_input_in_errors=True, frozen=True
+    )
+
+    # --- who may call
+    vps_sync_api_key: ApiKey = SecretStr("")
+    vps_sync_api_key_previous: ApiKey = SecretStr("")  # stays valid while the main site changes over
+    ops_api_key: ApiKey = SecretStr("")
+    jwt_secret: SecretStr = SecretStr("")
+    jwt_public_key: str = ""  # PEM
+    jwt_jwks_url: HttpUrlText = ""
+    jwt_algorithms: Annotated[tuple[str, ...], NoDecode] = ("HS256",)
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    jwt_leeway_s: Annotated[int, Field(ge=0, le=120)] = 10
+
+    # --- where things are
+    database_url: str = ""
+    database_owner_url: str = ""  # for migrations; empty: database_url's user owns the tables
+    redis_url: str = ""
+    port: Annotated[int, Field(ge=0, le=65535)] = 5050
+    host: str = "127.0.0.1"
+    flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
+    flower_user: str = "operator"
+    flower_password: SecretStr = SecretStr("")
+    log_format: Literal["json", "console"] = "json"
+
+    # --- the main site
+    main_site_url: HttpUrlText = ""
+    main_site_api_key: SecretStr = SecretStr("")
+    main_site_feed: Literal["orders", "panel-api"] = "orders"
+    user_id_space: Literal["", "mapped", "shared"] = ""
+    panel_api_cluster: str = ""
+
+    # --- Proxmox
+    proxmox_clusters: list[ProxmoxCluster] = []
+
+    # --- cadence
+    fast_interval_s: Annotated[float, Field(ge=1)] = 15  # three workers serve a Proxmox node: no faster
+    full_interval_s: Annotated[float, Field(ge=1)] = 120
+    sweep_interval_s: Annotated[float, Field(ge=1)] = 3600  # full feed read; in between only what changed
+    users_interval_s: Annotated[float, Field(ge=1)] = 600
+
+    # --- grace times: how long a difference may be mere lateness
+    power_grace_s: float = 20
+    link_grace_s: float = 120
+    create_grace_s: float = 180
+    stuck_creating_s: float = 7200
+    paid_missing_grace_s: float = 1800
+    orphan_grace_s: float = 86400
+    ended_retention_s: float = 7 * 86400
+    tombstone_days: Annotated[int, Field(ge=1)] = 7
+
+    # --- proof of absence
+    absence_proof_n: Annotated[int, Field(ge=2)] = 3
+    absence_proof_t_s: Annotated[float, Field(gt=0)] = 600
+    demo: bool = False  # seconds instead of minutes for the proof; the example key is allowed on loopback
+
+    # --- budgets (per run unless the name says otherwise)
+    budget_deletes_run: Annotated[int, Field(ge=0)] = 20
+    budget_deletes_hour: Annotated[int, Field(ge=0)] = 40
+    budget_deletes_day: Annotated[int, Field(ge=0)] = 100
+    budget_creates_min: Annotated[int, Field(ge=0)] = 10
+    budget_creates_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    budget_flips_min: Annotated[int, Field(ge=0)] = 5
+    budget_flips_share: Annotated[float, Field(ge=0, le=1)] = 0.30
+    budget_owners_run: Annotated[int, Field(ge=0)] = 3
+    budget_owners_day: Annotated[int, Field(ge=0)] = 10
+
+    # --- limits
+    body_limit_bytes: Annotated[int, Field(ge=1024)] = 65536
+    wait_cap_s: Annotated[float, Field(ge=0, le=60)] = 10
+    worker_concurrency: Annotated[int, Field(ge=1)] = 2
+    task_events: bool = True  # Flower needs them; they cost about a third of the peak task rate
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, data: dict[str, object]) -> dict[str, object]:
+        algorithms = data.get("jwt_algorithms")
+        if isinstance(algorithms, str):
+            data["jwt_algorithms"] = tuple(a.strip() for a in algorithms.split(",") if a.strip())
+        return data
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        for problem in self._contradictions():
+            raise ValueError(problem)
+        return self
+
+    def _contradictions(self) -> list[str]:
+        found = []
+        placeholder = PLACEHOLDER_SYNC_KEY
+        if self.vps_sync_api_key.get_secret_value() == placeholder and not self.demo:
+            found.append("VPS_SYNC_API_KEY is the example key from the documentation; generate your own")
+        unknown = set(self.jwt_algorithms) - {"HS256", "RS256", "ES256", "EdDSA"}
+        if unknown or not self.jwt_algorithms:
+            found.append("JWT_ALGORITHMS must be a comma-separated list out of HS256, RS256, ES256, EdDSA")
+        secret = self.jwt_secret.get_secret_value()
+        if secret and len(secret.encode()) < 32:
+            found.append("JWT_SECRET must be at least 32 bytes")
+        keys = bool(self.jwt_public_key or self.jwt_jwks_url)
+        if secret and keys:
+            found.append("JWT_SECRET and JWT_PUBLIC_KEY/JWT_JWKS_URL exclude each other; set one")
+        if keys and "HS256" in self.jwt_algorithms:
+            found.append("JWT_ALGORITHMS must not list HS256 together with a public key (key confusion)")
+        if self.main_site_url and not self.main_site_api_key.get_secret_value():
+            found.append("MAIN_SITE_API_KEY is missing although MAIN_SITE_URL is set")
+        if self.main_site_url and not self.user_id_space:
+            found.append("USER_ID_SPACE must be 'mapped' or 'shared' once MAIN_SITE_URL is set (see README)")
+        if self.absence_proof_t_s < MIN_PROOF_SECONDS and not self.demo:
+            found.append(f"ABSENCE_PROOF_T_S must be at least {MIN_PROOF_SECONDS} (Proxmox caches for 300)")
+        names = [c.name for c in self.proxmox_clusters]
+        if len(names) != len(set(names)):
+            found.append("PROXMOX_CLUSTERS has two clusters of the same name")
+        found.extend(self._wrong_schemes())
+        return found
+
+    def _wrong_schemes(self) -> list[str]:
+        postgres, redis = ("postgresql://", "postgresql+psycopg://"), ("redis://", "rediss://")
+        expected = {"database_url": postgres, "database_owner_url": postgres, "redis_url": redis}
+        return [
+            f"{name.upper()} must start with {schemes[0]}"
+            for name, schemes in expected.items()
+            if getattr(self, name) and not getattr(self, name).startswith(schemes)
+        ]
+
+    def require(self, *names: str) -> None:
+        """Raise SettingsError naming the first of ``names`` that is empty."""
+        for name in names:
+            value = getattr(self, name)
+            if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
+                raise SettingsError(f"{name.upper()} is not set; set it in the environment or in .env")
+
+    def require_jwt(self) -> None:
+        """Raise SettingsError unless some way to verify client tokens is configured."""
+        if not (self.jwt_secret.get_secret_value() or self.jwt_public_key or self.jwt_jwks_url):
+            raise SettingsError(
+                "JWT_SECRET is not set (nor JWT_PUBLIC_KEY or JWT_JWKS_URL); clients need one"
+            )
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings; raise SettingsError with one sentence for the first that is wrong.
+
+    The sentence never contains the value: it may be a secret.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic validates them
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        text = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name.upper()}: {text}" if name else text) from None
+    except Exception as error:  # pydantic-settings wraps malformed JSON in its own error
+        cause = type(error).__name__
+        if cause != "SettingsError":
+            raise
+        field = re.search(r'field "(\w+)"', str(error))
+        raise SettingsError(f"{field[1].upper() if field else 'A setting'} is not valid JSON") from None
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings, read once."""
+    return load_settings()
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The same URL with the psycopg 3 driver named, as SQLAlchemy wants it."""
+    return re.sub(r"^postgresql(\+psycopg)?://", "postgresql+psycopg://", url)
