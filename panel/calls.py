@@ -75,11 +75,11 @@ class Refused:
 Outcome = Accepted | Replayed | Refused
 
 
-class DatabaseAway(Exception):
+class DatabaseAwayError(Exception):
     """PostgreSQL cannot be reached or did not answer in time; nothing was accepted."""
 
 
-class OutcomeUnknown(Exception):
+class OutcomeUnknownError(Exception):
     """The connection broke during COMMIT and the journal could not be asked: it may be accepted or not."""
 
     def __init__(self, operation_id: int | None) -> None:

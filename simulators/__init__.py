@@ -1,0 +1,6 @@
+"""Stand-ins for the systems around the panel: the hoster's main site and Proxmox VE.
+
+Only the demo, the command line and the tests use them. Each one runs in its own process
+(`python -m simulators.main_site`, `python -m simulators.proxmox`) or inside a test as a context manager
+(`MainSiteServer`, `ProxmoxServer`); both ways offer the same verbs (`MainSiteVerbs`, `ProxmoxVerbs`).
+"""
