@@ -52,11 +52,11 @@ class Child:
         if self._popen.returncode is None:
             os.kill(self.pid, number)
 
-    def wait_exit(self, timeout_s: float) -> bool:
-        """Return whether the process ended within `timeout_s` seconds."""
+    def wait_exit(self, timeout_s: float, hurry: threading.Event | None = None) -> bool:
+        """Return whether the process ended within `timeout_s` seconds; `hurry` ends the wait early."""
         deadline = time.monotonic() + timeout_s
         while not self.exited:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or (hurry is not None and hurry.is_set()):
                 return False
             time.sleep(_POLL_S)
         return True
@@ -71,11 +71,14 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
         return self._popen.wait()
 
-    def stop(self, number: int, grace_s: float) -> int:
-        """Signal the process, kill its whole tree after `grace_s` seconds, return the exit code."""
+    def stop(self, number: int, grace_s: float, hurry: threading.Event | None = None) -> int:
+        """Signal the process, kill its whole tree after `grace_s` seconds, return the exit code.
+
+        Setting `hurry` cuts the grace short.
+        """
         if not self.exited:
             self.signal(number)
-            if not self.wait_exit(grace_s):
+            if not self.wait_exit(grace_s, hurry):
                 self.kill_tree()
         return self.reap()
 

@@ -1,0 +1,78 @@
+"""The directory that holds what the embedded servers and supervised processes write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import runtime
+from runtime.errors import RuntimeFaultError
+from runtime.file_lock import FileLock
+
+DATA_DIR_VARIABLE = "PANEL_DATA_DIR"
+
+
+def default_data_dir(environ: Mapping[str, str], working_dir: Path) -> Path:
+    """Return $PANEL_DATA_DIR, else `.data` in the project's checkout, else `.data` in `working_dir`."""
+    configured = environ.get(DATA_DIR_VARIABLE, "").strip()
+    if configured:
+        return Path(configured).expanduser().resolve()
+    checkout = Path(runtime.__file__).resolve().parent.parent
+    base = checkout if (checkout / "pyproject.toml").is_file() else working_dir
+    return (base / ".data").resolve()
+
+
+class DataDirectory:
+    """One run's directory: postgres/, redis/ and logs/ under `root`, held by one run at a time.
+
+    Entering it makes the directory and takes its lock (InUseError if another run has it).
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock: FileLock | None = None
+
+    @property
+    def postgres(self) -> Path:
+        return self.root / "postgres"
+
+    @property
+    def redis(self) -> Path:
+        return self.root / "redis"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def log_path(self, process: str) -> Path:
+        """Return the log file of the named process."""
+        return self.logs / f"{process}.log"
+
+    def acquire(self) -> None:
+        """Make the directory and take its lock; raise InUseError if another run has it."""
+        lock = FileLock(self.root / "run.lock", what=f"the data directory {self.root}")
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except PermissionError as error:
+            raise RuntimeFaultError(
+                f"{self.root} can't be written by this user; set {DATA_DIR_VARIABLE} to a directory that can"
+            ) from error
+        self._lock = lock
+
+    def release(self) -> None:
+        """Give the lock back; without it, do nothing."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
