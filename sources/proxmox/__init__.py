@@ -1,1 +1,15 @@
 """Proxmox VE clusters behind ``reconcile.ports.GuestSource``, read only."""
+
+from __future__ import annotations
+
+from reconcile.ports import GuestSource
+from sources.config import ClusterConfig
+from sources.proxmox.circuit import CircuitBreaker, CircuitState
+from sources.proxmox.cluster import ClusterSource
+
+__all__ = ["CircuitBreaker", "CircuitState", "ClusterSource", "make_cluster"]
+
+
+def make_cluster(config: ClusterConfig, breaker: CircuitBreaker | None = None) -> GuestSource:
+    """The cluster that ``config`` names."""
+    return ClusterSource(config, breaker)

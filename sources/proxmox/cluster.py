@@ -1,0 +1,114 @@
+"""One Proxmox VE cluster as a ``GuestSource``: endpoints, the circuit, and faults turned into values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import httpx
+
+from reconcile.ports import ClusterReading, GuestConfig, Health, Lookup, Unclear
+from reconcile.state import GuestType
+from sources.clock import Clock
+from sources.config import ClusterConfig
+from sources.faults import CutOff, SourceFault, TimedOut, TlsRefused
+from sources.proxmox.circuit import CircuitBreaker
+from sources.proxmox.client import Endpoint
+from sources.proxmox.confirming import confirm_absence, look_up
+from sources.proxmox.faults import CircuitOpen, EndpointDown, Unauthorized
+from sources.proxmox.health import check, unhealthy
+from sources.proxmox.reading import nothing, read_cluster
+from sources.proxmox.session import Session
+
+T = TypeVar("T")
+
+
+class ClusterSource:
+    """Reads through one endpoint at a time and turns to the next when one cannot be used.
+
+    ``breaker`` carries the pause after a refused token; whoever builds the source keeps its ``state``.
+    """
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        breaker: CircuitBreaker | None = None,
+        *,
+        clock: Clock | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._config = config
+        self._clock = clock or Clock()
+        self.breaker = breaker or CircuitBreaker()
+        self._endpoints = [Endpoint(config, url, self._clock, transport) for url in config.urls]
+
+    @property
+    def cluster(self) -> str:
+        return self._config.name
+
+    def read(self) -> ClusterReading:
+        """Self-check (version, token rights, quorum, nodes), then one bulk list."""
+        try:
+            return self._through_one_endpoint(lambda session: read_cluster(session, self.cluster))
+        except SourceFault as fault:
+            return nothing(self.cluster, str(fault))
+
+    def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
+        """A guest's configuration from its node, or from where it has moved; never ``Gone``."""
+        return self._look_up(lambda session: look_up(session, node, guest_type, vmid))
+
+    def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
+        """Just before a write: gone on its last node and on every other one, or where it is now.
+
+        ``Found`` may show another guest that took the VMID: compare its fingerprint.
+        """
+        return self._look_up(lambda session: confirm_absence(session, node, guest_type, vmid))
+
+    def health(self) -> Health:
+        """Version, token rights, quorum, clock and TLS, in sentences with the remedy."""
+        try:
+            return self._through_one_endpoint(check)
+        except SourceFault as fault:
+            return unhealthy(fault)
+
+    def close(self) -> None:
+        """Close the connections."""
+        for endpoint in self._endpoints:
+            endpoint.close()
+
+    def _look_up(self, work: Callable[[Session], Lookup[GuestConfig]]) -> Lookup[GuestConfig]:
+        try:
+            return self._through_one_endpoint(work)
+        except SourceFault as fault:
+            return Unclear(str(fault))
+
+    def _through_one_endpoint(self, work: Callable[[Session], T]) -> T:
+        """Do the whole of ``work`` through the first endpoint that can be used.
+
+        A read is never finished through another endpoint than it began with: quorum seen here says nothing
+        of a list served there. A refused token ends it at once, since every endpoint would refuse it.
+        """
+        now = self._clock.wall()
+        if not self.breaker.allow(now):
+            raise CircuitOpen(
+                f"the token was refused; nothing is asked before {self.breaker.state.open_until}"
+            )
+        failures: list[SourceFault] = []
+        for endpoint in tuple(self._endpoints):
+            try:
+                result = work(Session(endpoint, self._config.name, self._config.pools))
+            except (EndpointDown, TlsRefused, TimedOut, CutOff) as fault:
+                failures.append(fault)
+                # To the end of the queue, so that the next read does not wait for it first.
+                self._endpoints.remove(endpoint)
+                self._endpoints.append(endpoint)
+            except Unauthorized:
+                self.breaker.refused(now)
+                raise
+            else:
+                self.breaker.accepted()
+                return result
+        told = "; ".join(str(fault) for fault in failures)
+        if all(isinstance(fault, TlsRefused) for fault in failures):
+            raise TlsRefused(told)
+        raise EndpointDown(told)

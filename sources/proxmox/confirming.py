@@ -1,0 +1,91 @@
+"""One guest, looked up so that "gone" can be told from "moved", "hidden" and "not answering"."""
+
+from __future__ import annotations
+
+from reconcile.ports import Found, Gone, GuestConfig, Lookup, Unclear
+from reconcile.state import GuestType
+from sources.proxmox.faults import ConfigMissing, Forbidden
+from sources.proxmox.guest_config import unreadable
+from sources.proxmox.parse import Listed
+from sources.proxmox.selfcheck import NO_QUORUM, Membership
+from sources.proxmox.session import Session, find
+
+
+def look_up(session: Session, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
+    """The guest's configuration from its node, or from the node that the bulk list names instead.
+
+    Never ``Gone``: one missing file proves nothing. Raises a ``SourceFault`` for a read that failed.
+    """
+    return (
+        _on_node(session, node, guest_type, vmid)
+        or _where_listed(session, session.guests(), vmid)
+        or Unclear(
+            f"guest {vmid} is not on node {node} and not listed on another; only a confirmation proves more"
+        )
+    )
+
+
+def confirm_absence(session: Session, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
+    """Whether the guest is gone from its last node and from every other one.
+
+    ``Gone`` needs, through one endpoint: a token that sees everything; quorum and all nodes online, before
+    and after; no configuration; no entry in the cluster's list (which is read in one piece, so that a
+    migration under way cannot slip through between two nodes) nor in any node's own list, and these lists
+    agreeing on the other guests. Raises a ``SourceFault`` for a read that failed.
+    """
+    if not session.view().whole:
+        return Unclear("the token does not see all guests of the cluster")
+    before = session.membership()
+    if not before.quorate:
+        return Unclear(NO_QUORUM)
+    # Even a node that left the cluster is asked about: a guest hidden from the token answers 403 anywhere.
+    asked = node if node in before.nodes else min(before.online, default=node)
+    there = _on_node(session, asked, guest_type, vmid) if asked in before.online else None
+    if there is not None and not there.value.forbidden:
+        return there
+    listed = session.guests()
+    elsewhere = _where_listed(session, listed, vmid)
+    if elsewhere is not None:
+        return elsewhere
+    if there is not None:
+        doubt: str | None = (
+            f"the configuration of guest {vmid} is forbidden to the token, and no list shows it"
+        )
+    else:
+        doubt = before.doubt() or _contradiction(session, before, listed, guest_type, vmid)
+    if doubt is not None:
+        return Unclear(doubt)
+    return Gone(f"no configuration on {asked}, and none of {len(before.nodes)} node(s) lists it")
+
+
+def _on_node(session: Session, node: str, guest_type: GuestType, vmid: int) -> Found[GuestConfig] | None:
+    """The configuration on that node; ``None`` when the node has none."""
+    try:
+        return Found(session.config(node, guest_type, vmid))
+    except Forbidden:
+        return Found(unreadable(node))
+    except ConfigMissing:
+        return None
+
+
+def _where_listed(session: Session, listed: Listed, vmid: int) -> Found[GuestConfig] | Unclear | None:
+    """The configuration on the node that the cluster's list names; ``None`` when it lists no such guest."""
+    guest = find(listed, vmid)
+    if guest is None:
+        return Unclear("the cluster's list is not readable throughout") if listed.blurred else None
+    found = _on_node(session, guest.node, guest.guest_type, vmid)
+    return found or Unclear(f"guest {vmid} is listed on node {guest.node} but has no configuration there")
+
+
+def _contradiction(
+    session: Session, before: Membership, listed: Listed, guest_type: GuestType, vmid: int
+) -> str | None:
+    """What speaks against a cluster's list that lacks the guest: a node's own list, or nodes that changed."""
+    known = {guest.vmid for guest in listed.guests}
+    for node in sorted(before.nodes):
+        own = session.vmids(node, guest_type)
+        if vmid in own:
+            return f"guest {vmid} is listed by node {node}, though not by the cluster"
+        if own - known:
+            return f"node {node} lists guests that the cluster's list lacks"
+    return None if session.membership() == before else "the cluster's nodes changed while it was asked"

@@ -1,0 +1,106 @@
+"""One bulk read of a cluster: what it shows, and how far it may be believed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconcile.ports import ClusterReading
+from reconcile.state import PowerState
+from sources.faults import SourceFault
+from sources.proxmox.faults import Forbidden
+from sources.proxmox.parse import Listed, is_silent
+from sources.proxmox.selfcheck import GRANT_STATUS, NO_QUORUM, Membership, version_problem
+from sources.proxmox.session import Session
+
+# Proxmox loses all states at once when its internal replies overflow. Among fewer guests than this, one
+# starting node is a likelier cause, and only "all" is taken for a sign.
+SILENT_SHARE_FROM = 10
+PARTIAL_VIEW = (
+    "the token sees only the configured pools: a guest that is not listed may have left its pool, "
+    "so nothing counts as absent"
+)
+
+
+def nothing(cluster: str, *problems: str) -> ClusterReading:
+    """A reading from which nothing follows."""
+    return ClusterReading(
+        cluster=cluster,
+        guests=(),
+        nodes=frozenset(),
+        nodes_complete=frozenset(),
+        complete=False,
+        trusted=False,
+        problems=problems,
+    )
+
+
+def read_cluster(session: Session, cluster: str) -> ClusterReading:
+    """Self-check, then one list. Raises a ``SourceFault`` when an answer is missing altogether."""
+    warned = version_problem(session.version())
+    problems = () if warned is None else (warned,)
+    view = session.view()
+    if view.missing:
+        return nothing(cluster, *problems, *view.missing)
+    try:
+        membership = session.membership()
+    except Forbidden as fault:
+        return nothing(cluster, *problems, status_forbidden(fault))
+    if not membership.quorate:
+        unled = nothing(cluster, *problems, NO_QUORUM)
+        return replace(unled, nodes=membership.nodes)
+    return interpret(cluster, membership, session.guests(), whole=view.whole, problems=problems)
+
+
+def status_forbidden(fault: SourceFault) -> str:
+    """Why a listing without ``/cluster/status`` is not used, and the remedy."""
+    return f"quorum and nodes cannot be read: {fault}; grant Sys.Audit on /: {GRANT_STATUS}"
+
+
+def interpret(
+    cluster: str, membership: Membership, listed: Listed, *, whole: bool, problems: tuple[str, ...] = ()
+) -> ClusterReading:
+    """Judge a listing of a cluster with quorum. Pure.
+
+    Guests on nodes that are not online keep their last values in the list for minutes: those are not facts.
+    ``whole``: whether the token sees every guest.
+    """
+    told = list(problems)
+    foreign = {guest.node for guest in listed.guests} - membership.nodes
+    nodes = membership.nodes | foreign
+    complete_nodes = membership.online - listed.blurred
+    if membership.offline:
+        told.append(f"node(s) offline: {', '.join(sorted(membership.offline))}")
+    if foreign:
+        told.append(
+            f"guests are listed on node(s) that the cluster does not name: {', '.join(sorted(foreign))}"
+        )
+    if listed.blurred:
+        told.append("some listed guests are unreadable or listed twice")
+    if None in listed.blurred or not whole:
+        complete_nodes = frozenset()
+    if not whole:
+        told.append(PARTIAL_VIEW)
+    states = [is_silent(guest) for guest in listed.guests if guest.node in membership.online]
+    silent = sum(states)
+    trusted = not _overflowed(silent, len(states))
+    if not trusted:
+        told.append(f"{silent} of {len(states)} guests on online nodes have no known state")
+        complete_nodes = frozenset()
+    guests = tuple(
+        guest if guest.node in membership.online else replace(guest, power=PowerState.UNKNOWN)
+        for guest in listed.guests
+    )
+    return ClusterReading(
+        cluster=cluster,
+        guests=guests,
+        nodes=nodes,
+        nodes_complete=complete_nodes,
+        complete=complete_nodes == nodes,
+        trusted=trusted,
+        problems=tuple(told),
+    )
+
+
+def _overflowed(silent: int, listed: int) -> bool:
+    """Whether so many guests without a state mean a broken list, and not broken guests."""
+    return silent > 0 and (silent == listed or (listed >= SILENT_SHARE_FROM and 2 * silent > listed))
