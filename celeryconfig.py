@@ -1,0 +1,59 @@
+"""Celery's settings. Each was chosen against a fault that was seen to lose or double work; see docs/runtime.md.
+
+The broker's URL comes from the settings when the application is made, so that no URL stands here.
+"""
+
+import os
+
+from kombu import Queue
+
+# --- delivery: at least once, and nothing depends on it (PostgreSQL holds the intent)
+task_acks_late = True
+task_reject_on_worker_lost = True
+task_retry_on_worker_lost = True
+task_acks_on_failure_or_timeout = True
+worker_prefetch_multiplier = 1
+task_ignore_result = True  # the truth is in PostgreSQL; a result backend costs a fifth to a third
+task_store_errors_even_if_ignored = False
+
+# --- queues: a long reconcile never stands before a customer's sync call
+task_queues = (Queue("sync"), Queue("reconcile"))
+task_default_queue = "sync"
+task_create_missing_queues = False
+task_routes = {"sync.*": {"queue": "sync"}, "reconcile.*": {"queue": "reconcile"}, "users.*": {"queue": "reconcile"}}
+
+# --- limits
+task_soft_time_limit = 20
+task_time_limit = 30
+broker_transport_options = {
+    # Above every time limit but a full run's; a run delivered twice finds its lease taken and ends.
+    "visibility_timeout": 120,
+    "unacked_restore_interval": 10,
+    "unacked_restore_throttle": 1,
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+    "socket_keepalive": True,
+    "health_check_interval": 5,
+    "max_retries": 1,
+}
+broker_connection_retry_on_startup = True
+broker_connection_max_retries = None
+broker_connection_timeout = 2
+broker_pool_limit = 4
+broker_pool_acquire_timeout = 2
+worker_cancel_long_running_tasks_on_connection_loss = False
+worker_soft_shutdown_timeout = 8
+worker_enable_soft_shutdown_on_idle = True
+
+# --- Flower
+worker_send_task_events = os.environ.get("TASK_EVENTS", "true").lower() not in ("0", "false", "no")
+task_send_sent_event = worker_send_task_events
+
+# --- the rest
+task_serializer = "json"
+accept_content = ["json"]
+enable_utc = True
+timezone = "UTC"
+worker_hijack_root_logger = False
+worker_max_tasks_per_child = 10_000
+beat_max_loop_interval = 5

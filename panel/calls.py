@@ -85,3 +85,7 @@ class OutcomeUnknownError(Exception):
     def __init__(self, operation_id: int | None) -> None:
         super().__init__("the outcome of the commit is unknown")
         self.operation_id = operation_id
+
+
+class OverloadedError(Exception):
+    """Too many calls wait already; answering at once beats answering late."""

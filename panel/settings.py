@@ -203,9 +203,7 @@ class Settings(BaseSettings):
     def require_jwt(self) -> None:
         """Raise SettingsError unless some way to verify client tokens is configured."""
         if not (self.jwt_secret.get_secret_value() or self.jwt_public_key or self.jwt_jwks_url):
-            raise SettingsError(
-                "JWT_SECRET is not set (nor JWT_PUBLIC_KEY or JWT_JWKS_URL); clients need one"
-            )
+            raise SettingsError("JWT_SECRET is not set (nor JWT_PUBLIC_KEY or JWT_JWKS_URL); clients need one")
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -1,0 +1,182 @@
+"""Take sync calls into the journal: committed before they are answered.
+
+Group commit: calls that arrive while a commit is under way share the next one, so that under load many calls
+pay for one fsync. Within a batch every call is decided on its own; a refused one spoils no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from sqlalchemy import insert, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from panel import tables
+from panel.accept_batch import Batch, refused_row
+from panel.calls import (
+    Call,
+    DatabaseAwayError,
+    Outcome,
+    OutcomeUnknownError,
+    OverloadedError,
+    Refused,
+)
+
+log = structlog.get_logger(__name__)
+
+BATCH_LIMIT = 128  # calls per commit; more would make the first of them wait
+TRANSACTION_S = 1.7  # every answer, good or bad, is to come within two seconds
+RETRIABLE = {"40001", "40P01", "55P03"}  # serialization, deadlock, lock timeout
+
+
+@dataclass(slots=True)
+class _Waiting:
+    call: Call
+    future: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def settle(self, outcome: Outcome | BaseException) -> None:
+        if self.future.done():  # the caller went away; what was committed stays committed
+            return
+        if isinstance(outcome, BaseException):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
+
+
+class Acceptor:
+    """One per API process. ``accept`` may be called from any number of request handlers."""
+
+    def __init__(self, engine: AsyncEngine, *, max_waiting: int = 2000) -> None:
+        self._engine = engine
+        self._max_waiting = max_waiting
+        self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the committing task."""
+        self._task = asyncio.create_task(self._commit_forever(), name="acceptor")
+
+    async def stop(self) -> None:
+        """Commit and answer what waits, then end."""
+        if self._task is not None:
+            await self._queue.put(None)
+            await self._task
+            self._task = None
+
+    async def accept(self, call: Call) -> Outcome:
+        """Journal one call. Raises DatabaseAwayError (nothing accepted), OutcomeUnknownError or
+        OverloadedError."""
+        if self._queue.qsize() >= self._max_waiting:
+            raise OverloadedError("too many calls are waiting for the database")
+        waiting = _Waiting(call)
+        await self._queue.put(waiting)
+        return await waiting.future
+
+    async def audit(self, call: Call, refused: Refused) -> None:
+        """Leave a refused-calls row for a refusal decided at the edge. Best effort, as an audit of what
+        changed nothing may be; a failure is logged."""
+        try:
+            async with asyncio.timeout(TRANSACTION_S), self._engine.begin() as connection:
+                await connection.execute(insert(tables.refused_calls), [refused_row(call, refused)])
+        except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
+            log.warning("refused_call_not_audited", code=refused.code, error=type(error).__name__)
+
+    async def settle_answer(self, label: str, key: str, status_code: int, answer: dict[str, Any]) -> None:
+        """Keep what a waiting call was finally told, so that its retries are told the same."""
+        keys = tables.idempotency_keys
+        statement = (
+            keys.update()
+            .where(keys.c.api_key_label == label, keys.c.key == key)
+            .values(status_code=status_code, answer=answer)
+        )
+        async with self._engine.begin() as connection:
+            await connection.execute(statement)
+
+    async def _commit_forever(self) -> None:
+        running = True
+        while running:
+            first = await self._queue.get()
+            if first is None:
+                break
+            batch = [first]
+            while len(batch) < BATCH_LIMIT and not self._queue.empty():
+                waiting = self._queue.get_nowait()
+                if waiting is None:
+                    running = False
+                    break
+                batch.append(waiting)
+            await self._commit(batch)
+
+    async def _commit(self, waiting: list[_Waiting]) -> None:
+        """Commit a batch and answer it; on a fault that one call may have caused, call by call."""
+        try:
+            outcomes = await self._transaction([w.call for w in waiting])
+        except (DatabaseAwayError, OutcomeUnknownError) as error:
+            for w in waiting:
+                w.settle(error)
+        except Exception as error:  # the edge answers 500; the loop must go on for everybody else
+            if len(waiting) == 1:
+                log.exception("accept_failed")
+                waiting[0].settle(error)
+                return
+            log.warning("accept_batch_split", calls=len(waiting), error=type(error).__name__)
+            for w in waiting:
+                await self._commit([w])
+        else:
+            for w, outcome in zip(waiting, outcomes, strict=True):
+                w.settle(outcome)
+
+    async def _transaction(self, calls: list[Call]) -> list[Outcome]:
+        for attempt in (1, 2):
+            try:
+                return await self._attempt(calls)
+            except DBAPIError as error:
+                state = getattr(error.orig, "sqlstate", None)
+                if attempt == 1 and state in RETRIABLE:
+                    continue
+                if state in RETRIABLE or state == "57014" or _is_connection_fault(error):
+                    raise DatabaseAwayError(type(error.orig).__name__) from error
+                raise
+            except (PoolTimeoutError, TimeoutError, OSError) as error:
+                raise DatabaseAwayError(type(error).__name__) from error
+        raise AssertionError("unreachable")
+
+    async def _attempt(self, calls: list[Call]) -> list[Outcome]:
+        committing = False
+        batch = Batch(calls)
+        try:
+            async with asyncio.timeout(TRANSACTION_S), self._engine.connect() as connection:
+                await batch.decide_and_write(connection)
+                committing = True
+                await connection.commit()
+                return batch.outcomes
+        except (DBAPIError, TimeoutError, OSError) as error:
+            if committing and (isinstance(error, (TimeoutError, OSError)) or _is_connection_fault(error)):
+                return await self._ask_the_journal(batch)
+            raise
+
+    async def _ask_the_journal(self, batch: Batch) -> list[Outcome]:
+        """COMMIT's answer was lost: the journal itself tells whether it happened."""
+        try:
+            async with asyncio.timeout(TRANSACTION_S), self._engine.connect() as connection:
+                status = await connection.scalar(text("SELECT pg_xact_status(CAST(:xid AS xid8))"), {"xid": batch.xid})
+        except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
+            raise OutcomeUnknownError(batch.single_operation_id) from error
+        if status == "committed":
+            return batch.outcomes
+        if status == "aborted":
+            raise DatabaseAwayError("the connection broke before the commit")
+        raise OutcomeUnknownError(batch.single_operation_id)
+
+
+def _is_connection_fault(error: BaseException) -> bool:
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, "sqlstate", None) or ""
+        lost = isinstance(error, (OperationalError, InterfaceError)) and not state
+        return error.connection_invalidated or lost or state[:2] == "08" or state[:3] == "57P" or state[:2] == "53"
+    return False

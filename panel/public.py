@@ -1,0 +1,43 @@
+"""How a record looks to callers and clients: the contract's words and units. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+OPERATION_URL = "/api/vps/sync/operations/{id}"
+
+
+def public_record(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``vps`` object of an answer: ``ram`` in MB, ``disk`` in GB, ``cpu`` in cores; times RFC 3339."""
+    return {
+        "id": row["id"],
+        "user_id": row["user_id"],
+        "name": row["name"],
+        "status": row["status"],
+        "cpu": row["cpu"],
+        "ram": row["ram_mb"],
+        "disk": row["disk_gb"],
+        "os": row["os"],
+        "hypervisor": row["hypervisor"],
+        "ip_address": row["ip_address"],
+        "order_id": row["order_id"],
+        "order_state": row["order_state"],
+        "power_state": row["power_state"],
+        "created_at": row["created_at"].isoformat(),
+        "updated_at": row["updated_at"].isoformat(),
+    }
+
+
+def success_body(message: str, record: dict[str, Any], operation_id: int, state: str) -> dict[str, Any]:
+    """The envelope of every successful sync call."""
+    return {
+        "status": "success",
+        "message": message,
+        "vps": record,
+        "operation": {
+            "id": operation_id,
+            "state": state,
+            "url": OPERATION_URL.format(id=operation_id),
+        },
+    }

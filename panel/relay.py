@@ -1,0 +1,175 @@
+"""Publish what is journaled but not applied. Works from PostgreSQL alone; Redis away only means later.
+
+A message is a doorbell: it names an operation and workers take the work from PostgreSQL, so a lost, doubled or
+reordered message costs nothing. An operation is published at once, again after 30 s if it is still not applied,
+then less and less often. Several relays may run side by side (``SKIP LOCKED``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import psycopg
+import structlog
+from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from panel.accept_batch import JOURNAL_CHANNEL
+from panel.sessions import sync_engine
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+POLL_S = 1.0  # a NOTIFY may be lost with its connection; polling is the floor
+REPUBLISH_LIMIT = 1000  # of an unmoving backlog, per window: the queue may simply be long
+REPUBLISH_WINDOW_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Doorbell:
+    """One message: which task, its argument, and how it reads in task lists (no personal data)."""
+
+    task: str
+    argument: int | str
+    shown: str
+
+
+class Publisher(Protocol):
+    """Puts messages on the broker. An error means "perhaps delivered", never "not delivered"."""
+
+    def publish(self, bells: Sequence[Doorbell]) -> None: ...
+
+
+class Relay:
+    """A thread that claims due operations and publishes them. ``start`` and ``stop`` from any thread."""
+
+    def __init__(self, database_url: str, publisher: Publisher, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._engine: Engine = sync_engine(database_url, "panel-sync relay")
+        self._publisher = publisher
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._oldest: tuple[int | None, float] = (None, clock())
+        self._window = (0.0, 0)
+
+    def start(self) -> None:
+        """Start relaying in the background."""
+        self._thread = threading.Thread(target=self._loop, name="relay", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the current batch and end."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        self._engine.dispose()
+
+    def run(self) -> None:
+        """Relay in this thread until ``stop`` is called from another one or a signal handler."""
+        self._loop()
+
+    def _loop(self) -> None:
+        pause = 0.1
+        while not self._stop.is_set():
+            try:
+                with self._listening() as connection:
+                    pause = 0.1
+                    while not self._stop.is_set():
+                        if self.relay_once() == 0:
+                            for _ in connection.notifies(timeout=POLL_S, stop_after=1):
+                                pass
+            except (DBAPIError, psycopg.Error, PoolTimeoutError, OSError) as error:
+                log.warning("relay_database_away", error=type(error).__name__)
+                self._stop.wait(pause)
+                pause = min(pause * 2, 5.0)
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[psycopg.Connection[Any]]:
+        raw = self._engine.raw_connection()
+        try:
+            connection = raw.driver_connection
+            if not isinstance(connection, psycopg.Connection):
+                raise TypeError("the relay needs psycopg 3")
+            connection.autocommit = True
+            connection.execute(f"LISTEN {JOURNAL_CHANNEL}")
+            raw.detach()
+            yield connection
+        finally:
+            raw.close()
+
+    def relay_once(self) -> int:
+        """Publish one batch of what is due; the number of messages."""
+        bells = self._claim()
+        if bells:
+            try:
+                self._publisher.publish(bells)
+            except Exception as error:  # noqa: BLE001 - any broker's fault: perhaps delivered, published again later
+                log.warning("publish_failed", messages=len(bells), error=type(error).__name__)
+                # The rows are marked for a later publication already; do not spin on a dead broker.
+                self._make_due_again(bells)
+                self._stop.wait(0.5)
+        return len(bells)
+
+    def _claim(self) -> list[Doorbell]:
+        """Mark due operations as published (again later) and take due nudges, in one short transaction.
+
+        Marked before the publication: killed in between, they are published 30 s later.
+        """
+        with self._engine.begin() as connection:
+            first = list(connection.execute(CLAIM_FIRST, {"limit": BATCH}))
+            again: list[Row[Any]] = []
+            if len(first) < BATCH and (allowed := self._republish_allowance(connection)):
+                again = list(connection.execute(CLAIM_AGAIN, {"limit": min(allowed, BATCH - len(first))}))
+                self._window = (self._window[0], self._window[1] + len(again))
+            nudged = connection.execute(TAKE_NUDGES).all()
+        bells = [Doorbell("sync.apply", o.id, f"op={o.id} vps={o.vps_id} {o.action}") for o in (*first, *again)]
+        return bells + [Doorbell(n.task, n.subject, n.subject) for n in nudged]
+
+    def _republish_allowance(self, connection: Connection) -> int:
+        """How many may be published again now: none while the oldest queued operation keeps changing, since
+        then workers are moving and the messages simply stand in line."""
+        now, oldest = self._clock(), connection.scalar(OLDEST)
+        if oldest != self._oldest[0]:
+            self._oldest = (oldest, now)
+        if oldest is None or now - self._oldest[1] < REPUBLISH_WINDOW_S:
+            return 0
+        if now - self._window[0] >= REPUBLISH_WINDOW_S:
+            self._window = (now, 0)
+        return max(0, REPUBLISH_LIMIT - self._window[1])
+
+    def _make_due_again(self, bells: Sequence[Doorbell]) -> None:
+        ids = [b.argument for b in bells if b.task == "sync.apply"]
+        nudges = [b for b in bells if b.task != "sync.apply"]
+        with self._engine.begin() as connection:
+            connection.execute(DUE_AGAIN, {"ids": ids})
+            for bell in nudges:
+                connection.execute(NUDGE, {"task": bell.task, "subject": bell.argument})
+
+
+_CLAIM = """
+UPDATE operations SET publishes = publishes + 1,
+  publish_at = clock_timestamp() + make_interval(secs => least(30 * power(2, least(publishes, 10)), 600))
+WHERE id IN (
+  SELECT id FROM operations
+  WHERE state = 'queued' AND publish_at <= clock_timestamp() AND {which}
+  ORDER BY publish_at, id LIMIT :limit FOR UPDATE SKIP LOCKED)
+RETURNING id, vps_id, action
+"""
+CLAIM_FIRST = text(_CLAIM.format(which="(publishes = 0 OR error IS NOT NULL)"))
+CLAIM_AGAIN = text(_CLAIM.format(which="publishes > 0 AND error IS NULL"))
+TAKE_NUDGES = text(
+    "DELETE FROM nudges WHERE (task, subject) IN "
+    "(SELECT task, subject FROM nudges ORDER BY asked_at LIMIT 100 FOR UPDATE SKIP LOCKED) RETURNING task, subject"
+)
+NUDGE = text("INSERT INTO nudges (task, subject) VALUES (:task, :subject) ON CONFLICT DO NOTHING")
+OLDEST = text("SELECT min(id) FROM operations WHERE state = 'queued'")
+DUE_AGAIN = text(
+    "UPDATE operations SET publishes = publishes - 1, publish_at = clock_timestamp() + interval '1 second' "
+    "WHERE id = ANY(:ids) AND state = 'queued' AND publishes > 0"
+)

@@ -1,0 +1,256 @@
+"""Apply journaled sync calls to records: idempotent, in the order of their journaling, one lane at a time.
+
+A task names one operation; whatever the queue did (lost, doubled, reordered), the lane's own order decides:
+everything queued before that operation for the same VPS is applied first, and what is applied already is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Engine, select, text, update
+from sqlalchemy.exc import DataError, IntegrityError
+
+from panel import rows, tables
+from panel.facts import Row, new_row, unlinked, updated_row
+
+log = structlog.get_logger(__name__)
+
+MAX_ATTEMPTS = 5
+"""An operation that fails this often for a reason of its own is dead: shown to operators, blocking nobody."""
+
+MAX_PER_TRANSACTION = 100
+"""A lane with more queued operations than this is drained over several tasks, so locks stay short."""
+
+
+class NotYetError(Exception):
+    """The operation must wait for another lane (it stays queued and is published again)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of the operation that was asked for. ``text`` goes to the task list."""
+
+    operation_id: int
+    state: str
+    text: str
+
+
+def apply_operation(engine: Engine, operation_id: int) -> Applied:
+    """Apply the lane of ``operation_id`` up to and including it.
+
+    Raises SQLAlchemy's OperationalError or InterfaceError when the database is away (retry later).
+    """
+    operations = tables.operations
+    with engine.begin() as connection:
+        asked = connection.execute(
+            select(operations.c.id, operations.c.vps_id, operations.c.seq, operations.c.state).where(
+                operations.c.id == operation_id
+            )
+        ).one_or_none()
+        if asked is None:
+            return Applied(operation_id, "unknown", "unknown operation")
+        if asked.state != "queued":
+            return Applied(operation_id, asked.state, f"already {asked.state}")
+        _apply_lane(connection, asked.vps_id, asked.seq)
+        now = connection.execute(
+            select(operations.c.state, operations.c.result, operations.c.error).where(operations.c.id == operation_id)
+        ).one()
+    said = now.result if now.state == "applied" else now.error or "waiting"
+    return Applied(operation_id, now.state, f"{now.state} {said}")
+
+
+def _apply_lane(connection: Connection, vps_id: int, up_to: int) -> None:
+    operations = tables.operations
+    queued = (
+        select(operations)
+        .where(operations.c.vps_id == vps_id, operations.c.state == "queued", operations.c.seq <= up_to)
+        .order_by(operations.c.seq)
+        .limit(MAX_PER_TRANSACTION)
+    )
+    hinted = [row.payload.get("order_id") for row in connection.execute(queued)]
+    rows.lock_orders(connection, hinted)
+    rows.lock_lanes(connection, [vps_id])
+    row = rows.load_row(connection, vps_id)
+    # Read again under the lock: another worker may have applied some of them meanwhile.
+    for operation in connection.execute(queued).all():
+        try:
+            with connection.begin_nested():
+                row = _apply_one(connection, row, operation)
+        except NotYetError as waiting:
+            _postpone(connection, operation.id, str(waiting))
+            return
+        except (DataError, IntegrityError) as error:
+            if not _failed(connection, operation, error):
+                return
+
+
+def _apply_one(connection: Connection, row: Row | None, operation: Any) -> Row | None:  # noqa: ANN401
+    before = dict(row) if row else None
+    match operation.action:
+        case "create" if row is None:
+            after = _create(connection, operation)
+        case "update" if row is not None and row["deleted_at"] is None:
+            after = _update(connection, row, operation)
+        case "delete" if row is not None and row["deleted_at"] is None:
+            after = _delete(connection, row, operation)
+        case _:
+            _supersede(connection, row, operation)
+            return row
+    old, new = rows.difference(before, after)
+    rows.settle(
+        connection,
+        operation.id,
+        "applied",
+        result=rows.summary(before, after),
+        before=old,
+        after=new,
+        error=None,
+    )
+    head = {"head": "deleted"} if operation.action == "delete" else {}
+    rows.advance_lane(connection, operation.vps_id, operation.seq, **head)
+    return after
+
+
+def _create(connection: Connection, operation: Any) -> Row:  # noqa: ANN401
+    row = new_row(operation.vps_id, operation.payload, operation.accepted_at)
+    row["applied_seq"] = operation.seq
+    _wait_for_older_order(connection, row)
+    row = _without_conflicting_link(connection, row)
+    rows.store_new(connection, row)
+    return row
+
+
+def _update(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: ANN401
+    payload = dict(operation.payload)
+    if payload.get("order_id") is not None and not _may_claim(connection, payload["order_id"], row["id"]):
+        rows.raise_finding(
+            connection,
+            "link-conflict",
+            f"vps:{row['id']}",
+            f"an update names order {payload['order_id']}, which belongs to another VPS; the order was not linked",
+            vps_id=row["id"],
+            order_id=payload["order_id"],
+        )
+        del payload["order_id"]
+    if payload.get("user_id") not in (None, row["user_id"]):
+        rows.raise_finding(
+            connection,
+            "ownership",
+            f"vps:{row['id']}",
+            "an update call names another owner; owners change only by reconciliation with the order",
+            severity="alarm",
+            vps_id=row["id"],
+        )
+    after = updated_row(row, payload, operation.accepted_at) | {"applied_seq": operation.seq}
+    after = _without_conflicting_link(connection, after)
+    if after["order_id"] != row["order_id"]:
+        rows.claim_order(connection, after["order_id"], row["id"], operation.id)
+    return rows.store_changed(connection, row, after)
+
+
+def _delete(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: ANN401
+    at = operation.accepted_at
+    after = row | {"deleted_at": at, "deleted_reason": "sync", "updated_at": at, "last_sync_at": at}
+    return rows.store_changed(connection, row, after | {"applied_seq": operation.seq})
+
+
+def _supersede(connection: Connection, row: Row | None, operation: Any) -> None:  # noqa: ANN401
+    if row is None:
+        why, state = "its create was never applied", "rejected"
+    elif row["deleted_at"] is not None:
+        why, state = "the VPS is deleted; a tombstone beats a late call", "superseded"
+    else:
+        why, state = "the record exists already", "superseded"
+    rows.settle(connection, operation.id, state, result=None, reason=why)
+    rows.advance_lane(connection, operation.vps_id, operation.seq)
+
+
+def _without_conflicting_link(connection: Connection, row: Row) -> Row:
+    """A pushed guest that belongs to another live record is not taken over: the reconciler settles it."""
+    if row["vmid"] is None or row["link_state"] != "pushed":
+        return row
+    vps = tables.vps
+    other = connection.scalar(
+        select(vps.c.id).where(
+            vps.c.cluster == row["cluster"],
+            vps.c.vmid == row["vmid"],
+            vps.c.deleted_at.is_(None),
+            vps.c.id != row["id"],
+        )
+    )
+    if other is None:
+        return row
+    rows.raise_finding(
+        connection,
+        "link-conflict",
+        f"vps:{row['id']}",
+        f"pushed guest {row['cluster']}/{row['vmid']} is linked to VPS {other}; accepted unlinked",
+        vps_id=row["id"],
+        cluster=row["cluster"],
+        vmid=row["vmid"],
+    )
+    return unlinked(row, row["link_changed_at"], "conflict") | {"guest_linked_once": False}
+
+
+def _may_claim(connection: Connection, order_id: str, vps_id: int) -> bool:
+    claims, vps = tables.claims, tables.vps
+    claimed = connection.scalar(select(claims.c.vps_id).where(claims.c.order_id == order_id))
+    linked = connection.scalar(
+        select(vps.c.id).where(vps.c.order_id == order_id, vps.c.deleted_at.is_(None), vps.c.id != vps_id)
+    )
+    return claimed in (None, vps_id) and linked is None
+
+
+def _wait_for_older_order(connection: Connection, row: Row) -> None:
+    """A new create for an order whose older record's delete is accepted but not applied waits for it."""
+    if row["order_id"] is None:
+        return
+    vps = tables.vps
+    older = connection.scalar(
+        select(vps.c.id).where(vps.c.order_id == row["order_id"], vps.c.deleted_at.is_(None), vps.c.id != row["id"])
+    )
+    if older is not None:
+        operations = tables.operations
+        connection.execute(
+            update(operations)
+            .where(operations.c.vps_id == older, operations.c.state == "queued")
+            .values(publish_at=text("clock_timestamp()"))
+        )
+        raise NotYetError(f"waiting for the delete of vps={older}, the order's former record")
+
+
+def _postpone(connection: Connection, operation_id: int, why: str) -> None:
+    operations = tables.operations
+    connection.execute(
+        update(operations)
+        .where(operations.c.id == operation_id)
+        .values(error=why, publish_at=text("clock_timestamp() + interval '1 second'"))
+    )
+
+
+def _failed(connection: Connection, operation: Any, error: Exception) -> bool:  # noqa: ANN401
+    """Count a failure of the operation's own; True when it is dead and the lane may go on."""
+    cause = getattr(error, "orig", None)
+    # SQLSTATE and constraint, never the message: it quotes the row's values.
+    constraint = getattr(getattr(cause, "diag", None), "constraint_name", None)
+    said = f"{type(cause).__name__} {getattr(cause, 'sqlstate', '')} {constraint or ''}".strip()
+    attempts = operation.attempts + 1
+    log.warning("operation_failed", operation_id=operation.id, vps_id=operation.vps_id, attempts=attempts, error=said)
+    operations = tables.operations
+    if attempts < MAX_ATTEMPTS:
+        connection.execute(
+            update(operations)
+            .where(operations.c.id == operation.id)
+            .values(
+                attempts=attempts,
+                error=said,
+                publish_at=text("clock_timestamp() + make_interval(secs => :wait)").bindparams(wait=2.0**attempts),
+            )
+        )
+        return False
+    rows.settle(connection, operation.id, "dead", attempts=attempts, error=said)
+    rows.advance_lane(connection, operation.vps_id, operation.seq)
+    return True
