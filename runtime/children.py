@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import runtime.launch
+from runtime.errors import RuntimeFaultError
 from runtime.logs import open_log
 
 _POLL_S = 0.01
+_DEATH_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,8 @@ class Child:
         return self.reap()
 
     def kill_tree(self) -> None:
-        """SIGKILL the process and everything below it as one blow."""
-        for pid in self.pause_tree():
-            _signal_if_there(pid, signal.SIGKILL)
+        """SIGKILL the process and everything below it as one blow, and return once all are dead."""
+        kill_paused(self.pause_tree())
 
     def pause_tree(self) -> list[int]:
         """SIGSTOP the process and everything below it, and return the process ids, children first."""
@@ -97,7 +98,7 @@ class Child:
         """SIGCONT the process and everything below it."""
         if not self.exited:
             for pid in [*descendants(self.pid), self.pid]:
-                _signal_if_there(pid, signal.SIGCONT)
+                signal_if_there(pid, signal.SIGCONT)
 
 
 def spawn(
@@ -174,13 +175,24 @@ def pause_tree(root: int) -> list[int]:
     A parent is stopped before its children are listed, so nothing is born behind the listing; a stopped
     parent doesn't reap, so the ids stay theirs.
     """
-    _signal_if_there(root, signal.SIGSTOP)
+    signal_if_there(root, signal.SIGSTOP)
     stopped: list[int] = []
     while fresh := [pid for pid in descendants(root) if pid not in stopped]:
         for pid in fresh:
-            _signal_if_there(pid, signal.SIGSTOP)
+            signal_if_there(pid, signal.SIGSTOP)
         stopped.extend(fresh)
     return [*reversed(stopped), root]
+
+
+def kill_paused(tree: Sequence[int]) -> None:
+    """SIGKILL what pause_tree stopped and return once nothing of it runs any more."""
+    for pid in tree:
+        signal_if_there(pid, signal.SIGKILL)
+    deadline = time.monotonic() + _DEATH_TIMEOUT_S
+    while not all(_is_dead(pid) for pid in tree):
+        if time.monotonic() >= deadline:
+            raise RuntimeFaultError(f"killed processes don't end: {', '.join(map(str, tree))}")
+        time.sleep(_POLL_S)
 
 
 def descendants(root: int) -> list[int]:
@@ -203,19 +215,32 @@ def process_ids() -> list[int]:
 
 def parent_of(pid: int) -> int | None:
     """Return the parent's process id, or None when `pid` is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # The program's name is in parentheses and may itself hold parentheses and spaces.
-    return int(stat[stat.rindex(")") + 2 :].split()[1])
+    fields = _stat(pid)
+    return int(fields[1]) if fields else None
 
 
-def _signal_if_there(pid: int, number: int) -> None:
+def signal_if_there(pid: int, number: int) -> None:
+    """Send a signal to a process that may be gone by now."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+def _is_dead(pid: int) -> bool:
+    """Return whether a process runs no more, though its parent may not have collected it yet."""
+    fields = _stat(pid)
+    return not fields or fields[0] in {"Z", "X"}
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the state on; none when the process is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    # The program's name is in parentheses and may itself hold parentheses and spaces.
+    return stat[stat.rindex(")") + 2 :].split()
 
 
 _starter = _Starter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -35,9 +36,9 @@ class EmbeddedPostgres(EmbeddedServer):
     """PostgreSQL on 127.0.0.1 with a random superuser password, encoding UTF8, time zone UTC.
 
     `binaries` is a directory with `postgres` and `initdb`; by default the preferred installation that can
-    read the existing cluster. `durable=False` lets a machine crash (not a process crash) lose data: for
-    tests. As root the server runs as an unprivileged user, and its cluster lives under a shared temporary
-    directory when that user can't enter `data_dir`; `destroy` removes it there too.
+    read the existing cluster. `durable=False`, for tests, lets a crash of the machine lose data, but no
+    crash of the server. As root the server runs as an unprivileged user, and its cluster lives under a
+    shared temporary directory when that user can't enter `data_dir`; `destroy` removes it there too.
     """
 
     title = "PostgreSQL"
@@ -123,9 +124,25 @@ class EmbeddedPostgres(EmbeddedServer):
             # A version chosen for an earlier cluster doesn't bind a new one.
             self._installation = None
             self._make_cluster()
-        # We own the directory and no server runs on it: a leftover would only stop PostgreSQL from
-        # starting if its process id has come to mean another process.
-        (self.cluster_dir / "postmaster.pid").unlink(missing_ok=True)
+        self._pass_over_stale_pid_file()
+
+    def _pass_over_stale_pid_file(self) -> None:
+        """Keep a leftover postmaster.pid from stopping PostgreSQL when its process id was given anew.
+
+        We own the directory and no server runs on it. PostgreSQL refuses to start while the recorded id
+        is alive, unless it is its own parent's. The rest of the file stays: through it PostgreSQL finds
+        out whether a server process of the crashed run still holds the shared memory.
+        """
+        pid_file = self.cluster_dir / "postmaster.pid"
+        try:
+            recorded, newline, rest = pid_file.read_text(encoding="utf-8").partition("\n")
+        except FileNotFoundError:
+            return
+        if not recorded:
+            # The crash came before the first byte was written.
+            pid_file.unlink()
+        elif Path(f"/proc/{recorded.strip()}").exists():
+            pid_file.write_text(f"{os.getpid()}{newline}{rest}", encoding="utf-8")
 
     def _make_cluster(self) -> None:
         building = self._home / "cluster.building"
@@ -195,8 +212,9 @@ class EmbeddedPostgres(EmbeddedServer):
         yield "logging_collector", "off"
         yield "log_line_prefix", "%m [%p] %q%u@%d "
         if not self._durable:
+            # Commits stay synchronous: without an fsync they cost next to nothing, and fault tests kill
+            # the server and then count what was committed.
             yield "fsync", "off"
-            yield "synchronous_commit", "off"
             yield "full_page_writes", "off"
 
     def _answers(self) -> bool:

@@ -13,7 +13,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from runtime.children import Account, Child, parent_of, pause_tree, process_ids, spawn
+from runtime.children import (
+    Account,
+    Child,
+    descendants,
+    kill_paused,
+    parent_of,
+    pause_tree,
+    process_ids,
+    signal_if_there,
+    spawn,
+)
 from runtime.errors import InUseError, NotReadyError, ProcessDiedError, RuntimeFaultError
 from runtime.file_lock import FileLock
 from runtime.logs import rotate_log, tail, with_tail
@@ -207,9 +217,7 @@ class EmbeddedServer(ABC):
         while True:
             if child.exited:
                 code = child.reap()
-                raise ProcessDiedError(
-                    with_tail(f"{self.title} ended with code {code} while starting", self.log_path)
-                )
+                raise ProcessDiedError(with_tail(f"{self.title} ended with code {code} while starting", self.log_path))
             if self._answers():
                 return
             if time.monotonic() >= deadline:
@@ -249,19 +257,15 @@ class EmbeddedServer(ABC):
         """Stop server processes whose owner is gone: politely, since they may hold unwritten data."""
         orphans = self._orphans()
         # A server tells its own helpers what to do; a signal of ours means something else to them.
-        for pid in (each for each in orphans if parent_of(each) not in orphans):
-            _signal(pid, signal.SIGCONT)
-            _signal(pid, self.stop_signal)
+        roots = [pid for pid in orphans if parent_of(pid) not in orphans]
+        for root in roots:
+            for pid in [*descendants(root), root]:
+                signal_if_there(pid, signal.SIGCONT)
+            signal_if_there(root, self.stop_signal)
         if not orphans or _until(lambda: not self._orphans(), _ORPHAN_GRACE_S):
             return
         for pid in self._orphans():
-            for member in pause_tree(pid):
-                _signal(member, signal.SIGKILL)
-        if not _until(lambda: not self._orphans(), _ORPHAN_GRACE_S):
-            raise RuntimeFaultError(
-                f"{self.title} of an earlier run on {self.data_dir} can't be stopped: "
-                f"processes {', '.join(map(str, self._orphans()))}"
-            )
+            kill_paused(pause_tree(pid))
 
     def _orphans(self) -> list[int]:
         return [pid for pid in process_ids() if pid != os.getpid() and self._is_orphan(pid)]
@@ -277,11 +281,6 @@ def write_private(path: Path, text: str, owner: Account | None = None) -> None:
         if owner is not None:
             os.fchown(file.fileno(), owner.uid, owner.gid)
     partial.replace(path)
-
-
-def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
