@@ -74,9 +74,7 @@ class BackgroundServer:
         self._thread.start()
         if not self._server.accepting.wait(START_TIMEOUT_S):
             self.stop()
-            raise TimeoutError(
-                f"The simulator on port {self.port} did not start within {START_TIMEOUT_S:g} s"
-            )
+            raise TimeoutError(f"The simulator on port {self.port} did not start within {START_TIMEOUT_S:g} s")
 
     def stop(self) -> None:
         """Close the listener and wait for the thread to end."""

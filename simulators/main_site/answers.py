@@ -42,9 +42,7 @@ def spoil(answer: Answer, faults: Sequence[FeedFault]) -> Answer:
                 answer = replace(answer, status=200, body=PROXY_PAGE)
             case FeedFaultKind.STATUS:
                 status = int(fault.value or 500)
-                answer = replace(
-                    refusal(status, "Internal server error"), delay_s=answer.delay_s, cut=answer.cut
-                )
+                answer = replace(refusal(status, "Internal server error"), delay_s=answer.delay_s, cut=answer.cut)
             case FeedFaultKind.UNAUTHORIZED:
                 answer = refusal(401, "Invalid or missing API key")
             case FeedFaultKind.NO_AS_OF if isinstance(answer.body, dict):

@@ -39,9 +39,7 @@ class CutResponse(Response):
 class SiteDate:
     """Middleware: the Date header by the site's own clock, which may be skewed."""
 
-    def __init__(
-        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], now: Callable[[], datetime]) -> None:
         self._app = app
         self._now = now
 
@@ -100,9 +98,7 @@ def _feed_routes(site: MainSite, api_key: str) -> APIRouter:
     ) -> Response:
         if updated_since is not None and updated_since.tzinfo is None:
             return _json(refusal(400, "Invalid parameters: updated_since has no time zone"))
-        return await reply(
-            lambda feeds: feeds.orders_page(cursor=cursor, limit=limit, updated_since=updated_since)
-        )
+        return await reply(lambda feeds: feeds.orders_page(cursor=cursor, limit=limit, updated_since=updated_since))
 
     @routes.get("/orders/{order_id}")
     async def order(order_id: int) -> Response:

@@ -174,9 +174,7 @@ class PanelCaller:
         with self._lock:
             self._delivering += 1
         try:
-            self._amend(
-                seq, {"deliveries": record.deliveries + 1} | self._post(record, lose_answer=lose_answer)
-            )
+            self._amend(seq, {"deliveries": record.deliveries + 1} | self._post(record, lose_answer=lose_answer))
         finally:
             with self._idle:
                 self._delivering -= 1

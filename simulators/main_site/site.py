@@ -48,9 +48,7 @@ class MainSite:
         self._extended = extended
         self._skew = timedelta()
         self._feeds = Feeds(self._ledger, self.now, shape)
-        self._caller = (
-            PanelCaller(panel_url, sync_key, self._heard_from_panel) if panel_url and sync_key else None
-        )
+        self._caller = PanelCaller(panel_url, sync_key, self._heard_from_panel) if panel_url and sync_key else None
 
     # The clock -------------------------------------------------------------------------------------------
 
@@ -172,9 +170,7 @@ class MainSite:
         with self._lock:
             if user_id is not None:
                 self._ledger.give_order(order_id, user_id)
-            return self._change(
-                order_id, {field: value for field, value in asked.items() if value is not None}
-            )
+            return self._change(order_id, {field: value for field, value in asked.items() if value is not None})
 
     def remove_order(self, order_id: int) -> None:
         with self._lock:

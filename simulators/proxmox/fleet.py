@@ -160,9 +160,7 @@ class GuestFleet:
             "disk_gb": disk_gb,
             "tags": tags,
         }
-        changed = replace(
-            self._describe(fake), **{field: value for field, value in asked.items() if value is not None}
-        )
+        changed = replace(self._describe(fake), **{field: value for field, value in asked.items() if value is not None})
         if tags == "":
             fake.config.pop("tags", None)
         fake.config.update(config_of(changed))

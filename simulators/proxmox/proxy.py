@@ -13,6 +13,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import aiohttp
 import yarl
@@ -64,7 +65,7 @@ class ApiProxy:
     control_key: str
     endpoint_by_port: dict[int, int] = field(default_factory=dict)
     _late: LateFailures = field(default_factory=LateFailures)
-    _served: dict[tuple[str, int], int] = field(default_factory=dict)
+    _served: WeakKeyDictionary[asyncio.Transport, int] = field(default_factory=WeakKeyDictionary)
 
     def application(self) -> web.Application:
         """The aiohttp application; one can be made for each address."""
@@ -151,9 +152,7 @@ class ApiProxy:
         power = POWER_PATH.match(path) if request.method == "POST" else None
         reply = await self._forward(request)
         if power is not None and reply.status == 500 and reply.body is not None:
-            upid = self._late.accept(
-                power, str(reply.body.get("message", "")), self.cluster.token_id, time.time()
-            )
+            upid = self._late.accept(power, str(reply.body.get("message", "")), self.cluster.token_id, time.time())
             return reply if upid is None else Reply(200, {"data": upid})
         return reply
 
@@ -187,9 +186,7 @@ class ApiProxy:
             return reply
         cache = cluster.status_cache()
         entries = [
-            guest_entry(_raw(entry, cluster), cluster.qemu_status(entry["vmid"]), cache)
-            if "vmid" in entry
-            else entry
+            guest_entry(_raw(entry, cluster), cluster.qemu_status(entry["vmid"]), cache) if "vmid" in entry else entry
             for entry in reply.body["data"]
         ]
         return Reply(200, {"data": by_vmid_as_text(entries)})
@@ -201,17 +198,11 @@ class ApiProxy:
         reply = await self._forward(request)
         if reply.status == 500 and "unable to parse worker upid" in str((reply.body or {}).get("message")):
             message = "Parameter verification failed."
-            return Reply(
-                400, {"data": None, "message": f"{message}\n", "errors": {"upid": "unknown"}}, message
-            )
+            return Reply(400, {"data": None, "message": f"{message}\n", "errors": {"upid": "unknown"}}, message)
         return reply
 
     async def _forward(self, request: web.Request) -> Reply:
-        headers = {
-            name: request.headers[name]
-            for name in ("Authorization", "Content-Type")
-            if name in request.headers
-        }
+        headers = {name: request.headers[name] for name in ("Authorization", "Content-Type") if name in request.headers}
         url = yarl.URL(f"{self.upstream}{request.rel_url.raw_path_qs}", encoded=True)
         body = await request.read()
         async with self.session.request(request.method, url, headers=headers, data=body or None) as response:
@@ -238,15 +229,11 @@ class ApiProxy:
 
     def _is_worn_out(self, request: web.Request) -> bool:
         """Whether this is the last request that its connection is good for."""
-        peer = request.transport.get_extra_info("peername") if request.transport else None
-        if peer is None:
+        connection = request.transport
+        if connection is None:
             return True
-        client = (str(peer[0]), int(peer[1]))
-        self._served[client] = self._served.get(client, 0) + 1
-        if self._served[client] < REQUESTS_PER_CONNECTION:
-            return False
-        del self._served[client]
-        return True
+        self._served[connection] = self._served.get(connection, 0) + 1
+        return self._served[connection] >= REQUESTS_PER_CONNECTION
 
 
 def _raw(entry: dict[str, Any], cluster: FakeCluster) -> dict[str, Any]:
@@ -259,9 +246,7 @@ def _cut(reply: Reply, planned: PlannedFault | None) -> Reply:
     return reply if planned is None else Reply(reply.status, reply.body, reply.reason, cut=True)
 
 
-async def _send_half(
-    request: web.Request, status: int, headers: dict[str, str], content: bytes
-) -> web.StreamResponse:
+async def _send_half(request: web.Request, status: int, headers: dict[str, str], content: bytes) -> web.StreamResponse:
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = len(content)
     await response.prepare(request)

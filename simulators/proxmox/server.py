@@ -175,9 +175,7 @@ class ProxmoxServer(ProxmoxVerbs):
             RuntimeError: it did not come up; the cause is chained.
         """
         directory = Path(tempfile.mkdtemp(prefix="panel-sync-proxmox-"))
-        self._certificates = make_certificates(
-            directory, self.name, (LOOPBACK, "localhost"), datetime.now(UTC)
-        )
+        self._certificates = make_certificates(directory, self.name, (LOOPBACK, "localhost"), datetime.now(UTC))
         self._thread.start()
         if not self._up.wait(START_TIMEOUT_S) or self._failure is not None:
             raise RuntimeError(f"The Proxmox simulator {self.name} did not start") from self._failure
@@ -213,9 +211,7 @@ class ProxmoxServer(ProxmoxVerbs):
 
     async def _main(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        async with serve_cluster(
-            self.cluster, self._made(), control_key=self.control_key, ports=self._ports
-        ) as ports:
+        async with serve_cluster(self.cluster, self._made(), control_key=self.control_key, ports=self._ports) as ports:
             self.urls = [f"https://{LOOPBACK}:{port}" for port in ports]
             self._up.set()
             await self._stopping.wait()

@@ -227,9 +227,7 @@ class ProxmoxVerbs(Verbs):
         times: int | None = None,
     ) -> None:
         """Requests below that path fail; `in_body=False` puts the text into the reason phrase alone."""
-        self._do(
-            "fail_answers", NOTHING, path=path, status=status, message=message, in_body=in_body, times=times
-        )
+        self._do("fail_answers", NOTHING, path=path, status=status, message=message, in_body=in_body, times=times)
 
     def truncate_answers(self, path: str, *, times: int | None = None) -> None:
         """Answers below that path end in mid body and the connection closes."""
