@@ -13,6 +13,7 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _EXIT_ORPHANED = 125
@@ -22,6 +23,10 @@ _EXIT_NOT_STARTED = 127
 def main(arguments: list[str]) -> int:
     """Drop privileges if asked, tie this process to its parent, exec; return only on failure."""
     parent, death_signal, account, *argv = arguments
+    # As given: by now this interpreter may have added a locale to it. Read first, since afterwards the
+    # file belongs to a user this process no longer is.
+    given = Path("/proc/self/environ").read_bytes().split(b"\0")
+    environment = dict(entry.split(b"=", 1) for entry in given if b"=" in entry)
     if account != "-":
         uid, gid = (int(part) for part in account.split(":"))
         os.setgroups([gid])
@@ -40,7 +45,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
-        os.execvp(argv[0], argv)  # noqa: S606 - the caller chose the program, no shell takes part
+        os.execvpe(argv[0], argv, environment)  # noqa: S606 - the caller chose the program, no shell takes part
     except OSError as error:
         sys.stderr.write(f"cannot run {argv[0]}: {error.strerror}\n")
         return _EXIT_NOT_STARTED

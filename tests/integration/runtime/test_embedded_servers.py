@@ -176,7 +176,9 @@ def test_a_server_that_ends_while_starting_reports_its_log_and_can_be_mended(mak
     if server.title == "PostgreSQL":
         broken, garbage, reason = server._home / "cluster" / "postgresql.auto.conf", "nonsense = 1\n", "nonsense"
     else:
-        broken, garbage, reason = server.data_dir / "appendonly.aof", "garbage\n", "append only file"
+        # Redis 7 splits it into a directory of parts.
+        broken = next(path for path in server.data_dir.rglob("appendonly.aof*") if path.suffix != ".rdb")
+        garbage, reason = "garbage\n", "append only file"
     good = broken.read_bytes()
     broken.write_text(garbage)
     with pytest.raises(ProcessDiedError) as caught:
