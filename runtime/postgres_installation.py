@@ -80,9 +80,7 @@ def choose_installation(*, binaries: Path | None, major: int | None) -> Postgres
     raise _wrong_major(major, ", ".join(sorted({str(each.major) for each in installations})))
 
 
-def reachable_installation(
-    installation: PostgresInstallation, account: Account | None
-) -> PostgresInstallation:
+def reachable_installation(installation: PostgresInstallation, account: Account | None) -> PostgresInstallation:
     """Return `installation`, or a copy of it at a place that `account` can run it from."""
     if account is None or probe_version(installation.bin_dir, account) is not None:
         return installation
@@ -128,9 +126,7 @@ def _candidates() -> Iterator[tuple[Path, str]]:
     if on_path is not None:
         yield Path(on_path).resolve().parent, "system"
     for pattern in _SYSTEM_PATTERNS:
-        yield from (
-            (path, "system") for path in sorted(Path("/").glob(pattern), key=_by_number, reverse=True)
-        )
+        yield from ((path, "system") for path in sorted(Path("/").glob(pattern), key=_by_number, reverse=True))
 
 
 def _by_number(path: Path) -> int:
@@ -167,9 +163,7 @@ def _copy_package(package: Path, target: Path) -> None:
     try:
         building.chmod(0o711)
         skip = shutil.ignore_patterns("include", "*.a", "pkgconfig")
-        shutil.copytree(
-            package / "pginstall", building / package.name / "pginstall", symlinks=True, ignore=skip
-        )
+        shutil.copytree(package / "pginstall", building / package.name / "pginstall", symlinks=True, ignore=skip)
         libraries = package.with_name(package.name + ".libs")
         if libraries.is_dir():
             shutil.copytree(libraries, building / libraries.name, symlinks=True)

@@ -89,9 +89,7 @@ class ManagedProcess:
             self._log_rotated = True
         self.exit_code = None
         self._wanted = True
-        self._child = spawn(
-            self.argv, env=self._env, log=self.log_path, death_signal=self._death_signal, cwd=self._cwd
-        )
+        self._child = spawn(self.argv, env=self._env, log=self.log_path, death_signal=self._death_signal, cwd=self._cwd)
 
     def wait_ready(self, give_up: threading.Event | None = None) -> None:
         """Return once the process is ready; `give_up` ends the wait early, without an error.
@@ -113,9 +111,7 @@ class ManagedProcess:
         """Raise ProcessDiedError, with the log's last lines, if the process has died."""
         if self.died:
             self._reap()
-            raise ProcessDiedError(
-                with_tail(f"{self.name} ended unasked with code {self.exit_code}", self.log_path)
-            )
+            raise ProcessDiedError(with_tail(f"{self.name} ended unasked with code {self.exit_code}", self.log_path))
 
     def stop(self, hurry: threading.Event | None = None) -> int | None:
         """Stop the process; after its grace time, or when `hurry` is set, kill it and all below it.
@@ -282,9 +278,7 @@ class Supervisor:
     ) -> None:
         self.stop()
 
-    def _revive(
-        self, process: ManagedProcess, record: _Record, policy: RestartPolicy, monotonic_now: float
-    ) -> None:
+    def _revive(self, process: ManagedProcess, record: _Record, policy: RestartPolicy, monotonic_now: float) -> None:
         if not process.died:
             return
         if record.restart_at is None:

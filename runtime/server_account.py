@@ -59,9 +59,7 @@ def shared_places(purpose: str) -> Iterator[Path]:
         except (OSError, RuntimeFaultError) as error:
             refused.append(str(error))
     if len(refused) == len(SHARED_DIRECTORIES):
-        raise RuntimeFaultError(
-            "no directory that an unprivileged PostgreSQL can enter: " + "; ".join(refused)
-        )
+        raise RuntimeFaultError("no directory that an unprivileged PostgreSQL can enter: " + "; ".join(refused))
 
 
 def _may_pass(directory: Path, account: Account) -> bool:
