@@ -97,6 +97,7 @@ class Order:
     effective_at: datetime | None = None  # None: the feed gave no usable as_of, so nothing may be written
     first_seen_at: datetime | None = None
     state_since: datetime | None = None  # since when the panel has seen this state
+    owner_since: datetime | None = None  # since when the panel has seen this owner
     panel_vps_id_given: bool = True  # False: this feed cannot name panel ids (absence of one means nothing)
 
     @property
@@ -128,8 +129,7 @@ class Guest:
     ip_address: str | None = None
     read_at: datetime | None = None  # when the read that showed it began (database clock)
     first_seen_at: datetime | None = None
-    power_since: datetime | None = None  # since when this power state was seen without a break
-    power_seen: int = 1  # consecutive complete observations with this power state
+    previous_read_at: datetime | None = None  # an earlier trusted read that showed the same power state
     fingerprint_seen: int = 1  # consecutive observations with this fingerprint
     lock_since: datetime | None = None
 

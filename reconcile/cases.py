@@ -1,0 +1,165 @@
+"""A case: one order, one guest and one record that belong together, each perhaps absent. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from reconcile.state import Absence, Guest, GuestKey, Order, Record
+
+
+class OrderView(StrEnum):
+    """What is known of a case's order."""
+
+    NONE_PROVEN = "none-proven"
+    NONE_UNPROVEN = "none-unproven"
+    PENDING = "pending"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    ENDED = "ended"
+    UNRECOGNISED = "unrecognised"
+
+
+class GuestView(StrEnum):
+    """What is known of a case's guest."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    ERROR = "error"
+    TRANSITIONAL = "transitional"  # under a lock: Proxmox is in the middle of something
+    UNKNOWN = "unknown"
+    NONE_PROVEN = "none-proven"
+    NONE_UNPROVEN = "none-unproven"
+    UNOBSERVABLE = "unobservable"  # nothing the panel reads could show it
+
+
+class RecordView(StrEnum):
+    """Whether the panel has a record."""
+
+    NONE = "none"
+    LIVE = "live"
+    TOMBSTONE = "tombstone"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Grace times and the proof of absence. All durations are timedeltas."""
+
+    power_grace: timedelta = timedelta(seconds=20)
+    link_grace: timedelta = timedelta(minutes=2)
+    create_grace: timedelta = timedelta(minutes=3)
+    stuck_creating: timedelta = timedelta(hours=2)
+    paid_missing_grace: timedelta = timedelta(minutes=30)
+    orphan_grace: timedelta = timedelta(hours=24)
+    ended_retention: timedelta = timedelta(days=7)
+    deleted_alive_grace: timedelta = timedelta(minutes=3)
+    lock_protects: timedelta = timedelta(hours=2)
+    proof_n: int = 3
+    proof_t: timedelta = timedelta(minutes=10)
+
+    def proven(self, absence: Absence | None) -> bool:
+        """Absent often enough and for long enough to be believed."""
+        return (
+            absence is not None
+            and absence.consecutive >= self.proof_n
+            and absence.last_seen_absent_at - absence.absent_since >= self.proof_t
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a run observed, as far as it matters to the cases it decides.
+
+    ``now`` is the database's clock. ``clusters`` are the configured ones, ``trusted`` those whose read may be
+    used now. ``orders_at`` is the effective time of the newest complete sweep of the order feed and
+    ``previous_orders_at`` of the one before it; ``has_feed`` is False where no main site is configured.
+    """
+
+    now: datetime
+    orders: tuple[Order, ...] = ()
+    guests: tuple[Guest, ...] = ()
+    records: tuple[Record, ...] = ()
+    order_absences: dict[str, Absence] = field(default_factory=dict)
+    guest_absences: dict[GuestKey, Absence] = field(default_factory=dict)
+    clusters: frozenset[str] = frozenset()
+    trusted: frozenset[str] = frozenset()
+    orders_at: datetime | None = None
+    previous_orders_at: datetime | None = None
+    has_feed: bool = True
+    names_are_authoritative: bool = True
+    feed: str = "orders"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What belongs together. ``replaced``: the record's guest address is occupied by another guest now.
+
+    ``duplicate``: a second live record for the same order or guest, to be merged with ``record``.
+    ``doubt``: why nothing may be concluded for its members (ambiguous, quarantined); such a case is held.
+    """
+
+    order: Order | None = None
+    guest: Guest | None = None
+    record: Record | None = None
+    guest_key: GuestKey | None = None
+    replaced: bool = False
+    duplicate: Record | None = None
+    doubt: str | None = None
+    doubt_class: str = "ambiguous"
+
+
+def order_view(case: Case, world: World, policy: Policy) -> OrderView:
+    """Place a case's order on the table's first axis."""
+    if case.order is not None:
+        return _ORDER_VIEWS[case.order.state.value]
+    if case.record is None:
+        # A guest alone: "no order names it" is as good as the last complete sweep.
+        return OrderView.NONE_PROVEN if world.orders_at is not None else OrderView.NONE_UNPROVEN
+    if case.record.order_id is not None and policy.proven(world.order_absences.get(case.record.order_id)):
+        return OrderView.NONE_PROVEN
+    return OrderView.NONE_UNPROVEN
+
+
+_ORDER_VIEWS = {
+    "pending": OrderView.PENDING,
+    "active": OrderView.ACTIVE,
+    "suspended": OrderView.SUSPENDED,
+    "ended": OrderView.ENDED,
+    "unknown": OrderView.UNRECOGNISED,
+}
+
+
+def guest_view(case: Case, world: World, policy: Policy) -> GuestView:
+    """Place a case's guest on the table's second axis."""
+    if case.guest is not None:
+        return _present_guest_view(case.guest, world, policy)
+    key = case.guest_key
+    if key is None or key.cluster not in world.clusters or not _on_proxmox(case):
+        return GuestView.UNOBSERVABLE
+    if case.replaced or policy.proven(world.guest_absences.get(key)):
+        return GuestView.NONE_PROVEN
+    return GuestView.NONE_UNPROVEN
+
+
+def _present_guest_view(guest: Guest, world: World, policy: Policy) -> GuestView:
+    if guest.cluster not in world.trusted:
+        return GuestView.UNKNOWN
+    # "suspended" is hibernation, a resting state; any other lock protects for a while, then is a leftover.
+    locked = guest.lock is not None and guest.lock != "suspended"
+    if locked and (guest.lock_since is None or world.now - guest.lock_since < policy.lock_protects):
+        return GuestView.TRANSITIONAL
+    return GuestView(guest.power.value)
+
+
+def _on_proxmox(case: Case) -> bool:
+    if case.record is not None:
+        return case.record.hypervisor == "proxmox"
+    return case.order is None or case.order.hypervisor in (None, "proxmox")
+
+
+def record_view(case: Case) -> RecordView:
+    """Place a case's record on the table's third axis."""
+    if case.record is None:
+        return RecordView.NONE
+    return RecordView.LIVE if case.record.live else RecordView.TOMBSTONE
