@@ -73,7 +73,6 @@ class ApiProxy:
         app.router.add_get(f"{CONTROL_PREFIX}/health", self._alive)
         app.router.add_post(f"{CONTROL_PREFIX}/{{verb}}", self._control)
         app.router.add_route("*", "/{path:.*}", self._serve)
-        app.on_response_prepare.append(_without_content_type)
         return app
 
     # Control ---------------------------------------------------------------------------------------------
@@ -260,11 +259,6 @@ def _reset(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
     raise asyncio.CancelledError
-
-
-async def _without_content_type(_request: web.Request, response: web.StreamResponse) -> None:
-    if isinstance(response, web.Response) and not response.body:
-        response.headers.popall("Content-Type", None)
 
 
 def _control_error(status: int, message: str) -> web.Response:
