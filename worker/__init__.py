@@ -1,0 +1,1 @@
+"""Celery: the application, its tasks and the wiring of settings to sources. Thin."""

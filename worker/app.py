@@ -1,0 +1,44 @@
+"""The Celery application: ``celery -A worker.app worker`` (or ``beat``, ``flower``).
+
+Beat only nudges. What is due is decided in PostgreSQL: a second beat, or a message delivered twice, finds the
+lease taken and does nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, signals
+
+from panel.logging import configure_logging
+from panel.settings import get_settings
+
+settings = get_settings()
+
+app = Celery("panel-sync", include=["worker.tasks"])
+app.config_from_object("celeryconfig")
+app.conf.broker_url = settings.redis_url
+app.conf.beat_schedule = {
+    "sync.dispatch_pending": {"task": "sync.dispatch_pending", "schedule": 30.0, "options": {"expires": 25}},
+    "reconcile.fast": {
+        "task": "reconcile.fast",
+        "schedule": settings.fast_interval_s,
+        "options": {"expires": settings.fast_interval_s, "argsrepr": "beat"},
+    },
+    "reconcile.run": {
+        "task": "reconcile.run",
+        "schedule": settings.full_interval_s,
+        "kwargs": {"trigger": "beat"},
+        "options": {"expires": settings.full_interval_s, "kwargsrepr": "beat", "argsrepr": ""},
+    },
+    "users.import": {
+        "task": "users.import",
+        "schedule": settings.users_interval_s,
+        "options": {"expires": settings.users_interval_s},
+    },
+}
+
+
+@signals.setup_logging.connect
+def _logging(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
+    configure_logging(settings.log_format)

@@ -1,0 +1,59 @@
+"""The tasks. Each parses, calls one function and returns a short text for the task list (no personal data)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import shared_task
+from reconcile.run import run_fast, run_full
+from reconcile.users import import_users
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from panel.settings import get_settings
+from panel.sweep import ring_unapplied
+from panel.writer import apply_operation
+from worker.resources import engine
+from worker.wiring import reconciler
+
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
+"""Retried without a limit of their own: the journal's attempts count only an operation's own failures."""
+
+RUN_LIMIT_S = 600
+
+
+@shared_task(
+    name="sync.apply",
+    autoretry_for=DATABASE_AWAY,
+    max_retries=None,
+    retry_backoff=1,
+    retry_backoff_max=30,
+    retry_jitter=True,
+)
+def apply(operation_id: int) -> str:
+    """Apply one journaled call, and those before it for the same VPS."""
+    return apply_operation(engine(), operation_id).text
+
+
+@shared_task(name="sync.dispatch_pending")
+def dispatch_pending() -> str:
+    """Make operations that were published long ago and never applied due for the relay again."""
+    return f"{ring_unapplied(engine())} due again"
+
+
+@shared_task(name="reconcile.fast", soft_time_limit=60, time_limit=75)
+def fast() -> str:
+    """Read every cluster once and repair power states."""
+    return run_fast(reconciler(engine(), get_settings()), trigger="beat").summary
+
+
+@shared_task(name="reconcile.run", soft_time_limit=RUN_LIMIT_S, time_limit=RUN_LIMIT_S + 30)
+def run(trigger: str = "nudge", **_: Any) -> str:  # noqa: ANN401 - newer senders may say more
+    """One full reconciliation."""
+    return run_full(reconciler(engine(), get_settings()), trigger=trigger).summary
+
+
+@shared_task(name="users.import", soft_time_limit=120, time_limit=150)
+def users_import() -> str:
+    """Import users of the main site, so that calls for new users are accepted."""
+    return import_users(reconciler(engine(), get_settings())).summary
