@@ -22,9 +22,7 @@ KEY_REFUSED = "MAIN_SITE_API_KEY is refused"
 class MainSiteClient:
     """GETs below ``/api/panel`` with the panel's key."""
 
-    def __init__(
-        self, config: MainSiteConfig, clock: Clock, transport: httpx.BaseTransport | None = None
-    ) -> None:
+    def __init__(self, config: MainSiteConfig, clock: Clock, transport: httpx.BaseTransport | None = None) -> None:
         self._attempts = max(1, config.attempts)
         self._clock = clock
         self._http = JsonClient(
@@ -100,14 +98,8 @@ class MainSiteClient:
 
 def _json(answer: Answer) -> Answer:
     if not answer.is_json:
-        told = (
-            answer.media_type
-            if answer.media_type.isascii() and len(answer.media_type) <= 50
-            else "unreadable"
-        )
-        raise Malformed(
-            f"answered {answer.status} with something that is not JSON ({told or 'no content type'})"
-        )
+        told = answer.media_type if answer.media_type.isascii() and len(answer.media_type) <= 50 else "unreadable"
+        raise Malformed(f"answered {answer.status} with something that is not JSON ({told or 'no content type'})")
     return answer
 
 

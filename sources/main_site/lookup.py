@@ -34,9 +34,7 @@ def _concluded(get: GetOrder, order_id: str, control_id: str | None) -> Lookup[O
         return Unclear(f"order {order_id} is answered 404, and no other order is known to check the site by")
     control = get(control_id)
     if control is None or control.order_id != control_id:
-        return Unclear(
-            f"order {order_id} is answered 404, but order {control_id}, which exists, is not found"
-        )
+        return Unclear(f"order {order_id} is answered 404, but order {control_id}, which exists, is not found")
     again = get(order_id)
     if again is not None:
         return _checked(again, order_id)

@@ -148,8 +148,7 @@ class _Reading(Generic[T]):
         total = None if self._first is None else self._first.total
         if total is not None and total != self._arrived:
             self._sweep.problem = (
-                f"{self._listing.noun}: {self._arrived} rows arrived on {self._page} page(s) "
-                f"where total says {total}"
+                f"{self._listing.noun}: {self._arrived} rows arrived on {self._page} page(s) where total says {total}"
             )
         elif self._refused:
             self._sweep.problem = (

@@ -35,11 +35,9 @@ def _text(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise ValueError("not a text")  # noqa: TRY004 - pydantic collects ValueError
+        raise ValueError("not a text")
     stripped = value.strip()
-    if len(stripped) > _TEXT_MAX or any(
-        ord(character) < 32 or ord(character) == 127 for character in stripped
-    ):
+    if len(stripped) > _TEXT_MAX or any(ord(character) < 32 or ord(character) == 127 for character in stripped):
         raise ValueError("not a short printable text")
     return stripped or None
 

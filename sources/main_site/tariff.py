@@ -8,9 +8,9 @@ from dataclasses import dataclass
 _READ_AT_MOST = 500  # characters
 _SIZE = r"(?<![\d.,])(\d{1,6}(?:[.,]\d{1,3})?)\s*(MB|MiB|GB|GiB|TB|TiB|МБ|ГБ|ТБ)\s*"
 _CPU = re.compile(r"(?<![\d.,])(\d{1,4})\s*x?\s*(?:v?CPU|vCores?|cores?|ядр)", re.IGNORECASE)
-_RAM = re.compile(_SIZE + r"(?:RAM|DDR\d?|memory|ОЗУ)", re.IGNORECASE)  # noqa: RUF001 - Russian, meant
+_RAM = re.compile(_SIZE + r"(?:RAM|DDR\d?|memory|ОЗУ)", re.IGNORECASE)
 _DISK = re.compile(_SIZE + r"(?:NVMe|SSD|HDD|disk|диск)", re.IGNORECASE)
-_MEGABYTES = {"M": 1, "G": 1024, "T": 1024 * 1024, "М": 1, "Г": 1024, "Т": 1024 * 1024}  # noqa: RUF001 - Russian, meant
+_MEGABYTES = {"M": 1, "G": 1024, "T": 1024 * 1024, "М": 1, "Г": 1024, "Т": 1024 * 1024}
 _RAM_MIN_MB = 128
 
 

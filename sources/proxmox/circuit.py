@@ -47,8 +47,9 @@ class CircuitBreaker:
         self._pause_max = pause_max
 
     def allow(self, now: datetime) -> bool:
-        """Whether a call may be made."""
-        return self.state.open_until is None or now >= self.state.open_until
+        """Whether a call may be made. A pause longer than any that was ever set is a clock that jumped back."""
+        left = timedelta() if self.state.open_until is None else self.state.open_until - now
+        return not timedelta() < left <= self._pause_max
 
     def refused(self, now: datetime) -> None:
         """The token was refused."""

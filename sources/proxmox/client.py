@@ -47,9 +47,7 @@ class Endpoint:
         pinned = config.fingerprint
         self._http = JsonClient(
             url.rstrip("/") + "/api2/json",
-            headers={
-                "Authorization": f"PVEAPIToken={config.token_id}={config.token_secret.get_secret_value()}"
-            },
+            headers={"Authorization": f"PVEAPIToken={config.token_id}={config.token_secret.get_secret_value()}"},
             tls=trusting_authorities(config.ca_file) if pinned is None else trusting_certificate(pinned),
             limits=Limits(
                 config.connect_timeout_s,

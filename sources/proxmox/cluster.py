@@ -90,9 +90,7 @@ class ClusterSource:
         """
         now = self._clock.wall()
         if not self.breaker.allow(now):
-            raise CircuitOpen(
-                f"the token was refused; nothing is asked before {self.breaker.state.open_until}"
-            )
+            raise CircuitOpen(f"the token was refused; nothing is asked before {self.breaker.state.open_until}")
         failures: list[SourceFault] = []
         for endpoint in tuple(self._endpoints):
             try:

@@ -19,9 +19,7 @@ def look_up(session: Session, node: str, guest_type: GuestType, vmid: int) -> Lo
     return (
         _on_node(session, node, guest_type, vmid)
         or _where_listed(session, session.guests(), vmid)
-        or Unclear(
-            f"guest {vmid} is not on node {node} and not listed on another; only a confirmation proves more"
-        )
+        or Unclear(f"guest {vmid} is not on node {node} and not listed on another; only a confirmation proves more")
     )
 
 
@@ -48,9 +46,7 @@ def confirm_absence(session: Session, node: str, guest_type: GuestType, vmid: in
     if elsewhere is not None:
         return elsewhere
     if there is not None:
-        doubt: str | None = (
-            f"the configuration of guest {vmid} is forbidden to the token, and no list shows it"
-        )
+        doubt: str | None = f"the configuration of guest {vmid} is forbidden to the token, and no list shows it"
     else:
         doubt = before.doubt() or _contradiction(session, before, listed, guest_type, vmid)
     if doubt is not None:

@@ -32,9 +32,7 @@ def check(session: Session) -> Health:
             problems.append(doubt)
     if not session.holds("/vms", POWER_PRIVILEGE):
         told.append(f"without {POWER_PRIVILEGE} on /vms, so that power actions will be refused")
-    return Health(
-        ok=not problems, detail=", ".join(told), problems=tuple(problems), clock_skew_s=session.skew_s
-    )
+    return Health(ok=not problems, detail=", ".join(told), problems=tuple(problems), clock_skew_s=session.skew_s)
 
 
 def unhealthy(fault: SourceFault) -> Health:

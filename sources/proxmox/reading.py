@@ -71,9 +71,7 @@ def interpret(
     if membership.offline:
         told.append(f"node(s) offline: {', '.join(sorted(membership.offline))}")
     if foreign:
-        told.append(
-            f"guests are listed on node(s) that the cluster does not name: {', '.join(sorted(foreign))}"
-        )
+        told.append(f"guests are listed on node(s) that the cluster does not name: {', '.join(sorted(foreign))}")
     if listed.blurred:
         told.append("some listed guests are unreadable or listed twice")
     if None in listed.blurred or not whole:

@@ -57,8 +57,7 @@ class Session:
         return View(
             whole=False,
             missing=tuple(
-                f"the token lacks {GUEST_PRIVILEGE} on {path}: {GRANT_GUESTS.format(path=path)}"
-                for path in lacking
+                f"the token lacks {GUEST_PRIVILEGE} on {path}: {GRANT_GUESTS.format(path=path)}" for path in lacking
             ),
         )
 

@@ -1,0 +1,271 @@
+"""How far a bulk read of a cluster may be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from reconcile.state import PowerState
+from sources.proxmox import CircuitBreaker, CircuitState
+from tests.unit.sources.canned import DATE, StillClock
+from tests.unit.sources.fake_cluster import (
+    NO_QUORUM,
+    PVE2_OFFLINE,
+    SECRET,
+    FakeCluster,
+    data,
+    guest,
+    refusal,
+    source_of,
+)
+
+RESOURCES = "/cluster/resources"
+STATUS = "/cluster/status"
+PERMISSIONS = "/access/permissions /vms"
+BOTH = frozenset({"pve1", "pve2"})
+Answer = httpx.Response | Callable[[httpx.Request], httpx.Response]
+
+
+def test_a_healthy_cluster_is_read_with_four_questions() -> None:
+    cluster = FakeCluster()
+    reading = source_of(cluster).read()
+    assert cluster.asked == ["/version", PERMISSIONS, STATUS, RESOURCES]
+    assert (reading.cluster, reading.complete, reading.trusted, reading.problems) == ("main", True, True, ())
+    assert reading.nodes == reading.nodes_complete == BOTH
+    assert [(each.vmid, each.power) for each in reading.guests] == [(100, PowerState.RUNNING)]
+
+
+def test_an_empty_list_of_a_healthy_cluster_is_complete() -> None:
+    reading = source_of(FakeCluster().but(RESOURCES, data([]))).read()
+    assert (reading.complete, reading.trusted, reading.guests) == (True, True, ())
+
+
+def wait_in_vain(request: httpx.Request) -> httpx.Response:
+    raise httpx.ReadTimeout("slow", request=request)
+
+
+# Nothing may follow from these: no power, no absence.
+UNTRUSTED: dict[str, tuple[str, Answer, str]] = {
+    "401": ("/version", refusal(401), "the token is refused (401)"),
+    "401 at the list": (RESOURCES, refusal(401), "the token is refused (401)"),
+    "blind token": (PERMISSIONS, data({"/vms": {}}), "the token lacks VM.Audit on /vms: pveum acl modify /vms"),
+    "blind token, nothing told": (PERMISSIONS, data({}), "the token lacks VM.Audit on /vms"),
+    "VM.Audit that does not propagate": (PERMISSIONS, data({"/vms": {"VM.Audit": 0}}), "VM.Audit on /vms"),
+    "Sys.Audit missing": (
+        STATUS,
+        refusal(403, "Permission check failed (/, Sys.Audit)"),
+        "quorum and nodes cannot be read: the token lacks Sys.Audit on / (403); grant Sys.Audit on /",
+    ),
+    "no quorum": (STATUS, data(NO_QUORUM), "the cluster has no quorum"),
+    "half a status": (STATUS, data(PVE2_OFFLINE[:2]), "/cluster/status does not list all of its nodes"),
+    "no status": (STATUS, data(None), "/cluster/status is not a list"),
+    "595 at the list": (RESOURCES, refusal(595), "the node cannot be reached (595)"),
+    "596 at the list": (RESOURCES, refusal(596, "Connection timed out"), "the node cannot be reached (596)"),
+    "500 at the list": (RESOURCES, refusal(500, "got no worker upid"), "was answered 500"),
+    "503 at the list": (RESOURCES, refusal(503), "was answered 503"),
+    "a list that is none": (RESOURCES, data({}), "/cluster/resources is not a list"),
+    "no data": (RESOURCES, httpx.Response(200, json={}), "was answered 200 without data"),
+    "HTML": (RESOURCES, httpx.Response(200, html="<html/>"), "was answered 200 without data"),
+    "empty": (RESOURCES, httpx.Response(200), "was answered 200 without data"),
+    "timeout": (RESOURCES, wait_in_vain, "no answer within 40 s"),
+    "all unknown": (
+        RESOURCES,
+        data([guest(100, status="unknown"), guest(101, "pve2", status="unknown")]),
+        "2 of 2 guests on online nodes have no known state",
+    ),
+    "most of many unknown": (
+        RESOURCES,
+        data([guest(100 + n, status="unknown" if n < 6 else "running") for n in range(10)]),
+        "6 of 10 guests",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNTRUSTED)
+def test_nothing_follows_from(name: str) -> None:
+    path, answer, sentence = UNTRUSTED[name]
+    source = source_of(FakeCluster().but(path, answer))
+    reading = source.read()
+    assert not reading.trusted
+    assert not reading.complete
+    assert reading.nodes_complete == frozenset()
+    assert sentence in " ".join(reading.problems)
+    assert SECRET not in repr((reading, source, vars(source)))
+
+
+# Facts may be used, but absence only from the nodes named here.
+PARTIAL: dict[str, tuple[str, Answer, frozenset[str], str]] = {
+    "a node offline": (STATUS, data(PVE2_OFFLINE), frozenset({"pve1"}), "node(s) offline: pve2"),
+    "guests on an unnamed node": (
+        RESOURCES,
+        data([guest(), guest(101, "pve9")]),
+        BOTH,
+        "node(s) that the cluster does not name: pve9",
+    ),
+    "an unreadable guest": (RESOURCES, data([guest(), guest(0, "pve2")]), frozenset({"pve1"}), "unreadable"),
+    "an unreadable guest somewhere": (RESOURCES, data([guest(), {"vmid": 5}]), frozenset(), "unreadable"),
+    "a doubled guest": (RESOURCES, data([guest(), guest(101, "pve2"), guest(101, "pve2")]), frozenset({"pve1"}), ""),
+}
+
+
+@pytest.mark.parametrize("name", PARTIAL)
+def test_absence_is_limited_by(name: str) -> None:
+    path, answer, complete, sentence = PARTIAL[name]
+    reading = source_of(FakeCluster().but(path, answer)).read()
+    assert reading.trusted
+    assert not reading.complete
+    assert reading.nodes_complete == complete
+    assert sentence in " ".join(reading.problems)
+
+
+def test_guests_of_a_node_that_is_away_keep_their_place_but_not_their_power() -> None:
+    cluster = FakeCluster().but(STATUS, data(PVE2_OFFLINE))
+    reading = source_of(cluster.but(RESOURCES, data([guest(), guest(101, "pve2")]))).read()
+    assert [(each.vmid, each.status, each.power) for each in reading.guests] == [
+        (100, "running", PowerState.RUNNING),
+        (101, "running", PowerState.UNKNOWN),
+    ]
+
+
+def test_a_nodes_guests_without_a_state_write_nothing_but_do_exist() -> None:
+    some = [guest(100 + n, "pve2" if n < 3 else "pve1", status="unknown" if n < 3 else "running") for n in range(9)]
+    reading = source_of(FakeCluster().but(RESOURCES, data(some))).read()
+    assert reading.trusted
+    assert reading.complete
+    assert [each.power for each in reading.guests].count(PowerState.UNKNOWN) == 3
+
+
+def test_silent_guests_of_an_offline_node_do_not_discredit_the_others() -> None:
+    cluster = FakeCluster().but(STATUS, data(PVE2_OFFLINE))
+    some = [guest(100 + n, "pve2", status="unknown") for n in range(20)] + [guest(200)]
+    reading = source_of(cluster.but(RESOURCES, data(some))).read()
+    assert reading.trusted
+    assert reading.nodes_complete == {"pve1"}
+
+
+def test_a_slow_version_is_named_but_usable() -> None:
+    reading = source_of(FakeCluster().but("/version", data({"version": "9.0.5"}))).read()
+    assert reading.complete
+    assert reading.problems == ("Proxmox VE 9.0.5 answers large lists in tens of seconds: update it to 9.0.8 or later",)
+
+
+def test_a_token_of_pools_shows_guests_and_proves_no_absence() -> None:
+    cluster = FakeCluster().but(PERMISSIONS, data({}))
+    for pool, held in (("a", 1), ("b", 1)):
+        cluster.but(f"/access/permissions /pool/{pool}", data({f"/pool/{pool}": {"VM.Audit": held}}))
+    reading = source_of(cluster, pools=("a", "b")).read()
+    assert reading.trusted
+    assert reading.nodes_complete == frozenset()
+    assert "only the configured pools" in reading.problems[0]
+    cluster.but("/access/permissions /pool/b", data({}))
+    blind = source_of(cluster, pools=("a", "b")).read()
+    assert not blind.trusted
+    assert blind.problems == (
+        "the token lacks VM.Audit on /pool/b: pveum acl modify /pool/b --tokens '<token id>' --roles PVEAuditor",
+    )
+
+
+def test_one_refusal_of_the_token_ends_the_read_and_opens_the_circuit() -> None:
+    still = StillClock()
+    breaker = CircuitBreaker()
+    cluster = FakeCluster().but("/version", refusal(401))
+    source = source_of(cluster, breaker=breaker, still=still, urls=("https://pve1.test", "https://pve2.test"))
+    assert not source.read().trusted
+    assert not source.read().trusted
+    assert source.health().problems[0].startswith("the token was refused; nothing is asked before 2026-03-01 12:01:00")
+    assert cluster.asked == ["/version"]
+    still.now += 60
+    cluster.but("/version", data({"version": "9.2.1"}))
+    assert source.read().complete
+    assert breaker.state == CircuitState()
+
+
+def test_the_pause_doubles_up_to_its_bound_and_survives_as_a_plain_value() -> None:
+    breaker = CircuitBreaker(pause=timedelta(seconds=60), pause_max=timedelta(minutes=4))
+    pauses = []
+    for _ in range(4):
+        breaker.refused(DATE)
+        assert breaker.state.open_until is not None
+        pauses.append((breaker.state.open_until - DATE).total_seconds())
+    assert pauses == [60, 120, 240, 240]
+    kept = CircuitBreaker(CircuitState.from_plain(breaker.state.to_plain()), pause_max=timedelta(minutes=4))
+    assert kept.state == breaker.state
+    assert not kept.allow(DATE)
+    assert not kept.allow(DATE + timedelta(seconds=239))
+    assert kept.allow(DATE + timedelta(seconds=240))
+    assert kept.allow(DATE - timedelta(hours=2)), "a clock that jumped back must not lock the cluster out"
+    with pytest.raises(ValueError, match="circuit"):
+        CircuitState.from_plain({"open_until": 5})
+
+
+def refuse(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("no", request=request)
+
+
+URLS = ("https://one.test:8006", "https://two.test:8006")
+
+
+@pytest.mark.parametrize("step", [refuse, wait_in_vain, refusal(502), refusal(503)])
+def test_another_endpoint_takes_over_for_the_whole_read_and_is_kept(step: Answer) -> None:
+    cluster = FakeCluster().but(f"one.test {RESOURCES}", step)
+    source = source_of(cluster, urls=URLS)
+    assert source.read().complete
+    assert cluster.asked == ["/version", PERMISSIONS, STATUS, RESOURCES] * 2
+    assert source.read().complete
+    assert len(cluster.asked) == 12
+
+
+def test_quorum_of_one_endpoint_never_vouches_for_the_list_of_another() -> None:
+    cluster = FakeCluster().but(f"one.test {RESOURCES}", refuse).but(f"two.test {STATUS}", data(NO_QUORUM))
+    reading = source_of(cluster, urls=URLS).read()
+    assert not reading.trusted
+    assert "no quorum" in reading.problems[0]
+
+
+def test_when_no_endpoint_can_be_used_all_are_named() -> None:
+    reading = source_of(FakeCluster().but("/version", refuse), urls=URLS).read()
+    assert reading.problems == (
+        "one.test:8006: no connection could be made; two.test:8006: no connection could be made",
+    )
+
+
+@pytest.mark.parametrize("status", [500, 403, 595])
+def test_a_refusal_that_every_endpoint_would_repeat_is_not_repeated(status: int) -> None:
+    cluster = FakeCluster().but(RESOURCES, refusal(status))
+    source_of(cluster, urls=URLS).read()
+    assert cluster.asked.count(RESOURCES) == 1
+
+
+HEALTH: dict[str, tuple[str, Answer, str]] = {
+    "401": ("/version", refusal(401), "check token_id and token_secret"),
+    "blind token": (PERMISSIONS, data({}), "the token lacks VM.Audit on /vms: pveum acl modify /vms"),
+    "no Sys.Audit": (STATUS, refusal(403, "Permission check failed (/, Sys.Audit)"), "pveum acl modify / --tokens"),
+    "no quorum": (STATUS, data(NO_QUORUM), "no quorum"),
+    "a node offline": (STATUS, data(PVE2_OFFLINE), "node(s) offline: pve2"),
+    "no connection": ("/version", refuse, "check urls of this cluster"),
+    "old version": ("/version", data({"version": "9.0.1"}), "update it"),
+}
+
+
+@pytest.mark.parametrize("name", HEALTH)
+def test_health_names_the_remedy(name: str) -> None:
+    path, answer, sentence = HEALTH[name]
+    health = source_of(FakeCluster().but(path, answer)).health()
+    assert not health.ok
+    assert sentence in " ".join(health.problems)
+    assert SECRET not in repr(health)
+
+
+def test_a_healthy_cluster_tells_its_version_nodes_and_clock() -> None:
+    still = StillClock()
+    still.now -= 7
+    health = source_of(FakeCluster(), still=still).health()
+    assert health.ok
+    assert health.detail == "Proxmox VE 9.2.1, 2 of 2 node(s) online"
+    assert health.clock_skew_s == pytest.approx(7.5)
+    weak = source_of(FakeCluster().but(PERMISSIONS, data({"/vms": {"VM.Audit": 1}}))).health()
+    assert weak.ok
+    assert "without VM.PowerMgmt on /vms" in weak.detail
