@@ -1,0 +1,114 @@
+"""What every test may use: a database of its own, a Redis, and nothing of the machine it runs on.
+
+PostgreSQL and Redis are real and one per test process; a test that kills or stops one finds it running again.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+import redis
+from sqlalchemy import Engine
+
+from panel.sessions import sync_engine
+from panel.settings import Settings
+from runtime.embedded_postgres import EmbeddedPostgres
+from runtime.embedded_redis import EmbeddedRedis
+from tests.support.databases import Database, Databases
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_outside_settings() -> Iterator[None]:
+    """A DATABASE_URL of the machine must not turn a test loose on a real database."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in Settings.model_fields:
+            for spelling in (name, name.upper()):
+                patch.delenv(spelling, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_outside_sockets() -> Iterator[None]:
+    """Tests reach the loopback only."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: tuple[str, int] | str | bytes) -> None:
+        host = address[0] if isinstance(address, tuple) else "127.0.0.1"
+        if not host.startswith("127.") and host not in {"::1", "localhost", "0.0.0.0"}:  # noqa: S104 - compared
+            raise AssertionError(f"a test reached for {host}")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """The server and its migrated template; for tests that need a database per module, or several."""
+    made = Databases(tmp_path_factory.mktemp("postgres"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.destroy()
+
+
+@pytest.fixture
+def postgres_server(databases: Databases) -> Iterator[EmbeddedPostgres]:
+    """The server itself, for tests that stop, kill or pause it."""
+    yield databases.server
+    databases.server.resume()
+    databases.server.start()
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[Database]:
+    """A fresh migrated database."""
+    made = databases.clone()
+    yield made
+    databases.drop(made)
+
+
+@pytest.fixture
+def empty_database(databases: Databases) -> Iterator[Database]:
+    """A fresh database without tables."""
+    made = databases.empty()
+    yield made
+    databases.drop(made)
+
+
+@pytest.fixture
+def engine(database: Database) -> Iterator[Engine]:
+    """A synchronous engine as the application's login."""
+    made = sync_engine(database.app_url, "panel-sync test", pool_size=4)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture(scope="session")
+def _redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    server = EmbeddedRedis(tmp_path_factory.mktemp("redis"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.destroy()
+
+
+@pytest.fixture
+def redis_server(_redis: EmbeddedRedis) -> Iterator[EmbeddedRedis]:
+    """An empty Redis, for tests that stop, kill or pause it too."""
+    with redis.Redis.from_url(_redis.url, socket_timeout=5) as client:
+        client.flushall()
+    yield _redis
+    _redis.resume()
+    _redis.start()
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    """An empty Redis' URL."""
+    return redis_server.url

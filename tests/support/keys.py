@@ -1,0 +1,10 @@
+"""Secrets for one test: made anew each time, so that none can come to be relied on."""
+
+from __future__ import annotations
+
+import secrets
+
+
+def random_key() -> str:
+    """A key of 43 printable ASCII characters, good for API keys and JWT secrets alike."""
+    return secrets.token_urlsafe(32)
