@@ -109,10 +109,12 @@ def spawn(
     death_signal: int,
     cwd: Path | None = None,
     account: Account | None = None,
+    umask: int = -1,
 ) -> Child:
     """Start `argv` with exactly the environment `env`, its output appended to `log`.
 
     `death_signal` reaches the child when this process dies, however it dies. `account` needs root.
+    A negative `umask` leaves it as it is.
     """
     launcher = [sys.executable, "-I", "-S", str(Path(runtime.launch.__file__).resolve())]
     user = f"{account.uid}:{account.gid}" if account else "-"
@@ -130,6 +132,7 @@ def spawn(
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                umask=umask,
             )
         finally:
             os.close(output)

@@ -189,6 +189,7 @@ class EmbeddedServer(ABC):
                 death_signal=self.stop_signal,
                 cwd=self._home,
                 account=account,
+                umask=0o077,
             )
             try:
                 self._wait_ready(self._child)

@@ -155,6 +155,16 @@ def test_the_password_is_in_no_command_line_log_or_open_file(make: Make) -> None
     assert password not in repr(server)
 
 
+def test_what_the_server_stores_is_closed_to_others(make: Make) -> None:
+    server = make()
+    server.start()
+    write(server, "x")
+    stored = server._home / "cluster" if server.title == "PostgreSQL" else server._home
+    files = [path for path in stored.rglob("*") if path.is_file() and path.name != "port"]
+    assert files
+    assert not [path for path in files if path.stat().st_mode & 0o077]
+
+
 def test_a_stranger_without_the_password_gets_nothing(make: Make) -> None:
     server = make()
     server.start()
