@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import ssl
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Self
 
 import httpx
 from pydantic_core import from_json
@@ -72,6 +72,8 @@ class JsonClient:
             trust_env=False,  # no proxy and no .netrc by accident
             transport=transport,
         )
+        # Sources live as long as a run: one that nobody closed must not keep its sockets.
+        self._close = weakref.finalize(self, self._client.close)
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
         """GET ``path``; raise a ``SourceFault`` unless a whole answer of any status arrived."""
@@ -129,13 +131,7 @@ class JsonClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self._close()
 
 
 def _says_json(media_type: str) -> bool:

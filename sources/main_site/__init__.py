@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from reconcile.ports import OrderFeed
 from sources.config import FeedKind, MainSiteConfig
 from sources.main_site.orders import OrdersFeed
 from sources.main_site.panel_api import PanelApiFeed
@@ -10,6 +9,6 @@ from sources.main_site.panel_api import PanelApiFeed
 __all__ = ["OrdersFeed", "PanelApiFeed", "make_feed"]
 
 
-def make_feed(config: MainSiteConfig) -> OrderFeed:
-    """The feed that ``config.feed`` names."""
+def make_feed(config: MainSiteConfig) -> OrdersFeed | PanelApiFeed:
+    """The feed that ``config.feed`` names, an ``OrderFeed``; ``close`` it after use."""
     return OrdersFeed(config) if config.feed is FeedKind.ORDERS else PanelApiFeed(config)

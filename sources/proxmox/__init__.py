@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from reconcile.ports import GuestSource
 from sources.config import ClusterConfig
 from sources.proxmox.circuit import CircuitBreaker, CircuitState
 from sources.proxmox.cluster import ClusterSource
@@ -10,6 +9,6 @@ from sources.proxmox.cluster import ClusterSource
 __all__ = ["CircuitBreaker", "CircuitState", "ClusterSource", "make_cluster"]
 
 
-def make_cluster(config: ClusterConfig, breaker: CircuitBreaker | None = None) -> GuestSource:
-    """The cluster that ``config`` names."""
+def make_cluster(config: ClusterConfig, breaker: CircuitBreaker | None = None) -> ClusterSource:
+    """The cluster that ``config`` names, a ``GuestSource``; ``close`` it after use."""
     return ClusterSource(config, breaker)
