@@ -31,7 +31,7 @@ lint: $(STAMP) ## Ruff, strict types, import contracts, migrations equal to the 
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timings
+	@$(BIN)/lint-imports
 	@$(BIN)/python -m runtime.check_migrations
 
 format: $(STAMP) ## Reformat and mend what Ruff can

@@ -1,0 +1,130 @@
+"""Changes and findings as typed, ordered, serialisable values; the plan and its hash. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from reconcile.state import Guest, GuestKey, Order, Record
+
+
+class Kind(StrEnum):
+    """The classes of drift that a run repairs, in the order in which a plan applies them."""
+
+    LINK = "link"
+    STATUS = "missed-status"
+    PLAN = "plan"
+    OWNER = "ownership"
+    MERGE = "duplicate"
+    UNLINK = "replaced-guest"
+    CREATE = "missed-create"
+    DELETE = "missed-delete"
+    ORPHAN = "orphan"
+
+
+DELETES = frozenset({Kind.DELETE, Kind.ORPHAN})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write. ``values`` are record columns; ``link`` and ``facts`` only on creates.
+
+    ``confirm`` lists what is looked up singly just before the write: "order", "guest".
+    """
+
+    kind: Kind
+    action: str  # create | update | delete | merge | unlink
+    source: str
+    reason: str
+    record: Record | None = None
+    other: Record | None = None  # a merge's survivor
+    order: Order | None = None
+    guest: Guest | None = None
+    guest_key: GuestKey | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    link: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    confirm: frozenset[str] = frozenset()
+    flip: str | None = None  # "to running" | "to stopped" | "to error": power changes have a budget of their own
+
+    @property
+    def subject(self) -> str:
+        """What it is about, stable from run to run."""
+        if self.record is not None:
+            return f"vps:{self.record.id}"
+        if self.order is not None:
+            return f"order:{self.order.order_id}"
+        return f"guest:{self.guest_key}"
+
+    @property
+    def user_id(self) -> int | None:
+        """The customer whose budget it counts against."""
+        return self.record.user_id if self.record else self.order.user_id if self.order else None
+
+    @property
+    def node(self) -> tuple[str, str] | None:
+        """(cluster, node) whose budget it counts against."""
+        if self.record is not None and self.record.cluster and self.record.node:
+            return self.record.cluster, self.record.node
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """What an approval binds to: action, record, version, verdict and kind of evidence."""
+        return {
+            "action": self.action,
+            "subject": self.subject,
+            "version": self.record.version if self.record else None,
+            "kind": self.kind.value,
+            "evidence": sorted(self.evidence),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that a run may not mend, or that people should know."""
+
+    class_: str
+    subject: str
+    reason: str
+    severity: str = "warning"  # info | warning | alarm
+    vps_id: int | None = None
+    order_id: str | None = None
+    cluster: str | None = None
+    vmid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All changes of a run in the order of application, and its findings."""
+
+    changes: tuple[Change, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the identities of the changes: ties an approval to exactly what was seen."""
+        return plan_hash(self.changes)
+
+
+def plan_hash(changes: tuple[Change, ...]) -> str:
+    """The hash of a set of changes, independent of their order."""
+    lines = sorted(json.dumps(change.identity(), sort_keys=True) for change in changes)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+SEVERITY = {
+    "paid-but-missing": "alarm",
+    "ownership": "alarm",
+    "deleted-but-alive": "alarm",
+    "suspended-but-running": "warning",
+    "ended-but-running": "info",
+    "unmanaged-guest": "info",
+    "unlinked-record": "info",
+    "stuck-creating": "warning",
+}
+"""How loud a finding is; what is not listed is a warning."""

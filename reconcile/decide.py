@@ -1,0 +1,350 @@
+"""What to do with each case: the table's verdict, then what is due by grace, freshness and proof. Pure and total.
+
+``decide`` never looks anything up: confirmations are named in the change and done just before the write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconcile import facts
+from reconcile.cases import (
+    Case,
+    GuestView,
+    OrderView,
+    Policy,
+    RecordView,
+    World,
+    guest_view,
+    order_view,
+    record_view,
+)
+from reconcile.changes import Change, Finding, Kind, Plan
+from reconcile.deletes import delete_change, delete_hindrance, two_way
+from reconcile.findings import due_finding, finding
+from reconcile.match import match
+from reconcile.state import FingerprintState, LinkState, OrderState, PowerState
+from reconcile.table import Cell, Verdict, cell
+
+
+def plan(world: World, policy: Policy) -> Plan:
+    """Match a world and decide every case; changes in the order of application."""
+    changes: list[Change] = []
+    findings: list[Finding] = []
+    for case in match(world, policy):
+        decision = decide(case, world, policy)
+        changes += decision.changes
+        findings += decision.findings
+    order = {kind: position for position, kind in enumerate(Kind)}
+    changes.sort(key=lambda c: (order[c.kind], c.subject))
+    return Plan(tuple(changes), tuple(sorted(findings, key=lambda f: (f.class_, f.subject))))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The changes and findings of one case, and the table's cell that led to them."""
+
+    cell: Cell
+    changes: list[Change] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def decide(case: Case, world: World, policy: Policy) -> Decision:
+    """Decide one case. Total: every combination of views has a verdict; whatever is in doubt is held."""
+    views = order_view(case, world, policy), guest_view(case, world, policy), record_view(case)
+    in_flight = any(r.in_flight for r in (case.record, case.duplicate) if r is not None)
+    verdict = cell(*views, in_flight)
+    decision = Decision(verdict)
+    if verdict.verdict is Verdict.WAIT:
+        return decision
+    if case.doubt is not None:
+        decision.findings.append(finding(case, case.doubt_class, case.doubt))
+        return decision
+    if (unlink := _unlink(case, world)) is not None:
+        decision.changes.append(unlink)
+        return decision
+    if case.duplicate is not None and case.record is not None:
+        decision.changes.append(_merge(case))
+        return decision
+    if verdict.finding is not None and (found := due_finding(verdict, case, world, policy)) is not None:
+        decision.findings.append(found)
+    match verdict.verdict:
+        case Verdict.CREATE:
+            _create(decision, case, views, world, policy)
+        case Verdict.REPAIR:
+            _repair(decision, case, views, world, policy)
+        case Verdict.DELETE:
+            _delete(decision, case, world, policy)
+        case _ if "order" in verdict.facts:
+            _repair(decision, case, views, world, policy)
+    return decision
+
+
+Views = tuple[OrderView, GuestView, RecordView]
+
+
+# --- creates
+
+
+def _create(decision: Decision, case: Case, views: Views, world: World, policy: Policy) -> None:
+    order, guest = case.order, case.guest
+    if order is None:
+        return
+    if order.user_id is None:
+        reason = f"the owner of order {order.order_id} is not known to the panel"
+        decision.findings.append(finding(case, "owner-unknown", reason))
+        return
+    if order.effective_at is None or order.first_seen_at is None:
+        return
+    if world.now - order.first_seen_at < policy.create_grace:
+        return
+    missing = [
+        n
+        for n, v in (("name", order.name), ("cpu", order.cpu), ("ram", order.ram_mb), ("disk", order.disk_gb))
+        if not v
+    ]
+    if missing:
+        reason = f"the feed does not say {', '.join(missing)} of order {order.order_id}: no record can be made"
+        decision.findings.append(finding(case, "incomplete-order", reason))
+        return
+    if guest is not None and guest.fingerprint_state not in (FingerprintState.READ, FingerprintState.FORBIDDEN):
+        return  # its identity is read first; the next run creates
+    link, power = _new_link(case), _new_power(case, views)
+    status = {PowerState.RUNNING: "running", PowerState.STOPPED: "stopped", PowerState.ERROR: "error"}.get(
+        power, "creating"
+    )
+    values = {
+        "user_id": order.user_id,
+        "name": order.name,
+        "status": status,
+        "cpu": order.cpu,
+        "ram": order.ram_mb,
+        "disk": order.disk_gb,
+        "os": order.os or "unknown",
+        "hypervisor": order.hypervisor or "proxmox",
+        "ip_address": order.ip_address,
+        "order_id": order.order_id,
+    }
+    own_facts: dict[str, Any] = {"order_state": order.state.value}
+    evidence: dict[str, Any] = {
+        "order": order.order_id,
+        "order_status": order.status,
+        "first_seen_at": order.first_seen_at.isoformat(),
+    }
+    if guest is not None:
+        evidence |= {"guest": str(guest.key), "guest_status": guest.status}
+        own_facts |= {"power_source": "proxmox"}
+    reason = f"order {order.order_id} is {order.state.value} and has no record: its create never arrived"
+    decision.changes.append(
+        Change(
+            Kind.CREATE,
+            "create",
+            world.feed,
+            reason,
+            order=order,
+            guest=guest,
+            guest_key=case.guest_key,
+            values=values,
+            link=link,
+            facts=own_facts,
+            evidence=evidence,
+            confirm=frozenset({"order"}),
+        )
+    )
+
+
+def _new_link(case: Case) -> dict[str, Any]:
+    guest = case.guest
+    if guest is None:
+        return {}
+    verified = guest.fingerprint_state is FingerprintState.READ and guest.fingerprint is not None
+    return {
+        "cluster": guest.cluster,
+        "node": guest.node,
+        "vmid": guest.vmid,
+        "guest_type": guest.guest_type.value,
+        "fingerprint": guest.fingerprint,
+        "link_state": (LinkState.VERIFIED if verified else LinkState.UNVERIFIED).value,
+    }
+
+
+def _new_power(case: Case, views: Views) -> PowerState:
+    if case.guest is not None:
+        return case.guest.power
+    if views[1] is GuestView.UNOBSERVABLE and case.order is not None:
+        return (
+            PowerState(case.order.status)
+            if case.order.status in ("running", "stopped", "error")
+            else PowerState.UNKNOWN
+        )
+    return PowerState.UNKNOWN
+
+
+# --- repairs
+
+
+def _repair(decision: Decision, case: Case, views: Views, world: World, policy: Policy) -> None:
+    record, order, guest = case.record, case.order, case.guest
+    if record is None:
+        return
+    if order is not None and "order" in decision.cell.facts:
+        _order_facts(decision, case, world)
+    if guest is not None and guest.cluster in world.trusted:
+        if (linked := facts.guest_link_update(guest, record, world)) is not None:
+            decision.changes.append(_update(case, Kind.LINK, "proxmox", linked))
+        if "power" in decision.cell.facts and _identified(case):
+            _add(decision, case, Kind.STATUS, "proxmox", facts.power_update(guest, record, policy))
+    elif order is not None and views[1] is GuestView.UNOBSERVABLE and two_way(case, world):
+        _add(decision, case, Kind.STATUS, world.feed, facts.power_from_order(order, record, policy, world))
+    if views[1] is GuestView.NONE_PROVEN and decision.cell.finding == "paid-but-missing":
+        _add(decision, case, Kind.STATUS, "proxmox", _missing(case, world, policy))
+
+
+def _order_facts(decision: Decision, case: Case, world: World) -> None:
+    record, order = case.record, case.order
+    if record is None or order is None:
+        return
+    _add(decision, case, Kind.LINK, world.feed, facts.order_link_update(order, record))
+    _add(decision, case, Kind.STATUS, world.feed, facts.order_state_update(order, record, world))
+    if order.state is OrderState.ENDED:
+        return
+    _add(decision, case, Kind.PLAN, world.feed, facts.plan_update(order, record, world))
+    if order.user_id is None and order.owner is not None:
+        reason = f"the owner of order {order.order_id} is not known to the panel"
+        decision.findings.append(finding(case, "owner-unknown", reason))
+    elif order.user_id is not None and order.user_id != record.user_id:
+        reason = f"order {order.order_id} belongs to another customer than VPS {record.id}"
+        decision.findings.append(finding(case, "ownership", reason))
+        owner = facts.owner_update(order, record, world)
+        _add(decision, case, Kind.OWNER, world.feed, owner, confirm=frozenset({"order"}))
+
+
+def _identified(case: Case) -> bool:
+    """Whether the guest at the record's address may speak for it: no fact flows from a guest in doubt."""
+    record, guest = case.record, case.guest
+    if record is None or guest is None:
+        return False
+    if guest.fingerprint_state is FingerprintState.STALE:
+        return False
+    if record.guest_key is None:
+        return False
+    return guest.fingerprint is None or record.fingerprint in (None, guest.fingerprint)
+
+
+def _missing(case: Case, world: World, policy: Policy) -> facts.FactUpdate | None:
+    record, key = case.record, case.guest_key
+    absence = world.guest_absences.get(key) if key else None
+    if record is None or record.missing_since is not None or absence is None:
+        return None
+    if world.now - absence.absent_since < policy.paid_missing_grace:
+        return None
+    values = {"missing_since": absence.absent_since, "unconfirmed_since": absence.absent_since}
+    return facts.FactUpdate(
+        values, f"guest {key} is proven absent, yet paid for", {"snapshots": list(absence.evidence)}
+    )
+
+
+def two_way(case: Case, world: World) -> bool:
+    """Whether a case's order alone may speak for it: no Proxmox guest is expected to be observable."""
+    return not world.clusters or (case.record is not None and case.record.hypervisor != "proxmox")
+
+
+# --- deletes, merges, unlinks
+
+
+def _delete(decision: Decision, case: Case, world: World, policy: Policy) -> None:
+    record, order = case.record, case.order
+    if record is None:
+        return
+    why_not = delete_hindrance(case, world, policy)
+    if why_not is None:
+        decision.changes.append(delete_change(case, world, policy))
+        return
+    class_ = "unlinked-record" if order is None and record.order_id is None else "delete-held"
+    decision.findings.append(finding(case, class_, why_not))
+    if order is not None:
+        _add(decision, case, Kind.STATUS, world.feed, facts.order_state_update(order, record, world))
+
+
+def _merge(case: Case) -> Change:
+    if case.record is None or case.duplicate is None:
+        raise ValueError("a merge needs two records")
+    survivor, loser = case.record, case.duplicate
+    order = case.order
+    named = order.panel_vps_id if order is not None else None
+    if named is None:
+        # Without the feed's word: the id that updates used last, else the one answered last.
+        ranked = sorted(
+            (survivor, loser), key=lambda r: (r.last_update_at is not None, r.last_update_at or r.created_at, r.id)
+        )
+        loser, survivor = ranked
+    reason = f"VPS {loser.id} and VPS {survivor.id} are one machine; both ids keep working"
+    evidence = {"order": order.order_id if order else None, "survivor": survivor.id, "named_by_feed": named}
+    return Change(
+        Kind.MERGE,
+        "merge",
+        "orders",
+        reason,
+        record=loser,
+        other=survivor,
+        order=order,
+        guest_key=case.guest_key,
+        evidence=evidence,
+    )
+
+
+def _unlink(case: Case, world: World) -> Change | None:
+    """Its address was given to another guest, and a going order names that guest: let go of it."""
+    record, key = case.record, case.guest_key
+    if not case.replaced or record is None or not record.live or key is None:
+        return None
+    other = next(
+        (
+            o
+            for o in world.orders
+            if o.guest_key == key and o.state in (OrderState.ACTIVE, OrderState.SUSPENDED) and o is not case.order
+        ),
+        None,
+    )
+    if other is None:
+        return None
+    reason = f"guest {key} is another machine now and belongs to order {other.order_id}; VPS {record.id} lost its guest"
+    evidence = {"guest": str(key), "order": other.order_id, "old_fingerprint": record.fingerprint}
+    return Change(
+        Kind.UNLINK, "unlink", "proxmox", reason, record=record, order=case.order, guest_key=key, evidence=evidence
+    )
+
+
+# --- building changes
+
+
+def _update(
+    case: Case, kind: Kind, source: str, update: facts.FactUpdate, confirm: frozenset[str] = frozenset()
+) -> Change:
+    return Change(
+        kind,
+        "update",
+        source,
+        update.reason,
+        record=case.record,
+        order=case.order,
+        guest=case.guest,
+        guest_key=case.guest_key,
+        values=update.values,
+        evidence=update.evidence,
+        confirm=confirm,
+        flip=update.flip,
+    )
+
+
+def _add(
+    decision: Decision,
+    case: Case,
+    kind: Kind,
+    source: str,
+    update: facts.FactUpdate | None,
+    confirm: frozenset[str] = frozenset(),
+) -> None:
+    if update is not None:
+        decision.changes.append(_update(case, kind, source, update, confirm))

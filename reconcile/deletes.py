@@ -1,0 +1,110 @@
+"""Whether a delete that the table allows may be done: every guard must pass, or it is held with the reason. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from reconcile.cases import Case, GuestView, Policy, World, guest_view
+from reconcile.changes import Change, Kind
+from reconcile.state import Absence, LinkState, OrderState
+
+
+def two_way(case: Case, world: World) -> bool:
+    """Whether a case's order alone may speak for it: no Proxmox guest is expected to be observable."""
+    return not world.clusters or (case.record is not None and case.record.hypervisor != "proxmox")
+
+
+def delete_change(case: Case, world: World, policy: Policy) -> Change:
+    """The delete of a case without hindrance, with its evidence and what is confirmed just before it."""
+    record, order, key = case.record, case.order, case.guest_key
+    if record is None:
+        raise ValueError("a delete needs a record")
+    evidence: dict[str, Any] = {}
+    confirm = {"order"}
+    observable = guest_view(case, world, policy) is GuestView.NONE_PROVEN
+    if observable:
+        confirm.add("guest")
+        evidence |= {"guest": str(key), "replaced": case.replaced}
+        evidence |= _absence_evidence("guest", world.guest_absences.get(key) if key else None)
+    if order is not None:
+        evidence |= {"order": order.order_id, "order_status": order.status}
+        kind, reason = Kind.DELETE, f"order {order.order_id} ended and its guest is gone: a missed delete"
+        if not observable:
+            reason = f"order {order.order_id} ended: a missed delete (no guest can be observed)"
+    else:
+        evidence |= {"order": record.order_id}
+        evidence |= _absence_evidence("order", world.order_absences.get(record.order_id or ""))
+        kind, reason = Kind.ORPHAN, f"order {record.order_id} and its guest are both gone: an orphan"
+    return Change(
+        kind,
+        "delete",
+        world.feed,
+        reason,
+        record=record,
+        order=order,
+        guest_key=key,
+        evidence=evidence,
+        confirm=frozenset(confirm),
+    )
+
+
+def _absence_evidence(what: str, absence: Absence | None) -> dict[str, Any]:
+    if absence is None:
+        return {}
+    return {
+        f"{what}_absent_since": absence.absent_since.isoformat(),
+        f"{what}_absent_times": absence.consecutive,
+        f"{what}_snapshots": list(absence.evidence),
+    }
+
+
+def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:  # noqa: PLR0911 - a list of guards
+    record, order, view = case.record, case.order, guest_view(case, world, policy)
+    if record is None:
+        return "there is no record"
+    if record.protected_until is not None and record.protected_until > world.now:
+        return f"VPS {record.id} was restored and is protected until {record.protected_until.isoformat()}"
+    if not world.has_feed:
+        return "no main site is configured: nothing proves that the order is gone"
+    if view is GuestView.UNOBSERVABLE and not two_way(case, world):
+        return f"order ended, but VPS {record.id} names no guest that could be looked for"
+    if view is GuestView.NONE_PROVEN and (hindrance := _guest_hindrance(case, world)) is not None:
+        return hindrance
+    if order is not None:
+        return _ended_hindrance(case, order.effective_at, order.state_since, world, policy)
+    absence = world.order_absences.get(record.order_id or "")
+    if absence is None or not record.order_linked_once or not record.guest_linked_once:
+        return f"VPS {record.id} was never linked to an order and a guest: deletable only by approval"
+    if world.now - absence.absent_since < policy.orphan_grace:
+        return f"order {record.order_id} vanished less than the orphan grace ago"
+    if absence.absent_since <= record.order_changed_at or absence.absent_since <= record.link_changed_at:
+        return f"VPS {record.id} changed after its order was first missed"
+    return None
+
+
+def _guest_hindrance(case: Case, world: World) -> str | None:
+    record = case.record
+    if record is None or case.guest_key is None:
+        return "no guest is known"
+    if record.fingerprint is None or record.link_state is not LinkState.VERIFIED:
+        return f"the identity of guest {case.guest_key} was never verified"
+    absence = world.guest_absences.get(case.guest_key)
+    if absence is not None and absence.absent_since <= record.link_changed_at:
+        return f"VPS {record.id} was linked anew after its guest was first missed"
+    return None
+
+
+def _ended_hindrance(
+    case: Case, effective_at: datetime | None, state_since: datetime | None, world: World, policy: Policy
+) -> str | None:
+    record = case.record
+    if record is None or effective_at is None or effective_at <= record.order_changed_at:
+        if record is not None and record.order_state is OrderState.ENDED and effective_at == record.order_changed_at:
+            return None  # this very read made the record's state "ended"
+        return "the feed's word is older than the last sync call"
+    # No guest to prove anything: at least the end itself must have stood for as long as a proof takes.
+    young = state_since is None or world.now - state_since < policy.proof_t
+    if young and guest_view(case, world, policy) is GuestView.UNOBSERVABLE:
+        return "the order ended only just now"
+    return None

@@ -1,0 +1,93 @@
+"""When a finding of the table is due, and how it reads. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from reconcile.cases import Case, Policy, World
+from reconcile.changes import SEVERITY, Finding
+from reconcile.table import Cell
+
+
+def due_finding(verdict: Cell, case: Case, world: World, policy: Policy) -> Finding | None:
+    """The cell's finding, if its grace is over; louder where it has stood for too long."""
+    class_ = verdict.finding
+    if class_ is None or not _DUE.get(class_, _always)(case, world, policy):
+        return None
+    if class_ == "ended-but-running" and _since(_state_since(case), world, policy.ended_retention):
+        return finding(case, class_, verdict.reason + " (longer than it is kept)", "alarm")
+    return finding(case, class_, verdict.reason)
+
+
+def finding(case: Case, class_: str, reason: str, severity: str | None = None) -> Finding:
+    """A finding about a case, named by its record, else its order, else its guest."""
+    order, record, key = case.order, case.record, case.guest_key
+    if record is not None:
+        subject = f"vps:{record.id}"
+    elif order is not None:
+        subject = f"order:{order.order_id}"
+    else:
+        subject = f"guest:{key}"
+    return Finding(
+        class_,
+        subject,
+        reason,
+        severity or SEVERITY.get(class_, "warning"),
+        vps_id=record.id if record else None,
+        order_id=order.order_id if order else record.order_id if record else None,
+        cluster=key.cluster if key else None,
+        vmid=key.vmid if key else None,
+    )
+
+
+def _state_since(case: Case) -> datetime | None:
+    return case.order.state_since if case.order else None
+
+
+def _since(moment: datetime | None, world: World, grace: timedelta) -> bool:
+    return moment is not None and world.now - moment >= grace
+
+
+def _always(_case: Case, _world: World, _policy: Policy) -> bool:
+    return True
+
+
+def _stuck(case: Case, world: World, policy: Policy) -> bool:
+    return _since(_state_since(case), world, policy.stuck_creating)
+
+
+def _deleted_but_alive(case: Case, _world: World, policy: Policy) -> bool:
+    """Only from reads that began after the delete and its grace: a lagging feed is no contradiction."""
+    deleted = case.record.deleted_at if case.record else None
+    reads = [case.order.effective_at if case.order else None]
+    if case.guest is not None:
+        reads.append(case.guest.read_at)
+    return deleted is not None and all(r is not None and r > deleted + policy.deleted_alive_grace for r in reads)
+
+
+def _unlinked(case: Case, world: World, policy: Policy) -> bool:
+    record = case.record
+    if record is None or not world.has_feed:
+        return False
+    nothing_known = record.order_id is None or record.order_id in world.order_absences
+    return nothing_known and _since(record.created_at, world, policy.link_grace)
+
+
+def _unmanaged(case: Case, world: World, policy: Policy) -> bool:
+    return case.guest is None or _since(case.guest.first_seen_at, world, policy.create_grace)
+
+
+def _missing(case: Case, world: World, policy: Policy) -> bool:
+    if case.record is not None or case.order is None:
+        return True
+    return _since(case.order.first_seen_at, world, policy.paid_missing_grace)
+
+
+_DUE: dict[str, Callable[[Case, World, Policy], bool]] = {
+    "stuck-creating": _stuck,
+    "deleted-but-alive": _deleted_but_alive,
+    "unlinked-record": _unlinked,
+    "unmanaged-guest": _unmanaged,
+    "paid-but-missing": _missing,
+}

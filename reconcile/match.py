@@ -1,0 +1,313 @@
+"""Bring orders, guests and records together into cases. Pure; input order is irrelevant.
+
+Explicit keys first (order.panel_vps_id, record.order_id, (cluster, vmid) with an agreeing fingerprint); last, and
+only where it is unique, (user, name). Whatever is ambiguous is held as a whole: neither missing nor orphan.
+Nothing is ever matched by a bare VMID, nor by name against a disagreeing fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import timedelta
+
+from reconcile.cases import Case, Policy, World
+from reconcile.state import Guest, GuestKey, Order, OrderState, Record
+
+CREATED_TOGETHER = timedelta(minutes=2)
+RIVALS_APART = timedelta(minutes=10)
+
+
+def match(world: World, policy: Policy) -> list[Case]:
+    """All cases of a world: every order, guest and live record is in exactly one."""
+    return _Matching(world, policy).cases()
+
+
+class _Matching:
+    def __init__(self, world: World, policy: Policy) -> None:
+        self.world, self.policy = world, policy
+        self.orders = sorted(world.orders, key=lambda o: o.order_id)
+        self.guests = {g.key: g for g in sorted(world.guests, key=lambda g: (g.cluster, g.vmid)) if not g.template}
+        self.by_id = {r.id: r for r in sorted(world.records, key=lambda r: r.id)}
+        self.live = {id_: r for id_, r in self.by_id.items() if r.live}
+        self.clones = _clones(self.guests.values())
+        self.paired: dict[str, list[Record]] = {}  # order id -> its live records, survivor first
+        self.doubts: dict[str, str] = {}  # order id -> why
+        self.record_doubts: dict[int, str] = {}
+        self.taken: set[int] = set()
+        self.used: set[GuestKey] = set()
+
+    def cases(self) -> list[Case]:
+        self._by_key()
+        self._by_name()
+        self._twins()
+        found = [case for order in self.orders for case in self._order_cases(order)]
+        found += [self._record_case(r) for r in self.live.values() if r.id not in self.taken]
+        found += [
+            Case(guest=g, guest_key=key, doubt=self._clone_doubt(g), doubt_class="duplicate-fingerprint")
+            for key, g in self.guests.items()
+            if key not in self.used
+        ]
+        return found
+
+    # --- orders and records
+
+    def _resolve(self, record_id: int | None) -> Record | None:
+        record = self.by_id.get(record_id) if record_id is not None else None
+        seen = set()
+        while record is not None and record.merged_into is not None and record.id not in seen:
+            seen.add(record.id)
+            record = self.by_id.get(record.merged_into)
+        return record
+
+    def _by_key(self) -> None:
+        by_order = {r.order_id: r for r in self.live.values() if r.order_id is not None}
+        claims: dict[int, list[Order]] = defaultdict(list)
+        for order in self.orders:
+            named = self._resolve(order.panel_vps_id)
+            candidates = [r for r in (named if named and named.live else None, by_order.get(order.order_id)) if r]
+            records = list({r.id: r for r in candidates}.values())
+            # The id that the main site names survives a merge, since its calls will use it.
+            self.paired[order.order_id] = records
+            for record in records:
+                claims[record.id].append(order)
+        for record_id, orders in claims.items():
+            self._one_order_each(self.live[record_id], orders)
+        self.taken |= {r.id for records in self.paired.values() for r in records}
+
+    def _one_order_each(self, record: Record, orders: list[Order]) -> None:
+        """Two orders that name one record: an ended one gives way to a going one; else all are held."""
+        going = [o for o in orders if o.state is not OrderState.ENDED]
+        if record.order_id is not None and len(orders) > 1 and len(going) != 1:
+            going = []
+        if len(orders) == 1:
+            other = record.order_id is not None and record.order_id != orders[0].order_id
+            if not other or record.order_id in self.world.order_absences:
+                return
+            going = []
+        keep = going[0].order_id if len(going) == 1 else None
+        for order in orders:
+            if order.order_id == keep:
+                continue
+            if keep is None:
+                self.doubts[order.order_id] = f"several orders name VPS {record.id}"
+            else:
+                self.paired[order.order_id] = [r for r in self.paired[order.order_id] if r.id != record.id]
+
+    def _free_records(self) -> list[Record]:
+        old_enough = self.world.now - self.policy.link_grace
+        return [
+            r
+            for r in self.live.values()
+            if r.id not in self.taken and r.order_id is None and r.created_at <= old_enough and not r.in_flight
+        ]
+
+    def _by_name(self) -> None:
+        """Pair what has no key: unique by (user, name), ties by plan and then by time; else hold all rivals."""
+        lonely = [o for o in self.orders if not self.paired[o.order_id] and self._may_be_paired(o)]
+        records = self._free_records()
+        groups: dict[tuple[int | None, str | None], tuple[list[Order], list[Record]]] = {}
+        for order in lonely:
+            groups.setdefault((order.user_id, order.name), ([], []))[0].append(order)
+        for record in records:
+            if (key := (record.user_id, record.name)) in groups:
+                groups[key][1].append(record)
+        for orders, rivals in groups.values():
+            self._pair_group(orders, rivals)
+        self._hold_possible_partners(lonely)
+
+    def _may_be_paired(self, order: Order) -> bool:
+        named = self._resolve(order.panel_vps_id)
+        return order.user_id is not None and order.name is not None and not (named is not None and not named.live)
+
+    def _pair_group(self, orders: list[Order], records: list[Record]) -> None:
+        agreeing = {o.order_id: [r for r in records if self._compatible(o, r)] for o in orders}
+        if len(orders) == 1 and len(records) == 1:
+            if agreeing[orders[0].order_id]:
+                self._pair(orders[0], records[0])
+            return
+        by_plan = {o.order_id: [r for r in agreeing[o.order_id] if same_plan(o, r)] for o in orders}
+        for order in orders:
+            mine = by_plan[order.order_id]
+            if len(mine) == 1 and sum(mine[0] in rs for rs in by_plan.values()) == 1:
+                self._pair(order, mine[0])
+                continue
+            near = [r for r in mine if _apart(order, r) <= CREATED_TOGETHER]
+            rivals_far = all(_apart(order, r) >= RIVALS_APART for r in mine if r not in near) and all(
+                _apart(o, r) >= RIVALS_APART
+                for r in near
+                for o in orders
+                if o is not order and r in by_plan[o.order_id]
+            )
+            if len(near) == 1 and rivals_far:
+                self._pair(order, near[0])
+            elif mine or agreeing[order.order_id]:
+                self.doubts[order.order_id] = "several orders and records of one customer fit each other"
+                for record in agreeing[order.order_id]:
+                    self.record_doubts[record.id] = "several orders of this customer fit it"
+
+    def _hold_possible_partners(self, lonely: list[Order]) -> None:
+        """An order without a record is not "missing" while an unlinked record might be its own."""
+        free = [r for r in self.live.values() if r.id not in self.taken and r.order_id is None]
+        for order in lonely:
+            if self.paired[order.order_id] or order.order_id in self.doubts:
+                continue
+            for record in free:
+                same_name = record.name == order.name
+                maybe = same_name or not self.world.names_are_authoritative or _apart(order, record) <= RIVALS_APART
+                if record.user_id == order.user_id and maybe and (same_name or same_plan(order, record)):
+                    self.doubts[order.order_id] = f"the unlinked VPS {record.id} of the same customer may be its own"
+
+    def _pair(self, order: Order, record: Record) -> None:
+        if record.id not in self.taken:
+            self.paired[order.order_id] = [record]
+            self.taken.add(record.id)
+            self.record_doubts.pop(record.id, None)
+
+    def _compatible(self, order: Order, record: Record) -> bool:
+        """No name may bridge two different guests."""
+        mine, theirs = record.guest_key, order.guest_key
+        return mine is None or theirs is None or mine == theirs
+
+    def _twins(self) -> None:
+        """A never-linked record that doubles a linked one: an answer that was lost, and the call repeated.
+
+        Believed only when a complete sweep that began well after it was created shows no other order of this
+        customer and name that it could belong to.
+        """
+        swept = self.world.orders_at
+        for record in self._free_records():
+            if swept is None or record.id in self.record_doubts or record.guest_linked_once:
+                continue
+            if swept < record.created_at + self.policy.link_grace:
+                continue
+            fitting = [
+                o
+                for o in self.orders
+                if o.user_id == record.user_id and o.name == record.name and o.state is not OrderState.ENDED
+            ]
+            if len(fitting) != 1 or not same_plan(fitting[0], record) or fitting[0].order_id in self.doubts:
+                continue
+            owned = self.paired[fitting[0].order_id]
+            if len(owned) == 1 and owned[0].user_id == record.user_id and owned[0].guest_key is not None:
+                owned.append(record)
+                self.taken.add(record.id)
+
+    # --- cases
+
+    def _order_cases(self, order: Order) -> list[Case]:
+        records = self.paired[order.order_id]
+        doubt = self.doubts.get(order.order_id)
+        if not records:
+            tomb = self._tombstone_of(order)
+            guest, key, clash = self._order_guest(order)
+            return [Case(order, guest, tomb, key, doubt=doubt or clash)]
+        record, extras = records[0], records[1:]
+        guest, key, replaced, clash = self._record_guest(record, order)
+        doubt = doubt or self.record_doubts.get(record.id) or clash
+        if len(extras) > 1:
+            doubt = doubt or f"order {order.order_id} has more than two records"
+        if extras and extras[0].user_id != record.user_id:
+            doubt = doubt or "two records of one order have different owners"
+        return [Case(order, guest, record, key, replaced, extras[0] if extras else None, doubt)]
+
+    def _tombstone_of(self, order: Order) -> Record | None:
+        named = self._resolve(order.panel_vps_id)
+        if named is not None and not named.live:
+            return named
+        dead = [r for r in self.by_id.values() if r.order_id == order.order_id and not r.live and r.merged_into is None]
+        return max(dead, key=lambda r: (r.deleted_at or r.created_at, r.id)) if dead else None
+
+    def _record_case(self, record: Record) -> Case:
+        guest, key, replaced, clash = self._record_guest(record, None)
+        return Case(None, guest, record, key, replaced, doubt=self.record_doubts.get(record.id) or clash)
+
+    def _order_guest(self, order: Order) -> tuple[Guest | None, GuestKey | None, str | None]:
+        """The guest that an order without a record names, unless somebody else's record holds it."""
+        key = order.guest_key
+        guest = self.guests.get(key) if key else None
+        if key is None or guest is None:
+            return None, key, None
+        holder = next((r for r in self.live.values() if r.guest_key == key), None)
+        if holder is not None:
+            return None, key, f"guest {key} is linked to VPS {holder.id}"
+        rival = next((o for o in self.orders if o is not order and o.guest_key == key and _going(o)), None)
+        if rival is not None:
+            return None, key, f"orders {order.order_id} and {rival.order_id} name the same guest {key}"
+        self.used.add(key)
+        return guest, key, self._clone_doubt(guest)
+
+    def _record_guest(
+        self, record: Record, order: Order | None
+    ) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
+        """(guest, key, replaced, doubt) of a record: its own link, else what its order names."""
+        key = record.guest_key or (order.guest_key if order else None)
+        guest = self.guests.get(key) if key else None
+        if record.guest_key is None and key is not None and guest is not None and order is not None:
+            return self._first_link(record, order, guest)
+        if guest is None:
+            return self._moved(record, key)
+        self.used.add(key) if key else None
+        if record.fingerprint is not None and guest.fingerprint is not None and guest.fingerprint != record.fingerprint:
+            return None, key, True, self._replacement_doubt(record, order, guest)
+        return guest, key, False, self._clone_doubt(guest)
+
+    def _first_link(
+        self, record: Record, order: Order, guest: Guest
+    ) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
+        other, key, doubt = self._order_guest(order)
+        if doubt is None and record.fingerprint is not None and guest.fingerprint not in (None, record.fingerprint):
+            doubt = f"guest {key} is not the guest that VPS {record.id} was linked to"
+        return other, key, False, doubt
+
+    def _moved(self, record: Record, key: GuestKey | None) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
+        """Not at its address: the same guest may be elsewhere (VMID changed, or moved to another cluster)."""
+        if record.fingerprint is not None and record.fingerprint.startswith("smbios:"):
+            same = [g for g in self.guests.values() if g.fingerprint == record.fingerprint]
+            if len(same) == 1 and same[0].key not in {r.guest_key for r in self.live.values()}:
+                self.used.add(same[0].key)
+                return same[0], same[0].key, False, None
+            if same:
+                return None, key, False, "its fingerprint is seen on several guests"
+        return None, key, False, None
+
+    def _replacement_doubt(self, record: Record, order: Order | None, guest: Guest) -> str | None:
+        """A replaced guest: doubt unless the replacement is plainly another order's, or this one has ended."""
+        if order is None or order.state is OrderState.ENDED:
+            return None if guest.fingerprint_seen >= 2 else f"guest {guest.key} was replaced only just now"
+        return f"guest {guest.key} has another fingerprint than VPS {record.id} was linked with"
+
+    def _clone_doubt(self, guest: Guest) -> str | None:
+        if guest.key in self.clones:
+            return f"the fingerprint of guest {guest.key} is seen on another guest too: a clone"
+        return None
+
+
+def _going(order: Order) -> bool:
+    return order.state is not OrderState.ENDED
+
+
+def _clones(guests: Iterable[Guest]) -> set[GuestKey]:
+    """Guests whose fingerprint appears twice in one cluster."""
+    seen: dict[tuple[str, str], list[GuestKey]] = defaultdict(list)
+    for guest in guests:
+        if guest.fingerprint is not None:
+            seen[guest.cluster, guest.fingerprint].append(guest.key)
+    return {key for keys in seen.values() if len(keys) > 1 for key in keys}
+
+
+def same_plan(order: Order, record: Record) -> bool:
+    """Nothing that both say of cores, memory, disk and system differs."""
+    pairs = (
+        (order.cpu, record.cpu),
+        (order.ram_mb, record.ram_mb),
+        (order.disk_gb, record.disk_gb),
+        (order.os, record.os),
+    )
+    return all(sold is None or sold == kept for sold, kept in pairs)
+
+
+def _apart(order: Order, record: Record) -> timedelta:
+    if order.created_at is None:
+        return timedelta.max
+    return abs(order.created_at - record.created_at)
