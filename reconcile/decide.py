@@ -245,11 +245,6 @@ def _missing(case: Case, world: World, policy: Policy) -> facts.FactUpdate | Non
     )
 
 
-def two_way(case: Case, world: World) -> bool:
-    """Whether a case's order alone may speak for it: no Proxmox guest is expected to be observable."""
-    return not world.clusters or (case.record is not None and case.record.hypervisor != "proxmox")
-
-
 # --- deletes, merges, unlinks
 
 

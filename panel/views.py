@@ -1,0 +1,287 @@
+"""The panel's memory of the outside: guests, orders, snapshots and absences.
+
+A read is streamed into temporary tables by COPY and merged by a few set-based statements, so that memory stays
+flat and a quiet fleet costs no writes. Nothing here touches a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+from sqlalchemy import Connection, insert, text
+
+from panel import tables
+
+GUEST_COLUMNS = (
+    "cluster", "vmid", "guest_type", "node", "status", "power", "name", "lock", "template", "cores", "memory_mb",
+    "disk_gb", "tags",
+)  # fmt: skip
+ORDER_COLUMNS = (
+    "order_id", "state", "status", "owner", "panel_vps_id", "panel_vps_id_given", "name", "cpu", "ram_mb", "disk_gb",
+    "os", "hypervisor", "ip_address", "cluster", "node", "vmid", "guest_type", "created_at", "updated_at",
+    "effective_at", "scope",
+)  # fmt: skip
+
+
+def make_stages(connection: Connection) -> None:
+    """The run's temporary tables. They die with the run's connection."""
+    for statement in STAGES:
+        connection.execute(text(statement))
+    connection.commit()
+
+
+def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """Stream rows into a temporary table; how many."""
+    driver = connection.connection.driver_connection
+    if driver is None:
+        raise RuntimeError("no driver connection")
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    count = 0
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+            count += 1
+    return count
+
+
+def record_snapshot(
+    connection: Connection,
+    run_id: int,
+    source: str,
+    scope: str,
+    *,
+    complete: bool,
+    count: int,
+    problem: str | None,
+    began_at: datetime,
+    effective_at: datetime | None = None,
+) -> int:
+    """Keep one read of one scope; complete ones become the scope's latest. Returns the snapshot's id."""
+    snapshots = tables.snapshots
+    snapshot_id = connection.scalar(
+        insert(snapshots)
+        .values(
+            run_id=run_id,
+            source=source,
+            scope=scope,
+            complete=complete,
+            count=count,
+            problem=problem,
+            began_at=began_at,
+            effective_at=effective_at,
+        )
+        .returning(snapshots.c.id)
+    )
+    if snapshot_id is None:
+        raise RuntimeError("no snapshot id")
+    if complete:
+        values = {
+            "source": source,
+            "scope": scope,
+            "id": snapshot_id,
+            "began": effective_at or began_at,
+            "count": count,
+        }
+        connection.execute(text(LATEST_SCOPE), values)
+    return snapshot_id
+
+
+def scope_time(connection: Connection, source: str, scope: str) -> datetime | None:
+    """When the last complete read of a scope began (database clock)."""
+    found: datetime | None = connection.scalar(
+        text("SELECT began_at FROM scopes WHERE source = :source AND scope = :scope"),
+        {"source": source, "scope": scope},
+    )
+    return found
+
+
+def missing_guests(connection: Connection, cluster: str, nodes: Sequence[str]) -> tuple[int, int]:
+    """(how many known guests of these nodes this read did not show for the first time, how many are known)."""
+    row = connection.execute(text(MISSING_GUESTS), {"cluster": cluster, "nodes": list(nodes)}).one()
+    return row.missing, row.known
+
+
+def merge_guests(connection: Connection, cluster: str, began_at: datetime) -> None:
+    """Take what a trusted read showed into ``guests``; what was absent and is back is looked at anew."""
+    values = {"cluster": cluster, "began": began_at}
+    connection.execute(text(MERGE_GUESTS), values)
+    connection.execute(text(GUESTS_BACK), values)
+
+
+def count_absent_guests(
+    connection: Connection, run_id: int, cluster: str, snapshot_ids: dict[str, int], began_at: datetime
+) -> None:
+    """One more complete look at these nodes without the guests that used to be there."""
+    for node, snapshot_id in snapshot_ids.items():
+        values = {"run": run_id, "cluster": cluster, "node": node, "snapshot": snapshot_id, "began": began_at}
+        connection.execute(text(ABSENT_GUESTS), values)
+
+
+def merge_orders(connection: Connection, began_at: datetime) -> None:
+    """Take what a feed showed into ``orders_seen``."""
+    connection.execute(text(MERGE_ORDERS), {"began": began_at})
+    connection.execute(text(ORDERS_BACK))
+
+
+def missing_orders(connection: Connection, scopes: Sequence[str]) -> tuple[int, int]:
+    """(known orders of complete scopes that this sweep did not show for the first time, known orders)."""
+    row = connection.execute(text(MISSING_ORDERS), {"scopes": list(scopes)}).one()
+    return row.missing, row.known
+
+
+def count_absent_orders(
+    connection: Connection, run_id: int, snapshot_ids: dict[str, int], effective_at: datetime
+) -> None:
+    """One more complete sweep without orders that used to be there. Scopes: "all" or "user:<id>"."""
+    for scope, snapshot_id in snapshot_ids.items():
+        values = {"run": run_id, "scope": scope, "snapshot": snapshot_id, "effective": effective_at}
+        connection.execute(text(ABSENT_ORDERS), values)
+
+
+def store_fingerprint(
+    connection: Connection, cluster: str, vmid: int, fingerprint: str | None, state: str, read_at: datetime
+) -> None:
+    """Keep what a guest's configuration said of its identity; another fingerprint starts the count anew."""
+    values = {"cluster": cluster, "vmid": vmid, "fingerprint": fingerprint, "state": state, "at": read_at}
+    connection.execute(text(STORE_FINGERPRINT), values)
+
+
+STAGES = (
+    "CREATE TEMP TABLE stage_guests (cluster text, vmid int, guest_type text, node text, status text, power text,"
+    " name text, lock text, template boolean, cores float8, memory_mb int, disk_gb int, tags text[],"
+    " PRIMARY KEY (cluster, vmid))",
+    "CREATE TEMP TABLE stage_orders (order_id text PRIMARY KEY, state text, status text, owner text,"
+    " panel_vps_id bigint, panel_vps_id_given boolean, name text, cpu int, ram_mb int, disk_gb int, os text,"
+    " hypervisor text, ip_address text, cluster text, node text, vmid int, guest_type text, created_at timestamptz,"
+    " updated_at timestamptz, effective_at timestamptz, scope text)",
+)
+
+LATEST_SCOPE = """
+INSERT INTO scopes (source, scope, snapshot_id, began_at, count)
+VALUES (:source, :scope, :id, :began, :count)
+ON CONFLICT (source, scope) DO UPDATE
+SET snapshot_id = excluded.snapshot_id, began_at = excluded.began_at, count = excluded.count
+WHERE scopes.began_at <= excluded.began_at
+"""
+
+_SIGNATURE = "md5(concat_ws('|', s.name, s.guest_type, s.node, s.memory_mb, s.cores))"
+
+MERGE_GUESTS = f"""
+INSERT INTO guests AS g (cluster, vmid, guest_type, node, status, power, power_since, name, lock, lock_since,
+  template, cores, memory_mb, disk_gb, tags, signature, fingerprint_state, first_seen_at, changed_at, read_at)
+SELECT s.cluster, s.vmid, s.guest_type, s.node, s.status, s.power, :began, s.name, s.lock,
+  CASE WHEN s.lock IS NOT NULL THEN CAST(:began AS timestamptz) END,
+  s.template, s.cores, s.memory_mb, s.disk_gb, s.tags, {_SIGNATURE}, 'unread', :began, :began, :began
+FROM stage_guests s WHERE s.cluster = :cluster
+ON CONFLICT (cluster, vmid) DO UPDATE SET
+  guest_type = excluded.guest_type, node = excluded.node, status = excluded.status,
+  power = excluded.power,
+  power_since = CASE WHEN g.power = excluded.power THEN g.power_since ELSE excluded.read_at END,
+  name = excluded.name, lock = excluded.lock,
+  lock_since = CASE WHEN excluded.lock IS NULL THEN NULL
+                    WHEN g.lock IS NOT DISTINCT FROM excluded.lock THEN g.lock_since ELSE excluded.read_at END,
+  template = excluded.template, cores = excluded.cores, memory_mb = excluded.memory_mb,
+  disk_gb = excluded.disk_gb, tags = excluded.tags, signature = excluded.signature,
+  fingerprint_state = CASE WHEN g.signature <> excluded.signature AND g.fingerprint_state = 'read' THEN 'stale'
+                           ELSE g.fingerprint_state END,
+  changed_at = excluded.read_at, read_at = excluded.read_at
+WHERE (g.guest_type, g.node, g.status, g.power, g.name, g.lock, g.template, g.disk_gb, g.tags, g.signature)
+  IS DISTINCT FROM (excluded.guest_type, excluded.node, excluded.status, excluded.power, excluded.name,
+                    excluded.lock, excluded.template, excluded.disk_gb, excluded.tags, excluded.signature)
+"""
+
+GUESTS_BACK = """
+WITH back AS (
+  DELETE FROM absences a USING stage_guests s
+  WHERE s.cluster = :cluster AND a.kind = 'guest' AND a.subject = s.cluster || '/' || s.vmid
+  RETURNING s.cluster, s.vmid)
+UPDATE guests g SET fingerprint_state = 'stale', changed_at = :began
+FROM back b WHERE g.cluster = b.cluster AND g.vmid = b.vmid AND g.fingerprint_state = 'read'
+"""
+
+MISSING_GUESTS = """
+SELECT count(*) FILTER (WHERE s.vmid IS NULL AND a.subject IS NULL) AS missing,
+       count(*) FILTER (WHERE a.subject IS NULL) AS known
+FROM guests g
+LEFT JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
+LEFT JOIN absences a ON a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid
+WHERE g.cluster = :cluster AND g.node = ANY(:nodes)
+"""
+
+_COUNT = """
+ON CONFLICT (kind, subject) DO UPDATE SET
+  consecutive = a.consecutive + 1, last_absent_at = excluded.last_absent_at, last_run_id = excluded.last_run_id,
+  evidence = a.evidence[greatest(1, cardinality(a.evidence) - 8):] || excluded.evidence
+WHERE a.last_run_id <> excluded.last_run_id AND a.last_absent_at < excluded.last_absent_at
+"""
+
+ABSENT_GUESTS = f"""
+INSERT INTO absences AS a (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)
+SELECT 'guest', g.cluster || '/' || g.vmid, :began, 1, :began, :run, ARRAY[CAST(:snapshot AS bigint)]
+FROM guests g
+WHERE g.cluster = :cluster AND g.node = :node AND NOT g.template
+  AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
+{_COUNT}
+"""
+
+MERGE_ORDERS = """
+INSERT INTO orders_seen AS o (order_id, state, status, state_since, owner, owner_since, panel_vps_id,
+  panel_vps_id_given, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, cluster, node, vmid, guest_type,
+  created_at, updated_at, first_seen_at, changed_at, effective_at)
+SELECT order_id, state, status, coalesce(effective_at, :began), owner, coalesce(effective_at, :began), panel_vps_id,
+  panel_vps_id_given, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, cluster, node, vmid, guest_type,
+  created_at, updated_at, :began, :began, effective_at
+FROM stage_orders
+ON CONFLICT (order_id) DO UPDATE SET
+  state = excluded.state, status = excluded.status,
+  state_since = CASE WHEN o.state = excluded.state THEN o.state_since ELSE excluded.state_since END,
+  owner = excluded.owner,
+  owner_since = CASE WHEN o.owner IS NOT DISTINCT FROM excluded.owner THEN o.owner_since
+                     ELSE excluded.owner_since END,
+  panel_vps_id = excluded.panel_vps_id, panel_vps_id_given = excluded.panel_vps_id_given, name = excluded.name,
+  cpu = excluded.cpu, ram_mb = excluded.ram_mb, disk_gb = excluded.disk_gb, os = excluded.os,
+  hypervisor = excluded.hypervisor, ip_address = excluded.ip_address,
+  cluster = excluded.cluster, node = excluded.node, vmid = excluded.vmid, guest_type = excluded.guest_type,
+  created_at = excluded.created_at, updated_at = excluded.updated_at,
+  changed_at = excluded.changed_at, effective_at = excluded.effective_at
+WHERE o.effective_at IS NULL OR excluded.effective_at > o.effective_at
+"""
+
+ORDERS_BACK = """
+DELETE FROM absences a USING stage_orders s WHERE a.kind = 'order' AND a.subject = s.order_id
+"""
+
+_IN_SCOPE = "(CAST(:scope AS text) = 'all' OR :scope = 'user:' || o.owner)"
+
+MISSING_ORDERS = """
+SELECT count(*) FILTER (WHERE s.order_id IS NULL AND a.subject IS NULL) AS missing,
+       count(*) FILTER (WHERE a.subject IS NULL) AS known
+FROM orders_seen o
+LEFT JOIN stage_orders s ON s.order_id = o.order_id
+LEFT JOIN absences a ON a.kind = 'order' AND a.subject = o.order_id
+WHERE o.state <> 'ended' AND ('all' = ANY(:scopes) OR 'user:' || o.owner = ANY(:scopes))
+"""
+
+ABSENT_ORDERS = f"""
+INSERT INTO absences AS a (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)
+SELECT 'order', o.order_id, :effective, 1, :effective, :run, ARRAY[CAST(:snapshot AS bigint)]
+FROM orders_seen o
+WHERE {_IN_SCOPE}
+  AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)
+  AND EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL)
+{_COUNT}
+"""
+
+STORE_FINGERPRINT = """
+UPDATE guests SET
+  fingerprint_seen = CASE WHEN fingerprint IS NOT DISTINCT FROM :fingerprint THEN fingerprint_seen + 1 ELSE 1 END,
+  previous_fingerprint = CASE WHEN fingerprint IS DISTINCT FROM :fingerprint AND fingerprint IS NOT NULL
+                              THEN fingerprint ELSE previous_fingerprint END,
+  fingerprint = coalesce(:fingerprint, fingerprint), fingerprint_state = :state, fingerprint_read_at = :at
+WHERE cluster = :cluster AND vmid = :vmid
+"""
