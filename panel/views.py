@@ -63,7 +63,7 @@ def record_snapshot(
 ) -> int:
     """Keep one read of one scope; complete ones become the scope's latest. Returns the snapshot's id."""
     snapshots = tables.snapshots
-    snapshot_id = connection.scalar(
+    snapshot_id: int | None = connection.scalar(
         insert(snapshots)
         .values(
             run_id=run_id,

@@ -1,0 +1,169 @@
+"""Runs, what they found, what they held, and what the gate measures them against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, insert, select, text, update
+
+from panel import rows, tables
+
+
+def begin_run(engine: Engine, kind: str, trigger: str, epoch: int) -> tuple[int, datetime]:
+    """Open a run; earlier ones that never ended were killed: they are marked abandoned."""
+    runs = tables.runs
+    with engine.begin() as connection:
+        connection.execute(
+            update(runs)
+            .where(runs.c.state == "running", runs.c.epoch < epoch)
+            .values(state="abandoned", finished_at=text("clock_timestamp()"))
+        )
+        row = connection.execute(
+            insert(runs)
+            .values(kind=kind, trigger=trigger, epoch=epoch, state="running")
+            .returning(runs.c.id, runs.c.started_at)
+        ).one()
+    return row.id, row.started_at
+
+
+def end_run(
+    engine: Engine,
+    run_id: int,
+    state: str,
+    counts: Mapping[str, Any],
+    problems: Sequence[str],
+    plan_hash: str | None = None,
+    error: str | None = None,
+) -> None:
+    """Close a run with what it counted."""
+    runs = tables.runs
+    with engine.begin() as connection:
+        connection.execute(
+            update(runs)
+            .where(runs.c.id == run_id)
+            .values(
+                state=state,
+                finished_at=text("clock_timestamp()"),
+                counts=dict(counts),
+                problems=list(problems),
+                plan_hash=plan_hash,
+                error=error,
+            )
+        )
+
+
+def report_findings(connection: Connection, run_id: int, found: Iterable[Any], settled_classes: bool) -> int:
+    """Open or refresh findings; where the run saw everything, resolve those it did not find again.
+
+    ``found``: values with class_, subject, reason, severity and ids. Returns how many are open.
+    """
+    for finding in found:
+        rows.raise_finding(
+            connection,
+            finding.class_,
+            finding.subject,
+            finding.reason,
+            severity=finding.severity,
+            vps_id=finding.vps_id,
+            order_id=finding.order_id,
+            cluster=finding.cluster,
+            vmid=finding.vmid,
+            last_run_id=run_id,
+        )
+    if settled_classes:
+        connection.execute(text(RESOLVE), {"run": run_id})
+    return connection.scalar(text("SELECT count(*) FROM findings WHERE resolved_at IS NULL")) or 0
+
+
+def keep_holds(connection: Connection, run_id: int, held: Iterable[Any]) -> None:
+    """Keep what the gate held, one open set per scope; a set that is not held any more expires."""
+    holds = tables.holds
+    scopes = set()
+    for one in held:
+        scopes.add(one.scope)
+        items = [change.identity() | {"reason": change.reason} for change in one.changes]
+        current = connection.execute(
+            select(holds.c.id, holds.c.plan_hash).where(holds.c.scope == one.scope, holds.c.decision.is_(None))
+        ).one_or_none()
+        if current is not None and current.plan_hash == one.hash:
+            continue
+        connection.execute(EXPIRE, {"scope": one.scope})
+        connection.execute(
+            insert(holds).values(plan_hash=one.hash, scope=one.scope, reason=one.reason, items=items, run_id=run_id)
+        )
+    connection.execute(text(EXPIRE_OTHERS), {"scopes": sorted(scopes)})
+
+
+def standing(connection: Connection) -> dict[str, Any]:
+    """The gate's measures: live records in all and by node, customer and cluster; recent repairs."""
+    totals = connection.execute(text(TOTALS)).one()
+    nodes = connection.execute(text(PER_NODE))
+    users = connection.execute(text(PER_USER))
+    found: dict[str, Any] = {
+        "live": totals.live,
+        "deletes_last_hour": totals.deletes_hour,
+        "deletes_last_day": totals.deletes_day,
+        "owners_last_day": totals.owners_day,
+        "per_user": {row.user_id: row.count for row in users},
+    }
+    per_node = {(row.cluster, row.node): row.count for row in nodes}
+    per_cluster: dict[str, int] = {}
+    for (cluster, _), count in per_node.items():
+        per_cluster[cluster] = per_cluster.get(cluster, 0) + count
+    open_flips = connection.execute(text("SELECT scope FROM holds WHERE decision IS NULL AND scope LIKE 'flips:%'"))
+    return found | {
+        "per_node": per_node,
+        "per_cluster": per_cluster,
+        "waited": frozenset(row.scope for row in open_flips),
+    }
+
+
+def source_state(connection: Connection, source: str) -> dict[str, Any]:
+    """What is remembered of a source; an empty mapping for a new one."""
+    states = tables.source_states
+    row = connection.execute(select(states).where(states.c.source == source)).one_or_none()
+    return dict(row._mapping) if row is not None else {}
+
+
+def remember_source(connection: Connection, source: str, **values: Any) -> None:  # noqa: ANN401 - columns
+    """Keep something about a source."""
+    names = ", ".join(values)
+    marks = ", ".join(f":{name}" for name in values)
+    changes = ", ".join(f"{name} = excluded.{name}" for name in values)
+    connection.execute(
+        text(
+            f"INSERT INTO source_states (source, {names}) VALUES (:source, {marks}) "  # noqa: S608 - own column names
+            f"ON CONFLICT (source) DO UPDATE SET {changes}"
+        ),
+        {"source": source, **values},
+    )
+
+
+RESOLVE = """
+UPDATE findings SET resolved_at = clock_timestamp()
+WHERE resolved_at IS NULL AND last_run_id IS DISTINCT FROM :run AND class <> 'link-conflict'
+"""
+EXPIRE = text(
+    "UPDATE holds SET decision = 'expired', decided_at = clock_timestamp() WHERE scope = :scope AND decision IS NULL"
+)
+EXPIRE_OTHERS = (
+    "UPDATE holds SET decision = 'expired', decided_at = clock_timestamp() "
+    "WHERE decision IS NULL AND NOT scope = ANY(CAST(:scopes AS text[]))"
+)
+TOTALS = """
+SELECT (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,
+  count(*) FILTER (WHERE action = 'delete' AND applied_at > clock_timestamp() - interval '1 hour') AS deletes_hour,
+  count(*) FILTER (WHERE action = 'delete') AS deletes_day,
+  count(*) FILTER (WHERE after ? 'user_id' AND action = 'update') AS owners_day
+FROM operations WHERE kind = 'repair' AND applied_at > clock_timestamp() - interval '1 day'
+"""
+PER_NODE = """
+SELECT cluster, node, count(*) AS count FROM vps
+WHERE deleted_at IS NULL AND cluster IS NOT NULL AND node IS NOT NULL GROUP BY cluster, node
+"""
+PER_USER = """
+SELECT user_id, count(*) AS count FROM vps
+WHERE deleted_at IS NULL GROUP BY user_id HAVING count(*) > 5
+"""

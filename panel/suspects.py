@@ -1,0 +1,315 @@
+"""Pick out what a run must think about: one set-based join leaves the converged fleet in the database.
+
+A record is *settled* when its order, its guest and every fact agree and nothing hangs over it. Everything else, and
+whatever is connected to it, is loaded and decided in memory, so that memory follows the number of differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from reconcile.state import (
+    Absence,
+    FingerprintState,
+    Guest,
+    GuestKey,
+    GuestType,
+    LinkState,
+    Order,
+    OrderState,
+    PowerState,
+    Record,
+)
+
+LIMIT = 5_000
+"""Suspects of one kind per run; the rest is the next run's, so that a flood costs time, not memory."""
+
+
+def prepare(connection: Connection, *, shared_ids: bool, everything: bool = False) -> dict[str, int]:
+    """Fill the temporary tables of suspects; their counts. ``everything`` skips the filter (for comparison)."""
+    connection.execute(text(USER_MAP.format(key="id::text" if shared_ids else "main_site_user_id")))
+    connection.execute(text(SETTLED if not everything else SETTLED_NOTHING))
+    for statement in (SUSPECT_RECORDS, SUSPECT_ORDERS, SUSPECT_GUESTS, *CLOSURE):
+        connection.execute(text(statement), {"limit": LIMIT} if ":limit" in statement else {})
+    counts = connection.execute(text(COUNTS)).one()
+    return dict(counts._mapping)
+
+
+def load_orders(connection: Connection) -> tuple[Order, ...]:
+    """The suspect orders and those connected to suspects, with the panel's user id where the map knows it."""
+    return tuple(_order(row) for row in connection.execute(text(LOAD_ORDERS)))
+
+
+def load_guests(
+    connection: Connection, previous: dict[str, datetime | None], began: dict[str, datetime]
+) -> tuple[Guest, ...]:
+    """Suspect and connected guests that this run's trusted reads showed.
+
+    ``previous``: when the trusted read before this one began, per cluster; ``began``: this one.
+    """
+    return tuple(_guest(row, previous, began) for row in connection.execute(text(LOAD_GUESTS)))
+
+
+def load_records(connection: Connection) -> tuple[Record, ...]:
+    """Suspect and connected records, tombstones included."""
+    return tuple(_record(row) for row in connection.execute(text(LOAD_RECORDS)))
+
+
+def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[GuestKey, Absence]]:
+    """What is known to be absent, of what was loaded."""
+    orders: dict[str, Absence] = {}
+    guests: dict[GuestKey, Absence] = {}
+    for row in connection.execute(text(LOAD_ABSENCES)):
+        absence = Absence(row.absent_since, row.consecutive, row.last_absent_at, tuple(row.evidence))
+        if row.kind == "order":
+            orders[row.subject] = absence
+        else:
+            cluster, _, vmid = row.subject.rpartition("/")
+            guests[GuestKey(cluster, int(vmid))] = absence
+    return orders, guests
+
+
+def load_power_drift(
+    connection: Connection, clusters: Iterable[str], previous: dict[str, datetime | None], began: dict[str, datetime]
+) -> list[tuple[Record, Guest]]:
+    """For the fast lane: linked, identified pairs whose power or node differs, nothing in flight."""
+    rows = connection.execute(text(POWER_DRIFT), {"clusters": list(clusters)})
+    pairs = [(row.record_id, row.cluster, row.vmid) for row in rows]
+    if not pairs:
+        return []
+    values = {"ids": [p[0] for p in pairs], "clusters": [p[1] for p in pairs], "vmids": [p[2] for p in pairs]}
+    records = {r.id: r for r in map(_record, connection.execute(text(RECORDS_BY_ID), values))}
+    guests = {g.key: g for g in (_guest(r, previous, began) for r in connection.execute(text(GUESTS_BY_KEY), values))}
+    return [(records[i], guests[GuestKey(c, v)]) for i, c, v in pairs if i in records and GuestKey(c, v) in guests]
+
+
+def fingerprint_wants(connection: Connection, cluster: str, limit: int) -> list[tuple[str, GuestType, int]]:
+    """Guests whose configuration should be read now: (node, type, vmid); those that matter to records first."""
+    rows = connection.execute(text(FINGERPRINT_WANTS), {"cluster": cluster, "limit": limit})
+    return [(row.node, GuestType(row.guest_type), row.vmid) for row in rows]
+
+
+def control_order(connection: Connection, *, other_than: str) -> str | None:
+    """An order known to exist, to tell "this order is gone" from "nothing answers"."""
+    found: str | None = connection.scalar(text(CONTROL_ORDER), {"other": other_than})
+    return found
+
+
+_RECORD_FIELDS = {f.name for f in fields(Record)}
+_ENUMS: dict[str, Any] = {
+    "order_state": OrderState,
+    "power_state": PowerState,
+    "link_state": LinkState,
+    "guest_type": GuestType,
+    "state": OrderState,
+    "power": PowerState,
+    "fingerprint_state": FingerprintState,
+}
+
+
+def _values(row: Any, names: set[str]) -> dict[str, Any]:  # noqa: ANN401 - a Row
+    found = {k: v for k, v in row._mapping.items() if k in names}
+    return {k: _ENUMS[k](v) if k in _ENUMS and v is not None else v for k, v in found.items()}
+
+
+def _record(row: Any) -> Record:  # noqa: ANN401 - a Row
+    return Record(**_values(row, _RECORD_FIELDS))
+
+
+_ORDER_FIELDS = {f.name for f in fields(Order)}
+
+
+def _order(row: Any) -> Order:  # noqa: ANN401 - a Row
+    return Order(**_values(row, _ORDER_FIELDS))
+
+
+_GUEST_FIELDS = {f.name for f in fields(Guest)}
+
+
+def _guest(row: Any, previous: dict[str, datetime | None], began: dict[str, datetime]) -> Guest:  # noqa: ANN401 - a Row
+    values = _values(row, _GUEST_FIELDS) | {"tags": tuple(row.tags), "read_at": began.get(row.cluster)}
+    before = previous.get(row.cluster)
+    if before is not None and row.power_since <= before:
+        values["previous_read_at"] = before
+    return Guest(**values)
+
+
+USER_MAP = (
+    "CREATE TEMP TABLE user_map ON COMMIT DROP AS "
+    "SELECT {key} AS owner, id AS user_id FROM users WHERE {key} IS NOT NULL"
+)
+
+SETTLED = """
+CREATE TEMP TABLE settled ON COMMIT DROP AS
+SELECT r.id, r.order_id, r.cluster, r.vmid
+FROM vps r
+JOIN orders_seen o ON o.order_id = r.order_id
+JOIN user_map u ON u.owner = o.owner
+JOIN guests g ON g.cluster = r.cluster AND g.vmid = r.vmid
+JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
+JOIN lanes l ON l.vps_id = r.id
+WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS NULL AND r.hypervisor = 'proxmox'
+  AND l.applied_seq = l.last_seq
+  AND o.state = 'active' AND r.order_state = 'active'
+  AND (o.panel_vps_id IS NULL OR o.panel_vps_id = r.id)
+  AND u.user_id = r.user_id
+  AND coalesce(o.cpu = r.cpu, true) AND coalesce(o.ram_mb = r.ram_mb, true)
+  AND coalesce(o.disk_gb = r.disk_gb, true) AND coalesce(o.os = r.os, true)
+  AND coalesce(o.name = r.name, true) AND coalesce(o.ip_address = r.ip_address, r.ip_address IS NULL OR o.ip_address IS NULL)
+  AND (o.cluster IS NULL OR o.vmid IS NULL OR (o.cluster = r.cluster AND o.vmid = r.vmid))
+  AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint AND g.fingerprint IS NOT NULL
+  AND g.node = r.node AND g.guest_type = r.guest_type AND g.lock IS NULL AND NOT g.template
+  AND (g.power = r.power_state OR g.power = 'unknown')
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
+  AND NOT EXISTS (SELECT 1 FROM orders_seen x WHERE x.panel_vps_id = r.id AND x.order_id <> o.order_id)
+  AND NOT EXISTS (SELECT 1 FROM orders_seen x WHERE x.cluster = r.cluster AND x.vmid = r.vmid
+                  AND x.order_id <> o.order_id AND x.state <> 'ended')
+  AND NOT EXISTS (SELECT 1 FROM guests x JOIN stage_guests y ON y.cluster = x.cluster AND y.vmid = x.vmid
+                  WHERE x.fingerprint = g.fingerprint AND (x.cluster, x.vmid) <> (g.cluster, g.vmid))
+"""
+
+SETTLED_NOTHING = """
+CREATE TEMP TABLE settled ON COMMIT DROP AS SELECT id, order_id, cluster, vmid FROM vps WHERE false
+"""
+
+SUSPECT_RECORDS = """
+CREATE TEMP TABLE pick_records ON COMMIT DROP AS
+SELECT r.id FROM vps r WHERE r.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.id = r.id)
+ORDER BY r.id LIMIT :limit
+"""
+
+SUSPECT_ORDERS = """
+CREATE TEMP TABLE pick_orders ON COMMIT DROP AS
+SELECT o.order_id FROM orders_seen o
+WHERE NOT EXISTS (SELECT 1 FROM settled s WHERE s.order_id = o.order_id)
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
+  AND (o.state <> 'ended'
+       OR EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL)
+       OR EXISTS (SELECT 1 FROM vps r WHERE r.id = o.panel_vps_id AND r.deleted_at IS NULL)
+       OR EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = o.cluster AND s.vmid = o.vmid))
+ORDER BY o.order_id LIMIT :limit
+"""
+
+SUSPECT_GUESTS = """
+CREATE TEMP TABLE pick_guests ON COMMIT DROP AS
+SELECT s.cluster, s.vmid FROM stage_guests s
+WHERE NOT s.template AND NOT EXISTS (SELECT 1 FROM settled t WHERE t.cluster = s.cluster AND t.vmid = s.vmid)
+ORDER BY s.cluster, s.vmid LIMIT :limit
+"""
+
+CLOSURE = (
+    # customers with something unlinked: all they have, since names and plans may be compared
+    """
+    CREATE TEMP TABLE pick_users ON COMMIT DROP AS
+    SELECT r.user_id FROM pick_records p JOIN vps r ON r.id = p.id WHERE r.order_id IS NULL
+    UNION
+    SELECT u.user_id FROM pick_orders p JOIN orders_seen o ON o.order_id = p.order_id
+    JOIN user_map u ON u.owner = o.owner
+    WHERE NOT EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL)
+    """,
+    "INSERT INTO pick_records SELECT r.id FROM vps r JOIN pick_users u ON u.user_id = r.user_id"
+    " WHERE r.deleted_at IS NULL",
+    "INSERT INTO pick_orders SELECT o.order_id FROM orders_seen o JOIN user_map m ON m.owner = o.owner"
+    " JOIN pick_users u ON u.user_id = m.user_id",
+    # what names, or is named by, what was picked
+    "INSERT INTO pick_records SELECT r.id FROM vps r JOIN pick_orders p ON p.order_id = r.order_id",
+    "INSERT INTO pick_records SELECT o.panel_vps_id FROM pick_orders p JOIN orders_seen o ON o.order_id = p.order_id"
+    " WHERE o.panel_vps_id IS NOT NULL",
+    "INSERT INTO pick_records SELECT r.id FROM vps r JOIN pick_guests p ON p.cluster = r.cluster AND p.vmid = r.vmid",
+    "INSERT INTO pick_records SELECT r.id FROM vps r JOIN orders_seen o ON o.cluster = r.cluster AND o.vmid = r.vmid"
+    " JOIN pick_orders p ON p.order_id = o.order_id WHERE r.deleted_at IS NULL",
+    "INSERT INTO pick_records WITH RECURSIVE chain AS (SELECT r.merged_into AS id FROM vps r"
+    " JOIN pick_records p ON p.id = r.id WHERE r.merged_into IS NOT NULL UNION SELECT r.merged_into FROM vps r"
+    " JOIN chain c ON c.id = r.id WHERE r.merged_into IS NOT NULL) SELECT id FROM chain",
+    "INSERT INTO pick_orders SELECT r.order_id FROM vps r JOIN pick_records p ON p.id = r.id"
+    " WHERE r.order_id IS NOT NULL AND r.deleted_at IS NULL",
+    "INSERT INTO pick_orders SELECT o.order_id FROM orders_seen o JOIN pick_records p ON p.id = o.panel_vps_id",
+    "INSERT INTO pick_orders SELECT o.order_id FROM orders_seen o"
+    " JOIN pick_guests p ON p.cluster = o.cluster AND p.vmid = o.vmid",
+    "INSERT INTO pick_guests SELECT r.cluster, r.vmid FROM vps r JOIN pick_records p ON p.id = r.id"
+    " WHERE r.vmid IS NOT NULL",
+    "INSERT INTO pick_guests SELECT o.cluster, o.vmid FROM orders_seen o JOIN pick_orders p ON p.order_id = o.order_id"
+    " WHERE o.cluster IS NOT NULL AND o.vmid IS NOT NULL",
+    # the same machine at another address, and clones
+    "INSERT INTO pick_guests SELECT g.cluster, g.vmid FROM guests g JOIN vps r ON r.fingerprint = g.fingerprint"
+    " JOIN pick_records p ON p.id = r.id",
+    "INSERT INTO pick_guests SELECT g.cluster, g.vmid FROM guests g JOIN guests h ON h.fingerprint = g.fingerprint"
+    " JOIN pick_guests p ON p.cluster = h.cluster AND p.vmid = h.vmid",
+)
+
+COUNTS = """
+SELECT (SELECT count(*) FROM settled) AS settled, (SELECT count(DISTINCT id) FROM pick_records) AS records,
+  (SELECT count(DISTINCT order_id) FROM pick_orders) AS orders,
+  (SELECT count(DISTINCT (cluster, vmid)) FROM pick_guests) AS guests
+"""
+
+LOAD_ORDERS = """
+SELECT o.*, m.user_id FROM orders_seen o LEFT JOIN user_map m ON m.owner = o.owner
+WHERE o.order_id IN (SELECT order_id FROM pick_orders)
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
+"""
+
+LOAD_GUESTS = """
+SELECT g.* FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
+WHERE (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
+"""
+
+LOAD_RECORDS = """
+SELECT r.*, (l.applied_seq < l.last_seq) AS in_flight FROM vps r JOIN lanes l ON l.vps_id = r.id
+WHERE r.id IN (SELECT id FROM pick_records)
+"""
+
+RECORDS_BY_ID = """
+SELECT r.*, (l.applied_seq < l.last_seq) AS in_flight FROM vps r JOIN lanes l ON l.vps_id = r.id
+WHERE r.id = ANY(:ids)
+"""
+
+GUESTS_BY_KEY = """
+SELECT g.* FROM guests g
+JOIN unnest(CAST(:clusters AS text[]), CAST(:vmids AS int[])) AS k(cluster, vmid)
+  ON k.cluster = g.cluster AND k.vmid = g.vmid
+"""
+
+LOAD_ABSENCES = """
+SELECT a.* FROM absences a
+WHERE (a.kind = 'order' AND a.subject IN (SELECT order_id FROM pick_orders))
+   OR (a.kind = 'guest' AND a.subject IN (SELECT cluster || '/' || vmid FROM pick_guests))
+"""
+
+POWER_DRIFT = f"""
+SELECT r.id AS record_id, g.cluster, g.vmid
+FROM vps r
+JOIN guests g ON g.cluster = r.cluster AND g.vmid = r.vmid
+JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
+JOIN lanes l ON l.vps_id = r.id
+WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND l.applied_seq = l.last_seq
+  AND r.order_state IN ('active', 'suspended', 'ended', 'unknown') AND g.cluster = ANY(:clusters)
+  AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint
+  AND (g.lock IS NULL OR g.lock = 'suspended')
+  AND ((g.power <> r.power_state AND g.power <> 'unknown') OR g.node <> r.node)
+ORDER BY r.id LIMIT {LIMIT}
+"""
+
+FINGERPRINT_WANTS = """
+SELECT g.node, g.guest_type, g.vmid
+FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
+LEFT JOIN vps r ON r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
+WHERE g.cluster = :cluster AND NOT g.template
+  AND (g.fingerprint_state IN ('unread', 'stale')
+       OR (g.fingerprint_state = 'forbidden' AND g.fingerprint_read_at < clock_timestamp() - interval '10 minutes')
+       OR (g.previous_fingerprint IS NOT NULL AND g.fingerprint_seen < 2)
+       OR (r.id IS NOT NULL AND r.fingerprint IS NOT NULL AND r.fingerprint <> g.fingerprint AND g.fingerprint_seen < 2))
+ORDER BY (r.id IS NULL), g.fingerprint_read_at NULLS FIRST, g.vmid LIMIT :limit
+"""
+
+CONTROL_ORDER = """
+SELECT o.order_id FROM orders_seen o
+WHERE o.state IN ('active', 'pending', 'suspended') AND o.order_id <> :other
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
+ORDER BY o.effective_at DESC NULLS LAST LIMIT 1
+"""
