@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -144,9 +144,9 @@ async def _projected(connection: AsyncConnection, candidates: Any) -> list[Row]:
         .where(journal.c.vps_id.in_(ids), journal.c.state == "queued")
         .order_by(journal.c.vps_id, journal.c.seq)
     )
-    pending = defaultdict(list)
+    pending: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for row in queued:
-        pending[row.vps_id].append(row._mapping)
+        pending[row.vps_id].append(dict(row._mapping))
     stored = await _rows(connection, ids)
     projected = [project(stored.get(id_), pending[id_]) for id_ in ids]
     return [row for row in projected if row is not None and row["deleted_at"] is None]

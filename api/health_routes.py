@@ -1,0 +1,64 @@
+"""Alive, and ready: for supervisors and load balancers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from starlette.responses import JSONResponse, Response
+
+from api import openapi
+from api.edge import EdgeOf, read
+from api.problems import ProblemError, problem_for
+from panel.calls import DatabaseAwayError
+from panel.migrate import head_revision
+from panel.reads import schema_revision
+
+router = APIRouter(tags=["health"])
+
+REDIS_S = 0.5
+
+
+@router.get("/healthz", summary="Is the process alive", responses=openapi.HEALTH_RESPONSES)
+async def healthz() -> Response:
+    """The event loop answers; nothing else is asked, so that a database outage restarts no process."""
+    return JSONResponse({"status": "success"})
+
+
+@router.get("/readyz", summary="Can it take calls", responses=openapi.READY_RESPONSES)
+async def readyz(request: Request, edge: EdgeOf) -> Response:
+    """Ready with the database at this version's migration. Redis is told, not required: calls are accepted
+    without it and published later."""
+    database, redis = await asyncio.gather(_database(edge), _redis(edge.settings.redis_url))
+    checks = {"database": database, "redis": redis}
+    if database != "ok":
+        problem = ProblemError(503, "not_ready", f"The database is {database}", headers={"Retry-After": "5"})
+        problem.extra["checks"] = checks
+        return problem_for(request, problem)
+    return JSONResponse({"status": "success", "checks": checks})
+
+
+async def _database(edge: EdgeOf) -> str:
+    try:
+        revision = await read(schema_revision(edge.reader))
+    except DatabaseAwayError:
+        return "away"
+    wanted = await asyncio.to_thread(head_revision)
+    return "ok" if revision == wanted else f"at migration {revision or 'none'}, this version needs {wanted}"
+
+
+async def _redis(url: str) -> str:
+    if not url:
+        return "not configured"
+    client = Redis.from_url(url, socket_timeout=REDIS_S, socket_connect_timeout=REDIS_S)
+    try:
+        async with asyncio.timeout(2 * REDIS_S):
+            await client.ping()
+    except (RedisError, OSError, TimeoutError):
+        return "away"
+    else:
+        return "ok"
+    finally:
+        await client.aclose()

@@ -1,0 +1,124 @@
+"""Public keys from a JWKS address, kept and refreshed; an outage of the address does not sign clients out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+import jwt
+import structlog
+
+log = structlog.get_logger(__name__)
+
+FRESH_S = 300.0  # a key that was withdrawn is refused after at most this, while the address answers
+KEPT_S = 6 * 3600.0  # and after this when it does not
+RETRY_S = 30.0  # between fetches after a failure or for an unknown key id, whatever tokens ask for
+FETCH_S = 1.5
+SIZE_LIMIT = 256 * 1024
+KEY_TYPES = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
+
+
+class KeysAwayError(Exception):
+    """No keys are at hand and the address does not give any."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyingKey:
+    """One usable public key."""
+
+    kid: str | None
+    algorithm: str
+    key: jwt.PyJWK
+
+
+class Jwks:
+    """The keys of one address. Concurrent callers share one fetch."""
+
+    def __init__(
+        self,
+        url: str,
+        algorithms: tuple[str, ...],
+        clock: Callable[[], float],
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._url = url
+        self._algorithms = algorithms
+        self._clock = clock
+        self._client = httpx.AsyncClient(transport=transport, timeout=FETCH_S, follow_redirects=False)
+        self._lock = asyncio.Lock()
+        self._keys: tuple[VerifyingKey, ...] = ()
+        self._fetched_at: float | None = None
+        self._tried_at: float | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def key_for(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+        """The key that a token's header names; None if there is none. Raises KeysAwayError."""
+        if self._age() >= FRESH_S:
+            await self._refresh()
+        if self._age() >= KEPT_S:
+            raise KeysAwayError
+        found = self._find(kid, algorithm)
+        if found is None and kid is not None:  # a new key may just have been brought into use
+            await self._refresh()
+            found = self._find(kid, algorithm)
+        return found
+
+    def _age(self) -> float:
+        return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at
+
+    def _find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+        fitting = [k for k in self._keys if k.algorithm == algorithm and (kid is None or k.kid == kid)]
+        return fitting[0].key if len(fitting) == 1 else None
+
+    async def _refresh(self) -> None:
+        async with self._lock:
+            if self._tried_at is not None and self._clock() - self._tried_at < RETRY_S:
+                return  # somebody else just did
+            self._tried_at = self._clock()
+            try:
+                async with asyncio.timeout(FETCH_S):
+                    self._keys = self._parse(await self._fetch())
+            except (httpx.HTTPError, TimeoutError, ValueError, jwt.PyJWTError) as error:
+                log.warning("jwks_not_fetched", error=type(error).__name__, keys_kept=len(self._keys))
+            else:
+                self._fetched_at = self._clock()
+
+    async def _fetch(self) -> bytes:
+        async with self._client.stream("GET", self._url, headers={"Accept": "application/json"}) as response:
+            if response.status_code != 200:
+                raise ValueError("the address did not answer 200")
+            body = b""
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > SIZE_LIMIT:
+                    raise ValueError("the answer is too large")
+            return body
+
+    def _parse(self, body: bytes) -> tuple[VerifyingKey, ...]:
+        """Public keys for signatures whose algorithm is configured; shared secrets (``oct``) never count."""
+        document = json.loads(body)
+        if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
+            raise ValueError("not a key set")
+        found = []
+        for entry in document["keys"]:
+            if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
+                continue
+            algorithm = entry.get("alg", KEY_TYPES.get(str(entry.get("kty"))))
+            if entry.get("kty") not in KEY_TYPES or algorithm not in self._algorithms:
+                continue
+            try:
+                key = jwt.PyJWK(entry, algorithm)
+            except jwt.PyJWTError as error:
+                log.warning("jwks_key_unusable", error=type(error).__name__)
+                continue
+            kid = entry.get("kid")
+            found.append(VerifyingKey(kid if isinstance(kid, str) else None, algorithm, key))
+        if not found:
+            raise ValueError("the key set holds no usable key")
+        return tuple(found)

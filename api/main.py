@@ -1,0 +1,135 @@
+"""The ASGI application: ``uvicorn --factory api.main:app_from_environment``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.exceptions import HTTPException
+
+from api import client_routes, health_routes, openapi, sync_routes
+from api.api_keys import ApiKeys, BadKeyLimiter
+from api.edge import Edge
+from api.jwks import Jwks
+from api.jwt_auth import TokenVerifier
+from api.middleware import RequestContext
+from api.problems import ProblemError, on_http_exception, on_invalid_parameter, on_problem
+from panel.accept import Acceptor
+from panel.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
+from panel.logging import configure_logging
+from panel.publish import CeleryPublisher, producer_app
+from panel.relay import Relay
+from panel.sessions import async_engine
+from panel.settings import Settings, SettingsError, get_settings
+from panel.settlements import Settlements
+
+DESCRIPTION = (
+    "Sync calls of the main site, and clients' reads of their own VPS. Errors are `application/problem+json` "
+    "with a human `message` and a stable `code`."
+)
+
+
+def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: Relay | None = None) -> FastAPI:
+    """The application. It starts without its database and answers 503 until that is there.
+
+    ``acceptor`` and ``relay`` replace the ones that the settings call for. Raises SettingsError.
+    """
+    settings.require("vps_sync_api_key", "database_url")
+    ops_key = settings.ops_api_key.get_secret_value()
+    if ops_key and ops_key in {
+        settings.vps_sync_api_key.get_secret_value(),
+        settings.vps_sync_api_key_previous.get_secret_value(),
+    }:
+        raise SettingsError("OPS_API_KEY must differ from the keys of the main site")
+    jwks = None
+    if settings.jwt_jwks_url and not settings.jwt_public_key:
+        jwks = Jwks(settings.jwt_jwks_url, settings.jwt_algorithms, time.monotonic)
+    verifier = TokenVerifier(settings, jwks)
+    # Separate pools: however many clients read, a sync call finds its connection.
+    writer = _engine(settings, "panel-sync api accept", pool_size=4)
+    reader = _engine(settings, "panel-sync api read", pool_size=8)
+    edge = Edge(
+        settings=settings,
+        acceptor=acceptor or Acceptor(writer),
+        reader=reader,
+        settlements=Settlements(reader),
+        keys=ApiKeys(settings.vps_sync_api_key, settings.vps_sync_api_key_previous),
+        limiter=BadKeyLimiter(time.monotonic),
+        verifier=verifier,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:  # ended in the opposite order
+            for engine in (writer, reader):
+                stack.push_async_callback(engine.dispose)
+            if jwks is not None:
+                stack.push_async_callback(jwks.close)
+            relaying = relay or _relay(settings)
+            if relaying is not None:
+                relaying.start()
+                stack.push_async_callback(asyncio.to_thread, relaying.stop)
+            await edge.settlements.start()
+            stack.push_async_callback(edge.settlements.stop)
+            await edge.acceptor.start()
+            stack.push_async_callback(edge.acceptor.stop)
+            yield
+
+    app = FastAPI(
+        title="panel-sync",
+        version=version("panel-sync"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.edge = edge
+    app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.add_middleware(RequestContext)
+    for kind in (ProblemError, DatabaseAwayError, OutcomeUnknownError, OverloadedError):
+        app.add_exception_handler(kind, on_problem)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(RequestValidationError, on_invalid_parameter)
+    for module in (sync_routes, client_routes, health_routes):
+        app.include_router(module.router)
+    return app
+
+
+def app_from_environment() -> FastAPI:
+    """The application of the environment's settings; a wrong one ends the process with one sentence."""
+    try:
+        settings = get_settings()
+        configure_logging(settings.log_format)
+        _quiet_uvicorn()
+        return create_app(settings)
+    except SettingsError as error:
+        raise SystemExit(f"panel-sync: {error}") from None
+
+
+def _engine(settings: Settings, application: str, *, pool_size: int) -> AsyncEngine:
+    engine = async_engine(settings.database_url, application, pool_size=pool_size)
+    engine.sync_engine.hide_parameters = True  # an error that is logged must not quote a customer's data
+    return engine
+
+
+def _relay(settings: Settings) -> Relay | None:
+    """Publishing needs a broker; without one calls are accepted and wait in the journal."""
+    if not settings.redis_url:
+        return None
+    return Relay(settings.database_url, CeleryPublisher(producer_app(settings.redis_url)))
+
+
+def _quiet_uvicorn() -> None:
+    """One format for all lines; the access line is the middleware's, without query strings."""
+    for name in ("uvicorn", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    logging.getLogger("uvicorn.access").disabled = True

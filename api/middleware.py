@@ -1,0 +1,91 @@
+"""Around every request: its id, one access log line, security headers, and an answer to what went wrong."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import SERVER_FAULT, ProblemResponse, problem_body
+
+log = structlog.get_logger(__name__)
+
+SANE_ID = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+QUIET = {"/healthz", "/readyz"}  # asked every few seconds; logged only when they fail
+CLOSED_BY_CLIENT = 499
+
+NO_CONTENT_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
+DOCS_PAGE = (
+    "default-src 'none'; script-src https: 'unsafe-inline'; style-src https: 'unsafe-inline'; "
+    "img-src https: data:; connect-src 'self'; frame-ancestors 'none'"
+)
+"""The page at /docs loads its scripts and styles from a public CDN; nothing else here is a page."""
+
+
+class RequestContext:
+    """Pure ASGI, so that neither bodies nor cancellation are touched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        scope["request_id"] = request_id
+        began = time.perf_counter()
+        status = 0
+        finished = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status, finished
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(MutableHeaders(scope=message), scope["path"], request_id)
+            elif message["type"] == "http.response.body":
+                finished = not message.get("more_body", False)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_and_note)
+            except ClientDisconnect:
+                status = CLOSED_BY_CLIENT
+            except Exception:  # the last resort: said once in the log, never to the caller
+                log.exception("request_failed")
+                if not status:
+                    body = problem_body(500, "internal_error", SERVER_FAULT, scope["path"], request_id)
+                    await ProblemResponse(body, 500)(scope, receive, send_and_note)
+                elif not finished:
+                    raise
+            finally:
+                if scope["path"] not in QUIET or status != 200:
+                    _log_access(scope, status, began)
+
+
+def _add_headers(headers: MutableHeaders, path: str, request_id: str) -> None:
+    headers["X-Request-Id"] = request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Content-Security-Policy"] = DOCS_PAGE if path == "/docs" else NO_CONTENT_ALLOWED
+    headers.setdefault("Cache-Control", "no-store")
+
+
+def _log_access(scope: Scope, status: int, began: float) -> None:
+    """Without query strings and headers: they may carry names and secrets."""
+    client = scope.get("client")
+    log.info(
+        "http_request",
+        method=scope["method"],
+        path=scope["path"][:200],
+        status=status,
+        duration_ms=round((time.perf_counter() - began) * 1000, 1),
+        address=client[0] if client else None,
+        api_key_label=scope.get("api_key_label"),
+    )

@@ -1,0 +1,301 @@
+"""What the OpenAPI document says of requests and answers. The models describe; :mod:`api.sync_call` decides."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, IPvAnyAddress
+from pydantic.json_schema import models_json_schema
+
+Status = Literal["creating", "running", "stopped", "suspended", "error"]
+Hypervisor = Literal["proxmox", "vmware", "hyperv", "kvm", "xen"]
+Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+class Record(BaseModel):
+    """A VPS as the panel records it."""
+
+    id: Id
+    user_id: Id
+    name: str
+    status: Status
+    cpu: Annotated[int, Field(description="Cores")]
+    ram: Annotated[int, Field(description="MB")]
+    disk: Annotated[int, Field(description="GB")]
+    os: str
+    hypervisor: Hypervisor
+    ip_address: str | None
+    order_id: str | None
+    order_state: Literal["pending", "active", "suspended", "ended", "unknown"]
+    power_state: Literal["running", "stopped", "error", "unknown"]
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+
+class ClientRecord(Record):
+    """A VPS as its owner sees it."""
+
+    power_detail: Annotated[str | None, Field(description="Proxmox's own word where it says more")]
+    as_of: Annotated[AwareDatetime, Field(description="When the power state was last confirmed")]
+    source: Annotated[str, Field(description="Who confirmed it")]
+    stale: Annotated[bool, Field(description="Linked to a guest, yet not confirmed for 10 minutes")]
+
+
+class OperationRef(BaseModel):
+    """Where to follow what was accepted."""
+
+    id: Id
+    state: Literal["queued", "applied", "superseded", "rejected", "dead"]
+    url: str
+
+
+class OperationView(OperationRef):
+    """One operation of the journal."""
+
+    action: Literal["create", "update", "delete", "merge", "link", "unlink", "restore"]
+    vps_id: Id
+    attempts: int
+    result: str | None
+    why: str | None
+    accepted_at: AwareDatetime
+    applied_at: AwareDatetime | None
+
+
+class SyncAnswer(BaseModel):
+    """A sync call that was accepted."""
+
+    status: Literal["success"]
+    message: str
+    vps: Record
+    operation: OperationRef
+
+
+class OperationAnswer(BaseModel):
+    """An operation and its record, null while it is not written."""
+
+    status: Literal["success"]
+    operation: OperationView
+    vps: Record | None
+
+
+class RecordsAnswer(BaseModel):
+    """Records found for the main site."""
+
+    status: Literal["success"]
+    data: list[Record]
+
+
+class ListAnswer(BaseModel):
+    """One page of a client's records."""
+
+    status: Literal["success"]
+    data: list[ClientRecord]
+    next_cursor: str | None
+
+
+class OneAnswer(BaseModel):
+    """One record of a client."""
+
+    status: Literal["success"]
+    data: ClientRecord
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["success"]
+
+
+class Ready(BaseModel):
+    """What readiness depends on, and Redis."""
+
+    status: Literal["success"]
+    checks: dict[str, str]
+
+
+class Problem(BaseModel):
+    """RFC 9457, with a human ``message`` and a stable ``code``. ``status`` is an integer here and the text
+    "success" in answers that are no problem."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    message: str
+    code: str
+    request_id: str | None
+    field: Annotated[str, Field(default="", description="The field that is wrong")]
+    missing: Annotated[list[str], Field(default=[], description="The fields that are missing")]
+
+
+class _Link(BaseModel):
+    order_id: Annotated[str, Field(min_length=1, max_length=64)] | Annotated[int, Field(ge=0)] | None = None
+    cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")] | None = None
+    node: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$")] | None = None
+    vmid: Annotated[int, Field(ge=100, le=999_999_999)] | None = None
+    guest_type: Literal["qemu", "lxc"] | None = None
+    ip_address: IPvAnyAddress | None = None
+
+
+class NewVps(_Link):
+    """What a create needs. ``cluster`` and ``vmid`` go together."""
+
+    user_id: Id
+    name: Annotated[str, Field(min_length=1, max_length=255)]
+    cpu: Annotated[int, Field(ge=1, le=1024, description="Cores")]
+    ram: Annotated[int, Field(ge=128, le=2**31 - 1, description="MB")]
+    disk: Annotated[int, Field(ge=1, le=2**31 - 1, description="GB")]
+    os: Annotated[str, Field(min_length=1, max_length=255)]
+    status: Status | None = "creating"
+    hypervisor: Hypervisor | None = "proxmox"
+
+
+class ChangedVps(_Link):
+    """What an update needs: ``status``, and ``id`` or ``order_id``; other fields may come along."""
+
+    status: Status
+    id: Id | None = None
+    user_id: Id | None = None
+    name: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    cpu: Annotated[int, Field(ge=1, le=1024)] | None = None
+    ram: Annotated[int, Field(ge=128, le=2**31 - 1)] | None = None
+    disk: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    os: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    hypervisor: Hypervisor | None = None
+
+
+class DeletedVps(BaseModel):
+    """What a delete needs: ``id`` or ``order_id``."""
+
+    id: Id | None = None
+    order_id: Annotated[str, Field(min_length=1, max_length=64)] | Annotated[int, Field(ge=0)] | None = None
+
+
+class Create(BaseModel):
+    """A new VPS."""
+
+    action: Literal["create"]
+    vps: NewVps
+
+
+class Update(BaseModel):
+    """A change."""
+
+    action: Literal["update"]
+    vps: ChangedVps
+
+
+class Delete(BaseModel):
+    """An end."""
+
+    action: Literal["delete"]
+    vps: DeletedVps
+
+
+ACTION_BODIES = ("Create", "Update", "Delete")
+
+Responses = dict[int | str, dict[str, Any]]
+
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_PROBLEM_TEXTS = {
+    400: "Something is missing, or the body is not JSON",
+    401: "The credential is missing or not valid",
+    404: "It does not exist",
+    405: "Not possible here",
+    408: "The body did not arrive in time",
+    409: "Under way with the same Idempotency-Key, or accepted but not applied",
+    413: "The body is too large",
+    415: "The body is not application/json",
+    422: "A field or parameter is wrong, or the user is unknown",
+    429: "Too many calls with an invalid API key",
+    500: "The panel failed",
+    503: "The database is away, or did not confirm the outcome",
+}
+_HEADER_TEXT = {"schema": {"type": "string"}}
+_LOCATION = {"Location": {"description": "The operation to follow", **_HEADER_TEXT}}
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
+_ETAG = {"ETag": {"description": "For If-None-Match", **_HEADER_TEXT}}
+
+
+def _problems(*codes: int) -> Responses:
+    found: Responses = {}
+    for code in codes:
+        found[code] = {"description": _PROBLEM_TEXTS[code], "content": _PROBLEM}
+        if code in {429, 503}:
+            found[code]["headers"] = _RETRY_AFTER
+    return found
+
+
+SYNC_RESPONSES: Responses = {
+    200: {
+        "model": SyncAnswer,
+        "description": "Applied (Prefer: wait), or nothing was left",
+        "headers": _LOCATION,
+    },
+    201: {"model": SyncAnswer, "description": "Created and written (Prefer: wait)", "headers": _LOCATION},
+    202: {"model": SyncAnswer, "description": "Accepted; its id is final", "headers": _LOCATION},
+    **_problems(400, 401, 404, 408, 409, 413, 415, 422, 429, 500, 503),
+}
+OPERATION_RESPONSES: Responses = {200: {"model": OperationAnswer}, **_problems(401, 404, 422, 429, 500, 503)}
+RECORDS_RESPONSES: Responses = {200: {"model": RecordsAnswer}, **_problems(400, 401, 422, 429, 500, 503)}
+LIST_RESPONSES: Responses = {
+    200: {"model": ListAnswer, "headers": _ETAG},
+    304: {"description": "The caller has it already"},
+    **_problems(401, 422, 500, 503),
+}
+ONE_RESPONSES: Responses = {
+    200: {"model": OneAnswer, "headers": _ETAG},
+    304: {"description": "The caller has it already"},
+    **_problems(401, 404, 422, 500, 503),
+}
+HEALTH_RESPONSES: Responses = {200: {"model": Alive}}
+READY_RESPONSES: Responses = {200: {"model": Ready}, **_problems(503)}
+
+SYNC_REQUEST: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in ACTION_BODIES],
+                    "discriminator": {
+                        "propertyName": "action",
+                        "mapping": {name.lower(): f"#/components/schemas/{name}" for name in ACTION_BODIES},
+                    },
+                }
+            }
+        },
+    },
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "Same key and same body: the first answer again. Kept for at least 24 hours",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+        },
+        {
+            "name": "Prefer",
+            "in": "header",
+            "description": "wait=N: answer once it is written, or after N seconds (capped)",
+            "schema": {"type": "string"},
+        },
+    ],
+}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The document, made once: FastAPI's, with the schemas that its own inspection cannot see."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        _, extra = models_json_schema(
+            [(model, "validation") for model in (Problem, Create, Update, Delete)],
+            ref_template="#/components/schemas/{model}",
+        )
+        document["components"]["schemas"] |= extra["$defs"]
+        app.openapi_schema = document
+    return app.openapi_schema
