@@ -97,8 +97,8 @@ def fault_of(answer: Answer, path: str) -> SourceFault:
 def _forbidden(text: str, path: str) -> Forbidden:
     checked = _CHECK_FAILED.search(text)
     if checked is None:
-        return Forbidden(f"GET {path} is forbidden (403)", None)
-    return Forbidden(f"the token lacks {checked[2]} on {checked[1]} (403)", checked[2])
+        return Forbidden(f"GET {path} is forbidden (403)")
+    return Forbidden(f"the token lacks {checked[2]} on {checked[1]} (403)")
 
 
 def _message(answer: Answer) -> str:

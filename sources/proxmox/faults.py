@@ -14,11 +14,7 @@ class Unauthorized(SourceFault):
 
 
 class Forbidden(SourceFault):
-    """403: the token lacks a privilege. ``privilege`` names it when Proxmox did."""
-
-    def __init__(self, sentence: str, privilege: str | None) -> None:
-        super().__init__(sentence)
-        self.privilege = privilege
+    """403: the token lacks a privilege, which the sentence names if Proxmox did."""
 
 
 class ConfigMissing(SourceFault):

@@ -145,6 +145,10 @@ def test_any_doubt_leaves_it_unclear(name: str) -> None:
     assert SECRET not in found.why
 
 
+def test_without_quorum_not_even_presence_is_a_fact() -> None:
+    assert isinstance(confirm(FakeCluster().but("/cluster/status", data(NO_QUORUM))), Unclear)
+
+
 def test_the_reason_may_come_in_the_body_or_in_the_status_line() -> None:
     text = "Configuration file 'nodes/pve1/qemu-server/100.conf' does not exist\n"
     for answer in (refusal(500, text.strip()), refusal(500, "", message=text)):
