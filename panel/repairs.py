@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, text, update
@@ -249,3 +250,28 @@ def _journal(
     if operation_id is None:
         raise RuntimeError("the journal returned no id")
     return Written(operation_id, vps_id, short)
+
+
+def note_confirmations(connection: Connection, began: Mapping[str, datetime]) -> None:
+    """Mark since when a record's power is not borne out by trusted reads, and take the mark back.
+
+    A confirmed record is not touched: clients get its "as of" from the read of its node. ``began``: per
+    cluster, when the trusted read began. No version changes, since no fact does.
+    """
+    for cluster, at in began.items():
+        connection.execute(text(DOUBT), {"cluster": cluster, "began": at})
+        connection.execute(text(BELIEVE), {"cluster": cluster})
+
+
+_BORNE_OUT = """
+EXISTS (SELECT 1 FROM guests g WHERE g.cluster = r.cluster AND g.vmid = r.vmid AND g.power = r.power_state
+        AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid))
+"""
+DOUBT = f"""
+UPDATE vps r SET unconfirmed_since = :began
+WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.unconfirmed_since IS NULL AND NOT {_BORNE_OUT}
+"""
+BELIEVE = f"""
+UPDATE vps r SET unconfirmed_since = NULL
+WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.unconfirmed_since IS NOT NULL AND {_BORNE_OUT}
+"""

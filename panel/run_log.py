@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from panel import rows, tables
 
@@ -106,12 +107,12 @@ def standing(connection: Connection) -> dict[str, Any]:
         "deletes_last_hour": totals.deletes_hour,
         "deletes_last_day": totals.deletes_day,
         "owners_last_day": totals.owners_day,
-        "per_user": {row.user_id: row.count for row in users},
+        "per_user": {row.user_id: row.live for row in users},
     }
-    per_node = {(row.cluster, row.node): row.count for row in nodes}
+    per_node = {(row.cluster, row.node): row.live for row in nodes}
     per_cluster: dict[str, int] = {}
     for (cluster, _), count in per_node.items():
-        per_cluster[cluster] = per_cluster.get(cluster, 0) + count
+        per_cluster[cluster] = per_cluster.get(cluster, 0) + int(count)
     open_flips = connection.execute(text("SELECT scope FROM holds WHERE decision IS NULL AND scope LIKE 'flips:%'"))
     return found | {
         "per_node": per_node,
@@ -160,10 +161,17 @@ SELECT (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,
 FROM operations WHERE kind = 'repair' AND applied_at > clock_timestamp() - interval '1 day'
 """
 PER_NODE = """
-SELECT cluster, node, count(*) AS count FROM vps
+SELECT cluster, node, count(*) AS live FROM vps
 WHERE deleted_at IS NULL AND cluster IS NOT NULL AND node IS NOT NULL GROUP BY cluster, node
 """
 PER_USER = """
-SELECT user_id, count(*) AS count FROM vps
+SELECT user_id, count(*) AS live FROM vps
 WHERE deleted_at IS NULL GROUP BY user_id HAVING count(*) > 5
 """
+
+
+def remember_circuit(connection: Connection, source: str, circuit: Mapping[str, Any]) -> None:
+    """Keep the state of a source's circuit breaker for the next process."""
+    states = tables.source_states
+    upsert = pg_insert(states).values(source=source, circuit=dict(circuit))
+    connection.execute(upsert.on_conflict_do_update(index_elements=["source"], set_={"circuit": dict(circuit)}))

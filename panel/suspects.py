@@ -30,10 +30,17 @@ LIMIT = 5_000
 """Suspects of one kind per run; the rest is the next run's, so that a flood costs time, not memory."""
 
 
-def prepare(connection: Connection, *, shared_ids: bool, everything: bool = False) -> dict[str, int]:
-    """Fill the temporary tables of suspects; their counts. ``everything`` skips the filter (for comparison)."""
+def prepare(connection: Connection, *, shared_ids: bool, names: bool, everything: bool = False) -> dict[str, int]:
+    """Fill the temporary tables of suspects; their counts.
+
+    ``shared_ids``: the main site's user ids are the panel's. ``names``: the feed's names are authoritative.
+    ``everything`` skips the filter (for comparison).
+    """
     connection.execute(text(USER_MAP.format(key="id::text" if shared_ids else "main_site_user_id")))
-    connection.execute(text(SETTLED if not everything else SETTLED_NOTHING))
+    if everything:
+        connection.execute(text(SETTLED_NOTHING))
+    else:
+        connection.execute(text(SETTLED), {"names": names})
     for statement in (SUSPECT_RECORDS, SUSPECT_ORDERS, SUSPECT_GUESTS, *CLOSURE):
         connection.execute(text(statement), {"limit": LIMIT} if ":limit" in statement else {})
     counts = connection.execute(text(COUNTS)).one()
@@ -160,7 +167,7 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS 
   AND u.user_id = r.user_id
   AND coalesce(o.cpu = r.cpu, true) AND coalesce(o.ram_mb = r.ram_mb, true)
   AND coalesce(o.disk_gb = r.disk_gb, true) AND coalesce(o.os = r.os, true)
-  AND coalesce(o.name = r.name, true) AND coalesce(o.ip_address = r.ip_address, r.ip_address IS NULL OR o.ip_address IS NULL)
+  AND (NOT :names OR coalesce(o.name = r.name, true)) AND (o.ip_address IS NULL OR o.ip_address IS NOT DISTINCT FROM r.ip_address)
   AND (o.cluster IS NULL OR o.vmid IS NULL OR (o.cluster = r.cluster AND o.vmid = r.vmid))
   AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint AND g.fingerprint IS NOT NULL
   AND g.node = r.node AND g.guest_type = r.guest_type AND g.lock IS NULL AND NOT g.template
@@ -303,7 +310,7 @@ WHERE g.cluster = :cluster AND NOT g.template
   AND (g.fingerprint_state IN ('unread', 'stale')
        OR (g.fingerprint_state = 'forbidden' AND g.fingerprint_read_at < clock_timestamp() - interval '10 minutes')
        OR (g.previous_fingerprint IS NOT NULL AND g.fingerprint_seen < 2)
-       OR (r.id IS NOT NULL AND r.fingerprint IS NOT NULL AND r.fingerprint <> g.fingerprint AND g.fingerprint_seen < 2))
+       OR (r.fingerprint IS NOT NULL AND r.fingerprint <> g.fingerprint AND g.fingerprint_seen < 2))
 ORDER BY (r.id IS NULL), g.fingerprint_read_at NULLS FIRST, g.vmid LIMIT :limit
 """
 

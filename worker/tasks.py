@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from celery import shared_task
-from reconcile.run import run_fast, run_full
-from reconcile.users import import_users
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from panel.settings import get_settings
 from panel.sweep import ring_unapplied
 from panel.writer import apply_operation
+from reconcile.run import run_fast, run_full
+from reconcile.users import import_users
 from worker.resources import engine
 from worker.wiring import reconciler
 

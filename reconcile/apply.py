@@ -1,0 +1,154 @@
+"""Apply what the gate let through: confirm singly, then one compare-and-set write each. Stops when fenced."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine
+
+from panel.repairs import FencedError, NotWritten, Repair, Written, write_repair
+from panel.suspects import control_order
+from reconcile.changes import Change
+from reconcile.ports import Found, Gone, GuestSource, OrderFeed, Unclear
+from reconcile.state import OrderState
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the changes: counts by kind, short texts, and why some were not written."""
+
+    applied: Counter[str] = field(default_factory=Counter)
+    texts: list[str] = field(default_factory=list)
+    not_written: list[tuple[Change, str]] = field(default_factory=list)
+    fenced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmer:
+    """Looks up singly, just before a write, what the change rests on."""
+
+    engine: Engine
+    feed: OrderFeed | None
+    sources: Mapping[str, GuestSource]
+    complete: frozenset[str]
+    clusters: frozenset[str]
+
+    def hindrance(self, change: Change) -> tuple[str | None, dict[str, Any]]:
+        """(why the change may not be made, what the look-ups said)."""
+        said: dict[str, Any] = {}
+        for what in sorted(change.confirm):
+            why, answer = self._guest(change) if what == "guest" else self._order(change)
+            said[f"confirmed_{what}"] = answer
+            if why is not None:
+                return why, said
+        return None, said
+
+    def _guest(self, change: Change) -> tuple[str | None, str]:
+        record, key = change.record, change.guest_key
+        if record is None or key is None or record.node is None or record.guest_type is None:
+            return "the guest's last node is not known", "not asked"
+        source = self.sources.get(key.cluster)
+        if source is None:
+            return f"cluster {key.cluster} is not configured", "not asked"
+        ended = change.order is not None and change.order.state is OrderState.ENDED
+        if not ended and self.complete < self.clusters:
+            return "not every cluster was read completely, and the order is not ended", "not asked"
+        match source.confirm(record.node, record.guest_type, key.vmid):
+            case Gone(how=how):
+                return None, how
+            case Found(value=config) if config.fingerprint is not None and config.fingerprint != record.fingerprint:
+                return None, f"another guest stands at {key} on {config.node} now"
+            case Found(value=config):
+                return f"guest {key} is there after all, on node {config.node}", "found"
+            case Unclear(why=why):
+                return f"guest {key} could not be confirmed absent: {why}", "unclear"
+
+    def _order(self, change: Change) -> tuple[str | None, str]:
+        order_id = change.order.order_id if change.order else change.record.order_id if change.record else None
+        if self.feed is None or order_id is None:
+            return "there is no order to ask for", "not asked"
+        with self.engine.connect() as connection:
+            control = control_order(connection, other_than=order_id)
+        match self.feed.order(order_id, control):
+            case Gone(how=how) if change.action == "delete":
+                return None, how
+            case Gone():
+                return f"order {order_id} is gone by now", "gone"
+            case Found(value=now) if change.action == "delete":
+                if now.state is OrderState.ENDED:
+                    return None, f"order {order_id} is {now.status}"
+                return f"order {order_id} is {now.status} after all", now.status
+            case Found(value=now) if change.order is not None and now.owner != change.order.owner:
+                return f"order {order_id} changed its owner again", "other owner"
+            case Found(value=now) if change.action == "create" and now.state not in (
+                OrderState.ACTIVE,
+                OrderState.SUSPENDED,
+            ):
+                return f"order {order_id} is {now.status} by now", now.status
+            case Found(value=now):
+                return None, f"order {order_id} is {now.status}"
+            case Unclear(why=why):
+                return f"order {order_id} could not be confirmed: {why}", "unclear"
+
+
+def apply_changes(engine: Engine, run_id: int, epoch: int, changes: Iterable[Change], confirmer: Confirmer) -> Outcome:
+    """Write changes in order. A change that no longer fits is left to the next run; a fenced run stops."""
+    outcome = Outcome()
+    versions: dict[int, int] = {}  # several facts of one record in one run: each write raises its version
+    for change in changes:
+        why, said = confirmer.hindrance(change)
+        if why is not None:
+            outcome.not_written.append((change, why))
+            continue
+        try:
+            written = write_repair(engine, run_id, epoch, _repair(change, said, versions))
+        except FencedError as error:
+            log.warning("run_fenced", run_id=run_id, error=str(error))
+            outcome.fenced = True
+            return outcome
+        if isinstance(written, NotWritten):
+            log.info("repair_not_written", subject=change.subject, kind=change.kind.value, why=written.why)
+            outcome.not_written.append((change, written.why))
+            continue
+        _note(outcome, change, written, versions)
+    return outcome
+
+
+def _repair(change: Change, said: Mapping[str, Any], versions: Mapping[int, int]) -> Repair:
+    values = dict(change.values)
+    if change.action == "create":
+        values |= {"link": dict(change.link), "facts": dict(change.facts)}
+    record, other = change.record, change.other
+    return Repair(
+        change.action,
+        change.source,
+        change.reason,
+        {"kind": change.kind.value, **change.evidence, **said},
+        values,
+        record.id if record else None,
+        versions.get(record.id, record.version) if record else None,
+        other.id if other else None,
+        versions.get(other.id, other.version) if other else None,
+    )
+
+
+def _note(outcome: Outcome, change: Change, written: Written, versions: dict[int, int]) -> None:
+    for record in (change.record, change.other):
+        if record is not None:
+            versions[record.id] = versions.get(record.id, record.version) + 1
+    outcome.applied[change.kind.value] += 1
+    outcome.texts.append(f"vps={written.vps_id} {written.text}")
+    log.info(
+        "repaired",
+        operation_id=written.operation_id,
+        vps_id=written.vps_id,
+        kind=change.kind.value,
+        result=written.text,
+        reason=change.reason,
+    )

@@ -1,0 +1,273 @@
+"""Read the outside into the panel's memory: clusters, then the order feed. Reads only; no record is touched.
+
+A fault of a source is a value here, never an exception: what was not read completely proves nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, text
+
+from panel import run_log, views
+from panel.suspects import fingerprint_wants
+from reconcile.ports import ClusterReading, Found, Gone, GuestSource, OrderFeed, Page, Sweep, Unclear
+from reconcile.state import Order
+
+log = structlog.get_logger(__name__)
+
+SHRINK_MIN, SHRINK_SHARE = 3, 0.02
+"""A source that lost more than this since its last good read is not believed before an operator or the source
+itself says otherwise."""
+DELTA_OVERLAP = timedelta(seconds=60)
+FINGERPRINTS_PER_RUN = 60
+FINGERPRINT_PAUSE_S = 0.5  # two a second and cluster, after a small burst: three workers serve a whole node
+FINGERPRINT_BURST = 20
+
+
+@dataclass(slots=True)
+class Observed:
+    """What a run saw. ``began``/``previous``: when this and the previous trusted read of a cluster began."""
+
+    began: dict[str, datetime] = field(default_factory=dict)
+    previous: dict[str, datetime | None] = field(default_factory=dict)
+    trusted: set[str] = field(default_factory=set)
+    complete: set[str] = field(default_factory=set)
+    orders_at: datetime | None = None
+    previous_orders_at: datetime | None = None
+    orders_swept: bool = False
+    problems: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def database_now(connection: Connection) -> datetime:
+    """The database's clock."""
+    now: datetime = connection.scalar(text("SELECT clock_timestamp()"))
+    return now
+
+
+def read_clusters(connection: Connection, run_id: int, sources: list[GuestSource], seen: Observed) -> None:
+    """Read every cluster (side by side: one that hangs must not delay the others) and merge what may be believed."""
+    if not sources:
+        return
+    began = database_now(connection)
+    connection.commit()
+    with ThreadPoolExecutor(max_workers=min(8, len(sources)), thread_name_prefix="cluster") as pool:
+        for reading in pool.map(lambda source: source.read(), sources):
+            _take_cluster(connection, run_id, reading, began, seen)
+            connection.commit()
+
+
+def _take_cluster(
+    connection: Connection, run_id: int, reading: ClusterReading, began: datetime, seen: Observed
+) -> None:
+    cluster, source = reading.cluster, f"proxmox:{reading.cluster}"
+    seen.problems += [f"{cluster}: {problem}" for problem in reading.problems]
+    seen.counts[f"guests:{cluster}"] = len(reading.guests)
+    if not reading.trusted:
+        problem = "; ".join(reading.problems) or "not trusted"
+        views.record_snapshot(
+            connection,
+            run_id,
+            source,
+            "all",
+            complete=False,
+            count=len(reading.guests),
+            problem=problem,
+            began_at=began,
+        )
+        return
+    views.copy_rows(connection, "stage_guests", views.GUEST_COLUMNS, _guest_rows(reading))
+    nodes = set(reading.nodes_complete)
+    missing, known = views.missing_guests(connection, cluster, sorted(nodes))
+    shrunk = _shrunk(connection, source, missing, known)
+    if shrunk is not None:
+        seen.problems.append(f"{cluster}: {shrunk}")
+        nodes.clear()
+    seen.previous[cluster] = views.scope_time(connection, source, "all")
+    views.merge_guests(connection, cluster, began)
+    snapshot_ids = {
+        node: views.record_snapshot(
+            connection,
+            run_id,
+            source,
+            node,
+            complete=node in nodes,
+            count=sum(g.node == node for g in reading.guests),
+            problem=shrunk if node not in nodes else None,
+            began_at=began,
+        )
+        for node in sorted(reading.nodes | nodes)
+    }
+    # "all" dates the trusted listing itself, for "two observations"; nodes prove absence.
+    views.record_snapshot(
+        connection, run_id, source, "all", complete=True, count=len(reading.guests), problem=shrunk, began_at=began
+    )
+    views.count_absent_guests(connection, run_id, cluster, {n: snapshot_ids[n] for n in nodes}, began)
+    seen.began[cluster] = began
+    seen.trusted.add(cluster)
+    if reading.complete and shrunk is None:
+        seen.complete.add(cluster)
+
+
+def _guest_rows(reading: ClusterReading) -> Iterator[tuple[Any, ...]]:
+    for g in reading.guests:
+        yield (
+            g.cluster, g.vmid, g.guest_type.value, g.node, g.status, g.power.value, g.name, g.lock, g.template,
+            g.cores, g.memory_mb, g.disk_gb, list(g.tags),
+        )  # fmt: skip
+
+
+def _shrunk(connection: Connection, source: str, missing: int, known: int) -> str | None:
+    """A sentence if too much vanished at once. Stays so until it is back, or an operator acknowledges it."""
+    state = run_log.source_state(connection, source)
+    if missing <= max(SHRINK_MIN, int(known * SHRINK_SHARE)) and not (known and missing == known and missing > 1):
+        if state.get("degraded_since") is not None:
+            run_log.remember_source(connection, source, degraded_since=None, degraded_reason=None)
+        return None
+    degraded, acknowledged = state.get("degraded_since"), state.get("acknowledged_at")
+    if degraded is not None and acknowledged is not None and acknowledged > degraded:
+        return None
+    reason = (
+        f"{missing} of {known} known entries vanished at once; no absence counts before they are back or acknowledged"
+    )
+    if degraded is None:
+        now = database_now(connection)
+        run_log.remember_source(connection, source, degraded_since=now, degraded_reason=reason)
+    return reason
+
+
+def read_fingerprints(
+    connection: Connection, sources: list[GuestSource], seen: Observed, pause: Callable[[float], None] = time.sleep
+) -> int:
+    """Read the configurations of guests whose identity is not known or may have changed; how many."""
+    done = 0
+    for source in sources:
+        if source.cluster not in seen.trusted:
+            continue
+        wanted = fingerprint_wants(connection, source.cluster, FINGERPRINTS_PER_RUN)
+        for number, (node, guest_type, vmid) in enumerate(wanted):
+            if number >= FINGERPRINT_BURST:
+                pause(FINGERPRINT_PAUSE_S)
+            at = database_now(connection)
+            connection.commit()
+            match source.config(node, guest_type, vmid):
+                case Found(value=config):
+                    state = "forbidden" if config.forbidden else "read"
+                    views.store_fingerprint(connection, source.cluster, vmid, config.fingerprint, state, at)
+                    done += 1
+                case Gone() | Unclear() as other:
+                    log.info("fingerprint_not_read", cluster=source.cluster, vmid=vmid, answer=type(other).__name__)
+            connection.commit()
+    return done
+
+
+def read_orders(
+    connection: Connection, run_id: int, feed: OrderFeed, seen: Observed, sweep_interval: timedelta
+) -> None:
+    """Read the order feed: what changed since the last read, or everything when a full sweep is due."""
+    state = run_log.source_state(connection, feed.name)
+    began = database_now(connection)
+    last_sweep = state.get("last_sweep_at")
+    full = last_sweep is None or began - last_sweep >= sweep_interval
+    since = None if full else state.get("delta_since")
+    suspects = tuple(row.owner for row in connection.execute(text(SUSPECT_OWNERS)))
+    connection.commit()
+    sweep = feed.orders(updated_since=since.isoformat() if since is not None else None, suspects=suspects)
+    oldest = _OldestEffective(began)
+    views.copy_rows(connection, "stage_orders", views.ORDER_COLUMNS, _order_rows(sweep, oldest))
+    seen.counts["orders"] = sweep.count
+    scopes = set(sweep.complete_scopes) if since is None else set[str]()
+    problem = sweep.problem
+    if scopes:
+        missing, known = views.missing_orders(connection, sorted(scopes))
+        shrunk = _shrunk(connection, feed.name, missing, known)
+        if shrunk is not None:
+            scopes, problem = set(), shrunk
+    if problem is not None:
+        seen.problems.append(f"{feed.name}: {problem}")
+    views.merge_orders(connection, began)
+    effective = oldest.value
+    if effective is None and scopes:
+        seen.problems.append(f"{feed.name}: no usable as_of, so nothing of it may be written")
+        scopes = set()
+    seen.previous_orders_at = views.scope_time(connection, feed.name, "all")
+    snapshot_ids = {
+        scope: views.record_snapshot(
+            connection,
+            run_id,
+            feed.name,
+            scope,
+            complete=True,
+            count=sweep.count,
+            problem=None,
+            began_at=began,
+            effective_at=effective,
+        )
+        for scope in sorted(scopes)
+    }
+    if not snapshot_ids:
+        views.record_snapshot(
+            connection, run_id, feed.name, "all" if full else "changes", complete=False, count=sweep.count,
+            problem=problem or "only what changed was read", began_at=began, effective_at=effective,
+        )  # fmt: skip
+    elif effective is not None:
+        views.count_absent_orders(connection, run_id, snapshot_ids, effective)
+    if sweep.problem is None and effective is not None:
+        times: dict[str, Any] = {"delta_since": effective - DELTA_OVERLAP}
+        if "all" in scopes:
+            times["last_sweep_at"] = began
+            seen.orders_swept = True
+        run_log.remember_source(connection, feed.name, **times)
+    seen.orders_at = views.scope_time(connection, feed.name, "all")
+    connection.commit()
+
+
+class _OldestEffective:
+    """The oldest moment for which a whole streamed read holds; None as soon as one page has no usable time."""
+
+    def __init__(self, began: datetime) -> None:
+        self._began = began
+        self.value: datetime | None = began
+        self._first = True
+
+    def page(self, page: Page[Order]) -> datetime | None:
+        """The effective time of a page; remembered for the whole."""
+        if page.staleness_s is None:
+            self.value = None
+            return None
+        effective = self._began + timedelta(seconds=page.began_s - page.staleness_s)
+        if self._first:
+            self.value, self._first = effective, False
+        elif self.value is not None:
+            self.value = min(self.value, effective)
+        return effective
+
+
+def _order_rows(sweep: Sweep[Order], oldest: _OldestEffective) -> Iterator[tuple[Any, ...]]:
+    shown: set[str] = set()  # a page that is repeated shows an order twice; the sweep reports it, COPY must not choke
+    for page in sweep.pages:
+        effective = oldest.page(page)
+        for o in page.items:
+            if o.order_id in shown:
+                continue
+            shown.add(o.order_id)
+            yield (
+                o.order_id, o.state.value, o.status, o.owner, o.panel_vps_id, o.panel_vps_id_given, o.name, o.cpu,
+                o.ram_mb, o.disk_gb, o.os, o.hypervisor, o.ip_address, o.cluster, o.node, o.vmid,
+                o.guest_type.value if o.guest_type else None, o.created_at, o.updated_at, effective, page.scope,
+            )  # fmt: skip
+
+
+SUSPECT_OWNERS = """
+SELECT DISTINCT coalesce(u.main_site_user_id, u.id::text) AS owner
+FROM vps r JOIN users u ON u.id = r.user_id
+WHERE r.deleted_at IS NULL AND (r.order_id IS NULL OR r.link_state <> 'verified' OR r.order_state <> 'active')
+LIMIT 1000
+"""

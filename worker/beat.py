@@ -1,0 +1,130 @@
+"""Celery's beat, one at a time: ``python -m worker.beat SCHEDULE_FILE``.
+
+A second scheduler would send everything twice, so beat runs only while this process holds an advisory lock in
+PostgreSQL, on a connection of its own (a direct one: a transaction pooler would give the lock away). A second
+process stands by. A holder whose connection is lost ends, since another may hold the lock by then.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import psycopg
+import structlog
+
+from panel.logging import configure_logging
+from panel.settings import SettingsError, get_settings
+
+BEAT_LOCK = 0x62656174
+"""The advisory lock's key; locks are per database, so every panel has its own."""
+
+CHECK_S = 2.0
+_DATABASE_RETRY_MAX_S = 15.0
+
+log = structlog.get_logger(__name__)
+
+
+class BeatLock:
+    """The right to be the scheduler: held as long as one connection lives."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def wait(self) -> None:
+        """Return once the lock is held; waits for another holder's end and for an absent database."""
+        pause, told = 1.0, False
+        while True:
+            try:
+                if self._try():
+                    return
+            except psycopg.OperationalError as error:
+                self.release()
+                log.warning("beat_database_away", error=type(error).__name__, retry_in_s=pause)
+                time.sleep(pause)
+                pause = min(pause * 2, _DATABASE_RETRY_MAX_S)
+                continue
+            if not told:
+                log.info("beat_standing_by")
+                told = True
+            pause = 1.0
+            time.sleep(CHECK_S)
+
+    def held(self) -> bool:
+        """Whether the connection that holds the lock still answers."""
+        if self._connection is None:
+            return False
+        try:
+            self._connection.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Close the connection, and with it give the lock back."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _try(self) -> bool:
+        if self._connection is None:
+            self._connection = psycopg.connect(
+                self._url,
+                autocommit=True,
+                application_name="panel-sync beat",
+                connect_timeout=3,
+                keepalives_idle=5,
+                keepalives_interval=2,
+                keepalives_count=3,
+                # A half-open connection is noticed well before the network stack would by itself.
+                tcp_user_timeout=6_000,
+                options="-c statement_timeout=5000",
+            )
+        answer = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (BEAT_LOCK,)).fetchone()
+        return answer is not None and bool(answer[0])
+
+
+def _watch(lock: BeatLock, lost: threading.Event) -> None:
+    """End this process by its own SIGTERM (which saves the schedule) when the lock is lost."""
+    while lock.held():
+        time.sleep(CHECK_S)
+    log.error("beat_lock_lost")
+    lost.set()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(arguments: list[str]) -> int:
+    """Stand by for the lock, then schedule; 1 when the lock was lost, to be started again."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m worker.beat SCHEDULE_FILE\n")
+        return 2
+    try:
+        settings = get_settings()
+        settings.require("database_url", "redis_url")
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    configure_logging(settings.log_format)
+    lock = BeatLock(settings.database_url)
+    lock.wait()
+    log.info("beat_started")
+    lost = threading.Event()
+    threading.Thread(target=_watch, args=(lock, lost), name="beat-lock", daemon=True).start()
+
+    # Only now: the application reads its settings and tasks when imported, which a stand-by does not need.
+    from worker.app import app  # noqa: PLC0415
+
+    try:
+        app.Beat(schedule=arguments[0], loglevel="WARNING", quiet=True).run()
+    except SystemExit:  # how Celery's own handler ends beat on SIGTERM, after saving the schedule
+        return 1 if lost.is_set() else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

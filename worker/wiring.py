@@ -1,0 +1,119 @@
+"""Settings to sources: the one place that knows both."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import Engine
+
+from panel import run_log
+from panel.settings import ProxmoxCluster, Settings
+from reconcile.cases import Policy
+from reconcile.gate import Budget
+from reconcile.ports import ClusterReading, GuestSource, OrderFeed
+from reconcile.run import Reconciler
+from sources.config import ClusterConfig, FeedKind, MainSiteConfig
+from sources.main_site import make_feed
+from sources.proxmox import CircuitBreaker, CircuitState, ClusterSource, make_cluster
+
+
+def feed_of(settings: Settings) -> OrderFeed | None:
+    """The configured order feed, or None."""
+    if not settings.main_site_url:
+        return None
+    return make_feed(
+        MainSiteConfig(
+            base_url=settings.main_site_url,
+            api_key=settings.main_site_api_key,
+            feed=FeedKind(settings.main_site_feed),
+            panel_api_cluster=settings.panel_api_cluster or None,
+        )
+    )
+
+
+def cluster_config(cluster: ProxmoxCluster) -> ClusterConfig:
+    """The adapter's configuration of one entry of PROXMOX_CLUSTERS."""
+    return ClusterConfig(
+        name=cluster.name,
+        urls=tuple(cluster.urls),
+        token_id=cluster.token_id,
+        token_secret=cluster.token_secret,
+        ca_file=cluster.ca_file,
+        fingerprint=cluster.fingerprint,
+        pools=tuple(cluster.pools),
+    )
+
+
+class RememberedCluster:
+    """A cluster whose circuit outlives the process: a refused token stops all workers' calls, not one's."""
+
+    def __init__(self, source: ClusterSource, breaker: CircuitBreaker, engine: Engine) -> None:
+        self._source, self._breaker, self._engine = source, breaker, engine
+        self.cluster = source.cluster
+        self.config, self.confirm, self.health = source.config, source.confirm, source.health
+
+    def read(self) -> ClusterReading:
+        """Read, then keep the circuit's state."""
+        before = self._breaker.state
+        reading = self._source.read()
+        if self._breaker.state != before:
+            with self._engine.begin() as connection:
+                plain = self._breaker.state.to_plain()
+                run_log.remember_circuit(connection, f"proxmox:{self.cluster}", plain)
+        return reading
+
+
+def clusters_of(settings: Settings, engine: Engine) -> tuple[GuestSource, ...]:
+    """The configured clusters, each with its remembered circuit."""
+    found: list[GuestSource] = []
+    with engine.connect() as connection:
+        for cluster in settings.proxmox_clusters:
+            circuit = run_log.source_state(connection, f"proxmox:{cluster.name}").get("circuit")
+            breaker = CircuitBreaker(CircuitState.from_plain(circuit) if circuit else None)
+            found.append(RememberedCluster(make_cluster(cluster_config(cluster), breaker), breaker, engine))
+    return tuple(found)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Grace times and the proof of absence."""
+    return Policy(
+        power_grace=timedelta(seconds=settings.power_grace_s),
+        link_grace=timedelta(seconds=settings.link_grace_s),
+        create_grace=timedelta(seconds=settings.create_grace_s),
+        stuck_creating=timedelta(seconds=settings.stuck_creating_s),
+        paid_missing_grace=timedelta(seconds=settings.paid_missing_grace_s),
+        orphan_grace=timedelta(seconds=settings.orphan_grace_s),
+        ended_retention=timedelta(seconds=settings.ended_retention_s),
+        proof_n=settings.absence_proof_n,
+        proof_t=timedelta(seconds=settings.absence_proof_t_s),
+    )
+
+
+def budget_of(settings: Settings) -> Budget:
+    """The gate's limits."""
+    return Budget(
+        deletes_run=settings.budget_deletes_run,
+        deletes_hour=settings.budget_deletes_hour,
+        deletes_day=settings.budget_deletes_day,
+        creates_min=settings.budget_creates_min,
+        creates_share=settings.budget_creates_share,
+        flips_min=settings.budget_flips_min,
+        flips_share=settings.budget_flips_share,
+        owners_run=settings.budget_owners_run,
+        owners_day=settings.budget_owners_day,
+    )
+
+
+def reconciler(engine: Engine, settings: Settings) -> Reconciler:
+    """Everything a run needs, from the settings."""
+    return Reconciler(
+        engine=engine,
+        feed=feed_of(settings),
+        sources=clusters_of(settings, engine),
+        policy=policy_of(settings),
+        budget=budget_of(settings),
+        shared_ids=settings.user_id_space == "shared",
+        sweep_interval=timedelta(seconds=settings.sweep_interval_s),
+        users_interval=timedelta(seconds=settings.users_interval_s),
+        first_run_asks=not settings.demo,
+    )
