@@ -31,7 +31,8 @@ log = structlog.get_logger(__name__)
 
 BATCH_LIMIT = 128  # calls per commit; more would make the first of them wait
 TRANSACTION_S = 1.7  # every answer, good or bad, is to come within two seconds
-RETRIABLE = {"40001", "40P01", "55P03"}  # serialization, deadlock, lock timeout
+RETRIABLE = {"40001", "40P01"}  # serialization, deadlock
+BUSY = {"55P03", "57014"}  # lock or statement timeout: the time for an answer is spent, so no second attempt
 
 
 @dataclass(slots=True)
@@ -139,7 +140,7 @@ class Acceptor:
                 state = getattr(error.orig, "sqlstate", None)
                 if attempt == 1 and state in RETRIABLE:
                     continue
-                if state in RETRIABLE or state == "57014" or _is_connection_fault(error):
+                if state in RETRIABLE | BUSY or _is_connection_fault(error):
                     raise DatabaseAwayError(type(error.orig).__name__) from error
                 raise
             except (PoolTimeoutError, TimeoutError, OSError) as error:
