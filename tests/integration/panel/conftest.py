@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, insert, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from panel import tables
+from panel.accept import Acceptor
+from panel.calls import Accepted, Call, Outcome, Refused
+from panel.repairs import LEASE, Repair
+from panel.sessions import async_engine
+from tests.support.databases import Database
+from tests.support.world import add_user
+
+
+@pytest.fixture
+def panel(engine: Engine) -> Engine:
+    """A database with users 5 and 6 in it."""
+    add_user(engine, 5)
+    add_user(engine, 6)
+    return engine
+
+
+@pytest.fixture
+async def pool(database: Database) -> AsyncIterator[AsyncEngine]:
+    made = async_engine(database.app_url, "panel-sync test api")
+    yield made
+    await made.dispose()
+
+
+@pytest.fixture
+async def acceptor(panel: Engine, pool: AsyncEngine) -> AsyncIterator[Acceptor]:
+    made = Acceptor(pool)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def accepted(acceptor: Acceptor, call: Call) -> Accepted:
+    outcome = await acceptor.accept(call)
+    assert isinstance(outcome, Accepted), outcome
+    return outcome
+
+
+async def refused(acceptor: Acceptor, call: Call) -> Refused:
+    outcome = await acceptor.accept(call)
+    assert isinstance(outcome, Refused), outcome
+    return outcome
+
+
+def facts_of(outcome: Outcome) -> tuple[str, int]:
+    """(kind, id or status code), to compare many outcomes at a glance."""
+    match outcome:
+        case Accepted():
+            return ("accepted", outcome.vps_id)
+        case Refused():
+            return (outcome.code, outcome.status_code)
+        case _:
+            return ("replayed", outcome.vps_id)
+
+
+def count(engine: Engine, table: str) -> int:
+    with engine.connect() as connection:
+        found = connection.scalar(text(f"SELECT count(*) FROM {table}"))  # noqa: S608 - a name from the test
+    assert isinstance(found, int)
+    return found
+
+
+def begin_run(engine: Engine, epoch: int = 1) -> int:
+    """A run that holds the lease with this epoch; its id."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO leases (name, epoch, holder) VALUES (:name, :epoch, 'test') "
+                "ON CONFLICT (name) DO UPDATE SET epoch = :epoch"
+            ),
+            {"name": LEASE, "epoch": epoch},
+        )
+        run_id = connection.scalar(
+            insert(tables.runs)
+            .values(kind="full", trigger="test", epoch=epoch, state="running")
+            .returning(tables.runs.c.id)
+        )
+    assert isinstance(run_id, int)
+    return run_id
+
+
+def repair(action: str, vps_id: int | None = None, version: int | None = None, **more: Any) -> Repair:  # noqa: ANN401
+    return Repair(
+        action=action,
+        source="orders",
+        reason="a test says so",
+        evidence={"snapshot": 1},
+        vps_id=vps_id,
+        expect_version=version,
+        **more,
+    )
