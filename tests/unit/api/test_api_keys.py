@@ -1,0 +1,91 @@
+"""The main site's keys, and the limit on wrong ones."""
+
+from __future__ import annotations
+
+import hmac
+
+import pytest
+from pydantic import SecretStr
+
+from api import api_keys
+from api.api_keys import BAD_KEYS_ALLOWED, WINDOW_S, ApiKeys, BadKeyLimiter
+from tests.support.keys import random_key
+
+CURRENT, PREVIOUS = random_key(), random_key()
+KEYS = ApiKeys(SecretStr(CURRENT), SecretStr(PREVIOUS))
+
+
+@pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        ([CURRENT.encode()], "current"),
+        ([PREVIOUS.encode()], "previous"),
+        ([], None),
+        ([b""], None),
+        ([CURRENT.encode()[:-1]], None),
+        ([CURRENT.encode() + b"x"], None),
+        (["ключ".encode()], None),
+        ([b"\xff\xfe"], None),
+        ([CURRENT.encode(), CURRENT.encode()], None),
+        ([CURRENT.swapcase().encode()], None),
+    ],
+    ids=["current", "previous", "none", "empty", "shorter", "longer", "UTF-8", "not text", "two headers", "other case"],
+)
+def test_which_key_is_it(given: list[bytes], label: str | None) -> None:
+    headers = [(b"host", b"panel"), *((b"x-api-key", value) for value in given)]
+    assert KEYS.label_of(headers) == label
+
+
+def test_an_unset_previous_key_matches_nothing() -> None:
+    keys = ApiKeys(SecretStr(CURRENT), SecretStr(""))
+    assert keys.label_of([(b"x-api-key", b"")]) is None
+    assert keys.label_of([(b"x-api-key", CURRENT.encode())]) == "current"
+
+
+def test_both_keys_are_always_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+    real = hmac.compare_digest
+
+    def noting(given: bytes, key: bytes) -> bool:
+        compared.append((given, key))
+        return real(given, key)
+
+    monkeypatch.setattr(hmac, "compare_digest", noting)
+    assert KEYS.label_of([(b"x-api-key", CURRENT.encode())]) == "current"
+    assert len(compared) == 2
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_too_many_wrong_keys_are_told_to_wait_and_then_may_try_again() -> None:
+    clock = Clock()
+    limiter = BadKeyLimiter(clock)
+    first = [limiter.refusal("192.0.2.1") for _ in range(BAD_KEYS_ALLOWED)]
+    assert {(e.status_code, e.message) for e in first} == {(401, "Invalid or missing API key")}
+    clock.now += 20
+    limited = limiter.refusal("192.0.2.1")
+    assert (limited.status_code, limited.code) == (429, "too_many_bad_keys")
+    assert limited.headers == {"Retry-After": "40"}
+    assert limiter.refusal("192.0.2.2").status_code == 401, "another address is not to blame"
+    clock.now += WINDOW_S
+    assert limiter.refusal("192.0.2.1").status_code == 401
+
+
+def test_one_ipv6_host_cannot_use_its_many_addresses() -> None:
+    limiter = BadKeyLimiter(Clock())
+    codes = [limiter.refusal(f"2001:db8::{n:x}").status_code for n in range(BAD_KEYS_ALLOWED + 1)]
+    assert codes == [401] * BAD_KEYS_ALLOWED + [429]
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_keys, "ADDRESSES_KEPT", 3)
+    limiter = BadKeyLimiter(Clock())
+    for n in range(50):
+        limiter.refusal(f"192.0.2.{n}")
+    assert len(limiter._windows) == 3
+    assert limiter.refusal(None).status_code == 401
