@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from panel.repairs import FencedError, NotWritten, Repair, Written, write_repair
 from panel.suspects import control_order
-from reconcile.changes import Change
+from reconcile.changes import Change, Kind
 from reconcile.ports import Found, Gone, GuestSource, OrderFeed, Unclear
 from reconcile.state import OrderState
 
@@ -84,8 +84,8 @@ class Confirmer:
                 if now.state is OrderState.ENDED:
                     return None, f"order {order_id} is {now.status}"
                 return f"order {order_id} is {now.status} after all", now.status
-            case Found(value=now) if change.order is not None and now.owner != change.order.owner:
-                return f"order {order_id} changed its owner again", "other owner"
+            case Found(value=now) if _owner_differs(change, now.owner):
+                return f"order {order_id} does not say the same owner any more", "other owner"
             case Found(value=now) if change.action == "create" and now.state not in (
                 OrderState.ACTIVE,
                 OrderState.SUSPENDED,
@@ -95,6 +95,13 @@ class Confirmer:
                 return None, f"order {order_id} is {now.status}"
             case Unclear(why=why):
                 return f"order {order_id} could not be confirmed: {why}", "unclear"
+
+
+def _owner_differs(change: Change, owner: str | None) -> bool:
+    """A new owner needs a look-up that names it; elsewhere a look-up that names none contradicts nothing."""
+    if change.order is None or (owner is None and change.kind is not Kind.OWNER):
+        return False
+    return owner != change.order.owner
 
 
 def apply_changes(engine: Engine, run_id: int, epoch: int, changes: Iterable[Change], confirmer: Confirmer) -> Outcome:

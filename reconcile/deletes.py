@@ -59,7 +59,7 @@ def _absence_evidence(what: str, absence: Absence | None) -> dict[str, Any]:
     }
 
 
-def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:  # noqa: PLR0911 - a list of guards
+def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:
     """Why a delete must wait or be approved by an operator; None if nothing stands against it."""
     record, order, view = case.record, case.order, guest_view(case, world, policy)
     if record is None:

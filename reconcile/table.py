@@ -120,7 +120,7 @@ def _tombstone(order: OrderView, guest: GuestView) -> Cell:
     return Cell(Verdict.NOTHING, "deleted, as it should be")
 
 
-def _no_record(order: OrderView, guest: GuestView) -> Cell:  # noqa: PLR0911 - one return per row of the table
+def _no_record(order: OrderView, guest: GuestView) -> Cell:
     match order:
         case OrderView.UNRECOGNISED:
             reason = "the order's status is not a known word: change nothing, show it"
