@@ -1,0 +1,1 @@
+"""The command line: `panel-sync`, one module per group of commands."""

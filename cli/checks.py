@@ -1,0 +1,217 @@
+"""The findings of ``doctor`` as values, and the checks of PostgreSQL, Redis and the workers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import redis
+from sqlalchemy import Connection, text
+
+from cli.connect import opened, place, redis_client
+from cli.errors import CommandError
+from panel.migrate import current_revision, head_revision
+from panel.publish import producer_app
+from panel.settings import Settings
+from worker.beat import BEAT_LOCK
+
+SKEW_WARNING_S = 5.0
+"""Decisions use one clock each, so skew is harmless to them; to whoever compares logs and to tokens it is not."""
+
+MINIMUM_POSTGRES = 15
+MINIMUM_REDIS = (6, 2)
+WORKER_ANSWER_S = 1.0
+QUEUED_WARNING_S = 60.0
+
+
+class Verdict(StrEnum):
+    """How bad it is. A problem makes ``doctor`` end with 1."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at: what was seen and, unless all is well, how to mend it. Never a secret."""
+
+    subject: str
+    verdict: Verdict
+    seen: str
+    mend: str = ""
+
+
+def clock_check(subject: str, skew_s: float) -> Check:
+    """Judge a clock; ``skew_s``: theirs minus ours, in seconds."""
+    seen = f"clock {skew_s:+.1f} s from this machine's"
+    if abs(skew_s) > SKEW_WARNING_S:
+        return Check(subject, Verdict.WARNING, seen, "let both machines keep their time by NTP")
+    return Check(subject, Verdict.OK, seen)
+
+
+def check_postgres(settings: Settings) -> list[Check]:
+    """Reachable, new enough, migrated, the right role, its clock, and the journal's backlog."""
+    subject = "PostgreSQL"
+    try:
+        with opened(settings.database_url) as engine:
+            revision = current_revision(engine)
+            with engine.connect() as connection:
+                found = [_postgres_version(connection, settings.database_url), _revision(revision)]
+                if revision == head_revision():
+                    found += [_role(connection), *_journal(connection), _beat(connection)]
+                found.append(_postgres_clock(connection))
+                return found
+    except CommandError as error:
+        return [Check(subject, Verdict.PROBLEM, str(error), "check DATABASE_URL, the server and its pg_hba.conf")]
+
+
+def _postgres_version(connection: Connection, url: str) -> Check:
+    version = connection.scalar(text("SHOW server_version"))
+    number = int(connection.scalar(text("SHOW server_version_num")) or 0)
+    seen = f"version {version} at {place(url)}"
+    if number // 10_000 < MINIMUM_POSTGRES:
+        return Check("PostgreSQL", Verdict.PROBLEM, seen, f"upgrade it to {MINIMUM_POSTGRES} or later")
+    return Check("PostgreSQL", Verdict.OK, seen)
+
+
+def _revision(found: str | None) -> Check:
+    needed = head_revision()
+    if found != needed:
+        return Check(
+            "tables", Verdict.PROBLEM, f"revision {found or 'none'}, needed {needed}", "run: panel-sync migrate"
+        )
+    return Check("tables", Verdict.OK, f"revision {found}")
+
+
+ROLE = text(
+    "SELECT r.rolsuper OR r.rolbypassrls AS above_rows, pg_has_role(r.oid, 'panel_app', 'USAGE') AS writes,"
+    " pg_has_role(r.oid, 'panel_client', 'MEMBER') AS steps_down,"
+    " pg_has_role(r.oid, c.relowner, 'USAGE') AS owns"
+    " FROM pg_roles r, pg_class c WHERE r.rolname = current_user AND c.oid = 'vps'::regclass"
+)
+
+
+def _role(connection: Connection) -> Check:
+    role = connection.execute(ROLE).one()
+    if not (role.writes or role.owns) or not role.steps_down:
+        missing = "panel_app" if not (role.writes or role.owns) else "panel_client"
+        return Check(
+            "database role", Verdict.PROBLEM, f"the login is no member of {missing}", "run: panel-sync migrate"
+        )
+    if role.above_rows or role.owns:
+        kind = "is a superuser" if role.above_rows else "owns the tables"
+        return Check(
+            "database role",
+            Verdict.WARNING,
+            f"the login {kind}",
+            "let DATABASE_URL name another login and DATABASE_OWNER_URL this one, then run: panel-sync migrate",
+        )
+    return Check("database role", Verdict.OK, "rows only, steps down to the client's role for client reads")
+
+
+QUEUE = text(
+    "SELECT count(*) AS queued, extract(epoch FROM clock_timestamp() - min(accepted_at)) AS oldest_s"
+    " FROM operations WHERE state = 'queued'"
+)
+DEAD = text("SELECT count(*) FROM operations WHERE state = 'dead'")
+
+
+def _journal(connection: Connection) -> list[Check]:
+    queue = connection.execute(QUEUE).one()
+    seen = f"{queue.queued} operations wait to be applied"
+    late = queue.oldest_s is not None and queue.oldest_s > QUEUED_WARNING_S
+    found = [
+        Check("journal", Verdict.WARNING, f"{seen}, the oldest for {queue.oldest_s:.0f} s", "look at the workers below")
+        if late
+        else Check("journal", Verdict.OK, seen)
+    ]
+    if dead := connection.scalar(DEAD):
+        mend = "see why: panel-sync operations --state dead"
+        found.append(Check("journal", Verdict.WARNING, f"{dead} operations are dead", mend))
+    return found
+
+
+BEAT = text(
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+    " AND classid = 0 AND objid = :key AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+def _beat(connection: Connection) -> Check:
+    if connection.scalar(BEAT, {"key": BEAT_LOCK}):
+        return Check("beat", Verdict.OK, "one scheduler holds the lock")
+    return Check("beat", Verdict.PROBLEM, "no scheduler is running", "start: panel-sync beat")
+
+
+def _postgres_clock(connection: Connection) -> Check:
+    before = time.time()
+    theirs = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
+    return clock_check("PostgreSQL", theirs - (before + time.time()) / 2)
+
+
+def check_redis(settings: Settings) -> list[Check]:
+    """Reachable, new enough, durable, never evicting, its clock."""
+    subject = "Redis"
+    client = redis_client(settings.redis_url)
+    try:
+        info: dict[str, Any] = client.info()
+        before = time.time()
+        seconds, micros = client.time()
+        skew_s = seconds + micros / 1e6 - (before + time.time()) / 2
+    except redis.AuthenticationError:
+        return [Check(subject, Verdict.PROBLEM, "the password is refused", "check the password in REDIS_URL")]
+    except (redis.RedisError, OSError):
+        seen = f"it can't be reached at {place(settings.redis_url)}"
+        return [Check(subject, Verdict.PROBLEM, seen, "check REDIS_URL and the server; calls are accepted meanwhile")]
+    finally:
+        client.close()
+    return [_redis_version(info, settings.redis_url), *_redis_memory(info), clock_check(subject, skew_s)]
+
+
+def _redis_version(info: dict[str, Any], url: str) -> Check:
+    version = str(info.get("redis_version", "0"))
+    seen = f"version {version} at {place(url)}"
+    if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_REDIS:
+        return Check("Redis", Verdict.PROBLEM, seen, "upgrade it to 6.2 or later")
+    return Check("Redis", Verdict.OK, seen)
+
+
+def _redis_memory(info: dict[str, Any]) -> list[Check]:
+    found = []
+    if info.get("aof_enabled") != 1:
+        mend = "set appendonly yes; without it a restart of Redis delays calls until they are published again"
+        found.append(Check("Redis", Verdict.WARNING, "appendonly is off", mend))
+    if (policy := info.get("maxmemory_policy")) != "noeviction":
+        mend = "set maxmemory-policy noeviction; an evicting Redis throws messages away"
+        found.append(Check("Redis", Verdict.WARNING, f"maxmemory-policy is {policy}", mend))
+    return found or [Check("Redis", Verdict.OK, "appendonly, noeviction")]
+
+
+def check_workers(settings: Settings) -> list[Check]:
+    """Whether somebody takes the messages of each queue: one broadcast, one second."""
+    app = producer_app(settings.redis_url)
+    try:
+        answers = app.control.inspect(timeout=WORKER_ANSWER_S).active_queues() or {}
+    except Exception as error:  # noqa: BLE001 - kombu, redis or the socket: the broker's fault in any case
+        seen = f"the workers can't be asked ({type(error).__name__})"
+        return [Check("workers", Verdict.PROBLEM, seen, "mend Redis first")]
+    finally:
+        app.close()
+    return queue_checks({worker: {queue["name"] for queue in queues} for worker, queues in answers.items()})
+
+
+def queue_checks(taken: dict[str, set[str]]) -> list[Check]:
+    """Judge which queues are served; ``taken``: the queues of each worker that answered."""
+    found = []
+    for queue in ("sync", "reconcile"):
+        serving = sorted(worker for worker, queues in taken.items() if queue in queues)
+        if serving:
+            found.append(Check("workers", Verdict.OK, f"{queue}: {', '.join(serving)}"))
+        else:
+            mend = f"start: panel-sync worker --queue {queue}"
+            found.append(Check("workers", Verdict.PROBLEM, f"nobody takes the queue {queue}", mend))
+    return found

@@ -1,0 +1,90 @@
+"""Reaching PostgreSQL and Redis, with faults told as sentences that never show a password."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from cli.errors import CommandError
+from panel.migrate import current_revision, head_revision
+from panel.sessions import sync_engine
+
+REDIS_TIMEOUT_S = 3.0
+
+
+def place(url: str) -> str:
+    """Host, port and path of a URL, without its credentials."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.hostname or 'localhost'}{port}{parts.path}"
+
+
+def database_fault(error: DBAPIError) -> str:
+    """What the driver's error means, in words. Its own text is kept out: it may quote values."""
+    state = getattr(error.orig, "sqlstate", None)
+    text = str(error.orig).lower()
+    # Before a session exists libpq has no SQLSTATE to give, only words.
+    if state in {"28P01", "28000"} or "authentication failed" in text:
+        return "the user or the password is refused"
+    if state == "3D000" or ("database" in text and "does not exist" in text):
+        return "there is no such database"
+    if state == "42501":
+        return "the user lacks a right on it"
+    if state is None:
+        return "it can't be reached"
+    return f"it answered with error {state}"
+
+
+@contextlib.contextmanager
+def opened(url: str, variable: str = "DATABASE_URL") -> Iterator[Engine]:
+    """An engine whose every fault within the block becomes a CommandError naming ``variable``."""
+    engine = sync_engine(url, "panel-sync command")
+    try:
+        yield engine
+    except DBAPIError as error:
+        raise CommandError(f"PostgreSQL at {place(url)} ({variable}): {database_fault(error)}") from error
+    finally:
+        engine.dispose()
+
+
+def require_head(engine: Engine) -> None:
+    """Raise CommandError unless the database has this version's tables."""
+    found, needed = current_revision(engine), head_revision()
+    if found != needed:
+        at = f"at revision {found}" if found else "empty"
+        raise CommandError(f"The database is {at}, this version needs {needed}; run: panel-sync migrate")
+
+
+@contextlib.contextmanager
+def opened_panel(url: str) -> Iterator[Engine]:
+    """As ``opened``, for a database that must have this version's tables."""
+    with opened(url) as engine:
+        require_head(engine)
+        yield engine
+
+
+def redis_client(url: str) -> redis.Redis:
+    """A client that tries once, for a few seconds."""
+    return redis.Redis.from_url(
+        url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+    )
+
+
+def require_redis(url: str) -> None:
+    """Raise CommandError unless Redis answers."""
+    client = redis_client(url)
+    try:
+        client.ping()
+    except redis.AuthenticationError as error:
+        raise CommandError(f"Redis at {place(url)} (REDIS_URL): the password is refused") from error
+    except (redis.RedisError, OSError) as error:
+        raise CommandError(f"Redis at {place(url)} (REDIS_URL): it can't be reached") from error
+    finally:
+        client.close()

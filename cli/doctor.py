@@ -1,0 +1,94 @@
+"""``panel-sync doctor``: each dependency, what is wrong with it and how to mend it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import typer
+
+from cli.checks import Check, Verdict, check_postgres, check_redis, check_workers
+from cli.console import out, table
+from cli.environment import command_settings
+from cli.errors import CommandError
+from cli.source_checks import check_cluster, check_main_site
+from panel.settings import ProxmoxCluster, Settings, SettingsError
+from sources.proxmox import make_cluster
+from worker.wiring import cluster_config, feed_of
+
+MARKS = {
+    Verdict.OK: "[green]ok[/]",
+    Verdict.NOTE: "[dim]note[/]",
+    Verdict.WARNING: "[yellow]warning[/]",
+    Verdict.PROBLEM: "[bold red]problem[/]",
+}
+
+
+def doctor() -> None:
+    """Look at every dependency and say what is wrong and how to mend it. Changes nothing; 1 on problems."""
+    found = list(examine(command_settings()))
+    shown = table("", "what", "seen", "how to mend it")
+    for check in found:
+        shown.add_row(MARKS[check.verdict], check.subject, check.seen, check.mend)
+    out.print(shown)
+    if any(check.verdict is Verdict.PROBLEM for check in found):
+        raise typer.Exit(1)
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Every check, in the order in which things depend on each other."""
+    yield from _configured(settings)
+    if settings.database_url:
+        yield from check_postgres(settings)
+    if settings.redis_url:
+        broker = check_redis(settings)
+        yield from broker
+        if all(check.verdict is not Verdict.PROBLEM for check in broker):
+            yield from check_workers(settings)
+    yield from _sources(settings)
+
+
+def _configured(settings: Settings) -> Iterator[Check]:
+    for name in ("database_url", "redis_url", "vps_sync_api_key", "ops_api_key"):
+        try:
+            settings.require(name)
+        except SettingsError as error:
+            verdict = Verdict.NOTE if name == "ops_api_key" else Verdict.PROBLEM
+            yield Check("settings", verdict, str(error))
+    try:
+        settings.require_jwt()
+    except SettingsError as error:
+        yield Check("settings", Verdict.PROBLEM, str(error))
+    if not settings.main_site_url:
+        yield Check("main site", Verdict.NOTE, "not configured: nothing is compared with orders", "set MAIN_SITE_URL")
+    if not settings.proxmox_clusters:
+        yield Check("Proxmox", Verdict.NOTE, "not configured: guests can't be observed", "set PROXMOX_CLUSTERS")
+
+
+def _sources(settings: Settings) -> Iterator[Check]:
+    if settings.main_site_url:
+        yield from _guarded("main site", partial(_main_site, settings))
+    for cluster in settings.proxmox_clusters:
+        yield from _guarded(f"Proxmox {cluster.name}", partial(_cluster, cluster))
+
+
+def _main_site(settings: Settings) -> list[Check]:
+    feed = feed_of(settings)
+    if feed is None:
+        return []
+    return check_main_site(feed, settings)
+
+
+def _cluster(cluster: ProxmoxCluster) -> list[Check]:
+    # Asked directly, past the remembered pause after a refused token: doctor is run to see if it is mended.
+    with contextlib.closing(make_cluster(cluster_config(cluster))) as source:
+        return check_cluster(source)
+
+
+def _guarded(subject: str, look: Callable[[], list[Check]]) -> list[Check]:
+    """A source that is configured wrongly is a finding, not the end of the examination."""
+    try:
+        return look()
+    except (ValueError, CommandError) as error:
+        return [Check(subject, Verdict.PROBLEM, str(error))]

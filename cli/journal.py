@@ -1,0 +1,135 @@
+"""``panel-sync operations`` and ``vps history``: the journal, read only. It answers "why did this change?"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from sqlalchemy import Connection, Row, select
+
+from cli.connect import opened_panel
+from cli.console import moment, out, table
+from cli.environment import command_settings
+from cli.errors import CommandError
+from panel import tables
+
+HIDDEN = {"version"}
+"""Columns of a change that say nothing to a reader."""
+
+
+class State(StrEnum):
+    """What became of an operation."""
+
+    QUEUED = "queued"
+    APPLIED = "applied"
+    SUPERSEDED = "superseded"
+    REJECTED = "rejected"
+    DEAD = "dead"
+
+
+def operations(
+    state: Annotated[State | None, typer.Option("--state", help="Only those in this state.")] = None,
+    vps: Annotated[int | None, typer.Option("--vps", min=1, help="Only those of this VPS.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 50,
+) -> None:
+    """List the journal: every accepted call and every repair. `--state dead` shows what needs a human."""
+    listed = tables.operations
+    wanted = select(listed).order_by(listed.c.id.desc()).limit(limit)
+    if state is not None:
+        wanted = wanted.where(listed.c.state == state.value)
+    if vps is not None:
+        wanted = wanted.where(listed.c.vps_id == vps)
+    settings = command_settings()
+    settings.require("database_url")
+    with opened_panel(settings.database_url) as engine, engine.connect() as connection:
+        found = connection.execute(wanted).all()
+    shown = table("op", "vps", "kind", "action", "state", "accepted (UTC)", "tries", "what became of it")
+    for row in found:
+        shown.add_row(
+            str(row.id),
+            str(row.vps_id),
+            f"{row.kind} ({row.source})" if row.source != row.kind else row.kind,
+            row.action,
+            row.state,
+            moment(row.accepted_at),
+            str(row.attempts),
+            escape(outcome(row)),
+        )
+    out.print(shown)
+
+
+def history(vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VPS's id in the panel.")]) -> None:
+    """Tell a VPS's story: every change in order, with its reason and the evidence for it."""
+    settings = command_settings()
+    settings.require("database_url")
+    listed = tables.operations
+    with opened_panel(settings.database_url) as engine, engine.connect() as connection:
+        found = connection.execute(select(listed).where(listed.c.vps_id == vps).order_by(listed.c.seq)).all()
+        standing = _standing(connection, vps)
+    if not found:
+        raise CommandError(f"VPS {vps} does not exist in the panel")
+    out.print(standing, markup=False)
+    for row in found:
+        out.print(
+            f"\n[bold]{moment(row.applied_at or row.accepted_at)}[/]  {row.action} by {row.source}  (op {row.id})"
+        )
+        for line in story(row):
+            out.print(f"  {line}", markup=False)
+
+
+def outcome(row: Row[Any]) -> str:
+    """What became of an operation, in one line: the result, else the reason, else the error."""
+    return str(row.result or row.reason or row.error or "")
+
+
+def story(row: Row[Any]) -> list[str]:
+    """One operation for a reader: outcome, reason, evidence, each column that changed."""
+    lines = [f"{row.state}: {row.result or row.error}" if row.result or row.error else row.state]
+    if row.reason:
+        lines.append(f"because {row.reason}")
+    if row.evidence:
+        lines.append(f"evidence: {_pairs(row.evidence)}")
+    if row.run_id is not None:
+        lines.append(f"run {row.run_id}")
+    if row.before is not None:
+        lines.extend(
+            f"{column}: {_plain(row.before.get(column))} -> {_plain(value)}"
+            for column, value in (row.after or {}).items()
+            if column not in HIDDEN
+        )
+    return lines
+
+
+def _standing(connection: Connection, vps_id: int) -> str:
+    vps, lanes = tables.vps, tables.lanes
+    row = connection.execute(select(vps).where(vps.c.id == vps_id)).one_or_none()
+    if row is None:
+        lane = connection.execute(select(lanes).where(lanes.c.vps_id == vps_id)).one_or_none()
+        return f"VPS {vps_id}" + (": accepted, not applied yet" if lane is not None else "")
+    parts = [f"VPS {vps_id} of user {row.user_id}: {row.status}"]
+    if row.order_id is not None:
+        parts.append(f"order {row.order_id} ({row.order_state})")
+    if row.vmid is not None:
+        parts.append(f"guest {row.cluster}/{row.vmid} on {row.node or '?'} ({row.power_state}, link {row.link_state})")
+    if row.merged_into is not None:
+        parts.append(f"merged into VPS {row.merged_into}")
+    elif row.deleted_at is not None:
+        parts.append(f"deleted {moment(row.deleted_at)}")
+    return ", ".join(parts)
+
+
+def _pairs(evidence: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_plain(value)}" for name, value in evidence.items())
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        return "(" + _pairs(value) + ")"
+    if isinstance(value, list):
+        return "[" + ", ".join(_plain(item) for item in value) + "]"
+    return str(value)

@@ -1,0 +1,52 @@
+"""``panel-sync``: the panel from the command line."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from cli import doctor, journal, migrating, parts, runs, tokens, users, whole
+from cli.errors import CommandError
+from panel.settings import SettingsError
+from runtime.errors import RuntimeFaultError
+
+app = typer.Typer(
+    name="panel-sync",
+    help="Keeps a hosting panel's VPS records true to the main site's orders and to Proxmox VE.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a local variable may be a secret
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+vps = typer.Typer(help="One VPS.", no_args_is_help=True)
+
+THE_WHOLE, PARTS, LOOKING, CARE = "The whole panel", "Parts of it", "Looking", "Care"
+
+app.command(rich_help_panel=THE_WHOLE)(whole.up)
+app.command(rich_help_panel=THE_WHOLE)(whole.run)
+for part in (parts.api, parts.worker, parts.beat, parts.flower, parts.relay):
+    app.command(rich_help_panel=PARTS)(part)
+app.command(rich_help_panel=LOOKING)(doctor.doctor)
+app.command(rich_help_panel=LOOKING)(runs.runs)
+app.command(rich_help_panel=LOOKING)(journal.operations)
+vps.command()(journal.history)
+app.add_typer(vps, name="vps", rich_help_panel=LOOKING)
+app.command(rich_help_panel=CARE)(migrating.migrate)
+app.command(rich_help_panel=CARE)(tokens.token)
+app.add_typer(users.app, name="users", rich_help_panel=CARE)
+
+
+def main() -> None:
+    """Run the command; what the operator can mend is one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except (CommandError, SettingsError, RuntimeFaultError) as error:
+        sys.stderr.write(f"panel-sync: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Each part alone: ``panel-sync api``, ``worker``, ``beat``, ``flower``, ``relay``. They become the real thing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from enum import StrEnum
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from cli.environment import command_settings, data_root
+from cli.stack import Part, api_part, beat_part, flower_part, worker_part
+from panel.logging import configure_logging
+from panel.publish import CeleryPublisher, producer_app
+from panel.relay import Relay
+from panel.settings import load_settings
+
+
+class Queue(StrEnum):
+    """Which tasks a worker takes."""
+
+    SYNC = "sync"
+    RECONCILE = "reconcile"
+    BOTH = "both"
+
+
+def _become(part: Part) -> None:
+    """Replace this process, so that a container's signals reach the program itself."""
+    os.execvpe(part.argv[0], part.argv, {**os.environ, **part.environment})  # noqa: S606 - our own command line
+
+
+def api() -> None:
+    """Run the HTTP edge alone (uvicorn on HOST and PORT)."""
+    settings = load_settings()
+    settings.require("database_url", "vps_sync_api_key")
+    settings.require_jwt()
+    _become(api_part(settings))
+
+
+def worker(
+    queue: Annotated[Queue, typer.Option("--queue", "-q", help="Which tasks to take.")] = Queue.BOTH,
+    concurrency: Annotated[
+        int | None,
+        typer.Option("--concurrency", "-c", min=1, help="Processes; by default WORKER_CONCURRENCY (reconcile: 1)."),
+    ] = None,
+) -> None:
+    """Run a Celery worker alone. A reconcile run is long: give it a worker of its own in production."""
+    settings = load_settings()
+    settings.require("database_url", "redis_url")
+    queues = "sync,reconcile" if queue is Queue.BOTH else queue.value
+    default = 1 if queue is Queue.RECONCILE else settings.worker_concurrency
+    _become(worker_part(queues, concurrency or default))
+
+
+def beat() -> None:
+    """Run the scheduler alone. Any number may be started: one works, the others stand by."""
+    settings = load_settings()
+    settings.require("database_url", "redis_url")
+    root = data_root()
+    root.mkdir(parents=True, exist_ok=True)
+    _become(beat_part(root / "beat-schedule"))
+
+
+def flower(
+    address: Annotated[
+        str, typer.Option("--address", envvar="FLOWER_ADDRESS", help="Where to listen; 0.0.0.0 inside a container.")
+    ] = "127.0.0.1",
+) -> None:
+    """Run Flower alone, behind FLOWER_USER and FLOWER_PASSWORD (its /metrics and /healthcheck stay open)."""
+    settings = load_settings()
+    settings.require("redis_url", "flower_password")
+    root = data_root()
+    root.mkdir(parents=True, exist_ok=True)
+    _become(flower_part(settings, root / "flower-state", address))
+
+
+def relay() -> None:
+    """Run a relay alone. The API runs one already; more may run side by side."""
+    settings = command_settings()
+    settings.require("database_url", "redis_url")
+    configure_logging(settings.log_format)
+    running = Relay(settings.database_url, CeleryPublisher(producer_app(settings.redis_url)))
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        running.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    running.run()

@@ -1,0 +1,129 @@
+"""The panel's processes: API, two workers, beat and Flower, as one supervised whole.
+
+Secrets travel by the environment only; a command line can be read by every user of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.errors import CommandError
+from panel.settings import Settings
+from runtime.paths import DataDirectory
+from runtime.ports import LOOPBACK, is_free
+from runtime.processes import ManagedProcess
+from runtime.readiness import http_ok
+
+WORKER_GRACE_S = 12.0
+"""Longer than Celery's soft shutdown (8 s), in which running tasks may end and the others are given back."""
+
+WILDCARDS = {"0.0.0.0", "::", ""}  # noqa: S104 - recognised, not bound
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One program: its command line and what it needs in its environment beyond the caller's."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+def _python(*arguments: str) -> tuple[str, ...]:
+    # -P: a directory named worker/ or api/ where the command was typed must not come to be imported.
+    return (sys.executable, "-P", "-m", *arguments)
+
+
+def api_part(settings: Settings) -> Part:
+    """The HTTP edge, one process (it shares commits between calls, so it is one by design)."""
+    argv = _python(
+        "uvicorn", "api.main:app_from_environment", "--factory", f"--host={settings.host}", f"--port={settings.port}",
+        "--loop=uvloop", "--http=httptools", "--no-access-log", "--no-server-header", "--log-level=warning",
+        "--timeout-graceful-shutdown=8",
+    )  # fmt: skip
+    return Part(argv, {})
+
+
+def worker_part(queue: str, concurrency: int) -> Part:
+    """A prefork worker of one queue, or of ``sync,reconcile``."""
+    name = queue.replace(",", "-")
+    argv = _python(
+        "celery", "--app=worker.app", "worker", f"--queues={queue}", f"--concurrency={concurrency}",
+        f"--hostname={name}@%h", "--without-gossip", "--without-mingle", "--loglevel=WARNING",
+    )  # fmt: skip
+    return Part(argv, {"REMAP_SIGTERM": "SIGQUIT"})
+
+
+def beat_part(schedule: Path) -> Part:
+    """The scheduler, behind its lock."""
+    return Part(_python("worker.beat", str(schedule)), {})
+
+
+def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Part:
+    """Flower behind a password. Its /metrics and /healthcheck answer without one, by its own design."""
+    user, password = settings.flower_user, settings.flower_password.get_secret_value()
+    if not password:
+        raise CommandError("FLOWER_PASSWORD is not set; set it in the environment or in .env")
+    # Flower splits the variable at commas and compares ASCII text only.
+    if not user or set(user) & set(":,") or "," in password or not (user + password).isascii():
+        raise CommandError("FLOWER_USER and FLOWER_PASSWORD must be ASCII without commas (the user without colons)")
+    argv = _python(
+        "celery", "--app=worker.app", "flower", f"--address={address}", f"--port={settings.flower_port}",
+        "--persistent=True", f"--db={state}", "--state_save_interval=60000", "--logging=warning",
+    )  # fmt: skip
+    return Part(argv, {"FLOWER_BASIC_AUTH": f"{user}:{password}"})
+
+
+def reached_by(host: str) -> str:
+    """The address at which this machine itself reaches a server that listens on ``host``."""
+    return LOOPBACK if host in WILDCARDS else host
+
+
+def require_free_ports(settings: Settings, *, flower: bool) -> None:
+    """Raise CommandError naming the first port that something else listens on."""
+    ports = {"PORT": settings.port} | ({"FLOWER_PORT": settings.flower_port} if flower else {})
+    for variable, port in ports.items():
+        if not is_free(port):
+            raise CommandError(f"Port {port} is taken by another program; stop it or set {variable} to another port")
+    if flower and settings.port == settings.flower_port:
+        raise CommandError("PORT and FLOWER_PORT are the same; set one of them to another port")
+
+
+def processes(
+    settings: Settings, overrides: Mapping[str, str], data: DataDirectory, *, flower: bool = True
+) -> list[ManagedProcess]:
+    """All parts in starting order; stopped in reverse, so that the API takes no call that nobody applies.
+
+    Only the API's readiness is waited for: what workers and beat do may come a moment later.
+    """
+    host = reached_by(settings.host)
+
+    def managed(
+        name: str, part: Part, *, ready: Callable[[], bool] | None = None, grace_s: float = 10.0
+    ) -> ManagedProcess:
+        return ManagedProcess(
+            name,
+            part.argv,
+            {**os.environ, **overrides, **part.environment},
+            data.log_path(name),
+            ready=ready,
+            stop_grace_s=grace_s,
+            # Parted from their parent they still end in good order, pool processes included.
+            death_signal=signal.SIGTERM,
+        )
+
+    sync = worker_part("sync", settings.worker_concurrency)
+    reconcile = worker_part("reconcile", 1)
+    made = [
+        managed("worker-sync", sync, grace_s=WORKER_GRACE_S),
+        managed("worker-reconcile", reconcile, grace_s=WORKER_GRACE_S),
+        managed("beat", beat_part(data.root / "beat-schedule")),
+    ]
+    if flower:
+        made.append(managed("flower", flower_part(settings, data.root / "flower-state")))
+    made.append(managed("api", api_part(settings), ready=http_ok(settings.port, "/readyz", host)))
+    return made

@@ -1,0 +1,42 @@
+"""Running the panel's processes in the foreground until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from cli.console import err
+from cli.environment import Overrides
+from cli.stack import processes, reached_by
+from panel.logging import configure_logging
+from panel.settings import Settings
+from runtime.paths import DataDirectory
+from runtime.ports import LOOPBACK
+from runtime.processes import RestartPolicy, Supervisor
+
+
+def supervise(
+    settings: Settings,
+    overrides: Overrides,
+    data: DataDirectory,
+    *,
+    flower: bool = True,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Start all parts, say where they are, restart what dies, stop all at the end.
+
+    Raises RuntimeFaultError, with the log's last lines, when a part doesn't come up at all.
+    """
+    configure_logging("console")
+    whole = Supervisor(processes(settings, overrides, data, flower=flower), restart=RestartPolicy())
+
+    def ready() -> None:
+        panel = f"http://{reached_by(settings.host)}:{settings.port}"
+        err.print(f"\n[bold green]The panel is up.[/] Ctrl-C stops it. Logs: {data.logs}")
+        err.print(f"  API       {panel}/api/vps/sync   (described at {panel}/docs)")
+        if flower:
+            err.print(f"  Flower    http://{LOOPBACK}:{settings.flower_port}   (user {settings.flower_user})")
+        on_ready()
+
+    with contextlib.suppress(KeyboardInterrupt):
+        whole.run(ready)
