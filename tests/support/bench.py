@@ -149,7 +149,7 @@ def bench(
             MainSiteServer(panel_url=panel_url, sync_key=sync_key, guests=ProxmoxGuests(servers), extended=extended)
         )
         chosen = Settings(
-            _env_file=None,  # type: ignore[call-arg]  # pydantic-settings' own argument
+            _env_file=None,
             vps_sync_api_key=sync_key,
             jwt_secret=random_key(),
             database_url=database.app_url,

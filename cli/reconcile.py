@@ -1,0 +1,154 @@
+"""``panel-sync plan`` and ``reconcile``: what a run would do, as a readable difference, and doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from sqlalchemy import Engine, select, text
+
+from cli.connect import opened_panel
+from cli.console import err, out, table
+from cli.environment import command_settings
+from cli.errors import CommandError
+from panel import tables
+from panel.run_log import remember_source
+from panel.settings import Settings
+from reconcile.changes import Change
+from reconcile.gate import Held
+from reconcile.run import RunResult, acknowledge_first_plan, run_full
+from worker.wiring import reconciler
+
+SHOWN_AS = {"ram_mb": "ram (MB)", "disk_gb": "disk (GB)", "user_id": "owner"}
+"""How columns read; those that end in ``_at`` or ``_source`` say nothing to an operator and are left out."""
+
+
+def plan() -> None:
+    """Read every source and show what a run would change, hold and report. Changes no record."""
+    settings = command_settings()
+    with opened_panel(_database(settings)) as engine:
+        _show(_observed(engine, settings, dry=True))
+
+
+def reconcile(
+    apply: Annotated[bool, typer.Option("--apply", help="Apply what the limits allow, after a look at it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+) -> None:
+    """Compare and repair now. Without --apply this is `panel-sync plan`.
+
+    Applying tells the panel that an operator has seen a plan: until then deletes, and the bulk creation of a new
+    panel's records, are held.
+    """
+    settings = command_settings()
+    with opened_panel(_database(settings)) as engine:
+        seen = _observed(engine, settings, dry=True)
+        _show(seen)
+        if not apply:
+            return
+        if not yes and not typer.confirm("Apply this (what has changed meanwhile is looked at again)?"):
+            raise typer.Exit(1)
+        acknowledge_first_plan(engine)
+        result = _observed(engine, settings, dry=False)
+        out.print(f"run {result.run_id}: {escape(result.summary)}")
+        for change, why in result.outcome.not_written if result.outcome else ():
+            out.print(f"  not written: {escape(change.subject)} {change.kind.value}: {escape(why)}")
+        if result.gated is not None:
+            _show_held(result.gated.held)
+
+
+def acknowledge(
+    source: Annotated[str, typer.Argument(help="As `panel-sync sources` names it: orders, proxmox:<cluster>, ...")],
+) -> None:
+    """Say that a source which lost much at once is right: absences from it count again from now on."""
+    settings = command_settings()
+    states = tables.source_states
+    with opened_panel(_database(settings)) as engine, engine.begin() as connection:
+        found = connection.execute(select(states).where(states.c.source == source)).one_or_none()
+        if found is None or found.degraded_since is None:
+            raise CommandError(f"{source} is not degraded; `panel-sync sources` lists what is")
+        now = connection.scalar(text("SELECT clock_timestamp()"))
+        remember_source(connection, source, acknowledged_at=now)
+    out.print(f"{escape(source)} is acknowledged")
+
+
+def sources() -> None:
+    """List the sources: when each was last read completely, and which are not believed at the moment."""
+    settings = command_settings()
+    with opened_panel(_database(settings)) as engine, engine.connect() as connection:
+        scopes = connection.execute(text("SELECT source, scope, began_at, count FROM scopes ORDER BY source, scope"))
+        degraded = {
+            row.source: row.degraded_reason
+            for row in connection.execute(select(tables.source_states))
+            if row.degraded_since is not None
+        }
+        shown = table("source", "scope", "last complete read (UTC)", "entries", "")
+        for row in scopes:
+            shown.add_row(
+                escape(row.source),
+                escape(row.scope),
+                f"{row.began_at:%Y-%m-%d %H:%M:%S}",
+                str(row.count),
+                escape(degraded.get(row.source, "")),
+            )
+    out.print(shown)
+
+
+def _database(settings: Settings) -> str:
+    settings.require("database_url")
+    return settings.database_url
+
+
+def _observed(engine: Engine, settings: Settings, *, dry: bool) -> RunResult:
+    """One run with a moving progress line; raises CommandError while another is under way."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        progress.add_task("reading the main site and Proxmox" if dry else "applying", total=None)
+        result = run_full(reconciler(engine, settings), trigger="operator", dry=dry)
+    if result.state == "busy":
+        raise CommandError("another run is under way; try again in a moment")
+    return result
+
+
+def _show(result: RunResult) -> None:
+    for problem in result.problems:
+        out.print(f"[yellow]source[/] {escape(problem)}")
+    if result.plan is None or result.gated is None:
+        return
+    for change in result.gated.allowed:
+        for line in _lines(change):
+            out.print(line)
+    _show_held(result.gated.held)
+    for finding in result.plan.findings:
+        out.print(f"[cyan]finding[/] {finding.class_} {escape(finding.subject)}: {escape(finding.reason)}")
+    held = sum(len(h.changes) for h in result.gated.held)
+    found = len(result.plan.findings)
+    out.print(f"{len(result.gated.allowed)} to apply, {held} held, {found} findings; plan {result.plan.hash[:12]}")
+
+
+def _show_held(held: tuple[Held, ...]) -> None:
+    for one in held:
+        out.print(f"[bold red]held[/] {escape(one.scope)}: {escape(one.reason)} ({one.hash[:12]})")
+        for change in one.changes:
+            for line in _lines(change):
+                out.print(f"  {line}")
+
+
+SIGNS = {"create": "[green]+[/]", "delete": "[red]-[/]", "merge": "[red]-[/]"}
+
+
+def _lines(change: Change) -> Iterator[str]:
+    sign = SIGNS.get(change.action, "[yellow]~[/]")
+    yield f"{sign} {escape(change.subject)} [bold]{change.kind.value}[/]: {escape(change.reason)}"
+    for name, value in change.values.items():
+        if name.endswith(("_at", "_source", "_as_of", "_since", "_once")) or value is None:
+            continue
+        old = getattr(change.record, name, None) if change.record is not None else None
+        said = f"{_plain(old)} -> {_plain(value)}" if change.record is not None else _plain(value)
+        yield f"    {SHOWN_AS.get(name, name)}: {escape(said)}"
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401 - any column
+    return "nothing" if value is None else str(getattr(value, "value", value))
