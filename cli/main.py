@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import doctor, journal, migrating, parts, runs, tokens, users, whole
+from cli import doctor, journal, migrating, parts, reconcile, runs, tokens, users, whole
 from cli.errors import CommandError
 from panel.settings import SettingsError
 from runtime.errors import RuntimeFaultError
@@ -32,6 +32,10 @@ app.command(rich_help_panel=LOOKING)(runs.runs)
 app.command(rich_help_panel=LOOKING)(journal.operations)
 vps.command()(journal.history)
 app.add_typer(vps, name="vps", rich_help_panel=LOOKING)
+app.command(rich_help_panel=LOOKING)(reconcile.plan)
+app.command(rich_help_panel=LOOKING)(reconcile.sources)
+app.command(rich_help_panel=CARE)(reconcile.reconcile)
+app.command(rich_help_panel=CARE)(reconcile.acknowledge)
 app.command(rich_help_panel=CARE)(migrating.migrate)
 app.command(rich_help_panel=CARE)(tokens.token)
 app.add_typer(users.app, name="users", rich_help_panel=CARE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -21,6 +22,9 @@ from reconcile.changes import Change
 from reconcile.gate import Held
 from reconcile.run import RunResult, acknowledge_first_plan, run_full
 from worker.wiring import reconciler
+
+BUSY_S = 60.0
+"""How long to wait for another run: a full one of a large fleet takes less."""
 
 SHOWN_AS = {"ram_mb": "ram (MB)", "disk_gb": "disk (GB)", "user_id": "owner"}
 """How columns read; those that end in ``_at`` or ``_source`` say nothing to an operator and are left out."""
@@ -102,13 +106,15 @@ def _database(settings: Settings) -> str:
 
 
 def _observed(engine: Engine, settings: Settings, *, dry: bool) -> RunResult:
-    """One run with a moving progress line; raises CommandError while another is under way."""
+    """One run with a moving progress line; waits for one that is under way. Raises CommandError in the end."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as progress:
         progress.add_task("reading the main site and Proxmox" if dry else "applying", total=None)
-        result = run_full(reconciler(engine, settings), trigger="operator", dry=dry)
-    if result.state == "busy":
-        raise CommandError("another run is under way; try again in a moment")
+        deadline = time.monotonic() + BUSY_S
+        while (result := run_full(reconciler(engine, settings), trigger="operator", dry=dry)).state == "busy":
+            if time.monotonic() > deadline:
+                raise CommandError(f"another run has been under way for {BUSY_S:g} s; `panel-sync runs` shows it")
+            time.sleep(0.5)
     return result
 
 
