@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint format bench lock clean
+.PHONY: help demo run env test lint format bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ demo: $(STAMP) ## The whole story on real components (ONCE=1: end by itself)
 
 run: $(STAMP) ## Start the panel; embeds PostgreSQL and Redis where no URL is set
 	@$(BIN)/panel-sync run
+
+env: ## Write .env with random secrets (an existing one is left alone)
+	@if [ -e .env ]; then echo ".env exists and is left as it is"; else umask 077; $(PYTHON) runtime/make_env.py > .env && echo "wrote .env"; fi
 
 test: $(STAMP) ## All tests, on real PostgreSQL, Redis and worker processes
 	@$(BIN)/python -m pytest $(ARGS)
@@ -42,8 +45,9 @@ bench: $(STAMP) ## Benchmarks: ratios against a named yardstick
 	@$(BIN)/python -m benchmarks
 
 lock: $(STAMP) ## Renew the lock files (needs uv on PATH)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/production.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra embedded --extra dev pyproject.toml -o requirements/dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements/production.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra embedded --extra dev pyproject.toml -o requirements/dev.lock
+	printf 'hatchling>=1.27\neditables>=0.5\n' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/build.lock
 
 clean: ## Remove the environment and the embedded servers' data
 	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,6 +12,7 @@ from celery import Celery, signals
 
 from panel.logging import configure_logging
 from panel.settings import get_settings
+from worker.heartbeat import start_heartbeat
 
 settings = get_settings()
 
@@ -42,3 +43,8 @@ app.conf.beat_schedule = {
 @signals.setup_logging.connect
 def _logging(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
     configure_logging(settings.log_format)
+
+
+@signals.worker_ready.connect
+def _ready(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
+    start_heartbeat()

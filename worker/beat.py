@@ -19,6 +19,7 @@ import structlog
 
 from panel.logging import configure_logging
 from panel.settings import SettingsError, get_settings
+from worker.heartbeat import start_heartbeat
 
 BEAT_LOCK = 0x62656174
 """The advisory lock's key; locks are per database, so every panel has its own."""
@@ -110,6 +111,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     configure_logging(settings.log_format)
+    start_heartbeat()
     lock = BeatLock(settings.database_url)
     lock.wait()
     log.info("beat_started")

@@ -1,0 +1,13 @@
+"""The Celery application as Flower uses it: ``celery --app=worker.flower_app flower``.
+
+Flower asks workers many things at once, each through two connections of the pool. With the workers' small pool
+every question holds its first connection and waits for its second: for ever, and no event is shown.
+"""
+
+from __future__ import annotations
+
+from worker.app import app
+
+app.conf.broker_pool_limit = 64
+
+__all__ = ["app"]
