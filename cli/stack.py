@@ -72,7 +72,7 @@ def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Par
     if not user or set(user) & set(":,") or "," in password or not (user + password).isascii():
         raise CommandError("FLOWER_USER and FLOWER_PASSWORD must be ASCII without commas (the user without colons)")
     argv = _python(
-        "celery", "--app=worker.app", "flower", f"--address={address}", f"--port={settings.flower_port}",
+        "celery", "--app=worker.flower_app", "flower", f"--address={address}", f"--port={settings.flower_port}",
         "--persistent=True", f"--db={state}", "--state_save_interval=60000", "--logging=warning",
     )  # fmt: skip
     return Part(argv, {"FLOWER_BASIC_AUTH": f"{user}:{password}"})
