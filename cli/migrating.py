@@ -8,6 +8,7 @@ from cli.connect import database_fault, place
 from cli.console import err
 from cli.environment import command_settings
 from cli.errors import CommandError
+from panel.migrate import MigrationRefusedError
 from panel.migrate import migrate as migrate_database
 from panel.settings import Settings
 
@@ -18,6 +19,8 @@ def migrate_given(settings: Settings) -> str:
     owner_url = settings.database_owner_url or settings.database_url
     try:
         return migrate_database(owner_url, settings.database_url)
+    except MigrationRefusedError as error:
+        raise CommandError(f"PostgreSQL at {place(owner_url)} ({variable}): {error}") from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None)
         remedy = (

@@ -34,9 +34,11 @@ def migrate(owner_url: str, app_url: str = "", revision: str = "head") -> str:
     Where ``app_url`` names another user than the owner, that login is created if it is missing (its
     password travels as a SCRAM verifier) and made a member of ``panel_app``. Returns the revision reached.
     """
-    engine = create_engine(sqlalchemy_url(owner_url), connect_args={"application_name": "panel-sync migrate"})
+    arguments = {"application_name": "panel-sync migrate", "client_encoding": "utf8"}
+    engine = create_engine(sqlalchemy_url(owner_url), connect_args=arguments)
     try:
         with engine.connect() as connection:
+            _require_utf8(connection)
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
             connection.commit()
             try:
@@ -78,6 +80,18 @@ def current_revision(engine: Engine) -> str | None:
 def head_revision() -> str:
     """The revision this version of the code needs."""
     return ScriptDirectory.from_config(alembic_config()).get_current_head() or ""
+
+
+class MigrationRefusedError(Exception):
+    """The database cannot be migrated as it is; one sentence with the remedy."""
+
+
+def _require_utf8(connection: Connection) -> None:
+    encoding = connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise MigrationRefusedError(
+            f"the database's encoding is {encoding}, but names need UTF8: create it with ENCODING 'UTF8'"
+        )
 
 
 def _ensure_roles(connection: Connection) -> None:

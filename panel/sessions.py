@@ -13,6 +13,7 @@ from panel.settings import sqlalchemy_url
 def _arguments(application: str, statement_ms: int, lock_ms: int) -> dict[str, Any]:
     return {
         "application_name": application,
+        "client_encoding": "utf8",
         "connect_timeout": 3,
         "keepalives_idle": 10,
         "keepalives_interval": 5,
