@@ -9,9 +9,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
+import jwt
+import pytest
 import uvicorn
 from sqlalchemy import Engine, select, text
 
@@ -47,6 +50,23 @@ QUICK = Policy(
 """Without waiting: every grace is over at once, but three complete absences are still asked for."""
 
 
+class SteadyClock:
+    """The main site's clock: it stands still while a run reads, and is always at a whole second.
+
+    HTTP's Date counts whole seconds, so the panel allows for one more; runs of a story follow each other in less.
+    """
+
+    def __init__(self) -> None:
+        self.moment = datetime.now(UTC).replace(microsecond=0)
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def tick(self) -> None:
+        """Go on to the present second."""
+        self.moment = max(self.moment, datetime.now(UTC).replace(microsecond=0))
+
+
 @dataclass(slots=True)
 class Bench:
     """The parts, and the verbs of a story."""
@@ -56,6 +76,7 @@ class Bench:
     site: MainSiteServer
     clusters: dict[str, ProxmoxServer]
     panel_url: str
+    clock: SteadyClock
     policy: Policy = QUICK
     sweep_interval: timedelta = timedelta(0)
     feed: bool = True
@@ -80,6 +101,7 @@ class Bench:
 
     def run(self, times: int = 1) -> RunResult:
         for _ in range(times):
+            self.clock.tick()
             self.results.append(run_full(self.reconciler(), trigger="test"))
             assert self.results[-1].state == "done"
         return self.results[-1]
@@ -102,6 +124,24 @@ class Bench:
             ).all()
         for row in queued:
             apply_operation(self.engine, row.id)
+
+    def client_sees(self, user_id: int) -> list[dict[str, Any]]:
+        """What GET /api/vps answers to this client's token, oldest first."""
+        secret = self.settings.jwt_secret.get_secret_value()
+        claims = {"user_id": user_id, "sub": str(user_id), "exp": datetime.now(UTC) + timedelta(hours=1)}
+        token = jwt.encode(claims, secret, algorithm="HS256")
+        answer = httpx.get(f"{self.panel_url}/api/vps", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["next_cursor"] is None
+        return list(reversed(answer.json()["data"]))
+
+    def call(self, action: str, *, key: str | None = None, **vps: Any) -> httpx.Response:
+        """One sync call as a main site makes it; not applied before ``drain``."""
+        headers = {"X-API-Key": self.settings.vps_sync_api_key.get_secret_value()}
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        body = {"action": action, "vps": vps}
+        return httpx.post(f"{self.panel_url}/api/vps/sync", json=body, headers=headers, trust_env=False)
 
     def vps(self) -> list[dict[str, Any]]:
         """Live records, oldest first."""
@@ -144,10 +184,14 @@ def bench(
     sync_key, port = random_key(), free_port()
     panel_url = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
+        # With a clock that stands at whole seconds, Date has no fraction to allow for.
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr("sources.clock.DATE_RESOLUTION_S", 0.0)
         servers = {n: stack.enter_context(ProxmoxServer(name=n, unauthorized_delay_s=0.01)) for n in clusters}
         site = stack.enter_context(
             MainSiteServer(panel_url=panel_url, sync_key=sync_key, guests=ProxmoxGuests(servers), extended=extended)
         )
+        clock = SteadyClock()
+        site.site._clock = clock
         chosen = Settings(
             _env_file=None,
             vps_sync_api_key=sync_key,
@@ -168,7 +212,7 @@ def bench(
                 username=f"user{panel_id}", email=f"user{panel_id}@example.test", panel_user_id=panel_id
             )
             assert user.id == main_site_id
-        made = Bench(engine, chosen, site, servers, panel_url)
+        made = Bench(engine, chosen, site, servers, panel_url, clock)
         made.import_users()
         yield made
 
