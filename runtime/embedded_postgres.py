@@ -82,6 +82,8 @@ class EmbeddedPostgres(EmbeddedServer):
         for directory in {self._home, self.data_dir}:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(directory)
+        # Chosen, and made, anew by the next start.
+        self._place = None
 
     @property
     def _home(self) -> Path:

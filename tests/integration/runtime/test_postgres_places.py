@@ -59,6 +59,22 @@ def test_every_installation_serves_utf8_utc_and_many_connections(
         server.destroy()
 
 
+@pytest.mark.parametrize("started_before", [False, True])
+def test_a_destroyed_server_starts_again_empty(tmp_path: Path, started_before: bool) -> None:
+    server = EmbeddedPostgres(tmp_path / "server", durable=False)
+    try:
+        if started_before:
+            server.start()
+            with psycopg.connect(server.admin_url()) as connection:
+                connection.execute("CREATE TABLE kept ()")
+        server.destroy()
+        server.start()
+        with psycopg.connect(server.admin_url()) as connection:
+            assert connection.execute("SELECT to_regclass('kept')").fetchone() == (None,)
+    finally:
+        server.destroy()
+
+
 def test_a_cluster_of_a_version_that_is_not_installed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotInstalledError, match="made by PostgreSQL 12"):
         choose_installation(binaries=None, major=12)
