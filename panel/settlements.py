@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 1.0  # a notification may be lost with its connection; one query serves all who wait
 RECONNECT_S = (0.1, 5.0)
+AWAY = (DBAPIError, psycopg.Error, PoolTimeoutError, OSError)
 
 
 class Settlements:
@@ -86,24 +87,36 @@ class Settlements:
                     async for notification in connection.notifies():
                         if notification.payload.isdecimal():
                             self._tell([int(notification.payload)])
-            except (DBAPIError, psycopg.Error, PoolTimeoutError, OSError) as error:
+            except AWAY as error:
                 log.warning("settlements_database_away", error=type(error).__name__)
             await asyncio.sleep(pause)
             pause = min(pause * 2, RECONNECT_S[1])
 
     @contextlib.asynccontextmanager
     async def _listening(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        raw = await self._engine.raw_connection()
-        connection = raw.driver_connection
-        if not isinstance(connection, psycopg.AsyncConnection):
-            raise TypeError("listening needs psycopg 3")
-        raw.detach()  # it lives as long as the process and is not the pool's any more
+        # Cancelled in the middle, a connection would stay half open at the server until it times out.
+        connecting = asyncio.ensure_future(self._connect())
+        try:
+            connection = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            with contextlib.suppress(*AWAY):
+                await (await connecting).close()
+            raise
         try:
             await connection.set_autocommit(True)
             await connection.execute(f"LISTEN {SETTLED_CHANNEL}")
             yield connection
         finally:
             await connection.close()
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        """A connection of its own: it lives as long as the process and is not the pool's."""
+        raw = await self._engine.raw_connection()
+        connection = raw.driver_connection
+        if not isinstance(connection, psycopg.AsyncConnection):
+            raise TypeError("listening needs psycopg 3")
+        raw.detach()
+        return connection
 
     async def _poll_forever(self) -> None:
         while True:

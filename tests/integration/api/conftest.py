@@ -1,0 +1,113 @@
+"""The API on a database of its own, called in process; its two kinds of callers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import httpx
+import jwt
+import pytest
+import structlog
+from fastapi import FastAPI
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from api.main import create_app
+from panel.settings import Settings, load_settings
+from panel.writer import Applied, apply_operation
+from tests.support.databases import Database
+from tests.support.keys import random_key
+from tests.support.world import add_user
+
+
+@dataclass
+class Secrets:
+    """What both sides know; made anew for each test."""
+
+    sync: str = field(default_factory=random_key)
+    previous: str = field(default_factory=random_key)
+    jwt: str = field(default_factory=random_key)
+
+    def token(self, user_id: int) -> str:
+        claims = {"user_id": user_id, "sub": str(user_id), "username": "x", "exp": int(time.time()) + 3600}
+        return jwt.encode(claims, self.jwt, "HS256")
+
+
+@pytest.fixture
+def secrets() -> Secrets:
+    return Secrets()
+
+
+@pytest.fixture
+def settings(database: Database, secrets: Secrets) -> Settings:
+    return load_settings(
+        _env_file=None,
+        database_url=database.app_url,
+        vps_sync_api_key=SecretStr(secrets.sync),
+        vps_sync_api_key_previous=SecretStr(secrets.previous),
+        jwt_secret=SecretStr(secrets.jwt),
+        body_limit_bytes=4096,
+        wait_cap_s=5,
+    )
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+    made = create_app(settings)
+    async with made.router.lifespan_context(made):
+        yield made
+
+
+def _calling(app: FastAPI, headers: dict[str, str]) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://panel", headers=headers)
+
+
+@pytest.fixture
+async def site(app: FastAPI, secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
+    """The main site: knows the sync key."""
+    async with _calling(app, {"X-API-Key": secrets.sync}) as client:
+        yield client
+
+
+@pytest.fixture
+async def anna(app: FastAPI, secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
+    """The client with panel user id 5."""
+    async with _calling(app, {"Authorization": f"Bearer {secrets.token(5)}"}) as client:
+        yield client
+
+
+@pytest.fixture
+async def boris(app: FastAPI, secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
+    """The client with panel user id 6."""
+    async with _calling(app, {"Authorization": f"Bearer {secrets.token(6)}"}) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def users(engine: Engine) -> None:
+    add_user(engine, 5)
+    add_user(engine, 6)
+
+
+@dataclass
+class Worker:
+    """Applies operations as a worker would."""
+
+    engine: Engine
+
+    def apply(self, *operation_ids: int) -> list[Applied]:
+        return [apply_operation(self.engine, id_) for id_ in operation_ids]
+
+
+@pytest.fixture
+def worker(engine: Engine) -> Worker:
+    return Worker(engine)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[structlog.typing.EventDict]]:
+    """Every log event of the test."""
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as events:
+        yield events

@@ -1,0 +1,170 @@
+"""The database frozen, away, old or slow: every answer still comes in about two seconds and tells what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from api.edge import Edge
+from api.main import create_app
+from panel.calls import Call, OutcomeUnknownError, OverloadedError
+from panel.settings import Settings, load_settings
+from runtime.embedded_postgres import EmbeddedPostgres
+from runtime.ports import free_port
+from tests.integration.api.conftest import Secrets
+from tests.integration.api.test_api_sync import CREATE
+from tests.support.databases import Database
+
+IN_TIME_S = 2.6
+
+
+async def _timed(work: asyncio.Future[httpx.Response]) -> httpx.Response:
+    began = time.monotonic()
+    answer = await work
+    assert time.monotonic() - began < IN_TIME_S
+    return answer
+
+
+async def test_a_frozen_database_is_503_in_time_for_everybody(
+    site: httpx.AsyncClient, anna: httpx.AsyncClient, postgres_server: EmbeddedPostgres
+) -> None:
+    assert (await site.post("/api/vps/sync", json=CREATE)).status_code == 202
+    postgres_server.pause()
+    try:
+        calls = [
+            site.post("/api/vps/sync", json=CREATE),
+            site.post("/api/vps/sync", json=CREATE),
+            site.get("/api/vps/sync/operations/1"),
+            site.get("/api/vps/sync/records?order_id=1"),
+            anna.get("/api/vps"),
+            anna.get("/api/vps/1"),
+            site.get("/readyz"),
+        ]
+        answers = await asyncio.gather(*(_timed(asyncio.ensure_future(call)) for call in calls))
+        alive = await _timed(asyncio.ensure_future(site.get("/healthz")))
+        refused = await _timed(
+            asyncio.ensure_future(site.post("/api/vps/sync", json=CREATE, headers={"X-API-Key": "x"}))
+        )
+    finally:
+        postgres_server.resume()
+    assert {a.status_code for a in answers} == {503}
+    assert all(int(a.headers["Retry-After"]) >= 1 for a in answers)
+    assert {a.json()["code"] for a in answers} <= {"database_away", "outcome_unknown", "not_ready"}
+    assert (alive.status_code, refused.status_code) == (200, 401)
+    async with asyncio.timeout(15):
+        while (await site.post("/api/vps/sync", json=CREATE)).status_code != 202:
+            pass  # each try takes its time itself
+
+
+@pytest.fixture
+async def lonely(secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
+    """The API with nothing behind it."""
+    settings = load_settings(
+        _env_file=None,
+        database_url=f"postgresql://panel:x@127.0.0.1:{free_port()}/panel",
+        vps_sync_api_key=SecretStr(secrets.sync),
+        jwt_secret=SecretStr(secrets.jwt),
+    )
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        headers = {"X-API-Key": secrets.sync, "Authorization": f"Bearer {secrets.token(5)}"}
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://panel", headers=headers
+        ) as client:
+            yield client
+
+
+async def test_it_starts_without_a_database_and_says_so(lonely: httpx.AsyncClient) -> None:
+    assert (await lonely.get("/healthz")).json() == {"status": "success"}
+    ready = await lonely.get("/readyz")
+    assert (ready.status_code, ready.json()["code"]) == (503, "not_ready")
+    assert ready.json()["checks"] == {"database": "away", "redis": "not configured"}
+    for answer in (await lonely.post("/api/vps/sync", json=CREATE), await lonely.get("/api/vps")):
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_away")
+        assert answer.headers["Retry-After"] == "5"
+
+
+async def test_ready_with_the_database_and_without_redis(site: httpx.AsyncClient) -> None:
+    ready = await site.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]) == (200, {"database": "ok", "redis": "not configured"})
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["redis is there", "redis is away"])
+async def test_redis_is_told_not_required(settings: Settings, redis_url: str, *, there: bool) -> None:
+    url = redis_url if there else f"redis://127.0.0.1:{free_port()}/0"
+    app = create_app(settings.model_copy(update={"redis_url": url}))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://panel") as client,
+    ):
+        ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]["redis"]) == (200, "ok" if there else "away")
+
+
+async def test_a_database_that_was_not_migrated_is_not_ready(settings: Settings, empty_database: Database) -> None:
+    app = create_app(settings.model_copy(update={"database_url": empty_database.app_url}))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://panel") as client,
+    ):
+        ready = await client.get("/readyz")
+    assert ready.status_code == 503
+    assert "at migration none, this version needs" in ready.json()["message"]
+
+
+class Raising:
+    """An acceptor that fails in one way."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def accept(self, _call: Call) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "status_code", "code", "retry_after"),
+    [
+        (OutcomeUnknownError(17), 503, "outcome_unknown", "5"),
+        (OutcomeUnknownError(None), 503, "outcome_unknown", "5"),
+        (OverloadedError(), 503, "overloaded", "1"),
+        (RuntimeError("password=hunter2"), 500, "internal_error", None),
+    ],
+    ids=["outcome unknown", "outcome unknown, no id", "overloaded", "a bug"],
+)
+async def test_what_an_acceptor_cannot_do_is_told(
+    app: FastAPI,
+    site: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status_code: int,
+    code: str,
+    retry_after: str | None,
+) -> None:
+    edge: Edge = app.state.edge
+    monkeypatch.setattr(edge.acceptor, "accept", Raising(error).accept)
+    answer = await site.post("/api/vps/sync", json=CREATE)
+    said = answer.json()
+    assert (answer.status_code, said["code"], answer.headers.get("Retry-After")) == (status_code, code, retry_after)
+    assert "hunter2" not in answer.text
+    if isinstance(error, OutcomeUnknownError) and error.operation_id:
+        assert said["operation"] == {"id": 17, "url": "/api/vps/sync/operations/17"}
+
+
+async def test_a_commit_that_hangs_is_an_unknown_outcome(
+    app: FastAPI, site: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge: Edge = app.state.edge
+
+    async def hang(_call: Call) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(edge.acceptor, "accept", hang)
+    answer = await _timed(asyncio.ensure_future(site.post("/api/vps/sync", json=CREATE)))
+    assert (answer.status_code, answer.json()["code"]) == (503, "outcome_unknown")
