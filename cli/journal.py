@@ -46,7 +46,7 @@ def operations(
     settings.require("database_url")
     with opened_panel(settings.database_url) as engine, engine.connect() as connection:
         found = connection.execute(wanted).all()
-    shown = table("op", "vps", "kind", "action", "state", "accepted (UTC)", "tries", "what became of it")
+    shown = table("op", "vps", "kind", "action", "state", "accepted (UTC)", "failures", "what became of it")
     for row in found:
         shown.add_row(
             str(row.id),

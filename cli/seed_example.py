@@ -95,7 +95,6 @@ def curl_calls(port: int, token: str) -> list[tuple[str, str]]:
 
 def _show(settings: Settings) -> None:
     token = client_token(settings, EXAMPLE_USER, datetime.now(UTC), timedelta(hours=24), "example")
-    err.print(f"\nThe example's four calls, for user {EXAMPLE_USER} (paste them one by one):")
+    out.print(f"\n# The example's four calls, for user {EXAMPLE_USER}; paste them one by one.")
     for what, command in curl_calls(settings.port, token):
-        err.print(f"\n[bold]{what}[/]")
-        out.print(command, soft_wrap=True, markup=False)
+        out.print(f"\n# {what}\n{command}", soft_wrap=True, markup=False)

@@ -32,10 +32,15 @@ def supervise(
 
     def ready() -> None:
         panel = f"http://{reached_by(settings.host)}:{settings.port}"
-        err.print(f"\n[bold green]The panel is up.[/] Ctrl-C stops it. Logs: {data.logs}")
-        err.print(f"  API       {panel}/api/vps/sync   (described at {panel}/docs)")
+        lines = [
+            "",
+            "[bold green]The panel is up.[/] Ctrl-C stops it.",
+            f"  API     {panel}   (described at {panel}/docs)",
+        ]
         if flower:
-            err.print(f"  Flower    http://{LOOPBACK}:{settings.flower_port}   (user {settings.flower_user})")
+            lines.append(f"  Flower  http://{LOOPBACK}:{settings.flower_port}   (user {settings.flower_user})")
+        lines.append(f"  Logs    {data.logs}")
+        err.print("\n".join(lines), soft_wrap=True)
         on_ready()
 
     with contextlib.suppress(KeyboardInterrupt):

@@ -88,6 +88,6 @@ def run(
 
         def tell_secrets() -> None:
             if made:
-                err.print(f"  Keys      {', '.join(sorted(made))}: in {data.root / SECRETS}")
+                err.print(f"  Keys    {', '.join(sorted(made))}: in {data.root / SECRETS}", soft_wrap=True)
 
         supervise(settings, overrides, data, on_ready=tell_secrets)

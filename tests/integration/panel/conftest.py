@@ -88,7 +88,7 @@ def begin_run(engine: Engine, epoch: int = 1) -> int:
     return run_id
 
 
-def repair(action: str, vps_id: int | None = None, version: int | None = None, **more: Any) -> Repair:  # noqa: ANN401
+def repair(action: str, vps_id: int | None = None, version: int | None = None, **more: Any) -> Repair:
     return Repair(
         action=action,
         source="orders",
