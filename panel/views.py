@@ -14,6 +14,7 @@ from psycopg import sql
 from sqlalchemy import Connection, insert, text
 
 from panel import tables
+from reconcile.state import GuestType
 
 GUEST_COLUMNS = (
     "cluster", "vmid", "guest_type", "node", "status", "power", "name", "lock", "template", "cores", "memory_mb",
@@ -104,6 +105,20 @@ def missing_guests(connection: Connection, cluster: str, nodes: Sequence[str]) -
     """(how many known guests of these nodes this read did not show for the first time, how many are known)."""
     row = connection.execute(text(MISSING_GUESTS), {"cluster": cluster, "nodes": list(nodes)}).one()
     return row.missing, row.known
+
+
+def vanished_guests(
+    connection: Connection, cluster: str, nodes: Sequence[str], limit: int
+) -> list[tuple[str, GuestType, int]]:
+    """(node, type, vmid) of the guests that ``missing_guests`` counts; at most ``limit``."""
+    values = {"cluster": cluster, "nodes": list(nodes), "limit": limit}
+    return [(r.node, GuestType(r.guest_type), r.vmid) for r in connection.execute(text(VANISHED_GUESTS), values)]
+
+
+def vanished_orders(connection: Connection, scopes: Sequence[str], limit: int) -> list[str]:
+    """The orders that ``missing_orders`` counts; at most ``limit``."""
+    values = {"scopes": list(scopes), "limit": limit}
+    return [row.order_id for row in connection.execute(text(VANISHED_ORDERS), values)]
 
 
 def merge_guests(connection: Connection, cluster: str, began_at: datetime) -> None:
@@ -204,14 +219,14 @@ UPDATE guests g SET fingerprint_state = 'stale', changed_at = :began
 FROM back b WHERE g.cluster = b.cluster AND g.vmid = b.vmid AND g.fingerprint_state = 'read'
 """
 
-MISSING_GUESTS = """
-SELECT count(*) FILTER (WHERE s.vmid IS NULL AND a.subject IS NULL) AS missing,
-       count(*) FILTER (WHERE a.subject IS NULL) AS known
+_KNOWN_GUESTS = """
 FROM guests g
 LEFT JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
 LEFT JOIN absences a ON a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid
-WHERE g.cluster = :cluster AND g.node = ANY(:nodes)
+WHERE g.cluster = :cluster AND g.node = ANY(:nodes) AND NOT g.template AND a.subject IS NULL
 """
+MISSING_GUESTS = f"SELECT count(*) FILTER (WHERE s.vmid IS NULL) AS missing, count(*) AS known {_KNOWN_GUESTS}"
+VANISHED_GUESTS = f"SELECT g.node, g.guest_type, g.vmid {_KNOWN_GUESTS} AND s.vmid IS NULL LIMIT :limit"
 
 _COUNT = """
 ON CONFLICT (kind, subject) DO UPDATE SET
@@ -258,14 +273,14 @@ DELETE FROM absences a USING stage_orders s WHERE a.kind = 'order' AND a.subject
 
 _IN_SCOPE = "(CAST(:scope AS text) = 'all' OR :scope = 'user:' || o.owner)"
 
-MISSING_ORDERS = """
-SELECT count(*) FILTER (WHERE s.order_id IS NULL AND a.subject IS NULL) AS missing,
-       count(*) FILTER (WHERE a.subject IS NULL) AS known
+_KNOWN_ORDERS = """
 FROM orders_seen o
 LEFT JOIN stage_orders s ON s.order_id = o.order_id
 LEFT JOIN absences a ON a.kind = 'order' AND a.subject = o.order_id
-WHERE o.state <> 'ended' AND ('all' = ANY(:scopes) OR 'user:' || o.owner = ANY(:scopes))
+WHERE o.state <> 'ended' AND ('all' = ANY(:scopes) OR 'user:' || o.owner = ANY(:scopes)) AND a.subject IS NULL
 """
+MISSING_ORDERS = f"SELECT count(*) FILTER (WHERE s.order_id IS NULL) AS missing, count(*) AS known {_KNOWN_ORDERS}"
+VANISHED_ORDERS = f"SELECT o.order_id {_KNOWN_ORDERS} AND s.order_id IS NULL LIMIT :limit"
 
 ABSENT_ORDERS = f"""
 INSERT INTO absences AS a (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)
@@ -273,7 +288,7 @@ SELECT 'order', o.order_id, :effective, 1, :effective, :run, ARRAY[CAST(:snapsho
 FROM orders_seen o
 WHERE {_IN_SCOPE}
   AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)
-  AND EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL)
+  AND (o.state <> 'ended' OR EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL))
 {_COUNT}
 """
 

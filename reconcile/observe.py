@@ -16,15 +16,16 @@ import structlog
 from sqlalchemy import Connection, text
 
 from panel import run_log, views
-from panel.suspects import fingerprint_wants
+from panel.suspects import control_order, fingerprint_wants
 from reconcile.ports import ClusterReading, Found, Gone, GuestSource, OrderFeed, Page, Sweep, Unclear
-from reconcile.state import Order
+from reconcile.state import Order, OrderState
 
 log = structlog.get_logger(__name__)
 
 SHRINK_MIN, SHRINK_SHARE = 3, 0.02
-"""A source that lost more than this since its last good read is not believed before an operator or the source
-itself says otherwise."""
+"""A source that lost more than this since its last good read is not believed before it shows them again, each is
+gone when asked for by itself, or an operator says so. Nor is a source that lost everything it had."""
+ASKED_SINGLY = 20  # above that, asking takes too long for a run: an operator decides
 DELTA_OVERLAP = timedelta(seconds=60)
 FINGERPRINTS_PER_RUN = 60
 FINGERPRINT_PAUSE_S = 0.5  # two a second and cluster, after a small burst: three workers serve a whole node
@@ -59,13 +60,13 @@ def read_clusters(connection: Connection, run_id: int, sources: list[GuestSource
     began = database_now(connection)
     connection.commit()
     with ThreadPoolExecutor(max_workers=min(8, len(sources)), thread_name_prefix="cluster") as pool:
-        for reading in pool.map(lambda source: source.read(), sources):
-            _take_cluster(connection, run_id, reading, began, seen)
+        for source, reading in zip(sources, pool.map(lambda source: source.read(), sources), strict=True):
+            _take_cluster(connection, run_id, source, reading, began, seen)
             connection.commit()
 
 
 def _take_cluster(
-    connection: Connection, run_id: int, reading: ClusterReading, began: datetime, seen: Observed
+    connection: Connection, run_id: int, asked: GuestSource, reading: ClusterReading, began: datetime, seen: Observed
 ) -> None:
     cluster, source = reading.cluster, f"proxmox:{reading.cluster}"
     seen.problems += [f"{cluster}: {problem}" for problem in reading.problems]
@@ -86,7 +87,13 @@ def _take_cluster(
     views.copy_rows(connection, "stage_guests", views.GUEST_COLUMNS, _guest_rows(reading))
     nodes = set(reading.nodes_complete)
     missing, known = views.missing_guests(connection, cluster, sorted(nodes))
-    shrunk = _shrunk(connection, source, missing, known)
+
+    def each_is_gone() -> bool:
+        guests = views.vanished_guests(connection, cluster, sorted(nodes), ASKED_SINGLY)
+        connection.commit()
+        return all(isinstance(asked.confirm(*guest), Gone) for guest in guests)
+
+    shrunk = _shrunk(connection, source, missing, known, each_is_gone)
     if shrunk is not None:
         seen.problems.append(f"{cluster}: {shrunk}")
         nodes.clear()
@@ -124,10 +131,13 @@ def _guest_rows(reading: ClusterReading) -> Iterator[tuple[Any, ...]]:
         )  # fmt: skip
 
 
-def _shrunk(connection: Connection, source: str, missing: int, known: int) -> str | None:
-    """A sentence if too much vanished at once. Stays so until it is back, or an operator acknowledges it."""
+def _shrunk(
+    connection: Connection, source: str, missing: int, known: int, each_is_gone: Callable[[], bool]
+) -> str | None:
+    """A sentence if too much vanished at once."""
     state = run_log.source_state(connection, source)
-    if missing <= max(SHRINK_MIN, int(known * SHRINK_SHARE)) and not (known and missing == known and missing > 1):
+    much = missing > max(SHRINK_MIN, int(known * SHRINK_SHARE)) or 0 < known == missing
+    if not much or (missing <= ASKED_SINGLY and each_is_gone()):
         if state.get("degraded_since") is not None:
             run_log.remember_source(connection, source, degraded_since=None, degraded_reason=None)
         return None
@@ -185,14 +195,14 @@ def read_orders(
     seen.counts["orders"] = sweep.count
     scopes = set(sweep.complete_scopes) if since is None else set[str]()
     problem = sweep.problem
+    views.merge_orders(connection, began)
     if scopes:
         missing, known = views.missing_orders(connection, sorted(scopes))
-        shrunk = _shrunk(connection, feed.name, missing, known)
+        shrunk = _shrunk(connection, feed.name, missing, known, lambda: _orders_gone(connection, feed, sorted(scopes)))
         if shrunk is not None:
             scopes, problem = set(), shrunk
     if problem is not None:
         seen.problems.append(f"{feed.name}: {problem}")
-    views.merge_orders(connection, began)
     effective = oldest.value
     if effective is None and scopes:
         seen.problems.append(f"{feed.name}: no usable as_of, so nothing of it may be written")
@@ -227,6 +237,19 @@ def read_orders(
         run_log.remember_source(connection, feed.name, **times)
     seen.orders_at = views.scope_time(connection, feed.name, "all")
     connection.commit()
+
+
+def _orders_gone(connection: Connection, feed: OrderFeed, scopes: list[str]) -> bool:
+    """Whether every order that vanished is gone, or ended, when it is asked for by itself."""
+    for order_id in views.vanished_orders(connection, scopes, ASKED_SINGLY):
+        control = control_order(connection, other_than=order_id)
+        connection.commit()
+        match feed.order(order_id, control):
+            case Gone() | Found(value=Order(state=OrderState.ENDED)):
+                continue
+            case _:
+                return False
+    return True
 
 
 class _OldestEffective:
