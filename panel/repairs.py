@@ -146,6 +146,9 @@ def _merge(connection: Connection, run_id: int, epoch: int, repair: Repair) -> W
     loser_id, survivor_id = repair.vps_id, repair.other_id
     if loser_id is None or survivor_id is None:
         raise ValueError("a merge needs a loser and a survivor")
+    # Names before lanes, as everywhere: a create of one of these orders may be waiting for a lane already.
+    orders = [row["order_id"] for id_ in (loser_id, survivor_id) if (row := rows.load_row(connection, id_)) is not None]
+    rows.lock_orders(connection, orders)
     rows.lock_lanes(connection, [loser_id, survivor_id])
     lost = _settled(connection, loser_id, repair.expect_version)
     kept = _settled(connection, survivor_id, repair.other_version)
@@ -155,6 +158,8 @@ def _merge(connection: Connection, run_id: int, epoch: int, repair: Repair) -> W
     if isinstance(lost, NotWritten) or isinstance(kept, NotWritten):
         raise AssertionError("unreachable")
     (lane, row), (other_lane, other) = lost, kept
+    if [row["order_id"], other["order_id"]] != orders:
+        return NotWritten("one of the two records was linked to another order meanwhile")
     if row["user_id"] != other["user_id"]:
         return NotWritten("the two records have different owners")
     at = rows.database_now(connection)
@@ -170,7 +175,6 @@ def _merge(connection: Connection, run_id: int, epoch: int, repair: Repair) -> W
     claims = tables.claims
     connection.execute(update(claims).where(claims.c.vps_id == loser_id).values(vps_id=survivor_id))
     if survivor["order_id"] is not None:
-        rows.lock_orders(connection, [survivor["order_id"]])
         rows.claim_order(connection, survivor["order_id"], survivor_id, written.operation_id)
     return written
 

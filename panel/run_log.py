@@ -144,7 +144,10 @@ def remember_source(connection: Connection, source: str, **values: Any) -> None:
 
 RESOLVE = """
 UPDATE findings SET resolved_at = clock_timestamp()
-WHERE resolved_at IS NULL AND last_run_id IS DISTINCT FROM :run AND class <> 'link-conflict'
+WHERE resolved_at IS NULL AND last_run_id IS DISTINCT FROM :run
+  AND NOT (class = 'link-conflict' AND EXISTS (
+    SELECT 1 FROM vps r WHERE r.id = findings.vps_id AND r.deleted_at IS NULL
+      AND (r.link_state = 'conflict' OR (findings.order_id <> coalesce(r.order_id, '')))))
 """
 EXPIRE = text(
     "UPDATE holds SET decision = 'expired', decided_at = clock_timestamp() WHERE scope = :scope AND decision IS NULL"
