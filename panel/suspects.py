@@ -167,7 +167,8 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS 
   AND u.user_id = r.user_id
   AND coalesce(o.cpu = r.cpu, true) AND coalesce(o.ram_mb = r.ram_mb, true)
   AND coalesce(o.disk_gb = r.disk_gb, true) AND coalesce(o.os = r.os, true)
-  AND (NOT :names OR coalesce(o.name = r.name, true)) AND (o.ip_address IS NULL OR o.ip_address IS NOT DISTINCT FROM r.ip_address)
+  AND (NOT :names OR coalesce(o.name = r.name, true))
+  AND (o.ip_address IS NULL OR o.ip_address IS NOT DISTINCT FROM r.ip_address)
   AND (o.cluster IS NULL OR o.vmid IS NULL OR (o.cluster = r.cluster AND o.vmid = r.vmid))
   AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint AND g.fingerprint IS NOT NULL
   AND g.node = r.node AND g.guest_type = r.guest_type AND g.lock IS NULL AND NOT g.template
@@ -308,6 +309,7 @@ FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
 LEFT JOIN vps r ON r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
 WHERE g.cluster = :cluster AND NOT g.template
   AND (g.fingerprint_state IN ('unread', 'stale')
+       OR (g.fingerprint_state = 'read' AND g.fingerprint_read_at < clock_timestamp() - interval '1 day')
        OR (g.fingerprint_state = 'forbidden' AND g.fingerprint_read_at < clock_timestamp() - interval '10 minutes')
        OR (g.previous_fingerprint IS NOT NULL AND g.fingerprint_seen < 2)
        OR (r.fingerprint IS NOT NULL AND r.fingerprint <> g.fingerprint AND g.fingerprint_seen < 2))
