@@ -108,7 +108,10 @@ def apply_changes(engine: Engine, run_id: int, epoch: int, changes: Iterable[Cha
     """Write changes in order. A change that no longer fits is left to the next run; a fenced run stops."""
     outcome = Outcome()
     versions: dict[int, int] = {}  # several facts of one record in one run: each write raises its version
+    unsure: set[int] = set()  # records whose link could not be written: what rests on it waits too
     for change in changes:
+        if change.record is not None and change.record.id in unsure:
+            continue
         why, said = confirmer.hindrance(change)
         if why is not None:
             outcome.not_written.append((change, why))
@@ -122,6 +125,8 @@ def apply_changes(engine: Engine, run_id: int, epoch: int, changes: Iterable[Cha
         if isinstance(written, NotWritten):
             log.info("repair_not_written", subject=change.subject, kind=change.kind.value, why=written.why)
             outcome.not_written.append((change, written.why))
+            if change.record is not None and change.kind is Kind.LINK:
+                unsure.add(change.record.id)
             continue
         _note(outcome, change, written, versions)
     return outcome

@@ -76,7 +76,7 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
             _repair(decision, case, views, world, policy)
         case Verdict.DELETE:
             _delete(decision, case, world, policy)
-        case _ if "order" in verdict.facts:
+        case _ if verdict.facts:
             _repair(decision, case, views, world, policy)
     return decision
 
@@ -198,7 +198,8 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
     elif order is not None and views[1] is GuestView.UNOBSERVABLE and two_way(case, world):
         _add(decision, case, Kind.STATUS, world.feed, facts.power_from_order(order, record, policy, world))
     if views[1] is GuestView.NONE_PROVEN and decision.cell.finding == "paid-but-missing":
-        _add(decision, case, Kind.STATUS, "proxmox", _missing(case, world, policy))
+        # A list that hides one guest looks the same: it is asked for by itself before a client reads "error".
+        _add(decision, case, Kind.STATUS, "proxmox", _missing(case, world, policy), confirm=frozenset({"guest"}))
 
 
 def _order_facts(decision: Decision, case: Case, world: World) -> None:

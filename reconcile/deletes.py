@@ -11,8 +11,18 @@ from reconcile.state import Absence, LinkState, OrderState
 
 
 def two_way(case: Case, world: World) -> bool:
-    """Whether a case's order alone may speak for it: no Proxmox guest is expected to be observable."""
-    return not world.clusters or (case.record is not None and case.record.hypervisor != "proxmox")
+    """Whether a case's order alone may speak for it: no Proxmox guest is expected to be observable.
+
+    Nothing on Proxmox at all; or nobody ever said which guest it is; or its guest was replaced and let go of.
+    """
+    record, order = case.record, case.order
+    if not world.clusters or record is None:
+        return not world.clusters
+    if record.hypervisor != "proxmox":
+        return True
+    if order is None or case.guest_key is not None or record.guest_key is not None:
+        return False
+    return record.link_state is LinkState.UNLINKED and (record.guest_linked_once or order.guest_key is None)
 
 
 def delete_change(case: Case, world: World, policy: Policy) -> Change:

@@ -82,6 +82,8 @@ def order_link_update(order: Order, record: Record) -> FactUpdate | None:
 
 def guest_link_update(guest: Guest, record: Record, world: World) -> FactUpdate | None:
     """Write down which guest a record is, where it is, and how sure that is."""
+    if guest.fingerprint_state is FingerprintState.STALE:
+        return None  # its signature changed: who it is must be read anew first
     state = LinkState.VERIFIED if guest.fingerprint_state is FingerprintState.READ else record.link_state
     if guest.fingerprint_state is FingerprintState.FORBIDDEN:
         state = LinkState.UNVERIFIED
@@ -106,6 +108,8 @@ def guest_link_update(guest: Guest, record: Record, world: World) -> FactUpdate 
         reason = f"matched with guest {guest.key}"
     elif record.guest_key != guest.key:
         reason = f"the same guest (fingerprint) is now {guest.key}, it was {record.guest_key}"
+    elif record.fingerprint is not None and changed.get("fingerprint") is not None:
+        reason = f"reinstalled: guest {guest.key} is another machine, and the same order still names it"
     else:
         reason = f"the identity of guest {guest.key} was read"
     changed |= {"link_changed_at": guest.read_at, "guest_linked_once": True, "link_source": "proxmox"}
@@ -167,9 +171,11 @@ def owner_update(order: Order, record: Record, world: World) -> FactUpdate | Non
     """A new owner, believed only after two complete sweeps that agree; confirmed once more before the write."""
     if order.user_id is None or order.user_id == record.user_id:
         return None
-    previous = world.previous_orders_at
+    previous, swept = world.previous_orders_at, world.orders_at
     seen_twice = (
         previous is not None
+        and swept is not None
+        and swept > previous  # this very read is complete too
         and order.owner_since is not None
         and order.owner_since <= previous
         and _fresh(previous, record.owner_changed_at)

@@ -68,10 +68,9 @@ def _deleted_but_alive(case: Case, _world: World, policy: Policy) -> bool:
 
 def _unlinked(case: Case, world: World, policy: Policy) -> bool:
     record = case.record
-    if record is None or not world.has_feed:
+    if record is None or world.orders_at is None:
         return False
-    nothing_known = record.order_id is None or record.order_id in world.order_absences
-    return nothing_known and _since(record.created_at, world, policy.link_grace)
+    return world.orders_at - record.created_at >= policy.link_grace
 
 
 def _unmanaged(case: Case, world: World, policy: Policy) -> bool:

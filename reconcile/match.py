@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from reconcile.cases import Case, Policy, World
-from reconcile.state import Guest, GuestKey, Order, OrderState, Record
+from reconcile.state import FingerprintState, Guest, GuestKey, Order, OrderState, Record
 
 CREATED_TOGETHER = timedelta(minutes=2)
+RETRIED_WITHIN = timedelta(hours=1)  # a lost answer's call is repeated within that, or it is another order's
 RIVALS_APART = timedelta(minutes=10)
 
 
@@ -43,12 +44,15 @@ class _Matching:
         self._twins()
         found = [case for order in self.orders for case in self._order_cases(order)]
         found += [self._record_case(r) for r in self.live.values() if r.id not in self.taken]
-        found += [
-            Case(guest=g, guest_key=key, doubt=self._clone_doubt(g), doubt_class="duplicate-fingerprint")
-            for key, g in self.guests.items()
-            if key not in self.used
-        ]
+        found += [self._lone_guest(g) for key, g in self.guests.items() if key not in self.used]
         return found
+
+    def _lone_guest(self, guest: Guest) -> Case:
+        if (clone := self._clone_doubt(guest)) is not None:
+            return Case(guest=guest, guest_key=guest.key, doubt=clone, doubt_class="duplicate-fingerprint")
+        same = [r for r in self.live.values() if r.fingerprint is not None and r.fingerprint == guest.fingerprint]
+        moving = f"the machine of VPS {same[0].id} ({same[0].guest_key}) is seen here too" if same else None
+        return Case(guest=guest, guest_key=guest.key, doubt=moving, doubt_class="moving")
 
     # --- orders and records
 
@@ -82,7 +86,7 @@ class _Matching:
             going = []
         if len(orders) == 1:
             other = record.order_id is not None and record.order_id != orders[0].order_id
-            if not other or record.order_id in self.world.order_absences:
+            if not other or self.policy.proven(self.world.order_absences.get(record.order_id or "")):
                 return
             going = []
         keep = going[0].order_id if len(going) == 1 else None
@@ -172,14 +176,17 @@ class _Matching:
     def _twins(self) -> None:
         """A never-linked record that doubles a linked one: an answer that was lost, and the call repeated.
 
-        Believed only when a complete sweep that began well after it was created shows no other order of this
-        customer and name that it could belong to.
+        Customers do buy two equal machines, and a feed may be late with the second one's order. So: nobody ever
+        used the record's id; a complete sweep that began well after it shows no other order that it could belong
+        to; every cluster was read, and no guest without an order and a record could be its own.
         """
         swept = self.world.orders_at
+        if swept is None or not self.world.trusted >= self.world.clusters:
+            return
         for record in self._free_records():
-            if swept is None or record.id in self.record_doubts or record.guest_linked_once:
+            if record.id in self.record_doubts or record.guest_linked_once or record.last_update_at is not None:
                 continue
-            if swept < record.created_at + self.policy.link_grace:
+            if swept < record.created_at + self.policy.paid_missing_grace or self._may_have_a_guest(record):
                 continue
             fitting = [
                 o
@@ -189,9 +196,23 @@ class _Matching:
             if len(fitting) != 1 or not same_plan(fitting[0], record) or fitting[0].order_id in self.doubts:
                 continue
             owned = self.paired[fitting[0].order_id]
-            if len(owned) == 1 and owned[0].user_id == record.user_id and owned[0].guest_key is not None:
+            if len(owned) != 1 or owned[0].user_id != record.user_id or owned[0].guest_key is None:
+                continue
+            if abs(owned[0].created_at - record.created_at) <= RETRIED_WITHIN:
                 owned.append(record)
                 self.taken.add(record.id)
+
+    def _may_have_a_guest(self, record: Record) -> bool:
+        """Whether a guest that nobody names might be the machine this record was made for."""
+        named = {r.guest_key for r in self.live.values()} | {o.guest_key for o in self.orders}
+        return any(
+            guest.name == record.name
+            or (guest.memory_mb in (None, record.ram_mb) and guest.cores in (None, record.cpu))
+            or guest.first_seen_at is None
+            or guest.first_seen_at > record.created_at
+            for key, guest in self.guests.items()
+            if key not in named
+        )
 
     # --- cases
 
@@ -244,13 +265,33 @@ class _Matching:
         key = record.guest_key or (order.guest_key if order else None)
         guest = self.guests.get(key) if key else None
         if record.guest_key is None and key is not None and guest is not None and order is not None:
+            if order.state is OrderState.ENDED and self._given_away(key, order):
+                return None, None, False, None  # the address is another machine's by now: nothing to look for
             return self._first_link(record, order, guest)
         if guest is None:
             return self._moved(record, key)
         self.used.add(key) if key else None
         if record.fingerprint is not None and guest.fingerprint is not None and guest.fingerprint != record.fingerprint:
+            if order is not None and self._reinstalled(order, guest):
+                return guest, key, False, self._clone_doubt(guest)
             return None, key, True, self._replacement_doubt(record, order, guest)
         return guest, key, False, self._clone_doubt(guest)
+
+    def _given_away(self, key: GuestKey, order: Order) -> bool:
+        """Whether somebody else holds this guest, or a going order names it."""
+        return any(r.guest_key == key for r in self.live.values()) or any(
+            o.guest_key == key and _going(o) for o in self.orders if o is not order
+        )
+
+    def _reinstalled(self, order: Order, guest: Guest) -> bool:
+        """A new machine at the old address, which the same going order still names and nobody else: seen twice."""
+        return (
+            _going(order)
+            and order.guest_key == guest.key
+            and guest.fingerprint_state is FingerprintState.READ
+            and guest.fingerprint_seen >= 2
+            and not any(o.guest_key == guest.key and _going(o) for o in self.orders if o is not order)
+        )
 
     def _first_link(
         self, record: Record, order: Order, guest: Guest

@@ -65,7 +65,9 @@ def _live(order: OrderView, guest: GuestView) -> Cell:
         case OrderView.NONE_PROVEN:
             return _live_without_order(guest)
         case OrderView.NONE_UNPROVEN:
-            return Cell(Verdict.HOLD, "it is not proven that there is no order", finding="unlinked-record")
+            # The guest's own facts need no order to be true; only existence is held.
+            power = POWER if guest in PRESENT else frozenset[str]()
+            return Cell(Verdict.HOLD, "it is not proven that there is no order", power, "unlinked-record")
 
 
 def _live_and_sold(order: OrderView, guest: GuestView) -> Cell:
@@ -93,7 +95,8 @@ def _live_and_ended(guest: GuestView) -> Cell:
             Verdict.DELETE, "the order ended; no guest could be observed: only where none is expected on Proxmox"
         )
     if guest in SEEN:
-        return Cell(Verdict.REPAIR, "the order ended, but its guest is still there", BOTH, "ended-but-running")
+        facts = BOTH if guest in PRESENT else ORDER
+        return Cell(Verdict.REPAIR, "the order ended, but its guest is still there", facts, "ended-but-running")
     return Cell(Verdict.HOLD, "the order ended, but it is not proven that its guest is gone", ORDER)
 
 
