@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import doctor, journal, migrating, parts, reconcile, runs, tokens, users, whole
+from cli import demo, doctor, journal, migrating, parts, reconcile, runs, tokens, users, whole
 from cli.errors import CommandError
 from panel.settings import SettingsError
 from runtime.errors import RuntimeFaultError
@@ -25,6 +25,7 @@ THE_WHOLE, PARTS, LOOKING, CARE = "The whole panel", "Parts of it", "Looking", "
 
 app.command(rich_help_panel=THE_WHOLE)(whole.up)
 app.command(rich_help_panel=THE_WHOLE)(whole.run)
+app.command(rich_help_panel=THE_WHOLE)(demo.demo)
 for part in (parts.api, parts.worker, parts.beat, parts.flower, parts.relay):
     app.command(rich_help_panel=PARTS)(part)
 app.command(rich_help_panel=LOOKING)(doctor.doctor)

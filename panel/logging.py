@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
@@ -15,8 +16,9 @@ def _redact(_logger: object, _name: str, event: structlog.typing.EventDict) -> s
     return {k: "[redacted]" if k.lower() in REDACTED else v for k, v in event.items()}
 
 
-def configure_logging(log_format: str = "json") -> None:
-    """Send structlog's and the standard library's records to stderr in one format."""
+def configure_logging(log_format: str = "json", stream: TextIO | None = None) -> None:
+    """Send structlog's and the standard library's records to ``stream`` (stderr) in one format."""
+    stream = stream or sys.stderr
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -29,7 +31,7 @@ def configure_logging(log_format: str = "json") -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(colors=stream.isatty())
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -37,7 +39,7 @@ def configure_logging(log_format: str = "json") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

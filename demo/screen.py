@@ -1,0 +1,129 @@
+"""What the demo shows: headings, short sentences, a live line while it waits, a table. Plain text without a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Table
+
+PLAIN_WIDTH = 140
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One line of the closing table: a fault, how it was seen to bite, and what became of it.
+
+    `healed` says when ("4.1 s after"), or that nothing had to heal ("nothing deleted in 17 s").
+    """
+
+    scene: str
+    fault: str
+    broken: str
+    healed: str
+    reason: str
+
+
+class Waiting:
+    """The live line of one wait. Its text may change; without a terminal each new text is a line."""
+
+    def __init__(self, console: Console, progress: Progress | None, task: TaskID | None) -> None:
+        self._console = console
+        self._progress = progress
+        self._task = task
+        self._began = time.monotonic()
+        self._last = ""
+
+    def tell(self, text: str) -> None:
+        """Say how far it is."""
+        if text == self._last:
+            return
+        self._last = text
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=escape(text))
+        else:
+            self._console.print(f"  ... {time.monotonic() - self._began:4.1f} s  {text}", markup=False)
+
+
+class Screen:
+    """Prints to one console."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def heading(self, title: str) -> None:
+        """A scene begins."""
+        self._console.print()
+        self._console.rule(f"[bold]{escape(title)}[/]", align="left", style="dim")
+
+    def say(self, text: str) -> None:
+        """A sentence that explains."""
+        self._console.print(f"  {escape(text)}")
+
+    def call(self, text: str) -> None:
+        """A real call and its answer."""
+        self._console.print(f"  [cyan]>[/] {escape(text)}")
+
+    def broken(self, text: str) -> None:
+        """What is wrong now."""
+        self._console.print(f"  [red]broken[/]  {escape(text)}")
+
+    def right(self, text: str) -> None:
+        """What was found to be right."""
+        self._console.print(f"  [green]right[/]   {escape(text)}")
+
+    def why(self, text: str) -> None:
+        """The journal's reason."""
+        self._console.print(f"  [dim]because[/] {escape(text)}")
+
+    def paste(self, text: str) -> None:
+        """Something to copy: never wrapped."""
+        self._console.print(text, soft_wrap=True, markup=False)
+
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[Waiting]:
+        """A live line with the seconds that have passed, for as long as the block lasts."""
+        if not self._console.is_terminal:
+            yield self._first(Waiting(self._console, None, None), text)
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("[dim]{task.elapsed:.1f} s[/]"))
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            yield self._first(Waiting(self._console, progress, progress.add_task("")), text)
+
+    def table(self, sights: Iterable[Sight]) -> None:
+        """All that was seen."""
+        made = Table(box=None, header_style="bold", pad_edge=False, title="What was seen", title_justify="left")
+        for column, ratio in (
+            ("scene", 2),
+            ("fault", 3),
+            ("seen broken", 4),
+            ("healed in", 2),
+            ("journal's reason", 5),
+        ):
+            made.add_column(column, ratio=ratio, overflow="fold")
+        for sight in sights:
+            cells = (sight.scene, sight.fault, sight.broken, sight.healed, sight.reason)
+            made.add_row(*map(escape, cells))
+        self._console.print()
+        self._console.print(made)
+
+    def failure(self, expected: str, seen: str, logs: Iterable[tuple[str, list[str]]]) -> None:
+        """What went wrong, with the last lines of the logs that may say why."""
+        self._console.print()
+        self._console.print("[bold red]The demo failed.[/]")
+        self._console.print(f"  expected  {escape(expected)}")
+        self._console.print(f"  seen      {escape(seen)}")
+        for name, lines in logs:
+            self._console.print(f"\n  [bold]the last lines of {escape(name)}[/]")
+            for line in lines or ["(empty)"]:
+                self._console.print(f"    {line}", markup=False, soft_wrap=True)
+
+    @staticmethod
+    def _first(waiting: Waiting, text: str) -> Waiting:
+        waiting.tell(text)
+        return waiting
