@@ -215,9 +215,10 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**overrides)  # type: ignore[arg-type]  # pydantic validates them
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
+        # The setting as it is spelt in the environment, then the keys inside its JSON as they are.
+        name = ".".join(str(part) if index else str(part).upper() for index, part in enumerate(first["loc"]))
         text = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{name.upper()}: {text}" if name else text) from None
+        raise SettingsError(f"{name}: {text}" if name else text) from None
     except Exception as error:  # pydantic-settings wraps malformed JSON in its own error
         cause = type(error).__name__
         if cause != "SettingsError":
