@@ -1,0 +1,130 @@
+"""A wrong setting stops the start with one sentence that names it and never shows its value."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panel.settings import PLACEHOLDER_SYNC_KEY, Settings, SettingsError, load_settings, sqlalchemy_url
+from tests.support.keys import random_key
+
+CLUSTER = {"name": "main", "urls": ["https://pve:8006"], "token_id": "a@pve!b", "token_secret": "s3cr3t-value"}
+SHORT = "secret-but-short"
+
+
+def environment(monkeypatch: pytest.MonkeyPatch, directory: Path, **values: str) -> Settings:
+    monkeypatch.chdir(directory)
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        pytest.param("VPS_SYNC_API_KEY", SHORT, "VPS_SYNC_API_KEY: must be at least 32 printable", id="short key"),
+        pytest.param(
+            "VPS_SYNC_API_KEY", "ключ" * 10, "VPS_SYNC_API_KEY: must be at least 32 printable", id="not ASCII"
+        ),
+        pytest.param(
+            "VPS_SYNC_API_KEY", PLACEHOLDER_SYNC_KEY, "is the example key from the documentation", id="example"
+        ),
+        pytest.param("JWT_SECRET", SHORT, "JWT_SECRET must be at least 32 bytes", id="short JWT secret"),
+        pytest.param("JWT_ALGORITHMS", "none", "JWT_ALGORITHMS must be", id="no algorithm"),
+        pytest.param("JWT_ALGORITHMS", "", "JWT_ALGORITHMS must be", id="empty algorithms"),
+        pytest.param("JWT_PUBLIC_KEY", "-----BEGIN", "key confusion", id="HS256 with a public key"),
+        pytest.param(
+            "DATABASE_URL", "mysql://x:s3cr3t-value@h/d", "DATABASE_URL must start with", id="database scheme"
+        ),
+        pytest.param("REDIS_URL", "http://x", "REDIS_URL must start with", id="redis scheme"),
+        pytest.param("MAIN_SITE_URL", "https://u:s3cr3t-value@h", "without credentials", id="credentials in a URL"),
+        pytest.param("MAIN_SITE_URL", "https://main", "MAIN_SITE_API_KEY is missing", id="feed without its key"),
+        pytest.param("PORT", "http", "PORT: ", id="port"),
+        pytest.param("ABSENCE_PROOF_T_S", "60", "ABSENCE_PROOF_T_S must be at least 360", id="proof too short"),
+        pytest.param("ABSENCE_PROOF_N", "1", "ABSENCE_PROOF_N: ", id="proof too thin"),
+        pytest.param("PROXMOX_CLUSTERS", "{", "PROXMOX_CLUSTERS is not valid JSON", id="JSON"),
+        pytest.param("PROXMOX_CLUSTERS", json.dumps([CLUSTER] * 2), "two clusters of the same name", id="same name"),
+        pytest.param(
+            "PROXMOX_CLUSTERS",
+            json.dumps([CLUSTER | {"verify": False}]),
+            "PROXMOX_CLUSTERS.0.verify",
+            id="unknown field",
+        ),
+        pytest.param(
+            "PROXMOX_CLUSTERS", json.dumps([CLUSTER | {"ca_file": "/no/where.pem"}]), "does not exist", id="no CA file"
+        ),
+        pytest.param("PROXMOX_CLUSTERS", json.dumps([CLUSTER | {"token_id": "root"}]), "token_id", id="token id"),
+    ],
+)
+def test_one_wrong_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        environment(monkeypatch, tmp_path, **{name: value})
+    sentence = str(caught.value)
+    assert says in sentence
+    assert "\n" not in sentence
+    assert "s3cr3t-value" not in sentence
+    assert SHORT not in sentence
+
+
+def test_no_secret_has_a_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = environment(monkeypatch, tmp_path)
+    empty = ("vps_sync_api_key", "ops_api_key", "jwt_secret", "flower_password", "main_site_api_key")
+    assert {getattr(settings, name).get_secret_value() for name in empty} == {""}
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    keys = {name: random_key() for name in ("VPS_SYNC_API_KEY", "OPS_API_KEY", "JWT_SECRET", "FLOWER_PASSWORD")}
+    settings = environment(monkeypatch, tmp_path, **keys, PROXMOX_CLUSTERS=json.dumps([CLUSTER]))
+    shown = f"{settings!r} {settings} {settings.model_dump()}"
+    assert not [value for value in (*keys.values(), "s3cr3t-value") if value in shown]
+
+
+def test_the_example_key_is_for_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = environment(monkeypatch, tmp_path, VPS_SYNC_API_KEY=PLACEHOLDER_SYNC_KEY, DEMO="true")
+    assert settings.vps_sync_api_key.get_secret_value() == PLACEHOLDER_SYNC_KEY
+
+
+def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=1111\nFLOWER_PORT=2222\n")
+    settings = environment(monkeypatch, tmp_path, PORT="3333")
+    assert (settings.port, settings.flower_port) == (3333, 2222)
+
+
+@pytest.mark.parametrize(
+    ("given", "algorithms"),
+    [({"JWT_ALGORITHMS": " HS256 "}, ("HS256",)), ({"JWT_ALGORITHMS": "RS256, EdDSA"}, ("RS256", "EdDSA"))],
+)
+def test_algorithms_are_a_list(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: dict[str, str], algorithms: tuple[str, ...]
+) -> None:
+    assert environment(monkeypatch, tmp_path, **given).jwt_algorithms == algorithms
+
+
+def test_require_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = environment(monkeypatch, tmp_path, REDIS_URL="redis://h")
+    with pytest.raises(SettingsError, match="DATABASE_URL is not set"):
+        settings.require("redis_url", "database_url")
+    with pytest.raises(SettingsError, match="JWT_SECRET is not set"):
+        settings.require_jwt()
+
+
+@pytest.mark.parametrize("url", ["postgresql://u@h/d", "postgresql+psycopg://u@h/d"])
+def test_the_driver_is_named(url: str) -> None:
+    assert sqlalchemy_url(url) == "postgresql+psycopg://u@h/d"
+
+
+def test_the_example_file_is_valid_and_complete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    example = Path(__file__).parents[3] / ".env.example"
+    lines = example.read_text(encoding="utf-8").splitlines()
+    named = {
+        line.lstrip("# ").split("=", 1)[0].lower()
+        for line in lines
+        if "=" in line and line.split("=")[0].lstrip("# ").isupper()
+    }
+    assert set(Settings.model_fields) <= named
+    (tmp_path / ".env").write_text(example.read_text(encoding="utf-8"), encoding="utf-8")
+    made: Any = environment(monkeypatch, tmp_path)
+    assert isinstance(made, Settings)
