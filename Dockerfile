@@ -6,7 +6,7 @@ COPY requirements/ requirements/
 RUN python3 -m venv /opt/panel && /opt/panel/bin/pip install -q --require-hashes -r requirements/production.lock
 ARG EXTRA=""
 # The simulators of the demo profile need packages that production leaves out.
-RUN if [ "$EXTRA" = demo ]; then /opt/panel/bin/pip install -q --require-hashes -r requirements/dev.lock; fi
+RUN if [ "$EXTRA" = demo ]; then /opt/panel/bin/pip install -q --require-hashes -r requirements/demo.lock; fi
 COPY . .
 RUN python3 -m venv /opt/builder \
  && /opt/builder/bin/pip install -q --require-hashes -r requirements/build.lock \
@@ -14,7 +14,8 @@ RUN python3 -m venv /opt/builder \
  && /opt/panel/bin/pip install -q --no-deps /tmp/dist/*.whl
 
 FROM python:3.13-slim
-RUN groupadd --gid 10001 panel && useradd --uid 10001 --gid panel --home-dir /var/lib/panel --create-home panel
+RUN groupadd --gid 10001 panel && useradd --uid 10001 --gid panel --home-dir /var/lib/panel --create-home panel \
+ && mkdir /var/lib/sim && chown panel:panel /var/lib/sim
 COPY --from=build /opt/panel /opt/panel
 ENV PATH=/opt/panel/bin:$PATH PYTHONUNBUFFERED=1 PANEL_DATA_DIR=/var/lib/panel HOST=0.0.0.0 FLOWER_ADDRESS=0.0.0.0 \
     PANEL_HEARTBEAT_FILE=/tmp/heartbeat

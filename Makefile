@@ -24,8 +24,8 @@ demo: $(STAMP) ## The whole story on real components (ONCE=1: end by itself)
 run: $(STAMP) ## Start the panel; embeds PostgreSQL and Redis where no URL is set
 	@$(BIN)/panel-sync run
 
-env: ## Write .env with random secrets (an existing one is left alone)
-	@if [ -e .env ]; then echo ".env exists and is left as it is"; else umask 077; $(PYTHON) runtime/make_env.py > .env && echo "wrote .env"; fi
+env: ## Write .env with random secrets for docker compose (DEMO=1: for its simulators)
+	@if [ -e .env ]; then echo ".env exists and is left as it is"; else umask 077; $(PYTHON) runtime/make_env.py $(if $(DEMO),--demo) > .env && echo "wrote .env"; fi
 
 test: $(STAMP) ## All tests, on real PostgreSQL, Redis and worker processes
 	@$(BIN)/python -m pytest $(ARGS)
@@ -47,6 +47,7 @@ bench: $(STAMP) ## Benchmarks: ratios against a named yardstick
 lock: $(STAMP) ## Renew the lock files (needs uv on PATH)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements/production.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra embedded --extra dev pyproject.toml -o requirements/dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra embedded pyproject.toml -o requirements/demo.lock
 	printf 'hatchling>=1.27\neditables>=0.5\n' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/build.lock
 
 clean: ## Remove the environment and the embedded servers' data

@@ -1,10 +1,13 @@
-"""Print a .env with random secrets, from .env.example: ``python3 runtime/make_env.py > .env``.
+"""Print a .env with random secrets, from .env.example: ``python3 runtime/make_env.py [--demo] > .env``.
+
+``--demo`` points the panel at the simulators of docker-compose.yml's demo profile.
 
 Standard library only, so that a machine with nothing but Docker and Python can prepare itself.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import sys
@@ -23,18 +26,55 @@ SECRETS = (
 
 def filled(template: str) -> str:
     """The template with a random value for every empty secret; letters and digits, so they fit into URLs."""
-    lines = [re.sub(r"^#\s*(?=(?:%s)=)" % "|".join(SECRETS), "", line) for line in template.splitlines()]
+    lines = [re.sub(r"^#\s*(?=(?:{})=)".format("|".join(SECRETS)), "", line) for line in template.splitlines()]
     present = {line.split("=", 1)[0] for line in lines}
     lines += [f"{name}=" for name in SECRETS if name not in present]
     return "\n".join(f"{line}{secrets.token_hex(24)}" if line in {f"{n}=" for n in SECRETS} else line for line in lines)
 
 
-def main() -> int:
+def simulated() -> str:
+    """Settings for the demo profile: both simulators, and everything in seconds instead of minutes."""
+    token_id, token_secret = "panel@pve!sync", secrets.token_hex(24)
+    place = {"name": "main", "url": "https://sim-proxmox:8006", "ca_file": "/var/lib/sim/main/ca.pem"}
+    cluster = {"name": place["name"], "urls": [place["url"]], "ca_file": place["ca_file"]}
+    cluster |= {"token_id": token_id, "token_secret": token_secret}
+    site_key = secrets.token_hex(24)
+    values = {
+        "DEMO": "true",
+        "MAIN_SITE_URL": "http://sim-main-site:5060",
+        "MAIN_SITE_API_KEY": site_key,
+        "USER_ID_SPACE": "mapped",
+        "PROXMOX_CLUSTERS": json.dumps([cluster]),
+        "FAST_INTERVAL_S": "2",
+        "FULL_INTERVAL_S": "5",
+        "SWEEP_INTERVAL_S": "5",
+        "USERS_INTERVAL_S": "10",
+        "CREATE_GRACE_S": "5",
+        "LINK_GRACE_S": "5",
+        "POWER_GRACE_S": "2",
+        "ABSENCE_PROOF_T_S": "15",
+        "SIM_MAIN_SITE_API_KEY": site_key,
+        "SIM_CONTROL_KEY": secrets.token_hex(24),
+        "SIM_PVE_TOKEN_ID": token_id,
+        "SIM_PVE_TOKEN_SECRET": token_secret,
+        "SIM_PROXMOX": json.dumps([place]),
+        "PANEL_URL": "http://api:5050",
+    }
+    return "\n".join(f"{name}={value}" for name, value in values.items())
+
+
+def main(arguments: list[str]) -> int:
     """Print it."""
     example = Path(__file__).resolve().parent.parent / ".env.example"
-    sys.stdout.write(filled(example.read_text(encoding="utf-8")) + "\n")
+    text = filled(example.read_text(encoding="utf-8"))
+    if arguments == ["--demo"]:
+        own = simulated()
+        names = {line.split("=", 1)[0] for line in own.splitlines()}
+        kept = [line for line in text.splitlines() if line.split("=", 1)[0] not in names]
+        text = "\n".join(kept) + "\n" + own
+    sys.stdout.write(text + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

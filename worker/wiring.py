@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import Engine
@@ -10,8 +11,9 @@ from panel import run_log
 from panel.settings import ProxmoxCluster, Settings
 from reconcile.cases import Policy
 from reconcile.gate import Budget
-from reconcile.ports import ClusterReading, GuestSource, OrderFeed
+from reconcile.ports import ClusterReading, GuestConfig, GuestSource, Health, Lookup, OrderFeed, Unclear
 from reconcile.run import Reconciler
+from reconcile.state import GuestType
 from sources.config import ClusterConfig, FeedKind, MainSiteConfig
 from sources.main_site import make_feed
 from sources.proxmox import CircuitBreaker, CircuitState, ClusterSource, make_cluster
@@ -63,6 +65,31 @@ class RememberedCluster:
         return reading
 
 
+@dataclass(frozen=True, slots=True)
+class UnusableCluster:
+    """A cluster whose configuration cannot be used: every answer says so, and nothing follows from it."""
+
+    cluster: str
+    problem: str
+
+    def read(self) -> ClusterReading:
+        """Nothing was read."""
+        nobody = frozenset[str]()
+        return ClusterReading(self.cluster, (), nobody, nobody, complete=False, trusted=False, problems=(self.problem,))
+
+    def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:  # noqa: ARG002 - the port's
+        """Nothing is known."""
+        return Unclear(self.problem)
+
+    def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:  # noqa: ARG002 - the port's
+        """Nothing is known."""
+        return Unclear(self.problem)
+
+    def health(self) -> Health:
+        """Why."""
+        return Health(ok=False, detail="not usable", problems=(self.problem,))
+
+
 def clusters_of(settings: Settings, engine: Engine) -> tuple[GuestSource, ...]:
     """The configured clusters, each with its remembered circuit."""
     found: list[GuestSource] = []
@@ -70,7 +97,12 @@ def clusters_of(settings: Settings, engine: Engine) -> tuple[GuestSource, ...]:
         for cluster in settings.proxmox_clusters:
             circuit = run_log.source_state(connection, f"proxmox:{cluster.name}").get("circuit")
             breaker = CircuitBreaker(CircuitState.from_plain(circuit) if circuit else None)
-            found.append(RememberedCluster(make_cluster(cluster_config(cluster), breaker), breaker, engine))
+            try:
+                source = make_cluster(cluster_config(cluster), breaker)
+            except ValueError as error:  # an unreadable ca_file, say: the other clusters go on
+                found.append(UnusableCluster(cluster.name, str(error)))
+            else:
+                found.append(RememberedCluster(source, breaker, engine))
     return tuple(found)
 
 
