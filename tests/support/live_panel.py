@@ -134,11 +134,14 @@ def live_panel(
     database: Database,
     directory: Path,
     *,
+    environment: Mapping[str, str] | None = None,
     parts: frozenset[str] | None = None,
     flower: bool = False,
-    **environment: str,
 ) -> Iterator[LivePanel]:
-    """Start the panel's processes (``parts``: only those) on that database and a Redis of their own."""
+    """Start the panel's processes (``parts``: only those) on that database and a Redis of their own.
+
+    ``environment`` adds to the settings of a panel without a main site and Proxmox.
+    """
     with ExitStack() as stack:
         redis = EmbeddedRedis(directory / "redis")
         stack.callback(redis.destroy)
@@ -152,7 +155,7 @@ def live_panel(
             "FLOWER_PASSWORD": random_key(),
             "PORT": str(free_port()),
             "FLOWER_PORT": str(free_port()),
-            **environment,
+            **(environment or {}),
         }
         # A .env in the checkout is its developer's; processes look for one where they are started.
         stack.enter_context(contextlib.chdir(directory))

@@ -11,7 +11,7 @@ import worker
 
 def test_settings_stand_beside_the_worker(tmp_path: Path) -> None:
     # As workers are started: from anywhere, and without the place that pytest itself puts first.
-    ran = subprocess.run(  # noqa: S603 - our own interpreter
+    ran = subprocess.run(
         [sys.executable, "-P", "-c", "import celeryconfig; print(celeryconfig.__file__)"],
         cwd=tmp_path,
         capture_output=True,

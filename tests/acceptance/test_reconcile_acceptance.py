@@ -1,0 +1,283 @@
+"""Drift heals by beat alone: real API, two workers, beat, Redis and PostgreSQL, with the outside simulated.
+
+Nothing here starts a run. Each test makes something go wrong, sees it wrong where a client would, and waits.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from simulators.main_site.calls import CallOutcome
+from simulators.main_site.faults import CallFaultKind
+from simulators.main_site.model import Order
+from tests.support.databases import Databases
+from tests.support.live_panel import PROOF_N, PROOF_T_S, QUICK, LivePanel, Outside, live_panel, outside
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("reconcile-acceptance"), pytest.mark.timeout(90)]
+
+CLIENT, STRANGER = 5, 6
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[Outside]:
+    with outside() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def panel(databases: Databases, world: Outside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePanel]:
+    database = databases.clone()
+    environment = QUICK | world.environment()
+    with live_panel(database, tmp_path_factory.mktemp("reconcile"), environment=environment, flower=True) as made:
+        statement = "SELECT count(*) AS n FROM users WHERE main_site_user_id IS NOT NULL"
+        wait_until(lambda: made.rows(statement)[0]["n"] == 2, "the users to be imported", 30)
+        yield made
+    databases.drop(database)
+
+
+def sold(panel: LivePanel, world: Outside, name: str) -> tuple[Order, int]:
+    """A running VPS that the panel shows, and whose guest and order it knows; its order and its id."""
+    order = world.site.place_order(user_id=1, name=name)
+    world.site.set_status(order.id, "running")
+    record = panel.wait_status(CLIENT, name, "running")
+    statement = "SELECT link_state, order_id FROM vps WHERE id = :id"
+    expected = [{"link_state": "verified", "order_id": str(order.id)}]
+    wait_until(lambda: panel.rows(statement, id=record["id"]) == expected, f"{name} to be linked", 20)
+    return world.site.get_order(order.id), record["id"]
+
+
+def drop_next(world: Outside, action: Any) -> None:
+    """The main site's next call of that kind never leaves it."""
+    world.site.fault_calls(CallFaultKind.DROP, action=action)
+
+
+def assert_dropped(world: Outside, order: Order, action: str) -> None:
+    """The fault bit: the call was to be made and was not sent."""
+    call = world.site.list_calls(order_id=order.id)[-1]
+    assert (call.action, call.outcome, call.deliveries) == (action, CallOutcome.DROPPED, 0)
+
+
+def stop_guest(world: Outside, order: Order) -> None:
+    assert order.vmid is not None
+    world.pve.set_status(order.vmid, "stopped")
+
+
+def newest_repair(panel: LivePanel, vps_id: int, action: str) -> dict[str, Any]:
+    """The last repair of that kind, which must say why, on what grounds and in which run."""
+    found = [repair for repair in panel.repairs(vps_id) if repair["action"] == action]
+    assert found, f"the journal has no {action} of VPS {vps_id}"
+    assert found[-1]["state"] == "applied"
+    assert found[-1]["reason"]
+    assert found[-1]["evidence"]
+    assert found[-1]["run_id"]
+    return found[-1]
+
+
+# --- the three repairs
+
+
+def test_missed_create_appears(panel: LivePanel, world: Outside) -> None:
+    drop_next(world, "create")
+    order = world.site.place_order(user_id=1, name="missed-create")
+    assert_dropped(world, order, "create")
+    world.site.set_status(order.id, "running")
+    # The site never heard an id, so it has nothing to send either.
+    assert world.site.list_calls(order_id=order.id)[-1].outcome is CallOutcome.IMPOSSIBLE
+    assert panel.named(CLIENT, "missed-create") is None
+
+    record = panel.wait_status(CLIENT, "missed-create", "running")
+    assert (record["cpu"], record["ram"], record["disk"], record["os"]) == (2, 4096, 50, "Ubuntu 22.04")
+    assert record["id"] not in panel.listed(STRANGER)
+    repair = newest_repair(panel, record["id"], "create")
+    assert repair["source"] == "orders"
+    assert repair["reason"] == f"order {order.id} is active and has no record: its create never arrived"
+    assert repair["evidence"]["kind"] == "missed-create"
+    assert repair["evidence"]["order"] == str(order.id)
+    assert repair["evidence"]["guest"] == f"{order.cluster}/{order.vmid}"
+
+
+def test_missed_status_change_is_made_up_for(panel: LivePanel, world: Outside) -> None:
+    order, vps_id = sold(panel, world, "missed-status")
+    drop_next(world, "update")
+    world.site.set_status(order.id, "stopped")
+    assert_dropped(world, order, "update")
+    assert panel.listed(CLIENT)[vps_id]["status"] == "running"
+
+    panel.wait_status(CLIENT, "missed-status", "stopped")
+    repair = newest_repair(panel, vps_id, "update")
+    assert repair["result"] == "running -> stopped"
+    assert repair["evidence"]["kind"] == "missed-status"
+
+
+def test_missed_suspension_is_made_up_for(panel: LivePanel, world: Outside) -> None:
+    order, vps_id = sold(panel, world, "missed-suspension")
+    drop_next(world, "update")
+    world.site.set_status(order.id, "suspended")
+    assert_dropped(world, order, "update")
+
+    panel.wait_status(CLIENT, "missed-suspension", "suspended")
+    said = [repair for repair in panel.repairs(vps_id) if "order_state" in (repair["after"] or {})]
+    assert said[-1]["source"] == "orders"
+    assert str(order.id) in said[-1]["reason"]
+
+
+def test_missed_delete_is_made_up_for_after_the_proof(panel: LivePanel, world: Outside) -> None:
+    order, vps_id = sold(panel, world, "missed-delete")
+    drop_next(world, "delete")
+    world.site.cancel_order(order.id)
+    assert_dropped(world, order, "delete")
+    assert vps_id in panel.listed(CLIENT)
+
+    wait_until(lambda: vps_id not in panel.listed(CLIENT), "the deleted VPS to vanish", 25)
+    repair = newest_repair(panel, vps_id, "delete")
+    evidence = repair["evidence"]
+    assert repair["reason"] == f"order {order.id} ended and its guest is gone: a missed delete"
+    assert evidence["guest_absent_times"] >= PROOF_N
+    assert len(evidence["guest_snapshots"]) >= PROOF_N
+    waited = repair["applied_at"] - datetime.fromisoformat(evidence["guest_absent_since"])
+    assert waited >= timedelta(seconds=PROOF_T_S)
+    assert evidence["confirmed_guest"]
+    assert evidence["confirmed_order"]
+    kept = panel.rows("SELECT deleted_at, name FROM vps WHERE id = :id", id=vps_id)[0]
+    assert kept["deleted_at"] is not None  # a tombstone, restorable
+
+
+def test_guest_stopped_behind_the_panels_back(panel: LivePanel, world: Outside) -> None:
+    order, vps_id = sold(panel, world, "stopped-behind")
+    calls = len(world.site.list_calls())
+    stop_guest(world, order)
+    assert panel.listed(CLIENT)[vps_id]["status"] == "running"
+
+    panel.wait_status(CLIENT, "stopped-behind", "stopped")
+    assert len(world.site.list_calls()) == calls  # nobody told the panel
+    repair = newest_repair(panel, vps_id, "update")
+    assert (repair["source"], repair["result"]) == ("proxmox", "running -> stopped")
+    told = history(panel, vps_id)
+    assert repair["reason"] in told
+    assert "running -> stopped" in told
+
+
+def history(panel: LivePanel, vps_id: int) -> str:
+    """What ``panel-sync vps history`` tells an operator, without the line breaks of its table."""
+    ran = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-P", "-m", "cli.main", "vps", "history", str(vps_id)],
+        env={**os.environ, "DATABASE_URL": panel.settings.database_url, "COLUMNS": "500"},
+        cwd=panel.directory,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return ran.stdout
+
+
+# --- while parts of the panel die
+
+
+def test_reconcile_worker_killed_in_the_middle_of_a_run(panel: LivePanel, world: Outside) -> None:
+    order, vps_id = sold(panel, world, "killed-worker")
+    world.pve.slow_down(1.0)
+    stop_guest(world, order)
+    latest = "SELECT id, state FROM runs WHERE kind = 'full' ORDER BY id DESC LIMIT 1"
+    before = panel.rows(latest)[0]["id"]
+
+    def under_way() -> list[dict[str, Any]]:
+        return [run for run in panel.rows(latest) if run["state"] == "running" and run["id"] > before]
+
+    killed = wait_until(under_way, "a full run to be under way", 20)[0]["id"]
+    panel.process("worker-reconcile").kill()
+    statement = "SELECT state, finished_at FROM runs WHERE id = :id"
+    assert panel.rows(statement, id=killed) == [{"state": "running", "finished_at": None}]
+    assert panel.listed(CLIENT)[vps_id]["status"] == "running"
+    world.pve.slow_down(0)
+    panel.restart("worker-reconcile")
+
+    panel.wait_status(CLIENT, "killed-worker", "stopped", 20)
+    after = "SELECT id FROM runs WHERE id > :id AND kind = 'full' AND state = 'done'"
+    wait_until(lambda: panel.rows(after, id=killed), "a later full run to complete", 20)
+    assert panel.rows(statement, id=killed)[0]["state"] == "abandoned"
+    assert newest_repair(panel, vps_id, "update")["run_id"] != killed
+
+
+def test_redis_killed_during_drift(panel: LivePanel, world: Outside) -> None:
+    order, vps_id = sold(panel, world, "killed-redis")
+    panel.redis.kill()
+    stop_guest(world, order)
+    pushed = world.site.place_order(user_id=1, name="pushed-without-redis")
+    call = world.site.list_calls(order_id=pushed.id)[-1]
+    assert (call.outcome, call.status) == (CallOutcome.ANSWERED, 202)
+    assert panel.listed(CLIENT)[vps_id]["status"] == "running"
+    panel.redis.start()
+
+    panel.wait_status(CLIENT, "killed-redis", "stopped", 30)
+    assert newest_repair(panel, vps_id, "update")["result"] == "running -> stopped"
+    panel.wait_status(CLIENT, "pushed-without-redis", "creating", 30)
+
+
+# --- what operators see of it
+
+
+def test_flower_shows_tasks_and_nothing_personal(panel: LivePanel, world: Outside) -> None:
+    order, vps_id = sold(panel, world, "shown-in-flower")
+    world.site.set_status(order.id, "stopped")
+    panel.wait_status(CLIENT, "shown-in-flower", "stopped")
+    drop_next(world, "create")
+    missed = world.site.place_order(user_id=1, name="healed-in-flower")
+    world.site.set_status(missed.id, "running")
+    healed = panel.wait_status(CLIENT, "healed-in-flower", "running")
+    journaled = panel.rows(
+        "SELECT id FROM operations WHERE vps_id = :id AND kind = 'sync' AND action = 'update' ORDER BY seq", id=vps_id
+    )
+    operation_id = journaled[-1]["id"]
+    shown = f"op={operation_id} vps={vps_id} update"
+
+    def applied() -> list[dict[str, Any]]:
+        return [task for task in flower_tasks(panel, "sync.apply") if task["args"] == shown and task["result"]]
+
+    task = wait_until(applied, f"Flower to show {shown}", 20)[0]
+    assert (task["state"], task["result"].strip("'")) == ("SUCCESS", "applied running -> stopped")
+
+    def repaired() -> list[dict[str, Any]]:
+        return [t for t in flower_tasks(panel, "reconcile.run") if f"vps={healed['id']} " in str(t["result"])]
+
+    run = wait_until(repaired, "Flower to show the run that healed", 20)[0]
+    assert run["state"] == "SUCCESS"
+    assert run["result"].strip("'").startswith("applied ")
+    assert "beat" in f"{run['args']}{run['kwargs']}"
+
+    everything = flower(panel, "/api/tasks?limit=10000").text
+    names = {record["name"] for record in panel.listed(CLIENT).values()}
+    users = panel.rows("SELECT username, email FROM users WHERE main_site_user_id IS NOT NULL")
+    personal = names | {user["username"] for user in users} | {user["email"] for user in users}
+    assert {"shown-in-flower", "login-of-5", "person5@example.test"} <= personal
+    assert not [word for word in personal if word in everything]
+
+
+def flower(panel: LivePanel, path: str) -> httpx.Response:
+    settings = panel.settings
+    answer = httpx.get(
+        f"http://127.0.0.1:{settings.flower_port}{path}",
+        auth=(settings.flower_user, settings.flower_password.get_secret_value()),
+        trust_env=False,
+    )
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def flower_tasks(panel: LivePanel, name: str) -> list[dict[str, Any]]:
+    """Flower's tasks of that name, whatever became of them."""
+    return list(flower(panel, f"/api/tasks?limit=10000&taskname={name}").json().values())
+
+
+def test_flower_asks_for_its_password(panel: LivePanel) -> None:
+    answer = httpx.get(f"http://127.0.0.1:{panel.settings.flower_port}/api/tasks", trust_env=False)
+    assert answer.status_code == 401
