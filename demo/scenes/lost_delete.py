@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from demo.drift import heal
 from demo.errors import DemoError
-from demo.scenes.lost_calls import LATE, assert_dropped, drop_next
+from demo.scenes.lost_calls import assert_dropped, drop_next
 from demo.stage import Stage
 from demo.world import PROOF_N, PROOF_T_S
 
 TITLE = "A delete gets lost"
+NAME = "old-01"
 PROOF = f"{PROOF_N} complete reads in a row over {PROOF_T_S:g} s"
 
 
 def play(stage: Stage) -> None:
     """Count the proof up, see the confirmation, and hold the journal's evidence against it."""
-    order = stage.existing(LATE)
+    order = stage.existing(NAME)
     if order.cluster is None or order.vmid is None:
-        raise DemoError(f"{LATE} has a guest", "none", ("main-site",))
-    cluster, vmid, vps_id = order.cluster, order.vmid, stage.vps_id(LATE)
-    stage.screen.say(f"The order of {LATE} is cancelled and its guest destroyed; the delete is dropped on its way.")
+        raise DemoError(f"{NAME} has a guest", "none", ("main-site",))
+    cluster, vmid, vps_id = order.cluster, order.vmid, stage.vps_id(NAME)
+    stage.screen.say(f"The order of {NAME} is cancelled and its guest destroyed; the delete is dropped on its way.")
     stage.screen.say(
         f"Absence must be proven: the demo uses N={PROOF_N}, T={PROOF_T_S:g} s for the proof of absence"
         " (the default is 3 and 600 s, since Proxmox may show a stale list for 5 minutes)."
@@ -45,7 +46,7 @@ def play(stage: Stage) -> None:
         scene=TITLE,
         fault="a delete is lost",
         make=cancel,
-        wrong=lambda: stage.difference(LATE),
+        wrong=lambda: stage.difference(NAME),
         repaired=lambda operation: operation.action == "delete" and operation.vps_id == vps_id,
         within_s=PROOF_T_S + 30,
         tell=count,

@@ -17,6 +17,7 @@ ORDERS: tuple[tuple[str, Customer, str, str], ...] = (
     ("db-01", ANNA, "riga", "lxc"),
     ("shop-01", BORIS, "berlin", "qemu"),
     ("mail-01", CLARA, "riga", "qemu"),
+    ("old-01", CLARA, "berlin", "qemu"),
     ("trial-01", BORIS, "berlin", "qemu"),
 )
 
