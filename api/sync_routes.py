@@ -197,7 +197,7 @@ async def _answer(request: Request, edge: Edge, call: Call, outcome: Outcome, wa
 
 async def _accepted(request: Request, edge: Edge, call: Call, outcome: Accepted, wait_s: int) -> Response:
     """200 where nothing was left to do; else what became of it while waiting; else 202."""
-    found = await _settled(edge, outcome, wait_s) if outcome.created and wait_s else None
+    found = await _settled(request, edge, outcome, wait_s) if outcome.created and wait_s else None
     if found is None or not found.settled:
         body = success_body(outcome.message, outcome.record, outcome.operation_id, outcome.state)
         return JSONResponse(body, 202 if outcome.created else 200, headers=_location(outcome.operation_id))
@@ -208,14 +208,20 @@ async def _accepted(request: Request, edge: Edge, call: Call, outcome: Accepted,
     return kind(body, status_code, headers=_location(found.id))
 
 
-async def _settled(edge: Edge, outcome: Accepted, wait_s: int) -> Operation | None:
-    """The operation after waiting. The call is accepted already, so no fault here turns the answer into an
-    error."""
+async def _settled(request: Request, edge: Edge, outcome: Accepted, wait_s: int) -> Operation | None:
+    """The operation after waiting; None once the caller has gone. The call is accepted already, so no fault
+    here turns the answer into an error."""
+    settling = asyncio.ensure_future(within(wait_s + 1.0, edge.settlements.wait(outcome.operation_id, wait_s)))
+    leaving = asyncio.ensure_future(request.receive())  # after the body nothing but a disconnect can come
     try:
-        return await within(wait_s + 1.0, edge.settlements.wait(outcome.operation_id, wait_s))
+        await asyncio.wait({settling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return settling.result() if settling.done() else None
     except (DatabaseAwayError, TimeoutError) as error:
         log.warning("waiting_given_up", operation_id=outcome.operation_id, error=type(error).__name__)
         return None
+    finally:
+        settling.cancel()
+        leaving.cancel()
 
 
 def _settled_answer(request: Request, outcome: Accepted, found: Operation) -> tuple[int, dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import jwt
@@ -60,28 +62,47 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
         yield made
 
 
-def _calling(app: FastAPI, headers: dict[str, str]) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://panel", headers=headers)
+def calling(app: FastAPI, headers: dict[str, str]) -> httpx.AsyncClient:
+    """A caller of the application in process, who accepts only answers that /openapi.json announces."""
+
+    async def documented(answer: httpx.Response) -> None:
+        assert_documented(app.openapi(), answer)
+
+    transport = httpx.ASGITransport(app)
+    hooks = {"response": [documented]}
+    return httpx.AsyncClient(transport=transport, base_url="http://panel", headers=headers, event_hooks=hooks)
+
+
+def assert_documented(document: dict[str, Any], answer: httpx.Response) -> None:
+    """The path, method, status code and media type of an answer stand in the OpenAPI document."""
+    method, path = answer.request.method.lower(), answer.request.url.path
+    for template, methods in document["paths"].items():
+        if method in methods and re.fullmatch(re.sub(r"\{\w+\}", "[0-9]{1,19}", template), path):
+            described = methods[method]["responses"][str(answer.status_code)]
+            if answer.status_code != 304:
+                assert answer.headers["Content-Type"] in described["content"]
+            return
+    assert answer.status_code in {404, 405}, f"{method} {path} is not documented"
 
 
 @pytest.fixture
 async def site(app: FastAPI, secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
     """The main site: knows the sync key."""
-    async with _calling(app, {"X-API-Key": secrets.sync}) as client:
+    async with calling(app, {"X-API-Key": secrets.sync}) as client:
         yield client
 
 
 @pytest.fixture
 async def anna(app: FastAPI, secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
     """The client with panel user id 5."""
-    async with _calling(app, {"Authorization": f"Bearer {secrets.token(5)}"}) as client:
+    async with calling(app, {"Authorization": f"Bearer {secrets.token(5)}"}) as client:
         yield client
 
 
 @pytest.fixture
 async def boris(app: FastAPI, secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
     """The client with panel user id 6."""
-    async with _calling(app, {"Authorization": f"Bearer {secrets.token(6)}"}) as client:
+    async with calling(app, {"Authorization": f"Bearer {secrets.token(6)}"}) as client:
         yield client
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 from pydantic import SecretStr
 
@@ -142,6 +143,7 @@ async def test_what_an_acceptor_cannot_do_is_told(
     app: FastAPI,
     site: httpx.AsyncClient,
     monkeypatch: pytest.MonkeyPatch,
+    logged: list[structlog.typing.EventDict],
     error: Exception,
     status_code: int,
     code: str,
@@ -153,6 +155,8 @@ async def test_what_an_acceptor_cannot_do_is_told(
     said = answer.json()
     assert (answer.status_code, said["code"], answer.headers.get("Retry-After")) == (status_code, code, retry_after)
     assert "hunter2" not in answer.text
+    faults = [event["request_id"] for event in logged if event["event"] == "request_failed"]
+    assert faults == ([said["request_id"]] if status_code == 500 else [])
     if isinstance(error, OutcomeUnknownError) and error.operation_id:
         assert said["operation"] == {"id": 17, "url": "/api/vps/sync/operations/17"}
 

@@ -144,17 +144,17 @@ async def test_without_a_bearer_token(headers: list[str]) -> None:
 @pytest.mark.parametrize(
     ("changes", "accepted"),
     [
-        ({"iss": "https://ospab.host", "aud": "panel"}, True),
-        ({"iss": "https://ospab.host", "aud": ["other", "panel"]}, True),
+        ({"iss": "https://main-site.example", "aud": "panel"}, True),
+        ({"iss": "https://main-site.example", "aud": ["other", "panel"]}, True),
         ({"iss": "https://evil.example", "aud": "panel"}, False),
-        ({"iss": "https://ospab.host", "aud": "other"}, False),
+        ({"iss": "https://main-site.example", "aud": "other"}, False),
         ({"aud": "panel"}, False),
-        ({"iss": "https://ospab.host"}, False),
+        ({"iss": "https://main-site.example"}, False),
     ],
     ids=["both", "one of several audiences", "wrong issuer", "wrong audience", "no issuer", "no audience"],
 )
 async def test_issuer_and_audience_when_configured(changes: dict[str, Any], *, accepted: bool) -> None:
-    verifier = TokenVerifier(settings(jwt_issuer="https://ospab.host", jwt_audience="panel"))
+    verifier = TokenVerifier(settings(jwt_issuer="https://main-site.example", jwt_audience="panel"))
     token = signed(HEADER, claims(**changes))
     if accepted:
         assert await user_of(token, verifier) == 5
