@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import structlog
+from celery import signals
 
 from panel.logging import configure_logging
 from panel.settings import SettingsError, get_settings
@@ -114,18 +115,20 @@ def main(arguments: list[str]) -> int:
     start_heartbeat()
     lock = BeatLock(settings.database_url)
     lock.wait()
-    log.info("beat_started")
     lost = threading.Event()
     threading.Thread(target=_watch, args=(lock, lost), name="beat-lock", daemon=True).start()
 
     # Only now: the application reads its settings and tasks when imported, which a stand-by does not need.
     from worker.app import app  # noqa: PLC0415
 
-    try:
-        app.Beat(schedule=arguments[0], loglevel="WARNING", quiet=True).run()
-    except SystemExit:  # how Celery's own handler ends beat on SIGTERM, after saving the schedule
-        return 1 if lost.is_set() else 0
-    return 0
+    # On SIGTERM Celery saves the schedule and lets this return.
+    app.Beat(schedule=arguments[0], loglevel="WARNING", quiet=True).run()
+    return 1 if lost.is_set() else 0
+
+
+@signals.beat_init.connect
+def _started(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
+    log.info("beat_started")
 
 
 if __name__ == "__main__":
