@@ -99,12 +99,19 @@ def _create(connection: Connection, run_id: int, epoch: int, repair: Repair) -> 
         return NotWritten(f"order {order_id} is claimed by VPS {claimed.vps_id}, whose create is on its way")
     if connection.scalar(select(vps.c.id).where(vps.c.order_id == order_id, vps.c.deleted_at.is_(None))) is not None:
         return NotWritten(f"order {order_id} has a record by now")
+    coming = connection.scalar(
+        select(lanes.c.vps_id).where(
+            lanes.c.vps_id == values.get("panel_vps_id"), lanes.c.head == "live", lanes.c.applied_seq < lanes.c.last_seq
+        )
+    )
+    if coming is not None:
+        return NotWritten(f"VPS {coming}, which the main site names for order {order_id}, is on its way")
     vps_id = connection.scalar(text("SELECT nextval('vps_id_seq')"))
     connection.execute(insert(lanes).values(vps_id=vps_id, last_seq=1, applied_seq=1, head="live", order_id=order_id))
     at = rows.database_now(connection)
     link = dict(values.get("link", {}))
     facts = dict(values.get("facts", {}))
-    payload = {k: v for k, v in values.items() if k not in ("link", "facts")}
+    payload = {k: v for k, v in values.items() if k not in ("link", "facts", "panel_vps_id")}
     row = new_row(vps_id, payload, at, source=repair.source)
     if link:
         row |= link | {"link_changed_at": at, "link_source": repair.source, "guest_linked_once": True}
@@ -238,7 +245,7 @@ def _journal(
             source=repair.source,
             payload={},
             state="applied",
-            attempts=1,
+            attempts=0,
             result=short,
             reason=repair.reason,
             evidence=dict(repair.evidence),
