@@ -86,7 +86,7 @@ class Confirmer:
                 return f"order {order_id} is {now.status} after all", now.status
             case Found(value=now) if _owner_differs(change, now.owner):
                 return f"order {order_id} does not say the same owner any more", "other owner"
-            case Found(value=now) if change.action == "create" and now.state not in (
+            case Found(value=now) if _must_be_going(change) and now.state not in (
                 OrderState.ACTIVE,
                 OrderState.SUSPENDED,
             ):
@@ -95,6 +95,11 @@ class Confirmer:
                 return None, f"order {order_id} is {now.status}"
             case Unclear(why=why):
                 return f"order {order_id} could not be confirmed: {why}", "unclear"
+
+
+def _must_be_going(change: Change) -> bool:
+    """A record is made, and a machine called missing, only while it is paid for."""
+    return change.action == "create" or change.values.get("missing_since") is not None
 
 
 def _owner_differs(change: Change, owner: str | None) -> bool:

@@ -125,6 +125,7 @@ def _create(decision: Decision, case: Case, views: Views, world: World, policy: 
         "hypervisor": order.hypervisor or "proxmox",
         "ip_address": order.ip_address,
         "order_id": order.order_id,
+        "panel_vps_id": order.panel_vps_id,  # a create under this id may be on its way
     }
     own_facts: dict[str, Any] = {"order_state": order.state.value}
     evidence: dict[str, Any] = {
@@ -198,8 +199,10 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
     elif order is not None and views[1] is GuestView.UNOBSERVABLE and two_way(case, world):
         _add(decision, case, Kind.STATUS, world.feed, facts.power_from_order(order, record, policy, world))
     if views[1] is GuestView.NONE_PROVEN and decision.cell.finding == "paid-but-missing":
-        # A list that hides one guest looks the same: it is asked for by itself before a client reads "error".
-        _add(decision, case, Kind.STATUS, "proxmox", _missing(case, world, policy), confirm=frozenset({"guest"}))
+        # A list that hides one guest, or an order read long ago, looks the same: both are asked for singly before
+        # a client reads "error".
+        confirm = frozenset({"guest", "order"})
+        _add(decision, case, Kind.STATUS, "proxmox", _missing(case, world, policy), confirm)
 
 
 def _order_facts(decision: Decision, case: Case, world: World) -> None:

@@ -249,7 +249,8 @@ class _Matching:
         guest = self.guests.get(key) if key else None
         if key is None or guest is None:
             return None, key, None
-        holder = next((r for r in self.live.values() if r.guest_key == key), None)
+        own = {r.id for r in self.paired[order.order_id]}  # two records of one order are merged, not rivals
+        holder = next((r for r in self.live.values() if r.guest_key == key and r.id not in own), None)
         if holder is not None:
             return None, key, f"guest {key} is linked to VPS {holder.id}"
         rival = next((o for o in self.orders if o is not order and o.guest_key == key and _going(o)), None)

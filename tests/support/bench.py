@@ -23,6 +23,7 @@ from panel import tables
 from panel.settings import Settings
 from panel.writer import apply_operation
 from reconcile.cases import Policy
+from reconcile.ports import OrderFeed
 from reconcile.run import Reconciler, RunResult, run_fast, run_full
 from reconcile.users import import_users
 from runtime.ports import free_port
@@ -30,6 +31,7 @@ from runtime.readiness import http_ok
 from simulators.main_site import MainSiteServer
 from simulators.provisioning import ProxmoxGuests
 from simulators.proxmox.server import ProxmoxServer
+from sources.main_site import OrdersFeed
 from tests.support.databases import Database
 from tests.support.keys import random_key
 from tests.support.waiting import wait_until
@@ -80,6 +82,7 @@ class Bench:
     policy: Policy = QUICK
     sweep_interval: timedelta = timedelta(0)
     feed: bool = True
+    page_limit: int | None = None  # rows a page of the order feed
     results: list[RunResult] = field(default_factory=list)
 
     @property
@@ -89,7 +92,7 @@ class Bench:
     def reconciler(self) -> Reconciler:
         return Reconciler(
             engine=self.engine,
-            feed=feed_of(self.settings) if self.feed else None,
+            feed=self._feed(),
             sources=clusters_of(self.settings, self.engine),
             policy=self.policy,
             budget=budget_of(self.settings),
@@ -98,6 +101,13 @@ class Bench:
             users_interval=timedelta(0),
             first_run_asks=False,
         )
+
+    def _feed(self) -> OrderFeed | None:
+        feed = feed_of(self.settings) if self.feed else None
+        if self.page_limit is not None:
+            assert isinstance(feed, OrdersFeed)
+            feed._limit = str(self.page_limit)
+        return feed
 
     def run(self, times: int = 1) -> RunResult:
         for _ in range(times):
