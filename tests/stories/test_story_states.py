@@ -1,0 +1,230 @@
+"""Stories of states, times and places: what is shown, and when it may change."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from simulators.main_site.faults import CallFaultKind, FeedFaultKind
+from tests.stories.steps import execute, record, sell, settle, settled, statuses
+from tests.support.bench import Bench
+
+
+def test_story_03_a_suspended_order_stays_suspended_whatever_its_guest_does(world: Bench) -> None:
+    sold = settled(world)
+    world.site.set_status(sold.order_id, "suspended", notify=False)
+    world.run(2)
+    assert statuses(world) == {sold.vps_id: "suspended"}
+    world.pve.set_status(sold.vmid, "running")
+    for _ in range(3):
+        world.fast()
+        world.run()
+        assert statuses(world) == {sold.vps_id: "suspended"}
+    assert ("suspended-but-running", f"vps:{sold.vps_id}") in world.findings()
+    assert record(world, sold.vps_id)["power_state"] == "running", "the facts are kept apart"
+
+
+def test_story_04_a_guest_that_migrates_between_list_and_confirmation_is_not_deleted(world: Bench) -> None:
+    """The order ended, and the list (a frozen one) does not show the guest: only the confirmation finds it."""
+    keep, sold = sell(world, "keep"), sell(world, "moving")
+    settle(world, keep, sold)
+    guest = world.pve.find_guest(sold.vmid)
+    assert guest is not None
+    world.pve.remove_guest(sold.vmid)
+    world.pve.freeze_list()
+    world.pve.add_guest(sold.vmid, node="pve2", name="moving", uuid=guest.uuid)
+    world.site.cancel_order(sold.order_id, remove_guest=False, notify=False)
+    world.run(5)
+    assert record(world, sold.vps_id)["deleted_at"] is None
+    planned = world.results[-1].plan
+    assert planned is not None
+    assert [c.action for c in planned.changes] == ["delete"], "the fault bit: the lists alone would have proved it"
+    assert ("not-confirmed", f"vps:{sold.vps_id}") in world.findings()
+    world.pve.clear_faults()
+    world.run()
+    assert (record(world, sold.vps_id)["node"], record(world, sold.vps_id)["deleted_at"]) == ("pve2", None)
+
+
+def test_story_04_a_migrated_guest_is_an_update(world: Bench) -> None:
+    sold = settled(world)
+    world.pve.migrate(sold.vmid, "pve3")
+    world.run()
+    row = record(world, sold.vps_id)
+    assert (row["node"], row["status"], row["link_state"]) == ("pve3", "running", "verified")
+    (repair,) = [r for r in world.repairs() if "moved from node" in r["reason"]]
+    assert repair["action"] == "update"
+    world.run(4)
+    assert record(world, sold.vps_id)["deleted_at"] is None
+
+
+def test_story_05_a_guest_that_moves_to_another_cluster_is_relinked_by_its_uuid(two_clusters: Bench) -> None:
+    world = two_clusters
+    keep, sold = sell(world, "keep"), sell(world, "mover")
+    settle(world, keep, sold)
+    guest = world.pve.find_guest(sold.vmid)
+    assert guest is not None
+    world.clusters["second"].add_guest(300, name="mover", uuid=guest.uuid, status="stopped")
+    world.run(2)
+    assert ("moving", "guest:second/300") in world.findings()
+    assert record(world, sold.vps_id)["cluster"] == "main"
+    world.pve.remove_guest(sold.vmid)
+    world.clusters["second"].set_status(300, "running")
+    world.run(3)
+    row = record(world, sold.vps_id)
+    assert (row["cluster"], row["vmid"], row["status"], row["deleted_at"]) == ("second", 300, "running", None)
+    assert "moving" not in world.finding_classes()
+
+
+def test_story_06_an_ended_order_keeps_its_guest_for_a_while(world: Bench) -> None:
+    keep, sold = sell(world, "keep"), sell(world, "leaving")
+    settle(world, keep, sold)
+    world.site.cancel_order(sold.order_id, remove_guest=False, notify=False)
+    world.run(5)
+    assert record(world, sold.vps_id)["deleted_at"] is None
+    (finding,) = world._rows("SELECT class, severity FROM findings WHERE resolved_at IS NULL")
+    assert finding == {"class": "ended-but-running", "severity": "info"}
+    execute(world, "UPDATE orders_seen SET state_since = state_since - interval '8 days'")
+    world.run()
+    (finding,) = world._rows("SELECT class, severity FROM findings WHERE resolved_at IS NULL")
+    assert finding == {"class": "ended-but-running", "severity": "alarm"}, "kept for longer than is usual"
+    world.pve.remove_guest(sold.vmid)
+    world.run(2)
+    assert record(world, sold.vps_id)["deleted_at"] is None, "two absences are no proof"
+    world.run()
+    assert record(world, sold.vps_id)["deleted_at"] is not None
+    assert world.finding_classes() == set()
+
+
+def test_story_08_a_main_site_that_keeps_no_panel_id_finds_its_records_by_order_id(extended_world: Bench) -> None:
+    world = extended_world
+    world.site.fault_calls(CallFaultKind.LOSE_ANSWER, times=None)
+    lost = world.site.place_order(user_id=1, name="lost", notify=False)
+    world.site.set_status(lost.id, "running", notify=False)
+    world.run()
+    (made,) = world.vps()
+    assert world.site.get_order(lost.id).panel_vps_id is None
+    world.site.set_status(lost.id, "stopped")
+    world.drain()
+    assert statuses(world) == {made["id"]: "stopped"}, "an update by order_id reaches the repaired record"
+    world.run(2)
+    assert statuses(world) == {made["id"]: "stopped"}
+    world.site.cancel_order(lost.id)
+    world.drain()
+    assert world.vps() == []
+
+
+def test_story_11_a_pushed_delete_is_not_undone_by_a_feed_that_lags(world: Bench) -> None:
+    keep, sold = sell(world, "keep"), sell(world, "gone")
+    settle(world, keep, sold)
+    world.with_policy(deleted_alive_grace=timedelta(minutes=3))
+    world.site.freeze_feed()
+    world.site.cancel_order(sold.order_id, remove_guest=False)
+    world.drain()
+    assert record(world, sold.vps_id)["deleted_at"] is not None
+    world.run(5)
+    assert [r["id"] for r in world.vps()] == [keep.vps_id], "no resurrection"
+    assert world.finding_classes() == set(), "the reads began less than the grace after the delete"
+    world.site.freeze_feed(frozen=False)
+    world.site.set_status(sold.order_id, "running", notify=False)
+    execute(world, "UPDATE vps SET deleted_at = deleted_at - interval '4 minutes' WHERE deleted_at IS NOT NULL")
+    world.run(2)
+    assert [r["id"] for r in world.vps()] == [keep.vps_id]
+    assert ("deleted-but-alive", f"vps:{sold.vps_id}") in world.findings()
+
+
+def test_story_12_a_pushed_running_does_not_flap(world: Bench) -> None:
+    sold = settled(world)
+    world.site.set_status(sold.order_id, "stopped")
+    world.drain()
+    world.with_policy(power_grace=timedelta(seconds=30))
+    world.call("update", id=sold.vps_id, status="running")
+    world.drain()
+    for _ in range(4):
+        world.fast()
+        world.run()
+        assert statuses(world) == {sold.vps_id: "running"}, "the grace of a pushed state"
+    world.with_policy(power_grace=timedelta(0))
+    world.call("update", id=sold.vps_id, status="running")
+    world.drain()
+    world.run()
+    assert statuses(world) == {sold.vps_id: "running"}, "one read after the call is not enough"
+    world.run()
+    assert statuses(world) == {sold.vps_id: "stopped"}
+    writes = len(world.repairs())
+    world.run(3)
+    assert len(world.repairs()) == writes
+
+
+def test_story_14_clocks_two_hours_apart_change_no_decision(world: Bench) -> None:
+    ahead = settled(world, "ahead")
+    for skew in (7200.0, -7200.0):
+        world.site.skew_clock(skew)
+        world.site.set_status(ahead.order_id, "suspended", notify=False)
+        world.run()
+        assert statuses(world) == {ahead.vps_id: "suspended"}, skew
+        world.site.set_status(ahead.order_id, "running", notify=False)
+        world.run()
+        assert statuses(world) == {ahead.vps_id: "running"}, skew
+    world.call("update", id=ahead.vps_id, status="suspended")
+    world.drain()
+    world.site.fault_feed(FeedFaultKind.AS_OF_LAG, value=60.0)
+    world.run(2)
+    assert statuses(world) == {ahead.vps_id: "suspended"}, "a lag is a lag, however the clock stands"
+
+
+def test_story_15_a_feed_older_than_the_last_call_is_not_written(world: Bench) -> None:
+    sold = settled(world)
+    world.site.fault_feed(FeedFaultKind.AS_OF_LAG, value=120.0)
+    world.call("update", id=sold.vps_id, status="suspended")
+    world.drain()
+    world.run(5)
+    assert statuses(world) == {sold.vps_id: "suspended"}, "the lagging feed still says running"
+    world.site.clear_faults()
+    world.run()
+    assert statuses(world) == {sold.vps_id: "running"}, "the fault bit: a fresh read of the same word is written"
+
+
+def test_story_15_a_feed_without_a_usable_time_writes_nothing(world: Bench) -> None:
+    sold = settled(world)
+    world.site.fault_feed(FeedFaultKind.NO_AS_OF)
+    world.site.change_order(sold.order_id, cpu=8)
+    world.run(3)
+    assert record(world, sold.vps_id)["cpu"] == 2
+    world.site.clear_faults()
+    world.run()
+    assert record(world, sold.vps_id)["cpu"] == 8
+
+
+def test_story_17_an_order_that_vanished_while_its_guest_is_there_is_kept(world: Bench) -> None:
+    keep, sold = sell(world, "keep"), sell(world, "vanished")
+    settle(world, keep, sold)
+    world.site.remove_order(sold.order_id)
+    world.run(5)
+    assert statuses(world) == {keep.vps_id: "running", sold.vps_id: "running"}
+    assert world.findings() == {("guest-without-order", f"vps:{sold.vps_id}")}
+    world.pve.set_status(sold.vmid, "stopped")
+    world.run(2)
+    assert statuses(world)[sold.vps_id] == "stopped", "its guest is still believed"
+
+
+def test_story_19_an_order_that_is_pending_for_hours_is_reported(world: Bench) -> None:
+    world.with_policy(stuck_creating=timedelta(hours=2))
+    order = world.site.place_order(user_id=1, name="slow")
+    world.drain()
+    world.run(2)
+    assert statuses(world) == {order.panel_vps_id: "creating"}
+    assert world.finding_classes() == set()
+    execute(world, "UPDATE orders_seen SET state_since = state_since - interval '3 hours'")
+    world.run()
+    assert world.findings() == {("stuck-creating", f"vps:{order.panel_vps_id}")}
+    assert statuses(world) == {order.panel_vps_id: "creating"}
+
+
+def test_story_20_a_lock_that_was_left_over_stops_protecting(world: Bench) -> None:
+    sold = settled(world)
+    world.pve.set_lock(sold.vmid, "backup")
+    world.pve.set_status(sold.vmid, "stopped")
+    world.run(4)
+    assert statuses(world) == {sold.vps_id: "running"}, "Proxmox is in the middle of something"
+    execute(world, "UPDATE guests SET lock_since = lock_since - interval '3 hours'")
+    world.run()
+    assert statuses(world) == {sold.vps_id: "stopped"}
