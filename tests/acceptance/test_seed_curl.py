@@ -37,6 +37,7 @@ class Example:
     """The running example, its four printed commands in order: create, update, delete, list."""
 
     process: ManagedProcess
+    directory: Path
     commands: tuple[str, ...]
 
     @property
@@ -120,7 +121,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     process.start()
     try:
         process.wait_ready()
-        yield Example(process, printed(process.log_path))
+        yield Example(process, directory, printed(process.log_path))
     finally:
         process.stop()
 
@@ -209,11 +210,20 @@ def test_same_requests_without_curl(example: Example) -> None:
     assert by_httpx(example.commands[3])[0] == 200
 
 
-def test_example_ends_without_leftovers(example: Example) -> None:
-    """Last in this module: SIGTERM, as from Ctrl-C's sibling, takes everything along."""
+def test_example_in_a_hurry_leaves_nothing_behind(example: Example) -> None:
+    """Last in this module: asked a second time, it kills what would have taken its time."""
     below = descendants(example.process.pid)
     assert len(below) > 6
     example.process.send_signal(signal.SIGTERM)
-    assert example.process.wait_exit(30)
+    wait_until(lambda: "process=api" in stopped(example.process.log_path), "it to begin to stop", 20)
+    example.process.send_signal(signal.SIGTERM)
+    assert example.process.wait_exit(20)
     assert example.process.stop() == 0
     wait_until(lambda: not [pid for pid in below if Path(f"/proc/{pid}").exists()], "every process to end")
+    assert not (example.directory / "data" / "seed-example" / "postgres").exists()
+
+
+def stopped(log: Path) -> str:
+    """What the log says of processes that were stopped."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if "process_stopped" in line)
