@@ -1,4 +1,4 @@
-"""What the demo shows: headings, short sentences, a live line while it waits, a table. Plain text without a terminal."""
+"""What the demo shows: headings, short sentences, a live line while it waits, a table. Plain without a terminal."""
 
 from __future__ import annotations
 

@@ -66,6 +66,10 @@ class Stage:
                 time.sleep(POLL_S)
         return time.monotonic() - began
 
+    def until_true(self, expected: str) -> float:
+        """Wait until every client sees the truth; the seconds it took."""
+        return self.until(expected, lambda: not self.differences(), seen=lambda: "; ".join(self.differences()))
+
     def check(self) -> None:
         """Raise ProcessDiedError, with the log's last lines, if any process has ended."""
         self.outside.check()

@@ -144,6 +144,7 @@ def panel_settings(places: Places, keys: Keys, servers: Mapping[str, str]) -> Se
         "power_grace_s": 1,
         "link_grace_s": 2,
         "create_grace_s": 2,
+        "paid_missing_grace_s": 6,
         "absence_proof_n": PROOF_N,
         "absence_proof_t_s": PROOF_T_S,
     } | {name.lower(): value for name, value in servers.items()}

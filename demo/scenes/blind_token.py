@@ -66,7 +66,7 @@ def play(stage: Stage) -> None:
     stage.screen.right(f"nothing deleted in {seconds:.0f} s and {len(problems)} full runs")
     stage.screen.why(reason)
     stage.sights.append(
-        Sight(TITLE, f"{BLIND}'s token loses its rights", broken, f"{seconds:.0f} s, 0 deletes", reason)
+        Sight(TITLE, f"{BLIND}'s token loses its rights", broken, f"no need: 0 deletes in {seconds:.0f} s", reason)
     )
     _restore(stage)
 

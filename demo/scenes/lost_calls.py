@@ -88,4 +88,4 @@ def _all_running(stage: Stage) -> None:
         order = stage.existing(name)
         if order.status != "cancelled":
             stage.site.set_status(order.id, "running")
-    stage.until("all run again", lambda: not stage.differences(), seen=lambda: "; ".join(stage.differences()))
+    stage.until_true("all run again")

@@ -48,9 +48,7 @@ def play(stage: Stage) -> None:
     applied = [o for o in journaled if o.state == "applied"]
     if len(journaled) != len(made) or len(applied) != len(made):
         raise DemoError(f"{len(made)} calls are journaled and applied", f"{len(journaled)} and {len(applied)}")
-    stage.until(
-        "all clients see the truth", lambda: not stage.differences(), seen=lambda: "; ".join(stage.differences())
-    )
+    stage.until_true("all clients see the truth")
     reason = f"{len(applied)} of {len(made)} calls applied from the journal, none lost"
     stage.screen.right(f"{reason}, {took:.1f} s after Redis came back")
     stage.sights.append(Sight(TITLE, "SIGKILL between sync calls", broken, f"{took:.1f} s", reason))

@@ -80,8 +80,6 @@ def _tasks(stage: Stage) -> list[Task]:
 
 
 def _nothing_left_over(stage: Stage) -> None:
-    stage.until(
-        "every client sees the truth and nothing waits",
-        lambda: not stage.differences() and not stage.journal.unsettled(),
-        seen=lambda: "; ".join(stage.differences()) or f"{stage.journal.unsettled()} operations wait",
-    )
+    stage.until_true("every client sees the truth")
+    if waiting := stage.journal.unsettled():
+        raise DemoError("nothing waits at the end", f"{waiting} operations", ("worker-sync", "api"))
