@@ -11,7 +11,8 @@ from kombu import Queue
 task_acks_late = True
 task_reject_on_worker_lost = True
 task_retry_on_worker_lost = True
-task_acks_on_failure_or_timeout = True
+task_acks_on_failure = True
+task_acks_on_timeout = True
 worker_prefetch_multiplier = 1
 task_ignore_result = True  # the truth is in PostgreSQL; a result backend costs a fifth to a third
 task_store_errors_even_if_ignored = False

@@ -203,7 +203,7 @@ async def _accepted(request: Request, edge: Edge, call: Call, outcome: Accepted,
         return JSONResponse(body, 202 if outcome.created else 200, headers=_location(outcome.operation_id))
     status_code, body = _settled_answer(request, outcome, found)
     if call.idempotency_key is not None:
-        await _remember(edge, call.api_key_label, call.idempotency_key, status_code, body)
+        await _remember(edge, call.idempotency_key, status_code, body)
     kind = ProblemResponse if status_code >= 400 else JSONResponse
     return kind(body, status_code, headers=_location(found.id))
 
@@ -243,10 +243,10 @@ def _settled_answer(request: Request, outcome: Accepted, found: Operation) -> tu
     )
 
 
-async def _remember(edge: Edge, label: str, key: str, status_code: int, body: dict[str, Any]) -> None:
+async def _remember(edge: Edge, key: str, status_code: int, body: dict[str, Any]) -> None:
     """A retry is to hear the same; if this cannot be stored it hears the 202 with the operation to follow."""
     try:
-        await within(REMEMBER_S, edge.acceptor.settle_answer(label, key, status_code, body))
+        await within(REMEMBER_S, edge.acceptor.settle_answer(key, status_code, body))
     except Exception as error:  # noqa: BLE001 - the call is applied; nothing may turn its answer into an error
         log.warning("settled_answer_not_stored", error=type(error).__name__)
 

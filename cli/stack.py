@@ -125,5 +125,6 @@ def processes(
     ]
     if flower:
         made.append(managed("flower", flower_part(settings, data.root / "flower-state")))
-    made.append(managed("api", api_part(settings), ready=http_ok(settings.port, "/readyz", host)))
+    grace_s = settings.wait_cap_s + 5.0  # calls that wait for their outcome are answered first
+    made.append(managed("api", api_part(settings), ready=http_ok(settings.port, "/readyz", host), grace_s=grace_s))
     return made

@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from panel import tables
-from panel.accept_batch import Batch, refused_row
+from panel.accept_batch import KEY_SCOPE, Batch, refused_row
 from panel.calls import (
     Call,
     DatabaseAwayError,
@@ -87,12 +87,12 @@ class Acceptor:
         except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
             log.warning("refused_call_not_audited", code=refused.code, error=type(error).__name__)
 
-    async def settle_answer(self, label: str, key: str, status_code: int, answer: dict[str, Any]) -> None:
+    async def settle_answer(self, key: str, status_code: int, answer: dict[str, Any]) -> None:
         """Keep what a waiting call was finally told, so that its retries are told the same."""
         keys = tables.idempotency_keys
         statement = (
             keys.update()
-            .where(keys.c.api_key_label == label, keys.c.key == key)
+            .where(keys.c.scope == KEY_SCOPE, keys.c.key == key)
             .values(status_code=status_code, answer=answer)
         )
         async with self._engine.begin() as connection:
@@ -111,7 +111,9 @@ class Acceptor:
                     running = False
                     break
                 batch.append(waiting)
-            await self._commit(batch)
+            # A caller that was told "unknown" or went away while waiting must not be accepted behind its back.
+            if live := [w for w in batch if not w.future.done()]:
+                await self._commit(live)
 
     async def _commit(self, waiting: list[_Waiting]) -> None:
         """Commit a batch and answer it; on a fault that one call may have caused, call by call."""

@@ -23,6 +23,9 @@ from panel.public import public_record, success_body
 JOURNAL_CHANNEL = "panel_journal"
 """NOTIFY here wakes the relay."""
 
+KEY_SCOPE = "main-site"
+"""Whose idempotency keys these are. Both live API keys of a rotation belong to the one main site."""
+
 
 class Batch:
     """The calls of one transaction and what becomes of each (``outcomes``, in the same order)."""
@@ -32,7 +35,7 @@ class Batch:
         self.outcomes: list[Outcome] = []
         self.xid: str | None = None
         self._users: set[int] = set()
-        self._keys: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._keys: dict[str, Mapping[str, Any]] = {}
         self._claims: dict[str, int] = {}
         self._lanes: dict[int, dict[str, Any]] = {}
         self._rows: dict[int, Row] = {}
@@ -67,7 +70,7 @@ class Batch:
 
     async def _lock_names(self, connection: AsyncConnection) -> None:
         names = {f"order:{c.order_id}" for c in self.calls if c.order_id is not None}
-        names |= {f"key:{c.api_key_label}:{c.idempotency_key}" for c in self.calls if c.idempotency_key}
+        names |= {f"key:{c.idempotency_key}" for c in self.calls if c.idempotency_key}
         if names:
             await connection.execute(LOCK_NAMES, {"names": sorted(names)})
 
@@ -92,16 +95,16 @@ class Batch:
         await self._load_lanes(connection, named)
 
     async def _load_keys(self, connection: AsyncConnection) -> None:
-        wanted = [(c.api_key_label, c.idempotency_key) for c in self.calls if c.idempotency_key]
+        wanted = {c.idempotency_key for c in self.calls if c.idempotency_key}
         if not wanted:
             return
         keys, operations = tables.idempotency_keys, tables.operations
         found = await connection.execute(
             select(keys, operations.c.vps_id)
             .join(operations, operations.c.id == keys.c.operation_id)
-            .where(keys.c.key.in_({key for _, key in wanted}))
+            .where(keys.c.scope == KEY_SCOPE, keys.c.key.in_(wanted))
         )
-        self._keys = {(row.api_key_label, row.key): dict(row._mapping) for row in found}
+        self._keys = {row.key: dict(row._mapping) for row in found}
 
     async def _load_lanes(self, connection: AsyncConnection, named: Iterable[int]) -> None:
         ids = set(named)
@@ -132,7 +135,7 @@ class Batch:
 
     def _decide(self, index: int, call: Call) -> Outcome:
         if call.idempotency_key:
-            known = self._keys.get((call.api_key_label, call.idempotency_key))
+            known = self._keys.get(call.idempotency_key)
             if known is not None:
                 return self._replay(call, known)
         outcome = self._create(call) if call.action == "create" else self._change(call)
@@ -140,7 +143,7 @@ class Batch:
             self._refusals.append(refused_row(call, outcome))
         elif isinstance(outcome, Accepted) and call.idempotency_key:
             self._new_keys.append((index, call))
-            self._keys[call.api_key_label, call.idempotency_key] = {
+            self._keys[call.idempotency_key] = {
                 "body_hash": call.body_hash,
                 "status_code": None,
                 "in_batch": True,
@@ -178,7 +181,8 @@ class Batch:
         record = self._projected(lane["vps_id"])
         message = f"VPS {lane['vps_id']} already exists for order {call.order_id}; nothing was changed"
         # A second create of one order within one batch: its operation id is known only once written.
-        return Accepted(0, lane["vps_id"], "applied", public_record(record), message, created=False)
+        state = "queued" if self._pending[lane["vps_id"]] else "applied"
+        return Accepted(0, lane["vps_id"], state, public_record(record), message, created=False)
 
     def _change(self, call: Call) -> Outcome:
         vps_id = call.vps_id if call.vps_id is not None else self._claims.get(call.order_id or "")
@@ -309,7 +313,7 @@ class Batch:
         if not isinstance(outcome, Accepted):
             raise TypeError("only an accepted call leaves its key")
         return {
-            "api_key_label": call.api_key_label,
+            "scope": KEY_SCOPE,
             "key": call.idempotency_key,
             "body_hash": call.body_hash,
             "operation_id": outcome.operation_id,

@@ -40,6 +40,7 @@ def sync_engine(
         pool_timeout=5,
         pool_pre_ping=True,
         pool_recycle=1800,
+        hide_parameters=True,  # an error's text must not quote customers' values
         connect_args=_arguments(application, statement_ms, lock_ms),
     )
 
@@ -53,5 +54,6 @@ def async_engine(url: str, application: str, *, pool_size: int = 10) -> AsyncEng
         pool_timeout=1.5,
         pool_pre_ping=True,
         pool_recycle=1800,
+        hide_parameters=True,  # an error's text must not quote customers' values
         connect_args=_arguments(application, 5_000, 1_500) | {"connect_timeout": 2},
     )

@@ -217,14 +217,15 @@ claims = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    Column("api_key_label", Text),
+    # The caller, not the key it used: a retry across a key rotation is still a retry.
+    Column("scope", Text),
     Column("key", Text),
     Column("body_hash", Text, nullable=False),
     Column("operation_id", BigInteger, ForeignKey("operations.id")),
     Column("status_code", Integer),
     Column("answer", JSONB),
     now_column("created_at"),
-    PrimaryKeyConstraint("api_key_label", "key"),
+    PrimaryKeyConstraint("scope", "key"),
     Index("ix_idempotency_keys_created_at", "created_at"),
 )
 

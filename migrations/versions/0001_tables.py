@@ -30,9 +30,7 @@ def upgrade() -> None:
         sa.Column("cores", sa.Double(), nullable=True),
         sa.Column("memory_mb", sa.Integer(), nullable=True),
         sa.Column("disk_gb", sa.Integer(), nullable=True),
-        sa.Column(
-            "tags", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'::text[]"), nullable=False
-        ),
+        sa.Column("tags", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'::text[]"), nullable=False),
         sa.Column("ip_address", sa.Text(), nullable=True),
         sa.Column("signature", sa.Text(), nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=True),
@@ -45,13 +43,10 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("read_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint(
-            "fingerprint_state IN ('unread', 'read', 'stale', 'forbidden')",
-            name=op.f("ck_guests_fingerprint_state"),
+            "fingerprint_state IN ('unread', 'read', 'stale', 'forbidden')", name=op.f("ck_guests_fingerprint_state")
         ),
         sa.CheckConstraint("guest_type IN ('qemu', 'lxc')", name=op.f("ck_guests_guest_type")),
-        sa.CheckConstraint(
-            "power IN ('running', 'stopped', 'error', 'unknown')", name=op.f("ck_guests_power")
-        ),
+        sa.CheckConstraint("power IN ('running', 'stopped', 'error', 'unknown')", name=op.f("ck_guests_power")),
         sa.PrimaryKeyConstraint("cluster", "vmid", name=op.f("pk_guests")),
     )
     op.create_index("ix_guests_fingerprint", "guests", ["fingerprint"], unique=False)
@@ -70,11 +65,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("vps_id", name=op.f("pk_lanes")),
     )
     op.create_index(
-        "ix_lanes_behind",
-        "lanes",
-        ["vps_id"],
-        unique=False,
-        postgresql_where=sa.text("applied_seq < last_seq"),
+        "ix_lanes_behind", "lanes", ["vps_id"], unique=False, postgresql_where=sa.text("applied_seq < last_seq")
     )
     op.create_index("ix_lanes_order_id", "lanes", ["order_id"], unique=False)
     op.create_table(
@@ -89,12 +80,7 @@ def upgrade() -> None:
         "nudges",
         sa.Column("task", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
-        sa.Column(
-            "asked_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=False,
-        ),
+        sa.Column("asked_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.PrimaryKeyConstraint("task", "subject", name=op.f("pk_nudges")),
     )
     op.create_table(
@@ -125,8 +111,7 @@ def upgrade() -> None:
         sa.Column("effective_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("guest_type IN ('qemu', 'lxc')", name=op.f("ck_orders_seen_guest_type")),
         sa.CheckConstraint(
-            "state IN ('pending', 'active', 'suspended', 'ended', 'unknown')",
-            name=op.f("ck_orders_seen_state"),
+            "state IN ('pending', 'active', 'suspended', 'ended', 'unknown')", name=op.f("ck_orders_seen_state")
         ),
         sa.PrimaryKeyConstraint("order_id", name=op.f("pk_orders_seen")),
     )
@@ -136,9 +121,7 @@ def upgrade() -> None:
     op.create_table(
         "refused_calls",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column(
-            "at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
-        ),
+        sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.Column("status_code", sa.Integer(), nullable=False),
         sa.Column("code", sa.Text(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
@@ -160,21 +143,13 @@ def upgrade() -> None:
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column(
-            "started_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=False,
+            "started_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
-            "counts",
-            postgresql.JSONB(astext_type=sa.Text()),
-            server_default=sa.text("'{}'::jsonb"),
-            nullable=False,
+            "counts", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'::jsonb"), nullable=False
         ),
-        sa.Column(
-            "problems", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'::text[]"), nullable=False
-        ),
+        sa.Column("problems", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'::text[]"), nullable=False),
         sa.Column("plan_hash", sa.Text(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.CheckConstraint("kind IN ('full', 'fast', 'plan')", name=op.f("ck_runs_kind")),
@@ -205,23 +180,13 @@ def upgrade() -> None:
         sa.Column("email_verified", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("map_source", sa.Text(), nullable=True),
         sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=False,
+            "created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
         sa.Column(
-            "updated_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=False,
+            "updated_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
-        sa.CheckConstraint(
-            "map_source IN ('link', 'import', 'operator', 'email')", name=op.f("ck_users_map_source")
-        ),
-        sa.CheckConstraint(
-            "(main_site_user_id IS NULL) = (map_source IS NULL)", name=op.f("ck_users_map_has_source")
-        ),
+        sa.CheckConstraint("map_source IN ('link', 'import', 'operator', 'email')", name=op.f("ck_users_map_source")),
+        sa.CheckConstraint("(main_site_user_id IS NULL) = (map_source IS NULL)", name=op.f("ck_users_map_has_source")),
         sa.CheckConstraint("id > 0", name=op.f("ck_users_id_positive")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("main_site_user_id", name=op.f("uq_users_main_site_user_id")),
@@ -252,22 +217,13 @@ def upgrade() -> None:
         sa.Column("vmid", sa.Integer(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column(
-            "detail",
-            postgresql.JSONB(astext_type=sa.Text()),
-            server_default=sa.text("'{}'::jsonb"),
-            nullable=False,
+            "detail", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'::jsonb"), nullable=False
         ),
         sa.Column(
-            "first_seen_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=False,
+            "first_seen_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
         sa.Column(
-            "last_seen_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=False,
+            "last_seen_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
         sa.Column("last_run_id", sa.BigInteger(), nullable=True),
         sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
@@ -294,10 +250,7 @@ def upgrade() -> None:
         sa.Column("items", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("run_id", sa.BigInteger(), nullable=False),
         sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=False,
+            "created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
         sa.Column("decision", sa.Text(), nullable=True),
         sa.Column("decided_by", sa.Text(), nullable=True),
@@ -307,9 +260,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_holds")),
     )
     op.create_index("ix_holds_plan_hash", "holds", ["plan_hash"], unique=False)
-    op.create_index(
-        "uq_holds_open", "holds", ["scope"], unique=True, postgresql_where=sa.text("decision IS NULL")
-    )
+    op.create_index("uq_holds_open", "holds", ["scope"], unique=True, postgresql_where=sa.text("decision IS NULL"))
     op.create_table(
         "operations",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -333,37 +284,23 @@ def upgrade() -> None:
         sa.Column("run_id", sa.BigInteger(), nullable=True),
         sa.Column("epoch", sa.BigInteger(), nullable=True),
         sa.Column(
-            "accepted_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=False,
+            "accepted_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
         sa.Column("applied_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column(
-            "publish_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=True,
-        ),
+        sa.Column("publish_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=True),
         sa.Column("publishes", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.CheckConstraint(
-            "(state = 'queued') = (applied_at IS NULL)", name=op.f("ck_operations_settled_has_time")
-        ),
+        sa.CheckConstraint("(state = 'queued') = (applied_at IS NULL)", name=op.f("ck_operations_settled_has_time")),
         sa.CheckConstraint(
             "action IN ('create', 'update', 'delete', 'merge', 'link', 'unlink', 'restore')",
             name=op.f("ck_operations_action"),
         ),
         sa.CheckConstraint(
-            "kind <> 'repair' OR (run_id IS NOT NULL AND epoch IS NOT NULL)",
-            name=op.f("ck_operations_repair_has_run"),
+            "kind <> 'repair' OR (run_id IS NOT NULL AND epoch IS NOT NULL)", name=op.f("ck_operations_repair_has_run")
         ),
-        sa.CheckConstraint(
-            "kind = 'sync' OR reason IS NOT NULL", name=op.f("ck_operations_repair_has_reason")
-        ),
+        sa.CheckConstraint("kind = 'sync' OR reason IS NOT NULL", name=op.f("ck_operations_repair_has_reason")),
         sa.CheckConstraint("kind IN ('sync', 'repair', 'operator')", name=op.f("ck_operations_kind")),
         sa.CheckConstraint(
-            "state IN ('queued', 'applied', 'superseded', 'rejected', 'dead')",
-            name=op.f("ck_operations_state"),
+            "state IN ('queued', 'applied', 'superseded', 'rejected', 'dead')", name=op.f("ck_operations_state")
         ),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_operations_run_id_runs")),
         sa.ForeignKeyConstraint(["vps_id"], ["lanes.vps_id"], name=op.f("fk_operations_vps_id_lanes")),
@@ -401,18 +338,10 @@ def upgrade() -> None:
         sa.Column("complete", sa.Boolean(), nullable=False),
         sa.Column("count", sa.Integer(), nullable=False),
         sa.Column("problem", sa.Text(), nullable=True),
-        sa.Column(
-            "began_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=False,
-        ),
+        sa.Column("began_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.Column("effective_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
-            "finished_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=False,
+            "finished_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_snapshots_run_id_runs")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_snapshots")),
@@ -473,12 +402,10 @@ def upgrade() -> None:
             "link_state IN ('unlinked', 'conflict') = (vmid IS NULL)", name=op.f("ck_vps_link_state_fits")
         ),
         sa.CheckConstraint(
-            "link_state IN ('unlinked', 'pushed', 'verified', 'unverified', 'conflict')",
-            name=op.f("ck_vps_link_state"),
+            "link_state IN ('unlinked', 'pushed', 'verified', 'unverified', 'conflict')", name=op.f("ck_vps_link_state")
         ),
         sa.CheckConstraint(
-            "order_state IN ('pending', 'active', 'suspended', 'ended', 'unknown')",
-            name=op.f("ck_vps_order_state"),
+            "order_state IN ('pending', 'active', 'suspended', 'ended', 'unknown')", name=op.f("ck_vps_order_state")
         ),
         sa.CheckConstraint(
             "power_state IN ('running', 'stopped', 'error', 'unknown')", name=op.f("ck_vps_power_state")
@@ -487,13 +414,10 @@ def upgrade() -> None:
             "status IN ('creating', 'running', 'stopped', 'suspended', 'error')", name=op.f("ck_vps_status")
         ),
         sa.CheckConstraint("(cluster IS NULL) = (vmid IS NULL)", name=op.f("ck_vps_link_whole")),
-        sa.CheckConstraint(
-            "(deleted_at IS NULL) = (deleted_reason IS NULL)", name=op.f("ck_vps_tombstone_reason")
-        ),
+        sa.CheckConstraint("(deleted_at IS NULL) = (deleted_reason IS NULL)", name=op.f("ck_vps_tombstone_reason")),
         sa.CheckConstraint("cpu > 0 AND ram_mb >= 128 AND disk_gb > 0", name=op.f("ck_vps_plan_positive")),
         sa.CheckConstraint(
-            "merged_into IS NULL OR (deleted_at IS NOT NULL AND merged_into <> id)",
-            name=op.f("ck_vps_merged"),
+            "merged_into IS NULL OR (deleted_at IS NOT NULL AND merged_into <> id)", name=op.f("ck_vps_merged")
         ),
         sa.CheckConstraint("vmid > 0", name=op.f("ck_vps_vmid_positive")),
         sa.ForeignKeyConstraint(["merged_into"], ["vps.id"], name=op.f("fk_vps_merged_into_vps")),
@@ -501,35 +425,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_vps")),
     )
     op.create_index(
-        "ix_vps_client",
-        "vps",
-        ["user_id", "id"],
-        unique=False,
-        postgresql_where=sa.text("deleted_at IS NULL"),
+        "ix_vps_client", "vps", ["user_id", "id"], unique=False, postgresql_where=sa.text("deleted_at IS NULL")
     )
     op.create_index("ix_vps_fingerprint", "vps", ["fingerprint"], unique=False)
     op.create_index("ix_vps_merged_into", "vps", ["merged_into"], unique=False)
     op.create_index("ix_vps_order_id", "vps", ["order_id"], unique=False)
     op.create_index(
-        "ix_vps_tombstones",
-        "vps",
-        ["deleted_at"],
-        unique=False,
-        postgresql_where=sa.text("deleted_at IS NOT NULL"),
+        "ix_vps_tombstones", "vps", ["deleted_at"], unique=False, postgresql_where=sa.text("deleted_at IS NOT NULL")
     )
     op.create_index(
-        "uq_vps_live_guest",
-        "vps",
-        ["cluster", "vmid"],
-        unique=True,
-        postgresql_where=sa.text("deleted_at IS NULL"),
+        "uq_vps_live_guest", "vps", ["cluster", "vmid"], unique=True, postgresql_where=sa.text("deleted_at IS NULL")
     )
     op.create_index(
-        "uq_vps_live_order_id",
-        "vps",
-        ["order_id"],
-        unique=True,
-        postgresql_where=sa.text("deleted_at IS NULL"),
+        "uq_vps_live_order_id", "vps", ["order_id"], unique=True, postgresql_where=sa.text("deleted_at IS NULL")
     )
     op.create_table(
         "claims",
@@ -537,36 +445,28 @@ def upgrade() -> None:
         sa.Column("vps_id", sa.BigInteger(), nullable=False),
         sa.Column("operation_id", sa.BigInteger(), nullable=False),
         sa.Column(
-            "claimed_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=False,
+            "claimed_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
-        sa.ForeignKeyConstraint(
-            ["operation_id"], ["operations.id"], name=op.f("fk_claims_operation_id_operations")
-        ),
+        sa.ForeignKeyConstraint(["operation_id"], ["operations.id"], name=op.f("fk_claims_operation_id_operations")),
         sa.ForeignKeyConstraint(["vps_id"], ["lanes.vps_id"], name=op.f("fk_claims_vps_id_lanes")),
         sa.PrimaryKeyConstraint("order_id", name=op.f("pk_claims")),
     )
     op.create_index("ix_claims_vps_id", "claims", ["vps_id"], unique=False)
     op.create_table(
         "idempotency_keys",
-        sa.Column("api_key_label", sa.Text(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("body_hash", sa.Text(), nullable=False),
         sa.Column("operation_id", sa.BigInteger(), nullable=True),
         sa.Column("status_code", sa.Integer(), nullable=True),
         sa.Column("answer", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=False,
+            "created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
         sa.ForeignKeyConstraint(
             ["operation_id"], ["operations.id"], name=op.f("fk_idempotency_keys_operation_id_operations")
         ),
-        sa.PrimaryKeyConstraint("api_key_label", "key", name=op.f("pk_idempotency_keys")),
+        sa.PrimaryKeyConstraint("scope", "key", name=op.f("pk_idempotency_keys")),
     )
     op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"], unique=False)
     op.create_table(
@@ -576,9 +476,7 @@ def upgrade() -> None:
         sa.Column("snapshot_id", sa.BigInteger(), nullable=False),
         sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("count", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["snapshot_id"], ["snapshots.id"], name=op.f("fk_scopes_snapshot_id_snapshots")
-        ),
+        sa.ForeignKeyConstraint(["snapshot_id"], ["snapshots.id"], name=op.f("fk_scopes_snapshot_id_snapshots")),
         sa.PrimaryKeyConstraint("source", "scope", name=op.f("pk_scopes")),
     )
 
@@ -601,13 +499,9 @@ def downgrade() -> None:
     op.drop_index("ix_snapshots_run_id", table_name="snapshots")
     op.drop_table("snapshots")
     op.drop_index("ix_operations_run_id", table_name="operations")
-    op.drop_index(
-        "ix_operations_queued", table_name="operations", postgresql_where=sa.text("state = 'queued'")
-    )
+    op.drop_index("ix_operations_queued", table_name="operations", postgresql_where=sa.text("state = 'queued'"))
     op.drop_index("ix_operations_due", table_name="operations", postgresql_where=sa.text("state = 'queued'"))
-    op.drop_index(
-        "ix_operations_deletes", table_name="operations", postgresql_where=sa.text("action = 'delete'")
-    )
+    op.drop_index("ix_operations_deletes", table_name="operations", postgresql_where=sa.text("action = 'delete'"))
     op.drop_table("operations")
     op.drop_index("uq_holds_open", table_name="holds", postgresql_where=sa.text("decision IS NULL"))
     op.drop_index("ix_holds_plan_hash", table_name="holds")

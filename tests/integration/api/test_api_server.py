@@ -198,7 +198,6 @@ async def test_a_body_that_does_not_arrive_is_given_up(
 
 
 # Celery announces a rename for its version 6; what this test is about is the message.
-@pytest.mark.filterwarnings("ignore:(?s).*task_acks_on_failure_or_timeout:PendingDeprecationWarning")
 async def test_an_accepted_call_rings_the_workers(
     settings: Settings, secrets: Secrets, redis_url: str, logged: list[structlog.typing.EventDict]
 ) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks: each shows a ratio against a named yardstick measured in the same run."""
