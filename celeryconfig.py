@@ -21,7 +21,9 @@ task_store_errors_even_if_ignored = False
 task_queues = (Queue("sync"), Queue("reconcile"))
 task_default_queue = "sync"
 task_create_missing_queues = False
-task_routes = {"sync.*": {"queue": "sync"}, "reconcile.*": {"queue": "reconcile"}, "users.*": {"queue": "reconcile"}}
+task_routes = {"sync.*": {"queue": "sync"}} | {
+    f"{name}.*": {"queue": "reconcile"} for name in ("reconcile", "users", "maintenance")
+}
 
 # --- limits
 task_soft_time_limit = 20

@@ -260,6 +260,10 @@ def _journal(
     )
     if operation_id is None:
         raise RuntimeError("the journal returned no id")
+    proof = [*repair.evidence.get("guest_snapshots", ()), *repair.evidence.get("order_snapshots", ())]
+    if proof:
+        snapshots = tables.snapshots
+        connection.execute(update(snapshots).where(snapshots.c.id.in_(proof)).values(kept=True))
     return Written(operation_id, vps_id, short)
 
 

@@ -116,7 +116,6 @@ class Settings(BaseSettings):
     paid_missing_grace_s: float = 1800
     orphan_grace_s: float = 86400
     ended_retention_s: float = 7 * 86400
-    tombstone_days: Annotated[int, Field(ge=1)] = 7
 
     # --- proof of absence
     absence_proof_n: Annotated[int, Field(ge=2)] = 3

@@ -299,8 +299,10 @@ snapshots = Table(
     now_column("began_at"),
     Column("effective_at", Time),
     now_column("finished_at"),
+    Column("kept", Boolean, nullable=False, server_default=text("false")),  # evidence of a deletion
     Index("ix_snapshots_scope", "source", "scope", "id"),
     Index("ix_snapshots_run_id", "run_id"),
+    Index("ix_snapshots_finished_at", "finished_at", postgresql_where=text("NOT kept")),
 )
 
 scopes = Table(
@@ -436,7 +438,7 @@ findings = Table(
     Column("detail", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     now_column("first_seen_at"),
     now_column("last_seen_at"),
-    Column("last_run_id", BigInteger, ForeignKey("runs.id")),
+    Column("last_run_id", BigInteger, ForeignKey("runs.id"), index=True),
     Column("resolved_at", Time),
     Column("acknowledged_by", Text),
     Column("snoozed_until", Time),
@@ -454,7 +456,7 @@ holds = Table(
     Column("scope", Text, nullable=False),  # deletes | creates | flips:<cluster> | ownership
     Column("reason", Text, nullable=False),
     Column("items", JSONB, nullable=False),
-    Column("run_id", BigInteger, ForeignKey("runs.id"), nullable=False),
+    Column("run_id", BigInteger, ForeignKey("runs.id"), nullable=False, index=True),
     now_column("created_at"),
     Column("decision", Text),
     Column("decided_by", Text),

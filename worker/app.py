@@ -37,6 +37,7 @@ app.conf.beat_schedule = {
         "schedule": settings.users_interval_s,
         "options": {"expires": settings.users_interval_s},
     },
+    "maintenance.prune": {"task": "maintenance.prune", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 
 

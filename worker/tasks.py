@@ -8,6 +8,7 @@ from celery import shared_task
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from panel.prune import prune
 from panel.settings import get_settings
 from panel.sweep import ring_unapplied
 from panel.writer import apply_operation
@@ -57,3 +58,9 @@ def run(trigger: str = "nudge", **_: Any) -> str:  # noqa: ANN401 - newer sender
 def users_import() -> str:
     """Import users of the main site, so that calls for new users are accepted."""
     return import_users(reconciler(engine(), get_settings())).summary
+
+
+@shared_task(name="maintenance.prune", soft_time_limit=120, time_limit=150)
+def maintenance_prune() -> str:
+    """Delete old bookkeeping."""
+    return ", ".join(f"{count} {table}" for table, count in prune(engine()).items())

@@ -233,6 +233,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["last_run_id"], ["runs.id"], name=op.f("fk_findings_last_run_id_runs")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_findings")),
     )
+    op.create_index(op.f("ix_findings_last_run_id"), "findings", ["last_run_id"], unique=False)
     op.create_index("ix_findings_vps_id", "findings", ["vps_id"], unique=False)
     op.create_index(
         "uq_findings_open",
@@ -260,6 +261,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_holds")),
     )
     op.create_index("ix_holds_plan_hash", "holds", ["plan_hash"], unique=False)
+    op.create_index(op.f("ix_holds_run_id"), "holds", ["run_id"], unique=False)
     op.create_index("uq_holds_open", "holds", ["scope"], unique=True, postgresql_where=sa.text("decision IS NULL"))
     op.create_table(
         "operations",
@@ -343,8 +345,12 @@ def upgrade() -> None:
         sa.Column(
             "finished_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
+        sa.Column("kept", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_snapshots_run_id_runs")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_snapshots")),
+    )
+    op.create_index(
+        "ix_snapshots_finished_at", "snapshots", ["finished_at"], unique=False, postgresql_where=sa.text("NOT kept")
     )
     op.create_index("ix_snapshots_run_id", "snapshots", ["run_id"], unique=False)
     op.create_index("ix_snapshots_scope", "snapshots", ["source", "scope", "id"], unique=False)
@@ -497,6 +503,7 @@ def downgrade() -> None:
     op.drop_table("vps")
     op.drop_index("ix_snapshots_scope", table_name="snapshots")
     op.drop_index("ix_snapshots_run_id", table_name="snapshots")
+    op.drop_index("ix_snapshots_finished_at", table_name="snapshots", postgresql_where=sa.text("NOT kept"))
     op.drop_table("snapshots")
     op.drop_index("ix_operations_run_id", table_name="operations")
     op.drop_index("ix_operations_queued", table_name="operations", postgresql_where=sa.text("state = 'queued'"))
@@ -504,10 +511,12 @@ def downgrade() -> None:
     op.drop_index("ix_operations_deletes", table_name="operations", postgresql_where=sa.text("action = 'delete'"))
     op.drop_table("operations")
     op.drop_index("uq_holds_open", table_name="holds", postgresql_where=sa.text("decision IS NULL"))
+    op.drop_index(op.f("ix_holds_run_id"), table_name="holds")
     op.drop_index("ix_holds_plan_hash", table_name="holds")
     op.drop_table("holds")
     op.drop_index("uq_findings_open", table_name="findings", postgresql_where=sa.text("resolved_at IS NULL"))
     op.drop_index("ix_findings_vps_id", table_name="findings")
+    op.drop_index(op.f("ix_findings_last_run_id"), table_name="findings")
     op.drop_table("findings")
     op.drop_table("absences")
     op.drop_table("users")

@@ -9,8 +9,8 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-# The journal and the audit are never rewritten as a whole, so nothing but vps-less bookkeeping is deletable.
-DELETABLE = ("claims", "idempotency_keys", "nudges", "absences", "guests", "orders_seen", "refused_calls")
+# Records, the journal, findings and users are never deleted by the application, only bookkeeping is.
+DELETABLE = ("absences", "idempotency_keys", "nudges", "refused_calls", "runs", "snapshots")
 CLIENT_COLUMNS = (
     "id, user_id, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, status, order_id, order_state, "
     "order_source, order_as_of, power_state, power_detail, power_source, power_as_of, unconfirmed_since, "

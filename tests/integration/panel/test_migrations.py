@@ -1,0 +1,61 @@
+"""The migrations: up, equal to the tables, down and up again, on every PostgreSQL that is to be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic import command
+from sqlalchemy import create_engine
+
+from panel.migrate import MigrationRefusedError, alembic_config, downgrade, head_revision, migrate
+from panel.settings import sqlalchemy_url
+from runtime.embedded_postgres import EmbeddedPostgres, find_postgres_installations
+from runtime.postgres_installation import PostgresInstallation
+
+INSTALLATIONS = list({found.major: found for found in reversed(find_postgres_installations())}.values())
+
+
+def test_two_versions_are_to_be_had() -> None:
+    """The development packages bring two along, so that no machine tests one version only."""
+    assert {found.major for found in INSTALLATIONS} >= {17, 18}
+
+
+@pytest.mark.parametrize("installation", INSTALLATIONS, ids=lambda found: f"postgresql-{found.major}")
+def test_up_down_and_up_again(installation: PostgresInstallation, tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path / "pg", binaries=installation.bin_dir, durable=False)
+    server.start()
+    try:
+        url = server.admin_url()
+        assert migrate(url, "postgresql://panel:not-a-secret-of-anybody@127.0.0.1/panel") == head_revision()
+        engine = create_engine(sqlalchemy_url(url))
+        with engine.connect() as connection:
+            config = alembic_config()
+            config.attributes["connection"] = connection
+            command.check(config)
+        engine.dispose()
+        with psycopg.connect(url) as asked:
+            login = asked.execute("SELECT pg_has_role('panel', 'panel_app', 'member')").fetchone()
+            tables = asked.execute("SELECT has_table_privilege('panel_client', 'operations', 'SELECT')").fetchone()
+            deletes = asked.execute("SELECT has_table_privilege('panel_app', 'vps', 'DELETE')").fetchone()
+        assert (login, tables, deletes) == ((True,), (False,), (False,))
+        downgrade(url, "base")
+        with psycopg.connect(url) as asked:
+            left = asked.execute(
+                "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+            ).fetchone()
+        assert left == (0,)
+        assert migrate(url) == head_revision()
+    finally:
+        server.destroy()
+
+
+def test_another_encoding_is_refused(postgres_server: EmbeddedPostgres) -> None:
+    with psycopg.connect(postgres_server.admin_url(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        try:
+            with pytest.raises(MigrationRefusedError, match="LATIN1"):
+                migrate(postgres_server.admin_url("latin"))
+        finally:
+            connection.execute("DROP DATABASE latin WITH (FORCE)")

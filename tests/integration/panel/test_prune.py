@@ -1,0 +1,36 @@
+"""What is let go, and what stays however old it is."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, text
+
+from panel.prune import prune
+
+OLD = "clock_timestamp() - interval '100 days'"
+
+
+def test_old_bookkeeping_goes_and_evidence_stays(engine: Engine) -> None:
+    statements = (
+        f"INSERT INTO runs (kind, trigger, epoch, state, started_at) SELECT 'fast', 't', 1, 'done', {OLD} FROM"
+        " generate_series(1, 3)",
+        "INSERT INTO runs (kind, trigger, epoch, state) VALUES ('fast', 't', 1, 'done')",
+        "INSERT INTO snapshots (run_id, source, scope, complete, count, finished_at, kept)"
+        f" VALUES (1, 'orders', 'all', true, 1, {OLD}, false), (2, 'orders', 'all', true, 1, {OLD}, true),"
+        f" (3, 'orders', 'all', true, 1, {OLD}, false), (4, 'orders', 'all', true, 1, clock_timestamp(), false)",
+        "INSERT INTO absences (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)"
+        f" VALUES ('order', '7', {OLD}, 1, {OLD}, 3, ARRAY[3])",
+        f"INSERT INTO refused_calls (at, status_code, code, message) VALUES ({OLD}, 422, 'c', 'm')",
+        "INSERT INTO refused_calls (status_code, code, message) VALUES (422, 'c', 'm')",
+        f"INSERT INTO idempotency_keys (scope, key, body_hash, created_at) VALUES ('main-site', 'a', 'h', {OLD})",
+        "INSERT INTO idempotency_keys (scope, key, body_hash, created_at)"
+        " VALUES ('main-site', 'b', 'h', clock_timestamp() - interval '25 hours')",
+    )
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    assert prune(engine) == {"idempotency_keys": 1, "refused_calls": 1, "snapshots": 1, "runs": 1}
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT id FROM snapshots ORDER BY id")).scalars().all() == [2, 3, 4]
+        assert connection.execute(text("SELECT id FROM runs ORDER BY id")).scalars().all() == [2, 3, 4]
+        assert connection.execute(text("SELECT key FROM idempotency_keys")).scalars().all() == ["b"]
+    assert sum(prune(engine).values()) == 0
