@@ -33,6 +33,7 @@ from demo.world import (
     CLUSTERS,
     FAST_INTERVAL_S,
     FULL_INTERVAL_S,
+    PANEL_PORT,
     PROOF_N,
     PROOF_T_S,
     Keys,
@@ -147,18 +148,22 @@ def _staged(root: Path, screen: Screen, endings: _Endings) -> Iterator[Stage]:
         log = stack.enter_context(data.log_path("demo").open("w", encoding="utf-8"))
         configure_logging("console", log)
         keys, places = Keys.make(), choose_places(root)
-        with screen.waiting("PostgreSQL and Redis start") as waiting:
+        with screen.waiting("everything starts") as waiting:
+            waiting.tell("PostgreSQL and Redis")
             postgres, redis = EmbeddedPostgres(data.postgres, durable=False), EmbeddedRedis(data.redis)
             for server in (postgres, redis):
                 stack.callback(server.destroy)
                 server.start()
-            waiting.tell("the tables are made")
+            waiting.tell("the tables")
             servers = prepare_embedded(postgres) | {"REDIS_URL": redis.url}
-            waiting.tell("the main site and Proxmox start")
+            waiting.tell("the main site and Proxmox")
             outside = stack.enter_context(endings.watch(Supervisor(outside_processes(places, keys, data))))
             settings = panel_settings(places, keys, servers)
-            waiting.tell("the API, two workers, beat and Flower start")
-            parts = Supervisor(_quick_to_stop(processes(settings, environment_of(settings), data)))
+            waiting.tell("API, two workers, beat and Flower")
+            scratch = root / "tmp"
+            scratch.mkdir()
+            environment = environment_of(settings) | {"TMPDIR": str(scratch)}
+            parts = Supervisor(_quick_to_stop(processes(settings, environment, data)))
             stack.enter_context(endings.watch(parts))
         engine = sync_engine(settings.database_url, "panel-sync demo")
         stack.callback(engine.dispose)
@@ -174,6 +179,8 @@ def _staged(root: Path, screen: Screen, endings: _Endings) -> Iterator[Stage]:
             screen,
         )
         screen.right(f"PostgreSQL {postgres.version}, Redis {redis.version}, API, two workers, beat, Flower:")
+        if places.panel != PANEL_PORT:
+            screen.say(f"Port {PANEL_PORT} is taken here, so the API has another one.")
         screen.say(f"API at {places.panel_url}, Flower at {places.flower_url}; logs in {data.logs}")
         screen.right(
             f"a main site with its own user ids, Proxmox clusters {' and '.join(CLUSTERS)} (TLS, own authority)"

@@ -30,24 +30,27 @@ class Sight:
 
 
 class Waiting:
-    """The live line of one wait. Its text may change; without a terminal each new text is a line."""
+    """The live line of one wait: what is waited for, and how far it is. Without a terminal each news is a line."""
 
-    def __init__(self, console: Console, progress: Progress | None, task: TaskID | None) -> None:
+    def __init__(self, console: Console, what: str, live: tuple[Progress, TaskID] | None = None) -> None:
         self._console = console
-        self._progress = progress
-        self._task = task
+        self._what = what
+        self._live = live
         self._began = time.monotonic()
         self._last = ""
+        if live is None:
+            console.print(f"  ... {what}", markup=False)
 
-    def tell(self, text: str) -> None:
-        """Say how far it is."""
-        if text == self._last:
+    def tell(self, news: str) -> None:
+        """Say how far it is; what was said already is not said again."""
+        if news == self._last:
             return
-        self._last = text
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, description=escape(text))
+        self._last = news
+        if self._live is None:
+            self._console.print(f"      {time.monotonic() - self._began:4.1f} s  {news}", markup=False)
         else:
-            self._console.print(f"  ... {time.monotonic() - self._began:4.1f} s  {text}", markup=False)
+            progress, task = self._live
+            progress.update(task, description=escape(f"{self._what}: {news}"))
 
 
 class Screen:
@@ -89,11 +92,11 @@ class Screen:
     def waiting(self, text: str) -> Iterator[Waiting]:
         """A live line with the seconds that have passed, for as long as the block lasts."""
         if not self._console.is_terminal:
-            yield self._first(Waiting(self._console, None, None), text)
+            yield Waiting(self._console, text)
             return
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("[dim]{task.elapsed:.1f} s[/]"))
         with Progress(*columns, console=self._console, transient=True) as progress:
-            yield self._first(Waiting(self._console, progress, progress.add_task("")), text)
+            yield Waiting(self._console, text, (progress, progress.add_task(escape(text))))
 
     def table(self, sights: Iterable[Sight]) -> None:
         """All that was seen."""
@@ -122,8 +125,3 @@ class Screen:
             self._console.print(f"\n  [bold]the last lines of {escape(name)}[/]")
             for line in lines or ["(empty)"]:
                 self._console.print(f"    {line}", markup=False, soft_wrap=True)
-
-    @staticmethod
-    def _first(waiting: Waiting, text: str) -> Waiting:
-        waiting.tell(text)
-        return waiting

@@ -62,7 +62,7 @@ class Stage:
                 if time.monotonic() - began > within_s:
                     raise DemoError(f"{expected} within {within_s:g} s", seen(), logs)
                 if tell is not None:
-                    waiting.tell(f"{expected}: {tell()}")
+                    waiting.tell(tell())
                 time.sleep(POLL_S)
         return time.monotonic() - began
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from demo.scenes import blind_token, disorder, lost_calls, lost_delete, migration, orders, redis_killed, task_list
+from demo.scenes import (
+    blind_token,
+    cut_feed,
+    disorder,
+    lost_calls,
+    lost_delete,
+    migration,
+    orders,
+    redis_killed,
+    task_list,
+)
 from demo.stage import Stage
 
 SCENES = (
@@ -11,6 +21,7 @@ SCENES = (
     (lost_delete.TITLE, lost_delete.play),
     (migration.TITLE, migration.play),
     (blind_token.TITLE, blind_token.play),
+    (cut_feed.TITLE, cut_feed.play),
     (redis_killed.TITLE, redis_killed.play),
     (disorder.TITLE, disorder.play),
     (task_list.TITLE, task_list.play),
