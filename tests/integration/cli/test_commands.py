@@ -1,0 +1,182 @@
+"""Commands that look at the database or change a little of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jwt
+import pytest
+from sqlalchemy import Engine, insert, text
+
+from panel import tables
+from panel.accept import Acceptor
+from panel.migrate import head_revision
+from panel.repairs import Repair, write_repair
+from panel.sessions import async_engine
+from panel.writer import apply_operation
+from tests.integration.cli.conftest import PanelSync
+from tests.integration.panel.conftest import accepted, begin_run
+from tests.support.calls import create_call, update_call
+from tests.support.databases import Database
+from tests.support.world import add_user
+
+
+@pytest.fixture
+async def story(engine: Engine, database: Database) -> Engine:
+    """VPS 1: created, set running, repaired to stopped. VPS 2: its create waits."""
+    add_user(engine, 5)
+    pool = async_engine(database.app_url, "panel-sync test")
+    acceptor = Acceptor(pool)
+    await acceptor.start()
+    created = await accepted(acceptor, create_call(name="[bold]shop"))
+    running = await accepted(acceptor, update_call(created.vps_id, "running"))
+    await accepted(acceptor, create_call(name="waiting"))
+    await acceptor.stop()
+    await pool.dispose()
+    apply_operation(engine, running.operation_id)
+    repair = Repair(
+        action="update",
+        source="proxmox",
+        reason="the guest is stopped in two observations",
+        evidence={"snapshots": [7, 8], "guest": "main/100"},
+        values={"power_state": "stopped", "power_source": "proxmox"},
+        vps_id=created.vps_id,
+        expect_version=2,
+    )
+    write_repair(engine, begin_run(engine), 1, repair)
+    with engine.begin() as connection:
+        connection.execute(
+            insert(tables.runs).values(
+                kind="full",
+                trigger="beat",
+                epoch=2,
+                state="done",
+                counts={"repaired": {"update": 1, "create": 0}, "held": 0, "found": 3},
+                problems=["proxmox:main: no quorum"],
+                finished_at=text("clock_timestamp()"),
+            )
+        )
+    return engine
+
+
+def test_history_tells_why_in_order(panel_sync: PanelSync, story: Engine) -> None:
+    said = panel_sync("vps", "history", "1")
+    assert said.code == 0
+    lines = [line.strip() for line in said.out.splitlines() if line.strip()]
+    assert lines[0] == "VPS 1 of user 5: stopped"
+    told = [line for line in lines if line.startswith(("applied", "because", "evidence", "power_state"))]
+    assert told == [
+        "applied: created creating",
+        "applied: creating -> running",
+        "power_state: unknown -> running",
+        "applied: running -> stopped",
+        "because the guest is stopped in two observations",
+        "evidence: guest=main/100, snapshots=[7, 8]",
+        "power_state: running -> stopped",
+    ]
+
+
+def test_history_of_a_vps_on_its_way(panel_sync: PanelSync, story: Engine) -> None:
+    said = panel_sync("vps", "history", "2")
+    assert (said.code, said.out.splitlines()[0]) == (0, "VPS 2: accepted, not applied yet")
+
+
+def test_history_of_nothing(panel_sync: PanelSync, story: Engine) -> None:
+    said = panel_sync("vps", "history", "99")
+    assert (said.code, said.err) == (2, "panel-sync: VPS 99 does not exist in the panel\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ids"),
+    [
+        pytest.param([], ["4", "3", "2", "1"], id="all, newest first"),
+        pytest.param(["--state", "queued"], ["3"], id="by state"),
+        pytest.param(["--vps", "1"], ["4", "2", "1"], id="by VPS"),
+        pytest.param(["--limit", "1"], ["4"], id="limited"),
+    ],
+)
+def test_operations(panel_sync: PanelSync, story: Engine, arguments: list[str], ids: list[str]) -> None:
+    said = panel_sync("operations", *arguments)
+    assert said.code == 0
+    assert [line.split()[0] for line in said.out.splitlines()[1:]] == ids
+
+
+def test_runs(panel_sync: PanelSync, story: Engine) -> None:
+    said = panel_sync("runs", "--limit", "1")
+    assert said.code == 0
+    assert "found=3 repaired.update=1" in said.out
+    assert "proxmox:main: no quorum" in said.out
+
+
+def test_migrate_makes_tables_and_the_application_s_login(bare: PanelSync, empty_database: Database) -> None:
+    urls = {"DATABASE_URL": empty_database.app_url, "DATABASE_OWNER_URL": empty_database.owner_url}
+    for _ in range(2):
+        said = bare("migrate", **urls)
+        assert (said.code, said.err.strip()) == (0, f"The database is at revision {head_revision()}.")
+    assert bare("operations", **urls).code == 0
+
+
+class TestToken:
+    """What clients' tokens say."""
+
+    def test_says_who_and_until_when(self, bare: PanelSync) -> None:
+        secret = "s" * 40
+        said = bare(
+            "token", "--user", "5", "--ttl", "15m", JWT_SECRET=secret, JWT_ISSUER="main-site", JWT_AUDIENCE="panel"
+        )
+        claims = jwt.decode(said.out.strip(), secret, ["HS256"], issuer="main-site", audience="panel")
+        assert (claims["user_id"], claims["sub"], claims["exp"] - claims["iat"]) == (5, "5", 900)
+
+    @pytest.mark.parametrize("ttl", ["0", "-1", "1y", "soon", ""])
+    def test_a_wrong_duration(self, bare: PanelSync, ttl: str) -> None:
+        said = bare("token", "--user", "5", f"--ttl={ttl}", JWT_SECRET="s" * 40)
+        assert said.code == 2
+        assert "15m" in said.err
+
+
+class TestUsers:
+    """Adding and mapping; a map is never replaced by accident."""
+
+    def test_add_then_list(self, panel_sync: PanelSync) -> None:
+        assert panel_sync("users", "add", "5", "--username", "ann", "--main-site-id", "1").code == 0
+        assert panel_sync("users", "add", "6", "--username", "bob").code == 0
+        assert [line.split()[:3] for line in panel_sync("users", "list").out.splitlines()[1:]] == [
+            ["6", "bob", "-"],
+            ["5", "ann", "1"],
+        ]
+        assert "ann" not in panel_sync("users", "list", "--unmapped").out
+
+    def test_map_and_replace(self, panel_sync: PanelSync, engine: Engine) -> None:
+        add_user(engine, 5)
+        assert panel_sync("users", "map", "5", "77").code == 0
+        assert panel_sync("users", "map", "5", "77").code == 0
+        refused = panel_sync("users", "map", "5", "78")
+        assert (refused.code, "say --replace" in refused.err) == (2, True)
+        assert panel_sync("users", "map", "5", "78", "--replace").code == 0
+        with engine.connect() as connection:
+            row = connection.execute(text("SELECT main_site_user_id, map_source FROM users")).one()
+        assert tuple(row) == ("78", "operator")
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["add", "5", "--username", "x"], "User 5 exists already"),
+            (["add", "7", "--username", "x", "--main-site-id", "1"], "is mapped to another panel user already"),
+            (["map", "6", "1"], "is mapped to another panel user already"),
+            (["map", "9", "1"], "User 9 does not exist"),
+        ],
+    )
+    def test_refusals(self, panel_sync: PanelSync, engine: Engine, arguments: list[str], says: str) -> None:
+        add_user(engine, 5, main_site_user_id="1")
+        add_user(engine, 6)
+        said = panel_sync("users", *arguments)
+        assert (said.code, says in said.err) == (2, True)
+
+
+def test_a_command_finds_the_run_under_way(bare: PanelSync, database: Database, tmp_path: Path) -> None:
+    """Without any setting, in a second terminal beside ``panel-sync run``."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "running.json").write_text(json.dumps({"DATABASE_URL": database.app_url, "PROXMOX_CLUSTERS": "[]"}))
+    assert bare("operations").code == 0
