@@ -1,0 +1,73 @@
+"""Promises of the repository itself: what is documented exists, what is locked is hashed, and nothing points away."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from panel.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[3]
+LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
+ALIASES = {"demo"}
+"""Settings that no operator sets in production; described, but not in the tables."""
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S607
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("document", ["README.md", "README.ru.md", ".env.example"])
+def test_every_setting_is_documented(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    missing = [
+        n.upper() for n in Settings.model_fields if n not in ALIASES and not re.search(rf"\b{n.upper()}\b", text)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_locks_are_hashed_and_name_no_host(lock: Path) -> None:
+    text = lock.read_text(encoding="utf-8")
+    entries = [entry for entry in re.split(r"(?m)^(?=[a-z0-9])", text) if entry.strip()]
+    assert len(entries) > 5
+    assert [e.splitlines()[0] for e in entries if "==" not in e or "--hash=sha256:" not in e] == []
+    assert "://" not in text
+
+
+def test_nothing_names_a_package_registry() -> None:
+    hosts = [
+        ".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("npmjs", "com"))
+    ]
+    found = [
+        f"{path.relative_to(ROOT)}: {host}"
+        for path in tracked()
+        for host in hosts
+        if host in path.read_text(encoding="utf-8", errors="ignore")
+    ]
+    assert found == []
+
+
+def test_modules_stay_readable_in_one_go() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in tracked()
+        if path.suffix == ".py" and "migrations/versions" not in str(path)
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 500
+    }
+    assert long == {}
+
+
+def test_no_merge_leftovers_and_no_private_keys() -> None:
+    marks = ["<" * 7, ">" * 7, "-----BEGIN " + "PRIVATE KEY", "-----BEGIN RSA " + "PRIVATE KEY"]
+    found = [
+        f"{path.relative_to(ROOT)}: {mark}"
+        for path in tracked()
+        for mark in marks
+        if any(line.startswith(mark) for line in path.read_text(encoding="utf-8", errors="ignore").splitlines())
+    ]
+    assert found == []
