@@ -101,6 +101,7 @@ class Screen:
     def table(self, sights: Iterable[Sight]) -> None:
         """All that was seen."""
         made = Table(box=None, header_style="bold", pad_edge=False, title="What was seen", title_justify="left")
+        made.add_column("scene", no_wrap=True)
         for column, ratio in (
             ("scene", 2),
             ("fault", 3),
