@@ -13,6 +13,8 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 PLAIN_WIDTH = 140
+COLUMNS = (("fault", 3), ("seen broken", 4), ("healed in", 2), ("journal's reason", 5))
+"""The closing table's columns after the scene's, and their relative widths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +104,7 @@ class Screen:
         """All that was seen."""
         made = Table(box=None, header_style="bold", pad_edge=False, title="What was seen", title_justify="left")
         made.add_column("scene", no_wrap=True)
-        for column, ratio in (
-            ("scene", 2),
-            ("fault", 3),
-            ("seen broken", 4),
-            ("healed in", 2),
-            ("journal's reason", 5),
-        ):
+        for column, ratio in COLUMNS:
             made.add_column(column, ratio=ratio, overflow="fold")
         for sight in sights:
             cells = (sight.scene, sight.fault, sight.broken, sight.healed, sight.reason)

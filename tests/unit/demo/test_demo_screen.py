@@ -32,6 +32,14 @@ def test_news_is_told_once() -> None:
     assert (out.getvalue().count("1/3"), out.getvalue().count("2/3")) == (1, 1)
 
 
+def test_every_cell_stands_under_its_heading() -> None:
+    screen, out = printed()
+    screen.table([Sight("S", "F", "B", "H", "J")])
+    heading, row = (line for line in out.getvalue().splitlines() if line.strip() and "What was seen" not in line)
+    starts = [heading.index(name) for name in ("scene", "fault", "seen broken", "healed in", "journal's reason")]
+    assert [row[start] for start in starts] == ["S", "F", "B", "H", "J"]
+
+
 def test_what_others_wrote_is_no_markup() -> None:
     screen, out = printed()
     screen.say("a [bold]name[/] with brackets [/]")
