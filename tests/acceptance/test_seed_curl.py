@@ -25,9 +25,10 @@ from panel.settings import PLACEHOLDER_SYNC_KEY
 from runtime.children import descendants
 from runtime.ports import free_port
 from runtime.processes import ManagedProcess
+from tests.support.programs import programs_below
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("seed-example")]
+pytestmark = pytest.mark.acceptance
 
 COMMANDS = 4
 
@@ -213,7 +214,7 @@ def test_same_requests_without_curl(example: Example) -> None:
 def test_example_in_a_hurry_leaves_nothing_behind(example: Example) -> None:
     """Last in this module: asked a second time, it kills what would have taken its time."""
     below = descendants(example.process.pid)
-    assert len(below) > 6
+    assert {"postgres", "redis-server"} <= set(programs_below(example.process.pid))
     example.process.send_signal(signal.SIGTERM)
     wait_until(lambda: "process=api" in stopped(example.process.log_path), "it to begin to stop", 20)
     example.process.send_signal(signal.SIGTERM)

@@ -14,7 +14,6 @@ import pytest
 import redis
 
 from panel.migrate import head_revision
-from runtime.children import descendants
 from runtime.embedded_redis import EmbeddedRedis
 from runtime.processes import ManagedProcess
 from runtime.readiness import http_ok
@@ -22,11 +21,10 @@ from simulators.main_site.faults import CallFaultKind
 from tests.support.databases import Database
 from tests.support.keys import random_key
 from tests.support.live_panel import QUICK, Outside, outside
+from tests.support.programs import programs_below
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("up"), pytest.mark.timeout(90)]
-
-SERVER_PROGRAMS = ("postgres", "redis-server", "initdb")
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
 
 
 @pytest.fixture
@@ -70,17 +68,6 @@ def up(
             process.kill()
 
 
-def programs(pids: list[int]) -> dict[int, str]:
-    """The program that each process runs; those that ended meanwhile are left out."""
-    found = {}
-    for pid in pids:
-        try:
-            found[pid] = Path(f"/proc/{pid}/exe").readlink().name
-        except FileNotFoundError:
-            continue
-    return found
-
-
 def query(database: Database, statement: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(database.admin_url) as connection:
         return connection.execute(statement.encode()).fetchall()
@@ -111,9 +98,9 @@ def test_given_servers_are_used_and_none_is_embedded(
     expected = [("running", "verified", missed.vmid)]
     wait_until(lambda: query(empty_database, repaired) == expected, "the missed create to be repaired", 30)
 
-    below = programs(descendants(up.pid))
+    below = programs_below(up.pid)
     assert len(below) > 5
-    assert not [name for name in below.values() if name.startswith(SERVER_PROGRAMS)]
+    assert not {"postgres", "redis-server"} & set(below)
     assert sorted(path.name for path in (tmp_path / "data").iterdir() if path.is_dir()) == ["logs"]
 
 
