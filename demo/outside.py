@@ -73,10 +73,8 @@ def _main_site(places: Places, keys: Keys, data: DataDirectory) -> ManagedProces
 def _managed(
     name: str, arguments: tuple[str, ...], own: Mapping[str, str], data: DataDirectory, ready: Callable[[], bool]
 ) -> ManagedProcess:
-    # Nothing of the machine's environment but where programs are: a DATABASE_URL is none of their business.
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONUNBUFFERED": "1", **own}
     argv = (sys.executable, "-P", "-m", *arguments)
-    return ManagedProcess(name, argv, environment, data.log_path(name), ready=ready, stop_grace_s=5.0)
+    return ManagedProcess(name, argv, {**os.environ, **own}, data.log_path(name), ready=ready, stop_grace_s=5.0)
 
 
 def _main_site_ready(places: Places, keys: Keys) -> bool:
