@@ -3,8 +3,6 @@
 The broker's URL comes from the settings when the application is made, so that no URL stands here.
 """
 
-import os
-
 from kombu import Queue
 
 # --- delivery: at least once, and nothing depends on it (PostgreSQL holds the intent)
@@ -51,8 +49,7 @@ worker_soft_shutdown_timeout = 8
 worker_enable_soft_shutdown_on_idle = False
 
 # --- Flower
-worker_send_task_events = os.environ.get("TASK_EVENTS", "true").lower() not in ("0", "false", "no")
-task_send_sent_event = worker_send_task_events
+task_send_sent_event = True  # whether workers send events too is the setting TASK_EVENTS
 
 # --- the rest
 task_serializer = "json"

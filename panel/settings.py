@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -62,6 +63,16 @@ class ProxmoxCluster(BaseModel, extra="forbid"):
         return self
 
 
+def _readable(url: str) -> bool:
+    """Whether host and port can be told apart; never says what was wrong, since the URL holds a password."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    return port is not None or not parts.netloc.endswith(":")
+
+
 class Settings(BaseSettings):
     """See the README's table. Durations are seconds unless the name says otherwise."""
 
@@ -95,6 +106,7 @@ class Settings(BaseSettings):
     # --- the main site
     main_site_url: HttpUrlText = ""
     main_site_api_key: SecretStr = SecretStr("")
+    main_site_ca_file: Path | None = None  # where its certificate comes from an authority of its own
     main_site_feed: Literal["orders", "panel-api"] = "orders"
     user_id_space: Literal["", "mapped", "shared"] = ""
     panel_api_cluster: str = ""
@@ -178,20 +190,27 @@ class Settings(BaseSettings):
         names = [c.name for c in self.proxmox_clusters]
         if len(names) != len(set(names)):
             found.append("PROXMOX_CLUSTERS has two clusters of the same name")
-        found.extend(self._wrong_schemes())
+        found.extend(self._wrong_urls())
+        if self.main_site_ca_file and not self.main_site_ca_file.is_file():
+            found.append(f"MAIN_SITE_CA_FILE {self.main_site_ca_file} does not exist")
         # In the demo the simulators write theirs when they start.
         absent = [c for c in self.proxmox_clusters if c.ca_file and not c.ca_file.is_file() and not self.demo]
         found.extend(f"PROXMOX_CLUSTERS: ca_file {c.ca_file} of cluster {c.name} does not exist" for c in absent)
         return found
 
-    def _wrong_schemes(self) -> list[str]:
+    def _wrong_urls(self) -> list[str]:
         postgres, redis = ("postgresql://", "postgresql+psycopg://"), ("redis://", "rediss://")
         expected = {"database_url": postgres, "database_owner_url": postgres, "redis_url": redis}
-        return [
-            f"{name.upper()} must start with {schemes[0]}"
-            for name, schemes in expected.items()
-            if getattr(self, name) and not getattr(self, name).startswith(schemes)
-        ]
+        found = []
+        for name, schemes in expected.items():
+            url: str = getattr(self, name)
+            if not url:
+                continue
+            if not url.startswith(schemes):
+                found.append(f"{name.upper()} must start with {schemes[0]}")
+            elif not _readable(url):
+                found.append(f"{name.upper()} is not a URL of the form {schemes[0]}USER:PASSWORD@HOST:PORT/NAME")
+        return found
 
     def require(self, *names: str) -> None:
         """Raise SettingsError naming the first of ``names`` that is empty."""

@@ -19,6 +19,7 @@ settings = get_settings()
 app = Celery("panel-sync", include=["worker.tasks"])
 app.config_from_object("celeryconfig")
 app.conf.broker_url = settings.redis_url
+app.conf.worker_send_task_events = settings.task_events
 app.conf.beat_schedule = {
     "sync.dispatch_pending": {"task": "sync.dispatch_pending", "schedule": 30.0, "options": {"expires": 25}},
     "reconcile.fast": {

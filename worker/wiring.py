@@ -29,6 +29,7 @@ def feed_of(settings: Settings) -> OrderFeed | None:
             api_key=settings.main_site_api_key,
             feed=FeedKind(settings.main_site_feed),
             panel_api_cluster=settings.panel_api_cluster or None,
+            ca_file=settings.main_site_ca_file,
         )
     )
 
