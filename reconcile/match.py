@@ -253,7 +253,9 @@ class _Matching:
         holder = next((r for r in self.live.values() if r.guest_key == key and r.id not in own), None)
         if holder is not None:
             return None, key, f"guest {key} is linked to VPS {holder.id}"
-        rival = next((o for o in self.orders if o is not order and o.guest_key == key and _going(o)), None)
+        # Of two ended orders that name one guest neither may take it; a going order need not mind an ended one.
+        same = [o for o in self.orders if o is not order and o.guest_key == key]
+        rival = next((o for o in same if _going(o) or not _going(order)), None)
         if rival is not None:
             return None, key, f"orders {order.order_id} and {rival.order_id} name the same guest {key}"
         self.used.add(key)
@@ -273,6 +275,8 @@ class _Matching:
             return self._moved(record, key)
         self.used.add(key) if key else None
         if record.fingerprint is not None and guest.fingerprint is not None and guest.fingerprint != record.fingerprint:
+            if guest.cluster not in self.world.trusted or guest.fingerprint_state is not FingerprintState.READ:
+                return guest, key, False, f"who guest {key} is must be read anew"
             if order is not None and self._reinstalled(order, guest):
                 return guest, key, False, self._clone_doubt(guest)
             return None, key, True, self._replacement_doubt(record, order, guest)
@@ -289,7 +293,6 @@ class _Matching:
         return (
             _going(order)
             and order.guest_key == guest.key
-            and guest.fingerprint_state is FingerprintState.READ
             and guest.fingerprint_seen >= 2
             and not any(o.guest_key == guest.key and _going(o) for o in self.orders if o is not order)
         )
