@@ -1,0 +1,128 @@
+"""Each guard of a delete: with everything proven it is planned, and each single thing that is missing holds it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pytest
+
+from reconcile.cases import World
+from reconcile.changes import Change, Kind, Plan
+from reconcile.decide import plan
+from reconcile.state import LinkState, OrderState
+from tests.unit.reconcile.worlds import KEY, NOW, POLICY, UNLINKED, absence, ago, guest, order, record, world
+
+ENDED: dict[str, Any] = {"state": OrderState.ENDED, "status": "cancelled", "state_since": ago(days=1)}
+
+
+def ended(order_values: dict[str, Any] | None = None, **values: Any) -> World:
+    """The order ended and its guest is proven absent: a missed delete."""
+    sold = order(**ENDED | (order_values or {}))
+    return world(**{"orders": (sold,), "records": (record(),), "guest_absences": {KEY: absence()}} | values)
+
+
+def orphan(**values: Any) -> World:
+    """Neither order nor guest exist any more, proven."""
+    proof = {"guest_absences": {KEY: absence(hours=30)}, "order_absences": {"1": absence(hours=30)}}
+    return world(**{"records": (record(),)} | proof | values)
+
+
+def deletes(made: Plan) -> list[Change]:
+    return [c for c in made.changes if c.action == "delete"]
+
+
+def test_a_missed_delete_is_planned_with_its_evidence_and_confirmed_twice() -> None:
+    (change,) = deletes(plan(ended(), POLICY))
+    assert (change.kind, change.confirm) == (Kind.DELETE, {"order", "guest"})
+    assert change.evidence["guest_snapshots"] == [0, 1, 2]
+    assert change.evidence["guest_absent_times"] == 3
+
+
+def test_an_orphan_is_planned_with_both_proofs() -> None:
+    (change,) = deletes(plan(orphan(), POLICY))
+    assert (change.kind, change.confirm) == (Kind.ORPHAN, {"order", "guest"})
+    assert {"guest_snapshots", "order_snapshots"} <= set(change.evidence)
+
+
+class Guard(NamedTuple):
+    reason: str
+    world: World
+
+
+GUARDS = [
+    Guard("the guest is there", ended(guests=(guest(),))),
+    Guard("the guest was missed twice only", ended(guest_absences={KEY: absence(2)})),
+    Guard("the guest was missed for too short a time", ended(guest_absences={KEY: absence(9, minutes=5)})),
+    Guard("nothing is known of the guest's absence", ended(guest_absences={})),
+    Guard("the order goes on", ended({"state": OrderState.ACTIVE})),
+    Guard("the order is suspended", ended({"state": OrderState.SUSPENDED})),
+    Guard("the order is still being set up", ended({"state": OrderState.PENDING})),
+    Guard("the order's word is not known", ended({"state": OrderState.UNKNOWN})),
+    Guard("the feed's word has no usable time", ended({"effective_at": None})),
+    Guard("the feed's word is older than the last call", ended(records=(record(order_changed_at=NOW),))),
+    Guard("no main site is configured", ended(has_feed=False)),
+    Guard("it was restored and is protected", ended(records=(record(protected_until=NOW.replace(day=3)),))),
+    Guard("a call for it is in flight", ended(records=(record(in_flight=True),))),
+    Guard("its identity was never verified", ended(records=(record(fingerprint=None, link_state=LinkState.PUSHED),))),
+    Guard("its identity cannot be read", ended(records=(record(link_state=LinkState.UNVERIFIED),))),
+    Guard(
+        "it was linked anew after the guest was first missed", ended(records=(record(link_changed_at=ago(minutes=15)),))
+    ),
+    Guard("its cluster is not configured any more", ended(clusters=frozenset({"second"}))),
+    Guard(
+        "it names no guest, though its order does",
+        ended({"vmid": 4711}, records=(record(**UNLINKED | {"link_state": LinkState.CONFLICT}),)),
+    ),
+    Guard("the order was missed twice only", orphan(order_absences={"1": absence(2, hours=30)})),
+    Guard("the order vanished less than a day ago", orphan(order_absences={"1": absence(hours=23)})),
+    Guard("nothing is known of the order's absence", orphan(order_absences={})),
+    Guard("only the order is gone: its guest is not proven absent", orphan(guest_absences={})),
+    Guard("only the order is gone: its guest is there", orphan(guests=(guest(),))),
+    Guard("it was never linked to an order", orphan(records=(record(order_linked_once=False),))),
+    Guard("it was never linked to a guest", orphan(records=(record(guest_linked_once=False),))),
+    Guard("it has no order id", orphan(records=(record(order_id=None),))),
+    Guard(
+        "a call changed it after the order was first missed", orphan(records=(record(order_changed_at=ago(hours=1)),))
+    ),
+    Guard(
+        "it was linked anew after the order was first missed", orphan(records=(record(link_changed_at=ago(hours=1)),))
+    ),
+    Guard("an orphan on another hypervisor is never proven", orphan(records=(record(hypervisor="vmware"),))),
+]
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda g: g.reason)
+def test_a_delete_is_held_by_each_guard(guard: Guard) -> None:
+    assert deletes(plan(guard.world, POLICY)) == [], guard.reason
+
+
+def test_a_held_delete_is_a_finding() -> None:
+    made = plan(ended(records=(record(link_state=LinkState.UNVERIFIED),)), POLICY)
+    assert [(f.class_, f.subject) for f in made.findings] == [("delete-held", "vps:1")]
+    assert "never verified" in made.findings[0].reason
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"clusters": frozenset(), "trusted": frozenset()}, "no Proxmox is configured"),
+        ({"records": (record(hypervisor="vmware"),)}, "another hypervisor"),
+        ({"records": (record(**UNLINKED),)}, "nobody ever said which guest it is"),
+        ({"records": (record(**UNLINKED | {"guest_linked_once": True}),)}, "its guest was replaced and let go of"),
+    ],
+)
+def test_where_no_guest_can_be_looked_for_the_ended_order_is_enough(values: dict[str, Any], reason: str) -> None:
+    silent = {"cluster": None, "vmid": None, "node": None}
+    seen = ended(silent, guest_absences={}) if "clusters" not in values else ended(guest_absences={})
+    seen = replace(seen, **values)
+    (change,) = deletes(plan(seen, POLICY))
+    assert change.confirm == {"order"}, reason
+    young = replace(seen, orders=tuple(replace(o, state_since=ago(minutes=9)) for o in seen.orders))
+    assert deletes(plan(young, POLICY)) == [], "the end must have stood for as long as a proof takes"
+
+
+def test_a_replaced_guest_of_an_ended_order_counts_as_gone() -> None:
+    seen = ended(guest_absences={}, guests=(guest(fingerprint="smbios:other"),))
+    (change,) = deletes(plan(seen, POLICY))
+    assert change.evidence["replaced"] is True

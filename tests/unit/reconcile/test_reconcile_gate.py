@@ -1,0 +1,129 @@
+"""Budgets over a whole plan: at the limit it passes, one above it the whole set of that scope is held."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from reconcile.changes import Change, Kind, Plan, plan_hash
+from reconcile.gate import Budget, Standing, gate
+from reconcile.state import GuestKey
+from tests.unit.reconcile.worlds import order, record
+
+BUDGET = Budget()
+
+
+def delete(number: int, **values: Any) -> Change:
+    return Change(Kind.DELETE, "delete", "orders", "why", record=record(**{"id": number, "user_id": number} | values))
+
+
+def deletes(count: int, **values: Any) -> tuple[Change, ...]:
+    return tuple(delete(n, **{"node": f"pve{n}"} | values) for n in range(1, count + 1))
+
+
+def creates(count: int) -> tuple[Change, ...]:
+    return tuple(Change(Kind.CREATE, "create", "orders", "why", order=order(order_id=str(n))) for n in range(count))
+
+
+def owners(count: int) -> tuple[Change, ...]:
+    return tuple(Change(Kind.OWNER, "update", "orders", "why", record=record(id=n)) for n in range(1, count + 1))
+
+
+def flips(count: int, cluster: str = "main") -> tuple[Change, ...]:
+    return tuple(
+        Change(
+            Kind.STATUS,
+            "update",
+            "proxmox",
+            "why",
+            record=record(id=n),
+            guest_key=GuestKey(cluster, n),
+            flip="to stopped",
+        )
+        for n in range(1, count + 1)
+    )
+
+
+class Limit(NamedTuple):
+    within: tuple[Change, ...]
+    above: tuple[Change, ...]
+    standing: dict[str, Any]
+    scope: str
+    reason: str
+
+
+LIMITS = [
+    Limit(deletes(20), deletes(21), {}, "deletes", "deletes in one run"),
+    Limit(deletes(3), deletes(4), {"deletes_last_hour": 37}, "deletes", "deletes in an hour"),
+    Limit(deletes(1), deletes(2), {"deletes_last_day": 99}, "deletes", "deletes in a day"),
+    Limit(deletes(3, node="pve1"), deletes(4, node="pve1"), {}, "deletes", "deletes of one small node"),
+    Limit(
+        deletes(8, node="pve1"),
+        deletes(9, node="pve1"),
+        {"per_node": {("main", "pve1"): 40}},
+        "deletes",
+        "a fifth of a node",
+    ),
+    Limit(deletes(1, user_id=5), deletes(2, user_id=5), {}, "deletes", "deletes of one customer"),
+    Limit(deletes(4, user_id=5), deletes(5, user_id=5), {"per_user": {5: 20}}, "deletes", "a fifth of a customer's"),
+    Limit(creates(10), creates(11), {}, "creates", "creates of a small panel"),
+    Limit(creates(50), creates(51), {"live": 1000}, "creates", "a twentieth of a large one"),
+    Limit(owners(3), owners(4), {}, "ownership", "owners in one run"),
+    Limit(owners(1), owners(2), {"owners_last_day": 9}, "ownership", "owners in a day"),
+    Limit(flips(5), flips(6), {}, "flips:main:to stopped", "flips of a small cluster"),
+    Limit(flips(30), flips(31), {"per_cluster": {"main": 100}}, "flips:main:to stopped", "a third of a cluster"),
+]
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda c: c.reason)
+def test_limits(limit: Limit) -> None:
+    standing = Standing(**{"live": 0} | limit.standing)
+    other = (Change(Kind.PLAN, "update", "orders", "why", record=record(id=999)),)
+    within = gate(Plan(limit.within + other, ()), standing, BUDGET)
+    assert (within.allowed, within.held) == (limit.within + other, ()), limit.reason
+    above = gate(Plan(limit.above + other, ()), standing, BUDGET)
+    assert above.allowed == other, "the whole set is held, and nothing else"
+    assert [(h.scope, h.changes) for h in above.held] == [(limit.scope, limit.above)]
+
+
+def test_flips_of_another_cluster_are_another_set() -> None:
+    gated = gate(Plan(flips(6) + flips(5, "second"), ()), Standing(live=0), BUDGET)
+    assert gated.allowed == flips(5, "second")
+
+
+def test_flips_wait_one_further_run() -> None:
+    waited = Standing(live=0, waited=frozenset({"flips:main:to stopped"}))
+    assert gate(Plan(flips(6), ()), waited, BUDGET).held == ()
+
+
+def test_an_approval_lets_through_exactly_what_was_seen() -> None:
+    changes = deletes(21)
+    approved = Standing(live=0, approved=frozenset(plan_hash((c,)) for c in changes))
+    assert gate(Plan(changes, ()), approved, BUDGET).allowed == changes
+    moved_on = (delete(1, version=4, node="pve1"), *changes[1:])
+    gated = gate(Plan(moved_on, ()), approved, BUDGET)
+    assert gated.allowed == moved_on, "one that is not approved is within the budget by itself"
+    many = tuple(delete(n, version=4, node=f"pve{n}") for n in range(1, 22))
+    assert gate(Plan(many, ()), approved, BUDGET).allowed == ()
+
+
+def test_circumstances_hold_a_whole_class() -> None:
+    standing = Standing(live=5, holds={"deletes": "not acknowledged"})
+    gated = gate(Plan(deletes(1) + creates(1), ()), standing, BUDGET)
+    assert gated.allowed == creates(1)
+    assert gated.held[0].reason == "not acknowledged"
+
+
+def test_orphans_and_missed_deletes_share_a_budget() -> None:
+    orphans = tuple(
+        Change(Kind.ORPHAN, "delete", "orders", "why", record=record(id=100 + n, user_id=100 + n, node=f"x{n}"))
+        for n in range(11)
+    )
+    assert gate(Plan(deletes(10) + orphans, ()), Standing(live=0), BUDGET).allowed == ()
+
+
+def test_the_hash_does_not_depend_on_the_order() -> None:
+    changes = deletes(3)
+    assert plan_hash(changes) == plan_hash(tuple(reversed(changes)))
+    assert plan_hash(changes) != plan_hash(changes[:2])

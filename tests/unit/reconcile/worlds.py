@@ -1,0 +1,96 @@
+"""Values that agree with each other, so that a case spells out only what differs. NOW is any fixed moment."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from reconcile.cases import Policy, World
+from reconcile.state import (
+    Absence,
+    FingerprintState,
+    Guest,
+    GuestKey,
+    GuestType,
+    LinkState,
+    Order,
+    OrderState,
+    PowerState,
+    Record,
+)
+
+NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
+POLICY = Policy()
+KEY = GuestKey("main", 100)
+
+
+def ago(**duration: float) -> datetime:
+    """A moment before NOW."""
+    return NOW - timedelta(**duration)
+
+
+def order(**values: Any) -> Order:
+    """An active order of customer 5, known for long, read five seconds ago."""
+    return Order(
+        **{
+            "order_id": "1", "state": OrderState.ACTIVE, "status": "running", "owner": "1", "user_id": 5,
+            "name": "web", "cpu": 2, "ram_mb": 4096, "disk_gb": 50, "os": "Debian", "hypervisor": "proxmox",
+            "cluster": "main", "node": "pve1", "vmid": 100, "guest_type": GuestType.QEMU,
+            "created_at": ago(days=30), "effective_at": ago(seconds=5), "first_seen_at": ago(days=20),
+            "state_since": ago(days=20), "owner_since": ago(days=20),
+        }
+        | values
+    )  # fmt: skip
+
+
+def guest(**values: Any) -> Guest:
+    """A running, identified guest, read ten seconds ago and two minutes before that."""
+    return Guest(
+        **{
+            "cluster": "main", "vmid": 100, "guest_type": GuestType.QEMU, "node": "pve1", "status": "running",
+            "power": PowerState.RUNNING, "name": "web", "cores": 2.0, "memory_mb": 4096, "disk_gb": 50,
+            "fingerprint": "smbios:a", "fingerprint_state": FingerprintState.READ, "read_at": ago(seconds=10),
+            "first_seen_at": ago(days=20), "previous_read_at": ago(seconds=130), "fingerprint_seen": 2,
+        }
+        | values
+    )  # fmt: skip
+
+
+def record(**values: Any) -> Record:
+    """The record of that order and that guest, unchanged for ten days."""
+    return Record(
+        **{
+            "id": 1, "user_id": 5, "name": "web", "cpu": 2, "ram_mb": 4096, "disk_gb": 50, "os": "Debian",
+            "hypervisor": "proxmox", "version": 3, "order_state": OrderState.ACTIVE, "power_state": PowerState.RUNNING,
+            "created_at": ago(days=20), "order_changed_at": ago(days=10), "power_changed_at": ago(days=10),
+            "owner_changed_at": ago(days=10), "plan_changed_at": ago(days=10), "link_changed_at": ago(days=10),
+            "link_state": LinkState.VERIFIED, "order_id": "1", "cluster": "main", "node": "pve1", "vmid": 100,
+            "guest_type": GuestType.QEMU, "fingerprint": "smbios:a", "order_linked_once": True,
+            "guest_linked_once": True,
+        }
+        | values
+    )  # fmt: skip
+
+
+UNLINKED: dict[str, Any] = {
+    "link_state": LinkState.UNLINKED, "cluster": None, "node": None, "vmid": None, "guest_type": None,
+    "fingerprint": None, "guest_linked_once": False,
+}  # fmt: skip
+"""The link columns of a record without a guest."""
+
+
+def world(**values: Any) -> World:
+    """One trusted cluster and a feed whose last two sweeps were complete."""
+    return World(
+        **{
+            "now": NOW, "clusters": frozenset({"main"}), "trusted": frozenset({"main"}),
+            "orders_at": ago(seconds=5), "previous_orders_at": ago(seconds=125),
+        }
+        | values
+    )  # fmt: skip
+
+
+def absence(times: int = 3, *, minutes: float = 20, hours: float = 0) -> Absence:
+    """Absent so often, since so long, last seen absent ten seconds ago."""
+    since = ago(minutes=minutes, hours=hours)
+    return Absence(since, times, ago(seconds=10), tuple(range(times)))
