@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from simulators.main_site.faults import CallFaultKind
 from tests.stories.steps import execute, record, sell, settle, settled
 from tests.support.bench import Bench
@@ -124,7 +126,7 @@ def test_story_09_a_pushed_order_id_that_the_feed_never_shows_is_kept(extended_w
 
 def test_story_18_a_create_after_a_delete_is_a_new_intent(extended_world: Bench) -> None:
     world = extended_world
-    body = {"user_id": 5, "name": "again", "cpu": 1, "ram": 1024, "disk": 10, "os": "Debian", "order_id": "901"}
+    body: dict[str, Any] = {"user_id": 5, "name": "again", "cpu": 1, "ram": 1024, "disk": 10, "os": "Debian", "order_id": "901"}
     first = world.call("create", key="key-1", **body)
     world.drain()
     world.call("delete", id=first.json()["vps"]["id"])
@@ -157,7 +159,9 @@ def test_story_07_a_reused_vmid_hands_no_machine_to_another_customer(world: Benc
     actions = [(r["action"], r["vps_id"] == old.vps_id) for r in world.repairs()][-3:]
     assert sorted(actions) == [("create", False), ("delete", True), ("update", True)]
     created = next(r for r in world.repairs() if r["action"] == "create")
-    assert created["run_id"] <= world.results[-1].run_id - 5, "at once: before the old one is deleted"
+    last_run = world.results[-1].run_id
+    assert last_run is not None
+    assert created["run_id"] <= last_run - 5, "at once: before the old one is deleted"
 
 
 def test_story_21_a_reinstalled_machine_is_taken_after_two_observations(world: Bench) -> None:
