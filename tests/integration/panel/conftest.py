@@ -64,7 +64,7 @@ def facts_of(outcome: Outcome) -> tuple[str, int]:
 
 def count(engine: Engine, table: str) -> int:
     with engine.connect() as connection:
-        found = connection.scalar(text(f"SELECT count(*) FROM {table}"))  # noqa: S608 - a name from the test
+        found = connection.scalar(text(f"SELECT count(*) FROM {table}"))
     assert isinstance(found, int)
     return found
 

@@ -17,6 +17,7 @@ from runtime.embedded_postgres import EmbeddedPostgres
 from tests.integration.panel.conftest import accepted, count
 from tests.support.calls import create_call, delete_call, update_call
 from tests.support.databases import Database
+from tests.support.waiting import wait_until
 from tests.support.world import journal, vps_row
 
 
@@ -101,14 +102,42 @@ async def test_stop_answers_what_waits(panel: Engine, pool: AsyncEngine) -> None
     assert all(isinstance(answer, Accepted) for answer in await asyncio.gather(*waiting))
 
 
-async def test_a_caller_that_went_away_still_has_its_call_journaled(acceptor: Acceptor, panel: Engine) -> None:
+async def test_a_caller_that_went_away_before_its_turn_is_not_accepted(acceptor: Acceptor, panel: Engine) -> None:
     gone = asyncio.create_task(acceptor.accept(create_call(name="gone")))
     await asyncio.sleep(0)
     gone.cancel()
     await accepted(acceptor, create_call(name="stays"))
     with panel.connect() as connection:
         names = connection.scalars(text("SELECT payload->>'name' FROM operations ORDER BY id")).all()
-    assert names == ["gone", "stays"]
+    assert names == ["stays"]
+
+
+async def test_a_caller_that_went_away_during_the_commit_has_its_call_journaled(
+    acceptor: Acceptor, panel: Engine
+) -> None:
+    created = await accepted(acceptor, create_call())
+
+    def waits_for_the_lane() -> bool:
+        with panel.connect() as connection:
+            waiting = connection.scalar(
+                text(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND application_name = 'panel-sync test api' AND wait_event_type = 'Lock'"
+                )
+            )
+        return bool(waiting)
+
+    with panel.begin() as held:
+        held.execute(text("SELECT 1 FROM lanes WHERE vps_id = :id FOR UPDATE"), {"id": created.vps_id})
+        gone = asyncio.create_task(acceptor.accept(update_call(created.vps_id)))
+        await asyncio.to_thread(wait_until, waits_for_the_lane, "the batch to be under way")
+        gone.cancel()
+    await accepted(acceptor, update_call(created.vps_id, "stopped"))
+    assert [row["payload"].get("status") for row in journal(panel, created.vps_id)] == [
+        "creating",
+        "running",
+        "stopped",
+    ]
 
 
 async def test_without_postgres_nothing_is_accepted_and_afterwards_all_is_well(
