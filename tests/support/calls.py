@@ -20,7 +20,7 @@ PLAN: dict[str, Any] = {
 }
 
 
-def create_call(*, key: str | None = None, **payload: Any) -> Call:  # noqa: ANN401 - payload fields
+def create_call(*, key: str | None = None, **payload: Any) -> Call:
     """A create with every required field; ``key`` is its Idempotency-Key."""
     return _call("create", PLAN | payload, key=key)
 
@@ -30,7 +30,7 @@ def update_call(
     status: str = "running",
     *,
     key: str | None = None,
-    **payload: Any,  # noqa: ANN401 - payload fields
+    **payload: Any,
 ) -> Call:
     """An update by id, or by ``order_id`` where ``vps_id`` is None."""
     return _call("update", {"status": status} | payload, vps_id=vps_id, key=key)
