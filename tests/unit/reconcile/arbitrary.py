@@ -36,7 +36,9 @@ MOMENTS = tuple(ago(seconds=s) for s in (5, 60, 125, 600, 3_600, 100_000, 2_000_
 moments = st.sampled_from(MOMENTS)
 maybe = st.one_of(st.none(), moments)
 customers = st.sampled_from((5, 6))
-plans = st.fixed_dictionaries({"cpu": st.sampled_from((2, 4)), "ram_mb": st.just(4096), "disk_gb": st.just(50)})
+plans: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"cpu": st.sampled_from((2, 4)), "ram_mb": st.just(4096), "disk_gb": st.just(50)}
+)
 some_keys = st.one_of(st.none(), st.sampled_from(KEYS))
 
 
@@ -250,6 +252,9 @@ def _created(new_id: int, change: Change) -> Record:
     values, order = change.values, change.order
     assert order is not None
     power = values["status"]
+    times: dict[str, Any] = dict.fromkeys(
+        ("created_at", "order_changed_at", "power_changed_at", "owner_changed_at", "plan_changed_at"), NOW
+    )
     return Record(
         new_id,
         values["user_id"],
@@ -261,9 +266,7 @@ def _created(new_id: int, change: Change) -> Record:
         values["hypervisor"],
         1,
         power_state=PowerState.UNKNOWN if power == "creating" else PowerState(power),
-        **dict.fromkeys(
-            ("created_at", "order_changed_at", "power_changed_at", "owner_changed_at", "plan_changed_at"), NOW
-        ),
+        **times,
         link_changed_at=NOW,
         order_id=order.order_id,
         order_linked_once=True,

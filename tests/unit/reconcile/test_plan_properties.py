@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from random import Random
+from typing import TypeVar
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from tests.unit.reconcile.arbitrary import applied, worlds
 from tests.unit.reconcile.disturbed import Making, disturbed
 from tests.unit.reconcile.worlds import POLICY
 
+T = TypeVar("T")
 many = settings(max_examples=300, deadline=None)
 
 
@@ -27,14 +29,14 @@ def deletes(made: Plan) -> list[Change]:
 @many
 @given(disturbed(), st.randoms(use_true_random=False))
 def test_the_order_of_what_was_read_is_irrelevant(seen: World, random: Random) -> None:
-    def shuffled(values: tuple[object, ...]) -> tuple[object, ...]:
+    def shuffled(values: tuple[T, ...]) -> tuple[T, ...]:
         return tuple(random.sample(values, len(values)))
 
     other = replace(
         seen,
         orders=shuffled(seen.orders),
         guests=shuffled(seen.guests),
-        records=shuffled(seen.records),  # type: ignore[arg-type]
+        records=shuffled(seen.records),
     )
     assert plan(other, POLICY) == plan(seen, POLICY)
 
@@ -126,7 +128,7 @@ def test_power_comes_from_a_guest_that_is_known_or_from_an_order_without_one(see
 def test_owners_change_only_when_two_complete_sweeps_agree(seen: World) -> None:
     for change in plan(seen, POLICY).changes:
         if change.kind is Kind.OWNER:
-            assert change.confirm == {"order"}
+            assert change.confirm == frozenset({"order"})
             assert change.order is not None
             assert seen.previous_orders_at is not None
             assert seen.orders_at is not None

@@ -39,7 +39,7 @@ def test_a_converged_world_plans_and_finds_nothing() -> None:
 
 def test_a_missed_create_is_made_linked_and_with_the_guests_power() -> None:
     (change,) = made(orders=(order(panel_vps_id=77),), guests=(guest(**STOPPED),)).changes
-    assert (change.kind, change.confirm, change.values["status"]) == (Kind.CREATE, {"order"}, "stopped")
+    assert (change.kind, change.confirm, change.values["status"]) == (Kind.CREATE, frozenset({"order"}), "stopped")
     assert change.link["link_state"] == "verified"
     assert change.values["panel_vps_id"] == 77
 
@@ -134,7 +134,7 @@ def test_a_paid_guest_that_is_proven_absent_is_shown_after_its_grace_and_a_look(
     assert (early.changes, classes(early)) == ((), ["paid-but-missing"])
     (change,) = made(**seen, guest_absences={KEY: absence(minutes=31)}).changes
     assert change.values["missing_since"] == ago(minutes=31)
-    assert change.confirm == {"order", "guest"}
+    assert change.confirm == frozenset({"order", "guest"})
     again: dict[str, Any] = {"orders": (order(),), "records": (record(missing_since=ago(minutes=31)),)}
     assert made(**again, guest_absences={KEY: absence(minutes=31)}).changes == ()
 
@@ -150,7 +150,7 @@ def test_an_owner_change_is_alarmed_held_and_confirmed() -> None:
     (change,) = made(
         orders=(order(user_id=6, owner_since=ago(days=1)),), guests=(guest(),), records=(record(),)
     ).changes
-    assert (change.kind, change.values["user_id"], change.confirm) == (Kind.OWNER, 6, {"order"})
+    assert (change.kind, change.values["user_id"], change.confirm) == (Kind.OWNER, 6, frozenset({"order"}))
     unmapped = made(orders=(order(user_id=None),), guests=(guest(),), records=(record(),))
     assert (unmapped.changes, classes(unmapped)) == ((), ["owner-unknown"])
 

@@ -34,14 +34,14 @@ def deletes(made: Plan) -> list[Change]:
 
 def test_a_missed_delete_is_planned_with_its_evidence_and_confirmed_twice() -> None:
     (change,) = deletes(plan(ended(), POLICY))
-    assert (change.kind, change.confirm) == (Kind.DELETE, {"order", "guest"})
+    assert (change.kind, change.confirm) == (Kind.DELETE, frozenset({"order", "guest"}))
     assert change.evidence["guest_snapshots"] == [0, 1, 2]
     assert change.evidence["guest_absent_times"] == 3
 
 
 def test_an_orphan_is_planned_with_both_proofs() -> None:
     (change,) = deletes(plan(orphan(), POLICY))
-    assert (change.kind, change.confirm) == (Kind.ORPHAN, {"order", "guest"})
+    assert (change.kind, change.confirm) == (Kind.ORPHAN, frozenset({"order", "guest"}))
     assert {"guest_snapshots", "order_snapshots"} <= set(change.evidence)
 
 
@@ -117,7 +117,7 @@ def test_where_no_guest_can_be_looked_for_the_ended_order_is_enough(values: dict
     seen = ended(silent, guest_absences={}) if "clusters" not in values else ended(guest_absences={})
     seen = replace(seen, **values)
     (change,) = deletes(plan(seen, POLICY))
-    assert change.confirm == {"order"}, reason
+    assert change.confirm == frozenset({"order"}), reason
     young = replace(seen, orders=tuple(replace(o, state_since=ago(minutes=9)) for o in seen.orders))
     assert deletes(plan(young, POLICY)) == [], "the end must have stood for as long as a proof takes"
 

@@ -31,35 +31,30 @@ def ago(**duration: float) -> datetime:
 
 def order(**values: Any) -> Order:
     """An active order of customer 5, known for long, read five seconds ago."""
-    return Order(
-        **{
+    kept: dict[str, Any] = {
             "order_id": "1", "state": OrderState.ACTIVE, "status": "running", "owner": "1", "user_id": 5,
             "name": "web", "cpu": 2, "ram_mb": 4096, "disk_gb": 50, "os": "Debian", "hypervisor": "proxmox",
             "cluster": "main", "node": "pve1", "vmid": 100, "guest_type": GuestType.QEMU,
             "created_at": ago(days=30), "effective_at": ago(seconds=5), "first_seen_at": ago(days=20),
             "state_since": ago(days=20), "owner_since": ago(days=20),
-        }
-        | values
-    )  # fmt: skip
+    }  # fmt: skip
+    return Order(**kept | values)
 
 
 def guest(**values: Any) -> Guest:
     """A running, identified guest, read ten seconds ago and two minutes before that."""
-    return Guest(
-        **{
+    kept: dict[str, Any] = {
             "cluster": "main", "vmid": 100, "guest_type": GuestType.QEMU, "node": "pve1", "status": "running",
             "power": PowerState.RUNNING, "name": "web", "cores": 2.0, "memory_mb": 4096, "disk_gb": 50,
             "fingerprint": "smbios:a", "fingerprint_state": FingerprintState.READ, "read_at": ago(seconds=10),
             "first_seen_at": ago(days=20), "previous_read_at": ago(seconds=130), "fingerprint_seen": 2,
-        }
-        | values
-    )  # fmt: skip
+    }  # fmt: skip
+    return Guest(**kept | values)
 
 
 def record(**values: Any) -> Record:
     """The record of that order and that guest, unchanged for ten days."""
-    return Record(
-        **{
+    kept: dict[str, Any] = {
             "id": 1, "user_id": 5, "name": "web", "cpu": 2, "ram_mb": 4096, "disk_gb": 50, "os": "Debian",
             "hypervisor": "proxmox", "version": 3, "order_state": OrderState.ACTIVE, "power_state": PowerState.RUNNING,
             "created_at": ago(days=20), "order_changed_at": ago(days=10), "power_changed_at": ago(days=10),
@@ -67,9 +62,8 @@ def record(**values: Any) -> Record:
             "link_state": LinkState.VERIFIED, "order_id": "1", "cluster": "main", "node": "pve1", "vmid": 100,
             "guest_type": GuestType.QEMU, "fingerprint": "smbios:a", "order_linked_once": True,
             "guest_linked_once": True,
-        }
-        | values
-    )  # fmt: skip
+    }  # fmt: skip
+    return Record(**kept | values)
 
 
 UNLINKED: dict[str, Any] = {
@@ -81,13 +75,11 @@ UNLINKED: dict[str, Any] = {
 
 def world(**values: Any) -> World:
     """One trusted cluster and a feed whose last two sweeps were complete."""
-    return World(
-        **{
+    kept: dict[str, Any] = {
             "now": NOW, "clusters": frozenset({"main"}), "trusted": frozenset({"main"}),
             "orders_at": ago(seconds=5), "previous_orders_at": ago(seconds=125),
-        }
-        | values
-    )  # fmt: skip
+    }  # fmt: skip
+    return World(**kept | values)
 
 
 def absence(times: int = 3, *, minutes: float = 20, hours: float = 0) -> Absence:
