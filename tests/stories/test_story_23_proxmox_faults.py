@@ -104,7 +104,9 @@ FAULTS = (
     Fault("401", _refused, "refused"),
     Fault("a token without rights", _blind, "token"),
     Fault("one node offline", _offline, "node(s) offline: pve2", changes_are_followed=True),
-    Fault("one node offline, its states forgotten", _offline_forgotten, "node(s) offline: pve2", changes_are_followed=True),
+    Fault(
+        "one node offline, its states forgotten", _offline_forgotten, "node(s) offline: pve2", changes_are_followed=True
+    ),
     Fault("no quorum", _no_quorum, "quorum"),
     Fault("the frozen list of a minority", _frozen_minority, "quorum"),
     Fault("a frozen list without one guest", _frozen_without_one, None),

@@ -126,7 +126,15 @@ def test_story_09_a_pushed_order_id_that_the_feed_never_shows_is_kept(extended_w
 
 def test_story_18_a_create_after_a_delete_is_a_new_intent(extended_world: Bench) -> None:
     world = extended_world
-    body: dict[str, Any] = {"user_id": 5, "name": "again", "cpu": 1, "ram": 1024, "disk": 10, "os": "Debian", "order_id": "901"}
+    body: dict[str, Any] = {
+        "user_id": 5,
+        "name": "again",
+        "cpu": 1,
+        "ram": 1024,
+        "disk": 10,
+        "os": "Debian",
+        "order_id": "901",
+    }
     first = world.call("create", key="key-1", **body)
     world.drain()
     world.call("delete", id=first.json()["vps"]["id"])
