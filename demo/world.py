@@ -161,6 +161,8 @@ def _text(value: object) -> str:
     match value:
         case SecretStr():
             return value.get_secret_value()
+        case None:
+            return ""
         case bool():
             return "true" if value else "false"
         case tuple():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PLACEHOLDER_SYNC_KEY = "your_secret_api_key_here_min_32_chars_change_this"
@@ -33,6 +33,10 @@ def _printable_key(value: SecretStr) -> SecretStr:
 
 
 ApiKey = Annotated[SecretStr, AfterValidator(_printable_key)]
+
+
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+"""A file, or nothing: an empty variable means the same as none."""
 
 
 def _http_url(value: str) -> str:
@@ -106,7 +110,7 @@ class Settings(BaseSettings):
     # --- the main site
     main_site_url: HttpUrlText = ""
     main_site_api_key: SecretStr = SecretStr("")
-    main_site_ca_file: Path | None = None  # where its certificate comes from an authority of its own
+    main_site_ca_file: OptionalPath = None  # where its certificate comes from an authority of its own
     main_site_feed: Literal["orders", "panel-api"] = "orders"
     user_id_space: Literal["", "mapped", "shared"] = ""
     panel_api_cluster: str = ""

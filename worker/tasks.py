@@ -18,7 +18,7 @@ from worker.resources import engine
 from worker.wiring import reconciler
 
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
-"""Retried without a limit of their own: the journal's attempts count only an operation's own failures."""
+"""Not the operation's fault: the journal's attempts count only its own failures."""
 
 RUN_LIMIT_S = 600
 
@@ -26,7 +26,8 @@ RUN_LIMIT_S = 600
 @shared_task(
     name="sync.apply",
     autoretry_for=DATABASE_AWAY,
-    max_retries=None,
+    max_retries=20,  # bounds the message, not the operation: while it is queued the relay rings again
+    default_retry_delay=2,  # for a pool process that was killed; Celery's own default is three minutes
     retry_backoff=1,
     retry_backoff_max=30,
     retry_jitter=True,
