@@ -41,8 +41,10 @@ def prepare(connection: Connection, *, shared_ids: bool, names: bool, everything
         connection.execute(text(SETTLED_NOTHING))
     else:
         connection.execute(text(SETTLED), {"names": names})
-    for statement in (SUSPECT_RECORDS, SUSPECT_ORDERS, SUSPECT_GUESTS, *CLOSURE):
+    for statement in (SUSPECT_RECORDS, SUSPECT_ORDERS, SUSPECT_GUESTS, *PICK_USERS):
         connection.execute(text(statement), {"limit": LIMIT} if ":limit" in statement else {})
+    while sum(connection.execute(text(step)).rowcount for step in CLOSURE):
+        pass
     counts = connection.execute(text(COUNTS)).one()
     return dict(counts._mapping)
 
@@ -179,6 +181,7 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS 
                   AND x.order_id <> o.order_id AND x.state <> 'ended')
   AND NOT EXISTS (SELECT 1 FROM guests x JOIN stage_guests y ON y.cluster = x.cluster AND y.vmid = x.vmid
                   WHERE x.fingerprint = g.fingerprint AND (x.cluster, x.vmid) <> (g.cluster, g.vmid))
+  AND NOT EXISTS (SELECT 1 FROM vps x WHERE x.fingerprint = r.fingerprint AND x.deleted_at IS NULL AND x.id <> r.id)
 """
 
 SETTLED_NOTHING = """
@@ -210,7 +213,7 @@ WHERE NOT s.template AND NOT EXISTS (SELECT 1 FROM settled t WHERE t.cluster = s
 ORDER BY s.cluster, s.vmid LIMIT :limit
 """
 
-CLOSURE = (
+PICK_USERS = (
     # customers with something unlinked: all they have, since names and plans may be compared
     """
     CREATE TEMP TABLE pick_users ON COMMIT DROP AS
@@ -220,40 +223,69 @@ CLOSURE = (
     JOIN user_map u ON u.owner = o.owner
     WHERE NOT EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL)
     """,
-    "INSERT INTO pick_records SELECT r.id FROM vps r JOIN pick_users u ON u.user_id = r.user_id"
-    " WHERE r.deleted_at IS NULL",
-    "INSERT INTO pick_orders SELECT o.order_id FROM orders_seen o JOIN user_map m ON m.owner = o.owner"
-    " JOIN pick_users u ON u.user_id = m.user_id",
-    # what names, or is named by, what was picked
-    "INSERT INTO pick_records SELECT r.id FROM vps r JOIN pick_orders p ON p.order_id = r.order_id",
-    "INSERT INTO pick_records SELECT o.panel_vps_id FROM pick_orders p JOIN orders_seen o ON o.order_id = p.order_id"
-    " WHERE o.panel_vps_id IS NOT NULL",
-    "INSERT INTO pick_records SELECT r.id FROM vps r JOIN pick_guests p ON p.cluster = r.cluster AND p.vmid = r.vmid",
-    "INSERT INTO pick_records SELECT r.id FROM vps r JOIN orders_seen o ON o.cluster = r.cluster AND o.vmid = r.vmid"
-    " JOIN pick_orders p ON p.order_id = o.order_id WHERE r.deleted_at IS NULL",
-    "INSERT INTO pick_records WITH RECURSIVE chain AS (SELECT r.merged_into AS id FROM vps r"
-    " JOIN pick_records p ON p.id = r.id WHERE r.merged_into IS NOT NULL UNION SELECT r.merged_into FROM vps r"
-    " JOIN chain c ON c.id = r.id WHERE r.merged_into IS NOT NULL) SELECT id FROM chain",
-    "INSERT INTO pick_orders SELECT r.order_id FROM vps r JOIN pick_records p ON p.id = r.id"
-    " WHERE r.order_id IS NOT NULL AND r.deleted_at IS NULL",
-    "INSERT INTO pick_orders SELECT o.order_id FROM orders_seen o JOIN pick_records p ON p.id = o.panel_vps_id",
-    "INSERT INTO pick_orders SELECT o.order_id FROM orders_seen o"
-    " JOIN pick_guests p ON p.cluster = o.cluster AND p.vmid = o.vmid",
-    "INSERT INTO pick_guests SELECT r.cluster, r.vmid FROM vps r JOIN pick_records p ON p.id = r.id"
-    " WHERE r.vmid IS NOT NULL",
-    "INSERT INTO pick_guests SELECT o.cluster, o.vmid FROM orders_seen o JOIN pick_orders p ON p.order_id = o.order_id"
-    " WHERE o.cluster IS NOT NULL AND o.vmid IS NOT NULL",
-    # the same machine at another address, and clones
-    "INSERT INTO pick_guests SELECT g.cluster, g.vmid FROM guests g JOIN vps r ON r.fingerprint = g.fingerprint"
-    " JOIN pick_records p ON p.id = r.id",
-    "INSERT INTO pick_guests SELECT g.cluster, g.vmid FROM guests g JOIN guests h ON h.fingerprint = g.fingerprint"
-    " JOIN pick_guests p ON p.cluster = h.cluster AND p.vmid = h.vmid",
+    "CREATE UNIQUE INDEX ON pick_records (id)",
+    "CREATE UNIQUE INDEX ON pick_orders (order_id)",
+    "CREATE UNIQUE INDEX ON pick_guests (cluster, vmid)",
+    "INSERT INTO pick_records SELECT DISTINCT r.id FROM vps r JOIN pick_users u ON u.user_id = r.user_id"
+    " WHERE r.deleted_at IS NULL ON CONFLICT DO NOTHING",
+    "INSERT INTO pick_orders SELECT DISTINCT o.order_id FROM orders_seen o JOIN user_map m ON m.owner = o.owner"
+    " JOIN pick_users u ON u.user_id = m.user_id ON CONFLICT DO NOTHING",
 )
 
+CLOSURE = tuple(
+    f"INSERT INTO {table} {select} ON CONFLICT DO NOTHING"
+    for table, select in (
+        # what names, or is named by, what was picked
+        ("pick_records", "SELECT r.id FROM vps r JOIN pick_orders p ON p.order_id = r.order_id"),
+        (
+            "pick_records",
+            "SELECT r.id FROM vps r JOIN orders_seen o ON o.panel_vps_id = r.id"
+            " JOIN pick_orders p ON p.order_id = o.order_id",
+        ),
+        ("pick_records", "SELECT r.id FROM vps r JOIN pick_guests p ON p.cluster = r.cluster AND p.vmid = r.vmid"),
+        (
+            "pick_records",
+            "SELECT r.id FROM vps r JOIN orders_seen o ON o.cluster = r.cluster AND o.vmid = r.vmid"
+            " JOIN pick_orders p ON p.order_id = o.order_id WHERE r.deleted_at IS NULL",
+        ),
+        ("pick_records", "SELECT r.merged_into FROM vps r JOIN pick_records p ON p.id = r.id WHERE r.merged_into > 0"),
+        (
+            "pick_orders",
+            "SELECT r.order_id FROM vps r JOIN pick_records p ON p.id = r.id"
+            " WHERE r.order_id IS NOT NULL AND r.deleted_at IS NULL",
+        ),
+        ("pick_orders", "SELECT o.order_id FROM orders_seen o JOIN pick_records p ON p.id = o.panel_vps_id"),
+        (
+            "pick_orders",
+            "SELECT o.order_id FROM orders_seen o JOIN pick_guests p ON p.cluster = o.cluster AND p.vmid = o.vmid",
+        ),
+        (
+            "pick_guests",
+            "SELECT r.cluster, r.vmid FROM vps r JOIN pick_records p ON p.id = r.id WHERE r.vmid IS NOT NULL",
+        ),
+        (
+            "pick_guests",
+            "SELECT o.cluster, o.vmid FROM orders_seen o JOIN pick_orders p ON p.order_id = o.order_id"
+            " WHERE o.cluster IS NOT NULL AND o.vmid IS NOT NULL",
+        ),
+        # the same machine at another address, and clones
+        (
+            "pick_guests",
+            "SELECT g.cluster, g.vmid FROM guests g JOIN vps r ON r.fingerprint = g.fingerprint"
+            " JOIN pick_records p ON p.id = r.id",
+        ),
+        (
+            "pick_guests",
+            "SELECT g.cluster, g.vmid FROM guests g JOIN guests h ON h.fingerprint = g.fingerprint"
+            " JOIN pick_guests p ON p.cluster = h.cluster AND p.vmid = h.vmid",
+        ),
+    )
+)
+"""One step along every key; repeated until whole connected components are picked."""
+
 COUNTS = """
-SELECT (SELECT count(*) FROM settled) AS settled, (SELECT count(DISTINCT id) FROM pick_records) AS records,
-  (SELECT count(DISTINCT order_id) FROM pick_orders) AS orders,
-  (SELECT count(DISTINCT (cluster, vmid)) FROM pick_guests) AS guests
+SELECT (SELECT count(*) FROM settled) AS settled, (SELECT count(*) FROM pick_records) AS records,
+  (SELECT count(*) FROM pick_orders) AS orders, (SELECT count(*) FROM pick_guests) AS guests
 """
 
 LOAD_ORDERS = """
