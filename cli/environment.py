@@ -24,7 +24,7 @@ SECRETS = "secrets.json"
 Overrides = dict[str, str]
 """Environment variables that a run adds: names as in the environment."""
 
-JSON_SETTINGS = {"PROXMOX_CLUSTERS"}
+JSON_SETTINGS = {"PROXMOX_CLUSTERS", "REPAIR_POLICY"}
 
 OVERRIDES: TypeAdapter[Overrides] = TypeAdapter(Overrides)
 

@@ -8,13 +8,15 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Row, select
 
 from cli.connect import opened_panel
 from cli.console import moment, out, table
 from cli.environment import command_settings
 from cli.errors import CommandError
 from panel import tables
+from panel.history import vps_history
+from panel.operators import OperatorError
 
 HIDDEN = {"version"}
 """Columns of a change that say nothing to a reader."""
@@ -65,13 +67,12 @@ def history(vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VP
     """Tell a VPS's story: every change in order, with its reason and the evidence for it."""
     settings = command_settings()
     settings.require("database_url")
-    listed = tables.operations
     with opened_panel(settings.database_url) as engine, engine.connect() as connection:
-        found = connection.execute(select(listed).where(listed.c.vps_id == vps).order_by(listed.c.seq)).all()
-        standing = _standing(connection, vps)
-    if not found:
-        raise CommandError(f"VPS {vps} does not exist in the panel")
-    out.print(standing, markup=False)
+        try:
+            record, found = vps_history(connection, vps)
+        except OperatorError as error:
+            raise CommandError(str(error)) from error
+    out.print(_standing(vps, record), markup=False)
     for row in found:
         out.print(
             f"\n[bold]{moment(row.applied_at or row.accepted_at)}[/]  {row.action} by {row.source}  (op {row.id})"
@@ -103,12 +104,9 @@ def story(row: Row[Any]) -> list[str]:
     return lines
 
 
-def _standing(connection: Connection, vps_id: int) -> str:
-    vps, lanes = tables.vps, tables.lanes
-    row = connection.execute(select(vps).where(vps.c.id == vps_id)).one_or_none()
+def _standing(vps_id: int, row: Row[Any] | None) -> str:
     if row is None:
-        lane = connection.execute(select(lanes).where(lanes.c.vps_id == vps_id)).one_or_none()
-        return f"VPS {vps_id}" + (": accepted, not applied yet" if lane is not None else "")
+        return f"VPS {vps_id}: accepted, not applied yet"
     parts = [f"VPS {vps_id} of user {row.user_id}: {row.status}"]
     if row.order_id is not None:
         parts.append(f"order {row.order_id} ({row.order_state})")

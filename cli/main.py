@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import demo, doctor, journal, migrating, parts, reconcile, runs, tokens, users, whole
+from cli import demo, doctor, journal, migrating, operators, parts, reconcile, runs, tokens, users, whole
 from cli.errors import CommandError
 from panel.settings import SettingsError
 from runtime.errors import RuntimeFaultError
@@ -32,11 +32,15 @@ app.command(rich_help_panel=LOOKING)(doctor.doctor)
 app.command(rich_help_panel=LOOKING)(runs.runs)
 app.command(rich_help_panel=LOOKING)(journal.operations)
 vps.command()(journal.history)
+vps.command()(operators.restore)
 app.add_typer(vps, name="vps", rich_help_panel=LOOKING)
 app.command(rich_help_panel=LOOKING)(reconcile.plan)
 app.command(rich_help_panel=LOOKING)(reconcile.sources)
+app.command(rich_help_panel=LOOKING)(operators.held)
+app.add_typer(operators.findings_app, name="findings", rich_help_panel=LOOKING)
 app.command(rich_help_panel=CARE)(reconcile.reconcile)
-app.command(rich_help_panel=CARE)(reconcile.acknowledge)
+for care in (operators.approve, operators.reject, reconcile.acknowledge, operators.pause, operators.resume):
+    app.command(rich_help_panel=CARE)(care)
 app.command(rich_help_panel=CARE)(migrating.migrate)
 app.command(rich_help_panel=CARE)(tokens.token)
 app.add_typer(users.app, name="users", rich_help_panel=CARE)

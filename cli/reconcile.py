@@ -16,11 +16,14 @@ from cli.console import err, out, table
 from cli.environment import command_settings
 from cli.errors import CommandError
 from panel import tables
-from panel.run_log import remember_source
+from panel.operators import OperatorError
+from panel.pauses import current_pauses
+from panel.run_log import acknowledge_source
 from panel.settings import Settings
 from reconcile.changes import Change
 from reconcile.gate import Held
 from reconcile.run import RunResult, acknowledge_first_plan, run_full
+from reconcile.subjects import Subject, SubjectKind
 from worker.wiring import reconciler
 
 BUSY_S = 60.0
@@ -40,22 +43,27 @@ def plan() -> None:
 def reconcile(
     apply: Annotated[bool, typer.Option("--apply", help="Apply what the limits allow, after a look at it.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+    vps: Annotated[int | None, typer.Option("--vps", min=1, help="Apply only what concerns this VPS.")] = None,
+    user: Annotated[int | None, typer.Option("--user", min=1, help="Only this user (the panel's id).")] = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", help="Only this cluster.")] = None,
 ) -> None:
     """Compare and repair now. Without --apply this is `panel-sync plan`.
 
-    Applying tells the panel that an operator has seen a plan: until then deletes, and the bulk creation of a new
-    panel's records, are held.
+    Applying everything tells the panel that an operator has seen a plan: until then deletes, and the bulk creation of
+    a new panel's records, are held. The limits are those of the whole plan, also for a part of it.
     """
     settings = command_settings()
+    only = _subject(settings, vps, user, cluster)
     with opened_panel(_database(settings)) as engine:
-        seen = _observed(engine, settings, dry=True)
+        seen = _observed(engine, settings, dry=True, only=only)
         _show(seen)
         if not apply:
             return
         if not yes and not typer.confirm("Apply this (what has changed meanwhile is looked at again)?"):
             raise typer.Exit(1)
-        acknowledge_first_plan(engine)
-        result = _observed(engine, settings, dry=False)
+        if only is None:
+            acknowledge_first_plan(engine)
+        result = _observed(engine, settings, dry=False, only=only)
         out.print(f"run {result.run_id}: {escape(result.summary)}")
         for change, why in result.outcome.not_written if result.outcome else ():
             out.print(f"  not written: {escape(change.subject)} {change.kind.value}: {escape(why)}")
@@ -68,26 +76,25 @@ def acknowledge(
 ) -> None:
     """Say that a source which lost much at once is right: absences from it count again from now on."""
     settings = command_settings()
-    states = tables.source_states
     with opened_panel(_database(settings)) as engine, engine.begin() as connection:
-        found = connection.execute(select(states).where(states.c.source == source)).one_or_none()
-        if found is None or found.degraded_since is None:
-            raise CommandError(f"{source} is not degraded; `panel-sync sources` lists what is")
-        now = connection.scalar(text("SELECT clock_timestamp()"))
-        remember_source(connection, source, acknowledged_at=now)
+        try:
+            acknowledge_source(connection, source)
+        except OperatorError as error:
+            raise CommandError(str(error)) from error
     out.print(f"{escape(source)} is acknowledged")
 
 
 def sources() -> None:
     """List the sources: when each was last read completely, and which are not believed at the moment."""
     settings = command_settings()
-    with opened_panel(_database(settings)) as engine, engine.connect() as connection:
+    with opened_panel(_database(settings)) as engine, engine.begin() as connection:
         scopes = connection.execute(text("SELECT source, scope, began_at, count FROM scopes ORDER BY source, scope"))
         degraded = {
             row.source: row.degraded_reason
             for row in connection.execute(select(tables.source_states))
             if row.degraded_since is not None
         }
+        pauses = current_pauses(connection)
         shown = table("source", "scope", "last complete read (UTC)", "entries", "")
         for row in scopes:
             shown.add_row(
@@ -98,6 +105,8 @@ def sources() -> None:
                 escape(degraded.get(row.source, "")),
             )
     out.print(shown)
+    for target, one in pauses.items():
+        out.print(f"{target}: {one}", markup=False)
 
 
 def _database(settings: Settings) -> str:
@@ -105,16 +114,29 @@ def _database(settings: Settings) -> str:
     return settings.database_url
 
 
-def _observed(engine: Engine, settings: Settings, *, dry: bool) -> RunResult:
+def _subject(settings: Settings, vps: int | None, user: int | None, cluster: str | None) -> Subject | None:
+    named = {"vps": vps, "user": user, "cluster": cluster}
+    given = [Subject(SubjectKind(kind), str(name)) for kind, name in named.items() if name is not None]
+    if len(given) > 1:
+        raise CommandError("--vps, --user and --cluster exclude each other")
+    if cluster is not None and cluster not in {c.name for c in settings.proxmox_clusters}:
+        raise CommandError(f"{cluster} is not one of PROXMOX_CLUSTERS")
+    return given[0] if given else None
+
+
+def _observed(engine: Engine, settings: Settings, *, dry: bool, only: Subject | None = None) -> RunResult:
     """One run with a moving progress line; waits for one that is under way. Raises CommandError in the end."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as progress:
         progress.add_task("reading the main site and Proxmox" if dry else "applying", total=None)
         deadline = time.monotonic() + BUSY_S
-        while (result := run_full(reconciler(engine, settings), trigger="operator", dry=dry)).state == "busy":
+        trigger = f"operator {only}" if only is not None else "operator"
+        while (result := run_full(reconciler(engine, settings), trigger=trigger, dry=dry, only=only)).state == "busy":
             if time.monotonic() > deadline:
                 raise CommandError(f"another run has been under way for {BUSY_S:g} s; `panel-sync runs` shows it")
             time.sleep(0.5)
+    if result.state == "paused":
+        raise CommandError(f"everything is {result.summary}; to go on: panel-sync resume all")
     return result
 
 

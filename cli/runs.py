@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import select
 
 from cli.connect import opened_panel
 from cli.console import moment, out, table
 from cli.environment import command_settings
-from panel import tables
+from panel.history import recent_runs
 
 
 def runs(
@@ -21,12 +20,8 @@ def runs(
     """List reconciliation runs: when, by whom, what was counted, which sources had problems."""
     settings = command_settings()
     settings.require("database_url")
-    listed = tables.runs
-    wanted = select(listed).order_by(listed.c.id.desc()).limit(limit)
-    if kind is not None:
-        wanted = wanted.where(listed.c.kind == kind)
     with opened_panel(settings.database_url) as engine, engine.connect() as connection:
-        found = connection.execute(wanted).all()
+        found = recent_runs(connection, kind=kind, limit=limit)
     shown = table("run", "kind", "by", "state", "started (UTC)", "took", "counted", "problems")
     for row in found:
         took = "" if row.finished_at is None else f"{(row.finished_at - row.started_at).total_seconds():.1f} s"

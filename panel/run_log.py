@@ -1,4 +1,4 @@
-"""Runs, what they found, what they held, and what the gate measures them against."""
+"""Runs, what they found, and what the gate measures them against."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Engine, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from panel import rows, tables
+from panel.holds import decided_items
+from panel.operators import OperatorError
 
 
 def begin_run(engine: Engine, kind: str, trigger: str, epoch: int) -> tuple[int, datetime]:
@@ -78,25 +80,6 @@ def report_findings(connection: Connection, run_id: int, found: Iterable[Any], s
     return connection.scalar(text("SELECT count(*) FROM findings WHERE resolved_at IS NULL")) or 0
 
 
-def keep_holds(connection: Connection, run_id: int, held: Iterable[Any]) -> None:
-    """Keep what the gate held, one open set per scope; a set that is not held any more expires."""
-    holds = tables.holds
-    scopes = set()
-    for one in held:
-        scopes.add(one.scope)
-        items = [change.identity() | {"reason": change.reason} for change in one.changes]
-        current = connection.execute(
-            select(holds.c.id, holds.c.plan_hash).where(holds.c.scope == one.scope, holds.c.decision.is_(None))
-        ).one_or_none()
-        if current is not None and current.plan_hash == one.hash:
-            continue
-        connection.execute(EXPIRE, {"scope": one.scope})
-        connection.execute(
-            insert(holds).values(plan_hash=one.hash, scope=one.scope, reason=one.reason, items=items, run_id=run_id)
-        )
-    connection.execute(text(EXPIRE_OTHERS), {"scopes": sorted(scopes)})
-
-
 def standing(connection: Connection) -> dict[str, Any]:
     """The gate's measures: live records in all and by node, customer and cluster; recent repairs."""
     totals = connection.execute(text(TOTALS)).one()
@@ -113,11 +96,14 @@ def standing(connection: Connection) -> dict[str, Any]:
     per_cluster: dict[str, int] = {}
     for (cluster, _), count in per_node.items():
         per_cluster[cluster] = per_cluster.get(cluster, 0) + int(count)
+    approved, rejected = decided_items(connection)
     open_flips = connection.execute(text("SELECT scope FROM holds WHERE decision IS NULL AND scope LIKE 'flips:%'"))
     return found | {
         "per_node": per_node,
         "per_cluster": per_cluster,
         "waited": frozenset(row.scope for row in open_flips),
+        "approved": approved,
+        "rejected": rejected,
     }
 
 
@@ -142,20 +128,25 @@ def remember_source(connection: Connection, source: str, **values: Any) -> None:
     )
 
 
+def acknowledge_source(connection: Connection, source: str) -> None:
+    """An operator says that a source which lost much at once is right. Raises OperatorError."""
+    if source_state(connection, source).get("degraded_since") is None:
+        raise OperatorError("conflict", f"{source} is not degraded; `panel-sync sources` lists what is")
+    remember_source(connection, source, acknowledged_at=rows.database_now(connection))
+
+
+def acknowledge_first_plan(connection: Connection) -> None:
+    """An operator has seen a plan: deletes and bulk creates need no further first-run word."""
+    remember_source(connection, "panel", acknowledged_at=rows.database_now(connection))
+
+
 RESOLVE = """
 UPDATE findings SET resolved_at = clock_timestamp()
-WHERE resolved_at IS NULL AND last_run_id IS DISTINCT FROM :run
+WHERE resolved_at IS NULL AND last_run_id IS DISTINCT FROM :run AND class <> 'paused'
   AND NOT (class = 'link-conflict' AND EXISTS (
     SELECT 1 FROM vps r WHERE r.id = findings.vps_id AND r.deleted_at IS NULL
       AND (r.link_state = 'conflict' OR (findings.order_id <> coalesce(r.order_id, '')))))
 """
-EXPIRE = text(
-    "UPDATE holds SET decision = 'expired', decided_at = clock_timestamp() WHERE scope = :scope AND decision IS NULL"
-)
-EXPIRE_OTHERS = (
-    "UPDATE holds SET decision = 'expired', decided_at = clock_timestamp() "
-    "WHERE decision IS NULL AND NOT scope = ANY(CAST(:scopes AS text[]))"
-)
 TOTALS = """
 SELECT (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,
   count(*) FILTER (WHERE action = 'delete' AND applied_at > clock_timestamp() - interval '1 hour') AS deletes_hour,

@@ -77,6 +77,11 @@ def _readable(url: str) -> bool:
     return port is not None or not parts.netloc.endswith(":")
 
 
+DriftClass = Literal[
+    "missed-status", "plan", "ownership", "duplicate", "replaced-guest", "missed-create", "missed-delete", "orphan"
+]
+
+
 class Settings(BaseSettings):
     """See the README's table. Durations are seconds unless the name says otherwise."""
 
@@ -148,6 +153,9 @@ class Settings(BaseSettings):
     budget_flips_share: Annotated[float, Field(ge=0, le=1)] = 0.30
     budget_owners_run: Annotated[int, Field(ge=0)] = 3
     budget_owners_day: Annotated[int, Field(ge=0)] = 10
+
+    # --- what is done with a class of drift; links are what everything else rests on, so they are always repaired
+    repair_policy: dict[DriftClass, Literal["repair", "hold", "ignore"]] = {}
 
     # --- limits
     body_limit_bytes: Annotated[int, Field(ge=1024)] = 65536

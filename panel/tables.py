@@ -421,6 +421,12 @@ source_states = Table(
     Column("degraded_reason", Text),
     Column("circuit", JSONB),
     Column("acknowledged_at", Time),
+    # not read, and nothing concluded, until then; the rows "feed" and "all" exist for this alone
+    Column("paused_at", Time),
+    Column("paused_until", Time),
+    Column("paused_by", Text),
+    Column("pause_reason", Text),
+    CheckConstraint("num_nulls(paused_at, paused_until, paused_by, pause_reason) IN (0, 4)", name="pause_whole"),
 )
 
 findings = Table(
@@ -441,6 +447,7 @@ findings = Table(
     Column("last_run_id", BigInteger, ForeignKey("runs.id"), index=True),
     Column("resolved_at", Time),
     Column("acknowledged_by", Text),
+    Column("acknowledged_at", Time),
     Column("snoozed_until", Time),
     one_of("severity", "info", "warning", "alarm"),
     Index("uq_findings_open", "class", "subject", unique=True, postgresql_where=text("resolved_at IS NULL")),
@@ -450,10 +457,11 @@ findings = Table(
 holds = Table(
     "holds",
     metadata,
-    # A set of changes that the gate held; approved by the hash over exactly these items.
+    # A set of changes that the gate held. A decision is for its items, each by its own hash: one that changed
+    # since drops out of it, the rest stays decided.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("plan_hash", Text, nullable=False),
-    Column("scope", Text, nullable=False),  # deletes | creates | flips:<cluster> | ownership
+    Column("scope", Text, nullable=False),  # deletes | creates | flips:<cluster>:<way> | ownership | class:<kind>
     Column("reason", Text, nullable=False),
     Column("items", JSONB, nullable=False),
     Column("run_id", BigInteger, ForeignKey("runs.id"), nullable=False, index=True),
@@ -464,4 +472,5 @@ holds = Table(
     one_of("decision", "approved", "rejected", "expired"),
     Index("uq_holds_open", "scope", unique=True, postgresql_where=text("decision IS NULL")),
     Index("ix_holds_plan_hash", "plan_hash"),
+    Index("ix_holds_decided_at", "decided_at", postgresql_where=text("decision IS NOT NULL")),
 )

@@ -74,12 +74,15 @@ class Change:
         return None
 
     def identity(self) -> dict[str, Any]:
-        """What an approval binds to: action, record, version, verdict and kind of evidence."""
+        """What an approval binds to: action, record, version, verdict (what for: owner, state, survivor) and kind of
+        evidence."""
+        survivor = self.other.id if self.other else None
         return {
             "action": self.action,
             "subject": self.subject,
             "version": self.record.version if self.record else None,
             "kind": self.kind.value,
+            "target": self.flip or survivor or self.values.get("user_id"),
             "evidence": sorted(self.evidence),
         }
 

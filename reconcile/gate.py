@@ -8,9 +8,22 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from reconcile.changes import DELETES, Change, Kind, Plan, plan_hash
+
+
+class Handling(StrEnum):
+    """What an operator wants done with a class of drift."""
+
+    REPAIR = "repair"
+    HOLD = "hold"  # each item waits for an approval
+    IGNORE = "ignore"
+
+
+REPAIR_ALL: Mapping[Kind, Handling] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +62,7 @@ class Standing:
     owners_last_day: int = 0
     holds: Mapping[str, str] = field(default_factory=dict)
     approved: frozenset[str] = frozenset()  # identities (plan_hash of one change) that an operator approved
+    rejected: frozenset[str] = frozenset()  # and those that an operator refused
     waited: frozenset[str] = frozenset()  # flip scopes that were held in the previous run already
 
 
@@ -67,28 +81,52 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """What may be applied, and what is held."""
+    """What may be applied, what is held, what an operator refused, and what the policy leaves alone."""
 
     allowed: tuple[Change, ...]
     held: tuple[Held, ...]
+    rejected: tuple[Change, ...] = ()
+    ignored: tuple[Change, ...] = ()
 
 
-def gate(plan: Plan, standing: Standing, budget: Budget) -> Gated:
-    """Split a plan into what may be applied now and the sets that are held."""
-    scopes: dict[str, list[Change]] = defaultdict(list)
+def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind, Handling] = REPAIR_ALL) -> Gated:
+    """Split a plan into what may be applied now and what may not. A class without ``handling`` is repaired."""
+    ignored: list[Change] = []
+    rejected: list[Change] = []
+    classes: dict[Kind, list[Change]] = defaultdict(list)
+    open_: list[tuple[Change, bool]] = []
     for change in plan.changes:
+        identity, how = plan_hash((change,)), handling.get(change.kind, Handling.REPAIR)
+        approved = identity in standing.approved
+        if how is Handling.IGNORE:
+            ignored.append(change)
+        elif identity in standing.rejected:
+            rejected.append(change)
+        elif how is Handling.HOLD and not approved:
+            classes[change.kind].append(change)
+        else:
+            open_.append((change, approved))
+    held = [
+        Held(f"class:{kind.value}", f"the policy holds every {kind.value}", tuple(changes))
+        for kind, changes in sorted(classes.items())
+    ]
+    held += _over_budget([change for change, approved in open_ if not approved], standing, budget)
+    stopped = {id(change) for one in held for change in one.changes}
+    allowed = tuple(change for change, _ in open_ if id(change) not in stopped)
+    return Gated(allowed, tuple(held), tuple(rejected), tuple(ignored))
+
+
+def _over_budget(changes: list[Change], standing: Standing, budget: Budget) -> list[Held]:
+    scopes: dict[str, list[Change]] = defaultdict(list)
+    for change in changes:
         for scope in _scopes(change):
             scopes[scope].append(change)
     held: list[Held] = []
-    stopped: set[int] = set()
-    for scope, changes in sorted(scopes.items()):
-        waiting = [c for c in changes if plan_hash((c,)) not in standing.approved]
+    for scope, waiting in sorted(scopes.items()):
         reason = standing.holds.get(scope) or _breach(scope, waiting, standing, budget)
-        if waiting and reason is not None:
+        if reason is not None:
             held.append(Held(scope, reason, tuple(waiting)))
-            stopped |= {id(c) for c in waiting}
-    allowed = tuple(c for c in plan.changes if id(c) not in stopped)
-    return Gated(allowed, tuple(held))
+    return held
 
 
 def _scopes(change: Change) -> tuple[str, ...]:

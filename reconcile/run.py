@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 from structlog.contextvars import bound_contextvars
 
 from panel import run_log, suspects, views
+from panel.holds import keep_holds
 from panel.lease import Lease, reconcile_lease
+from panel.pauses import ALL, CLUSTER, FEED, Pause, current_pauses
 from panel.repairs import note_confirmations
 from reconcile import observe
 from reconcile.apply import Confirmer, Outcome, apply_changes
 from reconcile.cases import Policy, World
-from reconcile.changes import Change, Finding, Plan
+from reconcile.changes import Change, Finding, Kind, Plan
 from reconcile.decide import plan as make_plan
 from reconcile.fast import power_plan
-from reconcile.gate import Budget, Gated, Standing, gate
+from reconcile.gate import Budget, Gated, Handling, Standing, gate
 from reconcile.observe import Observed
 from reconcile.ports import GuestSource, OrderFeed
+from reconcile.subjects import Paused, Subject
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +46,7 @@ class Reconciler:
     sweep_interval: timedelta
     users_interval: timedelta
     first_run_asks: bool = True
+    handling: Mapping[Kind, Handling] = field(default_factory=dict)
 
     @property
     def clusters(self) -> frozenset[str]:
@@ -50,7 +55,8 @@ class Reconciler:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run did. ``summary`` goes to the task list: counts only, no personal data."""
+    """What a run did. ``state``: done, busy (another run is under way) or paused. ``summary`` goes to the task list:
+    counts only, no personal data."""
 
     run_id: int | None
     state: str
@@ -62,19 +68,55 @@ class RunResult:
     counts: dict[str, Any] = field(default_factory=dict)
 
 
-def run_full(reconciler: Reconciler, *, trigger: str, dry: bool = False) -> RunResult:
-    """Compare everything and repair what may be repaired; ``dry`` plans only (it still observes)."""
-    return _leased(
-        reconciler, "plan" if dry else "full", trigger, lambda lease, run_id: _full(reconciler, lease, run_id, dry)
-    )
+def run_full(reconciler: Reconciler, *, trigger: str, dry: bool = False, only: Subject | None = None) -> RunResult:
+    """Compare everything and repair what may be repaired; ``dry`` plans only (it still observes).
+
+    With ``only``, what concerns that subject is applied and the rest left to the next run. The limits are those of
+    the whole plan all the same: one by one must not be a way around them.
+    """
+    return _leased(reconciler, "plan" if dry else "full", trigger, lambda run: _full(run, dry=dry, only=only))
 
 
 def run_fast(reconciler: Reconciler, *, trigger: str) -> RunResult:
     """One bulk read per cluster; power states and nodes only."""
-    return _leased(reconciler, "fast", trigger, lambda lease, run_id: _fast(reconciler, lease, run_id))
+    return _leased(reconciler, "fast", trigger, _fast)
 
 
-def _leased(reconciler: Reconciler, kind: str, trigger: str, work: Any) -> RunResult:  # noqa: ANN401 - a local callable
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run under way: its lease, and what is paused."""
+
+    reconciler: Reconciler
+    lease: Lease
+    id: int
+    pauses: Mapping[str, Pause]
+
+    @property
+    def paused(self) -> Paused:
+        clusters = frozenset(t.removeprefix(CLUSTER) for t in self.pauses if t.startswith(CLUSTER))
+        return Paused(clusters, FEED in self.pauses)
+
+    @property
+    def sources(self) -> list[GuestSource]:
+        """The clusters that may be asked."""
+        return [s for s in self.reconciler.sources if s.cluster not in self.paused.clusters]
+
+    @property
+    def feed(self) -> OrderFeed | None:
+        """The main site, if it may be asked."""
+        return None if self.paused.feed else self.reconciler.feed
+
+    def gated(self, plan: Plan) -> Gated:
+        """What of the plan may be applied."""
+        standing = _standing(self.reconciler, self.lease.connection)
+        return gate(plan, standing, self.reconciler.budget, self.reconciler.handling)
+
+
+def _leased(reconciler: Reconciler, kind: str, trigger: str, work: Callable[[_Run], RunResult]) -> RunResult:
+    with reconciler.engine.begin() as connection:
+        pauses = current_pauses(connection)
+    if ALL in pauses:
+        return RunResult(None, "paused", str(pauses[ALL]))
     holder = f"{socket.gethostname()}:{os.getpid()}"
     with reconcile_lease(reconciler.engine, holder) as lease:
         if lease is None:
@@ -82,7 +124,7 @@ def _leased(reconciler: Reconciler, kind: str, trigger: str, work: Any) -> RunRe
         run_id, _ = run_log.begin_run(reconciler.engine, kind, trigger, lease.epoch)
         with bound_contextvars(run_id=run_id, epoch=lease.epoch):
             try:
-                result: RunResult = work(lease, run_id)
+                result = work(_Run(reconciler, lease, run_id, pauses))
             except BaseException as error:
                 run_log.end_run(reconciler.engine, run_id, "failed", {}, [], error=type(error).__name__)
                 log.exception("run_failed", kind=kind)
@@ -93,55 +135,62 @@ def _leased(reconciler: Reconciler, kind: str, trigger: str, work: Any) -> RunRe
             return result
 
 
-def _full(reconciler: Reconciler, lease: Lease, run_id: int, dry: bool) -> RunResult:
-    connection, seen = lease.connection, Observed()
+def _full(run: _Run, *, dry: bool, only: Subject | None) -> RunResult:
+    reconciler, connection, seen = run.reconciler, run.lease.connection, _nothing_seen(run)
     views.make_stages(connection)
-    observe.read_clusters(connection, run_id, list(reconciler.sources), seen)
-    if reconciler.feed is not None:
-        observe.read_orders(connection, run_id, reconciler.feed, seen, reconciler.sweep_interval)
-    fingerprints = observe.read_fingerprints(connection, list(reconciler.sources), seen)
+    observe.read_clusters(connection, run.id, run.sources, seen)
+    if run.feed is not None:
+        observe.read_orders(connection, run.id, run.feed, seen, reconciler.sweep_interval)
+    fingerprints = observe.read_fingerprints(connection, run.sources, seen)
     world, counts = load_world(reconciler, connection, seen)
-    plan = make_plan(world, reconciler.policy)
-    gated = gate(plan, _standing(reconciler, connection), reconciler.budget)
+    plan = run.paused.spare(make_plan(world, reconciler.policy), world.feed)
+    gated = run.gated(plan)
     connection.commit()
     counts |= {"fingerprints_read": fingerprints, "planned": len(plan.changes), "held": len(gated.held)}
+    counts |= {"rejected": len(gated.rejected), "ignored": len(gated.ignored)}
+    if only is not None:
+        gated = replace(gated, allowed=tuple(c for c in gated.allowed if only.covers(c)))
     if dry:
-        return RunResult(
-            run_id, "done", f"{len(plan.changes)} planned", plan, gated, None, tuple(seen.problems), counts
-        )
+        summary = f"{len(plan.changes)} planned"
+        return RunResult(run.id, "done", summary, plan, gated, None, tuple(seen.problems), counts)
     confirmer = Confirmer(
         reconciler.engine,
-        reconciler.feed,
-        {s.cluster: s for s in reconciler.sources},
+        run.feed,
+        {s.cluster: s for s in run.sources},
         frozenset(seen.complete),
         reconciler.clusters,
     )
-    outcome = apply_changes(reconciler.engine, run_id, lease.epoch, gated.allowed, confirmer)
+    outcome = apply_changes(reconciler.engine, run.id, run.lease.epoch, gated.allowed, confirmer)
     findings = [*plan.findings, *_held_findings(gated), *_unconfirmed_findings(outcome)]
     everything = not seen.problems and counts["records"] < suspects.LIMIT
     with reconciler.engine.begin() as report:
-        counts["findings"] = run_log.report_findings(report, run_id, findings, everything)
-        run_log.keep_holds(report, run_id, gated.held)
+        counts["findings"] = run_log.report_findings(report, run.id, findings, everything)
+        keep_holds(report, run.id, gated.held)
         note_confirmations(report, seen.began)
     counts["applied"] = dict(outcome.applied)
-    return RunResult(run_id, "done", _summary(outcome, gated, seen), plan, gated, outcome, tuple(seen.problems), counts)
+    return RunResult(run.id, "done", _summary(outcome, gated, seen), plan, gated, outcome, tuple(seen.problems), counts)
 
 
-def _fast(reconciler: Reconciler, lease: Lease, run_id: int) -> RunResult:
-    connection, seen = lease.connection, Observed()
+def _fast(run: _Run) -> RunResult:
+    reconciler, connection, seen = run.reconciler, run.lease.connection, _nothing_seen(run)
     views.make_stages(connection)
-    observe.read_clusters(connection, run_id, list(reconciler.sources), seen)
+    observe.read_clusters(connection, run.id, run.sources, seen)
     pairs = suspects.load_power_drift(connection, seen.trusted, seen.previous, seen.began)
     world = World(observe.database_now(connection), clusters=reconciler.clusters, trusted=frozenset(seen.trusted))
     plan = power_plan(pairs, world, reconciler.policy)
-    gated = gate(plan, _standing(reconciler, connection), reconciler.budget)
+    gated = run.gated(plan)
     connection.commit()
     confirmer = Confirmer(reconciler.engine, None, {}, frozenset(), reconciler.clusters)
-    outcome = apply_changes(reconciler.engine, run_id, lease.epoch, gated.allowed, confirmer)
+    outcome = apply_changes(reconciler.engine, run.id, run.lease.epoch, gated.allowed, confirmer)
     with reconciler.engine.begin() as report:
         note_confirmations(report, seen.began)
     counts = seen.counts | {"drift": len(pairs), "applied": dict(outcome.applied), "held": len(gated.held)}
-    return RunResult(run_id, "done", _summary(outcome, gated, seen), plan, gated, outcome, tuple(seen.problems), counts)
+    return RunResult(run.id, "done", _summary(outcome, gated, seen), plan, gated, outcome, tuple(seen.problems), counts)
+
+
+def _nothing_seen(run: _Run) -> Observed:
+    """Before the first read; what is paused counts as not seen, so that no finding is taken for settled."""
+    return Observed(problems=[f"{target}: {pause}" for target, pause in run.pauses.items()])
 
 
 def load_world(
@@ -178,16 +227,33 @@ def _standing(reconciler: Reconciler, connection: Connection) -> Standing:
     if reconciler.first_run_asks:
         state = run_log.source_state(connection, "panel")
         if state.get("acknowledged_at") is None:
-            holds["deletes"] = "no plan was acknowledged yet (panel-sync plan, then panel-sync reconcile --apply)"
+            holds["deletes"] = (
+                "no plan was acknowledged yet (panel-sync plan, then panel-sync reconcile --apply; or approve the set)"
+            )
             if measures["live"] == 0:
                 holds["creates"] = "the panel is empty while the sources are not: acknowledge the plan first"
     return Standing(holds=holds, **measures)
 
 
 def _held_findings(gated: Gated) -> list[Finding]:
-    return [
-        Finding("held", f"scope:{held.scope}", f"{held.reason}; {len(held.changes)} held", "alarm")
+    found = [
+        Finding(
+            "held",
+            f"scope:{held.scope}",
+            f"{held.reason}; {len(held.changes)} held",
+            "warning" if held.scope.startswith("class:") else "alarm",
+        )
         for held in gated.held
+    ]
+    return found + [
+        Finding(
+            "rejected",
+            change.subject,
+            f"an operator rejected this {change.kind.value}: {change.reason}",
+            "info",
+            vps_id=change.record.id if change.record else None,
+        )
+        for change in gated.rejected
     ]
 
 
@@ -214,8 +280,7 @@ def _summary(outcome: Outcome, gated: Gated, seen: Observed) -> str:
 def acknowledge_first_plan(engine: Engine) -> None:
     """An operator has seen a plan and applies it: deletes and bulk creates need no further first-run word."""
     with engine.begin() as connection:
-        now = connection.scalar(text("SELECT clock_timestamp()"))
-        run_log.remember_source(connection, "panel", acknowledged_at=now)
+        run_log.acknowledge_first_plan(connection)
 
 
 __all__ = ["Change", "Reconciler", "RunResult", "acknowledge_first_plan", "load_world", "run_fast", "run_full"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import structlog
 from sqlalchemy import Connection, text
 
+from panel.pauses import ALL, FEED, current_pauses
 from panel.run_log import remember_source
 from reconcile.ports import OrderFeed
 from reconcile.run import Reconciler
@@ -41,6 +42,10 @@ def import_users(reconciler: Reconciler) -> Imported:
     feed = reconciler.feed
     if feed is None:
         return Imported(problem="no main site is configured")
+    with reconciler.engine.begin() as connection:
+        pauses = current_pauses(connection)
+    if (pause := pauses.get(ALL) or pauses.get(FEED)) is not None:
+        return Imported(problem=str(pause))
     result = Imported()
     users = _read(feed, result)
     verified = Counter(u.email.lower() for u in users if u.email and u.email_verified)

@@ -8,11 +8,13 @@ from celery import shared_task
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from panel.operators import OPERATOR_TRIGGER
 from panel.prune import prune
 from panel.settings import get_settings
 from panel.sweep import ring_unapplied
 from panel.writer import apply_operation
 from reconcile.run import run_fast, run_full
+from reconcile.subjects import parse_subject
 from reconcile.users import import_users
 from worker.resources import engine
 from worker.wiring import reconciler
@@ -21,6 +23,9 @@ DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
 """Not the operation's fault: the journal's attempts count only its own failures."""
 
 RUN_LIMIT_S = 600
+
+BUSY_RETRY_S, BUSY_RETRIES = 5, RUN_LIMIT_S // 5
+"""How an operator's run waits: longer than any other may take."""
 
 
 @shared_task(
@@ -49,10 +54,17 @@ def fast() -> str:
     return run_fast(reconciler(engine(), get_settings()), trigger="beat").summary
 
 
-@shared_task(name="reconcile.run", soft_time_limit=RUN_LIMIT_S, time_limit=RUN_LIMIT_S + 30)
-def run(trigger: str = "nudge", **_: Any) -> str:  # noqa: ANN401 - newer senders may say more
-    """One full reconciliation."""
-    return run_full(reconciler(engine(), get_settings()), trigger=trigger).summary
+@shared_task(
+    name="reconcile.run", bind=True, soft_time_limit=RUN_LIMIT_S, time_limit=RUN_LIMIT_S + 30, max_retries=BUSY_RETRIES
+)
+def run(self: Any, trigger: str = "nudge", **_: Any) -> str:  # noqa: ANN401 - Celery's; newer senders may say more
+    """One full reconciliation. One that an operator asked for waits for the run under way, others give up."""
+    asked = trigger.startswith(OPERATOR_TRIGGER)
+    only = parse_subject(trigger.removeprefix(OPERATOR_TRIGGER).strip()) if asked else None
+    result = run_full(reconciler(engine(), get_settings()), trigger=trigger, only=only)
+    if result.state == "busy" and asked:
+        raise self.retry(countdown=BUSY_RETRY_S)
+    return result.summary
 
 
 @shared_task(name="users.import", soft_time_limit=120, time_limit=150)

@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 from panel import run_log
 from panel.settings import ProxmoxCluster, Settings
 from reconcile.cases import Policy
-from reconcile.gate import Budget
+from reconcile.changes import Kind
+from reconcile.gate import Budget, Handling
 from reconcile.ports import ClusterReading, GuestConfig, GuestSource, Health, Lookup, OrderFeed, Unclear
 from reconcile.run import Reconciler
 from reconcile.state import GuestType
@@ -137,6 +138,11 @@ def budget_of(settings: Settings) -> Budget:
     )
 
 
+def handling_of(settings: Settings) -> dict[Kind, Handling]:
+    """What is done with each class of drift."""
+    return {Kind(name): Handling(how) for name, how in settings.repair_policy.items()}
+
+
 def reconciler(engine: Engine, settings: Settings) -> Reconciler:
     """Everything a run needs, from the settings."""
     return Reconciler(
@@ -149,4 +155,5 @@ def reconciler(engine: Engine, settings: Settings) -> Reconciler:
         sweep_interval=timedelta(seconds=settings.sweep_interval_s),
         users_interval=timedelta(seconds=settings.users_interval_s),
         first_run_asks=not settings.demo,
+        handling=handling_of(settings),
     )

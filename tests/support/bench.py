@@ -35,7 +35,7 @@ from sources.main_site import OrdersFeed
 from tests.support.databases import Database
 from tests.support.keys import random_key
 from tests.support.waiting import wait_until
-from worker.wiring import budget_of, clusters_of, feed_of
+from worker.wiring import budget_of, clusters_of, feed_of, handling_of
 
 QUICK = Policy(
     power_grace=timedelta(0),
@@ -100,6 +100,7 @@ class Bench:
             sweep_interval=self.sweep_interval,
             users_interval=timedelta(0),
             first_run_asks=False,
+            handling=handling_of(self.settings),
         )
 
     def _feed(self) -> OrderFeed | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
 
 from reconcile.changes import Change, Kind, Plan, plan_hash
-from reconcile.gate import Budget, Standing, gate
+from reconcile.gate import Budget, Handling, Standing, gate
 from reconcile.state import GuestKey
 from tests.unit.reconcile.worlds import order, record
 
@@ -127,3 +128,59 @@ def test_the_hash_does_not_depend_on_the_order() -> None:
     changes = deletes(3)
     assert plan_hash(changes) == plan_hash(tuple(reversed(changes)))
     assert plan_hash(changes) != plan_hash(changes[:2])
+
+
+def test_what_an_operator_refused_is_neither_done_nor_asked_again() -> None:
+    changes = deletes(3)
+    refused = Standing(live=0, rejected=frozenset({plan_hash(changes[:1])}))
+    gated = gate(Plan(changes, ()), refused, BUDGET)
+    assert (gated.allowed, gated.held, gated.rejected) == (changes[1:], (), changes[:1])
+
+
+def test_what_an_operator_refused_does_not_count_against_the_limits() -> None:
+    changes = deletes(21)
+    refused = Standing(live=0, rejected=frozenset({plan_hash(changes[:1])}))
+    assert gate(Plan(changes, ()), refused, BUDGET).allowed == changes[1:]
+
+
+class TestPolicy:
+    """Per class: repair, hold or ignore."""
+
+    PLAN = Plan(deletes(1) + creates(1) + owners(1), ())
+
+    def test_hold_asks_for_each_item(self) -> None:
+        gated = gate(self.PLAN, Standing(live=0), BUDGET, {Kind.DELETE: Handling.HOLD})
+        assert gated.allowed == creates(1) + owners(1)
+        assert [(h.scope, h.changes) for h in gated.held] == [("class:missed-delete", deletes(1))]
+
+    def test_an_approval_lets_a_held_class_through(self) -> None:
+        approved = Standing(live=0, approved=frozenset({plan_hash(deletes(1))}))
+        assert gate(self.PLAN, approved, BUDGET, {Kind.DELETE: Handling.HOLD}).allowed == self.PLAN.changes
+
+    def test_ignore_wins_over_an_approval(self) -> None:
+        approved = Standing(live=0, approved=frozenset({plan_hash(deletes(1))}))
+        gated = gate(self.PLAN, approved, BUDGET, {Kind.DELETE: Handling.IGNORE})
+        assert (gated.allowed, gated.held, gated.ignored) == (creates(1) + owners(1), (), deletes(1))
+
+    def test_a_held_class_does_not_use_up_a_limit(self) -> None:
+        orphan = Change(Kind.ORPHAN, "delete", "orders", "why", record=record(id=900, user_id=900, node="x"))
+        gated = gate(Plan((*deletes(20), orphan), ()), Standing(live=0), BUDGET, {Kind.ORPHAN: Handling.HOLD})
+        assert gated.allowed == deletes(20)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"record": record(id=1, version=9)}, id="the record moved on"),
+        pytest.param({"values": {"user_id": 7}}, id="another owner"),
+        pytest.param({"flip": "to running"}, id="the other way"),
+        pytest.param({"other": record(id=8)}, id="another survivor"),
+        pytest.param({"action": "merge"}, id="another action"),
+        pytest.param({"kind": Kind.STATUS}, id="another verdict"),
+        pytest.param({"evidence": {"guest": "main/100"}}, id="another kind of evidence"),
+    ],
+)
+def test_an_approval_is_for_one_verdict_on_one_version(changed: dict[str, Any]) -> None:
+    (change,) = owners(1)
+    assert plan_hash((replace(change, reason="told otherwise"),)) == plan_hash((change,))
+    assert plan_hash((replace(change, **changed),)) != plan_hash((change,))

@@ -1,0 +1,175 @@
+"""What operators decide: held sets, pauses, findings, restores."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from sqlalchemy import Connection
+
+from cli.connect import opened_panel
+from cli.console import moment, out, table
+from cli.environment import command_settings
+from cli.errors import CommandError
+from cli.tokens import duration
+from panel.findings import acknowledge_finding, list_findings, snooze_finding
+from panel.holds import Decision, decide_hold, list_holds
+from panel.operators import OperatorError
+from panel.pauses import pause as pause_source
+from panel.pauses import resume as resume_source
+from panel.pauses import target_of
+from panel.restore import restore_vps
+from panel.settings import Settings
+
+findings_app = typer.Typer(help="What runs found and may not mend.", invoke_without_command=True)
+
+Hash = Annotated[str, typer.Argument(metavar="HASH", help="As `panel-sync held` shows it; 8 characters or more.")]
+Target = Annotated[str, typer.Argument(metavar="CLUSTER|feed|all")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept and shown.")]
+Length = Annotated[
+    timedelta,
+    typer.Option("--for", parser=duration, metavar="DURATION", help="For how long: 15m, 2h, 3d; at most 30d."),
+]
+FindingId = Annotated[int, typer.Argument(metavar="ID", min=1)]
+
+
+def held(
+    everything: Annotated[bool, typer.Option("--all", help="Decided sets of the last 30 days too.")] = False,
+) -> None:
+    """List the sets of changes that exceed a limit and wait for a decision."""
+    with _panel() as (connection, _):
+        found = list_holds(connection, decided=everything)
+    for one in found:
+        said = (
+            f" — {one.decision} by {one.decided_by}" if one.decided_by else f" — {one.decision}" if one.decision else ""
+        )
+        out.print(f"[bold]{one.hash[:12]}[/] {escape(one.scope)}: {escape(one.reason + said)}")
+        for item in one.items:
+            out.print(f"  {escape(item['subject'])} {item['kind']}: {escape(item['reason'])}")
+    if not found:
+        out.print("nothing is held")
+
+
+def approve(held_set: Hash) -> None:
+    """Let a held set happen. Each item is still confirmed by itself before it is written.
+
+    An item that changes before that drops out of the approval; after 24 hours all of them do.
+    """
+    _decide(held_set, Decision.APPROVED)
+
+
+def reject(held_set: Hash) -> None:
+    """Refuse a held set: its items stay as they are and are not asked about again while they do not change."""
+    _decide(held_set, Decision.REJECTED)
+
+
+def pause(
+    target: Target,
+    reason: Reason,
+    length: Length,
+) -> None:
+    """Leave a cluster, the main site or everything alone: it is not read and its records keep their state.
+
+    Sync calls are accepted and applied as ever. The pause ends by itself.
+    """
+    with _panel() as (connection, settings):
+        made = pause_source(connection, _target(target, settings), reason, length, operator())
+    out.print(f"{made.target} is {made}", markup=False)
+
+
+def resume(target: Target) -> None:
+    """End a pause before its time."""
+    with _panel() as (connection, settings):
+        resume_source(connection, _target(target, settings))
+    out.print(f"{target} is read again", markup=False)
+
+
+def restore(
+    vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VPS's id in the panel.")], reason: Reason
+) -> None:
+    """Bring a deleted record back, within 7 days; for the next 7 days reconciliation will not delete it again."""
+    with _panel() as (connection, _):
+        row = restore_vps(connection, vps, reason, operator())
+    out.print(f"VPS {vps} is {row['status']} again, protected until {moment(row['protected_until'])} UTC")
+
+
+@findings_app.callback()
+def findings(
+    context: typer.Context,
+    class_: Annotated[str | None, typer.Option("--class", help="Only this class: paid-but-missing, ...")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Snoozed and resolved ones too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 200,
+) -> None:
+    """List what runs found and may not mend, the loudest first."""
+    if context.invoked_subcommand is not None:
+        return
+    with _panel() as (connection, _):
+        found = list_findings(connection, class_=class_, everything=everything, limit=limit)
+    shown = table("id", "severity", "class", "subject", "since (UTC)", "", "why")
+    for one in found:
+        shown.add_row(
+            str(one.id),
+            one.severity,
+            one.class_,
+            escape(one.subject),
+            moment(one.first_seen_at),
+            _state(one.resolved_at is not None, one.snoozed, one.acknowledged_by),
+            escape(one.reason),
+        )
+    out.print(shown)
+
+
+@findings_app.command("ack")
+def ack(finding: FindingId) -> None:
+    """Note that you have seen it."""
+    with _panel() as (connection, _):
+        found = acknowledge_finding(connection, finding, operator())
+    out.print(f"{found.class_} {found.subject} is acknowledged", markup=False)
+
+
+@findings_app.command("snooze")
+def snooze(finding: FindingId, length: Length) -> None:
+    """Leave it out of the list and of alarms for a while."""
+    with _panel() as (connection, _):
+        found = snooze_finding(connection, finding, length, operator())
+    out.print(f"{found.class_} {found.subject} is snoozed until {moment(found.snoozed_until)} UTC", markup=False)
+
+
+def operator() -> str:
+    """Who gives the command, as far as the machine knows."""
+    return f"cli:{os.environ.get('SUDO_USER') or os.environ.get('USER') or 'operator'}"
+
+
+@contextlib.contextmanager
+def _panel() -> Iterator[tuple[Connection, Settings]]:
+    """A transaction on the panel's database; what cannot be met becomes a CommandError."""
+    settings = command_settings()
+    settings.require("database_url")
+    try:
+        with opened_panel(settings.database_url) as engine, engine.begin() as connection:
+            yield connection, settings
+    except OperatorError as error:
+        raise CommandError(str(error)) from error
+
+
+def _decide(prefix: str, decision: Decision) -> None:
+    with _panel() as (connection, _):
+        done = decide_hold(connection, prefix, decision, operator())
+    out.print(f"{done.hash[:12]} {done.scope}: {len(done.items)} {decision.value}", markup=False)
+
+
+def _target(name: str, settings: Settings) -> str:
+    return target_of(name, (cluster.name for cluster in settings.proxmox_clusters))
+
+
+def _state(resolved: bool, snoozed: bool, acknowledged_by: str | None) -> str:
+    if resolved:
+        return "resolved"
+    if snoozed:
+        return "snoozed"
+    return "seen" if acknowledged_by else ""

@@ -1,0 +1,94 @@
+"""What runs found and could not mend, for people: seen, acknowledged, snoozed. Findings resolve by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from panel.operators import OperatorError
+
+LONGEST_SNOOZE = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One finding. ``snoozed_until`` is in the past, or None, for one that is not snoozed; ``age_s`` counts from when
+    it was first seen to now, or to when it was resolved."""
+
+    id: int
+    class_: str
+    subject: str
+    severity: str
+    reason: str
+    vps_id: int | None
+    order_id: str | None
+    cluster: str | None
+    vmid: int | None
+    first_seen_at: datetime
+    last_seen_at: datetime
+    age_s: float
+    acknowledged_by: str | None
+    acknowledged_at: datetime | None
+    snoozed_until: datetime | None
+    snoozed: bool
+    resolved_at: datetime | None
+
+
+def list_findings(
+    connection: Connection, *, class_: str | None = None, everything: bool = False, limit: int = 200
+) -> list[FindingRow]:
+    """Open findings that are not snoozed, the loudest first; ``everything``: snoozed and resolved ones (of the last
+    30 days) too."""
+    rows = connection.execute(LIST, {"class": class_, "everything": everything, "limit": limit})
+    return [_finding(row) for row in rows]
+
+
+def acknowledge_finding(connection: Connection, finding_id: int, by: str) -> FindingRow:
+    """Note that somebody has seen it. Raises OperatorError."""
+    return _changed(connection, ACKNOWLEDGE, finding_id, by=by)
+
+
+def snooze_finding(connection: Connection, finding_id: int, length: timedelta, by: str) -> FindingRow:
+    """Leave it out of lists and alarms for a while; acknowledges it too. Raises OperatorError."""
+    if not timedelta(0) < length <= LONGEST_SNOOZE:
+        raise OperatorError("invalid", "a finding is snoozed for longer than no time and at most 30 days")
+    return _changed(connection, SNOOZE, finding_id, by=by, length=length)
+
+
+def _changed(connection: Connection, statement: Any, finding_id: int, **values: Any) -> FindingRow:  # noqa: ANN401
+    row = connection.execute(statement, {"id": finding_id, **values}).one_or_none()
+    if row is not None:
+        return _finding(row)
+    if connection.scalar(text("SELECT 1 FROM findings WHERE id = :id"), {"id": finding_id}) is None:
+        raise OperatorError("unknown", f"finding {finding_id} does not exist; `panel-sync findings` lists them")
+    raise OperatorError("conflict", f"finding {finding_id} is resolved already")
+
+
+def _finding(row: Row[Any]) -> FindingRow:
+    values = {name: getattr(row, name) for name in FindingRow.__slots__ if name not in ("class_", "age_s")}
+    return FindingRow(class_=row._mapping["class"], age_s=float(row.age_s), **values)
+
+
+_SHOWN = (
+    "f.*, coalesce(f.snoozed_until > clock_timestamp(), false) AS snoozed,"
+    " extract(epoch FROM coalesce(f.resolved_at, clock_timestamp()) - f.first_seen_at) AS age_s"
+)
+LIST = text(
+    f"SELECT {_SHOWN} FROM findings f WHERE (CAST(:class AS text) IS NULL OR f.class = :class)"  # noqa: S608 - own text
+    " AND CASE WHEN :everything THEN coalesce(f.resolved_at > clock_timestamp() - interval '30 days', true)"
+    " ELSE f.resolved_at IS NULL AND coalesce(f.snoozed_until <= clock_timestamp(), true) END"
+    " ORDER BY f.resolved_at IS NOT NULL, array_position(ARRAY['alarm', 'warning', 'info'], f.severity),"
+    " f.first_seen_at, f.id LIMIT :limit"
+)
+ACKNOWLEDGE = text(
+    "UPDATE findings f SET acknowledged_by = :by, acknowledged_at = clock_timestamp()"  # noqa: S608 - own text
+    f" WHERE f.id = :id AND f.resolved_at IS NULL RETURNING {_SHOWN}"
+)
+SNOOZE = text(
+    "UPDATE findings f SET acknowledged_by = :by, acknowledged_at = clock_timestamp(),"  # noqa: S608 - own text
+    " snoozed_until = clock_timestamp() + :length"
+    f" WHERE f.id = :id AND f.resolved_at IS NULL RETURNING {_SHOWN}"
+)

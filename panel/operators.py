@@ -1,0 +1,34 @@
+"""What operators' requests have in common, whether they come by command line or by HTTP."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sqlalchemy import Connection, text
+
+from panel.accept_batch import JOURNAL_CHANNEL
+
+Fault = Literal["unknown", "conflict", "invalid"]
+
+
+class OperatorError(Exception):
+    """A request that cannot be met, in one sentence. ``fault``: there is no such thing, it does not fit the present
+    state, or it is wrong in itself."""
+
+    def __init__(self, fault: Fault, message: str) -> None:
+        super().__init__(message)
+        self.fault: Fault = fault
+
+
+OPERATOR_TRIGGER = "operator"
+"""How the trigger of a run begins that an operator asked for; a subject may follow: ``operator vps:17``."""
+
+
+def nudge_run(connection: Connection, subject: str = "") -> None:
+    """Ask the workers for a full run, soon; ``subject`` (``vps:17``) limits what it repairs. Asking twice is once."""
+    trigger = f"{OPERATOR_TRIGGER} {subject}".strip()
+    connection.execute(NUDGE, {"trigger": trigger})
+    connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": JOURNAL_CHANNEL})
+
+
+NUDGE = text("INSERT INTO nudges (task, subject) VALUES ('reconcile.run', :trigger) ON CONFLICT DO NOTHING")
