@@ -65,7 +65,7 @@ def new_row(vps_id: int, payload: Mapping[str, Any], at: datetime, *, source: st
     for field, column in (PLAN_COLUMNS | OTHER_COLUMNS).items():
         row[column] = payload.get(field)
     if payload.get("order_id") is not None:
-        row |= {"order_id": payload["order_id"]}
+        row |= {"order_id": payload["order_id"], "order_linked_once": True}
     return with_status(_linked(row, payload, at, source))
 
 
@@ -95,7 +95,7 @@ def updated_row(row: Row, payload: Mapping[str, Any], at: datetime) -> Row:
         new |= plan | {"plan_changed_at": at}
     new |= {column: payload[field] for field, column in OTHER_COLUMNS.items() if payload.get(field) is not None}
     if payload.get("order_id") is not None and row["order_id"] is None:
-        new |= {"order_id": payload["order_id"]}
+        new |= {"order_id": payload["order_id"], "order_linked_once": True}
     new = _linked(new, payload, at, "sync")
     new |= {"last_sync_at": at, "last_update_at": at, "updated_at": at}
     return with_status(new)

@@ -154,3 +154,16 @@ def test_the_public_record_speaks_the_contract_s_units(create: dict[str, Any]) -
     for field in ("user_id", "name", "cpu", "ram", "disk", "os", "hypervisor"):
         assert record[field] == create[field]
     assert not {"cluster", "node", "vmid", "fingerprint", "version"} & set(record)
+
+
+def test_a_call_that_names_its_order_has_linked_it() -> None:
+    """Else a record whose order and guest both vanish later would never count as an orphan."""
+    payload = {
+        "user_id": 5, "name": "web", "status": "running", "cpu": 2, "ram": 2048, "disk": 20, "os": "Debian",
+        "hypervisor": "proxmox",
+    }  # fmt: skip
+    at = datetime(2026, 6, 1, tzinfo=UTC)
+    loose = new_row(1, payload, at)
+    assert not loose["order_linked_once"]
+    assert updated_row(loose, {"order_id": "7"}, at)["order_linked_once"]
+    assert new_row(1, payload | {"order_id": "7"}, at)["order_linked_once"]
