@@ -19,6 +19,7 @@ from panel.calls import DatabaseAwayError
 from panel.settings import Settings
 from panel.settlements import Settlements
 
+OPERATOR = "api:operator"
 READ_S = 1.8  # seconds; with the work around it an answer, good or bad, comes within two
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ class Edge:
     reader: AsyncEngine
     settlements: Settlements
     keys: ApiKeys
+    operator_keys: ApiKeys
     limiter: BadKeyLimiter
     verifier: TokenVerifier
 
@@ -58,8 +60,11 @@ async def _edge(request: Request) -> Edge:
 
 EdgeOf = Annotated[Edge, Depends(_edge)]
 
-# These two only describe the credentials in the OpenAPI document; the raw headers are read below.
+# These only describe the credentials in the OpenAPI document; the raw headers are read below.
 _api_key_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The key shared with the main site")
+_operator_header = APIKeyHeader(
+    name="X-API-Key", scheme_name="OperatorKey", auto_error=False, description="The operators' own key"
+)
 _bearer_header = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A client's token")
 
 
@@ -73,6 +78,15 @@ async def _main_site(
     return label
 
 
+async def _operator(
+    request: Request, edge: EdgeOf, _described: Annotated[str | None, Security(_operator_header)]
+) -> str:
+    if edge.operator_keys.label_of(request.scope["headers"]) is None:
+        raise edge.limiter.refusal(request.client.host if request.client else None)
+    request.scope["api_key_label"] = OPERATOR  # for the access log
+    return OPERATOR
+
+
 async def _client(
     request: Request, edge: EdgeOf, _described: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer_header)]
 ) -> int:
@@ -81,6 +95,9 @@ async def _client(
 
 MainSite = Annotated[str, Depends(_main_site)]
 """The label of the API key that was used."""
+
+Operator = Annotated[str, Depends(_operator)]
+"""By whom, as it is kept with what they decide."""
 
 Client = Annotated[int, Depends(_client)]
 """The panel user id of the token."""

@@ -11,10 +11,11 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
 
-from api import client_routes, health_routes, openapi, sync_routes
+from api import client_routes, health_routes, openapi, ops_routes, sync_routes
 from api.api_keys import ApiKeys, BadKeyLimiter
 from api.edge import Edge
 from api.jwks import Jwks
@@ -31,8 +32,8 @@ from panel.settings import Settings, SettingsError, get_settings
 from panel.settlements import Settlements
 
 DESCRIPTION = (
-    "Sync calls of the main site, and clients' reads of their own VPS. Errors are `application/problem+json` "
-    "with a human `message` and a stable `code`."
+    "Sync calls of the main site, clients' reads of their own VPS, and what operators decide. Errors are "
+    "`application/problem+json` with a human `message` and a stable `code`."
 )
 
 
@@ -61,6 +62,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
         reader=reader,
         settlements=Settlements(reader),
         keys=ApiKeys(settings.vps_sync_api_key, settings.vps_sync_api_key_previous),
+        operator_keys=ApiKeys(settings.ops_api_key, SecretStr("")),
         limiter=BadKeyLimiter(time.monotonic),
         verifier=verifier,
     )
@@ -97,7 +99,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
         app.add_exception_handler(kind, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_invalid_parameter)
-    for module in (sync_routes, client_routes, health_routes):
+    for module in (sync_routes, client_routes, ops_routes, health_routes):
         app.include_router(module.router)
     return app
 

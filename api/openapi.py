@@ -9,6 +9,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, IPvAnyAddress
 from pydantic.json_schema import models_json_schema
 
+from api import ops_models
+
 Status = Literal["creating", "running", "stopped", "suspended", "error"]
 Hypervisor = Literal["proxmox", "vmware", "hyperv", "kvm", "xen"]
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
@@ -222,7 +224,8 @@ _RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "in
 _ETAG = {"ETag": {"description": "For If-None-Match", **_HEADER_TEXT}}
 
 
-def _problems(*codes: int) -> Responses:
+def problems(*codes: int) -> Responses:
+    """The documented errors of a route."""
     found: Responses = {}
     for code in codes:
         found[code] = {"description": _PROBLEM_TEXTS[code], "content": _PROBLEM}
@@ -239,22 +242,22 @@ SYNC_RESPONSES: Responses = {
     },
     201: {"model": SyncAnswer, "description": "Created and written (Prefer: wait)", "headers": _LOCATION},
     202: {"model": SyncAnswer, "description": "Accepted; its id is final", "headers": _LOCATION},
-    **_problems(400, 401, 404, 408, 409, 413, 415, 422, 429, 500, 503),
+    **problems(400, 401, 404, 408, 409, 413, 415, 422, 429, 500, 503),
 }
-OPERATION_RESPONSES: Responses = {200: {"model": OperationAnswer}, **_problems(401, 404, 422, 429, 500, 503)}
-RECORDS_RESPONSES: Responses = {200: {"model": RecordsAnswer}, **_problems(400, 401, 422, 429, 500, 503)}
+OPERATION_RESPONSES: Responses = {200: {"model": OperationAnswer}, **problems(401, 404, 422, 429, 500, 503)}
+RECORDS_RESPONSES: Responses = {200: {"model": RecordsAnswer}, **problems(400, 401, 422, 429, 500, 503)}
 LIST_RESPONSES: Responses = {
     200: {"model": ListAnswer, "headers": _ETAG},
     304: {"description": "The caller has it already"},
-    **_problems(401, 422, 500, 503),
+    **problems(401, 422, 500, 503),
 }
 ONE_RESPONSES: Responses = {
     200: {"model": OneAnswer, "headers": _ETAG},
     304: {"description": "The caller has it already"},
-    **_problems(401, 404, 422, 500, 503),
+    **problems(401, 404, 422, 500, 503),
 }
 HEALTH_RESPONSES: Responses = {200: {"model": Alive}}
-READY_RESPONSES: Responses = {200: {"model": Ready}, **_problems(503)}
+READY_RESPONSES: Responses = {200: {"model": Ready}, **problems(503)}
 
 SYNC_REQUEST: dict[str, Any] = {
     "requestBody": {
@@ -292,8 +295,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """The document, made once: FastAPI's, with the schemas that its own inspection cannot see."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        bodies: list[type[BaseModel]] = [Problem, Create, Update, Delete, *ops_models.BODIES]
         _, extra = models_json_schema(
-            [(model, "validation") for model in (Problem, Create, Update, Delete)],
+            [(model, "validation") for model in bodies],
             ref_template="#/components/schemas/{model}",
         )
         document["components"]["schemas"] |= extra["$defs"]

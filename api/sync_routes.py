@@ -11,11 +11,12 @@ from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, Response
 
 from api import openapi
+from api.bodies import json_body
 from api.deadline import within
 from api.edge import Edge, EdgeOf, MainSite, read
 from api.problems import ProblemError, ProblemResponse, problem_body, problem_for
-from api.request_headers import idempotency_key, is_json, wait_seconds
-from api.strict_json import InvalidJsonError, canonical_hash, parse_json
+from api.request_headers import idempotency_key, wait_seconds
+from api.strict_json import canonical_hash
 from api.sync_call import MAX_ID, clues, parse_call
 from panel.calls import (
     Accepted,
@@ -35,7 +36,6 @@ log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/api/vps/sync", tags=["main site"])
 
 ACCEPT_S = 2.0  # seconds until a caller is told that the outcome is unknown
-BODY_S = 10.0  # seconds for a body to arrive
 REMEMBER_S = 1.0
 DONE = {"create": "created", "update": "updated", "delete": "deleted"}
 
@@ -52,7 +52,7 @@ async def post_sync(request: Request, edge: EdgeOf, key_label: MainSite) -> Resp
     body: Any = None
     try:
         key = idempotency_key(request.headers.getlist("idempotency-key"))
-        body = await _json_body(request, edge.settings.body_limit_bytes)
+        body = await json_body(request, edge.settings.body_limit_bytes)
         valid = parse_call(body)
     except ProblemError as problem:
         return problem_for(request, problem, _audit(request, edge, key_label, body, problem))
@@ -121,37 +121,6 @@ def operation_view(found: Operation) -> dict[str, Any]:
         "accepted_at": found.accepted_at.isoformat(),
         "applied_at": found.applied_at.isoformat() if found.applied_at else None,
     }
-
-
-async def _json_body(request: Request, limit: int) -> Any:  # noqa: ANN401 - JSON is any of six types
-    if not is_json(request.headers.get("content-type")):
-        raise ProblemError(415, "unsupported_media_type", "Content-Type must be application/json")
-    try:
-        async with asyncio.timeout(BODY_S):
-            raw = await _read_body(request, limit)
-    except TimeoutError:
-        message = f"The body did not arrive within {BODY_S:.0f} s"
-        raise ProblemError(408, "body_timeout", message, headers={"Connection": "close"}) from None
-    try:
-        return parse_json(raw)
-    except InvalidJsonError as error:
-        raise ProblemError(400, "invalid_json", f"Invalid JSON: {error}") from None
-
-
-async def _read_body(request: Request, limit: int) -> bytes:
-    """The body, never more of it in memory than the limit and one chunk."""
-    too_large = ProblemError(
-        413, "body_too_large", f"The body must not exceed {limit} bytes", headers={"Connection": "close"}
-    )
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
-    return bytes(body)
 
 
 def _audit(request: Request, edge: Edge, label: str, body: object, problem: ProblemError) -> BackgroundTask:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, select, text
 
 from panel import tables
 from panel.operators import OperatorError
@@ -27,3 +27,16 @@ def recent_runs(connection: Connection, *, kind: str | None = None, limit: int =
     if kind is not None:
         wanted = wanted.where(runs.c.kind == kind)
     return connection.execute(wanted).all()
+
+
+def source_overview(connection: Connection) -> Sequence[Row[Any]]:
+    """Every source that was read or decided about: its last complete read, why it is not believed, its pause."""
+    return connection.execute(SOURCES).all()
+
+
+SOURCES = text(
+    "SELECT source, max(s.began_at) AS read_at, max(t.degraded_reason) FILTER (WHERE t.degraded_since IS NOT NULL)"
+    " AS degraded_reason, max(t.paused_until) AS paused_until, max(t.paused_by) AS paused_by,"
+    " max(t.pause_reason) AS pause_reason"
+    " FROM scopes s FULL JOIN source_states t USING (source) GROUP BY source ORDER BY source"
+)

@@ -30,6 +30,7 @@ class Secrets:
 
     sync: str = field(default_factory=random_key)
     previous: str = field(default_factory=random_key)
+    operator: str = field(default_factory=random_key)
     jwt: str = field(default_factory=random_key)
 
     def token(self, user_id: int) -> str:
@@ -49,6 +50,7 @@ def settings(database: Database, secrets: Secrets) -> Settings:
         database_url=database.app_url,
         vps_sync_api_key=SecretStr(secrets.sync),
         vps_sync_api_key_previous=SecretStr(secrets.previous),
+        ops_api_key=SecretStr(secrets.operator),
         jwt_secret=SecretStr(secrets.jwt),
         body_limit_bytes=4096,
         wait_cap_s=5,
@@ -77,7 +79,8 @@ def assert_documented(document: dict[str, Any], answer: httpx.Response) -> None:
     """The path, method, status code and media type of an answer stand in the OpenAPI document."""
     method, path = answer.request.method.lower(), answer.request.url.path
     for template, methods in document["paths"].items():
-        if method in methods and re.fullmatch(re.sub(r"\{\w+\}", "[0-9]{1,19}", template), path):
+        segments = template.replace("{held_hash}", "[^/]+")
+        if method in methods and re.fullmatch(re.sub(r"\{\w+\}", "[0-9]{1,19}", segments), path):
             described = methods[method]["responses"][str(answer.status_code)]
             if answer.status_code != 304:
                 assert answer.headers["Content-Type"] in described["content"]
@@ -89,6 +92,13 @@ def assert_documented(document: dict[str, Any], answer: httpx.Response) -> None:
 async def site(app: FastAPI, secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
     """The main site: knows the sync key."""
     async with calling(app, {"X-API-Key": secrets.sync}) as client:
+        yield client
+
+
+@pytest.fixture
+async def operator(app: FastAPI, secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
+    """An operator: knows the operators' key."""
+    async with calling(app, {"X-API-Key": secrets.operator}) as client:
         yield client
 
 

@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from api import sync_routes
+from api import bodies
 from api.main import app_from_environment, create_app
 from panel.settings import Settings, SettingsError, get_settings
 from runtime.ports import free_port
@@ -190,7 +190,7 @@ async def server(app: FastAPI) -> AsyncIterator[Served]:
 async def test_a_body_that_does_not_arrive_is_given_up(
     server: Served, secrets: Secrets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync_routes, "BODY_S", 0.1)
+    monkeypatch.setattr(bodies, "BODY_S", 0.1)
     async with _speaking(server, secrets, "Content-Length: 1000") as (reader, writer):
         writer.write(b"{")
         await writer.drain()

@@ -1,0 +1,255 @@
+"""The operators' side: what is held, found and journaled, and what they decide about it. Own key, own paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.encoders import jsonable_encoder
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Connection
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.responses import JSONResponse, Response
+
+from api import openapi, ops_models
+from api.bodies import json_body
+from api.deadline import within
+from api.edge import READ_S, Edge, EdgeOf, Operator
+from api.problems import ProblemError
+from api.records import MAX_ID
+from panel.calls import DatabaseAwayError
+from panel.findings import FindingRow, acknowledge_finding, list_findings, snooze_finding
+from panel.history import recent_runs, source_overview, vps_history
+from panel.holds import Decision, decide_hold, list_holds
+from panel.operators import OperatorError, nudge_run
+from panel.pauses import current_pauses, pause, resume, target_of
+from panel.restore import restore_vps
+from panel.run_log import acknowledge_first_plan, acknowledge_source
+
+router = APIRouter(prefix="/api/ops", tags=["operators"])
+
+T = TypeVar("T")
+B = TypeVar("B", bound=BaseModel)
+
+READS = openapi.problems(401, 404, 422, 429, 500, 503)
+WRITES = openapi.problems(400, 401, 404, 408, 409, 413, 415, 422, 429, 500, 503)
+STATUS_OF = {"unknown": 404, "conflict": 409, "invalid": 422}
+
+VpsId = Annotated[int, Path(ge=1, le=MAX_ID)]
+FindingId = Annotated[int, Path(ge=1, le=MAX_ID)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+HeldHash = Annotated[str, Path(min_length=1, max_length=64, description="8 characters of it, or more")]
+
+
+def _takes(model: type[BaseModel]) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@router.get("/held", summary="Held sets", responses={200: {"model": ops_models.HeldAnswer}, **READS})
+async def get_held(
+    edge: EdgeOf, _by: Operator, everything: Annotated[bool, Query(alias="all")] = False, limit: Limit = 100
+) -> Response:
+    """The sets of changes that exceed a limit and wait for a decision; ``all``: decided ones of 30 days too."""
+    found = await _asked(edge, lambda c: list_holds(c, decided=everything, limit=limit))
+    return _answer([asdict(one) for one in found])
+
+
+@router.post("/held/{held_hash}/approve", responses={200: {"model": ops_models.DecisionAnswer}, **WRITES})
+async def approve(edge: EdgeOf, by: Operator, held_hash: HeldHash) -> Response:
+    """Let a set happen: exactly its items, each confirmed by itself before it is written, within 24 hours."""
+    return _answer(asdict(await _asked(edge, lambda c: decide_hold(c, held_hash, Decision.APPROVED, by))))
+
+
+@router.post("/held/{held_hash}/reject", responses={200: {"model": ops_models.DecisionAnswer}, **WRITES})
+async def reject(edge: EdgeOf, by: Operator, held_hash: HeldHash) -> Response:
+    """Refuse a set: its items stay as they are while they do not change."""
+    return _answer(asdict(await _asked(edge, lambda c: decide_hold(c, held_hash, Decision.REJECTED, by))))
+
+
+@router.get("/findings", summary="Findings", responses={200: {"model": ops_models.FindingsAnswer}, **READS})
+async def get_findings(
+    edge: EdgeOf,
+    _by: Operator,
+    class_: Annotated[str | None, Query(alias="class", pattern=r"^[a-z-]{1,64}$")] = None,
+    everything: Annotated[bool, Query(alias="all")] = False,
+    limit: Limit = 200,
+) -> Response:
+    """What runs found and may not mend, the loudest first; ``all``: snoozed and resolved ones too."""
+    found = await _asked(edge, lambda c: list_findings(c, class_=class_, everything=everything, limit=limit))
+    return _answer([_finding(one) for one in found])
+
+
+@router.post("/findings/{finding_id:id}/ack", responses={200: {"model": ops_models.FindingAnswer}, **WRITES})
+async def acknowledge(edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
+    """Note that somebody has seen it."""
+    return _answer(_finding(await _asked(edge, lambda c: acknowledge_finding(c, finding_id, by))))
+
+
+@router.post(
+    "/findings/{finding_id:id}/snooze",
+    responses={200: {"model": ops_models.FindingAnswer}, **WRITES},
+    openapi_extra=_takes(ops_models.SnoozeBody),
+)
+async def snooze(request: Request, edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
+    """Leave it out of the list and of alarms for a while."""
+    body = await _body(request, edge, ops_models.SnoozeBody)
+    length = timedelta(seconds=body.for_s)
+    return _answer(_finding(await _asked(edge, lambda c: snooze_finding(c, finding_id, length, by))))
+
+
+@router.get("/vps/{vps_id:id}/history", responses={200: {"model": ops_models.HistoryAnswer}, **READS})
+async def get_history(edge: EdgeOf, _by: Operator, vps_id: VpsId) -> Response:
+    """Why is this VPS as it is: every change with its reason, evidence, before and after."""
+    record, entries = await _asked(edge, lambda c: vps_history(c, vps_id))
+    listed = [_part_of(row, ops_models.JournalEntry) for row in entries]
+    return _answer({"vps_id": vps_id, "live": record is not None and record.deleted_at is None, "entries": listed})
+
+
+@router.post(
+    "/vps/{vps_id:id}/restore",
+    responses={200: {"model": ops_models.DoneAnswer}, **WRITES},
+    openapi_extra=_takes(ops_models.RestoreBody),
+)
+async def restore(request: Request, edge: EdgeOf, by: Operator, vps_id: VpsId) -> Response:
+    """Bring a deleted record back within 7 days. Its evidence starts anew, and it is protected for 7 more days."""
+    body = await _body(request, edge, ops_models.RestoreBody)
+    row = await _asked(edge, lambda c: restore_vps(c, vps_id, body.reason, by))
+    return _done(f"VPS {vps_id} is {row['status']} again, protected until {row['protected_until'].isoformat()}")
+
+
+@router.get("/runs", summary="Runs", responses={200: {"model": ops_models.RunsAnswer}, **READS})
+async def get_runs(
+    edge: EdgeOf,
+    _by: Operator,
+    kind: Annotated[str | None, Query(pattern="^(full|fast|plan)$")] = None,
+    limit: Limit = 20,
+) -> Response:
+    """What the reconciler did lately, newest first."""
+    found = await _asked(edge, lambda c: recent_runs(c, kind=kind, limit=limit))
+    return _answer([_part_of(row, ops_models.RunView) for row in found])
+
+
+@router.get("/sources", summary="Sources", responses={200: {"model": ops_models.SourcesAnswer}, **READS})
+async def get_sources(edge: EdgeOf, _by: Operator) -> Response:
+    """When each was last read completely, which are not believed, and which are paused."""
+
+    def look(connection: Connection) -> list[dict[str, Any]]:
+        current_pauses(connection)  # one whose time is over is none
+        return [_part_of(row, ops_models.SourceView) for row in source_overview(connection)]
+
+    return _answer(await _asked(edge, look))
+
+
+@router.post(
+    "/pause",
+    responses={200: {"model": ops_models.DoneAnswer}, **WRITES},
+    openapi_extra=_takes(ops_models.PauseBody),
+)
+async def pause_target(request: Request, edge: EdgeOf, by: Operator) -> Response:
+    """Leave a source alone: it is not read and its records keep their state. Ends by itself."""
+    body = await _body(request, edge, ops_models.PauseBody)
+    length = timedelta(seconds=body.for_s)
+    made = await _asked(edge, lambda c: pause(c, _target(edge, body.target), body.reason, length, by))
+    return _done(f"{made.target} is {made}")
+
+
+@router.post(
+    "/resume",
+    responses={200: {"model": ops_models.DoneAnswer}, **WRITES},
+    openapi_extra=_takes(ops_models.ResumeBody),
+)
+async def resume_target(request: Request, edge: EdgeOf, _by: Operator) -> Response:
+    """End a pause before its time."""
+    body = await _body(request, edge, ops_models.ResumeBody)
+    await _asked(edge, lambda c: resume(c, _target(edge, body.target)))
+    return _done(f"{body.target} is read again")
+
+
+@router.post(
+    "/acknowledge",
+    responses={200: {"model": ops_models.DoneAnswer}, **WRITES},
+    openapi_extra=_takes(ops_models.AcknowledgeBody),
+)
+async def acknowledge_what_was_seen(request: Request, edge: EdgeOf, _by: Operator) -> Response:
+    """Say that a source which lost much at once is right, or that a plan was looked at before the first deletes."""
+    body = await _body(request, edge, ops_models.AcknowledgeBody)
+
+    def note(connection: Connection) -> None:
+        if body.source == "plan":
+            acknowledge_first_plan(connection)
+        else:
+            acknowledge_source(connection, body.source)
+        nudge_run(connection)
+
+    await _asked(edge, note)
+    return _done(f"{body.source} is acknowledged")
+
+
+@router.post(
+    "/reconcile",
+    status_code=202,
+    responses={202: {"model": ops_models.DoneAnswer}, **WRITES},
+    openapi_extra=_takes(ops_models.ReconcileBody),
+)
+async def reconcile(request: Request, edge: EdgeOf, _by: Operator) -> Response:
+    """Ask the workers for a run now, of everything or of what concerns one VPS, user or cluster."""
+    body = await _body(request, edge, ops_models.ReconcileBody)
+    subject = "".join(body.named)
+    await _asked(edge, lambda c: nudge_run(c, subject))
+    return _done(f"a run for {subject or 'everything'} is on its way; see /api/ops/runs", 202)
+
+
+async def _asked(edge: Edge, work: Callable[[Connection], T]) -> T:
+    """Do it in one transaction, in time. Raises ProblemError and DatabaseAwayError."""
+
+    async def done() -> T:
+        try:
+            async with edge.reader.begin() as connection:
+                return await connection.run_sync(work)
+        except (OperationalError, InterfaceError, PoolTimeoutError, OSError) as error:
+            raise DatabaseAwayError(type(error).__name__) from error
+
+    try:
+        return await within(READ_S, done())
+    except OperatorError as error:
+        raise ProblemError(STATUS_OF[error.fault], f"operator_{error.fault}", str(error)) from error
+    except TimeoutError:
+        message = "The database did not answer in time; look whether it was done before you ask again"
+        raise ProblemError(503, "outcome_unknown", message, headers={"Retry-After": "5"}) from None
+
+
+async def _body(request: Request, edge: Edge, model: type[B]) -> B:
+    """The body as the model has it. Raises ProblemError; the message repeats no value."""
+    given = await json_body(request, edge.settings.body_limit_bytes)
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"]) or "body"
+        raise ProblemError(422, "invalid_field", f"{name}: {first['msg']}", field=name) from None
+
+
+def _target(edge: Edge, name: str) -> str:
+    return target_of(name, (cluster.name for cluster in edge.settings.proxmox_clusters))
+
+
+def _part_of(row: Any, model: type[BaseModel]) -> dict[str, Any]:  # noqa: ANN401 - a Row
+    return {name: row._mapping[name] for name in model.model_fields}
+
+
+def _finding(found: FindingRow) -> dict[str, Any]:
+    values = asdict(found)
+    return {"class": values.pop("class_"), **values}
+
+
+def _answer(data: object) -> Response:
+    return JSONResponse({"status": "success", "data": jsonable_encoder(data)})
+
+
+def _done(message: str, status_code: int = 200) -> Response:
+    return JSONResponse({"status": "success", "message": message}, status_code)
