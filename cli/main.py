@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import structlog
 import typer
 
 from cli import demo, doctor, journal, migrating, operators, parts, reconcile, runs, tokens, users, whole
@@ -48,6 +49,7 @@ app.add_typer(users.app, name="users", rich_help_panel=CARE)
 
 def main() -> None:
     """Run the command; what the operator can mend is one sentence on stderr and exit code 2."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for results
     try:
         app()
     except (CommandError, SettingsError, RuntimeFaultError) as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 
 from cli import console
 from cli.main import main
@@ -41,6 +42,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
             patch.setattr(sys, "argv", ["panel-sync", *arguments])
             with pytest.raises(SystemExit) as ended:
                 main()
+        structlog.reset_defaults()
         shown = capsys.readouterr()
         code = ended.value.code
         assert code is None or isinstance(code, int)
