@@ -16,6 +16,8 @@ BATCHES = 50
 PRUNED = {
     "idempotency_keys": "created_at < clock_timestamp() - interval '48 hours'",
     "refused_calls": "at < clock_timestamp() - interval '90 days'",
+    # A changing set leaves one with every run; what an operator decided stays.
+    "holds": "decision = 'expired' AND decided_at < clock_timestamp() - interval '14 days'",
     "snapshots": (
         "finished_at < clock_timestamp() - interval '14 days' AND NOT kept"
         " AND NOT EXISTS (SELECT 1 FROM scopes s WHERE s.snapshot_id = t.id)"

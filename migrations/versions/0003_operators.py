@@ -23,9 +23,11 @@ def upgrade() -> None:
     )
     op.add_column("findings", sa.Column("acknowledged_at", sa.DateTime(timezone=True), nullable=True))
     op.create_index("ix_holds_decided_at", "holds", ["decided_at"], postgresql_where=sa.text("decision IS NOT NULL"))
+    op.execute("GRANT DELETE ON holds TO panel_app")  # sets that changed before anybody decided
 
 
 def downgrade() -> None:
+    op.execute("REVOKE DELETE ON holds FROM panel_app")
     op.drop_index("ix_holds_decided_at", "holds")
     op.drop_column("findings", "acknowledged_at")
     op.drop_constraint(op.f("ck_source_states_pause_whole"), "source_states")

@@ -19,6 +19,9 @@ def test_old_bookkeeping_goes_and_evidence_stays(engine: Engine) -> None:
         f" (3, 'orders', 'all', true, 1, {OLD}, false), (4, 'orders', 'all', true, 1, clock_timestamp(), false)",
         "INSERT INTO absences (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)"
         f" VALUES ('order', '7', {OLD}, 1, {OLD}, 3, ARRAY[3])",
+        "INSERT INTO holds (plan_hash, scope, reason, items, run_id, decision, decided_at)"
+        f" VALUES ('a', 'deletes', 'r', '[]', 2, 'expired', {OLD}), ('b', 'deletes', 'r', '[]', 2, 'approved', {OLD}),"
+        " ('c', 'deletes', 'r', '[]', 2, 'expired', clock_timestamp()), ('d', 'deletes', 'r', '[]', 2, NULL, NULL)",
         f"INSERT INTO refused_calls (at, status_code, code, message) VALUES ({OLD}, 422, 'c', 'm')",
         "INSERT INTO refused_calls (status_code, code, message) VALUES (422, 'c', 'm')",
         f"INSERT INTO idempotency_keys (scope, key, body_hash, created_at) VALUES ('main-site', 'a', 'h', {OLD})",
@@ -28,9 +31,10 @@ def test_old_bookkeeping_goes_and_evidence_stays(engine: Engine) -> None:
     with engine.begin() as connection:
         for statement in statements:
             connection.execute(text(statement))
-    assert prune(engine) == {"idempotency_keys": 1, "refused_calls": 1, "snapshots": 1, "runs": 1}
+    assert prune(engine) == {"idempotency_keys": 1, "refused_calls": 1, "holds": 1, "snapshots": 1, "runs": 1}
     with engine.connect() as connection:
         assert connection.execute(text("SELECT id FROM snapshots ORDER BY id")).scalars().all() == [2, 3, 4]
         assert connection.execute(text("SELECT id FROM runs ORDER BY id")).scalars().all() == [2, 3, 4]
+        assert connection.execute(text("SELECT plan_hash FROM holds ORDER BY id")).scalars().all() == ["b", "c", "d"]
         assert connection.execute(text("SELECT key FROM idempotency_keys")).scalars().all() == ["b"]
     assert sum(prune(engine).values()) == 0
