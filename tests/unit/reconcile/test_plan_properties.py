@@ -19,7 +19,7 @@ from tests.unit.reconcile.disturbed import Making, disturbed
 from tests.unit.reconcile.worlds import POLICY
 
 T = TypeVar("T")
-many = settings(max_examples=300, deadline=None)
+many = settings(max_examples=200, deadline=None)
 
 
 def deletes(made: Plan) -> list[Change]:
