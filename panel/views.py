@@ -126,6 +126,7 @@ def merge_guests(connection: Connection, cluster: str, began_at: datetime) -> No
     values = {"cluster": cluster, "began": began_at}
     connection.execute(text(MERGE_GUESTS), values)
     connection.execute(text(GUESTS_BACK), values)
+    connection.execute(text(GUESTS_UNLISTED), values)
 
 
 def count_absent_guests(
@@ -156,6 +157,14 @@ def count_absent_orders(
     for scope, snapshot_id in snapshot_ids.items():
         values = {"run": run_id, "scope": scope, "snapshot": snapshot_id, "effective": effective_at}
         connection.execute(text(ABSENT_ORDERS), values)
+
+
+def doubt_fingerprints(connection: Connection) -> None:
+    """Whoever an order or a call newly names may be another machine than the one whose configuration was read.
+
+    A VMID that is given away between two lists, to a machine of equal name, node and size, looks the same in bulk.
+    """
+    connection.execute(text(DOUBT_FINGERPRINTS))
 
 
 def store_fingerprint(
@@ -217,6 +226,13 @@ WITH back AS (
   RETURNING s.cluster, s.vmid)
 UPDATE guests g SET fingerprint_state = 'stale', changed_at = :began
 FROM back b WHERE g.cluster = b.cluster AND g.vmid = b.vmid AND g.fingerprint_state = 'read'
+"""
+
+# A read that did not list a guest is no sight of its power: "seen twice" begins anew.
+GUESTS_UNLISTED = """
+UPDATE guests g SET power = 'unknown', power_since = :began, changed_at = :began
+WHERE g.cluster = :cluster AND g.power <> 'unknown'
+  AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
 """
 
 _KNOWN_GUESTS = """
@@ -290,6 +306,15 @@ WHERE {_IN_SCOPE}
   AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)
   AND (o.state <> 'ended' OR EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL))
 {_COUNT}
+"""
+
+DOUBT_FINGERPRINTS = """
+UPDATE guests g SET fingerprint_state = 'stale'
+WHERE g.fingerprint_state = 'read'
+  AND (EXISTS (SELECT 1 FROM orders_seen o WHERE o.cluster = g.cluster AND o.vmid = g.vmid AND o.state <> 'ended'
+               AND o.first_seen_at > g.fingerprint_read_at)
+    OR EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
+               AND r.link_state = 'pushed' AND r.link_changed_at > g.fingerprint_read_at))
 """
 
 STORE_FINGERPRINT = """

@@ -157,6 +157,7 @@ def read_fingerprints(
     connection: Connection, sources: list[GuestSource], seen: Observed, pause: Callable[[float], None] = time.sleep
 ) -> int:
     """Read the configurations of guests whose identity is not known or may have changed; how many."""
+    views.doubt_fingerprints(connection)
     done = 0
     for source in sources:
         if source.cluster not in seen.trusted:
