@@ -14,7 +14,7 @@ from panel.repairs import FencedError, NotWritten, Repair, Written, write_repair
 from panel.suspects import control_order
 from reconcile.changes import Change, Kind
 from reconcile.ports import Found, Gone, GuestSource, OrderFeed, Unclear
-from reconcile.state import OrderState
+from reconcile.state import Order, OrderState
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +91,8 @@ class Confirmer:
                 OrderState.SUSPENDED,
             ):
                 return f"order {order_id} is {now.status} by now", now.status
+            case Found(value=now) if _names_another(change, now):
+                return f"order {order_id} names another guest by now", "other guest"
             case Found(value=now):
                 return None, f"order {order_id} is {now.status}"
             case Unclear(why=why):
@@ -98,8 +100,14 @@ class Confirmer:
 
 
 def _must_be_going(change: Change) -> bool:
-    """A record is made, and a machine called missing, only while it is paid for."""
-    return change.action == "create" or change.values.get("missing_since") is not None
+    """A record is made, given another machine, and its machine called missing, only while it is paid for."""
+    made_or_moved = change.action == "create" or change.kind is Kind.LINK
+    return made_or_moved or change.values.get("missing_since") is not None
+
+
+def _names_another(change: Change, now: Order) -> bool:
+    """A record gets another machine only if its order names that very one."""
+    return change.kind is Kind.LINK and now.guest_key != change.guest_key
 
 
 def _owner_differs(change: Change, owner: str | None) -> bool:

@@ -193,7 +193,10 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
         _order_facts(decision, case, world)
     if guest is not None and guest.cluster in world.trusted:
         if (linked := facts.guest_link_update(guest, record, world)) is not None:
-            decision.changes.append(_update(case, Kind.LINK, "proxmox", linked))
+            # An order read before the machine was replaced would hand the next owner's machine to this one.
+            other = record.fingerprint is not None and "fingerprint" in linked.values
+            confirm = frozenset({"order"}) if other else frozenset[str]()
+            decision.changes.append(_update(case, Kind.LINK, "proxmox", linked, confirm))
         if "power" in decision.cell.facts and _identified(case):
             _add(decision, case, Kind.STATUS, "proxmox", facts.power_update(guest, record, policy))
     elif order is not None and views[1] is GuestView.UNOBSERVABLE and two_way(case, world):
