@@ -143,7 +143,7 @@ def _full(run: _Run, *, dry: bool, only: Subject | None) -> RunResult:
         observe.read_orders(connection, run.id, run.feed, seen, reconciler.sweep_interval)
     fingerprints = observe.read_fingerprints(connection, run.sources, seen)
     world, counts = load_world(reconciler, connection, seen)
-    plan = run.paused.spare(make_plan(world, reconciler.policy), world.feed)
+    plan = run.paused.spare(make_plan(world, reconciler.policy))
     gated = run.gated(plan)
     connection.commit()
     counts |= {"fingerprints_read": fingerprints, "planned": len(plan.changes), "held": len(gated.held)}

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconcile.changes import Change, Finding, Plan
+from reconcile.changes import Change, Finding, Kind, Plan
 
 
 class SubjectKind(StrEnum):
@@ -53,19 +53,23 @@ class Paused:
     clusters: frozenset[str] = frozenset()
     feed: bool = False
 
-    def spare(self, plan: Plan, feed: str) -> Plan:
-        """The plan without what concerns a paused source: its records keep their state. ``feed``: its name."""
+    def spare(self, plan: Plan) -> Plan:
+        """The plan without what concerns a paused source: its records keep their state."""
         if not self.clusters and not self.feed:
             return plan
-        changes = tuple(c for c in plan.changes if not self._stops(c, feed))
+        changes = tuple(c for c in plan.changes if not self._stops(c))
         return Plan(changes, tuple(f for f in plan.findings if not self._mutes(f)))
 
-    def _stops(self, change: Change, feed: str) -> bool:
-        rests_on_feed = change.source in (feed, "orders") or "order" in change.confirm
-        return (self.feed and rests_on_feed) or bool(clusters_of(change) & self.clusters)
+    def _stops(self, change: Change) -> bool:
+        return (self.feed and not _by_guest_alone(change)) or bool(clusters_of(change) & self.clusters)
 
     def _mutes(self, finding: Finding) -> bool:
         return finding.cluster in self.clusters
+
+
+def _by_guest_alone(change: Change) -> bool:
+    """Whether no order has a say in it. An unlinking has: it is made for the order that names the guest now."""
+    return change.source == "proxmox" and change.kind is not Kind.UNLINK and "order" not in change.confirm
 
 
 def clusters_of(change: Change) -> frozenset[str]:

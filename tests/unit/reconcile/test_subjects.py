@@ -15,6 +15,15 @@ OF_ORDER = Change(Kind.PLAN, "update", "orders", "why", record=record(id=19, clu
 CREATE = Change(Kind.CREATE, "create", "orders", "why", order=order(user_id=6, cluster="second", vmid=301))
 DELETE = Change(Kind.DELETE, "delete", "panel-api", "why", record=record(id=20), confirm=frozenset({"order"}))
 MERGE = Change(Kind.MERGE, "merge", "orders", "why", record=record(id=21), other=record(id=22))
+UNLINK = Change(Kind.UNLINK, "unlink", "proxmox", "why", record=record(id=24, cluster="third"))
+MISSING = Change(
+    Kind.STATUS,
+    "update",
+    "proxmox",
+    "why",
+    record=record(id=25, cluster="third"),
+    confirm=frozenset({"guest", "order"}),
+)
 OWNER = Change(Kind.OWNER, "update", "orders", "why", record=record(id=23, user_id=5), values={"user_id": 7})
 
 
@@ -71,11 +80,17 @@ def test_covers(said: str, change: Change, covered: bool) -> None:
         pytest.param(Paused(feed=True), (OF_RECORD, OF_GUEST), id="the main site"),
     ],
 )
-def test_a_pause_spares_what_rests_on_its_source(paused: Paused, left: tuple[Change, ...]) -> None:
+def test_a_pause_spares_what_concerns_its_source(paused: Paused, left: tuple[Change, ...]) -> None:
     everything = (OF_RECORD, OF_GUEST, OF_ORDER, CREATE, DELETE, MERGE)
-    assert paused.spare(Plan(everything, ()), "panel-api").changes == left
+    assert paused.spare(Plan(everything, ())).changes == left
+
+
+@pytest.mark.parametrize("change", [UNLINK, MISSING], ids=["unlinked for an order", "missing, yet paid for"])
+def test_a_pause_of_the_main_site_spares_what_an_order_has_a_say_in(change: Change) -> None:
+    assert Paused(feed=True).spare(Plan((change,), ())).changes == ()
+    assert Paused(frozenset({"main"})).spare(Plan((change,), ())).changes == (change,)
 
 
 def test_a_pause_mutes_what_is_said_of_its_cluster() -> None:
     there, elsewhere = Finding("moving", "guest:a/1", "why", cluster="a"), Finding("spec", "vps:1", "why")
-    assert Paused(frozenset({"a"})).spare(Plan((), (there, elsewhere)), "orders").findings == (elsewhere,)
+    assert Paused(frozenset({"a"})).spare(Plan((), (there, elsewhere))).findings == (elsewhere,)
