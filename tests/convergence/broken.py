@@ -1,0 +1,144 @@
+"""Guards, each with a way to break it. Only tests come here: production code has no such switch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from reconcile import apply, cases, decide, deletes, facts, gate, match, table
+from reconcile.changes import Change
+from reconcile.state import PowerState
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What is guarded, and how to break it."""
+
+    name: str
+    what: str
+    breaks: Break
+
+
+def _set(module: Any, name: str, value: Any) -> Break:
+    def breaks(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(module, name, value)
+
+    return breaks
+
+
+def _always(module: Any, name: str, *, value: Any) -> Break:
+    return _set(module, name, lambda *_, **__: value)
+
+
+def _without(what: str) -> Break:
+    """Take one look-up out of every change, just before it would be confirmed."""
+    real = apply.Confirmer.hindrance
+
+    def hindrance(self: apply.Confirmer, change: Change) -> Any:
+        return real(self, replace(change, confirm=change.confirm - {what}))
+
+    return _set(apply.Confirmer, "hindrance", hindrance)
+
+
+def _as_is(matching: Any, record: Any, order: Any) -> Any:
+    """The guest at the address is the guest, whoever it is."""
+    key = record.guest_key or (order.guest_key if order else None)
+    guest = matching.guests.get(key) if key else None
+    if guest is not None:
+        matching.used.add(key)
+    return guest, key, False, None
+
+
+def _single_sight(patch: pytest.MonkeyPatch) -> None:
+    real = facts.power_update
+
+    def power_update(guest: Any, record: Any, policy: Any) -> Any:
+        return real(replace(guest, previous_read_at=guest.read_at), record, policy)
+
+    patch.setattr(facts, "power_update", power_update)
+
+
+def _owner_at_once(patch: pytest.MonkeyPatch) -> None:
+    def owner_update(order: Any, record: Any, world: Any) -> Any:
+        if order.user_id is None or order.user_id == record.user_id:
+            return None
+        return facts.FactUpdate({"user_id": order.user_id, "owner_changed_at": world.now}, "another owner")
+
+    patch.setattr(facts, "owner_update", owner_update)
+
+
+def _unprotected(patch: pytest.MonkeyPatch) -> None:
+    real = deletes.delete_hindrance
+
+    def hindrance(case: Any, world: Any, policy: Any) -> Any:
+        return real(replace(case, record=replace(case.record, protected_until=None)), world, policy)
+
+    patch.setattr(decide, "delete_hindrance", hindrance)
+
+
+def _hold_is_delete(patch: pytest.MonkeyPatch) -> None:
+    real = table.cell
+
+    def cell(order: Any, guest: Any, record: Any, in_flight: bool) -> Any:
+        found = real(order, guest, record, in_flight)
+        ended = record is cases.RecordView.LIVE and order is cases.OrderView.ENDED
+        if ended and guest is cases.GuestView.NONE_UNPROVEN:
+            return table.Cell(table.Verdict.DELETE, "ended")
+        return found
+
+    patch.setattr(decide, "cell", cell)
+
+
+def _status_of_the_feed(patch: pytest.MonkeyPatch) -> None:
+    """Where the guest is known, the order's word for its power is taken all the same."""
+    real = decide._repair
+
+    def repair(decision: Any, case: Any, views: Any, world: Any, policy: Any) -> None:
+        real(decision, replace(case, guest=None), (views[0], cases.GuestView.UNOBSERVABLE, views[2]), world, policy)
+
+    patch.setattr(decide, "_repair", repair)
+    patch.setattr(decide, "two_way", lambda *_: True)
+
+
+def _unknown_is_stopped(patch: pytest.MonkeyPatch) -> None:
+    real = facts.power_update
+
+    def power_update(guest: Any, record: Any, policy: Any) -> Any:
+        stopped = guest.power is PowerState.UNKNOWN
+        return real(replace(guest, power=PowerState.STOPPED) if stopped else guest, record, policy)
+
+    patch.setattr(facts, "power_update", power_update)
+    patch.setattr(table, "PRESENT", table.PRESENT | {cases.GuestView.UNKNOWN})
+
+
+GUARDS = (
+    Guard("proof", "an absence counts only after several complete looks", _always(cases.Policy, "proven", value=True)),
+    Guard("confirm-guest", "the guest is asked for singly before a delete or an alarm", _without("guest")),
+    Guard("confirm-order", "the order is asked for singly before a delete, a create or a new owner", _without("order")),
+    Guard("freshness", "a read older than the last call changes nothing", _always(facts, "_fresh", value=True)),
+    Guard("two-sights", "running becomes stopped only when seen twice", _single_sight),
+    Guard("unknown-power", "an unknown power state writes nothing", _unknown_is_stopped),
+    Guard("owner-twice", "an owner changes only after two complete sweeps", _owner_at_once),
+    Guard("fingerprint", "another machine at the same address is not the same machine",
+          _set(match._Matching, "_record_guest", _as_is)),
+    Guard("budget", "many deletes at once wait for an operator", _always(gate, "_breach", value=None)),
+    Guard("unproven-is-held", "an ended order whose guest is only unseen is held", _hold_is_delete),
+    Guard("hindrances", "a delete has every guard of its own", _always(decide, "delete_hindrance", value=None)),
+    Guard("protection", "what an operator restored is not deleted again", _unprotected),
+    Guard("power-authority", "the feed's word for the power counts only where no guest is", _status_of_the_feed),
+    Guard("must-be-going", "nothing is made of an order that ended", _always(apply, "_must_be_going", value=False)),
+)  # fmt: skip
+
+
+@contextmanager
+def broken(guard: Guard) -> Iterator[None]:
+    """Break one guard for a while."""
+    with pytest.MonkeyPatch.context() as patch:
+        guard.breaks(patch)
+        yield

@@ -1,0 +1,119 @@
+"""The end of a story: what still differs from the truth, and whether a finding of an expected class names it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reconcile.changes import Finding
+from tests.convergence.truth import USERS, Sale, Truth
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """``held``: differences that somebody is told of, as they should; ``unnamed``: those nobody is told of."""
+
+    held: tuple[str, ...]
+    unnamed: tuple[str, ...]
+
+
+def differences(
+    truth: Truth, rows: Mapping[int, Row], sale_of: Mapping[int, Sale], findings: Iterable[Finding]
+) -> Differences:
+    """Compare every sale with its records."""
+    told = list(findings)
+    held: list[str] = []
+    unnamed: list[str] = []
+    for sale in truth.sales:
+        mine = [r for i, r in rows.items() if sale_of[i] is sale and r["merged_into"] is None]
+        live = [r for r in mine if r["deleted_at"] is None]
+        classes = {f.class_ for f in _told_of(sale, mine, told)}
+        if (told_of := _situation(sale, mine, live)) is not None:
+            if told_of not in classes and not classes & _INSTEAD:
+                unnamed.append(f"{_name(sale)}: no finding {told_of} (found: {sorted(classes)})")
+            if not live or told_of in _NO_MORE:
+                continue
+        wrong = _wrong(sale, live)
+        if wrong is None:
+            continue
+        if classes & _HOLDING:
+            why = {f"{f.class_}: {f.reason}" for f in _told_of(sale, mine, told) if f.class_ in _HOLDING}
+            if any(r["protected_until"] is not None for r in live):
+                continue  # an operator wanted it so
+            held.append(f"{_name(sale)}: {wrong}; held as {sorted(why)}")
+        else:
+            unnamed.append(f"{_name(sale)}: {wrong} (found: {sorted(classes)})")
+    unnamed += [
+        f"guest {m.key} that nobody sold has no finding"
+        for m in truth.strays
+        if not any(f.class_ == "unmanaged-guest" and (f.cluster, f.vmid) == (m.key.cluster, m.key.vmid) for f in told)
+    ]
+    return Differences(tuple(held), tuple(unnamed))
+
+
+_HOLDING = {"ambiguous", "delete-held", "unlinked-record", "order-vanished", "held", "link-conflict", "not-confirmed"}
+"""Findings that say: this is not right, and it takes a person."""
+_INSTEAD = {"ambiguous", "delete-held", "unlinked-record"}
+_NO_MORE = {"deleted-but-alive", "guest-without-order", "unmanaged-guest"}
+
+
+def _name(sale: Sale) -> str:
+    return f"order {sale.order_id} ({sale.state}{'' if sale.listed else ', removed'}, guest {sale.machine.key}" + (
+        ")" if sale.machine.there else " gone)"
+    )
+
+
+def _told_of(sale: Sale, mine: list[Row], told: list[Finding]) -> list[Finding]:
+    ids = {r["id"] for r in mine}
+    key = (sale.machine.key.cluster, sale.machine.key.vmid)
+    return [
+        f
+        for f in told
+        if f.vps_id in ids or f.order_id == sale.order_id or ((f.cluster, f.vmid) == key and f.vps_id is None)
+    ]
+
+
+def _situation(sale: Sale, mine: list[Row], live: list[Row]) -> str | None:
+    """The finding that the truth itself asks for."""
+    there = sale.machine.there
+    if sale.going and mine and not live:
+        return "deleted-but-alive" if there else None
+    if sale.going:
+        return None if there else "paid-but-missing"
+    if there and sale.listed:
+        return "ended-but-running"
+    if there:
+        return "guest-without-order" if live else "unmanaged-guest"
+    return None
+
+
+def _wrong(sale: Sale, live: list[Row]) -> str | None:
+    if not live:
+        return None if not sale.going or not sale.machine.there else "it has no record"
+    if len(live) > 1:
+        return f"it has {len(live)} records"
+    row = live[0]
+    if not sale.going and not sale.machine.there:
+        return f"VPS {row['id']} is still there"
+    state = {"active": "active", "suspended": "suspended", "cancelled": "ended"}[sale.state]
+    said = {
+        "user_id": USERS[sale.owner],
+        "order_id": sale.order_id,
+        "order_state": state,
+        "cpu": sale.cpu if sale.going else row["cpu"],
+        "name": sale.name,
+    }
+    if not sale.going:
+        said["user_id"] = row["user_id"]
+    if sale.machine.there:
+        said |= {
+            "power_state": sale.machine.power.value, "fingerprint": sale.machine.fingerprint,
+            "node": sale.machine.node, "missing_since": None,
+        }  # fmt: skip
+    elif row["missing_since"] is None:
+        return f"VPS {row['id']} does not read missing"
+    wrong = [f"{k} is {row[k]}, not {v}" for k, v in said.items() if row[k] != v]
+    return f"VPS {row['id']}: {', '.join(wrong)}" if wrong else None

@@ -1,0 +1,266 @@
+"""The panel's memory of the outside without a database: what panel/views.py and reconcile/observe.py make of reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from reconcile.observe import ASKED_SINGLY, SHRINK_MIN, SHRINK_SHARE
+from reconcile.ports import ClusterReading, Found, Gone, GuestSource, OrderFeed
+from reconcile.state import Absence, FingerprintState, Guest, GuestKey, Order, OrderState, PowerState
+
+
+@dataclass(slots=True)
+class Known:
+    """A guest as last seen. ``guest`` keeps its read-independent fields; ``since``: of the present power state."""
+
+    guest: Guest
+    since: datetime
+    earlier: str | None = None  # the fingerprint before this one
+    read: datetime | None = None  # when its configuration was read
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one run observed."""
+
+    began: datetime
+    previous: dict[str, datetime | None] = field(default_factory=dict)
+    trusted: set[str] = field(default_factory=set)
+    complete: set[str] = field(default_factory=set)
+    staged: set[GuestKey] = field(default_factory=set)
+    orders_at: datetime | None = None
+    previous_orders_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Memory:
+    """Guests, orders and absences. ``acknowledged``: an operator said that what vanished may have."""
+
+    guests: dict[GuestKey, Known] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+    gone_guests: dict[GuestKey, Absence] = field(default_factory=dict)
+    gone_orders: dict[str, Absence] = field(default_factory=dict)
+    cluster_times: dict[str, datetime] = field(default_factory=dict)
+    orders_at: datetime | None = None
+    acknowledged: bool = False
+    snapshots: int = 0
+
+    # --- guests
+
+    def take_cluster(self, source: GuestSource, reading: ClusterReading, seen: Seen) -> None:
+        """Merge a trusted list, count who is absent from its complete nodes."""
+        if not reading.trusted:
+            return
+        cluster, began = reading.cluster, seen.began
+        staged = {g.key for g in reading.guests}
+        nodes = set(reading.nodes_complete)
+        mine = [k for k in self.guests.values() if k.guest.cluster == cluster and k.guest.node in nodes]
+        known = [k.guest for k in mine if k.guest.key not in self.gone_guests]
+        vanished = [g for g in known if g.key not in staged]
+        shrunk = self._shrunk(
+            len(vanished),
+            len(known),
+            lambda: all(isinstance(source.confirm(g.node, g.guest_type, g.vmid), Gone) for g in vanished),
+        )
+        seen.previous[cluster] = self.cluster_times.get(cluster)
+        for guest in reading.guests:
+            self._merge_guest(guest, began)
+        for k in self.guests.values():
+            if k.guest.cluster == cluster and k.guest.key not in staged and k.guest.power is not PowerState.UNKNOWN:
+                k.guest, k.since = replace(k.guest, power=PowerState.UNKNOWN), began
+        self.cluster_times[cluster] = began
+        seen.trusted.add(cluster)
+        seen.staged |= staged
+        if shrunk:
+            return
+        if reading.complete:
+            seen.complete.add(cluster)
+        for k in list(self.guests.values()):
+            if k.guest.cluster == cluster and k.guest.node in nodes and k.guest.key not in staged:
+                self.gone_guests[k.guest.key] = self._counted(self.gone_guests.get(k.guest.key), began)
+
+    def _merge_guest(self, shown: Guest, began: datetime) -> None:
+        known = self.guests.get(shown.key)
+        if known is None:
+            lock_since = began if shown.lock else None
+            guest = replace(shown, first_seen_at=began, lock_since=lock_since, fingerprint_seen=0)
+            self.guests[shown.key] = Known(guest, began)
+            return
+        old = known.guest
+        if shown.key not in self.gone_guests and _listing(old) == _listing(shown):
+            return
+        state = old.fingerprint_state
+        if (_signature(old) != _signature(shown) or shown.key in self.gone_guests) and state is FingerprintState.READ:
+            state = FingerprintState.STALE
+        self.gone_guests.pop(shown.key, None)
+        if old.power is not shown.power:
+            known.since = began
+        lock_since = None if shown.lock is None else old.lock_since if old.lock == shown.lock else began
+        known.guest = replace(
+            shown,
+            first_seen_at=old.first_seen_at,
+            lock_since=lock_since,
+            fingerprint=old.fingerprint,
+            fingerprint_state=state,
+            fingerprint_seen=old.fingerprint_seen,
+        )
+
+    def doubt_fingerprints(self, pushed: dict[GuestKey, datetime]) -> None:
+        """Whoever is newly named by an order or a call may be another machine than the one that was read.
+
+        ``pushed``: since when live records were told their guest by a call.
+        """
+        for order in self.orders.values():
+            if order.guest_key is not None and order.first_seen_at is not None and order.state is not OrderState.ENDED:
+                pushed[order.guest_key] = max(order.first_seen_at, pushed.get(order.guest_key, order.first_seen_at))
+        for key, since in pushed.items():
+            known = self.guests.get(key)
+            if known is None or known.guest.fingerprint_state is not FingerprintState.READ:
+                continue
+            if known.read is not None and known.read < since:
+                known.guest = replace(known.guest, fingerprint_state=FingerprintState.STALE)
+
+    def read_fingerprints(self, sources: Iterable[GuestSource], seen: Seen, linked: dict[GuestKey, str | None]) -> None:
+        """Read the configurations that are wanted. ``linked``: the fingerprint each linked record believes in."""
+        for source in sources:
+            if source.cluster not in seen.trusted:
+                continue
+            for key, known in self.guests.items():
+                if key.cluster == source.cluster and key in seen.staged and _wanted(known, linked.get(key), seen.began):
+                    answer = source.config(known.guest.node, known.guest.guest_type, key.vmid)
+                    if isinstance(answer, Found):
+                        _store_fingerprint(known, answer.value.fingerprint, seen.began)
+
+    def shown_guests(self, seen: Seen) -> tuple[Guest, ...]:
+        """The guests of this run's trusted reads."""
+        found = []
+        for key in sorted(seen.staged, key=str):
+            known, before = self.guests[key], seen.previous.get(key.cluster)
+            twice = before if before is not None and known.since <= before else None
+            found.append(replace(known.guest, read_at=seen.began, previous_read_at=twice))
+        return tuple(found)
+
+    # --- orders
+
+    def take_orders(self, feed: OrderFeed, seen: Seen, held_orders: set[str], users: dict[str, int]) -> None:
+        """Merge what the feed shows; after a complete sweep, count which orders are absent.
+
+        ``held_orders``: the order ids that live records have. ``users``: the panel's ids of the feed's.
+        """
+        sweep, began = feed.orders(), seen.began
+        staged: set[str] = set()
+        oldest: datetime | None = None
+        dated = True
+        for page in sweep.pages:
+            effective = None
+            if page.staleness_s is None:
+                dated = False
+            else:
+                effective = began + timedelta(seconds=page.began_s - page.staleness_s)
+                oldest = effective if oldest is None else min(oldest, effective)
+            for order in page.items:
+                if order.order_id not in staged:
+                    staged.add(order.order_id)
+                    self._merge_order(order, users.get(order.owner or ""), effective, began)
+        seen.previous_orders_at = self.orders_at
+        if "all" in sweep.complete_scopes and dated and oldest is not None and not self._orders_shrunk(feed, staged):
+            for order_id, order in self.orders.items():
+                if order_id not in staged and (order.state is not OrderState.ENDED or order_id in held_orders):
+                    self.gone_orders[order_id] = self._counted(self.gone_orders.get(order_id), oldest)
+            self.orders_at = max(self.orders_at or oldest, oldest)
+        seen.orders_at = self.orders_at
+
+    def _merge_order(self, shown: Order, user: int | None, effective: datetime | None, began: datetime) -> None:
+        self.gone_orders.pop(shown.order_id, None)
+        old, at = self.orders.get(shown.order_id), effective or began
+        if old is None:
+            self.orders[shown.order_id] = replace(
+                shown, user_id=user, effective_at=effective, first_seen_at=began, state_since=at, owner_since=at
+            )
+        elif old.effective_at is None or (effective is not None and effective > old.effective_at):
+            self.orders[shown.order_id] = replace(
+                shown,
+                user_id=user,
+                effective_at=effective,
+                first_seen_at=old.first_seen_at,
+                state_since=old.state_since if old.state is shown.state else at,
+                owner_since=old.owner_since if old.owner == shown.owner else at,
+            )
+
+    def _orders_shrunk(self, feed: OrderFeed, staged: set[str]) -> bool:
+        known = [o for o in self.orders.values() if o.state is not OrderState.ENDED]
+        known = [o for o in known if o.order_id not in self.gone_orders]
+        vanished = [o for o in known if o.order_id not in staged]
+
+        def each_is_gone() -> bool:
+            for order in vanished:
+                answer = feed.order(order.order_id, self.control_order(order.order_id))
+                ended = isinstance(answer, Found) and answer.value.state is OrderState.ENDED
+                if not ended and not isinstance(answer, Gone):
+                    return False
+            return True
+
+        return self._shrunk(len(vanished), len(known), each_is_gone)
+
+    def control_order(self, other_than: str) -> str | None:
+        """An order known to exist."""
+        going = (OrderState.ACTIVE, OrderState.PENDING, OrderState.SUSPENDED)
+        return next(
+            (i for i, o in self.orders.items() if o.state in going and i != other_than and i not in self.gone_orders),
+            None,
+        )
+
+    def shown_orders(self) -> tuple[Order, ...]:
+        """The orders that were not absent from the last complete sweep."""
+        return tuple(o for i, o in self.orders.items() if i not in self.gone_orders)
+
+    # --- both
+
+    def _shrunk(self, missing: int, known: int, each_is_gone: object) -> bool:
+        much = missing > max(SHRINK_MIN, int(known * SHRINK_SHARE)) or 0 < known == missing
+        if not much or self.acknowledged:
+            return False
+        return not (missing <= ASKED_SINGLY and callable(each_is_gone) and each_is_gone())
+
+    def _counted(self, absence: Absence | None, at: datetime) -> Absence:
+        self.snapshots += 1
+        if absence is None:
+            return Absence(at, 1, at, (self.snapshots,))
+        if absence.last_seen_absent_at >= at:
+            return absence
+        return Absence(absence.absent_since, absence.consecutive + 1, at, (*absence.evidence[-9:], self.snapshots))
+
+
+def _listing(guest: Guest) -> tuple[object, ...]:
+    return guest.power, guest.lock, guest.status, *_signature(guest)
+
+
+def _signature(guest: Guest) -> tuple[object, ...]:
+    return guest.name, guest.guest_type, guest.node, guest.memory_mb, guest.cores
+
+
+def _wanted(known: Known, believed: str | None, now: datetime) -> bool:
+    guest = known.guest
+    if guest.fingerprint_state in (FingerprintState.UNREAD, FingerprintState.STALE):
+        return True
+    if known.read is not None and now - known.read > timedelta(days=1):
+        return True
+    if guest.fingerprint_seen >= 2:
+        return False
+    return known.earlier is not None or (believed is not None and believed != guest.fingerprint)
+
+
+def _store_fingerprint(known: Known, fingerprint: str | None, at: datetime) -> None:
+    old = known.guest
+    same = old.fingerprint == fingerprint
+    if not same and old.fingerprint is not None:
+        known.earlier = old.fingerprint
+    known.read = at
+    known.guest = replace(
+        old,
+        fingerprint=fingerprint or old.fingerprint,
+        fingerprint_state=FingerprintState.READ,
+        fingerprint_seen=old.fingerprint_seen + 1 if same else 1,
+    )

@@ -1,0 +1,158 @@
+"""What must hold whatever happens: judged from the truth alone, never from the code under test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from reconcile.state import GuestKey, PowerState
+from tests.convergence.shown import Shown
+from tests.convergence.truth import USERS, Sale, Truth
+
+Row = Mapping[str, Any]
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Oracle:
+    """Knows which sale each record was made for, and what was shown. ``wrong``: every violation, as sentences."""
+
+    truth: Truth
+    sale_of: dict[int, Sale] = field(default_factory=dict)
+    called_at: dict[int, datetime] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def after_run(
+        self, before: Mapping[int, Row], after: Mapping[int, Row], shown: Shown, now: datetime, *, approved: bool
+    ) -> None:
+        """Compare the records before and after a run's writes. ``approved``: an operator let held sets through."""
+        deleted: list[Row] = []
+        for vps_id, row in after.items():
+            old = before.get(vps_id)
+            if old is row:
+                continue
+            if old is None:
+                self._created(row)
+            elif old["deleted_at"] is None and row["deleted_at"] is not None:
+                if row["merged_into"] is None:
+                    deleted.append(row)
+                    self._deleted(row, now)
+                elif self.sale_of[vps_id] is not self.sale_of[row["merged_into"]]:
+                    self.wrong.append(f"VPS {vps_id} was merged into another machine's VPS {row['merged_into']}")
+            elif old["version"] != row["version"]:
+                merging = any(r["merged_into"] == vps_id and before.get(i) is not r for i, r in after.items())
+                self._changed(old, row, shown, merging=merging)
+            if row["deleted_at"] is None and row["status"] != status(row):
+                self.wrong.append(f"VPS {vps_id} reads {row['status']}, its facts say {status(row)}")
+        if not approved:
+            self._counted(deleted, before)
+
+    def _created(self, row: Row) -> None:
+        sale = next((s for s in self.truth.sales if s.order_id == row["order_id"]), None)
+        if sale is None or not sale.going:
+            self.wrong.append(f"VPS {row['id']} was made for order {row['order_id']}, which does not go on")
+            return
+        self.sale_of[row["id"]] = sale
+        self._owner(row, sale)
+        self._guest(row, sale)
+
+    def _deleted(self, row: Row, now: datetime) -> None:
+        sale = self.sale_of[row["id"]]
+        if row["protected_until"] is not None and row["protected_until"] > now:
+            self.wrong.append(f"VPS {row['id']} was deleted though an operator had restored it")
+        if sale.going:
+            self.wrong.append(f"VPS {row['id']} was deleted though order {sale.order_id} goes on")
+        elif sale.machine.there:
+            self.wrong.append(f"VPS {row['id']} was deleted though its guest {sale.machine.key} exists")
+
+    def _changed(self, old: Row, row: Row, shown: Shown, *, merging: bool) -> None:
+        sale = self.sale_of[row["id"]]
+        if old["user_id"] != row["user_id"]:
+            self._owner(row, sale)
+            if not _shown_earlier(shown, sale):
+                self.wrong.append(f"VPS {row['id']} changed its owner on a single sight")
+        if row["order_id"] not in (old["order_id"], sale.order_id) and not self._alike(row["order_id"], sale):
+            self.wrong.append(f"VPS {row['id']} was linked to order {row['order_id']}, it is {sale.order_id}'s")
+        if (old["cluster"], old["vmid"], old["fingerprint"]) != (row["cluster"], row["vmid"], row["fingerprint"]):
+            self._guest(row, sale)
+        if merging:
+            return
+        if old["power_state"] != row["power_state"]:
+            self._power(old, row, sale, shown)
+        if old["order_state"] != row["order_state"]:
+            self._order_state(row, sale, shown)
+        if old["missing_since"] is None and row["missing_since"] is not None and (sale.machine.there or not sale.going):
+            self.wrong.append(f"VPS {row['id']} reads error: missing, yet its guest is there or nobody pays for it")
+
+    def _alike(self, order_id: str | None, sale: Sale) -> bool:
+        """Of one customer's machines with one name nobody can say which is which: only its owner must be right."""
+        other = next((s for s in self.truth.sales if s.order_id == order_id), None)
+        return self.truth.story.same_names and other is not None and other.owner == sale.owner
+
+    def _owner(self, row: Row, sale: Sale) -> None:
+        if row["user_id"] != USERS[sale.owner]:
+            self.wrong.append(f"VPS {row['id']} was given to user {row['user_id']}, it is user {USERS[sale.owner]}'s")
+
+    def _guest(self, row: Row, sale: Sale) -> None:
+        if row["fingerprint"] is None or row["fingerprint"] == sale.machine.fingerprint:
+            return
+        other = next((s for s in self.truth.sales if s.machine.fingerprint == row["fingerprint"]), None)
+        if other is None or not self._alike(other.order_id, sale):
+            self.wrong.append(f"VPS {row['id']} was linked to {row['fingerprint']}, it is {sale.machine.fingerprint}")
+
+    def _power(self, old: Row, row: Row, sale: Sale, shown: Shown) -> None:
+        key, new = sale.machine.key, PowerState(row["power_state"])
+        if self.truth.story.same_names and row["vmid"] is not None:
+            key = GuestKey(row["cluster"], row["vmid"])
+        order = shown.orders.get(sale.order_id)
+        if new is shown.powers.get(key):
+            if old["power_state"] == "running" and not _seen_earlier(shown, key, new):
+                self.wrong.append(f"VPS {row['id']} reads {new.value} after a single sight of it")
+        elif row["vmid"] is not None or order is None or order[0].status != new.value:
+            self.wrong.append(f"VPS {row['id']} was made {new.value}, which nothing trusted showed of {key}")
+
+    def _order_state(self, row: Row, sale: Sale, shown: Shown) -> None:
+        said = shown.last_order(sale.order_id)
+        if self.truth.story.same_names:
+            return
+        if said is None or said[0].state.value != row["order_state"]:
+            self.wrong.append(f"VPS {row['id']}'s order became {row['order_state']}, which the feed did not show")
+        elif said[1] is None or said[2] - timedelta(seconds=said[1]) <= self.called_at.get(row["id"], _NEVER):
+            self.wrong.append(f"VPS {row['id']}'s order became {row['order_state']} by a read older than a call")
+
+    def _counted(self, deleted: Iterable[Row], before: Mapping[int, Row]) -> None:
+        """More than a share of what one customer has, in one run: only where an operator looked."""
+        by_user: dict[int, int] = {}
+        for row in deleted:
+            by_user[row["user_id"]] = by_user.get(row["user_id"], 0) + 1
+        for user, count in by_user.items():
+            has = sum(r["user_id"] == user and r["deleted_at"] is None for r in before.values())
+            if count > max(1, has * 0.2):
+                self.wrong.append(f"{count} of user {user}'s {has} machines were deleted in one run")
+
+
+def _seen_earlier(shown: Shown, key: GuestKey, power: PowerState) -> bool:
+    """Whether the trusted list of that cluster before this one showed the same."""
+    before = shown.earlier
+    while before is not None and not any(k.cluster == key.cluster for k in before.powers):
+        before = before.earlier
+    return before is not None and before.powers.get(key) is power
+
+
+def _shown_earlier(shown: Shown, sale: Sale) -> bool:
+    """Whether the feed showed this owner before, too."""
+    before = shown.earlier.last_order(sale.order_id) if shown.earlier is not None else None
+    return before is not None and before[0].owner == sale.owner
+
+
+def status(row: Row) -> str:
+    """What a client must read, spelt out once more."""
+    if row["order_state"] == "suspended":
+        return "suspended"
+    if row["missing_since"] is not None:
+        return "error"
+    if row["order_state"] == "pending" or row["power_state"] == "unknown":
+        return "creating"
+    return str(row["power_state"])

@@ -1,0 +1,166 @@
+"""A panel without a database or a network: the production core between a memory and a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Self, cast
+
+import pytest
+from sqlalchemy import Engine
+
+from panel.facts import Row
+from panel.repairs import NotWritten, Repair, Written
+from reconcile import apply as applying
+from reconcile import decide, gate
+from reconcile.apply import Confirmer
+from reconcile.cases import Policy, World
+from reconcile.changes import Change, Finding, plan_hash
+from tests.convergence.ledger import Ledger
+from tests.convergence.memory import Memory, Seen
+from tests.convergence.shown import Shown, ShownCluster, ShownFeed
+from tests.convergence.truth import CLUSTERS, USERS, Call
+
+POLICY = Policy()
+
+
+@dataclass(slots=True)
+class Planned:
+    """A run between its plan and its writes."""
+
+    at: datetime
+    changes: tuple[Change, ...]
+    confirmer: Confirmer
+
+
+@dataclass(slots=True)
+class PurePanel:
+    """Observes, plans, gates and applies with the code of ``reconcile``. ``operator_looks``: what the gate held in
+    the last run is approved in the next."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    memory: Memory = field(default_factory=Memory)
+    findings: tuple[Finding, ...] = ()
+    held: tuple[gate.Held, ...] = ()
+    operator_looks: bool = False
+
+    @property
+    def rows(self) -> dict[int, Row]:
+        return self.ledger.rows
+
+    @property
+    def approves(self) -> bool:
+        return self.operator_looks
+
+    def clock(self, now: datetime, minutes: float) -> datetime:
+        return now + timedelta(minutes=minutes)
+
+    def accept(self, call: Call, at: datetime, *, answered: bool) -> int | None:
+        return self.ledger.accept(call, at, answered=answered)
+
+    def apply_calls(self) -> None:
+        self.ledger.apply_calls()
+
+    def restore(self, vps_id: int, at: datetime) -> None:
+        self.ledger.restore(vps_id, at)
+
+    def look(self, quiet: int) -> None:
+        self.memory.acknowledged = quiet >= 2
+        self.operator_looks = quiet >= 7
+
+    def run(self, shown: Shown, now: datetime, between: Callable[[], None]) -> None:
+        planned = self.plan(shown, now)
+        between()
+        self.apply(planned)
+
+    def plan(self, shown: Shown, now: datetime) -> Planned:
+        """Everything up to the first write."""
+        memory, ledger, seen = self.memory, self.ledger, Seen(now)
+        sources = {c: ShownCluster(shown, c) for c in CLUSTERS}
+        feed = ShownFeed(shown)
+        for source in sources.values():
+            memory.take_cluster(source, source.read(), seen)
+        live = [r for r in ledger.rows.values() if r["deleted_at"] is None]
+        held_orders = {str(r["order_id"]) for r in live if r["order_id"] is not None}
+        memory.take_orders(feed, seen, held_orders, USERS)
+        memory.doubt_fingerprints(ledger.pushed())
+        memory.read_fingerprints(sources.values(), seen, ledger.linked())
+        world = World(
+            now,
+            memory.shown_orders(),
+            memory.shown_guests(seen),
+            ledger.records(),
+            dict(memory.gone_orders),
+            dict(memory.gone_guests),
+            frozenset(CLUSTERS),
+            frozenset(seen.trusted),
+            seen.orders_at,
+            seen.previous_orders_at,
+        )
+        plan = decide.plan(world, POLICY)
+        approved = [c for h in self.held for c in h.changes] if self.operator_looks else []
+        standing = ledger.standing(
+            now, frozenset(plan_hash((c,)) for c in approved), frozenset(h.scope for h in self.held)
+        )
+        gated = gate.gate(plan, standing, gate.Budget())
+        held = [Finding("held", f"scope:{h.scope}", h.reason, "alarm") for h in gated.held]
+        self.findings, self.held = (*plan.findings, *held), gated.held
+        engine = cast("Engine", _Beside(self, now))
+        confirmer = Confirmer(engine, feed, sources, frozenset(seen.complete), frozenset(CLUSTERS))
+        return Planned(now, gated.allowed, confirmer)
+
+    def apply(self, planned: Planned) -> None:
+        """The writes of a planned run, each confirmed and compared just before."""
+        outcome = applying.apply_changes(planned.confirmer.engine, 1, 1, planned.changes, planned.confirmer)
+        self.findings += tuple(
+            Finding("not-confirmed", c.subject, why, vps_id=c.record.id if c.record else None)
+            for c, why in outcome.not_written
+            if c.confirm
+        )
+
+
+class _Beside:
+    """Stands where an Engine would: the control order comes from memory, and writes go to the ledger."""
+
+    def __init__(self, panel: PurePanel, now: datetime) -> None:
+        self.panel, self.now = panel, now
+
+    def connect(self) -> Self:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _write(engine: Any, _run_id: int, _epoch: int, repair: Repair) -> Written | NotWritten:
+    panel: PurePanel = engine.panel
+    return panel.ledger.write(engine.now, repair)
+
+
+def _control(connection: Any, *, other_than: str) -> str | None:
+    panel: PurePanel = connection.panel
+    return panel.memory.control_order(other_than)
+
+
+class _Quiet:
+    """No log lines of ten thousand worlds."""
+
+    def info(self, *_: object, **__: object) -> None:
+        return None
+
+    warning = info
+
+
+@contextmanager
+def without_database() -> Iterator[None]:
+    """Let ``reconcile.apply`` write to ledgers for a while."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(applying, "write_repair", _write)
+        patch.setattr(applying, "control_order", _control)
+        patch.setattr(applying, "log", _Quiet())
+        yield

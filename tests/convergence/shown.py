@@ -1,0 +1,232 @@
+"""What the sources show of the truth in one round, through their faults: in-process order feed and clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from reconcile.ports import (
+    ClusterReading,
+    Found,
+    Gone,
+    GuestConfig,
+    Health,
+    Lookup,
+    Page,
+    Sweep,
+    Unclear,
+)
+from reconcile.state import Guest, GuestKey, GuestType, Order, PowerState, User, order_state_of
+from tests.convergence.story import Happening
+from tests.convergence.truth import CLUSTERS, NODES, Machine, Sale, Truth
+
+SILENT = ("pve-blind", "pve-401", "pve-595")
+UNTRUSTED = (*SILENT, "pve-unknown", "pve-no-quorum")
+
+
+@dataclass(slots=True)
+class Shown:
+    """One round's face of the truth. Look-ups are answered from the truth as it is when they are made.
+
+    ``listed``, ``powers``: whom trusted lists showed, and how; ``orders``: what the feed said of each order, and how
+    old that was (seconds). ``earlier``: what the run before was shown.
+    """
+
+    truth: Truth
+    at: datetime
+    happenings: tuple[Happening, ...] = ()
+    listed: set[GuestKey] = field(default_factory=set)
+    powers: dict[GuestKey, PowerState] = field(default_factory=dict)
+    orders: dict[str, tuple[Order, float | None]] = field(default_factory=dict)
+    earlier: Shown | None = None
+
+    def last_order(self, order_id: str) -> tuple[Order, float | None, datetime] | None:
+        """What the feed said of an order when it last said anything, how old that was, and when."""
+        shown: Shown | None = self
+        while shown is not None and order_id not in shown.orders:
+            shown = shown.earlier
+        return (*shown.orders[order_id], shown.at) if shown is not None else None
+
+    def has(self, *kinds: str) -> bool:
+        return any(h.kind in kinds for h in self.happenings)
+
+    def on_cluster(self, cluster: str, *kinds: str) -> bool:
+        return any(h.kind in kinds and CLUSTERS[h.subject % 2] == cluster for h in self.happenings)
+
+    def on_sale(self, sale: Sale, *kinds: str) -> bool:
+        return any(h.kind in kinds and self.truth.sale(h.subject) is sale for h in self.happenings)
+
+    def on_machine(self, machine: Machine, *kinds: str) -> bool:
+        return any(h.kind in kinds and self.truth.sale(h.subject).machine is machine for h in self.happenings)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCluster:
+    """One Proxmox cluster as a GuestSource."""
+
+    shown: Shown
+    cluster: str
+
+    def read(self) -> ClusterReading:
+        shown, name = self.shown, self.cluster
+        machines = [m for m in shown.truth.machines if m.key.cluster == name and not m.away]
+        nodes, problems = set(NODES), list[str]()
+        if shown.on_cluster(name, *UNTRUSTED):
+            problems.append("not to be trusted")
+            machines = [] if shown.on_cluster(name, *SILENT) else machines
+        if shown.on_cluster(name, "pve-node-offline", "pve-node-hidden"):
+            problems.append("a node is offline")
+            nodes.discard(NODES[0])
+            if shown.on_cluster(name, "pve-node-hidden"):
+                machines = [m for m in machines if m.node in nodes]
+        guests = tuple(
+            self._guest(m, offline=m.node not in nodes)
+            for m in machines
+            if not shown.on_machine(m, "pve-hides", "pve-moves")
+        )
+        trusted = not shown.on_cluster(name, *UNTRUSTED)
+        if trusted:
+            shown.listed |= {g.key for g in guests}
+            shown.powers |= {g.key: g.power for g in guests if g.power is not PowerState.UNKNOWN}
+        complete = trusted and len(nodes) == len(NODES)
+        seen = frozenset(nodes) if trusted else frozenset[str]()
+        return ClusterReading(name, guests, frozenset(NODES), seen, complete, trusted, tuple(problems))
+
+    def _guest(self, machine: Machine, *, offline: bool) -> Guest:
+        power = machine.power
+        if self.shown.on_machine(machine, "pve-stale-status"):
+            power = PowerState.STOPPED if power is PowerState.RUNNING else PowerState.RUNNING
+        if offline or self.shown.on_cluster(self.cluster, "pve-unknown"):
+            power = PowerState.UNKNOWN
+        return Guest(
+            machine.key.cluster,
+            machine.key.vmid,
+            machine.guest_type,
+            machine.node,
+            power.value,
+            power,
+            name=machine.name,
+            lock=machine.lock,
+            cores=float(machine.cores),
+            memory_mb=2048,
+            disk_gb=20,
+        )
+
+    def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
+        del node, guest_type
+        return self._answer(vmid)
+
+    def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
+        del node, guest_type
+        return self._answer(vmid)
+
+    def _answer(self, vmid: int) -> Lookup[GuestConfig]:
+        if self.shown.on_cluster(self.cluster, *UNTRUSTED):
+            return Unclear("the cluster does not answer")
+        key = GuestKey(self.cluster, vmid)
+        machine = next((m for m in self.shown.truth.machines if m.key == key and not m.away), None)
+        if machine is None:
+            hidden = self.shown.on_cluster(self.cluster, "pve-node-offline", "pve-node-hidden")
+            return Unclear("a node is offline") if hidden else Gone("no node has it")
+        if self.shown.on_machine(machine, "pve-hides"):
+            return Unclear("403: the token may not see it")
+        return Found(GuestConfig(machine.fingerprint, machine.node, float(machine.cores), 2048, 20))
+
+    def health(self) -> Health:
+        return Health(ok=True, detail="well")
+
+
+class ShownFeed:
+    """The main site's feed as an OrderFeed."""
+
+    name = "orders"
+    names_are_authoritative = True
+
+    def __init__(self, shown: Shown, *, tells_ids: bool = True) -> None:
+        self.shown, self.tells_ids = shown, tells_ids
+
+    def users(self) -> Sweep[User]:
+        return Sweep(iter(()))
+
+    def health(self) -> Health:
+        return Health(ok=True, detail="well")
+
+    def orders(self, updated_since: str | None = None, suspects: tuple[str, ...] = ()) -> Sweep[Order]:
+        del updated_since, suspects
+        shown = self.shown
+        sweep: Sweep[Order] = Sweep(iter(()))
+        if shown.has("feed-5xx"):
+            sweep.problem = "503"
+            return sweep
+        found = [self._order(s) for s in shown.truth.sales if s.listed and not shown.on_sale(s, "feed-hides")]
+        found = [self._lied(o) for o in found]
+        if shown.has("feed-empty"):
+            found = []
+        if shown.has("feed-shrunk", "feed-truncated"):
+            found = found[::2]
+        age = None if shown.has("feed-undated") else 0.0
+        if shown.has("feed-stale") and (before := self._before()) is not None:
+            found, age = [order for order, _ in before.orders.values()], (shown.at - before.at).total_seconds()
+        shown.orders |= {o.order_id: (o, age) for o in found}
+        sweep.pages = self._pages(found, age)
+        sweep.count = len(found)
+        if shown.has("feed-truncated", "feed-repeated"):
+            sweep.problem = "the pages do not agree"
+        else:
+            sweep.complete_scopes = {"all"}
+        return sweep
+
+    def _before(self) -> Shown | None:
+        """The last whole, dated answer before this one: what an old copy holds."""
+        before = self.shown.earlier
+        while before is not None and not (before.orders and all(age == 0 for _, age in before.orders.values())):
+            before = before.earlier
+        return before
+
+    def _pages(self, found: list[Order], age: float | None) -> Iterator[Page[Order]]:
+        slow = 150.0 if self.shown.has("feed-slow") else 0.0
+        half = (len(found) + 1) // 2
+        yield Page(tuple(found[:half]), 0.0, age)
+        yield Page(tuple(found[half:]), slow, age + slow if age is not None else None)
+        if self.shown.has("feed-repeated"):
+            yield Page(tuple(found[:half]), slow, age)
+
+    def _lied(self, order: Order) -> Order:
+        sale = next(s for s in self.shown.truth.sales if s.order_id == order.order_id)
+        if self.shown.on_sale(sale, "feed-status"):
+            order = self._order(sale, status="cancelled")
+        if self.shown.on_sale(sale, "feed-owner"):
+            order = self._order(sale, owner=str(1 + int(sale.owner) % 3))
+        return order
+
+    def _order(self, sale: Sale, **lies: str) -> Order:
+        said = {"status": sale.status, "owner": sale.owner} | sale.mistake | lies
+        machine = sale.machine
+        return Order(
+            sale.order_id,
+            order_state_of(said["status"]),
+            said["status"],
+            owner=said["owner"],
+            panel_vps_id=sale.panel_id if self.tells_ids else None,
+            panel_vps_id_given=self.tells_ids,
+            name=sale.name,
+            cpu=sale.cpu,
+            ram_mb=2048,
+            disk_gb=20,
+            os="Debian",
+            hypervisor="proxmox",
+            cluster=machine.key.cluster,
+            node=machine.node,
+            vmid=machine.key.vmid,
+            guest_type=machine.guest_type,
+            created_at=sale.created_at + timedelta(seconds=self.shown.truth.story.skew_s),
+        )
+
+    def order(self, order_id: str, control_id: str | None) -> Lookup[Order]:
+        if self.shown.has("feed-5xx"):
+            return Unclear("503")
+        sale = next((s for s in self.shown.truth.sales if s.order_id == order_id and s.listed), None)
+        if sale is not None:
+            return Found(self._order(sale))
+        return Gone("404, and the control order answers") if control_id is not None else Unclear("404")

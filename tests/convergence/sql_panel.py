@@ -1,0 +1,176 @@
+"""A panel on real PostgreSQL, with in-process sources: what a story is played on when the database must hold too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, insert, select, text, update
+
+from panel import rows, run_log, tables
+from panel.writer import apply_operation
+from reconcile import run as running
+from reconcile.apply import apply_changes
+from reconcile.changes import Finding
+from reconcile.decide import plan
+from reconcile.gate import Budget
+from reconcile.run import Reconciler, run_full
+from tests.convergence.shown import Shown, ShownCluster, ShownFeed
+from tests.convergence.truth import CLUSTERS, Call
+from tests.support.bench import QUICK
+
+WIDE = Budget(
+    deletes_run=999, deletes_hour=999, deletes_day=999, deletes_node_min=999, deletes_user_min=999, creates_min=999,
+    flips_min=999, owners_run=999, owners_day=999,
+)  # fmt: skip
+"""Budgets are the pure core's business; here nothing waits for an operator."""
+
+EMPTIED = (
+    "operations", "claims", "vps", "lanes", "snapshots", "scopes", "guests", "orders_seen", "absences",
+    "source_states", "findings", "holds", "runs",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class SqlPanel:
+    """Calls are journaled and applied by the real writer, runs are real full runs; the clock is the real one."""
+
+    engine: Engine
+    findings: tuple[Finding, ...] = ()
+    compared: int = 0
+
+    @property
+    def rows(self) -> Mapping[int, Mapping[str, Any]]:
+        with self.engine.connect() as connection:
+            return {row.id: dict(row._mapping) for row in connection.execute(select(tables.vps))}
+
+    @property
+    def approves(self) -> bool:
+        return True
+
+    def clock(self, now: datetime, minutes: float) -> datetime:
+        del now, minutes
+        return datetime.now(UTC)
+
+    def look(self, quiet: int) -> None:
+        if quiet == 2:
+            with self.engine.begin() as connection:
+                for source in ("orders", *(f"proxmox:{c}" for c in CLUSTERS)):
+                    run_log.remember_source(connection, source, acknowledged_at=rows.database_now(connection))
+
+    def restore(self, vps_id: int, at: datetime) -> None:
+        """Left to the pure core: here an operator has no part."""
+
+    # --- calls
+
+    def accept(self, call: Call, at: datetime, *, answered: bool) -> int | None:
+        """Journal a call as the API does."""
+        del at
+        lanes, order_id = tables.lanes, call.payload.get("order_id")
+        with self.engine.begin() as connection:
+            if call.action == "create":
+                vps_id = self._live_claim(connection, order_id)
+                if vps_id is None:
+                    vps_id = int(connection.scalar(text("SELECT nextval('vps_id_seq')")) or 0)
+                    connection.execute(insert(lanes).values(vps_id=vps_id, last_seq=1, head="live", order_id=order_id))
+                    operation_id = self._journal(connection, call, vps_id, 1)
+                    if order_id is not None:
+                        rows.claim_order(connection, order_id, vps_id, operation_id)
+                if answered:
+                    call.sale.panel_id = vps_id
+                return vps_id
+            if call.sale.panel_id is None:
+                return None
+            lane = self._lane(connection, call.sale.panel_id)
+            if lane.head == "deleted":
+                return None
+            head = "deleted" if call.action == "delete" else "live"
+            seq = lane.last_seq + 1
+            connection.execute(update(lanes).where(lanes.c.vps_id == lane.vps_id).values(last_seq=seq, head=head))
+            self._journal(connection, call, lane.vps_id, seq)
+            return int(lane.vps_id)
+
+    def _live_claim(self, connection: Connection, order_id: str | None) -> int | None:
+        claims = tables.claims
+        claimed = connection.scalar(select(claims.c.vps_id).where(claims.c.order_id == order_id))
+        if claimed is None:
+            return None
+        lane = self._lane(connection, claimed)
+        return int(lane.vps_id) if lane.head == "live" else None
+
+    def _lane(self, connection: Connection, vps_id: int) -> Any:
+        lanes = tables.lanes
+        lane = connection.execute(select(lanes).where(lanes.c.vps_id == vps_id)).one()
+        return lane if lane.merged_into is None else self._lane(connection, lane.merged_into)
+
+    def _journal(self, connection: Connection, call: Call, vps_id: int, seq: int) -> int:
+        operations = tables.operations
+        values = {"kind": "sync", "action": call.action, "vps_id": vps_id, "seq": seq, "source": "sync"}
+        statement = insert(operations).values(**values, payload=call.payload, state="queued")
+        return int(connection.scalar(statement.returning(operations.c.id)) or 0)
+
+    def apply_calls(self) -> None:
+        """Apply what is queued, as workers would."""
+        operations = tables.operations
+        queued = select(operations.c.id).where(operations.c.state == "queued").order_by(operations.c.id)
+        with self.engine.connect() as connection:
+            waiting = [row.id for row in connection.execute(queued)]
+        for operation_id in waiting:
+            apply_operation(self.engine, operation_id)
+
+    # --- runs
+
+    def run(self, shown: Shown, now: datetime, between: Callable[[], None]) -> None:
+        """One real run. ``between`` comes before its first write; a run that finds another under way does nothing."""
+        del now
+        real_load = running.load_world
+
+        def apply(*arguments: Any, **named: Any) -> Any:
+            between()
+            return apply_changes(*arguments, **named)
+
+        def load(reconciler: Reconciler, connection: Connection, seen: Any) -> Any:
+            savepoint = connection.begin_nested()
+            whole, _ = real_load(reconciler, connection, seen, everything=True)
+            savepoint.rollback()
+            world, counts = real_load(reconciler, connection, seen)
+            assert plan(world, QUICK) == plan(replace(whole, now=world.now), QUICK), "the selection left something out"
+            self.compared += 1
+            return world, counts
+
+        reconciler = Reconciler(
+            engine=self.engine,
+            feed=ShownFeed(shown),
+            sources=tuple(ShownCluster(shown, c) for c in CLUSTERS),
+            policy=QUICK,
+            budget=WIDE,
+            shared_ids=False,
+            sweep_interval=timedelta(0),
+            users_interval=timedelta(days=1),
+            first_run_asks=False,
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(running, "apply_changes", apply)
+            patch.setattr(running, "load_world", load)
+            result = run_full(reconciler, trigger="test")
+        if result.plan is None:
+            between()
+            return
+        missed = result.outcome.not_written if result.outcome is not None else []
+        self.findings = (
+            *result.plan.findings,
+            *(Finding("not-confirmed", c.subject, w, vps_id=c.record.id if c.record else None)
+              for c, w in missed if c.confirm),
+        )  # fmt: skip
+
+
+@contextmanager
+def emptied(owner: Engine, engine: Engine) -> Iterator[SqlPanel]:
+    """A panel of its own for a story; its rows are thrown away before."""
+    with owner.begin() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(EMPTIED)} CASCADE"))
+    yield SqlPanel(engine)

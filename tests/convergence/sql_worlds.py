@@ -1,0 +1,50 @@
+"""Stories on one database, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Engine
+
+from panel.sessions import sync_engine
+from tests.convergence.play import Ending, play_on
+from tests.convergence.sql_panel import emptied
+from tests.convergence.story import Story
+from tests.convergence.truth import USERS
+from tests.support.databases import Databases
+from tests.support.world import add_user
+
+ROUNDS, QUIET = 3, 5
+
+
+@dataclass(slots=True)
+class SqlWorlds:
+    """Plays stories; ``compared``: runs whose selection was compared with the unfiltered one."""
+
+    engine: Engine
+    owner: Engine
+    compared: int = 0
+
+    def play(self, story: Story) -> Ending:
+        """Play the last rounds of a story: graces are over at once here, so fewer are enough."""
+        with emptied(self.owner, self.engine) as panel:
+            ending = play_on(panel, replace(story, rounds=story.rounds[-ROUNDS:]), datetime.now(UTC), [0.0] * QUIET)
+            self.compared += panel.compared
+        return ending
+
+
+@pytest.fixture(scope="module")
+def sql_worlds(databases: Databases) -> Iterator[SqlWorlds]:
+    """A database for a module's stories, with the customers that all stories have."""
+    database = databases.clone()
+    engine = sync_engine(database.app_url, "panel-sync test", pool_size=4)
+    owner = sync_engine(database.owner_url, "panel-sync test", pool_size=1)
+    for main_site_id, user_id in USERS.items():
+        add_user(engine, user_id, main_site_user_id=main_site_id)
+    yield SqlWorlds(engine, owner)
+    engine.dispose()
+    owner.dispose()
+    databases.drop(database)

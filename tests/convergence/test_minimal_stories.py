@@ -1,0 +1,64 @@
+"""Stories that once went wrong, cut down to what matters, and what is written in each; and the harness itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.convergence.panel import without_database
+from tests.convergence.play import Ending, play
+from tests.convergence.story import BLINKS, FEED, POSTS, PROXMOX, Happening, Round, Story, shrunk, story_of
+
+
+def told(*rounds: tuple[str, ...], sales: tuple[str, ...] = ("linked", "linked"), same_names: bool = False) -> Ending:
+    """Play rounds two minutes apart; every happening is to sale 0 unless it says ``kind:n``."""
+    happenings = [
+        Round(2, tuple(Happening(kind, int(subject or 0)) for kind, _, subject in (h.partition(":") for h in each)))
+        for each in rounds
+    ]
+    with without_database():
+        return play(Story(0, sales, tuple(happenings), same_names=same_names))
+
+
+def test_an_order_removed_with_its_guest_takes_its_record_along() -> None:
+    ending = told(("vanish-both",))
+    assert (ending.wrong, ending.held) == ((), ())
+
+
+def test_a_vmid_given_away_between_two_lists_to_an_equal_machine_is_another_machine() -> None:
+    assert told(("reuse:2",), sales=("linked",) * 3, same_names=True).wrong == ()
+
+
+def test_two_sights_of_a_stopped_guest_are_two_lists_that_showed_it() -> None:
+    assert told(("power:3",), ("pve-node-hidden",), sales=("linked", "linked", "linked", "missed")).wrong == ()
+
+
+def test_while_the_feed_is_empty_no_record_takes_over_the_next_owner_s_machine() -> None:
+    empty = ("feed-empty",)
+    assert told(("reuse", "feed-empty", "post-dropped"), empty, empty).wrong == ()
+
+
+@pytest.mark.parametrize("fault", [*POSTS, *FEED, *PROXMOX, *BLINKS])
+@pytest.mark.parametrize("event", ["cancel", "power", "suspend", "vanish-both", "transfer", "reuse", "buy"])
+def test_whatever_happens_under_a_fault_ends_well(fault: str, event: str) -> None:
+    ending = told((event, fault), (fault,), (fault,), (event,))
+    assert ending.wrong == ()
+
+
+def test_a_failing_story_is_cut_down_to_what_makes_it_fail() -> None:
+    story = story_of(7)
+    kinds = {h.kind for one in story.rounds for h in one.happenings}
+    culprit = min(kinds)
+
+    def fails(smaller: Story) -> bool:
+        return any(h.kind == culprit for one in smaller.rounds for h in one.happenings)
+
+    small = shrunk(story, fails)
+    assert [h.kind for one in small.rounds for h in one.happenings] == [culprit]
+    assert (len(small.rounds), small.sales) == (1, ("linked",))
+    assert f"seed {story.seed}" in str(small)
+
+
+def test_a_seed_tells_the_same_story_every_time() -> None:
+    assert story_of(11) == story_of(11)
+    with without_database():
+        assert play(story_of(11)) == play(story_of(11))

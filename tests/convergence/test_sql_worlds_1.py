@@ -1,0 +1,17 @@
+"""Seeded worlds through real PostgreSQL and real runs, 0 to 149; every selection equals the unfiltered one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.convergence.sql_worlds import SqlWorlds, sql_worlds
+from tests.convergence.worlds import play_all
+
+__all__ = ["sql_worlds"]
+
+
+@pytest.mark.parametrize("first", range(0, 150, 10))
+def test_worlds_converge_through_postgresql(sql_worlds: SqlWorlds, first: int) -> None:
+    tally = play_all(range(first, first + 10), sql_worlds.play)
+    assert tally.writes > tally.stories, "the reconciler had something to do"
+    assert sql_worlds.compared > tally.stories * 5, "every run's selection was compared with the unfiltered one"
