@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from panel import rows, tables
 from panel.facts import Row, new_row, unlinked, with_status
@@ -72,6 +72,8 @@ def write_repair(engine: Engine, run_id: int, epoch: int, repair: Repair) -> Wri
                     return _merge(connection, run_id, epoch, repair)
                 case _:
                     return _change(connection, run_id, epoch, repair)
+    except DataError as error:  # one record that the database will not take must not end the run for all others
+        return NotWritten(f"the database refuses the values (SQLSTATE {getattr(error.orig, 'sqlstate', None)})")
     except IntegrityError as error:
         # A constraint that another transaction satisfied first (order or guest linked elsewhere).
         constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)

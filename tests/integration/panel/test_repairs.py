@@ -42,6 +42,14 @@ STOPPED = {"power_state": "stopped", "power_source": "proxmox"}
 class TestCompareAndSet:
     """A repair is written on the very version that it was decided on, or not at all."""
 
+    async def test_values_that_the_database_refuses_end_nothing(self, acceptor: Acceptor, panel: Engine) -> None:
+        vps_id = await made(acceptor, panel, status="running")
+        run_id = begin_run(panel, EPOCH)
+        written = write_repair(panel, run_id, EPOCH, repair("update", vps_id, 1, values={"cpu": 2**40}))
+        assert isinstance(written, NotWritten)
+        assert "22003" in written.why
+        assert stored(panel, vps_id)["version"] == 1
+
     async def test_writes_and_journals_why(self, acceptor: Acceptor, panel: Engine) -> None:
         vps_id = await made(acceptor, panel, status="running")
         run_id = begin_run(panel, EPOCH)
