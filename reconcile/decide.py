@@ -192,7 +192,10 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
     if order is not None and "order" in decision.cell.facts:
         _order_facts(decision, case, world)
     if guest is not None and guest.cluster in world.trusted:
-        if (linked := facts.guest_link_update(guest, record, world)) is not None:
+        # Whoever stands where the guest of an ended order stood is not looked up by address: it was let go of.
+        ended = order is not None and order.state is OrderState.ENDED
+        let_go = ended and record.guest_key is None and record.guest_linked_once
+        if not let_go and (linked := facts.guest_link_update(guest, record, world)) is not None:
             # An order read before the machine was replaced would hand the next owner's machine to this one.
             other = record.fingerprint is not None and "fingerprint" in linked.values
             confirm = frozenset({"order"}) if other else frozenset[str]()
