@@ -42,9 +42,9 @@ class Shown:
     earlier: Shown | None = None
 
     def last_order(self, order_id: str) -> tuple[Order, float | None, datetime] | None:
-        """What the feed said of an order when it last said anything, how old that was, and when."""
+        """What the feed said of an order when it last said anything that has a date, how old that was, and when."""
         shown: Shown | None = self
-        while shown is not None and order_id not in shown.orders:
+        while shown is not None and shown.orders.get(order_id, (None, None))[1] is None:
             shown = shown.earlier
         return (*shown.orders[order_id], shown.at) if shown is not None else None
 
