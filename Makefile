@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run env test lint format bench lock clean
+.PHONY: help demo run env test soak lint format bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ env: ## Write .env with random secrets for docker compose (DEMO=1: for its simul
 
 test: $(STAMP) ## All tests, on real PostgreSQL, Redis and worker processes
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: $(STAMP) ## Many more seeded worlds through the reconciler than `make test` has time for
+	@$(BIN)/python -m pytest -m soak --timeout=900 tests/convergence $(ARGS)
 
 lint: $(STAMP) ## Ruff, strict types, import contracts, migrations equal to the tables
 	@$(BIN)/ruff check .
