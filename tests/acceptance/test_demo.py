@@ -95,7 +95,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT], ids=lambda number: number.name)
 def test_it_ends_in_good_order_in_the_middle(
     demo: Callable[..., ManagedProcess], scratch: Path, number: signal.Signals
 ) -> None:

@@ -62,6 +62,12 @@ def test_modules_stay_readable_in_one_go() -> None:
     assert long == {}
 
 
+def test_test_modules_have_names_of_their_own() -> None:
+    """pytest imports them by base name: of two equal ones the second is not collected."""
+    names = [path.name for path in tracked() if path.name.startswith("test_") and path.suffix == ".py"]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_no_merge_leftovers_and_no_private_keys() -> None:
     marks = ["<" * 7, ">" * 7, "-----BEGIN " + "PRIVATE KEY", "-----BEGIN RSA " + "PRIVATE KEY"]
     found = [
