@@ -34,6 +34,8 @@ A story that fails is cut down to the smallest that fails in the same way, and t
 * `tests/convergence/test_sql_worlds_*.py`: 300 through real PostgreSQL and real runs; each run's selection must lead
   to the same plan as everything would.
 
+`make test` plays the first of each (1,000 and 6), `make soak` all.
+
 ## What happens
 """
 
