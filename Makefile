@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run env test soak lint format bench lock clean
+.PHONY: help demo run env test worlds soak lint format bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -30,8 +30,11 @@ env: ## Write .env with random secrets for docker compose (DEMO=1: for its simul
 test: $(STAMP) ## All tests, on real PostgreSQL, Redis and worker processes
 	@$(BIN)/python -m pytest $(ARGS)
 
-soak: $(STAMP) ## Many more seeded worlds through the reconciler than `make test` has time for
-	@$(BIN)/python -m pytest -m soak --timeout=900 tests/convergence $(ARGS)
+worlds: $(STAMP) ## 10,000 seeded worlds through the reconciler's core, and 300 through PostgreSQL
+	@$(BIN)/python -m pytest -m "worlds or not worlds" --timeout=900 tests/convergence/test_*_worlds_*.py $(ARGS)
+
+soak: $(STAMP) ## What takes longer than CI has time for
+	@$(BIN)/python -m pytest -m soak --timeout=900 tests $(ARGS)
 
 lint: $(STAMP) ## Ruff, strict types, import contracts, migrations equal to the tables
 	@$(BIN)/ruff check .
@@ -51,6 +54,7 @@ lock: $(STAMP) ## Renew the lock files (needs uv on PATH)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements/production.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra embedded --extra dev pyproject.toml -o requirements/dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra embedded pyproject.toml -o requirements/demo.lock
+	printf 'cyclonedx-bom>=7.5\npip-audit>=2.10\n' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/audit.lock
 	printf 'hatchling>=1.27\neditables>=0.5\n' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/build.lock
 
 clean: ## Remove the environment and the embedded servers' data
