@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +48,9 @@ def api_part(settings: Settings) -> Part:
     return Part(argv, {})
 
 
-def worker_part(queue: str, concurrency: int) -> Part:
-    """A prefork worker of one queue, or of ``sync,reconcile``."""
-    name = queue.replace(",", "-")
+def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:
+    """A prefork worker of one queue, or of ``sync,reconcile``. ``name``: where several serve the same queue."""
+    name = name or queue.replace(",", "-")
     argv = _python(
         "celery", "--app=worker.app", "worker", f"--queues={queue}", f"--concurrency={concurrency}",
         f"--hostname={name}@%h", "--without-gossip", "--without-mingle", "--loglevel=WARNING",
@@ -94,11 +94,18 @@ def require_free_ports(settings: Settings, *, flower: bool) -> None:
 
 
 def processes(
-    settings: Settings, overrides: Mapping[str, str], data: DataDirectory, *, flower: bool = True
+    settings: Settings,
+    overrides: Mapping[str, str],
+    data: DataDirectory,
+    *,
+    flower: bool = True,
+    extra_workers: Sequence[str] = (),
+    beats: int = 1,
 ) -> list[ManagedProcess]:
     """All parts in starting order; stopped in reverse, so that the API takes no call that nobody applies.
 
-    Only the API's readiness is waited for: what workers and beat do may come a moment later.
+    ``extra_workers``: the queues of workers beyond the usual two. Of several beats one works. Only the API's
+    readiness is waited for: what workers and beat do may come a moment later.
     """
     host = reached_by(settings.host)
 
@@ -121,8 +128,13 @@ def processes(
     made = [
         managed("worker-sync", sync, grace_s=WORKER_GRACE_S),
         managed("worker-reconcile", reconcile, grace_s=WORKER_GRACE_S),
-        managed("beat", beat_part(data.root / "beat-schedule")),
     ]
+    for number, queue in enumerate(extra_workers, 3):
+        name = f"worker-{number}"
+        made.append(managed(name, worker_part(queue, settings.worker_concurrency, name), grace_s=WORKER_GRACE_S))
+    for number in range(1, beats + 1):
+        name = "beat" if number == 1 else f"beat-{number}"
+        made.append(managed(name, beat_part(data.root / f"{name}-schedule")))
     if flower:
         made.append(managed("flower", flower_part(settings, data.root / "flower-state")))
     grace_s = settings.wait_cap_s + 5.0  # calls that wait for their outcome are answered first

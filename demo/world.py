@@ -109,8 +109,8 @@ def _preferred(port: int) -> int:
     return port if reserve_port(port) else free_port()
 
 
-def panel_settings(places: Places, keys: Keys, servers: Mapping[str, str]) -> Settings:
-    """The panel's settings; `servers`: DATABASE_URL, DATABASE_OWNER_URL and REDIS_URL.
+def panel_settings(places: Places, keys: Keys, servers: Mapping[str, str], **others: Any) -> Settings:  # noqa: ANN401
+    """The panel's settings; `servers`: DATABASE_URL, DATABASE_OWNER_URL and REDIS_URL; `others` by name.
 
     The clusters' authorities must have been written. Nothing comes from the environment or from .env: a demo
     that met a real main site's address there would play its faults on it.
@@ -149,7 +149,7 @@ def panel_settings(places: Places, keys: Keys, servers: Mapping[str, str]) -> Se
         "absence_proof_t_s": PROOF_T_S,
     } | {name.lower(): value for name, value in servers.items()}
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
-    return Settings(_env_file=None, **(defaults | chosen))
+    return Settings(_env_file=None, **(defaults | chosen | others))
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psycopg
@@ -37,8 +37,9 @@ class EmbeddedPostgres(EmbeddedServer):
 
     `binaries` is a directory with `postgres` and `initdb`; by default the preferred installation that can
     read the existing cluster. `durable=False`, for tests, lets a crash of the machine lose data, but no
-    crash of the server. As root the server runs as an unprivileged user, and its cluster lives under a
-    shared temporary directory when that user can't enter `data_dir`; `destroy` removes it there too.
+    crash of the server. `settings` are the server's own, beyond those chosen here. As root the server runs
+    as an unprivileged user, and its cluster lives under a shared temporary directory when that user can't
+    enter `data_dir`; `destroy` removes it there too.
     """
 
     title = "PostgreSQL"
@@ -53,8 +54,10 @@ class EmbeddedPostgres(EmbeddedServer):
         binaries: Path | None = None,
         durable: bool = True,
         max_connections: int = 200,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(data_dir, port=port)
+        self._extra_settings = dict(settings or {})
         self._binaries = binaries
         self._durable = durable
         self._max_connections = max_connections
@@ -218,6 +221,7 @@ class EmbeddedPostgres(EmbeddedServer):
             # the server and then count what was committed.
             yield "fsync", "off"
             yield "full_page_writes", "off"
+        yield from self._extra_settings.items()
 
     def _answers(self) -> bool:
         # PostgreSQL says itself when it is ready: asking only then keeps refusals out of its log.

@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 import structlog
 from celery import signals
+from celery.beat import PersistentScheduler
 
 from panel.logging import configure_logging
 from panel.settings import SettingsError, get_settings
@@ -122,8 +123,23 @@ def main(arguments: list[str]) -> int:
     from worker.app import app  # noqa: PLC0415
 
     # On SIGTERM Celery saves the schedule and lets this return.
-    app.Beat(schedule=arguments[0], loglevel="WARNING", quiet=True).run()
+    app.Beat(schedule=arguments[0], scheduler_cls=locked_scheduler(lock), loglevel="WARNING", quiet=True).run()
     return 1 if lost.is_set() else 0
+
+
+def locked_scheduler(lock: BeatLock) -> type[PersistentScheduler]:
+    """Celery's scheduler, looking at the lock before everything it sends.
+
+    A process that was frozen and lost the lock meanwhile wakes up with everything overdue: it would send it all
+    beside its successor before the watch comes to see.
+    """
+
+    class LockedScheduler(PersistentScheduler):  # type: ignore[misc]  # Celery has no types
+        def apply_entry(self, entry: Any, producer: Any = None) -> None:  # noqa: ANN401 - Celery's own
+            if lock.held():
+                super().apply_entry(entry, producer=producer)
+
+    return LockedScheduler
 
 
 @signals.beat_init.connect

@@ -28,7 +28,7 @@ class CallOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
-    """One call: `body` as sent (without any key), the panel's `status` code and what it said.
+    """One call: `body` as sent (without any key), the panel's `status` code, its ids and what it said.
 
     `seq` grows by one with every call that the site wanted to make; it was sent `deliveries` times.
     """
@@ -41,6 +41,7 @@ class CallRecord:
     deliveries: int = 0
     status: int | None = None
     vps_id: int | None = None
+    operation_id: int | None = None
     message: str | None = None
 
 
@@ -191,16 +192,21 @@ class PanelCaller:
         message = answer.get("message")
         if not response.is_success:
             return {"outcome": CallOutcome.REFUSED, "status": response.status_code, "message": message}
-        vps = answer.get("vps")
-        vps_id = vps.get("id") if isinstance(vps, dict) else None
-        if isinstance(vps_id, int):
+        vps_id, operation_id = _id_of(answer.get("vps")), _id_of(answer.get("operation"))
+        if vps_id is not None:
             self._on_answer(record.action, record.order_id, vps_id)
         return {
             "outcome": CallOutcome.ANSWERED,
             "status": response.status_code,
             "message": message,
             "vps_id": vps_id,
+            "operation_id": operation_id,
         }
+
+
+def _id_of(thing: object) -> int | None:
+    found = thing.get("id") if isinstance(thing, dict) else None
+    return found if isinstance(found, int) else None
 
 
 def _json_object(response: httpx.Response) -> dict[str, Any]:
