@@ -1,6 +1,9 @@
-"""Seeded worlds through the pure core, the second half of 10,000; most of them by `make soak`."""
+"""Seeded worlds through the pure core, the second half of 10,000; most of them by `make worlds`."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 
@@ -10,10 +13,13 @@ from tests.convergence.worlds import play_all
 
 @pytest.mark.parametrize(
     ("first", "count"),
-    [(5000, 500), *(pytest.param(n, 500, marks=pytest.mark.soak) for n in range(5500, 10000, 500))],
+    [(5000, 500), *(pytest.param(n, 500, marks=pytest.mark.worlds) for n in range(5500, 10000, 500))],
 )
-def test_worlds_converge_and_nothing_is_ever_written_wrongly(first: int, count: int) -> None:
+def test_worlds_converge_and_nothing_is_ever_written_wrongly(
+    first: int, count: int, record_property: Callable[[str, object], None]
+) -> None:
     with without_database():
         tally = play_all(range(first, first + count))
+    record_property("fast worlds", asdict(tally))
     assert tally.writes > tally.stories, "the reconciler had something to do"
     assert tally.held <= tally.records * 0.01, "what people must look at is the exception"
