@@ -30,13 +30,16 @@ def recent_runs(connection: Connection, *, kind: str | None = None, limit: int =
 
 
 def source_overview(connection: Connection) -> Sequence[Row[Any]]:
-    """Every source that was read or decided about: its last complete read, why it is not believed, its pause."""
+    """Every source that was read or decided about: its last complete read, why it is not believed, its pause. Paused
+    VPS and users are among them."""
     return connection.execute(SOURCES).all()
 
 
 SOURCES = text(
     "SELECT source, max(s.began_at) AS read_at, max(t.degraded_reason) FILTER (WHERE t.degraded_since IS NOT NULL)"
-    " AS degraded_reason, max(t.paused_until) AS paused_until, max(t.paused_by) AS paused_by,"
-    " max(t.pause_reason) AS pause_reason"
-    " FROM scopes s FULL JOIN source_states t USING (source) GROUP BY source ORDER BY source"
+    " AS degraded_reason, max(p.paused_until) AS paused_until, max(p.paused_by) AS paused_by,"
+    " max(p.reason) AS pause_reason"
+    " FROM scopes s FULL JOIN source_states t USING (source)"
+    " FULL JOIN (SELECT target AS source, paused_until, paused_by, reason FROM pauses) p USING (source)"
+    " GROUP BY source ORDER BY source"
 )

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, insert, select, text
 
 from panel import tables
 from panel.operators import OperatorError, nudge_run
-from reconcile.changes import plan_hash
+from reconcile.changes import identities_hash, plan_hash
 
 SHORTEST_PREFIX = 8
 
@@ -46,22 +46,55 @@ class HeldSet:
 
 
 def keep_holds(connection: Connection, run_id: int, held: Iterable[Any]) -> None:
-    """Keep what the gate held, one open set per scope; a set that is not held any more expires."""
-    holds = tables.holds
+    """Keep what a full run's gate held, one open set per scope; a set that is not held any more expires."""
     scopes = set()
     for one in held:
         scopes.add(one.scope)
-        items = [c.identity() | {"reason": c.reason, "hash": plan_hash((c,))} for c in one.changes]
-        current = connection.execute(
-            select(holds.c.id, holds.c.plan_hash).where(holds.c.scope == one.scope, holds.c.decision.is_(None))
-        ).one_or_none()
-        if current is not None and current.plan_hash == one.hash:
-            continue
-        connection.execute(EXPIRE, {"scope": one.scope})
-        connection.execute(
-            insert(holds).values(plan_hash=one.hash, scope=one.scope, reason=one.reason, items=items, run_id=run_id)
-        )
+        current = _open(connection, one.scope)
+        if current is None or current.plan_hash != one.hash:
+            _replace(connection, run_id, one.scope, one.reason, one.hash, _items(one))
     connection.execute(EXPIRE_OTHERS, {"scopes": sorted(scopes)})
+
+
+def keep_fast_holds(connection: Connection, run_id: int, held: Iterable[Any], clusters: Iterable[str]) -> None:
+    """Keep what the fast lane's gate held. It sees power states only, so it adds to a full run's sets and ends none
+    but those of ``clusters``' power states turning the same way, which it read."""
+    scopes = set()
+    for one in held:
+        scopes.add(one.scope)
+        new, current = _items(one), _open(connection, one.scope)
+        known: list[dict[str, Any]] = list(current.items) if current is not None else []
+        if {item["hash"] for item in new} <= {item["hash"] for item in known}:
+            continue
+        newer = {(item["subject"], item["kind"]) for item in new}
+        items = [item for item in known if (item["subject"], item["kind"]) not in newer] + new
+        hash_ = identities_hash({k: v for k, v in item.items() if k not in NO_IDENTITY} for item in items)
+        _replace(connection, run_id, one.scope, one.reason, hash_, items)
+    over = connection.execute(EXPIRE_FLIPS, {"scopes": sorted(scopes), "clusters": sorted(clusters)})
+    subjects = [f"scope:{row.scope}" for row in over]
+    if subjects:
+        connection.execute(RESOLVE_HELD, {"subjects": subjects})
+
+
+NO_IDENTITY = ("reason", "hash")
+"""What an item has besides its change's identity."""
+
+
+def _items(held: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - the gate's Held
+    return [c.identity() | {"reason": c.reason, "hash": plan_hash((c,))} for c in held.changes]
+
+
+def _open(connection: Connection, scope: str) -> Row[Any] | None:
+    holds = tables.holds
+    return connection.execute(select(holds).where(holds.c.scope == scope, holds.c.decision.is_(None))).one_or_none()
+
+
+def _replace(
+    connection: Connection, run_id: int, scope: str, reason: str, hash_: str, items: list[dict[str, Any]]
+) -> None:
+    connection.execute(EXPIRE, {"scope": scope})
+    values = {"plan_hash": hash_, "scope": scope, "reason": reason, "items": items, "run_id": run_id}
+    connection.execute(insert(tables.holds).values(values))
 
 
 def list_holds(connection: Connection, *, decided: bool = False, limit: int = 100) -> list[HeldSet]:
@@ -120,6 +153,15 @@ EXPIRE = text(
 EXPIRE_OTHERS = text(
     "UPDATE holds SET decision = 'expired', decided_at = clock_timestamp() "
     "WHERE decision IS NULL AND NOT scope = ANY(CAST(:scopes AS text[]))"
+)
+EXPIRE_FLIPS = text(
+    "UPDATE holds SET decision = 'expired', decided_at = clock_timestamp() "
+    "WHERE decision IS NULL AND scope LIKE 'flips:%' AND split_part(scope, ':', 2) = ANY(CAST(:clusters AS text[])) "
+    "AND NOT scope = ANY(CAST(:scopes AS text[])) RETURNING scope"
+)
+RESOLVE_HELD = text(
+    "UPDATE findings SET resolved_at = clock_timestamp()"
+    " WHERE class = 'held' AND resolved_at IS NULL AND subject = ANY(:subjects)"
 )
 LIST_OPEN = text("SELECT h.* FROM holds h WHERE h.decision IS NULL ORDER BY h.id DESC LIMIT :limit")
 LIST_ALL = text(

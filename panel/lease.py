@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, select, text
 
+from panel import tables
+
+LEASE = "reconcile"
 LOCK_KEY = 0x7265636F6E  # any constant of this application's own
 
 
@@ -21,6 +25,39 @@ class Lease:
 
     epoch: int
     connection: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the lease, or held it last: ``name`` is host:pid, ``since`` on the database's clock."""
+
+    name: str
+    since: datetime
+
+    def __str__(self) -> str:
+        return f"{self.name}, since {self.since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class FencedError(Exception):
+    """Another run holds the lease now: this one must stop writing."""
+
+
+def hold_lease(connection: Connection, epoch: int) -> None:
+    """Keep the lease's epoch as it is to the end of the transaction. Raises FencedError if it is another by now.
+
+    FOR SHARE: a new holder's update waits for this write, so epochs never interleave in what runs write.
+    """
+    leases = tables.leases
+    held = connection.scalar(select(leases.c.epoch).where(leases.c.name == LEASE).with_for_update(read=True))
+    if held != epoch:
+        raise FencedError(f"epoch {epoch} was replaced by {held}")
+
+
+def lease_holder(connection: Connection) -> Holder | None:
+    """Who took the lease last; whether it is still held is the lock's to say."""
+    leases = tables.leases
+    row = connection.execute(select(leases).where(leases.c.name == LEASE)).one_or_none()
+    return Holder(row.holder, row.taken_at) if row is not None and row.taken_at is not None else None
 
 
 @contextmanager
@@ -45,6 +82,7 @@ def reconcile_lease(engine: Engine, holder: str) -> Iterator[Lease | None]:
 
 
 RAISE_EPOCH = text(
-    "INSERT INTO leases (name, epoch, holder) VALUES ('reconcile', 1, :holder) "
-    "ON CONFLICT (name) DO UPDATE SET epoch = leases.epoch + 1, holder = excluded.holder RETURNING epoch"
+    "INSERT INTO leases (name, epoch, holder, taken_at) VALUES ('reconcile', 1, :holder, clock_timestamp()) "
+    "ON CONFLICT (name) DO UPDATE SET epoch = leases.epoch + 1, holder = excluded.holder,"
+    " taken_at = excluded.taken_at RETURNING epoch"
 )

@@ -30,6 +30,7 @@ PRUNED = {
         " AND NOT EXISTS (SELECT 1 FROM findings f WHERE f.last_run_id = t.id)"
         " AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.last_run_id = t.id)"
         " AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.run_id = t.id)"
+        " AND NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.last_run_id = t.id)"
     ),
 }
 """Table -> what may go. In this order: runs go once their snapshots are gone."""

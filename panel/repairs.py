@@ -16,8 +16,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from panel import rows, tables
 from panel.facts import Row, new_row, unlinked, with_status
-
-LEASE = "reconcile"
+from panel.lease import hold_lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +49,18 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class NotWritten:
-    """A repair that no longer fits; ``why`` is a sentence."""
+    """A repair that no longer fits; ``why`` is a sentence. ``refused``: the database would not take it, which may
+    well be so the next time."""
 
     why: str
-
-
-class FencedError(Exception):
-    """Another run holds the lease now: this one must stop writing."""
+    refused: bool = False
 
 
 def write_repair(engine: Engine, run_id: int, epoch: int, repair: Repair) -> Written | NotWritten:
     """Write one repair in one transaction. Raises FencedError when the run's lease is gone."""
     try:
         with engine.begin() as connection:
-            _hold_lease(connection, epoch)
+            hold_lease(connection, epoch)
             rows.lock_orders(connection, [repair.values.get("order_id")])
             match repair.action:
                 case "create":
@@ -73,19 +70,13 @@ def write_repair(engine: Engine, run_id: int, epoch: int, repair: Repair) -> Wri
                 case _:
                     return _change(connection, run_id, epoch, repair)
     except DataError as error:  # one record that the database will not take must not end the run for all others
-        return NotWritten(f"the database refuses the values (SQLSTATE {getattr(error.orig, 'sqlstate', None)})")
+        return NotWritten(
+            f"the database refuses the values (SQLSTATE {getattr(error.orig, 'sqlstate', None)})", refused=True
+        )
     except IntegrityError as error:
         # A constraint that another transaction satisfied first (order or guest linked elsewhere).
         constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
-        return NotWritten(f"another record holds this order or guest ({constraint})")
-
-
-def _hold_lease(connection: Connection, epoch: int) -> None:
-    # FOR SHARE: a new holder's update waits for this write, so epochs never interleave in the journal.
-    leases = tables.leases
-    held = connection.scalar(select(leases.c.epoch).where(leases.c.name == LEASE).with_for_update(read=True))
-    if held != epoch:
-        raise FencedError(f"epoch {epoch} was replaced by {held}")
+        return NotWritten(f"another record holds this order or guest ({constraint})", refused=True)
 
 
 def _create(connection: Connection, run_id: int, epoch: int, repair: Repair) -> Written | NotWritten:

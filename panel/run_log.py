@@ -40,12 +40,12 @@ def end_run(
     plan_hash: str | None = None,
     error: str | None = None,
 ) -> None:
-    """Close a run with what it counted."""
+    """Close a run with what it counted. One that another run marked abandoned meanwhile stays so."""
     runs = tables.runs
     with engine.begin() as connection:
         connection.execute(
             update(runs)
-            .where(runs.c.id == run_id)
+            .where(runs.c.id == run_id, runs.c.state == "running")
             .values(
                 state=state,
                 finished_at=text("clock_timestamp()"),
@@ -57,10 +57,13 @@ def end_run(
         )
 
 
-def report_findings(connection: Connection, run_id: int, found: Iterable[Any], settled_classes: bool) -> int:
+def report_findings(
+    connection: Connection, run_id: int, found: Iterable[Any], settled_classes: bool, left_out: Iterable[str] = ()
+) -> int:
     """Open or refresh findings; where the run saw everything, resolve those it did not find again.
 
-    ``found``: values with class_, subject, reason, severity and ids. Returns how many are open.
+    ``found``: values with class_, subject, reason, severity and ids. ``left_out``: subjects (``vps:12``) that the run
+    said nothing about. Returns how many are open.
     """
     for finding in found:
         rows.raise_finding(
@@ -76,7 +79,7 @@ def report_findings(connection: Connection, run_id: int, found: Iterable[Any], s
             last_run_id=run_id,
         )
     if settled_classes:
-        connection.execute(text(RESOLVE), {"run": run_id})
+        connection.execute(text(RESOLVE), {"run": run_id, "left": sorted(left_out)})
     return connection.scalar(text("SELECT count(*) FROM findings WHERE resolved_at IS NULL")) or 0
 
 
@@ -142,7 +145,8 @@ def acknowledge_first_plan(connection: Connection) -> None:
 
 RESOLVE = """
 UPDATE findings SET resolved_at = clock_timestamp()
-WHERE resolved_at IS NULL AND last_run_id IS DISTINCT FROM :run AND class <> 'paused'
+WHERE resolved_at IS NULL AND last_run_id IS DISTINCT FROM :run AND class NOT IN ('paused', 'quarantined')
+  AND NOT coalesce(ARRAY[subject, 'vps:' || vps_id, 'order:' || order_id] && CAST(:left AS text[]), false)
   AND NOT (class = 'link-conflict' AND EXISTS (
     SELECT 1 FROM vps r WHERE r.id = findings.vps_id AND r.deleted_at IS NULL
       AND (r.link_state = 'conflict' OR (findings.order_id <> coalesce(r.order_id, '')))))

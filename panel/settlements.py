@@ -33,6 +33,7 @@ class Settlements:
         self._poll_s = poll_s
         self._waiting: dict[int, set[asyncio.Event]] = defaultdict(set)
         self._tasks: list[asyncio.Task[None]] = []
+        self._released = False
 
     async def start(self) -> None:
         """Begin to listen; a database that is away is tried again in the background."""
@@ -59,7 +60,7 @@ class Settlements:
         try:
             while True:
                 found = await operation(self._engine, operation_id)
-                if found is None or found.settled:
+                if found is None or found.settled or self._released:
                     return found
                 try:
                     async with asyncio.timeout_at(deadline):
@@ -71,6 +72,11 @@ class Settlements:
             self._waiting[operation_id].discard(told)
             if not self._waiting[operation_id]:
                 del self._waiting[operation_id]
+
+    def release(self) -> None:
+        """The process ends: nobody waits any longer, each is told what is known."""
+        self._released = True
+        self._tell(list(self._waiting))
 
     def _tell(self, operation_ids: Iterable[int]) -> None:
         for id_ in operation_ids:

@@ -6,13 +6,14 @@ whatever is connected to it, is loaded and decided in memory, so that memory fol
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, text
 
+from reconcile.isolation import Broken, cause_of, guest_ties, order_ties, record_ties
 from reconcile.state import (
     Absence,
     FingerprintState,
@@ -27,46 +28,92 @@ from reconcile.state import (
 )
 
 LIMIT = 5_000
-"""Suspects of one kind per run; the rest is the next run's, so that a flood costs time, not memory."""
+"""Suspects of one kind per run, drawn anew by each: a flood costs time, not memory, and what stays a suspect for good
+(thousands of guests that nobody sold, say) keeps nobody else from being looked at."""
+
+T = TypeVar("T")
 
 
-def prepare(connection: Connection, *, shared_ids: bool, names: bool, everything: bool = False) -> dict[str, int]:
-    """Fill the temporary tables of suspects; their counts.
+def prepare(
+    connection: Connection, *, shared_ids: bool, names: bool, everything: bool = False, limit: int | None = None
+) -> dict[str, int]:
+    """Fill the temporary tables of suspects; their counts, and as ``cut`` how many kinds had more than ``limit``.
 
     ``shared_ids``: the main site's user ids are the panel's. ``names``: the feed's names are authoritative.
     ``everything`` skips the filter (for comparison).
     """
+    most = LIMIT if limit is None else limit
     connection.execute(text(USER_MAP.format(key="id::text" if shared_ids else "main_site_user_id")))
     if everything:
         connection.execute(text(SETTLED_NOTHING))
     else:
         connection.execute(text(SETTLED), {"names": names})
-    for statement in (SUSPECT_RECORDS, SUSPECT_ORDERS, SUSPECT_GUESTS, *PICK_USERS):
-        connection.execute(text(statement), {"limit": LIMIT} if ":limit" in statement else {})
+    cut = 0
+    for statement in (SUSPECT_RECORDS, SUSPECT_ORDERS, SUSPECT_GUESTS):
+        picked = connection.execute(text(statement), {"limit": most + 1}).rowcount
+        cut += picked > most
+    for statement in PICK_USERS:
+        connection.execute(text(statement))
     while sum(connection.execute(text(step)).rowcount for step in CLOSURE):
         pass
     counts = connection.execute(text(COUNTS)).one()
-    return dict(counts._mapping)
+    return dict(counts._mapping) | {"cut": cut}
 
 
-def load_orders(connection: Connection) -> tuple[Order, ...]:
-    """The suspect orders and those connected to suspects, with the panel's user id where the map knows it."""
-    return tuple(_order(row) for row in connection.execute(text(LOAD_ORDERS)))
+def load_orders(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Order, ...]:
+    """The suspect orders and those connected to suspects, with the panel's user id where the map knows it.
+
+    Here and below: a row that cannot be parsed is noted in ``broken`` by its subject, if that is given.
+    """
+    rows = connection.execute(text(LOAD_ORDERS))
+    return _parsed(rows, _order, lambda row: f"order:{row.order_id}", order_ties, broken)
 
 
 def load_guests(
-    connection: Connection, previous: dict[str, datetime | None], began: dict[str, datetime]
+    connection: Connection,
+    previous: dict[str, datetime | None],
+    began: dict[str, datetime],
+    broken: dict[str, Broken] | None = None,
 ) -> tuple[Guest, ...]:
     """Suspect and connected guests that this run's trusted reads showed.
 
     ``previous``: when the trusted read before this one began, per cluster; ``began``: this one.
     """
-    return tuple(_guest(row, previous, began) for row in connection.execute(text(LOAD_GUESTS)))
+    return _parsed_guests(connection.execute(text(LOAD_GUESTS)), previous, began, broken)
 
 
-def load_records(connection: Connection) -> tuple[Record, ...]:
+def load_records(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Record, ...]:
     """Suspect and connected records, tombstones included."""
-    return tuple(_record(row) for row in connection.execute(text(LOAD_RECORDS)))
+    return _parsed(connection.execute(text(LOAD_RECORDS)), _record, lambda row: f"vps:{row.id}", record_ties, broken)
+
+
+def _parsed_guests(
+    rows: Iterable[Any],
+    previous: dict[str, datetime | None],
+    began: dict[str, datetime],
+    broken: dict[str, Broken] | None,
+) -> tuple[Guest, ...]:
+    return _parsed(
+        rows, lambda r: _guest(r, previous, began), lambda row: f"guest:{row.cluster}/{row.vmid}", guest_ties, broken
+    )
+
+
+def _parsed(
+    rows: Iterable[Any],
+    parse: Callable[[Any], T],
+    subject: Callable[[Any], str],
+    ties: Callable[[Any], frozenset[str]],
+    broken: dict[str, Broken] | None,
+) -> tuple[T, ...]:
+    found: list[T] = []
+    for row in rows:
+        try:
+            found.append(parse(row))
+        except (ValueError, TypeError) as error:  # a word that this version does not know
+            if broken is None:
+                raise
+            broken[subject(row)] = Broken(cause_of(error), ties(row))
+    return tuple(found)
 
 
 def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[GuestKey, Absence]]:
@@ -84,16 +131,22 @@ def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[Gues
 
 
 def load_power_drift(
-    connection: Connection, clusters: Iterable[str], previous: dict[str, datetime | None], began: dict[str, datetime]
+    connection: Connection,
+    clusters: Iterable[str],
+    previous: dict[str, datetime | None],
+    began: dict[str, datetime],
+    broken: dict[str, Broken] | None = None,
 ) -> list[tuple[Record, Guest]]:
     """For the fast lane: linked, identified pairs whose power or node differs, nothing in flight."""
     rows = connection.execute(text(POWER_DRIFT), {"clusters": list(clusters)})
-    pairs = [(row.record_id, row.cluster, row.vmid) for row in rows]
+    pairs = sorted((row.record_id, row.cluster, row.vmid) for row in rows)
     if not pairs:
         return []
     values = {"ids": [p[0] for p in pairs], "clusters": [p[1] for p in pairs], "vmids": [p[2] for p in pairs]}
-    records = {r.id: r for r in map(_record, connection.execute(text(RECORDS_BY_ID), values))}
-    guests = {g.key: g for g in (_guest(r, previous, began) for r in connection.execute(text(GUESTS_BY_KEY), values))}
+    rows = connection.execute(text(RECORDS_BY_ID), values)
+    records = {r.id: r for r in _parsed(rows, _record, lambda row: f"vps:{row.id}", record_ties, broken)}
+    rows = connection.execute(text(GUESTS_BY_KEY), values)
+    guests = {g.key: g for g in _parsed_guests(rows, previous, began, broken)}
     return [(records[i], guests[GuestKey(c, v)]) for i, c, v in pairs if i in records and GuestKey(c, v) in guests]
 
 
@@ -191,7 +244,7 @@ CREATE TEMP TABLE settled ON COMMIT DROP AS SELECT id, order_id, cluster, vmid F
 SUSPECT_RECORDS = """
 CREATE TEMP TABLE pick_records ON COMMIT DROP AS
 SELECT r.id FROM vps r WHERE r.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.id = r.id)
-ORDER BY r.id LIMIT :limit
+ORDER BY random() LIMIT :limit
 """
 
 SUSPECT_ORDERS = """
@@ -203,14 +256,14 @@ WHERE NOT EXISTS (SELECT 1 FROM settled s WHERE s.order_id = o.order_id)
        OR EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL)
        OR EXISTS (SELECT 1 FROM vps r WHERE r.id = o.panel_vps_id AND r.deleted_at IS NULL)
        OR EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = o.cluster AND s.vmid = o.vmid))
-ORDER BY o.order_id LIMIT :limit
+ORDER BY random() LIMIT :limit
 """
 
 SUSPECT_GUESTS = """
 CREATE TEMP TABLE pick_guests ON COMMIT DROP AS
 SELECT s.cluster, s.vmid FROM stage_guests s
 WHERE NOT s.template AND NOT EXISTS (SELECT 1 FROM settled t WHERE t.cluster = s.cluster AND t.vmid = s.vmid)
-ORDER BY s.cluster, s.vmid LIMIT :limit
+ORDER BY random() LIMIT :limit
 """
 
 PICK_USERS = (
@@ -332,7 +385,7 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND l.applied_seq = l.l
   AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint
   AND (g.lock IS NULL OR g.lock = 'suspended')
   AND ((g.power <> r.power_state AND g.power <> 'unknown') OR g.node <> r.node)
-ORDER BY r.id LIMIT {LIMIT}
+ORDER BY random() LIMIT {LIMIT}
 """
 
 FINGERPRINT_WANTS = """

@@ -281,8 +281,8 @@ leases = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("epoch", BigInteger, nullable=False),
-    Column("holder", Text),
-    Column("expires_at", Time),
+    Column("holder", Text),  # host:pid, for people: the lock and the epoch decide
+    Column("taken_at", Time),
 )
 
 snapshots = Table(
@@ -421,12 +421,33 @@ source_states = Table(
     Column("degraded_reason", Text),
     Column("circuit", JSONB),
     Column("acknowledged_at", Time),
-    # not read, and nothing concluded, until then; the rows "feed" and "all" exist for this alone
-    Column("paused_at", Time),
-    Column("paused_until", Time),
-    Column("paused_by", Text),
-    Column("pause_reason", Text),
-    CheckConstraint("num_nulls(paused_at, paused_until, paused_by, pause_reason) IN (0, 4)", name="pause_whole"),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    # all | feed | proxmox:<cluster>: not read, and nothing concluded. vps:<id> | user:<id>: read, not written by runs.
+    Column("target", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("paused_by", Text, nullable=False),
+    now_column("paused_at"),
+    Column("paused_until", Time, nullable=False),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    # What runs failed at: vps:<id>, order:<id>, guest:<cluster>/<vmid>. next_try_at NULL: counted, not held back yet.
+    Column("subject", Text, primary_key=True),
+    Column("stage", Text, nullable=False),
+    Column("cause", Text, nullable=False),  # classes and codes only: an error's own text may quote a customer
+    Column("failures", Integer, nullable=False),
+    Column("first_failed_at", Time, nullable=False),
+    Column("last_failed_at", Time, nullable=False),
+    Column("next_try_at", Time),
+    Column("last_run_id", BigInteger, ForeignKey("runs.id"), nullable=False, index=True),
+    one_of("stage", "load", "match", "decide", "write"),
+    CheckConstraint("failures > 0", name="counted"),
 )
 
 findings = Table(
@@ -449,9 +470,11 @@ findings = Table(
     Column("acknowledged_by", Text),
     Column("acknowledged_at", Time),
     Column("snoozed_until", Time),
+    Column("notified_at", Time),  # when FINDING_WEBHOOK_URL took it
     one_of("severity", "info", "warning", "alarm"),
     Index("uq_findings_open", "class", "subject", unique=True, postgresql_where=text("resolved_at IS NULL")),
     Index("ix_findings_vps_id", "vps_id"),
+    Index("ix_findings_untold", "id", postgresql_where=text("resolved_at IS NULL AND notified_at IS NULL")),
 )
 
 holds = Table(

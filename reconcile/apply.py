@@ -9,10 +9,14 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
-from panel.repairs import FencedError, NotWritten, Repair, Written, write_repair
+from panel.lease import FencedError
+from panel.quarantine import own_refusal
+from panel.repairs import NotWritten, Repair, Written, write_repair
 from panel.suspects import control_order
 from reconcile.changes import Change, Kind
+from reconcile.isolation import Failure, Interrupts, Stage, cause_of
 from reconcile.ports import Found, Gone, GuestSource, OrderFeed, Unclear
 from reconcile.state import Order, OrderState
 
@@ -21,11 +25,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the changes: counts by kind, short texts, and why some were not written."""
+    """What became of the changes: counts by kind, short texts, why some were not written, and what failed."""
 
     applied: Counter[str] = field(default_factory=Counter)
     texts: list[str] = field(default_factory=list)
     not_written: list[tuple[Change, str]] = field(default_factory=list)
+    written: list[Change] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     fenced: bool = False
 
 
@@ -117,32 +123,61 @@ def _owner_differs(change: Change, owner: str | None) -> bool:
     return owner != change.order.owner
 
 
-def apply_changes(engine: Engine, run_id: int, epoch: int, changes: Iterable[Change], confirmer: Confirmer) -> Outcome:
-    """Write changes in order. A change that no longer fits is left to the next run; a fenced run stops."""
+REFUSALS = 3
+"""So often in a row the database may refuse a repair before it is held back: once or twice it is mostly a race."""
+
+
+def apply_changes(
+    engine: Engine,
+    run_id: int,
+    epoch: int,
+    changes: Iterable[Change],
+    confirmer: Confirmer,
+    interrupts: Interrupts = (),
+) -> Outcome:
+    """Write changes in order. A change that no longer fits, or that fails by itself, is left to the next run; a fenced
+    run stops. What is wrong for everybody (the database is away, an exception of ``interrupts``) is raised."""
     outcome = Outcome()
     versions: dict[int, int] = {}  # several facts of one record in one run: each write raises its version
     unsure: set[int] = set()  # records whose link could not be written: what rests on it waits too
     for change in changes:
         if change.record is not None and change.record.id in unsure:
             continue
-        why, said = confirmer.hindrance(change)
-        if why is not None:
-            outcome.not_written.append((change, why))
-            continue
         try:
-            written = write_repair(engine, run_id, epoch, _repair(change, said, versions))
+            why, said = confirmer.hindrance(change)
+            written = NotWritten(why) if why else write_repair(engine, run_id, epoch, _repair(change, said, versions))
         except FencedError as error:
             log.warning("run_fenced", run_id=run_id, error=str(error))
             outcome.fenced = True
             return outcome
+        except Exception as error:
+            if (failure := _own_failure(change, error, interrupts)) is None:
+                raise
+            outcome.failures.append(failure)
+            if change.record is not None:
+                unsure.add(change.record.id)
+            continue
         if isinstance(written, NotWritten):
-            log.info("repair_not_written", subject=change.subject, kind=change.kind.value, why=written.why)
+            if why is None:
+                log.info("repair_not_written", subject=change.subject, kind=change.kind.value, why=written.why)
             outcome.not_written.append((change, written.why))
-            if change.record is not None and change.kind is Kind.LINK:
+            if written.refused:
+                outcome.failures.append(Failure(change.subject, Stage.WRITE, written.why, REFUSALS))
+            if why is None and change.record is not None and change.kind is Kind.LINK:
                 unsure.add(change.record.id)
             continue
         _note(outcome, change, written, versions)
     return outcome
+
+
+def _own_failure(change: Change, error: Exception, interrupts: Interrupts) -> Failure | None:
+    """The error as this change's own failure; None if it is everybody's."""
+    if isinstance(error, (*interrupts, MemoryError)):
+        return None
+    if not isinstance(error, SQLAlchemyError):
+        return Failure(change.subject, Stage.WRITE, cause_of(error))
+    refusal = own_refusal(error)
+    return Failure(change.subject, Stage.WRITE, *refusal) if refusal is not None else None
 
 
 def _repair(change: Change, said: Mapping[str, Any], versions: Mapping[int, int]) -> Repair:
@@ -168,6 +203,7 @@ def _note(outcome: Outcome, change: Change, written: Written, versions: dict[int
         if record is not None:
             versions[record.id] = versions.get(record.id, record.version) + 1
     outcome.applied[change.kind.value] += 1
+    outcome.written.append(change)
     outcome.texts.append(f"vps={written.vps_id} {written.text}")
     log.info(
         "repaired",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -62,6 +62,14 @@ class Change:
         return f"guest:{self.guest_key}"
 
     @property
+    def subjects(self) -> frozenset[str]:
+        """All that it is about: both records of a merge, the order and the guest of a create."""
+        found = [f"vps:{record.id}" for record in (self.record, self.other) if record is not None]
+        found += [f"order:{self.order.order_id}"] if self.order is not None else []
+        found += [f"guest:{self.guest_key}"] if self.guest_key is not None else []
+        return frozenset(found)
+
+    @property
     def user_id(self) -> int | None:
         """The customer whose budget it counts against."""
         return self.record.user_id if self.record else self.order.user_id if self.order else None
@@ -116,7 +124,12 @@ class Plan:
 
 def plan_hash(changes: tuple[Change, ...]) -> str:
     """The hash of a set of changes, independent of their order."""
-    lines = sorted(json.dumps(change.identity(), sort_keys=True) for change in changes)
+    return identities_hash(change.identity() for change in changes)
+
+
+def identities_hash(identities: Iterable[Mapping[str, Any]]) -> str:
+    """The same, of what ``Change.identity`` said of them."""
+    lines = sorted(json.dumps(identity, sort_keys=True) for identity in identities)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

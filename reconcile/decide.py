@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,10 +31,14 @@ from reconcile.table import Cell, Verdict, cell
 
 def plan(world: World, policy: Policy) -> Plan:
     """Match a world and decide every case; changes in the order of application."""
+    return assemble(decide(case, world, policy) for case in match(world, policy))
+
+
+def assemble(decisions: Iterable[Decision]) -> Plan:
+    """The plan that decisions add up to; changes in the order of application."""
     changes: list[Change] = []
     findings: list[Finding] = []
-    for case in match(world, policy):
-        decision = decide(case, world, policy)
+    for decision in decisions:
         changes += decision.changes
         findings += decision.findings
     order = {kind: position for position, kind in enumerate(Kind)}

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 
 from panel import run_log, views
 from panel.suspects import control_order, fingerprint_wants
+from reconcile.isolation import Broken
 from reconcile.ports import ClusterReading, Found, Gone, GuestSource, OrderFeed, Page, Sweep, Unclear
 from reconcile.state import Order, OrderState
 
@@ -34,7 +35,8 @@ FINGERPRINT_BURST = 20
 
 @dataclass(slots=True)
 class Observed:
-    """What a run saw. ``began``/``previous``: when this and the previous trusted read of a cluster began."""
+    """What a run saw. ``began``/``previous``: when this and the previous trusted read of a cluster began.
+    ``broken``: rows of the panel's own that could not be parsed, by subject."""
 
     began: dict[str, datetime] = field(default_factory=dict)
     previous: dict[str, datetime | None] = field(default_factory=dict)
@@ -44,6 +46,7 @@ class Observed:
     previous_orders_at: datetime | None = None
     orders_swept: bool = False
     problems: list[str] = field(default_factory=list)
+    broken: dict[str, Broken] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
 

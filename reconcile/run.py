@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -13,21 +14,21 @@ import structlog
 from sqlalchemy import Connection, Engine
 from structlog.contextvars import bound_contextvars
 
-from panel import run_log, suspects, views
-from panel.holds import keep_holds
-from panel.lease import Lease, reconcile_lease
+from panel import quarantine, run_log, suspects, views
+from panel.holds import keep_fast_holds, keep_holds
+from panel.lease import FencedError, Lease, hold_lease, lease_holder, reconcile_lease
 from panel.pauses import ALL, CLUSTER, FEED, Pause, current_pauses
 from panel.repairs import note_confirmations
 from reconcile import observe
 from reconcile.apply import Confirmer, Outcome, apply_changes
 from reconcile.cases import Policy, World
-from reconcile.changes import Change, Finding, Kind, Plan
-from reconcile.decide import plan as make_plan
-from reconcile.fast import power_plan
+from reconcile.changes import Change, Kind, Plan
 from reconcile.gate import Budget, Gated, Handling, Standing, gate
+from reconcile.isolation import Failure, Interrupts, Stage, isolated_plan, isolated_power
 from reconcile.observe import Observed
 from reconcile.ports import GuestSource, OrderFeed
-from reconcile.subjects import Paused, Subject
+from reconcile.report import held_findings, said_in_short, unconfirmed_findings
+from reconcile.subjects import Paused, Subject, parse_subject
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +36,8 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Reconciler:
     """Everything a run needs. ``first_run_asks``: hold the first deletes, and bulk creates of a new panel, until
-    an operator has seen a plan (off in the demo)."""
+    an operator has seen a plan (off in the demo). ``interrupts``: exceptions that end the run and say nothing about
+    the object it was at (a task's time limit)."""
 
     engine: Engine
     feed: OrderFeed | None
@@ -47,6 +49,7 @@ class Reconciler:
     users_interval: timedelta
     first_run_asks: bool = True
     handling: Mapping[Kind, Handling] = field(default_factory=dict)
+    interrupts: Interrupts = ()
 
     @property
     def clusters(self) -> frozenset[str]:
@@ -55,8 +58,8 @@ class Reconciler:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run did. ``state``: done, busy (another run is under way) or paused. ``summary`` goes to the task list:
-    counts only, no personal data."""
+    """What a run did. ``state``: done, busy (another run is under way), paused, or fenced (another run took over,
+    since this one lost its connection). ``summary`` goes to the task list: counts only, no personal data."""
 
     run_id: int | None
     state: str
@@ -94,7 +97,8 @@ class _Run:
     @property
     def paused(self) -> Paused:
         clusters = frozenset(t.removeprefix(CLUSTER) for t in self.pauses if t.startswith(CLUSTER))
-        return Paused(clusters, FEED in self.pauses)
+        subjects = frozenset(subject for t in self.pauses if (subject := parse_subject(t)) is not None)
+        return Paused(clusters, FEED in self.pauses, subjects)
 
     @property
     def sources(self) -> list[GuestSource]:
@@ -105,6 +109,23 @@ class _Run:
     def feed(self) -> OrderFeed | None:
         """The main site, if it may be asked."""
         return None if self.paused.feed else self.reconciler.feed
+
+    def applied(self, gated: Gated, confirmer: Confirmer) -> Outcome:
+        """Write what the gate let through. Raises FencedError when another run has the lease."""
+        reconciler, epoch = self.reconciler, self.lease.epoch
+        outcome = apply_changes(
+            reconciler.engine, self.id, epoch, gated.allowed, confirmer, interrupts=reconciler.interrupts
+        )
+        if outcome.fenced:
+            raise FencedError(f"run {self.id} was fenced after {len(outcome.written)} repairs")
+        return outcome
+
+    @contextmanager
+    def reporting(self) -> Iterator[Connection]:
+        """A transaction in which nobody else has the lease. Raises FencedError."""
+        with self.reconciler.engine.begin() as connection:
+            hold_lease(connection, self.lease.epoch)
+            yield connection
 
     def gated(self, plan: Plan) -> Gated:
         """What of the plan may be applied."""
@@ -120,11 +141,15 @@ def _leased(reconciler: Reconciler, kind: str, trigger: str, work: Callable[[_Ru
     holder = f"{socket.gethostname()}:{os.getpid()}"
     with reconcile_lease(reconciler.engine, holder) as lease:
         if lease is None:
-            return RunResult(None, "busy", "another run is under way")
+            with reconciler.engine.connect() as connection:
+                return RunResult(None, "busy", f"another run is under way: {lease_holder(connection)}")
         run_id, _ = run_log.begin_run(reconciler.engine, kind, trigger, lease.epoch)
         with bound_contextvars(run_id=run_id, epoch=lease.epoch):
             try:
                 result = work(_Run(reconciler, lease, run_id, pauses))
+            except FencedError as error:
+                log.warning("run_fenced", kind=kind, error=str(error))
+                return RunResult(run_id, "fenced", "another run took over")
             except BaseException as error:
                 run_log.end_run(reconciler.engine, run_id, "failed", {}, [], error=type(error).__name__)
                 log.exception("run_failed", kind=kind)
@@ -143,11 +168,13 @@ def _full(run: _Run, *, dry: bool, only: Subject | None) -> RunResult:
         observe.read_orders(connection, run.id, run.feed, seen, reconciler.sweep_interval)
     fingerprints = observe.read_fingerprints(connection, run.sources, seen)
     world, counts = load_world(reconciler, connection, seen)
-    plan = run.paused.spare(make_plan(world, reconciler.policy))
+    held_back = quarantine.held_back(connection)
+    planned = isolated_plan(world, reconciler.policy, held_back, seen.broken, reconciler.interrupts)
+    plan = run.paused.spare(planned.plan)
     gated = run.gated(plan)
     connection.commit()
     counts |= {"fingerprints_read": fingerprints, "planned": len(plan.changes), "held": len(gated.held)}
-    counts |= {"rejected": len(gated.rejected), "ignored": len(gated.ignored)}
+    counts |= {"rejected": len(gated.rejected), "ignored": len(gated.ignored), "quarantined": len(held_back)}
     if only is not None:
         gated = replace(gated, allowed=tuple(c for c in gated.allowed if only.covers(c)))
     if dry:
@@ -160,37 +187,61 @@ def _full(run: _Run, *, dry: bool, only: Subject | None) -> RunResult:
         frozenset(seen.complete),
         reconciler.clusters,
     )
-    outcome = apply_changes(reconciler.engine, run.id, run.lease.epoch, gated.allowed, confirmer)
-    findings = [*plan.findings, *_held_findings(gated), *_unconfirmed_findings(outcome)]
-    everything = not seen.problems and counts["records"] < suspects.LIMIT
-    with reconciler.engine.begin() as report:
-        counts["findings"] = run_log.report_findings(report, run.id, findings, everything)
+    outcome = run.applied(gated, confirmer)
+    findings = [*plan.findings, *held_findings(gated), *unconfirmed_findings(outcome)]
+    everything = not seen.problems and not counts["cut"]
+    failures = [*planned.failures, *outcome.failures]
+    with run.reporting() as report:
+        counts["findings"] = run_log.report_findings(report, run.id, findings, everything, planned.left_out)
         keep_holds(report, run.id, gated.held)
         note_confirmations(report, seen.began)
-    counts["applied"] = dict(outcome.applied)
-    return RunResult(run.id, "done", _summary(outcome, gated, seen), plan, gated, outcome, tuple(seen.problems), counts)
+        quarantine.note_failures(report, run.id, failures)
+        quarantine.note_recovered(report, _recovered(planned.plan, outcome, failures, held_back, everything))
+    counts |= {"applied": dict(outcome.applied), "failed": len(failures)}
+    summary = said_in_short(outcome, gated, seen.problems, failures)
+    return RunResult(run.id, "done", summary, plan, gated, outcome, tuple(seen.problems), counts)
 
 
 def _fast(run: _Run) -> RunResult:
     reconciler, connection, seen = run.reconciler, run.lease.connection, _nothing_seen(run)
     views.make_stages(connection)
     observe.read_clusters(connection, run.id, run.sources, seen)
-    pairs = suspects.load_power_drift(connection, seen.trusted, seen.previous, seen.began)
+    pairs = suspects.load_power_drift(connection, seen.trusted, seen.previous, seen.began, seen.broken)
     world = World(observe.database_now(connection), clusters=reconciler.clusters, trusted=frozenset(seen.trusted))
-    plan = power_plan(pairs, world, reconciler.policy)
+    held_back = quarantine.held_back(connection)
+    planned = isolated_power(pairs, world, reconciler.policy, held_back, seen.broken, reconciler.interrupts)
+    plan = run.paused.spare(planned.plan)
     gated = run.gated(plan)
     connection.commit()
-    confirmer = Confirmer(reconciler.engine, None, {}, frozenset(), reconciler.clusters)
-    outcome = apply_changes(reconciler.engine, run.id, run.lease.epoch, gated.allowed, confirmer)
-    with reconciler.engine.begin() as report:
+    outcome = run.applied(gated, Confirmer(reconciler.engine, None, {}, frozenset(), reconciler.clusters))
+    failures = [*planned.failures, *outcome.failures]
+    with run.reporting() as report:
+        run_log.report_findings(report, run.id, held_findings(gated), settled_classes=False)
+        keep_fast_holds(report, run.id, gated.held, seen.trusted)
         note_confirmations(report, seen.began)
+        quarantine.note_failures(report, run.id, failures)
     counts = seen.counts | {"drift": len(pairs), "applied": dict(outcome.applied), "held": len(gated.held)}
-    return RunResult(run.id, "done", _summary(outcome, gated, seen), plan, gated, outcome, tuple(seen.problems), counts)
+    counts |= {"failed": len(failures)}
+    summary = said_in_short(outcome, gated, seen.problems, failures)
+    return RunResult(run.id, "done", summary, plan, gated, outcome, tuple(seen.problems), counts)
+
+
+def _recovered(
+    plan: Plan, outcome: Outcome, failures: Sequence[Failure], held_back: Mapping[str, Stage], everything: bool
+) -> Callable[[str], bool]:
+    """Whether a run got through with a subject that failed before: all that was to be changed of it was written, and
+    if nothing was, the run at least saw everything."""
+    written = {id(change) for change in outcome.written}
+    done = {subject for change in outcome.written for subject in change.subjects}
+    undone = {subject for change in plan.changes if id(change) not in written for subject in change.subjects}
+    not_yet = undone | held_back.keys() | {failure.subject for failure in failures}
+    return lambda subject: subject not in not_yet and (everything or subject in done)
 
 
 def _nothing_seen(run: _Run) -> Observed:
-    """Before the first read; what is paused counts as not seen, so that no finding is taken for settled."""
-    return Observed(problems=[f"{target}: {pause}" for target, pause in run.pauses.items()])
+    """Before the first read; a paused source counts as not seen, so that no finding is taken for settled."""
+    sources = {target: pause for target, pause in run.pauses.items() if parse_subject(target) is None}
+    return Observed(problems=[f"{target}: {pause}" for target, pause in sources.items()])
 
 
 def load_world(
@@ -205,9 +256,9 @@ def load_world(
     order_absences, guest_absences = suspects.load_absences(connection)
     world = World(
         now=observe.database_now(connection),
-        orders=suspects.load_orders(connection),
-        guests=suspects.load_guests(connection, seen.previous, seen.began),
-        records=suspects.load_records(connection),
+        orders=suspects.load_orders(connection, seen.broken),
+        guests=suspects.load_guests(connection, seen.previous, seen.began, seen.broken),
+        records=suspects.load_records(connection, seen.broken),
         order_absences=order_absences,
         guest_absences=guest_absences,
         clusters=reconciler.clusters,
@@ -233,48 +284,6 @@ def _standing(reconciler: Reconciler, connection: Connection) -> Standing:
             if measures["live"] == 0:
                 holds["creates"] = "the panel is empty while the sources are not: acknowledge the plan first"
     return Standing(holds=holds, **measures)
-
-
-def _held_findings(gated: Gated) -> list[Finding]:
-    found = [
-        Finding(
-            "held",
-            f"scope:{held.scope}",
-            f"{held.reason}; {len(held.changes)} held",
-            "warning" if held.scope.startswith("class:") else "alarm",
-        )
-        for held in gated.held
-    ]
-    return found + [
-        Finding(
-            "rejected",
-            change.subject,
-            f"an operator rejected this {change.kind.value}: {change.reason}",
-            "info",
-            vps_id=change.record.id if change.record else None,
-        )
-        for change in gated.rejected
-    ]
-
-
-def _unconfirmed_findings(outcome: Outcome) -> list[Finding]:
-    """Only what a confirmation contradicted or could not clear; a record that moved on is no finding."""
-    return [
-        Finding("not-confirmed", change.subject, why, vps_id=change.record.id if change.record else None)
-        for change, why in outcome.not_written
-        if change.confirm
-    ]
-
-
-def _summary(outcome: Outcome, gated: Gated, seen: Observed) -> str:
-    said = ", ".join(f"{count} {kind}" for kind, count in sorted(outcome.applied.items())) or "nothing to repair"
-    if outcome.texts:
-        said = "; ".join(f"applied {t}" for t in outcome.texts[:5]) if len(outcome.texts) <= 5 else f"applied {said}"
-    if gated.held:
-        said += f"; held {sum(len(h.changes) for h in gated.held)}"
-    if seen.problems:
-        said += f"; {len(seen.problems)} source problems"
-    return said
 
 
 def acknowledge_first_plan(engine: Engine) -> None:

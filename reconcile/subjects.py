@@ -33,7 +33,8 @@ class Subject:
             case SubjectKind.VPS:
                 return self.name in {str(r.id) for r in (change.record, change.other) if r is not None}
             case SubjectKind.USER:
-                return self.name in {str(change.user_id), str(change.values.get("user_id"))}
+                owners = {str(r.user_id) for r in (change.record, change.other) if r is not None}
+                return self.name in owners | {str(change.user_id), str(change.values.get("user_id"))}
             case SubjectKind.CLUSTER:
                 return self.name in clusters_of(change)
 
@@ -48,20 +49,28 @@ def parse_subject(said: str) -> Subject | None:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """What an operator has paused: clusters by name, and the main site."""
+    """What an operator has paused: clusters by name, the main site, and single VPS and users."""
 
     clusters: frozenset[str] = frozenset()
     feed: bool = False
+    subjects: frozenset[Subject] = frozenset()
 
     def spare(self, plan: Plan) -> Plan:
-        """The plan without what concerns a paused source: its records keep their state."""
-        if not self.clusters and not self.feed:
+        """The plan without changes of what is paused: those records keep their state.
+
+        A paused source was not read, so its findings are left out too; a paused VPS was, and they stay.
+        """
+        if not self.clusters and not self.feed and not self.subjects:
             return plan
         changes = tuple(c for c in plan.changes if not self._stops(c))
         return Plan(changes, tuple(f for f in plan.findings if not self._mutes(f)))
 
     def _stops(self, change: Change) -> bool:
-        return (self.feed and not _by_guest_alone(change)) or bool(clusters_of(change) & self.clusters)
+        return (
+            (self.feed and not _by_guest_alone(change))
+            or bool(clusters_of(change) & self.clusters)
+            or any(subject.covers(change) for subject in self.subjects)
+        )
 
     def _mutes(self, finding: Finding) -> bool:
         return finding.cluster in self.clusters

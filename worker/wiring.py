@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Engine
 
 from panel import run_log
@@ -156,4 +157,5 @@ def reconciler(engine: Engine, settings: Settings) -> Reconciler:
         users_interval=timedelta(seconds=settings.users_interval_s),
         first_run_asks=not settings.demo,
         handling=handling_of(settings),
+        interrupts=(SoftTimeLimitExceeded,),
     )

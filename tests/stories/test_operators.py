@@ -168,7 +168,7 @@ class TestPauses:
     def test_a_pause_ends_by_itself(self, world: Bench) -> None:
         settled(world)
         paused_for(world, "all")
-        execute(world, "UPDATE source_states SET paused_until = clock_timestamp() WHERE source = 'all'")
+        execute(world, "UPDATE pauses SET paused_until = clock_timestamp() WHERE target = 'all'")
         world.run()
         assert "paused" not in world.finding_classes()
         with world.engine.begin() as connection:
@@ -189,7 +189,7 @@ class TestPauses:
         assert target_of(name, ["main", "all"]) == target
 
     def test_an_unknown_target(self) -> None:
-        with pytest.raises(OperatorError, match="neither all, feed nor"):
+        with pytest.raises(OperatorError, match="neither all, feed, vps:ID"):
             target_of("fra1", ["main"])
 
 

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from panel import tables
 from panel.accept import Acceptor
 from panel.calls import Accepted, Call, Outcome, Refused
-from panel.repairs import LEASE, Repair
+from panel.lease import LEASE
+from panel.repairs import Repair
 from panel.sessions import async_engine
 from tests.support.databases import Database
 from tests.support.world import add_user

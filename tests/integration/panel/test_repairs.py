@@ -10,7 +10,8 @@ from sqlalchemy.exc import OperationalError
 
 from panel.accept import Acceptor
 from panel.calls import Call
-from panel.repairs import FencedError, NotWritten, Written, write_repair
+from panel.lease import FencedError
+from panel.repairs import NotWritten, Written, write_repair
 from panel.writer import apply_operation
 from tests.integration.panel.conftest import accepted, begin_run, count, refused, repair
 from tests.support.calls import PLAN, create_call, delete_call, update_call

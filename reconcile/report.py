@@ -1,0 +1,56 @@
+"""What a run says about itself: findings of its gate and its writes, and one line for the task list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconcile.apply import Outcome
+from reconcile.changes import Finding
+from reconcile.gate import Gated
+from reconcile.isolation import Failure
+
+
+def held_findings(gated: Gated) -> list[Finding]:
+    """A set that is held, and each change that an operator rejected."""
+    found = [
+        Finding(
+            "held",
+            f"scope:{held.scope}",
+            f"{held.reason}; {len(held.changes)} held",
+            "warning" if held.scope.startswith("class:") else "alarm",
+        )
+        for held in gated.held
+    ]
+    return found + [
+        Finding(
+            "rejected",
+            change.subject,
+            f"an operator rejected this {change.kind.value}: {change.reason}",
+            "info",
+            vps_id=change.record.id if change.record else None,
+        )
+        for change in gated.rejected
+    ]
+
+
+def unconfirmed_findings(outcome: Outcome) -> list[Finding]:
+    """Only what a confirmation contradicted or could not clear; a record that moved on is no finding."""
+    return [
+        Finding("not-confirmed", change.subject, why, vps_id=change.record.id if change.record else None)
+        for change, why in outcome.not_written
+        if change.confirm
+    ]
+
+
+def said_in_short(outcome: Outcome, gated: Gated, problems: Sequence[str], failures: Sequence[Failure]) -> str:
+    """One line without personal data."""
+    said = ", ".join(f"{count} {kind}" for kind, count in sorted(outcome.applied.items())) or "nothing to repair"
+    if outcome.texts:
+        said = "; ".join(f"applied {t}" for t in outcome.texts[:5]) if len(outcome.texts) <= 5 else f"applied {said}"
+    if gated.held:
+        said += f"; held {sum(len(h.changes) for h in gated.held)}"
+    if failures:
+        said += f"; {len(failures)} failed"
+    if problems:
+        said += f"; {len(problems)} source problems"
+    return said
