@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
 
-from api import client_routes, health_routes, openapi, ops_routes, sync_routes
+from api import client_routes, docs_page, health_routes, openapi, ops_routes, sync_routes
 from api.api_keys import ApiKeys, BadKeyLimiter
 from api.edge import Edge
 from api.jwks import Jwks
@@ -68,7 +68,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
     )
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
         async with AsyncExitStack() as stack:  # ended in the opposite order
             for engine in (writer, reader):
                 stack.push_async_callback(engine.dispose)
@@ -82,13 +82,14 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
             stack.push_async_callback(edge.settlements.stop)
             await edge.acceptor.start()
             stack.push_async_callback(edge.acceptor.stop)
-            yield
+            yield {"release_waiting": edge.settlements.release}
 
     app = FastAPI(
         title="panel-sync",
         version=version("panel-sync"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's page runs scripts of a public CDN; :mod:`api.docs_page` runs none
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -99,7 +100,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
         app.add_exception_handler(kind, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_invalid_parameter)
-    for module in (sync_routes, client_routes, ops_routes, health_routes):
+    for module in (sync_routes, client_routes, ops_routes, health_routes, docs_page):
         app.include_router(module.router)
     return app
 

@@ -42,8 +42,8 @@ def api_part(settings: Settings) -> Part:
     """The HTTP edge, one process (it shares commits between calls, so it is one by design)."""
     argv = _python(
         "uvicorn", "api.main:app_from_environment", "--factory", f"--host={settings.host}", f"--port={settings.port}",
-        "--loop=uvloop", "--http=httptools", "--no-access-log", "--no-server-header", "--log-level=warning",
-        "--timeout-graceful-shutdown=8",
+        "--loop=uvloop", "--http=api.http_protocol:BoundedHttp", "--ws=none",
+        "--no-access-log", "--no-server-header", "--log-level=warning", "--timeout-graceful-shutdown=8",
     )  # fmt: skip
     return Part(argv, {})
 

@@ -88,7 +88,7 @@ def test_started_from_the_environment_it_serves_and_logs_no_secret(served: Serve
         assert client.get("/api/vps", headers={"Authorization": f"Bearer {token}"}).status_code == 200
         assert client.post("/api/vps/sync", headers={"X-API-Key": "wrong-key-wrong-key"}).status_code == 401
         docs = client.get("/docs")
-        assert (docs.status_code, "script-src https:" in docs.headers["Content-Security-Policy"]) == (200, True)
+        assert (docs.status_code, "script" in docs.headers["Content-Security-Policy"]) == (200, False)
         assert client.get("/openapi.json").json()["openapi"].startswith("3.")
         assert posted.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
     lines = wait_until(lambda: [e for e in served.log() if e["event"] == "http_request"][5:] and served.log(), "logged")
