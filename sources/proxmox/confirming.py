@@ -26,10 +26,12 @@ def look_up(session: Session, node: str, guest_type: GuestType, vmid: int) -> Lo
 def confirm_absence(session: Session, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
     """Whether the guest is gone from its last node and from every other one.
 
-    ``Gone`` needs, through one endpoint: a token that sees everything; quorum and all nodes online, before
-    and after; no configuration; no entry in the cluster's list (which is read in one piece, so that a
-    migration under way cannot slip through between two nodes) nor in any node's own list, and these lists
-    agreeing on the other guests. Raises a ``SourceFault`` for a read that failed.
+    ``Gone`` needs, through one endpoint: a token that sees everything; quorum, and the guest's last node online,
+    before and after; no configuration; no entry in the cluster's list (which is read in one piece, so that a
+    migration under way cannot slip through between two nodes) nor in the own list of any node that is online, and
+    these lists agreeing on the other guests. Another node that is offline is no doubt: with quorum the cluster's list
+    names its guests too, since their configurations are in the file system that all nodes share.
+    Raises a ``SourceFault`` for a read that failed.
     """
     if not session.view().whole:
         return Unclear("the token does not see all guests of the cluster")
@@ -48,10 +50,11 @@ def confirm_absence(session: Session, node: str, guest_type: GuestType, vmid: in
     if there is not None:
         doubt: str | None = f"the configuration of guest {vmid} is forbidden to the token, and no list shows it"
     else:
-        doubt = before.doubt() or _contradiction(session, before, listed, guest_type, vmid)
+        away = before.doubt() if asked not in before.online or node not in before.nodes else None
+        doubt = away or _contradiction(session, before, listed, guest_type, vmid)
     if doubt is not None:
         return Unclear(doubt)
-    return Gone(f"no configuration on {asked}, and none of {len(before.nodes)} node(s) lists it")
+    return Gone(_how(asked, before))
 
 
 def _on_node(session: Session, node: str, guest_type: GuestType, vmid: int) -> Found[GuestConfig] | None:
@@ -73,12 +76,19 @@ def _where_listed(session: Session, listed: Listed, vmid: int) -> Found[GuestCon
     return found or Unclear(f"guest {vmid} is listed on node {guest.node} but has no configuration there")
 
 
+def _how(asked: str, nodes: Membership) -> str:
+    lists = f"no configuration on {asked}, and none of {len(nodes.online)} node(s) lists it"
+    if not nodes.offline:
+        return lists
+    return f"{lists}, nor does the cluster (offline: {', '.join(sorted(nodes.offline))})"
+
+
 def _contradiction(
     session: Session, before: Membership, listed: Listed, guest_type: GuestType, vmid: int
 ) -> str | None:
     """What speaks against a cluster's list that lacks the guest: a node's own list, or nodes that changed."""
     known = {guest.vmid for guest in listed.guests}
-    for node in sorted(before.nodes):
+    for node in sorted(before.online):
         own = session.vmids(node, guest_type)
         if vmid in own:
             return f"guest {vmid} is listed by node {node}, though not by the cluster"

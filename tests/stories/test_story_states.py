@@ -23,27 +23,6 @@ def test_story_03_a_suspended_order_stays_suspended_whatever_its_guest_does(worl
     assert record(world, sold.vps_id)["power_state"] == "running", "the facts are kept apart"
 
 
-def test_story_04_a_guest_that_migrates_between_list_and_confirmation_is_not_deleted(world: Bench) -> None:
-    """The order ended, and the list (a frozen one) does not show the guest: only the confirmation finds it."""
-    keep, sold = sell(world, "keep"), sell(world, "moving")
-    settle(world, keep, sold)
-    guest = world.pve.find_guest(sold.vmid)
-    assert guest is not None
-    world.pve.remove_guest(sold.vmid)
-    world.pve.freeze_list()
-    world.pve.add_guest(sold.vmid, node="pve2", name="moving", uuid=guest.uuid)
-    world.site.cancel_order(sold.order_id, remove_guest=False, notify=False)
-    world.run(5)
-    assert record(world, sold.vps_id)["deleted_at"] is None
-    planned = world.results[-1].plan
-    assert planned is not None
-    assert [c.action for c in planned.changes] == ["delete"], "the fault bit: the lists alone would have proved it"
-    assert ("not-confirmed", f"vps:{sold.vps_id}") in world.findings()
-    world.pve.clear_faults()
-    world.run()
-    assert (record(world, sold.vps_id)["node"], record(world, sold.vps_id)["deleted_at"]) == ("pve2", None)
-
-
 def test_story_04_a_migrated_guest_is_an_update(world: Bench) -> None:
     sold = settled(world)
     world.pve.migrate(sold.vmid, "pve3")

@@ -186,18 +186,25 @@ def bench(
     engine: Engine,
     *,
     clusters: tuple[str, ...] = ("main",),
+    endpoints: int = 1,
     extended: bool = False,
     user_id_space: str = "mapped",
     main_site_feed: str = "orders",
     **settings: Any,
 ) -> Iterator[Bench]:
-    """Bring everything up; user 1 of the main site is user 5 of the panel, user 2 is user 6."""
+    """Bring everything up; user 1 of the main site is user 5 of the panel, user 2 is user 6.
+
+    ``endpoints``: at how many addresses each cluster answers.
+    """
     sync_key, port = random_key(), free_port()
     panel_url = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
         # With a clock that stands at whole seconds, Date has no fraction to allow for.
         stack.enter_context(pytest.MonkeyPatch.context()).setattr("sources.clock.DATE_RESOLUTION_S", 0.0)
-        servers = {n: stack.enter_context(ProxmoxServer(name=n, unauthorized_delay_s=0.01)) for n in clusters}
+        servers = {
+            name: stack.enter_context(ProxmoxServer(name=name, endpoints=endpoints, unauthorized_delay_s=0.01))
+            for name in clusters
+        }
         site = stack.enter_context(
             MainSiteServer(panel_url=panel_url, sync_key=sync_key, guests=ProxmoxGuests(servers), extended=extended)
         )

@@ -102,7 +102,7 @@ def test_a_removed_guest_is_unclear_while_there_is_doubt(pve: ProxmoxServer, dou
     source = source_of(pve)
     assert isinstance(source.confirm("pve1", GuestType.QEMU, 120), Gone)
     if doubt == "offline":
-        pve.set_node_online("pve2", online=False)
+        pve.set_node_online("pve1", online=False)
     elif doubt == "quorum":
         pve.set_quorum(quorate=False)
     elif doubt == "blind":
@@ -112,6 +112,14 @@ def test_a_removed_guest_is_unclear_while_there_is_doubt(pve: ProxmoxServer, dou
     else:
         pve.truncate_answers("/cluster/resources")
     assert isinstance(source.confirm("pve1", GuestType.QEMU, 120), Unclear)
+
+
+def test_a_node_that_is_away_blocks_no_confirmation_on_the_others(pve: ProxmoxServer) -> None:
+    source = source_of(pve)
+    pve.set_node_online("pve2", online=False)
+    assert isinstance(source.confirm("pve1", GuestType.QEMU, 120), Gone)
+    assert isinstance(source.confirm("pve2", GuestType.QEMU, 120), Unclear)
+    assert isinstance(source.confirm("pve1", GuestType.LXC, 101), Unclear), "it moved to the node that is away"
 
 
 def test_an_offline_nodes_guests_keep_their_place_without_power(pve: ProxmoxServer) -> None:

@@ -57,6 +57,24 @@ def test_the_last_guest_of_a_cluster_can_be_gone() -> None:
     assert isinstance(confirm(cluster), Gone)
 
 
+def test_a_dead_node_blocks_only_what_was_on_it() -> None:
+    cluster = FakeCluster().without_guest().but("/cluster/status", data(PVE2_OFFLINE))
+    cluster.but(RESOURCES, data([guest(101, "pve2", status="unknown")])).but("/nodes/pve1/qemu", data([]))
+    assert confirm(cluster) == Gone(
+        "no configuration on pve1, and none of 1 node(s) lists it, nor does the cluster (offline: pve2)"
+    )
+    assert "/nodes/pve2/qemu" not in cluster.asked
+    assert confirm(cluster, "pve2") == Unclear("node(s) offline: pve2")
+    assert isinstance(confirm(cluster, "pve7"), Unclear), "its last node left the cluster"
+
+
+def test_a_guest_that_moved_to_a_node_that_died_is_not_gone() -> None:
+    cluster = FakeCluster().without_guest().but("/cluster/status", data(PVE2_OFFLINE))
+    cluster.but(RESOURCES, data([guest(100, "pve2", status="unknown")]))
+    cluster.but("/nodes/pve2/qemu/100/config", refusal(595, "No route to host"))
+    assert isinstance(confirm(cluster), Unclear)
+
+
 def moved() -> FakeCluster:
     cluster = FakeCluster().without_guest().but(RESOURCES, data([guest(100, "pve2"), guest(101, "pve2")]))
     return cluster.but("/nodes/pve2/qemu/100/config", data({"smbios1": f"uuid={UUID}"}))
@@ -105,7 +123,11 @@ Answer = httpx.Response | Callable[[httpx.Request], httpx.Response]
 DOUBTS: dict[str, tuple[str, Answer, str]] = {
     "blind token": ("/access/permissions /vms", data({}), "does not see all guests"),
     "no quorum": ("/cluster/status", data(NO_QUORUM), "no quorum"),
-    "another node offline": ("/cluster/status", data(PVE2_OFFLINE), "node(s) offline: pve2"),
+    "another node went offline meanwhile": (
+        "/cluster/status",
+        Changing(data(STATUS), data(PVE2_OFFLINE)),
+        "nodes changed while it was asked",
+    ),
     "its node offline": (
         "/cluster/status",
         data([STATUS[0], {**STATUS[1], "online": 0}, STATUS[2]]),
