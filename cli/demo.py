@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import httpx
@@ -20,6 +16,7 @@ from rich.console import Console
 
 from cli.local import prepare_embedded
 from cli.stack import processes
+from cli.staging import Endings, quick_to_stop, scratch_directory
 from cli.tokens import client_token
 from demo.errors import DemoError
 from demo.journal import Journal
@@ -48,47 +45,10 @@ from runtime.embedded_postgres import EmbeddedPostgres
 from runtime.embedded_redis import EmbeddedRedis
 from runtime.errors import RuntimeFaultError
 from runtime.paths import DataDirectory
-from runtime.processes import ManagedProcess, Supervisor
+from runtime.processes import Supervisor
 from simulators.control import ControlError
 
 TOKEN_TTL = timedelta(hours=24)
-STOP_GRACE_S = 1.5
-
-
-class _Endings:
-    """SIGINT and SIGTERM end the demo; while it ends, another one makes it hurry instead of leaving it half done."""
-
-    def __init__(self) -> None:
-        self._supervisors: list[Supervisor] = []
-        self._ending = False
-
-    def watch(self, supervisor: Supervisor) -> Supervisor:
-        """The supervisor, to be hurried when asked for."""
-        self._supervisors.append(supervisor)
-        return supervisor
-
-    @contextlib.contextmanager
-    def handled(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def ending_after(self) -> Iterator[None]:
-        """Whatever ends the block, from then on the parts are being stopped."""
-        try:
-            yield
-        finally:
-            self._ending = True
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if not self._ending:
-            raise KeyboardInterrupt
-        for supervisor in self._supervisors:
-            supervisor.request_stop()
 
 
 def demo(
@@ -101,8 +61,8 @@ def demo(
     """
     terminal = sys.stdout.isatty()
     screen = Screen(Console(highlight=False, width=None if terminal else PLAIN_WIDTH))
-    began, endings = time.monotonic(), _Endings()
-    with endings.handled(), _directory() as root:
+    began, endings = time.monotonic(), Endings()
+    with endings.handled(), scratch_directory("demo") as root:
         try:
             with _staged(root, screen, endings) as stage, endings.ending_after():
                 _play(stage, began, once=once)
@@ -129,19 +89,7 @@ def _play(stage: Stage, began: float, *, once: bool) -> None:
 
 
 @contextlib.contextmanager
-def _directory() -> Iterator[Path]:
-    """A temporary directory; after a failure it stays, since its logs may say why (the servers' data is gone)."""
-    root = Path(tempfile.mkdtemp(prefix="panel-sync-demo-"))
-    try:
-        yield root
-    except KeyboardInterrupt:
-        shutil.rmtree(root)
-        raise
-    shutil.rmtree(root)
-
-
-@contextlib.contextmanager
-def _staged(root: Path, screen: Screen, endings: _Endings) -> Iterator[Stage]:
+def _staged(root: Path, screen: Screen, endings: Endings) -> Iterator[Stage]:
     """Start all parts; stop them in reverse order."""
     screen.heading("The panel starts")
     with DataDirectory(root) as data, contextlib.ExitStack() as stack:
@@ -163,7 +111,7 @@ def _staged(root: Path, screen: Screen, endings: _Endings) -> Iterator[Stage]:
             scratch = root / "tmp"
             scratch.mkdir()
             environment = environment_of(settings) | {"TMPDIR": str(scratch)}
-            parts = Supervisor(_quick_to_stop(processes(settings, environment, data)))
+            parts = Supervisor(quick_to_stop(processes(settings, environment, data)))
             stack.enter_context(endings.watch(parts))
         engine = sync_engine(settings.database_url, "panel-sync demo")
         stack.callback(engine.dispose)
@@ -190,13 +138,6 @@ def _staged(root: Path, screen: Screen, endings: _Endings) -> Iterator[Stage]:
             f" proof of absence N={PROOF_N}, T={PROOF_T_S:g} s."
         )
         yield stage
-
-
-def _quick_to_stop(parts: list[ManagedProcess]) -> list[ManagedProcess]:
-    """Workers take eight seconds for their soft shutdown; here nothing outlives the run that is worth waiting for."""
-    for part in parts:
-        part.stop_grace_s = STOP_GRACE_S
-    return parts
 
 
 def _token(settings: Settings, user_id: int) -> str:

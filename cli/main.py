@@ -7,7 +7,7 @@ import sys
 import structlog
 import typer
 
-from cli import demo, doctor, journal, migrating, operators, parts, reconcile, runs, tokens, users, whole
+from cli import chaos, demo, doctor, journal, migrating, operators, parts, reconcile, runs, tokens, users, whole
 from cli.errors import CommandError
 from panel.settings import SettingsError
 from runtime.errors import RuntimeFaultError
@@ -27,6 +27,7 @@ THE_WHOLE, PARTS, LOOKING, CARE = "The whole panel", "Parts of it", "Looking", "
 app.command(rich_help_panel=THE_WHOLE)(whole.up)
 app.command(rich_help_panel=THE_WHOLE)(whole.run)
 app.command(rich_help_panel=THE_WHOLE)(demo.demo)
+app.command(rich_help_panel=THE_WHOLE)(chaos.chaos)
 for part in (parts.api, parts.worker, parts.beat, parts.flower, parts.relay):
     app.command(rich_help_panel=PARTS)(part)
 app.command(rich_help_panel=LOOKING)(doctor.doctor)
@@ -38,9 +39,17 @@ app.add_typer(vps, name="vps", rich_help_panel=LOOKING)
 app.command(rich_help_panel=LOOKING)(reconcile.plan)
 app.command(rich_help_panel=LOOKING)(reconcile.sources)
 app.command(rich_help_panel=LOOKING)(operators.held)
+app.command(rich_help_panel=LOOKING)(operators.quarantined)
 app.add_typer(operators.findings_app, name="findings", rich_help_panel=LOOKING)
 app.command(rich_help_panel=CARE)(reconcile.reconcile)
-for care in (operators.approve, operators.reject, reconcile.acknowledge, operators.pause, operators.resume):
+for care in (
+    operators.approve,
+    operators.reject,
+    reconcile.acknowledge,
+    operators.pause,
+    operators.resume,
+    operators.release,
+):
     app.command(rich_help_panel=CARE)(care)
 app.command(rich_help_panel=CARE)(migrating.migrate)
 app.command(rich_help_panel=CARE)(tokens.token)

@@ -1,0 +1,226 @@
+"""Play a schedule on a rig, watch it all the while, let it settle, and tell what came of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy.exc import DBAPIError
+
+from chaos import audit
+from chaos.beats import interleaved
+from chaos.faults import BY_NAME, cluster_of
+from chaos.load import Load
+from chaos.operator import approve_right_deletes
+from chaos.report import Outcome
+from chaos.rig import Rig
+from chaos.schedule import Schedule, Trouble
+from chaos.world import World
+from simulators.control import ControlError
+from simulators.main_site.calls import CallOutcome
+
+POLL_S = 0.05
+AUDIT_EVERY_S = 2.0
+SETTLE_S = 120.0
+MOST_CLEAN_RUNS = 20
+"""K: so many full runs without a problem are enough to repair or name every difference. A proof of absence takes
+about five of them, and a delete that was held waits for an operator's word in between."""
+
+LEAST_CLEAN_RUNS = 2
+"""Right after the first, and still right after one more."""
+
+SLACK_S = 6.0
+"""So long after a fault of the database or the API its callers may still feel it."""
+
+Tell = Callable[[str], None]
+
+
+def silent(_text: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(slots=True)
+class _Under:
+    """A fault under way."""
+
+    trouble: Trouble
+    until: float
+
+
+@dataclass(slots=True)
+class Play:
+    """One schedule on one rig. ``worlds`` must be populated, one for each of the schedule's."""
+
+    rig: Rig
+    schedule: Schedule
+    worlds: Sequence[World]
+    load: Load | None = None
+    tell: Tell = silent
+    wrong: dict[str, float] = field(default_factory=dict)
+    story: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    _under: list[_Under] = field(default_factory=list)
+    _blind: list[tuple[float, float]] = field(default_factory=list)  # when callers may suffer, monotonic seconds
+    _began: float = 0.0
+    _audited: float = 0.0
+    _status: str = ""
+
+    def run(self) -> Outcome:
+        """Play it to the end. Raises RuntimeFaultError when a part cannot be started again."""
+        self._began = time.monotonic()
+        happening = threading.Thread(target=self._happen, name="goings-on", daemon=True)
+        happening.start()
+        if self.load is not None:
+            self.load.start()
+        todo = list(self.schedule.troubles)
+        while (now := self._passed()) < self.schedule.seconds:
+            while todo and todo[0].at_s <= now:
+                self._begin(todo.pop(0))
+            self._end([u for u in self._under if u.until <= now])
+            self._watch()
+            time.sleep(POLL_S)
+        self._end(list(self._under))
+        happening.join(60)
+        if self.load is not None:
+            self.load.stop()
+        self.rig.calm()
+        self.rig.site.drain(30)
+        since = datetime.now(UTC)
+        held, unnamed, runs, took_s = self._settle(since)
+        return self._outcome(held, unnamed, runs, took_s)
+
+    # --- while it goes on
+
+    def _passed(self) -> float:
+        return time.monotonic() - self._began
+
+    def _note(self, what: str) -> None:
+        self.story.append(f"{self._passed():7.1f} s  {what}")
+
+    def _happen(self) -> None:
+        for going in self.schedule.goings:
+            time.sleep(max(0.0, going.at_s - self._passed()))
+            world = self.worlds[going.world]
+            self._note(f"world {world.number}: {going}")
+            try:
+                world.happen(going.kind, going.subject)
+            except (ControlError, LookupError) as error:
+                self._accuse(f"the outside refused: {going.kind}: {error}")
+
+    def _begin(self, trouble: Trouble) -> None:
+        self._note(f"! {trouble}")
+        self.faults[trouble.kind.name] += 1
+        BY_NAME[trouble.kind.name].begin(self.rig, trouble.choice)
+        now = self._passed()
+        self._under.append(_Under(trouble, now + trouble.lasts_s))
+        if trouble.kind.place in ("postgres", "api"):
+            until = self._began + now + trouble.lasts_s + SLACK_S
+            self._blind.append((self._began + trouble.at_s - 0.5, until))
+
+    def _end(self, over: Sequence[_Under]) -> None:
+        for one in over:
+            self._under.remove(one)
+            kind = one.trouble.kind
+            if kind.lasts_s[1]:
+                self._note(f"  {kind.name} is over")
+            BY_NAME[kind.name].end(self.rig, one.trouble.choice)
+            if kind.place == "proxmox":
+                cluster_of(self.rig, one.trouble.choice).clear_faults()
+            elif kind.place in ("calls", "feed"):
+                # The site clears everything at once: what is still under way begins again.
+                self.rig.site.clear_faults()
+                for other in self._under:
+                    if other.trouble.kind.place in ("calls", "feed"):
+                        BY_NAME[other.trouble.kind.name].begin(self.rig, other.trouble.choice)
+
+    def _watch(self) -> None:
+        self.rig.check()
+        if time.monotonic() - self._audited < AUDIT_EVERY_S:
+            return
+        self._audited = time.monotonic()
+        # Away on purpose, now and then: the next look sees what this one did not.
+        with suppress(DBAPIError), self.rig.database.connect() as connection:
+            for wrong in audit.trespasses(connection, self.worlds):
+                self._accuse(wrong)
+            counts = audit.counted(connection)
+            self._status = f"{counts.accepted} calls, {counts.repairs} repairs, {counts.epochs} runs"
+        names = ", ".join(sorted(u.trouble.kind.name for u in self._under)) or "all is well"
+        self.tell(
+            f"{self._passed():.0f}/{self.schedule.seconds:.0f} s  {self._status}, {self.rig.kills} kills; {names}"
+        )
+
+    def _accuse(self, wrong: str) -> None:
+        if wrong not in self.wrong:
+            self.wrong[wrong] = self._passed()
+            self._note(f"WRONG: {wrong}")
+
+    # --- afterwards
+
+    def _settle(self, since: datetime) -> tuple[list[str], list[str], int, float]:
+        """Wait until everything is applied, and every difference repaired or named."""
+        began = time.monotonic()
+        held: list[str] = []
+        unnamed: list[str] = ["nothing was compared yet"]
+        runs = 0
+        while time.monotonic() - began < SETTLE_S:
+            self.rig.check()
+            with suppress(DBAPIError), self.rig.database.connect() as connection:
+                runs = audit.clean_runs(connection, since)
+                waiting = audit.counted(connection).calls.get("queued", 0)
+                held, unnamed = audit.differences(connection, self.worlds)
+                self.tell(f"settling: {waiting} calls wait, {len(unnamed)} differences, {runs} clean runs")
+                if runs >= LEAST_CLEAN_RUNS and not waiting and not unnamed and not held:
+                    break
+                if runs >= MOST_CLEAN_RUNS and not waiting:
+                    break
+            approve_right_deletes(self.rig, self.worlds)
+            time.sleep(0.3)
+        return held, unnamed, runs, time.monotonic() - began
+
+    def _outcome(self, held: list[str], unnamed: list[str], runs: int, took_s: float) -> Outcome:
+        load = self.load
+        answered = [
+            call.operation_id
+            for call in self.rig.site.list_calls()
+            if call.outcome is CallOutcome.ANSWERED and call.operation_id is not None
+        ]
+        answered += load.operations if load is not None else ()
+        proof = audit.lanes(self.rig.database)
+        with self.rig.database.connect() as connection:
+            for wrong in audit.trespasses(connection, self.worlds):
+                self._accuse(wrong)
+            counts = audit.counted(connection)
+            lost = [f"operation {id_} was answered and is not there" for id_ in audit.unknown_operations(
+                connection, answered)]  # fmt: skip
+            epochs = audit.epochs(connection)
+        takeovers = [self.rig.beats.took_over(pid, at) for pid, at in self.rig.killed_beats]
+        late = [s for s in load.slow if not self._excused(s.at)] if load is not None else []
+        return Outcome(
+            seed=self.schedule.seed,
+            counts=counts,
+            faults=dict(self.faults),
+            kills=self.rig.kills,
+            answered=len(answered),
+            lost=(*lost, *proof.lost),
+            doubled=proof.doubled,
+            disordered=proof.disordered,
+            epochs=(*epochs, *interleaved(self.rig.beats.sent())),
+            wrong=tuple(self.wrong),
+            held=tuple(held),
+            unnamed=tuple(unnamed),
+            clean_runs=runs,
+            settled_in_s=took_s,
+            takeovers_s=tuple(takeovers),
+            sales=sum(len(world.sales) for world in self.worlds),
+            load=load,
+            late=tuple(late),
+            story=tuple(self.story),
+        )
+
+    def _excused(self, at: float) -> bool:
+        return any(begin <= at <= until for begin, until in self._blind)

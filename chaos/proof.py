@@ -1,0 +1,101 @@
+"""What the journal must show, read after the fact. Pure: entries in, sentences about what is wrong out.
+
+The reconciler's entries carry their run and its epoch; each entry carries the versions of the record before and
+after it, and the server notes when each was committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of ``operations``. ``before``/``after``: the record's version; ``committed_at``: the server's word."""
+
+    id: int
+    kind: str
+    action: str
+    vps_id: int
+    seq: int
+    state: str
+    accepted_at: datetime
+    applied_at: datetime | None
+    before: int | None = None
+    after: int | None = None
+    why: str | None = None  # the reason or the error of an operation that was not applied
+    run_id: int | None = None
+    epoch: int | None = None
+    committed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """What the lanes show: sentences, by what they accuse the panel of."""
+
+    lost: tuple[str, ...]
+    doubled: tuple[str, ...]
+    disordered: tuple[str, ...]
+
+
+def prove_lanes(entries: Iterable[Entry], versions: Mapping[int, int]) -> Lanes:
+    """Each entry applied exactly once and in its lane's order, or explained.
+
+    ``entries`` by (vps_id, seq); ``versions``: the version of each record as it stands. Every applied entry raises
+    the version by one, so a chain without gap or fork from 1 to the record's version is once each, in order.
+    """
+    lost: list[str] = []
+    doubled: list[str] = []
+    disordered: list[str] = []
+    for vps_id, lane in groupby(entries, key=lambda entry: entry.vps_id):
+        version, expected, accepted, applied = 0, 0, None, None
+        for entry in lane:
+            expected += 1
+            named = f"operation {entry.id} ({entry.kind} {entry.action}, VPS {vps_id}, seq {entry.seq})"
+            if entry.seq != expected:
+                lost.append(f"{named}: the lane has no seq {expected}")
+                expected = entry.seq
+            if entry.applied_at is None:
+                lost.append(f"{named} was accepted and is {entry.state} still")
+                continue
+            if applied is not None and entry.applied_at < applied:
+                disordered.append(f"{named} was settled before its predecessor")
+            if entry.kind == "sync" and accepted is not None and entry.accepted_at < accepted:
+                disordered.append(f"{named} was accepted before its predecessor")
+            accepted, applied = (entry.accepted_at if entry.kind == "sync" else accepted), entry.applied_at
+            if entry.state != "applied":
+                if not entry.why:
+                    lost.append(f"{named} is {entry.state}, and nothing says why")
+                continue
+            if (entry.before or 0) != version or entry.after != version + 1:
+                doubled.append(f"{named} took the record from {entry.before} to {entry.after}, it was at {version}")
+            version = entry.after or version
+        if versions.get(vps_id, 0) != version:
+            doubled.append(f"VPS {vps_id} is at version {versions.get(vps_id, 0)}, its journal ends at {version}")
+    return Lanes(tuple(lost), tuple(doubled), tuple(disordered))
+
+
+def prove_epochs(repairs: Iterable[Entry], epoch_of: Mapping[int, int]) -> Iterator[str]:
+    """No run wrote beside or after a later one: sentences about any that did.
+
+    ``epoch_of``: each run's epoch. Every write of an epoch was committed before the first of the next one began.
+    """
+    last: Entry | None = None
+    closed: Entry | None = None  # the last write of the epoch before
+    for entry in sorted(repairs, key=lambda e: (e.committed_at is not None, e.committed_at, e.id)):
+        named = f"repair {entry.id} of run {entry.run_id} (epoch {entry.epoch})"
+        if entry.run_id is None or entry.epoch is None or entry.committed_at is None or entry.applied_at is None:
+            yield f"{named} does not say its run, its epoch or its time"
+            continue
+        if epoch_of.get(entry.run_id) != entry.epoch:
+            yield f"{named} was written under another epoch than its run's {epoch_of.get(entry.run_id)}"
+        if last is not None and last.epoch is not None and entry.epoch < last.epoch:
+            yield f"{named} was committed after repair {last.id} of epoch {last.epoch}"
+        if last is not None and last.epoch is not None and entry.epoch > last.epoch:
+            closed = last
+        if closed is not None and closed.committed_at is not None and entry.applied_at < closed.committed_at:
+            yield f"{named} was begun before repair {closed.id} of epoch {closed.epoch} was committed"
+        last = entry

@@ -1,0 +1,117 @@
+"""The running parts, and what chaos may do to them: kill, freeze, cut off, look into."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from chaos.beats import BeatWatch
+from panel.settings import Settings
+from runtime.embedded_postgres import EmbeddedPostgres
+from runtime.embedded_redis import EmbeddedRedis
+from runtime.errors import RuntimeFaultError
+from runtime.processes import ManagedProcess, Supervisor
+from simulators.main_site.verbs import MainSiteVerbs
+from simulators.proxmox.verbs import ProxmoxVerbs
+
+
+@dataclass(slots=True)
+class Rig:
+    """API, workers, beats, PostgreSQL, Redis and the simulated outside. ``database``: as superuser, since chaos cuts
+    other logins' connections. One thread acts on the parts."""
+
+    settings: Settings
+    outside: Supervisor
+    parts: Supervisor
+    postgres: EmbeddedPostgres
+    redis: EmbeddedRedis
+    site: MainSiteVerbs
+    clusters: Mapping[str, ProxmoxVerbs]
+    database: Engine
+    beats: BeatWatch
+    directory: Path
+    kills: int = 0
+    killed_beats: list[tuple[int, float]] = field(default_factory=list)
+    next_panel_id: int = 1001
+    next_world: int = 1
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.port}"
+
+    def check(self) -> None:
+        """Start again what died, as a supervisor does; raise if the outside died, which nobody killed."""
+        self.outside.check()
+        self.parts.check()
+        self.beats.know(process.pid for process in self.named("beat") if process.running)
+
+    def named(self, prefix: str) -> list[ManagedProcess]:
+        """The parts whose names begin so."""
+        return [process for process in self.parts.processes if process.name.startswith(prefix)]
+
+    def some(self, prefix: str, choice: int) -> ManagedProcess:
+        """One of those, by number."""
+        found = self.named(prefix)
+        return found[choice % len(found)]
+
+    def reconcilers(self) -> list[ManagedProcess]:
+        """The workers that serve runs."""
+        return [p for p in self.named("worker") if any("reconcile" in part for part in p.argv if "--queues" in part)]
+
+    def active_beat(self) -> ManagedProcess:
+        """The beat that schedules; the first one while nobody is known to."""
+        beats = self.named("beat")
+        return next((b for b in beats if b.running and b.pid == self.beats.active), beats[0])
+
+    def kill(self, process: ManagedProcess) -> None:
+        """SIGKILL it and all below it, if it runs."""
+        if process.running:
+            pid = process.pid
+            with suppress(RuntimeFaultError):
+                process.kill()
+                self.kills += 1
+            if process.name.startswith("beat") and pid == self.beats.active:
+                self.killed_beats.append((pid, time.time()))
+
+    def cut_connections(self, application: str = "panel-sync%") -> int:
+        """Terminate the panel's sessions whose application_name is like that; how many."""
+        try:
+            with self.database.begin() as connection:
+                return len(connection.execute(CUT, {"application": application}).all())
+        except DBAPIError:
+            return 0
+
+    def flush_redis(self) -> None:
+        """Everything in Redis is gone."""
+        with suppress(RedisError), Redis.from_url(self.settings.redis_url, socket_timeout=5) as client:
+            client.flushall()
+
+    def thaw(self) -> None:
+        """Whatever was frozen goes on."""
+        for part in self.parts.processes:
+            part.resume()
+        for server in (self.redis, self.postgres):
+            server.resume()
+
+    def calm(self) -> None:
+        """End every fault: whatever was frozen goes on, whatever is down comes up."""
+        self.thaw()
+        for server in (self.redis, self.postgres):
+            server.start()
+        self.site.clear_faults()
+        for cluster in self.clusters.values():
+            cluster.clear_faults()
+
+
+CUT = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE application_name LIKE :application AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+)

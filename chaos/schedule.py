@@ -1,0 +1,146 @@
+"""What happens, and what goes wrong, second by second: made from a seed. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+GOINGS_ON: dict[str, str] = {
+    "buy": "a customer buys another machine",
+    "power": "sale {n} is switched over by its customer",
+    "power-behind": "sale {n}'s guest is switched over behind everybody's back",
+    "suspend": "sale {n} is suspended, or resumed",
+    "cancel": "sale {n} is cancelled and its guest destroyed",
+    "cancel-keep": "sale {n} is cancelled, its guest is kept",
+    "destroy": "sale {n}'s guest is destroyed, the order is not touched",
+    "vanish": "sale {n} is removed from the main site and its guest destroyed",
+    "migrate": "sale {n}'s guest moves to another node",
+    "reuse": "sale {n} is cancelled, and its VMID given to a machine sold just now",
+    "transfer": "sale {n} goes over to another customer",
+    "resize": "sale {n} gets more cores",
+    "repeat": "sale {n}'s create is sent once more",
+    "stray": "somebody makes a guest by hand",
+    "terse": "from now on calls carry the documented fields only",
+    "explicit": "from now on calls name order and guest",
+}
+"""What happens to sale ``n`` (modulo those there are) of a world."""
+
+_OFTEN = ("buy", "power", "power-behind", "suspend", "cancel", "migrate", "reuse", "resize")
+_LAST_CALM_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the schedule must know of a fault: where it strikes (two never strike one place at once), for how many
+    seconds, and how long afterwards the panel may rightly stay blind. ``places``: how many such places there are."""
+
+    name: str
+    place: str
+    sentence: str
+    lasts_s: tuple[float, float] = (0.0, 0.0)
+    heals_s: float = 0.0
+    places: int = 1
+
+    @property
+    def outside(self) -> bool:
+        """Whether it strikes the world that the panel watches, not the panel."""
+        return self.place in ("calls", "feed", "proxmox")
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """One thing that happens in a world, ``at_s`` seconds after the start."""
+
+    at_s: float
+    world: int
+    kind: str
+    subject: int
+
+    def __str__(self) -> str:
+        return GOINGS_ON[self.kind].format(n=self.subject)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One fault: from ``at_s`` on, for ``lasts_s`` seconds. ``choice`` says which of several it hits."""
+
+    at_s: float
+    kind: Kind
+    lasts_s: float
+    choice: int
+
+    @property
+    def where(self) -> str:
+        """The one place it strikes."""
+        return f"{self.kind.place}-{self.choice % self.kind.places}"
+
+    def __str__(self) -> str:
+        length = f", for {self.lasts_s:.1f} s" if self.lasts_s else ""
+        return f"{self.kind.name} ({self.choice}): {self.kind.sentence}{length}"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Everything that happens in ``seconds`` seconds, in order of time."""
+
+    seed: int
+    seconds: float
+    worlds: int
+    goings: tuple[Going, ...]
+    troubles: tuple[Trouble, ...]
+
+    def __str__(self) -> str:
+        head = f"seed {self.seed}: {self.worlds} world(s), {self.seconds:g} s"
+        lines = [(g.at_s, f"world {g.world}: {g}") for g in self.goings] + [(t.at_s, f"! {t}") for t in self.troubles]
+        return "\n".join([head, *(f"{at_s:7.1f} s  {line}" for at_s, line in sorted(lines))])
+
+
+def schedule_of(
+    seed: int,
+    seconds: float,
+    kinds: tuple[Kind, ...],
+    *,
+    worlds: int = 1,
+    goings_every_s: float = 1.0,
+    troubles_every_s: float = 1.5,
+) -> Schedule:
+    """The schedule of a seed: the same for the same arguments. ``goings_every_s`` is for each world."""
+    dice = random.Random(seed)
+    goings = [going for world in range(worlds) for going in _goings(dice, world, seconds, goings_every_s)]
+    troubles = tuple(_troubles(dice, seconds, kinds, troubles_every_s))
+    return Schedule(seed, seconds, worlds, tuple(sorted(goings, key=lambda g: (g.at_s, g.world))), troubles)
+
+
+def _goings(dice: random.Random, world: int, seconds: float, every_s: float) -> Iterator[Going]:
+    # One sale has most of the trouble: what meets in one place is what breaks guards.
+    focus, at_s = dice.randrange(8), dice.uniform(0, every_s)
+    while at_s < seconds - _LAST_CALM_S:
+        kind = dice.choice(_OFTEN if dice.random() < 0.6 else tuple(GOINGS_ON))
+        yield Going(at_s, world, kind, focus if dice.random() < 0.3 else dice.randrange(1000))
+        at_s += dice.uniform(0.3, 1.7) * every_s
+
+
+def _troubles(dice: random.Random, seconds: float, kinds: tuple[Kind, ...], every_s: float) -> Iterator[Trouble]:
+    """Inside and outside in turns, each from a deck of its own, so that every fault comes before any comes again."""
+    decks = [[k for k in kinds if k.outside is outside and _fits(k, 0, seconds)] for outside in (True, False)]
+    dealt: list[list[Kind]] = [[], []]
+    taken: dict[str, float] = {}
+    at_s, turn = dice.uniform(0.5, 1) * every_s, 0
+    while at_s < seconds:
+        turn = 1 - turn
+        if not dealt[turn]:
+            dealt[turn] = dice.sample(decks[turn], len(decks[turn]))
+        for kind in dealt[turn]:
+            lasts_s = dice.uniform(*kind.lasts_s)
+            trouble = Trouble(at_s, kind, lasts_s, dice.randrange(1000))
+            if taken.get(trouble.where, 0.0) <= at_s and _fits(kind, at_s + lasts_s, seconds):
+                dealt[turn].remove(kind)
+                taken[trouble.where] = at_s + lasts_s + _LAST_CALM_S
+                yield trouble
+                break
+        at_s += dice.uniform(0.6, 1.4) * every_s
+
+
+def _fits(kind: Kind, ends_s: float, seconds: float) -> bool:
+    return max(ends_s, kind.lasts_s[1]) + kind.heals_s <= seconds
