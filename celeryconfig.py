@@ -20,7 +20,7 @@ task_queues = (Queue("sync"), Queue("reconcile"))
 task_default_queue = "sync"
 task_create_missing_queues = False
 task_routes = {"sync.*": {"queue": "sync"}} | {
-    f"{name}.*": {"queue": "reconcile"} for name in ("reconcile", "users", "maintenance")
+    f"{name}.*": {"queue": "reconcile"} for name in ("reconcile", "users", "findings", "maintenance")
 }
 
 # --- limits

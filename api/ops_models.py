@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Seconds = Annotated[int, Field(ge=1, le=30 * 86400, description="Seconds; at most 30 days")]
-Text = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 60.0 is 60."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Seconds = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=30 * 86400, description="Seconds; at most 30 days")]
+Text = Annotated[
+    str, Field(min_length=1, max_length=500, json_schema_extra={"pattern": r"^[^\u0000]*[^\u0000\s][^\u0000]*$"})
+]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
-Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Id = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=2**63 - 1)]
 
 
 class _Body(BaseModel):
@@ -17,7 +26,7 @@ class _Body(BaseModel):
 
 
 class PauseBody(_Body):
-    """What to pause: ``all``, ``feed`` or a cluster's name."""
+    """What to pause: ``all``, ``feed``, a cluster's name, ``vps:12`` or ``user:5``."""
 
     target: Name
     reason: Text
@@ -28,6 +37,12 @@ class ResumeBody(_Body):
     """What to resume."""
 
     target: Name
+
+
+class ReleaseBody(_Body):
+    """What to release from quarantine: a subject as ``/api/ops/quarantine`` names it, or ``all``."""
+
+    subject: Annotated[str, Field(pattern=r"^(all|(vps|order|guest):.{1,255})$")]
 
 
 class RestoreBody(_Body):
@@ -71,6 +86,7 @@ class ReconcileBody(_Body):
 BODIES: tuple[type[BaseModel], ...] = (
     PauseBody,
     ResumeBody,
+    ReleaseBody,
     RestoreBody,
     SnoozeBody,
     AcknowledgeBody,
@@ -181,6 +197,116 @@ class SourceView(BaseModel):
     paused_until: AwareDatetime | None
     paused_by: str | None
     pause_reason: str | None
+
+
+class PauseView(BaseModel):
+    """One pause in force."""
+
+    target: str
+    reason: str
+    by: str
+    since: AwareDatetime
+    until: AwareDatetime
+
+
+class QuarantinedView(BaseModel):
+    """What runs failed at again and again, and leave alone until ``next_try_at``."""
+
+    subject: str
+    stage: Literal["load", "match", "decide", "write"]
+    cause: Annotated[str, Field(description="Classes, codes and places; no values")]
+    failures: int
+    first_failed_at: AwareDatetime
+    last_failed_at: AwareDatetime
+    next_try_at: AwareDatetime
+
+
+class PausesAnswer(BaseModel):
+    """Pauses in force."""
+
+    status: Literal["success"]
+    data: list[PauseView]
+
+
+class QuarantineAnswer(BaseModel):
+    """What is quarantined, the longest standing first."""
+
+    status: Literal["success"]
+    data: list[QuarantinedView]
+
+
+class JournalNumbers(BaseModel):
+    """Calls that wait, how long the oldest has, and those that failed for good."""
+
+    queued: int
+    oldest_queued_s: float | None
+    dead: int
+
+
+class RunNumbers(BaseModel):
+    """Runs of one kind in the last day."""
+
+    kind: Literal["full", "fast", "plan"]
+    done_day: int
+    failed_day: int
+    last_done_s: Annotated[float | None, Field(description="Seconds since the last one ended well")]
+    longest_s: float | None
+
+
+class SourceNumbers(BaseModel):
+    """How old the last complete read of a source is, in seconds."""
+
+    source: str
+    read_s: float
+    degraded: bool
+
+
+class FindingNumbers(BaseModel):
+    """Open findings of a class: how many, and for how long the oldest has stood."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    class_: Annotated[str, Field(alias="class")]
+    severity: Literal["info", "warning", "alarm"]
+    open: int
+    oldest_s: float
+
+
+class HeldNumbers(BaseModel):
+    """Sets that wait for an operator."""
+
+    sets: int
+    items: int
+    oldest_s: float | None
+
+
+class RepairNumbers(BaseModel):
+    """Repairs of a class in the last day and hour."""
+
+    kind: str
+    day: int
+    hour: int
+
+
+class Metrics(BaseModel):
+    """Numbers of one moment; ages in seconds."""
+
+    journal: JournalNumbers
+    records: dict[str, int]
+    runs: list[RunNumbers]
+    sources: list[SourceNumbers]
+    findings: list[FindingNumbers]
+    held: HeldNumbers
+    pauses: int
+    quarantined: int
+    repairs: list[RepairNumbers]
+
+
+class MetricsAnswer(BaseModel):
+    """Numbers for monitoring."""
+
+    status: Literal["success"]
+    data: Metrics
 
 
 class HeldAnswer(BaseModel):

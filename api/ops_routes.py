@@ -25,8 +25,10 @@ from panel.calls import DatabaseAwayError
 from panel.findings import FindingRow, acknowledge_finding, list_findings, snooze_finding
 from panel.history import recent_runs, source_overview, vps_history
 from panel.holds import Decision, decide_hold, list_holds
+from panel.metrics import metrics
 from panel.operators import OperatorError, nudge_run
 from panel.pauses import current_pauses, pause, resume, target_of
+from panel.quarantine import list_quarantined, release
 from panel.restore import restore_vps
 from panel.run_log import acknowledge_first_plan, acknowledge_source
 
@@ -42,7 +44,15 @@ STATUS_OF = {"unknown": 404, "conflict": 409, "invalid": 422}
 VpsId = Annotated[int, Path(ge=1, le=MAX_ID)]
 FindingId = Annotated[int, Path(ge=1, le=MAX_ID)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
-HeldHash = Annotated[str, Path(min_length=1, max_length=64, description="8 characters of it, or more")]
+HeldHash = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=64,
+        description="8 characters of it, or more",
+        json_schema_extra={"minLength": 8, "pattern": "^[0-9a-f]{8,64}$"},
+    ),
+]
 
 
 def _takes(model: type[BaseModel]) -> dict[str, Any]:
@@ -151,7 +161,7 @@ async def get_sources(edge: EdgeOf, _by: Operator) -> Response:
     openapi_extra=_takes(ops_models.PauseBody),
 )
 async def pause_target(request: Request, edge: EdgeOf, by: Operator) -> Response:
-    """Leave a source alone: it is not read and its records keep their state. Ends by itself."""
+    """Leave it alone: a source is not read, a VPS or a customer's are not written by runs. Ends by itself."""
     body = await _body(request, edge, ops_models.PauseBody)
     length = timedelta(seconds=body.for_s)
     made = await _asked(edge, lambda c: pause(c, _target(edge, body.target), body.reason, length, by))
@@ -167,7 +177,39 @@ async def resume_target(request: Request, edge: EdgeOf, _by: Operator) -> Respon
     """End a pause before its time."""
     body = await _body(request, edge, ops_models.ResumeBody)
     await _asked(edge, lambda c: resume(c, _target(edge, body.target)))
-    return _done(f"{body.target} is read again")
+    return _done(f"{body.target} is resumed")
+
+
+@router.get("/pauses", summary="Pauses", responses={200: {"model": ops_models.PausesAnswer}, **READS})
+async def get_pauses(edge: EdgeOf, _by: Operator) -> Response:
+    """What is paused now, by whom, why and until when."""
+    found = await _asked(edge, current_pauses)
+    return _answer([asdict(one) for one in found.values()])
+
+
+@router.get("/quarantine", summary="Quarantine", responses={200: {"model": ops_models.QuarantineAnswer}, **READS})
+async def get_quarantine(edge: EdgeOf, _by: Operator, limit: Limit = 200) -> Response:
+    """What runs failed at again and again, why, and when it is tried again."""
+    found = await _asked(edge, lambda c: list_quarantined(c, limit))
+    return _answer([asdict(one) for one in found])
+
+
+@router.post(
+    "/release",
+    responses={200: {"model": ops_models.DoneAnswer}, **WRITES},
+    openapi_extra=_takes(ops_models.ReleaseBody),
+)
+async def release_subject(request: Request, edge: EdgeOf, _by: Operator) -> Response:
+    """End a quarantine before its time: the next run tries at once."""
+    body = await _body(request, edge, ops_models.ReleaseBody)
+    released = await _asked(edge, lambda c: release(c, body.subject))
+    return _done(f"released: {', '.join(released)}")
+
+
+@router.get("/metrics", summary="Numbers", responses={200: {"model": ops_models.MetricsAnswer}, **READS})
+async def get_metrics(edge: EdgeOf, _by: Operator) -> Response:
+    """Numbers for monitoring: the journal, runs, sources, findings, held sets, pauses, quarantine, repairs."""
+    return _answer(await _asked(edge, metrics))
 
 
 @router.post(

@@ -12,8 +12,11 @@ from sqlalchemy import Connection, text
 
 from cli.connect import opened, place, redis_client
 from cli.errors import CommandError
+from panel.holds import list_holds
 from panel.migrate import current_revision, head_revision
+from panel.pauses import pauses_in_force
 from panel.publish import producer_app
+from panel.quarantine import list_quarantined
 from panel.settings import Settings
 from worker.beat import BEAT_LOCK
 
@@ -62,7 +65,7 @@ def check_postgres(settings: Settings) -> list[Check]:
             with engine.connect() as connection:
                 found = [_postgres_version(connection, settings.database_url), _revision(revision)]
                 if revision == head_revision():
-                    found += [_role(connection), *_journal(connection), _beat(connection)]
+                    found += [_role(connection), *_journal(connection), _beat(connection), *_levers(connection)]
                 found.append(_postgres_clock(connection))
                 return found
     except CommandError as error:
@@ -145,6 +148,28 @@ def _beat(connection: Connection) -> Check:
     if connection.scalar(BEAT, {"key": BEAT_LOCK}):
         return Check("beat", Verdict.OK, "one scheduler holds the lock")
     return Check("beat", Verdict.PROBLEM, "no scheduler is running", "start: panel-sync beat")
+
+
+SHOWN = 3
+"""Names in one line of the table; commands list the rest."""
+
+
+def _levers(connection: Connection) -> list[Check]:
+    """What operators hold, or should decide: pauses in force, held sets, quarantine."""
+    found = [Check("pauses", Verdict.NOTE, f"{t} is {p}", f"to go on: panel-sync resume {t.removeprefix('proxmox:')}")
+             for t, p in pauses_in_force(connection).items()]  # fmt: skip
+    if sets := list_holds(connection):
+        named = _some([f"{one.scope} ({len(one.items)})" for one in sets])
+        found.append(Check("held sets", Verdict.WARNING, f"waiting: {named}", "decide: panel-sync held"))
+    if ill := list_quarantined(connection):
+        named = _some([f"{one.subject} ({one.cause})" for one in ill])
+        found.append(Check("quarantine", Verdict.WARNING, f"failing: {named}", "see: panel-sync quarantined"))
+    return found
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _postgres_clock(connection: Connection) -> Check:

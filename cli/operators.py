@@ -23,13 +23,15 @@ from panel.operators import OperatorError
 from panel.pauses import pause as pause_source
 from panel.pauses import resume as resume_source
 from panel.pauses import target_of
+from panel.quarantine import list_quarantined
+from panel.quarantine import release as release_subject
 from panel.restore import restore_vps
 from panel.settings import Settings
 
 findings_app = typer.Typer(help="What runs found and may not mend.", invoke_without_command=True)
 
 Hash = Annotated[str, typer.Argument(metavar="HASH", help="As `panel-sync held` shows it; 8 characters or more.")]
-Target = Annotated[str, typer.Argument(metavar="CLUSTER|feed|all")]
+Target = Annotated[str, typer.Argument(metavar="CLUSTER|feed|all|vps:ID|user:ID")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept and shown.")]
 Length = Annotated[
     timedelta,
@@ -75,7 +77,8 @@ def pause(
 ) -> None:
     """Leave a cluster, the main site or everything alone: it is not read and its records keep their state.
 
-    Sync calls are accepted and applied as ever. The pause ends by itself.
+    A single VPS, or a customer's, are read and reported, and no run writes them. Sync calls are accepted and applied
+    as ever. The pause ends by itself.
     """
     with _panel() as (connection, settings):
         made = pause_source(connection, _target(target, settings), reason, length, operator())
@@ -86,7 +89,26 @@ def resume(target: Target) -> None:
     """End a pause before its time."""
     with _panel() as (connection, settings):
         resume_source(connection, _target(target, settings))
-    out.print(f"{target} is read again", markup=False)
+    out.print(f"{target} is resumed", markup=False)
+
+
+def quarantined() -> None:
+    """List what runs failed at again and again: why, and when each is tried again."""
+    with _panel() as (connection, _):
+        found = list_quarantined(connection)
+    shown = table("subject", "failed", "at", "cause", "not before (UTC)")
+    for one in found:
+        shown.add_row(
+            escape(one.subject), f"{one.failures} times", one.stage, escape(one.cause), moment(one.next_try_at)
+        )
+    out.print(shown)
+
+
+def release(subject: Annotated[str, typer.Argument(metavar="SUBJECT|all")]) -> None:
+    """End a quarantine before its time, as `panel-sync quarantined` names it; the next run tries at once."""
+    with _panel() as (connection, _):
+        released = release_subject(connection, subject)
+    out.print(f"released: {', '.join(released)}", markup=False)
 
 
 def restore(

@@ -133,8 +133,10 @@ def _observed(engine: Engine, settings: Settings, *, dry: bool, only: Subject | 
         trigger = f"operator {only}" if only is not None else "operator"
         while (result := run_full(reconciler(engine, settings), trigger=trigger, dry=dry, only=only)).state == "busy":
             if time.monotonic() > deadline:
-                raise CommandError(f"another run has been under way for {BUSY_S:g} s; `panel-sync runs` shows it")
+                raise CommandError(f"{result.summary}; gave up after {BUSY_S:g} s, `panel-sync runs` shows it")
             time.sleep(0.5)
+    if result.state == "fenced":
+        raise CommandError("another run took over, since this one lost its connection to PostgreSQL: nothing is lost")
     if result.state == "paused":
         raise CommandError(f"everything is {result.summary}; to go on: panel-sync resume all")
     return result

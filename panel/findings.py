@@ -58,6 +58,16 @@ def snooze_finding(connection: Connection, finding_id: int, length: timedelta, b
     return _changed(connection, SNOOZE, finding_id, by=by, length=length)
 
 
+def untold_findings(connection: Connection, limit: int = 20) -> list[FindingRow]:
+    """Open alarms that nobody was told of and nobody has seen by himself, the oldest first."""
+    return [_finding(row) for row in connection.execute(UNTOLD, {"limit": limit})]
+
+
+def note_told(connection: Connection, finding_id: int) -> None:
+    """A webhook took it: it is not told again."""
+    connection.execute(TOLD, {"id": finding_id})
+
+
 def _changed(connection: Connection, statement: Any, finding_id: int, **values: Any) -> FindingRow:  # noqa: ANN401
     row = connection.execute(statement, {"id": finding_id, **values}).one_or_none()
     if row is not None:
@@ -83,6 +93,12 @@ LIST = text(
     " ORDER BY f.resolved_at IS NOT NULL, array_position(ARRAY['alarm', 'warning', 'info'], f.severity),"
     " f.first_seen_at, f.id LIMIT :limit"
 )
+UNTOLD = text(
+    f"SELECT {_SHOWN} FROM findings f WHERE f.resolved_at IS NULL AND f.notified_at IS NULL"  # noqa: S608 - own text
+    " AND f.severity = 'alarm' AND f.acknowledged_at IS NULL"
+    " AND coalesce(f.snoozed_until <= clock_timestamp(), true) ORDER BY f.id LIMIT :limit"
+)
+TOLD = text("UPDATE findings SET notified_at = clock_timestamp() WHERE id = :id")
 ACKNOWLEDGE = text(
     "UPDATE findings f SET acknowledged_by = :by, acknowledged_at = clock_timestamp()"  # noqa: S608 - own text
     f" WHERE f.id = :id AND f.resolved_at IS NULL RETURNING {_SHOWN}"

@@ -30,8 +30,7 @@ def recent_runs(connection: Connection, *, kind: str | None = None, limit: int =
 
 
 def source_overview(connection: Connection) -> Sequence[Row[Any]]:
-    """Every source that was read or decided about: its last complete read, why it is not believed, its pause. Paused
-    VPS and users are among them."""
+    """Every source that was read or decided about: its last complete read, why it is not believed, its pause."""
     return connection.execute(SOURCES).all()
 
 
@@ -40,6 +39,7 @@ SOURCES = text(
     " AS degraded_reason, max(p.paused_until) AS paused_until, max(p.paused_by) AS paused_by,"
     " max(p.reason) AS pause_reason"
     " FROM scopes s FULL JOIN source_states t USING (source)"
-    " FULL JOIN (SELECT target AS source, paused_until, paused_by, reason FROM pauses) p USING (source)"
+    " FULL JOIN (SELECT target AS source, paused_until, paused_by, reason FROM pauses"
+    " WHERE target !~ '^(vps|user):') p USING (source)"
     " GROUP BY source ORDER BY source"
 )

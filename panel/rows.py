@@ -9,11 +9,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from panel import tables
 from panel.facts import Row
+
+log = structlog.get_logger(__name__)
 
 SETTLED_CHANNEL = "panel_settled"
 """NOTIFY here (payload: operation id) tells waiting calls that an operation is settled."""
@@ -93,12 +96,12 @@ def raise_finding(
     severity: str = "warning",
     **values: Any,  # noqa: ANN401
 ) -> None:
-    """Open a finding or refresh the open one of the same class and subject."""
+    """Open a finding or refresh the open one of the same class and subject; a new alarm is logged and told."""
     findings = tables.findings
     upsert = pg_insert(findings).values(
         **{"class": class_}, subject=subject, reason=reason, severity=severity, **values
     )
-    connection.execute(
+    opened = connection.scalar(
         upsert.on_conflict_do_update(
             index_elements=["class", "subject"],
             index_where=text("resolved_at IS NULL"),
@@ -108,8 +111,14 @@ def raise_finding(
                 "last_seen_at": text("clock_timestamp()"),
                 **values,
             },
-        )
+        ).returning(text("xmax = 0"))
     )
+    if opened and severity == "alarm":
+        log.warning("alarm_opened", finding_class=class_, subject=subject)
+        connection.execute(TELL)
+
+
+TELL = text("INSERT INTO nudges (task, subject) VALUES ('findings.tell', '') ON CONFLICT DO NOTHING")
 
 
 JOURNALED = (

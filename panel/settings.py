@@ -125,7 +125,8 @@ class Settings(BaseSettings):
 
     # --- cadence
     fast_interval_s: Annotated[float, Field(ge=1)] = 15  # three workers serve a Proxmox node: no faster
-    full_interval_s: Annotated[float, Field(ge=1)] = 120
+    full_interval_s: Annotated[float, Field(ge=1)] = 120  # at most; see full_jitter
+    full_jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.5  # share of it by which a run may come earlier
     sweep_interval_s: Annotated[float, Field(ge=1)] = 3600  # full feed read; in between only what changed
     users_interval_s: Annotated[float, Field(ge=1)] = 600
 
@@ -156,6 +157,10 @@ class Settings(BaseSettings):
 
     # --- what is done with a class of drift; links are what everything else rests on, so they are always repaired
     repair_policy: dict[DriftClass, Literal["repair", "hold", "ignore"]] = {}
+
+    # --- who is told
+    finding_webhook_url: SecretStr = SecretStr("")  # secret: many receivers put their key into the path
+    finding_webhook_ca_file: OptionalPath = None  # where its certificate comes from an authority of its own
 
     # --- limits
     body_limit_bytes: Annotated[int, Field(ge=1024)] = 65536
@@ -203,12 +208,17 @@ class Settings(BaseSettings):
         if len(names) != len(set(names)):
             found.append("PROXMOX_CLUSTERS has two clusters of the same name")
         found.extend(self._wrong_urls())
-        if self.main_site_ca_file and not self.main_site_ca_file.is_file():
-            found.append(f"MAIN_SITE_CA_FILE {self.main_site_ca_file} does not exist")
+        return found + self._wrong_files()
+
+    def _wrong_files(self) -> list[str]:
+        found = []
+        for name in ("main_site_ca_file", "finding_webhook_ca_file"):
+            file: Path | None = getattr(self, name)
+            if file and not file.is_file():
+                found.append(f"{name.upper()} {file} does not exist")
         # In the demo the simulators write theirs when they start.
         absent = [c for c in self.proxmox_clusters if c.ca_file and not c.ca_file.is_file() and not self.demo]
-        found.extend(f"PROXMOX_CLUSTERS: ca_file {c.ca_file} of cluster {c.name} does not exist" for c in absent)
-        return found
+        return found + [f"PROXMOX_CLUSTERS: ca_file {c.ca_file} of cluster {c.name} does not exist" for c in absent]
 
     def _wrong_urls(self) -> list[str]:
         postgres, redis = ("postgresql://", "postgresql+psycopg://"), ("redis://", "rediss://")
@@ -222,6 +232,8 @@ class Settings(BaseSettings):
                 found.append(f"{name.upper()} must start with {schemes[0]}")
             elif not _readable(url):
                 found.append(f"{name.upper()} is not a URL of the form {schemes[0]}USER:PASSWORD@HOST:PORT/NAME")
+        if not re.fullmatch(r"(https://[^\s/?#@]+(/[^\s#]*)?)?", self.finding_webhook_url.get_secret_value()):
+            found.append("FINDING_WEBHOOK_URL must be an https URL without credentials and fragment")
         return found
 
     def require(self, *names: str) -> None:

@@ -13,6 +13,10 @@ from celery import Celery, signals
 from panel.logging import configure_logging
 from panel.settings import get_settings
 from worker.heartbeat import start_heartbeat
+from worker.jitter import JitteredInterval
+
+TELL_EVERY_S = 30.0
+"""How often findings that a webhook did not take are offered again; a run that opens one asks at once."""
 
 settings = get_settings()
 
@@ -29,7 +33,7 @@ app.conf.beat_schedule = {
     },
     "reconcile.run": {
         "task": "reconcile.run",
-        "schedule": settings.full_interval_s,
+        "schedule": JitteredInterval(settings.full_interval_s, settings.full_jitter),
         "kwargs": {"trigger": "beat"},
         "options": {"expires": settings.full_interval_s, "kwargsrepr": "beat", "argsrepr": ""},
     },
@@ -38,6 +42,7 @@ app.conf.beat_schedule = {
         "schedule": settings.users_interval_s,
         "options": {"expires": settings.users_interval_s},
     },
+    "findings.tell": {"task": "findings.tell", "schedule": TELL_EVERY_S, "options": {"expires": TELL_EVERY_S}},
     "maintenance.prune": {"task": "maintenance.prune", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 

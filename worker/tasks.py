@@ -17,6 +17,7 @@ from reconcile.run import run_fast, run_full
 from reconcile.subjects import parse_subject
 from reconcile.users import import_users
 from worker.resources import engine
+from worker.webhook import tell_alarms
 from worker.wiring import reconciler
 
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
@@ -71,6 +72,12 @@ def run(self: Any, trigger: str = "nudge", **_: Any) -> str:  # noqa: ANN401 - C
 def users_import() -> str:
     """Import users of the main site, so that calls for new users are accepted."""
     return import_users(reconciler(engine(), get_settings())).summary
+
+
+@shared_task(name="findings.tell", soft_time_limit=60, time_limit=75)
+def tell() -> str:
+    """Tell FINDING_WEBHOOK_URL of new alarms; what it does not take is offered again by the next of these."""
+    return tell_alarms(engine(), get_settings()).summary
 
 
 @shared_task(name="maintenance.prune", soft_time_limit=120, time_limit=150)

@@ -1,0 +1,63 @@
+"""Numbers for monitoring, read from the journal, the runs and the findings. Ages in seconds; no personal data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+
+def metrics(connection: Connection) -> dict[str, Any]:
+    """Everything at one moment: the journal, runs, sources, findings, held sets, pauses, quarantine, repairs."""
+    one = dict(connection.execute(NUMBERS).one()._mapping)
+    return {
+        "journal": {name: one[name] for name in ("queued", "oldest_queued_s", "dead")},
+        "records": {"live": one["live"]},
+        "runs": [dict(row._mapping) for row in connection.execute(RUNS)],
+        "sources": [dict(row._mapping) for row in connection.execute(SOURCES)],
+        "findings": [dict(row._mapping) for row in connection.execute(FINDINGS)],
+        "held": {"sets": one["held_sets"], "items": one["held_items"], "oldest_s": one["oldest_held_s"]},
+        "pauses": one["pauses"],
+        "quarantined": one["quarantined"],
+        "repairs": [dict(row._mapping) for row in connection.execute(REPAIRS)],
+    }
+
+
+def _age(moment: str) -> str:
+    return f"CAST(extract(epoch FROM clock_timestamp() - {moment}) AS float8)"
+
+
+NUMBERS = text(
+    "SELECT"  # noqa: S608 - own text
+    " (SELECT count(*) FROM operations WHERE state = 'queued') AS queued,"
+    f" (SELECT {_age('min(accepted_at)')} FROM operations WHERE state = 'queued') AS oldest_queued_s,"
+    " (SELECT count(*) FROM operations WHERE state = 'dead') AS dead,"
+    " (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,"
+    " (SELECT count(*) FROM holds WHERE decision IS NULL) AS held_sets,"
+    " (SELECT coalesce(sum(jsonb_array_length(items)), 0)::int FROM holds WHERE decision IS NULL) AS held_items,"
+    f" (SELECT {_age('min(created_at)')} FROM holds WHERE decision IS NULL) AS oldest_held_s,"
+    " (SELECT count(*) FROM pauses WHERE paused_until > clock_timestamp()) AS pauses,"
+    " (SELECT count(*) FROM quarantine WHERE next_try_at IS NOT NULL) AS quarantined"
+)
+RUNS = text(
+    "SELECT kind, count(*) FILTER (WHERE state = 'done') AS done_day,"
+    " count(*) FILTER (WHERE state IN ('failed', 'abandoned')) AS failed_day,"
+    " CAST(extract(epoch FROM clock_timestamp() - max(finished_at) FILTER (WHERE state = 'done')) AS float8)"
+    " AS last_done_s,"
+    " CAST(max(extract(epoch FROM finished_at - started_at)) FILTER (WHERE state = 'done') AS float8) AS longest_s"
+    " FROM runs WHERE started_at > clock_timestamp() - interval '1 day' GROUP BY kind ORDER BY kind"
+)
+SOURCES = text(
+    f"SELECT s.source, {_age('max(s.began_at)')} AS read_s, coalesce(bool_or(t.degraded_since IS NOT NULL), false)"  # noqa: S608 - own text
+    " AS degraded FROM scopes s LEFT JOIN source_states t USING (source) GROUP BY s.source ORDER BY s.source"
+)
+FINDINGS = text(
+    f'SELECT "class", severity, count(*) AS open, {_age("min(first_seen_at)")} AS oldest_s'  # noqa: S608 - own text
+    ' FROM findings WHERE resolved_at IS NULL GROUP BY "class", severity ORDER BY "class", severity'
+)
+REPAIRS = text(
+    "SELECT evidence ->> 'kind' AS kind, count(*) AS day,"
+    " count(*) FILTER (WHERE applied_at > clock_timestamp() - interval '1 hour') AS hour"
+    " FROM operations WHERE kind = 'repair' AND state = 'applied' AND evidence ? 'kind'"
+    " AND applied_at > clock_timestamp() - interval '1 day' GROUP BY 1 ORDER BY 1"
+)
