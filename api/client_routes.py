@@ -25,7 +25,7 @@ async def list_vps(
     user_id: Client,
     status: Annotated[openapi.Status | None, Query(description="Only records of this status")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
-    cursor: Annotated[str | None, Query(max_length=64, description="``next_cursor`` of the page before")] = None,
+    cursor: Annotated[str | None, openapi.CURSOR] = None,
 ) -> Response:
     """Own records only, newest first. A user that the panel does not know has none."""
     before = id_before(cursor) if cursor is not None else None

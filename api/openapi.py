@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 from fastapi.openapi.utils import get_openapi
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, IPvAnyAddress
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 from pydantic.json_schema import models_json_schema
 
 from api import ops_models
+from api.records import CURSOR_PATTERN
 
 Status = Literal["creating", "running", "stopped", "suspended", "error"]
 Hypervisor = Literal["proxmox", "vmware", "hyperv", "kvm", "xen"]
@@ -135,24 +137,57 @@ class Problem(BaseModel):
     missing: Annotated[list[str], Field(default=[], description="The fields that are missing")]
 
 
+_TOGETHER: JsonDict = {
+    "anyOf": [
+        {"properties": {"cluster": {"type": "null"}, "vmid": {"type": "null"}}},
+        {
+            "properties": {"cluster": {"type": "string"}, "vmid": {"type": "integer"}},
+            "required": ["cluster", "vmid"],
+        },
+    ]
+}
+_TEXT = r"^[^{0}]*[^{0}\s][^{0}]*$".format(r"\u0000-\u001f\u007f-\u009f\u2028\u2029")
+Text = Annotated[
+    str, Field(min_length=1, max_length=255, json_schema_extra={"pattern": _TEXT}, description="No control characters")
+]
+OrderId = (
+    Annotated[str, Field(min_length=1, max_length=64, json_schema_extra={"pattern": _TEXT})]
+    | Annotated[int, Field(ge=0, le=2**63 - 1)]
+)
+
+
+_NAMED: JsonDict = {
+    "anyOf": [
+        {"properties": {"id": {"type": "integer"}}, "required": ["id"]},
+        {"properties": {"order_id": {"type": ["string", "integer"]}}, "required": ["order_id"]},
+    ]
+}
+IpAddress = (
+    Annotated[str, Field(json_schema_extra={"format": "ipv4"})]
+    | Annotated[str, Field(json_schema_extra={"format": "ipv6"})]
+)
+
+
 class _Link(BaseModel):
-    order_id: Annotated[str, Field(min_length=1, max_length=64)] | Annotated[int, Field(ge=0)] | None = None
+    order_id: OrderId | None = None
     cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")] | None = None
     node: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$")] | None = None
     vmid: Annotated[int, Field(ge=100, le=999_999_999)] | None = None
     guest_type: Literal["qemu", "lxc"] | None = None
-    ip_address: IPvAnyAddress | None = None
+    ip_address: IpAddress | None = None
 
 
 class NewVps(_Link):
     """What a create needs. ``cluster`` and ``vmid`` go together."""
 
+    model_config = ConfigDict(json_schema_extra={"allOf": [_TOGETHER]})
+
     user_id: Id
-    name: Annotated[str, Field(min_length=1, max_length=255)]
+    name: Text
     cpu: Annotated[int, Field(ge=1, le=1024, description="Cores")]
     ram: Annotated[int, Field(ge=128, le=2**31 - 1, description="MB")]
     disk: Annotated[int, Field(ge=1, le=2**31 - 1, description="GB")]
-    os: Annotated[str, Field(min_length=1, max_length=255)]
+    os: Text
     status: Status | None = "creating"
     hypervisor: Hypervisor | None = "proxmox"
 
@@ -160,22 +195,26 @@ class NewVps(_Link):
 class ChangedVps(_Link):
     """What an update needs: ``status``, and ``id`` or ``order_id``; other fields may come along."""
 
+    model_config = ConfigDict(json_schema_extra={"allOf": [_TOGETHER, _NAMED]})
+
     status: Status
     id: Id | None = None
     user_id: Id | None = None
-    name: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    name: Text | None = None
     cpu: Annotated[int, Field(ge=1, le=1024)] | None = None
     ram: Annotated[int, Field(ge=128, le=2**31 - 1)] | None = None
     disk: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    os: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    os: Text | None = None
     hypervisor: Hypervisor | None = None
 
 
 class DeletedVps(BaseModel):
     """What a delete needs: ``id`` or ``order_id``."""
 
+    model_config = ConfigDict(json_schema_extra={"allOf": [_NAMED]})
+
     id: Id | None = None
-    order_id: Annotated[str, Field(min_length=1, max_length=64)] | Annotated[int, Field(ge=0)] | None = None
+    order_id: OrderId | None = None
 
 
 class Create(BaseModel):
@@ -202,6 +241,12 @@ class Delete(BaseModel):
 ACTION_BODIES = ("Create", "Update", "Delete")
 
 Responses = dict[int | str, dict[str, Any]]
+
+CURSOR = Query(
+    max_length=64,
+    description="``next_cursor`` of the page before",
+    json_schema_extra={"pattern": CURSOR_PATTERN},
+)
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PROBLEM_TEXTS = {

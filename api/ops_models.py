@@ -7,18 +7,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
-
 def _whole(value: object) -> object:
     """JSON has one kind of number: 60.0 is 60."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Seconds = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=30 * 86400, description="Seconds; at most 30 days")]
+Seconds = Annotated[int, Field(ge=1, le=30 * 86400, description="Seconds; at most 30 days"), BeforeValidator(_whole)]
 Text = Annotated[
     str, Field(min_length=1, max_length=500, json_schema_extra={"pattern": r"^[^\u0000]*[^\u0000\s][^\u0000]*$"})
 ]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
-Id = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=2**63 - 1)]
+Id = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_whole)]
 
 
 class _Body(BaseModel):
@@ -42,7 +41,7 @@ class ResumeBody(_Body):
 class ReleaseBody(_Body):
     """What to release from quarantine: a subject as ``/api/ops/quarantine`` names it, or ``all``."""
 
-    subject: Annotated[str, Field(pattern=r"^(all|(vps|order|guest):.{1,255})$")]
+    subject: Annotated[str, Field(pattern=r"^(all|(vps|order|guest):[^\x00\n]{1,255})$")]
 
 
 class RestoreBody(_Body):

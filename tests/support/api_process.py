@@ -1,0 +1,85 @@
+"""The API as a process, with production's command line, on a database of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jwt
+
+from cli.stack import api_part
+from panel.settings import Settings, load_settings
+from runtime.ports import free_port
+from runtime.processes import ManagedProcess
+from runtime.readiness import http_ok
+from tests.support.databases import Database
+from tests.support.keys import random_key
+
+
+@dataclass(frozen=True, slots=True)
+class ApiProcess:
+    """A running API, and the credentials that it knows."""
+
+    process: ManagedProcess
+    port: int
+    sync_key: str = field(default_factory=random_key)
+    operator_key: str = field(default_factory=random_key)
+    jwt_secret: str = field(default_factory=random_key)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def main_site(self) -> dict[str, str]:
+        """The headers of the main site."""
+        return {"X-API-Key": self.sync_key}
+
+    def client(self, user_id: int) -> dict[str, str]:
+        """The headers of a client."""
+        return {"Authorization": f"Bearer {self.token(user_id)}"}
+
+    def token(self, user_id: int) -> str:
+        claims = {"user_id": user_id, "sub": str(user_id), "exp": int(time.time()) + 7200}
+        return jwt.encode(claims, self.jwt_secret, "HS256")
+
+    def log(self) -> list[dict[str, Any]]:
+        """The events it has logged so far: one JSON object a line, or this fails."""
+        return [json.loads(line) for line in self.process.log_path.read_text().splitlines()]
+
+
+@contextmanager
+def api_process(
+    database: Database, directory: Path, environment: Mapping[str, str] | None = None, *, ready: str = "/readyz"
+) -> Iterator[ApiProcess]:
+    """Run ``panel-sync api``'s command in ``directory`` until the block ends."""
+    port, sync_key, operator_key, jwt_secret = free_port(), random_key(), random_key(), random_key()
+    given = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": database.app_url,
+        "VPS_SYNC_API_KEY": sync_key,
+        "OPS_API_KEY": operator_key,
+        "JWT_SECRET": jwt_secret,
+        "PORT": str(port),
+        **(environment or {}),
+    }
+    process = ManagedProcess(
+        "api", api_part(_settings(port)).argv, given, directory / "api.log", ready=http_ok(port, ready), cwd=directory
+    )
+    process.start()
+    try:
+        process.wait_ready()
+        yield ApiProcess(process, port, sync_key, operator_key, jwt_secret)
+    finally:
+        process.stop()
+
+
+def _settings(port: int) -> Settings:
+    """What the command line depends on."""
+    return load_settings(_env_file=None, port=port)
