@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 
 def _whole(value: object) -> object:
@@ -63,8 +64,19 @@ class AcknowledgeBody(_Body):
     source: Name
 
 
+_AT_MOST_ONE: JsonDict = {
+    "anyOf": [
+        {"properties": {"vps": {"type": "null"}, "user": {"type": "null"}}},
+        {"properties": {"vps": {"type": "null"}, "cluster": {"type": "null"}}},
+        {"properties": {"user": {"type": "null"}, "cluster": {"type": "null"}}},
+    ]
+}
+
+
 class ReconcileBody(_Body):
     """What to reconcile: at most one of them; none is everything."""
+
+    model_config = ConfigDict(json_schema_extra=_AT_MOST_ONE)
 
     vps: Id | None = None
     user: Id | None = None
