@@ -221,6 +221,9 @@ class _Matching:
         doubt = self.doubts.get(order.order_id)
         if not records:
             tomb = self._tombstone_of(order)
+            key = order.guest_key if order.state is OrderState.ENDED else None
+            if key is not None and self._given_away(key, order):
+                return [Case(order, None, tomb, doubt=doubt)]  # VMIDs are reused: it is another machine's address
             guest, key, clash = self._order_guest(order)
             return [Case(order, guest, tomb, key, doubt=doubt or clash)]
         record, extras = records[0], records[1:]

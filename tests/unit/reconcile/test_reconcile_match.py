@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from reconcile.cases import Case, World
 from reconcile.match import match
 from reconcile.state import FingerprintState, GuestKey, OrderState
@@ -265,6 +267,17 @@ def test_a_guest_that_another_record_holds_is_not_taken() -> None:
         orders=(order(order_id="2", name="new"),), guests=(guest(),), records=(record(order_id=None, name="x"),)
     )
     assert [c.doubt for c in cases(seen) if c.order] == ["guest main/100 is linked to VPS 1"]
+
+
+@pytest.mark.parametrize("tombstone", [True, False])
+def test_an_ended_order_without_a_record_does_not_mind_who_has_its_vmid_now(*, tombstone: bool) -> None:
+    ended = order(order_id="1", state=OrderState.ENDED, panel_vps_id=2)
+    dead = (record(id=2, order_id="1", fingerprint="smbios:gone", deleted_at=ago(days=1)),) if tombstone else ()
+    seen = world(
+        orders=(ended, order(order_id="3", name="new")), guests=(guest(),), records=(record(order_id="3"), *dead)
+    )
+    assert doubts(seen) == []
+    assert [c.guest for c in cases(seen) if c.order is ended] == [None]
 
 
 def test_a_guest_that_two_going_orders_name_is_not_taken() -> None:
