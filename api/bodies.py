@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Request
 
 from api.problems import ProblemError
-from api.request_headers import is_json
+from api.request_headers import is_json, is_utf8
 from api.strict_json import InvalidJsonError, parse_json
 
 BODY_S = 10.0  # seconds for a body to arrive
@@ -16,8 +16,7 @@ BODY_S = 10.0  # seconds for a body to arrive
 
 async def json_body(request: Request, limit: int) -> Any:  # noqa: ANN401 - JSON is any of six types
     """The body as strict JSON, of at most ``limit`` bytes, within BODY_S. Raises ProblemError."""
-    if not is_json(request.headers.get("content-type")):
-        raise ProblemError(415, "unsupported_media_type", "Content-Type must be application/json")
+    _require_plain_json(request)
     try:
         async with asyncio.timeout(BODY_S):
             raw = await _read_body(request, limit)
@@ -28,6 +27,19 @@ async def json_body(request: Request, limit: int) -> Any:  # noqa: ANN401 - JSON
         return parse_json(raw)
     except InvalidJsonError as error:
         raise ProblemError(400, "invalid_json", f"Invalid JSON: {error}") from None
+
+
+def _require_plain_json(request: Request) -> None:
+    """Refuse what would have to be converted before it could be parsed, bombs included."""
+    types = request.headers.getlist("content-type")
+    if len(types) != 1 or not is_json(types[0]):
+        raise ProblemError(415, "unsupported_media_type", "Content-Type must be application/json")
+    if not is_utf8(types[0]):
+        raise ProblemError(415, "unsupported_media_type", "JSON is UTF-8: leave the charset of Content-Type out")
+    encodings = ",".join(request.headers.getlist("content-encoding")).strip().lower()
+    if encodings not in {"", "identity"}:
+        message = "Content-Encoding must be left out: a compressed body is not accepted"
+        raise ProblemError(415, "unsupported_media_type", message, headers={"Accept-Encoding": "identity"})
 
 
 async def _read_body(request: Request, limit: int) -> bytes:

@@ -44,3 +44,10 @@ def etag_matches(values: Sequence[str], etag: str) -> bool:
 def is_json(content_type: str | None) -> bool:
     """Whether a Content-Type says JSON, with or without parameters."""
     return (content_type or "").split(";")[0].strip().lower() == "application/json"
+
+
+def is_utf8(content_type: str) -> bool:
+    """Whether a Content-Type names no charset, or one that UTF-8 is or contains."""
+    parameters = (part.strip().lower() for part in content_type.split(";")[1:])
+    charsets = {part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset=")}
+    return charsets <= {"utf-8", "utf8", "us-ascii"}
