@@ -11,15 +11,19 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.convertors import Convertor, register_url_convertor
 
-from api.api_keys import ApiKeys, BadKeyLimiter
+from api.access_audit import AccessAudit
+from api.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes, network_of
 from api.deadline import within
 from api.jwt_auth import TokenVerifier
+from api.operator_keys import OperatorKeys
+from api.problems import ProblemError
 from panel.accept import Acceptor
+from panel.audit import Actor
 from panel.calls import DatabaseAwayError
 from panel.settings import Settings
 from panel.settlements import Settlements
 
-OPERATOR = "api:operator"
+READING = {"GET", "HEAD"}
 READ_S = 1.8  # seconds; with the work around it an answer, good or bad, comes within two
 
 T = TypeVar("T")
@@ -34,9 +38,11 @@ class Edge:
     reader: AsyncEngine
     settlements: Settlements
     keys: ApiKeys
-    operator_keys: ApiKeys
+    operator_keys: OperatorKeys
+    prefixes: KeyPrefixes
     limiter: BadKeyLimiter
     verifier: TokenVerifier
+    access: AccessAudit
 
 
 class IdConvertor(Convertor[int]):
@@ -73,31 +79,53 @@ async def _main_site(
 ) -> str:
     label = edge.keys.label_of(request.scope["headers"])
     if label is None:
-        raise edge.limiter.refusal(request.client.host if request.client else None)
+        raise _bad_key(request, edge)
     request.scope["api_key_label"] = label  # for the access log
+    request.scope["caller"] = f"main-site:{label}"  # for the audit of use
     return label
 
 
 async def _operator(
     request: Request, edge: EdgeOf, _described: Annotated[str | None, Security(_operator_header)]
 ) -> str:
-    if edge.operator_keys.label_of(request.scope["headers"]) is None:
-        raise edge.limiter.refusal(request.client.host if request.client else None)
-    request.scope["api_key_label"] = OPERATOR  # for the access log
-    return OPERATOR
+    found = edge.operator_keys.operator_of(request.scope["headers"])
+    if found is None:
+        raise _bad_key(request, edge)
+    request.scope["api_key_label"] = request.scope["caller"] = f"api:{found.label}"
+    if request.method not in READING and found.role != "operate":  # by the method, so that no route can forget it
+        raise ProblemError(403, "role_required", "This needs a key with the role operate")
+    return f"api:{found.name}"
+
+
+async def _actor(request: Request, by: Annotated[str, Depends(_operator)]) -> Actor:
+    network = network_of(request.client.host if request.client else None)
+    return Actor(by, request.scope["request_id"], network)
+
+
+def _bad_key(request: Request, edge: Edge) -> ProblemError:
+    """Count one more wrong key; what to answer."""
+    prefix = edge.prefixes.name_of(request.scope["headers"])
+    request.scope["caller"] = "no-key" if prefix is None else f"key:{prefix}"
+    return edge.limiter.refusal(request.client.host if request.client else None, prefix)
 
 
 async def _client(
     request: Request, edge: EdgeOf, _described: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer_header)]
 ) -> int:
-    return await edge.verifier.user_of(request.headers.getlist("authorization"))
+    request.scope["caller"] = "token"
+    user_id = await edge.verifier.user_of(request.headers.getlist("authorization"))
+    request.scope["caller"] = f"client:{user_id}"
+    return user_id
 
 
 MainSite = Annotated[str, Depends(_main_site)]
 """The label of the API key that was used."""
 
 Operator = Annotated[str, Depends(_operator)]
-"""By whom, as it is kept with what they decide."""
+"""By whom. Whoever has the role ``read`` may only read."""
+
+Acting = Annotated[Actor, Depends(_actor)]
+"""The operator who decides, for the decision and its audit."""
 
 Client = Annotated[int, Depends(_client)]
 """The panel user id of the token."""

@@ -11,16 +11,17 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
 
 from api import client_routes, docs_page, health_routes, openapi, ops_routes, sync_routes
-from api.api_keys import ApiKeys, BadKeyLimiter
+from api.access_audit import AccessAudit
+from api.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes
 from api.edge import Edge
 from api.jwks import Jwks
 from api.jwt_auth import TokenVerifier
 from api.middleware import RequestContext
+from api.operator_keys import OperatorKeys
 from api.problems import ProblemError, on_http_exception, on_invalid_parameter, on_problem
 from panel.accept import Acceptor
 from panel.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
@@ -43,12 +44,8 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
     ``acceptor`` and ``relay`` replace the ones that the settings call for. Raises SettingsError.
     """
     settings.require("vps_sync_api_key", "database_url")
-    ops_key = settings.ops_api_key.get_secret_value()
-    if ops_key and ops_key in {
-        settings.vps_sync_api_key.get_secret_value(),
-        settings.vps_sync_api_key_previous.get_secret_value(),
-    }:
-        raise SettingsError("OPS_API_KEY must differ from the keys of the main site")
+    for problem in settings.key_conflicts():
+        raise SettingsError(problem)
     jwks = None
     if settings.jwt_jwks_url and not settings.jwt_public_key:
         jwks = Jwks(settings.jwt_jwks_url, settings.jwt_algorithms, time.monotonic)
@@ -61,10 +58,12 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
         acceptor=acceptor or Acceptor(writer),
         reader=reader,
         settlements=Settlements(reader),
-        keys=ApiKeys(settings.vps_sync_api_key, settings.vps_sync_api_key_previous),
-        operator_keys=ApiKeys(settings.ops_api_key, SecretStr("")),
+        keys=ApiKeys({"current": settings.vps_sync_api_key, "previous": settings.vps_sync_api_key_previous}),
+        operator_keys=OperatorKeys(settings.operators()),
+        prefixes=KeyPrefixes(settings.vps_sync_api_key),
         limiter=BadKeyLimiter(time.monotonic),
         verifier=verifier,
+        access=AccessAudit(reader, time.monotonic),
     )
 
     @asynccontextmanager
@@ -78,6 +77,8 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
             if relaying is not None:
                 relaying.start()
                 stack.push_async_callback(asyncio.to_thread, relaying.stop)
+            await edge.access.start()
+            stack.push_async_callback(edge.access.stop)
             await edge.settlements.start()
             stack.push_async_callback(edge.settlements.stop)
             await edge.acceptor.start()
@@ -95,7 +96,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
     )
     app.state.edge = edge
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, note=edge.access.note)
     for kind in (ProblemError, DatabaseAwayError, OutcomeUnknownError, OverloadedError):
         app.add_exception_handler(kind, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -28,8 +29,10 @@ HSTS = "max-age=31536000"  # a year, of this host only: the others of its domain
 class RequestContext:
     """Pure ASGI, so that neither bodies nor cancellation are touched."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, note: Callable[[Scope, int], None]) -> None:
+        """``note`` is told of every request that ended, with its status."""
         self._app = app
+        self._note = note
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,6 +67,7 @@ class RequestContext:
                 elif not finished:
                     raise
             finally:
+                self._note(scope, status)
                 if scope["path"] not in QUIET or status != 200:
                     _log_access(scope, status, began)
 

@@ -252,6 +252,7 @@ _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schema
 _PROBLEM_TEXTS = {
     400: "Something is missing, or the body is not JSON",
     401: "The credential is missing or not valid",
+    403: "The key's role does not allow it",
     404: "It does not exist",
     405: "Not possible here",
     408: "The body did not arrive in time",

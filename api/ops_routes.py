@@ -16,18 +16,21 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.responses import JSONResponse, Response
 
 from api import openapi, ops_models
+from api.audit_models import AuditAnswer
 from api.bodies import json_body
 from api.deadline import within
-from api.edge import READ_S, Edge, EdgeOf, Operator
+from api.edge import READ_S, Acting, Edge, EdgeOf, Operator
 from api.problems import ProblemError
 from api.records import MAX_ID
+from panel.audit import Actor, list_access, list_actions, list_refused_calls, note_action
 from panel.calls import DatabaseAwayError
+from panel.facts import Row
 from panel.findings import FindingRow, acknowledge_finding, list_findings, snooze_finding
 from panel.history import recent_runs, source_overview, vps_history
-from panel.holds import Decision, decide_hold, list_holds
+from panel.holds import Decision, HeldSet, decide_hold, list_holds
 from panel.metrics import metrics
 from panel.operators import OperatorError, nudge_run
-from panel.pauses import current_pauses, pause, resume, target_of
+from panel.pauses import Pause, current_pauses, pause, resume, target_of
 from panel.quarantine import list_quarantined, release
 from panel.restore import restore_vps
 from panel.run_log import acknowledge_first_plan, acknowledge_source
@@ -38,7 +41,7 @@ T = TypeVar("T")
 B = TypeVar("B", bound=BaseModel)
 
 READS = openapi.problems(401, 404, 422, 429, 500, 503)
-WRITES = openapi.problems(400, 401, 404, 408, 409, 413, 415, 422, 429, 500, 503)
+WRITES = openapi.problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503)
 STATUS_OF = {"unknown": 404, "conflict": 409, "invalid": 422}
 
 VpsId = Annotated[int, Path(ge=1, le=MAX_ID)]
@@ -70,15 +73,23 @@ async def get_held(
 
 
 @router.post("/held/{held_hash}/approve", responses={200: {"model": ops_models.DecisionAnswer}, **WRITES})
-async def approve(edge: EdgeOf, by: Operator, held_hash: HeldHash) -> Response:
+async def approve(edge: EdgeOf, acting: Acting, held_hash: HeldHash) -> Response:
     """Let a set happen: exactly its items, each confirmed by itself before it is written, within 24 hours."""
-    return _answer(asdict(await _asked(edge, lambda c: decide_hold(c, held_hash, Decision.APPROVED, by))))
+
+    def decide(connection: Connection) -> HeldSet:
+        return decide_hold(connection, held_hash, Decision.APPROVED, acting.by)
+
+    return _answer(asdict(await _decided(edge, acting, "approve", held_hash, decide)))
 
 
 @router.post("/held/{held_hash}/reject", responses={200: {"model": ops_models.DecisionAnswer}, **WRITES})
-async def reject(edge: EdgeOf, by: Operator, held_hash: HeldHash) -> Response:
+async def reject(edge: EdgeOf, acting: Acting, held_hash: HeldHash) -> Response:
     """Refuse a set: its items stay as they are while they do not change."""
-    return _answer(asdict(await _asked(edge, lambda c: decide_hold(c, held_hash, Decision.REJECTED, by))))
+
+    def decide(connection: Connection) -> HeldSet:
+        return decide_hold(connection, held_hash, Decision.REJECTED, acting.by)
+
+    return _answer(asdict(await _decided(edge, acting, "reject", held_hash, decide)))
 
 
 @router.get("/findings", summary="Findings", responses={200: {"model": ops_models.FindingsAnswer}, **READS})
@@ -95,9 +106,13 @@ async def get_findings(
 
 
 @router.post("/findings/{finding_id:id}/ack", responses={200: {"model": ops_models.FindingAnswer}, **WRITES})
-async def acknowledge(edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
+async def acknowledge(edge: EdgeOf, acting: Acting, finding_id: FindingId) -> Response:
     """Note that somebody has seen it."""
-    return _answer(_finding(await _asked(edge, lambda c: acknowledge_finding(c, finding_id, by))))
+
+    def note(connection: Connection) -> FindingRow:
+        return acknowledge_finding(connection, finding_id, acting.by)
+
+    return _answer(_finding(await _decided(edge, acting, "findings ack", f"finding:{finding_id}", note)))
 
 
 @router.post(
@@ -105,11 +120,15 @@ async def acknowledge(edge: EdgeOf, by: Operator, finding_id: FindingId) -> Resp
     responses={200: {"model": ops_models.FindingAnswer}, **WRITES},
     openapi_extra=_takes(ops_models.SnoozeBody),
 )
-async def snooze(request: Request, edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
+async def snooze(request: Request, edge: EdgeOf, acting: Acting, finding_id: FindingId) -> Response:
     """Leave it out of the list and of alarms for a while."""
     body = await _body(request, edge, ops_models.SnoozeBody)
     length = timedelta(seconds=body.for_s)
-    return _answer(_finding(await _asked(edge, lambda c: snooze_finding(c, finding_id, length, by))))
+
+    def leave_out(connection: Connection) -> FindingRow:
+        return snooze_finding(connection, finding_id, length, acting.by)
+
+    return _answer(_finding(await _decided(edge, acting, "findings snooze", f"finding:{finding_id}", leave_out)))
 
 
 @router.get("/vps/{vps_id:id}/history", responses={200: {"model": ops_models.HistoryAnswer}, **READS})
@@ -125,10 +144,14 @@ async def get_history(edge: EdgeOf, _by: Operator, vps_id: VpsId) -> Response:
     responses={200: {"model": ops_models.DoneAnswer}, **WRITES},
     openapi_extra=_takes(ops_models.RestoreBody),
 )
-async def restore(request: Request, edge: EdgeOf, by: Operator, vps_id: VpsId) -> Response:
+async def restore(request: Request, edge: EdgeOf, acting: Acting, vps_id: VpsId) -> Response:
     """Bring a deleted record back within 7 days. Its evidence starts anew, and it is protected for 7 more days."""
     body = await _body(request, edge, ops_models.RestoreBody)
-    row = await _asked(edge, lambda c: restore_vps(c, vps_id, body.reason, by))
+
+    def bring_back(connection: Connection) -> Row:
+        return restore_vps(connection, vps_id, body.reason, acting.by)
+
+    row = await _decided(edge, acting, "vps restore", f"vps:{vps_id}", bring_back)
     return _done(f"VPS {vps_id} is {row['status']} again, protected until {row['protected_until'].isoformat()}")
 
 
@@ -160,11 +183,15 @@ async def get_sources(edge: EdgeOf, _by: Operator) -> Response:
     responses={200: {"model": ops_models.DoneAnswer}, **WRITES},
     openapi_extra=_takes(ops_models.PauseBody),
 )
-async def pause_target(request: Request, edge: EdgeOf, by: Operator) -> Response:
+async def pause_target(request: Request, edge: EdgeOf, acting: Acting) -> Response:
     """Leave it alone: a source is not read, a VPS or a customer's are not written by runs. Ends by itself."""
     body = await _body(request, edge, ops_models.PauseBody)
     length = timedelta(seconds=body.for_s)
-    made = await _asked(edge, lambda c: pause(c, _target(edge, body.target), body.reason, length, by))
+
+    def begin(connection: Connection) -> Pause:
+        return pause(connection, _target(edge, body.target), body.reason, length, acting.by)
+
+    made = await _decided(edge, acting, "pause", body.target, begin)
     return _done(f"{made.target} is {made}")
 
 
@@ -173,10 +200,10 @@ async def pause_target(request: Request, edge: EdgeOf, by: Operator) -> Response
     responses={200: {"model": ops_models.DoneAnswer}, **WRITES},
     openapi_extra=_takes(ops_models.ResumeBody),
 )
-async def resume_target(request: Request, edge: EdgeOf, _by: Operator) -> Response:
+async def resume_target(request: Request, edge: EdgeOf, acting: Acting) -> Response:
     """End a pause before its time."""
     body = await _body(request, edge, ops_models.ResumeBody)
-    await _asked(edge, lambda c: resume(c, _target(edge, body.target)))
+    await _decided(edge, acting, "resume", body.target, lambda c: resume(c, _target(edge, body.target)))
     return _done(f"{body.target} is resumed")
 
 
@@ -199,10 +226,10 @@ async def get_quarantine(edge: EdgeOf, _by: Operator, limit: Limit = 200) -> Res
     responses={200: {"model": ops_models.DoneAnswer}, **WRITES},
     openapi_extra=_takes(ops_models.ReleaseBody),
 )
-async def release_subject(request: Request, edge: EdgeOf, _by: Operator) -> Response:
+async def release_subject(request: Request, edge: EdgeOf, acting: Acting) -> Response:
     """End a quarantine before its time: the next run tries at once."""
     body = await _body(request, edge, ops_models.ReleaseBody)
-    released = await _asked(edge, lambda c: release(c, body.subject))
+    released = await _decided(edge, acting, "release", body.subject, lambda c: release(c, body.subject))
     return _done(f"released: {', '.join(released)}")
 
 
@@ -217,7 +244,7 @@ async def get_metrics(edge: EdgeOf, _by: Operator) -> Response:
     responses={200: {"model": ops_models.DoneAnswer}, **WRITES},
     openapi_extra=_takes(ops_models.AcknowledgeBody),
 )
-async def acknowledge_what_was_seen(request: Request, edge: EdgeOf, _by: Operator) -> Response:
+async def acknowledge_what_was_seen(request: Request, edge: EdgeOf, acting: Acting) -> Response:
     """Say that a source which lost much at once is right, or that a plan was looked at before the first deletes."""
     body = await _body(request, edge, ops_models.AcknowledgeBody)
 
@@ -228,7 +255,7 @@ async def acknowledge_what_was_seen(request: Request, edge: EdgeOf, _by: Operato
             acknowledge_source(connection, body.source)
         nudge_run(connection)
 
-    await _asked(edge, note)
+    await _decided(edge, acting, "acknowledge", body.source, note)
     return _done(f"{body.source} is acknowledged")
 
 
@@ -238,12 +265,42 @@ async def acknowledge_what_was_seen(request: Request, edge: EdgeOf, _by: Operato
     responses={202: {"model": ops_models.DoneAnswer}, **WRITES},
     openapi_extra=_takes(ops_models.ReconcileBody),
 )
-async def reconcile(request: Request, edge: EdgeOf, _by: Operator) -> Response:
+async def reconcile(request: Request, edge: EdgeOf, acting: Acting) -> Response:
     """Ask the workers for a run now, of everything or of what concerns one VPS, user or cluster."""
     body = await _body(request, edge, ops_models.ReconcileBody)
     subject = "".join(body.named)
-    await _asked(edge, lambda c: nudge_run(c, subject))
+    await _decided(edge, acting, "reconcile", subject or "everything", lambda c: nudge_run(c, subject))
     return _done(f"a run for {subject or 'everything'} is on its way; see /api/ops/runs", 202)
+
+
+@router.get("/audit", summary="Audit", responses={200: {"model": AuditAnswer}, **READS})
+async def get_audit(
+    edge: EdgeOf,
+    _by: Operator,
+    refused: Annotated[bool, Query(description="Of uses only those that were refused")] = False,
+    limit: Limit = 100,
+) -> Response:
+    """What operators decided, how each credential was used, hour by hour, and refused sync calls; newest first."""
+
+    def look(connection: Connection) -> dict[str, Any]:
+        return {
+            "actions": [asdict(one) for one in list_actions(connection, limit)],
+            "access": [asdict(one) for one in list_access(connection, limit, refused=refused)],
+            "refused_calls": [asdict(one) for one in list_refused_calls(connection, limit)],
+        }
+
+    return _answer(await _asked(edge, look))
+
+
+async def _decided(edge: Edge, acting: Actor, action: str, subject: str, work: Callable[[Connection], T]) -> T:
+    """Do what an operator decides, and note it in the same transaction. Raises as ``_asked`` does."""
+
+    def noted(connection: Connection) -> T:
+        done = work(connection)
+        note_action(connection, acting, action, subject)
+        return done
+
+    return await _asked(edge, noted)
 
 
 async def _asked(edge: Edge, work: Callable[[Connection], T]) -> T:

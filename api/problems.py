@@ -68,6 +68,7 @@ def problem_body(
 
 def problem_for(request: Request, error: ProblemError, background: BackgroundTask | None = None) -> ProblemResponse:
     """The response of one refused request."""
+    request.scope["problem_code"] = error.code  # for the audit of use
     body = problem_body(
         error.status_code,
         error.code,

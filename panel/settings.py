@@ -67,6 +67,22 @@ class ProxmoxCluster(BaseModel, extra="forbid"):
         return self
 
 
+class OperatorKey(BaseModel, extra="forbid"):
+    """One operator of ``OPS_API_KEYS``. ``read`` looks, ``operate`` decides too; the name is kept with what they
+    decide. ``previous`` stays valid while the operator changes over to ``key``."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+    role: Literal["read", "operate"]
+    key: ApiKey
+    previous: ApiKey = SecretStr("")
+
+    @model_validator(mode="after")
+    def _has_a_key(self) -> OperatorKey:
+        if not self.key.get_secret_value():
+            raise ValueError("an operator needs a key")
+        return self
+
+
 def _readable(url: str) -> bool:
     """Whether host and port can be told apart; never says what was wrong, since the URL holds a password."""
     try:
@@ -92,7 +108,9 @@ class Settings(BaseSettings):
     # --- who may call
     vps_sync_api_key: ApiKey = SecretStr("")
     vps_sync_api_key_previous: ApiKey = SecretStr("")  # stays valid while the main site changes over
-    ops_api_key: ApiKey = SecretStr("")
+    ops_api_key: ApiKey = SecretStr("")  # of the operator "operator", who may decide
+    ops_api_key_previous: ApiKey = SecretStr("")
+    ops_api_keys: tuple[OperatorKey, ...] = ()  # one for each person or program, so that the audit tells who
     jwt_secret: SecretStr = SecretStr("")
     jwt_public_key: str = ""  # PEM
     jwt_jwks_url: HttpUrlText = ""
@@ -208,7 +226,31 @@ class Settings(BaseSettings):
         if len(names) != len(set(names)):
             found.append("PROXMOX_CLUSTERS has two clusters of the same name")
         found.extend(self._wrong_urls())
-        return found + self._wrong_files()
+        return found + self._wrong_files() + self.key_conflicts()
+
+    def operators(self) -> list[OperatorKey]:
+        """All operators that have a key."""
+        if not self.ops_api_key.get_secret_value():
+            return list(self.ops_api_keys)
+        key, previous = self.ops_api_key, self.ops_api_key_previous
+        return [OperatorKey(name="operator", role="operate", key=key, previous=previous), *self.ops_api_keys]
+
+    def key_conflicts(self) -> list[str]:
+        """What makes it unclear whose key a key is, in sentences."""
+        found = []
+        if self.ops_api_key_previous.get_secret_value() and not self.ops_api_key.get_secret_value():
+            found.append("OPS_API_KEY_PREVIOUS is set without OPS_API_KEY")
+        site = {self.vps_sync_api_key.get_secret_value(), self.vps_sync_api_key_previous.get_secret_value()} - {""}
+        if site & {self.ops_api_key.get_secret_value(), self.ops_api_key_previous.get_secret_value()}:
+            found.append("OPS_API_KEY must differ from the keys of the main site")
+        operators = self.operators()
+        names = [one.name for one in operators]
+        if len(names) != len(set(names)):
+            found.append("OPS_API_KEYS names an operator twice (OPS_API_KEY is the one named operator)")
+        keys = [k for one in operators for k in (one.key.get_secret_value(), one.previous.get_secret_value()) if k]
+        if len(keys) != len(set(keys)) or site.intersection(keys):
+            found.append("OPS_API_KEYS: no key may stand twice, nor be one of the main site's")
+        return found
 
     def _wrong_files(self) -> list[str]:
         found = []

@@ -20,7 +20,7 @@ from tests.integration.api.test_api_sync import create, delete
 from tests.integration.panel.conftest import begin_run
 from tests.unit.reconcile.worlds import record
 
-READS = ["/held", "/findings", "/runs", "/sources", "/pauses", "/quarantine", "/metrics", "/vps/1/history"]
+READS = ["/audit", "/held", "/findings", "/runs", "/sources", "/pauses", "/quarantine", "/metrics", "/vps/1/history"]
 WRITES = [
     "/held/00000000/approve", "/held/00000000/reject", "/findings/1/ack", "/findings/1/snooze", "/vps/1/restore",
     "/pause", "/resume", "/release", "/acknowledge", "/reconcile",

@@ -12,7 +12,7 @@ from api.api_keys import BAD_KEYS_ALLOWED, WINDOW_S, ApiKeys, BadKeyLimiter
 from tests.support.keys import random_key
 
 CURRENT, PREVIOUS = random_key(), random_key()
-KEYS = ApiKeys(SecretStr(CURRENT), SecretStr(PREVIOUS))
+KEYS = ApiKeys({"current": SecretStr(CURRENT), "previous": SecretStr(PREVIOUS)})
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_which_key_is_it(given: list[bytes], label: str | None) -> None:
 
 
 def test_an_unset_previous_key_matches_nothing() -> None:
-    keys = ApiKeys(SecretStr(CURRENT), SecretStr(""))
+    keys = ApiKeys({"current": SecretStr(CURRENT), "previous": SecretStr("")})
     assert keys.label_of([(b"x-api-key", b"")]) is None
     assert keys.label_of([(b"x-api-key", CURRENT.encode())]) == "current"
 
@@ -65,27 +65,27 @@ class Clock:
 def test_too_many_wrong_keys_are_told_to_wait_and_then_may_try_again() -> None:
     clock = Clock()
     limiter = BadKeyLimiter(clock)
-    first = [limiter.refusal("192.0.2.1") for _ in range(BAD_KEYS_ALLOWED)]
+    first = [limiter.refusal("192.0.2.1", None) for _ in range(BAD_KEYS_ALLOWED)]
     assert {(e.status_code, e.message) for e in first} == {(401, "Invalid or missing API key")}
     clock.now += 20
-    limited = limiter.refusal("192.0.2.1")
+    limited = limiter.refusal("192.0.2.1", None)
     assert (limited.status_code, limited.code) == (429, "too_many_bad_keys")
     assert limited.headers == {"Retry-After": "40"}
-    assert limiter.refusal("192.0.2.2").status_code == 401, "another address is not to blame"
+    assert limiter.refusal("192.0.2.2", None).status_code == 401, "another address is not to blame"
     clock.now += WINDOW_S
-    assert limiter.refusal("192.0.2.1").status_code == 401
+    assert limiter.refusal("192.0.2.1", None).status_code == 401
 
 
 def test_one_ipv6_host_cannot_use_its_many_addresses() -> None:
     limiter = BadKeyLimiter(Clock())
-    codes = [limiter.refusal(f"2001:db8::{n:x}").status_code for n in range(BAD_KEYS_ALLOWED + 1)]
+    codes = [limiter.refusal(f"2001:db8::{n:x}", None).status_code for n in range(BAD_KEYS_ALLOWED + 1)]
     assert codes == [401] * BAD_KEYS_ALLOWED + [429]
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_keys, "ADDRESSES_KEPT", 3)
+    monkeypatch.setattr(api_keys, "WINDOWS_KEPT", 3)
     limiter = BadKeyLimiter(Clock())
     for n in range(50):
-        limiter.refusal(f"192.0.2.{n}")
-    assert len(limiter._windows) == 3
-    assert limiter.refusal(None).status_code == 401
+        limiter.refusal(f"192.0.2.{n}", f"prefix {n}")
+    assert (len(limiter._addresses), len(limiter._prefixes)) == (3, 3)
+    assert limiter.refusal(None, None).status_code == 401
