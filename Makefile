@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run env test worlds soak lint format bench lock clean
+.PHONY: help demo run env test worlds soak lint audit sbom format bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -43,6 +43,12 @@ lint: $(STAMP) ## Ruff, strict types, import contracts, migrations equal to the 
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m runtime.check_migrations
 
+audit: $(STAMP) ## Known vulnerabilities of the pinned packages (STRICT=1: not being able to check fails, too)
+	@$(BIN)/python -m supply_chain audit $(if $(STRICT),--strict)
+
+sbom: $(STAMP) ## sbom.json: every production package with version, hashes and licence (CycloneDX)
+	@$(BIN)/python -m supply_chain sbom
+
 format: $(STAMP) ## Reformat and mend what Ruff can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -58,4 +64,4 @@ lock: $(STAMP) ## Renew the lock files (needs uv on PATH)
 	printf 'hatchling>=1.27\neditables>=0.5\n' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/build.lock
 
 clean: ## Remove the environment and the embedded servers' data
-	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-audit sbom.json .data .mypy_cache .ruff_cache .pytest_cache .hypothesis
