@@ -67,6 +67,7 @@ def reconcile_lease(engine: Engine, holder: str) -> Iterator[Lease | None]:
         # The server must not cut a run's connection for waiting on Proxmox between two statements.
         connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
         connection.execute(text("SET statement_timeout = '120s'"))
+        connection.execute(NOTICE_THE_END)
         got = connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY})
         connection.commit()
         if not got:
@@ -81,6 +82,12 @@ def reconcile_lease(engine: Engine, holder: str) -> Iterator[Lease | None]:
             connection.invalidate()
 
 
+# A killed process's connection is looked after in the middle of a statement too, or the lease would outlive it by as
+# long as the statement takes. Servers on systems that cannot tell refuse the setting.
+NOTICE_THE_END = text(
+    "DO $$ BEGIN PERFORM set_config('client_connection_check_interval', '500ms', false);"
+    " EXCEPTION WHEN invalid_parameter_value THEN NULL; END $$"
+)
 RAISE_EPOCH = text(
     "INSERT INTO leases (name, epoch, holder, taken_at) VALUES ('reconcile', 1, :holder, clock_timestamp()) "
     "ON CONFLICT (name) DO UPDATE SET epoch = leases.epoch + 1, holder = excluded.holder,"

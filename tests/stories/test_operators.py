@@ -1,4 +1,4 @@
-"""What operators decide: held sets, pauses, one VPS now, the policy of a class. And story 13, the restore."""
+"""What operators decide: held sets, pauses, one VPS now, the policy of a class, a restore."""
 
 from __future__ import annotations
 
@@ -174,6 +174,47 @@ class TestPauses:
         with world.engine.begin() as connection:
             assert current_pauses(connection) == {}
 
+    def test_a_paused_vps_is_read_and_not_written(self, world: Bench) -> None:
+        one, other = sell(world, "one"), sell(world, "other")
+        settle(world, one, other)
+        target = f"vps:{one.vps_id}"
+        paused_for(world, target)
+        for sold in (one, other):
+            world.site.set_status(sold.order_id, "suspended", notify=False)
+            world.pve.set_status(sold.vmid, "running")  # the main site had stopped it
+        world.run()
+        assert statuses(world) == {one.vps_id: "running", other.vps_id: "suspended"}
+        assert {("paused", target), ("suspended-but-running", target)} <= world.findings(), "found as ever"
+        assert world.results[-1].problems == (), "no source is paused"
+        world.pve.set_status(one.vmid, "stopped")
+        world.fast(2)
+        assert record(world, one.vps_id)["power_state"] == "running"
+        world.call("update", id=one.vps_id, status="error")
+        world.drain()
+        assert statuses(world)[one.vps_id] == "error", "a call of the main site is no run"
+        with world.engine.begin() as connection:
+            resume(connection, target)
+        assert "paused" not in world.finding_classes()
+        world.run()
+        assert statuses(world)[one.vps_id] == "suspended"
+
+    def test_a_paused_customer_gets_nothing_new_either(self, world: Bench) -> None:
+        paused_for(world, "user:5")
+        for user_id in (1, 2):
+            order = world.site.place_order(user_id=user_id, name=f"of-{user_id}", notify=False)
+            world.site.set_status(order.id, "running", notify=False)
+        world.run(2)
+        assert [row["user_id"] for row in world.vps()] == [6]
+        execute(world, "UPDATE pauses SET paused_until = clock_timestamp()")
+        world.run()
+        assert sorted(row["user_id"] for row in world.vps()) == [5, 6]
+
+    @pytest.mark.parametrize("target", ["vps:999", "user:999"])
+    def test_who_is_not_known_is_not_paused(self, world: Bench, target: str) -> None:
+        with world.engine.begin() as connection, pytest.raises(OperatorError) as refused:
+            pause(connection, target, "why", timedelta(hours=1), "cli:test")
+        assert refused.value.fault == "unknown"
+
     @pytest.mark.parametrize(
         ("reason", "length"), [(" ", timedelta(hours=1)), ("why", timedelta(0)), ("why", timedelta(days=31))]
     )
@@ -183,14 +224,22 @@ class TestPauses:
         assert refused.value.fault == "invalid"
 
     @pytest.mark.parametrize(
-        ("name", "target"), [("all", "all"), ("feed", "feed"), ("main", "proxmox:main"), ("proxmox:all", "proxmox:all")]
+        ("name", "target"),
+        [
+            ("all", "all"),
+            ("feed", "feed"),
+            ("main", "proxmox:main"),
+            ("proxmox:all", "proxmox:all"),
+            ("vps:1", "vps:1"),
+        ],
     )
     def test_targets(self, name: str, target: str) -> None:
         assert target_of(name, ["main", "all"]) == target
 
-    def test_an_unknown_target(self) -> None:
+    @pytest.mark.parametrize("name", ["fra1", "vps:0", "vps:x", "user:", "node:1"])
+    def test_an_unknown_target(self, name: str) -> None:
         with pytest.raises(OperatorError, match="neither all, feed, vps:ID"):
-            target_of("fra1", ["main"])
+            target_of(name, ["main"])
 
 
 class TestOneSubject:
@@ -241,7 +290,7 @@ class TestPolicy:
 
 
 class TestRestore:
-    """Story 13 and its refusals."""
+    """Beside story 13: what a restore leaves behind, and when it is refused."""
 
     @pytest.fixture
     def deleted(self, extended_world: Bench) -> tuple[Bench, Sold]:
@@ -253,20 +302,6 @@ class TestRestore:
         world.run(ABSENT)
         assert live(world) == [keep.vps_id]
         return world, gone
-
-    def test_story_13_a_restored_tombstone_is_not_deleted_again_on_old_evidence(
-        self, deleted: tuple[Bench, Sold]
-    ) -> None:
-        world, gone = deleted
-        restore(world, gone.vps_id)
-        assert gone.vps_id in live(world)
-        assert [a["subject"] for a in world._rows("SELECT subject FROM absences")] == []
-        world.run(ABSENT + 2)
-        assert gone.vps_id in live(world), "proven anew, and protected all the same"
-        assert ("delete-held", f"vps:{gone.vps_id}") in world.findings()
-        execute(world, "UPDATE vps SET protected_until = clock_timestamp() WHERE protected_until IS NOT NULL")
-        world.run()
-        assert gone.vps_id not in live(world), "the protection is over, and the evidence is new"
 
     def test_a_restore_is_journaled_with_its_reason(self, deleted: tuple[Bench, Sold]) -> None:
         world, gone = deleted

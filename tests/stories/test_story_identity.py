@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+from panel.restore import restore_vps
 from simulators.main_site.faults import CallFaultKind
 from tests.stories.steps import execute, record, sell, settle, settled
 from tests.support.bench import Bench
@@ -196,16 +198,20 @@ def test_story_13_a_restored_tombstone_is_not_deleted_on_old_evidence(world: Ben
     world.site.cancel_order(sold.order_id, notify=False)
     world.run(3)
     assert record(world, sold.vps_id)["deleted_at"] is not None
-    execute(
-        world,
-        "UPDATE vps SET deleted_at = NULL, deleted_reason = NULL, version = version + 1,"
-        " protected_until = clock_timestamp() + interval '7 days' WHERE id = :id",
-        id=sold.vps_id,
-    )
-    execute(world, "UPDATE lanes SET head = 'live' WHERE vps_id = :id", id=sold.vps_id)
+    with world.engine.begin() as connection:
+        row = restore_vps(connection, sold.vps_id, "the customer paid after all", "cli:test")
+    assert timedelta(days=6, hours=23) < row["protected_until"] - row["updated_at"] <= timedelta(days=7)
+    assert world._rows("SELECT * FROM absences") == [], "all evidence is gathered anew"
+    newest = world._rows("SELECT max(id) AS id FROM snapshots")[0]["id"]
+    assert [r["id"] for r in world.client_sees(5)] == [keep.vps_id, sold.vps_id]
     world.run(4)
-    assert record(world, sold.vps_id)["deleted_at"] is None
+    assert record(world, sold.vps_id)["deleted_at"] is None, "proven again, and protected all the same"
     assert ("delete-held", f"vps:{sold.vps_id}") in world.findings()
+    execute(world, "UPDATE vps SET protected_until = clock_timestamp() WHERE id = :id", id=sold.vps_id)
+    world.run()
+    assert record(world, sold.vps_id)["deleted_at"] is not None
+    second = [r for r in world.repairs() if r["action"] == "delete"][-1]
+    assert min(second["evidence"]["guest_snapshots"]) > newest, "deleted on evidence of after the restore"
 
 
 def test_story_28_an_unreadable_fingerprint_links_unverified_and_is_never_a_proof(world: Bench) -> None:
