@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from sqlalchemy import insert, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -26,6 +26,7 @@ from panel.calls import (
     OverloadedError,
     Refused,
 )
+from panel.refusals import note_refusals
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +84,7 @@ class Acceptor:
         changed nothing may be; a failure is logged."""
         try:
             async with asyncio.timeout(TRANSACTION_S), self._engine.begin() as connection:
-                await connection.execute(insert(tables.refused_calls), [refused_row(call, refused)])
+                await note_refusals(connection, [refused_row(call, refused)])
         except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
             log.warning("refused_call_not_audited", code=refused.code, error=type(error).__name__)
 

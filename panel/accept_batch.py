@@ -19,6 +19,7 @@ from panel import tables
 from panel.calls import Accepted, Call, Outcome, Refused, Replayed
 from panel.facts import Row, new_row, project
 from panel.public import public_record, success_body
+from panel.refusals import note_refusals
 
 JOURNAL_CHANNEL = "panel_journal"
 """NOTIFY here wakes the relay."""
@@ -254,7 +255,7 @@ class Batch:
         await self._finish_outcomes(connection, ids)
         await self._write_claims_and_keys(connection, ids)
         if self._refusals:
-            await connection.execute(insert(tables.refused_calls), self._refusals)
+            await note_refusals(connection, self._refusals)
         if self._nudge_users:
             await connection.execute(
                 pg_insert(tables.nudges).values(task="users.import", subject="").on_conflict_do_nothing()

@@ -16,6 +16,8 @@ BATCHES = 50
 PRUNED = {
     "idempotency_keys": "created_at < clock_timestamp() - interval '48 hours'",
     "refused_calls": "at < clock_timestamp() - interval '90 days'",
+    "access_counts": "hour < clock_timestamp() - interval '90 days'",
+    "operator_actions": "at < clock_timestamp() - interval '400 days'",  # last year's, when the year is looked at
     # A changing set leaves one with every run; what an operator decided stays.
     "holds": "decision = 'expired' AND decided_at < clock_timestamp() - interval '14 days'",
     "snapshots": (

@@ -24,6 +24,11 @@ def test_old_bookkeeping_goes_and_evidence_stays(engine: Engine) -> None:
         " ('c', 'deletes', 'r', '[]', 2, 'expired', clock_timestamp()), ('d', 'deletes', 'r', '[]', 2, NULL, NULL)",
         f"INSERT INTO refused_calls (at, status_code, code, message) VALUES ({OLD}, 422, 'c', 'm')",
         "INSERT INTO refused_calls (status_code, code, message) VALUES (422, 'c', 'm')",
+        "INSERT INTO access_counts"
+        f" SELECT h, 'no-key', '192.0.2.1', 'GET /api/vps', 401, 'c', 1, h, h, 'r' FROM (VALUES ({OLD}),"
+        " (clock_timestamp())) AS t(h)",
+        f"INSERT INTO operator_actions (at, \"by\", action, subject) VALUES ({OLD}, 'api:ann', 'pause', 'all'),"
+        " (clock_timestamp() - interval '401 days', 'api:ann', 'pause', 'feed')",
         f"INSERT INTO idempotency_keys (scope, key, body_hash, created_at) VALUES ('main-site', 'a', 'h', {OLD})",
         "INSERT INTO idempotency_keys (scope, key, body_hash, created_at)"
         " VALUES ('main-site', 'b', 'h', clock_timestamp() - interval '25 hours')",
@@ -31,7 +36,8 @@ def test_old_bookkeeping_goes_and_evidence_stays(engine: Engine) -> None:
     with engine.begin() as connection:
         for statement in statements:
             connection.execute(text(statement))
-    assert prune(engine) == {"idempotency_keys": 1, "refused_calls": 1, "holds": 1, "snapshots": 1, "runs": 1}
+    once = ("idempotency_keys", "refused_calls", "access_counts", "operator_actions", "holds", "snapshots", "runs")
+    assert prune(engine) == dict.fromkeys(once, 1)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT id FROM snapshots ORDER BY id")).scalars().all() == [2, 3, 4]
         assert connection.execute(text("SELECT id FROM runs ORDER BY id")).scalars().all() == [2, 3, 4]
