@@ -199,13 +199,14 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
     if guest is not None and guest.cluster in world.trusted:
         # Whoever stands where the guest of an ended order stood is not looked up by address: it was let go of.
         ended = order is not None and order.state is OrderState.ENDED
-        let_go = ended and record.guest_key is None and record.guest_linked_once
+        # Nor is one taken for it whose identity nobody read while the order went on: it may be the next machine.
+        let_go = ended and record.guest_linked_once and (record.guest_key is None or record.fingerprint is None)
         if not let_go and (linked := facts.guest_link_update(guest, record, world)) is not None:
             # An order read before the machine was replaced would hand the next owner's machine to this one.
             other = record.fingerprint is not None and "fingerprint" in linked.values
             confirm = frozenset({"order"}) if other else frozenset[str]()
             decision.changes.append(_update(case, Kind.LINK, "proxmox", linked, confirm))
-        if "power" in decision.cell.facts and _identified(case):
+        if "power" in decision.cell.facts and not let_go and _identified(case):
             _add(decision, case, Kind.STATUS, "proxmox", facts.power_update(guest, record, policy))
     elif order is not None and views[1] is GuestView.UNOBSERVABLE and two_way(case, world):
         _add(decision, case, Kind.STATUS, world.feed, facts.power_from_order(order, record, policy, world))

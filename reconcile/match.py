@@ -283,13 +283,18 @@ class _Matching:
             if order is not None and self._reinstalled(order, guest):
                 return guest, key, False, self._clone_doubt(guest)
             return None, key, True, self._replacement_doubt(record, order, guest)
+        ended, trusted = order is not None and order.state is OrderState.ENDED, guest.cluster in self.world.trusted
+        if ended and trusted and record.fingerprint is None and self._named_by_going(key, order):
+            return None, key, True, None  # never seen as its own, and the address is the next order's
         return guest, key, False, self._clone_doubt(guest)
+
+    def _named_by_going(self, key: GuestKey | None, order: Order | None) -> bool:
+        """Whether another order, one that goes on, names this guest."""
+        return any(o.guest_key == key and _going(o) for o in self.orders if o is not order)
 
     def _given_away(self, key: GuestKey, order: Order) -> bool:
         """Whether somebody else holds this guest, or a going order names it."""
-        return any(r.guest_key == key for r in self.live.values()) or any(
-            o.guest_key == key and _going(o) for o in self.orders if o is not order
-        )
+        return any(r.guest_key == key for r in self.live.values()) or self._named_by_going(key, order)
 
     def _reinstalled(self, order: Order, guest: Guest) -> bool:
         """A new machine at the old address, which the same going order still names and nobody else: seen twice."""
@@ -297,7 +302,7 @@ class _Matching:
             _going(order)
             and order.guest_key == guest.key
             and guest.fingerprint_seen >= 2
-            and not any(o.guest_key == guest.key and _going(o) for o in self.orders if o is not order)
+            and not self._named_by_going(guest.key, order)
         )
 
     def _first_link(

@@ -337,3 +337,24 @@ def test_the_fast_lane_is_silent(values: dict[str, Any], seen: dict[str, Any], r
 def test_a_pushed_link_is_verified_from_the_guests_configuration() -> None:
     found = made(orders=(order(),), guests=(guest(),), records=(record(link_state=LinkState.PUSHED, fingerprint=None),))
     assert [c.values["link_state"] for c in found.changes] == ["verified"]
+
+
+PUSHED: dict[str, Any] = {"link_state": LinkState.PUSHED, "fingerprint": None, "order_state": OrderState.ENDED}
+"""Its create named a guest, and the order ended before anybody looked who that guest was."""
+
+
+def test_an_ended_order_gets_no_identity_nor_power_by_the_address_alone() -> None:
+    seen = guest(**STOPPED, fingerprint="smbios:perhaps-the-next-customers")
+    found = made(orders=(order(state=OrderState.ENDED),), guests=(seen,), records=(record(**PUSHED),))
+    assert found.changes == ()
+    assert classes(found) == ["ended-but-running"]
+
+
+def test_an_address_never_seen_as_ones_own_is_let_go_of_when_a_going_order_names_it() -> None:
+    seen = {
+        "orders": (order(state=OrderState.ENDED), order(order_id="2", user_id=6, name="new")),
+        "guests": (guest(fingerprint="smbios:new"),),
+        "records": (record(**PUSHED),),
+    }
+    (change,) = made(**seen).changes
+    assert (change.kind, change.record and change.record.id) == (Kind.UNLINK, 1)
