@@ -192,6 +192,16 @@ def unknown_operations(connection: Connection, answered: Iterable[int]) -> list[
     return [row.id for row in rows]
 
 
+def history(connection: Connection, names: Iterable[str]) -> list[str]:
+    """The journal of the records of these names, a line an operation."""
+    lines = []
+    for row in connection.execute(HISTORY, {"names": sorted(set(names))}):
+        what = f"{row.at:%H:%M:%S.%f} operation {row.id} ({row.kind} {row.action}, {row.source}), VPS {row.vps_id}"
+        lines.append(f"{what}: {row.state} {row.result or ''} {row.reason or row.error or ''}")
+        lines.append(f"    {row.before} -> {row.after}; run {row.run_id}, evidence {row.evidence}")
+    return lines
+
+
 RECORDS = text(
     "SELECT r.id, r.user_id, r.name, r.fingerprint, r.order_id, r.status, r.node, r.cpu, r.deleted_at,"
     " r.deleted_reason, r.merged_into, d.kind AS deleted_by, coalesce(d.applied_at, r.deleted_at) AS settled_at"
@@ -213,6 +223,11 @@ _ENTRY = (
 )
 ENTRIES = text(f"{_ENTRY} ORDER BY vps_id, seq")
 REPAIRS = text(f"{_ENTRY} WHERE kind = 'repair'")
+HISTORY = text(
+    "SELECT coalesce(applied_at, accepted_at) AS at, id, kind, action, source, vps_id, state, result, reason, error,"
+    " before, after, run_id, evidence FROM operations"
+    " WHERE vps_id IN (SELECT id FROM vps WHERE name = ANY(CAST(:names AS text[]))) ORDER BY vps_id, seq"
+)
 UNKNOWN = text(
     "SELECT asked.id FROM unnest(CAST(:ids AS bigint[])) AS asked(id)"
     " WHERE NOT EXISTS (SELECT 1 FROM operations o WHERE o.id = asked.id)"

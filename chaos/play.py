@@ -198,6 +198,7 @@ class Play:
             lost = [f"operation {id_} was answered and is not there" for id_ in audit.unknown_operations(
                 connection, answered)]  # fmt: skip
             epochs = audit.epochs(connection)
+            histories = audit.history(connection, self._named_in([*self.wrong, *unnamed]))
         takeovers = [self.rig.beats.took_over(pid, at) for pid, at in self.rig.killed_beats]
         late = [s for s in load.slow if not self._excused(s.at)] if load is not None else []
         return Outcome(
@@ -220,7 +221,12 @@ class Play:
             load=load,
             late=tuple(late),
             story=tuple(self.story),
+            histories=tuple(histories),
         )
+
+    def _named_in(self, sentences: Sequence[str]) -> list[str]:
+        words = {word.strip("(),:;") for sentence in sentences for word in sentence.split()}
+        return [sale.name for world in self.worlds for sale in world.sales if sale.name in words]
 
     def _excused(self, at: float) -> bool:
         return any(begin <= at <= until for begin, until in self._blind)

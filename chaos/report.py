@@ -11,7 +11,7 @@ from chaos.load import Load, Slow
 TAKEOVER_S = 15.0
 """A standby beat looks every two seconds and takes some to start; a machine full of faults is slow."""
 
-STORY_LINES = 60
+STORY_LINES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Outcome:
     load: Load | None
     late: tuple[Slow, ...]
     story: tuple[str, ...]
+    histories: tuple[str, ...]
 
     @property
     def failures(self) -> list[str]:
@@ -72,4 +73,5 @@ class Outcome:
 
     def tale(self) -> list[str]:
         """What went wrong and what had happened, for a person to read."""
-        return [f"seed {self.seed}", *self.failures, "what happened:", *self.story[-STORY_LINES:]]
+        lines = [f"seed {self.seed}", *self.failures, "what happened:", *self.story[-STORY_LINES:]]
+        return [*lines, "the journal of whom it concerns:", *self.histories] if self.histories else lines
