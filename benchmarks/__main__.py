@@ -1,4 +1,4 @@
-"""Run them: ``make bench``, or ``python -m benchmarks [accept relay select]``."""
+"""Run them: ``make bench``, or ``python -m benchmarks [accept latency relay select]``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks import accepting, relaying, selecting
+from benchmarks import accepting, latency, relaying, selecting
 from benchmarks.measure import Ratio
 from benchmarks.servers import Servers
 
 BENCHMARKS: dict[str, Callable[[Servers], list[Ratio]]] = {
     "accept": accepting.measure,
+    "latency": latency.measure,
     "relay": relaying.measure,
     "select": selecting.measure,
 }
