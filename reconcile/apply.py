@@ -18,7 +18,7 @@ from panel.suspects import control_order
 from reconcile.changes import Change, Kind
 from reconcile.isolation import Failure, Interrupts, Stage, cause_of
 from reconcile.ports import Found, Gone, GuestSource, OrderFeed, Unclear
-from reconcile.state import Order, OrderState
+from reconcile.state import GuestKey, Order, OrderState, Record
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class Confirmer:
         """(why the change may not be made, what the look-ups said)."""
         said: dict[str, Any] = {}
         for what in sorted(change.confirm):
-            why, answer = self._guest(change) if what == "guest" else self._order(change)
+            why, answer = {"guest": self._guest, "left": self._left, "order": self._order}[what](change)
             said[f"confirmed_{what}"] = answer
             if why is not None:
                 return why, said
@@ -65,6 +65,33 @@ class Confirmer:
         ended = change.order is not None and change.order.state is OrderState.ENDED
         if not ended and self.complete < self.clusters:
             return "not every cluster was read completely, and the order is not ended", "not asked"
+        if change.values.get("missing_since") is None:
+            return self._gone(source, record, key)
+        # Whoever stands at an address that a going order names: what is paid for is not missing.
+        match source.confirm(record.node, record.guest_type, key.vmid):
+            case Found(value=config):
+                return f"a guest stands at {key}, on node {config.node}", "found"
+            case Gone(how=how):
+                return None, how
+            case Unclear(why=why):
+                return f"guest {key} could not be confirmed absent: {why}", "unclear"
+
+    def _left(self, change: Change) -> tuple[str | None, str]:
+        """Whether the guest is not where the record has it any more: a copy elsewhere must not take its place."""
+        record, key = change.record, change.record.guest_key if change.record else None
+        if record is None or key is None:
+            return "where the guest was is not known", "not asked"
+        if key.cluster not in self.clusters:
+            return None, "its cluster is not configured any more"
+        source = self.sources.get(key.cluster)
+        if source is None:
+            return f"cluster {key.cluster} cannot be asked now", "not asked"
+        return self._gone(source, record, key)
+
+    @staticmethod
+    def _gone(source: GuestSource, record: Record, key: GuestKey) -> tuple[str | None, str]:
+        if record.node is None or record.guest_type is None:
+            return "the guest's last node is not known", "not asked"
         match source.confirm(record.node, record.guest_type, key.vmid):
             case Gone(how=how):
                 return None, how
@@ -163,7 +190,7 @@ def apply_changes(
             outcome.not_written.append((change, written.why))
             if written.refused:
                 outcome.failures.append(Failure(change.subject, Stage.WRITE, written.why, REFUSALS))
-            if why is None and change.record is not None and change.kind is Kind.LINK:
+            if change.record is not None and change.kind is Kind.LINK:
                 unsure.add(change.record.id)
             continue
         _note(outcome, change, written, versions)

@@ -33,7 +33,8 @@ DELETES = frozenset({Kind.DELETE, Kind.ORPHAN})
 class Change:
     """One write. ``values`` are record columns; ``link`` and ``facts`` only on creates.
 
-    ``confirm`` lists what is looked up singly just before the write: "order", "guest".
+    ``confirm`` lists what is looked up singly just before the write: "order", "guest", "left" (that the record's
+    guest is not where it was any more).
     """
 
     kind: Kind

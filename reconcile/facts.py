@@ -106,6 +106,8 @@ def guest_link_update(guest: Guest, record: Record, world: World) -> FactUpdate 
         reason = f"guest {guest.key} moved from node {record.node} to {guest.node}"
     elif record.guest_key is None:
         reason = f"matched with guest {guest.key}"
+    elif record.guest_key != guest.key and record.fingerprint is not None and "fingerprint" in changed:
+        reason = f"made anew: guest {record.guest_key} is gone, and the same order names {guest.key}"
     elif record.guest_key != guest.key:
         reason = f"the same guest (fingerprint) is now {guest.key}, it was {record.guest_key}"
     elif record.fingerprint is not None and changed.get("fingerprint") is not None:

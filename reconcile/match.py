@@ -99,12 +99,11 @@ class _Matching:
                 self.paired[order.order_id] = [r for r in self.paired[order.order_id] if r.id != record.id]
 
     def _free_records(self) -> list[Record]:
-        old_enough = self.world.now - self.policy.link_grace
-        return [
-            r
-            for r in self.live.values()
-            if r.id not in self.taken and r.order_id is None and r.created_at <= old_enough and not r.in_flight
-        ]
+        return [r for r in self.live.values() if r.id not in self.taken and r.order_id is None]
+
+    def _settled(self, record: Record) -> bool:
+        """Whether its main site has had the time to say what it belongs to."""
+        return record.created_at <= self.world.now - self.policy.link_grace and not record.in_flight
 
     def _by_name(self) -> None:
         """Pair what has no key: unique by (user, name), ties by plan and then by time; else hold all rivals."""
@@ -117,7 +116,8 @@ class _Matching:
             if (key := (record.user_id, record.name)) in groups:
                 groups[key][1].append(record)
         for orders, rivals in groups.values():
-            self._pair_group(orders, rivals)
+            if all(map(self._settled, rivals)):  # unique among those of an age says nothing: the next run pairs
+                self._pair_group(orders, rivals)
         self._hold_possible_partners(lonely)
 
     def _may_be_paired(self, order: Order) -> bool:
@@ -127,8 +127,10 @@ class _Matching:
     def _pair_group(self, orders: list[Order], records: list[Record]) -> None:
         agreeing = {o.order_id: [r for r in records if self._compatible(o, r)] for o in orders}
         if len(orders) == 1 and len(records) == 1:
-            if agreeing[orders[0].order_id]:
-                self._pair(orders[0], records[0])
+            (order,), (record,) = orders, records
+            # Of another plan it may be the double of a machine that has its record: held, not paired.
+            if agreeing[order.order_id] and same_plan(order, record):
+                self._pair(order, record)
             return
         by_plan = {o.order_id: [r for r in agreeing[o.order_id] if same_plan(o, r)] for o in orders}
         for order in orders:
@@ -152,7 +154,7 @@ class _Matching:
 
     def _hold_possible_partners(self, lonely: list[Order]) -> None:
         """An order without a record is not "missing" while an unlinked record might be its own."""
-        free = [r for r in self.live.values() if r.id not in self.taken and r.order_id is None]
+        free = self._free_records()
         for order in lonely:
             if self.paired[order.order_id] or order.order_id in self.doubts:
                 continue
@@ -183,7 +185,7 @@ class _Matching:
         swept = self.world.orders_at
         if swept is None or not self.world.trusted >= self.world.clusters:
             return
-        for record in self._free_records():
+        for record in filter(self._settled, self._free_records()):
             if record.id in self.record_doubts or record.guest_linked_once or record.last_update_at is not None:
                 continue
             if swept < record.created_at + self.policy.paid_missing_grace or self._may_have_a_guest(record):
@@ -191,7 +193,10 @@ class _Matching:
             fitting = [
                 o
                 for o in self.orders
-                if o.user_id == record.user_id and o.name == record.name and o.state is not OrderState.ENDED
+                if o.user_id == record.user_id
+                and o.name == record.name
+                and o.state is not OrderState.ENDED
+                and (same_plan(o, record) or not self.paired[o.order_id])
             ]
             if len(fitting) != 1 or not same_plan(fitting[0], record) or fitting[0].order_id in self.doubts:
                 continue
@@ -275,7 +280,7 @@ class _Matching:
                 return None, None, False, None  # the address is another machine's by now: nothing to look for
             return self._first_link(record, order, guest)
         if guest is None:
-            return self._moved(record, key)
+            return self._moved(record, order, key)
         self.used.add(key) if key else None
         if record.fingerprint is not None and guest.fingerprint is not None and guest.fingerprint != record.fingerprint:
             if guest.cluster not in self.world.trusted or guest.fingerprint_state is not FingerprintState.READ:
@@ -283,7 +288,8 @@ class _Matching:
             if order is not None and self._reinstalled(order, guest):
                 return guest, key, False, self._clone_doubt(guest)
             return None, key, True, self._replacement_doubt(record, order, guest)
-        ended, trusted = order is not None and order.state is OrderState.ENDED, guest.cluster in self.world.trusted
+        ended = order is not None and order.state is OrderState.ENDED
+        trusted = guest.cluster in self.world.trusted
         if ended and trusted and record.fingerprint is None and self._named_by_going(key, order):
             return None, key, True, None  # never seen as its own, and the address is the next order's
         return guest, key, False, self._clone_doubt(guest)
@@ -313,16 +319,38 @@ class _Matching:
             doubt = f"guest {key} is not the guest that VPS {record.id} was linked to"
         return other, key, False, doubt
 
-    def _moved(self, record: Record, key: GuestKey | None) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
-        """Not at its address: the same guest may be elsewhere (VMID changed, or moved to another cluster)."""
+    def _moved(
+        self, record: Record, order: Order | None, key: GuestKey | None
+    ) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
+        """Not at its address: the same guest may be elsewhere (VMID changed, or moved to another cluster).
+
+        A list that leaves a guest out shows its copy alone: who has not provably left an address has not moved.
+        """
+        left = record.guest_key
+        if left is not None and left.cluster in self.world.clusters:
+            if not self.policy.proven(self.world.guest_absences.get(left)):
+                return None, key, False, None
+            if order is not None and (made_anew := self._made_anew(order, left)) is not None:
+                self.used.add(made_anew.key)
+                return made_anew, made_anew.key, False, self._clone_doubt(made_anew)
         if record.fingerprint is not None and record.fingerprint.startswith("smbios:"):
             same = [g for g in self.guests.values() if g.fingerprint == record.fingerprint]
-            if len(same) == 1 and same[0].key not in {r.guest_key for r in self.live.values()}:
+            named = order.guest_key if order is not None and order.guest_key != left else None
+            free = len(same) == 1 and same[0].key not in {r.guest_key for r in self.live.values()}
+            if free and named in (None, same[0].key):  # elsewhere than its order says, it is a copy of it
                 self.used.add(same[0].key)
                 return same[0], same[0].key, False, None
             if same:
                 return None, key, False, "its fingerprint is seen on several guests"
         return None, key, False, None
+
+    def _made_anew(self, order: Order, left: GuestKey) -> Guest | None:
+        """The guest that a going order names by now in place of the one that is gone, if nobody else claims it."""
+        key = order.guest_key
+        guest = self.guests.get(key) if key is not None and key != left else None
+        if guest is None or not _going(order) or guest.fingerprint_state is not FingerprintState.READ:
+            return None
+        return None if self._given_away(guest.key, order) else guest
 
     def _replacement_doubt(self, record: Record, order: Order | None, guest: Guest) -> str | None:
         """A replaced guest: doubt unless the replacement is plainly another order's, or this one has ended."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconcile.observe import ASKED_SINGLY, SHRINK_MIN, SHRINK_SHARE
+from reconcile.observe import ASKED_SINGLY, DELTA_OVERLAP, SHRINK_MIN, SHRINK_SHARE
 from reconcile.ports import ClusterReading, Found, Gone, GuestSource, OrderFeed
 from reconcile.state import Absence, FingerprintState, Guest, GuestKey, Order, OrderState, PowerState
 
@@ -44,6 +44,7 @@ class Memory:
     gone_orders: dict[str, Absence] = field(default_factory=dict)
     cluster_times: dict[str, datetime] = field(default_factory=dict)
     orders_at: datetime | None = None
+    delta_since: datetime | None = None
     acknowledged: bool = False
     snapshots: int = 0
 
@@ -144,12 +145,16 @@ class Memory:
 
     # --- orders
 
-    def take_orders(self, feed: OrderFeed, seen: Seen, held_orders: set[str], users: dict[str, int]) -> None:
+    def take_orders(
+        self, feed: OrderFeed, seen: Seen, held_orders: set[str], users: dict[str, int], *, full: bool
+    ) -> None:
         """Merge what the feed shows; after a complete sweep, count which orders are absent.
 
-        ``held_orders``: the order ids that live records have. ``users``: the panel's ids of the feed's.
+        ``held_orders``: the order ids that live records have. ``users``: the panel's ids of the feed's. ``full``: a
+        sweep is due; otherwise only what changed is asked for.
         """
-        sweep, began = feed.orders(), seen.began
+        since = None if full else self.delta_since
+        sweep, began = feed.orders(since.isoformat() if since is not None else None), seen.began
         staged: set[str] = set()
         oldest: datetime | None = None
         dated = True
@@ -165,7 +170,10 @@ class Memory:
                     staged.add(order.order_id)
                     self._merge_order(order, users.get(order.owner or ""), effective, began)
         seen.previous_orders_at = self.orders_at
-        if "all" in sweep.complete_scopes and dated and oldest is not None and not self._orders_shrunk(feed, staged):
+        whole = since is None and "all" in sweep.complete_scopes
+        if sweep.problem is None and dated and oldest is not None:
+            self.delta_since = oldest - DELTA_OVERLAP
+        if whole and dated and oldest is not None and not self._orders_shrunk(feed, staged):
             for order_id, order in self.orders.items():
                 if order_id not in staged and (order.state is not OrderState.ENDED or order_id in held_orders):
                     self.gone_orders[order_id] = self._counted(self.gone_orders.get(order_id), oldest)

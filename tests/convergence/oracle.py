@@ -12,6 +12,11 @@ from tests.convergence.shown import Shown
 from tests.convergence.truth import USERS, Sale, Truth
 
 Row = Mapping[str, Any]
+_THE_ORDERS = (
+    "id", "user_id", "order_id", "order_state", "name", "cpu", "ram_mb", "disk_gb", "os", "hypervisor", "deleted_at",
+    "merged_into", "missing_since",
+)  # fmt: skip
+LOCK_PROTECTS = timedelta(hours=2)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -25,14 +30,24 @@ class Oracle:
     wrong: list[str] = field(default_factory=list)
 
     def after_run(
-        self, before: Mapping[int, Row], after: Mapping[int, Row], shown: Shown, now: datetime, *, approved: bool
+        self,
+        before: Mapping[int, Row],
+        after: Mapping[int, Row],
+        shown: Shown,
+        now: datetime,
+        *,
+        approved: bool,
+        fast: bool = False,
     ) -> None:
-        """Compare the records before and after a run's writes. ``approved``: an operator let held sets through."""
+        """Compare the records before and after a run's writes. ``approved``: an operator let held sets through.
+        ``fast``: the run was the fast lane's."""
         deleted: list[Row] = []
         for vps_id, row in after.items():
             old = before.get(vps_id)
             if old is row:
                 continue
+            if (old is None or old["version"] != row["version"]) and (fast or shown.paused.feed):
+                self._by_guest_alone(old or {}, row, "the fast lane" if fast else "a run without the main site")
             if old is None:
                 self._created(row)
             elif old["deleted_at"] is None and row["deleted_at"] is not None:
@@ -51,7 +66,7 @@ class Oracle:
 
     def _created(self, row: Row) -> None:
         sale = next((s for s in self.truth.sales if s.order_id == row["order_id"]), None)
-        if sale is None or not sale.going:
+        if sale is None or not sale.going or sale.state == "pending":
             self.wrong.append(f"VPS {row['id']} was made for order {row['order_id']}, which does not go on")
             return
         self.sale_of[row["id"]] = sale
@@ -64,7 +79,7 @@ class Oracle:
             self.wrong.append(f"VPS {row['id']} was deleted though an operator had restored it")
         if sale.going:
             self.wrong.append(f"VPS {row['id']} was deleted though order {sale.order_id} goes on")
-        elif sale.machine.there:
+        elif sale.machine.there and row["fingerprint"] in (None, sale.machine.fingerprint):
             self.wrong.append(f"VPS {row['id']} was deleted though its guest {sale.machine.key} exists")
 
     def _changed(self, old: Row, row: Row, shown: Shown, *, merging: bool) -> None:
@@ -86,10 +101,16 @@ class Oracle:
         if old["missing_since"] is None and row["missing_since"] is not None and (sale.machine.there or not sale.going):
             self.wrong.append(f"VPS {row['id']} reads error: missing, yet its guest is there or nobody pays for it")
 
+    def _by_guest_alone(self, old: Row, row: Row, who: str) -> None:
+        """Only what the guest itself shows may be written where no order was asked."""
+        columns = {c for c, value in row.items() if old.get(c) != value} & set(_THE_ORDERS)
+        if columns:
+            self.wrong.append(f"VPS {row['id']}: {who} changed {', '.join(sorted(columns))}")
+
     def _alike(self, order_id: str | None, sale: Sale) -> bool:
         """Of one customer's machines with one name nobody can say which is which: only its owner must be right."""
         other = next((s for s in self.truth.sales if s.order_id == order_id), None)
-        return self.truth.story.same_names and other is not None and other.owner == sale.owner
+        return self.truth.story.names == "equal" and other is not None and other.owner == sale.owner
 
     def _owner(self, row: Row, sale: Sale) -> None:
         if row["user_id"] != USERS[sale.owner]:
@@ -104,8 +125,12 @@ class Oracle:
 
     def _power(self, old: Row, row: Row, sale: Sale, shown: Shown) -> None:
         key, new = sale.machine.key, PowerState(row["power_state"])
-        if self.truth.story.same_names and row["vmid"] is not None:
-            key = GuestKey(row["cluster"], row["vmid"])
+        where = GuestKey(row["cluster"], row["vmid"]) if row["vmid"] is not None else key
+        if self.truth.story.names == "equal" or where == sale.machine.left:
+            key = where
+        locked_at = sale.machine.locked_at
+        if key in sale.machine.keys and locked_at is not None and shown.at - locked_at < LOCK_PROTECTS:
+            self.wrong.append(f"VPS {row['id']} was made {new.value} while {key} is locked")
         order = shown.orders.get(sale.order_id)
         if new is shown.powers.get(key):
             if old["power_state"] == "running" and not _seen_earlier(shown, key, new):
@@ -115,7 +140,7 @@ class Oracle:
 
     def _order_state(self, row: Row, sale: Sale, shown: Shown) -> None:
         said = shown.last_order(sale.order_id)
-        if self.truth.story.same_names:
+        if self.truth.story.names == "equal":
             return
         if said is None or said[0].state.value != row["order_state"]:
             self.wrong.append(f"VPS {row['id']}'s order became {row['order_state']}, which the feed did not show")

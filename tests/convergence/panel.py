@@ -14,10 +14,11 @@ from sqlalchemy import Engine
 from panel.facts import Row
 from panel.repairs import NotWritten, Repair, Written
 from reconcile import apply as applying
-from reconcile import decide, gate
+from reconcile import decide, fast, gate
 from reconcile.apply import Confirmer
 from reconcile.cases import Policy, World
 from reconcile.changes import Change, Finding, plan_hash
+from reconcile.state import FingerprintState, Guest, LinkState, OrderState, PowerState, Record
 from tests.convergence.ledger import Ledger
 from tests.convergence.memory import Memory, Seen
 from tests.convergence.shown import Shown, ShownCluster, ShownFeed
@@ -75,16 +76,26 @@ class PurePanel:
         between()
         self.apply(planned)
 
+    def fast(self, shown: Shown, now: datetime) -> None:
+        """Power and node of linked guests, by one list of each cluster."""
+        seen = self._look(shown, now)
+        world = World(now, clusters=frozenset(CLUSTERS), trusted=frozenset(seen.trusted))
+        guests = {g.key: g for g in self.memory.shown_guests(seen)}
+        pairs = [(r, guests[r.guest_key]) for r in self.ledger.records() if r.guest_key in guests]
+        plan = fast.power_plan([pair for pair in pairs if _drifted(*pair)], world, POLICY)
+        gated = gate.gate(plan, self.ledger.standing(now, frozenset(), frozenset()), gate.Budget())
+        engine = cast("Engine", _Beside(self, now))
+        confirmer = Confirmer(engine, None, {}, frozenset(), frozenset(CLUSTERS))
+        applying.apply_changes(engine, 1, 1, gated.allowed, confirmer)
+
     def plan(self, shown: Shown, now: datetime) -> Planned:
         """Everything up to the first write."""
-        memory, ledger, seen = self.memory, self.ledger, Seen(now)
-        sources = {c: ShownCluster(shown, c) for c in CLUSTERS}
-        feed = ShownFeed(shown)
-        for source in sources.values():
-            memory.take_cluster(source, source.read(), seen)
+        memory, ledger, paused = self.memory, self.ledger, shown.paused
+        seen, sources, feed = self._look(shown, now), self._sources(shown), None if paused.feed else ShownFeed(shown)
         live = [r for r in ledger.rows.values() if r["deleted_at"] is None]
         held_orders = {str(r["order_id"]) for r in live if r["order_id"] is not None}
-        memory.take_orders(feed, seen, held_orders, USERS)
+        if feed is not None:
+            memory.take_orders(feed, seen, held_orders, USERS, full=not shown.has("feed-delta"))
         memory.doubt_fingerprints(ledger.pushed())
         memory.read_fingerprints(sources.values(), seen, ledger.linked())
         world = World(
@@ -99,7 +110,7 @@ class PurePanel:
             seen.orders_at,
             seen.previous_orders_at,
         )
-        plan = decide.plan(world, POLICY)
+        plan = paused.spare(decide.plan(world, POLICY))
         approved = [c for h in self.held for c in h.changes] if self.operator_looks else []
         standing = ledger.standing(
             now, frozenset(plan_hash((c,)) for c in approved), frozenset(h.scope for h in self.held)
@@ -107,13 +118,25 @@ class PurePanel:
         gated = gate.gate(plan, standing, gate.Budget())
         held = [Finding("held", f"scope:{h.scope}", h.reason, "alarm") for h in gated.held]
         self.findings, self.held = (*plan.findings, *held), gated.held
-        engine = cast("Engine", _Beside(self, now))
+        engine = cast("Engine", _Beside(self, now, shown.cut_off))
         confirmer = Confirmer(engine, feed, sources, frozenset(seen.complete), frozenset(CLUSTERS))
         return Planned(now, gated.allowed, confirmer)
 
+    def _sources(self, shown: Shown) -> dict[str, ShownCluster]:
+        return {c: ShownCluster(shown, c) for c in CLUSTERS if c not in shown.paused.clusters}
+
+    def _look(self, shown: Shown, now: datetime) -> Seen:
+        seen = Seen(now)
+        for source in self._sources(shown).values():
+            self.memory.take_cluster(source, source.read(), seen)
+        return seen
+
     def apply(self, planned: Planned) -> None:
         """The writes of a planned run, each confirmed and compared just before."""
-        outcome = applying.apply_changes(planned.confirmer.engine, 1, 1, planned.changes, planned.confirmer)
+        try:
+            outcome = applying.apply_changes(planned.confirmer.engine, 1, 1, planned.changes, planned.confirmer)
+        except Killed:
+            return
         self.findings += tuple(
             Finding("not-confirmed", c.subject, why, vps_id=c.record.id if c.record else None)
             for c, why in outcome.not_written
@@ -121,11 +144,29 @@ class PurePanel:
         )
 
 
+def _drifted(record: Record, guest: Guest) -> bool:
+    """What ``panel.suspects.POWER_DRIFT`` selects."""
+    return (
+        record.live
+        and record.link_state is LinkState.VERIFIED
+        and not record.in_flight
+        and record.order_state is not OrderState.PENDING
+        and guest.fingerprint_state is FingerprintState.READ
+        and guest.fingerprint == record.fingerprint
+        and guest.lock in (None, "suspended")
+        and (guest.node != record.node or guest.power not in (PowerState.UNKNOWN, record.power_state))
+    )
+
+
+class Killed(BaseException):
+    """The worker's process ends here."""
+
+
 class _Beside:
     """Stands where an Engine would: the control order comes from memory, and writes go to the ledger."""
 
-    def __init__(self, panel: PurePanel, now: datetime) -> None:
-        self.panel, self.now = panel, now
+    def __init__(self, panel: PurePanel, now: datetime, writes: int | None = None) -> None:
+        self.panel, self.now, self.writes = panel, now, writes
 
     def connect(self) -> Self:
         return self
@@ -138,6 +179,10 @@ class _Beside:
 
 
 def _write(engine: Any, _run_id: int, _epoch: int, repair: Repair) -> Written | NotWritten:
+    if engine.writes is not None:
+        if engine.writes == 0:
+            raise Killed
+        engine.writes -= 1
     panel: PurePanel = engine.panel
     return panel.ledger.write(engine.now, repair)
 

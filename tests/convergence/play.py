@@ -60,6 +60,10 @@ class Panel(Protocol):
         """One run; ``between`` is called after the plan and before the first write."""
         ...
 
+    def fast(self, shown: Shown, now: datetime) -> None:
+        """One run of the fast lane."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -69,6 +73,7 @@ class Ending:
     held: tuple[str, ...] = ()
     records: int = 0
     writes: int = 0
+    ambiguous: bool = False
 
 
 @dataclass(slots=True)
@@ -87,7 +92,7 @@ class Play:
         """The panel before the mischief: every first sale in its first state, looked at three times."""
         # One sale more, which nothing happens to: an order that answers when another is gone.
         for n, kind in enumerate((*self.story.sales, "linked")):
-            sale = self.truth.sell(n, says_all=kind != "loose")
+            sale = self.truth.sell(n, kind)
             if kind != "missed":
                 self.truth.call("create", sale)
                 self._post(set())
@@ -107,6 +112,9 @@ class Play:
         self._post(kinds)
         if "post-in-flight" not in kinds:
             panel.apply_calls()
+        if "fast-lane" in kinds and not kinds & BLINKS.keys():
+            for _ in range(2):
+                self._fast(one.happenings)
         self._run(one.happenings, lambda: self._meanwhile(one.happenings, kinds))
         panel.apply_calls()
         truth.settle_down()
@@ -123,21 +131,34 @@ class Play:
             self._post(set())
             self.panel.apply_calls()
 
-    def _run(self, happenings: tuple[Happening, ...], meanwhile: Callable[[], None]) -> None:
+    def _look(self, happenings: tuple[Happening, ...]) -> Shown:
         self.truth.now = self.panel.clock(self.truth.now, 0.02)
-        shown = self.shown = Shown(self.truth, self.truth.now, happenings, earlier=self.shown)
+        self.truth.stamp()
+        self.shown = Shown(self.truth, self.truth.now, happenings, earlier=self.shown)
+        return self.shown
+
+    def _fast(self, happenings: tuple[Happening, ...]) -> None:
+        shown, before = self._look(happenings), dict(self.panel.rows)
+        self.panel.fast(shown, self.truth.now)
+        self._judge(before, shown, fast=True)
+
+    def _judge(self, before: Mapping[int, Mapping[str, Any]], shown: Shown, *, fast: bool = False) -> None:
+        after = self.panel.rows
+        self.writes += sum(i not in before or before[i]["version"] != row["version"] for i, row in after.items())
+        self.oracle.after_run(before, after, shown, self.truth.now, approved=self.panel.approves, fast=fast)
+
+    def _run(self, happenings: tuple[Happening, ...], meanwhile: Callable[[], None]) -> None:
+        shown = self._look(happenings)
         before: MutableMapping[int, Mapping[str, Any]] = {}
 
         def between() -> None:
             for machine in self.truth.machines:
-                machine.unseen = 0 if machine.key in shown.listed else machine.unseen + 1
+                machine.unseen = 0 if shown.listed.issuperset(machine.keys) else machine.unseen + 1
             meanwhile()
             before.update(self.panel.rows)
 
         self.panel.run(shown, self.truth.now, between)
-        after = self.panel.rows
-        self.writes += sum(i not in before or before[i]["version"] != row["version"] for i, row in after.items())
-        self.oracle.after_run(before, after, shown, self.truth.now, approved=self.panel.approves)
+        self._judge(before, shown)
 
     def _restore(self, sale: Sale) -> None:
         for vps_id in [i for i, of in self.oracle.sale_of.items() if of is sale and i in self.panel.rows]:
@@ -163,7 +184,7 @@ class Play:
         if "post-doubled" in kinds:
             calls = [call for call in calls for _ in range(2)]
         for call in calls:
-            vps_id = self.panel.accept(call, self.truth.now, answered="answer-lost" not in kinds)
+            vps_id = self.panel.accept(call, self.truth.now, answered=call.answered and "answer-lost" not in kinds)
             if vps_id is not None:
                 self.oracle.sale_of.setdefault(vps_id, call.sale)
                 self.oracle.called_at[vps_id] = self.truth.now
@@ -188,4 +209,4 @@ def play_on(panel: Panel, story: Story, start: datetime, quiet: Iterable[float])
         panel.look(number)
         one.round(Round(minutes))
     found = differences(truth, panel.rows, oracle.sale_of, panel.findings)
-    return Ending((*oracle.wrong, *found.unnamed), found.held, len(panel.rows), one.writes)
+    return Ending((*oracle.wrong, *found.unnamed), found.held, len(panel.rows), one.writes, truth.ambiguous)

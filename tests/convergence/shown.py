@@ -18,6 +18,7 @@ from reconcile.ports import (
     Unclear,
 )
 from reconcile.state import Guest, GuestKey, GuestType, Order, PowerState, User, order_state_of
+from reconcile.subjects import Paused
 from tests.convergence.story import Happening
 from tests.convergence.truth import CLUSTERS, NODES, Machine, Sale, Truth
 
@@ -30,7 +31,7 @@ class Shown:
     """One round's face of the truth. Look-ups are answered from the truth as it is when they are made.
 
     ``listed``, ``powers``: whom trusted lists showed, and how; ``orders``: what the feed said of each order, and how
-    old that was (seconds). ``earlier``: what the run before was shown.
+    old that was (seconds); ``whole``: it said all it had. ``earlier``: what the run before was shown.
     """
 
     truth: Truth
@@ -39,7 +40,19 @@ class Shown:
     listed: set[GuestKey] = field(default_factory=set)
     powers: dict[GuestKey, PowerState] = field(default_factory=dict)
     orders: dict[str, tuple[Order, float | None]] = field(default_factory=dict)
+    whole: bool = False
     earlier: Shown | None = None
+
+    @property
+    def paused(self) -> Paused:
+        """What operators told the panel to leave alone."""
+        clusters = frozenset(c for c in CLUSTERS if self.on_cluster(c, "pause-cluster"))
+        return Paused(clusters, self.has("pause-feed"))
+
+    @property
+    def cut_off(self) -> int | None:
+        """After how many writes the worker dies."""
+        return next((h.subject for h in self.happenings if h.kind == "cut-off"), None)
 
     def last_order(self, order_id: str) -> tuple[Order, float | None, datetime] | None:
         """What the feed said of an order when it last said anything that has a date, how old that was, and when."""
@@ -70,7 +83,7 @@ class ShownCluster:
 
     def read(self) -> ClusterReading:
         shown, name = self.shown, self.cluster
-        machines = [m for m in shown.truth.machines if m.key.cluster == name and not m.away]
+        machines = [m for m in shown.truth.machines if any(k.cluster == name for k in m.keys)]
         nodes, problems = set(NODES), list[str]()
         if shown.on_cluster(name, *UNTRUSTED):
             problems.append("not to be trusted")
@@ -81,9 +94,10 @@ class ShownCluster:
             if shown.on_cluster(name, "pve-node-hidden"):
                 machines = [m for m in machines if m.node in nodes]
         guests = tuple(
-            self._guest(m, offline=m.node not in nodes)
+            self._guest(m, key, offline=m.node not in nodes)
             for m in machines
-            if not shown.on_machine(m, "pve-hides", "pve-moves")
+            for key in m.keys
+            if key.cluster == name and not shown.on_machine(m, "pve-hides", "pve-moves")
         )
         trusted = not shown.on_cluster(name, *UNTRUSTED)
         if trusted:
@@ -93,15 +107,15 @@ class ShownCluster:
         seen = frozenset(nodes) if trusted else frozenset[str]()
         return ClusterReading(name, guests, frozenset(NODES), seen, complete, trusted, tuple(problems))
 
-    def _guest(self, machine: Machine, *, offline: bool) -> Guest:
+    def _guest(self, machine: Machine, key: GuestKey, *, offline: bool) -> Guest:
         power = machine.power
         if self.shown.on_machine(machine, "pve-stale-status"):
             power = PowerState.STOPPED if power is PowerState.RUNNING else PowerState.RUNNING
         if offline or self.shown.on_cluster(self.cluster, "pve-unknown"):
             power = PowerState.UNKNOWN
         return Guest(
-            machine.key.cluster,
-            machine.key.vmid,
+            key.cluster,
+            key.vmid,
             machine.guest_type,
             machine.node,
             power.value,
@@ -125,7 +139,7 @@ class ShownCluster:
         if self.shown.on_cluster(self.cluster, *UNTRUSTED):
             return Unclear("the cluster does not answer")
         key = GuestKey(self.cluster, vmid)
-        machine = next((m for m in self.shown.truth.machines if m.key == key and not m.away), None)
+        machine = next((m for m in self.shown.truth.machines if key in m.keys), None)
         if machine is None:
             hidden = self.shown.on_cluster(self.cluster, "pve-node-offline", "pve-node-hidden")
             return Unclear("a node is offline") if hidden else Gone("no node has it")
@@ -143,8 +157,8 @@ class ShownFeed:
     name = "orders"
     names_are_authoritative = True
 
-    def __init__(self, shown: Shown, *, tells_ids: bool = True) -> None:
-        self.shown, self.tells_ids = shown, tells_ids
+    def __init__(self, shown: Shown) -> None:
+        self.shown, self.tells_ids = shown, shown.truth.story.tells_ids
 
     def users(self) -> Sweep[User]:
         return Sweep(iter(()))
@@ -153,7 +167,7 @@ class ShownFeed:
         return Health(ok=True, detail="well")
 
     def orders(self, updated_since: str | None = None, suspects: tuple[str, ...] = ()) -> Sweep[Order]:
-        del updated_since, suspects
+        del suspects
         shown = self.shown
         sweep: Sweep[Order] = Sweep(iter(()))
         if shown.has("feed-5xx"):
@@ -168,6 +182,10 @@ class ShownFeed:
         age = None if shown.has("feed-undated") else 0.0
         if shown.has("feed-stale") and (before := self._before()) is not None:
             found, age = [order for order, _ in before.orders.values()], (shown.at - before.at).total_seconds()
+        if updated_since is not None:
+            since = datetime.fromisoformat(updated_since) - timedelta(seconds=shown.truth.story.skew_s)
+            new = {s.order_id for s in shown.truth.sales if s.changed_at is not None and s.changed_at >= since}
+            found = [o for o in found if o.order_id in new]
         shown.orders |= {o.order_id: (o, age) for o in found}
         sweep.pages = self._pages(found, age)
         sweep.count = len(found)
@@ -175,12 +193,13 @@ class ShownFeed:
             sweep.problem = "the pages do not agree"
         else:
             sweep.complete_scopes = {"all"}
+            shown.whole = updated_since is None and age == 0.0
         return sweep
 
     def _before(self) -> Shown | None:
         """The last whole, dated answer before this one: what an old copy holds."""
         before = self.shown.earlier
-        while before is not None and not (before.orders and all(age == 0 for _, age in before.orders.values())):
+        while before is not None and not (before.orders and before.whole):
             before = before.earlier
         return before
 
@@ -202,7 +221,7 @@ class ShownFeed:
 
     def _order(self, sale: Sale, **lies: str) -> Order:
         said = {"status": sale.status, "owner": sale.owner} | sale.mistake | lies
-        machine = sale.machine
+        machine, key = sale.machine, sale.machine.key if sale.on_proxmox else None
         return Order(
             sale.order_id,
             order_state_of(said["status"]),
@@ -215,11 +234,11 @@ class ShownFeed:
             ram_mb=2048,
             disk_gb=20,
             os="Debian",
-            hypervisor="proxmox",
-            cluster=machine.key.cluster,
-            node=machine.node,
-            vmid=machine.key.vmid,
-            guest_type=machine.guest_type,
+            hypervisor="vmware" if machine.hidden else "proxmox",
+            cluster=key.cluster if key is not None else None,
+            node=machine.node if key is not None else None,
+            vmid=key.vmid if key is not None else None,
+            guest_type=machine.guest_type if key is not None else None,
             created_at=sale.created_at + timedelta(seconds=self.shown.truth.story.skew_s),
         )
 

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, insert, select, text, update
 
-from panel import rows, run_log, suspects, tables
+from panel import pauses, rows, run_log, suspects, tables
+from panel.repairs import write_repair
 from panel.writer import apply_operation
+from reconcile import apply as applying
 from reconcile import run as running
 from reconcile.apply import apply_changes
 from reconcile.cases import World
@@ -20,8 +22,9 @@ from reconcile.changes import Finding
 from reconcile.decide import plan
 from reconcile.gate import Budget
 from reconcile.observe import Observed
-from reconcile.run import Reconciler, run_full
+from reconcile.run import Reconciler, run_fast, run_full
 from reconcile.state import Absence, GuestKey
+from tests.convergence.panel import Killed
 from tests.convergence.shown import Shown, ShownCluster, ShownFeed
 from tests.convergence.truth import CLUSTERS, Call
 from tests.support.bench import QUICK
@@ -128,6 +131,7 @@ class SqlPanel:
     def run(self, shown: Shown, now: datetime, between: Callable[[], None]) -> None:
         """One real run. ``between`` comes before its first write; a run that finds another under way does nothing."""
         del now
+        self._pause(shown)
         real_load = running.load_world
 
         def apply(*arguments: Any, **named: Any) -> Any:
@@ -141,21 +145,14 @@ class SqlPanel:
             self.compared += 1
             return world, counts
 
-        reconciler = Reconciler(
-            engine=self.engine,
-            feed=ShownFeed(shown),
-            sources=tuple(ShownCluster(shown, c) for c in CLUSTERS),
-            policy=QUICK,
-            budget=WIDE,
-            shared_ids=False,
-            sweep_interval=timedelta(0),
-            users_interval=timedelta(days=1),
-            first_run_asks=False,
-        )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(running, "apply_changes", apply)
             patch.setattr(running, "load_world", load)
-            result = run_full(reconciler, trigger="test")
+            patch.setattr(applying, "write_repair", mortal(shown.cut_off))
+            try:
+                result = run_full(self._reconciler(shown), trigger="test")
+            except Killed:
+                return
         if result.plan is None:
             between()
             return
@@ -165,6 +162,51 @@ class SqlPanel:
             *(Finding("not-confirmed", c.subject, w, vps_id=c.record.id if c.record else None)
               for c, w in missed if c.confirm),
         )  # fmt: skip
+
+    def fast(self, shown: Shown, now: datetime) -> None:
+        """One real run of the fast lane."""
+        del now
+        self._pause(shown)
+        run_fast(self._reconciler(shown), trigger="test")
+
+    def _reconciler(self, shown: Shown) -> Reconciler:
+        return Reconciler(
+            engine=self.engine,
+            feed=ShownFeed(shown),
+            sources=tuple(ShownCluster(shown, c) for c in CLUSTERS),
+            policy=QUICK,
+            budget=WIDE,
+            shared_ids=False,
+            sweep_interval=timedelta(days=1) if shown.has("feed-delta") else timedelta(0),
+            users_interval=timedelta(days=1),
+            first_run_asks=False,
+        )
+
+    def _pause(self, shown: Shown) -> None:
+        """Pause, or resume, what operators would."""
+        paused = shown.paused
+        wanted = {*(pauses.CLUSTER + c for c in paused.clusters), *([pauses.FEED] if paused.feed else [])}
+        with self.engine.begin() as connection:
+            now = set(pauses.current_pauses(connection))
+            for target in sorted(wanted - now):
+                pauses.pause(connection, target, "a story says so", timedelta(hours=1), "a test")
+            for target in sorted(now - wanted):
+                pauses.resume(connection, target)
+
+
+def mortal(writes: int | None) -> Any:
+    """The real write, until the worker dies after so many of them."""
+    left = writes
+
+    def write(*arguments: Any) -> Any:
+        nonlocal left
+        if left is not None:
+            if left == 0:
+                raise Killed
+            left -= 1
+        return write_repair(*arguments)
+
+    return write
 
 
 def everything(connection: Connection, world: World, seen: Observed) -> World:

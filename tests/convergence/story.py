@@ -22,6 +22,12 @@ GOINGS_ON: dict[str, str] = {
     "stray": "somebody makes a guest by hand",
     "restore": "an operator restores the record of sale {n}, if it was deleted",
     "backup": "sale {n}'s guest is locked by a backup for this round",
+    "lock-forgotten": "sale {n}'s guest is locked, and nobody ever takes the lock away",
+    "twin": "sale {n}'s customer buys another machine; the create's answer is lost, and it is called once more",
+    "clone": "sale {n}'s guest is copied with its uuid, or the copy is thrown away",
+    "move": "sale {n}'s guest moves to the other cluster, and is seen in both for two rounds",
+    "reinstall": "sale {n}'s guest is made anew at its address, for the same order",
+    "provision": "sale {n} was pending, and is set up",
 }
 """What truly happens, and what the main site calls the panel for."""
 
@@ -44,6 +50,7 @@ FEED: dict[str, str] = {
     "feed-undated": "the order feed has no as_of",
     "feed-owner": "the order feed shows a wrong owner of sale {n}",
     "feed-status": "the order feed shows sale {n} cancelled, which it is not",
+    "feed-delta": "the order feed is asked only for what changed",
 }
 PROXMOX: dict[str, str] = {
     "pve-blind": "cluster {c}'s token sees nothing",
@@ -64,13 +71,34 @@ BLINKS: dict[str, str] = {
 RUNS: dict[str, str] = {
     "two-runs": "a second run starts before the first one has written",
     "call-mid-run": "sale {n} is switched over and the main site calls, between a run's plan and its writes",
+    "cut-off": "the worker dies after a run's write {n}",
+    "fast-lane": "the fast lane runs twice before the full run",
+    "pause-feed": "an operator has paused the main site",
+    "pause-cluster": "an operator has paused cluster {c}",
 }
 SENTENCES = GOINGS_ON | POSTS | FEED | PROXMOX | BLINKS | RUNS
 
-LASTING = ("feed-hides", "feed-owner", "feed-status", "feed-empty", "feed-shrunk", "pve-hides", "pve-moves")
-"""Lies that last some rounds: long enough to look like a proof."""
+LASTING = (
+    "feed-hides", "feed-owner", "feed-status", "feed-empty", "feed-shrunk", "feed-delta", "pve-hides", "pve-moves",
+    "pause-feed", "pause-cluster",
+)  # fmt: skip
+"""What lasts some rounds: lies long enough to look like a proof."""
+
+SALES: dict[str, str] = {
+    "linked": "its calls name order and guest",
+    "loose": "its calls name neither order nor guest",
+    "missed": "its create was never made",
+    "pending": "its guest is not made yet",
+    "vmware": "it runs where nothing can be seen of it",
+}
+NAMES: dict[str, str] = {
+    "own": "every machine has a name of its own",
+    "plans": "all machines of a customer have one name, but plans of their own",
+    "equal": "all machines of a customer have one name and plan",
+}
 
 CUSTOMERS = 3
+FIRST_SALES = (*("linked",) * 5, *("loose",) * 3, "missed", "missed", "pending", "vmware")
 STEPS_MIN = (0.4, 2, 2, 5, 15)
 
 
@@ -95,25 +123,23 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """``sales``: one word per sale at first: ``linked`` | ``loose`` (its calls never say order or guest) | ``missed``
-    (its create was never made). ``skew_s``: the main site's clock against ours. ``same_names``: ambiguous by design.
+    """``sales``: one of SALES per sale at first. ``names``: one of NAMES. ``skew_s``: the main site's clock against
+    ours. ``tells_ids``: whether the order feed names the panel's ids.
     """
 
     seed: int
     sales: tuple[str, ...]
     rounds: tuple[Round, ...]
     skew_s: int = 0
-    same_names: bool = False
-
-    @property
-    def ambiguous(self) -> bool:
-        """Whether held cases are to be expected: machines that only a name could tell apart."""
-        return self.same_names
+    names: str = "own"
+    tells_ids: bool = True
 
     def __str__(self) -> str:
         lines = [f"seed {self.seed}: sales {', '.join(f'{n} {kind}' for n, kind in enumerate(self.sales))}"]
-        if self.same_names:
-            lines.append("  all machines of a customer have one name and plan")
+        if self.names != "own":
+            lines.append(f"  {NAMES[self.names]}")
+        if not self.tells_ids:
+            lines.append("  the order feed names no panel ids")
         if self.skew_s:
             lines.append(f"  the main site's clock is {self.skew_s} s off")
         for number, one in enumerate(self.rounds, 1):
@@ -125,7 +151,7 @@ class Story:
 def story_of(seed: int) -> Story:
     """The story of a seed: two to five sales, three to seven rounds of mischief."""
     dice = random.Random(seed)
-    sales = tuple(dice.choice(("linked", "linked", "linked", "loose", "missed")) for _ in range(dice.randint(2, 5)))
+    sales = tuple(dice.choice(FIRST_SALES) for _ in range(dice.randint(2, 5)))
     happenings: list[list[Happening]] = [[] for _ in range(dice.randint(3, 7))]
     # One sale has most of the trouble: what meets in one place is what breaks guards.
     focus = dice.randrange(len(sales))
@@ -144,7 +170,8 @@ def story_of(seed: int) -> Story:
         sales,
         tuple(Round(dice.choice(STEPS_MIN), tuple(here)) for here in happenings),
         dice.choice((0, 0, -4000, 90)),
-        dice.random() < 0.1,
+        dice.choices(tuple(NAMES), (6, 3, 1))[0],
+        dice.random() < 0.7,
     )
 
 
@@ -176,8 +203,10 @@ def _smaller(story: Story) -> Iterator[Story]:
             yield replace(story, rounds=(*story.rounds[:n], fewer, *story.rounds[n + 1 :]))
     if story.skew_s:
         yield replace(story, skew_s=0)
-    if story.same_names:
-        yield replace(story, same_names=False)
+    if story.names != "own":
+        yield replace(story, names="own")
+    if not story.tells_ids:
+        yield replace(story, tells_ids=True)
     for n, kind in enumerate(story.sales):
         if kind != "linked":
             yield replace(story, sales=(*story.sales[:n], "linked", *story.sales[n + 1 :]))

@@ -9,14 +9,14 @@ from tests.convergence.play import Ending, play
 from tests.convergence.story import BLINKS, FEED, POSTS, PROXMOX, Happening, Round, Story, shrunk, story_of
 
 
-def told(*rounds: tuple[str, ...], sales: tuple[str, ...] = ("linked", "linked"), same_names: bool = False) -> Ending:
+def told(*rounds: tuple[str, ...], sales: tuple[str, ...] = ("linked", "linked"), names: str = "own") -> Ending:
     """Play rounds two minutes apart; every happening is to sale 0 unless it says ``kind:n``."""
     happenings = [
         Round(2, tuple(Happening(kind, int(subject or 0)) for kind, _, subject in (h.partition(":") for h in each)))
         for each in rounds
     ]
     with without_database():
-        return play(Story(0, sales, tuple(happenings), same_names=same_names))
+        return play(Story(0, sales, tuple(happenings), names=names))
 
 
 def test_an_order_removed_with_its_guest_takes_its_record_along() -> None:
@@ -25,7 +25,7 @@ def test_an_order_removed_with_its_guest_takes_its_record_along() -> None:
 
 
 def test_a_vmid_given_away_between_two_lists_to_an_equal_machine_is_another_machine() -> None:
-    assert told(("reuse:2",), sales=("linked",) * 3, same_names=True).wrong == ()
+    assert told(("reuse:2",), sales=("linked",) * 3, names="equal").wrong == ()
 
 
 def test_two_sights_of_a_stopped_guest_are_two_lists_that_showed_it() -> None:

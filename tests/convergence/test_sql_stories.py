@@ -15,7 +15,7 @@ STORIES = {
         0, ("linked", "linked"), (Round(0, (Happening("vanish-both", 0),)),)
     ),
     "a VMID given away between two lists to an equal machine is another machine": Story(
-        0, EQUAL, (Round(0, (Happening("reuse", 2),)),), same_names=True
+        0, EQUAL, (Round(0, (Happening("reuse", 2),)),), names="equal"
     ),
     "two sights of a stopped guest are two lists that showed it": Story(
         0, (*EQUAL, "missed"), (Round(0, (Happening("power", 3),)), Round(0, (Happening("pve-node-hidden", 0),)))

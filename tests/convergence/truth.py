@@ -18,7 +18,8 @@ USERS = {str(n + 1): n + 5 for n in range(CUSTOMERS)}
 
 @dataclass(slots=True)
 class Machine:
-    """One guest. ``away``: it is being restored, and Proxmox truly does not know it meanwhile."""
+    """One guest. ``away``: it is being restored, and Proxmox truly does not know it meanwhile. ``hidden``: it is on
+    no Proxmox. ``left``: where it was before it moved, and ``leaving`` for how many rounds it is seen there still."""
 
     key: GuestKey
     node: str
@@ -29,7 +30,19 @@ class Machine:
     there: bool = True
     away: bool = False
     lock: str | None = None
+    locked_at: datetime | None = None
     unseen: int = 0  # trusted looks at its cluster in a row that did not show it
+    hidden: bool = False
+    left: GuestKey | None = None
+    leaving: int = 0
+    reinstalls: int = 0
+
+    @property
+    def keys(self) -> tuple[GuestKey, ...]:
+        """Where it is to be seen."""
+        if not self.there or self.away or self.hidden:
+            return ()
+        return (self.key, self.left) if self.left is not None and self.leaving else (self.key,)
 
     @property
     def guest_type(self) -> GuestType:
@@ -38,7 +51,8 @@ class Machine:
 
 @dataclass(slots=True)
 class Sale:
-    """One order. ``listed``: the main site still knows it. ``mistake``: what it wrongly says of it, in every answer."""
+    """One order. ``listed``: the main site still knows it. ``mistake``: what it wrongly says of it, in every answer.
+    ``clone``: a copy of its guest, uuid and all. ``changed_at``: when the main site last had something new to say."""
 
     order_id: str
     owner: str
@@ -47,11 +61,16 @@ class Sale:
     machine: Machine
     created_at: datetime
     says_all: bool  # whether its calls name order and guest
-    state: str = "active"  # active | suspended | cancelled
+    state: str = "active"  # pending | active | suspended | cancelled
     listed: bool = True
     panel_id: int | None = None
     mistake: dict[str, str] = field(default_factory=dict)
     mistaken: int = 0  # rounds in a row: what lasts is no mistake, and nobody could tell
+    clone: Machine | None = None
+    placed: bool = True  # its order names a guest, be it there or not
+    twin: bool = False
+    face: tuple[object, ...] = ()
+    changed_at: datetime | None = None
 
     @property
     def going(self) -> bool:
@@ -60,16 +79,22 @@ class Sale:
     @property
     def status(self) -> str:
         """The main site's own word."""
-        return self.machine.power.value if self.state == "active" else self.state
+        return {"active": self.machine.power.value, "pending": "creating"}.get(self.state, self.state)
+
+    @property
+    def on_proxmox(self) -> bool:
+        """Whether its order names a guest."""
+        return not self.machine.hidden and self.placed
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One sync call. ``sale`` tells the create's answer where to go."""
+    """One sync call. ``sale`` tells the create's answer where to go, if it is ``answered``."""
 
     action: str
     sale: Sale
     payload: dict[str, Any]
+    answered: bool = True
 
 
 @dataclass(slots=True)
@@ -85,34 +110,61 @@ class Truth:
 
     @property
     def machines(self) -> list[Machine]:
-        return [m for m in (*(s.machine for s in self.sales), *self.strays) if m.there]
+        clones = (s.clone for s in self.sales if s.clone is not None and s.machine.there)
+        return [m for m in (*(s.machine for s in self.sales), *self.strays, *clones) if m.there and not m.hidden]
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether held cases are to be expected: nothing that is shown could tell what is what."""
+        unproven = any(not s.listed and (s.machine.hidden or s.state == "pending") for s in self.sales)
+        orderless = bool(self.strays) or any(not s.listed and s.machine.there for s in self.sales)
+        twins = any(s.twin and (orderless or s.panel_id is None or not self.story.tells_ids) for s in self.sales)
+        clones = any(s.clone is not None for s in self.sales)
+        return self.story.names == "equal" or clones or unproven or twins
 
     def sale(self, subject: int) -> Sale:
         return self.sales[subject % len(self.story.sales)]
 
-    def sell(self, customer: int, *, says_all: bool, key: GuestKey | None = None) -> Sale:
-        """One more sale and its machine."""
+    def sell(self, customer: int, kind: str = "linked", *, key: GuestKey | None = None) -> Sale:
+        """One more sale and its machine. Every third has the VMID of the one before, in the other cluster."""
         self.made += 1
         n = self.made
-        name, cpu = ("web", 2) if self.story.same_names else (f"web{n}", 1 + n % 4)
-        at = key or GuestKey(CLUSTERS[n % 5 == 0], 100 + n)
-        machine = Machine(at, NODES[n % 2], f"smbios:{n}", name, cpu)
-        sale = Sale(f"o{n}", str(1 + customer % CUSTOMERS), name, cpu, machine, self.now, says_all)
+        names = self.story.names
+        name, cpu = f"web{n}" if names == "own" else "web", 2 if names == "equal" else n
+        at = key or (GuestKey(CLUSTERS[1], 99 + n) if n % 3 == 0 else GuestKey(CLUSTERS[0], 100 + n))
+        machine = Machine(at, NODES[n % 2], f"smbios:{n}", name, cpu, there=kind != "pending", hidden=kind == "vmware")
+        sale = Sale(f"o{n}", str(1 + customer % CUSTOMERS), name, cpu, machine, self.now, kind != "loose")
+        if kind == "pending":
+            sale.state, sale.placed = "pending", n % 2 == 0
         self.sales.append(sale)
         return sale
 
-    def call(self, action: str, sale: Sale, **payload: Any) -> None:
+    def free_key(self, cluster: str, vmid: int) -> GuestKey:
+        """That VMID if nobody has or had it there, else one of its own."""
+        self.made += 1
+        key = GuestKey(cluster, vmid)
+        machines = [s.machine for s in self.sales]
+        return GuestKey(cluster, 800 + self.made) if any(key in (m.key, m.left) for m in machines) else key
+
+    def call(self, action: str, sale: Sale, *, answered: bool = True, **payload: Any) -> None:
         """What the main site would say now; it can only speak of records whose id it was told."""
         if action == "create":
             payload |= {
                 "user_id": USERS[sale.owner], "name": sale.name, "status": sale.status, "cpu": sale.cpu, "ram": 2048,
-                "disk": 20, "os": "Debian", "hypervisor": "proxmox",
+                "disk": 20, "os": "Debian", "hypervisor": "vmware" if sale.machine.hidden else "proxmox",
             }  # fmt: skip
             if sale.says_all:
-                key = sale.machine.key
-                payload |= {"order_id": sale.order_id, "cluster": key.cluster, "vmid": key.vmid}
-                payload |= {"node": sale.machine.node, "guest_type": sale.machine.guest_type.value}
-        self.calls.append(Call(action, sale, payload))
+                payload |= {"order_id": sale.order_id}
+                payload |= _place(sale) if sale.on_proxmox else {}
+        self.calls.append(Call(action, sale, payload, answered))
+
+    def stamp(self) -> None:
+        """The main site notes when it last had something new to say of an order."""
+        for sale in self.sales:
+            face = (sale.status, sale.owner, sale.name, sale.cpu, sale.machine.key, sale.machine.node, sale.panel_id)
+            said = (*face, *sale.mistake.items())
+            if said != sale.face:
+                sale.face, sale.changed_at = said, self.now
 
     def happen(self, happening: Happening) -> None:
         """Let it happen, if it can."""
@@ -122,14 +174,40 @@ class Truth:
     def settle_down(self) -> None:
         """The end of a round: what was only for a moment is over."""
         for sale in self.sales:
+            machine = sale.machine
             sale.mistaken = sale.mistaken + 1 if sale.mistake else 0
             sale.mistake.clear()
-            sale.machine.away = False
-            sale.machine.lock = None
+            machine.away = False
+            machine.leaving = max(0, machine.leaving - 1)
+            if machine.lock == "backup":
+                machine.lock = machine.locked_at = None
+            if sale.clone is not None and not machine.there:
+                sale.clone = None
+
+
+def _place(sale: Sale) -> dict[str, Any]:
+    machine = sale.machine
+    return {
+        "cluster": machine.key.cluster, "vmid": machine.key.vmid, "node": machine.node,
+        "guest_type": machine.guest_type.value,
+    }  # fmt: skip
 
 
 def _buy(truth: Truth, sale: Sale) -> None:
-    truth.call("create", truth.sell(int(sale.owner) - 1, says_all=sale.says_all))
+    truth.call("create", truth.sell(int(sale.owner) - 1, "linked" if sale.says_all else "loose"))
+
+
+def _twin(truth: Truth, sale: Sale) -> None:
+    sold = truth.sell(int(sale.owner) - 1, "loose")
+    sold.twin = True
+    truth.call("create", sold, answered=False)
+    truth.call("create", sold)
+
+
+def _provision(truth: Truth, sale: Sale) -> None:
+    if sale.state == "pending":
+        sale.state, sale.placed, sale.machine.there = "active", True, True
+        truth.call("update", sale, status=sale.status, **(_place(sale) if sale.says_all else {}))
 
 
 def _power(truth: Truth, sale: Sale) -> None:
@@ -141,7 +219,7 @@ def _power(truth: Truth, sale: Sale) -> None:
 
 
 def _suspend(truth: Truth, sale: Sale) -> None:
-    if sale.going:
+    if sale.going and sale.state != "pending":
         sale.state = "active" if sale.state == "suspended" else "suspended"
         truth.call("update", sale, status=sale.status)
 
@@ -154,14 +232,16 @@ def _cancel(truth: Truth, sale: Sale) -> None:
 
 def _cancel_keep(_: Truth, sale: Sale) -> None:
     sale.state = "cancelled" if sale.going else sale.state
+    sale.machine.there &= not sale.machine.hidden
 
 
 def _destroy(_: Truth, sale: Sale) -> None:
-    sale.machine.there = False
+    sale.machine.there &= sale.machine.hidden
 
 
 def _vanish(_: Truth, sale: Sale) -> None:
     sale.listed = False
+    sale.machine.there &= not sale.machine.hidden
 
 
 def _vanish_both(_: Truth, sale: Sale) -> None:
@@ -173,9 +253,41 @@ def _migrate(_: Truth, sale: Sale) -> None:
 
 
 def _reuse(truth: Truth, sale: Sale) -> None:
-    if sale.going and sale.machine.there:
+    if sale.going and sale.machine.there and not sale.machine.hidden:
         _cancel(truth, sale)
-        truth.call("create", truth.sell(int(sale.owner), says_all=sale.says_all, key=sale.machine.key))
+        kind = "linked" if sale.says_all else "loose"
+        truth.call("create", truth.sell(int(sale.owner), kind, key=sale.machine.key))
+
+
+def _clone(truth: Truth, sale: Sale) -> None:
+    machine = sale.machine
+    if sale.clone is not None:
+        sale.clone = None
+    elif len(machine.keys) == 1:
+        truth.made += 1
+        key = GuestKey(machine.key.cluster, 700 + truth.made)
+        sale.clone = Machine(key, machine.node, machine.fingerprint, "copy", machine.cores)
+
+
+def _move(truth: Truth, sale: Sale) -> None:
+    machine = sale.machine
+    if machine.keys == (machine.key,) and sale.clone is None:
+        there = CLUSTERS[machine.key.cluster == CLUSTERS[0]]
+        machine.left, machine.leaving = machine.key, 2
+        machine.key = truth.free_key(there, machine.key.vmid)
+
+
+def _reinstall(_: Truth, sale: Sale) -> None:
+    machine = sale.machine
+    if sale.going and machine.keys == (machine.key,) and sale.clone is None:
+        machine.reinstalls += 1
+        machine.fingerprint = f"{machine.fingerprint.split('r')[0]}r{machine.reinstalls}"
+        machine.name += "-anew"
+
+
+def _lock(truth: Truth, sale: Sale) -> None:
+    if sale.machine.lock is None:
+        sale.machine.lock, sale.machine.locked_at = "migrate", truth.now
 
 
 def _transfer(_: Truth, sale: Sale) -> None:
@@ -183,7 +295,7 @@ def _transfer(_: Truth, sale: Sale) -> None:
 
 
 def _resize(truth: Truth, sale: Sale) -> None:
-    sale.cpu += 1
+    sale.cpu += 50  # two plans never become one
     sale.machine.cores = sale.cpu
     if sale.going:
         truth.call("update", sale, cpu=sale.cpu)
@@ -195,12 +307,19 @@ def _stray(truth: Truth, _: Sale) -> None:
     truth.strays.append(Machine(key, NODES[0], f"smbios:stray{truth.made}", "by-hand", 64))
 
 
-def _backup(_: Truth, sale: Sale) -> None:
-    sale.machine.lock = "backup"
+def _backup(truth: Truth, sale: Sale) -> None:
+    if sale.machine.lock is None:
+        sale.machine.lock, sale.machine.locked_at = "backup", truth.now
 
 
 def _blink(_: Truth, sale: Sale) -> None:
-    if sale.going and sale.machine.there and sale.mistaken < 2 and sale.machine.unseen < 2:
+    if (
+        sale.going
+        and len(sale.machine.keys) == 1
+        and sale.clone is None
+        and sale.mistaken < 2
+        and sale.machine.unseen < 2
+    ):
         sale.mistake["status"] = "cancelled"
         sale.machine.away = True
 
@@ -214,5 +333,6 @@ _EVENTS: dict[str, Callable[[Truth, Sale], None]] = {
     "buy": _buy, "power": _power, "suspend": _suspend, "cancel": _cancel, "cancel-keep": _cancel_keep,
     "destroy": _destroy, "vanish": _vanish, "vanish-both": _vanish_both, "migrate": _migrate, "reuse": _reuse,
     "transfer": _transfer, "resize": _resize, "stray": _stray, "backup": _backup, "blink": _blink,
-    "blink-owner": _blink_owner,
+    "blink-owner": _blink_owner, "twin": _twin, "provision": _provision, "clone": _clone, "move": _move,
+    "reinstall": _reinstall, "lock-forgotten": _lock,
 }  # fmt: skip

@@ -41,7 +41,7 @@ def play_all(seeds: Iterable[int], player: Callable[[Story], Ending] = play) -> 
             raise AssertionError("\n" + told(story, ending, player))
         stories += 1
         writes += ending.writes
-        if not story.ambiguous:
+        if not ending.ambiguous:
             held += len(ending.held)
             records += ending.records
     return Tally(stories, held, records, writes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from reconcile.cases import Case, World
 from reconcile.match import match
 from reconcile.state import FingerprintState, GuestKey, OrderState
-from tests.unit.reconcile.worlds import NOW, POLICY, UNLINKED, absence, ago, guest, order, record, world
+from tests.unit.reconcile.worlds import KEY, NOW, POLICY, UNLINKED, absence, ago, guest, order, record, world
 
 LOOSE: dict[str, Any] = UNLINKED | {"order_id": None, "order_linked_once": False}
+YOUNG: dict[str, Any] = LOOSE | {"id": 2, "created_at": ago(seconds=30)}
 
 
 def cases(seen: World) -> list[Case]:
@@ -240,11 +242,66 @@ def test_a_list_that_is_not_trusted_replaces_nothing() -> None:
 
 
 def test_the_same_uuid_elsewhere_is_the_same_machine() -> None:
-    seen = world(orders=(order(),), guests=(guest(cluster="second", vmid=7),), records=(record(),))
+    gone = {KEY: absence()}
+    seen = world(orders=(order(),), guests=(guest(cluster="second", vmid=7),), records=(record(),), guest_absences=gone)
     (case,) = cases(seen)
     assert (case.guest_key, case.doubt) == (GuestKey("second", 7), None)
     both = world(orders=(order(),), guests=(guest(), guest(cluster="second", vmid=7)), records=(record(),))
     assert [c.doubt_class for c in cases(both) if c.doubt] == ["moving"]
+
+
+@pytest.mark.parametrize(
+    ("named", "absences"),
+    [((None, None), {}), ((None, None), {KEY: absence(2)}), (("main", 104), {KEY: absence()})],
+    ids=["not missed yet", "not proven gone", "not where its order says"],
+)
+def test_a_list_that_leaves_a_guest_out_shows_its_copy_alone(
+    named: tuple[str | None, int | None], absences: dict[GuestKey, Any]
+) -> None:
+    seen = world(
+        orders=(order(cluster=named[0], vmid=named[1]),),
+        guests=(guest(vmid=101),),
+        records=(record(),),
+        guest_absences=absences,
+    )
+    assert [c.guest for c in cases(seen) if c.record] == [None]
+    assert [c.doubt_class for c in cases(seen) if c.record is None] == ["moving"]
+
+
+def test_a_machine_made_anew_elsewhere_is_taken_when_the_old_one_is_gone_and_its_order_names_the_new() -> None:
+    anew = guest(vmid=101, fingerprint="smbios:b")
+    orders, records = (order(vmid=101),), (record(),)
+    seen = world(orders=orders, guests=(anew,), records=records, guest_absences={KEY: absence()})
+    assert [c.guest for c in cases(seen)] == [anew]
+    unproven = world(orders=orders, guests=(anew,), records=records)
+    assert [c.guest for c in cases(unproven) if c.record] == [None]
+    claimed = world(
+        orders=(*orders, order(order_id="2", name="b", vmid=101)),
+        guests=(anew,),
+        records=records,
+        guest_absences={KEY: absence()},
+    )
+    assert [c.guest for c in cases(claimed) if c.record] == [None]
+
+
+def test_a_young_rival_keeps_a_name_from_being_unique() -> None:
+    seen = world(orders=(order(cluster=None, vmid=None),), records=(record(**LOOSE), record(**YOUNG)))
+    assert [c.record for c in cases(seen) if c.order] == [None]
+    assert len(doubts(seen)) == 1
+
+
+def test_an_equal_name_with_another_plan_is_held() -> None:
+    seen = world(orders=(order(cluster=None, vmid=None, cpu=4),), records=(record(**LOOSE),))
+    assert [c.record for c in cases(seen) if c.order] == [None]
+    assert len(doubts(seen)) == 1
+
+
+def test_another_order_of_that_name_with_a_plan_and_a_record_of_its_own_keeps_no_twin() -> None:
+    seen = twin()
+    other = order(order_id="9", cpu=16, cluster=None, vmid=None)
+    own = record(id=9, order_id="9", cpu=16, vmid=109, fingerprint="smbios:nine")
+    assert merged(replace(seen, orders=(*seen.orders, other), records=(*seen.records, own)))
+    assert not merged(replace(seen, orders=(*seen.orders, other)))
 
 
 def test_a_mac_is_not_enough_to_follow_a_machine() -> None:
@@ -252,6 +309,7 @@ def test_a_mac_is_not_enough_to_follow_a_machine() -> None:
         orders=(order(),),
         guests=(guest(cluster="second", vmid=7, fingerprint="mac:a"),),
         records=(record(fingerprint="mac:a"),),
+        guest_absences={KEY: absence()},
     )
     assert [c.guest for c in cases(seen) if c.record] == [None]
 
