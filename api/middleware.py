@@ -26,10 +26,14 @@ NOTHING_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
 HSTS = "max-age=31536000"  # a year, of this host only: the others of its domain are not the panel's to speak for
 
 
+def _unnoted(_scope: Scope, _status: int) -> None:
+    """What is refused for the connection's sake is nobody's use of anything."""
+
+
 class RequestContext:
     """Pure ASGI, so that neither bodies nor cancellation are touched."""
 
-    def __init__(self, app: ASGIApp, note: Callable[[Scope, int], None]) -> None:
+    def __init__(self, app: ASGIApp, note: Callable[[Scope, int], None] = _unnoted) -> None:
         """``note`` is told of every request that ended, with its status."""
         self._app = app
         self._note = note

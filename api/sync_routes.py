@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/api/vps/sync", tags=["main site"])
 
-ACCEPT_S = 2.0  # seconds until a caller is told that the outcome is unknown
+ACCEPT_S = 1.95  # the last resort, where even the acceptor does not answer in its own time
 REMEMBER_S = 1.0
 DONE = {"create": "created", "update": "updated", "delete": "deleted"}
 

@@ -1,0 +1,239 @@
+"""The bounds of a connection: callers that are slow, silent, endless or too many. In one process, times shortened."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from api import http_protocol
+from api.http_protocol import BoundedHttp
+from tests.integration.edge.conftest import Answer, received
+from tests.support.waiting import wait_until
+
+SOON_S = 5.0
+LARGE = b"x" * 32_000_000
+
+
+@dataclass
+class Served:
+    """A server of the protocol under test; ``go`` lets waiting requests be answered."""
+
+    server: uvicorn.Server
+    port: int
+    go: asyncio.Event
+
+    @property
+    def connections(self) -> int:
+        return len(self.server.server_state.connections)
+
+    async def until_connections(self, count: int) -> None:
+        await asyncio.to_thread(wait_until, lambda: self.connections == count, f"{count} connections", SOON_S)
+
+
+@pytest.fixture
+async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
+    """``/`` answers at once, ``/wait`` when told, ``/large`` with more than sockets hold."""
+    for name, seconds in (("HEAD_S", 0.4), ("OVERLOADED_HEAD_S", 0.2), ("WRITE_S", 0.4), ("IDLE_S", 3)):
+        monkeypatch.setattr(http_protocol, name, seconds)
+    go = asyncio.Event()
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        if scope["path"] == "/wait":
+            await go.wait()
+        body = LARGE if scope["path"] == "/large" else b"ok"
+        length = str(len(body)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": body})
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(app, http=BoundedHttp, ws="none", lifespan="off", log_config=None, log_level="error")
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        await asyncio.to_thread(wait_until, lambda: server.started, "the server listens", SOON_S)
+        yield Served(server, listener.getsockname()[1], go)
+        go.set()
+        server.should_exit = True
+        await running
+
+
+class Caller:
+    """One connection, used without blocking the server's loop."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=SOON_S)
+
+    async def send(self, raw: bytes) -> None:
+        await asyncio.to_thread(self._socket.sendall, raw)
+
+    async def answer(self) -> Answer | None:
+        try:
+            return await asyncio.to_thread(received, self._socket)
+        except ConnectionError:
+            return None
+
+    async def drip(self, piece: bytes) -> float:
+        """Send the piece again and again until the server hangs up; for how long it listened, in seconds."""
+        began = time.monotonic()
+        while time.monotonic() - began < SOON_S:
+            try:
+                await self.send(piece)
+            except ConnectionError:
+                return time.monotonic() - began
+            await asyncio.sleep(0.05)
+        raise AssertionError("still listened to")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def code_of(answer: Answer | None) -> tuple[int, str]:
+    assert answer is not None
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["connection"] == "close"
+    return answer.status, json.loads(answer.body)["code"]
+
+
+@pytest.fixture
+async def caller(served: Served) -> AsyncIterator[Caller]:
+    made = Caller(served.port)
+    yield made
+    made.close()
+
+
+async def test_a_silent_connection_is_closed(served: Served, caller: Caller) -> None:
+    assert await caller.answer() is None
+    await served.until_connections(0)
+
+
+async def test_a_head_that_stops_is_told_so(caller: Caller) -> None:
+    await caller.send(b"GET / HTTP/1.1\r\nHost: panel\r\nX-")
+    assert code_of(await caller.answer()) == (408, "headers_timeout")
+
+
+@pytest.mark.parametrize(
+    ("first", "piece"),
+    [(b"GET / HTTP/1.1\r\n", b"X-A: b\r\n"), (b"GET /", b"a"), (b"", b"\r\n")],
+    ids=["headers", "request line", "line breaks before a request"],
+)
+async def test_a_head_that_drips_is_not_waited_for(caller: Caller, first: bytes, piece: bytes) -> None:
+    if first:
+        await caller.send(first)
+    assert await caller.drip(piece) < 2.0
+
+
+async def test_a_second_head_that_drips_is_not_waited_for(caller: Caller) -> None:
+    await caller.send(b"GET / HTTP/1.1\r\nHost: panel\r\n\r\n")
+    answer = await caller.answer()
+    assert answer is not None
+    assert answer.status == 200
+    assert await caller.drip(b"G") < 2.0
+
+
+async def test_a_body_behind_its_answer_is_not_waited_for(caller: Caller) -> None:
+    await caller.send(b"POST / HTTP/1.1\r\nHost: panel\r\nContent-Length: 100000\r\n\r\n")
+    answer = await caller.answer()
+    assert answer is not None
+    assert answer.status == 200
+    assert await caller.drip(b"x") < 2.0
+
+
+async def test_a_head_behind_a_request_that_takes_long_does_not_cut_it(served: Served, caller: Caller) -> None:
+    await caller.send(b"GET /wait HTTP/1.1\r\nHost: panel\r\n\r\nGET / HT")
+    await asyncio.sleep(3 * http_protocol.HEAD_S)  # the deadline itself is what is tried
+    served.go.set()
+    answer = await caller.answer()
+    assert answer is not None
+    assert answer.status == 200
+
+
+async def test_a_head_without_an_end_is_cut(caller: Caller) -> None:
+    await caller.send(b"GET / HTTP/1.1\r\nX-Endless: " + b"a" * http_protocol.HEAD_BYTES)
+    assert code_of(await caller.answer()) == (431, "headers_too_large")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET /" + b"a" * http_protocol.HEAD_BYTES + b" HTTP/1.1\r\nHost: panel\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: a\r\n" % n for n in range(2_000)) + b"\r\n",
+    ],
+    ids=["a long path", "many headers"],
+)
+async def test_a_head_that_is_too_large_is_refused(caller: Caller, raw: bytes) -> None:
+    await caller.send(raw)
+    assert code_of(await caller.answer()) == (431, "headers_too_large")
+
+
+async def test_a_head_as_large_as_allowed_is_served(caller: Caller) -> None:
+    frame = b"GET / HTTP/1.1\r\nHost: panel\r\nAuthorization: %s\r\n\r\n"
+    await caller.send(frame % (b"a" * (http_protocol.HEAD_BYTES - 128)))
+    answer = await caller.answer()
+    assert answer is not None
+    assert answer.status == 200
+
+
+async def test_a_caller_that_does_not_read_is_dropped(served: Served, caller: Caller) -> None:
+    await caller.send(b"GET /large HTTP/1.1\r\nHost: panel\r\n\r\n")
+    await served.until_connections(0)
+    assert not served.server.server_state.tasks
+
+
+async def test_too_many_connections_are_told_to_come_again(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "CONNECTIONS", 3)
+    monkeypatch.setattr(http_protocol, "CONNECTIONS_AT_ALL", 4)
+    ask = b"GET /wait HTTP/1.1\r\nHost: panel\r\n\r\n"
+    busy = [Caller(served.port) for _ in range(3)]
+    for one in busy:
+        await one.send(ask)
+    await served.until_connections(3)
+
+    surplus = Caller(served.port)
+    await surplus.send(b"GET / HTTP/1.1\r\nHost: panel\r\n\r\n")
+    answer = await surplus.answer()
+    assert code_of(answer) == (503, "overloaded")
+    assert answer is not None
+    assert answer.headers["retry-after"] == "1"
+    await served.until_connections(3)
+
+    silent = Caller(served.port)
+    await served.until_connections(4)
+    beyond = Caller(served.port)
+    assert await beyond.answer() is None, "closed unread"
+    assert await silent.answer() is None, "a surplus connection that asks nothing is soon gone"
+
+    served.go.set()
+    assert [answer.status for answer in [await one.answer() for one in busy] if answer] == [200] * 3
+    for one in (*busy, surplus, silent, beyond):
+        one.close()
+    await served.until_connections(0)
+    late = Caller(served.port)
+    await late.send(b"GET / HTTP/1.1\r\nHost: panel\r\n\r\n")
+    answer = await late.answer()
+    late.close()
+    assert answer is not None
+    assert answer.status == 200, "it recovers"
+
+
+async def test_idle_connections_are_closed_sooner_in_a_crowd(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "CONNECTIONS", 2)
+    monkeypatch.setattr(http_protocol, "CROWDED_IDLE_S", 0.1)
+    ask = b"GET / HTTP/1.1\r\nHost: panel\r\n\r\n"
+    callers = [Caller(served.port) for _ in range(2)]
+    await served.until_connections(2)
+    for one in callers:
+        await one.send(ask)
+        answer = await one.answer()
+        assert answer is not None
+        assert answer.status == 200
+    await served.until_connections(0)
+    for one in callers:
+        one.close()
