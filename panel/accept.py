@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 BATCH_LIMIT = 128  # calls per commit; more would make the first of them wait
 TRANSACTION_S = 1.7  # every answer, good or bad, is to come within two seconds
+ANSWER_S = 1.85  # the longest that a caller waits, in the queue and for its commit
 RETRIABLE = {"40001", "40P01"}  # serialization, deadlock
 BUSY = {"55P03", "57014"}  # lock or statement timeout: the time for an answer is spent, so no second attempt
 
@@ -40,6 +41,7 @@ BUSY = {"55P03", "57014"}  # lock or statement timeout: the time for an answer i
 class _Waiting:
     call: Call
     future: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    begun: bool = False  # its transaction may commit
 
     def settle(self, outcome: Outcome | BaseException) -> None:
         if self.future.done():  # the caller went away; what was committed stays committed
@@ -71,13 +73,21 @@ class Acceptor:
             self._task = None
 
     async def accept(self, call: Call) -> Outcome:
-        """Journal one call. Raises DatabaseAwayError (nothing accepted), OutcomeUnknownError or
-        OverloadedError."""
+        """Journal one call. Raises DatabaseAwayError or OverloadedError (nothing accepted), or OutcomeUnknownError.
+
+        After ``ANSWER_S`` it is given up: still in the queue, it never will be accepted; else nobody knows yet.
+        """
         if self._queue.qsize() >= self._max_waiting:
             raise OverloadedError("too many calls are waiting for the database")
         waiting = _Waiting(call)
         await self._queue.put(waiting)
-        return await waiting.future
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await waiting.future
+        except TimeoutError:
+            if waiting.begun:
+                raise OutcomeUnknownError(None) from None
+            raise DatabaseAwayError("the calls before it are not committed yet") from None
 
     async def audit(self, call: Call, refused: Refused) -> None:
         """Leave a refused-calls row for a refusal decided at the edge. Best effort, as an audit of what
@@ -114,6 +124,8 @@ class Acceptor:
                 batch.append(waiting)
             # A caller that was told "unknown" or went away while waiting must not be accepted behind its back.
             if live := [w for w in batch if not w.future.done()]:
+                for waiting in live:
+                    waiting.begun = True
                 await self._commit(live)
 
     async def _commit(self, waiting: list[_Waiting]) -> None:
