@@ -25,7 +25,7 @@ from reconcile.changes import Change, Finding, Kind, Plan
 from reconcile.deletes import delete_change, delete_hindrance, two_way
 from reconcile.findings import due_finding, finding
 from reconcile.match import match
-from reconcile.state import FingerprintState, LinkState, OrderState, PowerState
+from reconcile.state import FingerprintState, LinkState, Order, OrderState, PowerState
 from reconcile.table import Cell, Verdict, cell
 
 
@@ -48,9 +48,13 @@ def assemble(decisions: Iterable[Decision]) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The changes and findings of one case, and the table's cell that led to them."""
+    """The changes and findings of one case, and the table's cell that led to them.
+
+    ``waits``: something is under way (a call, a lock), so what was found of it before stands as it is.
+    """
 
     cell: Cell
+    waits: bool = False
     changes: list[Change] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -60,7 +64,7 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
     views = order_view(case, world, policy), guest_view(case, world, policy), record_view(case)
     in_flight = any(r.in_flight for r in (case.record, case.duplicate) if r is not None)
     verdict = cell(*views, in_flight)
-    decision = Decision(verdict)
+    decision = Decision(verdict, waits=in_flight or views[1] is GuestView.TRANSITIONAL)
     if verdict.verdict is Verdict.WAIT:
         return decision
     if case.doubt is not None:
@@ -102,7 +106,7 @@ def _create(decision: Decision, case: Case, views: Views, world: World, policy: 
         return
     if order.effective_at is None or order.first_seen_at is None:
         return
-    if world.now - order.first_seen_at < policy.create_grace:
+    if world.now - order.first_seen_at < policy.create_grace or _owner_seen_once(order, world):
         return
     missing = [
         n
@@ -160,6 +164,12 @@ def _create(decision: Decision, case: Case, views: Views, world: World, policy: 
     )
 
 
+def _owner_seen_once(order: Order, world: World) -> bool:
+    """Whether an order that is known for longer has its owner since the last sweep only: that may be a mistake."""
+    before, known, owned = world.previous_orders_at, order.first_seen_at, order.owner_since
+    return before is not None and known is not None and owned is not None and known <= before < owned
+
+
 def _new_link(case: Case) -> dict[str, Any]:
     guest = case.guest
     if guest is None:
@@ -196,7 +206,7 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
         return
     if order is not None and "order" in decision.cell.facts:
         _order_facts(decision, case, world)
-    if guest is not None and guest.cluster in world.trusted:
+    if guest is not None and guest.cluster in world.trusted and views[1] is not GuestView.TRANSITIONAL:
         # Whoever stands where the guest of an ended order stood is not looked up by address: it was let go of.
         ended = order is not None and order.state is OrderState.ENDED
         # Nor is one taken for it whose identity nobody read while the order went on: it may be the next machine.
@@ -205,6 +215,8 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
             # An order read before the machine was replaced would hand the next owner's machine to this one.
             other = record.fingerprint is not None and "fingerprint" in linked.values
             confirm = frozenset({"order"}) if other else frozenset[str]()
+            if record.guest_key not in (None, guest.key):
+                confirm |= {"left"}
             decision.changes.append(_update(case, Kind.LINK, "proxmox", linked, confirm))
         if "power" in decision.cell.facts and not let_go and _identified(case):
             _add(decision, case, Kind.STATUS, "proxmox", facts.power_update(guest, record, policy))
