@@ -50,12 +50,13 @@ def examine(settings: Settings) -> Iterator[Check]:
 
 
 def _configured(settings: Settings) -> Iterator[Check]:
-    for name in ("database_url", "redis_url", "vps_sync_api_key", "ops_api_key"):
+    for name in ("database_url", "redis_url", "vps_sync_api_key"):
         try:
             settings.require(name)
         except SettingsError as error:
-            verdict = Verdict.NOTE if name == "ops_api_key" else Verdict.PROBLEM
-            yield Check("settings", verdict, str(error))
+            yield Check("settings", Verdict.PROBLEM, str(error))
+    if not settings.operators():
+        yield Check("settings", Verdict.NOTE, "no operator has a key: /api/ops is closed", "set OPS_API_KEYS")
     try:
         settings.require_jwt()
     except SettingsError as error:

@@ -7,7 +7,7 @@ import sys
 import structlog
 import typer
 
-from cli import chaos, demo, doctor, journal, migrating, operators, parts, reconcile, runs, tokens, users, whole
+from cli import audit, chaos, demo, doctor, journal, migrating, operators, parts, reconcile, runs, tokens, users, whole
 from cli.errors import CommandError
 from panel.settings import SettingsError
 from runtime.errors import RuntimeFaultError
@@ -33,6 +33,7 @@ for part in (parts.api, parts.worker, parts.beat, parts.flower, parts.relay):
 app.command(rich_help_panel=LOOKING)(doctor.doctor)
 app.command(rich_help_panel=LOOKING)(runs.runs)
 app.command(rich_help_panel=LOOKING)(journal.operations)
+app.command(rich_help_panel=LOOKING)(audit.audit)
 vps.command()(journal.history)
 vps.command()(operators.restore)
 app.add_typer(vps, name="vps", rich_help_panel=LOOKING)

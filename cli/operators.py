@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated
@@ -12,6 +11,7 @@ import typer
 from rich.markup import escape
 from sqlalchemy import Connection
 
+from cli.acting import note, operator
 from cli.connect import opened_panel
 from cli.console import moment, out, table
 from cli.environment import command_settings
@@ -27,6 +27,8 @@ from panel.quarantine import list_quarantined
 from panel.quarantine import release as release_subject
 from panel.restore import restore_vps
 from panel.settings import Settings
+
+VERBS = {Decision.APPROVED: "approve", Decision.REJECTED: "reject"}
 
 findings_app = typer.Typer(help="What runs found and may not mend.", invoke_without_command=True)
 
@@ -82,6 +84,7 @@ def pause(
     """
     with _panel() as (connection, settings):
         made = pause_source(connection, _target(target, settings), reason, length, operator())
+        note(connection, "pause", made.target)
     out.print(f"{made.target} is {made}", markup=False)
 
 
@@ -89,6 +92,7 @@ def resume(target: Target) -> None:
     """End a pause before its time."""
     with _panel() as (connection, settings):
         resume_source(connection, _target(target, settings))
+        note(connection, "resume", target)
     out.print(f"{target} is resumed", markup=False)
 
 
@@ -108,6 +112,7 @@ def release(subject: Annotated[str, typer.Argument(metavar="SUBJECT|all")]) -> N
     """End a quarantine before its time, as `panel-sync quarantined` names it; the next run tries at once."""
     with _panel() as (connection, _):
         released = release_subject(connection, subject)
+        note(connection, "release", subject)
     out.print(f"released: {', '.join(released)}", markup=False)
 
 
@@ -117,6 +122,7 @@ def restore(
     """Bring a deleted record back, within 7 days; for the next 7 days reconciliation will not delete it again."""
     with _panel() as (connection, _):
         row = restore_vps(connection, vps, reason, operator())
+        note(connection, "vps restore", f"vps:{vps}")
     out.print(f"VPS {vps} is {row['status']} again, protected until {moment(row['protected_until'])} UTC")
 
 
@@ -151,6 +157,7 @@ def ack(finding: FindingId) -> None:
     """Note that you have seen it."""
     with _panel() as (connection, _):
         found = acknowledge_finding(connection, finding, operator())
+        note(connection, "findings ack", f"finding:{finding}")
     out.print(f"{found.class_} {found.subject} is acknowledged", markup=False)
 
 
@@ -159,12 +166,8 @@ def snooze(finding: FindingId, length: Length) -> None:
     """Leave it out of the list and of alarms for a while."""
     with _panel() as (connection, _):
         found = snooze_finding(connection, finding, length, operator())
+        note(connection, "findings snooze", f"finding:{finding}")
     out.print(f"{found.class_} {found.subject} is snoozed until {moment(found.snoozed_until)} UTC", markup=False)
-
-
-def operator() -> str:
-    """Who gives the command, as far as the machine knows."""
-    return f"cli:{os.environ.get('SUDO_USER') or os.environ.get('USER') or 'operator'}"
 
 
 @contextlib.contextmanager
@@ -182,6 +185,7 @@ def _panel() -> Iterator[tuple[Connection, Settings]]:
 def _decide(prefix: str, decision: Decision) -> None:
     with _panel() as (connection, _):
         done = decide_hold(connection, prefix, decision, operator())
+        note(connection, VERBS[decision], done.hash)
     out.print(f"{done.hash[:12]} {done.scope}: {len(done.items)} {decision.value}", markup=False)
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine, select, text
 
+from cli.acting import note
 from cli.connect import opened_panel
 from cli.console import err, out, table
 from cli.environment import command_settings
@@ -63,6 +64,8 @@ def reconcile(
             raise typer.Exit(1)
         if only is None:
             acknowledge_first_plan(engine)
+        with engine.begin() as connection:
+            note(connection, "reconcile", str(only) if only is not None else "everything")
         result = _observed(engine, settings, dry=False, only=only)
         out.print(f"run {result.run_id}: {escape(result.summary)}")
         for change, why in result.outcome.not_written if result.outcome else ():
@@ -79,6 +82,7 @@ def acknowledge(
     with opened_panel(_database(settings)) as engine, engine.begin() as connection:
         try:
             acknowledge_source(connection, source)
+            note(connection, "acknowledge", source)
         except OperatorError as error:
             raise CommandError(str(error)) from error
     out.print(f"{escape(source)} is acknowledged")

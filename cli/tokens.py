@@ -9,6 +9,8 @@ from typing import Annotated
 import jwt
 import typer
 
+from cli.acting import note
+from cli.connect import opened_panel
 from cli.console import out
 from cli.environment import command_settings
 from cli.errors import CommandError
@@ -56,9 +58,17 @@ def token(
     ] = "24h",  # type: ignore[assignment]  # Typer hands the default to the parser
     username: Annotated[str, typer.Option("--username", help="Its username claim; informative only.")] = "",
 ) -> None:
-    """Print a JWT that reads one client's own VPS (GET /api/vps). Whoever has it, is that client: keep it safe."""
+    """Print a JWT that reads one client's own VPS (GET /api/vps). Whoever has it, is that client: keep it safe.
+
+    With DATABASE_URL set the audit tells who made it; if that cannot be written, none is made.
+    """
+    settings = command_settings()
+    made = client_token(settings, user, datetime.now(UTC), ttl, username)
+    if settings.database_url:
+        with opened_panel(settings.database_url) as engine, engine.begin() as connection:
+            note(connection, "token", f"user:{user}")
     # Plain, without Rich's wrapping: it is piped and pasted.
-    out.print(client_token(command_settings(), user, datetime.now(UTC), ttl, username), soft_wrap=True, markup=False)
+    out.print(made, soft_wrap=True, markup=False)
 
 
 def _by_public_key(settings: Settings) -> bool:

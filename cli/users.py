@@ -8,6 +8,7 @@ import typer
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from cli.acting import note
 from cli.connect import opened_panel
 from cli.console import err, moment, out, table
 from cli.environment import command_settings
@@ -68,6 +69,7 @@ def add_user(
         try:
             with engine.begin() as connection:
                 connection.execute(insert(tables.users).values(row))
+                note(connection, "users add", f"user:{user}")
         except IntegrityError as error:
             raise CommandError(_taken(error, user, main_site_id)) from error
     err.print(f"User {user} added.")
@@ -99,6 +101,7 @@ def map_user(
                     .where(users.c.id == user)
                     .values(main_site_user_id=main_site_id, map_source="operator", updated_at=text("clock_timestamp()"))
                 )
+                note(connection, "users map", f"user:{user}")
         except IntegrityError as error:
             raise CommandError(_taken(error, user, main_site_id)) from error
     err.print(f"User {user} is the main site's {main_site_id}.")

@@ -1,0 +1,55 @@
+"""``panel-sync audit``: what operators decided, how each credential was used, and which sync calls were refused."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from cli.connect import opened_panel
+from cli.console import moment, out, table
+from cli.environment import command_settings
+from panel.audit import list_access, list_actions, list_refused_calls
+
+
+def audit(
+    refused: Annotated[bool, typer.Option("--refused", help="Of uses only those that were refused.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many of each, newest first.")] = 20,
+) -> None:
+    """Show who did what: operators' decisions, uses of credentials by the hour, refused sync calls."""
+    settings = command_settings()
+    settings.require("database_url")
+    with opened_panel(settings.database_url) as engine, engine.connect() as connection:
+        actions = list_actions(connection, limit)
+        uses = list_access(connection, limit, refused=refused)
+        calls = list_refused_calls(connection, limit)
+    decided = table("at (UTC)", "by", "decided", "about", "from", "request")
+    for action in actions:
+        about = escape(action.subject)
+        decided.add_row(
+            moment(action.at), action.by, action.action, about, action.network or "", action.request_id or ""
+        )
+    used = table("hour (UTC)", "who", "from", "route", "answered", "times", "last (UTC)", "last request")
+    for use in uses:
+        hour, answered = f"{use.hour:%Y-%m-%d %H}h", f"{use.status_code} {use.code}".strip()
+        last = (str(use.count), moment(use.last_at), use.last_request_id)
+        used.add_row(hour, use.who, use.network, use.route, answered, *last)
+    not_taken = table("refused (UTC)", "call", "answered", "why", "key", "from", "request")
+    for call in calls:
+        named = {"vps": call.vps_id, "order": call.order_id, "user": call.user_id}
+        subject = " ".join(f"{kind}={value}" for kind, value in named.items() if value is not None)
+        not_taken.add_row(
+            moment(call.at),
+            escape(f"{call.action or '?'} {subject}".strip()),
+            f"{call.status_code} {call.code}",
+            escape(call.message),
+            call.api_key_label or "",
+            call.address or "",
+            call.request_id or "",
+        )
+    for shown in (decided, used, not_taken):
+        if shown.row_count:
+            out.print(shown)
+    if not (actions or uses or calls):
+        out.print("nothing was done yet")
