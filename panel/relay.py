@@ -29,6 +29,9 @@ BATCH = 500
 POLL_S = 1.0  # a NOTIFY may be lost with its connection; polling is the floor
 REPUBLISH_LIMIT = 1000  # of an unmoving backlog, per window: the queue may simply be long
 REPUBLISH_WINDOW_S = 30.0
+OVERTAKEN_S = 10.0  # by this much: the queue is first in, first out, so a message that was passed is lost
+OVERTAKEN_CHECK_S = 5.0
+OVERTAKEN_TIMES = 5  # then the long waits hold: whatever kills its worker must not come back every ten seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Relay:
         self._thread: threading.Thread | None = None
         self._oldest: tuple[int | None, float] = (None, clock())
         self._window = (0.0, 0)
+        self._looked_at = clock()
 
     def start(self) -> None:
         """Start relaying in the background."""
@@ -124,12 +128,24 @@ class Relay:
         with self._engine.begin() as connection:
             first = list(connection.execute(CLAIM_FIRST, {"limit": BATCH}))
             again: list[Row[Any]] = []
-            if len(first) < BATCH and (allowed := self._republish_allowance(connection)):
-                again = list(connection.execute(CLAIM_AGAIN, {"limit": min(allowed, BATCH - len(first))}))
-                self._window = (self._window[0], self._window[1] + len(again))
+            if len(first) < BATCH:
+                again = self._overtaken(connection, BATCH - len(first))
+            if len(first) + len(again) < BATCH and (allowed := self._republish_allowance(connection)):
+                unmoved = list(connection.execute(CLAIM_AGAIN, {"limit": min(allowed, BATCH - len(first))}))
+                self._window = (self._window[0], self._window[1] + len(unmoved))
+                again += unmoved
             nudged = connection.execute(TAKE_NUDGES).all()
         bells = [Doorbell("sync.apply", o.id, f"op={o.id} vps={o.vps_id} {o.action}") for o in (*first, *again)]
         return bells + [Doorbell(n.task, n.subject, n.subject) for n in nudged]
+
+    def _overtaken(self, connection: Connection, limit: int) -> list[Row[Any]]:
+        """Claim what is queued still although a call accepted well after it is applied: its message was lost."""
+        now = self._clock()
+        if now - self._looked_at < OVERTAKEN_CHECK_S or connection.scalar(OLDEST) is None:
+            return []
+        self._looked_at = now
+        values = {"limit": limit, "behind": OVERTAKEN_S, "times": OVERTAKEN_TIMES}
+        return list(connection.execute(CLAIM_OVERTAKEN, values))
 
     def _republish_allowance(self, connection: Connection) -> int:
         """How many may be published again now: none while the oldest queued operation keeps changing, since
@@ -157,12 +173,21 @@ UPDATE operations SET publishes = publishes + 1,
   publish_at = clock_timestamp() + make_interval(secs => least(30 * power(2, least(publishes, 10)), 600))
 WHERE id IN (
   SELECT id FROM operations
-  WHERE state = 'queued' AND publish_at <= clock_timestamp() AND {which}
+  WHERE state = 'queued' AND {which}
   ORDER BY publish_at, id LIMIT :limit FOR UPDATE SKIP LOCKED)
 RETURNING id, vps_id, action
 """
-CLAIM_FIRST = text(_CLAIM.format(which="(publishes = 0 OR error IS NOT NULL)"))
-CLAIM_AGAIN = text(_CLAIM.format(which="publishes > 0 AND error IS NULL"))
+_DUE = "publish_at <= clock_timestamp() AND "
+CLAIM_FIRST = text(_CLAIM.format(which=_DUE + "(publishes = 0 OR error IS NOT NULL)"))
+CLAIM_AGAIN = text(_CLAIM.format(which=_DUE + "publishes > 0 AND error IS NULL"))
+_NEWEST = "(SELECT accepted_at FROM operations WHERE kind = 'sync' AND state = 'applied' ORDER BY id DESC LIMIT 1)"
+_PUBLISHED = "publish_at - make_interval(secs => 30 * power(2, publishes - 1))"
+CLAIM_OVERTAKEN = text(
+    _CLAIM.format(
+        which=f"error IS NULL AND publishes BETWEEN 1 AND :times AND {_PUBLISHED} < clock_timestamp()"
+        f" - make_interval(secs => :behind) AND accepted_at < {_NEWEST} - make_interval(secs => :behind)"
+    )
+)
 TAKE_NUDGES = text(
     "DELETE FROM nudges WHERE (task, subject) IN "
     "(SELECT task, subject FROM nudges ORDER BY asked_at LIMIT 100 FOR UPDATE SKIP LOCKED) RETURNING task, subject"

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from panel import relay as relay_module
 from panel.accept import Acceptor
 from panel.publish import CeleryPublisher, producer_app
-from panel.relay import REPUBLISH_LIMIT, REPUBLISH_WINDOW_S, Doorbell, Relay
+from panel.relay import OVERTAKEN_CHECK_S, REPUBLISH_LIMIT, REPUBLISH_WINDOW_S, Doorbell, Relay
 from panel.writer import apply_operation
 from runtime.embedded_postgres import EmbeddedPostgres
 from runtime.embedded_redis import EmbeddedRedis
@@ -153,6 +153,28 @@ class TestAgain:
             )
         relay.relay_once()
         assert [bell.argument for bell in recorder.taken()] == [failed.operation_id]
+
+    async def test_what_was_overtaken_is_rung_soon(
+        self, acceptor: Acceptor, panel: Engine, relay: Relay, recorder: Recorder, clock: Clock
+    ) -> None:
+        lost, later, waiting = [(await accepted(acceptor, create_call(name=f"vps-{n}"))).operation_id for n in range(3)]
+        relay.relay_once()
+        recorder.taken()
+        clock.now += OVERTAKEN_CHECK_S
+        assert relay.relay_once() == 0, "all of them stand in line"
+        apply_operation(panel, later)
+        older = text(
+            "UPDATE operations SET accepted_at = accepted_at - interval '11 s', publish_at = publish_at"
+            " - interval '11 s' WHERE id = :id"
+        )
+        with panel.begin() as connection:
+            connection.execute(older, {"id": lost})
+        clock.now += OVERTAKEN_CHECK_S
+        assert relay.relay_once() == 1
+        assert [bell.argument for bell in recorder.taken()] == [lost]
+        clock.now += OVERTAKEN_CHECK_S
+        assert relay.relay_once() == 0, "it was rung just now"
+        assert operation(panel, waiting)["publishes"] == 1
 
     def test_an_unmoving_backlog_is_rung_in_portions(
         self, panel: Engine, relay: Relay, recorder: Recorder, clock: Clock
