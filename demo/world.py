@@ -165,9 +165,9 @@ def _text(value: object) -> str:
             return ""
         case bool():
             return "true" if value else "false"
-        case tuple():
-            return ",".join(map(str, value))
-        case list():
+        case tuple() if value and all(isinstance(item, str) for item in value):
+            return ",".join(value)
+        case list() | tuple():
             return json.dumps([_plain(item) for item in value])
         case _:
             return str(value)
