@@ -27,6 +27,7 @@ from panel.accept import Acceptor
 from panel.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
 from panel.logging import configure_logging
 from panel.publish import CeleryPublisher, producer_app
+from panel.redaction import secrets_of
 from panel.relay import Relay
 from panel.sessions import async_engine
 from panel.settings import Settings, SettingsError, get_settings
@@ -110,7 +111,7 @@ def app_from_environment() -> FastAPI:
     """The application of the environment's settings; a wrong one ends the process with one sentence."""
     try:
         settings = get_settings()
-        configure_logging(settings.log_format)
+        configure_logging(settings.log_format, secrets=secrets_of(settings))
         _quiet_uvicorn()
         return create_app(settings)
     except SettingsError as error:

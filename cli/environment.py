@@ -6,14 +6,14 @@ A run that embeds its servers writes where they are into its data directory (rea
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from cli.errors import CommandError
 from panel.settings import Settings, load_settings
 from runtime.embedded_server import write_private
 from runtime.paths import default_data_dir
@@ -24,9 +24,10 @@ SECRETS = "secrets.json"
 Overrides = dict[str, str]
 """Environment variables that a run adds: names as in the environment."""
 
-JSON_SETTINGS = {"PROXMOX_CLUSTERS", "REPAIR_POLICY"}
+JSON_SETTINGS = {"OPS_API_KEYS", "PROXMOX_CLUSTERS", "REPAIR_POLICY"}
 
-OVERRIDES: TypeAdapter[Overrides] = TypeAdapter(Overrides)
+# Hidden: the files hold secrets, and pydantic's errors quote what they were given.
+OVERRIDES: TypeAdapter[Overrides] = TypeAdapter(Overrides, config=ConfigDict(hide_input_in_errors=True))
 
 
 def data_root() -> Path:
@@ -52,10 +53,13 @@ def command_settings() -> Settings:
 
 
 def read_overrides(path: Path) -> Overrides:
-    """The variables kept in a file; none when there is no file."""
-    with contextlib.suppress(FileNotFoundError):
+    """The variables kept in a file; none when there is no file. Raises CommandError if it is not whole."""
+    try:
         return OVERRIDES.validate_json(path.read_bytes())
-    return {}
+    except FileNotFoundError:
+        return {}
+    except ValidationError:
+        raise CommandError(f"{path} is damaged; remove it to have it made again") from None
 
 
 def write_overrides(path: Path, overrides: Overrides) -> None:

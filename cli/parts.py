@@ -14,6 +14,7 @@ from cli.environment import command_settings, data_root
 from cli.stack import Part, api_part, beat_part, flower_part, worker_part
 from panel.logging import configure_logging
 from panel.publish import CeleryPublisher, producer_app
+from panel.redaction import secrets_of
 from panel.relay import Relay
 from panel.settings import load_settings
 
@@ -80,7 +81,7 @@ def relay() -> None:
     """Run a relay alone. The API runs one already; more may run side by side."""
     settings = command_settings()
     settings.require("database_url", "redis_url")
-    configure_logging(settings.log_format)
+    configure_logging(settings.log_format, secrets=secrets_of(settings))
     running = Relay(settings.database_url, CeleryPublisher(producer_app(settings.redis_url)))
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:

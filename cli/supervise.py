@@ -9,6 +9,7 @@ from cli.console import err
 from cli.environment import Overrides
 from cli.stack import processes, reached_by
 from panel.logging import configure_logging
+from panel.redaction import secrets_of
 from panel.settings import Settings
 from runtime.paths import DataDirectory
 from runtime.ports import LOOPBACK
@@ -27,7 +28,7 @@ def supervise(
 
     Raises RuntimeFaultError, with the log's last lines, when a part doesn't come up at all.
     """
-    configure_logging("console")
+    configure_logging("console", secrets=secrets_of(settings))
     whole = Supervisor(processes(settings, overrides, data, flower=flower), restart=RestartPolicy())
 
     def ready() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Engine, create_engine
+import psycopg
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from panel.settings import sqlalchemy_url
@@ -26,6 +28,27 @@ def _arguments(application: str, statement_ms: int, lock_ms: int) -> dict[str, A
     }
 
 
+def keep_values_out(error: psycopg.Error) -> None:
+    """Shorten PostgreSQL's error, in place, to what never quotes a row.
+
+    Its DETAIL and CONTEXT do (``Key (email)=(...) already exists``, ``COPY ..., line 1: ...``), and so do the very
+    sentences of class 22 (``invalid input syntax for type integer: "..."``). Errors end in logs, in tracebacks and,
+    by Celery's events, in Flower. ``sqlstate`` and ``diag`` stay as they are. An error that no server sent stays, too.
+    """
+    state, sentence = error.sqlstate, error.diag.message_primary
+    if state is not None and sentence is not None:
+        error.args = (f"the data is refused (SQLSTATE {state})" if state.startswith("22") else sentence,)
+
+
+def _on_error(context: ExceptionContext) -> None:
+    error, wrapper = context.original_exception, context.sqlalchemy_exception
+    if isinstance(error, psycopg.Error):
+        told = str(error)
+        keep_values_out(error)
+        if wrapper is not None:  # SQLAlchemy has made its own sentence of it already
+            wrapper.args = tuple(a.replace(told, str(error)) if isinstance(a, str) else a for a in wrapper.args)
+
+
 def sync_engine(
     url: str, application: str, *, statement_ms: int = 20_000, lock_ms: int = 5_000, pool_size: int = 2
 ) -> Engine:
@@ -33,7 +56,7 @@ def sync_engine(
 
     Timeouts in milliseconds. ``pool_pre_ping`` finds connections that a PostgreSQL restart has cut.
     """
-    return create_engine(
+    engine = create_engine(
         sqlalchemy_url(url),
         pool_size=pool_size,
         max_overflow=2,
@@ -43,11 +66,13 @@ def sync_engine(
         hide_parameters=True,  # an error's text must not quote customers' values
         connect_args=_arguments(application, statement_ms, lock_ms),
     )
+    event.listen(engine, "handle_error", _on_error)
+    return engine
 
 
 def async_engine(url: str, application: str, *, pool_size: int = 10) -> AsyncEngine:
     """The API's engine: short timeouts, since every answer must come within two seconds or so."""
-    return create_async_engine(
+    engine = create_async_engine(
         sqlalchemy_url(url),
         pool_size=pool_size,
         max_overflow=0,
@@ -57,3 +82,5 @@ def async_engine(url: str, application: str, *, pool_size: int = 10) -> AsyncEng
         hide_parameters=True,  # an error's text must not quote customers' values
         connect_args=_arguments(application, 5_000, 1_500) | {"connect_timeout": 2},
     )
+    event.listen(engine.sync_engine, "handle_error", _on_error)
+    return engine

@@ -90,7 +90,10 @@ def _readable(url: str) -> bool:
         port = parts.port
     except ValueError:
         return False
-    return port is not None or not parts.netloc.endswith(":")
+    # An @ elsewhere is one of a password that was not percent-encoded: a part of the password would be taken for
+    # the host or the path, and those are shown.
+    encoded = parts.netloc.count("@") <= 1 and "@" not in f"{parts.path}{parts.query}{parts.fragment}"
+    return encoded and (port is not None or not parts.netloc.endswith(":"))
 
 
 DriftClass = Literal[
@@ -120,9 +123,11 @@ class Settings(BaseSettings):
     jwt_leeway_s: Annotated[int, Field(ge=0, le=120)] = 10
 
     # --- where things are
-    database_url: str = ""
-    database_owner_url: str = ""  # for migrations; empty: database_url's user owns the tables
-    redis_url: str = ""
+    database_url: Annotated[str, Field(repr=False)] = ""  # these hold passwords
+    database_owner_url: Annotated[str, Field(repr=False)] = (
+        ""  # for migrations; empty: database_url's user owns the tables
+    )
+    redis_url: Annotated[str, Field(repr=False)] = ""
     port: Annotated[int, Field(ge=0, le=65535)] = 5050
     host: str = "127.0.0.1"
     flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555

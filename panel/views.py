@@ -10,10 +10,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, insert, text
 
 from panel import tables
+from panel.sessions import keep_values_out
 from reconcile.state import GuestType
 
 GUEST_COLUMNS = (
@@ -43,10 +45,14 @@ def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: 
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
     count = 0
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        for row in rows:
-            copy.write_row(row)
-            count += 1
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+                count += 1
+    except psycopg.Error as error:  # past SQLAlchemy, so its listener does not see it
+        keep_values_out(error)
+        raise
     return count
 
 

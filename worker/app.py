@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery, signals
 
 from panel.logging import configure_logging
+from panel.redaction import secrets_of
 from panel.settings import get_settings
 from worker.heartbeat import start_heartbeat
 from worker.jitter import JitteredInterval
@@ -49,7 +50,7 @@ app.conf.beat_schedule = {
 
 @signals.setup_logging.connect
 def _logging(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
-    configure_logging(settings.log_format)
+    configure_logging(settings.log_format, secrets=secrets_of(settings))
 
 
 @signals.worker_ready.connect

@@ -20,6 +20,7 @@ from celery import signals
 from celery.beat import PersistentScheduler
 
 from panel.logging import configure_logging
+from panel.redaction import secrets_of
 from panel.settings import SettingsError, get_settings
 from worker.heartbeat import start_heartbeat
 
@@ -112,7 +113,7 @@ def main(arguments: list[str]) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    configure_logging(settings.log_format)
+    configure_logging(settings.log_format, secrets=secrets_of(settings))
     start_heartbeat()
     lock = BeatLock(settings.database_url)
     lock.wait()

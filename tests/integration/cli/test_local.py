@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import stat
+import traceback
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from cli.environment import RUNNING, SECRETS, command_settings, read_overrides, with_overrides, write_overrides
+from cli.errors import CommandError
 from cli.local import missing_secrets, prepare_embedded
 from cli.seed_example import curl_calls, example_settings
 from panel.settings import PLACEHOLDER_SYNC_KEY, load_settings
@@ -75,6 +77,14 @@ def test_commands_prefer_what_is_set(data: DataDirectory, monkeypatch: pytest.Mo
     monkeypatch.setenv("DATABASE_URL", "postgresql://mine/d")
     assert command_settings().database_url == "postgresql://mine/d"
     assert read_overrides(data.root / "nothing.json") == {}
+
+
+def test_a_damaged_file_of_secrets_is_named_and_not_quoted(data: DataDirectory) -> None:
+    secret = random_key()
+    (data.root / SECRETS).write_text(f'{{"JWT_SECRET": "{secret}"', encoding="ascii")  # as a full disk leaves it
+    with pytest.raises(CommandError, match=r"secrets\.json is damaged") as caught:
+        missing_secrets(load_settings(), data)
+    assert secret[:8] not in "".join(traceback.format_exception(caught.value))
 
 
 class TestSeedExample:

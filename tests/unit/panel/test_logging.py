@@ -25,7 +25,9 @@ def _own_logging() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-@pytest.mark.parametrize("name", ["api_key", "Authorization", "password", "token", "token_secret", "x_api_key"])
+@pytest.mark.parametrize(
+    "name", ["api_key", "Authorization", "password", "token", "token_secret", "x_api_key", "db_password"]
+)
 def test_values_of_secret_names_are_redacted(capsys: pytest.CaptureFixture[str], name: str) -> None:
     configure_logging()
     structlog.get_logger("test").info("something_happened", **{name: SECRET})
@@ -39,6 +41,19 @@ def test_the_standard_library_s_records_come_in_the_same_form(capsys: pytest.Cap
     logging.getLogger("some.library").warning("%s went wrong", "it")
     line = json.loads(capsys.readouterr().err)
     assert (line["event"], line["level"], line["logger"]) == ("it went wrong", "warning", "some.library")
+
+
+def test_the_process_s_secrets_are_struck_out_of_tracebacks(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(secrets=[SECRET])
+    try:
+        int(f"redis://:{SECRET}@h/0")  # its error quotes what it got, as some libraries' do
+    except ValueError:
+        logging.getLogger("some.library").exception("it failed with %s", SECRET)
+    said = capsys.readouterr().err
+    assert SECRET not in said
+    line = json.loads(said)
+    assert line["event"] == "it failed with [redacted]"
+    assert "redis://:[redacted]@h/0" in line["exception"]
 
 
 def test_chatty_libraries_are_kept_to_warnings(capsys: pytest.CaptureFixture[str]) -> None:

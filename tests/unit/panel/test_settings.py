@@ -39,6 +39,11 @@ def environment(monkeypatch: pytest.MonkeyPatch, directory: Path, **values: str)
         pytest.param(
             "DATABASE_URL", "mysql://x:s3cr3t-value@h/d", "DATABASE_URL must start with", id="database scheme"
         ),
+        pytest.param(
+            "DATABASE_URL", "postgresql://u:12/s3cr3t-value@h/d", "is not a URL of the form", id="a raw / in a password"
+        ),
+        pytest.param("DATABASE_URL", "postgresql://u:a@s3cr3t-value@h/d", "is not a URL", id="a raw @ in a password"),
+        pytest.param("REDIS_URL", "redis://:12#s3cr3t-value@h/0", "is not a URL", id="a raw # in a password"),
         pytest.param("REDIS_URL", "http://x", "REDIS_URL must start with", id="redis scheme"),
         pytest.param("MAIN_SITE_URL", "https://u:s3cr3t-value@h", "without credentials", id="credentials in a URL"),
         pytest.param("MAIN_SITE_URL", "https://main", "MAIN_SITE_API_KEY is missing", id="feed without its key"),
@@ -77,9 +82,17 @@ def test_no_secret_has_a_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     keys = {name: random_key() for name in ("VPS_SYNC_API_KEY", "OPS_API_KEY", "JWT_SECRET", "FLOWER_PASSWORD")}
-    settings = environment(monkeypatch, tmp_path, **keys, PROXMOX_CLUSTERS=json.dumps([CLUSTER]))
-    shown = f"{settings!r} {settings} {settings.model_dump()}"
-    assert not [value for value in (*keys.values(), "s3cr3t-value") if value in shown]
+    urls = {
+        "DATABASE_URL": "postgresql://u:url-passw0rd@h/d",
+        "DATABASE_OWNER_URL": "postgresql://o:url-passw0rd@h/d",
+        "REDIS_URL": "redis://:url-passw0rd@h/0",
+    }
+    settings = environment(monkeypatch, tmp_path, **keys, **urls, PROXMOX_CLUSTERS=json.dumps([CLUSTER]))
+    shown = f"{settings!r} {settings}"
+    assert "user_id_space" in shown
+    assert not [value for value in (*keys.values(), "s3cr3t-value", "url-passw0rd") if value in shown]
+    dumped = str(settings.model_dump())  # for tests and tools; the URLs are whole in it, keys are not
+    assert not [value for value in (*keys.values(), "s3cr3t-value") if value in dumped]
 
 
 def test_the_example_key_is_for_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

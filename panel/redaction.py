@@ -1,0 +1,71 @@
+"""Secrets out of texts: the last line of defence, behind code that never puts them in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, unquote, urlsplit
+
+from pydantic import SecretStr
+
+from panel.settings import Settings
+
+REDACTED = "[redacted]"
+
+SHORTEST = 8
+"""Characters. Below that a "secret" is a word that any line may hold for another reason."""
+
+
+def secrets_of(settings: Settings) -> frozenset[str]:
+    """Every secret that these settings hold, as it is written: keys, tokens, and the passwords inside URLs."""
+    return frozenset(_fields(settings)) - {""}
+
+
+def _fields(settings: Settings) -> Iterator[str]:
+    for name in type(settings).model_fields:
+        yield from _held(getattr(settings, name))
+    for url in (settings.database_url, settings.database_owner_url, settings.redis_url):
+        password = urlsplit(url).password or ""
+        yield password
+        yield unquote(password)
+
+
+def _held(value: object) -> Iterator[str]:
+    """The secrets inside a setting's value, however deep: a list of clusters, say, each with its token."""
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _held(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _held(item)
+    elif fields := getattr(type(value), "model_fields", None):
+        for name in fields:
+            yield from _held(getattr(value, name))
+
+
+class Redactor:
+    """Replaces secrets in any text, in the spellings of JSON, of ``repr`` and of URLs too."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        spellings = {spelt for secret in secrets if len(secret) >= SHORTEST for spelt in _spellings(secret)}
+        # The longest first: one secret may begin with another.
+        alternatives = sorted(spellings, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, alternatives))) if alternatives else None
+
+    def __call__(self, text: str) -> str:
+        return text if self._pattern is None else self._pattern.sub(REDACTED, text)
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    yield secret
+    yield quote(secret, safe="")
+    for written in (repr(secret)[1:-1], _json(secret)):
+        yield written
+        yield _json(written)  # a repr or a JSON text inside a JSON line
+
+
+def _json(text: str) -> str:
+    return json.dumps(text)[1:-1]

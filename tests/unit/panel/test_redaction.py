@@ -1,0 +1,70 @@
+"""Every secret of the settings is known to the redactor, and struck out in any spelling."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from panel.redaction import REDACTED, Redactor, secrets_of
+from panel.settings import Settings
+from tests.support.keys import random_key
+
+CLUSTER = {"name": "main", "urls": ["https://pve:8006"], "token_id": "panel@pve!sync", "token_secret": "cluster-token"}
+
+
+def test_every_secret_field_is_known() -> None:
+    """One that is added to the settings is redacted without anybody thinking of it."""
+    plain = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    assert len(plain) >= 7
+    values: dict[str, Any] = {name: random_key() for name in plain}
+    values["finding_webhook_url"] = f"https://hook/{random_key()}"
+    settings = Settings(
+        _env_file=None,
+        **values,
+        ops_api_keys=[{"name": "ann", "role": "read", "key": (ann := random_key()), "previous": (was := random_key())}],
+        proxmox_clusters=[CLUSTER],
+        database_url="postgresql://panel:p%40ss-word@h/d",
+        database_owner_url="postgresql://owner:owner-word@h/d",
+        redis_url="redis://:redis-word@h/0",
+    )
+    expected = {*values.values(), ann, was, "cluster-token", "p%40ss-word", "p@ss-word", "owner-word", "redis-word"}
+    assert secrets_of(settings) == expected
+    assert secrets_of(Settings(_env_file=None)) == frozenset()
+
+
+def test_settings_hold_secrets_as_such() -> None:
+    """A field that is named like a secret has the type that no repr shows."""
+    named = {n for n in Settings.model_fields if n.endswith(("_key", "_secret", "_password", "_token"))}
+    public = {"jwt_public_key"}
+    assert [n for n in named - public if "SecretStr" not in str(Settings.model_fields[n].annotation)] == []
+    assert isinstance(Settings(_env_file=None).jwt_secret, SecretStr)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=8, max_size=40))
+def test_struck_out_in_every_spelling(secret: str) -> None:
+    redact = Redactor([secret])
+    for spelt in (
+        secret,
+        json.dumps({"event": secret}),
+        repr(secret),
+        quote(secret, safe=""),
+        json.dumps(repr(secret)),
+    ):
+        assert REDACTED in redact(f"before {spelt} behind")
+
+
+def test_the_longer_secret_is_struck_out_whole() -> None:
+    assert Redactor(["secret-one", "secret-one-more"])("x secret-one-more y secret-one z") == (
+        f"x {REDACTED} y {REDACTED} z"
+    )
+
+
+@pytest.mark.parametrize("secrets", [(), ("short",), ("",)])
+def test_words_are_left_alone(secrets: tuple[str, ...]) -> None:
+    assert Redactor(secrets)("a short line") == "a short line"
