@@ -13,12 +13,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from simulators.main_site.calls import CallOutcome
 from simulators.main_site.faults import CallFaultKind
 from simulators.main_site.model import Order
-from tests.support.databases import Databases
+from tests.support.databases import Database, Databases
 from tests.support.live_panel import PROOF_N, PROOF_T_S, QUICK, LivePanel, Outside, live_panel, outside
 from tests.support.waiting import wait_until
 
@@ -34,14 +35,25 @@ def world() -> Iterator[Outside]:
 
 
 @pytest.fixture(scope="module")
-def panel(databases: Databases, world: Outside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePanel]:
-    database = databases.clone()
+def database(databases: Databases) -> Iterator[Database]:
+    made = databases.clone()
+    yield made
+    databases.drop(made)
+
+
+@pytest.fixture(scope="module")
+def owner(database: Database) -> str:
+    """The tables' owner, who may slow things down."""
+    return database.owner_url
+
+
+@pytest.fixture(scope="module")
+def panel(database: Database, world: Outside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePanel]:
     environment = QUICK | world.environment()
     with live_panel(database, tmp_path_factory.mktemp("reconcile"), environment=environment, flower=True) as made:
         statement = "SELECT count(*) AS n FROM users WHERE main_site_user_id IS NOT NULL"
         wait_until(lambda: made.rows(statement)[0]["n"] == 2, "the users to be imported", 30)
         yield made
-    databases.drop(database)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +62,7 @@ def _as_it_was(panel: LivePanel, world: Outside) -> Iterator[None]:
     yield
     world.site.clear_faults()
     world.pve.clear_faults()
+    world.pve.slow_down(0)
     panel.redis.start()
     for process in panel.supervisor.processes:
         if not process.running:
@@ -235,6 +248,60 @@ def test_redis_killed_during_drift(panel: LivePanel, world: Outside) -> None:
     panel.wait_status(CLIENT, "killed-redis", "stopped", 30)
     assert newest_repair(panel, vps_id, "update")["result"] == "running -> stopped"
     panel.wait_status(CLIENT, "pushed-without-redis", "creating", 30)
+
+
+# --- calls and runs do not stand in each other's way
+
+
+CALLS, CALL_S = 40, 0.25
+"""A backlog that the two processes of the sync worker need five seconds for."""
+
+
+def test_runs_go_on_during_a_flood_of_calls_and_the_flood_is_worked_off(panel: LivePanel, owner: str) -> None:
+    """A worker of its own per queue: a standing backlog of calls takes nothing from reconciliation's share."""
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute(
+            "CREATE OR REPLACE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN PERFORM pg_sleep({CALL_S}); RETURN NEW; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER take_long BEFORE INSERT ON vps FOR EACH ROW WHEN (NEW.name LIKE 'flood-%')"
+            " EXECUTE FUNCTION take_long()"
+        )
+        plan = {"user_id": STRANGER, "cpu": 1, "ram": 512, "disk": 10, "os": "Debian 12", "hypervisor": "vmware"}
+        for number in range(CALLS):
+            assert panel.sync("create", plan | {"name": f"flood-{number}"}).status_code == 202
+        queued = "SELECT count(*) AS n FROM operations WHERE state = 'queued'"
+        assert panel.rows(queued)[0]["n"] > CALLS / 2, "a standing backlog"
+        began = panel.rows("SELECT clock_timestamp() AS at")[0]["at"]
+        wait_until(lambda: panel.rows(queued)[0]["n"] == 0, "the backlog to be worked off", 60)
+        connection.execute("DROP TRIGGER take_long ON vps")
+    done = panel.rows(
+        "SELECT kind, started_at, finished_at FROM runs WHERE state = 'done' AND finished_at > :began"
+        " AND finished_at <= (SELECT max(applied_at) FROM operations WHERE kind = 'sync') ORDER BY id",
+        began=began,
+    )
+    lasted_s = (panel.rows("SELECT max(applied_at) AS at FROM operations")[0]["at"] - began).total_seconds()
+    interval_s = float(QUICK["FULL_INTERVAL_S"])
+    full = [run for run in done if run["kind"] == "full"]
+    assert len(full) >= max(1, lasted_s / (interval_s + 2) - 1), f"{len(full)} full runs in {lasted_s:.1f} s of backlog"
+    assert [run for run in done if run["kind"] == "fast"]
+
+
+def test_a_call_is_applied_within_two_seconds_during_a_long_run(panel: LivePanel, world: Outside) -> None:
+    order, _ = sold(panel, world, "called-during-a-run")
+    world.pve.slow_down(2.0)
+    latest = "SELECT id, state FROM runs WHERE kind = 'full' ORDER BY id DESC LIMIT 1"
+    before = panel.rows(latest)[0]["id"]
+
+    def under_way() -> list[dict[str, Any]]:
+        return [run for run in panel.rows(latest) if run["state"] == "running" and run["id"] > before]
+
+    run = wait_until(under_way, "a slow full run to be under way", 20)[0]
+    world.site.set_status(order.id, "stopped")
+    panel.wait_status(CLIENT, "called-during-a-run", "stopped", 2)
+    assert panel.rows("SELECT state FROM runs WHERE id = :id", id=run["id"]) == [{"state": "running"}]
+    world.pve.slow_down(0)
 
 
 # --- what operators see of it

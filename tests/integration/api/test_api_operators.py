@@ -13,8 +13,10 @@ from sqlalchemy import Engine, insert, text
 from api import ops_models
 from panel import tables
 from panel.holds import keep_holds
+from panel.quarantine import note_failures
 from reconcile.changes import Change, Kind
 from reconcile.gate import Held
+from reconcile.isolation import Failure, Stage
 from tests.integration.api.conftest import Secrets, Worker, calling
 from tests.integration.api.test_api_sync import create, delete
 from tests.integration.panel.conftest import begin_run
@@ -222,6 +224,35 @@ class TestRuns:
         assert (shown["id"], shown["kind"], shown["finished_at"]) == (run_id, "full", None)
         assert await answered(operator, "/runs?kind=fast", ops_models.RunsAnswer) == []
 
+    async def test_numbers_for_monitoring(self, operator: httpx.AsyncClient, engine: Engine) -> None:
+        empty = await answered(operator, "/metrics", ops_models.MetricsAnswer)
+        assert (empty["journal"], empty["findings"]) == ({"queued": 0, "oldest_queued_s": None, "dead": 0}, [])
+        hold(engine, 1, 2)
+        await answered(operator, "/pause", ops_models.DoneAnswer, {"target": "all", "reason": "why", "for_s": 60})
+        run_id = begin_run(engine)
+        with engine.begin() as connection:
+            note_failures(connection, run_id, [Failure("vps:1", Stage.WRITE, "why")])
+            connection.execute(text("UPDATE findings SET first_seen_at = first_seen_at - interval '1 hour'"))
+        numbers = await answered(operator, "/metrics", ops_models.MetricsAnswer)
+        assert (numbers["held"]["sets"], numbers["held"]["items"]) == (1, 2)
+        assert (numbers["pauses"], numbers["quarantined"]) == (1, 1)
+        assert [(f["class"], f["open"], round(f["oldest_s"] / 3600)) for f in numbers["findings"]] == [
+            ("paused", 1, 1),
+            ("quarantined", 1, 1),
+        ]
+        assert [(r["kind"], r["done_day"]) for r in numbers["runs"]] == [("full", 0)]
+
+    async def test_quarantine_and_release(self, operator: httpx.AsyncClient, engine: Engine) -> None:
+        run_id = begin_run(engine)
+        with engine.begin() as connection:
+            note_failures(connection, run_id, [Failure("guest:main/101", Stage.LOAD, "ValueError in state.py:9")])
+        (one,) = await answered(operator, "/quarantine", ops_models.QuarantineAnswer)
+        assert (one["subject"], one["stage"], one["failures"]) == ("guest:main/101", "load", 1)
+        assert await problem(operator, "/release", {"subject": "vps:1"}) == (404, "operator_unknown")
+        assert await problem(operator, "/release", {"subject": "node:1"}) == (422, "invalid_field")
+        await answered(operator, "/release", ops_models.DoneAnswer, {"subject": "guest:main/101"})
+        assert await answered(operator, "/quarantine", ops_models.QuarantineAnswer) == []
+
     async def test_a_pause_from_beginning_to_end(self, operator: httpx.AsyncClient) -> None:
         body = {"target": "feed", "reason": "moving house", "for_s": 3600}
         await answered(operator, "/pause", ops_models.DoneAnswer, body)
@@ -231,6 +262,8 @@ class TestRuns:
             "moving house",
             "api:operator",
         )
+        (paused,) = await answered(operator, "/pauses", ops_models.PausesAnswer)
+        assert (paused["target"], paused["by"]) == ("feed", source["paused_by"])
         (found,) = await answered(operator, "/findings", ops_models.FindingsAnswer)
         assert (found["class"], found["subject"]) == ("paused", "source:feed")
         await answered(operator, "/resume", ops_models.DoneAnswer, {"target": "feed"})

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jwt
 import pytest
 from sqlalchemy import Engine, insert, text
 
+from cli import reconcile
 from panel import tables
 from panel.accept import Acceptor
+from panel.lease import reconcile_lease
 from panel.migrate import head_revision
+from panel.quarantine import note_failures
 from panel.repairs import Repair, write_repair
 from panel.sessions import async_engine
 from panel.writer import apply_operation
+from reconcile.isolation import Failure, Stage
 from tests.integration.cli.conftest import PanelSync
 from tests.integration.panel.conftest import accepted, begin_run
 from tests.support.calls import create_call, update_call
@@ -172,6 +177,61 @@ class TestUsers:
         add_user(engine, 6)
         said = panel_sync("users", *arguments)
         assert (said.code, says in said.err) == (2, True)
+
+
+def test_a_run_is_told_whose_run_it_waits_for(
+    panel_sync: PanelSync, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "BUSY_S", 0.0)
+    with reconcile_lease(engine, "worker-1:4711") as lease:
+        assert lease is not None
+        said = panel_sync("plan")
+    assert said.code == 2
+    assert re.search(
+        r"another run is under way: worker-1:4711, since 2\d{3}-\d\d-\d\d [0-9:]{8} UTC; gave up", said.err
+    )
+    assert panel_sync("plan").code == 0, "free as soon as it ends"
+
+
+class TestQuarantine:
+    """What keeps failing, and its release."""
+
+    @pytest.fixture
+    def failing(self, engine: Engine) -> Engine:
+        run_id = begin_run(engine)
+        with engine.begin() as connection:
+            failures = [Failure(s, Stage.DECIDE, "KeyError in match.py:1") for s in ("vps:1", "order:[b]7")]
+            note_failures(connection, run_id, failures)
+        return engine
+
+    @pytest.mark.usefixtures("failing")
+    def test_it_is_listed_with_its_cause(self, panel_sync: PanelSync, capsys: pytest.CaptureFixture[str]) -> None:
+        capsys.readouterr()  # what the preparation logged
+        out = panel_sync("quarantined").out
+        shown = [line.split()[:3] for line in out.splitlines()[1:]]
+        assert shown == [["vps:1", "1", "times"], ["order:[b]7", "1", "times"]]
+        assert "KeyError in match.py:1" in out
+
+    @pytest.mark.parametrize(
+        ("subject", "left", "asked"),
+        [
+            ("vps:1", {"order:[b]7"}, "operator vps:1"),
+            ("order:[b]7", {"vps:1"}, "operator"),
+            ("all", set(), "operator"),
+        ],
+    )
+    def test_release(self, panel_sync: PanelSync, failing: Engine, subject: str, left: set[str], asked: str) -> None:
+        assert panel_sync("release", subject).code == 0
+        with failing.connect() as connection:
+            assert set(connection.scalars(text("SELECT subject FROM quarantine"))) == left
+            open_ = text("SELECT subject FROM findings WHERE class = 'quarantined' AND resolved_at IS NULL")
+            assert set(connection.scalars(open_)) == left
+            assert connection.scalar(text("SELECT subject FROM nudges WHERE task = 'reconcile.run'")) == asked
+
+    @pytest.mark.usefixtures("failing")
+    def test_what_is_not_quarantined(self, panel_sync: PanelSync) -> None:
+        said = panel_sync("release", "vps:9")
+        assert (said.code, "vps:9 is not quarantined" in said.err) == (2, True)
 
 
 def test_a_command_finds_the_run_under_way(bare: PanelSync, database: Database, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -12,9 +13,13 @@ from sqlalchemy import Engine, make_url, text
 
 from cli.checks import Check, Verdict, clock_check, queue_checks
 from cli.source_checks import match_check
+from panel.pauses import pause
+from panel.quarantine import note_failures
+from reconcile.isolation import Failure, Stage
 from runtime.embedded_redis import EmbeddedRedis
 from simulators.main_site import MainSiteServer
 from simulators.proxmox.server import ProxmoxServer
+from tests.integration.api.test_api_operators import hold
 from tests.integration.cli.conftest import PanelSync
 from tests.support.databases import Database
 from tests.support.keys import random_key
@@ -123,6 +128,23 @@ class TestPostgres:
         out = panel_sync("doctor").out
         assert line(out, "journal", "the oldest for 300 s").startswith("warning")
         assert line(out, "journal", "1 operations are dead").startswith("warning")
+
+    def test_what_operators_hold_or_should_decide(self, panel_sync: PanelSync, engine: Engine) -> None:
+        assert "quarantine" not in panel_sync("doctor").out
+        hold(engine, 1, 2)
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO lanes (vps_id, last_seq, head) VALUES (7, 1, 'live')"))
+            pause(connection, "vps:7", "a move", timedelta(hours=1), "cli:ann")
+            pause(connection, "proxmox:main", "an upgrade", timedelta(hours=1), "cli:ann")
+            run_id = connection.scalar(text("SELECT max(id) FROM runs")) or 0
+            failures = [Failure(f"vps:{n}", Stage.WRITE, "RaiseException (SQLSTATE P0001)") for n in range(1, 5)]
+            note_failures(connection, run_id, failures)
+        out = panel_sync("doctor").out
+        assert line(out, "pauses", "vps:7 is paused until").startswith("note")
+        assert line(out, "pauses", "panel-sync resume main").startswith("note")
+        assert line(out, "held sets", "deletes (2)").startswith("warning")
+        assert line(out, "quarantine", "vps:1 (RaiseException (SQLSTATE P0001))").startswith("warning")
+        assert "and 1 more" in out
 
 
 class TestRedis:

@@ -1,0 +1,145 @@
+"""Alarms are told to a real HTTPS receiver: once it took them no more, until then again; nothing else is told."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from panel.findings import acknowledge_finding, snooze_finding
+from panel.rows import raise_finding
+from panel.settings import Settings
+from simulators.proxmox.certificates import Certificates, make_certificates
+from worker.webhook import tell_alarms
+
+PATH = "/hooks/key-canary-51c2"
+
+
+class Receiver:
+    """What it was sent, and the status with which it answers."""
+
+    def __init__(self) -> None:
+        self.status = 204
+        self.got: list[tuple[dict[str, Any], str | None]] = []
+        self.url = ""
+
+    @property
+    def subjects(self) -> list[str]:
+        return [message["subject"] for message, _ in self.got]
+
+
+@contextmanager
+def receiving(certificates: Certificates) -> Iterator[Receiver]:
+    receiver = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.got.append((json.loads(body), self.headers["Idempotency-Key"]))
+            self.send_response(receiver.status)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.cert_file, certificates.key_file)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    receiver.url = f"https://127.0.0.1:{server.server_address[1]}{PATH}"
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("tls"), "receiver", ["127.0.0.1"], datetime.now(UTC))
+
+
+@pytest.fixture
+def receiver(certificates: Certificates) -> Iterator[Receiver]:
+    with receiving(certificates) as made:
+        yield made
+
+
+def settings(receiver: Receiver, ca_file: Path | None) -> Settings:
+    return Settings(_env_file=None, finding_webhook_url=receiver.url, finding_webhook_ca_file=ca_file)
+
+
+def find(engine: Engine, subject: str, severity: str = "alarm") -> None:
+    with engine.begin() as connection:
+        raise_finding(connection, "paid-but-missing", subject, "no guest", severity=severity, vps_id=1)
+
+
+def test_each_alarm_is_told_once(engine: Engine, receiver: Receiver, certificates: Certificates) -> None:
+    for subject, severity in (("vps:1", "alarm"), ("vps:2", "warning"), ("vps:3", "alarm")):
+        find(engine, subject, severity)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM nudges WHERE task = 'findings.tell'")) == 1
+    told = tell_alarms(engine, settings(receiver, certificates.ca_file))
+    assert told.summary == "2 told"
+    assert receiver.subjects == ["vps:1", "vps:3"]
+    message, key = receiver.got[0]
+    assert key == f"finding-{message['id']}"
+    assert message["text"] == "alarm paid-but-missing vps:1: no guest"
+    assert (message["class"], message["severity"], message["vps_id"]) == ("paid-but-missing", "alarm", 1)
+    find(engine, "vps:1")  # found again by the next run
+    find(engine, "vps:2")  # and this one has become an alarm
+    tell_alarms(engine, settings(receiver, certificates.ca_file))
+    assert receiver.subjects == ["vps:1", "vps:3", "vps:2"]
+
+
+@pytest.mark.parametrize("status", [302, 400, 429, 500])
+def test_what_is_not_taken_is_told_again(
+    engine: Engine, receiver: Receiver, certificates: Certificates, status: int
+) -> None:
+    find(engine, "vps:1")
+    receiver.status = status
+    told = tell_alarms(engine, settings(receiver, certificates.ca_file))
+    assert (told.taken, told.problem) == (0, f"answered {status}")
+    receiver.status = 200
+    assert tell_alarms(engine, settings(receiver, certificates.ca_file)).taken == 1
+    assert receiver.subjects == ["vps:1", "vps:1"], "no redirect was followed"
+
+
+def test_a_receiver_whose_certificate_nobody_vouches_for_gets_nothing(
+    engine: Engine, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find(engine, "vps:1")
+    told = tell_alarms(engine, settings(receiver, None))
+    assert (told.taken, told.problem, receiver.got) == (0, "ConnectError", [])
+    shown = capsys.readouterr()
+    assert "webhook_failed" in shown.out + shown.err
+    assert "key-canary" not in shown.out + shown.err + repr(told) + repr(settings(receiver, None))
+
+
+def test_who_has_seen_it_need_not_be_told(engine: Engine, receiver: Receiver, certificates: Certificates) -> None:
+    find(engine, "vps:1")
+    find(engine, "vps:2")
+    with engine.begin() as connection:
+        acknowledge_finding(connection, 1, "cli:test")
+        snooze_finding(connection, 2, timedelta(hours=1), "cli:test")
+    assert tell_alarms(engine, settings(receiver, certificates.ca_file)).summary == "0 told"
+    assert receiver.got == []
+
+
+def test_without_an_address_nothing_is_told(engine: Engine) -> None:
+    find(engine, "vps:1")
+    assert tell_alarms(engine, Settings(_env_file=None)).summary == "0 told"
