@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from cli.connect import opened_panel
-from cli.console import moment, out, table
+from cli.console import escape, moment, out, table
 from cli.environment import command_settings
 from panel.audit import list_access, list_actions, list_refused_calls
 

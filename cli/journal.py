@@ -7,11 +7,10 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from sqlalchemy import Row, select
 
 from cli.connect import opened_panel
-from cli.console import moment, out, table
+from cli.console import escape, moment, out, table
 from cli.environment import command_settings
 from cli.errors import CommandError
 from panel import tables

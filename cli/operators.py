@@ -8,12 +8,11 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from sqlalchemy import Connection
 
 from cli.acting import note, operator
 from cli.connect import opened_panel
-from cli.console import moment, out, table
+from cli.console import escape, moment, out, table
 from cli.environment import command_settings
 from cli.errors import CommandError
 from cli.tokens import duration

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine, select, text
 
 from cli.acting import note
 from cli.connect import opened_panel
-from cli.console import err, out, table
+from cli.console import err, escape, out, table
 from cli.environment import command_settings
 from cli.errors import CommandError
 from panel import tables

@@ -1,0 +1,19 @@
+"""Text for terminals: what would move the cursor, change colours or turn the reading direction is shown, not done."""
+
+from __future__ import annotations
+
+import unicodedata
+
+SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+JOINER = "\u200d"  # holds emoji together, and does nothing else
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """The text with control, format and separator characters as escapes; those in ``keep`` stay. Pure."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or c == JOINER or unicodedata.category(c) not in SHOWN else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -1,0 +1,115 @@
+"""Text from elsewhere on terminals and in logs: shown, never obeyed."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import unicodedata
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.console import SafeConsole, escape, table
+from panel.logging import configure_logging
+from panel.printable import printable
+
+HOSTILE: list[tuple[str, str, str]] = [
+    ("a line break", "a\nb", "a\\nb"),
+    ("a carriage return", "a\rb", "a\\rb"),
+    ("a colour", "\x1b[31mred", "\\x1b[31mred"),
+    ("a window title", "\x1b]0;x\x07", "\\x1b]0;x\\x07"),
+    ("an eight-bit control", "a\x9b2J", "a\\x9b2J"),
+    ("a backspace", "ok\x08\x08no", "ok\\x08\\x08no"),
+    ("a bidi override", "abc\u202egpj.exe", "abc\\u202egpj.exe"),
+    ("a bidi isolate", "\u2066x\u2069", "\\u2066x\\u2069"),
+    ("a line separator", "a\u2028b", "a\\u2028b"),
+    ("a zero-width space", "a\u200bb", "a\\u200bb"),
+    ("a tag character", "a\U000e0041", "a\\U000e0041"),
+    ("half a surrogate pair", "a\ud800", "a\\ud800"),
+]
+CASES = pytest.mark.parametrize(("given_text", "shown"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
+HARMLESS = ["web-01", "сервер", "خادم", "👩\u200d👩\u200d👧", "e\u0301", "[red]", ":rocket:", "C:\\new"]
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@CASES
+def test_what_a_terminal_would_obey_is_shown(given_text: str, shown: str) -> None:
+    assert printable(given_text) == shown
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_what_is_harmless_stays(text: str) -> None:
+    assert printable(text) == text
+
+
+@given(st.text())
+def test_no_character_is_left_that_does_something(text: str) -> None:
+    assert not {unicodedata.category(c) for c in printable(text) if c != "\u200d"} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def _printed(*renderables: object) -> str:
+    stream = io.StringIO()
+    SafeConsole(file=stream, width=200).print(*renderables)
+    return stream.getvalue()
+
+
+@CASES
+def test_tables_and_lines_of_commands_show_it(given_text: str, shown: str) -> None:
+    made = table("name", "status")
+    made.add_row(given_text, "running")
+    row = _printed(made).splitlines()[1]
+    assert row.split() == [*shown.split(), "running"]
+    assert _printed(f"[bold]{escape(given_text)}[/]") == f"{shown}\n"
+
+
+@pytest.mark.parametrize("text", [name for name in HARMLESS if name != "[red]"])
+def test_names_are_printed_as_they_are(text: str) -> None:
+    assert _printed(escape(text)) == f"{text}\n"
+
+
+def test_a_name_is_no_markup() -> None:
+    assert _printed(escape("[red]x[/]")) == "[red]x[/]\n"
+
+
+@CASES
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_one_event_is_one_line(log_format: str, given_text: str, shown: str) -> None:
+    stream = io.StringIO()
+    configure_logging(log_format, stream)
+    structlog.get_logger("test").info("http_request", path=given_text)
+    logging.getLogger("some.library").warning("asked for %s", given_text)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2
+    if log_format == "json":
+        assert all(line.isascii() and line.isprintable() for line in lines)
+        assert (json.loads(lines[0])["path"], json.loads(lines[1])["event"]) == (given_text, f"asked for {given_text}")
+    else:
+        assert all(shown in line for line in lines)
+
+
+def test_a_traceback_keeps_its_lines_on_the_console() -> None:
+    stream = io.StringIO()
+    configure_logging("console", stream)
+
+    def fail() -> None:
+        raise ValueError("a\x1b[31mb")
+
+    try:
+        fail()
+    except ValueError:
+        structlog.get_logger("test").exception("failed")
+    assert len(stream.getvalue().splitlines()) > 3
+    assert "\x1b" not in stream.getvalue()
