@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run env test worlds soak lint audit sbom format bench lock clean
+.PHONY: help demo run env test worlds soak torture lint audit sbom format bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ worlds: $(STAMP) ## 10,000 seeded worlds through the reconciler's core, and 300 
 
 soak: $(STAMP) ## What takes longer than CI has time for
 	@$(BIN)/python -m pytest -m soak --timeout=900 tests $(ARGS)
+
+torture: $(STAMP) ## 60 calls a second while workers, beats and Redis fail (MINUTES=30 SEED=1)
+	@$(BIN)/panel-sync chaos --torture --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
 lint: $(STAMP) ## Ruff, strict types, import contracts, migrations equal to the tables
 	@$(BIN)/ruff check .
