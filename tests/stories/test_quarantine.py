@@ -14,6 +14,7 @@ from panel.settings import sqlalchemy_url
 from reconcile import isolation
 from reconcile.cases import Case, Policy, World
 from reconcile.decide import Decision, decide
+from reconcile.match import match as matching
 from reconcile.run import run_full
 from tests.stories.steps import Sold, execute, record, sell, settle, statuses
 from tests.support.bench import Bench
@@ -151,12 +152,10 @@ def test_a_defect_in_matching_one_customer(
     world: Bench, three: tuple[Sold, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, poison, third = three
-    real = isolation.match
-
     def match(part: World, policy: Policy) -> list[Case]:
         if any(r.id == poison.vps_id for r in part.records):
             raise KeyError("a defect")
-        return real(part, policy)
+        return matching(part, policy)
 
     monkeypatch.setattr(isolation, "match", match)
     world.run()

@@ -1,0 +1,139 @@
+"""Parts of a world that cannot matter to each other, and plans that leave out what fails and nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from reconcile import isolation
+from reconcile.cases import Case, Policy, World
+from reconcile.changes import Kind, Plan
+from reconcile.decide import Decision, decide, plan
+from reconcile.isolation import (
+    Broken,
+    Failure,
+    Stage,
+    isolated_plan,
+    isolated_power,
+    parts,
+    subjects_in,
+    without,
+)
+from tests.unit.reconcile.arbitrary import worlds
+from tests.unit.reconcile.disturbed import disturbed
+from tests.unit.reconcile.worlds import POLICY, guest, record, world
+
+many = settings(max_examples=60, deadline=None)
+anything = st.one_of(worlds(), disturbed())
+
+
+def said(made: Plan, *, merges: bool = True) -> Counter[str]:
+    """What a plan says, in any order."""
+    changes = [str(c) for c in made.changes if merges or c.kind is not Kind.MERGE]
+    return Counter(changes + [str(f) for f in made.findings])
+
+
+@many
+@given(anything)
+def test_where_nothing_fails_nothing_changes(seen: World) -> None:
+    made = isolated_plan(seen, POLICY, {}, {})
+    assert made.plan == plan(seen, POLICY)
+    assert made.failures == []
+
+
+@many
+@given(anything)
+def test_a_world_is_cut_without_loss_and_its_parts_say_what_the_whole_says(seen: World) -> None:
+    """But for twins: those need to know that no guest of anybody's could be their own."""
+    cut = parts(seen)
+    assert sum(len(p.orders) + len(p.guests) + len(p.records) for p in cut) == len(seen.orders) + len(
+        seen.guests
+    ) + len(seen.records)
+    whole = plan(seen, POLICY)
+    assume(not any(c.kind is Kind.MERGE for part in cut for c in plan(part, POLICY).changes))
+    together: Counter[str] = Counter()
+    for part in cut:
+        together += said(plan(part, POLICY))
+    assert together == said(whole)
+
+
+@many
+@given(anything, st.data())
+def test_without_one_object_the_rest_is_planned_as_ever(seen: World, data: st.DataObject) -> None:
+    known = sorted(subjects_in(seen))
+    assume(known)
+    one = data.draw(st.sampled_from(known))
+    made = isolated_plan(seen, POLICY, {one: Stage.LOAD}, {})
+    assert one in made.left_out
+    assert made.failures == []
+    assert said(made.plan, merges=False) <= said(plan(seen, POLICY))
+    for change in made.plan.changes:
+        assert not change.subjects & made.left_out
+
+
+@many
+@given(anything, st.data())
+def test_a_case_that_raises_costs_its_own_changes_only(seen: World, data: st.DataObject) -> None:
+    known = sorted(f"vps:{r.id}" for r in seen.records if r.live)
+    assume(known)
+    one = data.draw(st.sampled_from(known))
+
+    def failing(case: Case, shown: World, policy: Policy) -> Decision:
+        if one in isolation.case_subjects(case):
+            raise ValueError("a name that must not be kept")
+        return decide(case, shown, policy)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(isolation, "decide", failing)
+        made = isolated_plan(seen, POLICY, {}, {})
+    assert {f.stage for f in made.failures} == {Stage.DECIDE}
+    assert "must not be kept" not in str(made.failures)
+    lost = said(plan(seen, POLICY)) - said(made.plan)
+    assert said(made.plan) <= said(plan(seen, POLICY))
+    assert all(any(s.split(":", 1)[1] in line for s in made.left_out) for line in lost)
+
+
+def test_a_broken_row_takes_along_what_it_ties_together() -> None:
+    one, other, far = (
+        record(id=n, user_id=4 + n, order_id=f"o{n}", vmid=100 + n, fingerprint=f"smbios:{n}") for n in (1, 2, 3)
+    )
+    seen = world(records=(one, other, far))
+    broken = Broken("ValueError in state.py:1", frozenset({"order:o9", "user:5", "user:6"}))
+    rest, out = without(seen, broken.belongs)
+    assert [r.id for r in rest.records] == [3]
+    assert {r.id for part in out for r in part.records} == {1, 2}
+    made = isolated_plan(seen, POLICY, {}, {"order:o9": broken})
+    assert made.failures == [Failure("order:o9", Stage.LOAD, "ValueError in state.py:1")]
+    assert made.left_out >= {"vps:1", "vps:2", "order:o9"}
+    again = isolated_plan(seen, POLICY, {"order:o9": Stage.LOAD}, {"order:o9": broken})
+    assert again.failures == [], "held back: not counted again"
+    assert again.plan == made.plan
+
+
+@pytest.mark.parametrize("where", ["match", "decide", "power_plan"])
+def test_an_interrupt_is_raised(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OutOfTimeError(Exception):
+        pass
+
+    def late(*_: Any) -> None:
+        raise OutOfTimeError
+
+    monkeypatch.setattr(isolation, where, late)
+    seen = world(records=(record(),), guests=(guest(),))
+    work = partial(isolated_power, [(record(), guest())]) if where == "power_plan" else isolated_plan
+    with pytest.raises(OutOfTimeError):
+        work(seen, POLICY, {}, {}, (OutOfTimeError,))
+
+
+def test_a_cause_names_class_and_place() -> None:
+    try:
+        int("a customer's name")
+    except ValueError as error:
+        cause = isolation.cause_of(error)
+    assert cause.startswith("ValueError in test_isolation.py:")
+    assert "customer" not in cause
