@@ -13,6 +13,7 @@ from typing import TextIO
 
 import structlog
 
+from panel.printable import printable
 from panel.redaction import REDACTED, Redactor
 
 SECRET_NAMES = frozenset({"api_key", "authorization", "cookie", "password", "secret", "token", "x_api_key"})
