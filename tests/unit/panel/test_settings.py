@@ -100,6 +100,68 @@ def test_the_example_key_is_for_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert settings.vps_sync_api_key.get_secret_value() == PLACEHOLDER_SYNC_KEY
 
 
+def test_operators_have_names_and_roles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    one, two, three = random_key(), random_key(), random_key()
+    named = json.dumps([{"name": "ann", "role": "read", "key": two, "previous": three}])
+    settings = environment(monkeypatch, tmp_path, OPS_API_KEY=one, OPS_API_KEYS=named)
+    assert [(o.name, o.role, o.key.get_secret_value()) for o in settings.operators()] == [
+        ("operator", "operate", one),
+        ("ann", "read", two),
+    ]
+    assert not [key for key in (one, two, three) if key in f"{settings!r}{settings.operators()}"]
+
+
+KEY, OTHER = random_key(), random_key()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        pytest.param({"OPS_API_KEYS": [{"name": "ann", "role": "root", "key": KEY}]}, "OPS_API_KEYS.0.role", id="role"),
+        pytest.param({"OPS_API_KEYS": [{"name": "Ann", "role": "read", "key": KEY}]}, "OPS_API_KEYS.0.name", id="name"),
+        pytest.param({"OPS_API_KEYS": [{"name": "ann", "role": "read", "key": KEY[:31]}]}, "32 printable", id="short"),
+        pytest.param({"OPS_API_KEYS": [{"name": "ann", "role": "read", "key": ""}]}, "needs a key", id="no key"),
+        pytest.param(
+            {"OPS_API_KEYS": [{"name": "ann", "role": "read", "key": KEY, "keys": OTHER}]}, "OPS_API_KEYS.0", id="more"
+        ),
+        pytest.param(
+            {"OPS_API_KEYS": [{"name": "ann", "role": "read", "key": k} for k in (KEY, OTHER)]},
+            "an operator twice",
+            id="one name for two",
+        ),
+        pytest.param(
+            {"OPS_API_KEY": KEY, "OPS_API_KEYS": [{"name": "operator", "role": "read", "key": OTHER}]},
+            "an operator twice",
+            id="the name of OPS_API_KEY",
+        ),
+        pytest.param(
+            {"OPS_API_KEYS": [{"name": n, "role": "read", "key": KEY} for n in ("ann", "bob")]},
+            "no key may stand twice",
+            id="one key for two",
+        ),
+        pytest.param(
+            {"OPS_API_KEYS": [{"name": "ann", "role": "read", "key": KEY, "previous": KEY}]},
+            "no key may stand twice",
+            id="previous is current",
+        ),
+        pytest.param(
+            {"VPS_SYNC_API_KEY_PREVIOUS": KEY, "OPS_API_KEYS": [{"name": "ann", "role": "read", "key": KEY}]},
+            "main site",
+            id="a key of the main site",
+        ),
+        pytest.param({"VPS_SYNC_API_KEY": KEY, "OPS_API_KEY": KEY}, "OPS_API_KEY must differ", id="the main site's"),
+        pytest.param({"OPS_API_KEY_PREVIOUS": KEY}, "OPS_API_KEY_PREVIOUS is set without", id="only a previous one"),
+    ],
+)
+def test_a_key_belongs_to_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: dict[str, object], says: str
+) -> None:
+    plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    with pytest.raises(SettingsError, match=says) as caught:
+        environment(monkeypatch, tmp_path, **plain)
+    assert not [key for key in (KEY, OTHER) if key in str(caught.value)]
+
+
 def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PORT=1111\nFLOWER_PORT=2222\n")
     settings = environment(monkeypatch, tmp_path, PORT="3333")
