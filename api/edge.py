@@ -20,6 +20,7 @@ from api.problems import ProblemError
 from panel.accept import Acceptor
 from panel.audit import Actor
 from panel.calls import DatabaseAwayError
+from panel.redaction import Redactor
 from panel.settings import Settings
 from panel.settlements import Settlements
 
@@ -43,6 +44,7 @@ class Edge:
     limiter: BadKeyLimiter
     verifier: TokenVerifier
     access: AccessAudit
+    redactor: Redactor
 
 
 class IdConvertor(Convertor[int]):

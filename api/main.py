@@ -27,7 +27,7 @@ from panel.accept import Acceptor
 from panel.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
 from panel.logging import configure_logging
 from panel.publish import CeleryPublisher, producer_app
-from panel.redaction import secrets_of
+from panel.redaction import Redactor, secrets_of
 from panel.relay import Relay
 from panel.sessions import async_engine
 from panel.settings import Settings, SettingsError, get_settings
@@ -65,6 +65,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
         limiter=BadKeyLimiter(time.monotonic),
         verifier=verifier,
         access=AccessAudit(reader, time.monotonic),
+        redactor=Redactor(secrets_of(settings)),
     )
 
     @asynccontextmanager
@@ -97,7 +98,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
     )
     app.state.edge = edge
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
-    app.add_middleware(RequestContext, note=edge.access.note)
+    app.add_middleware(RequestContext, note=edge.access.note, redactor=edge.redactor)
     for kind in (ProblemError, DatabaseAwayError, OutcomeUnknownError, OverloadedError):
         app.add_exception_handler(kind, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)

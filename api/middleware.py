@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import SERVER_FAULT, ProblemResponse, problem_body
+from panel.redaction import Redactor
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +27,9 @@ NOTHING_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
 HSTS = "max-age=31536000"  # a year, of this host only: the others of its domain are not the panel's to speak for
 
 
+NO_SECRETS = Redactor(())
+
+
 def _unnoted(_scope: Scope, _status: int) -> None:
     """What is refused for the connection's sake is nobody's use of anything."""
 
@@ -33,17 +37,22 @@ def _unnoted(_scope: Scope, _status: int) -> None:
 class RequestContext:
     """Pure ASGI, so that neither bodies nor cancellation are touched."""
 
-    def __init__(self, app: ASGIApp, note: Callable[[Scope, int], None] = _unnoted) -> None:
-        """``note`` is told of every request that ended, with its status."""
+    def __init__(
+        self, app: ASGIApp, note: Callable[[Scope, int], None] = _unnoted, redactor: Redactor = NO_SECRETS
+    ) -> None:
+        """``note`` is told of every request that ended, with its status. A caller's id that ``redactor`` would
+        change is not kept: it holds a key, and ids are journaled."""
         self._app = app
         self._note = note
+        self._redactor = redactor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        kept = SANE_ID.fullmatch(given) is not None and self._redactor(given) == given
+        request_id = given if kept else uuid.uuid4().hex
         scope["request_id"] = request_id
         began = time.perf_counter()
         status = 0

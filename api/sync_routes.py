@@ -51,7 +51,7 @@ async def post_sync(request: Request, edge: EdgeOf, key_label: MainSite) -> Resp
     """Journal one create, update or delete. The ``id`` in the answer is final, though a worker writes the row."""
     body: Any = None
     try:
-        key = idempotency_key(request.headers.getlist("idempotency-key"))
+        key = _without_secret(edge, idempotency_key(request.headers.getlist("idempotency-key")))
         body = await json_body(request, edge.settings.body_limit_bytes)
         valid = parse_call(body)
     except ProblemError as problem:
@@ -136,6 +136,13 @@ def _audit(request: Request, edge: Edge, label: str, body: object, problem: Prob
         address=_address(request),
     )
     return BackgroundTask(edge.acceptor.audit, noted, Refused(problem.status_code, problem.code, problem.message))
+
+
+def _without_secret(edge: Edge, key: str | None) -> str | None:
+    """The caller's key, which is stored as it is."""
+    if key is not None and edge.redactor(key) != key:
+        raise ProblemError(400, "invalid_idempotency_key", "Idempotency-Key must not be one of the panel's secrets")
+    return key
 
 
 def _address(request: Request) -> str | None:

@@ -69,7 +69,7 @@ def flower(
         str, typer.Option("--address", envvar="FLOWER_ADDRESS", help="Where to listen; 0.0.0.0 inside a container.")
     ] = "127.0.0.1",
 ) -> None:
-    """Run Flower alone, behind FLOWER_USER and FLOWER_PASSWORD (its /metrics and /healthcheck stay open)."""
+    """Run Flower alone, behind FLOWER_USER and FLOWER_PASSWORD; only its /healthcheck answers without."""
     settings = load_settings()
     settings.require("redis_url", "flower_password")
     root = data_root()

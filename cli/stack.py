@@ -64,7 +64,7 @@ def beat_part(schedule: Path) -> Part:
 
 
 def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Part:
-    """Flower behind a password. Its /metrics and /healthcheck answer without one, by its own design."""
+    """Flower behind a password; only /healthcheck answers without one (:mod:`worker.flower_app`)."""
     user, password = settings.flower_user, settings.flower_password.get_secret_value()
     if not password:
         raise CommandError("FLOWER_PASSWORD is not set; set it in the environment or in .env")
