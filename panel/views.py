@@ -174,11 +174,21 @@ def doubt_fingerprints(connection: Connection) -> None:
 
 
 def store_fingerprint(
-    connection: Connection, cluster: str, vmid: int, fingerprint: str | None, state: str, read_at: datetime
-) -> None:
-    """Keep what a guest's configuration said of its identity; another fingerprint starts the count anew."""
-    values = {"cluster": cluster, "vmid": vmid, "fingerprint": fingerprint, "state": state, "at": read_at}
-    connection.execute(text(STORE_FINGERPRINT), values)
+    connection: Connection,
+    cluster: str,
+    vmid: int,
+    fingerprint: str | None,
+    state: str,
+    read_at: datetime,
+    name: str | None = None,
+) -> bool:
+    """Keep what a guest's configuration said of its identity; another fingerprint starts the count anew.
+
+    False, and nothing is kept, where the configuration has another ``name`` than the list: a VMID was given away and
+    the list still shows what a node reported of the machine before, its power too. Who it is stays in question.
+    """
+    values = {"cluster": cluster, "vmid": vmid, "fingerprint": fingerprint, "state": state, "at": read_at, "name": name}
+    return connection.execute(text(STORE_FINGERPRINT), values).rowcount > 0
 
 
 STAGES = (
@@ -329,5 +339,5 @@ UPDATE guests SET
   previous_fingerprint = CASE WHEN fingerprint IS DISTINCT FROM :fingerprint AND fingerprint IS NOT NULL
                               THEN fingerprint ELSE previous_fingerprint END,
   fingerprint = coalesce(:fingerprint, fingerprint), fingerprint_state = :state, fingerprint_read_at = :at
-WHERE cluster = :cluster AND vmid = :vmid
+WHERE cluster = :cluster AND vmid = :vmid AND (name = :name) IS NOT FALSE
 """

@@ -174,8 +174,12 @@ def read_fingerprints(
             match source.config(node, guest_type, vmid):
                 case Found(value=config):
                     state = "forbidden" if config.forbidden else "read"
-                    views.store_fingerprint(connection, source.cluster, vmid, config.fingerprint, state, at)
-                    done += 1
+                    if views.store_fingerprint(
+                        connection, source.cluster, vmid, config.fingerprint, state, at, config.name
+                    ):
+                        done += 1
+                    else:
+                        log.info("listed_by_an_old_report", cluster=source.cluster, vmid=vmid)
                 case Gone() | Unclear() as other:
                     log.info("fingerprint_not_read", cluster=source.cluster, vmid=vmid, answer=type(other).__name__)
             connection.commit()

@@ -138,7 +138,7 @@ class ClusterReading:
 
 @dataclass(frozen=True, slots=True)
 class GuestConfig:
-    """What a guest's own configuration says. ``fingerprint`` is None when it has none to offer."""
+    """What a guest's own configuration says. ``fingerprint`` and ``name`` are None when it has none to offer."""
 
     fingerprint: str | None
     node: str
@@ -146,6 +146,7 @@ class GuestConfig:
     memory_mb: int | None
     disk_gb: int | None
     forbidden: bool = False  # 403 on the configuration: identity stays unverified
+    name: str | None = None
 
 
 class GuestSource(Protocol):

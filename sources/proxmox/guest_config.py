@@ -15,6 +15,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([KMGT]?)")
 _UNIT_BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _COUNT_MAX = 2**31 - 1
+_NAME_MAX = 255
 
 
 def read_config(node: str, guest_type: GuestType, data: object) -> GuestConfig | None:
@@ -28,12 +29,17 @@ def read_config(node: str, guest_type: GuestType, data: object) -> GuestConfig |
         cores=_qemu_cores(data) if is_qemu else _positive(data.get("cores")),
         memory_mb=_memory_mb(data.get("memory")),
         disk_gb=_disk_gb(data, _QEMU_DISK if is_qemu else _LXC_DISK),
+        name=_name(data.get("name" if is_qemu else "hostname")),
     )
 
 
 def unreadable(node: str) -> GuestConfig:
     """What is known of a guest whose configuration is forbidden to the token."""
     return GuestConfig(fingerprint=None, node=node, cores=None, memory_mb=None, disk_gb=None, forbidden=True)
+
+
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= _NAME_MAX and value.isprintable() else None
 
 
 def _smbios(data: dict[object, object]) -> str | None:

@@ -174,7 +174,7 @@ def test_a_containers_configuration() -> None:
         net2="name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=dhcp",
     )
     assert found == GuestConfig(
-        fingerprint="mac:bc:24:11:00:00:01", node="pve1", cores=1.0, memory_mb=512, disk_gb=1032
+        fingerprint="mac:bc:24:11:00:00:01", node="pve1", cores=1.0, memory_mb=512, disk_gb=1032, name="ct"
     )
 
 
