@@ -34,6 +34,9 @@ about five of them, and a delete that was held waits for an operator's word in b
 LEAST_CLEAN_RUNS = 2
 """Right after the first, and still right after one more."""
 
+HELD_CLEAN_RUNS = 8
+"""What a person must decide is still held when a proof and an approval have had their time."""
+
 SLACK_S = 6.0
 """So long after a fault of the database or the API its callers may still feel it."""
 
@@ -174,7 +177,7 @@ class Play:
                 waiting = audit.counted(connection).calls.get("queued", 0)
                 held, unnamed = audit.differences(connection, self.worlds)
                 self.tell(f"settling: {waiting} calls wait, {len(unnamed)} differences, {runs} clean runs")
-                if runs >= LEAST_CLEAN_RUNS and not waiting and not unnamed and not held:
+                if runs >= (HELD_CLEAN_RUNS if held else LEAST_CLEAN_RUNS) and not waiting and not unnamed:
                     break
                 if runs >= MOST_CLEAN_RUNS and not waiting:
                     break

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from chaos.audit import Counts
 from chaos.load import Load, Slow
 
-TAKEOVER_S = 15.0
-"""A standby beat looks every two seconds and takes some to start; a machine full of faults is slow."""
-
 STORY_LINES = 200
 
 
