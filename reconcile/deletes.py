@@ -9,6 +9,8 @@ from reconcile.cases import Case, GuestView, Policy, World, guest_view
 from reconcile.changes import Change, Kind
 from reconcile.state import Absence, LinkState, OrderState
 
+SEEN_ON_PROXMOX = (LinkState.VERIFIED, LinkState.UNVERIFIED)
+
 
 def two_way(case: Case, world: World) -> bool:
     """Whether a case's order alone may speak for it: no Proxmox guest is expected to be observable.
@@ -80,7 +82,9 @@ def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:
         return "no main site is configured: nothing proves that the order is gone"
     if view is GuestView.UNOBSERVABLE and not two_way(case, world):
         return f"order ended, but VPS {record.id} names no guest that could be looked for"
-    if view is GuestView.NONE_PROVEN and (hindrance := _guest_hindrance(case, world)) is not None:
+    if view is GuestView.UNOBSERVABLE and not world.clusters and record.link_state in SEEN_ON_PROXMOX:
+        return f"guest {record.guest_key} was seen on Proxmox, and no cluster is configured any more to look for it"
+    if view is GuestView.NONE_PROVEN and (hindrance := _guest_hindrance(case, world, policy)) is not None:
         return hindrance
     if order is not None:
         return _ended_hindrance(case, order.effective_at, order.state_since, world, policy)
@@ -94,7 +98,7 @@ def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:
     return None
 
 
-def _guest_hindrance(case: Case, world: World) -> str | None:
+def _guest_hindrance(case: Case, world: World, policy: Policy) -> str | None:
     record = case.record
     if record is None or case.guest_key is None:
         return "no guest is known"
@@ -103,6 +107,11 @@ def _guest_hindrance(case: Case, world: World) -> str | None:
     absence = world.guest_absences.get(case.guest_key)
     if absence is not None and absence.absent_since <= record.link_changed_at:
         return f"VPS {record.id} was linked anew after its guest was first missed"
+    for key in sorted(world.sightings.get(record.fingerprint, ()), key=str):
+        # It moved, and this list leaves it out: gone from its old address only.
+        elsewhere = key != case.guest_key and key.cluster in world.clusters
+        if elsewhere and not policy.proven(world.guest_absences.get(key)):
+            return f"the machine of VPS {record.id} was seen at {key}, and nothing proves that it is gone"
     return None
 
 

@@ -13,7 +13,7 @@ from reconcile.table import Cell
 def due_finding(verdict: Cell, case: Case, world: World, policy: Policy) -> Finding | None:
     """The cell's finding, if its grace is over; louder where it has stood for too long."""
     class_ = verdict.finding
-    if class_ is None or not _DUE.get(class_, _always)(case, world, policy):
+    if class_ is None or not _read_since_deleted(case, policy) or not _DUE.get(class_, _always)(case, world, policy):
         return None
     if class_ == "ended-but-running" and _since(_state_since(case), world, policy.ended_retention):
         return finding(case, class_, verdict.reason + " (longer than it is kept)", "alarm")
@@ -57,19 +57,22 @@ def _stuck(case: Case, world: World, policy: Policy) -> bool:
     return _since(_state_since(case), world, policy.stuck_creating)
 
 
-def _deleted_but_alive(case: Case, _world: World, policy: Policy) -> bool:
-    """Only from reads that began after the delete and its grace: a lagging feed is no contradiction."""
-    deleted = case.record.deleted_at if case.record else None
-    reads = [case.order.effective_at if case.order else None]
-    if case.guest is not None:
-        reads.append(case.guest.read_at)
-    return deleted is not None and all(r is not None and r > deleted + policy.deleted_alive_grace for r in reads)
+def _read_since_deleted(case: Case, policy: Policy) -> bool:
+    """Of a deleted record only what began after the delete and its grace counts: a lagging feed is no contradiction."""
+    if case.record is None or case.record.deleted_at is None:
+        return True
+    since = case.record.deleted_at + policy.deleted_alive_grace
+    reads = [case.order.effective_at] if case.order is not None else []
+    reads += [case.guest.read_at] if case.guest is not None else []
+    return all(read is not None and read > since for read in reads)
 
 
 def _unlinked(case: Case, world: World, policy: Policy) -> bool:
     record = case.record
     if record is None or world.orders_at is None:
         return False
+    if record.order_id in world.order_absences:
+        return False  # its order was there and is missed: the proof is being counted
     return world.orders_at - record.created_at >= policy.link_grace
 
 
@@ -78,14 +81,28 @@ def _unmanaged(case: Case, world: World, policy: Policy) -> bool:
 
 
 def _missing(case: Case, world: World, policy: Policy) -> bool:
-    if case.record is not None or case.order is None:
+    if case.record is not None:
+        return case.record.live or _since(case.record.deleted_at, world, policy.paid_missing_grace)
+    if case.order is None:
         return True
     return _since(case.order.first_seen_at, world, policy.paid_missing_grace)
 
 
+def _unproven_for_long(case: Case, world: World, policy: Policy) -> bool:
+    """A proof takes minutes: after a day there is nothing to count, as of a guest that was never listed."""
+    return _since(_state_since(case), world, policy.orphan_grace)
+
+
+def _never_seen(case: Case, world: World, policy: Policy) -> bool:
+    """What was once identified and is not listed has a proof under way, or its node is away."""
+    identified = case.record is not None and case.record.fingerprint is not None
+    return not identified and _since(_state_since(case), world, policy.paid_missing_grace)
+
+
 _DUE: dict[str, Callable[[Case, World, Policy], bool]] = {
     "stuck-creating": _stuck,
-    "deleted-but-alive": _deleted_but_alive,
+    "delete-held": _unproven_for_long,
+    "guest-unseen": _never_seen,
     "unlinked-record": _unlinked,
     "unmanaged-guest": _unmanaged,
     "paid-but-missing": _missing,

@@ -53,7 +53,7 @@ class Broken:
 
 @dataclass(slots=True)
 class Planned:
-    """A plan, what failed on the way, and the subjects about which it says nothing."""
+    """A plan, what failed on the way, and the subjects about which it says nothing, or not all there is to say."""
 
     plan: Plan
     failures: list[Failure] = field(default_factory=list)
@@ -260,9 +260,9 @@ def _decided(
             made.left_out |= set(subjects)
             continue
         decision = _guarded(partial(decide, case, world, policy), subjects[0], made, interrupts)
-        if decision is None:
+        if decision is None or decision.waits:
             made.left_out |= set(subjects)
-        else:
+        if decision is not None:
             decisions.append(decision)
     return decisions
 

@@ -18,7 +18,7 @@ class Verdict(StrEnum):
 
     NOTHING = "nothing"
     WAIT = "wait"  # a sync call for it is accepted but not applied
-    HOLD = "hold"  # not enough is known: existence is not touched
+    HOLD = "hold"  # not enough is known, or it takes a person: existence is not touched
     CREATE = "create"
     REPAIR = "repair"
     DELETE = "delete"
@@ -38,6 +38,9 @@ ORDER, POWER = frozenset({"order"}), frozenset({"power"})
 BOTH = ORDER | POWER
 PRESENT = {GuestView.RUNNING, GuestView.STOPPED, GuestView.ERROR}
 SEEN = PRESENT | {GuestView.TRANSITIONAL, GuestView.UNKNOWN}
+UNRECOGNISED = Cell(
+    Verdict.HOLD, "the order's status is not a known word: change nothing, show it", finding="unrecognised-order"
+)
 
 
 def cell(order: OrderView, guest: GuestView, record: RecordView, in_flight: bool) -> Cell:
@@ -54,8 +57,7 @@ def cell(order: OrderView, guest: GuestView, record: RecordView, in_flight: bool
 def _live(order: OrderView, guest: GuestView) -> Cell:
     match order:
         case OrderView.UNRECOGNISED:
-            reason = "the order's status is not a known word: change nothing, show it"
-            return Cell(Verdict.HOLD, reason, finding="unrecognised-order")
+            return UNRECOGNISED
         case OrderView.PENDING:
             return Cell(Verdict.NOTHING, "the order is still being set up", finding="stuck-creating")
         case OrderView.ACTIVE | OrderView.SUSPENDED:
@@ -84,7 +86,8 @@ def _live_and_sold(order: OrderView, guest: GuestView) -> Cell:
         )
     if guest is GuestView.TRANSITIONAL:
         return Cell(Verdict.REPAIR, "the guest is locked: only the order's facts flow", ORDER)
-    return Cell(Verdict.REPAIR, "the guest's state is not known: only the order's facts flow", ORDER)
+    unseen = "guest-unseen" if guest is GuestView.NONE_UNPROVEN else None
+    return Cell(Verdict.REPAIR, "the guest's state is not known: only the order's facts flow", ORDER, unseen)
 
 
 def _live_and_ended(guest: GuestView) -> Cell:
@@ -97,7 +100,8 @@ def _live_and_ended(guest: GuestView) -> Cell:
     if guest in SEEN:
         facts = BOTH if guest in PRESENT else ORDER
         return Cell(Verdict.REPAIR, "the order ended, but its guest is still there", facts, "ended-but-running")
-    return Cell(Verdict.HOLD, "the order ended, but it is not proven that its guest is gone", ORDER)
+    reason = "the order ended, but it is not proven that its guest is gone"
+    return Cell(Verdict.HOLD, reason, ORDER, "delete-held")
 
 
 def _live_without_order(guest: GuestView) -> Cell:
@@ -113,39 +117,64 @@ def _live_without_order(guest: GuestView) -> Cell:
 
 def _tombstone(order: OrderView, guest: GuestView) -> Cell:
     there = guest in SEEN
-    if order in (OrderView.ACTIVE, OrderView.SUSPENDED) and (there or guest is GuestView.UNOBSERVABLE):
-        reason = "deleted here, but its order goes on: nothing is resurrected by itself"
-        return Cell(Verdict.HOLD, reason, finding="deleted-but-alive")
-    if order is OrderView.ENDED and there:
-        return Cell(Verdict.NOTHING, "deleted and ended, but its guest is still there", finding="ended-but-running")
-    if order is OrderView.NONE_PROVEN and there:
-        return Cell(Verdict.NOTHING, "deleted, and no order, but a guest is there", finding="unmanaged-guest")
-    return Cell(Verdict.NOTHING, "deleted, as it should be")
+    match order:
+        case OrderView.UNRECOGNISED:
+            return UNRECOGNISED
+        case OrderView.PENDING:
+            return Cell(Verdict.NOTHING, "deleted here, yet its order is still being set up", finding="stuck-creating")
+        case OrderView.ACTIVE | OrderView.SUSPENDED if there or guest is GuestView.UNOBSERVABLE:
+            reason = "deleted here, but its order goes on: nothing is resurrected by itself"
+            return Cell(Verdict.HOLD, reason, finding="deleted-but-alive")
+        case OrderView.ACTIVE if guest is GuestView.NONE_PROVEN:
+            reason = "deleted here and its guest is proven absent, yet its order is paid for"
+            return Cell(Verdict.HOLD, reason, finding="paid-but-missing")
+        case OrderView.ENDED if there:
+            return Cell(Verdict.NOTHING, "deleted and ended, but its guest is still there", finding="ended-but-running")
+        case OrderView.NONE_PROVEN if there:
+            return Cell(Verdict.NOTHING, "deleted, and no order, but a guest is there", finding="unmanaged-guest")
+        case OrderView.NONE_UNPROVEN:
+            return Cell(Verdict.HOLD, "deleted; it is not proven that there is no order")
+        case _ if guest is GuestView.NONE_UNPROVEN:
+            return Cell(Verdict.HOLD, "deleted; it is not proven that its guest is gone")
+        case OrderView.SUSPENDED:
+            return Cell(Verdict.NOTHING, "deleted, its guest is gone, and its order is suspended")
+        case _:
+            return Cell(Verdict.NOTHING, "deleted, as it should be")
 
 
 def _no_record(order: OrderView, guest: GuestView) -> Cell:
     match order:
         case OrderView.UNRECOGNISED:
-            reason = "the order's status is not a known word: change nothing, show it"
-            return Cell(Verdict.HOLD, reason, finding="unrecognised-order")
+            return UNRECOGNISED
         case OrderView.PENDING:
             return Cell(Verdict.NOTHING, "the order is still being set up", finding="stuck-creating")
-        case OrderView.ACTIVE | OrderView.SUSPENDED if guest in PRESENT:
-            return Cell(Verdict.CREATE, "sold and there, but without a record: a missed create", BOTH)
-        case OrderView.ACTIVE | OrderView.SUSPENDED if guest is GuestView.UNOBSERVABLE:
-            return Cell(Verdict.CREATE, "sold, without a record; no guest can be observed: a missed create", BOTH)
-        case OrderView.ACTIVE | OrderView.SUSPENDED if guest is GuestView.NONE_PROVEN:
-            return Cell(Verdict.HOLD, "sold, but neither guest nor record", finding="paid-but-missing")
         case OrderView.ACTIVE | OrderView.SUSPENDED:
-            return Cell(Verdict.HOLD, "sold, but the guest's state is not known: no status is invented")
+            return _sold_without_record(guest)
         case OrderView.ENDED if guest in SEEN:
             return Cell(Verdict.NOTHING, "the order ended, but its guest is still there", finding="ended-but-running")
         case OrderView.NONE_PROVEN if guest in SEEN:
             return Cell(Verdict.NOTHING, "a guest that no order names", finding="unmanaged-guest")
         case OrderView.NONE_UNPROVEN if guest in SEEN:
             return Cell(Verdict.HOLD, "a guest alone, and the orders are not completely known")
+        case OrderView.NONE_UNPROVEN:
+            return Cell(Verdict.HOLD, "it is not proven that there is no order")
+        case _ if guest is GuestView.NONE_UNPROVEN:
+            return Cell(Verdict.HOLD, "it is not proven that there is no guest")
+        case OrderView.ENDED:
+            return Cell(Verdict.NOTHING, "the order ended, and nothing is left of it")
         case _:
             return Cell(Verdict.NOTHING, "there is nothing")
+
+
+def _sold_without_record(guest: GuestView) -> Cell:
+    if guest in PRESENT:
+        return Cell(Verdict.CREATE, "sold and there, but without a record: a missed create", BOTH)
+    if guest is GuestView.UNOBSERVABLE:
+        return Cell(Verdict.CREATE, "sold, without a record; no guest can be observed: a missed create", BOTH)
+    if guest is GuestView.NONE_PROVEN:
+        return Cell(Verdict.HOLD, "sold, but neither guest nor record", finding="paid-but-missing")
+    unseen = "guest-unseen" if guest is GuestView.NONE_UNPROVEN else None
+    return Cell(Verdict.HOLD, "sold, but the guest's state is not known: no status is invented", finding=unseen)
 
 
 def all_cells() -> list[tuple[OrderView, GuestView, RecordView, bool, Cell]]:

@@ -71,6 +71,19 @@ GUARDS = [
     ),
     Guard("its cluster is not configured any more", ended(clusters=frozenset({"second"}))),
     Guard(
+        "it was seen on Proxmox, and the last cluster is not configured any more",
+        ended(clusters=frozenset(), trusted=frozenset(), guest_absences={}),
+    ),
+    Guard(
+        "it was seen there, unreadable, and the last cluster is not configured any more",
+        ended(
+            clusters=frozenset(),
+            trusted=frozenset(),
+            guest_absences={},
+            records=(record(fingerprint=None, link_state=LinkState.UNVERIFIED),),
+        ),
+    ),
+    Guard(
         "it names no guest, though its order does",
         ended({"vmid": 4711}, records=(record(**UNLINKED | {"link_state": LinkState.CONFLICT}),)),
     ),
@@ -106,7 +119,14 @@ def test_a_held_delete_is_a_finding() -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"clusters": frozenset(), "trusted": frozenset()}, "no Proxmox is configured"),
+        (
+            {
+                "clusters": frozenset(),
+                "trusted": frozenset(),
+                "records": (record(fingerprint=None, link_state=LinkState.PUSHED),),
+            },
+            "no Proxmox is configured, nor ever was",
+        ),
         ({"records": (record(hypervisor="vmware"),)}, "another hypervisor"),
         ({"records": (record(**UNLINKED),)}, "nobody ever said which guest it is"),
         ({"records": (record(**UNLINKED | {"guest_linked_once": True}),)}, "its guest was replaced and let go of"),
@@ -126,3 +146,20 @@ def test_a_replaced_guest_of_an_ended_order_counts_as_gone() -> None:
     seen = ended(guest_absences={}, guests=(guest(fingerprint="smbios:other"),))
     (change,) = deletes(plan(seen, POLICY))
     assert change.evidence["replaced"] is True
+
+
+def test_a_machine_that_was_seen_elsewhere_is_not_gone_with_its_old_address() -> None:
+    elsewhere = GuestKey("second", 7)
+    ended = order(state=OrderState.ENDED, status="cancelled", effective_at=ago(seconds=5))
+    seen = world(
+        clusters=frozenset({"main", "second"}),
+        trusted=frozenset({"main", "second"}),
+        orders=(ended,),
+        records=(record(),),
+        guest_absences={KEY: absence()},
+        sightings={"smbios:a": frozenset({KEY, elsewhere})},
+    )
+    case = Case(order=ended, record=seen.records[0], guest_key=KEY)
+    assert "was seen at second/7" in (delete_hindrance(case, seen, POLICY) or "")
+    gone_there_too = replace(seen, guest_absences={KEY: absence(), elsewhere: absence()})
+    assert delete_hindrance(case, gone_there_too, POLICY) is None
