@@ -84,7 +84,7 @@ def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:
         return f"order ended, but VPS {record.id} names no guest that could be looked for"
     if view is GuestView.UNOBSERVABLE and not world.clusters and record.link_state in SEEN_ON_PROXMOX:
         return f"guest {record.guest_key} was seen on Proxmox, and no cluster is configured any more to look for it"
-    if view is GuestView.NONE_PROVEN and (hindrance := _guest_hindrance(case, world, policy)) is not None:
+    if view is GuestView.NONE_PROVEN and (hindrance := _guest_hindrance(case, world)) is not None:
         return hindrance
     if order is not None:
         return _ended_hindrance(case, order.effective_at, order.state_since, world, policy)
@@ -98,7 +98,7 @@ def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:
     return None
 
 
-def _guest_hindrance(case: Case, world: World, policy: Policy) -> str | None:
+def _guest_hindrance(case: Case, world: World) -> str | None:
     record = case.record
     if record is None or case.guest_key is None:
         return "no guest is known"
@@ -107,11 +107,6 @@ def _guest_hindrance(case: Case, world: World, policy: Policy) -> str | None:
     absence = world.guest_absences.get(case.guest_key)
     if absence is not None and absence.absent_since <= record.link_changed_at:
         return f"VPS {record.id} was linked anew after its guest was first missed"
-    for key in sorted(world.sightings.get(record.fingerprint, ()), key=str):
-        # It moved, and this list leaves it out: gone from its old address only.
-        elsewhere = key != case.guest_key and key.cluster in world.clusters
-        if elsewhere and not policy.proven(world.guest_absences.get(key)):
-            return f"the machine of VPS {record.id} was seen at {key}, and nothing proves that it is gone"
     return None
 
 
