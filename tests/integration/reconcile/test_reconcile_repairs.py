@@ -85,12 +85,28 @@ def test_a_lost_delete_is_made_up_for_after_proof(world: Bench) -> None:
     del vmid
 
 
-def test_the_fast_lane_sees_power_only(world: Bench) -> None:
-    order_id, _, vmid = settled_order(world)
+def test_one_fast_run_repairs_to_running_and_two_to_stopped(world: Bench) -> None:
+    _, _, vmid = settled_order(world)
     world.pve.set_status(vmid, "stopped")
-    world.fast(2)
+    world.fast()
+    assert world.vps()[0]["status"] == "running", "one read is not enough to call a machine stopped"
+    world.fast()
     assert world.vps()[0]["status"] == "stopped"
     world.pve.set_status(vmid, "running")
     world.fast()
     assert world.vps()[0]["status"] == "running"
-    del order_id
+    assert [r["result"] for r in world.repairs()][-2:] == ["running -> stopped", "stopped -> running"]
+
+
+def test_the_fast_lane_sees_power_only(world: Bench) -> None:
+    order_id, vps_id, vmid = settled_order(world)
+    writes = len(world.repairs())
+    world.site.set_status(order_id, "suspended", notify=False)
+    world.pve.set_status(vmid, "running")
+    world.site.place_order(user_id=1, name="lost", notify=False)
+    world.fast(4)
+    assert [(r["id"], r["status"]) for r in world.vps()] == [(vps_id, "running")]
+    world.site.cancel_order(order_id, notify=False)
+    world.fast(4)
+    assert [r["id"] for r in world.vps()] == [vps_id], "no suspension, no create, no delete"
+    assert len(world.repairs()) == writes
