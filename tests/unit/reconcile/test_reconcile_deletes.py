@@ -146,20 +146,3 @@ def test_a_replaced_guest_of_an_ended_order_counts_as_gone() -> None:
     seen = ended(guest_absences={}, guests=(guest(fingerprint="smbios:other"),))
     (change,) = deletes(plan(seen, POLICY))
     assert change.evidence["replaced"] is True
-
-
-def test_a_machine_that_was_seen_elsewhere_is_not_gone_with_its_old_address() -> None:
-    elsewhere = GuestKey("second", 7)
-    ended = order(state=OrderState.ENDED, status="cancelled", effective_at=ago(seconds=5))
-    seen = world(
-        clusters=frozenset({"main", "second"}),
-        trusted=frozenset({"main", "second"}),
-        orders=(ended,),
-        records=(record(),),
-        guest_absences={KEY: absence()},
-        sightings={"smbios:a": frozenset({KEY, elsewhere})},
-    )
-    case = Case(order=ended, record=seen.records[0], guest_key=KEY)
-    assert "was seen at second/7" in (delete_hindrance(case, seen, POLICY) or "")
-    gone_there_too = replace(seen, guest_absences={KEY: absence(), elsewhere: absence()})
-    assert delete_hindrance(case, gone_there_too, POLICY) is None
