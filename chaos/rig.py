@@ -94,6 +94,12 @@ class Rig:
         with suppress(RedisError), Redis.from_url(self.settings.redis_url, socket_timeout=5) as client:
             client.flushall()
 
+    def kill_parts(self) -> None:
+        """Kill every part of the panel."""
+        for part in self.parts.processes:
+            if part.running:
+                part.kill()
+
     def thaw(self) -> None:
         """Whatever was frozen goes on."""
         for part in self.parts.processes:

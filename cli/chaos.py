@@ -148,7 +148,8 @@ def running_rig(root: Path, *, workers: int = 3, endings: Endings | None = None)
             beats,
             root,
         )
-        # Whatever was frozen when the play broke off can be stopped like the rest.
+        # It was killed all the time: at the end there is nothing to wait for. Frozen servers can stop once thawed.
+        stack.callback(rig.kill_parts)
         stack.callback(rig.thaw)
         yield rig
 
