@@ -50,7 +50,7 @@ class Edge:
 class IdConvertor(Convertor[int]):
     """A path segment that can be an id; any other segment is simply not found."""
 
-    regex = "[0-9]{1,19}"
+    regex = "[1-9][0-9]{0,17}"  # 18 digits are more than the sequence will ever give
 
     def convert(self, value: str) -> int:
         return int(value)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
 import jwt
 import structlog
+
+from api.key_kinds import algorithm_of
+from api.strict_json import parse_json
 
 log = structlog.get_logger(__name__)
 
@@ -18,11 +20,11 @@ KEPT_S = 6 * 3600.0  # and after this when it does not
 RETRY_S = 30.0  # between fetches after a failure or for an unknown key id, whatever tokens ask for
 FETCH_S = 1.5
 SIZE_LIMIT = 256 * 1024
-KEY_TYPES = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
+KINDS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 
 
 class KeysAwayError(Exception):
-    """No keys are at hand and the address does not give any."""
+    """The key cannot be had: there are none at hand, or none of that name while the address does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,18 @@ class Jwks:
         self._keys: tuple[VerifyingKey, ...] = ()
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
+        self._failed = False
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
     async def key_for(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
-        """The key that a token's header names; None if there is none. Raises KeysAwayError."""
+        """The key that a token's header names; None if there is none. Raises KeysAwayError.
+
+        A name that is not known while the address is down may be that of a new key: nobody can say, so a client
+        should try again and not sign in anew.
+        """
         if self._age() >= FRESH_S:
             await self._refresh()
         if self._age() >= KEPT_S:
@@ -67,6 +74,8 @@ class Jwks:
         if found is None and kid is not None:  # a new key may just have been brought into use
             await self._refresh()
             found = self._find(kid, algorithm)
+            if found is None and self._failed:
+                raise KeysAwayError
         return found
 
     def _age(self) -> float:
@@ -85,14 +94,20 @@ class Jwks:
                 async with asyncio.timeout(FETCH_S):
                     self._keys = self._parse(await self._fetch())
             except (httpx.HTTPError, TimeoutError, ValueError, jwt.PyJWTError) as error:
+                self._failed = True
                 log.warning("jwks_not_fetched", error=type(error).__name__, keys_kept=len(self._keys))
             else:
+                self._failed = False
                 self._fetched_at = self._clock()
 
     async def _fetch(self) -> bytes:
-        async with self._client.stream("GET", self._url, headers={"Accept": "application/json"}) as response:
+        # Not compressed, so that what is counted is what arrives.
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        async with self._client.stream("GET", self._url, headers=headers) as response:
             if response.status_code != 200:
                 raise ValueError("the address did not answer 200")
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise ValueError("the answer is compressed")
             body = b""
             async for chunk in response.aiter_bytes():
                 body += chunk
@@ -102,23 +117,34 @@ class Jwks:
 
     def _parse(self, body: bytes) -> tuple[VerifyingKey, ...]:
         """Public keys for signatures whose algorithm is configured; shared secrets (``oct``) never count."""
-        document = json.loads(body)
+        document = parse_json(body)
         if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
             raise ValueError("not a key set")
-        found = []
-        for entry in document["keys"]:
-            if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
-                continue
-            algorithm = entry.get("alg", KEY_TYPES.get(str(entry.get("kty"))))
-            if entry.get("kty") not in KEY_TYPES or algorithm not in self._algorithms:
-                continue
-            try:
-                key = jwt.PyJWK(entry, algorithm)
-            except jwt.PyJWTError as error:
-                log.warning("jwks_key_unusable", error=type(error).__name__)
-                continue
-            kid = entry.get("kid")
-            found.append(VerifyingKey(kid if isinstance(kid, str) else None, algorithm, key))
+        found = [key for entry in document["keys"] if (key := self._usable(entry)) is not None]
         if not found:
             raise ValueError("the key set holds no usable key")
         return tuple(found)
+
+    def _usable(self, entry: object) -> VerifyingKey | None:
+        """The key if it is public, for signatures, of a kind and size that fit its algorithm, and configured."""
+        if not isinstance(entry, dict) or entry.get("use", "sig") != "sig" or entry.get("kty") == "oct":
+            return None
+        operations = entry.get("key_ops", ["verify"])
+        if not isinstance(operations, list) or "verify" not in operations:
+            return None
+        if "d" in entry:
+            log.warning("jwks_key_unusable", error="its private half is published")
+            return None
+        algorithm = KINDS.get(str(entry.get("kty")))
+        if algorithm not in self._algorithms or entry.get("alg", algorithm) != algorithm:
+            return None
+        try:
+            key = jwt.PyJWK(entry, algorithm)
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            log.warning("jwks_key_unusable", error=type(error).__name__)
+            return None
+        if algorithm_of(key.key) != algorithm:
+            log.warning("jwks_key_unusable", error="its size or curve does not fit")
+            return None
+        kid = entry.get("kid")
+        return VerifyingKey(kid if isinstance(kid, str) else None, algorithm, key)

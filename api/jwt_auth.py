@@ -7,25 +7,29 @@ read differently (duplicate members, extensions, an unknown type).
 from __future__ import annotations
 
 import base64
-import math
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from api.jwks import Jwks, KeysAwayError
+from api.key_kinds import algorithm_of
 from api.problems import ProblemError
 from api.strict_json import InvalidJsonError, parse_json
 from panel.settings import Settings, SettingsError
 
 MAX_TOKEN_BYTES = 8192
+MAX_KID_LENGTH = 256
 MAX_USER_ID = 2**63 - 1
+LAST_TIME = 253_402_300_799  # the end of the year 9999: whatever lies beyond is a mistake or a trick
 TYPES = {"jwt", "at+jwt", "application/jwt", "application/at+jwt"}
+EXTENSIONS = {"crit", "b64", "zip", "jku", "jwk", "x5u", "x5c"}
+"""Header members that change how a token is read, or bring or name a key: keys are configuration."""
+
 SUBJECT = re.compile(r"[1-9][0-9]{0,18}")
 
 
@@ -39,27 +43,40 @@ class _Header:
     kid: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Seconds since 1970. A token is good from ``nbf`` on, not before it was issued, and until just before ``exp``."""
+
+    exp: float
+    nbf: float | None
+    iat: float | None
+
+    def check(self, now: float, leeway_s: float) -> None:
+        """Raise ExpiredSignatureError, or _RefusedTokenError for a token from the future."""
+        if now >= self.exp + leeway_s:
+            raise jwt.ExpiredSignatureError
+        if any(begins is not None and now < begins - leeway_s for begins in (self.nbf, self.iat)):
+            raise _RefusedTokenError("not valid yet")
+
+
 def public_key_algorithm(pem: str) -> str:
     """The one algorithm that a PEM public key fits. Raises SettingsError."""
     try:
         key = load_pem_public_key(pem.encode())
     except ValueError:
         raise SettingsError("JWT_PUBLIC_KEY is not a public key in PEM form") from None
-    match key:
-        case RSAPublicKey() if key.key_size >= 2048:
-            return "RS256"
-        case EllipticCurvePublicKey() if isinstance(key.curve, SECP256R1):
-            return "ES256"
-        case Ed25519PublicKey():
-            return "EdDSA"
-    raise SettingsError("JWT_PUBLIC_KEY must be RSA of at least 2048 bits, EC P-256 or Ed25519")
+    found = algorithm_of(key)
+    if found is None:
+        raise SettingsError("JWT_PUBLIC_KEY must be RSA of at least 2048 bits, EC P-256 or Ed25519")
+    return found
 
 
 class TokenVerifier:
-    """Verifies bearer tokens with the one configured kind of key."""
+    """Verifies bearer tokens with the one configured kind of key. ``clock``: seconds since 1970."""
 
-    def __init__(self, settings: Settings, jwks: Jwks | None = None) -> None:
+    def __init__(self, settings: Settings, jwks: Jwks | None = None, clock: Callable[[], float] = time.time) -> None:
         settings.require_jwt()
+        self._clock = clock
         self._settings = settings
         self._algorithms = settings.jwt_algorithms
         self._jwks = jwks
@@ -79,10 +96,11 @@ class TokenVerifier:
         if not authorization:
             raise _unauthorized("token_missing", "A bearer token is needed", challenge="Bearer")
         scheme, _, token = authorization[0].partition(" ")
-        if len(authorization) > 1 or scheme.lower() != "bearer" or not token.strip():
+        token = token.strip(" ")
+        if len(authorization) > 1 or scheme.lower() != "bearer" or not token:
             raise _unauthorized("token_missing", "A bearer token is needed", challenge="Bearer")
         try:
-            return _user_id(await self._claims(token.strip()))
+            return _user_id(await self._claims(token))
         except jwt.ExpiredSignatureError:
             raise _unauthorized("token_expired", "The token has expired") from None
         except (_RefusedTokenError, jwt.PyJWTError, InvalidJsonError):
@@ -95,14 +113,13 @@ class TokenVerifier:
         if len(token) > MAX_TOKEN_BYTES or not token.isascii():
             raise _RefusedTokenError("too long or not ASCII")
         header, claims = _read_strictly(token, self._algorithms)
+        times = _times(claims)
         key = self._key
         verifying: Any = key if key is not None else await self._fetched_key(header)
-        if isinstance(exp := claims.get("exp"), bool) or not isinstance(exp, int | float) or not math.isfinite(exp):
-            raise _RefusedTokenError("exp is missing or no number")
         options: Any = {
-            "require": ["exp"],
             "verify_aud": bool(self._settings.jwt_audience),
             "enforce_minimum_key_length": True,
+            **dict.fromkeys(("verify_exp", "verify_nbf", "verify_iat"), False),  # below, by this verifier's clock
         }
         verified: dict[str, Any] = jwt.decode(
             token,
@@ -111,8 +128,9 @@ class TokenVerifier:
             options=options,
             audience=self._settings.jwt_audience or None,
             issuer=self._settings.jwt_issuer or None,
-            leeway=self._settings.jwt_leeway_s,
         )
+        # After the signature: only the owner of a real token is told that it has expired.
+        times.check(self._clock(), self._settings.jwt_leeway_s)
         return verified
 
     async def _fetched_key(self, header: _Header) -> jwt.PyJWK:
@@ -127,23 +145,46 @@ def _read_strictly(token: str, algorithms: tuple[str, ...]) -> tuple[_Header, di
     parts = token.split(".")
     if len(parts) != 3:
         raise _RefusedTokenError("not three parts")
-    header, claims = (parse_json(_base64url(part)) for part in parts[:2])
+    decoded = [_base64url(part) for part in parts]
+    header, claims = parse_json(decoded[0]), parse_json(decoded[1])
     if not isinstance(header, dict) or not isinstance(claims, dict):
         raise _RefusedTokenError("not JSON objects")
     algorithm, kid = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str) or algorithm not in algorithms:
         raise _RefusedTokenError("the algorithm is not configured")
-    if "crit" in header or "b64" in header or not (kid is None or isinstance(kid, str)):
+    if EXTENSIONS & header.keys():
         raise _RefusedTokenError("uses an extension")
+    if kid is not None and not (isinstance(kid, str) and 1 <= len(kid) <= MAX_KID_LENGTH):
+        raise _RefusedTokenError("kid is no name")
     if "typ" in header and str(header["typ"]).lower() not in TYPES:
         raise _RefusedTokenError("of another type")
     return _Header(algorithm, kid), claims
 
 
+def _times(claims: dict[str, Any]) -> _Times:
+    exp = _time(claims, "exp")
+    if exp is None:
+        raise _RefusedTokenError("it never expires")
+    return _Times(exp, _time(claims, "nbf"), _time(claims, "iat"))
+
+
+def _time(claims: dict[str, Any], name: str) -> float | None:
+    if name not in claims:
+        return None
+    given = claims[name]
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= LAST_TIME:
+        raise _RefusedTokenError(f"{name} is no time")
+    return given
+
+
 def _base64url(part: str) -> bytes:
+    """Decode; of the several texts that decoders take for the same bytes, only the one that encoders make."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", part) or len(part) % 4 == 1:
         raise _RefusedTokenError("not base64url")
-    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != part.encode():
+        raise _RefusedTokenError("not the one way to write it")
+    return decoded
 
 
 def _user_id(claims: dict[str, Any]) -> int:

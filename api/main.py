@@ -48,7 +48,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
     for problem in settings.key_conflicts():
         raise SettingsError(problem)
     jwks = None
-    if settings.jwt_jwks_url and not settings.jwt_public_key:
+    if settings.jwt_jwks_url:
         jwks = Jwks(settings.jwt_jwks_url, settings.jwt_algorithms, time.monotonic)
     verifier = TokenVerifier(settings, jwks)
     # Separate pools: however many clients read, a sync call finds its connection.

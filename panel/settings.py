@@ -67,6 +67,9 @@ class ProxmoxCluster(BaseModel, extra="forbid"):
         return self
 
 
+LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
+
+
 class OperatorKey(BaseModel, extra="forbid"):
     """One operator of ``OPS_API_KEYS``. ``read`` looks, ``operate`` decides too; the name is kept with what they
     decide. ``previous`` stays valid while the operator changes over to ``key``."""
@@ -217,6 +220,10 @@ class Settings(BaseSettings):
         if secret and len(secret.encode()) < 32:
             found.append("JWT_SECRET must be at least 32 bytes")
         keys = bool(self.jwt_public_key or self.jwt_jwks_url)
+        if self.jwt_public_key and self.jwt_jwks_url:
+            found.append("JWT_PUBLIC_KEY and JWT_JWKS_URL exclude each other; set one")
+        if self.jwt_jwks_url.startswith("http://") and urlsplit(self.jwt_jwks_url).hostname not in LOOPBACK_NAMES:
+            found.append("JWT_JWKS_URL must start with https://: who can change the answer can sign tokens")
         if secret and keys:
             found.append("JWT_SECRET and JWT_PUBLIC_KEY/JWT_JWKS_URL exclude each other; set one")
         if keys and "HS256" in self.jwt_algorithms:
