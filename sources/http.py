@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from urllib.parse import quote
 
 import httpx
 from pydantic_core import from_json
@@ -15,6 +16,13 @@ from pydantic_core import from_json
 from sources.clock import DATE_RESOLUTION_S, Clock, http_date
 from sources.faults import CutOff, Malformed, SourceFault, TimedOut, TlsRefused, Unreachable
 from sources.tls import refusal_of
+
+
+def segment(text: str) -> str:
+    """The text as one segment of a path. Raises Malformed for the two that would lead elsewhere."""
+    if text in {".", ".."}:
+        raise Malformed(f"cannot be asked for {text!r}: as part of a path it would name something else")
+    return quote(text, safe="")
 
 
 @dataclass(frozen=True, slots=True)

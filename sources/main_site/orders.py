@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from urllib.parse import quote
 
 import httpx
 
@@ -12,6 +11,7 @@ from reconcile.state import Order, User
 from sources.clock import Clock
 from sources.config import MainSiteConfig
 from sources.faults import Malformed
+from sources.http import segment
 from sources.main_site.client import MainSiteClient
 from sources.main_site.health import check
 from sources.main_site.lookup import look_up
@@ -96,7 +96,7 @@ class OrdersFeed:
         self._client.close()
 
     def _get(self, order_id: str) -> Order | None:
-        answer = self._client.find(f"/orders/{quote(order_id, safe='')}")
+        answer = self._client.find(f"/orders/{segment(order_id)}")
         if answer is None:
             return None
         if not isinstance(answer.document, dict) or not isinstance(answer.document.get("data"), dict):

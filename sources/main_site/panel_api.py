@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from operator import attrgetter
-from urllib.parse import quote
 
 import httpx
 
@@ -14,7 +13,7 @@ from reconcile.state import Order, User
 from sources.clock import Clock, Pacer
 from sources.config import MainSiteConfig
 from sources.faults import SourceFault
-from sources.http import Answer
+from sources.http import Answer, segment
 from sources.main_site.client import MainSiteClient
 from sources.main_site.health import check
 from sources.main_site.lookup import look_up
@@ -103,7 +102,7 @@ class PanelApiFeed:
         chosen = self._chosen(users, suspects, whole=whole)
         for user in chosen:
             try:
-                answer = self._get_page(f"/users/{quote(user, safe='')}/vps")
+                answer = self._get_page(f"/users/{segment(user)}/vps")
                 rows = servers_of(answer.document, user)
             except SourceFault as fault:
                 failed += 1
@@ -155,7 +154,7 @@ class PanelApiFeed:
 
     def _get(self, order_id: str) -> Order | None:
         self._pacer.wait()
-        answer = self._client.find(f"/vps/{quote(order_id, safe='')}")
+        answer = self._client.find(f"/vps/{segment(order_id)}")
         if answer is None:
             return None
         return panel_api_row(server_of(answer.document), self._config.panel_api_cluster)

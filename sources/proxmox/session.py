@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from reconcile.ports import GuestConfig
 from reconcile.state import Guest, GuestType
 from sources.faults import Malformed
+from sources.http import segment
 from sources.proxmox.client import Endpoint
 from sources.proxmox.guest_config import read_config
 from sources.proxmox.parse import Listed, guests_of, vmids_of
@@ -74,14 +74,14 @@ class Session:
 
     def vmids(self, node: str, guest_type: GuestType) -> frozenset[int]:
         """The VMIDs that the node itself lists, past the cluster's status cache."""
-        vmids = vmids_of(self._endpoint.get(f"/nodes/{quote(node, safe='')}/{guest_type}").data)
+        vmids = vmids_of(self._endpoint.get(f"/nodes/{segment(node)}/{guest_type}").data)
         if vmids is None:
             raise Malformed(f"/nodes/{node}/{guest_type} is not a list of guests")
         return vmids
 
     def config(self, node: str, guest_type: GuestType, vmid: int) -> GuestConfig:
         """A guest's current configuration, pending changes left out."""
-        path = f"/nodes/{quote(node, safe='')}/{guest_type}/{vmid}/config"
+        path = f"/nodes/{segment(node)}/{guest_type}/{vmid}/config"
         config = read_config(node, guest_type, self._endpoint.get(path, {"current": "1"}).data)
         if config is None:
             raise Malformed(f"{path} is not a configuration")
