@@ -130,6 +130,14 @@ def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[Gues
     return orders, guests
 
 
+def load_sightings(connection: Connection) -> dict[str, frozenset[GuestKey]]:
+    """The addresses at which the fingerprints of what was loaded were read last, listed now or not."""
+    found: dict[str, set[GuestKey]] = {}
+    for row in connection.execute(text(LOAD_SIGHTINGS)):
+        found.setdefault(row.fingerprint, set()).add(GuestKey(row.cluster, row.vmid))
+    return {fingerprint: frozenset(keys) for fingerprint, keys in found.items()}
+
+
 def load_power_drift(
     connection: Connection,
     clusters: Iterable[str],
@@ -366,6 +374,11 @@ GUESTS_BY_KEY = """
 SELECT g.* FROM guests g
 JOIN unnest(CAST(:clusters AS text[]), CAST(:vmids AS int[])) AS k(cluster, vmid)
   ON k.cluster = g.cluster AND k.vmid = g.vmid
+"""
+
+LOAD_SIGHTINGS = """
+SELECT g.fingerprint, g.cluster, g.vmid FROM guests g
+WHERE g.fingerprint IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
 """
 
 LOAD_ABSENCES = """

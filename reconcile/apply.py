@@ -59,22 +59,18 @@ class Confirmer:
         record, key = change.record, change.guest_key
         if record is None or key is None or record.node is None or record.guest_type is None:
             return "the guest's last node is not known", "not asked"
-        source = self.sources.get(key.cluster)
-        if source is None:
-            return f"cluster {key.cluster} is not configured", "not asked"
         ended = change.order is not None and change.order.state is OrderState.ENDED
         if not ended and self.complete < self.clusters:
             return "not every cluster was read completely, and the order is not ended", "not asked"
-        if change.values.get("missing_since") is None:
-            return self._gone(source, record, key)
-        # Whoever stands at an address that a going order names: what is paid for is not missing.
-        match source.confirm(record.node, record.guest_type, key.vmid):
-            case Found(value=config):
-                return f"a guest stands at {key}, on node {config.node}", "found"
-            case Gone(how=how):
-                return None, how
-            case Unclear(why=why):
-                return f"guest {key} could not be confirmed absent: {why}", "unclear"
+        said = []
+        for place in (key, *change.elsewhere):
+            # Whoever stands at an address that a going order names: what is paid for is not missing.
+            missing = change.values.get("missing_since") is not None and place == key
+            why, answer = self._gone(record, place, anybody=missing)
+            if why is not None:
+                return why, answer
+            said.append(answer)
+        return None, "; ".join(said)
 
     def _left(self, change: Change) -> tuple[str | None, str]:
         """Whether the guest is not where the record has it any more: a copy elsewhere must not take its place."""
@@ -83,16 +79,18 @@ class Confirmer:
             return "where the guest was is not known", "not asked"
         if key.cluster not in self.clusters:
             return None, "its cluster is not configured any more"
+        return self._gone(record, key)
+
+    def _gone(self, record: Record, key: GuestKey, *, anybody: bool = False) -> tuple[str | None, str]:
+        """Whether the record's guest, or ``anybody``, is not at that address."""
         source = self.sources.get(key.cluster)
         if source is None:
             return f"cluster {key.cluster} cannot be asked now", "not asked"
-        return self._gone(source, record, key)
-
-    @staticmethod
-    def _gone(source: GuestSource, record: Record, key: GuestKey) -> tuple[str | None, str]:
         if record.node is None or record.guest_type is None:
             return "the guest's last node is not known", "not asked"
         match source.confirm(record.node, record.guest_type, key.vmid):
+            case Found(value=config) if anybody:
+                return f"a guest stands at {key}, on node {config.node}", "found"
             case Gone(how=how):
                 return None, how
             case Found(value=config) if config.fingerprint is not None and config.fingerprint != record.fingerprint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -74,6 +75,7 @@ class World:
     ``now`` is the database's clock. ``clusters`` are the configured ones, ``trusted`` those whose read may be
     used now. ``orders_at`` is the effective time of the newest complete sweep of the order feed and
     ``previous_orders_at`` of the one before it; ``has_feed`` is False where no main site is configured.
+    ``sightings``: the addresses at which each fingerprint was read last, listed now or not.
     """
 
     now: datetime
@@ -89,6 +91,7 @@ class World:
     has_feed: bool = True
     names_are_authoritative: bool = True
     feed: str = "orders"
+    sightings: Mapping[str, frozenset[GuestKey]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

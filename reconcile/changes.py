@@ -51,6 +51,7 @@ class Change:
     facts: Mapping[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
     confirm: frozenset[str] = frozenset()
+    elsewhere: tuple[GuestKey, ...] = ()  # where else its guest was seen: asked for too when "guest" is confirmed
     flip: str | None = None  # "to running" | "to stopped" | "to error": power changes have a budget of their own
 
     @property

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconcile import facts
@@ -22,7 +22,7 @@ from reconcile.cases import (
     record_view,
 )
 from reconcile.changes import Change, Finding, Kind, Plan
-from reconcile.deletes import delete_change, delete_hindrance, two_way
+from reconcile.deletes import delete_change, delete_hindrance, seen_elsewhere, two_way
 from reconcile.findings import due_finding, finding
 from reconcile.match import match
 from reconcile.state import FingerprintState, LinkState, Order, OrderState, PowerState
@@ -226,7 +226,10 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
         # A list that hides one guest, or an order read long ago, looks the same: both are asked for singly before
         # a client reads "error".
         confirm = frozenset({"guest", "order"})
-        _add(decision, case, Kind.STATUS, "proxmox", _missing(case, world, policy), confirm)
+        if (missing := _missing(case, world, policy)) is not None:
+            change = _update(case, Kind.STATUS, "proxmox", missing, confirm)
+            where = seen_elsewhere(record, case.guest_key, world) if case.guest_key is not None else ()
+            decision.changes.append(replace(change, elsewhere=where))
 
 
 def _order_facts(decision: Decision, case: Case, world: World) -> None:
@@ -266,6 +269,10 @@ def _missing(case: Case, world: World, policy: Policy) -> facts.FactUpdate | Non
     if record is None or record.missing_since is not None or absence is None:
         return None
     if world.now - absence.absent_since < policy.paid_missing_grace:
+        return None
+    if key is not None and not all(
+        policy.proven(world.guest_absences.get(k)) for k in seen_elsewhere(record, key, world)
+    ):
         return None
     values = {"missing_since": absence.absent_since, "unconfirmed_since": absence.absent_since}
     return facts.FactUpdate(

@@ -7,7 +7,7 @@ from typing import Any
 
 from reconcile.cases import Case, GuestView, Policy, World, guest_view
 from reconcile.changes import Change, Kind
-from reconcile.state import Absence, LinkState, OrderState
+from reconcile.state import Absence, GuestKey, LinkState, OrderState, Record
 
 SEEN_ON_PROXMOX = (LinkState.VERIFIED, LinkState.UNVERIFIED)
 
@@ -58,6 +58,7 @@ def delete_change(case: Case, world: World, policy: Policy) -> Change:
         guest_key=key,
         evidence=evidence,
         confirm=frozenset(confirm),
+        elsewhere=seen_elsewhere(record, key, world) if observable and key is not None else (),
     )
 
 
@@ -84,7 +85,7 @@ def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:
         return f"order ended, but VPS {record.id} names no guest that could be looked for"
     if view is GuestView.UNOBSERVABLE and not world.clusters and record.link_state in SEEN_ON_PROXMOX:
         return f"guest {record.guest_key} was seen on Proxmox, and no cluster is configured any more to look for it"
-    if view is GuestView.NONE_PROVEN and (hindrance := _guest_hindrance(case, world)) is not None:
+    if view is GuestView.NONE_PROVEN and (hindrance := _guest_hindrance(case, world, policy)) is not None:
         return hindrance
     if order is not None:
         return _ended_hindrance(case, order.effective_at, order.state_since, world, policy)
@@ -98,7 +99,13 @@ def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:
     return None
 
 
-def _guest_hindrance(case: Case, world: World) -> str | None:
+def seen_elsewhere(record: Record, key: GuestKey, world: World) -> tuple[GuestKey, ...]:
+    """The other addresses, of clusters that are read, at which the record's machine was seen last."""
+    known = world.sightings.get(record.fingerprint, frozenset()) if record.fingerprint is not None else frozenset()
+    return tuple(sorted((k for k in known if k != key and k.cluster in world.clusters), key=str))
+
+
+def _guest_hindrance(case: Case, world: World, policy: Policy) -> str | None:
     record = case.record
     if record is None or case.guest_key is None:
         return "no guest is known"
@@ -107,6 +114,10 @@ def _guest_hindrance(case: Case, world: World) -> str | None:
     absence = world.guest_absences.get(case.guest_key)
     if absence is not None and absence.absent_since <= record.link_changed_at:
         return f"VPS {record.id} was linked anew after its guest was first missed"
+    for key in seen_elsewhere(record, case.guest_key, world):
+        # It moved, and this list leaves it out: gone from its old address only.
+        if not policy.proven(world.guest_absences.get(key)):
+            return f"the machine of VPS {record.id} was seen at {key}, and nothing proves that it is gone"
     return None
 
 

@@ -261,6 +261,7 @@ def load_world(
         records=suspects.load_records(connection, seen.broken),
         order_absences=order_absences,
         guest_absences=guest_absences,
+        sightings=suspects.load_sightings(connection),
         clusters=reconciler.clusters,
         trusted=frozenset(seen.trusted),
         orders_at=seen.orders_at,

@@ -143,6 +143,14 @@ class Memory:
             found.append(replace(known.guest, read_at=seen.began, previous_read_at=twice))
         return tuple(found)
 
+    def sightings(self) -> dict[str, frozenset[GuestKey]]:
+        """The addresses at which each fingerprint was read last."""
+        found: dict[str, set[GuestKey]] = {}
+        for key, known in self.guests.items():
+            if known.guest.fingerprint is not None:
+                found.setdefault(known.guest.fingerprint, set()).add(key)
+        return {fingerprint: frozenset(keys) for fingerprint, keys in found.items()}
+
     # --- orders
 
     def take_orders(

@@ -54,7 +54,7 @@ class Oracle:
                 if row["merged_into"] is None:
                     deleted.append(row)
                     self._deleted(row, now)
-                elif self.sale_of[vps_id] is not self.sale_of[row["merged_into"]]:
+                elif not self._one_machine(row, self.sale_of[vps_id], self.sale_of[row["merged_into"]]):
                     self.wrong.append(f"VPS {vps_id} was merged into another machine's VPS {row['merged_into']}")
             elif old["version"] != row["version"]:
                 merging = any(r["merged_into"] == vps_id and before.get(i) is not r for i, r in after.items())
@@ -88,7 +88,7 @@ class Oracle:
             self._owner(row, sale)
             if not _shown_earlier(shown, sale):
                 self.wrong.append(f"VPS {row['id']} changed its owner on a single sight")
-        if row["order_id"] not in (old["order_id"], sale.order_id) and not self._alike(row["order_id"], sale):
+        if row["order_id"] not in (old["order_id"], sale.order_id) and not self._alike(row["order_id"], row):
             self.wrong.append(f"VPS {row['id']} was linked to order {row['order_id']}, it is {sale.order_id}'s")
         if (old["cluster"], old["vmid"], old["fingerprint"]) != (row["cluster"], row["vmid"], row["fingerprint"]):
             self._guest(row, sale)
@@ -107,10 +107,13 @@ class Oracle:
         if columns:
             self.wrong.append(f"VPS {row['id']}: {who} changed {', '.join(sorted(columns))}")
 
-    def _alike(self, order_id: str | None, sale: Sale) -> bool:
+    def _one_machine(self, row: Row, lost: Sale, kept: Sale) -> bool:
+        return lost is kept or self._alike(kept.order_id, row)
+
+    def _alike(self, order_id: str | None, row: Row) -> bool:
         """Of one customer's machines with one name nobody can say which is which: only its owner must be right."""
         other = next((s for s in self.truth.sales if s.order_id == order_id), None)
-        return self.truth.story.names == "equal" and other is not None and other.owner == sale.owner
+        return self.truth.story.names == "equal" and other is not None and USERS[other.owner] == row["user_id"]
 
     def _owner(self, row: Row, sale: Sale) -> None:
         if row["user_id"] != USERS[sale.owner]:
@@ -120,7 +123,7 @@ class Oracle:
         if row["fingerprint"] is None or row["fingerprint"] == sale.machine.fingerprint:
             return
         other = next((s for s in self.truth.sales if s.machine.fingerprint == row["fingerprint"]), None)
-        if other is None or not self._alike(other.order_id, sale):
+        if other is None or not self._alike(other.order_id, row):
             self.wrong.append(f"VPS {row['id']} was linked to {row['fingerprint']}, it is {sale.machine.fingerprint}")
 
     def _power(self, old: Row, row: Row, sale: Sale, shown: Shown) -> None:

@@ -109,6 +109,7 @@ class PurePanel:
             frozenset(seen.trusted),
             seen.orders_at,
             seen.previous_orders_at,
+            sightings=memory.sightings(),
         )
         plan = paused.spare(decide.plan(world, POLICY))
         approved = [c for h in self.held for c in h.changes] if self.operator_looks else []

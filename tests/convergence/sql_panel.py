@@ -215,6 +215,10 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
     guests = connection.execute(text(ALL_GUESTS))
     records = connection.execute(text(ALL_RECORDS))
     absences = connection.execute(select(tables.absences)).all()
+    known = connection.execute(select(tables.guests).where(tables.guests.c.fingerprint.is_not(None))).all()
+    sightings: dict[str, set[GuestKey]] = {}
+    for row in known:
+        sightings.setdefault(row.fingerprint, set()).add(GuestKey(row.cluster, row.vmid))
     told = {a.subject: Absence(a.absent_since, a.consecutive, a.last_absent_at, tuple(a.evidence)) for a in absences}
     keys = {a.subject: GuestKey(a.subject.split("/")[0], int(a.subject.split("/")[1]))
             for a in absences if a.kind == "guest"}  # fmt: skip
@@ -224,6 +228,7 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
         guests=tuple(suspects._guest(row, seen.previous, seen.began) for row in guests),
         records=tuple(suspects._record(row) for row in records),
         order_absences={a.subject: told[a.subject] for a in absences if a.kind == "order"},
+        sightings={fingerprint: frozenset(at) for fingerprint, at in sightings.items()},
         guest_absences={key: told[subject] for subject, key in keys.items()},
     )
 

@@ -29,9 +29,14 @@ class SqlWorlds:
     compared: int = 0
 
     def play(self, story: Story) -> Ending:
-        """Play the last rounds of a story: graces are over at once here, so fewer are enough."""
+        """Play the last rounds of a story: graces are over at once here, so fewer are enough.
+
+        Only a lock protects for as long as it does anywhere: one that nobody takes away would outlast the test.
+        """
+        rounds = tuple(replace(r, happenings=tuple(h for h in r.happenings if h.kind != "lock-forgotten"))
+                       for r in story.rounds[-ROUNDS:])  # fmt: skip
         with emptied(self.owner, self.engine) as panel:
-            ending = play_on(panel, replace(story, rounds=story.rounds[-ROUNDS:]), datetime.now(UTC), [0.0] * QUIET)
+            ending = play_on(panel, replace(story, rounds=rounds), datetime.now(UTC), [0.0] * QUIET)
             self.compared += panel.compared
         return ending
 

@@ -10,7 +10,7 @@ import pytest
 from reconcile.cases import World
 from reconcile.changes import Change, Kind, Plan
 from reconcile.decide import plan
-from reconcile.state import LinkState, OrderState
+from reconcile.state import GuestKey, LinkState, OrderState
 from tests.unit.reconcile.worlds import KEY, NOW, POLICY, UNLINKED, absence, ago, guest, order, record, world
 
 ENDED: dict[str, Any] = {"state": OrderState.ENDED, "status": "cancelled", "state_since": ago(days=1)}
@@ -146,3 +146,15 @@ def test_a_replaced_guest_of_an_ended_order_counts_as_gone() -> None:
     seen = ended(guest_absences={}, guests=(guest(fingerprint="smbios:other"),))
     (change,) = deletes(plan(seen, POLICY))
     assert change.evidence["replaced"] is True
+
+
+def test_a_machine_that_was_seen_elsewhere_is_not_gone_with_its_old_address() -> None:
+    elsewhere = GuestKey("second", 7)
+    clusters = frozenset({"main", "second"})
+    seen = replace(ended(), clusters=clusters, trusted=clusters, sightings={"smbios:a": frozenset({KEY, elsewhere})})
+    assert [c for c in plan(seen, POLICY).changes if c.action == "delete"] == []
+    (held,) = plan(seen, POLICY).findings
+    assert "was seen at second/7, and nothing proves that it is gone" in held.reason
+    gone = replace(seen, guest_absences={**seen.guest_absences, elsewhere: absence()})
+    (deleted,) = plan(gone, POLICY).changes
+    assert (deleted.kind, deleted.elsewhere) == (Kind.DELETE, (elsewhere,))
