@@ -23,6 +23,7 @@ from tests.soak.measured import MB, Measured, open_files
 from tests.support.databases import Database
 from tests.support.live_panel import LivePanel, live_panel, outside
 from tests.support.waiting import wait_until
+from tests.support.world import add_user
 
 LONG_S = 1800.0
 SOAK_S = float(os.environ.get("SOAK_S", LONG_S))
@@ -84,7 +85,7 @@ class Caller(threading.Thread):
 def panel(database: Database, tmp_path: Path) -> Iterator[LivePanel]:
     """Every process, with a main site and a Proxmox cluster to compare with."""
     with outside() as world, live_panel(database, tmp_path, environment=world.environment()) as running:
-        wait_until(lambda: running.rows("SELECT 1 FROM users WHERE id = 5"), "the users are imported", 60)
+        add_user(running.engine, 5)
         yield running
 
 
