@@ -274,7 +274,7 @@ def _until(engine: Engine, question: str, answer: int, what: str, timeout_s: flo
 def _ratio(drift: Drift, seconds: Iterable[float], missed: int) -> Ratio:
     bound_s = drift.bound_s + RUN_S
     taken = sorted(seconds)
-    what = f"repair of {drift.name}, slowest of {len(taken)} / {drift.bound} + {RUN_S:g} s"
+    what = f"repair of {drift.name}, min / median / p95 / max of {len(taken)} (max / {drift.bound} + {RUN_S:g} s)"
     if missed:
         what += f"; {missed} not repaired"
     if not taken:
