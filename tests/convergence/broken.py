@@ -12,17 +12,29 @@ import pytest
 from reconcile import apply, cases, decide, deletes, facts, gate, match, table
 from reconcile.changes import Change
 from reconcile.state import PowerState
+from reconcile.subjects import Paused
+from tests.convergence.story import Story
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What is guarded, and how to break it."""
+    """What is guarded, how to break it, and what a story must tell of to need it: one word at least of ``needs``."""
 
     name: str
     what: str
     breaks: Break
+    needs: frozenset[str] = frozenset()
+
+    def needed(self, story: Story) -> bool:
+        """Whether a story tells of what the guard is for."""
+        words = {story.names, *story.sales, *(h.kind for one in story.rounds for h in one.happenings)}
+        return not self.needs or bool(self.needs & words)
+
+
+def _for(*words: str) -> frozenset[str]:
+    return frozenset(words)
 
 
 def _set(module: Any, name: str, value: Any) -> Break:
@@ -117,6 +129,54 @@ def _unknown_is_stopped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(table, "PRESENT", table.PRESENT | {cases.GuestView.UNKNOWN})
 
 
+def _by_chance(matching: Any, orders: list[Any], records: list[Any]) -> None:
+    for order, record in zip(orders, records, strict=False):
+        matching._pair(order, record)
+
+
+def _one_at_the_address(matching: Any, record: Any, order: Any, key: Any) -> Any:
+    """The same uuid anywhere is the same machine at once."""
+    same = [g for g in matching.guests.values() if g.fingerprint == record.fingerprint is not None]
+    if not same:
+        return None, key, False, None
+    matching.used.add(same[0].key)
+    return same[0], same[0].key, False, None
+
+
+def _moved_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(match._Matching, "_moved", _one_at_the_address)
+    _without("left")(patch)
+
+
+def _nowhere_else(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(deletes, "seen_elsewhere", lambda *_: ())
+    patch.setattr(decide, "seen_elsewhere", lambda *_: ())
+
+
+def _pending_is_active(patch: pytest.MonkeyPatch) -> None:
+    real = table.cell
+
+    def cell(order: Any, *rest: Any) -> Any:
+        return real(cases.OrderView.ACTIVE if order is cases.OrderView.PENDING else order, *rest)
+
+    patch.setattr(decide, "cell", cell)
+
+
+def _locks(change: Callable[[Any, Any], Any]) -> Break:
+    """Look at every guest with its lock changed."""
+
+    def breaks(patch: pytest.MonkeyPatch) -> None:
+        real = cases._present_guest_view
+        patch.setattr(cases, "_present_guest_view", lambda g, world, policy: real(change(g, world), world, policy))
+
+    return breaks
+
+
+def _order_speaks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(decide, "two_way", lambda *_: True)
+    patch.setattr(deletes, "two_way", lambda *_: True)
+
+
 GUARDS = (
     Guard("proof", "an absence counts only after several complete looks", _always(cases.Policy, "proven", value=True)),
     Guard("confirm-guest", "the guest is asked for singly before a delete or an alarm", _without("guest")),
@@ -132,6 +192,34 @@ GUARDS = (
     Guard("hindrances", "a delete has every guard of its own", _always(decide, "delete_hindrance", value=None)),
     Guard("protection", "what an operator restored is not deleted again", _unprotected),
     Guard("power-authority", "the feed's word for the power counts only where no guest is", _status_of_the_feed),
+    Guard("twins", "a second record is a twin only if no guest could be its own",
+          _always(match._Matching, "_may_have_a_guest", value=False), _for("equal")),
+    Guard("partners", "an order has no record made while an unlinked one may be its own",
+          _always(match._Matching, "_hold_possible_partners", value=None), _for("loose", "twin")),
+    Guard("names", "a name pairs only what is unique on both sides", _set(match._Matching, "_pair_group", _by_chance), _for("plans", "equal")),
+    Guard("plans", "of equal names only an equal plan pairs", _always(match, "same_plan", value=True), _for("plans")),
+    Guard("young-rivals", "a name is not unique while a record is too young to tell",
+          _always(match._Matching, "_settled", value=True), _for("plans", "equal")),
+    Guard("one-order", "of several orders that name a record one goes on, or all are held",
+          _always(match._Matching, "_one_order_each", value=None)),
+    Guard("clones", "two guests of one cluster with one uuid are quarantined",
+          _always(match._Matching, "_clone_doubt", value=None), _for("clone")),
+    Guard("moving", "who has not provably left an address has not moved", _moved_at_once, _for("clone")),
+    Guard("seen-elsewhere", "who moved is not gone with the old address", _nowhere_else, _for("move")),
+    Guard("reinstalled", "only its going order, alone, makes another machine the same VPS",
+          _always(match._Matching, "_reinstalled", value=True), _for("reinstall", "reuse")),
+    Guard("names-another", "a record gets another machine only if its order still names that one",
+          _always(apply, "_names_another", value=False), _for("reuse", "reinstall")),
+    Guard("pending", "nothing is made of an order that is still being set up", _pending_is_active, _for("pending")),
+    Guard("new-owner-waits", "no record is made for an owner seen once",
+          _always(decide, "_owner_seen_once", value=False), _for("blink-owner")),
+    Guard("pauses", "a paused source has no say", _set(Paused, "spare", lambda _, plan: plan), _for("pause-feed", "pause-cluster")),
+    Guard("locks", "a locked guest is left alone", _locks(lambda guest, _: replace(guest, lock=None)), _for("backup", "lock-forgotten")),
+    Guard("forgotten-locks", "a lock that nobody takes away protects for two hours",
+          _locks(lambda guest, world: replace(guest, lock_since=world.now)), _for("lock-forgotten")),
+    Guard("two-way", "the order alone speaks only where no guest could be seen", _order_speaks),
+    Guard("stale-identity", "a guest that may be another one by now says nothing",
+          _always(decide, "_identified", value=True), _for("reuse", "reinstall")),
     Guard("must-be-going", "nothing is made of an order that ended", _always(apply, "_must_be_going", value=False)),
 )  # fmt: skip
 

@@ -62,7 +62,8 @@ def caught(guard: Guard, seeds: range) -> Caught | None:
     """Break a guard and play until a story goes wrong."""
     with without_database(), broken(guard):
         for seed in seeds:
-            if wrong := play(story_of(seed)).wrong:
+            story = story_of(seed)
+            if guard.needed(story) and (wrong := play(story).wrong):
                 return Caught(seed, wrong[0])
     return None
 

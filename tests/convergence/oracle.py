@@ -108,7 +108,7 @@ class Oracle:
             self.wrong.append(f"VPS {row['id']}: {who} changed {', '.join(sorted(columns))}")
 
     def _one_machine(self, row: Row, lost: Sale, kept: Sale) -> bool:
-        return lost is kept or self._alike(kept.order_id, row)
+        return lost is kept or (lost.twin and self._alike(kept.order_id, row))
 
     def _alike(self, order_id: str | None, row: Row) -> bool:
         """Of one customer's machines with one name nobody can say which is which: only its owner must be right."""
