@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import time
 from collections.abc import AsyncIterator
@@ -11,9 +12,10 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from api import jwks
 from api.jwks import FRESH_S, KEPT_S, RETRY_S, SIZE_LIMIT, Jwks, KeysAwayError
 from api.jwt_auth import TokenVerifier
 from api.problems import ProblemError
@@ -21,6 +23,8 @@ from panel.settings import load_settings
 
 URL = "https://sso.example/jwks.json"
 ONE, TWO = (rsa.generate_private_key(65537, 2048) for _ in range(2))
+SHORT = rsa.generate_private_key(65537, 1024)  # noqa: S505 - to see it refused
+CURVE = ec.generate_private_key(ec.SECP256R1())
 
 
 def public(key: rsa.RSAPrivateKey, kid: str | None, **more: object) -> dict[str, Any]:
@@ -34,16 +38,22 @@ class Address:
     def __init__(self) -> None:
         self.body: object = {"keys": [public(ONE, "one")]}
         self.status = 200
-        self.asked = 0
+        self.headers: dict[str, str] = {}
+        self.delay_s = 0.0
+        self.urls: list[str] = []
         self.now = 1000.0
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked += 1
-        await asyncio.sleep(0)
+        self.urls.append(str(request.url))
+        await asyncio.sleep(self.delay_s)
         if self.status == 0:
             raise httpx.ConnectError("refused", request=request)
         content = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
-        return httpx.Response(self.status, content=content)
+        return httpx.Response(self.status, content=content, headers=self.headers)
+
+    @property
+    def asked(self) -> int:
+        return len(self.urls)
 
     def clock(self) -> float:
         return self.now
@@ -88,8 +98,13 @@ async def test_a_withdrawn_key_is_refused_once_the_keys_are_read_again(keys: Jwk
     assert await keys.key_for("one", "RS256") is None
 
 
-@pytest.mark.parametrize("fault", ["refused", "500", "html", "too large", "empty"])
-async def test_an_outage_keeps_the_known_keys_for_hours_not_for_ever(keys: Jwks, address: Address, fault: str) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    ["refused", "500", "html", "too large", "empty", "no object", "deep", "twice", "moved", "compressed", "too slow"],
+)
+async def test_an_outage_keeps_the_known_keys_for_hours_not_for_ever(
+    keys: Jwks, address: Address, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     assert await keys.key_for("one", "RS256")
     match fault:
         case "refused":
@@ -100,6 +115,20 @@ async def test_an_outage_keeps_the_known_keys_for_hours_not_for_ever(keys: Jwks,
             address.body = b"<html>"
         case "too large":
             address.body = b" " * (SIZE_LIMIT + 1) + json.dumps({"keys": [public(ONE, "one")]}).encode()
+        case "no object":
+            address.body = [public(TWO, "two")]
+        case "deep":
+            address.body = b"[" * 100_000
+        case "twice":
+            address.body = b'{"keys": [], "keys": ' + json.dumps([public(TWO, "two")]).encode() + b"}"
+        case "moved":
+            address.status, address.headers = 302, {"Location": "https://evil.example/jwks.json"}
+        case "compressed":
+            address.headers = {"Content-Encoding": "gzip"}
+            address.body = gzip.compress(json.dumps({"keys": [public(TWO, "two")]}).encode())
+        case "too slow":
+            monkeypatch.setattr(jwks, "FETCH_S", 0.01)
+            address.delay_s = 60
         case _:
             address.body = {"keys": []}
     address.now += FRESH_S
@@ -107,9 +136,47 @@ async def test_an_outage_keeps_the_known_keys_for_hours_not_for_ever(keys: Jwks,
     assert address.asked == 2
     assert await keys.key_for("one", "RS256")
     assert address.asked == 2, "an address that is down is not asked for every token"
+    with pytest.raises(KeysAwayError):
+        await keys.key_for("two", "RS256")  # nobody can say now that there is no such key
     address.now += KEPT_S
     with pytest.raises(KeysAwayError):
         await keys.key_for("one", "RS256")
+    assert set(address.urls) == {URL}
+
+
+async def test_after_an_outage_an_unknown_key_is_unknown_again(keys: Jwks, address: Address) -> None:
+    address.status = 0
+    with pytest.raises(KeysAwayError):
+        await keys.key_for("made-up", "RS256")
+    address.status = 200
+    address.now += RETRY_S
+    assert await keys.key_for("made-up", "RS256") is None
+
+
+TRICKS = {
+    "a path": "../../../../dev/null",
+    "an absolute path": "/etc/passwd",
+    "SQL": "one' OR '1'='1",
+    "an address": "https://evil.example/jwks.json",
+    "a NUL in disguise": "one%00",
+    "another case": "ONE",
+    "a space": "one ",
+    "a look-alike": "\u043ene",
+    "a line feed": "one\n",
+    "a template": "{{one}}",
+}
+
+
+@pytest.mark.parametrize("kid", TRICKS.values(), ids=TRICKS)
+async def test_a_key_id_is_only_a_name(keys: Jwks, address: Address, kid: str) -> None:
+    verifier = TokenVerifier(load_settings(_env_file=None, jwt_jwks_url=URL, jwt_algorithms="RS256"), keys)
+    claims = {"user_id": 5, "exp": int(time.time()) + 60}
+    for number in range(20):
+        token = jwt.encode(claims, ONE, "RS256", headers={"kid": kid if number % 2 else f"{kid}{number}"})
+        with pytest.raises(ProblemError) as refused:
+            await verifier.user_of([f"Bearer {token}"])
+        assert refused.value.code == "token_invalid"
+    assert address.urls == [URL], "one fetch for all of them, and from nowhere else"
 
 
 NO_KEYS: list[tuple[str, dict[str, Any]]] = [
@@ -117,6 +184,14 @@ NO_KEYS: list[tuple[str, dict[str, Any]]] = [
     ("a shared secret that says RS256", {"kty": "oct", "kid": "one", "k": "c2VjcmV0", "alg": "RS256"}),
     ("a key for encryption", public(ONE, "one", use="enc")),
     ("another algorithm", public(ONE, "one", alg="RS512")),
+    ("a key for signing only", public(ONE, "one", key_ops=["sign"])),
+    ("operations that are no list", public(ONE, "one", key_ops="verify")),
+    ("a key that says HS256", public(ONE, "one", alg="HS256")),
+    ("a key that says none", public(ONE, "one", alg="none")),
+    ("a short key", public(SHORT, "one")),
+    ("a published private key", RSAAlgorithm.to_jwk(ONE, as_dict=True) | {"kid": "one"}),
+    ("a curve that says RS256", ECAlgorithm.to_jwk(CURVE.public_key(), as_dict=True) | {"kid": "one", "alg": "RS256"}),
+    ("numbers for letters", public(ONE, "one", n=5, e=[1])),
     ("half a key", {"kty": "RSA", "kid": "one", "n": "AQAB"}),
     ("no kind", {"kid": "one"}),
 ]
@@ -127,6 +202,28 @@ async def test_what_is_no_verifying_key_is_left_out(keys: Jwks, address: Address
     address.body = {"keys": [entry, "nonsense", public(TWO, "two")]}
     assert await keys.key_for("one", "RS256") is None
     assert await keys.key_for("two", "RS256")
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm", "fits"),
+    [
+        (ECAlgorithm.to_jwk(CURVE.public_key(), as_dict=True), "ES256", True),
+        (ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1()).public_key(), as_dict=True), "ES256", False),
+        (OKPAlgorithm.to_jwk(ed25519.Ed25519PrivateKey.generate().public_key(), as_dict=True), "EdDSA", True),
+        (OKPAlgorithm.to_jwk(ed448.Ed448PrivateKey.generate().public_key(), as_dict=True), "EdDSA", False),
+    ],
+    ids=["P-256", "P-384", "Ed25519", "Ed448"],
+)
+async def test_the_curve_fits_the_algorithm(
+    address: Address, key: dict[str, Any], algorithm: str, *, fits: bool
+) -> None:
+    keys = Jwks(URL, (algorithm, "RS256"), address.clock, httpx.MockTransport(address))
+    address.body = {"keys": [key | {"kid": "one"}, public(TWO, "two")]}
+    try:
+        assert (await keys.key_for("one", algorithm) is not None) is fits
+        assert await keys.key_for("two", algorithm) is None, "a key of another kind, whatever the token says"
+    finally:
+        await keys.close()
 
 
 async def test_a_token_without_key_id_fits_only_a_single_key(keys: Jwks, address: Address) -> None:
