@@ -360,5 +360,14 @@ def flower_tasks(panel: LivePanel, name: str) -> list[dict[str, Any]]:
 
 
 def test_flower_asks_for_its_password(panel: LivePanel) -> None:
-    answer = httpx.get(f"http://127.0.0.1:{panel.settings.flower_port}/api/tasks", trust_env=False)
-    assert answer.status_code == 401
+    """For its numbers, too, which it would tell everybody; only that it is there needs none."""
+    flower_url = f"http://127.0.0.1:{panel.settings.flower_port}"
+    pages = ["/", "/workers", "/tasks", "/broker", "/metrics", "/api/workers", "/api/tasks", "/api/task/types"]
+    wrong = (panel.settings.flower_user, "not-the-password")
+    with httpx.Client(base_url=flower_url, trust_env=False) as client:
+        assert {page: client.get(page).status_code for page in pages} == dict.fromkeys(pages, 401)
+        assert {page: client.get(page, auth=wrong).status_code for page in pages} == dict.fromkeys(pages, 401)
+        assert client.post("/api/task/send-task/reconcile.run", json={"args": []}).status_code == 401
+        healthy = client.get("/healthcheck")
+    assert (healthy.status_code, healthy.text) == (200, "OK")
+    assert "flower_" in flower(panel, "/metrics").text

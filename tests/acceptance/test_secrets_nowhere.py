@@ -204,8 +204,8 @@ class Troubles:
         clusters = [dict(c) for c in json.loads(self.world.environment()["PROXMOX_CLUSTERS"])]
         for cluster in clusters:
             cluster |= {"urls": [self.echo.url], "ca_file": None}
-        settings = {"MAIN_SITE_URL": self.echo.url, "PROXMOX_CLUSTERS": json.dumps(clusters)}
-        for status in (500, 401, 403, 200):
+        settings = {"MAIN_SITE_URL": self.echo.url, "PROXMOX_CLUSTERS": json.dumps(clusters), "REDIS_URL": ""}
+        for status in (500, 401, 200):
             self.echo.status, before = status, self.echo.sent
             self.seen.see("command against echoing sources", self.command("doctor", **settings))
             assert self.echo.sent >= before + 2  # both sources were asked
