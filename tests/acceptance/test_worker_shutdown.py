@@ -1,0 +1,65 @@
+"""SIGTERM to a worker under load: it ends in time, and what it had not done is done by the next one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from tests.support.databases import Database
+from tests.support.live_panel import SYNC_PATH_PARTS, LivePanel, live_panel
+from tests.support.waiting import wait_until
+from tests.support.world import add_user
+
+pytestmark = pytest.mark.acceptance
+
+CALLS = 60
+END_S = 12.0
+
+
+@pytest.fixture
+def panel(database: Database, tmp_path: Path) -> Iterator[LivePanel]:
+    with live_panel(database, tmp_path, parts=SYNC_PATH_PARTS) as running:
+        add_user(running.engine, 5)
+        yield running
+
+
+def _states(panel: LivePanel) -> list[str]:
+    return [row["state"] for row in panel.rows("SELECT state FROM operations ORDER BY id")]
+
+
+def test_a_worker_that_ends_hands_back_what_it_has_not_done(panel: LivePanel) -> None:
+    plan = {"user_id": 5, "cpu": 1, "ram": 1024, "disk": 10, "os": "Debian 13", "hypervisor": "kvm"}
+    made = [panel.sync("create", plan | {"name": f"vps-{n}"}).raise_for_status().json() for n in range(4)]
+    ids = [answer["vps"]["id"] for answer in made]
+    wait_until(lambda: _states(panel) == ["applied"] * 4, "the fleet is written", 30)
+    worker = panel.process("worker-sync")
+    worker.pause()
+    for number in range(CALLS):
+        status = ("running", "stopped")[number % 2]
+        panel.sync("update", {"id": ids[number % 4], "status": status}).raise_for_status()
+    with panel.engine.connect() as connection:
+        # The lanes are held, so that tasks are under way and others are fetched when the signal comes.
+        connection.execute(text("SELECT vps_id FROM lanes ORDER BY vps_id FOR UPDATE"))
+        worker.resume()
+        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        wait_until(lambda: panel.rows(waiting), "a task waits for its lane")
+        worker.send_signal(signal.SIGTERM)
+        letting_go = threading.Timer(1.0, connection.rollback)
+        letting_go.start()
+        assert worker.wait_exit(END_S)
+        letting_go.join()
+    handed_back = _states(panel).count("queued")
+    assert handed_back, "else there was nothing to hand back"
+    assert set(_states(panel)) == {"applied", "queued"}
+    panel.restart("worker-sync")
+    wait_until(lambda: set(_states(panel)) == {"applied"}, "the next worker does the rest", 60)
+    rows = panel.rows("SELECT vps_id, seq FROM operations ORDER BY applied_at, seq")
+    for vps_id in ids:
+        order = [row["seq"] for row in rows if row["vps_id"] == vps_id]
+        assert order == sorted(order), "in the order of their acceptance"
+    assert len(_states(panel)) == CALLS + 4
