@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from panel import repairs, rows
 from reconcile import apply, cases, decide, deletes, facts, gate, match, table
 from reconcile.changes import Change
 from reconcile.state import PowerState
@@ -192,11 +193,10 @@ GUARDS = (
     Guard("hindrances", "a delete has every guard of its own", _always(decide, "delete_hindrance", value=None)),
     Guard("protection", "what an operator restored is not deleted again", _unprotected),
     Guard("power-authority", "the feed's word for the power counts only where no guest is", _status_of_the_feed),
-    Guard("twins", "a second record is a twin only if no guest could be its own",
-          _always(match._Matching, "_may_have_a_guest", value=False), _for("equal")),
     Guard("partners", "an order has no record made while an unlinked one may be its own",
           _always(match._Matching, "_hold_possible_partners", value=None), _for("loose", "twin")),
-    Guard("names", "a name pairs only what is unique on both sides", _set(match._Matching, "_pair_group", _by_chance), _for("plans", "equal")),
+    Guard("names", "a name pairs only what is unique on both sides",
+          _set(match._Matching, "_pair_group", _by_chance), _for("plans", "equal")),
     Guard("plans", "of equal names only an equal plan pairs", _always(match, "same_plan", value=True), _for("plans")),
     Guard("young-rivals", "a name is not unique while a record is too young to tell",
           _always(match._Matching, "_settled", value=True), _for("plans", "equal")),
@@ -213,8 +213,10 @@ GUARDS = (
     Guard("pending", "nothing is made of an order that is still being set up", _pending_is_active, _for("pending")),
     Guard("new-owner-waits", "no record is made for an owner seen once",
           _always(decide, "_owner_seen_once", value=False), _for("blink-owner")),
-    Guard("pauses", "a paused source has no say", _set(Paused, "spare", lambda _, plan: plan), _for("pause-feed", "pause-cluster")),
-    Guard("locks", "a locked guest is left alone", _locks(lambda guest, _: replace(guest, lock=None)), _for("backup", "lock-forgotten")),
+    Guard("pauses", "a paused source has no say",
+          _set(Paused, "spare", lambda _, plan: plan), _for("pause-feed", "pause-cluster")),
+    Guard("locks", "a locked guest is left alone",
+          _locks(lambda guest, _: replace(guest, lock=None)), _for("backup", "lock-forgotten")),
     Guard("forgotten-locks", "a lock that nobody takes away protects for two hours",
           _locks(lambda guest, world: replace(guest, lock_since=world.now)), _for("lock-forgotten")),
     Guard("two-way", "the order alone speaks only where no guest could be seen", _order_speaks),
@@ -222,6 +224,20 @@ GUARDS = (
           _always(decide, "_identified", value=True), _for("reuse", "reinstall")),
     Guard("must-be-going", "nothing is made of an order that ended", _always(apply, "_must_be_going", value=False)),
 )  # fmt: skip
+
+
+def _any_version(patch: pytest.MonkeyPatch) -> None:
+    real = repairs._settled
+
+    def settled(connection: Any, vps_id: int, _: int | None) -> Any:
+        row = rows.load_row(connection, vps_id)
+        return real(connection, vps_id, row["version"] if row is not None else None)
+
+    patch.setattr(repairs, "_settled", settled)
+
+
+VERSION = Guard("version", "a record that changed since it was looked at is not written", _any_version)
+"""Compare-and-set is the database's: it takes stories through PostgreSQL to break."""
 
 
 @contextmanager

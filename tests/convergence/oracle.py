@@ -48,6 +48,8 @@ class Oracle:
                 continue
             if (old is None or old["version"] != row["version"]) and (fast or shown.paused.feed):
                 self._by_guest_alone(old or {}, row, "the fast lane" if fast else "a run without the main site")
+            if old is not None and old["version"] != row["version"] and self.called_at.get(vps_id, _NEVER) > shown.at:
+                self.wrong.append(f"VPS {vps_id} was written by a run that had looked before the last call")
             if old is None:
                 self._created(row)
             elif old["deleted_at"] is None and row["deleted_at"] is not None:

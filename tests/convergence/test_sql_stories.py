@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.convergence.broken import VERSION, broken
 from tests.convergence.sql_worlds import SqlWorlds, sql_worlds
 from tests.convergence.story import Happening, Round, Story
 
@@ -35,3 +36,17 @@ STORIES = {
 def test_a_story_that_once_went_wrong_ends_well(sql_worlds: SqlWorlds, story: Story) -> None:
     ending = sql_worlds.play(story)
     assert (ending.wrong, ending.held) == ((), ())
+
+
+def test_a_record_that_a_call_changed_is_not_written_by_a_run_that_looked_before(sql_worlds: SqlWorlds) -> None:
+    story = Story(
+        0,
+        ("linked",),
+        (
+            Round(0, (Happening("resize", 0), Happening("post-dropped", 0))),
+            Round(0, (Happening("resize", 0), Happening("post-dropped", 0), Happening("call-mid-run", 0))),
+        ),
+    )
+    assert sql_worlds.play(story).wrong == ()
+    with broken(VERSION):
+        assert any("looked before the last call" in wrong for wrong in sql_worlds.play(story).wrong)
