@@ -261,13 +261,17 @@ class _Matching:
         holder = next((r for r in self.live.values() if r.guest_key == key and r.id not in own), None)
         if holder is not None:
             return None, key, f"guest {key} is linked to VPS {holder.id}"
-        # Of two ended orders that name one guest neither may take it; a going order need not mind an ended one.
-        same = [o for o in self.orders if o is not order and o.guest_key == key]
-        rival = next((o for o in same if _going(o) or not _going(order)), None)
+        rival = self._rival(order, key)
         if rival is not None:
             return None, key, f"orders {order.order_id} and {rival.order_id} name the same guest {key}"
         self.used.add(key)
         return guest, key, self._clone_doubt(guest)
+
+    def _rival(self, order: Order, key: GuestKey) -> Order | None:
+        """Another order with as good a right to this guest. Of two ended ones neither may take it; a going one minds
+        an ended one only if that was made later: then the address had been given away, whatever became of it."""
+        same = (o for o in self.orders if o is not order and o.guest_key == key)
+        return next((o for o in same if _going(o) or not _going(order) or _later(o, order)), None)
 
     def _record_guest(
         self, record: Record, order: Order | None
@@ -292,6 +296,10 @@ class _Matching:
         trusted = guest.cluster in self.world.trusted
         if ended and trusted and record.fingerprint is None and self._named_by_going(key, order):
             return None, key, True, None  # never seen as its own, and the address is the next order's
+        if order is not None and _going(order) and record.fingerprint is None and order.guest_key == guest.key:
+            rival = self._rival(order, guest.key)
+            if rival is not None:
+                return guest, key, False, f"orders {order.order_id} and {rival.order_id} name the same guest {key}"
         return guest, key, False, self._clone_doubt(guest)
 
     def _named_by_going(self, key: GuestKey | None, order: Order | None) -> bool:
@@ -366,6 +374,10 @@ class _Matching:
 
 def _going(order: Order) -> bool:
     return order.state is not OrderState.ENDED
+
+
+def _later(order: Order, other: Order) -> bool:
+    return order.created_at is not None and other.created_at is not None and order.created_at > other.created_at
 
 
 def _clones(guests: Iterable[Guest]) -> set[GuestKey]:

@@ -358,3 +358,21 @@ def test_an_address_never_seen_as_ones_own_is_let_go_of_when_a_going_order_names
     }
     (change,) = made(**seen).changes
     assert (change.kind, change.record and change.record.id) == (Kind.UNLINK, 1)
+
+
+@pytest.mark.parametrize("state", [OrderState.ACTIVE, OrderState.ENDED])
+@pytest.mark.parametrize("link", [UNLINKED, {"link_state": LinkState.PUSHED, "fingerprint": None}])
+def test_a_guest_that_a_later_order_names_too_becomes_nobodys_by_its_address(
+    state: OrderState, link: dict[str, Any]
+) -> None:
+    later = order(order_id="2", user_id=6, name="new", state=state, created_at=ago(days=1))
+    found = made(orders=(order(), later), guests=(guest(),), records=(record(**link),))
+    assert found.changes == ()
+    assert "ambiguous" in classes(found)
+
+
+def test_a_guest_that_an_earlier_order_had_is_the_later_ones() -> None:
+    earlier = order(order_id="0", user_id=6, name="old", state=OrderState.ENDED, created_at=ago(days=60))
+    pushed = record(link_state=LinkState.PUSHED, fingerprint=None)
+    found = made(orders=(earlier, order()), guests=(guest(),), records=(pushed,))
+    assert [c.values["fingerprint"] for c in found.changes] == ["smbios:a"]
