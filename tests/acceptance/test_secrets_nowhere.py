@@ -43,6 +43,8 @@ CRASHING = "login-that-crashes"
 PERSONAL = frozenset({NAME, ADDRESS, CRASHING, "login-of-5", "login-of-6", "person5@", f"{CRASHING}@"})
 """``login-of-5`` and the like are what the main site tells of its users."""
 
+BOUGHT = {"user_id": CLIENT, "name": NAME, "cpu": 1, "ram": 1024, "disk": 1, "os": "x"}
+
 PUBLIC_TABLES = ("runs", "snapshots", "source_states", "quarantine", "holds", "nudges", "findings", "refused_calls",
                  "operator_actions", "access_counts", "pauses", "scopes")  # fmt: skip
 """Read in operation, so without personal data; the others are the records and the journal of customers' machines."""
@@ -139,7 +141,7 @@ class Troubles:
                     ({"action": key, "vps": {}}, {}),
                     ({"action": "update", "vps": {"id": 1, "status": key}}, {}),
                     ({"action": "create", "vps": {"user_id": key, "name": NAME, "cpu": key}}, {}),
-                    ({"action": "delete", "vps": {"id": 999}}, {"Idempotency-Key": key}),
+                    ({"action": "create", "vps": BOUGHT}, {"Idempotency-Key": key}),
                     ({"action": "delete", "vps": {"id": 999}}, {"X-Request-Id": key}),
                     ({"action": "delete", "vps": {"id": 999}}, {"Authorization": f"Bearer {key}", "Cookie": key}),
                     ({"action": "delete", "vps": {"id": 999}}, {"X-API-Key": key[:-1]}),
@@ -258,12 +260,12 @@ class Troubles:
         if self.panel.process("worker-sync").running:
             self.panel.process("worker-sync").kill()
         with redis.Redis.from_url(self.panel.redis.url, socket_timeout=5) as client:
-            self.panel.sync("create", {"user_id": CLIENT, "name": NAME, "cpu": 1, "ram": 1024, "disk": 1, "os": "x"})
+            self.panel.sync("create", BOUGHT)
             wait_until(lambda: client.llen("sync"), "a message to wait in Redis")
             for key in client.scan_iter("*"):
                 self.seen.see("redis", f"{key!r} = {_value(client, key)!r}\n")
         self.panel.redis.kill()
-        self.panel.sync("create", {"user_id": CLIENT, "name": NAME, "cpu": 1, "ram": 1024, "disk": 1, "os": "x"})
+        self.panel.sync("create", BOUGHT)
         wait_until(lambda: "publish_failed" in self.log("api"), "the relay to miss Redis", 20)
         self.panel.redis.start()
 
