@@ -198,8 +198,6 @@ GUARDS = (
     Guard("names", "a name pairs only what is unique on both sides",
           _set(match._Matching, "_pair_group", _by_chance), _for("plans", "equal")),
     Guard("plans", "of equal names only an equal plan pairs", _always(match, "same_plan", value=True), _for("plans")),
-    Guard("young-rivals", "a name is not unique while a record is too young to tell",
-          _always(match._Matching, "_settled", value=True), _for("plans", "equal")),
     Guard("one-order", "of several orders that name a record one goes on, or all are held",
           _always(match._Matching, "_one_order_each", value=None)),
     Guard("clones", "two guests of one cluster with one uuid are quarantined",

@@ -51,7 +51,7 @@ class Oracle:
             if old is not None and old["version"] != row["version"] and self.called_at.get(vps_id, _NEVER) > shown.at:
                 self.wrong.append(f"VPS {vps_id} was written by a run that had looked before the last call")
             if old is None:
-                self._created(row)
+                self._created(row, before)
             elif old["deleted_at"] is None and row["deleted_at"] is not None:
                 if row["merged_into"] is None:
                     deleted.append(row)
@@ -66,11 +66,14 @@ class Oracle:
         if not approved:
             self._counted(deleted, before)
 
-    def _created(self, row: Row) -> None:
+    def _created(self, row: Row, before: Mapping[int, Row]) -> None:
         sale = next((s for s in self.truth.sales if s.order_id == row["order_id"]), None)
         if sale is None or not sale.going or sale.state == "pending":
             self.wrong.append(f"VPS {row['id']} was made for order {row['order_id']}, which does not go on")
             return
+        mine = [r["id"] for i, r in before.items() if self.sale_of[i] is sale and r["deleted_at"] is None]
+        if mine and self.truth.story.names != "equal":
+            self.wrong.append(f"VPS {row['id']} was made for order {sale.order_id}, whose record is VPS {mine[0]}")
         self.sale_of[row["id"]] = sale
         self._owner(row, sale)
         self._guest(row, sale)
