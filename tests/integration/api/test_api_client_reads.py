@@ -7,12 +7,9 @@ from datetime import datetime
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import Engine, select, text
-from sqlalchemy.exc import ProgrammingError
 
 from api import openapi
-from api.edge import Edge
 from panel import tables
 from panel.reads import reading_as_client
 from panel.sessions import async_engine
@@ -139,38 +136,6 @@ async def test_an_unchanged_list_is_304(
     assert (await boris.get("/api/vps", headers={"If-None-Match": etag})).status_code == 200
     worker.apply((await site.post("/api/vps/sync", json=update(fleet[0]))).json()["operation"]["id"])
     assert (await anna.get("/api/vps", headers={"If-None-Match": etag})).status_code == 200
-
-
-async def test_row_level_security_alone_keeps_users_apart(app: FastAPI, fleet: list[int], engine: Engine) -> None:
-    """The same queries without their WHERE: a forgotten condition shows nobody a stranger's machine."""
-    edge: Edge = app.state.edge
-    async with reading_as_client(edge.reader, 5) as connection:
-        assert await connection.scalar(text("SELECT current_user")) == "panel_client"
-        assert set(await connection.scalars(text("SELECT id FROM vps"))) == set(fleet)
-        assert await connection.scalar(text("SELECT count(*) FROM vps WHERE user_id = 6")) == 0
-    async with reading_as_client(edge.reader, 4711) as connection:
-        assert await connection.scalar(text("SELECT count(*) FROM vps")) == 0
-    with engine.connect() as plain:
-        assert plain.scalar(text("SELECT count(*) FROM vps")) == 10, "the application itself sees all"
-
-
-FORBIDDEN = (
-    "SELECT deleted_reason FROM vps",
-    "SELECT fingerprint FROM vps",
-    "SELECT * FROM users",
-    "SELECT * FROM operations",
-    "UPDATE vps SET user_id = 5",
-    "DELETE FROM vps",
-    "INSERT INTO users (id, username) VALUES (99, 'x')",
-)
-
-
-async def test_a_clients_transaction_may_do_nothing_else(app: FastAPI, subtests: pytest.Subtests) -> None:
-    edge: Edge = app.state.edge
-    for statement in FORBIDDEN:
-        with subtests.test(statement), pytest.raises(ProgrammingError, match="permission denied"):
-            async with reading_as_client(edge.reader, 5) as connection:
-                await connection.execute(text(statement))
 
 
 async def test_a_pooled_connection_forgets_the_client(database: Database, fleet: list[int]) -> None:
