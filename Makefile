@@ -36,7 +36,7 @@ worlds: $(STAMP) ## 10,000 seeded worlds through the reconciler's core, and 300 
 soak: $(STAMP) ## What takes longer than CI has time for
 	@$(BIN)/python -m pytest -m soak --timeout=900 tests $(ARGS)
 
-torture: $(STAMP) ## 60 calls a second while workers, beats and Redis fail (MINUTES=30 SEED=1)
+torture: $(STAMP) ## 80 calls a second while every part of the panel fails (MINUTES=30 SEED=1)
 	@$(BIN)/panel-sync chaos --torture --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
 lint: $(STAMP) ## Ruff, strict types, import contracts, migrations equal to the tables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -121,6 +122,13 @@ def _flush_redis(rig: Rig, _choice: int) -> None:
     rig.flush_redis()
 
 
+def _empty_redis(rig: Rig, _choice: int) -> None:
+    rig.redis.kill()
+    rig.kills += 1
+    for kept in rig.redis.data_dir.glob("appendonly*"):
+        shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
+
+
 def _cut(rig: Rig, _choice: int) -> None:
     rig.cut_connections()
 
@@ -128,6 +136,14 @@ def _cut(rig: Rig, _choice: int) -> None:
 def _kill_postgres(rig: Rig, _choice: int) -> None:
     rig.postgres.kill()
     rig.kills += 1
+
+
+def _freeze_postgres(rig: Rig, _choice: int) -> None:
+    rig.postgres.pause()
+
+
+def _thaw_postgres(rig: Rig, _choice: int) -> None:
+    rig.postgres.resume()
 
 
 def _start_postgres(rig: Rig, _choice: int) -> None:
@@ -191,15 +207,21 @@ FAULTS: tuple[Fault, ...] = (
     Fault(Kind("redis-killed", "redis", "Redis is killed", _SHORT), _kill_redis, _start_redis),
     Fault(Kind("redis-frozen", "redis", "Redis freezes with its connections open", _LONG), _freeze_redis, _thaw_redis),
     Fault(Kind("redis-flushed", "redis", "everything in Redis is deleted"), _flush_redis),
+    Fault(Kind("redis-emptied", "redis", "Redis loses its disk and starts empty", _SHORT), _empty_redis, _start_redis),
     Fault(Kind("connections-cut", "postgres", "PostgreSQL cuts all of the panel's connections"), _cut),
     Fault(
         Kind("postgres-killed", "postgres", "PostgreSQL goes down at once and recovers", (0.5, 1.5)),
         _kill_postgres,
         _start_postgres,
     ),
+    Fault(
+        Kind("postgres-frozen", "postgres", "PostgreSQL freezes with its connections open", _SHORT),
+        _freeze_postgres,
+        _thaw_postgres,
+    ),
 )
 
 BY_NAME = {fault.kind.name: fault for fault in FAULTS}
 KINDS = tuple(fault.kind for fault in FAULTS)
-LOAD_KINDS = tuple(k for k in KINDS if k.place in ("workers", "beats", "redis"))
-"""The faults that a caller should hardly notice: workers, beats and Redis."""
+LOAD_KINDS = tuple(k for k in KINDS if not k.outside)
+"""The faults of the panel's own parts, for a run under load."""

@@ -30,7 +30,11 @@ class Slow:
 @dataclass(slots=True)
 class Load:
     """``rate`` calls a second in all, by ``callers`` threads. Each says of a machine what is true of it already, so
-    that nothing but the journal grows."""
+    that nothing but the journal grows.
+
+    ``asked_at`` (seconds of the monotonic clock) and ``took_s`` tell of every call that was answered, whatever the
+    answer; ``operations`` of those that were accepted, ``statuses`` of all, None for those without an answer.
+    """
 
     url: str
     key: str
@@ -38,6 +42,7 @@ class Load:
     rate: float
     callers: int = 4
     operations: array[int] = field(default_factory=lambda: array("q"))
+    asked_at: array[float] = field(default_factory=lambda: array("d"))
     took_s: array[float] = field(default_factory=lambda: array("d"))
     statuses: Counter[int | None] = field(default_factory=Counter)
     slow: list[Slow] = field(default_factory=list)
@@ -57,12 +62,6 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join(TIMEOUT_S + 5)
-
-    def share(self, fraction: float) -> float:
-        """The time in seconds within which that share of the accepted calls was answered."""
-        with self._lock:
-            times = sorted(self.took_s)
-        return times[min(len(times) - 1, int(len(times) * fraction))] if times else 0.0
 
     def _call_on(self, number: int) -> None:
         mine = list(self.sales[number :: self.callers])
@@ -93,6 +92,8 @@ class Load:
             self.statuses[code] += 1
             if operation is not None:
                 self.operations.append(operation)
+            if code is not None:
+                self.asked_at.append(began)
                 self.took_s.append(took_s)
             if took_s > SLOW_S:
                 self.slow.append(Slow(began, took_s, code))

@@ -17,6 +17,7 @@ from chaos.beats import interleaved
 from chaos.faults import BY_NAME, cluster_of
 from chaos.load import Load
 from chaos.operator import approve_right_deletes
+from chaos.phases import Failing, phases
 from chaos.report import Outcome
 from chaos.rig import Rig
 from chaos.schedule import Schedule, Trouble
@@ -26,6 +27,7 @@ from simulators.main_site.calls import CallOutcome
 
 POLL_S = 0.05
 AUDIT_EVERY_S = 2.0
+DRAIN_S = 300.0
 SETTLE_S = 120.0
 MOST_CLEAN_RUNS = 20
 """K: so many full runs without a problem are enough to repair or name every difference. A proof of absence takes
@@ -38,7 +40,7 @@ HELD_CLEAN_RUNS = 8
 """What a person must decide is still held when a proof and an approval have had their time."""
 
 SLACK_S = 6.0
-"""So long after a fault of the database or the API its callers may still feel it."""
+"""So long after a fault its callers may still feel it."""
 
 Tell = Callable[[str], None]
 
@@ -68,7 +70,7 @@ class Play:
     story: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     _under: list[_Under] = field(default_factory=list)
-    _blind: list[tuple[float, float]] = field(default_factory=list)  # when callers may suffer, monotonic seconds
+    _failing: list[Failing] = field(default_factory=list)
     _began: float = 0.0
     _audited: float = 0.0
     _status: str = ""
@@ -93,8 +95,8 @@ class Play:
             self.load.stop()
         self.rig.calm()
         self.rig.site.drain(30)
-        since = datetime.now(UTC)
-        held, unnamed, runs, took_s = self._settle(since)
+        self._drain()
+        held, unnamed, runs, took_s = self._settle(datetime.now(UTC))
         return self._outcome(held, unnamed, runs, took_s)
 
     # --- while it goes on
@@ -119,11 +121,10 @@ class Play:
         self._note(f"! {trouble}")
         self.faults[trouble.kind.name] += 1
         BY_NAME[trouble.kind.name].begin(self.rig, trouble.choice)
-        now = self._passed()
-        self._under.append(_Under(trouble, now + trouble.lasts_s))
-        if trouble.kind.place in ("postgres", "api"):
-            until = self._began + now + trouble.lasts_s + SLACK_S
-            self._blind.append((self._began + trouble.at_s - 0.5, until))
+        self._under.append(_Under(trouble, self._passed() + trouble.lasts_s))
+        if not trouble.kind.outside:
+            until = time.monotonic() + trouble.lasts_s + SLACK_S
+            self._failing.append(Failing(trouble.kind.place, self._began + trouble.at_s - 0.5, until))
 
     def _end(self, over: Sequence[_Under]) -> None:
         for one in over:
@@ -164,22 +165,31 @@ class Play:
 
     # --- afterwards
 
+    def _drain(self) -> None:
+        """Wait until every accepted call is settled; what is left when the time is over shows up as lost."""
+        began = time.monotonic()
+        while time.monotonic() - began < DRAIN_S:
+            self.rig.check()
+            with suppress(DBAPIError), self.rig.database.connect() as connection:
+                waiting = audit.counted(connection).calls.get("queued", 0)
+                self.tell(f"{waiting} calls wait")
+                if not waiting:
+                    return
+            time.sleep(0.3)
+
     def _settle(self, since: datetime) -> tuple[list[str], list[str], int, float]:
-        """Wait until everything is applied, and every difference repaired or named."""
+        """Wait until every difference is repaired or named."""
         began = time.monotonic()
         held: list[str] = []
         unnamed: list[str] = ["nothing was compared yet"]
         runs = 0
-        while time.monotonic() - began < SETTLE_S:
+        while time.monotonic() - began < SETTLE_S and runs < MOST_CLEAN_RUNS:
             self.rig.check()
             with suppress(DBAPIError), self.rig.database.connect() as connection:
                 runs = audit.clean_runs(connection, since)
-                waiting = audit.counted(connection).calls.get("queued", 0)
                 held, unnamed = audit.differences(connection, self.worlds)
-                self.tell(f"settling: {waiting} calls wait, {len(unnamed)} differences, {runs} clean runs")
-                if runs >= (HELD_CLEAN_RUNS if held else LEAST_CLEAN_RUNS) and not waiting and not unnamed:
-                    break
-                if runs >= MOST_CLEAN_RUNS and not waiting:
+                self.tell(f"settling: {len(unnamed)} differences, {len(held)} held, {runs} clean runs")
+                if runs >= (HELD_CLEAN_RUNS if held else LEAST_CLEAN_RUNS) and not unnamed:
                     break
             approve_right_deletes(self.rig, self.worlds)
             time.sleep(0.3)
@@ -204,6 +214,7 @@ class Play:
             histories = audit.history(connection, self._named_in([*self.wrong, *unnamed]))
         takeovers = [self.rig.beats.took_over(pid, at) for pid, at in self.rig.killed_beats]
         late = [s for s in load.slow if not self._excused(s.at)] if load is not None else []
+        felt = phases(load.asked_at, load.took_s, self._failing) if load is not None else []
         return Outcome(
             seed=self.schedule.seed,
             counts=counts,
@@ -221,7 +232,8 @@ class Play:
             settled_in_s=took_s,
             takeovers_s=tuple(takeovers),
             sales=sum(len(world.sales) for world in self.worlds),
-            load=load,
+            statuses=dict(load.statuses) if load is not None else {},
+            phases=tuple(felt),
             late=tuple(late),
             story=tuple(self.story),
             histories=tuple(histories),
@@ -232,4 +244,4 @@ class Play:
         return [sale.name for world in self.worlds for sale in world.sales if sale.name in words]
 
     def _excused(self, at: float) -> bool:
-        return any(begin <= at <= until for begin, until in self._blind)
+        return any(f.since <= at <= f.until for f in self._failing if f.place in ("postgres", "api"))

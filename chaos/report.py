@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chaos.audit import Counts
-from chaos.load import Load, Slow
+from chaos.load import Slow
+from chaos.phases import Phase
 
 STORY_LINES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One play. Every tuple of sentences but ``held`` must be empty; ``takeovers_s``: per killed beat, None if no
-    other one scheduled afterwards; ``late``: answers beyond 2 s while database and API were well."""
+    """One play. Every tuple of sentences but ``held`` must be empty; ``takeovers_s``: per killed beat, None if no other
+    one scheduled afterwards; ``statuses``: of the load's calls, None for no answer; ``phases``: how long they took;
+    ``late``: answers beyond 2 s while database and API were well."""
 
     seed: int
     counts: Counts
@@ -32,10 +34,16 @@ class Outcome:
     settled_in_s: float
     takeovers_s: tuple[float | None, ...]
     sales: int
-    load: Load | None
+    statuses: Mapping[int | None, int]
+    phases: tuple[Phase, ...]
     late: tuple[Slow, ...]
     story: tuple[str, ...]
     histories: tuple[str, ...]
+
+    @property
+    def broken_promises(self) -> list[str]:
+        """What was slower than promised in the 99th percentile: of weight only on a machine that does nothing else."""
+        return [sentence for phase in self.phases if (sentence := phase.broken_promise)]
 
     @property
     def failures(self) -> list[str]:
@@ -62,11 +70,14 @@ class Outcome:
         if self.takeovers_s:
             told = ", ".join("never" if s is None else f"{s:.1f} s" for s in self.takeovers_s)
             lines.append(f"beats      the next one scheduled after {told}")
-        if self.load is not None and self.load.took_s:
-            shares = ", ".join(f"p{p:g} {1000 * self.load.share(p / 100):.0f} ms" for p in (50, 95, 99, 99.9))
-            lines.append(f"answers    {shares}, slowest {max(self.load.took_s):.2f} s; {len(self.late)} beyond 2 s "
-                         "while only workers, beats or Redis failed")  # fmt: skip
-        return lines
+        if self.statuses:
+            unknown = self.statuses.get(None, 0)
+            told = ", ".join(
+                f"{n} {status}" for status, n in sorted((k or 0, v) for k, v in self.statuses.items()) if status
+            )
+            lines.append(f"load       answered {told}; {unknown} without an answer; {len(self.late)} beyond 2 s while "
+                         "database and API were well")  # fmt: skip
+        return [*lines, *(f"answers    {phase}" for phase in self.phases)]
 
     def tale(self) -> list[str]:
         """What went wrong and what had happened, for a person to read."""

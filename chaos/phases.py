@@ -1,0 +1,75 @@
+"""What was failing when a call was made, and how long calls took in each of these times. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+CALM = "calm"
+WORST_FIRST = ("postgres", "api", "redis", "beats", "workers")
+"""Where several parts fail at once, the time counts as the one's that callers feel most."""
+
+PROMISED = ("workers", "beats", "redis")
+"""Whose failures callers are not to feel: 99 of 100 answers within ``P99_S``, all within two seconds."""
+
+P99_S = 0.5
+FEWEST = 200
+"""Of so few answers no hundredth can be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A part fails, from and until: seconds of the monotonic clock."""
+
+    place: str
+    since: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """The answers of all times in which a part was failing, in seconds."""
+
+    name: str
+    answers: int
+    p50_s: float
+    p99_s: float
+    slowest_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.answers} answers, p50 {1000 * self.p50_s:.0f} ms, p99 {1000 * self.p99_s:.0f} ms,"
+            f" slowest {self.slowest_s:.2f} s"
+        )
+
+    @property
+    def broken_promise(self) -> str | None:
+        """The sentence, if its 99th percentile is worse than promised."""
+        if self.name not in PROMISED or self.answers < FEWEST or self.p99_s < P99_S:
+            return None
+        return f"while {self.name} failed 1 answer of 100 took {self.p99_s:.2f} s or longer"
+
+
+def phases(asked_at: Sequence[float], took_s: Sequence[float], failing: Sequence[Failing]) -> list[Phase]:
+    """The calls by what was failing when they were made, calm first. Every call counts once."""
+    found: dict[str, list[float]] = {}
+    for name, took in _named(sorted(zip(asked_at, took_s, strict=True)), sorted(failing, key=lambda f: f.since)):
+        found.setdefault(name, []).append(took)
+    return [_phase(name, sorted(found[name])) for name in (CALM, *reversed(WORST_FIRST)) if name in found]
+
+
+def _named(calls: Iterable[tuple[float, float]], failing: Sequence[Failing]) -> Iterable[tuple[str, float]]:
+    todo, under = list(reversed(failing)), list[Failing]()
+    for at, took in calls:
+        while todo and todo[-1].since <= at:
+            under.append(todo.pop())
+        under = [one for one in under if one.until >= at]
+        places = {one.place for one in under}
+        yield next((place for place in WORST_FIRST if place in places), CALM), took
+
+
+def _phase(name: str, took_s: Sequence[float]) -> Phase:
+    def within(share: float) -> float:
+        return took_s[min(len(took_s) - 1, int(len(took_s) * share))]
+
+    return Phase(name, len(took_s), within(0.5), within(0.99), took_s[-1])
