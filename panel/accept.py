@@ -31,8 +31,8 @@ from panel.refusals import note_refusals
 log = structlog.get_logger(__name__)
 
 BATCH_LIMIT = 128  # calls per commit; more would make the first of them wait
-TRANSACTION_S = 1.7  # every answer, good or bad, is to come within two seconds
-ANSWER_S = 1.85  # the longest that a caller waits, in the queue and for its commit
+TRANSACTION_S = 1.6  # every answer, good or bad, is to come within two seconds
+ANSWER_S = 1.7  # the longest that a caller waits, in the queue and for its commit
 RETRIABLE = {"40001", "40P01"}  # serialization, deadlock
 BUSY = {"55P03", "57014"}  # lock or statement timeout: the time for an answer is spent, so no second attempt
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 from pydantic import SecretStr
 
@@ -105,8 +106,10 @@ async def test_a_fault_of_the_panel_tells_nothing() -> None:
     )
     app: FastAPI = create_app(settings, acceptor=Faulty.__new__(Faulty))
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://panel", headers={"X-API-Key": key}) as site:
-        answer = await site.post("/api/vps/sync", json=create_vps())
+    with structlog.testing.capture_logs():
+        site = httpx.AsyncClient(transport=transport, base_url="http://panel", headers={"X-API-Key": key})
+        async with site:
+            answer = await site.post("/api/vps/sync", json=create_vps())
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert "secret detail" not in answer.text
     assert "ZeroDivision" not in answer.text
