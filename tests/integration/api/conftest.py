@@ -67,8 +67,10 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
 def calling(app: FastAPI, headers: dict[str, str]) -> httpx.AsyncClient:
     """A caller of the application in process, who accepts only answers that /openapi.json announces."""
 
+    document = app.openapi()  # made now, not within the time of an answer
+
     async def documented(answer: httpx.Response) -> None:
-        assert_documented(app.openapi(), answer)
+        assert_documented(document, answer)
 
     transport = httpx.ASGITransport(app)
     hooks = {"response": [documented]}
