@@ -16,7 +16,6 @@ from panel.repairs import write_repair
 from panel.writer import apply_operation
 from reconcile import apply as applying
 from reconcile import run as running
-from reconcile.apply import apply_changes
 from reconcile.cases import World
 from reconcile.changes import Finding
 from reconcile.decide import plan
@@ -129,14 +128,14 @@ class SqlPanel:
     # --- runs
 
     def run(self, shown: Shown, now: datetime, between: Callable[[], None]) -> None:
-        """One real run. ``between`` comes before its first write; a run that finds another under way does nothing."""
+        """One real run. ``between`` comes before its plan is written; one that finds another under way does nothing."""
         del now
         self._pause(shown)
-        real_load = running.load_world
+        real_load, real_write = running.load_world, running.write_plan
 
-        def apply(*arguments: Any, **named: Any) -> Any:
+        def write_plan(*arguments: Any) -> Any:
             between()
-            return apply_changes(*arguments, **named)
+            return real_write(*arguments)
 
         def load(reconciler: Reconciler, connection: Connection, seen: Observed) -> Any:
             world, counts = real_load(reconciler, connection, seen)
@@ -146,7 +145,7 @@ class SqlPanel:
             return world, counts
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(running, "apply_changes", apply)
+            patch.setattr(running, "write_plan", write_plan)
             patch.setattr(running, "load_world", load)
             patch.setattr(applying, "write_repair", mortal(shown.cut_off))
             try:
