@@ -28,7 +28,6 @@ from simulators.main_site.calls import CallOutcome
 POLL_S = 0.05
 AUDIT_EVERY_S = 2.0
 DRAIN_S = 300.0
-DRAIN_S = 300.0
 SETTLE_S = 120.0
 MOST_CLEAN_RUNS = 20
 """K: so many full runs without a problem are enough to repair or name every difference. A proof of absence takes
@@ -165,18 +164,6 @@ class Play:
             self._note(f"WRONG: {wrong}")
 
     # --- afterwards
-
-    def _drain(self) -> None:
-        """Wait until every accepted call is settled; what is left when the time is over shows up as lost."""
-        began = time.monotonic()
-        while time.monotonic() - began < DRAIN_S:
-            self.rig.check()
-            with suppress(DBAPIError), self.rig.database.connect() as connection:
-                waiting = audit.counted(connection).calls.get("queued", 0)
-                self.tell(f"{waiting} calls wait")
-                if not waiting:
-                    return
-            time.sleep(0.3)
 
     def _drain(self) -> None:
         """Wait until every accepted call is settled; what is left when the time is over shows up as lost."""
