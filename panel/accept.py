@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from panel import tables
-from panel.accept_batch import KEY_SCOPE, Batch, refused_row
+from panel.accept_batch import KEY_SCOPE, Batch, Patience, refused_row
 from panel.calls import (
     Call,
     DatabaseAwayError,
@@ -34,7 +34,9 @@ BATCH_LIMIT = 128  # calls per commit; more would make the first of them wait
 TRANSACTION_S = 1.6  # every answer, good or bad, is to come within two seconds
 ANSWER_S = 1.7  # the longest that a caller waits, in the queue and for its commit
 RETRIABLE = {"40001", "40P01"}  # serialization, deadlock
-BUSY = {"55P03", "57014"}  # lock or statement timeout: the time for an answer is spent, so no second attempt
+LOCKED = "55P03"
+BUSY = {LOCKED, "57014"}  # lock or statement timeout: the time for an answer is spent, so no second attempt
+MOST_APART = 2  # transactions beside the common one, each with a connection, for calls that must wait for a lock
 
 
 @dataclass(slots=True)
@@ -52,6 +54,10 @@ class _Waiting:
             self.future.set_result(outcome)
 
 
+class _LockedError(Exception):
+    """Somebody else holds what a call of the batch needs."""
+
+
 class Acceptor:
     """One per API process. ``accept`` may be called from any number of request handlers."""
 
@@ -60,6 +66,8 @@ class Acceptor:
         self._max_waiting = max_waiting
         self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
+        self._apart: set[asyncio.Task[None]] = set()
+        self._room_apart = asyncio.Semaphore(MOST_APART)
 
     async def start(self) -> None:
         """Start the committing task."""
@@ -71,6 +79,8 @@ class Acceptor:
             await self._queue.put(None)
             await self._task
             self._task = None
+        while self._apart:
+            await asyncio.wait(self._apart)
 
     async def accept(self, call: Call) -> Outcome:
         """Journal one call. Raises DatabaseAwayError or OverloadedError (nothing accepted), or OutcomeUnknownError.
@@ -128,10 +138,15 @@ class Acceptor:
                     waiting.begun = True
                 await self._commit(live)
 
-    async def _commit(self, waiting: list[_Waiting]) -> None:
-        """Commit a batch and answer it; on a fault that one call may have caused, call by call."""
+    async def _commit(self, waiting: list[_Waiting], patience: Patience = Patience.BRIEF) -> None:
+        """Commit a batch and answer it; on a fault that one call may have caused, call by call.
+
+        What others hold is waited for briefly. Then the calls that need it wait apart, and the rest goes on.
+        """
         try:
-            outcomes = await self._transaction([w.call for w in waiting])
+            outcomes = await self._transaction([w.call for w in waiting], patience)
+        except _LockedError:
+            await self._commit(waiting, Patience.NONE)
         except (DatabaseAwayError, OutcomeUnknownError) as error:
             for w in waiting:
                 w.settle(error)
@@ -142,19 +157,38 @@ class Acceptor:
                 return
             log.warning("accept_batch_split", calls=len(waiting), error=type(error).__name__)
             for w in waiting:
-                await self._commit([w])
+                await self._commit([w], patience)
         else:
+            held: dict[tuple[int | None, str | None], list[_Waiting]] = {}
             for w, outcome in zip(waiting, outcomes, strict=True):
-                w.settle(outcome)
+                if outcome is not None:
+                    w.settle(outcome)
+                else:
+                    w.begun = False
+                    held.setdefault((w.call.vps_id, w.call.order_id), []).append(w)
+            for alike in held.values():
+                task = asyncio.create_task(self._commit_apart(alike), name="acceptor-apart")
+                self._apart.add(task)
+                task.add_done_callback(self._apart.discard)
 
-    async def _transaction(self, calls: list[Call]) -> list[Outcome]:
+    async def _commit_apart(self, waiting: list[_Waiting]) -> None:
+        """Commit calls for one VPS or order that somebody holds, as soon as it is free."""
+        async with self._room_apart:
+            if live := [w for w in waiting if not w.future.done()]:
+                for w in live:
+                    w.begun = True
+                await self._commit(live, Patience.FULL)
+
+    async def _transaction(self, calls: list[Call], patience: Patience) -> list[Outcome | None]:
         for attempt in (1, 2):
             try:
-                return await self._attempt(calls)
+                return await self._attempt(calls, patience)
             except DBAPIError as error:
                 state = getattr(error.orig, "sqlstate", None)
                 if attempt == 1 and state in RETRIABLE:
                     continue
+                if state == LOCKED and patience is Patience.BRIEF:
+                    raise _LockedError from error
                 if state in RETRIABLE | BUSY or _is_connection_fault(error):
                     raise DatabaseAwayError(type(error.orig).__name__) from error
                 raise
@@ -162,9 +196,9 @@ class Acceptor:
                 raise DatabaseAwayError(type(error).__name__) from error
         raise AssertionError("unreachable")
 
-    async def _attempt(self, calls: list[Call]) -> list[Outcome]:
+    async def _attempt(self, calls: list[Call], patience: Patience) -> list[Outcome | None]:
         committing = False
-        batch = Batch(calls)
+        batch = Batch(calls, patience)
         try:
             async with asyncio.timeout(TRANSACTION_S), self._engine.connect() as connection:
                 await batch.decide_and_write(connection)
@@ -176,7 +210,7 @@ class Acceptor:
                 return await self._ask_the_journal(batch)
             raise
 
-    async def _ask_the_journal(self, batch: Batch) -> list[Outcome]:
+    async def _ask_the_journal(self, batch: Batch) -> list[Outcome | None]:
         """COMMIT's answer was lost: the journal itself tells whether it happened."""
         try:
             async with asyncio.timeout(TRANSACTION_S), self._engine.connect() as connection:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import bindparam, insert, literal, select, text, update
@@ -28,12 +29,28 @@ KEY_SCOPE = "main-site"
 """Whose idempotency keys these are. Both live API keys of a rotation belong to the one main site."""
 
 
-class Batch:
-    """The calls of one transaction and what becomes of each (``outcomes``, in the same order)."""
+class Patience(Enum):
+    """How long to wait for what another transaction holds. The value: milliseconds for each lock."""
 
-    def __init__(self, calls: list[Call]) -> None:
+    BRIEF = 150
+    """What workers and other batches need; longer is somebody who is stuck."""
+    NONE = 0
+    """Calls that would have to wait are left out, and have no outcome."""
+    FULL = 1_200
+
+
+class Batch:
+    """The calls of one transaction and what becomes of each.
+
+    ``outcomes``: in the same order, None for a call that was left out (``Patience.NONE``).
+    """
+
+    def __init__(self, calls: list[Call], patience: Patience = Patience.FULL) -> None:
         self.calls = calls
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[Outcome | None] = []
+        self._patience = patience
+        self._held_names: set[str] = set()
+        self._held_lanes: set[int] = set()
         self.xid: str | None = None
         self._users: set[int] = set()
         self._keys: dict[str, Mapping[str, Any]] = {}
@@ -63,7 +80,7 @@ class Batch:
         await self._lock_names(connection)
         await self._load(connection)
         for index, call in enumerate(self.calls):
-            self.outcomes.append(self._decide(index, call))
+            self.outcomes.append(None if self._is_held(call) else self._decide(index, call))
         await self._write(connection)
         self.xid = await connection.scalar(text("SELECT pg_current_xact_id_if_assigned()::text"))
 
@@ -72,11 +89,29 @@ class Batch:
     async def _lock_names(self, connection: AsyncConnection) -> None:
         names = {f"order:{c.order_id}" for c in self.calls if c.order_id is not None}
         names |= {f"key:{c.idempotency_key}" for c in self.calls if c.idempotency_key}
-        if names:
+        if names or any(c.vps_id is not None for c in self.calls):
+            await connection.execute(PATIENCE, {"ms": str(self._patience.value or Patience.FULL.value)})
+        if not names:
+            return
+        if self._patience is Patience.NONE:
+            got = await connection.execute(TRY_NAMES, {"names": sorted(names)})
+            self._held_names = names - {row.name for row in got}
+        else:
             await connection.execute(LOCK_NAMES, {"names": sorted(names)})
 
+    def _is_held(self, call: Call) -> bool:
+        """Whether somebody else holds what this call needs."""
+        if not self._held_names and not self._held_lanes:
+            return False
+        claimed = self._claims.get(call.order_id or "")
+        return (
+            f"order:{call.order_id}" in self._held_names
+            or f"key:{call.idempotency_key}" in self._held_names
+            or call.vps_id in self._held_lanes
+            or claimed in self._held_lanes
+        )
+
     async def _load(self, connection: AsyncConnection) -> None:
-        self._now = await connection.scalar(text("SELECT clock_timestamp()"))
         creates = [c for c in self.calls if c.action == "create"]
         if creates:
             wanted = {c.payload["user_id"] for c in creates}
@@ -94,6 +129,8 @@ class Batch:
             self._claims = {row.order_id: row.vps_id for row in found}
         named = {c.vps_id for c in self.calls if c.vps_id is not None} | set(self._claims.values())
         await self._load_lanes(connection, named)
+        # Under the locks, so that times of acceptance never run backwards along a lane.
+        self._now = await connection.scalar(text("SELECT clock_timestamp()"))
 
     async def _load_keys(self, connection: AsyncConnection) -> None:
         wanted = {c.idempotency_key for c in self.calls if c.idempotency_key}
@@ -114,10 +151,11 @@ class Batch:
         survivors = await connection.execute(SURVIVORS, {"ids": sorted(ids)})
         ids |= {row.vps_id for row in survivors}
         lanes, operations = tables.lanes, tables.operations
-        locked = await connection.execute(
-            select(lanes).where(lanes.c.vps_id.in_(ids)).order_by(lanes.c.vps_id).with_for_update()
-        )
+        wanted = select(lanes).where(lanes.c.vps_id.in_(ids)).order_by(lanes.c.vps_id)
+        locked = await connection.execute(wanted.with_for_update(skip_locked=self._patience is Patience.NONE))
         self._lanes = {row.vps_id: dict(row._mapping) for row in locked}
+        if self._patience is Patience.NONE:
+            await self._note_held_lanes(connection, ids)
         rows = await connection.execute(select(tables.vps).where(tables.vps.c.id.in_(ids)))
         self._rows = {row.id: dict(row._mapping) for row in rows}
         queued = await connection.execute(
@@ -131,6 +169,17 @@ class Batch:
         if dead:
             found = await connection.execute(LAST_DELETES, {"ids": dead})
             self._last_deletes = {row.vps_id: row.id for row in found}
+
+    async def _note_held_lanes(self, connection: AsyncConnection, ids: set[int]) -> None:
+        """Of ``ids`` those that exist and were not locked, and whatever was merged into them."""
+        lanes = tables.lanes
+        there = await connection.execute(
+            select(lanes.c.vps_id, lanes.c.merged_into).where(lanes.c.vps_id.in_(ids)).order_by(lanes.c.vps_id)
+        )
+        survivor = {row.vps_id: row.merged_into for row in there}
+        self._held_lanes = held = set(survivor) - set(self._lanes)
+        while more := {id_ for id_, into in survivor.items() if into in held} - held:
+            held |= more
 
     # --- deciding
 
@@ -192,6 +241,8 @@ class Batch:
         if lane is None:
             return Refused(404, "vps_unknown", f"{named} does not exist in the panel")
         target = lane["vps_id"]
+        if project(self._rows.get(target), self._pending[target]) is None:
+            return Refused(404, "vps_unknown", f"{named} was never created: its create failed")
         if lane["head"] == "deleted":
             if call.action == "update":
                 return Refused(404, "vps_deleted", f"{named} is deleted and cannot be updated")
@@ -328,6 +379,12 @@ LOCK_NAMES = text(
     "FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS t(n, o) ORDER BY o"
 )
 """Locks on order ids ("order:7") and keys; held to the end of the transaction. Sorted by the caller."""
+
+TRY_NAMES = text(
+    "SELECT n AS name FROM unnest(CAST(:names AS text[])) AS t(n)"
+    " WHERE pg_try_advisory_xact_lock(hashtextextended(n, 0))"
+)
+PATIENCE = text("SELECT set_config('lock_timeout', :ms, true)")
 
 NEXT_IDS = text("SELECT nextval('vps_id_seq') AS id FROM generate_series(1, :count)")
 

@@ -6,12 +6,13 @@ everything queued before that operation for the same VPS is applied first, and w
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Engine, select, text, update
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from panel import rows, tables
 from panel.facts import Row, new_row, unlinked, updated_row
@@ -38,28 +39,81 @@ class Applied:
     text: str
 
 
-def apply_operation(engine: Engine, operation_id: int) -> Applied:
+def apply_operation(engine: Engine, operation_id: int, *, again: bool = False) -> Applied:
     """Apply the lane of ``operation_id`` up to and including it.
 
+    ``again``: it was tried before and nobody knows how that ended. Then, as for one that was published before, each
+    attempt is noted before it is made, so that a call that kills its process is dead in the end, too.
     Raises SQLAlchemy's OperationalError or InterfaceError when the database is away (retry later).
     """
     operations = tables.operations
     with engine.begin() as connection:
         asked = connection.execute(
-            select(operations.c.id, operations.c.vps_id, operations.c.seq, operations.c.state).where(
-                operations.c.id == operation_id
-            )
+            select(
+                operations.c.id, operations.c.vps_id, operations.c.seq, operations.c.state, operations.c.publishes
+            ).where(operations.c.id == operation_id)
         ).one_or_none()
         if asked is None:
             return Applied(operation_id, "unknown", "unknown operation")
         if asked.state != "queued":
             return Applied(operation_id, asked.state, f"already {asked.state}")
-        _apply_lane(connection, asked.vps_id, asked.seq)
-        now = connection.execute(
-            select(operations.c.state, operations.c.result, operations.c.error).where(operations.c.id == operation_id)
-        ).one()
+        again = again or asked.publishes > 1
+        if not again:
+            _apply_lane(connection, asked.vps_id, asked.seq)
+            return _outcome(connection, operation_id)
+    _apply_noted(engine, asked.vps_id, asked.seq)
+    with engine.begin() as connection:
+        return _outcome(connection, operation_id)
+
+
+def _outcome(connection: Connection, operation_id: int) -> Applied:
+    operations = tables.operations
+    now = connection.execute(
+        select(operations.c.state, operations.c.result, operations.c.error).where(operations.c.id == operation_id)
+    ).one()
     said = now.result if now.state == "applied" else now.error or "waiting"
     return Applied(operation_id, now.state, f"{now.state} {said}")
+
+
+def _apply_noted(engine: Engine, vps_id: int, up_to: int) -> None:
+    """Apply a lane call by call, each attempt noted in a transaction of its own before it is made.
+
+    The note is taken back in the transaction that ends the attempt, well or badly. What remains are the attempts that
+    ended with their process.
+    """
+    for _ in range(MAX_PER_TRANSACTION):
+        with engine.begin() as connection:
+            head = connection.execute(NOTE_ATTEMPT, {"vps_id": vps_id, "up_to": up_to}).one_or_none()
+        if head is None:
+            return
+        try:
+            with engine.begin() as connection:
+                connection.execute(TAKE_BACK, {"id": head.id})
+                if head.attempts > MAX_ATTEMPTS:
+                    _bury(connection, head)
+                else:
+                    _apply_lane(connection, vps_id, head.seq)
+        except DBAPIError:  # the database's failure, not the call's
+            with contextlib.suppress(DBAPIError), engine.begin() as connection:
+                connection.execute(TAKE_BACK, {"id": head.id})
+            raise
+        with engine.connect() as connection:
+            if (
+                connection.scalar(select(tables.operations.c.state).where(tables.operations.c.id == head.id))
+                == "queued"
+            ):
+                return
+
+
+def _bury(connection: Connection, head: Any) -> None:  # noqa: ANN401
+    """End a call whose attempts did not end: whatever tried it was killed, or hung until it was."""
+    rows.lock_lanes(connection, [head.vps_id])
+    operations = tables.operations
+    if connection.scalar(select(operations.c.state).where(operations.c.id == head.id)) != "queued":
+        return
+    attempts = head.attempts - 1
+    log.warning("operation_killed_its_process", operation_id=head.id, vps_id=head.vps_id, attempts=attempts)
+    _die(connection, head, attempts, head.error or f"none of {attempts} attempts came to an end")
 
 
 def _apply_lane(connection: Connection, vps_id: int, up_to: int) -> None:
@@ -251,6 +305,20 @@ def _failed(connection: Connection, operation: Any, error: Exception) -> bool:  
             )
         )
         return False
-    rows.settle(connection, operation.id, "dead", attempts=attempts, error=said)
-    rows.advance_lane(connection, operation.vps_id, operation.seq)
+    _die(connection, operation, attempts, said)
     return True
+
+
+def _die(connection: Connection, operation: Any, attempts: int, why: str) -> None:  # noqa: ANN401
+    rows.settle(connection, operation.id, "dead", attempts=attempts, error=why)
+    # Without its create there is no VPS: the lane takes no more calls, and the order may be created anew.
+    head = {"head": "deleted"} if operation.action == "create" else {}
+    rows.advance_lane(connection, operation.vps_id, operation.seq, **head)
+
+
+NOTE_ATTEMPT = text(
+    "UPDATE operations SET attempts = attempts + 1 WHERE state = 'queued' AND id = ("
+    " SELECT id FROM operations WHERE vps_id = :vps_id AND state = 'queued' AND seq <= :up_to ORDER BY seq LIMIT 1"
+    ") RETURNING id, vps_id, seq, action, attempts, error"
+)
+TAKE_BACK = text("UPDATE operations SET attempts = attempts - 1 WHERE id = :id AND attempts > 0")

@@ -31,6 +31,7 @@ BUSY_RETRY_S, BUSY_RETRIES = 5, RUN_LIMIT_S // 5
 
 @shared_task(
     name="sync.apply",
+    bind=True,
     autoretry_for=DATABASE_AWAY,
     max_retries=20,  # bounds the message, not the operation: while it is queued the relay rings again
     default_retry_delay=2,  # for a pool process that was killed; Celery's own default is three minutes
@@ -38,9 +39,9 @@ BUSY_RETRY_S, BUSY_RETRIES = 5, RUN_LIMIT_S // 5
     retry_backoff_max=30,
     retry_jitter=True,
 )
-def apply(operation_id: int) -> str:
+def apply(self: Any, operation_id: int) -> str:  # noqa: ANN401 - Celery's
     """Apply one journaled call, and those before it for the same VPS."""
-    return apply_operation(engine(), operation_id).text
+    return apply_operation(engine(), operation_id, again=self.request.retries > 0).text
 
 
 @shared_task(name="sync.dispatch_pending")
