@@ -2,7 +2,7 @@
 
 All times are ``timestamptz`` on the database's clock. Only :mod:`panel.accept` and :mod:`panel.writer` write
 ``operations``, ``lanes``, ``claims`` and ``vps``; the views of the outside (``guests``, ``orders_seen``,
-``snapshots``, ``absences``) are written by :mod:`panel.views`.
+``snapshots``, ``absences``) are written by :mod:`panel.views`; the audit of use is in :mod:`panel.audit_tables`.
 """
 
 from __future__ import annotations
@@ -245,38 +245,6 @@ refused_calls = Table(
     Column("api_key_label", Text),
     Column("address", Text),
     Index("ix_refused_calls_at", "at"),
-)
-
-access_counts = Table(
-    "access_counts",
-    metadata,
-    # Who used or tried a credential, from where and how it ended: counted by the hour, so that a flood is a few
-    # rows (:mod:`api.access_audit` bounds how many).
-    Column("hour", Time),
-    Column("who", Text),
-    Column("network", Text),
-    Column("route", Text),  # "POST /api/vps/sync": the template, never the path
-    Column("status_code", Integer),
-    Column("code", Text),  # of the problem; "" for a success
-    Column("count", BigInteger, nullable=False),
-    Column("first_at", Time, nullable=False),
-    Column("last_at", Time, nullable=False),
-    Column("last_request_id", Text, nullable=False),
-    PrimaryKeyConstraint("hour", "who", "network", "route", "status_code", "code"),
-)
-
-operator_actions = Table(
-    "operator_actions",
-    metadata,
-    # Every decision of an operator, in its own transaction. Never changed; names and ids, no texts of people.
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    now_column("at"),
-    Column("by", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("request_id", Text),
-    Column("network", Text),
-    Index("ix_operator_actions_at", "at"),
 )
 
 nudges = Table(
