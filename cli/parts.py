@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cli.environment import command_settings, data_root
-from cli.stack import Part, api_part, beat_part, flower_part, worker_part
+from cli.stack import RECONCILE_PROCESSES, Part, api_part, beat_part, flower_part, worker_part
 from panel.logging import configure_logging
 from panel.publish import CeleryPublisher, producer_app
 from panel.redaction import secrets_of
@@ -44,14 +44,14 @@ def worker(
     queue: Annotated[Queue, typer.Option("--queue", "-q", help="Which tasks to take.")] = Queue.BOTH,
     concurrency: Annotated[
         int | None,
-        typer.Option("--concurrency", "-c", min=1, help="Processes; by default WORKER_CONCURRENCY (reconcile: 1)."),
+        typer.Option("--concurrency", "-c", min=1, help="Processes; by default WORKER_CONCURRENCY (reconcile: 3)."),
     ] = None,
 ) -> None:
     """Run a Celery worker alone. A reconcile run is long: give it a worker of its own in production."""
     settings = load_settings()
     settings.require("database_url", "redis_url")
     queues = "sync,reconcile" if queue is Queue.BOTH else queue.value
-    default = 1 if queue is Queue.RECONCILE else settings.worker_concurrency
+    default = RECONCILE_PROCESSES if queue is Queue.RECONCILE else settings.worker_concurrency
     _become(worker_part(queues, concurrency or default))
 
 

@@ -20,6 +20,8 @@ from runtime.processes import ManagedProcess
 from runtime.readiness import http_ok
 
 WORKER_GRACE_S = 12.0
+RECONCILE_PROCESSES = 3
+"""One for a full run, one for the fast lane, one for imports and maintenance: none of them stands before another."""
 """Longer than Celery's soft shutdown (8 s), in which running tasks may end and the others are given back."""
 
 WILDCARDS = {"0.0.0.0", "::", ""}  # noqa: S104 - recognised, not bound
@@ -124,7 +126,7 @@ def processes(
         )
 
     sync = worker_part("sync", settings.worker_concurrency)
-    reconcile = worker_part("reconcile", 1)
+    reconcile = worker_part("reconcile", RECONCILE_PROCESSES)
     made = [
         managed("worker-sync", sync, grace_s=WORKER_GRACE_S),
         managed("worker-reconcile", reconcile, grace_s=WORKER_GRACE_S),

@@ -1,7 +1,10 @@
 """One reconciler at a time. Liveness is a session lock that dies with its process; safety is the epoch.
 
-Whoever takes the lock raises the epoch; every write of a run checks it, so a run that lost its connection (and
+Whoever takes the lease raises the epoch; every write of a run checks it, so a run that lost its connection (and
 with it the lock) cannot write any more, however late it wakes up.
+
+Before the lease comes the turn: one run of each kind at a time. What takes long and writes no record (a feed, many
+configurations) is read in one's turn but without the lease, so that the fast lane need not wait for it.
 """
 
 from __future__ import annotations
@@ -12,11 +15,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy.exc import OperationalError
 
 from panel import tables
 
 LEASE = "reconcile"
 LOCK_KEY = 0x7265636F6E  # any constant of this application's own
+TURN_KEYS = {"full": 0x7265636F6F, "fast": 0x7265636F70}
+
+LEASE_WAIT_S = 10.0
+"""How long a run waits for one of the other kind to end: longer than that takes once it holds the lease, as a rule."""
+
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +63,52 @@ def hold_lease(connection: Connection, epoch: int) -> None:
         raise FencedError(f"epoch {epoch} was replaced by {held}")
 
 
-def lease_holder(connection: Connection) -> Holder | None:
-    """Who took the lease last; whether it is still held is the lock's to say."""
+def lease_holder(connection: Connection, name: str = LEASE) -> Holder | None:
+    """Who took the lease (or the turn of that name) last; whether it is still held is the lock's to say."""
     leases = tables.leases
-    row = connection.execute(select(leases).where(leases.c.name == LEASE)).one_or_none()
+    row = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
     return Holder(row.holder, row.taken_at) if row is not None and row.taken_at is not None else None
 
 
 @contextmanager
-def reconcile_lease(engine: Engine, holder: str) -> Iterator[Lease | None]:
-    """Take the lease for the length of the block; yields None when another run has it."""
+def turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
+    """Be the only run of that kind ("full" or "fast") for the length of the block; yields None when there is one.
+
+    The connection is for the run alone: it keeps the locks, and temporary tables are its own.
+    """
     with engine.connect() as connection:
         # The server must not cut a run's connection for waiting on Proxmox between two statements.
         connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
         connection.execute(text("SET statement_timeout = '120s'"))
         connection.execute(NOTICE_THE_END)
-        got = connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY})
+        got = connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": TURN_KEYS[kind]})
         connection.commit()
         if not got:
             yield None
             return
         try:
-            epoch = connection.scalar(RAISE_EPOCH, {"holder": holder})
+            connection.execute(TAKE, {"name": f"turn:{kind}", "holder": holder})
             connection.commit()
-            yield Lease(int(epoch or 0), connection)
+            yield connection
         finally:
-            # The session holds the lock and settings: it is not given back to the pool.
+            # The session holds the locks and settings: it is not given back to the pool.
             connection.invalidate()
+
+
+def take_lease(connection: Connection, holder: str, wait_s: float = LEASE_WAIT_S) -> Lease | None:
+    """Take the lease until the turn's connection is closed; None when a run of the other kind keeps it for longer
+    than ``wait_s`` seconds. ``connection``: of ``turn``, outside of a transaction."""
+    connection.execute(text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": f"{int(wait_s * 1000)}ms"})
+    try:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+        connection.rollback()
+        return None
+    epoch = connection.scalar(TAKE, {"name": LEASE, "holder": holder})
+    connection.commit()
+    return Lease(int(epoch or 0), connection)
 
 
 # A killed process's connection is looked after in the middle of a statement too, or the lease would outlive it by as
@@ -88,8 +117,8 @@ NOTICE_THE_END = text(
     "DO $$ BEGIN PERFORM set_config('client_connection_check_interval', '500ms', false);"
     " EXCEPTION WHEN invalid_parameter_value THEN NULL; END $$"
 )
-RAISE_EPOCH = text(
-    "INSERT INTO leases (name, epoch, holder, taken_at) VALUES ('reconcile', 1, :holder, clock_timestamp()) "
+TAKE = text(
+    "INSERT INTO leases (name, epoch, holder, taken_at) VALUES (:name, 1, :holder, clock_timestamp()) "
     "ON CONFLICT (name) DO UPDATE SET epoch = leases.epoch + 1, holder = excluded.holder,"
     " taken_at = excluded.taken_at RETURNING epoch"
 )

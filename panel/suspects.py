@@ -7,7 +7,7 @@ whatever is connected to it, is loaded and decided in memory, so that memory fol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -158,10 +158,29 @@ def load_power_drift(
     return [(records[i], guests[GuestKey(c, v)]) for i, c, v in pairs if i in records and GuestKey(c, v) in guests]
 
 
-def fingerprint_wants(connection: Connection, cluster: str, limit: int) -> list[tuple[str, GuestType, int]]:
-    """Guests whose configuration should be read now: (node, type, vmid); those that matter to records first."""
-    rows = connection.execute(text(FINGERPRINT_WANTS), {"cluster": cluster, "limit": limit})
-    return [(row.node, GuestType(row.guest_type), row.vmid) for row in rows]
+@dataclass(frozen=True, slots=True)
+class WantedConfig:
+    """A guest whose configuration should be read. ``changed_at``: when a list last told something new of it."""
+
+    node: str
+    guest_type: GuestType
+    vmid: int
+    changed_at: datetime
+
+
+def fingerprint_wants(connection: Connection, cluster: str, limit: int) -> list[WantedConfig]:
+    """Guests of the staged list whose configuration should be read now; those that matter to records first."""
+    return _wanted(connection, FINGERPRINT_WANTS, cluster, limit)
+
+
+def unread_guests(connection: Connection, cluster: str, limit: int) -> list[WantedConfig]:
+    """Guests whose configuration was never read, and no record believes to know."""
+    return _wanted(connection, UNREAD_GUESTS, cluster, limit)
+
+
+def _wanted(connection: Connection, statement: str, cluster: str, limit: int) -> list[WantedConfig]:
+    rows = connection.execute(text(statement), {"cluster": cluster, "limit": limit})
+    return [WantedConfig(row.node, GuestType(row.guest_type), row.vmid, row.changed_at) for row in rows]
 
 
 def control_order(connection: Connection, *, other_than: str) -> str | None:
@@ -401,8 +420,16 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND l.applied_seq = l.l
 ORDER BY random() LIMIT {LIMIT}
 """
 
+UNREAD_GUESTS = """
+SELECT g.node, g.guest_type, g.vmid, g.changed_at
+FROM guests g LEFT JOIN vps r ON r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
+WHERE g.cluster = :cluster AND NOT g.template AND g.fingerprint_state = 'unread' AND r.fingerprint IS NULL
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
+ORDER BY (r.id IS NULL), g.vmid LIMIT :limit
+"""
+
 FINGERPRINT_WANTS = """
-SELECT g.node, g.guest_type, g.vmid
+SELECT g.node, g.guest_type, g.vmid, g.changed_at
 FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
 LEFT JOIN vps r ON r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
 WHERE g.cluster = :cluster AND NOT g.template

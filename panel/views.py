@@ -181,13 +181,16 @@ def store_fingerprint(
     state: str,
     read_at: datetime,
     name: str | None = None,
+    changed_at: datetime | None = None,
 ) -> bool:
     """Keep what a guest's configuration said of its identity; another fingerprint starts the count anew.
 
     False, and nothing is kept, where the configuration has another ``name`` than the list: a VMID was given away and
     the list still shows what a node reported of the machine before, its power too. Who it is stays in question.
+    Nor where a list changed the guest since ``changed_at``, if that is given.
     """
     values = {"cluster": cluster, "vmid": vmid, "fingerprint": fingerprint, "state": state, "at": read_at, "name": name}
+    values["changed"] = changed_at
     return connection.execute(text(STORE_FINGERPRINT), values).rowcount > 0
 
 
@@ -340,4 +343,5 @@ UPDATE guests SET
                               THEN fingerprint ELSE previous_fingerprint END,
   fingerprint = coalesce(:fingerprint, fingerprint), fingerprint_state = :state, fingerprint_read_at = :at
 WHERE cluster = :cluster AND vmid = :vmid AND (name = :name) IS NOT FALSE
+  AND (changed_at = CAST(:changed AS timestamptz)) IS NOT FALSE
 """

@@ -34,6 +34,17 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
     fenced: bool = False
 
+    def after(self, earlier: Outcome) -> Outcome:
+        """Both together, in order."""
+        return Outcome(
+            earlier.applied + self.applied,
+            [*earlier.texts, *self.texts],
+            [*earlier.not_written, *self.not_written],
+            [*earlier.written, *self.written],
+            [*earlier.failures, *self.failures],
+            earlier.fenced or self.fenced,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Confirmer:

@@ -5,7 +5,6 @@ A fault of a source is a value here, never an exception: what was not read compl
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,9 +15,9 @@ import structlog
 from sqlalchemy import Connection, text
 
 from panel import run_log, views
-from panel.suspects import control_order, fingerprint_wants
+from panel.suspects import control_order
 from reconcile.isolation import Broken
-from reconcile.ports import ClusterReading, Found, Gone, GuestSource, OrderFeed, Page, Sweep, Unclear
+from reconcile.ports import ClusterReading, Found, Gone, GuestSource, OrderFeed, Page, Sweep
 from reconcile.state import Order, OrderState
 
 log = structlog.get_logger(__name__)
@@ -28,9 +27,6 @@ SHRINK_MIN, SHRINK_SHARE = 3, 0.02
 gone when asked for by itself, or an operator says so. Nor is a source that lost everything it had."""
 ASKED_SINGLY = 20  # above that, asking takes too long for a run: an operator decides
 DELTA_OVERLAP = timedelta(seconds=60)
-FINGERPRINTS_PER_RUN = 60
-FINGERPRINT_PAUSE_S = 0.5  # two a second and cluster, after a small burst: three workers serve a whole node
-FINGERPRINT_BURST = 20
 
 
 @dataclass(slots=True)
@@ -156,39 +152,19 @@ def _shrunk(
     return reason
 
 
-def read_fingerprints(
-    connection: Connection, sources: list[GuestSource], seen: Observed, pause: Callable[[float], None] = time.sleep
-) -> int:
-    """Read the configurations of guests whose identity is not known or may have changed; how many."""
-    views.doubt_fingerprints(connection)
-    done = 0
-    for source in sources:
-        if source.cluster not in seen.trusted:
-            continue
-        wanted = fingerprint_wants(connection, source.cluster, FINGERPRINTS_PER_RUN)
-        for number, (node, guest_type, vmid) in enumerate(wanted):
-            if number >= FINGERPRINT_BURST:
-                pause(FINGERPRINT_PAUSE_S)
-            at = database_now(connection)
-            connection.commit()
-            match source.config(node, guest_type, vmid):
-                case Found(value=config):
-                    state = "forbidden" if config.forbidden else "read"
-                    if views.store_fingerprint(
-                        connection, source.cluster, vmid, config.fingerprint, state, at, config.name
-                    ):
-                        done += 1
-                    else:
-                        log.info("listed_by_an_old_report", cluster=source.cluster, vmid=vmid)
-                case Gone() | Unclear() as other:
-                    log.info("fingerprint_not_read", cluster=source.cluster, vmid=vmid, answer=type(other).__name__)
-            connection.commit()
-    return done
+@dataclass(frozen=True, slots=True)
+class FeedRead:
+    """The feed's answer, staged but not merged. ``began`` on the database's clock; ``since``: the start of a read of
+    what changed, None for a full sweep; ``effective``: the oldest moment for which all of it holds, if known."""
+
+    feed: OrderFeed
+    sweep: Sweep[Order]
+    began: datetime
+    since: datetime | None
+    effective: datetime | None
 
 
-def read_orders(
-    connection: Connection, run_id: int, feed: OrderFeed, seen: Observed, sweep_interval: timedelta
-) -> None:
+def stage_orders(connection: Connection, feed: OrderFeed, sweep_interval: timedelta) -> FeedRead:
     """Read the order feed: what changed since the last read, or everything when a full sweep is due."""
     state = run_log.source_state(connection, feed.name)
     began = database_now(connection)
@@ -200,6 +176,13 @@ def read_orders(
     sweep = feed.orders(updated_since=since.isoformat() if since is not None else None, suspects=suspects)
     oldest = _OldestEffective(began)
     views.copy_rows(connection, "stage_orders", views.ORDER_COLUMNS, _order_rows(sweep, oldest))
+    connection.commit()
+    return FeedRead(feed, sweep, began, since, oldest.value)
+
+
+def take_orders(connection: Connection, run_id: int, read: FeedRead, seen: Observed) -> None:
+    """Merge a staged read and count who is absent from it, if it is whole and may be believed."""
+    feed, sweep, began, since = read.feed, read.sweep, read.began, read.since
     seen.counts["orders"] = sweep.count
     scopes = set(sweep.complete_scopes) if since is None else set[str]()
     problem = sweep.problem
@@ -211,7 +194,7 @@ def read_orders(
             scopes, problem = set(), shrunk
     if problem is not None:
         seen.problems.append(f"{feed.name}: {problem}")
-    effective = oldest.value
+    effective = read.effective
     if effective is None and scopes:
         seen.problems.append(f"{feed.name}: no usable as_of, so nothing of it may be written")
         scopes = set()
@@ -232,7 +215,7 @@ def read_orders(
     }
     if not snapshot_ids:
         views.record_snapshot(
-            connection, run_id, feed.name, "all" if full else "changes", complete=False, count=sweep.count,
+            connection, run_id, feed.name, "all" if since is None else "changes", complete=False, count=sweep.count,
             problem=problem or "only what changed was read", began_at=began, effective_at=effective,
         )  # fmt: skip
     elif effective is not None:

@@ -1,13 +1,13 @@
-"""A run from end to end: take the lease, observe, match and decide, gate, apply, report. The shell of the core."""
+"""A run from end to end: take one's turn and the lease, observe, match and decide, gate, apply, report. The shell of
+the core."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,59 +16,21 @@ from structlog.contextvars import bound_contextvars
 
 from panel import quarantine, run_log, suspects, views
 from panel.holds import keep_fast_holds, keep_holds
-from panel.lease import FencedError, Lease, hold_lease, lease_holder, reconcile_lease
+from panel.lease import LEASE, FencedError, lease_holder, take_lease, turn
 from panel.pauses import ALL, CLUSTER, FEED, Pause, current_pauses
 from panel.repairs import note_confirmations
-from reconcile import observe
-from reconcile.apply import Confirmer, Outcome, apply_changes
-from reconcile.cases import Policy, World
-from reconcile.changes import Change, Kind, Plan
-from reconcile.gate import Budget, Gated, Handling, Standing, gate
-from reconcile.isolation import Failure, Interrupts, Stage, isolated_plan, isolated_power
+from reconcile import fingerprints, observe
+from reconcile.apply import Confirmer, Outcome
+from reconcile.cases import World
+from reconcile.changes import Change, Plan
+from reconcile.gate import Gated
+from reconcile.isolation import Failure, Stage, isolated_plan, isolated_power
 from reconcile.observe import Observed
-from reconcile.ports import GuestSource, OrderFeed
 from reconcile.report import held_findings, said_in_short, unconfirmed_findings
-from reconcile.subjects import Paused, Subject, parse_subject
+from reconcile.subjects import Subject
+from reconcile.under_way import Reconciler, Run, RunResult
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Reconciler:
-    """Everything a run needs. ``first_run_asks``: hold the first deletes, and bulk creates of a new panel, until
-    an operator has seen a plan (off in the demo). ``interrupts``: exceptions that end the run and say nothing about
-    the object it was at (a task's time limit)."""
-
-    engine: Engine
-    feed: OrderFeed | None
-    sources: tuple[GuestSource, ...]
-    policy: Policy
-    budget: Budget
-    shared_ids: bool
-    sweep_interval: timedelta
-    users_interval: timedelta
-    first_run_asks: bool = True
-    handling: Mapping[Kind, Handling] = field(default_factory=dict)
-    interrupts: Interrupts = ()
-
-    @property
-    def clusters(self) -> frozenset[str]:
-        return frozenset(source.cluster for source in self.sources)
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What a run did. ``state``: done, busy (another run is under way), paused, or fenced (another run took over,
-    since this one lost its connection). ``summary`` goes to the task list: counts only, no personal data."""
-
-    run_id: int | None
-    state: str
-    summary: str
-    plan: Plan | None = None
-    gated: Gated | None = None
-    outcome: Outcome | None = None
-    problems: tuple[str, ...] = ()
-    counts: dict[str, Any] = field(default_factory=dict)
 
 
 def run_full(reconciler: Reconciler, *, trigger: str, dry: bool = False, only: Subject | None = None) -> RunResult:
@@ -77,76 +39,40 @@ def run_full(reconciler: Reconciler, *, trigger: str, dry: bool = False, only: S
     With ``only``, what concerns that subject is applied and the rest left to the next run. The limits are those of
     the whole plan all the same: one by one must not be a way around them.
     """
-    return _leased(reconciler, "plan" if dry else "full", trigger, lambda run: _full(run, dry=dry, only=only))
+    work = partial(_full, dry=dry, only=only)
+    return _in_turn(reconciler, "plan" if dry else "full", trigger, work, reads_ahead=True)
 
 
 def run_fast(reconciler: Reconciler, *, trigger: str) -> RunResult:
     """One bulk read per cluster; power states and nodes only."""
-    return _leased(reconciler, "fast", trigger, _fast)
+    return _in_turn(reconciler, "fast", trigger, _fast, reads_ahead=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A run under way: its lease, and what is paused."""
-
-    reconciler: Reconciler
-    lease: Lease
-    id: int
-    pauses: Mapping[str, Pause]
-
-    @property
-    def paused(self) -> Paused:
-        clusters = frozenset(t.removeprefix(CLUSTER) for t in self.pauses if t.startswith(CLUSTER))
-        subjects = frozenset(subject for t in self.pauses if (subject := parse_subject(t)) is not None)
-        return Paused(clusters, FEED in self.pauses, subjects)
-
-    @property
-    def sources(self) -> list[GuestSource]:
-        """The clusters that may be asked."""
-        return [s for s in self.reconciler.sources if s.cluster not in self.paused.clusters]
-
-    @property
-    def feed(self) -> OrderFeed | None:
-        """The main site, if it may be asked."""
-        return None if self.paused.feed else self.reconciler.feed
-
-    def applied(self, gated: Gated, confirmer: Confirmer) -> Outcome:
-        """Write what the gate let through. Raises FencedError when another run has the lease."""
-        reconciler, epoch = self.reconciler, self.lease.epoch
-        outcome = apply_changes(
-            reconciler.engine, self.id, epoch, gated.allowed, confirmer, interrupts=reconciler.interrupts
-        )
-        if outcome.fenced:
-            raise FencedError(f"run {self.id} was fenced after {len(outcome.written)} repairs")
-        return outcome
-
-    @contextmanager
-    def reporting(self) -> Iterator[Connection]:
-        """A transaction in which nobody else has the lease. Raises FencedError."""
-        with self.reconciler.engine.begin() as connection:
-            hold_lease(connection, self.lease.epoch)
-            yield connection
-
-    def gated(self, plan: Plan) -> Gated:
-        """What of the plan may be applied."""
-        standing = _standing(self.reconciler, self.lease.connection)
-        return gate(plan, standing, self.reconciler.budget, self.reconciler.handling)
-
-
-def _leased(reconciler: Reconciler, kind: str, trigger: str, work: Callable[[_Run], RunResult]) -> RunResult:
+def _in_turn(
+    reconciler: Reconciler, kind: str, trigger: str, work: Callable[[Run], RunResult], *, reads_ahead: bool
+) -> RunResult:
+    """Wait for one's turn, read what takes long, take the lease, do the work, and leave word of how it ended."""
     with reconciler.engine.begin() as connection:
         pauses = current_pauses(connection)
     if ALL in pauses:
         return RunResult(None, "paused", str(pauses[ALL]))
-    holder = f"{socket.gethostname()}:{os.getpid()}"
-    with reconcile_lease(reconciler.engine, holder) as lease:
+    holder, mine = f"{socket.gethostname()}:{os.getpid()}", "full" if reads_ahead else "fast"
+    with turn(reconciler.engine, mine, holder) as connection:
+        if connection is None:
+            return _busy(reconciler, f"turn:{mine}")
+        views.make_stages(connection)
+        ahead = _read_ahead(reconciler, connection, pauses) if reads_ahead else _Ahead()
+        lease = take_lease(connection, holder)
         if lease is None:
-            with reconciler.engine.connect() as connection:
-                return RunResult(None, "busy", f"another run is under way: {lease_holder(connection)}")
+            return _busy(reconciler, LEASE)
+        pauses = current_pauses(connection)  # reading takes a while, and a pause counts from when it was made
+        connection.commit()
+        if ALL in pauses:
+            return RunResult(None, "paused", str(pauses[ALL]))
         run_id, _ = run_log.begin_run(reconciler.engine, kind, trigger, lease.epoch)
         with bound_contextvars(run_id=run_id, epoch=lease.epoch):
             try:
-                result = work(_Run(reconciler, lease, run_id, pauses))
+                result = work(Run(reconciler, lease, run_id, pauses, ahead.feed, ahead.fingerprints))
             except FencedError as error:
                 log.warning("run_fenced", kind=kind, error=str(error))
                 return RunResult(run_id, "fenced", "another run took over")
@@ -160,20 +86,43 @@ def _leased(reconciler: Reconciler, kind: str, trigger: str, work: Callable[[_Ru
             return result
 
 
-def _full(run: _Run, *, dry: bool, only: Subject | None) -> RunResult:
-    reconciler, connection, seen = run.reconciler, run.lease.connection, _nothing_seen(run)
-    views.make_stages(connection)
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """What was read before the lease: the feed, and how many configurations."""
+
+    feed: observe.FeedRead | None = None
+    fingerprints: int = 0
+
+
+def _read_ahead(reconciler: Reconciler, connection: Connection, pauses: Mapping[str, Pause]) -> _Ahead:
+    sources = [s for s in reconciler.sources if f"{CLUSTER}{s.cluster}" not in pauses]
+    done = fingerprints.read_ahead(connection, sources)
+    if reconciler.feed is None or FEED in pauses:
+        return _Ahead(fingerprints=done)
+    # The feed last: what it says is to be as fresh as can be.
+    return _Ahead(observe.stage_orders(connection, reconciler.feed, reconciler.sweep_interval), done)
+
+
+def _busy(reconciler: Reconciler, name: str) -> RunResult:
+    with reconciler.engine.connect() as connection:
+        return RunResult(None, "busy", f"another run is under way: {lease_holder(connection, name)}")
+
+
+def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
+    reconciler, connection, seen = run.reconciler, run.lease.connection, run.nothing_seen()
     observe.read_clusters(connection, run.id, run.sources, seen)
-    if run.feed is not None:
-        observe.read_orders(connection, run.id, run.feed, seen, reconciler.sweep_interval)
-    fingerprints = observe.read_fingerprints(connection, run.sources, seen)
+    # The fast lane waits while this run has the lease, so its work comes first.
+    power = _PowerPass() if dry or only is not None else _power_pass(run, seen)
+    if run.feed is not None and run.feed_read is not None:
+        observe.take_orders(connection, run.id, run.feed_read, seen)
+    looked = run.ahead + fingerprints.read_fingerprints(connection, run.sources, seen)
     world, counts = load_world(reconciler, connection, seen)
     held_back = quarantine.held_back(connection)
     planned = isolated_plan(world, reconciler.policy, held_back, seen.broken, reconciler.interrupts)
     plan = run.paused.spare(planned.plan)
     gated = run.gated(plan)
     connection.commit()
-    counts |= {"fingerprints_read": fingerprints, "planned": len(plan.changes), "held": len(gated.held)}
+    counts |= {"fingerprints_read": looked, "planned": len(plan.changes), "held": len(gated.held)}
     counts |= {"rejected": len(gated.rejected), "ignored": len(gated.ignored), "quarantined": len(held_back)}
     if only is not None:
         gated = replace(gated, allowed=tuple(c for c in gated.allowed if only.covers(c)))
@@ -187,7 +136,7 @@ def _full(run: _Run, *, dry: bool, only: Subject | None) -> RunResult:
         frozenset(seen.complete),
         reconciler.clusters,
     )
-    outcome = run.applied(gated, confirmer)
+    outcome = write_plan(run, gated, confirmer).after(power.outcome)
     findings = [*plan.findings, *held_findings(gated), *unconfirmed_findings(outcome)]
     everything = not seen.problems and not counts["cut"]
     failures = [*planned.failures, *outcome.failures]
@@ -202,10 +151,41 @@ def _full(run: _Run, *, dry: bool, only: Subject | None) -> RunResult:
     return RunResult(run.id, "done", summary, plan, gated, outcome, tuple(seen.problems), counts)
 
 
-def _fast(run: _Run) -> RunResult:
-    reconciler, connection, seen = run.reconciler, run.lease.connection, _nothing_seen(run)
-    views.make_stages(connection)
+def write_plan(run: Run, gated: Gated, confirmer: Confirmer) -> Outcome:
+    """The writes of a full run's plan."""
+    return run.applied(gated, confirmer)
+
+
+def _fast(run: Run) -> RunResult:
+    connection, seen = run.lease.connection, run.nothing_seen()
     observe.read_clusters(connection, run.id, run.sources, seen)
+    power = _power_pass(run, seen)
+    gated, outcome = power.gated, power.outcome
+    failures = [*power.failures, *outcome.failures]
+    with run.reporting() as report:
+        run_log.report_findings(report, run.id, held_findings(gated), settled_classes=False)
+        keep_fast_holds(report, run.id, gated.held, seen.trusted)
+        note_confirmations(report, seen.began)
+        quarantine.note_failures(report, run.id, failures)
+    counts = seen.counts | {"drift": power.drift, "applied": dict(outcome.applied), "held": len(gated.held)}
+    counts |= {"failed": len(failures)}
+    summary = said_in_short(outcome, gated, seen.problems, failures)
+    return RunResult(run.id, "done", summary, power.plan, gated, outcome, tuple(seen.problems), counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _PowerPass:
+    """Power states and nodes, straight from the lists. ``drift``: how many pairs differed."""
+
+    plan: Plan = field(default_factory=lambda: Plan((), ()))
+    gated: Gated = field(default_factory=lambda: Gated((), ()))
+    outcome: Outcome = field(default_factory=Outcome)
+    failures: Sequence[Failure] = ()
+    drift: int = 0
+
+
+def _power_pass(run: Run, seen: Observed) -> _PowerPass:
+    reconciler, connection = run.reconciler, run.lease.connection
     pairs = suspects.load_power_drift(connection, seen.trusted, seen.previous, seen.began, seen.broken)
     world = World(observe.database_now(connection), clusters=reconciler.clusters, trusted=frozenset(seen.trusted))
     held_back = quarantine.held_back(connection)
@@ -214,16 +194,7 @@ def _fast(run: _Run) -> RunResult:
     gated = run.gated(plan)
     connection.commit()
     outcome = run.applied(gated, Confirmer(reconciler.engine, None, {}, frozenset(), reconciler.clusters))
-    failures = [*planned.failures, *outcome.failures]
-    with run.reporting() as report:
-        run_log.report_findings(report, run.id, held_findings(gated), settled_classes=False)
-        keep_fast_holds(report, run.id, gated.held, seen.trusted)
-        note_confirmations(report, seen.began)
-        quarantine.note_failures(report, run.id, failures)
-    counts = seen.counts | {"drift": len(pairs), "applied": dict(outcome.applied), "held": len(gated.held)}
-    counts |= {"failed": len(failures)}
-    summary = said_in_short(outcome, gated, seen.problems, failures)
-    return RunResult(run.id, "done", summary, plan, gated, outcome, tuple(seen.problems), counts)
+    return _PowerPass(plan, gated, outcome, planned.failures, len(pairs))
 
 
 def _recovered(
@@ -236,12 +207,6 @@ def _recovered(
     undone = {subject for change in plan.changes if id(change) not in written for subject in change.subjects}
     not_yet = undone | held_back.keys() | {failure.subject for failure in failures}
     return lambda subject: subject not in not_yet and (everything or subject in done)
-
-
-def _nothing_seen(run: _Run) -> Observed:
-    """Before the first read; a paused source counts as not seen, so that no finding is taken for settled."""
-    sources = {target: pause for target, pause in run.pauses.items() if parse_subject(target) is None}
-    return Observed(problems=[f"{target}: {pause}" for target, pause in sources.items()])
 
 
 def load_world(
@@ -271,20 +236,6 @@ def load_world(
         feed=feed.name if feed is not None else "none",
     )
     return world, seen.counts | counts
-
-
-def _standing(reconciler: Reconciler, connection: Connection) -> Standing:
-    measures = run_log.standing(connection)
-    holds: dict[str, str] = {}
-    if reconciler.first_run_asks:
-        state = run_log.source_state(connection, "panel")
-        if state.get("acknowledged_at") is None:
-            holds["deletes"] = (
-                "no plan was acknowledged yet (panel-sync plan, then panel-sync reconcile --apply; or approve the set)"
-            )
-            if measures["live"] == 0:
-                holds["creates"] = "the panel is empty while the sources are not: acknowledge the plan first"
-    return Standing(holds=holds, **measures)
 
 
 def acknowledge_first_plan(engine: Engine) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Engine
@@ -19,6 +21,8 @@ from reconcile.state import GuestType
 from sources.config import ClusterConfig, FeedKind, MainSiteConfig
 from sources.main_site import make_feed
 from sources.proxmox import CircuitBreaker, CircuitState, ClusterSource, make_cluster
+
+T = TypeVar("T")
 
 
 def feed_of(settings: Settings) -> OrderFeed | None:
@@ -55,17 +59,31 @@ class RememberedCluster:
     def __init__(self, source: ClusterSource, breaker: CircuitBreaker, engine: Engine) -> None:
         self._source, self._breaker, self._engine = source, breaker, engine
         self.cluster = source.cluster
-        self.config, self.confirm, self.health = source.config, source.confirm, source.health
+        self._kept = breaker.state
 
     def read(self) -> ClusterReading:
-        """Read, then keep the circuit's state."""
-        before = self._breaker.state
-        reading = self._source.read()
-        if self._breaker.state != before:
+        """The lists."""
+        return self._remembered(self._source.read)
+
+    def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
+        """One guest's configuration."""
+        return self._remembered(lambda: self._source.config(node, guest_type, vmid))
+
+    def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
+        """Whether one guest is gone."""
+        return self._remembered(lambda: self._source.confirm(node, guest_type, vmid))
+
+    def health(self) -> Health:
+        """Whether it answers, and to what."""
+        return self._source.health()
+
+    def _remembered(self, ask: Callable[[], T]) -> T:
+        answer = ask()
+        if (state := self._breaker.state) != self._kept:
             with self._engine.begin() as connection:
-                plain = self._breaker.state.to_plain()
-                run_log.remember_circuit(connection, f"proxmox:{self.cluster}", plain)
-        return reading
+                run_log.remember_circuit(connection, f"proxmox:{self.cluster}", state.to_plain())
+            self._kept = state
+        return answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,7 @@ def test_a_defect_in_matching_one_customer(
     world: Bench, three: tuple[Sold, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, poison, third = three
+
     def match(part: World, policy: Policy) -> list[Case]:
         if any(r.id == poison.vps_id for r in part.records):
             raise KeyError("a defect")

@@ -243,7 +243,7 @@ def _serving(settings: Settings, port: int) -> Iterator[None]:
     thread.start()
     try:
         wait_until(lambda: server.started, "the API to start")
-        assert http_ok(port, "/healthz")()
+        wait_until(http_ok(port, "/healthz"), "the API to answer")
         yield
     finally:
         server.should_exit = True

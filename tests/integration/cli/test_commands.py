@@ -13,7 +13,7 @@ from sqlalchemy import Engine, insert, text
 from cli import reconcile
 from panel import tables
 from panel.accept import Acceptor
-from panel.lease import reconcile_lease
+from panel.lease import turn
 from panel.migrate import head_revision
 from panel.quarantine import note_failures
 from panel.repairs import Repair, write_repair
@@ -183,8 +183,8 @@ def test_a_run_is_told_whose_run_it_waits_for(
     panel_sync: PanelSync, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile, "BUSY_S", 0.0)
-    with reconcile_lease(engine, "worker-1:4711") as lease:
-        assert lease is not None
+    with turn(engine, "full", "worker-1:4711") as mine:
+        assert mine is not None
         said = panel_sync("plan")
     assert said.code == 2
     assert re.search(
