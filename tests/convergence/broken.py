@@ -173,11 +173,6 @@ def _locks(change: Callable[[Any, Any], Any]) -> Break:
     return breaks
 
 
-def _order_speaks(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decide, "two_way", lambda *_: True)
-    patch.setattr(deletes, "two_way", lambda *_: True)
-
-
 GUARDS = (
     Guard("proof", "an absence counts only after several complete looks", _always(cases.Policy, "proven", value=True)),
     Guard("confirm-guest", "the guest is asked for singly before a delete or an alarm", _without("guest")),
@@ -198,16 +193,10 @@ GUARDS = (
     Guard("names", "a name pairs only what is unique on both sides",
           _set(match._Matching, "_pair_group", _by_chance), _for("plans", "equal")),
     Guard("plans", "of equal names only an equal plan pairs", _always(match, "same_plan", value=True), _for("plans")),
-    Guard("one-order", "of several orders that name a record one goes on, or all are held",
-          _always(match._Matching, "_one_order_each", value=None)),
     Guard("clones", "two guests of one cluster with one uuid are quarantined",
           _always(match._Matching, "_clone_doubt", value=None), _for("clone")),
     Guard("moving", "who has not provably left an address has not moved", _moved_at_once, _for("clone")),
     Guard("seen-elsewhere", "who moved is not gone with the old address", _nowhere_else, _for("move")),
-    Guard("reinstalled", "only its going order, alone, makes another machine the same VPS",
-          _always(match._Matching, "_reinstalled", value=True), _for("reinstall", "reuse")),
-    Guard("names-another", "a record gets another machine only if its order still names that one",
-          _always(apply, "_names_another", value=False), _for("reuse", "reinstall")),
     Guard("pending", "nothing is made of an order that is still being set up", _pending_is_active, _for("pending")),
     Guard("new-owner-waits", "no record is made for an owner seen once",
           _always(decide, "_owner_seen_once", value=False), _for("blink-owner")),
@@ -217,10 +206,6 @@ GUARDS = (
           _locks(lambda guest, _: replace(guest, lock=None)), _for("backup", "lock-forgotten")),
     Guard("forgotten-locks", "a lock that nobody takes away protects for two hours",
           _locks(lambda guest, world: replace(guest, lock_since=world.now)), _for("lock-forgotten")),
-    Guard("two-way", "the order alone speaks only where no guest could be seen", _order_speaks),
-    Guard("stale-identity", "a guest that may be another one by now says nothing",
-          _always(decide, "_identified", value=True), _for("reuse", "reinstall")),
-    Guard("must-be-going", "nothing is made of an order that ended", _always(apply, "_must_be_going", value=False)),
 )  # fmt: skip
 
 

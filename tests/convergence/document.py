@@ -16,7 +16,7 @@ from tests.convergence.play import play
 from tests.convergence.story import BLINKS, FEED, GOINGS_ON, NAMES, POSTS, PROXMOX, RUNS, SALES, story_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "convergence.md"
-LIMIT = 3000
+LIMIT = 10_000
 
 INTRODUCTION = """\
 # The convergence harness
