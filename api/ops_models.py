@@ -57,6 +57,12 @@ class SnoozeBody(_Body):
     for_s: Seconds
 
 
+class DiscardBody(_Body):
+    """Why a dead call is left undone."""
+
+    reason: Text
+
+
 class AcknowledgeBody(_Body):
     """A degraded source as ``/api/ops/sources`` names it, or ``plan``: an operator has seen a plan, so that deletes
     need no first-run word any more."""
@@ -244,6 +250,25 @@ class QuarantineAnswer(BaseModel):
 
     status: Literal["success"]
     data: list[QuarantinedView]
+
+
+class DeadView(BaseModel):
+    """A call that failed for good. ``error``: the last failure, a class and a code; no values."""
+
+    id: int
+    vps_id: int
+    action: Literal["create", "update", "delete"]
+    attempts: int
+    error: str | None
+    accepted_at: AwareDatetime
+    applied_at: Annotated[AwareDatetime, Field(description="When it was given up")]
+
+
+class DeadAnswer(BaseModel):
+    """Dead calls, the newest first."""
+
+    status: Literal["success"]
+    data: list[DeadView]
 
 
 class JournalNumbers(BaseModel):

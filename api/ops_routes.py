@@ -24,6 +24,7 @@ from api.problems import ProblemError
 from api.records import MAX_ID
 from panel.audit import Actor, list_access, list_actions, list_refused_calls, note_action
 from panel.calls import DatabaseAwayError
+from panel.dead_letters import discard, list_dead, requeue
 from panel.facts import Row
 from panel.findings import FindingRow, acknowledge_finding, list_findings, snooze_finding
 from panel.history import recent_runs, source_overview, vps_history
@@ -46,6 +47,7 @@ STATUS_OF = {"unknown": 404, "conflict": 409, "invalid": 422}
 
 VpsId = Annotated[int, Path(ge=1, le=MAX_ID)]
 FindingId = Annotated[int, Path(ge=1, le=MAX_ID)]
+OperationId = Annotated[int, Path(ge=1, le=MAX_ID)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 HeldHash = Annotated[
     str,
@@ -231,6 +233,36 @@ async def release_subject(request: Request, edge: EdgeOf, acting: Acting) -> Res
     body = await _body(request, edge, ops_models.ReleaseBody)
     released = await _decided(edge, acting, "release", body.subject, lambda c: release(c, body.subject))
     return _done(f"released: {', '.join(released)}")
+
+
+@router.get("/dead", summary="Dead calls", responses={200: {"model": ops_models.DeadAnswer}, **READS})
+async def get_dead(edge: EdgeOf, _by: Operator, limit: Limit = 100) -> Response:
+    """Calls that were accepted and failed for good, newest first."""
+    found = await _asked(edge, lambda c: list_dead(c, limit))
+    return _answer([asdict(one) for one in found])
+
+
+@router.post(
+    "/dead/{operation_id:id}/requeue", status_code=202, responses={202: {"model": ops_models.DoneAnswer}, **WRITES}
+)
+async def requeue_dead(edge: EdgeOf, acting: Acting, operation_id: OperationId) -> Response:
+    """Journal a dead call anew, as if it had come now; refused where that would undo what came after it."""
+    subject = f"operation:{operation_id}"
+    again = await _decided(edge, acting, "requeue", subject, lambda c: requeue(c, operation_id, acting.by))
+    return _done(f"operation {operation_id} is queued again as operation {again}", 202)
+
+
+@router.post(
+    "/dead/{operation_id:id}/discard",
+    responses={200: {"model": ops_models.DoneAnswer}, **WRITES},
+    openapi_extra=_takes(ops_models.DiscardBody),
+)
+async def discard_dead(request: Request, edge: EdgeOf, acting: Acting, operation_id: OperationId) -> Response:
+    """Leave a dead call undone, and say why."""
+    body = await _body(request, edge, ops_models.DiscardBody)
+    subject = f"operation:{operation_id}"
+    await _decided(edge, acting, "discard", subject, lambda c: discard(c, operation_id, body.reason, acting.by))
+    return _done(f"operation {operation_id} is discarded")
 
 
 @router.get("/metrics", summary="Numbers", responses={200: {"model": ops_models.MetricsAnswer}, **READS})

@@ -1,24 +1,29 @@
-"""``panel-sync operations`` and ``vps history``: the journal, read only. It answers "why did this change?"."""
+"""``panel-sync operations`` and ``vps history``: the journal, which answers "why did this change?"; and dead calls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy import Row, select
 
+from cli.acting import note, operator
 from cli.connect import opened_panel
 from cli.console import escape, moment, out, table
 from cli.environment import command_settings
 from cli.errors import CommandError
-from panel import tables
+from panel import dead_letters, tables
 from panel.history import vps_history
 from panel.operators import OperatorError
 
 HIDDEN = {"version"}
 """Columns of a change that say nothing to a reader."""
+
+
+Operation = Annotated[int, typer.Argument(metavar="OPERATION", min=1, help="As `operations --state dead` shows it.")]
 
 
 class State(StrEnum):
@@ -60,6 +65,37 @@ def operations(
             escape(outcome(row)),
         )
     out.print(shown)
+
+
+def requeue(operation: Operation) -> None:
+    """Try a dead call once more, as if it had come now; refused where that would undo what came after it."""
+    settings = command_settings()
+    settings.require("database_url")
+    with opened_panel(settings.database_url) as engine, engine.begin() as connection, _sentences():
+        again = dead_letters.requeue(connection, operation, operator())
+        note(connection, "requeue", f"operation:{operation}")
+    out.print(f"operation {operation} is queued again as operation {again}")
+
+
+def discard(
+    operation: Operation, reason: Annotated[str, typer.Option("--reason", help="Why; it is kept and shown.")]
+) -> None:
+    """Leave a dead call undone: the record stays as it is."""
+    settings = command_settings()
+    settings.require("database_url")
+    with opened_panel(settings.database_url) as engine, engine.begin() as connection, _sentences():
+        dead_letters.discard(connection, operation, reason, operator())
+        note(connection, "discard", f"operation:{operation}")
+    out.print(f"operation {operation} is discarded")
+
+
+@contextlib.contextmanager
+def _sentences() -> Iterator[None]:
+    """What cannot be met becomes a CommandError."""
+    try:
+        yield
+    except OperatorError as error:
+        raise CommandError(str(error)) from error
 
 
 def history(vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VPS's id in the panel.")]) -> None:

@@ -50,6 +50,8 @@ for care in (
     operators.pause,
     operators.resume,
     operators.release,
+    journal.requeue,
+    journal.discard,
 ):
     app.command(rich_help_panel=CARE)(care)
 app.command(rich_help_panel=CARE)(migrating.migrate)

@@ -75,6 +75,10 @@ class Databases:
         """Stop the server and remove its files."""
         self.server.destroy()
 
+    def server_connection(self, database: str) -> psycopg.Connection[tuple[object, ...]]:
+        """A superuser's connection to one of them, for what no role of the panel may do."""
+        return psycopg.connect(self.server.admin_url(database), autocommit=True)
+
     def _create(self, name: str, template: str = "template1") -> None:
         with self._admin() as connection:
             connection.execute(

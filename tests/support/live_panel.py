@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -137,10 +137,12 @@ def live_panel(
     environment: Mapping[str, str] | None = None,
     parts: frozenset[str] | None = None,
     flower: bool = False,
+    redis_through: Callable[[str], str] = str,
 ) -> Iterator[LivePanel]:
     """Start the panel's processes (``parts``: only those) on that database and a Redis of their own.
 
-    ``environment`` adds to the settings of a panel without a main site and Proxmox.
+    ``redis_through`` makes of Redis' URL the one that the panel uses. ``environment`` adds to the settings of a
+    panel without a main site and Proxmox.
     """
     with ExitStack() as stack:
         redis = EmbeddedRedis(directory / "redis")
@@ -149,7 +151,7 @@ def live_panel(
         overrides = {
             "DEMO": "true",
             "DATABASE_URL": database.app_url,
-            "REDIS_URL": redis.url,
+            "REDIS_URL": redis_through(redis.url),
             "VPS_SYNC_API_KEY": random_key(),
             "JWT_SECRET": random_key(),
             "FLOWER_PASSWORD": random_key(),

@@ -22,10 +22,22 @@ from tests.integration.api.test_api_sync import create, delete
 from tests.integration.panel.conftest import begin_run
 from tests.unit.reconcile.worlds import record
 
-READS = ["/audit", "/held", "/findings", "/runs", "/sources", "/pauses", "/quarantine", "/metrics", "/vps/1/history"]
+READS = [
+    "/audit",
+    "/held",
+    "/findings",
+    "/runs",
+    "/sources",
+    "/pauses",
+    "/quarantine",
+    "/metrics",
+    "/vps/1/history",
+    "/dead",
+]
 WRITES = [
     "/held/00000000/approve", "/held/00000000/reject", "/findings/1/ack", "/findings/1/snooze", "/vps/1/restore",
     "/pause", "/resume", "/release", "/acknowledge", "/reconcile",
+    "/dead/1/requeue", "/dead/1/discard",
 ]  # fmt: skip
 EVERY = [("GET", path) for path in READS] + [("POST", path) for path in WRITES]
 

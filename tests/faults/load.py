@@ -1,0 +1,122 @@
+"""Calls that never end while parts fail, and a model of what they must have made of the panel."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+SYNC = "/api/vps/sync"
+PLAN: dict[str, Any] = {"user_id": 5, "cpu": 1, "ram": 1024, "disk": 10, "os": "0", "hypervisor": "kvm"}
+CALLERS, VPS_EACH, RATE = 6, 3, 60.0
+CREATE_EVERY = 20
+TIMEOUT_S = 10.0
+RETRY_S = 0.1
+UNKNOWN = "outcome_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One call and its answer. ``mark``: what it wrote; ``operation`` if it was accepted; ``code`` of a problem;
+    ``status`` None if there was no answer at all."""
+
+    at: float
+    took_s: float
+    mark: str
+    status: int | None
+    operation: int | None = None
+    code: str | None = None
+    retry_after: str | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether nobody told if it was accepted."""
+        return self.status is None or self.code == UNKNOWN
+
+
+@dataclass(slots=True)
+class Load:
+    """``RATE`` updates a second, if the panel keeps up, each VPS from one caller, one call after the other; and
+    creates with an Idempotency-Key, each repeated until it is answered."""
+
+    url: str
+    key: str
+    said: dict[int, list[Said]] = field(default_factory=dict)  # by VPS, in the order of the calls
+    creates: list[Said] = field(default_factory=list)
+    created: dict[str, set[int]] = field(default_factory=dict)  # name to the ids that answers gave
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self) -> None:
+        with self._client() as client:
+            for number in range(CALLERS):
+                ids = [self._create(client, f"load-{number}-{n}") for n in range(VPS_EACH)]
+                self.said |= {vps_id: [] for vps_id in ids}
+                caller = threading.Thread(target=self._call_on, args=(number, ids), daemon=True)
+                self._threads.append(caller)
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(3 * TIMEOUT_S)
+            assert not thread.is_alive()
+
+    def since(self, at: float) -> list[Said]:
+        """Every answer to a call that was made from that moment of the monotonic clock on."""
+        with self._lock:
+            calls: Iterable[list[Said]] = [self.creates, *self.said.values()]
+            return [one for lane in calls for one in lane if one.at >= at]
+
+    def _client(self) -> httpx.Client:
+        headers = {"X-API-Key": self.key}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+
+    def _call_on(self, number: int, ids: list[int]) -> None:
+        every_s, turn, due = CALLERS / RATE, 0, time.monotonic()
+        with self._client() as client:
+            while not self._stop.wait(max(0.0, due - time.monotonic())):
+                due = max(due + every_s, time.monotonic())
+                turn += 1
+                if turn % CREATE_EVERY == 0:
+                    self._create(client, f"more-{number}-{turn}")
+                    continue
+                vps_id, status = ids[turn % len(ids)], ("running", "stopped")[turn % 2]
+                mark = f"{turn}"
+                one = _say(client, mark, {"action": "update", "vps": {"id": vps_id, "status": status, "os": mark}})[0]
+                with self._lock:
+                    self.said[vps_id].append(one)
+
+    def _create(self, client: httpx.Client, name: str) -> int:
+        """Repeat it, with its key, until it is answered for good; the id (0 if the load ended before)."""
+        body = {"action": "create", "vps": PLAN | {"name": name}}
+        while True:
+            one, vps_id = _say(client, name, body, {"Idempotency-Key": name})
+            with self._lock:
+                self.creates.append(one)
+                if vps_id is not None:
+                    self.created.setdefault(name, set()).add(vps_id)
+                    return vps_id
+            if self._stop.wait(RETRY_S):
+                return 0
+
+
+def _say(
+    client: httpx.Client, mark: str, body: dict[str, Any], headers: dict[str, str] | None = None
+) -> tuple[Said, int | None]:
+    began = time.monotonic()
+    try:
+        answer = client.post(SYNC, json=body, headers=headers)
+    except httpx.TransportError:
+        return Said(began, time.monotonic() - began, mark, None), None
+    took_s, told = time.monotonic() - began, answer.json()
+    if answer.status_code in (200, 202):
+        return Said(began, took_s, mark, answer.status_code, told["operation"]["id"]), told["vps"]["id"]
+    retry = answer.headers.get("Retry-After")
+    return Said(began, took_s, mark, answer.status_code, code=told["code"], retry_after=retry), None

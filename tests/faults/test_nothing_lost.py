@@ -1,0 +1,224 @@
+"""Every fault of the sync path against real processes under load: nothing accepted is lost, doubled or reordered.
+
+One panel serves all of them, and the load never ends: a fault meets what the one before it has left behind. Each test
+ends with an audit of the journal, call by call; the last one waits until nothing is queued and holds every record
+against the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.faults.audit import application_faults, counted, journal_faults, unsettled
+from tests.faults.load import PLAN, Load
+from tests.faults.rig import Rig
+from tests.support.databases import LOGIN, Databases
+from tests.support.keys import random_key
+from tests.support.live_panel import live_panel
+from tests.support.tcp_proxy import TcpProxy, tcp_proxy
+from tests.support.waiting import wait_until
+from tests.support.world import add_user, journal, vps_row
+
+pytestmark = [pytest.mark.faults, pytest.mark.acceptance, pytest.mark.timeout(180)]
+
+SEED = 7
+AWAY_S = 2.5
+"""Longer than an answer may take."""
+
+AWAY = frozenset({200, 202, 503})
+KILLED = frozenset({200, 202, None})
+CUT = frozenset({200, 202, 503, None})
+POISON = "poison"
+SETTLED_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    databases = Databases(tmp_path_factory.mktemp("faults-postgres"))
+    try:
+        databases.start()
+        database = databases.clone()
+        proxies: list[TcpProxy] = []
+        with contextlib.ExitStack() as stack:
+
+            def through(url: str) -> str:
+                port = urlsplit(url).port
+                assert port is not None
+                proxies.append(stack.enter_context(tcp_proxy(port)))
+                return url.replace(f":{port}/", f":{proxies[0].port}/")
+
+            panel = stack.enter_context(
+                live_panel(
+                    database,
+                    tmp_path_factory.mktemp("faults"),
+                    parts=frozenset({"api", "worker-sync", "beat"}),
+                    environment={"OPS_API_KEY": random_key()},
+                    redis_through=through,
+                )
+            )
+            add_user(panel.engine, 5)
+            load = Load(panel.url, panel.sync_key)
+            load.start()
+            stack.callback(load.stop)
+            yield Rig(panel, databases, database, proxies[0], load, random.Random(SEED))
+    finally:
+        databases.destroy()
+
+
+def _call(rig: Rig, action: str, **vps: Any) -> dict[str, Any]:
+    """A call beside the load's, made until it is accepted."""
+
+    def taken() -> dict[str, Any] | None:
+        answer = rig.panel.sync(action, vps)
+        body: dict[str, Any] = answer.json()
+        return body if answer.status_code == 202 else None
+
+    answer = wait_until(taken, f"{action} to be accepted")
+    assert answer is not None
+    return answer
+
+
+@pytest.fixture(scope="module")
+def poisoned(rig: Rig) -> int:
+    """A VPS whose update the database refuses whenever it is tried; its operation's id. Planted before all faults."""
+    rig.as_admin(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '22023'; END $$"
+    )
+    rig.as_admin(
+        f"CREATE TRIGGER refuse BEFORE UPDATE ON vps FOR EACH ROW WHEN (NEW.os = '{POISON}') EXECUTE FUNCTION refuse()"
+    )
+    vps_id = _call(rig, "create", **PLAN | {"name": "poisoned"})["vps"]["id"]
+    return int(_call(rig, "update", id=vps_id, status="running", os=POISON)["operation"]["id"])
+
+
+@pytest.mark.usefixtures("poisoned")
+class TestWhileItWorks:
+    """In this order: what is queued and lost by one fault is still outstanding when the next one strikes."""
+
+    def test_worker_killed(self, rig: Rig) -> None:
+        with rig.under("worker killed"):
+            rig.kill("worker-sync")
+
+    def test_beat_killed(self, rig: Rig) -> None:
+        with rig.under("beat killed"):
+            rig.kill("beat")
+
+    def test_api_killed(self, rig: Rig) -> None:
+        with rig.under("API killed", answers=KILLED):
+            rig.kill("api")
+
+    def test_redis_killed(self, rig: Rig) -> None:
+        with rig.under("Redis killed"):
+            rig.panel.redis.kill()
+            time.sleep(AWAY_S)
+            rig.panel.redis.start()
+
+    def test_redis_flushed(self, rig: Rig) -> None:
+        with rig.under("Redis flushed"):
+            rig.flush()
+
+    def test_redis_restarted_empty(self, rig: Rig) -> None:
+        with rig.under("Redis restarted empty"):
+            rig.empty_redis()
+
+    def test_redis_frozen(self, rig: Rig) -> None:
+        with rig.under("Redis frozen"):
+            rig.panel.redis.pause()
+            time.sleep(AWAY_S)
+            rig.panel.redis.resume()
+
+    def test_redis_partitioned(self, rig: Rig) -> None:
+        with rig.under("Redis partitioned"):
+            rig.proxy.partition()
+            time.sleep(AWAY_S)
+            rig.proxy.heal()
+
+    def test_postgres_killed(self, rig: Rig) -> None:
+        with rig.under("PostgreSQL killed", answers=AWAY):
+            rig.databases.server.kill()
+            time.sleep(0.5)
+            rig.databases.server.start()
+
+    def test_postgres_frozen(self, rig: Rig) -> None:
+        began = time.monotonic()
+        with rig.under("PostgreSQL frozen", answers=AWAY):
+            rig.databases.server.pause()
+            time.sleep(AWAY_S)
+            rig.databases.server.resume()
+        assert any(one.status == 503 for one in rig.load.since(began)), "else it was not away"
+
+    def test_connections_cut(self, rig: Rig) -> None:
+        with rig.under("connections cut", answers=AWAY):
+            for _ in range(3):
+                rig.cut_connections()
+                time.sleep(0.2)
+
+    def test_no_connection_left(self, rig: Rig) -> None:
+        began = time.monotonic()
+        with rig.under("no connection left", answers=AWAY):
+            rig.as_admin(f"ALTER ROLE {LOGIN} CONNECTION LIMIT 1")
+            rig.cut_connections()
+            time.sleep(1.0)
+            rig.as_admin(f"ALTER ROLE {LOGIN} CONNECTION LIMIT -1")
+        assert any(one.status == 503 for one in rig.load.since(began)), "else there was room"
+
+
+def test_messages_doubled_reordered_and_an_hour_late(rig: Rig) -> None:
+    vps_id = _call(rig, "create", **PLAN | {"name": "rung"})["vps"]["id"]
+    marks = [_call(rig, "update", id=vps_id, status="running", os=f"mark-{n}") for n in range(3)]
+    ids = [answer["operation"]["id"] for answer in marks]
+    rig.age(ids[0])
+    rig.ring(ids[2], ids[2], ids[0], ids[1], ids[1])
+    wait_until(lambda: {row["state"] for row in journal(rig.panel.engine, vps_id)} == {"applied"}, "all of them", 30)
+    before = vps_row(rig.panel.engine, vps_id)
+    rig.ring(*reversed(ids), *ids)
+    rig.wait_well()
+    rows = journal(rig.panel.engine, vps_id)
+    assert [row["payload"]["os"] for row in rows] == [PLAN["os"], "mark-0", "mark-1", "mark-2"]
+    assert vps_row(rig.panel.engine, vps_id) == before
+    assert before is not None
+    assert (before["os"], before["version"], before["applied_seq"]) == ("mark-2", 4, 4)
+
+
+def test_a_poison_call_is_dead_and_stops_nobody(rig: Rig, poisoned: int) -> None:
+    """The others' calls were applied all the while; it is found, and tried anew or left, by an operator's word."""
+
+    def dead() -> dict[str, Any] | None:
+        rig.revive()
+        row = rig.panel.rows("SELECT * FROM operations WHERE id = :id", id=poisoned)[0]
+        return row if row["state"] == "dead" else None
+
+    row = wait_until(dead, "the poison call to be dead", SETTLED_S)
+    assert row is not None
+    assert (row["attempts"], row["error"]) == (5, "InvalidParameterValue 22023")
+    key = rig.panel.settings.ops_api_key.get_secret_value()
+    with httpx.Client(base_url=f"{rig.panel.url}/api/ops", headers={"X-API-Key": key}, trust_env=False) as ops:
+        assert [one["id"] for one in ops.get("/dead").json()["data"]] == [poisoned]
+        rig.as_admin("DROP TRIGGER refuse ON vps")
+        answer = ops.post(f"/dead/{poisoned}/requeue")
+        assert answer.status_code == 202, answer.text
+        assert ops.get("/dead").json()["data"] == []
+    wait_until(lambda: (vps_row(rig.panel.engine, row["vps_id"]) or {})["os"] == POISON, "it is applied", 30)
+
+
+def test_afterwards_every_call_is_applied_once_and_in_order(rig: Rig) -> None:
+    rig.load.stop()
+
+    def nothing_waits() -> bool:
+        rig.revive()
+        return unsettled(rig.panel.engine) == 0
+
+    wait_until(nothing_waits, "everything to be applied", SETTLED_S)
+    assert journal_faults(rig.panel.engine, rig.load) == []
+    assert application_faults(rig.panel.engine) == []
+    assert counted(rig.load)["accepted"] > 0
+    print(dict(counted(rig.load)))  # noqa: T201 - shown with -s
