@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from panel.accept import Acceptor
 from panel.calls import Accepted, DatabaseAwayError, OverloadedError, Refused, Replayed
+from panel.rows import lock_orders
 from panel.sessions import async_engine
 from panel.writer import apply_operation
 from runtime.embedded_postgres import EmbeddedPostgres
@@ -163,3 +164,44 @@ async def test_a_locked_row_is_an_absent_database_not_a_hanging_call(acceptor: A
             await acceptor.accept(update_call(created.vps_id))
         assert asyncio.get_running_loop().time() - started < 2.5
     await accepted(acceptor, update_call(created.vps_id))
+
+
+async def test_a_held_lane_keeps_nobody_else_waiting(acceptor: Acceptor, panel: Engine) -> None:
+    """Calls for one VPS whose lane somebody holds wait apart; those of the same commit are answered."""
+    held, free = [(await accepted(acceptor, create_call(name=name))).vps_id for name in ("held", "free")]
+    with panel.begin() as connection:
+        connection.execute(text("SELECT 1 FROM lanes WHERE vps_id = :id FOR UPDATE"), {"id": held})
+        waiting = [asyncio.create_task(acceptor.accept(update_call(held))) for _ in range(3)]
+        others = [update_call(free), create_call(name="new"), create_call(name="keyed", key="k"), update_call(4711)]
+        outcomes = await asyncio.wait_for(asyncio.gather(*map(acceptor.accept, others)), 1.0)
+        assert [type(outcome) for outcome in outcomes] == [Accepted, Accepted, Accepted, Refused]
+        assert not any(task.done() for task in waiting)
+    assert {type(outcome) for outcome in await asyncio.gather(*waiting)} == {Accepted}
+    assert [row["seq"] for row in journal(panel, held)] == [1, 2, 3, 4]
+
+
+async def test_a_held_order_keeps_nobody_else_waiting(acceptor: Acceptor, panel: Engine) -> None:
+    with panel.begin() as connection:
+        lock_orders(connection, ["7041"])
+        waiting = asyncio.create_task(acceptor.accept(create_call(order_id="7041")))
+        other = await asyncio.wait_for(acceptor.accept(create_call(order_id="7042")), 1.0)
+        assert isinstance(other, Accepted)
+        assert not waiting.done()
+    assert isinstance(await waiting, Accepted)
+
+
+async def test_a_survivor_that_is_held_holds_whom_it_took_over(acceptor: Acceptor, panel: Engine) -> None:
+    survivor, merged = [(await accepted(acceptor, create_call(name=name))).vps_id for name in ("one", "two")]
+    with panel.begin() as connection:
+        connection.execute(
+            text("UPDATE lanes SET merged_into = :into, head = 'deleted' WHERE vps_id = :id"),
+            {"into": survivor, "id": merged},
+        )
+    with panel.begin() as connection:
+        connection.execute(text("SELECT 1 FROM lanes WHERE vps_id = :id FOR UPDATE"), {"id": survivor})
+        waiting = asyncio.create_task(acceptor.accept(update_call(merged)))
+        await asyncio.wait_for(accepted(acceptor, create_call(name="new")), 1.0)
+        assert not waiting.done()
+    outcome = await waiting
+    assert isinstance(outcome, Accepted)
+    assert outcome.vps_id == survivor
