@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cli.console import err
 from cli.environment import Overrides
@@ -11,6 +11,7 @@ from cli.stack import processes, reached_by
 from panel.logging import configure_logging
 from panel.redaction import secrets_of
 from panel.settings import Settings
+from runtime.embedded_server import EmbeddedServer
 from runtime.paths import DataDirectory
 from runtime.ports import LOOPBACK
 from runtime.processes import RestartPolicy, Supervisor
@@ -22,14 +23,15 @@ def supervise(
     data: DataDirectory,
     *,
     flower: bool = True,
+    servers: Sequence[EmbeddedServer] = (),
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Start all parts, say where they are, restart what dies, stop all at the end.
+    """Start all parts, say where they are, restart what dies, ``servers`` too, stop all parts at the end.
 
     Raises RuntimeFaultError, with the log's last lines, when a part doesn't come up at all.
     """
     configure_logging("console", secrets=secrets_of(settings))
-    whole = Supervisor(processes(settings, overrides, data, flower=flower), restart=RestartPolicy())
+    whole = Supervisor(processes(settings, overrides, data, flower=flower), restart=RestartPolicy(), servers=servers)
 
     def ready() -> None:
         panel = f"http://{reached_by(settings.host)}:{settings.port}"

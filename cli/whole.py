@@ -19,6 +19,7 @@ from cli.supervise import supervise
 from panel.settings import load_settings
 from runtime.embedded_postgres import EmbeddedPostgres
 from runtime.embedded_redis import EmbeddedRedis
+from runtime.embedded_server import EmbeddedServer
 from runtime.paths import DataDirectory
 
 
@@ -71,14 +72,19 @@ def run(
     with DataDirectory(data_root()) as data, contextlib.ExitStack() as servers:
         made = missing_secrets(settings, data)
         overrides = dict(made)
+        brought: list[EmbeddedServer] = []
         if settings.database_url:
             migrate_given(settings)
         else:
-            overrides |= prepare_embedded(servers.enter_context(EmbeddedPostgres(data.postgres)))
+            postgres = servers.enter_context(EmbeddedPostgres(data.postgres))
+            brought.append(postgres)
+            overrides |= prepare_embedded(postgres)
         if settings.redis_url:
             require_redis(settings.redis_url)
         else:
-            overrides["REDIS_URL"] = servers.enter_context(EmbeddedRedis(data.redis)).url
+            redis = servers.enter_context(EmbeddedRedis(data.redis))
+            brought.append(redis)
+            overrides["REDIS_URL"] = redis.url
         settings = with_overrides(overrides)
         with opened_panel(settings.database_url):
             pass
@@ -90,4 +96,4 @@ def run(
             if made:
                 err.print(f"  Keys    {', '.join(sorted(made))}: in {data.root / SECRETS}", soft_wrap=True)
 
-        supervise(settings, overrides, data, on_ready=tell_secrets)
+        supervise(settings, overrides, data, servers=brought, on_ready=tell_secrets)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 
@@ -184,6 +184,17 @@ class RestartPolicy:
         return min(self.max_delay_s, self.first_delay_s * 2.0 ** min(deaths_in_a_row - 1, 32))
 
 
+class Server(Protocol):
+    """A server that this program brought along (:mod:`runtime.embedded_server`)."""
+
+    title: str
+
+    @property
+    def running(self) -> bool: ...
+
+    def start(self) -> None: ...
+
+
 @dataclass(slots=True)
 class _Record:
     """What the supervisor remembers about one process; times are of the monotonic clock."""
@@ -192,20 +203,36 @@ class _Record:
     deaths_in_a_row: int = 0
     restart_at: float | None = None
 
+    def plan_restart(self, policy: RestartPolicy, monotonic_now: float) -> float:
+        """Count a death; the delay in seconds until the next start."""
+        stable = monotonic_now - self.started_at >= policy.stable_after_s
+        self.deaths_in_a_row = 1 if stable else self.deaths_in_a_row + 1
+        delay_s = policy.delay_s(self.deaths_in_a_row)
+        self.restart_at = monotonic_now + delay_s
+        return delay_s
+
 
 class Supervisor:
     """Processes that belong together: each is ready before the next starts; stopped in reverse order.
 
-    Without `restart`, a process that dies ends the whole; with it, the process is started again. One
-    thread supervises; `request_stop` may come from any thread or signal handler.
+    Without `restart`, a process that dies ends the whole; with it, the process is started again. So are
+    `servers`, which somebody else starts first and stops. One thread supervises; `request_stop` may come from
+    any thread or signal handler.
     """
 
-    def __init__(self, processes: Sequence[ManagedProcess], *, restart: RestartPolicy | None = None) -> None:
+    def __init__(
+        self,
+        processes: Sequence[ManagedProcess],
+        *,
+        restart: RestartPolicy | None = None,
+        servers: Sequence[Server] = (),
+    ) -> None:
         names = [process.name for process in processes]
         if len(set(names)) != len(names):
             raise RuntimeFaultError(f"two processes share a name: {', '.join(names)}")
         self.processes = tuple(processes)
         self._restart = restart
+        self._servers = tuple((server, _Record(started_at=time.monotonic())) for server in servers)
         self._records: dict[str, _Record] = {}
         self._stop_requested = threading.Event()
         self._hurry = threading.Event()
@@ -235,6 +262,9 @@ class Supervisor:
 
     def check(self) -> None:
         """Look at every process once: raise ProcessDiedError for a dead one, or restart it when due."""
+        for server, record in self._servers:
+            if self._restart is not None and not server.running:
+                _revive_server(server, record, self._restart, time.monotonic())
         for process in self.processes:
             if process.name not in self._records:
                 continue
@@ -282,10 +312,7 @@ class Supervisor:
         if not process.died:
             return
         if record.restart_at is None:
-            stable = monotonic_now - record.started_at >= policy.stable_after_s
-            record.deaths_in_a_row = 1 if stable else record.deaths_in_a_row + 1
-            delay_s = policy.delay_s(record.deaths_in_a_row)
-            record.restart_at = monotonic_now + delay_s
+            delay_s = record.plan_restart(policy, monotonic_now)
             _log.error("process_died", process=process.name, restart_in_s=delay_s, log=str(process.log_path))
         elif monotonic_now >= record.restart_at:
             process.start()
@@ -304,3 +331,19 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _revive_server(server: Server, record: _Record, policy: RestartPolicy, monotonic_now: float) -> None:
+    """Start a dead server again when it is due: its clients know its port, which it takes again."""
+    if record.restart_at is None:
+        delay_s = record.plan_restart(policy, monotonic_now)
+        _log.error("server_died", server=server.title, restart_in_s=delay_s)
+    elif monotonic_now >= record.restart_at:
+        try:
+            server.start()
+        except RuntimeFaultError as error:
+            delay_s = record.plan_restart(policy, time.monotonic())
+            _log.error("server_not_restarted", server=server.title, restart_in_s=delay_s, error=str(error))
+            return
+        record.started_at, record.restart_at = time.monotonic(), None
+        _log.info("server_restarted", server=server.title)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import runtime
+from runtime.embedded_redis import EmbeddedRedis
 from runtime.errors import NotReadyError, ProcessDiedError, RuntimeFaultError
 from runtime.ports import free_port
 from runtime.processes import ManagedProcess, RestartPolicy, Supervisor
@@ -130,6 +131,35 @@ def test_a_death_is_raised_without_restart(tmp_path: Path) -> None:
         os.kill(supervisor.process("a").pid, signal.SIGKILL)
         with pytest.raises(ProcessDiedError, match="a ended unasked with code -9"):
             supervisor.wait()
+
+
+def test_a_server_that_dies_is_started_again_on_its_port(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+    policy = RestartPolicy(first_delay_s=0.05)
+    with Supervisor([well_behaved("a", tmp_path)], restart=policy, servers=[redis_server]) as supervisor:
+        port = redis_server.port
+        redis_server.kill()
+        deadline = time.monotonic() + 15
+        while not redis_server.running:
+            assert time.monotonic() < deadline
+            supervisor.check()
+        assert redis_server.port == port
+    assert redis_server.running, "who started it stops it"
+
+
+def test_a_server_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    class Broken:
+        title, running, tried = "Broken", False, 0
+
+        def start(self) -> None:
+            self.tried += 1
+            raise RuntimeFaultError("no room on the disk")
+
+    server = Broken()
+    policy = RestartPolicy(first_delay_s=0.01, max_delay_s=0.02)
+    with Supervisor([well_behaved("a", tmp_path)], restart=policy, servers=[server]) as supervisor:
+        while server.tried < 3:
+            supervisor.check()
+        assert supervisor.process("a").running
 
 
 def test_a_death_is_answered_by_restarts_with_growing_delays(tmp_path: Path) -> None:
