@@ -13,6 +13,8 @@ from tests.faults.load import Load, Said
 
 def journal_faults(engine: Engine, load: Load) -> list[str]:
     """Everything accepted is in the journal, in the order of the calls and once; nothing refused is: sentences."""
+    # The calls first: the load goes on, and the journal may know more by now.
+    calls, created = load.snapshot()
     with engine.connect() as connection:
         rows = connection.execute(JOURNAL).all()
         names = connection.execute(NAMES).all()
@@ -20,11 +22,11 @@ def journal_faults(engine: Engine, load: Load) -> list[str]:
     for row in rows:
         if row.action == "update":
             marks[row.vps_id].append((row.id, row.mark))
-    wrong = [said for vps_id, calls in load.said.items() for said in _lane(vps_id, list(calls), marks[vps_id])]
+    wrong = [said for vps_id, said_of in calls.items() for said in _lane(vps_id, said_of, marks[vps_id])]
     ids: dict[str, set[int]] = defaultdict(set)
     for row in names:
         ids[row.name].add(row.vps_id)
-    for name, told in load.created.items():
+    for name, told in created.items():
         if ids[name] != told or len(told) != 1:
             wrong.append(f"{name}: answers gave the ids {told}, the journal has {ids[name]}")
     return wrong

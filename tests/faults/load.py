@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 SYNC = "/api/vps/sync"
 PLAN: dict[str, Any] = {"user_id": 5, "cpu": 1, "ram": 1024, "disk": 10, "os": "0", "hypervisor": "kvm"}
-CALLERS, VPS_EACH, RATE = 6, 3, 60.0
+CALLERS, VPS_EACH, RATE = 5, 3, 60.0
+MOST_WAITING, LOOK_S = 80, 0.3
 CREATE_EVERY = 20
 TIMEOUT_S = 10.0
 RETRY_S = 0.1
@@ -40,14 +43,17 @@ class Said:
 
 @dataclass(slots=True)
 class Load:
-    """``RATE`` updates a second, if the panel keeps up, each VPS from one caller, one call after the other; and
-    creates with an Idempotency-Key, each repeated until it is answered."""
+    """``RATE`` updates a second, less while ``waiting`` (how many calls are not applied yet) is high: a fault is
+    to be judged, not the machine's speed. Each VPS has one caller, which makes one call after the
+    other; creates have an Idempotency-Key, and are repeated until they are answered."""
 
     url: str
     key: str
+    waiting: Callable[[], int]
     said: dict[int, list[Said]] = field(default_factory=dict)  # by VPS, in the order of the calls
     creates: list[Said] = field(default_factory=list)
     created: dict[str, set[int]] = field(default_factory=dict)  # name to the ids that answers gave
+    _go: threading.Event = field(default_factory=threading.Event)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -59,6 +65,7 @@ class Load:
                 self.said |= {vps_id: [] for vps_id in ids}
                 caller = threading.Thread(target=self._call_on, args=(number, ids), daemon=True)
                 self._threads.append(caller)
+        self._threads.append(threading.Thread(target=self._brake, daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -74,6 +81,21 @@ class Load:
             calls: Iterable[list[Said]] = [self.creates, *self.said.values()]
             return [one for lane in calls for one in lane if one.at >= at]
 
+    def snapshot(self) -> tuple[dict[int, list[Said]], dict[str, set[int]]]:
+        """The answers so far, by VPS, and the ids that creates were given, by name."""
+        with self._lock:
+            said = {vps_id: list(lane) for vps_id, lane in self.said.items()}
+            return said, {name: set(ids) for name, ids in self.created.items()}
+
+    def _brake(self) -> None:
+        while not self._stop.wait(LOOK_S):
+            try:
+                well = self.waiting() < MOST_WAITING
+            except (DBAPIError, PoolTimeoutError):
+                well = True  # the database is away, which is what is tried
+            (self._go.set if well else self._go.clear)()
+        self._go.set()
+
     def _client(self) -> httpx.Client:
         headers = {"X-API-Key": self.key}
         return httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
@@ -82,6 +104,7 @@ class Load:
         every_s, turn, due = CALLERS / RATE, 0, time.monotonic()
         with self._client() as client:
             while not self._stop.wait(max(0.0, due - time.monotonic())):
+                self._go.wait()
                 due = max(due + every_s, time.monotonic())
                 turn += 1
                 if turn % CREATE_EVERY == 0:

@@ -54,7 +54,8 @@ class Rig:
         assert all(int(one.retry_after or 0) >= 1 for one in refused), refused
         assert {one.code for one in refused} <= {"database_away", "overloaded", "outcome_unknown"}
         assert sum(one.operation is not None for one in said) > 0, (fault, said)
-        assert journal_faults(self.panel.engine, self.load) == []
+        wrong = journal_faults(self.panel.engine, self.load)
+        assert not wrong, (fault, wrong[:10])
 
     def wait_well(self) -> None:
         """Until a call made from now on is accepted and applied; what died is started again, as a supervisor does."""
@@ -110,9 +111,6 @@ class Rig:
         """Send these doorbells, in this order, as a queue that doubles, reorders or delays would."""
         bells = [Doorbell("sync.apply", operation, f"op={operation}") for operation in operations]
         CeleryPublisher(producer_app(self.panel.redis.url)).publish(bells)
-
-    def count_queued(self) -> int:
-        return int(self.panel.rows("SELECT count(*) AS n FROM operations WHERE state = 'queued'")[0]["n"])
 
     def age(self, operation: int) -> None:
         """Let an hour pass for one call: it was accepted and published an hour ago."""

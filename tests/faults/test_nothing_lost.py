@@ -65,7 +65,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
                 )
             )
             add_user(panel.engine, 5)
-            load = Load(panel.url, panel.sync_key)
+            load = Load(panel.url, panel.sync_key, lambda: unsettled(panel.engine))
             load.start()
             stack.callback(load.stop)
             yield Rig(panel, databases, database, proxies[0], load, random.Random(SEED))
