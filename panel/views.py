@@ -283,9 +283,10 @@ MERGE_ORDERS = """
 INSERT INTO orders_seen AS o (order_id, state, status, state_since, owner, owner_since, panel_vps_id,
   panel_vps_id_given, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, cluster, node, vmid, guest_type,
   created_at, updated_at, first_seen_at, changed_at, effective_at)
-SELECT order_id, state, status, coalesce(effective_at, :began), owner, coalesce(effective_at, :began), panel_vps_id,
-  panel_vps_id_given, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, cluster, node, vmid, guest_type,
-  created_at, updated_at, :began, :began, effective_at
+SELECT order_id, state, status, coalesce(effective_at, :began), owner,
+  least(effective_at, :began),  -- one read, one moment: the owner on a later page is not news since the first
+  panel_vps_id, panel_vps_id_given, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, cluster, node, vmid,
+  guest_type, created_at, updated_at, :began, :began, effective_at
 FROM stage_orders
 ON CONFLICT (order_id) DO UPDATE SET
   state = excluded.state, status = excluded.status,
