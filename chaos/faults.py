@@ -140,10 +140,12 @@ def _kill_postgres(rig: Rig, _choice: int) -> None:
 
 def _freeze_postgres(rig: Rig, _choice: int) -> None:
     rig.postgres.pause()
+    rig.database_frozen = True
 
 
 def _thaw_postgres(rig: Rig, _choice: int) -> None:
     rig.postgres.resume()
+    rig.database_frozen = False
 
 
 def _start_postgres(rig: Rig, _choice: int) -> None:

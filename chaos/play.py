@@ -144,7 +144,7 @@ class Play:
 
     def _watch(self) -> None:
         self.rig.check()
-        if time.monotonic() - self._audited < AUDIT_EVERY_S:
+        if self.rig.database_frozen or time.monotonic() - self._audited < AUDIT_EVERY_S:
             return
         self._audited = time.monotonic()
         # Away on purpose, now and then: the next look sees what this one did not.

@@ -39,6 +39,7 @@ class Rig:
     beats: BeatWatch
     directory: Path
     kills: int = 0
+    database_frozen: bool = False  # whoever asks it now waits until somebody thaws it: this very thread, perhaps
     killed_beats: list[tuple[int, float]] = field(default_factory=list)
     next_panel_id: int = 1001
     next_world: int = 1
@@ -83,6 +84,8 @@ class Rig:
 
     def cut_connections(self, application: str = "panel-sync%") -> int:
         """Terminate the panel's sessions whose application_name is like that; how many."""
+        if self.database_frozen:
+            return 0
         try:
             with self.database.begin() as connection:
                 return len(connection.execute(CUT, {"application": application}).all())
@@ -106,6 +109,7 @@ class Rig:
             part.resume()
         for server in (self.redis, self.postgres):
             server.resume()
+        self.database_frozen = False
 
     def calm(self) -> None:
         """End every fault: whatever was frozen goes on, whatever is down comes up."""
