@@ -128,7 +128,7 @@ def _troubles(dice: random.Random, seconds: float, kinds: tuple[Kind, ...], ever
     taken: dict[str, float] = {}
     at_s, turn = dice.uniform(0.5, 1) * every_s, 0
     while at_s < seconds:
-        turn = 1 - turn
+        turn = 1 - turn if decks[1 - turn] else turn
         if not dealt[turn]:
             dealt[turn] = dice.sample(decks[turn], len(decks[turn]))
         for kind in dealt[turn]:
