@@ -63,7 +63,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "PROXMOX_CLUSTERS": json.dumps([plain]),
         "SWEEP_INTERVAL_S": "1",
         "ABSENCE_PROOF_T_S": "0.001",
-        **dict.fromkeys(("POWER_GRACE_S", "LINK_GRACE_S", "CREATE_GRACE_S", "ORPHAN_GRACE_S"), "0"),
+        **dict.fromkeys(("POWER_GRACE_S", "LINK_GRACE_S", "CREATE_GRACE_S"), "0"),
     }
 
 
