@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from panel.writer import MAX_ATTEMPTS
 from tests.faults.audit import application_faults, counted, journal_faults, unsettled
 from tests.faults.load import PLAN, Load
 from tests.faults.rig import Rig
@@ -37,6 +38,7 @@ AWAY = frozenset({200, 202, 503})
 KILLED = frozenset({200, 202, None})
 CUT = frozenset({200, 202, 503, None})
 POISON = "poison"
+STATES = "SELECT state FROM operations WHERE id = ANY(:ids) ORDER BY id"
 SETTLED_S = 120.0
 
 
@@ -86,21 +88,6 @@ def _call(rig: Rig, action: str, **vps: Any) -> dict[str, Any]:
     return answer
 
 
-@pytest.fixture(scope="module")
-def poisoned(rig: Rig) -> int:
-    """A VPS whose update the database refuses whenever it is tried; its operation's id. Planted before all faults."""
-    rig.as_admin(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '22023'; END $$"
-    )
-    rig.as_admin(
-        f"CREATE TRIGGER refuse BEFORE UPDATE ON vps FOR EACH ROW WHEN (NEW.os = '{POISON}') EXECUTE FUNCTION refuse()"
-    )
-    vps_id = _call(rig, "create", **PLAN | {"name": "poisoned"})["vps"]["id"]
-    return int(_call(rig, "update", id=vps_id, status="running", os=POISON)["operation"]["id"])
-
-
-@pytest.mark.usefixtures("poisoned")
 class TestWhileItWorks:
     """In this order: what is queued and lost by one fault is still outstanding when the next one strikes."""
 
@@ -189,25 +176,43 @@ def test_messages_doubled_reordered_and_an_hour_late(rig: Rig) -> None:
     assert (before["os"], before["version"], before["applied_seq"]) == ("mark-2", 4, 4)
 
 
-def test_a_poison_call_is_dead_and_stops_nobody(rig: Rig, poisoned: int) -> None:
-    """The others' calls were applied all the while; it is found, and tried anew or left, by an operator's word."""
+def _poison(rig: Rig, name: str) -> tuple[int, int]:
+    """A VPS whose update the database refuses whenever it is tried; its id, and the operation's."""
+    vps_id = int(_call(rig, "create", **PLAN | {"name": name})["vps"]["id"])
+    return vps_id, int(_call(rig, "update", id=vps_id, status="running", os=POISON)["operation"]["id"])
 
-    def dead() -> dict[str, Any] | None:
-        rig.revive()
-        row = rig.panel.rows("SELECT * FROM operations WHERE id = :id", id=poisoned)[0]
-        return row if row["state"] == "dead" else None
 
-    row = wait_until(dead, "the poison call to be dead", SETTLED_S)
-    assert row is not None
-    assert (row["attempts"], row["error"]) == (5, "InvalidParameterValue 22023")
+def test_a_poison_call_is_dead_and_stops_nobody(rig: Rig) -> None:
+    """It is found, and tried once more or left, by an operator's word; others' calls are applied all the while."""
+    rig.as_admin(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '22023'; END $$"
+    )
+    rig.as_admin(
+        f"CREATE TRIGGER refuse BEFORE UPDATE ON vps FOR EACH ROW WHEN (NEW.os = '{POISON}') EXECUTE FUNCTION refuse()"
+    )
+    alone, first = _poison(rig, "poisoned")
+    followed, second = _poison(rig, "poisoned-and-followed")
+    later = _call(rig, "update", id=followed, status="stopped", os="later")["operation"]["id"]
+    rig.wait_well()
+    rig.ring(*[first, second] * MAX_ATTEMPTS, later)  # what would take half a minute by itself
+
+    def states() -> list[str]:
+        return [row["state"] for row in rig.panel.rows(STATES, ids=[first, second, later])]
+
+    wait_until(lambda: states() == ["dead", "dead", "applied"], "the poison calls to be dead", 60)
+    row = journal(rig.panel.engine, alone)[-1]
+    assert (row["attempts"], row["error"]) == (MAX_ATTEMPTS, "InvalidParameterValue 22023")
+    rig.as_admin("DROP TRIGGER refuse ON vps")
     key = rig.panel.settings.ops_api_key.get_secret_value()
     with httpx.Client(base_url=f"{rig.panel.url}/api/ops", headers={"X-API-Key": key}, trust_env=False) as ops:
-        assert [one["id"] for one in ops.get("/dead").json()["data"]] == [poisoned]
-        rig.as_admin("DROP TRIGGER refuse ON vps")
-        answer = ops.post(f"/dead/{poisoned}/requeue")
-        assert answer.status_code == 202, answer.text
+        assert {one["id"] for one in ops.get("/dead").json()["data"]} == {first, second}
+        assert ops.post(f"/dead/{first}/requeue").status_code == 202
+        assert ops.post(f"/dead/{second}/requeue").json()["code"] == "operator_conflict"
+        assert ops.post(f"/dead/{second}/discard", json={"reason": "it came too late"}).status_code == 200
         assert ops.get("/dead").json()["data"] == []
-    wait_until(lambda: (vps_row(rig.panel.engine, row["vps_id"]) or {})["os"] == POISON, "it is applied", 30)
+    wait_until(lambda: (vps_row(rig.panel.engine, alone) or {})["os"] == POISON, "it is applied", 30)
+    assert (vps_row(rig.panel.engine, followed) or {})["os"] == "later"
 
 
 def test_afterwards_every_call_is_applied_once_and_in_order(rig: Rig) -> None:

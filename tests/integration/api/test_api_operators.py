@@ -104,6 +104,7 @@ class TestKey:
         paths = app.openapi()["paths"]
         documented = {(m.upper(), p) for p, methods in paths.items() if p.startswith("/api/ops") for m in methods}
         named = {"/held/0": "/held/{held_hash}", "/vps/1": "/vps/{vps_id}", "/findings/1": "/findings/{finding_id}"}
+        named["/dead/1"] = "/dead/{operation_id}"
         tested = set()
         for method, path in EVERY:
             template = path.replace("00000000", "0")
