@@ -17,7 +17,7 @@ from tests.support.databases import Database
 from tests.support.waiting import wait_until
 from worker.beat import BEAT_LOCK
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("beat")]
+pytestmark = [pytest.mark.faults, pytest.mark.acceptance, pytest.mark.xdist_group("beat")]
 
 StartBeat = Callable[[str], ManagedProcess]
 

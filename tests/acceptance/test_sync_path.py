@@ -17,7 +17,7 @@ from tests.support.live_panel import LivePanel, live_panel
 from tests.support.waiting import wait_until
 from tests.support.world import add_user, journal
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("sync-path")]
+pytestmark = [pytest.mark.faults, pytest.mark.acceptance, pytest.mark.xdist_group("sync-path")]
 
 PLAN = {"user_id": 5, "cpu": 4, "ram": 8192, "disk": 100, "os": "Ubuntu 22.04 LTS", "hypervisor": "proxmox"}
 REPUBLISHED_S = 75.0

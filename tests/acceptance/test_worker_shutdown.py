@@ -15,7 +15,7 @@ from tests.support.live_panel import SYNC_PATH_PARTS, LivePanel, live_panel
 from tests.support.waiting import wait_until
 from tests.support.world import add_user
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.faults, pytest.mark.acceptance]
 
 CALLS = 60
 END_S = 12.0

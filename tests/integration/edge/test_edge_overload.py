@@ -7,6 +7,7 @@ import json
 import statistics
 import time
 
+import pytest
 from sqlalchemy import text
 
 from runtime.embedded_postgres import EmbeddedPostgres
@@ -18,6 +19,8 @@ CALLERS = 200
 ANSWER_MS = 2000
 BUSY_MACHINE_MS = 1000  # what a test machine under other load may add to the slowest of them
 GROWTH = 24 * 2**20  # what 200 connections and their tasks may take; a body or a log kept for each would take more
+
+pytestmark = pytest.mark.faults
 
 
 async def _asked(port: int, raw: bytes) -> tuple[int, str, float]:

@@ -21,6 +21,8 @@ from tests.support.databases import Database
 from tests.support.waiting import wait_until
 from tests.support.world import journal, vps_row
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 async def rival(panel: Engine, database: Database) -> AsyncIterator[Acceptor]:

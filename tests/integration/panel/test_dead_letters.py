@@ -19,6 +19,8 @@ from tests.support.world import journal, operation, vps_row
 
 POISON = "poison"
 
+pytestmark = pytest.mark.faults
+
 
 class KilledError(BaseException):
     """The process ends here: nothing behind it runs, and PostgreSQL undoes its transaction."""
