@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,7 @@ class Load:
     said: dict[int, list[Said]] = field(default_factory=dict)  # by VPS, in the order of the calls
     creates: list[Said] = field(default_factory=list)
     created: dict[str, set[int]] = field(default_factory=dict)  # name to the ids that answers gave
+    unbraked: bool = False
     _go: threading.Event = field(default_factory=threading.Event)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -87,10 +89,20 @@ class Load:
             said = {vps_id: list(lane) for vps_id, lane in self.said.items()}
             return said, {name: set(ids) for name, ids in self.created.items()}
 
+    @contextmanager
+    def undaunted(self) -> Iterator[None]:
+        """Calls go on, however many wait: a fault is to meet some."""
+        self.unbraked = True
+        self._go.set()
+        try:
+            yield
+        finally:
+            self.unbraked = False
+
     def _brake(self) -> None:
         while not self._stop.wait(LOOK_S):
             try:
-                well = self.waiting() < MOST_WAITING
+                well = self.waiting() < MOST_WAITING or self.unbraked
             except (DBAPIError, PoolTimeoutError):
                 well = True  # the database is away, which is what is tried
             (self._go.set if well else self._go.clear)()

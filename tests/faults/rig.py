@@ -6,11 +6,12 @@ import random
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import redis
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from panel.publish import CeleryPublisher, producer_app
 from panel.relay import Doorbell
@@ -43,9 +44,9 @@ class Rig:
         """While the block lasts and until the panel is well again: every answer in time and one of ``answers`` (None:
         no answer). Then the journal is exactly what the answers said."""
         began = time.monotonic()
-        yield
+        with self.load.undaunted():
+            yield
         self.wait_well()
-        self.panel.engine.dispose()
         said = self.load.since(began)
         late = [one for one in said if one.took_s > IN_TIME_S and one.status is not None]
         assert not late, (fault, late)
@@ -63,10 +64,15 @@ class Rig:
 
         def applied() -> bool:
             self.revive()
-            taken = [one for one in self.load.since(since) if one.operation is not None]
-            return bool(taken) and self.state(min(taken, key=lambda one: one.at)) == "applied"
+            with suppress(DBAPIError):  # a pooled connection that the fault has cut
+                return self._applied_since(since)
+            return False
 
         wait_until(applied, "a call made after the fault to be applied", RECOVERED_S)
+
+    def _applied_since(self, since: float) -> bool:
+        taken = [one for one in self.load.since(since) if one.operation is not None]
+        return bool(taken) and self.state(min(taken, key=lambda one: one.at)) == "applied"
 
     def state(self, one: Said) -> str:
         rows = self.panel.rows("SELECT state FROM operations WHERE id = :id", id=one.operation)
@@ -112,13 +118,13 @@ class Rig:
         bells = [Doorbell("sync.apply", operation, f"op={operation}") for operation in operations]
         CeleryPublisher(producer_app(self.panel.redis.url)).publish(bells)
 
-    def age(self, operation: int) -> None:
-        """Let an hour pass for one call: it was accepted and published an hour ago."""
+    def age(self, vps_id: int) -> None:
+        """Let an hour pass for a VPS's calls: they were accepted and published an hour ago."""
         with self.panel.engine.begin() as connection:
-            connection.execute(AGE, {"id": operation})
+            connection.execute(AGE, {"id": vps_id})
 
 
 AGE = text(
-    "UPDATE operations SET accepted_at = accepted_at - interval '1 hour', publish_at = publish_at + interval '1 hour'"
-    " WHERE id = :id"
+    "UPDATE operations SET accepted_at = accepted_at - interval '1 hour', publish_at = publish_at + interval '1 hour',"
+    " applied_at = applied_at - interval '1 hour' WHERE vps_id = :id"
 )

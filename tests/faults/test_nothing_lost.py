@@ -163,7 +163,7 @@ def test_messages_doubled_reordered_and_an_hour_late(rig: Rig) -> None:
     vps_id = _call(rig, "create", **PLAN | {"name": "rung"})["vps"]["id"]
     marks = [_call(rig, "update", id=vps_id, status="running", os=f"mark-{n}") for n in range(3)]
     ids = [answer["operation"]["id"] for answer in marks]
-    rig.age(ids[0])
+    rig.age(vps_id)
     rig.ring(ids[2], ids[2], ids[0], ids[1], ids[1])
     wait_until(lambda: {row["state"] for row in journal(rig.panel.engine, vps_id)} == {"applied"}, "all of them", 30)
     before = vps_row(rig.panel.engine, vps_id)
