@@ -148,8 +148,10 @@ def _must_be_going(change: Change) -> bool:
 
 
 def _names_another(change: Change, now: Order) -> bool:
-    """A record gets another machine only if its order names that very one."""
-    return change.kind is Kind.LINK and now.guest_key != change.guest_key
+    """A record gets another machine only if its order names that very one; its first, unless it names another."""
+    first = change.record is not None and change.record.fingerprint is None
+    named = change.guest_key if first and now.guest_key is None else now.guest_key
+    return change.kind is Kind.LINK and named != change.guest_key
 
 
 def _owner_differs(change: Change, owner: str | None) -> bool:

@@ -212,9 +212,11 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
         # Nor is one taken for it whose identity nobody read while the order went on: it may be the next machine.
         let_go = ended and record.guest_linked_once and (record.guest_key is None or record.fingerprint is None)
         if not let_go and (linked := facts.guest_link_update(guest, record, world)) is not None:
-            # An order read before the machine was replaced would hand the next owner's machine to this one.
-            other = record.fingerprint is not None and "fingerprint" in linked.values
-            confirm = frozenset({"order"}) if other else frozenset[str]()
+            # An order read before the machine was replaced would hand the next owner's machine to this one; nor
+            # does an address say who it was at first, when nobody had read it.
+            first = record.fingerprint is None
+            asks = "fingerprint" in linked.values and (not first or (order is not None and world.has_feed))
+            confirm = frozenset({"order"}) if asks else frozenset[str]()
             if record.guest_key not in (None, guest.key):
                 confirm |= {"left"}
             decision.changes.append(_update(case, Kind.LINK, "proxmox", linked, confirm))

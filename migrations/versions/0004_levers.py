@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -67,10 +69,10 @@ def downgrade() -> None:
     op.drop_column("leases", "taken_at")
     op.add_column("leases", sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True))
     op.drop_table("quarantine")
-    for column, type_ in zip(
-        PAUSE, (sa.DateTime(timezone=True), sa.DateTime(timezone=True), sa.Text(), sa.Text()), strict=True
-    ):
-        op.add_column("source_states", sa.Column(column, type_, nullable=True))
+    moment = sa.DateTime(timezone=True)
+    kinds: tuple[sa.types.TypeEngine[Any], ...] = (moment, moment, sa.Text(), sa.Text())
+    for column, kind in zip(PAUSE, kinds, strict=True):
+        op.add_column("source_states", sa.Column(column, kind, nullable=True))
     op.create_check_constraint(
         op.f("ck_source_states_pause_whole"),
         "source_states",

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import httpx
 
-from sources.clock import Clock, http_date
+from sources.clock import Clock, http_date, rfc3339, staleness_s
 from sources.config import MainSiteConfig
 from sources.faults import CredentialRefused, Malformed, RefusedStatus, SourceFault, Unreachable
 from sources.http import Answer, JsonClient, Limits
@@ -16,6 +16,8 @@ _TRANSIENT = frozenset({429, 502, 503, 504})
 _BACKOFF_S = 0.5
 _BACKOFF_MAX_S = 8.0
 _RETRY_AFTER_MAX_S = 30.0  # a longer wish is honoured by giving up: the next run is the retry
+# A look-up confirms a change a moment before it is written: an old copy's word is no better than the list's.
+LOOK_UP_AGE_MAX_S = 30.0
 KEY_REFUSED = "MAIN_SITE_API_KEY is refused"
 
 
@@ -49,15 +51,14 @@ class MainSiteClient:
     def find(self, path: str) -> Answer | None:
         """A 200 with JSON, or ``None`` for the interface's own 404; raises a ``SourceFault`` otherwise.
 
-        A 404 that is not JSON comes from something in front of the interface and says nothing of the row.
+        A 404 that is not JSON comes from something in front of the interface and says nothing of the row. An
+        answer that says itself it is a copy older than ``LOOK_UP_AGE_MAX_S`` is a fault, whatever it tells.
         """
         answer = self._settled(path, None)
-        if answer.status == 404:
-            _json(answer)
-            return None
-        if answer.status != 200:
+        if answer.status not in (200, 404):
             raise RefusedStatus(f"answered {answer.status}", answer.status)
-        return _json(answer)
+        _must_be_of_now(_json(answer))
+        return answer if answer.status == 200 else None
 
     def close(self) -> None:
         """Close the connections."""
@@ -101,6 +102,14 @@ def _json(answer: Answer) -> Answer:
         told = answer.media_type if answer.media_type.isascii() and len(answer.media_type) <= 50 else "unreadable"
         raise Malformed(f"answered {answer.status} with something that is not JSON ({told or 'no content type'})")
     return answer
+
+
+def _must_be_of_now(answer: Answer) -> None:
+    """Refuse an answer that names its own moment and it is long past; most look-ups name none and mean now."""
+    as_of = answer.document.get("as_of") if isinstance(answer.document, dict) else None
+    age = staleness_s(answer.date, rfc3339(as_of)) if isinstance(as_of, str) else None
+    if age is not None and age > LOOK_UP_AGE_MAX_S:
+        raise Malformed(f"the answer is a copy {age:.0f} s old (its as_of, at most {LOOK_UP_AGE_MAX_S:.0f} s)")
 
 
 def _retry_after_s(text: str | None, now: datetime) -> float | None:

@@ -225,3 +225,27 @@ def test_story_28_an_unreadable_fingerprint_links_unverified_and_is_never_a_proo
     assert record(world, sold.vps_id)["deleted_at"] is None
     assert ("delete-held", f"vps:{sold.vps_id}") in world.findings()
     assert record(world, keep.vps_id)["status"] == "running"
+
+
+def test_story_03_a_first_look_at_an_address_is_no_proof_of_who_was_sold(world: Bench) -> None:
+    """The calls named the guest, nobody had read it yet, and the feed is an old copy: the machine that stands there
+    now is the next customer's, and the order says so when it is asked by itself."""
+    world.site.set_extended(extended=True)
+    old = sell(world, "old-one")
+    world.site.freeze_feed()
+    world.clock.moment += timedelta(minutes=1)
+    world.site.cancel_order(old.order_id, notify=False)
+    new = world.site.place_order(user_id=2, name="old-one", notify=False)
+    assert new.vmid == old.vmid, "the address was given away"
+    world.site.set_status(new.id, "running", notify=False)
+    world.run()
+    row = record(world, old.vps_id)
+    assert (row["fingerprint"], row["link_state"]) == (None, "pushed")
+    assert ("not-confirmed", f"vps:{old.vps_id}") in world.findings()
+
+    world.site.freeze_feed(frozen=False)
+    world.run(2)
+    (taken,) = [r for r in world.vps() if r["order_id"] == str(new.id)]
+    assert (taken["user_id"], taken["vmid"], taken["link_state"]) == (6, new.vmid, "verified")
+    assert record(world, old.vps_id)["fingerprint"] is None
+    assert [r["id"] for r in world.client_sees(6)] == [taken["id"]]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine
@@ -59,7 +59,8 @@ def beside(world: Bench, held: HeldFeed) -> Iterator[Any]:
     """A full run that waits for its feed, in a thread of its own."""
     with ThreadPoolExecutor(1) as pool:
         try:
-            yield lambda: pool.submit(run_full, replace(world.reconciler(), feed=held), trigger="test")
+            feed = cast("OrderFeed", held)
+            yield lambda: pool.submit(run_full, replace(world.reconciler(), feed=feed), trigger="test")
         finally:
             held.let.set()
 

@@ -17,6 +17,10 @@ def row(number: int, **fields: object) -> httpx.Response:
     return answer({"status": "success", "data": order(number, **fields)})
 
 
+def row_as_of(moment: str) -> httpx.Response:
+    return answer({"status": "success", "data": order(41), "as_of": moment})
+
+
 NOT_FOUND = answer({"status": "error", "message": "Not found"}, status=404)
 Step = httpx.Response | Callable[[httpx.Request], httpx.Response]
 
@@ -44,6 +48,14 @@ CASES: dict[str, tuple[list[Step], type, str]] = {
     "timeout": ([wait_in_vain], Unclear, "no answer within 30 s"),
     "another order": ([row(42)], Unclear, "order 41 was asked for and order 42 answered"),
     "unreadable": ([row(41, ram=CANARY)], Unclear, "row cannot be read (ram)"),
+    "a copy of just now": ([row_as_of("2026-03-01T11:59:31Z")], Found, ""),
+    "an old copy": ([row_as_of("2026-03-01T11:59:30Z")], Unclear, "a copy 31 s old"),
+    "an old copy that has no such order": (
+        [answer({"message": "Not found", "as_of": "2026-03-01T11:00:00Z"}, status=404)],
+        Unclear,
+        "a copy 3601 s old",
+    ),
+    "a moment that cannot be told": ([row_as_of("yesterday"), row_as_of("2026-03-01T13:00:00Z")], Found, ""),
     "no row": ([answer({"status": "success", "data": None})], Unclear, "without"),
 }
 
