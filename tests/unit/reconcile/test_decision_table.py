@@ -1,7 +1,8 @@
 """Every cell of the decision table against ``decision_expected.csv``: verdict, facts, finding and reason.
 
-The file was decided from the specification, apart from the code, and is never written by it: whoever changes a cell
-changes both. Below it, what must hold of the table whatever its cells say.
+The file is never written by the code: whoever changes a cell changes both. Its verdicts were decided from the rules
+before anybody looked at the code's; the facts, findings and reasons were worded with the code at hand. Below it, what
+must hold of the table whatever its cells say.
 """
 
 from __future__ import annotations
