@@ -106,6 +106,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     ReleaseBody,
     RestoreBody,
     SnoozeBody,
+    DiscardBody,
     AcknowledgeBody,
     ReconcileBody,
 )

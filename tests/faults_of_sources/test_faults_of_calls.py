@@ -125,7 +125,7 @@ FAULTS = (
         "duplicated create",
         _spoilt(TWICE, _create),
         accepted=(CREATED, CREATED),
-        written=("merge merged", *STARTED, "update unchanged creating"),
+        written=("merge merged", *STARTED, "update unchanged running"),
         shown="running",
         fresh=True,
     ),

@@ -107,10 +107,12 @@ def test_a_reconciler_that_lost_its_lease(world: Bench, standing: list[Sold]) ->
     ledger, before = Ledger.open(world), last_run(world)
     world.site.set_status(standing[0].order_id, "suspended", notify=False)
     with run_under_way(world) as (_, ended):
-        cut = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+        cut = "SELECT pg_terminate_backend(pid) FROM (SELECT DISTINCT pid FROM pg_locks l JOIN pg_database d"
         with world.engine.connect() as connection:
-            mine = " WHERE l.locktype = 'advisory' AND l.granted AND d.datname = current_database()"
-            assert connection.execute(text(cut + mine)).scalars().all() == [True], "the lease is the one such lock"
+            mine = (
+                " ON d.oid = l.database WHERE locktype = 'advisory' AND granted AND datname = current_database()) mine"
+            )
+            assert connection.execute(text(cut + mine)).scalars().all() == [True], "turn and lease are one session's"
         world.run()
         written = ledger.written()
     (first,) = ended

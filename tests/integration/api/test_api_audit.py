@@ -189,9 +189,13 @@ class TestDecisions:
         raise_findings(engine)
         vps = (await site.post("/api/vps/sync", json=create())).json()["vps"]["id"]
         worker.apply((await site.post("/api/vps/sync", json=delete(vps))).json()["operation"]["id"])
+        dead = [(await site.post("/api/vps/sync", json=create())).json()["operation"]["id"] for _ in range(2)]
         with engine.begin() as connection:
             for statement in DECIDABLE:
                 connection.execute(text(statement))
+            connection.execute(
+                text("UPDATE operations SET state = 'dead', applied_at = now() WHERE id = ANY(:dead)"), {"dead": dead}
+            )
         decided: list[tuple[str, str, dict[str, Any], str, str]] = [
             ("/held/{held_hash}/approve", first.hash, {}, "approve", first.hash),
             ("/held/{held_hash}/reject", second.hash, {}, "reject", second.hash),
@@ -203,7 +207,10 @@ class TestDecisions:
             ("/release", "", {"subject": "vps:9"}, "release", "vps:9"),
             ("/acknowledge", "", {"source": "orders"}, "acknowledge", "orders"),
             ("/reconcile", "", {}, "reconcile", "everything"),
-        ]
+            ("/dead/{operation_id}/requeue", str(dead[0]), {}, "requeue", f"operation:{dead[0]}"),
+            ("/dead/{operation_id}/discard", str(dead[1]), {"reason": "Mrs Smith left"}, "discard",
+             f"operation:{dead[1]}"),
+        ]  # fmt: skip
         documented = app.openapi()["paths"].items()
         writes = {path for path, methods in documented if path.startswith("/api/ops") and set(methods) - {"get"}}
         assert {f"/api/ops{path}" for path, *_ in decided} == writes, "a new decision needs its row, and a line here"

@@ -227,7 +227,7 @@ FRAMEWORK = [
     ("PUT", "/api/vps/sync", 405, "method_not_allowed"),
     ("GET", "/api/vps/" + "9" * 5000, 404, "not_found"),
     ("GET", "/api/vps/sync/operations/" + "9" * 5000, 404, "not_found"),
-    ("GET", "/api/vps/sync/operations/9999999999999999999", 422, "invalid_parameter"),
+    ("GET", "/api/vps/sync/operations/9999999999999999999", 404, "not_found"),
 ]
 
 
