@@ -42,6 +42,7 @@ broker_connection_max_retries = None
 broker_connection_timeout = 2
 broker_pool_limit = 4
 broker_pool_acquire_timeout = 2
+worker_consumer = "worker.consumer:Consumer"  # outlives the loss of Redis with messages in hand
 worker_cancel_long_running_tasks_on_connection_loss = False
 worker_soft_shutdown_timeout = 8
 # An idle worker has nothing to hand back that the journal would not ring again: it may go at once. True costs the

@@ -1,4 +1,4 @@
-"""SIGTERM to a worker under load: it ends in time, and what it had not done is done by the next one."""
+"""A worker with calls in hand: told to end, it hands back what it has not done; it outlives the loss of Redis."""
 
 from __future__ import annotations
 
@@ -32,9 +32,11 @@ def _states(panel: LivePanel) -> list[str]:
     return [row["state"] for row in panel.rows("SELECT state FROM operations ORDER BY id")]
 
 
+PLAN = {"user_id": 5, "cpu": 1, "ram": 1024, "disk": 10, "os": "Debian 13", "hypervisor": "kvm"}
+
+
 def test_a_worker_that_ends_hands_back_what_it_has_not_done(panel: LivePanel) -> None:
-    plan = {"user_id": 5, "cpu": 1, "ram": 1024, "disk": 10, "os": "Debian 13", "hypervisor": "kvm"}
-    made = [panel.sync("create", plan | {"name": f"vps-{n}"}).raise_for_status().json() for n in range(4)]
+    made = [panel.sync("create", PLAN | {"name": f"vps-{n}"}).raise_for_status().json() for n in range(4)]
     ids = [answer["vps"]["id"] for answer in made]
     wait_until(lambda: _states(panel) == ["applied"] * 4, "the fleet is written", 30)
     worker = panel.process("worker-sync")
@@ -63,3 +65,28 @@ def test_a_worker_that_ends_hands_back_what_it_has_not_done(panel: LivePanel) ->
         order = [row["seq"] for row in rows if row["vps_id"] == vps_id]
         assert order == sorted(order), "in the order of their acceptance"
     assert len(_states(panel)) == CALLS + 4
+
+
+def test_a_worker_outlives_redis_with_calls_in_hand(panel: LivePanel) -> None:
+    """It cannot give back what it holds over a connection that is gone, and need not: the journal rings again."""
+    made = [panel.sync("create", PLAN | {"name": f"vps-{n}"}).raise_for_status().json() for n in range(4)]
+    ids = [answer["vps"]["id"] for answer in made]
+    wait_until(lambda: _states(panel) == ["applied"] * 4, "the fleet is written", 30)
+    worker = panel.process("worker-sync")
+    worker.pause()
+    # One call in hand, so that the worker waits in Redis for another.
+    panel.sync("update", {"id": ids[0], "status": "stopped"}).raise_for_status()
+    with panel.engine.connect() as connection:
+        connection.execute(text("SELECT vps_id FROM lanes ORDER BY vps_id FOR UPDATE"))
+        worker.resume()
+        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        wait_until(lambda: panel.rows(waiting), "a task waits for its lane")
+        pid, seen = worker.pid, len(worker.log_path.read_bytes())
+        panel.redis.kill()
+        lost = b"Connection to broker lost"
+        wait_until(lambda: lost in worker.log_path.read_bytes()[seen:], "the worker to miss Redis", 20)
+        connection.rollback()
+    panel.redis.start()
+    wait_until(lambda: set(_states(panel)) == {"applied"}, "the same worker does the rest", 60)
+    assert (worker.pid, worker.running) == (pid, True)
+    assert b"Unrecoverable" not in worker.log_path.read_bytes()
