@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import bindparam, insert, literal, select, text, update
+from sqlalchemy import bindparam, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -64,6 +64,7 @@ class Batch:
         self._new_lanes: list[dict[str, Any]] = []
         self._touched: dict[int, dict[str, Any]] = {}
         self._operations: list[dict[str, Any]] = []
+        self._journaled: list[int] = []  # the ids of _operations, once written
         self._new_claims: dict[str, tuple[int, int]] = {}  # order id -> (vps id, index into _operations)
         self._new_keys: list[tuple[int, Call]] = []  # outcome index
         self._refusals: list[dict[str, Any]] = []
@@ -83,6 +84,20 @@ class Batch:
             self.outcomes.append(None if self._is_held(call) else self._decide(index, call))
         await self._write(connection)
         self.xid = await connection.scalar(text("SELECT pg_current_xact_id_if_assigned()::text"))
+
+    async def is_there(self, connection: AsyncConnection) -> bool:
+        """Whether everything that this batch journaled can be read.
+
+        By id *and* time of acceptance: a server that crashed gives lost ids out again, too.
+        """
+        operations = tables.operations
+        ids = self._journaled
+        found = await connection.scalar(
+            select(func.count())
+            .select_from(operations)
+            .where(operations.c.id.in_(ids), operations.c.accepted_at == self._now)
+        )
+        return found == len(ids)
 
     # --- reading
 
@@ -302,7 +317,7 @@ class Batch:
                     for id_, lane in sorted(self._touched.items())
                 ],
             )
-        ids = await self._write_operations(connection)
+        ids = self._journaled = await self._write_operations(connection)
         await self._finish_outcomes(connection, ids)
         await self._write_claims_and_keys(connection, ids)
         if self._refusals:
