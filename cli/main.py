@@ -8,9 +8,14 @@ import structlog
 import typer
 
 from cli import audit, chaos, demo, doctor, journal, migrating, operators, parts, reconcile, runs, tokens, users, whole
+from cli.environment import command_settings
 from cli.errors import CommandError
+from panel.logging import configure_logging
+from panel.redaction import secrets_of
 from panel.settings import SettingsError
 from runtime.errors import RuntimeFaultError
+
+log = structlog.get_logger(__name__)
 
 app = typer.Typer(
     name="panel-sync",
@@ -61,7 +66,7 @@ app.add_typer(users.app, name="users", rich_help_panel=CARE)
 
 def main() -> None:
     """Run the command; what the operator can mend is one sentence on stderr and exit code 2."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for results
+    configure_logging("console", secrets=_secrets())  # on stderr: stdout is for results
     try:
         app()
     except (CommandError, SettingsError, RuntimeFaultError) as error:
@@ -69,6 +74,18 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception:  # Typer would have Python write it, past the log and what the log strikes out
+        configure_logging("console", secrets=_secrets())  # the command may have sent its log elsewhere
+        log.exception("command_failed")
+        sys.exit(1)
+
+
+def _secrets() -> frozenset[str]:
+    """What no line may hold; a command that has no settings has no secrets, and says itself what is wrong with them."""
+    try:
+        return secrets_of(command_settings())
+    except (CommandError, SettingsError):
+        return frozenset()
 
 
 if __name__ == "__main__":

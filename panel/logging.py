@@ -1,14 +1,17 @@
 """Structured logs: constant event names with keys and values; the operation or run id is bound by the caller.
 
 Code never logs a secret. Two lines of defence stand behind that: values under secret names are dropped, and the
-process's own secrets are struck out of whatever is written, tracebacks of libraries included.
+process's own secrets are struck out of whatever is written, tracebacks of libraries and of what nobody caught
+included. No traceback shows local variables.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Iterable
+from types import TracebackType
 from typing import TextIO
 
 import structlog
@@ -19,6 +22,8 @@ from panel.redaction import REDACTED, Redactor
 SECRET_NAMES = frozenset({"api_key", "authorization", "cookie", "password", "secret", "token", "x_api_key"})
 SECRET_ENDINGS = ("_password", "_secret", "_token", "_api_key")
 
+
+uncaught = logging.getLogger("uncaught")
 
 MULTILINE = frozenset({"exception", "stack"})
 
@@ -52,7 +57,8 @@ def _visible(_logger: object, _name: str, event: structlog.typing.EventDict) -> 
 def configure_logging(log_format: str = "json", stream: TextIO | None = None, *, secrets: Iterable[str] = ()) -> None:
     """Send structlog's and the standard library's records to ``stream`` (stderr) in one format.
 
-    ``secrets``: what no line may hold (``panel.redaction.secrets_of``), even if a library puts it there.
+    ``secrets``: what no line may hold (``panel.redaction.secrets_of``), even if a library puts it there. What nobody
+    catches, in whichever thread, is written in the same way from now on.
     """
     stream = stream or sys.stderr
     shared: list[structlog.typing.Processor] = [
@@ -65,15 +71,14 @@ def configure_logging(log_format: str = "json", stream: TextIO | None = None, *,
         structlog.processors.format_exc_info,
     ]
     rendering: list[structlog.typing.Processor] = (
-        [structlog.processors.JSONRenderer()]
-        if log_format == "json"
-        else [_visible, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        [structlog.processors.JSONRenderer()] if log_format == "json" else [_visible, _console(colors=stream.isatty())]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        # A command on a console learns its settings, and with them its secrets, only after the first lines.
+        cache_logger_on_first_use=log_format == "json",
     )
     handler = logging.StreamHandler(stream)
     formatter = _RedactingFormatter(
@@ -85,5 +90,26 @@ def configure_logging(log_format: str = "json", stream: TextIO | None = None, *,
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    for noisy in ("httpx", "httpcore", "celery.beat", "celery.worker.strategy", "kombu"):
+    for noisy in ("alembic", "httpx", "httpcore", "celery.beat", "celery.worker.strategy", "kombu"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+
+
+def _console(*, colors: bool) -> structlog.dev.ConsoleRenderer:
+    """Its default is a traceback with every local variable, keys and passwords among them."""
+    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        uncaught.warning("interrupted")
+    else:
+        uncaught.critical("uncaught_exception", exc_info=(kind, error, trace))
+
+
+def _uncaught_in_thread(told: threading.ExceptHookArgs) -> None:
+    if told.exc_type is SystemExit:  # a thread's ordinary end, as Python itself sees it
+        return
+    error = told.exc_value or told.exc_type()
+    uncaught.critical("uncaught_exception_in_thread", exc_info=(told.exc_type, error, told.exc_traceback))

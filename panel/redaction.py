@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from pydantic import SecretStr
 
@@ -26,9 +26,19 @@ def _fields(settings: Settings) -> Iterator[str]:
     for name in type(settings).model_fields:
         yield from _held(getattr(settings, name))
     for url in (settings.database_url, settings.database_owner_url, settings.redis_url):
-        password = urlsplit(url).password or ""
-        yield password
-        yield unquote(password)
+        parts = urlsplit(url)
+        for password in (parts.password or "", *_in_query(parts.query)):
+            yield password
+            yield unquote(password)
+            yield unquote_plus(password)
+
+
+def _in_query(query: str) -> Iterator[str]:
+    """Passwords may stand behind the question mark, too (``?password=``, ``&sslpassword=``)."""
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if re.search("password|secret|token", unquote(name), re.IGNORECASE):
+            yield value
 
 
 def _held(value: object) -> Iterator[str]:

@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -97,6 +97,16 @@ def _readable(url: str) -> bool:
     # the host or the path, and those are shown.
     encoded = parts.netloc.count("@") <= 1 and "@" not in f"{parts.path}{parts.query}{parts.fragment}"
     return encoded and (port is not None or not parts.netloc.endswith(":"))
+
+
+def _percent_encoded(url: str) -> bool:
+    """Whether every % begins an encoded character of a UTF-8 text without NUL. Libraries take anything else each in
+    its own way, some by quoting it, password and all."""
+    try:
+        text = unquote(url, errors="strict")
+    except UnicodeDecodeError:
+        return False
+    return re.search("%(?![0-9A-Fa-f]{2})", url) is None and "\0" not in text
 
 
 DriftClass = Literal[
@@ -284,6 +294,8 @@ class Settings(BaseSettings):
                 continue
             if not url.startswith(schemes):
                 found.append(f"{name.upper()} must start with {schemes[0]}")
+            elif not _percent_encoded(url):
+                found.append(f"{name.upper()} has a % that encodes nothing: in a password, write % as %25")
             elif not _readable(url):
                 found.append(f"{name.upper()} is not a URL of the form {schemes[0]}USER:PASSWORD@HOST:PORT/NAME")
         if not re.fullmatch(r"(https://[^\s/?#@]+(/[^\s#]*)?)?", self.finding_webhook_url.get_secret_value()):

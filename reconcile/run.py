@@ -78,7 +78,10 @@ def _in_turn(
                 return RunResult(run_id, "fenced", "another run took over")
             except BaseException as error:
                 run_log.end_run(reconciler.engine, run_id, "failed", {}, [], error=type(error).__name__)
-                log.exception("run_failed", kind=kind)
+                if isinstance(error, Exception):
+                    log.exception("run_failed", kind=kind)
+                else:  # somebody ended it: where it stood is no news
+                    log.warning("run_interrupted", kind=kind, by=type(error).__name__)
                 raise
             hash_ = result.plan.hash if result.plan is not None else None
             run_log.end_run(reconciler.engine, run_id, result.state, result.counts, result.problems, hash_)

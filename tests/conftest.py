@@ -17,6 +17,12 @@ from panel.settings import Settings
 from runtime.embedded_postgres import EmbeddedPostgres
 from runtime.embedded_redis import EmbeddedRedis
 from tests.support.databases import Database, Databases
+from tests.support.logs import plain_logging
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_variables_in_tracebacks() -> None:
+    plain_logging()
 
 
 @pytest.fixture(scope="session", autouse=True)

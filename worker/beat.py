@@ -18,14 +18,26 @@ import psycopg
 import structlog
 from celery import signals
 from celery.beat import PersistentScheduler
+from sqlalchemy import make_url
 
 from panel.logging import configure_logging
 from panel.redaction import secrets_of
-from panel.settings import SettingsError, get_settings
+from panel.settings import SettingsError, get_settings, sqlalchemy_url
 from worker.heartbeat import start_heartbeat
 
 BEAT_LOCK = 0x62656174
 """The advisory lock's key; locks are per database, so every panel has its own."""
+
+PATIENCE: dict[str, Any] = {
+    "application_name": "panel-sync beat",
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 6_000,
+    "options": "-c statement_timeout=5000",
+}
+"""A half-open connection is noticed well before the network stack would by itself."""
 
 CHECK_S = 2.0
 _DATABASE_RETRY_MAX_S = 15.0
@@ -37,7 +49,7 @@ class BeatLock:
     """The right to be the scheduler: held as long as one connection lives."""
 
     def __init__(self, database_url: str) -> None:
-        self._url = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._url = sqlalchemy_url(database_url)
         self._connection: psycopg.Connection[Any] | None = None
 
     def wait(self) -> None:
@@ -47,7 +59,7 @@ class BeatLock:
             try:
                 if self._try():
                     return
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 self.release()
                 log.warning("beat_database_away", error=type(error).__name__, retry_in_s=pause)
                 time.sleep(pause)
@@ -65,7 +77,7 @@ class BeatLock:
             return False
         try:
             self._connection.execute("SELECT 1")
-        except psycopg.OperationalError:
+        except psycopg.Error:
             return False
         return True
 
@@ -77,18 +89,10 @@ class BeatLock:
 
     def _try(self) -> bool:
         if self._connection is None:
-            self._connection = psycopg.connect(
-                self._url,
-                autocommit=True,
-                application_name="panel-sync beat",
-                connect_timeout=3,
-                keepalives_idle=5,
-                keepalives_interval=2,
-                keepalives_count=3,
-                # A half-open connection is noticed well before the network stack would by itself.
-                tcp_user_timeout=6_000,
-                options="-c statement_timeout=5000",
-            )
+            # In parts, as SQLAlchemy reads them for everybody else: libpq's errors quote a URL that it cannot read.
+            url = make_url(self._url)
+            _, place = url.get_dialect()().create_connect_args(url)
+            self._connection = psycopg.connect(**{**place, **PATIENCE}, autocommit=True)
         answer = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (BEAT_LOCK,)).fetchone()
         return answer is not None and bool(answer[0])
 

@@ -4,16 +4,54 @@ Flower asks workers many things at once, each through two connections of the poo
 every question holds its first connection and waits for its second: for ever, and no event is shown.
 
 Flower answers ``/metrics`` without its password; here it asks there, too. ``/healthcheck`` stays open and says "OK".
+No answer names versions, and a page runs Flower's own scripts only, in nobody's frame. Flower configures no logging
+where somebody else has: its lines pass the redactor like everybody's.
 """
 
 from __future__ import annotations
 
-from flower.views.monitor import Metrics
-from tornado.web import authenticated
+import base64
+import hashlib
 
-from worker.app import app
+from flower.urls import settings as tornado_settings
+from flower.views.monitor import Metrics
+from tornado.httputil import HTTPHeaders
+from tornado.web import OutputTransform, authenticated
+
+from panel.logging import configure_logging
+from panel.redaction import secrets_of
+from worker.app import app, settings
+
+# The only script that stands within a page; the others are files.
+_INLINE = [f"\nvar autorefresh = {on};\n" for on in (0, 1)]
+_HASHES = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in _INLINE)
+
+HEADERS = {
+    "Content-Security-Policy": (
+        f"default-src 'none'; script-src 'self' {_HASHES}; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+        " connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class SafeHeaders(OutputTransform):
+    """Tornado's own place for what concerns every answer, refusals and static files included."""
+
+    def transform_first_chunk(
+        self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
+    ) -> tuple[int, HTTPHeaders, bytes]:
+        headers.pop("Server", None)
+        for name, value in HEADERS.items():
+            headers[name] = value
+        return super().transform_first_chunk(status_code, headers, chunk, finishing)
+
 
 app.conf.broker_pool_limit = 64
 Metrics.get = authenticated(Metrics.get)
+tornado_settings["transforms"] = [SafeHeaders]
+configure_logging(settings.log_format, secrets=secrets_of(settings))
 
 __all__ = ["app"]

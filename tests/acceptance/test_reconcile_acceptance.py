@@ -5,7 +5,10 @@ Nothing here starts a run. Each test makes something go wrong, sees it wrong whe
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -369,5 +372,18 @@ def test_flower_asks_for_its_password(panel: LivePanel) -> None:
         assert {page: client.get(page, auth=wrong).status_code for page in pages} == dict.fromkeys(pages, 401)
         assert client.post("/api/task/send-task/reconcile.run", json={"args": []}).status_code == 401
         healthy = client.get("/healthcheck")
+        right = (panel.settings.flower_user, panel.settings.flower_password.get_secret_value())
+        shown = [client.get(page, auth=right) for page in ("/workers", "/tasks", "/broker", "/no-such-page")]
+        answers = [healthy, client.get("/workers"), client.get("/static/css/flower.css"), *shown]
+    for answer in answers:
+        assert "Server" not in answer.headers, "nobody is told the version"
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    for page in shown:  # they work with it: what stands within a page is a script that is allowed, or a file
+        assert not re.search(r"\son[a-z]+=|javascript:", page.text)
+        for script in re.findall(r"<script[^>]*>([^<]+)</script>", page.text):
+            known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+            assert f"'sha256-{known}'" in page.headers["Content-Security-Policy"]
+    assert "autorefresh" in shown[0].text
     assert (healthy.status_code, healthy.text) == (200, "OK")
     assert "flower_" in flower(panel, "/metrics").text

@@ -20,7 +20,6 @@ import httpx
 import psycopg
 import pytest
 import redis
-import structlog
 from psycopg import sql
 
 from cli.main import main
@@ -33,6 +32,7 @@ from tests.support.databases import LOGIN, Databases
 from tests.support.echo_server import EchoServer, echo_server
 from tests.support.keys import random_key
 from tests.support.live_panel import QUICK, LivePanel, Outside, live_panel, outside
+from tests.support.logs import logging_of_its_own
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
@@ -169,14 +169,13 @@ class Troubles:
             for name, value in given.items():
                 patch.setenv(name, value)
             patch.setattr(sys, "argv", ["panel-sync", *arguments])
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), logging_of_its_own():
                 try:
                     main()
                 except SystemExit:
                     pass
                 except Exception:  # noqa: BLE001 - a traceback is what a shell would show, and is searched too
                     said.write(traceback.format_exc())
-        structlog.reset_defaults()
         return said.getvalue()
 
     def commands_with_wrong_settings(self) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import structlog
 
 from cli import console
 from cli.main import main
 from tests.support.databases import Database
 from tests.support.keys import random_key
+from tests.support.logs import logging_of_its_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,8 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
             for name, value in {"PANEL_DATA_DIR": str(tmp_path / "data"), **settings}.items():
                 patch.setenv(name, value)
             patch.setattr(sys, "argv", ["panel-sync", *arguments])
-            with pytest.raises(SystemExit) as ended:
+            with pytest.raises(SystemExit) as ended, logging_of_its_own():
                 main()
-        structlog.reset_defaults()
         shown = capsys.readouterr()
         code = ended.value.code
         assert code is None or isinstance(code, int)

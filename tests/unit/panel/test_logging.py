@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from panel.logging import configure_logging
+from tests.support.logs import logging_of_its_own
 
 SECRET = "hunter2-hunter2"
 
@@ -17,12 +20,8 @@ SECRET = "hunter2-hunter2"
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """The test's logging is put back: others read records their own way."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with logging_of_its_own():
+        yield
 
 
 @pytest.mark.parametrize(
@@ -60,3 +59,50 @@ def test_chatty_libraries_are_kept_to_warnings(capsys: pytest.CaptureFixture[str
     configure_logging()
     logging.getLogger("httpx").info("GET https://main/api/panel?key=%s", SECRET)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("where", ["the main thread", "a thread"])
+def test_what_nobody_catches_is_redacted_too(capsys: pytest.CaptureFixture[str], log_format: str, where: str) -> None:
+    configure_logging(log_format, secrets=[SECRET])
+
+    def fail() -> None:
+        password = f"redis://:{SECRET}@h/0"
+        raise ValueError(password)
+
+    if where == "a thread":
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    else:
+        try:
+            fail()
+        except ValueError as error:
+            sys.excepthook(ValueError, error, error.__traceback__)
+    said = capsys.readouterr().err
+    assert SECRET not in said
+    assert "uncaught_exception" in said
+    assert "redis://:[redacted]@h/0" in said
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_traceback_shows_no_variables(capsys: pytest.CaptureFixture[str], log_format: str) -> None:
+    configure_logging(log_format)
+
+    def fail(_password: str) -> None:
+        raise ValueError
+
+    for log in (structlog.get_logger("a"), logging.getLogger("b")):
+        try:
+            fail(SECRET)
+        except ValueError:
+            log.exception("it_failed")
+    said = capsys.readouterr().err
+    assert SECRET not in said
+    assert said.count("in fail") == 2
+
+
+def test_an_interruption_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging()
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert json.loads(capsys.readouterr().err)["event"] == "interrupted"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cli.console import SafeConsole, escape, table
 from panel.logging import configure_logging
 from panel.printable import printable
+from tests.support.logs import logging_of_its_own
 
 HOSTILE: list[tuple[str, str, str]] = [
     ("a line break", "a\nb", "a\\nb"),
@@ -37,12 +38,8 @@ HARMLESS = ["web-01", "сервер", "خادم", "👩\u200d👩\u200d👧", "e
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with logging_of_its_own():
+        yield
 
 
 @CASES

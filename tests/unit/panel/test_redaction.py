@@ -31,11 +31,26 @@ def test_every_secret_field_is_known() -> None:
         proxmox_clusters=[CLUSTER],
         database_url="postgresql://panel:p%40ss-word@h/d",
         database_owner_url="postgresql://owner:owner-word@h/d",
-        redis_url="redis://:redis-word@h/0",
+        redis_url="redis://:redis-word@h/0?db=1&password=query%2Bword",
     )
     expected = {*values.values(), ann, was, "cluster-token", "p%40ss-word", "p@ss-word", "owner-word", "redis-word"}
+    expected |= {"query%2Bword", "query+word"}
     assert secrets_of(settings) == expected
     assert secrets_of(Settings(_env_file=None)) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("url", "known", "words"),
+    [
+        ("postgresql://panel@h/d?sslmode=verify-full&password=first-word", {"first-word"}, {"verify-full"}),
+        ("postgresql://panel@h/d?PassWord=first+word%21", {"first+word%21", "first+word!", "first word!"}, set()),
+        ("postgresql://h/d?sslkey=/etc/keys/panel&sslpassword=a=b&=", {"a=b"}, {"/etc/keys/panel"}),
+    ],
+)
+def test_passwords_behind_the_question_mark(url: str, known: set[str], words: set[str]) -> None:
+    found = secrets_of(Settings(_env_file=None, database_url=url))
+    assert found >= known
+    assert not found & words
 
 
 def test_settings_hold_secrets_as_such() -> None:
