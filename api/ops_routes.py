@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.responses import JSONResponse, Response
 
@@ -35,6 +35,7 @@ from panel.pauses import Pause, current_pauses, pause, resume, target_of
 from panel.quarantine import list_quarantined, release
 from panel.restore import restore_vps
 from panel.run_log import acknowledge_first_plan, acknowledge_source
+from panel.sessions import is_away
 
 router = APIRouter(prefix="/api/ops", tags=["operators"])
 
@@ -342,7 +343,11 @@ async def _asked(edge: Edge, work: Callable[[Connection], T]) -> T:
         try:
             async with edge.reader.begin() as connection:
                 return await connection.run_sync(work)
-        except (OperationalError, InterfaceError, PoolTimeoutError, OSError) as error:
+        except DBAPIError as error:
+            if is_away(error):
+                raise DatabaseAwayError(type(error.orig).__name__) from error
+            raise
+        except (PoolTimeoutError, OSError) as error:
             raise DatabaseAwayError(type(error).__name__) from error
 
     try:

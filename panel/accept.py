@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -27,6 +27,7 @@ from panel.calls import (
     Refused,
 )
 from panel.refusals import note_refusals
+from panel.sessions import is_away
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +36,6 @@ TRANSACTION_S = 1.6  # every answer, good or bad, is to come within two seconds
 ANSWER_S = 1.7  # the longest that a caller waits, in the queue and for its commit
 RETRIABLE = {"40001", "40P01"}  # serialization, deadlock
 LOCKED = "55P03"
-BUSY = {LOCKED, "57014"}  # lock or statement timeout: the time for an answer is spent, so no second attempt
 MOST_APART = 2  # transactions beside the common one, each with a connection, for calls that must wait for a lock
 
 
@@ -184,12 +184,11 @@ class Acceptor:
             try:
                 return await self._attempt(calls, patience)
             except DBAPIError as error:
-                state = getattr(error.orig, "sqlstate", None)
-                if attempt == 1 and state in RETRIABLE:
+                if attempt == 1 and _state(error) in RETRIABLE:
                     continue
-                if state == LOCKED and patience is Patience.BRIEF:
+                if _state(error) == LOCKED and patience is Patience.BRIEF:
                     raise _LockedError from error
-                if state in RETRIABLE | BUSY or _is_connection_fault(error):
+                if is_away(error):
                     raise DatabaseAwayError(type(error.orig).__name__) from error
                 raise
             except (PoolTimeoutError, TimeoutError, OSError) as error:
@@ -206,7 +205,7 @@ class Acceptor:
                 await connection.commit()
                 return batch.outcomes
         except (DBAPIError, TimeoutError, OSError) as error:
-            if committing and (isinstance(error, (TimeoutError, OSError)) or _is_connection_fault(error)):
+            if committing and not _is_undone(error):
                 return await self._ask_the_journal(batch)
             raise
 
@@ -227,9 +226,10 @@ class Acceptor:
         raise OutcomeUnknownError(batch.single_operation_id)
 
 
-def _is_connection_fault(error: BaseException) -> bool:
-    if isinstance(error, DBAPIError):
-        state = getattr(error.orig, "sqlstate", None) or ""
-        lost = isinstance(error, (OperationalError, InterfaceError)) and not state
-        return error.connection_invalidated or lost or state[:2] == "08" or state[:3] == "57P" or state[:2] == "53"
-    return False
+def _state(error: BaseException) -> str | None:
+    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+
+
+def _is_undone(error: BaseException) -> bool:
+    """Whether a COMMIT that ended so has certainly changed nothing."""
+    return isinstance(error, DBAPIError) and (_state(error) in RETRIABLE or not is_away(error))

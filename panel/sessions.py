@@ -7,9 +7,18 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from panel.settings import sqlalchemy_url
+
+READ_ONLY = "25006"
+"""A server that takes no writes: a standby after a failover, or one that is kept from its full disk."""
+
+AWAY_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+"""Connection, rollback of a transaction for others' sake, resources, an operator's or a timeout's end, the machine."""
+
+AWAY_STATES = frozenset({READ_ONLY, "55P03"})  # ... and a lock that somebody holds
 
 
 def _arguments(application: str, statement_ms: int, lock_ms: int) -> dict[str, Any]:
@@ -40,9 +49,21 @@ def keep_values_out(error: psycopg.Error) -> None:
         error.args = (f"the data is refused (SQLSTATE {state})" if state.startswith("22") else sentence,)
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether the database's own state failed a statement, so that the same may succeed later."""
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:  # no server said so: the connection, or a value that never left
+        return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+    return error.connection_invalidated or state[:2] in AWAY_CLASSES or state in AWAY_STATES
+
+
 def _on_error(context: ExceptionContext) -> None:
     error, wrapper = context.original_exception, context.sqlalchemy_exception
     if isinstance(error, psycopg.Error):
+        if error.sqlstate == READ_ONLY:  # the address may lead elsewhere by now, or the setting be gone: connect anew
+            context.is_disconnect = True
         told = str(error)
         keep_values_out(error)
         if wrapper is not None:  # SQLAlchemy has made its own sentence of it already

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 
 import httpx
+import psycopg
 import pytest
 import structlog
 from fastapi import FastAPI
@@ -21,6 +22,7 @@ from runtime.ports import free_port
 from tests.integration.api.conftest import Secrets
 from tests.integration.api.test_api_sync import CREATE
 from tests.support.databases import Database
+from tests.support.refusing import refuse
 
 IN_TIME_S = 2.6
 
@@ -61,6 +63,37 @@ async def test_a_frozen_database_is_503_in_time_for_everybody(
     async with asyncio.timeout(15):
         while (await site.post("/api/vps/sync", json=CREATE)).status_code != 202:
             pass  # each try takes its time itself
+
+
+async def test_a_database_that_takes_no_writes_is_503_until_it_does(
+    site: httpx.AsyncClient, operator: httpx.AsyncClient, database: Database, logged: list[structlog.typing.EventDict]
+) -> None:
+    """As a standby behind the panel's address after a failover. Connections that met it are not used again."""
+    pausing = {"target": "feed", "reason": "why", "for_s": 60}
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+        try:
+            answers = await asyncio.gather(
+                *(site.post("/api/vps/sync", json=CREATE) for _ in range(4)),
+                operator.post("/api/ops/pause", json=pausing),
+            )
+            assert (await site.get("/api/vps/sync/records?order_id=1")).status_code == 200  # reads go on
+        finally:
+            admin.execute(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")
+    assert [(a.status_code, a.json().get("code"), a.headers.get("Retry-After")) for a in answers] == [
+        (503, "database_away", "5")
+    ] * 5
+    assert not any(event["event"] in {"accept_batch_split", "accept_failed"} for event in logged)
+    for _ in range(4):
+        assert (await site.post("/api/vps/sync", json=CREATE)).status_code == 202
+    assert (await operator.post("/api/ops/pause", json=pausing)).status_code < 300
+
+
+async def test_a_failing_disk_is_an_absent_database(site: httpx.AsyncClient, database: Database) -> None:
+    with psycopg.connect(database.owner_url, autocommit=True) as owner:
+        refuse(owner, "operations", "INSERT", "58030")
+    answer = await site.post("/api/vps/sync", json=CREATE)
+    assert (answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) == (503, "database_away", "5")
 
 
 @pytest.fixture
