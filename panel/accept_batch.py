@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -58,7 +59,8 @@ class Batch:
         self._lanes: dict[int, dict[str, Any]] = {}
         self._rows: dict[int, Row] = {}
         self._pending: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-        self._last_deletes: dict[int, int] = {}
+        self._last_deletes: dict[int, tuple[int, str]] = {}
+        """(operation id, state) by VPS. One of this batch has no id yet: -1 is the first of _operations, and so on."""
         self._now: datetime
         self._new_ids: list[int] = []
         self._new_lanes: list[dict[str, Any]] = []
@@ -183,7 +185,7 @@ class Batch:
         dead = [lane["vps_id"] for lane in self._lanes.values() if lane["head"] == "deleted"]
         if dead:
             found = await connection.execute(LAST_DELETES, {"ids": dead})
-            self._last_deletes = {row.vps_id: row.id for row in found}
+            self._last_deletes = {row.vps_id: (row.id, row.state) for row in found}
 
     async def _note_held_lanes(self, connection: AsyncConnection, ids: set[int]) -> None:
         """Of ``ids`` those that exist and were not locked, and whatever was merged into them."""
@@ -261,17 +263,23 @@ class Batch:
         if lane["head"] == "deleted":
             if call.action == "update":
                 return Refused(404, "vps_deleted", f"{named} is deleted and cannot be updated")
-            record = public_record(self._projected(target))
-            done = self._last_deletes.get(target, 0)
-            return Accepted(done, target, "applied", record, f"VPS {target} was already deleted", created=False)
+            return self._already_deleted(target)
         lane["last_seq"] += 1
-        if call.action == "delete":
-            lane["head"] = "deleted"
         self._touched[target] = lane
         self._journal(call, target, lane["last_seq"])
+        if call.action == "delete":
+            lane["head"] = "deleted"
+            self._last_deletes[target] = (-len(self._operations), "queued")
         record = public_record(self._projected(target))
         message = f"VPS {target} is being {'deleted' if call.action == 'delete' else 'updated'}"
         return Accepted(0, target, "queued", record, message, created=True)
+
+    def _already_deleted(self, target: int) -> Outcome:
+        """A delete once more: what became of the one before, or that it is under way."""
+        record = public_record(self._projected(target))
+        done, state = self._last_deletes.get(target, (0, "applied"))
+        message = f"VPS {target} is being deleted already" if state == "queued" else f"VPS {target} was already deleted"
+        return Accepted(done, target, state, record, message, created=False)
 
     def _follow(self, vps_id: int) -> dict[str, Any] | None:
         lane = self._lanes.get(vps_id)
@@ -338,11 +346,13 @@ class Batch:
     async def _finish_outcomes(self, connection: AsyncConnection, ids: list[int]) -> None:
         fresh = iter(ids)
         for index, outcome in enumerate(self.outcomes):
-            if isinstance(outcome, Accepted) and outcome.operation_id == 0:
+            if not isinstance(outcome, Accepted) or outcome.operation_id > 0:
+                continue
+            if outcome.operation_id < 0:
+                operation = ids[-outcome.operation_id - 1]
+            else:
                 operation = next(fresh) if outcome.created else await self._creating(connection, outcome.vps_id)
-                self.outcomes[index] = Accepted(
-                    operation, outcome.vps_id, outcome.state, outcome.record, outcome.message, outcome.created
-                )
+            self.outcomes[index] = replace(outcome, operation_id=operation)
 
     async def _creating(self, connection: AsyncConnection, vps_id: int) -> int:
         """The operation that made a record (or is about to)."""
@@ -412,7 +422,7 @@ SURVIVORS = text(
 )
 
 LAST_DELETES = text(
-    "SELECT DISTINCT ON (vps_id) vps_id, id FROM operations WHERE vps_id = ANY(:ids) AND action = 'delete'"
+    "SELECT DISTINCT ON (vps_id) vps_id, id, state FROM operations WHERE vps_id = ANY(:ids) AND action = 'delete'"
     " ORDER BY vps_id, seq DESC"
 )
 

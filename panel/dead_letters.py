@@ -59,22 +59,18 @@ def requeue(connection: Connection, operation_id: int, by: str) -> int:
         raise RuntimeError("the journal returned no id")
     head = "deleted" if dead.action == "delete" else "live"
     rows.advance_lane(connection, dead.vps_id, lane["applied_seq"], last_seq=seq, head=head)
+    if dead.action == "create" and (order := dead.payload.get("order_id")) is not None:
+        rows.claim_order(connection, order, dead.vps_id, again)
     _settle(connection, dead.id, "superseded", f"tried once more as operation {again}, by {by}")
     connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": JOURNAL_CHANNEL})
     return int(again)
 
 
 def discard(connection: Connection, operation_id: int, reason: str, by: str) -> None:
-    """Leave a dead call undone, for that reason. Raises OperatorError.
-
-    The record of a delete that is discarded lives on, and takes calls again.
-    """
+    """Leave a dead call undone, for that reason. Raises OperatorError."""
     if not reason.strip():
         raise OperatorError("invalid", "to discard a call needs a reason")
-    dead, lane, record = _held(connection, operation_id)
-    alive = record is not None and record["deleted_at"] is None
-    if dead.action == "delete" and alive and not _later(connection, dead):
-        rows.advance_lane(connection, dead.vps_id, lane["applied_seq"], head="live")
+    dead, _, _ = _held(connection, operation_id)
     _settle(connection, dead.id, "rejected", f"discarded by {by}: {reason.strip()}")
 
 
@@ -99,9 +95,8 @@ def _hindrance(connection: Connection, dead: Row[Any], lane: Record, record: Rec
         if record is not None:
             return f"{named} exists already"
         order = dead.payload.get("order_id")
-        claims = tables.claims
-        owner = connection.scalar(select(claims.c.vps_id).where(claims.c.order_id == order)) if order else None
-        return f"order {order} belongs to VPS {owner} by now" if owner not in (None, dead.vps_id) else None
+        owner = connection.scalar(OWNER, {"order": order, "id": dead.vps_id}) if order else None
+        return None if owner is None else f"order {order} belongs to VPS {owner} by now"
     if record is None:
         return f"{named} was never created; requeue its create first"
     if record["deleted_at"] is not None or (dead.action == "update" and lane["head"] == "deleted"):
@@ -129,6 +124,12 @@ def _settle(connection: Connection, operation_id: int, state: str, reason: str) 
     operations = tables.operations
     connection.execute(update(operations).where(operations.c.id == operation_id).values(state=state, reason=reason))
 
+
+OWNER = text(
+    "SELECT c.vps_id FROM claims c JOIN lanes l ON l.vps_id = c.vps_id"
+    " WHERE c.order_id = :order AND c.vps_id <> :id AND l.head = 'live'"
+)
+"""Whoever has the order and was not deleted since, as a create that came now would find it."""
 
 DEAD = text(
     "SELECT id, vps_id, action, attempts, error, accepted_at, applied_at FROM operations WHERE state = 'dead'"

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, select, text, update
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy import Connection, Engine, case, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from panel import rows, tables
+from panel.attempts import NOTE_ATTEMPT, OWED, TAKE_BACK, WHY
 from panel.facts import Row, new_row, unlinked, updated_row
+from panel.sessions import is_away
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +28,21 @@ MAX_PER_TRANSACTION = 100
 """A lane with more queued operations than this is drained over several tasks, so locks stay short."""
 
 
+UNFIT = frozenset({"42501", "42703", "42P01"})
+"""No right, column or table: the tables are not migrated yet. Every call fails alike, so none is counted against."""
+
+
 class NotYetError(Exception):
     """The operation must wait for another lane (it stays queued and is published again)."""
+
+
+class OrderTakenError(Exception):
+    """The order of a create has a live record that nothing queued will delete."""
+
+    def __init__(self, order_id: str, vps_id: int) -> None:
+        super().__init__(f"order {order_id} belongs to vps={vps_id}, whose delete failed")
+        self.order_id = order_id
+        self.vps_id = vps_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +59,10 @@ def apply_operation(engine: Engine, operation_id: int, *, again: bool = False) -
 
     ``again``: it was tried before and nobody knows how that ended. Then, as for one that was published before, each
     attempt is noted before it is made, so that a call that kills its process is dead in the end, too.
-    Raises SQLAlchemy's OperationalError or InterfaceError when the database is away (retry later).
+    Raises SQLAlchemy's DBAPIError when the database is away or not fit (retry later).
     """
     operations = tables.operations
+    OWED.pay(engine)
     with engine.begin() as connection:
         asked = connection.execute(
             select(
@@ -78,8 +94,8 @@ def _outcome(connection: Connection, operation_id: int) -> Applied:
 def _apply_noted(engine: Engine, vps_id: int, up_to: int) -> None:
     """Apply a lane call by call, each attempt noted in a transaction of its own before it is made.
 
-    The note is taken back in the transaction that ends the attempt, well or badly. What remains are the attempts that
-    ended with their process.
+    The note is taken back in the transaction that ends the attempt, well or badly; if the database fails in between, as
+    soon as it can be. What remains are the attempts that ended with their process.
     """
     for _ in range(MAX_PER_TRANSACTION):
         with engine.begin() as connection:
@@ -88,14 +104,19 @@ def _apply_noted(engine: Engine, vps_id: int, up_to: int) -> None:
             return
         try:
             with engine.begin() as connection:
-                connection.execute(TAKE_BACK, {"id": head.id})
+                connection.execute(TAKE_BACK, {"id": head.id, "notes": 1})
                 if head.attempts > MAX_ATTEMPTS:
                     _bury(connection, head)
                 else:
                     _apply_lane(connection, vps_id, head.seq)
-        except DBAPIError:  # the database's failure, not the call's
-            with contextlib.suppress(DBAPIError), engine.begin() as connection:
-                connection.execute(TAKE_BACK, {"id": head.id})
+        except DBAPIError as error:
+            if _is_no_call_s(error):
+                OWED.add(head.id)
+                with contextlib.suppress(DBAPIError):
+                    OWED.pay(engine)
+            else:  # COMMIT itself refused it, or what is read for it: the note stays, with the reason
+                with engine.begin() as connection:
+                    connection.execute(WHY, {"id": head.id, "why": _said(error), "wait": 2.0**head.attempts})
             raise
         with engine.connect() as connection:
             if (
@@ -136,7 +157,13 @@ def _apply_lane(connection: Connection, vps_id: int, up_to: int) -> None:
         except NotYetError as waiting:
             _postpone(connection, operation.id, str(waiting))
             return
-        except (DataError, IntegrityError) as error:
+        except OrderTakenError as taken:
+            _die(connection, operation, operation.attempts, str(taken))
+            # The order is the older record's again, whose delete may be sent once more.
+            rows.claim_order(connection, taken.order_id, taken.vps_id, operation.id)
+        except DBAPIError as error:
+            if _is_no_call_s(error):
+                raise
             if not _failed(connection, operation, error):
                 return
 
@@ -259,21 +286,33 @@ def _may_claim(connection: Connection, order_id: str, vps_id: int) -> bool:
 
 
 def _wait_for_older_order(connection: Connection, row: Row) -> None:
-    """A new create for an order whose older record's delete is accepted but not applied waits for it."""
-    if row["order_id"] is None:
+    """A new create for an order whose older record's delete is accepted but not applied waits for it.
+
+    It waits for nothing else: where no delete is queued any more, the older record keeps the order.
+    """
+    if (older := _order_s_record(connection, row)) is None:
         return
+    operations = tables.operations
+    rung = connection.execute(
+        update(operations)
+        .where(operations.c.vps_id == older, operations.c.state == "queued")
+        .values(publish_at=text("clock_timestamp()"))
+        .returning(operations.c.action)
+    )
+    if "delete" in rung.scalars().all():
+        raise NotYetError(f"waiting for the delete of vps={older}, the order's former record")
+    if _order_s_record(connection, row) is not None:  # it may have been applied at this very moment
+        raise OrderTakenError(row["order_id"], older)
+
+
+def _order_s_record(connection: Connection, row: Row) -> int | None:
+    """The other live record of a record's order."""
+    if row["order_id"] is None:
+        return None
     vps = tables.vps
-    older = connection.scalar(
+    return connection.scalar(
         select(vps.c.id).where(vps.c.order_id == row["order_id"], vps.c.deleted_at.is_(None), vps.c.id != row["id"])
     )
-    if older is not None:
-        operations = tables.operations
-        connection.execute(
-            update(operations)
-            .where(operations.c.vps_id == older, operations.c.state == "queued")
-            .values(publish_at=text("clock_timestamp()"))
-        )
-        raise NotYetError(f"waiting for the delete of vps={older}, the order's former record")
 
 
 def _postpone(connection: Connection, operation_id: int, why: str) -> None:
@@ -287,10 +326,7 @@ def _postpone(connection: Connection, operation_id: int, why: str) -> None:
 
 def _failed(connection: Connection, operation: Any, error: Exception) -> bool:  # noqa: ANN401
     """Count a failure of the operation's own; True when it is dead and the lane may go on."""
-    cause = getattr(error, "orig", None)
-    # SQLSTATE and constraint, never the message: it quotes the row's values.
-    constraint = getattr(getattr(cause, "diag", None), "constraint_name", None)
-    said = f"{type(cause).__name__} {getattr(cause, 'sqlstate', '')} {constraint or ''}".strip()
+    said = _said(error)
     attempts = operation.attempts + 1
     log.warning("operation_failed", operation_id=operation.id, vps_id=operation.vps_id, attempts=attempts, error=said)
     operations = tables.operations
@@ -309,16 +345,30 @@ def _failed(connection: Connection, operation: Any, error: Exception) -> bool:  
     return True
 
 
+def _said(error: Exception) -> str:
+    """SQLSTATE and constraint, never the message: it quotes the row's values."""
+    cause = getattr(error, "orig", None)
+    constraint = getattr(getattr(cause, "diag", None), "constraint_name", None)
+    return f"{type(cause).__name__} {getattr(cause, 'sqlstate', '')} {constraint or ''}".strip()
+
+
+def _is_no_call_s(error: DBAPIError) -> bool:
+    return is_away(error) or getattr(error.orig, "sqlstate", None) in UNFIT
+
+
 def _die(connection: Connection, operation: Any, attempts: int, why: str) -> None:  # noqa: ANN401
     rows.settle(connection, operation.id, "dead", attempts=attempts, error=why)
-    # Without its create there is no VPS: the lane takes no more calls, and the order may be created anew.
-    head = {"head": "deleted"} if operation.action == "create" else {}
+    lanes = tables.lanes
+    head: dict[str, Any] = {}
+    if operation.action == "create":
+        # Without its create there is no VPS: the lane takes no more calls, and the order may be created anew.
+        head = {"head": "deleted"}
+    elif operation.action == "delete" and _is_live(connection, operation.vps_id):
+        # It lives on: it takes calls, and whoever sends the delete again is not told that it was done.
+        head = {"head": case((lanes.c.last_seq == operation.seq, "live"), else_=lanes.c.head)}
     rows.advance_lane(connection, operation.vps_id, operation.seq, **head)
 
 
-NOTE_ATTEMPT = text(
-    "UPDATE operations SET attempts = attempts + 1 WHERE state = 'queued' AND id = ("
-    " SELECT id FROM operations WHERE vps_id = :vps_id AND state = 'queued' AND seq <= :up_to ORDER BY seq LIMIT 1"
-    ") RETURNING id, vps_id, seq, action, attempts, error"
-)
-TAKE_BACK = text("UPDATE operations SET attempts = attempts - 1 WHERE id = :id AND attempts > 0")
+def _is_live(connection: Connection, vps_id: int) -> bool:
+    row = rows.load_row(connection, vps_id)
+    return row is not None and row["deleted_at"] is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import shared_task
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from panel.operators import OPERATOR_TRIGGER
@@ -20,8 +20,8 @@ from worker.resources import engine
 from worker.webhook import tell_alarms
 from worker.wiring import reconciler
 
-DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
-"""Not the operation's fault: the journal's attempts count only its own failures."""
+DATABASE_FAULTS = (DBAPIError, PoolTimeoutError)
+"""What is left of a database's errors: the journal counts an operation's own failures itself."""
 
 RUN_LIMIT_S = 600
 
@@ -32,7 +32,7 @@ BUSY_RETRY_S, BUSY_RETRIES = 5, RUN_LIMIT_S // 5
 @shared_task(
     name="sync.apply",
     bind=True,
-    autoretry_for=DATABASE_AWAY,
+    autoretry_for=DATABASE_FAULTS,
     max_retries=20,  # bounds the message, not the operation: while it is queued the relay rings again
     default_retry_delay=2,  # for a pool process that was killed; Celery's own default is three minutes
     retry_backoff=1,

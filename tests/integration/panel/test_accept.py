@@ -141,8 +141,19 @@ class TestDeleted:
         deleted = await accepted(acceptor, delete_call(vps_id))
         again = await accepted(acceptor, delete_call(vps_id))
         assert (again.created, again.operation_id) == (False, deleted.operation_id)
-        assert again.message == "VPS 1 was already deleted"
+        assert (again.state, again.message) == ("queued", "VPS 1 is being deleted already")
+        apply_operation(panel, deleted.operation_id)
+        later = await accepted(acceptor, delete_call(vps_id))
+        assert (later.created, later.operation_id) == (False, deleted.operation_id)
+        assert (later.state, later.message) == ("applied", "VPS 1 was already deleted")
         assert len(journal(panel, vps_id)) == 2
+
+    async def test_two_deletes_of_one_commit_name_the_same_operation(self, acceptor: Acceptor, panel: Engine) -> None:
+        vps_id = (await accepted(acceptor, create_call())).vps_id
+        first, again = await asyncio.gather(*(accepted(acceptor, delete_call(vps_id)) for _ in range(2)))
+        assert [first.created, again.created] == [True, False]
+        assert again.operation_id == first.operation_id == journal(panel, vps_id)[-1]["id"]
+        assert again.state == "queued"
 
     async def test_an_update_is_refused_though_the_delete_is_only_queued(self, acceptor: Acceptor) -> None:
         vps_id = (await accepted(acceptor, create_call())).vps_id
