@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, text
 
+from chaos.call_proof import Journaled
 from chaos.proof import Entry, Lanes, prove_epochs, prove_lanes
 from chaos.world import Sale, World
 
@@ -190,6 +191,19 @@ def lanes(engine: Engine) -> Lanes:
         return prove_lanes((Entry(**row._mapping) for row in connection.execute(ENTRIES)), versions)
 
 
+def journal_of(connection: Connection, vps_ids: Iterable[int]) -> dict[int, list[Journaled]]:
+    """The marked calls of these VPSs as the journal has them, in their lanes' order."""
+    found: dict[int, list[Journaled]] = {vps_id: [] for vps_id in vps_ids}
+    for row in connection.execute(MARKED, {"ids": sorted(found)}):
+        found[row.vps_id].append(Journaled(row.id, row.mark, row.state))
+    return found
+
+
+def marks_of(connection: Connection, vps_ids: Iterable[int]) -> dict[int, str | None]:
+    """What the records of these VPSs say."""
+    return {row.id: row.ip_address for row in connection.execute(MARKS, {"ids": sorted(vps_ids)})}
+
+
 def epochs(connection: Connection) -> list[str]:
     """Whether the reconciler's writes lie in the order of their epochs."""
     epoch_of = {row.id: row.epoch for row in connection.execute(text("SELECT id, epoch FROM runs"))}
@@ -229,11 +243,16 @@ CLEAN = text(
 VERSIONS = text("SELECT id, version FROM vps")
 _ENTRY = (
     "SELECT id, kind, action, vps_id, seq, state, accepted_at, applied_at, (before ->> 'version')::bigint AS before,"
-    " (after ->> 'version')::bigint AS after, coalesce(reason, error) AS why, run_id, epoch,"
-    " pg_xact_commit_timestamp(xmin) AS committed_at FROM operations"
+    " (after ->> 'version')::bigint AS after, coalesce(reason, error) AS why, run_id, epoch"
 )
-ENTRIES = text(f"{_ENTRY} ORDER BY vps_id, seq")
-REPAIRS = text(f"{_ENTRY} WHERE kind = 'repair'")
+ENTRIES = text(f"{_ENTRY} FROM operations ORDER BY vps_id, seq")
+REPAIRS = text(f"{_ENTRY}, pg_xact_commit_timestamp(xmin) AS committed_at FROM operations WHERE kind = 'repair'")
+MARKED = text(
+    "SELECT vps_id, id, payload ->> 'ip_address' AS mark, state FROM operations"
+    " WHERE kind = 'sync' AND vps_id = ANY(CAST(:ids AS bigint[])) AND payload ->> 'ip_address' IS NOT NULL"
+    " ORDER BY vps_id, seq"
+)
+MARKS = text("SELECT id, ip_address FROM vps WHERE id = ANY(CAST(:ids AS bigint[]))")
 HISTORY = text(
     "SELECT coalesce(applied_at, accepted_at) AS at, id, kind, action, source, vps_id, state, result, reason, error,"
     " before, after, run_id, evidence FROM operations"

@@ -148,6 +148,42 @@ def _thaw_postgres(rig: Rig, _choice: int) -> None:
     rig.database_frozen = False
 
 
+def _partition_redis(rig: Rig, _choice: int) -> None:
+    rig.proxy.partition()
+
+
+def _heal_redis(rig: Rig, _choice: int) -> None:
+    rig.proxy.heal()
+
+
+def _fill_pool(rig: Rig, _choice: int) -> None:
+    rig.limit_connections(0)
+    rig.cut_connections()
+
+
+def _empty_pool(rig: Rig, _choice: int) -> None:
+    rig.limit_connections(-1)
+
+
+def _poison(rig: Rig, choice: int) -> None:
+    if rig.poisoner is not None:
+        rig.poisoner.strike(discard=choice % 2 == 1)
+
+
+def _hold_messages(rig: Rig, _choice: int) -> None:
+    rig.hold_workers()
+
+
+def _shuffle_messages(rig: Rig, _choice: int) -> None:
+    rig.shuffle_messages()
+    rig.release_workers()
+
+
+def _keep_messages_back(rig: Rig, _choice: int) -> None:
+    rig.keep_messages_back()
+    rig.release_workers()
+
+
 def _start_postgres(rig: Rig, _choice: int) -> None:
     rig.postgres.start()
 
@@ -199,6 +235,17 @@ FAULTS: tuple[Fault, ...] = (
         _freeze_reconciler,
         _thaw,
     ),
+    Fault(
+        Kind("messages-shuffled", "workers", "messages wait, then come twice, and the last one first", _SHORT),
+        _hold_messages,
+        _shuffle_messages,
+    ),
+    Fault(
+        Kind("messages-late", "workers", "messages wait, and come when all else is over", _SHORT),
+        _hold_messages,
+        _keep_messages_back,
+    ),
+    Fault(Kind("call-poisoned", "poison", "the database refuses a call whenever it is tried"), _poison),
     Fault(Kind("beat-killed", "beats", "the beat that schedules is killed", (6.0, 6.0)), _kill_beat),
     Fault(
         Kind("beat-frozen", "beats", "the beat that schedules freezes beyond its lock, and wakes up", _FROZEN),
@@ -208,6 +255,11 @@ FAULTS: tuple[Fault, ...] = (
     Fault(Kind("api-killed", "api", "the API is killed"), _kill_api),
     Fault(Kind("redis-killed", "redis", "Redis is killed", _SHORT), _kill_redis, _start_redis),
     Fault(Kind("redis-frozen", "redis", "Redis freezes with its connections open", _LONG), _freeze_redis, _thaw_redis),
+    Fault(
+        Kind("redis-partitioned", "redis", "no byte passes between the panel and Redis", _LONG),
+        _partition_redis,
+        _heal_redis,
+    ),
     Fault(Kind("redis-flushed", "redis", "everything in Redis is deleted"), _flush_redis),
     Fault(Kind("redis-emptied", "redis", "Redis loses its disk and starts empty", _SHORT), _empty_redis, _start_redis),
     Fault(Kind("connections-cut", "postgres", "PostgreSQL cuts all of the panel's connections"), _cut),
@@ -220,6 +272,11 @@ FAULTS: tuple[Fault, ...] = (
         Kind("postgres-frozen", "postgres", "PostgreSQL freezes with its connections open", _SHORT),
         _freeze_postgres,
         _thaw_postgres,
+    ),
+    Fault(
+        Kind("no-connection-left", "postgres", "PostgreSQL takes no connection of the panel's", _SHORT),
+        _fill_pool,
+        _empty_pool,
     ),
 )
 

@@ -1,57 +1,44 @@
-"""A steady load of sync calls, and how long each answer took."""
+"""A steady load of sync calls, each marked, and what every one of them was told."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from array import array
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
+from chaos.calls import TIMEOUT_S, Said, mark_of, say
 from chaos.world import Sale
 
-SYNC_PATH = "/api/vps/sync"
-TIMEOUT_S = 10.0
-SLOW_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Slow:
-    """An answer that took longer than promised. ``at``: seconds of the monotonic clock when it was asked for."""
-
-    at: float
-    took_s: float
-    status: int | None
+RETRY_S = 0.1
+_ONCE, _AGAIN, _KEYED = range(3)
+"""What a caller does when nobody told if its call was accepted: a third of the machines each. It leaves it at that; it
+repeats it as it was, which may make a second entry; or it had given it a key, and repeats it with that, also when it
+was refused."""
 
 
 @dataclass(slots=True)
 class Load:
-    """``rate`` calls a second in all, by ``callers`` threads. Each says of a machine what is true of it already, so
-    that nothing but the journal grows.
-
-    ``asked_at`` (seconds of the monotonic clock) and ``took_s`` tell of every call that was answered, whatever the
-    answer; ``operations`` of those that were accepted, ``statuses`` of all, None for those without an answer.
-    """
+    """``rate`` calls a second in all, by ``callers`` threads; each machine has one caller, which makes one call after
+    the other. Each says of a machine what is true of it already, and another address, its mark."""
 
     url: str
     key: str
     sales: Sequence[tuple[Sale, int]]  # with the record's id
     rate: float
     callers: int = 4
-    operations: array[int] = field(default_factory=lambda: array("q"))
-    asked_at: array[float] = field(default_factory=lambda: array("d"))
-    took_s: array[float] = field(default_factory=lambda: array("d"))
-    statuses: Counter[int | None] = field(default_factory=Counter)
-    slow: list[Slow] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    said: dict[int, list[Said]] = field(default_factory=dict)  # by VPS, in the order of the calls
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
         """Begin to call."""
+        self.said = {vps_id: [] for _, vps_id in self.sales}
         for number in range(self.callers):
             thread = threading.Thread(target=self._call_on, args=(number,), name=f"load-{number}", daemon=True)
             self._threads.append(thread)
@@ -63,37 +50,35 @@ class Load:
         for thread in self._threads:
             thread.join(TIMEOUT_S + 5)
 
+    def every(self) -> Iterator[Said]:
+        """All calls so far, machine by machine."""
+        return itertools.chain.from_iterable(list(lane) for lane in self.said.values())
+
+    @contextmanager
+    def _client(self) -> Iterator[httpx.Client]:
+        headers = {"X-API-Key": self.key}
+        with httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
+            yield client
+
     def _call_on(self, number: int) -> None:
         mine = list(self.sales[number :: self.callers])
         every_s, turn = self.callers / self.rate, 0
         due = time.monotonic() + every_s * number / self.callers
-        with httpx.Client(base_url=self.url, headers={"X-API-Key": self.key}, timeout=TIMEOUT_S, trust_env=False) as c:
+        with self._client() as client:
             while mine and not self._stop.wait(max(0.0, due - time.monotonic())):
-                sale, vps_id = mine[turn % len(mine)]
+                at = turn % len(mine)
+                sale, vps_id = mine[at]
                 turn += 1
                 # Behind time it goes on at once, but never makes up for more than a second.
                 due = max(due + every_s, time.monotonic() - 1.0)
-                self._call(c, vps_id, sale.status)
+                self._call(client, vps_id, sale.status, mark_of(turn), at % 3)
 
-    def _call(self, client: httpx.Client, vps_id: int, status: str) -> None:
-        began = time.monotonic()
-        body = {"action": "update", "vps": {"id": vps_id, "status": status}}
-        code: int | None = None
-        operation: int | None = None
-        try:
-            answer = client.post(SYNC_PATH, json=body)
-            code = answer.status_code
-            if code == 202:
-                operation = int(answer.json()["operation"]["id"])
-        except httpx.TransportError:
-            code = None  # the API was killed on purpose; what was not answered was not promised
-        took_s = time.monotonic() - began
-        with self._lock:
-            self.statuses[code] += 1
-            if operation is not None:
-                self.operations.append(operation)
-            if code is not None:
-                self.asked_at.append(began)
-                self.took_s.append(took_s)
-            if took_s > SLOW_S:
-                self.slow.append(Slow(began, took_s, code))
+    def _call(self, client: httpx.Client, vps_id: int, status: str, mark: str, manner: int) -> None:
+        body: dict[str, Any] = {"action": "update", "vps": {"id": vps_id, "status": status, "ip_address": mark}}
+        headers = {"Idempotency-Key": f"{vps_id}-{mark}"} if manner == _KEYED else None
+        while True:
+            one, _ = say(client, mark, body, headers)
+            self.said[vps_id].append(one)
+            again = one.operation is None if manner == _KEYED else one.open and manner == _AGAIN
+            if not again or self._stop.wait(RETRY_S):
+                return

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 CALM = "calm"
-WORST_FIRST = ("postgres", "api", "redis", "beats", "workers")
+WORST_FIRST = ("postgres", "api", "redis", "beats", "workers", "poison")
 """Where several parts fail at once, the time counts as the one's that callers feel most."""
 
-PROMISED = ("workers", "beats", "redis")
+PROMISED = ("poison", "workers", "beats", "redis")
 """Whose failures callers are not to feel: 99 of 100 answers within ``P99_S``, all within two seconds."""
 
 P99_S = 0.5

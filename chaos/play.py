@@ -7,13 +7,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from sqlalchemy.exc import DBAPIError
 
 from chaos import audit
+from chaos.answers import ANSWER_S, broken_answers
 from chaos.beats import interleaved
+from chaos.call_proof import prove_calls, prove_records
 from chaos.faults import BY_NAME, cluster_of
 from chaos.load import Load
 from chaos.operator import approve_right_deletes
@@ -42,6 +44,9 @@ HELD_CLEAN_RUNS = 8
 SLACK_S = 6.0
 """So long after a fault its callers may still feel it."""
 
+POISONED_S = 90.0
+"""A poison call that nobody rings is tried for half a minute."""
+
 Tell = Callable[[str], None]
 
 
@@ -66,6 +71,7 @@ class Play:
     worlds: Sequence[World]
     load: Load | None = None
     tell: Tell = silent
+    answer_s: float = ANSWER_S
     wrong: dict[str, float] = field(default_factory=dict)
     story: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
@@ -95,6 +101,9 @@ class Play:
             self.load.stop()
         self.rig.calm()
         self.rig.site.drain(30)
+        if self.rig.poisoner is not None:
+            self.rig.poisoner.finish(POISONED_S)
+        self._note(f"{self.rig.bring_messages()} messages that were kept back are brought")
         self._drain()
         held, unnamed, runs, took_s = self._settle(datetime.now(UTC))
         return self._outcome(held, unnamed, runs, took_s)
@@ -196,34 +205,44 @@ class Play:
         return held, unnamed, runs, time.monotonic() - began
 
     def _outcome(self, held: list[str], unnamed: list[str], runs: int, took_s: float) -> Outcome:
-        load = self.load
-        answered = [
+        load, poisoner = self.load, self.rig.poisoner
+        said = load.said if load is not None else {}
+        every = list(load.every()) if load is not None else []
+        operations = [
             call.operation_id
             for call in self.rig.site.list_calls()
             if call.outcome is CallOutcome.ANSWERED and call.operation_id is not None
         ]
-        answered += load.operations if load is not None else ()
         proof = audit.lanes(self.rig.database)
         with self.rig.database.connect() as connection:
-            for wrong in audit.trespasses(connection, self.worlds):
+            for wrong in (*audit.trespasses(connection, self.worlds), *(poisoner.wrong if poisoner else ())):
                 self._accuse(wrong)
             counts = audit.counted(connection)
             lost = [f"operation {id_} was answered and is not there" for id_ in audit.unknown_operations(
-                connection, answered)]  # fmt: skip
+                connection, operations)]  # fmt: skip
+            journal = audit.journal_of(connection, said)
+            calls = prove_calls(said, journal)
+            unlike = list(prove_records(journal, audit.marks_of(connection, said)))
             epochs = audit.epochs(connection)
             histories = audit.history(connection, self._named_in([*self.wrong, *unnamed]))
         takeovers = [self.rig.beats.took_over(pid, at) for pid, at in self.rig.killed_beats]
-        late = [s for s in load.slow if not self._excused(s.at)] if load is not None else []
-        felt = phases(load.asked_at, load.took_s, self._failing) if load is not None else []
+        away = [f for f in self._failing if f.place == "postgres"]
+        answers = list(broken_answers(every, away, self._api_away(), self.answer_s))
+        read = [one for one in every if one.status is not None]
+        felt = phases([one.at for one in read], [one.took_s for one in read], self._failing)
         return Outcome(
             seed=self.schedule.seed,
             counts=counts,
             faults=dict(self.faults),
             kills=self.rig.kills,
-            answered=len(answered),
-            lost=(*lost, *proof.lost),
-            doubled=proof.doubled,
-            disordered=proof.disordered,
+            seconds=self.schedule.seconds,
+            answered=len(operations) + sum(one.operation is not None for one in every),
+            calls=calls,
+            poison=(poisoner.requeued, poisoner.discarded) if poisoner is not None else (0, 0),
+            lost=(*lost, *proof.lost, *calls.lost),
+            doubled=(*proof.doubled, *calls.doubled),
+            disordered=(*proof.disordered, *calls.disordered),
+            unlike=(*calls.unasked, *unlike),
             epochs=(*epochs, *interleaved(self.rig.beats.sent())),
             wrong=tuple(self.wrong),
             held=tuple(held),
@@ -232,9 +251,9 @@ class Play:
             settled_in_s=took_s,
             takeovers_s=tuple(takeovers),
             sales=sum(len(world.sales) for world in self.worlds),
-            statuses=dict(load.statuses) if load is not None else {},
+            statuses=Counter(one.status for one in every),
             phases=tuple(felt),
-            late=tuple(late),
+            answers=tuple(answers),
             story=tuple(self.story),
             histories=tuple(histories),
         )
@@ -243,5 +262,6 @@ class Play:
         words = {word.strip("(),:;") for sentence in sentences for word in sentence.split()}
         return [sale.name for world in self.worlds for sale in world.sales if sale.name in words]
 
-    def _excused(self, at: float) -> bool:
-        return any(f.since <= at <= f.until for f in self._failing if f.place in ("postgres", "api"))
+    def _api_away(self) -> list[Failing]:
+        """While no API listened, and a moment longer: a connection may have come to the end of the old one."""
+        return [replace(one, until=one.until + POLL_S) for one in self.rig.api_away]

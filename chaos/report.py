@@ -6,26 +6,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chaos.audit import Counts
-from chaos.load import Slow
+from chaos.call_proof import Calls
 from chaos.phases import Phase
 
 STORY_LINES = 200
+SENTENCES = 20
+"""So many of a kind tell enough."""
+
+FLOOR_PER_S = 100_000 / (30 * 60)
+"""Torture that accepts fewer calls a second has not tried enough: 100,000 in half an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One play. Every tuple of sentences but ``held`` must be empty; ``takeovers_s``: per killed beat, None if no other
-    one scheduled afterwards; ``statuses``: of the load's calls, None for no answer; ``phases``: how long they took;
-    ``late``: answers beyond 2 s while database and API were well."""
+    """One play of that many ``seconds``. Every tuple of sentences but ``held`` must be empty; ``takeovers_s``: per
+    killed beat, None if no other one scheduled afterwards; ``calls``: the load's, against the journal; ``poison``:
+    poison calls that were requeued, and discarded; ``statuses``: of the load's calls, None for no answer; ``phases``:
+    how long they took; ``answers``: what no caller should have been told; ``unlike``: records and entries that no call
+    asked for."""
 
     seed: int
+    seconds: float
     counts: Counts
     faults: Mapping[str, int]
     kills: int
     answered: int
+    calls: Calls
+    poison: tuple[int, int]
     lost: tuple[str, ...]
     doubled: tuple[str, ...]
     disordered: tuple[str, ...]
+    unlike: tuple[str, ...]
     epochs: tuple[str, ...]
     wrong: tuple[str, ...]
     held: tuple[str, ...]
@@ -36,21 +47,33 @@ class Outcome:
     sales: int
     statuses: Mapping[int | None, int]
     phases: tuple[Phase, ...]
-    late: tuple[Slow, ...]
+    answers: tuple[str, ...]
     story: tuple[str, ...]
     histories: tuple[str, ...]
 
     @property
+    def accepted_per_s(self) -> float:
+        """Accepted calls a second, whatever failed."""
+        return self.answered / self.seconds
+
+    @property
     def broken_promises(self) -> list[str]:
-        """What was slower than promised in the 99th percentile: of weight only on a machine that does nothing else."""
-        return [sentence for phase in self.phases if (sentence := phase.broken_promise)]
+        """What was slower than promised in the 99th percentile, and too small a load: of weight only on a machine that
+        does nothing else."""
+        found = [sentence for phase in self.phases if (sentence := phase.broken_promise)]
+        if self.accepted_per_s < FLOOR_PER_S:
+            found.append(f"{self.accepted_per_s:.1f} calls a second were accepted, torture asks for {FLOOR_PER_S:.1f}")
+        return found
 
     @property
     def failures(self) -> list[str]:
         """Everything that must not be, as sentences."""
-        found = [*self.lost, *self.doubled, *self.disordered, *self.epochs, *self.wrong]
+        found = [
+            sentence
+            for kind in (self.lost, self.doubled, self.disordered, self.unlike, self.epochs, self.wrong, self.answers)
+            for sentence in (*kind[:SENTENCES], *([f"and {len(kind) - SENTENCES} more"] if kind[SENTENCES:] else ()))
+        ]
         found += [f"after {self.clean_runs} clean runs: {sentence}" for sentence in self.unnamed]
-        found += [f"an answer ({one.status}) took {one.took_s:.1f} s" for one in self.late]
         return found
 
     def summary(self) -> list[str]:
@@ -58,12 +81,14 @@ class Outcome:
         states = ", ".join(f"{n} {state}" for state, n in sorted(self.counts.calls.items()))
         runs = ", ".join(f"{n} {state}" for state, n in sorted(self.counts.runs.items()))
         lines = [
-            f"calls      {self.counts.accepted} accepted ({states}), {self.answered} answers were read",
+            f"calls      {self.counts.accepted} accepted ({states}), {self.answered} answers were read:"
+            f" {self.accepted_per_s:.1f} a second (torture asks for {FLOOR_PER_S:.1f})",
             f"repairs    {self.counts.repairs} in {self.counts.epochs} epochs (runs: {runs})",
             f"faults     {sum(self.faults.values())}, {self.kills} kills: "
             + ", ".join(f"{n} {name}" for name, n in sorted(self.faults.items())),
             f"lost {len(self.lost)}, doubled {len(self.doubled)}, out of order {len(self.disordered)}, "
-            f"wrong {len(self.wrong)}, epochs or beats overlapping {len(self.epochs)}",
+            f"unlike what was said {len(self.unlike)}, wrong {len(self.wrong)}, epochs or beats overlapping "
+            f"{len(self.epochs)}",
             f"settled    in {self.settled_in_s:.0f} s and {self.clean_runs} clean runs: {self.sales} sales, "
             f"{len(self.held)} held, {len(self.unnamed)} unexplained",
         ]
@@ -75,8 +100,14 @@ class Outcome:
             told = ", ".join(
                 f"{n} {status}" for status, n in sorted((k or 0, v) for k, v in self.statuses.items()) if status
             )
-            lines.append(f"load       answered {told}; {unknown} without an answer; {len(self.late)} beyond 2 s while "
-                         "database and API were well")  # fmt: skip
+            calls = self.calls
+            lines += [
+                f"load       answered {told}; {unknown} without an answer; {len(self.answers)} not as promised",
+                f"unanswered {calls.unanswered} calls, of which {calls.taken} were taken; {calls.repeated} repeated "
+                f"without a key, which made {calls.twice} second entries",
+            ]
+        if any(self.poison):
+            lines.append(f"poison     {self.poison[0]} dead calls requeued, {self.poison[1]} discarded")
         return [*lines, *(f"answers    {phase}" for phase in self.phases)]
 
     def tale(self) -> list[str]:

@@ -103,7 +103,7 @@ def schedule_of(
     *,
     worlds: int = 1,
     goings_every_s: float = 1.0,
-    troubles_every_s: float = 1.5,
+    troubles_every_s: float = 1.3,
 ) -> Schedule:
     """The schedule of a seed: the same for the same arguments. ``goings_every_s`` is for each world."""
     dice = random.Random(seed)

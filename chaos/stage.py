@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 
 from sqlalchemy import text
 
+from chaos.answers import ANSWER_S
 from chaos.load import Load
 from chaos.play import Play, Tell, silent
+from chaos.poison import Poisoner
 from chaos.report import Outcome
 from chaos.rig import Rig
 from chaos.schedule import Schedule
@@ -21,24 +23,36 @@ POLL_S = 0.05
 
 
 def perform(
-    rig: Rig, schedule: Schedule, *, rate: float = 0.0, loaded: int = 20, callers: int = 4, tell: Tell = silent
+    rig: Rig,
+    schedule: Schedule,
+    *,
+    rate: float = 0.0,
+    loaded: int = 20,
+    callers: int = 4,
+    answer_s: float = ANSWER_S,
+    tell: Tell = silent,
 ) -> Outcome:
     """Populate the schedule's worlds and play it.
 
-    ``rate``: calls a second beside the story's own, about ``loaded`` machines that nothing else happens to. Raises
-    NotReadyError when the panel does not take up the customers or those machines.
+    ``rate``: calls a second beside the story's own, about ``loaded`` machines that nothing else happens to;
+    ``answer_s``: how long any answer to them may take. Raises NotReadyError when the panel does not take up the
+    customers or those machines.
     """
     worlds = [_world(rig) for _ in range(schedule.worlds)]
-    quiet = [_world(rig)] if rate else []
-    _wait(rig, "the customers to be imported", lambda: _imported(rig, [*worlds, *quiet]))
+    quiet = _world(rig)
+    _wait(rig, "the customers to be imported", lambda: _imported(rig, [*worlds, quiet]))
     for world in worlds:
         for n in range(FIRST_SALES):
             world.buy(n)
+    key = rig.settings.vps_sync_api_key.get_secret_value()
+    _, poisoned = _taken(rig, quiet, quiet.buy(0))
+    operators = rig.settings.ops_api_key.get_secret_value()
+    rig.poisoner = Poisoner(rig.url, key, operators, rig.redis.url, rig.database, poisoned)
+    rig.poisoner.start()
     load = None
-    if quiet:
-        machines = [_taken(rig, quiet[0], quiet[0].buy(n)) for n in range(loaded)]
-        load = Load(rig.url, rig.settings.vps_sync_api_key.get_secret_value(), machines, rate, callers)
-    return Play(rig, schedule, [*worlds, *quiet], load, tell).run()
+    if rate:
+        load = Load(rig.url, key, [_taken(rig, quiet, quiet.buy(n)) for n in range(loaded)], rate, callers)
+    return Play(rig, schedule, [*worlds, quiet], load, tell, answer_s).run()
 
 
 def _world(rig: Rig) -> World:

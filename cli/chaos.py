@@ -19,6 +19,7 @@ from chaos.report import Outcome
 from chaos.rig import Rig
 from chaos.schedule import schedule_of
 from chaos.stage import perform
+from chaos.tcp_proxy import tcp_proxy
 from cli.console import err, out
 from cli.local import DATABASE, prepare_embedded
 from cli.stack import processes
@@ -41,7 +42,7 @@ EXTRA_QUEUES = ("sync,reconcile", "reconcile", "sync")
 
 PROGRESS_S = 10.0
 TORTURE_RATE, TORTURE_VPS, TORTURE_CALLERS = 80.0, 200, 8
-TORTURE_TROUBLE_S, TROUBLE_S = 6.0, 1.5
+TORTURE_TROUBLE_S, TROUBLE_S = 6.0, 1.3
 
 QUICK: Mapping[str, Any] = {
     "sweep_interval_s": 3,
@@ -121,7 +122,9 @@ def running_rig(root: Path, *, workers: int = 3, endings: Endings | None = None)
         for server in (postgres, redis):
             stack.callback(server.destroy)
             server.start()
-        servers = prepare_embedded(postgres) | {"REDIS_URL": redis.url}
+        proxy = stack.enter_context(tcp_proxy(redis.port))
+        through = redis.url.replace(f":{redis.port}/", f":{proxy.port}/")
+        servers = prepare_embedded(postgres) | {"REDIS_URL": through}
         outside = stack.enter_context(watched.watch(Supervisor(outside_processes(places, keys, data))))
         settings = panel_settings(places, keys, servers, **QUICK)
         scratch = root / "tmp"
@@ -142,6 +145,7 @@ def running_rig(root: Path, *, workers: int = 3, endings: Endings | None = None)
             parts,
             postgres,
             redis,
+            proxy,
             stack.enter_context(main_site_control(places, keys)),
             {name: stack.enter_context(proxmox_control(places, keys, name)) for name in CLUSTERS},
             engine,

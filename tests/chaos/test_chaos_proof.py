@@ -9,7 +9,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from chaos.answers import broken_answers
 from chaos.beats import Push, interleaved
+from chaos.call_proof import Calls, Journaled, prove_calls, prove_records
+from chaos.calls import UNKNOWN, UNSENT, Said, mark_of
+from chaos.phases import Failing
 from chaos.proof import Entry, prove_epochs, prove_lanes
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -102,3 +106,138 @@ def test_epochs(entries: list[Entry], wrong: int) -> None:
 )
 def test_beats(pids: list[int], wrong: int) -> None:
     assert len(interleaved([Push(float(n), pid) for n, pid in enumerate(pids)])) == wrong
+
+
+def said(mark: str, status: int | None = 202, operation: int | None = None, **values: Any) -> Said:
+    """A call, answered in 10 ms."""
+    return Said(values.pop("at", 0.0), values.pop("took_s", 0.01), mark, status, operation, **values)
+
+
+SILENT = said("b", None)
+NEVER_SENT = said("b", None, code=UNSENT)
+UNSURE = said("b", 503, code=UNKNOWN, retry_after="5")
+REFUSED = said("b", 503, code="database_away", retry_after="5")
+KEYED = {"keyed": True}
+A, B, C = said("a", 202, 1), said("b", 202, 2), said("c", 202, 3)
+
+
+class Told(NamedTuple):
+    """``journal``: operation and mark, in the lane's order; ``counted``: unanswered, taken, repeated, twice."""
+
+    calls: list[Said]
+    journal: list[tuple[int, str]]
+    accused: str | None
+    reason: str
+    counted: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+TOLD = [
+    Told([A, B, C], [(1, "a"), (2, "b"), (3, "c")], None, "once each, in order"),
+    Told([A, B, C], [(1, "a"), (3, "c")], "lost", "an accepted call is not there"),
+    Told([A, B, C], [(1, "a"), (7, "b"), (3, "c")], "lost", "another operation than the answer's"),
+    Told([A, B, C], [(1, "a"), (2, "b"), (7, "b"), (3, "c")], "doubled", "an accepted call stands twice"),
+    Told([A, B, C], [(1, "a"), (3, "c"), (2, "b")], "disordered", "a later call stands before it"),
+    Told([A, REFUSED, C], [(1, "a"), (3, "c")], None, "refused"),
+    Told([A, REFUSED, C], [(1, "a"), (2, "b"), (3, "c")], "unasked", "refused, and there"),
+    Told([A, NEVER_SENT, C], [(1, "a"), (3, "c")], None, "there was nobody to say it to"),
+    Told([A, NEVER_SENT, C], [(1, "a"), (2, "b"), (3, "c")], "unasked", "never sent, and there"),
+    Told([A, C], [(1, "a"), (2, "x"), (3, "c")], "unasked", "a call that nobody made"),
+    Told([A, SILENT, C], [(1, "a"), (3, "c")], None, "no answer, and not there", (1, 0, 0, 0)),
+    Told([A, SILENT, C], [(1, "a"), (2, "b"), (3, "c")], None, "no answer, and there", (1, 1, 0, 0)),
+    Told([A, UNSURE, C], [(1, "a"), (2, "b"), (3, "c")], None, "outcome unknown, and there", (1, 1, 0, 0)),
+    Told([A, SILENT, C], [(1, "a"), (2, "b"), (4, "b"), (3, "c")], "doubled", "no answer, twice there", (1, 1, 0, 0)),
+    Told([A, SILENT, C], [(1, "a"), (3, "c"), (2, "b")], "disordered", "no answer, there too late", (1, 1, 0, 0)),
+    Told([SILENT, B, C], [(2, "b"), (3, "c")], None, "repeated, one of them there", (0, 0, 1, 0)),
+    Told([SILENT, B, C], [(1, "b"), (2, "b"), (3, "c")], None, "repeated without a key, both there", (0, 0, 1, 1)),
+    Told([SILENT, B], [(1, "b"), (2, "b"), (3, "b")], "doubled", "repeated once, three there", (0, 0, 1, 1)),
+    Told([SILENT, B], [(1, "b")], "lost", "repeated, the accepted one is not there", (0, 0, 1, 0)),
+    Told([said("b", None, **KEYED), said("b", 202, 2, **KEYED)], [(2, "b")], None, "repeated with its key"),
+    Told([said("b", None, **KEYED), said("b", 202, 2, **KEYED)], [(1, "b"), (2, "b")], "doubled", "twice under a key"),
+    Told(
+        [said("b", 202, 2, **KEYED), said("b", 202, 1, **KEYED)], [(2, "b"), (1, "b")], "doubled", "two answers, a key"
+    ),
+    Told([B, B], [(2, "b")], "lost", "two answers without a key, one entry"),
+]
+
+
+def proved(case: Told) -> Calls:
+    return prove_calls({1: case.calls}, {1: [Journaled(id_, mark, "applied") for id_, mark in case.journal]})
+
+
+@pytest.mark.parametrize("case", TOLD, ids=lambda case: case.reason)
+def test_calls(case: Told) -> None:
+    found = proved(case)
+    accused = {name for name in ("lost", "doubled", "disordered", "unasked") if getattr(found, name)}
+    assert accused == ({case.accused} if case.accused else set()), found.wrong
+    assert (found.unanswered, found.taken, found.repeated, found.twice) == case.counted
+
+
+def test_a_journal_that_doubles_every_call_is_noticed() -> None:
+    """Though each entry is applied once and in order, and the record's version agrees."""
+    entries, journal = [], []
+    calls = [said(mark_of(n), 202, 2 * n) for n in range(50)]
+    for n, one in enumerate(calls):
+        entries += [call(2 * n + 1), call(2 * n + 2)]
+        journal += [Journaled(2 * n, one.mark, "applied"), Journaled(2 * n + 1, one.mark, "applied")]
+    lanes = prove_lanes(entries, {1: 100})
+    assert [*lanes.lost, *lanes.doubled, *lanes.disordered] == []
+    assert len(prove_calls({1: calls}, {1: journal}).doubled) == 50
+
+
+@pytest.mark.parametrize(
+    ("states", "record", "wrong"),
+    [
+        (["applied", "applied"], "b", 0),
+        (["applied", "applied"], "a", 1),
+        (["applied", "applied"], None, 1),
+        (["applied", "superseded"], "b", 1),
+        (["queued", "applied"], "b", 1),
+        ([], None, 0),
+        ([], "b", 1),
+    ],
+    ids=["equal", "older", "none", "superseded", "waits still", "no call", "a call that nobody made"],
+)
+def test_records(states: list[str], record: str | None, wrong: int) -> None:
+    journal = [Journaled(n, mark, state) for n, (mark, state) in enumerate(zip("ab", states, strict=False))]
+    assert len(list(prove_records({1: journal}, {1: record}))) == wrong
+
+
+def test_marks_differ() -> None:
+    assert len({mark_of(n) for n in range(100_000)}) == 100_000
+
+
+AWAY, DEAD = [Failing("postgres", 10.0, 20.0), Failing("postgres", 15.0, 18.0)], [Failing("api", 30.0, 31.0)]
+
+
+@pytest.mark.parametrize(
+    ("one", "wrong"),
+    [
+        (said("a", 202, 1), 0),
+        (said("a", 202, 1, took_s=2.0), 1),
+        (said("a", 202, 1, at=19.0, took_s=2.0), 1),
+        (said("a", 202, 1, at=30.0, took_s=2.0), 1),
+        (said("a", 503, code="database_away", retry_after="5", at=19.0, took_s=1.9), 0),
+        (said("a", 503, code="database_away", retry_after="5", at=19.0, took_s=2.1), 1),
+        (said("a", 503, code="database_away", retry_after="5", at=9.0, took_s=1.7), 0),
+        (said("a", 503, code="database_away", retry_after="5", at=21.0), 1),
+        (said("a", 503, code="database_away", retry_after=None, at=19.0), 1),
+        (said("a", 503, code="database_away", retry_after="0", at=19.0), 1),
+        (said("a", 503, code="not_ready", retry_after="5", at=19.0), 1),
+        (said("a", 500, code="internal", at=19.0), 1),
+        (said("a", 404, code="not_found"), 1),
+        (said("a", 409, code="idempotency_key_in_flight", keyed=True), 0),
+        (said("a", 409, code="idempotency_key_in_flight"), 1),
+        (said("a", None, at=29.0, took_s=1.5), 0),
+        (said("a", None, at=30.5), 0),
+        (said("a", None, at=31.5), 1),
+        (said("a", None, at=12.0, took_s=10.0), 1),
+    ],
+    ids=[
+        "in time", "late", "late while the database failed", "late beside a killed API", "away", "away, and too late",
+        "asked before the fault", "away, and all is well", "no Retry-After", "Retry-After 0", "another 503", "500",
+        "404", "its key is in use", "in use without a key", "killed under it", "no API there",
+        "no answer though it was back", "no answer while the database failed",
+    ],
+)  # fmt: skip
+def test_answers(one: Said, wrong: int) -> None:
+    assert len(list(broken_answers([one], AWAY, DEAD))) == wrong

@@ -44,7 +44,7 @@ def test_ten_minutes_see_every_fault() -> None:
 def test_every_fault_is_told_and_named_once() -> None:
     assert len(BY_NAME) == len(FAULTS)
     assert all(kind.sentence and kind.lasts_s[0] <= kind.lasts_s[1] for kind in KINDS)
-    assert {kind.place for kind in LOAD_KINDS} == {"workers", "beats", "redis", "api", "postgres"}
+    assert {kind.place for kind in LOAD_KINDS} == {"workers", "poison", "beats", "redis", "api", "postgres"}
 
 
 def test_it_reads_as_a_story() -> None:

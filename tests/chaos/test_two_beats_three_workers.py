@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from chaos.answers import BUSY_ANSWER_S
 from chaos.faults import KINDS
 from chaos.rig import Rig
 from chaos.schedule import schedule_of
@@ -41,7 +42,7 @@ def test_the_second_beat_takes_over_within_seconds(rig: Rig) -> None:
 
 def test_two_beats_and_three_workers_under_faults(rig: Rig) -> None:
     schedule = schedule_of(SEED, SECONDS, KINDS)
-    outcome = perform(rig, schedule, rate=RATE)
+    outcome = perform(rig, schedule, rate=RATE, answer_s=BUSY_ANSWER_S)
     said = "\n".join([*outcome.summary(), *outcome.tale()])
 
     assert len(rig.named("beat")) == 2

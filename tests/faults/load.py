@@ -13,33 +13,13 @@ import httpx
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-SYNC = "/api/vps/sync"
+from chaos.calls import TIMEOUT_S, Said, mark_of, say
+
 PLAN: dict[str, Any] = {"user_id": 5, "cpu": 1, "ram": 1024, "disk": 10, "os": "0", "hypervisor": "kvm"}
 CALLERS, VPS_EACH, RATE = 5, 3, 60.0
 MOST_WAITING, LOOK_S = 80, 0.3
 CREATE_EVERY = 20
-TIMEOUT_S = 10.0
 RETRY_S = 0.1
-UNKNOWN = "outcome_unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One call and its answer. ``mark``: what it wrote; ``operation`` if it was accepted; ``code`` of a problem;
-    ``status`` None if there was no answer at all."""
-
-    at: float
-    took_s: float
-    mark: str
-    status: int | None
-    operation: int | None = None
-    code: str | None = None
-    retry_after: str | None = None
-
-    @property
-    def open(self) -> bool:
-        """Whether nobody told if it was accepted."""
-        return self.status is None or self.code == UNKNOWN
 
 
 @dataclass(slots=True)
@@ -123,8 +103,9 @@ class Load:
                     self._create(client, f"more-{number}-{turn}")
                     continue
                 vps_id, status = ids[turn % len(ids)], ("running", "stopped")[turn % 2]
-                mark = f"{turn}"
-                one = _say(client, mark, {"action": "update", "vps": {"id": vps_id, "status": status, "os": mark}})[0]
+                mark = mark_of(turn)
+                vps = {"id": vps_id, "status": status, "ip_address": mark}
+                one, _ = say(client, mark, {"action": "update", "vps": vps})
                 with self._lock:
                     self.said[vps_id].append(one)
 
@@ -132,7 +113,7 @@ class Load:
         """Repeat it, with its key, until it is answered for good; the id (0 if the load ended before)."""
         body = {"action": "create", "vps": PLAN | {"name": name}}
         while True:
-            one, vps_id = _say(client, name, body, {"Idempotency-Key": name})
+            one, vps_id = say(client, name, body, {"Idempotency-Key": name})
             with self._lock:
                 self.creates.append(one)
                 if vps_id is not None:
@@ -140,18 +121,3 @@ class Load:
                     return vps_id
             if self._stop.wait(RETRY_S):
                 return 0
-
-
-def _say(
-    client: httpx.Client, mark: str, body: dict[str, Any], headers: dict[str, str] | None = None
-) -> tuple[Said, int | None]:
-    began = time.monotonic()
-    try:
-        answer = client.post(SYNC, json=body, headers=headers)
-    except httpx.TransportError:
-        return Said(began, time.monotonic() - began, mark, None), None
-    took_s, told = time.monotonic() - began, answer.json()
-    if answer.status_code in (200, 202):
-        return Said(began, took_s, mark, answer.status_code, told["operation"]["id"]), told["vps"]["id"]
-    retry = answer.headers.get("Retry-After")
-    return Said(began, took_s, mark, answer.status_code, code=told["code"], retry_after=retry), None

@@ -10,16 +10,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import redis
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from panel.publish import CeleryPublisher, producer_app
-from panel.relay import Doorbell
+from chaos import bells
+from chaos.calls import Said
+from chaos.tcp_proxy import TcpProxy
 from tests.faults.audit import journal_faults
-from tests.faults.load import Load, Said
+from tests.faults.load import Load
 from tests.support.databases import Database, Databases
 from tests.support.live_panel import LivePanel
-from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 IN_TIME_S = 2.6
@@ -115,16 +114,15 @@ class Rig:
 
     def ring(self, *operations: int) -> None:
         """Send these doorbells, in this order, as a queue that doubles, reorders or delays would."""
-        bells = [Doorbell("sync.apply", operation, f"op={operation}") for operation in operations]
-        CeleryPublisher(producer_app(self.panel.redis.url)).publish(bells)
+        bells.ring(self.panel.redis.url, operations)
 
     def age(self, vps_id: int) -> None:
         """Let an hour pass for a VPS's calls: they were accepted and published an hour ago."""
-        with self.panel.engine.begin() as connection:
+        with self.databases.server_connection(self.database.name) as connection:
             connection.execute(AGE, {"id": vps_id})
 
 
-AGE = text(
+AGE = (
     "UPDATE operations SET accepted_at = accepted_at - interval '1 hour', publish_at = publish_at + interval '1 hour',"
-    " applied_at = applied_at - interval '1 hour' WHERE vps_id = :id"
+    " applied_at = applied_at - interval '1 hour' WHERE vps_id = %(id)s"
 )

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from chaos.tcp_proxy import TcpProxy, tcp_proxy
 from panel.writer import MAX_ATTEMPTS
 from tests.faults.audit import application_faults, counted, journal_faults, unsettled
 from tests.faults.load import PLAN, Load
@@ -24,7 +25,6 @@ from tests.faults.rig import Rig
 from tests.support.databases import LOGIN, Databases
 from tests.support.keys import random_key
 from tests.support.live_panel import live_panel
-from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 from tests.support.waiting import wait_until
 from tests.support.world import add_user, journal, vps_row
 
@@ -224,6 +224,6 @@ def test_afterwards_every_call_is_applied_once_and_in_order(rig: Rig) -> None:
 
     wait_until(nothing_waits, "everything to be applied", SETTLED_S)
     assert journal_faults(rig.panel.engine, rig.load) == []
-    assert application_faults(rig.panel.engine) == []
+    assert application_faults(rig.panel.engine, rig.load) == []
     assert counted(rig.load)["accepted"] > 0
     print(dict(counted(rig.load)))  # noqa: T201 - shown with -s

@@ -24,7 +24,7 @@ class TcpProxy:
         self._open = threading.Event()
         self._open.set()
         self._ended = threading.Event()
-        self._sockets: list[socket.socket] = []
+        self._sockets: set[socket.socket] = set()  # those that are open
         threading.Thread(target=self._accept, name="tcp-proxy", daemon=True).start()
 
     def partition(self) -> None:
@@ -39,7 +39,7 @@ class TcpProxy:
         """End, with all connections."""
         self._ended.set()
         self._open.set()
-        for one in (self._listener, *self._sockets):
+        for one in (self._listener, *list(self._sockets)):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
@@ -50,26 +50,27 @@ class TcpProxy:
                 caller, _ = self._listener.accept()
             except OSError:
                 return
-            self._sockets.append(caller)
+            self._sockets.add(caller)
             threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
 
     def _serve(self, caller: socket.socket) -> None:
         self._open.wait()
-        try:
-            target = socket.create_connection((LOOPBACK, self._target_port), timeout=2)
-        except OSError:
-            caller.close()
-            return
-        target.settimeout(None)
-        self._sockets.append(target)
-        with caller, target, contextlib.suppress(OSError, ValueError), selectors.DefaultSelector() as ready:
-            ready.register(caller, selectors.EVENT_READ, target)
-            ready.register(target, selectors.EVENT_READ, caller)
+        with caller, contextlib.suppress(OSError):
+            with socket.create_connection((LOOPBACK, self._target_port), timeout=2) as target:
+                target.settimeout(None)
+                self._sockets.add(target)
+                self._forward(caller, target)
+            self._sockets.discard(target)
+        self._sockets.discard(caller)
+
+    def _forward(self, caller: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError, ValueError), selectors.DefaultSelector() as ready:
+            ready.register(caller, selectors.EVENT_READ)
+            ready.register(target, selectors.EVENT_READ)
             while not self._ended.is_set():
                 for key, _ in ready.select(LOOK_S):
                     self._open.wait()
-                    source, sink = key.fileobj, key.data
-                    assert isinstance(source, socket.socket)
+                    source, sink = (caller, target) if key.fileobj is caller else (target, caller)
                     if not (chunk := source.recv(CHUNK)):
                         return
                     sink.sendall(chunk)
