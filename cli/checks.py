@@ -18,6 +18,7 @@ from panel.pauses import pauses_in_force
 from panel.publish import producer_app
 from panel.quarantine import list_quarantined
 from panel.settings import Settings
+from runtime.embedded_postgres import THROWAWAY
 from worker.beat import BEAT_LOCK
 
 SKEW_WARNING_S = 5.0
@@ -63,7 +64,8 @@ def check_postgres(settings: Settings) -> list[Check]:
         with opened(settings.database_url) as engine:
             revision = current_revision(engine)
             with engine.connect() as connection:
-                found = [_postgres_version(connection, settings.database_url), _revision(revision)]
+                found = [_postgres_version(connection, settings.database_url), _durability(connection)]
+                found.append(_revision(revision))
                 if revision == head_revision():
                     found += [_role(connection), *_journal(connection), _beat(connection), *_levers(connection)]
                 found.append(_postgres_clock(connection))
@@ -79,6 +81,26 @@ def _postgres_version(connection: Connection, url: str) -> Check:
     if number // 10_000 < MINIMUM_POSTGRES:
         return Check("PostgreSQL", Verdict.PROBLEM, seen, f"upgrade it to {MINIMUM_POSTGRES} or later")
     return Check("PostgreSQL", Verdict.OK, seen)
+
+
+DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
+SETTING = text("SELECT current_setting(:name, true)")
+
+
+def _durability(connection: Connection) -> Check:
+    off = [name for name in DURABLE if connection.scalar(SETTING, {"name": name}) == "off"]
+    return durability_check(off, throwaway=connection.scalar(SETTING, {"name": THROWAWAY}) == "on")
+
+
+def durability_check(off: list[str], *, throwaway: bool) -> Check:
+    """Judge whether a commit outlives a crash of its machine; ``off``: the settings that are."""
+    if not off:
+        return Check("PostgreSQL", Verdict.OK, "what is committed is on the disk")
+    seen = f"{', '.join(off)} {'is' if len(off) == 1 else 'are'} off"
+    if throwaway:
+        return Check("PostgreSQL", Verdict.NOTE, f"{seen}: a server for the demo or tests, whose data may be lost")
+    mend = "turn it on: accepted calls are lost when its machine crashes"
+    return Check("PostgreSQL", Verdict.PROBLEM, seen, mend if len(off) == 1 else mend.replace(" it ", " them ", 1))
 
 
 def _revision(found: str | None) -> Check:

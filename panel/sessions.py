@@ -32,7 +32,8 @@ def _arguments(application: str, statement_ms: int, lock_ms: int) -> dict[str, A
         "tcp_user_timeout": 15_000,
         "options": (
             f"-c statement_timeout={statement_ms} -c lock_timeout={lock_ms} "
-            "-c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
+            "-c idle_in_transaction_session_timeout=30000 -c timezone=UTC "
+            "-c synchronous_commit=on"  # what was answered is on the disk, whatever the server's or the role's default
         ),
     }
 

@@ -24,9 +24,12 @@ from runtime.postgres_installation import (
 )
 from runtime.server_account import can_enter, shared_places, unprivileged_account
 
-__all__ = ["SUPERUSER", "EmbeddedPostgres", "PostgresInstallation", "find_postgres_installations"]
+__all__ = ["SUPERUSER", "THROWAWAY", "EmbeddedPostgres", "PostgresInstallation", "find_postgres_installations"]
 
 SUPERUSER = "postgres"
+
+THROWAWAY = "panel_sync.throwaway"
+"""A setting of its own that a server that is not durable has, for whoever judges its other settings."""
 
 _INITDB_TIMEOUT_S = 120.0
 _BUILTIN_LOCALE_SINCE = 17
@@ -221,6 +224,7 @@ class EmbeddedPostgres(EmbeddedServer):
             # the server and then count what was committed.
             yield "fsync", "off"
             yield "full_page_writes", "off"
+            yield THROWAWAY, "on"
         yield from self._extra_settings.items()
 
     def _answers(self) -> bool:

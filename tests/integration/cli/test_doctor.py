@@ -11,7 +11,7 @@ import pytest
 import redis
 from sqlalchemy import Engine, make_url, text
 
-from cli.checks import Check, Verdict, clock_check, queue_checks
+from cli.checks import Check, Verdict, clock_check, durability_check, queue_checks
 from cli.source_checks import match_check
 from panel.pauses import pause
 from panel.quarantine import note_failures
@@ -43,6 +43,20 @@ class TestJudgements:
     )
     def test_clocks(self, skew_s: float, verdict: Verdict) -> None:
         assert clock_check("x", skew_s).verdict is verdict
+
+    @pytest.mark.parametrize(
+        ("off", "throwaway", "verdict", "says"),
+        [
+            pytest.param([], False, Verdict.OK, "is on the disk", id="all on"),
+            pytest.param(["fsync"], False, Verdict.PROBLEM, "fsync is off turn it on", id="one off"),
+            pytest.param(["fsync", "full_page_writes"], False, Verdict.PROBLEM, "are off turn them on", id="two off"),
+            pytest.param(["synchronous_commit"], True, Verdict.NOTE, "a server for the demo", id="a demo's"),
+        ],
+    )
+    def test_durability(self, off: list[str], verdict: Verdict, says: str, *, throwaway: bool) -> None:
+        check = durability_check(off, throwaway=throwaway)
+        assert check.verdict is verdict
+        assert says in f"{check.seen} {check.mend}"
 
     @pytest.mark.parametrize(
         ("space", "listed", "matched", "verdict", "says"),
@@ -91,6 +105,7 @@ class TestPostgres:
             scheduler.execute("SELECT pg_advisory_lock(%s)", (BEAT_LOCK,))
             out = panel_sync("doctor").out
         assert line(out, "PostgreSQL", "version").startswith("ok")
+        assert line(out, "PostgreSQL", "fsync, full_page_writes are off: a server for the demo").startswith("note")
         assert line(out, "tables", "revision").startswith("ok")
         assert line(out, "database role", "rows only").startswith("ok")
         assert line(out, "journal", "0 operations").startswith("ok")
