@@ -59,6 +59,8 @@ QUICK: Mapping[str, Any] = {
     "budget_flips_min": 100_000,
     "budget_owners_run": 1000,
     "budget_owners_day": 100_000,
+    "budget_merges_run": 1000,
+    "budget_merges_day": 100_000,
     "task_events": False,
 }
 """Seconds where production has minutes, and room for a year's repairs; the limits for one customer and for one node

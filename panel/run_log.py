@@ -93,6 +93,7 @@ def standing(connection: Connection) -> dict[str, Any]:
         "deletes_last_hour": totals.deletes_hour,
         "deletes_last_day": totals.deletes_day,
         "owners_last_day": totals.owners_day,
+        "merges_last_day": totals.merges_day,
         "per_user": {row.user_id: row.live for row in users},
     }
     per_node = {(row.cluster, row.node): row.live for row in nodes}
@@ -155,7 +156,8 @@ TOTALS = """
 SELECT (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,
   count(*) FILTER (WHERE action = 'delete' AND applied_at > clock_timestamp() - interval '1 hour') AS deletes_hour,
   count(*) FILTER (WHERE action = 'delete') AS deletes_day,
-  count(*) FILTER (WHERE after ? 'user_id' AND action = 'update') AS owners_day
+  count(*) FILTER (WHERE after ? 'user_id' AND action = 'update') AS owners_day,
+  count(*) FILTER (WHERE action = 'merge') AS merges_day
 FROM operations WHERE kind = 'repair' AND applied_at > clock_timestamp() - interval '1 day'
 """
 PER_NODE = """

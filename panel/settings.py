@@ -190,6 +190,8 @@ class Settings(BaseSettings):
     budget_flips_share: Annotated[float, Field(ge=0, le=1)] = 0.30
     budget_owners_run: Annotated[int, Field(ge=0)] = 3
     budget_owners_day: Annotated[int, Field(ge=0)] = 10
+    budget_merges_run: Annotated[int, Field(ge=0)] = 10
+    budget_merges_day: Annotated[int, Field(ge=0)] = 40
 
     # --- what is done with a class of drift; links are what everything else rests on, so they are always repaired
     repair_policy: dict[DriftClass, Literal["repair", "hold", "ignore"]] = {}

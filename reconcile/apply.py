@@ -60,7 +60,8 @@ class Confirmer:
         """(why the change may not be made, what the look-ups said)."""
         said: dict[str, Any] = {}
         for what in sorted(change.confirm):
-            why, answer = {"guest": self._guest, "left": self._left, "order": self._order}[what](change)
+            look_up = {"either": self._either, "guest": self._guest, "left": self._left, "order": self._order}[what]
+            why, answer = look_up(change)
             said[f"confirmed_{what}"] = answer
             if why is not None:
                 return why, said
@@ -91,6 +92,18 @@ class Confirmer:
         if key.cluster not in self.clusters:
             return None, "its cluster is not configured any more"
         return self._gone(record, key)
+
+    def _either(self, change: Change) -> tuple[str | None, str]:
+        """Whether of two records with a guest each one has lost it: else they are two machines."""
+        why, answer = "neither record has a guest that could be looked for", "not asked"
+        for record in (change.record, change.other):
+            if record is None or record.guest_key is None:
+                continue
+            still, answer = self._gone(record, record.guest_key)
+            if still is None:
+                return None, answer
+            why = still
+        return why, answer
 
     def _gone(self, record: Record, key: GuestKey, *, anybody: bool = False) -> tuple[str | None, str]:
         """Whether the record's guest, or ``anybody``, is not at that address."""
@@ -135,6 +148,8 @@ class Confirmer:
                 return f"order {order_id} is {now.status} by now", now.status
             case Found(value=now) if _names_another(change, now):
                 return f"order {order_id} names another guest by now", "other guest"
+            case Found(value=now) if _names_another_record(change, now):
+                return f"order {order_id} names another VPS by now", "other VPS"
             case Found(value=now):
                 return None, f"order {order_id} is {now.status}"
             case Unclear(why=why):
@@ -152,6 +167,11 @@ def _names_another(change: Change, now: Order) -> bool:
     first = change.record is not None and change.record.fingerprint is None
     named = change.guest_key if first and now.guest_key is None else now.guest_key
     return change.kind is Kind.LINK and named != change.guest_key
+
+
+def _names_another_record(change: Change, now: Order) -> bool:
+    """Which of two records survives is the feed's word, if it has one."""
+    return change.kind is Kind.MERGE and change.order is not None and now.panel_vps_id != change.order.panel_vps_id
 
 
 def _owner_differs(change: Change, owner: str | None) -> bool:

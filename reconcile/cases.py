@@ -75,7 +75,8 @@ class World:
     ``now`` is the database's clock. ``clusters`` are the configured ones, ``trusted`` those whose read may be
     used now. ``orders_at`` is the effective time of the newest complete sweep of the order feed and
     ``previous_orders_at`` of the one before it; ``has_feed`` is False where no main site is configured.
-    ``sightings``: the addresses at which each fingerprint was read last, listed now or not.
+    ``sightings``: the addresses at which each fingerprint was read last, listed now or not. ``cut``: there was more
+    to think about than a run loads, so what is not here may exist all the same.
     """
 
     now: datetime
@@ -93,6 +94,7 @@ class World:
     feed: str = "orders"
     sightings: Mapping[str, frozenset[GuestKey]] = field(default_factory=dict)
 
+    cut: bool = False
 
 @dataclass(frozen=True, slots=True)
 class Case:

@@ -34,7 +34,7 @@ class Change:
     """One write. ``values`` are record columns; ``link`` and ``facts`` only on creates.
 
     ``confirm`` lists what is looked up singly just before the write: "order", "guest", "left" (that the record's
-    guest is not where it was any more).
+    guest is not where it was any more), "either" (that of the two guests of a merge one is gone).
     """
 
     kind: Kind

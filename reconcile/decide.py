@@ -23,6 +23,7 @@ from reconcile.cases import (
 )
 from reconcile.changes import Change, Finding, Kind, Plan
 from reconcile.deletes import delete_change, delete_hindrance, seen_elsewhere, two_way
+from reconcile.duplicates import differ
 from reconcile.findings import due_finding, finding
 from reconcile.match import match
 from reconcile.state import FingerprintState, LinkState, Order, OrderState, PowerState
@@ -313,6 +314,8 @@ def _merge(case: Case) -> Change:
         loser, survivor = ranked
     reason = f"VPS {loser.id} and VPS {survivor.id} are one machine; both ids keep working"
     evidence = {"order": order.order_id if order else None, "survivor": survivor.id, "named_by_feed": named}
+    # A merge cannot be undone: the order is asked once more which record it names, and of two guests one is looked for.
+    confirm = frozenset({"order", "either"}) if differ(loser, survivor) else frozenset({"order"})
     return Change(
         Kind.MERGE,
         "merge",
@@ -323,6 +326,7 @@ def _merge(case: Case) -> Change:
         order=order,
         guest_key=case.guest_key,
         evidence=evidence,
+        confirm=confirm,
     )
 
 

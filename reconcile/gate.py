@@ -43,6 +43,8 @@ class Budget:
     flips_share: float = 0.30
     owners_run: int = 3
     owners_day: int = 10
+    merges_run: int = 10
+    merges_day: int = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Standing:
     deletes_last_hour: int = 0
     deletes_last_day: int = 0
     owners_last_day: int = 0
+    merges_last_day: int = 0
     holds: Mapping[str, str] = field(default_factory=dict)
     approved: frozenset[str] = frozenset()  # identities (plan_hash of one change) that an operator approved
     rejected: frozenset[str] = frozenset()  # and those that an operator refused
@@ -136,6 +139,8 @@ def _scopes(change: Change) -> tuple[str, ...]:
         return ("creates",)
     if change.kind is Kind.OWNER:
         return ("ownership",)
+    if change.kind is Kind.MERGE:
+        return ("merges",)
     if change.flip is not None and change.guest_key is not None:
         return (f"flips:{change.guest_key.cluster}:{change.flip}",)
     return ()
@@ -151,6 +156,10 @@ def _breach(scope: str, changes: list[Change], standing: Standing, budget: Budge
         case ["ownership"]:
             return _over("changes of owner in one run", len(changes), budget.owners_run) or _over(
                 "changes of owner in a day", len(changes) + standing.owners_last_day, budget.owners_day
+            )
+        case ["merges"]:
+            return _over("merges in one run", len(changes), budget.merges_run) or _over(
+                "merges in a day", len(changes) + standing.merges_last_day, budget.merges_day
             )
         case ["flips", cluster, _]:
             limit = max(budget.flips_min, int(standing.per_cluster.get(cluster, 0) * budget.flips_share))

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from reconcile.cases import Case, Policy, World
+from reconcile.duplicates import may_have_a_guest, two_machines
 from reconcile.state import FingerprintState, Guest, GuestKey, Order, OrderState, Record
 
 CREATED_TOGETHER = timedelta(minutes=2)
@@ -180,15 +181,18 @@ class _Matching:
 
         Customers do buy two equal machines, and a feed may be late with the second one's order. So: nobody ever
         used the record's id; a complete sweep that began well after it shows no other order that it could belong
-        to; every cluster was read, and no guest without an order and a record could be its own.
+        to; every cluster was read, and no guest without an order and a record could be its own. Of a selection that
+        was cut, the order or the guest that tells may be what was left out.
         """
         swept = self.world.orders_at
-        if swept is None or not self.world.trusted >= self.world.clusters:
+        if swept is None or self.world.cut or not self.world.trusted >= self.world.clusters:
             return
         for record in filter(self._settled, self._free_records()):
             if record.id in self.record_doubts or record.guest_linked_once or record.last_update_at is not None:
                 continue
-            if swept < record.created_at + self.policy.paid_missing_grace or self._may_have_a_guest(record):
+            if swept < record.created_at + self.policy.paid_missing_grace:
+                continue
+            if may_have_a_guest(record, self.guests, self.live.values(), self.orders):
                 continue
             fitting = [
                 o
@@ -206,18 +210,6 @@ class _Matching:
             if abs(owned[0].created_at - record.created_at) <= RETRIED_WITHIN:
                 owned.append(record)
                 self.taken.add(record.id)
-
-    def _may_have_a_guest(self, record: Record) -> bool:
-        """Whether a guest that nobody names might be the machine this record was made for."""
-        named = {r.guest_key for r in self.live.values()} | {o.guest_key for o in self.orders}
-        return any(
-            guest.name == record.name
-            or (guest.memory_mb in (None, record.ram_mb) and guest.cores in (None, record.cpu))
-            or guest.first_seen_at is None
-            or guest.first_seen_at > record.created_at
-            for key, guest in self.guests.items()
-            if key not in named
-        )
 
     # --- cases
 
@@ -238,6 +230,9 @@ class _Matching:
             doubt = doubt or f"order {order.order_id} has more than two records"
         if extras and extras[0].user_id != record.user_id:
             doubt = doubt or "two records of one order have different owners"
+        if extras:
+            doubt = doubt or two_machines(record, extras[0], self.world, self.policy)
+        self.used |= {r.guest_key for r in extras if r.guest_key is not None}
         return [Case(order, guest, record, key, replaced, extras[0] if extras else None, doubt)]
 
     def _tombstone_of(self, order: Order) -> Record | None:

@@ -242,6 +242,7 @@ def load_world(
 
 
 def acknowledge_first_plan(engine: Engine) -> None:
+        cut=bool(counts["cut"]),
     """An operator has seen a plan and applies it: deletes and bulk creates need no further first-run word."""
     with engine.begin() as connection:
         run_log.acknowledge_first_plan(connection)

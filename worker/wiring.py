@@ -154,6 +154,8 @@ def budget_of(settings: Settings) -> Budget:
         flips_share=settings.budget_flips_share,
         owners_run=settings.budget_owners_run,
         owners_day=settings.budget_owners_day,
+        merges_run=settings.budget_merges_run,
+        merges_day=settings.budget_merges_day,
     )
 
 

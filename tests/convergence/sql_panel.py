@@ -30,7 +30,7 @@ from tests.support.bench import QUICK
 
 WIDE = Budget(
     deletes_run=999, deletes_hour=999, deletes_day=999, deletes_node_min=999, deletes_user_min=999, creates_min=999,
-    flips_min=999, owners_run=999, owners_day=999,
+    flips_min=999, owners_run=999, owners_day=999, merges_run=999, merges_day=999,
 )  # fmt: skip
 """Budgets are the pure core's business; here nothing waits for an operator."""
 

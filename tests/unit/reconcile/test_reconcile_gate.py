@@ -32,6 +32,13 @@ def owners(count: int) -> tuple[Change, ...]:
 
 
 def flips(count: int, cluster: str = "main") -> tuple[Change, ...]:
+def merges(count: int) -> tuple[Change, ...]:
+    return tuple(
+        Change(Kind.MERGE, "merge", "orders", "why", record=record(id=n), other=record(id=1000 + n))
+        for n in range(1, count + 1)
+    )
+
+
     return tuple(
         Change(
             Kind.STATUS,
@@ -73,6 +80,8 @@ LIMITS = [
     Limit(owners(3), owners(4), {}, "ownership", "owners in one run"),
     Limit(owners(1), owners(2), {"owners_last_day": 9}, "ownership", "owners in a day"),
     Limit(flips(5), flips(6), {}, "flips:main:to stopped", "flips of a small cluster"),
+    Limit(merges(10), merges(11), {}, "merges", "merges in one run"),
+    Limit(merges(1), merges(2), {"merges_last_day": 39}, "merges", "merges in a day"),
     Limit(flips(30), flips(31), {"per_cluster": {"main": 100}}, "flips:main:to stopped", "a third of a cluster"),
 ]
 

@@ -1,0 +1,170 @@
+"""Two records of one order: one machine, or two? A merge cannot be undone, so what may be two stays two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import pytest
+from sqlalchemy import create_engine
+
+from reconcile import apply
+from reconcile.apply import Confirmer
+from reconcile.changes import Change, Kind, Plan
+from reconcile.decide import plan
+from reconcile.gate import Budget, Standing, gate
+from reconcile.ports import Found, Gone, GuestConfig, Unclear
+from reconcile.state import GuestKey, GuestType, LinkState
+from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, absence, ago, guest, order, record, world
+
+OTHER = GuestKey("main", 200)
+LOOSE: dict[str, Any] = UNLINKED | {"order_id": None, "order_linked_once": False}
+SECOND: dict[str, Any] = {"id": 2, "order_id": None, "order_linked_once": False, "vmid": 200}
+
+
+class Case(NamedTuple):
+    second: dict[str, Any]
+    guests: tuple[dict[str, Any], ...]
+    gone: tuple[GuestKey, ...]
+    changes: list[Kind]
+    reason: str
+
+
+MERGED, KEPT = [Kind.MERGE], list[Kind]()
+CASES = [
+    Case(LOOSE, ({},), (), MERGED, "the second never had a guest"),
+    Case({"fingerprint": "smbios:b"}, ({}, {"vmid": 200, "fingerprint": "smbios:b"}), (), KEPT, "both are there"),
+    Case({"fingerprint": "smbios:b"}, ({},), (), KEPT, "one is not listed, which proves nothing"),
+    Case({"fingerprint": None, "link_state": LinkState.PUSHED}, ({},), (), KEPT, "one was never looked at"),
+    Case({"fingerprint": "smbios:b"}, ({},), (OTHER,), MERGED, "the second's is proven gone"),
+    Case(
+        {"fingerprint": "smbios:b"}, ({"vmid": 200, "fingerprint": "smbios:b"},), (KEY,), MERGED, "the first's is gone"
+    ),
+    Case({"fingerprint": "smbios:a"}, ({},), (), KEPT, "one machine at two addresses: a copy, or on its way"),
+    Case(LOOSE | {"fingerprint": "smbios:b"}, ({},), (), KEPT, "it was another machine, wherever that is"),
+]
+
+
+def planned(case: Case, **values: Any) -> Plan:
+    seen = world(
+        orders=(order(panel_vps_id=2),),
+        guests=tuple(guest(**one) for one in case.guests),
+        records=(record(), record(**SECOND | case.second)),
+        guest_absences={key: absence() for key in case.gone},
+    )
+    return plan(replace(seen, **values), POLICY)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.reason)
+def test_two_records_with_a_guest_each_are_merged_only_when_one_is_proven_gone(case: Case) -> None:
+    made = planned(case)
+    assert [c.kind for c in made.changes] == case.changes
+    if case.changes == KEPT:
+        assert [(f.class_, f.vps_id) for f in made.findings] == [("ambiguous", 2)]
+
+
+def test_a_merge_asks_the_order_again_and_looks_for_the_guest_that_is_gone() -> None:
+    (plain,) = planned(CASES[0]).changes
+    (with_guests,) = planned(CASES[4]).changes
+    assert (plain.confirm, with_guests.confirm) == (frozenset({"order"}), frozenset({"order", "either"}))
+
+
+def test_a_column_that_slipped_merges_nothing_in_bulk() -> None:
+    """Every order names the record below its own: as many merges as orders, each plausible by itself."""
+    count = 50
+    seen = world(
+        orders=tuple(order(order_id=str(n), panel_vps_id=1000 + n, vmid=100 + n) for n in range(count)),
+        guests=tuple(guest(vmid=100 + n, fingerprint=f"smbios:{n}") for n in range(count)),
+        records=tuple(
+            made
+            for n in range(count)
+            for made in (
+                record(id=1 + n, order_id=str(n), vmid=100 + n, fingerprint=f"smbios:{n}"),
+                record(**LOOSE | {"id": 1000 + n}),
+            )
+        ),
+    )
+    gated = gate(plan(seen, POLICY), Standing(live=2 * count), Budget())
+    assert [(h.scope, len(h.changes)) for h in gated.held] == [("merges", count)]
+    assert Kind.MERGE not in {c.kind for c in gated.allowed}
+
+
+def test_of_a_cut_selection_nobody_is_a_twin() -> None:
+    seen = world(
+        orders=(order(),),
+        guests=(guest(),),
+        records=(record(), record(**LOOSE | {"id": 2, "created_at": ago(days=20, seconds=-9)})),
+    )
+    assert [c.kind for c in plan(seen, POLICY).changes] == [Kind.MERGE]
+    assert Kind.MERGE not in {c.kind for c in plan(replace(seen, cut=True), POLICY).changes}
+
+
+# --- the look-ups just before the write
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Answers what ``answers`` says of a VMID."""
+
+    answers: dict[int, Any]
+    cluster: str = "main"
+
+    def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Any:
+        del node, guest_type
+        return self.answers[vmid]
+
+
+THERE = {
+    100: Found(GuestConfig("smbios:a", "pve1", 2.0, 4096, 50)),
+    200: Found(GuestConfig("smbios:b", "pve1", 2.0, 4096, 50)),
+}
+GONE = Gone("no configuration")
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        pytest.param({}, False, id="both are there after all"),
+        pytest.param({100: GONE}, True, id="one is gone"),
+        pytest.param({200: GONE}, True, id="the other is gone"),
+        pytest.param({100: Unclear("595"), 200: Unclear("595")}, False, id="nobody can say"),
+    ],
+)
+def test_of_two_guests_one_must_be_gone_when_asked_for_singly(*, said: dict[int, Any], written: bool) -> None:
+    (merge,) = planned(CASES[4]).changes
+    sources: Any = {"main": Cluster(THERE | said)}
+    everywhere = frozenset({"main"})
+    confirmer = Confirmer(create_engine("sqlite://"), None, sources, everywhere, everywhere)
+    why, _ = confirmer.hindrance(replace(merge, confirm=frozenset({"either"})))
+    assert (why is None) == written, why
+
+
+@pytest.mark.parametrize(
+    ("now", "why"),
+    [
+        pytest.param(Found(order(panel_vps_id=2)), None, id="it names the same record"),
+        pytest.param(Found(order(panel_vps_id=1)), "order 1 names another VPS by now", id="it names the other one"),
+        pytest.param(Found(order(panel_vps_id=None)), "order 1 names another VPS by now", id="it names none any more"),
+        pytest.param(
+            Found(order(panel_vps_id=2, owner="2")), "order 1 does not say the same owner any more", id="another owner"
+        ),
+        pytest.param(GONE, "order 1 is gone by now", id="it is gone"),
+        pytest.param(Unclear("503"), "order 1 could not be confirmed: 503", id="unclear"),
+    ],
+)
+def test_the_order_must_still_name_the_surviving_record(
+    monkeypatch: pytest.MonkeyPatch, now: Any, why: str | None
+) -> None:
+    (merge,) = planned(CASES[0]).changes
+    monkeypatch.setattr(apply, "control_order", lambda *_, **__: "9")
+    assert _confirmed(merge, now) == why
+
+
+def _confirmed(change: Change, now: Any) -> str | None:
+    class Feed:
+        def order(self, order_id: str, control: str | None) -> Any:
+            assert (order_id, control) == ("1", "9")
+            return now
+
+    feed: Any = Feed()
+    return Confirmer(create_engine("sqlite://"), feed, {}, frozenset(), frozenset()).hindrance(change)[0]
