@@ -122,6 +122,9 @@ class HeldItem(BaseModel):
     kind: str
     version: int | None
     target: str | int | None
+    values: dict[str, Any] = {}  # what would be written; of a time only whether there is one
+    order: str | None = None
+    guest: str | None = None
     evidence: list[str]
     reason: str
     hash: str

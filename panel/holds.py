@@ -1,13 +1,14 @@
 """What the gate held, and what operators decided about it.
 
-A decision is for the items of a set, each by the hash of its identity (action, record, version, verdict, kind of
-evidence). An item that changed since drops out of the decision and is asked about anew; the rest stays decided.
+A decision is for the items of a set, each by the hash of its identity (action, record, version, verdict with every
+value that is written, kind of evidence). An item that changed since drops out of the decision and is asked about anew;
+the rest stays decided.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -66,8 +67,8 @@ def keep_fast_holds(connection: Connection, run_id: int, held: Iterable[Any], cl
         known: list[dict[str, Any]] = list(current.items) if current is not None else []
         if {item["hash"] for item in new} <= {item["hash"] for item in known}:
             continue
-        newer = {(item["subject"], item["kind"]) for item in new}
-        items = [item for item in known if (item["subject"], item["kind"]) not in newer] + new
+        newer = {_about(item) for item in new}
+        items = [item for item in known if _about(item) not in newer] + new
         hash_ = identities_hash({k: v for k, v in item.items() if k not in NO_IDENTITY} for item in items)
         _replace(connection, run_id, one.scope, one.reason, hash_, items)
     over = connection.execute(EXPIRE_FLIPS, {"scopes": sorted(scopes), "clusters": sorted(clusters)})
@@ -82,6 +83,11 @@ NO_IDENTITY = ("reason", "hash")
 
 def _items(held: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - the gate's Held
     return [c.identity() | {"reason": c.reason, "hash": plan_hash((c,))} for c in held.changes]
+
+
+def _about(item: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Which question an item is: of one record an order's state and a power state are two."""
+    return item["subject"], item["kind"], "order_state" in item.get("values", ())
 
 
 def _open(connection: Connection, scope: str) -> Row[Any] | None:

@@ -84,8 +84,8 @@ class Change:
         return None
 
     def identity(self) -> dict[str, Any]:
-        """What an approval binds to: action, record, version, verdict (what for: owner, state, survivor) and kind of
-        evidence."""
+        """What an approval binds to: action, record, version, verdict (what for: state, survivor, every value that is
+        written) and kind of evidence. Not when it was seen, which every run says anew."""
         survivor = self.other.id if self.other else None
         return {
             "action": self.action,
@@ -93,8 +93,22 @@ class Change:
             "version": self.record.version if self.record else None,
             "kind": self.kind.value,
             "target": self.flip or survivor or self.values.get("user_id"),
+            "values": self._written(),
+            "order": self.order.order_id if self.order is not None and self.action == "delete" else None,
+            "guest": str(self.guest_key) if self.guest_key is not None else None,
             "evidence": sorted(self.evidence),
         }
+
+    def _written(self) -> dict[str, Any]:
+        """The columns that are written; of a time only whether there is one."""
+        values = {**self.values, **self.link}
+        if self.action == "create":  # what its guest does just now, and where, is no part of the question
+            values = {name: value for name, value in values.items() if name not in ("status", "node")}
+        return {name: value is not None if name.endswith(TIMES) else value for name, value in values.items()}
+
+
+TIMES = ("_at", "_as_of", "_since")
+"""How columns end that hold times."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from reconcile.changes import Change, Kind, Plan, plan_hash
 from reconcile.gate import Budget, Handling, Standing, gate
 from reconcile.state import GuestKey
-from tests.unit.reconcile.worlds import order, record
+from tests.unit.reconcile.worlds import NOW, order, record
 
 BUDGET = Budget()
 
@@ -31,7 +32,6 @@ def owners(count: int) -> tuple[Change, ...]:
     return tuple(Change(Kind.OWNER, "update", "orders", "why", record=record(id=n)) for n in range(1, count + 1))
 
 
-def flips(count: int, cluster: str = "main") -> tuple[Change, ...]:
 def merges(count: int) -> tuple[Change, ...]:
     return tuple(
         Change(Kind.MERGE, "merge", "orders", "why", record=record(id=n), other=record(id=1000 + n))
@@ -39,6 +39,7 @@ def merges(count: int) -> tuple[Change, ...]:
     )
 
 
+def flips(count: int, cluster: str = "main") -> tuple[Change, ...]:
     return tuple(
         Change(
             Kind.STATUS,
@@ -79,9 +80,9 @@ LIMITS = [
     Limit(creates(50), creates(51), {"live": 1000}, "creates", "a twentieth of a large one"),
     Limit(owners(3), owners(4), {}, "ownership", "owners in one run"),
     Limit(owners(1), owners(2), {"owners_last_day": 9}, "ownership", "owners in a day"),
-    Limit(flips(5), flips(6), {}, "flips:main:to stopped", "flips of a small cluster"),
     Limit(merges(10), merges(11), {}, "merges", "merges in one run"),
     Limit(merges(1), merges(2), {"merges_last_day": 39}, "merges", "merges in a day"),
+    Limit(flips(5), flips(6), {}, "flips:main:to stopped", "flips of a small cluster"),
     Limit(flips(30), flips(31), {"per_cluster": {"main": 100}}, "flips:main:to stopped", "a third of a cluster"),
 ]
 
@@ -187,9 +188,35 @@ class TestPolicy:
         pytest.param({"action": "merge"}, id="another action"),
         pytest.param({"kind": Kind.STATUS}, id="another verdict"),
         pytest.param({"evidence": {"guest": "main/100"}}, id="another kind of evidence"),
+        pytest.param({"values": {"order_state": "ended"}}, id="another state"),
+        pytest.param({"values": {"cpu": 64}}, id="another plan"),
+        pytest.param({"values": {"missing_since": None}}, id="a time that is taken back"),
+        pytest.param({"guest_key": GuestKey("main", 101)}, id="another guest"),
+        pytest.param({"link": {"fingerprint": "smbios:b"}}, id="another machine"),
     ],
 )
 def test_an_approval_is_for_one_verdict_on_one_version(changed: dict[str, Any]) -> None:
-    (change,) = owners(1)
-    assert plan_hash((replace(change, reason="told otherwise"),)) == plan_hash((change,))
+    written = {"order_state": "suspended", "cpu": 4, "missing_since": NOW, "order_changed_at": NOW}
+    change = replace(owners(1)[0], values=written, guest_key=GuestKey("main", 100), link={"fingerprint": "smbios:a"})
     assert plan_hash((replace(change, **changed),)) != plan_hash((change,))
+
+
+def test_an_approval_outlives_another_reading_of_the_same() -> None:
+    (change,) = owners(1)
+    told = replace(change, reason="told otherwise", values={"order_changed_at": NOW})
+    again = replace(change, values={"order_changed_at": NOW + timedelta(minutes=2)})
+    assert plan_hash((told,)) == plan_hash((again,))
+
+
+def test_an_approved_delete_is_for_one_order() -> None:
+    (change,) = deletes(1)
+    one, other = (replace(change, order=order(order_id=n)) for n in ("1", "900"))
+    assert plan_hash((one,)) != plan_hash((other,))
+
+
+def test_an_approved_create_is_no_other_for_its_guest_being_started_or_moved() -> None:
+    (change,) = creates(1)
+    one = replace(change, values={"cpu": 4, "status": "stopped"}, link={"vmid": 100, "node": "pve1"})
+    other = replace(change, values={"cpu": 4, "status": "running"}, link={"vmid": 100, "node": "pve2"})
+    assert plan_hash((one,)) == plan_hash((other,))
+    assert plan_hash((one,)) != plan_hash((replace(one, link={"vmid": 101, "node": "pve1"}),))
