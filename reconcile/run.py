@@ -237,12 +237,12 @@ def load_world(
         has_feed=feed is not None,
         names_are_authoritative=names,
         feed=feed.name if feed is not None else "none",
+        cut=bool(counts["cut"]),
     )
     return world, seen.counts | counts
 
 
 def acknowledge_first_plan(engine: Engine) -> None:
-        cut=bool(counts["cut"]),
     """An operator has seen a plan and applies it: deletes and bulk creates need no further first-run word."""
     with engine.begin() as connection:
         run_log.acknowledge_first_plan(connection)
