@@ -15,6 +15,7 @@ from api.problems import ProblemError, problem_for
 from panel.calls import DatabaseAwayError
 from panel.migrate import head_revision
 from panel.reads import schema_revision
+from panel.relay import Relay
 
 router = APIRouter(tags=["health"])
 
@@ -29,10 +30,11 @@ async def healthz() -> Response:
 
 @router.get("/readyz", summary="Can it take calls", responses=openapi.READY_RESPONSES)
 async def readyz(request: Request, edge: EdgeOf) -> Response:
-    """Ready with the database at this version's migration. Redis is told, not required: calls are accepted
-    without it and published later."""
+    """Ready with the database at this version's migration. Redis and the relay are told, not required: calls are
+    accepted without them and published later."""
+    relay: Relay | None = request.app.state.relay
     database, redis = await asyncio.gather(_database(edge), _redis(edge.settings.redis_url))
-    checks = {"database": database, "redis": redis}
+    checks = {"database": database, "redis": redis, "relay": "not configured" if relay is None else relay.health}
     if database != "ok":
         problem = ProblemError(503, "not_ready", f"The database is {database}", headers={"Retry-After": "5"})
         problem.extra["checks"] = checks

@@ -68,6 +68,8 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
         redactor=Redactor(secrets_of(settings)),
     )
 
+    relaying = relay or _relay(settings)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
         async with AsyncExitStack() as stack:  # ended in the opposite order
@@ -75,7 +77,6 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
                 stack.push_async_callback(engine.dispose)
             if jwks is not None:
                 stack.push_async_callback(jwks.close)
-            relaying = relay or _relay(settings)
             if relaying is not None:
                 relaying.start()
                 stack.push_async_callback(asyncio.to_thread, relaying.stop)
@@ -97,6 +98,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
         redirect_slashes=False,
     )
     app.state.edge = edge
+    app.state.relay = relaying
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
     app.add_middleware(RequestContext, note=edge.access.note, redactor=edge.redactor)
     for kind in (ProblemError, DatabaseAwayError, OutcomeUnknownError, OverloadedError):

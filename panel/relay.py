@@ -31,6 +31,7 @@ REPUBLISH_LIMIT = 1000  # of an unmoving backlog, per window: the queue may simp
 REPUBLISH_WINDOW_S = 30.0
 OVERTAKEN_S = 10.0  # by this much: the queue is first in, first out, so a message that was passed is lost
 OVERTAKEN_CHECK_S = 5.0
+STALLED_S = 30.0  # since its last turn: longer than a database or a broker that is away keeps it
 OVERTAKEN_TIMES = 5  # then the long waits hold: whatever kills its worker must not come back every ten seconds
 
 
@@ -61,6 +62,8 @@ class Relay:
         self._oldest: tuple[int | None, float] = (None, clock())
         self._window = (0.0, 0)
         self._looked_at = clock()
+        self._turned_at = clock()
+        self._failing: str | None = None
 
     def start(self) -> None:
         """Start relaying in the background."""
@@ -74,6 +77,15 @@ class Relay:
             self._thread.join(timeout=10)
         self._engine.dispose()
 
+    @property
+    def health(self) -> str:
+        """``ok``, ``stopped``, ``stalled``, ``database away``, or ``failing:`` and an error's class."""
+        if self._thread is None or not self._thread.is_alive():
+            return "stopped"
+        if self._clock() - self._turned_at > STALLED_S:
+            return "stalled"
+        return self._failing or "ok"
+
     def run(self) -> None:
         """Relay in this thread until ``stop`` is called from another one or a signal handler."""
         self._loop()
@@ -81,17 +93,25 @@ class Relay:
     def _loop(self) -> None:
         pause = 0.1
         while not self._stop.is_set():
+            self._turned_at = self._clock()
             try:
                 with self._listening() as connection:
-                    pause = 0.1
                     while not self._stop.is_set():
-                        if self.relay_once() == 0:
+                        published = self.relay_once()
+                        pause, self._failing, self._turned_at = 0.1, None, self._clock()
+                        if published == 0:
                             for _ in connection.notifies(timeout=POLL_S, stop_after=1):
                                 pass
             except (DBAPIError, psycopg.Error, PoolTimeoutError, OSError) as error:
                 log.warning("relay_database_away", error=type(error).__name__)
-                self._stop.wait(pause)
-                pause = min(pause * 2, 5.0)
+                self._failing = "database away"
+            except Exception as error:  # its thread must not end: calls would be accepted and nobody would be told
+                log.exception("relay_failed")
+                self._failing = f"failing: {type(error).__name__}"
+            else:
+                continue
+            self._stop.wait(pause)
+            pause = min(pause * 2, 5.0)
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[psycopg.Connection[Any]]:

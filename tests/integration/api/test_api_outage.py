@@ -118,7 +118,7 @@ async def test_it_starts_without_a_database_and_says_so(lonely: httpx.AsyncClien
     assert (await lonely.get("/healthz")).json() == {"status": "success"}
     ready = await lonely.get("/readyz")
     assert (ready.status_code, ready.json()["code"]) == (503, "not_ready")
-    assert ready.json()["checks"] == {"database": "away", "redis": "not configured"}
+    assert ready.json()["checks"] == {"database": "away", "redis": "not configured", "relay": "not configured"}
     for answer in (await lonely.post("/api/vps/sync", json=CREATE), await lonely.get("/api/vps")):
         assert (answer.status_code, answer.json()["code"]) == (503, "database_away")
         assert answer.headers["Retry-After"] == "5"
@@ -126,7 +126,8 @@ async def test_it_starts_without_a_database_and_says_so(lonely: httpx.AsyncClien
 
 async def test_ready_with_the_database_and_without_redis(site: httpx.AsyncClient) -> None:
     ready = await site.get("/readyz")
-    assert (ready.status_code, ready.json()["checks"]) == (200, {"database": "ok", "redis": "not configured"})
+    checks = {"database": "ok", "redis": "not configured", "relay": "not configured"}
+    assert (ready.status_code, ready.json()["checks"]) == (200, checks)
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["redis is there", "redis is away"])
@@ -139,6 +140,7 @@ async def test_redis_is_told_not_required(settings: Settings, redis_url: str, *,
     ):
         ready = await client.get("/readyz")
     assert (ready.status_code, ready.json()["checks"]["redis"]) == (200, "ok" if there else "away")
+    assert ready.json()["checks"]["relay"] == "ok"
 
 
 async def test_a_database_that_was_not_migrated_is_not_ready(settings: Settings, empty_database: Database) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from panel import relay as relay_module
 from panel.accept import Acceptor
 from panel.publish import CeleryPublisher, producer_app
-from panel.relay import OVERTAKEN_CHECK_S, REPUBLISH_LIMIT, REPUBLISH_WINDOW_S, Doorbell, Relay
+from panel.relay import OVERTAKEN_CHECK_S, REPUBLISH_LIMIT, REPUBLISH_WINDOW_S, STALLED_S, Doorbell, Relay
 from panel.writer import apply_operation
 from runtime.embedded_postgres import EmbeddedPostgres
 from runtime.embedded_redis import EmbeddedRedis
@@ -285,3 +285,52 @@ async def test_the_relay_outlives_a_restart_of_postgres(
     created = await accepted(acceptor, create_call(name="after"))
     assert recorder.rang.wait(10)
     assert created.operation_id in {bell.argument for bell in recorder.bells}
+
+
+class TestLastResort:
+    """Whatever happens to its thread, calls go on being accepted: so it goes on, too, and tells how it is."""
+
+    async def test_it_outlives_a_fault_that_nobody_foresaw(
+        self, acceptor: Acceptor, database: Database, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        relay = Relay(database.app_url, recorder)
+        assert relay.health == "stopped"
+        claim = relay._claim
+
+        def fail() -> list[Doorbell]:
+            raise TypeError
+
+        monkeypatch.setattr(relay, "_claim", fail)
+        relay.start()
+        try:
+            wait_until(lambda: relay.health == "failing: TypeError", "the fault to be told")
+            created = await accepted(acceptor, create_call())
+            monkeypatch.setattr(relay, "_claim", claim)
+            assert recorder.rang.wait(10)
+            assert [bell.argument for bell in recorder.bells] == [created.operation_id]
+            wait_until(lambda: relay.health == "ok", "the relay to be well")
+        finally:
+            relay.stop()
+        assert relay.health == "stopped"
+
+    def test_one_that_hangs_is_stalled(
+        self, database: Database, recorder: Recorder, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        relay = Relay(database.app_url, recorder, clock=clock)
+        hangs, go_on = threading.Event(), threading.Event()
+
+        def hang() -> list[Doorbell]:
+            hangs.set()
+            go_on.wait(30)
+            return []
+
+        monkeypatch.setattr(relay, "_claim", hang)
+        relay.start()
+        try:
+            assert hangs.wait(10)
+            assert relay.health == "ok"
+            clock.now += STALLED_S + 1
+            assert relay.health == "stalled"
+        finally:
+            go_on.set()
+            relay.stop()
