@@ -7,7 +7,7 @@ whatever is connected to it, is loaded and decided in memory, so that memory fol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -156,31 +156,6 @@ def load_power_drift(
     rows = connection.execute(text(GUESTS_BY_KEY), values)
     guests = {g.key: g for g in _parsed_guests(rows, previous, began, broken)}
     return [(records[i], guests[GuestKey(c, v)]) for i, c, v in pairs if i in records and GuestKey(c, v) in guests]
-
-
-@dataclass(frozen=True, slots=True)
-class WantedConfig:
-    """A guest whose configuration should be read. ``changed_at``: when a list last told something new of it."""
-
-    node: str
-    guest_type: GuestType
-    vmid: int
-    changed_at: datetime
-
-
-def fingerprint_wants(connection: Connection, cluster: str, limit: int) -> list[WantedConfig]:
-    """Guests of the staged list whose configuration should be read now; those that matter to records first."""
-    return _wanted(connection, FINGERPRINT_WANTS, cluster, limit)
-
-
-def unread_guests(connection: Connection, cluster: str, limit: int) -> list[WantedConfig]:
-    """Guests whose configuration was never read, and no record believes to know."""
-    return _wanted(connection, UNREAD_GUESTS, cluster, limit)
-
-
-def _wanted(connection: Connection, statement: str, cluster: str, limit: int) -> list[WantedConfig]:
-    rows = connection.execute(text(statement), {"cluster": cluster, "limit": limit})
-    return [WantedConfig(row.node, GuestType(row.guest_type), row.vmid, row.changed_at) for row in rows]
 
 
 def control_order(connection: Connection, *, other_than: str) -> str | None:
@@ -418,27 +393,6 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND l.applied_seq = l.l
   AND (g.lock IS NULL OR g.lock = 'suspended')
   AND ((g.power <> r.power_state AND g.power <> 'unknown') OR g.node <> r.node)
 ORDER BY random() LIMIT {LIMIT}
-"""
-
-UNREAD_GUESTS = """
-SELECT g.node, g.guest_type, g.vmid, g.changed_at
-FROM guests g LEFT JOIN vps r ON r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
-WHERE g.cluster = :cluster AND NOT g.template AND g.fingerprint_state = 'unread' AND r.fingerprint IS NULL
-  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
-ORDER BY (r.id IS NULL), g.vmid LIMIT :limit
-"""
-
-FINGERPRINT_WANTS = """
-SELECT g.node, g.guest_type, g.vmid, g.changed_at
-FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
-LEFT JOIN vps r ON r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
-WHERE g.cluster = :cluster AND NOT g.template
-  AND (g.fingerprint_state IN ('unread', 'stale')
-       OR (g.fingerprint_state = 'read' AND g.fingerprint_read_at < clock_timestamp() - interval '1 day')
-       OR (g.fingerprint_state = 'forbidden' AND g.fingerprint_read_at < clock_timestamp() - interval '10 minutes')
-       OR (g.previous_fingerprint IS NOT NULL AND g.fingerprint_seen < 2)
-       OR (r.fingerprint IS NOT NULL AND r.fingerprint <> g.fingerprint AND g.fingerprint_seen < 2))
-ORDER BY (r.id IS NULL), g.fingerprint_read_at NULLS FIRST, g.vmid LIMIT :limit
 """
 
 CONTROL_ORDER = """

@@ -2,7 +2,7 @@
 
 All times are ``timestamptz`` on the database's clock. Only :mod:`panel.accept` and :mod:`panel.writer` write
 ``operations``, ``lanes``, ``claims`` and ``vps``; the views of the outside (``guests``, ``orders_seen``,
-``snapshots``, ``absences``) are written by :mod:`panel.views`; the audit of use is in :mod:`panel.audit_tables`.
+``snapshots``, ``absences``) are written by :mod:`panel.views`; more are in ``audit_tables`` and ``guest_tables``.
 """
 
 from __future__ import annotations
@@ -320,8 +320,7 @@ scopes = Table(
 guests = Table(
     "guests",
     metadata,
-    # Every guest as last seen. A row is rewritten only when something changed, so a quiet fleet costs
-    # no writes; "seen in the latest complete snapshot" is the row without a row in absences.
+    # As last seen. Rewritten only when something changed; in the latest complete snapshot is what has no absence.
     Column("cluster", Text),
     Column("vmid", Integer),
     Column("guest_type", Text, nullable=False),
@@ -342,12 +341,14 @@ guests = Table(
     Column("fingerprint", Text),
     Column("fingerprint_state", Text, nullable=False),
     Column("fingerprint_read_at", Time),
+    Column("fingerprint_tried_at", Time),  # when it was asked for last and nothing could be kept
     Column("fingerprint_seen", Integer, nullable=False, server_default=text("0")),
     Column("previous_fingerprint", Text),
     Column("moving_since", Time),
     Column("first_seen_at", Time, nullable=False),
     Column("changed_at", Time, nullable=False),
     Column("read_at", Time, nullable=False),  # when the read that last changed this row began
+    Column("unlisted_since", Time),  # since which trusted read it is not listed
     PrimaryKeyConstraint("cluster", "vmid"),
     one_of("guest_type", "qemu", "lxc"),
     one_of("power", "running", "stopped", "error", "unknown"),
@@ -484,7 +485,7 @@ holds = Table(
     # since drops out of it, the rest stays decided.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("plan_hash", Text, nullable=False),
-    Column("scope", Text, nullable=False),  # deletes | creates | flips:<cluster>:<way> | ownership | class:<kind>
+    Column("scope", Text, nullable=False),  # as reconcile.gate names it: deletes, flips:<cluster>:<way>, ...
     Column("reason", Text, nullable=False),
     Column("items", JSONB, nullable=False),
     Column("run_id", BigInteger, ForeignKey("runs.id"), nullable=False, index=True),

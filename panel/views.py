@@ -131,6 +131,7 @@ def merge_guests(connection: Connection, cluster: str, began_at: datetime) -> No
     """Take what a trusted read showed into ``guests``; what was absent and is back is looked at anew."""
     values = {"cluster": cluster, "began": began_at}
     connection.execute(text(MERGE_GUESTS), values)
+    connection.execute(text(GUESTS_LISTED), values)
     connection.execute(text(GUESTS_BACK), values)
     connection.execute(text(GUESTS_UNLISTED), values)
 
@@ -238,6 +239,14 @@ WHERE (g.guest_type, g.node, g.status, g.power, g.name, g.lock, g.template, g.di
                     excluded.lock, excluded.template, excluded.disk_gb, excluded.tags, excluded.signature)
 """
 
+# Whoever reappears is looked at anew, also where nothing was counted as absent.
+GUESTS_LISTED = """
+UPDATE guests g SET unlisted_since = NULL, changed_at = :began,
+  fingerprint_state = CASE WHEN g.fingerprint_state = 'read' THEN 'stale' ELSE g.fingerprint_state END
+FROM stage_guests s WHERE g.cluster = :cluster AND s.cluster = g.cluster AND s.vmid = g.vmid
+  AND g.unlisted_since IS NOT NULL
+"""
+
 GUESTS_BACK = """
 WITH back AS (
   DELETE FROM absences a USING stage_guests s
@@ -249,8 +258,8 @@ FROM back b WHERE g.cluster = b.cluster AND g.vmid = b.vmid AND g.fingerprint_st
 
 # A read that did not list a guest is no sight of its power: "seen twice" begins anew.
 GUESTS_UNLISTED = """
-UPDATE guests g SET power = 'unknown', power_since = :began, changed_at = :began
-WHERE g.cluster = :cluster AND g.power <> 'unknown'
+UPDATE guests g SET power = 'unknown', power_since = :began, changed_at = :began, unlisted_since = :began
+WHERE g.cluster = :cluster AND g.unlisted_since IS NULL
   AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
 """
 

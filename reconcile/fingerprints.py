@@ -1,20 +1,22 @@
 """Read who guests are: configurations of those whose identity is not known or may have changed.
 
-They cannot be read in bulk. A run reads a few while it holds the lease; what a new panel has to catch up on is read
-before, slowly, so that neither Proxmox nor the fast lane is kept busy.
+They cannot be read in bulk. A run reads a few while it holds the lease; what a new panel or an evacuated node asks for
+is read before, slowly, so that neither Proxmox nor the fast lane is kept busy.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import zip_longest
 
 import structlog
 from sqlalchemy import Connection
 
-from panel import views
-from panel.suspects import WantedConfig, fingerprint_wants, unread_guests
+from panel import guest_configs, views
+from panel.wanted_configs import WantedConfig, fingerprint_wants, note_unanswered, wants_ahead
 from reconcile.observe import Observed, database_now
 from reconcile.ports import Found, Gone, GuestSource, Unclear
 
@@ -22,42 +24,81 @@ log = structlog.get_logger(__name__)
 
 PER_RUN = 20
 """Of each cluster while the lease is held: a second or two."""
+RUN_FOR_S = 15.0
+"""And no longer than this for all clusters: an answer that does not come takes half a minute."""
 
-AHEAD_PER_RUN = 60
+AHEAD_PER_RUN = 120
 AHEAD_PAUSE_S = 0.5  # two a second and cluster: three workers serve a whole Proxmox node
+AHEAD_FOR_S = 60.0
 
 
-def read_fingerprints(connection: Connection, sources: Iterable[GuestSource], seen: Observed) -> int:
-    """Read the configurations that this run's lists ask for; how many were kept."""
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What was read before the lease: since when (database clock), and how many configurations were kept."""
+
+    began: datetime
+    kept: int
+
+
+def read_fingerprints(connection: Connection, sources: Iterable[GuestSource], seen: Observed, ahead: Looks) -> int:
+    """Read the configurations that this run's lists ask for; how many were kept, those read ahead included."""
     views.doubt_fingerprints(connection)
-    return sum(
-        _read(connection, source, wanted)
-        for source in sources
-        if source.cluster in seen.trusted
-        for wanted in fingerprint_wants(connection, source.cluster, PER_RUN)
-    )
+    kept, until = ahead.kept, time.monotonic() + RUN_FOR_S
+    for source in sources:
+        if source.cluster not in seen.trusted:
+            continue
+        asking = _Asking(connection, source, PER_RUN, until)
+        away = seen.away.get(source.cluster, frozenset())
+        wants = fingerprint_wants(connection, source.cluster, SPARE * PER_RUN, away, ahead.began)
+        kept += sum(_read(asking, wanted) for wanted in wants if asking.may(wanted))
+    return kept
 
 
 def read_ahead(
     connection: Connection, sources: Iterable[GuestSource], pause: Callable[[float], None] = time.sleep
-) -> int:
-    """Read configurations of guests that nobody has looked at yet, before the lease is taken; how many were kept.
-
-    What the first look leaves to the run is kept apart: a second look counts as one only in another run.
-    """
-    waiting = [[(s, w) for w in unread_guests(connection, s.cluster, AHEAD_PER_RUN)] for s in sources]
-    done = 0
-    for number, together in enumerate(zip_longest(*waiting)):
-        if number:
+) -> Looks:
+    """Read configurations of new and changed guests, before the lease is taken."""
+    began, until = database_now(connection), time.monotonic() + AHEAD_FOR_S
+    waiting = [
+        [(asking, wanted) for wanted in wants_ahead(connection, source.cluster, SPARE * AHEAD_PER_RUN)]
+        for source in sources
+        for asking in (_Asking(connection, source, AHEAD_PER_RUN, until),)
+    ]
+    kept, asked = 0, False
+    for together in zip_longest(*waiting):
+        due = [one for one in together if one is not None and one[0].may(one[1])]
+        if due and asked:
             pause(AHEAD_PAUSE_S)
-        done += sum(_read(connection, *one, unchanged=True) for one in together if one is not None)
-    return done
+        asked = asked or bool(due)
+        kept += sum(_read(*one, unchanged=True) for one in due)
+    return Looks(began, kept)
 
 
-def _read(connection: Connection, source: GuestSource, wanted: WantedConfig, *, unchanged: bool = False) -> bool:
+SPARE = 3
+"""So many times more guests than will be asked about: some are of nodes that turn out to be silent."""
+
+
+@dataclass(slots=True)
+class _Asking:
+    """One cluster being asked: at most ``left`` times, not after ``until`` (monotonic clock), and no node again that
+    gave no answer: what the others on it would say is half a minute of waiting each."""
+
+    connection: Connection
+    source: GuestSource
+    left: int
+    until: float
+    silent: set[str] = field(default_factory=set)
+
+    def may(self, wanted: WantedConfig) -> bool:
+        return self.left > 0 and wanted.node not in self.silent and time.monotonic() < self.until
+
+
+def _read(asking: _Asking, wanted: WantedConfig, *, unchanged: bool = False) -> bool:
     """``unchanged``: the answer counts only if no list has told anything new of the guest meanwhile."""
+    connection, source = asking.connection, asking.source
     at = database_now(connection)
     connection.commit()
+    asking.left -= 1
     kept = False
     match source.config(wanted.node, wanted.guest_type, wanted.vmid):
         case Found(value=config):
@@ -66,9 +107,14 @@ def _read(connection: Connection, source: GuestSource, wanted: WantedConfig, *, 
                 "forbidden" if config.forbidden else "read", at, config.name,
                 wanted.changed_at if unchanged else None,
             )  # fmt: skip
-            if not kept:
+            if kept:
+                guest_configs.keep_config(connection, source.cluster, wanted.vmid, config, at)
+            else:
                 log.info("listed_by_an_old_report", cluster=source.cluster, vmid=wanted.vmid)
         case Gone() | Unclear() as other:
+            asking.silent.add(wanted.node)
             log.info("fingerprint_not_read", cluster=source.cluster, vmid=wanted.vmid, answer=type(other).__name__)
+    if not kept:
+        note_unanswered(connection, source.cluster, wanted.vmid, at)
     connection.commit()
     return kept

@@ -32,12 +32,14 @@ DELTA_OVERLAP = timedelta(seconds=60)
 @dataclass(slots=True)
 class Observed:
     """What a run saw. ``began``/``previous``: when this and the previous trusted read of a cluster began.
+    ``away``: of each trusted cluster the nodes whose guests cannot be asked about.
     ``broken``: rows of the panel's own that could not be parsed, by subject."""
 
     began: dict[str, datetime] = field(default_factory=dict)
     previous: dict[str, datetime | None] = field(default_factory=dict)
     trusted: set[str] = field(default_factory=set)
     complete: set[str] = field(default_factory=set)
+    away: dict[str, frozenset[str]] = field(default_factory=dict)
     orders_at: datetime | None = None
     previous_orders_at: datetime | None = None
     orders_swept: bool = False
@@ -118,6 +120,7 @@ def _take_cluster(
     views.count_absent_guests(connection, run_id, cluster, {n: snapshot_ids[n] for n in nodes}, began)
     seen.began[cluster] = began
     seen.trusted.add(cluster)
+    seen.away[cluster] = reading.nodes_away
     if reading.complete and shrunk is None:
         seen.complete.add(cluster)
 

@@ -125,6 +125,7 @@ class ClusterReading:
     ``complete``: every node of the cluster is in ``nodes_complete`` (needed for "nowhere else").
     ``trusted``: the listing itself may be used for facts (power, node); False keeps everything as it is.
     ``problems``: why something is not complete or not trusted, in sentences.
+    ``nodes_away``: nodes that are not online, or that the cluster does not name: their guests cannot be asked about.
     """
 
     cluster: str
@@ -134,6 +135,7 @@ class ClusterReading:
     complete: bool
     trusted: bool
     problems: tuple[str, ...] = ()
+    nodes_away: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection, Engine
 from structlog.contextvars import bound_contextvars
 
-from panel import quarantine, run_log, suspects, views
+from panel import guest_configs, quarantine, run_log, suspects, views
 from panel.holds import keep_fast_holds, keep_holds
 from panel.lease import LEASE, FencedError, lease_holder, take_lease, turn
 from panel.pauses import ALL, CLUSTER, FEED, Pause, current_pauses
@@ -27,6 +27,7 @@ from reconcile.gate import Gated
 from reconcile.isolation import Failure, Stage, isolated_plan, isolated_power
 from reconcile.observe import Observed
 from reconcile.report import held_findings, said_in_short, unconfirmed_findings
+from reconcile.spec import spec_findings
 from reconcile.subjects import Subject
 from reconcile.under_way import Reconciler, Run, RunResult
 
@@ -72,7 +73,7 @@ def _in_turn(
         run_id, _ = run_log.begin_run(reconciler.engine, kind, trigger, lease.epoch)
         with bound_contextvars(run_id=run_id, epoch=lease.epoch):
             try:
-                result = work(Run(reconciler, lease, run_id, pauses, ahead.feed, ahead.fingerprints))
+                result = work(Run(reconciler, lease, run_id, pauses, ahead.feed, ahead.looks))
             except FencedError as error:
                 log.warning("run_fenced", kind=kind, error=str(error))
                 return RunResult(run_id, "fenced", "another run took over")
@@ -91,19 +92,19 @@ def _in_turn(
 
 @dataclass(frozen=True, slots=True)
 class _Ahead:
-    """What was read before the lease: the feed, and how many configurations."""
+    """What was read before the lease: the feed, and configurations."""
 
     feed: observe.FeedRead | None = None
-    fingerprints: int = 0
+    looks: fingerprints.Looks | None = None
 
 
 def _read_ahead(reconciler: Reconciler, connection: Connection, pauses: Mapping[str, Pause]) -> _Ahead:
     sources = [s for s in reconciler.sources if f"{CLUSTER}{s.cluster}" not in pauses]
-    done = fingerprints.read_ahead(connection, sources)
+    looks = fingerprints.read_ahead(connection, sources)
     if reconciler.feed is None or FEED in pauses:
-        return _Ahead(fingerprints=done)
+        return _Ahead(looks=looks)
     # The feed last: what it says is to be as fresh as can be.
-    return _Ahead(observe.stage_orders(connection, reconciler.feed, reconciler.sweep_interval), done)
+    return _Ahead(observe.stage_orders(connection, reconciler.feed, reconciler.sweep_interval), looks)
 
 
 def _busy(reconciler: Reconciler, name: str) -> RunResult:
@@ -118,13 +119,17 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     power = _PowerPass() if dry or only is not None else _power_pass(run, seen)
     if run.feed is not None and run.feed_read is not None:
         observe.take_orders(connection, run.id, run.feed_read, seen)
-    looked = run.ahead + fingerprints.read_fingerprints(connection, run.sources, seen)
+    looks = run.looks or fingerprints.Looks(observe.database_now(connection), 0)
+    looked = fingerprints.read_fingerprints(connection, run.sources, seen, looks)
     world, counts = load_world(reconciler, connection, seen)
     held_back = quarantine.held_back(connection)
     planned = isolated_plan(world, reconciler.policy, held_back, seen.broken, reconciler.interrupts)
-    plan = run.paused.spare(planned.plan)
+    sizes = guest_configs.size_drifts(connection, reconciler.clusters)
+    specs = spec_findings(sizes.found, world.now, reconciler.policy.spec_grace)
+    plan = run.paused.spare(Plan(planned.plan.changes, (*planned.plan.findings, *specs)))
     gated = run.gated(plan)
     connection.commit()
+    counts |= {"sizes_differ": len(sizes.found), "sizes_cut": int(sizes.more)}
     counts |= {"fingerprints_read": looked, "planned": len(plan.changes), "held": len(gated.held)}
     counts |= {"rejected": len(gated.rejected), "ignored": len(gated.ignored), "quarantined": len(held_back)}
     if only is not None:

@@ -16,6 +16,7 @@ from panel.pauses import CLUSTER, FEED, Pause
 from reconcile.apply import Confirmer, Outcome, apply_changes
 from reconcile.cases import Policy
 from reconcile.changes import Kind, Plan
+from reconcile.fingerprints import Looks
 from reconcile.gate import Budget, Gated, Handling, Standing, gate
 from reconcile.isolation import Interrupts
 from reconcile.observe import FeedRead, Observed
@@ -70,7 +71,7 @@ class Run:
     id: int
     pauses: Mapping[str, Pause]
     feed_read: FeedRead | None = None
-    ahead: int = 0
+    looks: Looks | None = None
 
     @property
     def paused(self) -> Paused:

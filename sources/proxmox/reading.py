@@ -96,6 +96,7 @@ def interpret(
         complete=complete_nodes == nodes,
         trusted=trusted,
         problems=tuple(told),
+        nodes_away=nodes - membership.online,
     )
 
 

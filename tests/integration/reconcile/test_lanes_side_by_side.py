@@ -186,5 +186,5 @@ def test_a_configuration_read_ahead_does_not_count_for_a_guest_that_changed_mean
             return answer
 
     with world.engine.connect() as connection:
-        assert fingerprints.read_ahead(connection, [Changing()]) == 0  # type: ignore[list-item]
+        assert fingerprints.read_ahead(connection, [Changing()]).kept == 0  # type: ignore[list-item]
     assert world._rows("SELECT fingerprint_state FROM guests WHERE vmid = 500") == [{"fingerprint_state": "unread"}]

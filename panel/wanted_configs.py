@@ -1,0 +1,95 @@
+"""Whose configuration to read next: guests that are new, changed, in doubt or not looked at for long.
+
+Nodes take turns, and of each the guest that was asked about longest ago, answered or not, comes first: those of a node
+that does not answer keep nobody else from being looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from reconcile.state import GuestType
+
+
+@dataclass(frozen=True, slots=True)
+class WantedConfig:
+    """A guest whose configuration should be read. ``changed_at``: when a list last told something new of it."""
+
+    node: str
+    guest_type: GuestType
+    vmid: int
+    changed_at: datetime
+
+
+def fingerprint_wants(
+    connection: Connection, cluster: str, limit: int, away: Collection[str], not_since: datetime
+) -> list[WantedConfig]:
+    """Guests of the staged list to be asked about now; those that matter to records first.
+
+    ``away``: nodes whose guests nobody can be asked about. ``not_since``: when this run began to read ahead; a second
+    look counts as one only in another run, so those asked about since then wait.
+    """
+    values = {"cluster": cluster, "limit": limit, "away": sorted(away), "not_since": not_since}
+    return _wanted(connection, FINGERPRINT_WANTS, values)
+
+
+def wants_ahead(connection: Connection, cluster: str, limit: int) -> list[WantedConfig]:
+    """Guests that are new or changed, before this run's lists are read; those that matter to records first.
+
+    Whoever has no known power is left to the run: his node may be away, as the run's own lists will tell.
+    """
+    return _wanted(connection, WANTS_AHEAD, {"cluster": cluster, "limit": limit})
+
+
+def note_unanswered(connection: Connection, cluster: str, vmid: int, at: datetime) -> None:
+    """A guest was asked about and nothing could be kept: others come first next time."""
+    connection.execute(text(NOTE_UNANSWERED), {"cluster": cluster, "vmid": vmid, "at": at})
+
+
+def _wanted(connection: Connection, statement: str, values: dict[str, object]) -> list[WantedConfig]:
+    rows = connection.execute(text(statement), values)
+    return [WantedConfig(row.node, GuestType(row.guest_type), row.vmid, row.changed_at) for row in rows]
+
+
+_ASKED = "greatest(g.fingerprint_read_at, g.fingerprint_tried_at)"
+_RECORDS = (
+    "LEFT JOIN vps r ON r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL"
+    # of another size than was sold
+    " LEFT JOIN guest_configs c ON c.cluster = g.cluster AND c.vmid = g.vmid AND c.fingerprint = r.fingerprint"
+    " AND (c.cores <> r.cpu OR c.memory_mb <> r.ram_mb OR c.disk_gb <> r.disk_gb)"
+)
+_OLD = (
+    "(g.fingerprint_state = 'read' AND (g.fingerprint_read_at < clock_timestamp() - interval '1 day'"
+    " OR coalesce(c.read_at < clock_timestamp() - interval '1 hour', false)))"
+)
+
+_IN_TURN = f"""
+ORDER BY (r.id IS NULL), {_OLD},
+  row_number() OVER (PARTITION BY r.id IS NULL, {_OLD}, g.node ORDER BY {_ASKED} NULLS FIRST, g.vmid), g.vmid
+LIMIT :limit
+"""
+
+WANTS_AHEAD = f"""
+SELECT g.node, g.guest_type, g.vmid, g.changed_at FROM guests g {_RECORDS}
+WHERE g.cluster = :cluster AND NOT g.template AND g.power <> 'unknown' AND g.fingerprint_state IN ('unread', 'stale')
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
+{_IN_TURN}
+"""  # noqa: S608 - own text
+
+FINGERPRINT_WANTS = f"""
+SELECT g.node, g.guest_type, g.vmid, g.changed_at
+FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid {_RECORDS}
+WHERE g.cluster = :cluster AND NOT g.template AND NOT g.node = ANY(:away)
+  AND ({_ASKED} < CAST(:not_since AS timestamptz)) IS NOT FALSE
+  AND (g.fingerprint_state IN ('unread', 'stale') OR {_OLD}
+       OR (g.fingerprint_state = 'forbidden' AND g.fingerprint_read_at < clock_timestamp() - interval '10 minutes')
+       OR (g.previous_fingerprint IS NOT NULL AND g.fingerprint_seen < 2)
+       OR (r.fingerprint IS NOT NULL AND r.fingerprint <> g.fingerprint AND g.fingerprint_seen < 2))
+{_IN_TURN}
+"""  # noqa: S608 - own text
+
+NOTE_UNANSWERED = "UPDATE guests SET fingerprint_tried_at = :at WHERE cluster = :cluster AND vmid = :vmid"
