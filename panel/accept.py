@@ -7,6 +7,7 @@ pay for one fsync. Within a batch every call is decided on its own; a refused on
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,7 @@ TRANSACTION_S = 1.6  # every answer, good or bad, is to come within two seconds
 ANSWER_S = 1.7  # the longest that a caller waits, in the queue and for its commit
 RETRIABLE = {"40001", "40P01"}  # serialization, deadlock
 LOCKED = "55P03"
+REFUSALS_LIMIT = 1000  # that wait for their audit; an hour keeps no more of them
 MOST_APART = 2  # transactions beside the common one, each with a connection, for calls that must wait for a lock
 
 
@@ -68,6 +70,9 @@ class Acceptor:
         self._task: asyncio.Task[None] | None = None
         self._apart: set[asyncio.Task[None]] = set()
         self._room_apart = asyncio.Semaphore(MOST_APART)
+        self._refusals: deque[dict[str, Any]] = deque()
+        self._auditing = False
+        self._unaudited = 0
 
     async def start(self) -> None:
         """Start the committing task."""
@@ -101,12 +106,34 @@ class Acceptor:
 
     async def audit(self, call: Call, refused: Refused) -> None:
         """Leave a refused-calls row for a refusal decided at the edge. Best effort, as an audit of what
-        changed nothing may be; a failure is logged."""
+        changed nothing may be; a failure is logged.
+
+        One connection at most, however many are refused: whoever writes takes along what comes meanwhile, and what
+        finds no room is only counted.
+        """
+        if len(self._refusals) >= REFUSALS_LIMIT:
+            self._unaudited += 1
+            return
+        self._refusals.append(refused_row(call, refused))
+        if self._auditing:
+            return
+        self._auditing = True
+        try:
+            while self._refusals:
+                rows = [self._refusals.popleft() for _ in range(min(BATCH_LIMIT, len(self._refusals)))]
+                await self._note(rows)
+                if self._unaudited:
+                    log.warning("refused_calls_not_audited", calls=self._unaudited, error="too many")
+                    self._unaudited = 0
+        finally:
+            self._auditing = False
+
+    async def _note(self, rows: list[dict[str, Any]]) -> None:
         try:
             async with asyncio.timeout(TRANSACTION_S), self._engine.begin() as connection:
-                await note_refusals(connection, [refused_row(call, refused)])
+                await note_refusals(connection, rows)
         except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
-            log.warning("refused_call_not_audited", code=refused.code, error=type(error).__name__)
+            log.warning("refused_calls_not_audited", calls=len(rows), error=type(error).__name__)
 
     async def settle_answer(self, key: str, status_code: int, answer: dict[str, Any]) -> None:
         """Keep what a waiting call was finally told, so that its retries are told the same."""
