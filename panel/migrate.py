@@ -46,6 +46,7 @@ def migrate(owner_url: str, app_url: str = "", revision: str = "head") -> str:
                 config = alembic_config()
                 config.attributes["connection"] = connection
                 command.upgrade(config, revision)
+                keep_temporary_tables(connection)
                 connection.commit()
                 if app_url:
                     _ensure_login(connection, app_url)
@@ -80,6 +81,17 @@ def current_revision(engine: Engine) -> str | None:
 def head_revision() -> str:
     """The revision this version of the code needs."""
     return ScriptDirectory.from_config(alembic_config()).get_current_head() or ""
+
+
+def keep_temporary_tables(connection: Connection) -> None:
+    """Let nobody but the application make temporary tables in this database: it reads its sources into some.
+
+    Part of every migration and not a revision of its own: rights on the database are in no copy and no dump of it.
+    """
+    name = connection.scalar(text("SELECT current_database()"))
+    database = connection.dialect.identifier_preparer.quote_identifier(str(name))
+    connection.exec_driver_sql(f"GRANT TEMPORARY ON DATABASE {database} TO panel_app")
+    connection.exec_driver_sql(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
 
 
 class MigrationRefusedError(Exception):

@@ -94,6 +94,14 @@ def engine(database: Database) -> Iterator[Engine]:
     made.dispose()
 
 
+@pytest.fixture
+def owner(database: Database) -> Iterator[Engine]:
+    """A synchronous engine as the tables' owner, for what the application has no right to."""
+    made = sync_engine(database.owner_url, "panel-sync test owner")
+    yield made
+    made.dispose()
+
+
 @pytest.fixture(scope="session")
 def _redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     server = EmbeddedRedis(tmp_path_factory.mktemp("redis"))

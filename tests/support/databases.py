@@ -58,6 +58,10 @@ class Databases:
         """A fresh copy of the template."""
         database = self._describe(f"test_{next(self._numbers)}")
         self._create(database.name, TEMPLATE)
+        name = sql.Identifier(database.name)
+        with self._admin() as connection:  # a copy has the rights to everything in the database, but not those to it
+            connection.execute(sql.SQL("GRANT TEMPORARY ON DATABASE {} TO panel_app").format(name))
+            connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(name))
         return database
 
     def empty(self) -> Database:

@@ -246,7 +246,7 @@ class TestDecisions:
 
     def test_the_application_cannot_rewrite_what_was_done(self, engine: Engine) -> None:
         with engine.connect() as connection:
-            asked = text("SELECT has_table_privilege(:role, 'operator_actions', :right)")
+            asked = text("SELECT has_any_column_privilege(:role, 'operator_actions', :right)")
             for role, right, held in (
                 ("panel_app", "UPDATE", False),
                 ("panel_app", "INSERT", True),

@@ -221,6 +221,8 @@ DENIED = (
     "ALTER TABLE vps DISABLE ROW LEVEL SECURITY",
     "DROP POLICY vps_client ON vps",
     "CREATE TABLE mine (id int)",
+    "CREATE TEMP TABLE mine (id int)",
+    "SELECT prune_audit('operator_actions', 1)",
     "WITH back AS (SELECT set_config('role', 'none', true)) SELECT u.id FROM back, users u",
     "SELECT set_config('role', 'panel_app', true), count(*) FROM users",
 )
@@ -244,6 +246,13 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum >
 UNION ALL
 SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'S'
   AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege('panel_client', c.oid, 'USAGE, SELECT, UPDATE') END
+UNION ALL
+SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace
+  AND has_function_privilege('panel_client', p.oid, 'EXECUTE')
+UNION ALL
+SELECT 'TEMPORARY on the database' WHERE has_database_privilege('panel_client', current_database(), 'TEMPORARY')
+UNION ALL
+SELECT 'CREATE on the database' WHERE has_database_privilege('panel_client', current_database(), 'CREATE')
 UNION ALL
 SELECT 'CREATE on schema' WHERE has_schema_privilege('panel_client', 'public', 'CREATE')
 """

@@ -39,7 +39,11 @@ def test_up_down_and_up_again(installation: PostgresInstallation, tmp_path: Path
             login = asked.execute("SELECT pg_has_role('panel', 'panel_app', 'member')").fetchone()
             tables = asked.execute("SELECT has_table_privilege('panel_client', 'operations', 'SELECT')").fetchone()
             deletes = asked.execute("SELECT has_table_privilege('panel_app', 'vps', 'DELETE')").fetchone()
-        assert (login, tables, deletes) == ((True,), (False,), (False,))
+            temporary = asked.execute(
+                "SELECT has_database_privilege('panel_client', current_database(), 'TEMPORARY'),"
+                " has_database_privilege('panel', current_database(), 'TEMPORARY')"
+            ).fetchone()
+        assert (login, tables, deletes, temporary) == ((True,), (False,), (False,), (False, True))
         downgrade(url, "base")
         with psycopg.connect(url) as asked:
             left = asked.execute(

@@ -9,7 +9,7 @@ from panel.prune import prune
 OLD = "clock_timestamp() - interval '100 days'"
 
 
-def test_old_bookkeeping_goes_and_evidence_stays(engine: Engine) -> None:
+def test_old_bookkeeping_goes_and_evidence_stays(engine: Engine, owner: Engine) -> None:
     statements = (
         f"INSERT INTO runs (kind, trigger, epoch, state, started_at) SELECT 'fast', 't', 1, 'done', {OLD} FROM"
         " generate_series(1, 3)",
@@ -33,7 +33,7 @@ def test_old_bookkeeping_goes_and_evidence_stays(engine: Engine) -> None:
         "INSERT INTO idempotency_keys (scope, key, body_hash, created_at)"
         " VALUES ('main-site', 'b', 'h', clock_timestamp() - interval '25 hours')",
     )
-    with engine.begin() as connection:
+    with owner.begin() as connection:
         for statement in statements:
             connection.execute(text(statement))
     once = ("idempotency_keys", "refused_calls", "access_counts", "operator_actions", "holds", "snapshots", "runs")
@@ -44,3 +44,20 @@ def test_old_bookkeeping_goes_and_evidence_stays(engine: Engine) -> None:
         assert connection.execute(text("SELECT plan_hash FROM holds ORDER BY id")).scalars().all() == ["b", "c", "d"]
         assert connection.execute(text("SELECT key FROM idempotency_keys")).scalars().all() == ["b"]
     assert sum(prune(engine).values()) == 0
+
+
+def test_nobody_prunes_the_audit_by_an_age_of_their_own(engine: Engine, owner: Engine) -> None:
+    with owner.begin() as connection:
+        connection.execute(
+            text(
+                'INSERT INTO operator_actions (at, "by", action, subject)'
+                " VALUES (clock_timestamp() - interval '399 days', 'api:ann', 'pause', 'all')"
+            )
+        )
+    assert prune(engine)["operator_actions"] == 0
+    # Whoever may call the function cannot have it look at tables of their own instead.
+    with engine.connect() as connection:
+        connection.execute(text("CREATE TEMP TABLE operator_actions (at timestamptz)"))
+        connection.execute(text("INSERT INTO operator_actions VALUES ('2001-01-01')"))
+        connection.execute(text("SET search_path = pg_temp, public"))
+        assert connection.scalar(text("SELECT public.prune_audit('operator_actions', 10)")) == 0

@@ -155,7 +155,7 @@ class TestAgain:
         assert [bell.argument for bell in recorder.taken()] == [failed.operation_id]
 
     async def test_what_was_overtaken_is_rung_soon(
-        self, acceptor: Acceptor, panel: Engine, relay: Relay, recorder: Recorder, clock: Clock
+        self, acceptor: Acceptor, panel: Engine, relay: Relay, recorder: Recorder, clock: Clock, owner: Engine
     ) -> None:
         lost, later, waiting = [(await accepted(acceptor, create_call(name=f"vps-{n}"))).operation_id for n in range(3)]
         relay.relay_once()
@@ -167,7 +167,7 @@ class TestAgain:
             "UPDATE operations SET accepted_at = accepted_at - interval '11 s', publish_at = publish_at"
             " - interval '11 s' WHERE id = :id"
         )
-        with panel.begin() as connection:
+        with owner.begin() as connection:
             connection.execute(older, {"id": lost})
         clock.now += OVERTAKEN_CHECK_S
         assert relay.relay_once() == 1

@@ -92,10 +92,10 @@ class TestCompareAndSet:
         outcome = write_repair(panel, begin_run(panel), EPOCH, repair("update", 77, 1, values=STOPPED))
         assert outcome == NotWritten("VPS 77 has no record")
 
-    async def test_a_dead_operation_is_not_in_flight(self, acceptor: Acceptor, panel: Engine) -> None:
+    async def test_a_dead_operation_is_not_in_flight(self, acceptor: Acceptor, panel: Engine, owner: Engine) -> None:
         vps_id = await made(acceptor, panel)
         broken = await accepted(acceptor, update_call(vps_id))
-        with panel.begin() as connection:
+        with owner.begin() as connection:
             connection.execute(
                 text("UPDATE operations SET payload = '{\"ram\": 1}' WHERE id = :id"), {"id": broken.operation_id}
             )

@@ -22,12 +22,12 @@ from tests.support.calls import create_call
     ],
 )
 async def test_only_what_is_forgotten_is_rung(
-    acceptor: Acceptor, panel: Engine, age_s: int, publishes: int, applied_lately: bool, rung: int
+    acceptor: Acceptor, panel: Engine, owner: Engine, age_s: int, publishes: int, applied_lately: bool, rung: int
 ) -> None:
     other = await accepted(acceptor, create_call(name="other"))
     apply_operation(panel, other.operation_id)
     waiting = await accepted(acceptor, create_call())
-    with panel.begin() as connection:
+    with owner.begin() as connection:
         connection.execute(
             text(
                 "UPDATE operations SET publishes = :publishes, publish_at = clock_timestamp() + interval '5 minutes',"

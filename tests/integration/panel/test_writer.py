@@ -124,28 +124,30 @@ class TestDelete:
 class TestPoison:
     """An operation that can't be stored dies alone, after a bounded number of tries."""
 
-    async def poisoned(self, acceptor: Acceptor, panel: Engine) -> int:
+    async def poisoned(self, acceptor: Acceptor, panel: Engine, owner: Engine) -> int:
         """An update that breaks a check: what validation keeps out, written into the journal by hand."""
         created = await accepted(acceptor, create_call())
         apply_operation(panel, created.operation_id)
         updated = await accepted(acceptor, update_call(created.vps_id, "running"))
-        with panel.begin() as connection:
+        with owner.begin() as connection:
             connection.execute(
                 text("UPDATE operations SET payload = payload || '{\"ram\": 1}' WHERE id = :id"),
                 {"id": updated.operation_id},
             )
         return updated.operation_id
 
-    async def test_is_dead_after_its_last_attempt_and_says_why(self, acceptor: Acceptor, panel: Engine) -> None:
-        operation_id = await self.poisoned(acceptor, panel)
+    async def test_is_dead_after_its_last_attempt_and_says_why(
+        self, acceptor: Acceptor, panel: Engine, owner: Engine
+    ) -> None:
+        operation_id = await self.poisoned(acceptor, panel, owner)
         seen = [apply_operation(panel, operation_id).state for _ in range(MAX_ATTEMPTS)]
         assert seen == ["queued"] * (MAX_ATTEMPTS - 1) + ["dead"]
         row = operation(panel, operation_id)
         assert (row["attempts"], row["error"]) == (MAX_ATTEMPTS, "CheckViolation 23514 ck_vps_plan_positive")
         assert row["publish_at"] is None
 
-    async def test_waits_longer_each_time(self, acceptor: Acceptor, panel: Engine) -> None:
-        operation_id = await self.poisoned(acceptor, panel)
+    async def test_waits_longer_each_time(self, acceptor: Acceptor, panel: Engine, owner: Engine) -> None:
+        operation_id = await self.poisoned(acceptor, panel, owner)
         waits = []
         for _ in range(3):
             apply_operation(panel, operation_id)
@@ -161,8 +163,10 @@ class TestPoison:
                 )
         assert waits == [2, 4, 8]
 
-    async def test_a_dead_update_blocks_nothing_after_it(self, acceptor: Acceptor, panel: Engine) -> None:
-        operation_id = await self.poisoned(acceptor, panel)
+    async def test_a_dead_update_blocks_nothing_after_it(
+        self, acceptor: Acceptor, panel: Engine, owner: Engine
+    ) -> None:
+        operation_id = await self.poisoned(acceptor, panel, owner)
         vps_id = operation(panel, operation_id)["vps_id"]
         later = await accepted(acceptor, update_call(vps_id, "stopped"))
         assert apply_operation(panel, later.operation_id).state == "queued"
@@ -170,9 +174,11 @@ class TestPoison:
             apply_operation(panel, operation_id)
         assert apply(panel, later.operation_id) == ("applied", "applied creating -> stopped")
 
-    async def test_what_follows_a_create_that_died_is_rejected_visibly(self, acceptor: Acceptor, panel: Engine) -> None:
+    async def test_what_follows_a_create_that_died_is_rejected_visibly(
+        self, acceptor: Acceptor, panel: Engine, owner: Engine
+    ) -> None:
         created = await accepted(acceptor, create_call())
-        with panel.begin() as connection:
+        with owner.begin() as connection:
             connection.execute(text("UPDATE operations SET payload = payload || '{\"ram\": 1}'"))
         updated = await accepted(acceptor, update_call(created.vps_id, "running"))
         for _ in range(MAX_ATTEMPTS):
