@@ -30,7 +30,8 @@ async def list_vps(
     """Own records only, newest first. A user that the panel does not know has none."""
     before = id_before(cursor) if cursor is not None else None
     # One more than asked for tells whether there is another page.
-    rows = await read(client_records(edge.reader, user_id, status=status, before_id=before, limit=limit + 1))
+    wanted = client_records(edge.reader, user_id, status=status, before_id=before, limit=limit + 1)
+    rows = await read(wanted, request.scope["began"])
     page, more = rows[:limit], len(rows) > limit
     return _cacheable(
         request,
@@ -47,7 +48,7 @@ async def get_vps(
     request: Request, edge: EdgeOf, user_id: Client, vps_id: Annotated[int, Path(ge=1, le=MAX_ID)]
 ) -> Response:
     """Somebody else's record does not exist for the caller."""
-    row = await read(client_record(edge.reader, user_id, vps_id))
+    row = await read(client_record(edge.reader, user_id, vps_id), request.scope["began"])
     if row is None:
         raise ProblemError(404, "vps_unknown", f"VPS {vps_id} does not exist")
     return _cacheable(request, {"status": "success", "data": client_view(row)})

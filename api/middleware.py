@@ -54,7 +54,7 @@ class RequestContext:
         kept = SANE_ID.fullmatch(given) is not None and self._redactor(given) == given
         request_id = given if kept else uuid.uuid4().hex
         scope["request_id"] = request_id
-        began = time.perf_counter()
+        scope["began"] = began = time.perf_counter()
         status = 0
         finished = False
 
@@ -82,7 +82,7 @@ class RequestContext:
             finally:
                 self._note(scope, status)
                 if scope["path"] not in QUIET or status != 200:
-                    _log_access(scope, status, began)
+                    _log_access(scope, status, began, self._redactor)
 
 
 def _add_headers(headers: MutableHeaders, request_id: str, *, https: bool) -> None:
@@ -96,13 +96,14 @@ def _add_headers(headers: MutableHeaders, request_id: str, *, https: bool) -> No
         headers["Strict-Transport-Security"] = HSTS
 
 
-def _log_access(scope: Scope, status: int, began: float) -> None:
-    """Without query strings and headers: they may carry names and secrets."""
+def _log_access(scope: Scope, status: int, began: float, redactor: Redactor) -> None:
+    """Without query strings and headers: they may carry names and secrets. Half a token is none that a redactor knows,
+    so it comes before the cut."""
     client = scope.get("client")
     log.info(
         "http_request",
         method=scope["method"],
-        path=scope["path"][:200],
+        path=redactor(scope["path"])[:200],
         status=status,
         duration_ms=round((time.perf_counter() - began) * 1000, 1),
         address=client[0] if client else None,

@@ -324,7 +324,7 @@ SYNC_REQUEST: dict[str, Any] = {
         {
             "name": "Idempotency-Key",
             "in": "header",
-            "description": "Same key and same body: the first answer again. Kept for at least 24 hours",
+            "description": "Same key and same call: the first answer again. Kept for at least 24 hours",
             "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
         },
         {

@@ -17,7 +17,7 @@ from api.edge import Edge, EdgeOf, MainSite, read
 from api.problems import ProblemError, ProblemResponse, problem_body, problem_for
 from api.request_headers import idempotency_key, wait_seconds
 from api.strict_json import canonical_hash
-from api.sync_call import MAX_ID, clues, parse_call
+from api.sync_call import MAX_ID, SyncCall, clues, parse_call
 from panel.calls import (
     Accepted,
     Action,
@@ -64,7 +64,7 @@ async def post_sync(request: Request, edge: EdgeOf, key_label: MainSite) -> Resp
         order_id=valid.order_id,
         request_id=request.scope["request_id"],
         idempotency_key=key,
-        body_hash=canonical_hash(body),
+        body_hash=_hash_of(valid),
         address=_address(request),
     )
     outcome = await _accept(edge, call)
@@ -138,10 +138,16 @@ def _audit(request: Request, edge: Edge, label: str, body: object, problem: Prob
     return BackgroundTask(edge.acceptor.audit, noted, Refused(problem.status_code, problem.code, problem.message))
 
 
+def _hash_of(call: SyncCall) -> str:
+    """Of what the panel takes of a body, as it takes it. The rest may be a root password, which is not to be found by
+    trying whose hash this is; and it changes nothing, so that a retry may differ in it."""
+    return canonical_hash([call.action, call.vps_id, call.payload])
+
+
 def _without_secret(edge: Edge, key: str | None) -> str | None:
     """The caller's key, which is stored as it is."""
     if key is not None and edge.redactor(key) != key:
-        raise ProblemError(400, "invalid_idempotency_key", "Idempotency-Key must not be one of the panel's secrets")
+        raise ProblemError(400, "invalid_idempotency_key", "Idempotency-Key must be neither a key nor a token")
     return key
 
 

@@ -21,7 +21,7 @@ class Call:
 
     ``payload`` holds only PAYLOAD_FIELDS, validated; for a create all required ones and the defaults.
     ``vps_id``: the id an update or delete names. ``api_key_label`` names the key used, never the key.
-    ``body_hash``: SHA-256 over the canonical body, to tell a reused idempotency key from a retry.
+    ``body_hash``: SHA-256 over action, id and payload, to tell a reused idempotency key from a retry.
     """
 
     action: Action

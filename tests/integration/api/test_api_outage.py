@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from api.edge import Edge
+from api.jwks import FETCH_S
 from api.main import create_app
 from panel.calls import Call, OutcomeUnknownError, OverloadedError
 from panel.settings import Settings, load_settings
@@ -63,6 +64,28 @@ async def test_a_frozen_database_is_503_in_time_for_everybody(
     async with asyncio.timeout(15):
         while (await site.post("/api/vps/sync", json=CREATE)).status_code != 202:
             pass  # each try takes its time itself
+
+
+async def test_slow_keys_and_a_frozen_database_are_in_time_together(
+    app: FastAPI, anna: httpx.AsyncClient, postgres_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge: Edge = app.state.edge
+    user_of = edge.verifier.user_of
+
+    async def slowly(authorization: list[str]) -> int:
+        await asyncio.sleep(FETCH_S)
+        return await user_of(authorization)
+
+    monkeypatch.setattr(edge.verifier, "user_of", slowly)
+    assert (await anna.get("/api/vps")).status_code == 200, "a database that is well is waited for"
+    postgres_server.pause()
+    try:
+        for path in ("/api/vps", "/api/vps/1"):
+            began = time.monotonic()
+            assert (await anna.get(path)).status_code == 503
+            assert time.monotonic() - began < 2.2
+    finally:
+        postgres_server.resume()
 
 
 async def test_a_database_that_takes_no_writes_is_503_until_it_does(

@@ -204,6 +204,27 @@ async def test_an_idempotency_key_replays_the_first_answer(site: httpx.AsyncClie
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
+async def test_what_the_panel_ignores_is_in_no_hash(site: httpx.AsyncClient, engine: Engine) -> None:
+    """A root password could be found by trying whose hash it is, were it hashed with the rest."""
+    headers = {"Idempotency-Key": "k1"}
+    bodies = [create(), create(rootPassword="one"), create(rootPassword="two", cpu=4.0, notes=None)]
+    answers = [await site.post("/api/vps/sync", json=body, headers=headers) for body in bodies]
+    assert [answer.headers.get("Idempotent-Replayed") for answer in answers] == [None, "true", "true"]
+    assert journaled(engine) == 1
+
+
+@pytest.mark.parametrize("token", ["of a client", "eyJhbGciOiJub25lIn0.eyJ1c2VyX2lkIjo1fQ."])
+async def test_a_token_is_no_idempotency_key(
+    site: httpx.AsyncClient, engine: Engine, secrets: Secrets, token: str
+) -> None:
+    """It would be stored, and shown to operators."""
+    given = secrets.token(5) if token == "of a client" else token
+    answer = await site.post("/api/vps/sync", json=CREATE, headers={"Idempotency-Key": given})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_idempotency_key")
+    assert given not in answer.text
+    assert journaled(engine) == 0
+
+
 async def test_a_refused_call_leaves_its_key_free(site: httpx.AsyncClient) -> None:
     headers = {"Idempotency-Key": "k1"}
     assert (await site.post("/api/vps/sync", json=create(user_id=77), headers=headers)).status_code == 422

@@ -43,6 +43,16 @@ def test_a_path_is_one_value(place: Place, text: str) -> None:
     assert (event["event"], event["path"], event["status"]) == ("http_request", f"/{text}", 404)
 
 
+@pytest.mark.parametrize("before", ["/", "/api/vps/", "/" + "x" * 150 + "/"])
+def test_a_token_in_a_path_is_in_no_line(place: Place, before: str) -> None:
+    """Whole, or cut where the logged path ends."""
+    token = place.api.token(5)
+    raw = f"GET {before}{token} HTTP/1.1\r\nHost: panel\r\nConnection: close\r\n\r\n".encode()
+    (event,) = _lines_after(place, raw)
+    assert str(event["path"]) == f"{before}[redacted]"
+    assert token[:20] not in place.api.process.log_path.read_text()
+
+
 @CASES
 def test_a_name_is_in_no_line_at_all(place: Place, text: str) -> None:
     events = _lines_after(place, posted(place, json.dumps(create_vps(name=f"hostile{text}", cpu=0)).encode()))
