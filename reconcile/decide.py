@@ -22,7 +22,7 @@ from reconcile.cases import (
     record_view,
 )
 from reconcile.changes import Change, Finding, Kind, Plan
-from reconcile.deletes import delete_change, delete_hindrance, seen_elsewhere, two_way
+from reconcile.deletes import delete_change, delete_hindrance, not_its_order, seen_elsewhere, two_way
 from reconcile.duplicates import differ
 from reconcile.findings import due_finding, finding
 from reconcile.match import match
@@ -296,7 +296,7 @@ def _delete(decision: Decision, case: Case, world: World, policy: Policy) -> Non
         return
     class_ = "unlinked-record" if order is None and record.order_id is None else "delete-held"
     decision.findings.append(finding(case, class_, why_not))
-    if order is not None:
+    if order is not None and not_its_order(order, record) is None:
         _add(decision, case, Kind.STATUS, world.feed, facts.order_state_update(order, record, world))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from reconcile.cases import Case, GuestView, Policy, World, guest_view
 from reconcile.changes import Change, Kind
-from reconcile.state import Absence, GuestKey, LinkState, OrderState, Record
+from reconcile.state import Absence, GuestKey, LinkState, Order, OrderState, Record
 
 SEEN_ON_PROXMOX = (LinkState.VERIFIED, LinkState.UNVERIFIED)
 
@@ -79,6 +79,8 @@ def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:
         return "there is no record"
     if record.protected_until is not None and record.protected_until > world.now:
         return f"VPS {record.id} was restored and is protected until {record.protected_until.isoformat()}"
+    if order is not None and (foreign := not_its_order(order, record)) is not None:
+        return foreign
     if not world.has_feed:
         return "no main site is configured: nothing proves that the order is gone"
     if view is GuestView.UNOBSERVABLE and not two_way(case, world):
@@ -96,6 +98,17 @@ def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:
         return f"order {record.order_id} vanished less than the orphan grace ago"
     if absence.absent_since <= record.order_changed_at or absence.absent_since <= record.link_changed_at:
         return f"VPS {record.id} changed after its order was first missed"
+    return None
+
+
+def not_its_order(order: Order, record: Record) -> str | None:
+    """Why a record may be another order's: the end of that order is no reason to delete it."""
+    if order.user_id is None:
+        return f"the owner of order {order.order_id}, which ended, is not known to the panel"
+    if order.user_id != record.user_id:
+        return f"order {order.order_id}, which ended, belongs to another customer than VPS {record.id}"
+    if order.order_id != record.order_id and order.panel_vps_id != record.id:
+        return f"order {order.order_id}, which ended, was never linked with VPS {record.id}: they fit by name only"
     return None
 
 

@@ -160,6 +160,8 @@ class _Matching:
             if self.paired[order.order_id] or order.order_id in self.doubts:
                 continue
             for record in free:
+                if _ended_before(order, record):
+                    continue
                 same_name = record.name == order.name
                 maybe = same_name or not self.world.names_are_authoritative or _apart(order, record) <= RIVALS_APART
                 if record.user_id == order.user_id and maybe and (same_name or same_plan(order, record)):
@@ -172,8 +174,10 @@ class _Matching:
             self.record_doubts.pop(record.id, None)
 
     def _compatible(self, order: Order, record: Record) -> bool:
-        """No name may bridge two different guests."""
+        """No name may bridge two different guests, nor the time between an order's end and another's machine."""
         mine, theirs = record.guest_key, order.guest_key
+        if _ended_before(order, record):
+            return False
         return mine is None or theirs is None or mine == theirs
 
     def _twins(self) -> None:
@@ -233,6 +237,10 @@ class _Matching:
         if extras:
             doubt = doubt or two_machines(record, extras[0], self.world, self.policy)
         self.used |= {r.guest_key for r in extras if r.guest_key is not None}
+        if doubt is None and record.order_id != order.order_id and order.user_id not in (None, record.user_id):
+            # Once linked, it is a change of owner; by a bare id it may as well be somebody else's machine.
+            why = f"order {order.order_id} of another customer names VPS {record.id}, which was never linked with it"
+            return [Case(order, guest, record, key, replaced, doubt=why, doubt_class="ownership")]
         return [Case(order, guest, record, key, replaced, extras[0] if extras else None, doubt)]
 
     def _tombstone_of(self, order: Order) -> Record | None:
@@ -373,6 +381,11 @@ def _going(order: Order) -> bool:
 
 def _later(order: Order, other: Order) -> bool:
     return order.created_at is not None and other.created_at is not None and order.created_at > other.created_at
+
+
+def _ended_before(order: Order, record: Record) -> bool:
+    """Whether an order had ended when a record was made."""
+    return order.state is OrderState.ENDED and order.state_since is not None and order.state_since < record.created_at
 
 
 def _clones(guests: Iterable[Guest]) -> set[GuestKey]:

@@ -45,6 +45,37 @@ def test_an_orphan_is_planned_with_both_proofs() -> None:
     assert {"guest_snapshots", "order_snapshots"} <= set(change.evidence)
 
 
+NAMED = record(order_id=None, order_linked_once=False)
+"""Its order was never written down with it."""
+
+
+def test_an_order_that_names_the_record_deletes_it_before_the_link_was_ever_written() -> None:
+    (change,) = deletes(plan(ended({"panel_vps_id": 1}, records=(NAMED,)), POLICY))
+    assert change.confirm == frozenset({"order", "guest"})
+
+
+def test_an_order_of_another_customer_says_nothing_of_a_record_it_was_never_linked_with() -> None:
+    for state in OrderState:
+        made = plan(ended({"user_id": 6, "panel_vps_id": 1, "state": state}, records=(NAMED,)), POLICY)
+        assert made.changes == (), state
+        assert [(f.class_, f.subject, f.severity) for f in made.findings] == [("ownership", "vps:1", "alarm")], state
+
+
+def test_an_order_of_another_customer_that_ended_is_a_held_delete() -> None:
+    made = plan(ended({"user_id": 6}), POLICY)
+    assert [(f.class_, f.subject) for f in made.findings] == [("delete-held", "vps:1")]
+    assert "another customer" in made.findings[0].reason
+
+
+def test_an_order_that_had_ended_before_a_record_was_made_is_not_its_own() -> None:
+    """The customer buys "web" again; the feed is late with the new order, and the old one is in it still."""
+    silent = {"cluster": None, "vmid": None, "node": None}
+    anew = record(**UNLINKED | {"order_id": None, "order_linked_once": False, "created_at": ago(minutes=30)})
+    made = plan(ended(silent, records=(anew,), guest_absences={}), POLICY)
+    assert made.changes == ()
+    assert [(f.class_, f.subject) for f in made.findings] == [("unlinked-record", "vps:1")]
+
+
 class Guard(NamedTuple):
     reason: str
     world: World
@@ -86,6 +117,17 @@ GUARDS = [
     Guard(
         "it names no guest, though its order does",
         ended({"vmid": 4711}, records=(record(**UNLINKED | {"link_state": LinkState.CONFLICT}),)),
+    ),
+    Guard("the order is another customer's", ended({"user_id": 6})),
+    Guard("nobody knows whose order it is", ended({"user_id": None})),
+    Guard("the order names it, and is another customer's", ended({"user_id": 6, "panel_vps_id": 1}, records=(NAMED,))),
+    Guard("it fits the order by name only", ended(records=(NAMED,))),
+    Guard(
+        "another customer's order names it, and there is no guest to look for",
+        ended(
+            {"user_id": 6, "panel_vps_id": 1, "name": "other", "cluster": None, "vmid": None, "hypervisor": "vmware"},
+            records=(record(**UNLINKED | {"order_id": None, "hypervisor": "vmware"}),),
+        ),
     ),
     Guard("the order was missed twice only", orphan(order_absences={"1": absence(2, hours=30)})),
     Guard("the order vanished less than a day ago", orphan(order_absences={"1": absence(hours=23)})),
