@@ -56,6 +56,7 @@ class Policy:
     ended_retention: timedelta = timedelta(days=7)
     deleted_alive_grace: timedelta = timedelta(minutes=3)
     lock_protects: timedelta = timedelta(hours=2)
+    spec_grace: timedelta = timedelta(hours=1)
     proof_n: int = 3
     proof_t: timedelta = timedelta(minutes=10)
 
