@@ -27,7 +27,7 @@ def approve_right_deletes(rig: Rig, worlds: Iterable[World]) -> int:
             names = {f"vps:{row.id}": row.name for row in connection.execute(text("SELECT id, name FROM vps"))}
         for held in client.get("/api/ops/held").raise_for_status().json()["data"]:
             subjects = [by_name.get(names.get(item["subject"], "")) for item in held["items"]]
-            if held["scope"] == "deletes" and all(map(_over, subjects)):
+            if held["scope"].split(":")[0] == "deletes" and all(map(_over, subjects)):
                 approved += client.post(f"/api/ops/held/{held['hash']}/approve").is_success
     return approved
 

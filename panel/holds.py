@@ -132,11 +132,16 @@ def decide_hold(connection: Connection, prefix: str, decision: Decision, by: str
 def decided_items(connection: Connection) -> tuple[frozenset[str], frozenset[str]]:
     """(approved, rejected) hashes of single items in force: the last word on each counts.
 
-    An approval holds for 24 hours, a rejection for 30 days.
+    An approval holds for 24 hours, a rejection for 30 days; after that it is asked about again.
     """
     rows = connection.execute(IN_FORCE).all()
     approved = frozenset(row.hash for row in rows if row.decision == Decision.APPROVED.value and row.fresh)
     return approved, frozenset(row.hash for row in rows if row.decision == Decision.REJECTED.value)
+
+
+def refused_questions(connection: Connection) -> frozenset[str]:
+    """The questions (``Change.question``) to which an operator's last answer, however long ago, was a refusal."""
+    return frozenset(row.question for row in connection.execute(REFUSED))
 
 
 def _held(row: Row[Any]) -> HeldSet:
@@ -188,4 +193,11 @@ IN_FORCE = text(
     " FROM holds h, jsonb_array_elements(h.items) AS item"
     " WHERE h.decision IN ('approved', 'rejected') AND h.decided_at > clock_timestamp() - interval '30 days'"
     " ORDER BY item ->> 'hash', h.decided_at DESC"
+)
+REFUSED = text(
+    "SELECT question FROM (SELECT DISTINCT ON (question) question, decision FROM ("
+    " SELECT CASE item ->> 'action' WHEN 'delete' THEN 'delete' ELSE item ->> 'kind' END || ' ' || (item ->> 'subject')"
+    " AS question, h.decision, h.decided_at FROM holds h, jsonb_array_elements(h.items) AS item"
+    " WHERE h.decision IN ('approved', 'rejected')) answers"
+    " ORDER BY question, decided_at DESC) last WHERE decision = 'rejected'"
 )

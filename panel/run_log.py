@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, text, update
+from sqlalchemy import Connection, Engine, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from panel import rows, tables
-from panel.holds import decided_items
+from panel.holds import decided_items, refused_questions
 from panel.operators import OperatorError
 
 
@@ -101,13 +101,14 @@ def standing(connection: Connection) -> dict[str, Any]:
     for (cluster, _), count in per_node.items():
         per_cluster[cluster] = per_cluster.get(cluster, 0) + int(count)
     approved, rejected = decided_items(connection)
-    open_flips = connection.execute(text("SELECT scope FROM holds WHERE decision IS NULL AND scope LIKE 'flips:%'"))
+    open_flips = connection.execute(text(OPEN_FLIPS))
     return found | {
         "per_node": per_node,
         "per_cluster": per_cluster,
         "waited": frozenset(row.scope for row in open_flips),
         "approved": approved,
         "rejected": rejected,
+        "refused": refused_questions(connection),
     }
 
 
@@ -152,6 +153,7 @@ WHERE resolved_at IS NULL AND last_run_id IS DISTINCT FROM :run AND class NOT IN
     SELECT 1 FROM vps r WHERE r.id = findings.vps_id AND r.deleted_at IS NULL
       AND (r.link_state = 'conflict' OR (findings.order_id <> coalesce(r.order_id, '')))))
 """
+OPEN_FLIPS = "SELECT scope FROM holds WHERE decision IS NULL AND (scope LIKE 'flips:%' OR scope LIKE 'order-flips:%')"
 TOTALS = """
 SELECT (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,
   count(*) FILTER (WHERE action = 'delete' AND applied_at > clock_timestamp() - interval '1 hour') AS deletes_hour,
@@ -171,7 +173,8 @@ WHERE deleted_at IS NULL GROUP BY user_id HAVING count(*) > 5
 
 
 def remember_circuit(connection: Connection, source: str, circuit: Mapping[str, Any]) -> None:
-    """Keep the state of a source's circuit breaker for the next process."""
+    """Keep what is named of a source's circuit breaker for the next process; what is not named stays."""
     states = tables.source_states
     upsert = pg_insert(states).values(source=source, circuit=dict(circuit))
-    connection.execute(upsert.on_conflict_do_update(index_elements=["source"], set_={"circuit": dict(circuit)}))
+    kept = func.coalesce(states.c.circuit, text("'{}'::jsonb")).op("||")(upsert.excluded.circuit)
+    connection.execute(upsert.on_conflict_do_update(index_elements=["source"], set_={"circuit": kept}))

@@ -27,6 +27,8 @@ class Kind(StrEnum):
 
 
 DELETES = frozenset({Kind.DELETE, Kind.ORPHAN})
+FACTS = frozenset({Kind.LINK, Kind.STATUS, Kind.PLAN})
+"""What is observed again and again; the other classes make, take away or give away a record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Change:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     confirm: frozenset[str] = frozenset()
     elsewhere: tuple[GuestKey, ...] = ()  # where else its guest was seen: asked for too when "guest" is confirmed
-    flip: str | None = None  # "to running" | "to stopped" | "to error": power changes have a budget of their own
+    flip: str | None = None  # "to stopped", "to suspended", ...: many at once of one direction have a budget
 
     @property
     def subject(self) -> str:
@@ -82,6 +84,14 @@ class Change:
         if self.record is not None and self.record.cluster and self.record.node:
             return self.record.cluster, self.record.node
         return None
+
+    @property
+    def question(self) -> str | None:
+        """What a refusal is about, whatever became of the record since: "delete vps:3", "ownership vps:3"; None for
+        facts, which turn to and fro."""
+        if self.kind in FACTS:
+            return None
+        return f"{'delete' if self.action == 'delete' else self.kind.value} {self.subject}"
 
     def identity(self) -> dict[str, Any]:
         """What an approval binds to: action, record, version, verdict (what for: state, survivor, every value that is

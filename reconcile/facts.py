@@ -49,7 +49,9 @@ def order_state_update(order: Order, record: Record, world: World) -> FactUpdate
         "order_as_of": order.effective_at,
     }
     reason = f"order {order.order_id} is {order.state.value}, the record said {record.order_state.value}"
-    return FactUpdate(values, reason, {"order_status": order.status, "effective_at": _text(order.effective_at)})
+    evidence = {"order_status": order.status, "effective_at": _text(order.effective_at)}
+    settled = record.order_state not in (OrderState.PENDING, OrderState.UNKNOWN)
+    return FactUpdate(values, reason, evidence, f"to {order.state.value}" if settled else None)
 
 
 def plan_update(order: Order, record: Record, world: World) -> FactUpdate | None:
@@ -166,7 +168,9 @@ def power_from_order(order: Order, record: Record, policy: Policy, world: World)
         "power_as_of": order.effective_at,
     }
     reason = f"no guest can be observed; order {order.order_id} says {order.status}"
-    return FactUpdate(values, reason, {"order_status": order.status, "effective_at": _text(order.effective_at)})
+    evidence = {"order_status": order.status, "effective_at": _text(order.effective_at)}
+    flip = None if record.power_state is PowerState.UNKNOWN else f"to {power.value}"
+    return FactUpdate(values, reason, evidence, flip)
 
 
 def owner_update(order: Order, record: Record, world: World) -> FactUpdate | None:

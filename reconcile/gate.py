@@ -5,14 +5,16 @@ A reconciler that is wrong is wrong about many machines at once; these limits tu
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import TypeVar
 
 from reconcile.changes import DELETES, Change, Kind, Plan, plan_hash
+
+T = TypeVar("T")
 
 
 class Handling(StrEnum):
@@ -22,6 +24,9 @@ class Handling(StrEnum):
     HOLD = "hold"  # each item waits for an approval
     IGNORE = "ignore"
 
+
+REJECTED_BEFORE = "rejected-before"
+"""The scope of what an operator refused and is not the same any more: it never happens by itself."""
 
 REPAIR_ALL: Mapping[Kind, Handling] = MappingProxyType({})
 
@@ -66,6 +71,7 @@ class Standing:
     holds: Mapping[str, str] = field(default_factory=dict)
     approved: frozenset[str] = frozenset()  # identities (plan_hash of one change) that an operator approved
     rejected: frozenset[str] = frozenset()  # and those that an operator refused
+    refused: frozenset[str] = frozenset()  # questions (Change.question) whose last answer ever was a refusal
     waited: frozenset[str] = frozenset()  # flip scopes that were held in the previous run already
 
 
@@ -97,6 +103,7 @@ def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind,
     ignored: list[Change] = []
     rejected: list[Change] = []
     classes: dict[Kind, list[Change]] = defaultdict(list)
+    again: list[Change] = []
     open_: list[tuple[Change, bool]] = []
     for change in plan.changes:
         identity, how = plan_hash((change,)), handling.get(change.kind, Handling.REPAIR)
@@ -105,6 +112,8 @@ def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind,
             ignored.append(change)
         elif identity in standing.rejected:
             rejected.append(change)
+        elif change.question in standing.refused and not approved:
+            again.append(change)
         elif how is Handling.HOLD and not approved:
             classes[change.kind].append(change)
         else:
@@ -113,6 +122,10 @@ def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind,
         Held(f"class:{kind.value}", f"the policy holds every {kind.value}", tuple(changes))
         for kind, changes in sorted(classes.items())
     ]
+    if again:
+        held.append(
+            Held(REJECTED_BEFORE, "an operator rejected it; it changed since, or that is long ago", tuple(again))
+        )
     held += _over_budget([change for change, approved in open_ if not approved], standing, budget)
     stopped = {id(change) for one in held for change in one.changes}
     allowed = tuple(change for change, _ in open_ if id(change) not in stopped)
@@ -120,11 +133,11 @@ def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind,
 
 
 def _over_budget(changes: list[Change], standing: Standing, budget: Budget) -> list[Held]:
+    held = _held_deletes([change for change in changes if change.kind in DELETES], standing, budget)
     scopes: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
-        for scope in _scopes(change):
+        if (scope := _scope(change)) is not None:
             scopes[scope].append(change)
-    held: list[Held] = []
     for scope, waiting in sorted(scopes.items()):
         reason = standing.holds.get(scope) or _breach(scope, waiting, standing, budget)
         if reason is not None:
@@ -132,24 +145,66 @@ def _over_budget(changes: list[Change], standing: Standing, budget: Budget) -> l
     return held
 
 
-def _scopes(change: Change) -> tuple[str, ...]:
-    if change.kind in DELETES:
-        return ("deletes",)
+def _held_deletes(deletes: list[Change], standing: Standing, budget: Budget) -> list[Held]:
+    """All of them if there are too many at all; else those of a node or a customer with too many, and the rest if
+    too many were done lately."""
+    count = len(deletes)
+    whole = standing.holds.get("deletes") or _over("deletes in one run", count, budget.deletes_run)
+    if whole is not None:
+        return [Held("deletes", whole, tuple(deletes))] if deletes else []
+    held: list[Held] = []
+    rest = {id(change): change for change in deletes}
+    for scope, over, theirs in _narrow_breaches(deletes, standing, budget):
+        # One that is of two such sets is asked about once.
+        if waiting := tuple(change for change in theirs if rest.pop(id(change), None) is not None):
+            held.append(Held(scope, over, waiting))
+    late = _over("deletes in an hour", len(rest) + standing.deletes_last_hour, budget.deletes_hour) or _over(
+        "deletes in a day", len(rest) + standing.deletes_last_day, budget.deletes_day
+    )
+    if rest and late is not None:
+        held.append(Held("deletes", late, tuple(rest.values())))
+    return held
+
+
+def _narrow_breaches(
+    deletes: list[Change], standing: Standing, budget: Budget
+) -> Iterator[tuple[str, str, tuple[Change, ...]]]:
+    """(scope, sentence, changes) of every node, then every customer, with too many deletes in this run."""
+    for node, on_it in _by(lambda change: change.node, deletes):
+        name = "/".join(node)
+        limit = max(budget.deletes_node_min, int(standing.per_node.get(node, 0) * budget.deletes_node_share))
+        if (over := _over(f"deletes on node {name} in one run", len(on_it), limit)) is not None:
+            yield f"deletes:node:{name}", over, on_it
+    for user_id, of_them in _by(lambda change: change.user_id, deletes):
+        limit = max(budget.deletes_user_min, int(standing.per_user.get(user_id, 0) * budget.deletes_user_share))
+        if (over := _over(f"deletes of customer {user_id} in one run", len(of_them), limit)) is not None:
+            yield f"deletes:user:{user_id}", over, of_them
+
+
+def _by(what: Callable[[Change], T | None], changes: Iterable[Change]) -> list[tuple[T, tuple[Change, ...]]]:
+    groups: dict[T, list[Change]] = defaultdict(list)
+    for change in changes:
+        if (subject := what(change)) is not None:
+            groups[subject].append(change)
+    return [(subject, tuple(groups[subject])) for subject in sorted(groups, key=str)]
+
+
+def _scope(change: Change) -> str | None:
     if change.kind is Kind.CREATE:
-        return ("creates",)
+        return "creates"
     if change.kind is Kind.OWNER:
-        return ("ownership",)
+        return "ownership"
     if change.kind is Kind.MERGE:
-        return ("merges",)
-    if change.flip is not None and change.guest_key is not None:
-        return (f"flips:{change.guest_key.cluster}:{change.flip}",)
-    return ()
+        return "merges"
+    if change.flip is None:
+        return None
+    if change.source != "proxmox":
+        return f"order-flips:{change.source}:{change.flip}"
+    return f"flips:{change.guest_key.cluster}:{change.flip}" if change.guest_key is not None else None
 
 
 def _breach(scope: str, changes: list[Change], standing: Standing, budget: Budget) -> str | None:
     match scope.split(":"):
-        case ["deletes"]:
-            return _deletes_breach(changes, standing, budget)
         case ["creates"]:
             limit = max(budget.creates_min, int(standing.live * budget.creates_share))
             return _over("creates in one run", len(changes), limit)
@@ -162,40 +217,16 @@ def _breach(scope: str, changes: list[Change], standing: Standing, budget: Budge
                 "merges in a day", len(changes) + standing.merges_last_day, budget.merges_day
             )
         case ["flips", cluster, _]:
-            limit = max(budget.flips_min, int(standing.per_cluster.get(cluster, 0) * budget.flips_share))
-            over = _over(f"power states of cluster {cluster} turning the same way", len(changes), limit)
-            return None if scope in standing.waited else over
-    return None
-
-
-def _deletes_breach(changes: list[Change], standing: Standing, budget: Budget) -> str | None:
-    count = len(changes)
-    return (
-        _over("deletes in one run", count, budget.deletes_run)
-        or _over("deletes in an hour", count + standing.deletes_last_hour, budget.deletes_hour)
-        or _over("deletes in a day", count + standing.deletes_last_day, budget.deletes_day)
-        or _share_breach(
-            "on node", (c.node for c in changes), standing.per_node, budget.deletes_node_min, budget.deletes_node_share
-        )
-        or _share_breach(
-            "of customer",
-            (c.user_id for c in changes),
-            standing.per_user,
-            budget.deletes_user_min,
-            budget.deletes_user_share,
-        )
-    )
-
-
-def _share_breach(
-    what: str, subjects: Iterable[object], totals: Mapping[Any, int], minimum: int, share: float
-) -> str | None:
-    for subject, count in sorted(Counter(s for s in subjects if s is not None).items(), key=str):
-        limit = max(minimum, int(totals.get(subject, 0) * share))
-        name = "/".join(subject) if isinstance(subject, tuple) else str(subject)
-        if (over := _over(f"deletes {what} {name} in one run", count, limit)) is not None:
-            return over
-    return None
+            what, among = (
+                f"power states of cluster {cluster} turning the same way",
+                standing.per_cluster.get(cluster, 0),
+            )
+        case ["order-flips", feed, _]:
+            what, among = f"records turning the same way by the word of {feed}", standing.live
+        case _:
+            return None
+    over = _over(what, len(changes), max(budget.flips_min, int(among * budget.flips_share)))
+    return None if scope in standing.waited else over
 
 
 def _over(what: str, count: int, limit: int) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reconcile.apply import Outcome
 from reconcile.changes import Finding
-from reconcile.gate import Gated
+from reconcile.gate import REJECTED_BEFORE, Gated
 from reconcile.isolation import Failure
 
 
@@ -17,7 +17,7 @@ def held_findings(gated: Gated) -> list[Finding]:
             "held",
             f"scope:{held.scope}",
             f"{held.reason}; {len(held.changes)} held",
-            "warning" if held.scope.startswith("class:") else "alarm",
+            "warning" if held.scope == REJECTED_BEFORE or held.scope.startswith("class:") else "alarm",
         )
         for held in gated.held
     ]

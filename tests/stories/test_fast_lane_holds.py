@@ -116,7 +116,7 @@ def test_the_fast_lane_ends_no_set_of_deletes(world: Bench) -> None:
     (before,) = held(world)
     world.fast(2)
     assert [h.hash for h in held(world)] == [before.hash]
-    assert ("held", "scope:deletes") in world.findings()
+    assert ("held", "scope:deletes:user:5") in world.findings()
 
 
 class TestCutSelections:

@@ -62,15 +62,15 @@ class TestHeldSets:
 
     def test_an_approved_set_is_applied_by_the_next_run(self, world: Bench, four_gone: tuple[Sold, ...]) -> None:
         (held,) = held_sets(world)
-        assert (held.scope, len(held.items), held.decision) == ("deletes", 4, None)
-        assert ("held", "scope:deletes") in world.findings()
+        assert (held.scope, len(held.items), held.decision) == ("deletes:node:main/pve1", 4, None)
+        assert ("held", "scope:deletes:node:main/pve1") in world.findings()
         decide(world, held.hash[:8], Decision.APPROVED)
         assert held_sets(world) == []
         result = world.run()
         assert live(world) == [four_gone[0].vps_id]
         assert result.outcome is not None
         assert all("confirmed_guest" in r["evidence"] for r in world.repairs() if r["action"] == "delete")
-        assert ("held", "scope:deletes") not in world.findings()
+        assert ("held", "scope:deletes:node:main/pve1") not in world.findings()
 
     def test_an_item_that_changed_drops_out_and_the_rest_stays_approved(
         self, world: Bench, four_gone: tuple[Sold, ...]
@@ -103,6 +103,27 @@ class TestHeldSets:
         decide(world, held.hash, Decision.APPROVED)
         world.run()
         assert len(live(world)) == 1, "the last word counts"
+
+    @pytest.mark.parametrize(
+        "since",
+        [
+            pytest.param("UPDATE vps SET version = version + 1", id="a call changed the record"),
+            pytest.param("UPDATE holds SET decided_at = decided_at - interval '31 days'", id="a month ago"),
+        ],
+    )
+    @pytest.mark.usefixtures("four_gone")
+    def test_what_was_rejected_never_happens_by_itself(self, world: Bench, since: str) -> None:
+        (held,) = held_sets(world)
+        decide(world, held.hash, Decision.REJECTED)
+        execute(world, since)
+        unlimited = replace(world.reconciler(), budget=Budget(deletes_run=99, deletes_node_min=99, deletes_user_min=99))
+        run_full(unlimited, trigger="test")
+        assert len(live(world)) == 5
+        (asked,) = held_sets(world)
+        assert (asked.scope, len(asked.items)) == ("rejected-before", 4)
+        decide(world, asked.hash, Decision.APPROVED)
+        world.run()
+        assert len(live(world)) == 1, "once approved it happens"
 
     @pytest.mark.usefixtures("four_gone")
     def test_an_approval_ends_after_a_day(self, world: Bench) -> None:

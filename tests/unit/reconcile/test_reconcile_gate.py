@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
 from reconcile.changes import Change, Kind, Plan, plan_hash
+from reconcile.decide import plan
 from reconcile.gate import Budget, Handling, Standing, gate
-from reconcile.state import GuestKey
-from tests.unit.reconcile.worlds import NOW, order, record
+from reconcile.state import GuestKey, OrderState
+from tests.unit.reconcile.worlds import NOW, POLICY, guest, order, record, world
 
 BUDGET = Budget()
 
@@ -54,6 +55,14 @@ def flips(count: int, cluster: str = "main") -> tuple[Change, ...]:
     )
 
 
+def turns(count: int) -> tuple[Change, ...]:
+    """So many orders that turn the same way, wherever their guests are."""
+    return tuple(
+        replace(change, source="orders", flip="to suspended", guest_key=GuestKey(f"c{at}", at) if at % 2 else None)
+        for at, change in enumerate(flips(count))
+    )
+
+
 class Limit(NamedTuple):
     within: tuple[Change, ...]
     above: tuple[Change, ...]
@@ -66,16 +75,22 @@ LIMITS = [
     Limit(deletes(20), deletes(21), {}, "deletes", "deletes in one run"),
     Limit(deletes(3), deletes(4), {"deletes_last_hour": 37}, "deletes", "deletes in an hour"),
     Limit(deletes(1), deletes(2), {"deletes_last_day": 99}, "deletes", "deletes in a day"),
-    Limit(deletes(3, node="pve1"), deletes(4, node="pve1"), {}, "deletes", "deletes of one small node"),
+    Limit(deletes(3, node="pve1"), deletes(4, node="pve1"), {}, "deletes:node:main/pve1", "deletes of one small node"),
     Limit(
         deletes(8, node="pve1"),
         deletes(9, node="pve1"),
         {"per_node": {("main", "pve1"): 40}},
-        "deletes",
+        "deletes:node:main/pve1",
         "a fifth of a node",
     ),
-    Limit(deletes(1, user_id=5), deletes(2, user_id=5), {}, "deletes", "deletes of one customer"),
-    Limit(deletes(4, user_id=5), deletes(5, user_id=5), {"per_user": {5: 20}}, "deletes", "a fifth of a customer's"),
+    Limit(deletes(1, user_id=5), deletes(2, user_id=5), {}, "deletes:user:5", "deletes of one customer"),
+    Limit(
+        deletes(4, user_id=5),
+        deletes(5, user_id=5),
+        {"per_user": {5: 20}},
+        "deletes:user:5",
+        "a fifth of a customer's",
+    ),
     Limit(creates(10), creates(11), {}, "creates", "creates of a small panel"),
     Limit(creates(50), creates(51), {"live": 1000}, "creates", "a twentieth of a large one"),
     Limit(owners(3), owners(4), {}, "ownership", "owners in one run"),
@@ -84,6 +99,8 @@ LIMITS = [
     Limit(merges(1), merges(2), {"merges_last_day": 39}, "merges", "merges in a day"),
     Limit(flips(5), flips(6), {}, "flips:main:to stopped", "flips of a small cluster"),
     Limit(flips(30), flips(31), {"per_cluster": {"main": 100}}, "flips:main:to stopped", "a third of a cluster"),
+    Limit(turns(5), turns(6), {}, "order-flips:orders:to suspended", "a feed's word about a small panel"),
+    Limit(turns(30), turns(31), {"live": 100}, "order-flips:orders:to suspended", "a feed's word about a third of all"),
 ]
 
 
@@ -101,6 +118,109 @@ def test_limits(limit: Limit) -> None:
 def test_flips_of_another_cluster_are_another_set() -> None:
     gated = gate(Plan(flips(6) + flips(5, "second"), ()), Standing(live=0), BUDGET)
     assert gated.allowed == flips(5, "second")
+
+
+class TestABreachHoldsItsOwnScope:
+    """A customer or a node with too many deletes holds up nobody else, unless there are too many at all."""
+
+    THEIRS = tuple(delete(n, user_id=5, node=f"pve{n}") for n in (1, 2))
+    OTHERS = tuple(delete(n, node=f"pve{n}") for n in range(11, 30))
+
+    def test_one_customer_holds_up_no_other(self) -> None:
+        gated = gate(Plan((*self.THEIRS, *self.OTHERS[:18]), ()), Standing(live=1000), BUDGET)
+        assert gated.allowed == self.OTHERS[:18]
+        assert [(h.scope, h.changes) for h in gated.held] == [("deletes:user:5", self.THEIRS)]
+
+    def test_one_node_holds_up_no_other(self) -> None:
+        there = deletes(4, node="pve1")
+        gated = gate(Plan((*there, *self.OTHERS[:16]), ()), Standing(live=1000), BUDGET)
+        assert gated.allowed == self.OTHERS[:16]
+        assert [(h.scope, h.changes) for h in gated.held] == [("deletes:node:main/pve1", there)]
+
+    def test_too_many_at_all_are_one_question(self) -> None:
+        gated = gate(Plan((*self.THEIRS, *self.OTHERS), ()), Standing(live=1000), BUDGET)
+        assert [(h.scope, h.changes) for h in gated.held] == [("deletes", (*self.THEIRS, *self.OTHERS))]
+
+    def test_what_is_held_does_not_count_as_done_within_the_hour(self) -> None:
+        plan = Plan((*self.THEIRS, *self.OTHERS[:1]), ())
+        assert gate(plan, Standing(live=1000, deletes_last_hour=39), BUDGET).allowed == self.OTHERS[:1]
+        gated = gate(plan, Standing(live=1000, deletes_last_hour=40), BUDGET)
+        assert [(h.scope, h.changes) for h in gated.held] == [
+            ("deletes:user:5", self.THEIRS), ("deletes", self.OTHERS[:1]),
+        ]  # fmt: skip
+
+    def test_what_is_of_two_sets_is_asked_about_once(self) -> None:
+        there = tuple(delete(n, user_id=5, node="pve1") for n in range(1, 5))
+        elsewhere = delete(5, user_id=5, node="pve2")
+        gated = gate(Plan((*there, elsewhere), ()), Standing(live=1000), BUDGET)
+        assert [(h.scope, h.changes) for h in gated.held] == [
+            ("deletes:node:main/pve1", there), ("deletes:user:5", (elsewhere,)),
+        ]  # fmt: skip
+
+    def test_before_the_first_plan_is_acknowledged_all_deletes_are_one_question(self) -> None:
+        gated = gate(Plan(self.THEIRS, ()), Standing(live=5, holds={"deletes": "not acknowledged"}), BUDGET)
+        assert [(h.scope, h.reason) for h in gated.held] == [("deletes", "not acknowledged")]
+
+
+class TestARefusalLasts:
+    """What an operator refused never happens by itself, whatever changed since and however long ago it was."""
+
+    WARDED: ClassVar = [
+        deletes(1)[0],
+        replace(deletes(1)[0], kind=Kind.ORPHAN),
+        creates(1)[0],
+        owners(1)[0],
+        Change(Kind.MERGE, "merge", "orders", "why", record=record(id=1), other=record(id=2)),
+        Change(Kind.UNLINK, "unlink", "proxmox", "why", record=record(id=1)),
+    ]
+
+    @pytest.mark.parametrize("change", WARDED, ids=lambda c: c.kind.value)
+    def test_it_is_asked_about_anew(self, change: Change) -> None:
+        assert change.question is not None
+        standing = Standing(live=100, refused=frozenset({change.question}))
+        moved_on = replace(change, record=replace(change.record, version=9)) if change.record is not None else change
+        gated = gate(Plan((moved_on,), ()), standing, BUDGET)
+        assert (gated.allowed, [h.scope for h in gated.held]) == ((), ["rejected-before"])
+        approved = replace(standing, approved=frozenset({plan_hash((moved_on,))}))
+        assert gate(Plan((moved_on,), ()), approved, BUDGET).allowed == (moved_on,)
+        refused = replace(standing, rejected=frozenset({plan_hash((moved_on,))}))
+        assert gate(Plan((moved_on,), ()), refused, BUDGET).rejected == (moved_on,)
+
+    def test_a_delete_is_a_delete_for_whatever_reason(self) -> None:
+        (change,) = deletes(1)
+        assert change.question == replace(change, kind=Kind.ORPHAN).question == "delete vps:1"
+
+    def test_it_uses_up_no_limit(self) -> None:
+        changes = deletes(21)
+        standing = Standing(live=100, refused=frozenset({"delete vps:1"}))
+        assert gate(Plan(changes, ()), standing, BUDGET).allowed == changes[1:]
+
+    @pytest.mark.parametrize("kind", [Kind.STATUS, Kind.PLAN, Kind.LINK], ids=str)
+    def test_facts_turn_to_and_fro(self, kind: Kind) -> None:
+        assert replace(owners(1)[0], kind=kind).question is None
+
+
+@pytest.mark.parametrize("state", [OrderState.SUSPENDED, OrderState.ENDED], ids=str)
+def test_a_feed_that_turns_all_orders_at_once_is_asked_twice(state: OrderState) -> None:
+    numbers = range(100, 120)
+    shown = world(
+        orders=tuple(order(order_id=str(n), vmid=n, state=state, status="from one run to the next") for n in numbers),
+        guests=tuple(guest(vmid=n, fingerprint=f"smbios:{n}") for n in numbers),
+        records=tuple(record(id=n, order_id=str(n), vmid=n, fingerprint=f"smbios:{n}") for n in numbers),
+    )
+    made = plan(shown, POLICY)
+    scope = f"order-flips:{shown.feed}:to {state.value}"
+    gated = gate(made, Standing(live=20), BUDGET)
+    assert [(h.scope, len(h.changes)) for h in gated.held] == [(scope, 20)]
+    assert not any("order_state" in change.values for change in gated.allowed)
+    assert gate(made, Standing(live=20, waited=frozenset({scope})), BUDGET).held == ()
+
+
+def test_orders_that_are_set_up_turn_no_way() -> None:
+    """After an outage of the main site's calls many become active at once."""
+    shown = world(orders=(order(),), guests=(guest(),), records=(record(order_state=OrderState.PENDING),))
+    (change,) = (c for c in plan(shown, POLICY).changes if "order_state" in c.values)
+    assert change.flip is None
 
 
 def test_flips_wait_one_further_run() -> None:
