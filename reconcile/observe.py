@@ -6,7 +6,6 @@ A fault of a source is a value here, never an exception: what was not read compl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,10 +13,12 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, text
 
-from panel import run_log, views
+from panel import late_sources, run_log, views
 from panel.suspects import control_order
+from reconcile import side_by_side
 from reconcile.isolation import Broken
 from reconcile.ports import ClusterReading, Found, Gone, GuestSource, OrderFeed, Page, Sweep
+from reconcile.side_by_side import FAST, FULL, Patience
 from reconcile.state import Order, OrderState
 
 log = structlog.get_logger(__name__)
@@ -32,7 +33,8 @@ DELTA_OVERLAP = timedelta(seconds=60)
 @dataclass(slots=True)
 class Observed:
     """What a run saw. ``began``/``previous``: when this and the previous trusted read of a cluster began.
-    ``away``: of each trusted cluster the nodes whose guests cannot be asked about.
+    ``away``: of each trusted cluster the nodes whose guests cannot be asked about. ``late``: clusters that did not
+    answer in time.
     ``broken``: rows of the panel's own that could not be parsed, by subject."""
 
     began: dict[str, datetime] = field(default_factory=dict)
@@ -40,6 +42,7 @@ class Observed:
     trusted: set[str] = field(default_factory=set)
     complete: set[str] = field(default_factory=set)
     away: dict[str, frozenset[str]] = field(default_factory=dict)
+    late: set[str] = field(default_factory=set)
     orders_at: datetime | None = None
     previous_orders_at: datetime | None = None
     orders_swept: bool = False
@@ -54,16 +57,29 @@ def database_now(connection: Connection) -> datetime:
     return now
 
 
-def read_clusters(connection: Connection, run_id: int, sources: list[GuestSource], seen: Observed) -> None:
-    """Read every cluster (side by side: one that hangs must not delay the others) and merge what may be believed."""
+def read_clusters(
+    connection: Connection, run_id: int, sources: list[GuestSource], seen: Observed, patience: Patience
+) -> None:
+    """Read every cluster, side by side, and merge what may be believed. One that hangs delays the others no longer
+    than for ``patience``, and is left alone by the next runs of the lane."""
     if not sources:
         return
     began = database_now(connection)
+    late = {s.cluster: late_sources.late_until(connection, f"proxmox:{s.cluster}", patience.lane) for s in sources}
     connection.commit()
-    with ThreadPoolExecutor(max_workers=min(8, len(sources)), thread_name_prefix="cluster") as pool:
-        for source, reading in zip(sources, pool.map(lambda source: source.read(), sources), strict=True):
-            _take_cluster(connection, run_id, source, reading, began, seen)
-            connection.commit()
+    answers = side_by_side.read_all([s for s in sources if late[s.cluster] is None], patience.within_s)
+    left_alone = [side_by_side.not_asked(s, until) for s in sources if (until := late[s.cluster]) is not None]
+    for answer in (*left_alone, *answers):
+        cluster = answer.source.cluster
+        if answer.took_s is None:
+            seen.late.add(cluster)
+            if late[cluster] is None:
+                late_sources.note_late(connection, f"proxmox:{cluster}", patience.lane)
+        else:
+            lanes = [lane.lane for lane in (FAST, FULL) if answer.took_s <= lane.within_s]
+            late_sources.note_in_time(connection, f"proxmox:{cluster}", lanes)
+        _take_cluster(connection, run_id, answer.source, answer.reading, began, seen)
+        connection.commit()
 
 
 def _take_cluster(

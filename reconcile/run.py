@@ -27,6 +27,7 @@ from reconcile.gate import Gated
 from reconcile.isolation import Failure, Stage, isolated_plan, isolated_power
 from reconcile.observe import Observed
 from reconcile.report import held_findings, said_in_short, unconfirmed_findings
+from reconcile.side_by_side import FAST, FULL
 from reconcile.spec import spec_findings
 from reconcile.subjects import Subject
 from reconcile.under_way import Reconciler, Run, RunResult
@@ -114,7 +115,7 @@ def _busy(reconciler: Reconciler, name: str) -> RunResult:
 
 def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     reconciler, connection, seen = run.reconciler, run.lease.connection, run.nothing_seen()
-    observe.read_clusters(connection, run.id, run.sources, seen)
+    observe.read_clusters(connection, run.id, run.sources, seen, FULL)
     # The fast lane waits while this run has the lease, so its work comes first.
     power = _PowerPass() if dry or only is not None else _power_pass(run, seen)
     if run.feed is not None and run.feed_read is not None:
@@ -140,7 +141,7 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     confirmer = Confirmer(
         reconciler.engine,
         run.feed,
-        {s.cluster: s for s in run.sources},
+        {s.cluster: s for s in run.sources if s.cluster not in seen.late},
         frozenset(seen.complete),
         reconciler.clusters,
     )
@@ -166,7 +167,7 @@ def write_plan(run: Run, gated: Gated, confirmer: Confirmer) -> Outcome:
 
 def _fast(run: Run) -> RunResult:
     connection, seen = run.lease.connection, run.nothing_seen()
-    observe.read_clusters(connection, run.id, run.sources, seen)
+    observe.read_clusters(connection, run.id, run.sources, seen, FAST)
     power = _power_pass(run, seen)
     gated, outcome = power.gated, power.outcome
     failures = [*power.failures, *outcome.failures]
