@@ -54,12 +54,13 @@ def cluster_config(cluster: ProxmoxCluster) -> ClusterConfig:
 
 
 class RememberedCluster:
-    """A cluster whose circuit outlives the process: a refused token stops all workers' calls, not one's."""
+    """A cluster whose circuit and good endpoint outlive the process: a refused token stops all workers' calls, not
+    one's, and a dead endpoint is waited for once."""
 
     def __init__(self, source: ClusterSource, breaker: CircuitBreaker, engine: Engine) -> None:
         self._source, self._breaker, self._engine = source, breaker, engine
         self.cluster = source.cluster
-        self._kept = breaker.state
+        self._kept = (breaker.state, source.endpoint)
 
     def read(self) -> ClusterReading:
         """The lists."""
@@ -79,10 +80,13 @@ class RememberedCluster:
 
     def _remembered(self, ask: Callable[[], T]) -> T:
         answer = ask()
-        if (state := self._breaker.state) != self._kept:
+        if (now := (self._breaker.state, self._source.endpoint)) != self._kept:
+            state, endpoint = now
             with self._engine.begin() as connection:
-                run_log.remember_circuit(connection, f"proxmox:{self.cluster}", state.to_plain())
-            self._kept = state
+                run_log.remember_circuit(
+                    connection, f"proxmox:{self.cluster}", state.to_plain() | {"endpoint": endpoint}
+                )
+            self._kept = now
         return answer
 
 
@@ -116,10 +120,10 @@ def clusters_of(settings: Settings, engine: Engine) -> tuple[GuestSource, ...]:
     found: list[GuestSource] = []
     with engine.connect() as connection:
         for cluster in settings.proxmox_clusters:
-            circuit = run_log.source_state(connection, f"proxmox:{cluster.name}").get("circuit")
-            breaker = CircuitBreaker(CircuitState.from_plain(circuit) if circuit else None)
+            circuit = run_log.source_state(connection, f"proxmox:{cluster.name}").get("circuit") or {}
+            breaker = CircuitBreaker(CircuitState.from_plain(circuit))
             try:
-                source = make_cluster(cluster_config(cluster), breaker)
+                source = make_cluster(cluster_config(cluster), breaker, circuit.get("endpoint"))
             except ValueError as error:  # an unreadable ca_file, say: the other clusters go on
                 found.append(UnusableCluster(cluster.name, str(error)))
             else:

@@ -9,6 +9,9 @@ from sources.proxmox.cluster import ClusterSource
 __all__ = ["CircuitBreaker", "CircuitState", "ClusterSource", "make_cluster"]
 
 
-def make_cluster(config: ClusterConfig, breaker: CircuitBreaker | None = None) -> ClusterSource:
-    """The cluster that ``config`` names, a ``GuestSource``; ``close`` it after use."""
-    return ClusterSource(config, breaker)
+def make_cluster(
+    config: ClusterConfig, breaker: CircuitBreaker | None = None, first: str | None = None
+) -> ClusterSource:
+    """The cluster that ``config`` names, a ``GuestSource``; ``close`` it after use. ``first``: the endpoint that was
+    good last (host:port)."""
+    return ClusterSource(config, breaker, first=first)

@@ -11,11 +11,11 @@ from reconcile.ports import ClusterReading, GuestConfig, Health, Lookup, Unclear
 from reconcile.state import GuestType
 from sources.clock import Clock
 from sources.config import ClusterConfig
-from sources.faults import CutOff, SourceFault, TimedOut, TlsRefused
+from sources.faults import SourceFault
 from sources.proxmox.circuit import CircuitBreaker
 from sources.proxmox.client import Endpoint
 from sources.proxmox.confirming import confirm_absence, look_up
-from sources.proxmox.faults import CircuitOpen, EndpointDown, Unauthorized
+from sources.proxmox.faults import CircuitOpen, EndpointDown, Forbidden, Unauthorized
 from sources.proxmox.health import check, unhealthy
 from sources.proxmox.reading import nothing, read_cluster
 from sources.proxmox.session import Session
@@ -26,7 +26,8 @@ T = TypeVar("T")
 class ClusterSource:
     """Reads through one endpoint at a time and turns to the next when one cannot be used.
 
-    ``breaker`` carries the pause after a refused token; whoever builds the source keeps its ``state``.
+    ``breaker`` carries the pause after a refused token; whoever builds the source keeps its ``state``, and as
+    ``first`` the ``endpoint`` (host:port) that did its work last.
     """
 
     def __init__(
@@ -34,17 +35,24 @@ class ClusterSource:
         config: ClusterConfig,
         breaker: CircuitBreaker | None = None,
         *,
+        first: str | None = None,
         clock: Clock | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._config = config
         self._clock = clock or Clock()
         self.breaker = breaker or CircuitBreaker()
-        self._endpoints = [Endpoint(config, url, self._clock, transport) for url in config.urls]
+        endpoints = [Endpoint(config, url, self._clock, transport) for url in config.urls]
+        self._endpoints = tuple(sorted(endpoints, key=lambda endpoint: endpoint.label != first))
 
     @property
     def cluster(self) -> str:
         return self._config.name
+
+    @property
+    def endpoint(self) -> str:
+        """Which endpoint is asked first: host:port."""
+        return self._endpoints[0].label
 
     def read(self) -> ClusterReading:
         """Self-check (version, token rights, quorum, nodes), then one bulk list."""
@@ -83,30 +91,31 @@ class ClusterSource:
             return Unclear(str(fault))
 
     def _through_one_endpoint(self, work: Callable[[Session], T]) -> T:
-        """Do the whole of ``work`` through the first endpoint that can be used.
+        """Do the whole of ``work`` through the first endpoint that can do it.
 
         A read is never finished through another endpoint than it began with: quorum seen here says nothing
-        of a list served there. A refused token ends it at once, since every endpoint would refuse it.
+        of a list served there. What every endpoint would refuse (the token, a privilege) ends it at once; anything
+        else may be this one's own trouble: down, cut off from the others, without quorum, failing within.
         """
         now = self._clock.wall()
         if not self.breaker.allow(now):
             raise CircuitOpen(f"the token was refused; nothing is asked before {self.breaker.state.open_until}")
         failures: list[SourceFault] = []
-        for endpoint in tuple(self._endpoints):
+        for endpoint in self._endpoints:
             try:
                 result = work(Session(endpoint, self._config.name, self._config.pools))
-            except (EndpointDown, TlsRefused, TimedOut, CutOff) as fault:
-                failures.append(fault)
-                # To the end of the queue, so that the next read does not wait for it first.
-                self._endpoints.remove(endpoint)
-                self._endpoints.append(endpoint)
             except Unauthorized:
                 self.breaker.refused(now)
                 raise
+            except Forbidden:
+                raise
+            except SourceFault as fault:
+                failures.append(fault)
+                # To the end of the queue, so that the next read does not wait for it first.
+                self._endpoints = (*(other for other in self._endpoints if other is not endpoint), endpoint)
             else:
                 self.breaker.accepted()
                 return result
-        told = "; ".join(str(fault) for fault in failures)
-        if all(isinstance(fault, TlsRefused) for fault in failures):
-            raise TlsRefused(told)
-        raise EndpointDown(told)
+        told = "; ".join(dict.fromkeys(str(fault) for fault in failures))
+        (kind, *others) = {type(fault) for fault in failures}
+        raise EndpointDown(told) if others else kind(told)

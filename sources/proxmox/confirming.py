@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconcile.ports import Found, Gone, GuestConfig, Lookup, Unclear
 from reconcile.state import GuestType
-from sources.proxmox.faults import ConfigMissing, Forbidden
+from sources.proxmox.faults import ConfigMissing, Forbidden, NoQuorum
 from sources.proxmox.guest_config import unreadable
 from sources.proxmox.parse import Listed
 from sources.proxmox.selfcheck import NO_QUORUM, Membership
@@ -31,13 +31,13 @@ def confirm_absence(session: Session, node: str, guest_type: GuestType, vmid: in
     migration under way cannot slip through between two nodes) nor in the own list of any node that is online, and
     these lists agreeing on the other guests. Another node that is offline is no doubt: with quorum the cluster's list
     names its guests too, since their configurations are in the file system that all nodes share.
-    Raises a ``SourceFault`` for a read that failed.
+    Raises a ``SourceFault`` for a read that failed, and ``NoQuorum``.
     """
     if not session.view().whole:
         return Unclear("the token does not see all guests of the cluster")
     before = session.membership()
     if not before.quorate:
-        return Unclear(NO_QUORUM)
+        raise NoQuorum(NO_QUORUM)
     # Even a node that left the cluster is asked about: a guest hidden from the token answers 403 anywhere.
     asked = node if node in before.nodes else min(before.online, default=node)
     there = _on_node(session, asked, guest_type, vmid) if asked in before.online else None

@@ -29,5 +29,9 @@ class EndpointDown(SourceFault):
     """This endpoint cannot be used at all; another one of the cluster may."""
 
 
+class NoQuorum(SourceFault):
+    """The answering node is not in the majority: what it says may be frozen. Another endpoint's may be."""
+
+
 class Transient(SourceFault):
     """Any other refusal: an internal error, an unknown path, an unexpected status."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from reconcile.ports import ClusterReading
 from reconcile.state import PowerState
 from sources.faults import SourceFault
-from sources.proxmox.faults import Forbidden
+from sources.proxmox.faults import Forbidden, NoQuorum
 from sources.proxmox.parse import Listed, is_silent
 from sources.proxmox.selfcheck import GRANT_STATUS, NO_QUORUM, Membership, version_problem
 from sources.proxmox.session import Session
@@ -35,7 +35,7 @@ def nothing(cluster: str, *problems: str) -> ClusterReading:
 
 
 def read_cluster(session: Session, cluster: str) -> ClusterReading:
-    """Self-check, then one list. Raises a ``SourceFault`` when an answer is missing altogether."""
+    """Self-check, then one list. Raises a ``SourceFault`` when an answer is missing altogether, and ``NoQuorum``."""
     warned = version_problem(session.version())
     problems = () if warned is None else (warned,)
     view = session.view()
@@ -46,8 +46,7 @@ def read_cluster(session: Session, cluster: str) -> ClusterReading:
     except Forbidden as fault:
         return nothing(cluster, *problems, status_forbidden(fault))
     if not membership.quorate:
-        unled = nothing(cluster, *problems, NO_QUORUM)
-        return replace(unled, nodes=membership.nodes)
+        raise NoQuorum(NO_QUORUM)
     return interpret(cluster, membership, session.guests(), whole=view.whole, problems=problems)
 
 

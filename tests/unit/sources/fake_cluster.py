@@ -92,6 +92,7 @@ def source_of(
     still: StillClock | None = None,
     urls: tuple[str, ...] = ("https://pve1.test:8006",),
     pools: tuple[str, ...] = (),
+    first: str | None = None,
 ) -> ClusterSource:
     config = ClusterConfig("main", urls, "panel@pve!sync", SecretStr(SECRET), pools=pools)
-    return ClusterSource(config, breaker, clock=(still or StillClock()).clock(), transport=cluster)
+    return ClusterSource(config, breaker, first=first, clock=(still or StillClock()).clock(), transport=cluster)

@@ -8,7 +8,8 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from reconcile.state import PowerState
+from reconcile.ports import Gone, Unclear
+from reconcile.state import GuestType, PowerState
 from sources.proxmox import CircuitBreaker, CircuitState
 from tests.unit.sources.canned import DATE, StillClock
 from tests.unit.sources.fake_cluster import (
@@ -208,14 +209,44 @@ def refuse(request: httpx.Request) -> httpx.Response:
 URLS = ("https://one.test:8006", "https://two.test:8006")
 
 
-@pytest.mark.parametrize("step", [refuse, wait_in_vain, refusal(502), refusal(503)])
-def test_another_endpoint_takes_over_for_the_whole_read_and_is_kept(step: Answer) -> None:
-    cluster = FakeCluster().but(f"one.test {RESOURCES}", step)
+OWN_TROUBLE: dict[str, tuple[str, Answer]] = {
+    "down": (RESOURCES, refuse),
+    "slow": (RESOURCES, wait_in_vain),
+    "bad gateway": (RESOURCES, refusal(502)),
+    "overloaded": (RESOURCES, refusal(503)),
+    "cut off from the others": (RESOURCES, refusal(596)),
+    "failing within": (RESOURCES, refusal(500, "got no worker upid")),
+    "another program": (RESOURCES, refusal(501)),
+    "nonsense": (RESOURCES, data({})),
+    "in the minority": (STATUS, data(NO_QUORUM)),
+}
+"""What an endpoint may have alone, while the cluster is well."""
+
+
+@pytest.mark.parametrize("name", OWN_TROUBLE)
+def test_another_endpoint_takes_over_for_the_whole_read_and_is_kept(name: str) -> None:
+    path, answer = OWN_TROUBLE[name]
+    cluster = FakeCluster().but(f"one.test {path}", answer)
     source = source_of(cluster, urls=URLS)
     assert source.read().complete
-    assert cluster.asked == ["/version", PERMISSIONS, STATUS, RESOURCES] * 2
+    questions = ["/version", PERMISSIONS, STATUS, RESOURCES]
+    assert cluster.asked == questions[: questions.index(path) + 1] + questions
+    cluster.asked.clear()
     assert source.read().complete
-    assert len(cluster.asked) == 12
+    assert cluster.asked == questions, "the good one is asked first"
+    cluster.asked.clear()
+    anew = source_of(cluster, urls=URLS, first=source.endpoint)
+    assert anew.read().complete
+    assert cluster.asked == questions, "also by the next process"
+
+
+def test_absence_is_confirmed_through_an_endpoint_with_quorum() -> None:
+    cluster = FakeCluster().without_guest().but(f"one.test {STATUS}", data(NO_QUORUM))
+    assert isinstance(source_of(cluster, urls=URLS).confirm("pve1", GuestType.QEMU, 100), Gone)
+    everywhere = FakeCluster().without_guest().but(STATUS, data(NO_QUORUM))
+    assert source_of(everywhere, urls=URLS).confirm("pve1", GuestType.QEMU, 100) == Unclear(
+        "the cluster has no quorum: what it lists may be frozen"
+    )
 
 
 def test_quorum_of_one_endpoint_never_vouches_for_the_list_of_another() -> None:
@@ -232,7 +263,7 @@ def test_when_no_endpoint_can_be_used_all_are_named() -> None:
     )
 
 
-@pytest.mark.parametrize("status", [500, 403, 595])
+@pytest.mark.parametrize("status", [401, 403])
 def test_a_refusal_that_every_endpoint_would_repeat_is_not_repeated(status: int) -> None:
     cluster = FakeCluster().but(RESOURCES, refusal(status))
     source_of(cluster, urls=URLS).read()
