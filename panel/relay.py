@@ -120,9 +120,9 @@ class Relay:
             connection = raw.driver_connection
             if not isinstance(connection, psycopg.Connection):
                 raise TypeError("the relay needs psycopg 3")
+            raw.detach()  # before it may fail: one that cannot listen (a standby's) must not be used again
             connection.autocommit = True
             connection.execute(f"LISTEN {JOURNAL_CHANNEL}")
-            raw.detach()
             yield connection
         finally:
             raw.close()

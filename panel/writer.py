@@ -293,13 +293,10 @@ def _wait_for_older_order(connection: Connection, row: Row) -> None:
     if (older := _order_s_record(connection, row)) is None:
         return
     operations = tables.operations
-    rung = connection.execute(
-        update(operations)
-        .where(operations.c.vps_id == older, operations.c.state == "queued")
-        .values(publish_at=text("clock_timestamp()"))
-        .returning(operations.c.action)
+    coming = select(operations.c.id).where(
+        operations.c.vps_id == older, operations.c.state == "queued", operations.c.action == "delete"
     )
-    if "delete" in rung.scalars().all():
+    if connection.scalar(coming.limit(1)) is not None:
         raise NotYetError(f"waiting for the delete of vps={older}, the order's former record")
     if _order_s_record(connection, row) is not None:  # it may have been applied at this very moment
         raise OrderTakenError(row["order_id"], older)

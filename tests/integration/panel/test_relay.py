@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import psycopg
 import pytest
 import redis
 from sqlalchemy import Engine, text
@@ -312,6 +313,23 @@ class TestLastResort:
         finally:
             relay.stop()
         assert relay.health == "stopped"
+
+    async def test_it_goes_on_when_its_database_takes_writes_again(
+        self, acceptor: Acceptor, database: Database, recorder: Recorder
+    ) -> None:
+        """As after a failover that left its address with the standby for a while."""
+        created = await accepted(acceptor, create_call())
+        relay = Relay(database.app_url, recorder)
+        with psycopg.connect(database.admin_url, autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+            relay.start()
+            try:
+                wait_until(lambda: relay.health == "database away", "the database to be away")
+                admin.execute(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")
+                assert recorder.rang.wait(10)
+            finally:
+                relay.stop()
+        assert [bell.argument for bell in recorder.bells] == [created.operation_id]
 
     def test_one_that_hangs_is_stalled(
         self, database: Database, recorder: Recorder, clock: Clock, monkeypatch: pytest.MonkeyPatch
