@@ -113,7 +113,7 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """What readiness depends on, and Redis."""
+    """What readiness depends on, and what is only told: Redis and the relay."""
 
     status: Literal["success"]
     checks: dict[str, str]
