@@ -143,10 +143,14 @@ def load_power_drift(
     clusters: Iterable[str],
     previous: dict[str, datetime | None],
     began: dict[str, datetime],
+    copied_since: datetime,
     broken: dict[str, Broken] | None = None,
 ) -> list[tuple[Record, Guest]]:
-    """For the fast lane: linked, identified pairs whose power or node differs, nothing in flight."""
-    rows = connection.execute(text(POWER_DRIFT), {"clusters": list(clusters)})
+    """For the fast lane: linked, identified pairs whose power or node differs, nothing in flight, no clones.
+
+    A machine that stands in another cluster too since before ``copied_since`` is a clone.
+    """
+    rows = connection.execute(text(POWER_DRIFT), {"clusters": list(clusters), "moving": copied_since})
     pairs = sorted((row.record_id, row.cluster, row.vmid) for row in rows)
     if not pairs:
         return []
@@ -229,6 +233,7 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS 
   AND (o.cluster IS NULL OR o.vmid IS NULL OR (o.cluster = r.cluster AND o.vmid = r.vmid))
   AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint AND g.fingerprint IS NOT NULL
   AND g.node = r.node AND g.guest_type = r.guest_type AND g.lock IS NULL AND NOT g.template
+  AND g.moving_since IS NULL
   AND (g.power = r.power_state OR g.power = 'unknown')
   AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
   AND NOT EXISTS (SELECT 1 FROM orders_seen x WHERE x.panel_vps_id = r.id AND x.order_id <> o.order_id)
@@ -391,6 +396,9 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND l.applied_seq = l.l
   AND r.order_state IN ('active', 'suspended', 'ended', 'unknown') AND g.cluster = ANY(:clusters)
   AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint
   AND (g.lock IS NULL OR g.lock = 'suspended')
+  AND (g.moving_since IS NULL OR g.moving_since > CAST(:moving AS timestamptz))
+  AND NOT EXISTS (SELECT 1 FROM guests x JOIN stage_guests y ON y.cluster = x.cluster AND y.vmid = x.vmid
+                  WHERE x.cluster = g.cluster AND x.fingerprint = g.fingerprint AND x.vmid <> g.vmid AND NOT x.template)
   AND ((g.power <> r.power_state AND g.power <> 'unknown') OR g.node <> r.node)
 ORDER BY random() LIMIT {LIMIT}
 """

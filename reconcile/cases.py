@@ -57,6 +57,7 @@ class Policy:
     deleted_alive_grace: timedelta = timedelta(minutes=3)
     lock_protects: timedelta = timedelta(hours=2)
     spec_grace: timedelta = timedelta(hours=1)
+    moving_for: timedelta = timedelta(hours=2)
     proof_n: int = 3
     proof_t: timedelta = timedelta(minutes=10)
 
@@ -97,6 +98,7 @@ class World:
 
     cut: bool = False
 
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """What belongs together. ``replaced``: the record's guest address is occupied by another guest now.
@@ -113,6 +115,7 @@ class Case:
     duplicate: Record | None = None
     doubt: str | None = None
     doubt_class: str = "ambiguous"
+    doubt_severity: str | None = None  # None: the class's own
 
 
 def order_view(case: Case, world: World, policy: Policy) -> OrderView:

@@ -69,7 +69,7 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
     if verdict.verdict is Verdict.WAIT:
         return decision
     if case.doubt is not None:
-        decision.findings.append(finding(case, case.doubt_class, case.doubt))
+        decision.findings.append(finding(case, case.doubt_class, case.doubt, case.doubt_severity))
         return decision
     if (unlink := _unlink(case, world)) is not None:
         decision.changes.append(unlink)

@@ -33,6 +33,7 @@ class _Matching:
         self.by_id = {r.id: r for r in sorted(world.records, key=lambda r: r.id)}
         self.live = {id_: r for id_, r in self.by_id.items() if r.live}
         self.clones = _clones(self.guests.values())
+        self.copies = self._copies()
         self.paired: dict[str, list[Record]] = {}  # order id -> its live records, survivor first
         self.doubts: dict[str, str] = {}  # order id -> why
         self.record_doubts: dict[int, str] = {}
@@ -50,7 +51,14 @@ class _Matching:
 
     def _lone_guest(self, guest: Guest) -> Case:
         if (clone := self._clone_doubt(guest)) is not None:
-            return Case(guest=guest, guest_key=guest.key, doubt=clone, doubt_class="duplicate-fingerprint")
+            severity = "alarm" if guest.key in self.copies else None
+            return Case(
+                guest=guest,
+                guest_key=guest.key,
+                doubt=clone,
+                doubt_class="duplicate-fingerprint",
+                doubt_severity=severity,
+            )
         same = [r for r in self.live.values() if r.fingerprint is not None and r.fingerprint == guest.fingerprint]
         moving = f"the machine of VPS {same[0].id} ({same[0].guest_key}) is seen here too" if same else None
         return Case(guest=guest, guest_key=guest.key, doubt=moving, doubt_class="moving")
@@ -372,7 +380,20 @@ class _Matching:
     def _clone_doubt(self, guest: Guest) -> str | None:
         if guest.key in self.clones:
             return f"the fingerprint of guest {guest.key} is seen on another guest too: a clone"
+        if guest.key in self.copies:
+            return f"the machine at {guest.key} is seen in another cluster too, for longer than a move takes: a copy"
         return None
+
+    def _copies(self) -> set[GuestKey]:
+        """Guests of records that stand in two clusters for longer than a migration takes, both of them."""
+        ours = {r.fingerprint for r in self.live.values()}
+        return {
+            guest.key
+            for guest in self.guests.values()
+            if guest.fingerprint in ours
+            and guest.moving_since is not None
+            and self.world.now - guest.moving_since >= self.policy.moving_for
+        }
 
 
 def _going(order: Order) -> bool:

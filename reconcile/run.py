@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection, Engine
 from structlog.contextvars import bound_contextvars
 
-from panel import guest_configs, quarantine, run_log, suspects, views
+from panel import guest_configs, moves, quarantine, run_log, suspects, views
 from panel.holds import keep_fast_holds, keep_holds
 from panel.lease import LEASE, FencedError, lease_holder, take_lease, turn
 from panel.pauses import ALL, CLUSTER, FEED, Pause, current_pauses
@@ -122,6 +122,7 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
         observe.take_orders(connection, run.id, run.feed_read, seen)
     looks = run.looks or fingerprints.Looks(observe.database_now(connection), 0)
     looked = fingerprints.read_fingerprints(connection, run.sources, seen, looks)
+    moves.note_moves(connection, reconciler.clusters, reconciler.policy.proof_n)
     world, counts = load_world(reconciler, connection, seen)
     held_back = quarantine.held_back(connection)
     planned = isolated_plan(world, reconciler.policy, held_back, seen.broken, reconciler.interrupts)
@@ -195,8 +196,10 @@ class _PowerPass:
 
 def _power_pass(run: Run, seen: Observed) -> _PowerPass:
     reconciler, connection = run.reconciler, run.lease.connection
-    pairs = suspects.load_power_drift(connection, seen.trusted, seen.previous, seen.began, seen.broken)
-    world = World(observe.database_now(connection), clusters=reconciler.clusters, trusted=frozenset(seen.trusted))
+    now = observe.database_now(connection)
+    copied_since = now - reconciler.policy.moving_for
+    pairs = suspects.load_power_drift(connection, seen.trusted, seen.previous, seen.began, copied_since, seen.broken)
+    world = World(now, clusters=reconciler.clusters, trusted=frozenset(seen.trusted))
     held_back = quarantine.held_back(connection)
     planned = isolated_power(pairs, world, reconciler.policy, held_back, seen.broken, reconciler.interrupts)
     plan = run.paused.spare(planned.plan)

@@ -132,6 +132,7 @@ class Guest:
     previous_read_at: datetime | None = None  # an earlier trusted read that showed the same power state
     fingerprint_seen: int = 1  # consecutive observations with this fingerprint
     lock_since: datetime | None = None
+    moving_since: datetime | None = None  # since when its fingerprint is listed in another cluster, too
 
     @property
     def key(self) -> GuestKey:

@@ -106,6 +106,7 @@ class Memory:
             fingerprint=old.fingerprint,
             fingerprint_state=state,
             fingerprint_seen=old.fingerprint_seen,
+            moving_since=old.moving_since,
         )
 
     def doubt_fingerprints(self, pushed: dict[GuestKey, datetime]) -> None:
@@ -133,6 +134,19 @@ class Memory:
                     answer = source.config(known.guest.node, known.guest.guest_type, key.vmid)
                     if isinstance(answer, Found):
                         _store_fingerprint(known, answer.value.fingerprint, seen.began)
+
+    def note_moves(self, now: datetime, absent_times: int) -> None:
+        """Since when a fingerprint is listed in two clusters."""
+        clusters: dict[str, set[str]] = {}
+        for key, known in self.guests.items():
+            gone = self.gone_guests.get(key)
+            if known.guest.fingerprint is not None and (gone is None or gone.consecutive < absent_times):
+                clusters.setdefault(known.guest.fingerprint, set()).add(key.cluster)
+        for key, known in self.guests.items():
+            gone, fingerprint = self.gone_guests.get(key), known.guest.fingerprint
+            listed = fingerprint is not None and (gone is None or gone.consecutive < absent_times)
+            twice = listed and len(clusters[fingerprint or ""]) > 1
+            known.guest = replace(known.guest, moving_since=(known.guest.moving_since or now) if twice else None)
 
     def shown_guests(self, seen: Seen) -> tuple[Guest, ...]:
         """The guests of this run's trusted reads."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -82,7 +82,8 @@ class PurePanel:
         world = World(now, clusters=frozenset(CLUSTERS), trusted=frozenset(seen.trusted))
         guests = {g.key: g for g in self.memory.shown_guests(seen)}
         pairs = [(r, guests[r.guest_key]) for r in self.ledger.records() if r.guest_key in guests]
-        plan = fast.power_plan([pair for pair in pairs if _drifted(*pair)], world, POLICY)
+        drifted = [(r, g) for r, g in pairs if _drifted(r, g) and not _cloned(g, guests.values(), now)]
+        plan = fast.power_plan(drifted, world, POLICY)
         gated = gate.gate(plan, self.ledger.standing(now, frozenset(), frozenset()), gate.Budget())
         engine = cast("Engine", _Beside(self, now))
         confirmer = Confirmer(engine, None, {}, frozenset(), frozenset(CLUSTERS))
@@ -98,6 +99,7 @@ class PurePanel:
             memory.take_orders(feed, seen, held_orders, USERS, full=not shown.has("feed-delta"))
         memory.doubt_fingerprints(ledger.pushed())
         memory.read_fingerprints(sources.values(), seen, ledger.linked())
+        memory.note_moves(now, POLICY.proof_n)
         world = World(
             now,
             memory.shown_orders(),
@@ -157,6 +159,12 @@ def _drifted(record: Record, guest: Guest) -> bool:
         and guest.lock in (None, "suspended")
         and (guest.node != record.node or guest.power not in (PowerState.UNKNOWN, record.power_state))
     )
+
+
+def _cloned(guest: Guest, guests: Iterable[Guest], now: datetime) -> bool:
+    copied = guest.moving_since is not None and now - guest.moving_since >= POLICY.moving_for
+    same = (g for g in guests if g.cluster == guest.cluster and g.fingerprint == guest.fingerprint and not g.template)
+    return copied or any(g.key != guest.key for g in same)
 
 
 class Killed(BaseException):
