@@ -15,11 +15,11 @@ from cli.connect import opened_panel
 from cli.console import err, escape, out, table
 from cli.environment import command_settings
 from cli.errors import CommandError
-from panel import tables
 from panel.operators import OperatorError
 from panel.pauses import current_pauses
 from panel.run_log import acknowledge_source
 from panel.settings import Settings
+from panel.source_tables import source_states
 from reconcile.changes import Change
 from reconcile.gate import Held
 from reconcile.run import RunResult, acknowledge_first_plan, run_full
@@ -76,15 +76,18 @@ def reconcile(
 def acknowledge(
     source: Annotated[str, typer.Argument(help="As `panel-sync sources` names it: orders, proxmox:<cluster>, ...")],
 ) -> None:
-    """Say that a source which lost much at once is right: absences from it count again from now on."""
+    """Say that a source which lost much at once is right: absences from it count again from now on.
+
+    It is for what is missing now; should much more vanish, you are asked again.
+    """
     settings = command_settings()
     with opened_panel(_database(settings)) as engine, engine.begin() as connection:
         try:
-            acknowledge_source(connection, source)
+            reason = acknowledge_source(connection, source)
             note(connection, "acknowledge", source)
         except OperatorError as error:
             raise CommandError(str(error)) from error
-    out.print(f"{escape(source)} is acknowledged")
+    out.print(f"{escape(source)} is acknowledged: {escape(reason)}")
 
 
 def sources() -> None:
@@ -94,7 +97,7 @@ def sources() -> None:
         scopes = connection.execute(text("SELECT source, scope, began_at, count FROM scopes ORDER BY source, scope"))
         degraded = {
             row.source: row.degraded_reason
-            for row in connection.execute(select(tables.source_states))
+            for row in connection.execute(select(source_states))
             if row.degraded_since is not None
         }
         pauses = current_pauses(connection)

@@ -6,7 +6,8 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 import panel.audit_tables
-import panel.guest_tables  # noqa: F401 - their tables belong to the metadata too
+import panel.guest_tables
+import panel.source_tables  # noqa: F401 - their tables belong to the metadata too
 from panel.tables import metadata
 
 LOCK_TIMEOUT = "5s"  # rather fail and be run again than queue every customer's read behind a DDL lock

@@ -12,6 +12,8 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from panel import rows, tables
 from panel.holds import decided_items, refused_questions
 from panel.operators import OperatorError
+from panel.resolving import Reach, resolve_findings
+from panel.source_tables import source_states
 
 
 def begin_run(engine: Engine, kind: str, trigger: str, epoch: int) -> tuple[int, datetime]:
@@ -58,9 +60,9 @@ def end_run(
 
 
 def report_findings(
-    connection: Connection, run_id: int, found: Iterable[Any], settled_classes: bool, left_out: Iterable[str] = ()
+    connection: Connection, run_id: int, found: Iterable[Any], reach: Reach | None = None, left_out: Iterable[str] = ()
 ) -> int:
-    """Open or refresh findings; where the run saw everything, resolve those it did not find again.
+    """Open or refresh findings; within ``reach``, if given, resolve those that were not found again.
 
     ``found``: values with class_, subject, reason, severity and ids. ``left_out``: subjects (``vps:12``) that the run
     said nothing about. Returns how many are open.
@@ -78,8 +80,8 @@ def report_findings(
             vmid=finding.vmid,
             last_run_id=run_id,
         )
-    if settled_classes:
-        connection.execute(text(RESOLVE), {"run": run_id, "left": sorted(left_out)})
+    if reach is not None:
+        resolve_findings(connection, run_id, reach, left_out)
     return connection.scalar(text("SELECT count(*) FROM findings WHERE resolved_at IS NULL")) or 0
 
 
@@ -114,8 +116,7 @@ def standing(connection: Connection) -> dict[str, Any]:
 
 def source_state(connection: Connection, source: str) -> dict[str, Any]:
     """What is remembered of a source; an empty mapping for a new one."""
-    states = tables.source_states
-    row = connection.execute(select(states).where(states.c.source == source)).one_or_none()
+    row = connection.execute(select(source_states).where(source_states.c.source == source)).one_or_none()
     return dict(row._mapping) if row is not None else {}
 
 
@@ -133,11 +134,14 @@ def remember_source(connection: Connection, source: str, **values: Any) -> None:
     )
 
 
-def acknowledge_source(connection: Connection, source: str) -> None:
-    """An operator says that a source which lost much at once is right. Raises OperatorError."""
-    if source_state(connection, source).get("degraded_since") is None:
+def acknowledge_source(connection: Connection, source: str) -> str:
+    """An operator says that a source which lost much at once is right: what is missing now, and no more. Returns the
+    sentence that was acknowledged. Raises OperatorError."""
+    state = source_state(connection, source)
+    if state.get("degraded_since") is None:
         raise OperatorError("conflict", f"{source} is not degraded; `panel-sync sources` lists what is")
     remember_source(connection, source, acknowledged_at=rows.database_now(connection))
+    return str(state["degraded_reason"])
 
 
 def acknowledge_first_plan(connection: Connection) -> None:
@@ -145,15 +149,6 @@ def acknowledge_first_plan(connection: Connection) -> None:
     remember_source(connection, "panel", acknowledged_at=rows.database_now(connection))
 
 
-RESOLVE = """
-UPDATE findings SET resolved_at = clock_timestamp()
-WHERE resolved_at IS NULL AND last_run_id IS DISTINCT FROM :run AND class NOT IN ('paused', 'quarantined')
-  AND NOT coalesce(ARRAY[subject, 'vps:' || vps_id, 'order:' || order_id] && CAST(:left AS text[]), false)
-  AND NOT (class = 'link-conflict' AND EXISTS (
-    SELECT 1 FROM vps r WHERE r.id = findings.vps_id AND r.deleted_at IS NULL
-      AND (r.link_state = 'conflict' OR (findings.order_id <> coalesce(r.order_id, '')))))
-"""
-OPEN_FLIPS = "SELECT scope FROM holds WHERE decision IS NULL AND (scope LIKE 'flips:%' OR scope LIKE 'order-flips:%')"
 TOTALS = """
 SELECT (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,
   count(*) FILTER (WHERE action = 'delete' AND applied_at > clock_timestamp() - interval '1 hour') AS deletes_hour,
@@ -174,7 +169,7 @@ WHERE deleted_at IS NULL GROUP BY user_id HAVING count(*) > 5
 
 def remember_circuit(connection: Connection, source: str, circuit: Mapping[str, Any]) -> None:
     """Keep what is named of a source's circuit breaker for the next process; what is not named stays."""
-    states = tables.source_states
+    states = source_states
     upsert = pg_insert(states).values(source=source, circuit=dict(circuit))
     kept = func.coalesce(states.c.circuit, text("'{}'::jsonb")).op("||")(upsert.excluded.circuit)
     connection.execute(upsert.on_conflict_do_update(index_elements=["source"], set_={"circuit": kept}))

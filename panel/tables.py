@@ -2,7 +2,8 @@
 
 All times are ``timestamptz`` on the database's clock. Only :mod:`panel.accept` and :mod:`panel.writer` write
 ``operations``, ``lanes``, ``claims`` and ``vps``; the views of the outside (``guests``, ``orders_seen``,
-``snapshots``, ``absences``) are written by :mod:`panel.views`; more are in ``audit_tables`` and ``guest_tables``.
+``snapshots``, ``absences``) are written by :mod:`panel.views`; more are in ``audit_tables``, ``guest_tables`` and
+``source_tables``.
 """
 
 from __future__ import annotations
@@ -406,22 +407,6 @@ absences = Table(
     PrimaryKeyConstraint("kind", "subject"),
     one_of("kind", "order", "guest"),
     CheckConstraint("consecutive > 0", name="counted"),
-)
-
-source_states = Table(
-    "source_states",
-    metadata,
-    # Per source: what the next run must know of the last ones.
-    Column("source", Text, primary_key=True),
-    Column("last_good_count", Integer),
-    Column("last_good_at", Time),
-    Column("last_sweep_at", Time),
-    Column("delta_since", Time),
-    Column("last_users_at", Time),
-    Column("degraded_since", Time),
-    Column("degraded_reason", Text),
-    Column("circuit", JSONB),
-    Column("acknowledged_at", Time),
 )
 
 pauses = Table(

@@ -5,7 +5,7 @@ A fault of a source is a value here, never an exception: what was not read compl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,16 +17,13 @@ from panel import late_sources, run_log, views
 from panel.suspects import control_order
 from reconcile import side_by_side
 from reconcile.isolation import Broken
+from reconcile.losses import ASKED_SINGLY, Loss, not_believed
 from reconcile.ports import ClusterReading, Found, Gone, GuestSource, OrderFeed, Page, Sweep
 from reconcile.side_by_side import FAST, FULL, Patience
-from reconcile.state import Order, OrderState
+from reconcile.state import GuestType, Order, OrderState
 
 log = structlog.get_logger(__name__)
 
-SHRINK_MIN, SHRINK_SHARE = 3, 0.02
-"""A source that lost more than this since its last good read is not believed before it shows them again, each is
-gone when asked for by itself, or an operator says so. Nor is a source that lost everything it had."""
-ASKED_SINGLY = 20  # above that, asking takes too long for a run: an operator decides
 DELTA_OVERLAP = timedelta(seconds=60)
 
 
@@ -35,6 +32,8 @@ class Observed:
     """What a run saw. ``began``/``previous``: when this and the previous trusted read of a cluster began.
     ``away``: of each trusted cluster the nodes whose guests cannot be asked about. ``late``: clusters that did not
     answer in time.
+    ``believed``: trusted clusters that lost nothing unusual; ``orders_well``: the feed was read without a problem;
+    ``undrawn``: subjects that wait for another run's selection.
     ``broken``: rows of the panel's own that could not be parsed, by subject."""
 
     began: dict[str, datetime] = field(default_factory=dict)
@@ -46,9 +45,18 @@ class Observed:
     orders_at: datetime | None = None
     previous_orders_at: datetime | None = None
     orders_swept: bool = False
+    orders_well: bool = False
+    believed: set[str] = field(default_factory=set)
+    undrawn: frozenset[str] = frozenset()
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     broken: dict[str, Broken] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Problems and warnings, for people."""
+        return (*self.problems, *self.warnings)
 
 
 def database_now(connection: Connection) -> datetime:
@@ -87,6 +95,7 @@ def _take_cluster(
 ) -> None:
     cluster, source = reading.cluster, f"proxmox:{reading.cluster}"
     seen.problems += [f"{cluster}: {problem}" for problem in reading.problems]
+    seen.warnings += [f"{cluster}: {warning}" for warning in reading.warnings]
     seen.counts[f"guests:{cluster}"] = len(reading.guests)
     if not reading.trusted:
         problem = "; ".join(reading.problems) or "not trusted"
@@ -105,12 +114,18 @@ def _take_cluster(
     nodes = set(reading.nodes_complete)
     missing, known = views.missing_guests(connection, cluster, sorted(nodes))
 
+    def vanished(limit: int) -> list[tuple[str, GuestType, int]]:
+        return views.vanished_guests(connection, cluster, sorted(nodes), limit)
+
     def each_is_gone() -> bool:
-        guests = views.vanished_guests(connection, cluster, sorted(nodes), ASKED_SINGLY)
+        guests = vanished(ASKED_SINGLY)
         connection.commit()
         return all(isinstance(asked.confirm(*guest), Gone) for guest in guests)
 
-    shrunk = _shrunk(connection, source, missing, known, each_is_gone)
+    def which() -> frozenset[str]:
+        return frozenset(f"{cluster}/{vmid}" for _, _, vmid in vanished(known))
+
+    shrunk = not_believed(connection, source, Loss(missing, known, which, each_is_gone))
     if shrunk is not None:
         seen.problems.append(f"{cluster}: {shrunk}")
         nodes.clear()
@@ -137,6 +152,8 @@ def _take_cluster(
     seen.began[cluster] = began
     seen.trusted.add(cluster)
     seen.away[cluster] = reading.nodes_away
+    if shrunk is None:
+        seen.believed.add(cluster)
     if reading.complete and shrunk is None:
         seen.complete.add(cluster)
 
@@ -147,28 +164,6 @@ def _guest_rows(reading: ClusterReading) -> Iterator[tuple[Any, ...]]:
             g.cluster, g.vmid, g.guest_type.value, g.node, g.status, g.power.value, g.name, g.lock, g.template,
             g.cores, g.memory_mb, g.disk_gb, list(g.tags),
         )  # fmt: skip
-
-
-def _shrunk(
-    connection: Connection, source: str, missing: int, known: int, each_is_gone: Callable[[], bool]
-) -> str | None:
-    """A sentence if too much vanished at once."""
-    state = run_log.source_state(connection, source)
-    much = missing > max(SHRINK_MIN, int(known * SHRINK_SHARE)) or 0 < known == missing
-    if not much or (missing <= ASKED_SINGLY and each_is_gone()):
-        if state.get("degraded_since") is not None:
-            run_log.remember_source(connection, source, degraded_since=None, degraded_reason=None)
-        return None
-    degraded, acknowledged = state.get("degraded_since"), state.get("acknowledged_at")
-    if degraded is not None and acknowledged is not None and acknowledged > degraded:
-        return None
-    reason = (
-        f"{missing} of {known} known entries vanished at once; no absence counts before they are back or acknowledged"
-    )
-    if degraded is None:
-        now = database_now(connection)
-        run_log.remember_source(connection, source, degraded_since=now, degraded_reason=reason)
-    return reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +197,12 @@ def stage_orders(connection: Connection, feed: OrderFeed, sweep_interval: timede
 def take_orders(connection: Connection, run_id: int, read: FeedRead, seen: Observed) -> None:
     """Merge a staged read and count who is absent from it, if it is whole and may be believed."""
     feed, sweep, began, since = read.feed, read.sweep, read.began, read.since
-    seen.counts["orders"] = sweep.count
+    seen.counts["orders"], problems = sweep.count, len(seen.problems)
     scopes = set(sweep.complete_scopes) if since is None else set[str]()
     problem = sweep.problem
     views.merge_orders(connection, began)
     if scopes:
-        missing, known = views.missing_orders(connection, sorted(scopes))
-        shrunk = _shrunk(connection, feed.name, missing, known, lambda: _orders_gone(connection, feed, sorted(scopes)))
+        shrunk = not_believed(connection, feed.name, _lost_orders(connection, feed, sorted(scopes)))
         if shrunk is not None:
             scopes, problem = set(), shrunk
     if problem is not None:
@@ -246,7 +240,18 @@ def take_orders(connection: Connection, run_id: int, read: FeedRead, seen: Obser
             seen.orders_swept = True
         run_log.remember_source(connection, feed.name, **times)
     seen.orders_at = views.scope_time(connection, feed.name, "all")
+    seen.orders_well = len(seen.problems) == problems
     connection.commit()
+
+
+def _lost_orders(connection: Connection, feed: OrderFeed, scopes: list[str]) -> Loss:
+    missing, known = views.missing_orders(connection, scopes)
+    return Loss(
+        missing,
+        known,
+        which=lambda: frozenset(views.vanished_orders(connection, scopes, known)),
+        each_is_gone=lambda: _orders_gone(connection, feed, scopes),
+    )
 
 
 def _orders_gone(connection: Connection, feed: OrderFeed, scopes: list[str]) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconcile.observe import ASKED_SINGLY, DELTA_OVERLAP, SHRINK_MIN, SHRINK_SHARE
+from reconcile.losses import ASKED_SINGLY, much
+from reconcile.observe import DELTA_OVERLAP
 from reconcile.ports import ClusterReading, Found, Gone, GuestSource, OrderFeed
 from reconcile.state import Absence, FingerprintState, Guest, GuestKey, Order, OrderState, PowerState
 
@@ -249,8 +250,7 @@ class Memory:
     # --- both
 
     def _shrunk(self, missing: int, known: int, each_is_gone: object) -> bool:
-        much = missing > max(SHRINK_MIN, int(known * SHRINK_SHARE)) or 0 < known == missing
-        if not much or self.acknowledged:
+        if not much(missing, known) or self.acknowledged:
             return False
         return not (missing <= ASKED_SINGLY and callable(each_is_gone) and each_is_gone())
 
@@ -290,7 +290,7 @@ def _store_fingerprint(known: Known, fingerprint: str | None, at: datetime) -> N
     known.read = at
     known.guest = replace(
         old,
-        fingerprint=fingerprint or old.fingerprint,
+        fingerprint=fingerprint,
         fingerprint_state=FingerprintState.READ,
         fingerprint_seen=old.fingerprint_seen + 1 if same else 1,
     )
