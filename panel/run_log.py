@@ -149,6 +149,7 @@ def acknowledge_first_plan(connection: Connection) -> None:
     remember_source(connection, "panel", acknowledged_at=rows.database_now(connection))
 
 
+OPEN_FLIPS = "SELECT scope FROM holds WHERE decision IS NULL AND (scope LIKE 'flips:%' OR scope LIKE 'order-flips:%')"
 TOTALS = """
 SELECT (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,
   count(*) FILTER (WHERE action = 'delete' AND applied_at > clock_timestamp() - interval '1 hour') AS deletes_hour,

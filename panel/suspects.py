@@ -130,6 +130,12 @@ def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[Gues
     return orders, guests
 
 
+def load_unlisted(connection: Connection) -> dict[GuestKey, datetime]:
+    """Of what was loaded the guests that were known and are not listed any more, and since when."""
+    rows = connection.execute(text(LOAD_UNLISTED))
+    return {GuestKey(row.cluster, row.vmid): row.unlisted_since for row in rows}
+
+
 def load_sightings(connection: Connection) -> dict[str, frozenset[GuestKey]]:
     """The addresses at which the fingerprints of what was loaded were read last, listed now or not."""
     found: dict[str, set[GuestKey]] = {}
@@ -223,7 +229,8 @@ JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
 JOIN lanes l ON l.vps_id = r.id
 WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS NULL AND r.hypervisor = 'proxmox'
   AND l.applied_seq = l.last_seq
-  AND o.state = 'active' AND r.order_state = 'active'
+  AND o.state = r.order_state
+  AND (o.state = 'active' OR (o.state = 'suspended' AND g.power = 'stopped' AND r.power_state = 'stopped'))
   AND (o.panel_vps_id IS NULL OR o.panel_vps_id = r.id)
   AND u.user_id = r.user_id
   AND coalesce(o.cpu = r.cpu, true) AND coalesce(o.ram_mb = r.ram_mb, true)
@@ -378,6 +385,11 @@ JOIN unnest(CAST(:clusters AS text[]), CAST(:vmids AS int[])) AS k(cluster, vmid
 LOAD_SIGHTINGS = """
 SELECT g.fingerprint, g.cluster, g.vmid FROM guests g
 WHERE g.fingerprint IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
+"""
+
+LOAD_UNLISTED = """
+SELECT g.cluster, g.vmid, g.unlisted_since FROM guests g
+WHERE g.unlisted_since IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
 """
 
 LOAD_ABSENCES = """

@@ -78,7 +78,9 @@ class World:
     used now. ``orders_at`` is the effective time of the newest complete sweep of the order feed and
     ``previous_orders_at`` of the one before it; ``has_feed`` is False where no main site is configured.
     ``sightings``: the addresses at which each fingerprint was read last, listed now or not. ``cut``: there was more
-    to think about than a run loads, so what is not here may exist all the same.
+    to think about than a run loads, so what is not here may exist all the same. ``unlisted``: known guests that a
+    trusted read does not show and that are not counted as absent either (their node left the cluster, or is not read
+    completely), and since when.
     """
 
     now: datetime
@@ -95,8 +97,9 @@ class World:
     names_are_authoritative: bool = True
     feed: str = "orders"
     sightings: Mapping[str, frozenset[GuestKey]] = field(default_factory=dict)
-
     cut: bool = False
+    unlisted: Mapping[GuestKey, datetime] = field(default_factory=dict)
+
 
 
 @dataclass(frozen=True, slots=True)

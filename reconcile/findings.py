@@ -9,6 +9,8 @@ from reconcile.cases import Case, Policy, World
 from reconcile.changes import SEVERITY, Finding
 from reconcile.table import Cell
 
+UNLISTED = "it was known and is not listed any more, and nothing proves it gone: its node left, or is not shown whole"
+
 
 def due_finding(verdict: Cell, case: Case, world: World, policy: Policy) -> Finding | None:
     """The cell's finding, if its grace is over; louder where it has stood for too long."""
@@ -17,6 +19,11 @@ def due_finding(verdict: Cell, case: Case, world: World, policy: Policy) -> Find
         return None
     if class_ == "ended-but-running" and _since(_state_since(case), world, policy.ended_retention):
         return finding(case, class_, verdict.reason + " (longer than it is kept)", "alarm")
+    if class_ == "guest-unseen" and _identified(case):
+        gone = (
+            "it was known and is not listed any more, and nothing proves it gone: its node left, or is not shown whole"
+        )
+        return finding(case, class_, f"{verdict.reason}; {gone}", "alarm")
     return finding(case, class_, verdict.reason)
 
 
@@ -94,9 +101,15 @@ def _unproven_for_long(case: Case, world: World, policy: Policy) -> bool:
 
 
 def _never_seen(case: Case, world: World, policy: Policy) -> bool:
-    """What was once identified and is not listed has a proof under way, or its node is away."""
-    identified = case.record is not None and case.record.fingerprint is not None
-    return not identified and _since(_state_since(case), world, policy.paid_missing_grace)
+    """What was once identified and is not listed has a proof under way, unless nothing is counted any more."""
+    if not _identified(case):
+        return _since(_state_since(case), world, policy.paid_missing_grace)
+    unlisted = world.unlisted.get(case.guest_key) if case.guest_key is not None else None
+    return _since(unlisted, world, policy.paid_missing_grace)
+
+
+def _identified(case: Case) -> bool:
+    return case.record is not None and case.record.fingerprint is not None
 
 
 _DUE: dict[str, Callable[[Case, World, Policy], bool]] = {

@@ -124,7 +124,8 @@ class ClusterReading:
     ``nodes_complete``: nodes whose guests are all in ``guests``, so that absence from them counts.
     ``complete``: every node of the cluster is in ``nodes_complete`` (needed for "nowhere else").
     ``trusted``: the listing itself may be used for facts (power, node); False keeps everything as it is.
-    ``problems``: why something is not complete or not trusted, in sentences.
+    ``problems``: why something is not complete or not trusted, in sentences. ``warnings``: what an operator should
+    know and the panel has allowed for.
     ``nodes_away``: nodes that are not online, or that the cluster does not name: their guests cannot be asked about.
     """
 
@@ -136,6 +137,7 @@ class ClusterReading:
     trusted: bool
     problems: tuple[str, ...] = ()
     nodes_away: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from panel.holds import keep_fast_holds, keep_holds
 from panel.lease import LEASE, FencedError, lease_holder, take_lease, turn
 from panel.pauses import ALL, CLUSTER, FEED, Pause, current_pauses
 from panel.repairs import note_confirmations
+from panel.resolving import Reach, undrawn_subjects
 from reconcile import fingerprints, observe
 from reconcile.apply import Confirmer, Outcome
 from reconcile.cases import World
@@ -29,6 +31,7 @@ from reconcile.observe import Observed
 from reconcile.report import held_findings, said_in_short, unconfirmed_findings
 from reconcile.side_by_side import FAST, FULL
 from reconcile.spec import spec_findings
+from reconcile.state import Absence, GuestKey
 from reconcile.subjects import Subject
 from reconcile.under_way import Reconciler, Run, RunResult
 
@@ -138,7 +141,7 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
         gated = replace(gated, allowed=tuple(c for c in gated.allowed if only.covers(c)))
     if dry:
         summary = f"{len(plan.changes)} planned"
-        return RunResult(run.id, "done", summary, plan, gated, None, tuple(seen.problems), counts)
+        return RunResult(run.id, "done", summary, plan, gated, None, seen.told, counts)
     confirmer = Confirmer(
         reconciler.engine,
         run.feed,
@@ -151,14 +154,23 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     everything = not seen.problems and not counts["cut"]
     failures = [*planned.failures, *outcome.failures]
     with run.reporting() as report:
-        counts["findings"] = run_log.report_findings(report, run.id, findings, everything, planned.left_out)
+        counts["findings"] = run_log.report_findings(
+            report, run.id, findings, _reach(run, seen), planned.left_out | seen.undrawn
+        )
         keep_holds(report, run.id, gated.held)
         note_confirmations(report, seen.began)
         quarantine.note_failures(report, run.id, failures)
         quarantine.note_recovered(report, _recovered(planned.plan, outcome, failures, held_back, everything))
     counts |= {"applied": dict(outcome.applied), "failed": len(failures)}
     summary = said_in_short(outcome, gated, seen.problems, failures)
-    return RunResult(run.id, "done", summary, plan, gated, outcome, tuple(seen.problems), counts)
+    return RunResult(run.id, "done", summary, plan, gated, outcome, seen.told, counts)
+
+
+def _reach(run: Run, seen: Observed) -> Reach:
+    """How far this run's silence means anything."""
+    away = frozenset((cluster, node) for cluster, nodes in seen.away.items() for node in nodes)
+    no_feed = run.reconciler.feed is None
+    return Reach(no_feed or seen.orders_well, run.reconciler.clusters, frozenset(seen.believed), away)
 
 
 def write_plan(run: Run, gated: Gated, confirmer: Confirmer) -> Outcome:
@@ -173,14 +185,14 @@ def _fast(run: Run) -> RunResult:
     gated, outcome = power.gated, power.outcome
     failures = [*power.failures, *outcome.failures]
     with run.reporting() as report:
-        run_log.report_findings(report, run.id, held_findings(gated), settled_classes=False)
+        run_log.report_findings(report, run.id, held_findings(gated))
         keep_fast_holds(report, run.id, gated.held, seen.trusted)
         note_confirmations(report, seen.began)
         quarantine.note_failures(report, run.id, failures)
     counts = seen.counts | {"drift": power.drift, "applied": dict(outcome.applied), "held": len(gated.held)}
     counts |= {"failed": len(failures)}
     summary = said_in_short(outcome, gated, seen.problems, failures)
-    return RunResult(run.id, "done", summary, power.plan, gated, outcome, tuple(seen.problems), counts)
+    return RunResult(run.id, "done", summary, power.plan, gated, outcome, seen.told, counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +242,8 @@ def load_world(
     counts: dict[str, Any] = dict(
         suspects.prepare(connection, shared_ids=reconciler.shared_ids, names=names, everything=everything)
     )
+    if counts["cut"]:
+        seen.undrawn = undrawn_subjects(connection)
     order_absences, guest_absences = suspects.load_absences(connection)
     world = World(
         now=observe.database_now(connection),
@@ -247,8 +261,21 @@ def load_world(
         names_are_authoritative=names,
         feed=feed.name if feed is not None else "none",
         cut=bool(counts["cut"]),
+        unlisted=_uncounted(suspects.load_unlisted(connection), guest_absences, seen),
     )
     return world, seen.counts | counts
+
+
+def _uncounted(
+    unlisted: Mapping[GuestKey, datetime], absences: Mapping[GuestKey, Absence], seen: Observed
+) -> dict[GuestKey, datetime]:
+    """Those that this run's trusted reads neither listed nor counted as absent: nothing more will be known of them."""
+    return {
+        key: since
+        for key, since in unlisted.items()
+        if key.cluster in seen.trusted
+        and (key not in absences or absences[key].last_seen_absent_at < seen.began[key.cluster])
+    }
 
 
 def acknowledge_first_plan(engine: Engine) -> None:

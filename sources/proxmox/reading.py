@@ -37,17 +37,17 @@ def nothing(cluster: str, *problems: str) -> ClusterReading:
 def read_cluster(session: Session, cluster: str) -> ClusterReading:
     """Self-check, then one list. Raises a ``SourceFault`` when an answer is missing altogether, and ``NoQuorum``."""
     warned = version_problem(session.version())
-    problems = () if warned is None else (warned,)
+    warnings = () if warned is None else (warned,)
     view = session.view()
     if view.missing:
-        return nothing(cluster, *problems, *view.missing)
+        return replace(nothing(cluster, *view.missing), warnings=warnings)
     try:
         membership = session.membership()
     except Forbidden as fault:
-        return nothing(cluster, *problems, status_forbidden(fault))
+        return replace(nothing(cluster, status_forbidden(fault)), warnings=warnings)
     if not membership.quorate:
         raise NoQuorum(NO_QUORUM)
-    return interpret(cluster, membership, session.guests(), whole=view.whole, problems=problems)
+    return interpret(cluster, membership, session.guests(), whole=view.whole, warnings=warnings)
 
 
 def status_forbidden(fault: SourceFault) -> str:
@@ -56,14 +56,14 @@ def status_forbidden(fault: SourceFault) -> str:
 
 
 def interpret(
-    cluster: str, membership: Membership, listed: Listed, *, whole: bool, problems: tuple[str, ...] = ()
+    cluster: str, membership: Membership, listed: Listed, *, whole: bool, warnings: tuple[str, ...] = ()
 ) -> ClusterReading:
     """Judge a listing of a cluster with quorum. Pure.
 
     Guests on nodes that are not online keep their last values in the list for minutes: those are not facts.
     ``whole``: whether the token sees every guest.
     """
-    told = list(problems)
+    told = list[str]()
     foreign = {guest.node for guest in listed.guests} - membership.nodes
     nodes = membership.nodes | foreign
     complete_nodes = membership.online - listed.blurred
@@ -75,8 +75,6 @@ def interpret(
         told.append("some listed guests are unreadable or listed twice")
     if None in listed.blurred or not whole:
         complete_nodes = frozenset()
-    if not whole:
-        told.append(PARTIAL_VIEW)
     states = [is_silent(guest) for guest in listed.guests if guest.node in membership.online]
     silent = sum(states)
     trusted = not _overflowed(silent, len(states))
@@ -96,6 +94,7 @@ def interpret(
         trusted=trusted,
         problems=tuple(told),
         nodes_away=nodes - membership.online,
+        warnings=warnings if whole else (*warnings, PARTIAL_VIEW),
     )
 
 

@@ -21,7 +21,7 @@ from sources.proxmox.selfcheck import Membership
 class ListedCluster:
     """``offline``: nodes that are dead, for long enough that the list has forgotten their guests' names and sizes.
     ``silent``: nodes that are online and whose configurations cannot be read. ``holds_back``: a list is not answered
-    before it is set. ``asked``: (node, VMID) of each configuration that was asked for."""
+    before it is set. ``unclear``: nothing is confirmed. ``asked``: (node, VMID) of each configuration that was asked for."""
 
     cluster: str = "main"
     nodes: set[str] = field(default_factory=lambda: {"pve1", "pve2", "pve3"})
@@ -31,6 +31,8 @@ class ListedCluster:
     asked: list[tuple[str, int]] = field(default_factory=list)
     holds_back: threading.Event | None = None
     whole: bool = True
+    warnings: tuple[str, ...] = ()
+    unclear: bool = False
 
     def add(self, vmid: int, node: str) -> None:
         self.guests[vmid] = Guest(
@@ -47,7 +49,7 @@ class ListedCluster:
         shown = tuple(self._forgotten(g) if g.node in self.offline else g for g in self.guests.values())
         nodes = frozenset(self.nodes)
         membership = Membership(nodes, nodes - self.offline, quorate=True)
-        return interpret(self.cluster, membership, Listed(shown, frozenset()), whole=self.whole)
+        return interpret(self.cluster, membership, Listed(shown, frozenset()), whole=self.whole, warnings=self.warnings)
 
     @staticmethod
     def _forgotten(guest: Guest) -> Guest:
@@ -64,6 +66,8 @@ class ListedCluster:
         return Found(GuestConfig(f"smbios:{vmid}", guest.node, 2.0, 2048, 10, name=guest.name))
 
     def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
+        if self.unclear:
+            return Unclear("busy")
         return self.config(node, guest_type, vmid) if vmid in self.guests else Gone("no node has it")
 
     def health(self) -> Health:

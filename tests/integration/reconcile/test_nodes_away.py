@@ -119,3 +119,74 @@ def test_a_second_look_is_one_of_another_run(engine: Engine) -> None:
     cluster.asked.clear()
     run_full(reconciler(engine, cluster), trigger="test")
     assert cluster.asked == [("pve1", 900)], "read ahead, and not again with the run's own lists"
+
+
+def test_a_node_that_left_the_cluster_proves_nothing_and_is_told(engine: Engine) -> None:
+    cluster = ListedCluster()
+    cluster.add(100, "pve2")
+    for vmid in (200, 201):
+        cluster.add(vmid, "pve1")
+    make_record(engine, 1, 100, "pve2")
+    make_sold(engine, 1, "order-1")
+    runs(engine, cluster, 2)
+    assert column(engine, "link_state", 1) == "verified"
+    assert findings(engine, 1) == set()
+    cluster.nodes = {"pve1", "pve3"}
+    del cluster.guests[100]
+    runs(engine, cluster, 4)
+    assert findings(engine, 1) == {("guest-unseen", "alarm")}
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM absences")) == 0, "it may go on running beside the cluster"
+    cluster.nodes.add("pve2")
+    cluster.add(100, "pve2")
+    runs(engine, cluster, 1)
+    assert findings(engine, 1) == set()
+    assert column(engine, "deleted_at", 1) is None
+
+
+def test_a_guest_whose_absence_is_being_counted_is_not_unseen(engine: Engine) -> None:
+    cluster = ListedCluster()
+    for vmid in (100, 200, 201):
+        cluster.add(vmid, "pve1")
+    make_record(engine, 1, 100, "pve1")
+    make_sold(engine, 1, "order-1")
+    runs(engine, cluster, 2)
+    del cluster.guests[100]
+    run_full(reconciler(engine, cluster), trigger="test")
+    assert findings(engine, 1) == set()
+    runs(engine, cluster, 2)
+    assert ("paid-but-missing", "alarm") in findings(engine, 1)
+    assert "guest-unseen" not in {class_ for class_, _ in findings(engine, 1)}
+
+
+def test_a_guest_that_left_its_pool_is_told(engine: Engine) -> None:
+    cluster = ListedCluster(whole=False)
+    for vmid in (100, 200, 201):
+        cluster.add(vmid, "pve1")
+    make_record(engine, 1, 100, "pve1")
+    make_sold(engine, 1, "order-1")
+    runs(engine, cluster, 2)
+    del cluster.guests[100]
+    runs(engine, cluster, 4)
+    assert findings(engine, 1) == {("guest-unseen", "alarm")}
+
+
+def make_sold(engine: Engine, vps_id: int, order_id: str) -> None:
+    """An active order of the record's customer, as an earlier sweep showed it."""
+    with engine.begin() as connection:
+        now = connection.scalar(text("SELECT clock_timestamp()"))
+        connection.execute(text("UPDATE vps SET order_id = :order WHERE id = :id"), {"order": order_id, "id": vps_id})
+        connection.execute(text(SOLD), {"order": order_id, "id": vps_id, "now": now})
+
+
+def findings(engine: Engine, vps_id: int) -> set[tuple[str, str]]:
+    said = text("SELECT class, severity FROM findings WHERE resolved_at IS NULL AND vps_id = :id")
+    with engine.connect() as connection:
+        return {(row[0], row[1]) for row in connection.execute(said, {"id": vps_id})}
+
+
+SOLD = """
+INSERT INTO orders_seen (order_id, state, status, state_since, owner, owner_since, panel_vps_id, panel_vps_id_given,
+  first_seen_at, changed_at, effective_at)
+VALUES (:order, 'active', 'active', :now, '5', :now, :id, true, :now, :now, :now)
+"""

@@ -201,7 +201,7 @@ def test_a_slow_version_is_named(pve: ProxmoxServer) -> None:
     pve.set_version("9.0.5")
     reading = source_of(pve).read()
     assert reading.complete
-    assert "9.0.5" in reading.problems[0]
+    assert "9.0.5" in reading.warnings[0]
     assert not source_of(pve).health().ok
     pve.set_version("9.2.1")
 

@@ -150,7 +150,8 @@ def test_silent_guests_of_an_offline_node_do_not_discredit_the_others() -> None:
 def test_a_slow_version_is_named_but_usable() -> None:
     reading = source_of(FakeCluster().but("/version", data({"version": "9.0.5"}))).read()
     assert reading.complete
-    assert reading.problems == ("Proxmox VE 9.0.5 answers large lists in tens of seconds: update it to 9.0.8 or later",)
+    assert reading.problems == ()
+    assert reading.warnings == ("Proxmox VE 9.0.5 answers large lists in tens of seconds: update it to 9.0.8 or later",)
 
 
 def test_a_token_of_pools_shows_guests_and_proves_no_absence() -> None:
@@ -160,7 +161,7 @@ def test_a_token_of_pools_shows_guests_and_proves_no_absence() -> None:
     reading = source_of(cluster, pools=("a", "b")).read()
     assert reading.trusted
     assert reading.nodes_complete == frozenset()
-    assert "only the configured pools" in reading.problems[0]
+    assert "only the configured pools" in reading.warnings[0]
     cluster.but("/access/permissions /pool/b", data({}))
     blind = source_of(cluster, pools=("a", "b")).read()
     assert not blind.trusted

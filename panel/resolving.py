@@ -1,0 +1,76 @@
+"""Which findings are over: those that a run did not find again, where it looked.
+
+A finding is its own cluster's and the feed's business: a node that is away, or a cluster that hangs, keeps none of
+another open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a run's silence means anything. ``orders``: the feed was read without a problem, or there is none.
+    ``clusters``: the configured ones; ``believed``: those whose list was read, and lost nothing unusual; ``away``:
+    (cluster, node) of whose guests nothing is known now."""
+
+    orders: bool
+    clusters: frozenset[str]
+    believed: frozenset[str]
+    away: frozenset[tuple[str, str]]
+
+
+def resolve_findings(connection: Connection, run_id: int, reach: Reach, left_out: Iterable[str]) -> int:
+    """Resolve what the run did not find again and would have found; how many. ``left_out``: subjects (``vps:12``) that
+    it said nothing about.
+
+    A finding without a cluster may be about any of them.
+    """
+    if not reach.orders:
+        return 0
+    values = {
+        "run": run_id,
+        "left": sorted(left_out),
+        "whole": reach.believed >= reach.clusters,
+        "unread": sorted(reach.clusters - reach.believed),
+        "away": sorted(f"{cluster}/{node}" for cluster, node in reach.away),
+    }
+    return connection.execute(RESOLVE, values).rowcount
+
+
+def undrawn_subjects(connection: Connection) -> frozenset[str]:
+    """Subjects of open findings whose record, order or guest is a suspect that this run did not draw. For a run that
+    had more suspects than it loads, while its selection stands."""
+    return frozenset(row.subject for row in connection.execute(UNDRAWN))
+
+
+RESOLVE = text("""
+UPDATE findings f SET resolved_at = clock_timestamp()
+WHERE f.resolved_at IS NULL AND f.last_run_id IS DISTINCT FROM :run AND f.class NOT IN ('paused', 'quarantined')
+  AND NOT coalesce(ARRAY[f.subject, 'vps:' || f.vps_id, 'order:' || f.order_id] && CAST(:left AS text[]), false)
+  AND CASE WHEN f.cluster IS NULL THEN :whole ELSE NOT f.cluster = ANY(CAST(:unread AS text[])) END
+  AND NOT EXISTS (
+    SELECT 1 FROM guests g WHERE g.cluster = f.cluster AND g.vmid = f.vmid
+      AND g.cluster || '/' || g.node = ANY(CAST(:away AS text[])))
+  AND NOT (f.class = 'link-conflict' AND EXISTS (
+    SELECT 1 FROM vps r WHERE r.id = f.vps_id AND r.deleted_at IS NULL
+      AND (r.link_state = 'conflict' OR (f.order_id <> coalesce(r.order_id, '')))))
+""")
+
+UNDRAWN = text("""
+SELECT f.subject FROM findings f
+WHERE f.resolved_at IS NULL AND (
+  EXISTS (SELECT 1 FROM vps r WHERE r.id = f.vps_id AND r.deleted_at IS NULL
+    AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.id = r.id)
+    AND NOT EXISTS (SELECT 1 FROM pick_records p WHERE p.id = r.id))
+  OR EXISTS (SELECT 1 FROM orders_seen o WHERE o.order_id = f.order_id
+    AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.order_id = o.order_id)
+    AND NOT EXISTS (SELECT 1 FROM pick_orders p WHERE p.order_id = o.order_id))
+  OR EXISTS (SELECT 1 FROM stage_guests g WHERE g.cluster = f.cluster AND g.vmid = f.vmid
+    AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
+    AND NOT EXISTS (SELECT 1 FROM pick_guests p WHERE p.cluster = g.cluster AND p.vmid = g.vmid)))
+""")
