@@ -86,8 +86,8 @@ def _items(held: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - the gate's Held
 
 
 def _about(item: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Which question an item is: of one record an order's state and a power state are two."""
-    return item["subject"], item["kind"], "order_state" in item.get("values", ())
+    """Which question an item is: what the order says of a record, and what its guest shows, are two."""
+    return item["subject"], item["kind"], *sorted({"order_id", "order_state"} & set(item.get("values", ())))
 
 
 def _open(connection: Connection, scope: str) -> Row[Any] | None:

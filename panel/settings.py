@@ -193,8 +193,9 @@ class Settings(BaseSettings):
     budget_merges_run: Annotated[int, Field(ge=0)] = 10
     budget_merges_day: Annotated[int, Field(ge=0)] = 40
 
-    # --- what is done with a class of drift; links are what everything else rests on, so they are always repaired
-    repair_policy: dict[DriftClass, Literal["repair", "hold", "ignore"]] = {}
+    # --- what is done with a class of drift. "all": with every class that is not named, links too, which cannot be
+    # named by themselves: everything else rests on them
+    repair_policy: dict[DriftClass | Literal["all"], Literal["repair", "hold", "ignore"]] = {}
 
     # --- who is told
     finding_webhook_url: SecretStr = SecretStr("")  # secret: many receivers put their key into the path

@@ -164,8 +164,10 @@ def budget_of(settings: Settings) -> Budget:
 
 
 def handling_of(settings: Settings) -> dict[Kind, Handling]:
-    """What is done with each class of drift."""
-    return {Kind(name): Handling(how) for name, how in settings.repair_policy.items()}
+    """What is done with each class of drift; "all" speaks for the classes, and the links, that are not named."""
+    named = {Kind(name): Handling(how) for name, how in settings.repair_policy.items() if name != "all"}
+    rest = settings.repair_policy.get("all")
+    return (dict.fromkeys(Kind, Handling(rest)) if rest is not None else {}) | named
 
 
 def reconciler(engine: Engine, settings: Settings) -> Reconciler:

@@ -299,6 +299,25 @@ class TestPolicy:
             world.run()
             assert live(world) == [keep.vps_id]
 
+    @pytest.mark.parametrize("how", ["hold", "ignore"])
+    def test_a_panel_that_only_looks_on_changes_no_record(self, database: Database, engine: Engine, how: str) -> None:
+        with bench(database, engine, repair_policy={"all": how}) as world:
+            sold, gone = sell(world, "web-01"), sell(world, "web-02")
+            lost = world.site.place_order(user_id=1, name="web-03", notify=False)
+            world.site.set_status(lost.id, "running", notify=False)
+            before = world.every_vps()
+            world.site.set_status(sold.order_id, "suspended", notify=False)
+            end_silently(world, gone)
+            world.run(ABSENT + 1)
+            world.fast(2)
+            assert world.every_vps() == before
+            assert world.repairs() == []
+            found = {one.scope for one in held_sets(world)}
+            assert ({"class:link", "class:missed-create"} <= found) if how == "hold" else found == set()
+            assert world.call("update", id=sold.vps_id, status="stopped").status_code == 202
+            world.drain()
+            assert statuses(world)[sold.vps_id] == "stopped", "calls are applied as ever"
+
     def test_an_ignored_class_is_left_alone(self, database: Database, engine: Engine) -> None:
         with bench(database, engine, repair_policy={"plan": "ignore"}) as world:
             sold = settled(world)

@@ -59,6 +59,24 @@ def test_the_setting_is_what_the_gate_is_told(kind: Kind, how: Handling) -> None
     assert handling_of(settings) == {kind: how}
 
 
+class TestAll:
+    """ "all" speaks for every class that is not named, links too: a panel that looks on and writes nothing."""
+
+    @pytest.mark.parametrize("how", [Handling.HOLD, Handling.IGNORE], ids=str)
+    def test_no_class_is_written(self, how: Handling) -> None:
+        handling = handling_of(Settings.model_validate({"repair_policy": {"all": how.value}}))
+        found = gate(PLAN, Standing(live=100), Budget(), handling)
+        assert found.allowed == ()
+        assert {c.kind for c in (*found.ignored, *(c for h in found.held for c in h.changes))} == set(Kind)
+
+    def test_a_class_that_is_named_goes_by_its_own_word(self) -> None:
+        policy = {"all": "hold", "missed-status": "repair", "orphan": "ignore"}
+        handling = handling_of(Settings.model_validate({"repair_policy": policy}))
+        assert handling[Kind.STATUS] is Handling.REPAIR
+        assert handling[Kind.ORPHAN] is Handling.IGNORE
+        assert {how for kind, how in handling.items() if kind not in (Kind.STATUS, Kind.ORPHAN)} == {Handling.HOLD}
+
+
 @pytest.mark.parametrize("kind", CLASSES, ids=str)
 class TestEachClass:
     def test_repair_writes_it_with_all_others(self, kind: Kind) -> None:
