@@ -20,6 +20,7 @@ from reconcile import run as reconcile_run
 from tests.integration.cli.conftest import PanelSync
 from tests.support.databases import Database
 from tests.support.keys import random_key
+from tests.support.waiting import wait_until
 
 
 class Silent:
@@ -77,7 +78,8 @@ def test_ctrl_c_is_one_line(engine: Engine, database: Database, silent: Silent, 
             command, env=environment, cwd=tmp_path, stdout=out, stderr=subprocess.STDOUT
         )
         try:
-            assert silent.asked.wait(30)
+            wait_until(lambda: silent.asked.is_set() or process.poll() is not None, "Proxmox to be asked", 30)
+            assert process.poll() is None, said_in.read_text(encoding="utf-8")
             process.send_signal(signal.SIGINT)
             silent.close()
             assert process.wait(60) == 130
