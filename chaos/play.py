@@ -44,7 +44,7 @@ HELD_CLEAN_RUNS = 8
 SLACK_S = 6.0
 """So long after a fault its callers may still feel it."""
 
-POISONED_S = 90.0
+POISONED_S = 120.0
 """A poison call that nobody rings is tried for half a minute."""
 
 Tell = Callable[[str], None]

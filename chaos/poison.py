@@ -21,7 +21,12 @@ from chaos.calls import SYNC_PATH
 from panel.writer import MAX_ATTEMPTS
 
 LOOK_S = 0.5
-"""Also how often a message is sent for it, which would take half a minute by itself."""
+RING_S = 2.0
+"""How often a message is sent for it: by itself it would be dead after half a minute."""
+
+
+class _GivenUpError(Exception):
+    """Nobody waits for it any more."""
 
 
 @dataclass(slots=True)
@@ -43,6 +48,7 @@ class Poisoner:
     struck: int = 0
     _todo: SimpleQueue[bool | None] = field(default_factory=SimpleQueue)
     _at: str = "nothing"
+    _rung: float = 0.0
     _thread: threading.Thread | None = None
     _given_up: threading.Event = field(default_factory=threading.Event)
 
@@ -70,9 +76,10 @@ class Poisoner:
 
     def _work(self) -> None:
         number = 0
-        while (discard := self._todo.get()) is not None and not self._given_up.is_set():
-            number += 1
-            self._one(f"poison-{self.vps_id}-{number}", discard=discard)
+        with suppress(_GivenUpError):
+            while (discard := self._todo.get()) is not None:
+                number += 1
+                self._one(f"poison-{self.vps_id}-{number}", discard=discard)
 
     def _one(self, mark: str, *, discard: bool) -> None:
         operation = self._until(f"{mark} is to be accepted", lambda: self._accepted(mark))
@@ -99,7 +106,7 @@ class Poisoner:
                 if (found := done()) is not None:
                     return found
             time.sleep(LOOK_S)
-        raise SystemExit  # ends this thread
+        raise _GivenUpError
 
     def _accepted(self, mark: str) -> int | None:
         vps = {"id": self.vps_id, "status": "running", "os": mark}
@@ -112,7 +119,10 @@ class Poisoner:
     def _dead(self, operation: int) -> Any:  # noqa: ANN401
         row = self._row(operation)
         if row.state == "queued":
-            ring(self.redis_url, [operation])
+            self._at = f"operation {operation} is queued after {row.attempts} attempts"
+            if time.monotonic() - self._rung >= RING_S:
+                self._rung = time.monotonic()
+                ring(self.redis_url, [operation])
             return None
         if row.state != "dead":
             self.wrong.append(f"operation {operation}, which nobody can apply, is {row.state}")

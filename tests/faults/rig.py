@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,10 +17,12 @@ from sqlalchemy.exc import DBAPIError
 from chaos import bells
 from chaos.calls import Said
 from chaos.tcp_proxy import TcpProxy
+from runtime.children import descendants
 from tests.faults.audit import journal_faults
 from tests.faults.load import Load
 from tests.support.databases import Database, Databases
 from tests.support.live_panel import LivePanel
+from tests.support.sockets import owner_of_port
 from tests.support.waiting import wait_until
 
 IN_TIME_S = 2.6
@@ -112,9 +116,48 @@ class Rig:
         with self.databases.server_connection(self.database.name) as connection:
             connection.execute(statement)
 
+    def stuck(self, since: float) -> bool:
+        """Whether calls were accepted from that moment of the monotonic clock on, and none of them is applied."""
+        taken = [one.operation for one in self.load.since(since) if one.operation is not None]
+        return bool(taken) and {row["state"] for row in self.panel.rows(STATES, ids=taken)} == {"queued"}
+
+    def refused(self, since: float) -> bool:
+        """Whether any call since that moment of the monotonic clock was a 503."""
+        return any(one.status == 503 for one in self.load.since(since))
+
+    @contextmanager
+    def held_worker(self) -> Iterator[redis.Redis]:
+        """No message is taken while the block lasts, for which it is given a client of Redis."""
+        worker = self.panel.process("worker-sync")
+        with redis.Redis.from_url(self.panel.redis.url, socket_timeout=5) as client:
+            worker.pause()
+            try:
+                # The one it had asked for is sent to it still: the next caller's, not the block's.
+                wait_until(lambda: bells.waiting(client), "a message that nobody takes")
+                yield client
+            finally:
+                worker.resume()
+
+    def kill_waiting(self) -> bool:
+        """SIGKILL the pool process that waits for an advisory lock; whether one did."""
+        with self.databases.server_connection(self.database.name) as connection:
+            ports = [int(str(row[0])) for row in connection.execute(WAITING).fetchall()]
+        workers = descendants(self.panel.process("worker-sync").pid)
+        for port in ports:
+            if (pid := owner_of_port(port, workers)) is not None:
+                os.kill(pid, signal.SIGKILL)
+                return True
+        return False
+
     def ring(self, *operations: int) -> None:
         """Send these doorbells, in this order, as a queue that doubles, reorders or delays would."""
         bells.ring(self.panel.redis.url, operations)
+
+    def ring_first(self, operation: int) -> None:
+        """Send its doorbell past what waits."""
+        self.ring(operation)
+        with redis.Redis.from_url(self.panel.redis.url, socket_timeout=5) as client:
+            client.lmove(bells.QUEUE, bells.QUEUE, "LEFT", "RIGHT")
 
     def age(self, vps_id: int) -> None:
         """Let an hour pass for a VPS's calls: they were accepted and published an hour ago."""
@@ -122,6 +165,11 @@ class Rig:
             connection.execute(AGE, {"id": vps_id})
 
 
+STATES = "SELECT state FROM operations WHERE id = ANY(:ids) ORDER BY id"
+WAITING = (
+    "SELECT client_port FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    " AND wait_event = 'advisory'"
+)
 AGE = (
     "UPDATE operations SET accepted_at = accepted_at - interval '1 hour', publish_at = publish_at + interval '1 hour',"
     " applied_at = applied_at - interval '1 hour' WHERE vps_id = %(id)s"

@@ -1,0 +1,19 @@
+"""Whose a connection is, by its port on the loopback."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def owner_of_port(port: int, processes: Iterable[int]) -> int | None:
+    """The one of these processes whose end of a TCP connection has that local port; None if there is none."""
+    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    sockets = {f"socket:[{words[9]}]" for words in map(str.split, lines) if words[1].endswith(f":{port:04X}")}
+    for pid in processes:
+        # Processes end, and files are closed, while one looks.
+        with contextlib.suppress(OSError):
+            if any(str(file.readlink()) in sockets for file in Path(f"/proc/{pid}/fd").iterdir()):
+                return pid
+    return None
