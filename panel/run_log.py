@@ -114,6 +114,11 @@ def standing(connection: Connection) -> dict[str, Any]:
     }
 
 
+def pushed_deletes(connection: Connection) -> int:
+    """How many records the main site's own calls deleted within the last hour."""
+    return connection.scalar(text(PUSHED_DELETES)) or 0
+
+
 def source_state(connection: Connection, source: str) -> dict[str, Any]:
     """What is remembered of a source; an empty mapping for a new one."""
     row = connection.execute(select(source_states).where(source_states.c.source == source)).one_or_none()
@@ -149,6 +154,10 @@ def acknowledge_first_plan(connection: Connection) -> None:
     remember_source(connection, "panel", acknowledged_at=rows.database_now(connection))
 
 
+PUSHED_DELETES = (
+    "SELECT count(*) FROM operations WHERE kind = 'sync' AND action = 'delete' AND state = 'applied'"
+    " AND applied_at > clock_timestamp() - interval '1 hour'"
+)
 OPEN_FLIPS = "SELECT scope FROM holds WHERE decision IS NULL AND (scope LIKE 'flips:%' OR scope LIKE 'order-flips:%')"
 TOTALS = """
 SELECT (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,

@@ -192,6 +192,7 @@ class Settings(BaseSettings):
     budget_owners_day: Annotated[int, Field(ge=0)] = 10
     budget_merges_run: Annotated[int, Field(ge=0)] = 10
     budget_merges_day: Annotated[int, Field(ge=0)] = 40
+    budget_pushed_deletes_hour: Annotated[int, Field(ge=0)] = 20  # an alarm, no limit
 
     # --- what is done with a class of drift. "all": with every class that is not named, links too, which cannot be
     # named by themselves: everything else rests on them

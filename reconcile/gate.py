@@ -50,6 +50,7 @@ class Budget:
     owners_day: int = 10
     merges_run: int = 10
     merges_day: int = 40
+    pushed_deletes_hour: int = 20  # the main site's own calls: more are told, never held
 
 
 @dataclass(frozen=True, slots=True)

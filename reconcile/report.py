@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reconcile.apply import Outcome
 from reconcile.changes import Finding
-from reconcile.gate import REJECTED_BEFORE, Gated
+from reconcile.gate import REJECTED_BEFORE, Budget, Gated
 from reconcile.isolation import Failure
 
 
@@ -31,6 +31,18 @@ def held_findings(gated: Gated) -> list[Finding]:
         )
         for change in gated.rejected
     ]
+
+
+def storm_findings(pushed: int, budget: Budget) -> list[Finding]:
+    """``pushed``: records that the main site's own calls deleted within an hour. A call is its owner's word and is
+    applied; but a site gone wrong looks like this, and a deleted record can be restored for 7 days only."""
+    if pushed <= budget.pushed_deletes_hour:
+        return []
+    reason = (
+        f"{pushed} records were deleted by calls of the main site within an hour, more than "
+        f"{budget.pushed_deletes_hour}; if it is wrong, `panel-sync vps restore` brings them back for 7 days"
+    )
+    return [Finding("delete-storm", "calls:delete", reason, "alarm")]
 
 
 def unconfirmed_findings(outcome: Outcome) -> list[Finding]:

@@ -28,7 +28,7 @@ from reconcile.changes import Change, Plan
 from reconcile.gate import Gated
 from reconcile.isolation import Failure, Stage, isolated_plan, isolated_power
 from reconcile.observe import Observed
-from reconcile.report import held_findings, said_in_short, unconfirmed_findings
+from reconcile.report import held_findings, said_in_short, storm_findings, unconfirmed_findings
 from reconcile.side_by_side import FAST, FULL
 from reconcile.spec import spec_findings
 from reconcile.state import Absence, GuestKey
@@ -131,7 +131,8 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     planned = isolated_plan(world, reconciler.policy, held_back, seen.broken, reconciler.interrupts)
     sizes = guest_configs.size_drifts(connection, reconciler.clusters)
     specs = spec_findings(sizes.found, world.now, reconciler.policy.spec_grace)
-    plan = run.paused.spare(Plan(planned.plan.changes, (*planned.plan.findings, *specs)))
+    storm = storm_findings(run_log.pushed_deletes(connection), reconciler.budget)
+    plan = run.paused.spare(Plan(planned.plan.changes, (*planned.plan.findings, *specs, *storm)))
     gated = run.gated(plan)
     connection.commit()
     counts |= {"sizes_differ": len(sizes.found), "sizes_cut": int(sizes.more)}

@@ -160,6 +160,7 @@ def budget_of(settings: Settings) -> Budget:
         owners_day=settings.budget_owners_day,
         merges_run=settings.budget_merges_run,
         merges_day=settings.budget_merges_day,
+        pushed_deletes_hour=settings.budget_pushed_deletes_hour,
     )
 
 

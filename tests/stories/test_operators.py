@@ -329,6 +329,24 @@ class TestPolicy:
             assert held_sets(world) == []
 
 
+class TestPushedDeletes:
+    """The main site's own deletes are never held; a storm of them is told."""
+
+    def test_a_storm_is_alarmed_and_over_with_its_hour(self, world: Bench) -> None:
+        gone = [sell(world, f"gone-{n}") for n in range(3)]
+        reconciler = replace(world.reconciler(), budget=Budget(pushed_deletes_hour=2))
+        for one in gone:
+            assert ("delete-storm", "calls:delete") not in world.findings()
+            world.call("delete", id=one.vps_id)
+            world.drain()
+            run_full(reconciler, trigger="test")
+        assert live(world) == [], "a call is never held"
+        assert ("delete-storm", "calls:delete") in world.findings()
+        execute(world, "UPDATE operations SET applied_at = applied_at - interval '61 minutes' WHERE action = 'delete'")
+        run_full(reconciler, trigger="test")
+        assert ("delete-storm", "calls:delete") not in world.findings()
+
+
 class TestRestore:
     """Beside story 13: what a restore leaves behind, and when it is refused."""
 
