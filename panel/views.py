@@ -184,7 +184,8 @@ def store_fingerprint(
     name: str | None = None,
     changed_at: datetime | None = None,
 ) -> bool:
-    """Keep what a guest's configuration said of its identity; another fingerprint starts the count anew.
+    """Keep what a guest's configuration said of its identity; another fingerprint, or none, starts the count anew. Of
+    ``state`` "forbidden" it said nothing, and what is known of it stays.
 
     False, and nothing is kept, where the configuration has another ``name`` than the list: a VMID was given away and
     the list still shows what a node reported of the machine before, its power too. Who it is stays in question.
@@ -346,12 +347,17 @@ WHERE g.fingerprint_state = 'read'
                AND r.link_state = 'pushed' AND r.link_changed_at > g.fingerprint_read_at))
 """
 
-STORE_FINGERPRINT = """
+# Who may not be read is who it was; who was read and has no fingerprint is nobody that is known.
+_NO_LOOK = "CAST(:state AS text) = 'forbidden'"
+_SAID = f"CASE WHEN {_NO_LOOK} THEN fingerprint ELSE CAST(:fingerprint AS text) END"
+
+STORE_FINGERPRINT = f"""
 UPDATE guests SET
-  fingerprint_seen = CASE WHEN fingerprint IS NOT DISTINCT FROM :fingerprint THEN fingerprint_seen + 1 ELSE 1 END,
-  previous_fingerprint = CASE WHEN fingerprint IS DISTINCT FROM :fingerprint AND fingerprint IS NOT NULL
+  fingerprint_seen = CASE WHEN {_NO_LOOK} THEN fingerprint_seen
+                          WHEN fingerprint IS NOT DISTINCT FROM :fingerprint THEN fingerprint_seen + 1 ELSE 1 END,
+  previous_fingerprint = CASE WHEN fingerprint IS DISTINCT FROM {_SAID} AND fingerprint IS NOT NULL
                               THEN fingerprint ELSE previous_fingerprint END,
-  fingerprint = coalesce(:fingerprint, fingerprint), fingerprint_state = :state, fingerprint_read_at = :at
+  fingerprint = {_SAID}, fingerprint_state = :state, fingerprint_read_at = :at
 WHERE cluster = :cluster AND vmid = :vmid AND (name = :name) IS NOT FALSE
   AND (changed_at = CAST(:changed AS timestamptz)) IS NOT FALSE
 """

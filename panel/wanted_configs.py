@@ -86,7 +86,8 @@ FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid {
 WHERE g.cluster = :cluster AND NOT g.template AND NOT g.node = ANY(:away)
   AND ({_ASKED} < CAST(:not_since AS timestamptz)) IS NOT FALSE
   AND (g.fingerprint_state IN ('unread', 'stale') OR {_OLD}
-       OR (g.fingerprint_state = 'forbidden' AND g.fingerprint_read_at < clock_timestamp() - interval '10 minutes')
+       OR ((g.fingerprint_state = 'forbidden' OR (g.fingerprint IS NULL AND r.fingerprint IS NOT NULL))
+           AND g.fingerprint_read_at < clock_timestamp() - interval '10 minutes')
        OR (g.previous_fingerprint IS NOT NULL AND g.fingerprint_seen < 2)
        OR (r.fingerprint IS NOT NULL AND r.fingerprint <> g.fingerprint AND g.fingerprint_seen < 2))
 {_IN_TURN}

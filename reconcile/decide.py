@@ -216,7 +216,9 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
             # An order read before the machine was replaced would hand the next owner's machine to this one; nor
             # does an address say who it was at first, when nobody had read it.
             first = record.fingerprint is None
-            asks = "fingerprint" in linked.values and (not first or (order is not None and world.has_feed))
+            asks = ("fingerprint" in linked.values or record.guest_key is None) and (
+                not first or (order is not None and world.has_feed)
+            )
             confirm = frozenset({"order"}) if asks else frozenset[str]()
             if record.guest_key not in (None, guest.key):
                 confirm |= {"left"}
@@ -263,7 +265,7 @@ def _identified(case: Case) -> bool:
         return False
     if record.guest_key is None:
         return False
-    return guest.fingerprint is None or record.fingerprint in (None, guest.fingerprint)
+    return record.fingerprint in (None, guest.fingerprint)
 
 
 def _missing(case: Case, world: World, policy: Policy) -> facts.FactUpdate | None:

@@ -86,9 +86,11 @@ def guest_link_update(guest: Guest, record: Record, world: World) -> FactUpdate 
     """Write down which guest a record is, where it is, and how sure that is."""
     if guest.fingerprint_state is FingerprintState.STALE:
         return None  # its signature changed: who it is must be read anew first
-    state = LinkState.VERIFIED if guest.fingerprint_state is FingerprintState.READ else record.link_state
-    if guest.fingerprint_state is FingerprintState.FORBIDDEN:
-        state = LinkState.UNVERIFIED
+    read, state = guest.fingerprint_state is FingerprintState.READ, record.link_state
+    if read and guest.fingerprint is not None:
+        state = LinkState.VERIFIED
+    elif read or guest.fingerprint_state is FingerprintState.FORBIDDEN:
+        state = LinkState.UNVERIFIED  # a container without a network card, say, has nothing to be known by
     if record.guest_key is None and state not in (LinkState.VERIFIED, LinkState.UNVERIFIED):
         return None  # not linked before its identity was looked at
     values: dict[str, Any] = {
@@ -98,7 +100,7 @@ def guest_link_update(guest: Guest, record: Record, world: World) -> FactUpdate 
         "guest_type": guest.guest_type.value,
         "link_state": state.value,
     }
-    if guest.fingerprint is not None and guest.fingerprint_state is FingerprintState.READ:
+    if read:
         values["fingerprint"] = guest.fingerprint
     old = {key: _plain(getattr(record, key)) for key in values}
     changed = {k: v for k, v in values.items() if old[k] != v}

@@ -303,6 +303,8 @@ class _Matching:
             if order is not None and self._reinstalled(order, guest):
                 return guest, key, False, self._clone_doubt(guest)
             return None, key, True, self._replacement_doubt(record, order, guest)
+        if record.fingerprint is not None and guest.fingerprint is None and _was_read(guest):
+            return guest, key, False, f"guest {key} has nothing that says whether it is VPS {record.id}'s"
         ended = order is not None and order.state is OrderState.ENDED
         trusted = guest.cluster in self.world.trusted
         if ended and trusted and record.fingerprint is None and self._named_by_going(key, order):
@@ -334,7 +336,8 @@ class _Matching:
         self, record: Record, order: Order, guest: Guest
     ) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
         other, key, doubt = self._order_guest(order)
-        if doubt is None and record.fingerprint is not None and guest.fingerprint not in (None, record.fingerprint):
+        unread = guest.fingerprint is None and not _was_read(guest)
+        if doubt is None and record.fingerprint is not None and guest.fingerprint != record.fingerprint and not unread:
             doubt = f"guest {key} is not the guest that VPS {record.id} was linked to"
         return other, key, False, doubt
 
@@ -402,6 +405,10 @@ def _going(order: Order) -> bool:
 
 def _later(order: Order, other: Order) -> bool:
     return order.created_at is not None and other.created_at is not None and order.created_at > other.created_at
+
+
+def _was_read(guest: Guest) -> bool:
+    return guest.fingerprint_state is FingerprintState.READ
 
 
 def _ended_before(order: Order, record: Record) -> bool:

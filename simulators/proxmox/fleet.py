@@ -116,7 +116,7 @@ class GuestFleet:
             name=name or f"guest-{vmid}",
             status="running",
             uuid=(uuid or str(uuids.uuid4())) if type == "qemu" else None,
-            mac=mac or random_mac(),
+            mac=random_mac() if mac is None else mac,
             cores=cores,
             memory_mb=memory_mb,
             disk_gb=disk_gb,
@@ -237,7 +237,7 @@ class GuestFleet:
     def _describe(fake: FakeGuest) -> Guest:
         config = fake.config
         is_container = not is_machine(fake)
-        net = dict(part.split("=", 1) for part in config["net0"].split(","))
+        net = dict(part.split("=", 1) for part in config["net0"].split(",")) if "net0" in config else {"hwaddr": ""}
         volume = config["rootfs" if is_container else "scsi0"]
         return Guest(
             vmid=fake.vmid,

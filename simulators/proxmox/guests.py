@@ -12,7 +12,7 @@ class Guest:
     """One virtual machine or container. `memory_mb` in MiB, `disk_gb` in GiB.
 
     `status` is what the bulk list shows of a healthy cluster: running or stopped, for QEMU also paused,
-    io-error and so on. `uuid` is None for containers.
+    io-error and so on. `uuid` is None for containers; `mac` is empty for one without a network card.
     """
 
     vmid: int
@@ -45,8 +45,9 @@ def config_of(guest: Guest) -> dict[str, Any]:
             "cores": guest.cores,
             "memory": guest.memory_mb,
             "rootfs": volume,
-            "net0": f"name=eth0,bridge=vmbr0,hwaddr={guest.mac},type=veth",
         }
+        if guest.mac:
+            config["net0"] = f"name=eth0,bridge=vmbr0,hwaddr={guest.mac},type=veth"
     else:
         config = {
             "name": guest.name,

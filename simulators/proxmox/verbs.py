@@ -73,7 +73,7 @@ class ProxmoxVerbs(Verbs):
         template: bool = False,
         reported_after_s: float = 0.0,
     ) -> Guest:
-        """A guest with this VMID; uuid and mac are made up unless given.
+        """A guest with this VMID; uuid and mac are made up unless given; an empty mac is no network card.
 
         `reported_after_s`: for so long the bulk list shows the name, status and sizes of the guest that had
         this VMID before, as a real cluster does until the node reports.

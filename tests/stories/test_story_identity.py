@@ -191,6 +191,33 @@ def test_story_21_a_reinstalled_machine_is_taken_after_two_observations(world: B
     assert record(world, sold.vps_id)["status"] == "stopped", "its power is believed again"
 
 
+def test_story_21_a_container_with_nothing_to_know_it_by_is_not_taken_for_the_machine_before(world: Bench) -> None:
+    """The VMID was given away to a container without a network card: nothing of it is believed."""
+    sold = settled(world)
+    before = record(world, sold.vps_id)
+    world.pve.remove_guest(sold.vmid)
+    world.pve.add_guest(sold.vmid, type="lxc", name="web-01", status="stopped", mac="")
+    world.run(3)
+    world.fast(2)
+    row = record(world, sold.vps_id)
+    told = ("status", "power_state", "fingerprint", "guest_type")
+    assert {k: row[k] for k in told} == {k: before[k] for k in told}
+    assert ("ambiguous", f"vps:{sold.vps_id}") in world.findings()
+
+
+def test_story_21_a_container_without_a_network_card_is_linked_unverified_until_it_has_one(world: Bench) -> None:
+    sold = sell(world, "quiet")
+    world.pve.remove_guest(sold.vmid)
+    world.pve.add_guest(sold.vmid, type="lxc", name="quiet", mac="")
+    world.run(2)
+    row = record(world, sold.vps_id)
+    assert (row["link_state"], row["fingerprint"], row["status"]) == ("unverified", None, "running")
+    world.pve.remove_guest(sold.vmid)
+    world.pve.add_guest(sold.vmid, type="lxc", name="quiet", node="pve2")
+    world.run(2)
+    assert record(world, sold.vps_id)["link_state"] == "verified"
+
+
 def test_story_13_a_restored_tombstone_is_not_deleted_on_old_evidence(world: Bench) -> None:
     keep = sell(world, "keep")
     sold = sell(world, "gone")

@@ -210,6 +210,18 @@ LINKS = [
         "its identity cannot be read",
     ),
     Link(
+        {"fingerprint": None},
+        {"link_state": LinkState.PUSHED, "fingerprint": None},
+        {"link_state": "unverified"},
+        "its configuration was read, and has nothing to know it by",
+    ),
+    Link(
+        {"vmid": 101, "fingerprint": None},
+        {},
+        {"vmid": 101, "link_state": "unverified", "fingerprint": None},
+        "made anew with nothing to know it by: the old identity is not its own",
+    ),
+    Link(
         {},
         {"link_state": LinkState.PUSHED, "fingerprint": None},
         {"link_state": "verified", "fingerprint": "smbios:a"},

@@ -9,7 +9,7 @@ import pytest
 
 from reconcile.cases import Case, World
 from reconcile.match import match
-from reconcile.state import FingerprintState, GuestKey, OrderState
+from reconcile.state import FingerprintState, GuestKey, OrderState, PowerState
 from tests.unit.reconcile.worlds import KEY, NOW, POLICY, UNLINKED, absence, ago, guest, order, record, world
 
 LOOSE: dict[str, Any] = UNLINKED | {"order_id": None, "order_linked_once": False}
@@ -231,6 +231,21 @@ def test_a_reinstallation_needs_an_order_that_names_the_guest_alone() -> None:
 def test_a_fingerprint_that_is_to_be_read_anew_decides_nothing() -> None:
     assert not replaced(OrderState.ENDED, fingerprint_state=FingerprintState.STALE).replaced
     assert replaced(OrderState.ENDED, fingerprint_state=FingerprintState.STALE).doubt is not None
+
+
+NOBODY: dict[str, Any] = {"fingerprint": None}
+
+
+@pytest.mark.parametrize("state", [OrderState.ACTIVE, OrderState.ENDED, None])
+def test_a_machine_with_nothing_to_know_it_by_is_not_taken_for_the_one_that_stood_there(
+    state: OrderState | None,
+) -> None:
+    """A VMID was given away to a container without a network card, or to a machine without a uuid."""
+    found = replaced(state, **NOBODY, status="stopped", power=PowerState.STOPPED)
+    assert not found.replaced
+    assert found.doubt == "guest main/100 has nothing that says whether it is VPS 1's"
+    unread = replaced(state, **NOBODY, fingerprint_state=FingerprintState.UNREAD)
+    assert unread.doubt is None, "it will be read first"
 
 
 def test_a_list_that_is_not_trusted_replaces_nothing() -> None:
