@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from reconcile.isolation import Broken, cause_of, guest_ties, order_ties, record_ties
 from reconcile.state import (
+    IDENTITY_TAG,
     Absence,
     FingerprintState,
     Guest,
@@ -44,6 +45,7 @@ def prepare(
     """
     most = LIMIT if limit is None else limit
     connection.execute(text(USER_MAP.format(key="id::text" if shared_ids else "main_site_user_id")))
+    connection.execute(text(TAG_TWINS))
     if everything:
         connection.execute(text(SETTLED_NOTHING))
     else:
@@ -218,6 +220,15 @@ USER_MAP = (
     "SELECT {key} AS owner, id AS user_id FROM users WHERE {key} IS NOT NULL"
 )
 
+_TAGGED_TWICE = f"""
+SELECT cluster, vmid, tag FROM (
+  SELECT s.cluster, s.vmid, t.tag, count(*) OVER (PARTITION BY s.cluster, t.tag) AS guests
+  FROM stage_guests s CROSS JOIN LATERAL (SELECT DISTINCT unnest(s.tags) AS tag) t
+  WHERE NOT s.template AND t.tag ~ '{IDENTITY_TAG}') tagged
+WHERE guests > 1
+"""
+TAG_TWINS = f"CREATE TEMP TABLE tag_twins ON COMMIT DROP AS {_TAGGED_TWICE}"
+
 SETTLED = """
 CREATE TEMP TABLE settled ON COMMIT DROP AS
 SELECT r.id, r.order_id, r.cluster, r.vmid
@@ -241,6 +252,7 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS 
   AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint AND g.fingerprint IS NOT NULL
   AND g.node = r.node AND g.guest_type = r.guest_type AND g.lock IS NULL AND NOT g.template
   AND g.moving_since IS NULL
+  AND NOT EXISTS (SELECT 1 FROM tag_twins t WHERE t.cluster = r.cluster AND t.vmid = r.vmid)
   AND (g.power = r.power_state OR g.power = 'unknown')
   AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
   AND NOT EXISTS (SELECT 1 FROM orders_seen x WHERE x.panel_vps_id = r.id AND x.order_id <> o.order_id)
@@ -346,6 +358,11 @@ CLOSURE = tuple(
             "SELECT g.cluster, g.vmid FROM guests g JOIN guests h ON h.fingerprint = g.fingerprint"
             " JOIN pick_guests p ON p.cluster = h.cluster AND p.vmid = h.vmid",
         ),
+        (
+            "pick_guests",
+            "SELECT t.cluster, t.vmid FROM tag_twins t JOIN tag_twins u ON u.cluster = t.cluster AND u.tag = t.tag"
+            " JOIN pick_guests p ON p.cluster = u.cluster AND p.vmid = u.vmid",
+        ),
     )
 )
 """One step along every key; repeated until whole connected components are picked."""
@@ -411,6 +428,7 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND l.applied_seq = l.l
   AND (g.moving_since IS NULL OR g.moving_since > CAST(:moving AS timestamptz))
   AND NOT EXISTS (SELECT 1 FROM guests x JOIN stage_guests y ON y.cluster = x.cluster AND y.vmid = x.vmid
                   WHERE x.cluster = g.cluster AND x.fingerprint = g.fingerprint AND x.vmid <> g.vmid AND NOT x.template)
+  AND (g.cluster, g.vmid) NOT IN (SELECT cluster, vmid FROM ({_TAGGED_TWICE}) twins)
   AND ((g.power <> r.power_state AND g.power <> 'unknown') OR g.node <> r.node)
 ORDER BY random() LIMIT {LIMIT}
 """

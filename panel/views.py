@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert, text
 
 from panel import tables
 from panel.sessions import keep_values_out
-from reconcile.state import GuestType
+from reconcile.state import IDENTITY_TAG, GuestType
 
 GUEST_COLUMNS = (
     "cluster", "vmid", "guest_type", "node", "status", "power", "name", "lock", "template", "cores", "memory_mb",
@@ -214,7 +214,9 @@ SET snapshot_id = excluded.snapshot_id, began_at = excluded.began_at, count = ex
 WHERE scopes.began_at <= excluded.began_at
 """
 
-_SIGNATURE = "md5(concat_ws('|', s.name, s.guest_type, s.node, s.memory_mb, s.cores))"
+# Without an identity tag it is what it was before there were any.
+_MARKS = f"(SELECT string_agg(DISTINCT t, ',') FROM unnest(s.tags) AS t WHERE t ~ '{IDENTITY_TAG}')"
+_SIGNATURE = f"md5(concat_ws('|', s.name, s.guest_type, s.node, s.memory_mb, s.cores, {_MARKS}))"
 
 MERGE_GUESTS = f"""
 INSERT INTO guests AS g (cluster, vmid, guest_type, node, status, power, power_since, name, lock, lock_since,

@@ -18,7 +18,7 @@ from reconcile.changes import Kind, Plan
 from reconcile.decide import Decision, assemble, decide
 from reconcile.fast import power_plan
 from reconcile.match import match
-from reconcile.state import Guest, Record
+from reconcile.state import Guest, Record, identity_tags
 
 T = TypeVar("T")
 
@@ -90,7 +90,8 @@ def order_ties(row: Any) -> frozenset[str]:  # noqa: ANN401 - an Order, or a Row
 
 def guest_ties(row: Any) -> frozenset[str]:  # noqa: ANN401 - a Guest, or a Row with its columns
     """The same of a guest."""
-    return _ties(f"guest:{row.cluster}/{row.vmid}", _tie("print", row.fingerprint))
+    marks = (f"tag:{row.cluster}/{mark}" for mark in identity_tags(row.tags or ()))
+    return _ties(f"guest:{row.cluster}/{row.vmid}", _tie("print", row.fingerprint), *marks)
 
 
 def _tie(kind: str, value: object) -> str | None:

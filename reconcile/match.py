@@ -381,8 +381,8 @@ class _Matching:
         return f"guest {guest.key} has another fingerprint than VPS {record.id} was linked with"
 
     def _clone_doubt(self, guest: Guest) -> str | None:
-        if guest.key in self.clones:
-            return f"the fingerprint of guest {guest.key} is seen on another guest too: a clone"
+        if (what := self.clones.get(guest.key)) is not None:
+            return f"the {what} of guest {guest.key} is seen on another guest too: a clone"
         if guest.key in self.copies:
             return f"the machine at {guest.key} is seen in another cluster too, for longer than a move takes: a copy"
         return None
@@ -416,13 +416,20 @@ def _ended_before(order: Order, record: Record) -> bool:
     return order.state is OrderState.ENDED and order.state_since is not None and order.state_since < record.created_at
 
 
-def _clones(guests: Iterable[Guest]) -> set[GuestKey]:
-    """Guests whose fingerprint appears twice in one cluster."""
+def _clones(guests: Iterable[Guest]) -> dict[GuestKey, str]:
+    """Guests whose fingerprint or identity tag appears twice in one cluster, and which of them does."""
     seen: dict[tuple[str, str], list[GuestKey]] = defaultdict(list)
     for guest in guests:
+        for mark in guest.marks:
+            seen[guest.cluster, f"tag {mark}"].append(guest.key)
         if guest.fingerprint is not None:
             seen[guest.cluster, guest.fingerprint].append(guest.key)
-    return {key for keys in seen.values() if len(keys) > 1 for key in keys}
+    return {
+        key: what if what.startswith("tag ") else "fingerprint"
+        for (_, what), keys in seen.items()
+        if len(keys) > 1
+        for key in keys
+    }
 
 
 def same_plan(order: Order, record: Record) -> bool:

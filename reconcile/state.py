@@ -6,6 +6,8 @@ the *record* (what the client sees in this panel).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -132,11 +134,18 @@ class Guest:
     previous_read_at: datetime | None = None  # an earlier trusted read that showed the same power state
     fingerprint_seen: int = 1  # consecutive observations with this fingerprint
     lock_since: datetime | None = None
+    power_since: datetime | None = None  # since which read it has shown this power state
+    changed_at: datetime | None = None  # which read last told something new of it
     moving_since: datetime | None = None  # since when its fingerprint is listed in another cluster, too
 
     @property
     def key(self) -> GuestKey:
         return GuestKey(self.cluster, self.vmid)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Its identity tags: mostly none, at best one."""
+        return identity_tags(self.tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +218,15 @@ class Absence:
     consecutive: int
     last_seen_absent_at: datetime
     evidence: tuple[int, ...] = ()  # snapshot ids, oldest first
+
+
+IDENTITY_TAG = r"^pnl-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+"""A tag that an operator gave one guest and no other; PostgreSQL reads the same expression."""
+
+
+def identity_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Those of a guest's tags that say who it is, in order; Proxmox copies them to its clones."""
+    return tuple(sorted({tag for tag in tags if re.fullmatch(IDENTITY_TAG, tag)}))
 
 
 def order_state_of(status: str) -> OrderState:

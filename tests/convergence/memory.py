@@ -268,7 +268,7 @@ def _listing(guest: Guest) -> tuple[object, ...]:
 
 
 def _signature(guest: Guest) -> tuple[object, ...]:
-    return guest.name, guest.guest_type, guest.node, guest.memory_mb, guest.cores
+    return guest.name, guest.guest_type, guest.node, guest.memory_mb, guest.cores, guest.marks
 
 
 def _wanted(known: Known, believed: str | None, now: datetime) -> bool:
