@@ -283,6 +283,13 @@ class JournalNumbers(BaseModel):
     dead: int
 
 
+class PhaseNumbers(BaseModel):
+    """How long a phase of a run took, in seconds."""
+
+    mean_s: float
+    longest_s: float
+
+
 class RunNumbers(BaseModel):
     """Runs of one kind in the last day."""
 
@@ -291,6 +298,7 @@ class RunNumbers(BaseModel):
     failed_day: int
     last_done_s: Annotated[float | None, Field(description="Seconds since the last one ended well")]
     longest_s: float | None
+    phases: Annotated[dict[str, PhaseNumbers], Field(description="By phase, of those that ended well")]
 
 
 class SourceNumbers(BaseModel):
@@ -321,11 +329,17 @@ class HeldNumbers(BaseModel):
 
 
 class RepairNumbers(BaseModel):
-    """Repairs of a class in the last day and hour."""
+    """Repairs of a class in the last day and hour, and for how long what they mended had been out of sync.
+
+    Counted from when the panel could first see the difference; null where nothing told when it began (a plan).
+    """
 
     kind: str
     day: int
     hour: int
+    median_s: float | None
+    p95_s: float | None
+    longest_s: float | None
 
 
 class Metrics(BaseModel):

@@ -13,7 +13,7 @@ def metrics(connection: Connection) -> dict[str, Any]:
     return {
         "journal": {name: one[name] for name in ("queued", "oldest_queued_s", "dead")},
         "records": {"live": one["live"]},
-        "runs": [dict(row._mapping) for row in connection.execute(RUNS)],
+        "runs": _runs(connection),
         "sources": [dict(row._mapping) for row in connection.execute(SOURCES)],
         "findings": [dict(row._mapping) for row in connection.execute(FINDINGS)],
         "held": {"sets": one["held_sets"], "items": one["held_items"], "oldest_s": one["oldest_held_s"]},
@@ -21,6 +21,13 @@ def metrics(connection: Connection) -> dict[str, Any]:
         "quarantined": one["quarantined"],
         "repairs": [dict(row._mapping) for row in connection.execute(REPAIRS)],
     }
+
+
+def _runs(connection: Connection) -> list[dict[str, Any]]:
+    phases: dict[str, dict[str, Any]] = {}
+    for row in connection.execute(PHASES):
+        phases.setdefault(row.kind, {})[row.phase] = {"mean_s": row.mean_s, "longest_s": row.longest_s}
+    return [dict(row._mapping) | {"phases": phases.get(row.kind, {})} for row in connection.execute(RUNS)]
 
 
 def _age(moment: str) -> str:
@@ -47,6 +54,11 @@ RUNS = text(
     " CAST(max(extract(epoch FROM finished_at - started_at)) FILTER (WHERE state = 'done') AS float8) AS longest_s"
     " FROM runs WHERE started_at > clock_timestamp() - interval '1 day' GROUP BY kind ORDER BY kind"
 )
+PHASES = text(
+    "SELECT kind, p.key AS phase, avg(CAST(p.value AS float8)) AS mean_s, max(CAST(p.value AS float8)) AS longest_s"
+    " FROM runs, jsonb_each_text(counts -> 'phases') p"
+    " WHERE started_at > clock_timestamp() - interval '1 day' AND state = 'done' GROUP BY kind, p.key"
+)
 SOURCES = text(
     f"SELECT s.source, {_age('max(s.began_at)')} AS read_s, coalesce(bool_or(t.degraded_since IS NOT NULL), false)"  # noqa: S608 - own text
     " AS degraded FROM scopes s LEFT JOIN source_states t USING (source) GROUP BY s.source ORDER BY s.source"
@@ -55,9 +67,13 @@ FINDINGS = text(
     f'SELECT "class", severity, count(*) AS open, {_age("min(first_seen_at)")} AS oldest_s'  # noqa: S608 - own text
     ' FROM findings WHERE resolved_at IS NULL GROUP BY "class", severity ORDER BY "class", severity'
 )
+_OUT_OF_SYNC = "extract(epoch FROM applied_at - CAST(evidence ->> 'since' AS timestamptz))"
 REPAIRS = text(
-    "SELECT evidence ->> 'kind' AS kind, count(*) AS day,"
-    " count(*) FILTER (WHERE applied_at > clock_timestamp() - interval '1 hour') AS hour"
+    "SELECT evidence ->> 'kind' AS kind, count(*) AS day,"  # noqa: S608 - own text
+    " count(*) FILTER (WHERE applied_at > clock_timestamp() - interval '1 hour') AS hour,"
+    f" CAST(percentile_cont(0.5) WITHIN GROUP (ORDER BY {_OUT_OF_SYNC}) AS float8) AS median_s,"
+    f" CAST(percentile_cont(0.95) WITHIN GROUP (ORDER BY {_OUT_OF_SYNC}) AS float8) AS p95_s,"
+    f" CAST(max({_OUT_OF_SYNC}) AS float8) AS longest_s"
     " FROM operations WHERE kind = 'repair' AND state = 'applied' AND evidence ? 'kind'"
     " AND applied_at > clock_timestamp() - interval '1 day' GROUP BY 1 ORDER BY 1"
 )

@@ -18,6 +18,7 @@ from panel.suspects import control_order
 from reconcile.changes import Change, Kind
 from reconcile.isolation import Failure, Interrupts, Stage, cause_of
 from reconcile.ports import Found, Gone, GuestSource, OrderFeed, Unclear
+from reconcile.standing import standing_since
 from reconcile.state import GuestKey, Order, OrderState, Record
 
 log = structlog.get_logger(__name__)
@@ -242,12 +243,12 @@ def _repair(change: Change, said: Mapping[str, Any], versions: Mapping[int, int]
     values = dict(change.values)
     if change.action == "create":
         values |= {"link": dict(change.link), "facts": dict(change.facts)}
-    record, other = change.record, change.other
+    record, other, since = change.record, change.other, standing_since(change)
     return Repair(
         change.action,
         change.source,
         change.reason,
-        {"kind": change.kind.value, **change.evidence, **said},
+        {"kind": change.kind.value, **({"since": since.isoformat()} if since else {}), **change.evidence, **said},
         values,
         record.id if record else None,
         versions.get(record.id, record.version) if record else None,

@@ -28,6 +28,7 @@ from reconcile.changes import Change, Plan
 from reconcile.gate import Gated
 from reconcile.isolation import Failure, Stage, isolated_plan, isolated_power
 from reconcile.observe import Observed
+from reconcile.phases import Phases
 from reconcile.report import held_findings, said_in_short, storm_findings, unconfirmed_findings
 from reconcile.side_by_side import FAST, FULL
 from reconcile.spec import spec_findings
@@ -65,8 +66,10 @@ def _in_turn(
     with turn(reconciler.engine, mine, holder) as connection:
         if connection is None:
             return _busy(reconciler, f"turn:{mine}")
+        phases = Phases()
         views.make_stages(connection)
         ahead = _read_ahead(reconciler, connection, pauses) if reads_ahead else _Ahead()
+        phases.end("read_ahead")
         lease = take_lease(connection, holder)
         if lease is None:
             return _busy(reconciler, LEASE)
@@ -75,9 +78,10 @@ def _in_turn(
         if ALL in pauses:
             return RunResult(None, "paused", str(pauses[ALL]))
         run_id, _ = run_log.begin_run(reconciler.engine, kind, trigger, lease.epoch)
+        phases.end("lease")
         with bound_contextvars(run_id=run_id, epoch=lease.epoch):
             try:
-                result = work(Run(reconciler, lease, run_id, pauses, ahead.feed, ahead.looks))
+                result = work(Run(reconciler, lease, run_id, pauses, phases, ahead.feed, ahead.looks))
             except FencedError as error:
                 log.warning("run_fenced", kind=kind, error=str(error))
                 return RunResult(run_id, "fenced", "another run took over")
@@ -89,7 +93,8 @@ def _in_turn(
                     log.warning("run_interrupted", kind=kind, by=type(error).__name__)
                 raise
             hash_ = result.plan.hash if result.plan is not None else None
-            run_log.end_run(reconciler.engine, run_id, result.state, result.counts, result.problems, hash_)
+            counts = result.counts | {"phases": phases.seconds()}
+            run_log.end_run(reconciler.engine, run_id, result.state, counts, result.problems, hash_)
             log.info("run_done", kind=kind, trigger=trigger, summary=result.summary, problems=len(result.problems))
             return result
 
@@ -119,22 +124,29 @@ def _busy(reconciler: Reconciler, name: str) -> RunResult:
 def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     reconciler, connection, seen = run.reconciler, run.lease.connection, run.nothing_seen()
     observe.read_clusters(connection, run.id, run.sources, seen, FULL)
+    run.phases.end("clusters")
     # The fast lane waits while this run has the lease, so its work comes first.
     power = _PowerPass() if dry or only is not None else _power_pass(run, seen)
+    run.phases.end("power")
     if run.feed is not None and run.feed_read is not None:
         observe.take_orders(connection, run.id, run.feed_read, seen)
+    run.phases.end("orders")
     looks = run.looks or fingerprints.Looks(observe.database_now(connection), 0)
     looked = fingerprints.read_fingerprints(connection, run.sources, seen, looks)
+    run.phases.end("fingerprints")
     moves.note_moves(connection, reconciler.clusters, reconciler.policy.proof_n)
     world, counts = load_world(reconciler, connection, seen)
+    run.phases.end("select")
     held_back = quarantine.held_back(connection)
     planned = isolated_plan(world, reconciler.policy, held_back, seen.broken, reconciler.interrupts)
     sizes = guest_configs.size_drifts(connection, reconciler.clusters)
     specs = spec_findings(sizes.found, world.now, reconciler.policy.spec_grace)
     storm = storm_findings(run_log.pushed_deletes(connection), reconciler.budget)
     plan = run.paused.spare(Plan(planned.plan.changes, (*planned.plan.findings, *specs, *storm)))
+    run.phases.end("decide")
     gated = run.gated(plan)
     connection.commit()
+    run.phases.end("gate")
     counts |= {"sizes_differ": len(sizes.found), "sizes_cut": int(sizes.more)}
     counts |= {"fingerprints_read": looked, "planned": len(plan.changes), "held": len(gated.held)}
     counts |= {"rejected": len(gated.rejected), "ignored": len(gated.ignored), "quarantined": len(held_back)}
@@ -151,6 +163,7 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
         reconciler.clusters,
     )
     outcome = write_plan(run, gated, confirmer).after(power.outcome)
+    run.phases.end("apply")
     findings = [*plan.findings, *held_findings(gated), *unconfirmed_findings(outcome)]
     everything = not seen.problems and not counts["cut"]
     failures = [*planned.failures, *outcome.failures]
@@ -162,6 +175,7 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
         note_confirmations(report, seen.began)
         quarantine.note_failures(report, run.id, failures)
         quarantine.note_recovered(report, _recovered(planned.plan, outcome, failures, held_back, everything))
+    run.phases.end("report")
     counts |= {"applied": dict(outcome.applied), "failed": len(failures)}
     summary = said_in_short(outcome, gated, seen.problems, failures)
     return RunResult(run.id, "done", summary, plan, gated, outcome, seen.told, counts)
@@ -182,7 +196,9 @@ def write_plan(run: Run, gated: Gated, confirmer: Confirmer) -> Outcome:
 def _fast(run: Run) -> RunResult:
     connection, seen = run.lease.connection, run.nothing_seen()
     observe.read_clusters(connection, run.id, run.sources, seen, FAST)
+    run.phases.end("clusters")
     power = _power_pass(run, seen)
+    run.phases.end("power")
     gated, outcome = power.gated, power.outcome
     failures = [*power.failures, *outcome.failures]
     with run.reporting() as report:
@@ -190,6 +206,7 @@ def _fast(run: Run) -> RunResult:
         keep_fast_holds(report, run.id, gated.held, seen.trusted)
         note_confirmations(report, seen.began)
         quarantine.note_failures(report, run.id, failures)
+    run.phases.end("report")
     counts = seen.counts | {"drift": power.drift, "applied": dict(outcome.applied), "held": len(gated.held)}
     counts |= {"failed": len(failures)}
     summary = said_in_short(outcome, gated, seen.problems, failures)

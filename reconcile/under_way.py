@@ -20,6 +20,7 @@ from reconcile.fingerprints import Looks
 from reconcile.gate import Budget, Gated, Handling, Standing, gate
 from reconcile.isolation import Interrupts
 from reconcile.observe import FeedRead, Observed
+from reconcile.phases import Phases
 from reconcile.ports import GuestSource, OrderFeed
 from reconcile.subjects import Paused, parse_subject
 
@@ -70,6 +71,7 @@ class Run:
     lease: Lease
     id: int
     pauses: Mapping[str, Pause]
+    phases: Phases
     feed_read: FeedRead | None = None
     looks: Looks | None = None
 
