@@ -20,10 +20,7 @@ def due_finding(verdict: Cell, case: Case, world: World, policy: Policy) -> Find
     if class_ == "ended-but-running" and _since(_state_since(case), world, policy.ended_retention):
         return finding(case, class_, verdict.reason + " (longer than it is kept)", "alarm")
     if class_ == "guest-unseen" and _identified(case):
-        gone = (
-            "it was known and is not listed any more, and nothing proves it gone: its node left, or is not shown whole"
-        )
-        return finding(case, class_, f"{verdict.reason}; {gone}", "alarm")
+        return finding(case, class_, f"{verdict.reason}; {UNLISTED}", "alarm")
     return finding(case, class_, verdict.reason)
 
 

@@ -61,7 +61,8 @@ def interpret(
     """Judge a listing of a cluster with quorum. Pure.
 
     Guests on nodes that are not online keep their last values in the list for minutes: those are not facts.
-    ``whole``: whether the token sees every guest.
+    ``whole``: whether the token sees every guest. ``warnings``: what is known to be wrong with such lists. They still
+    show what is there; that something is not in them proves nothing.
     """
     told = list[str]()
     foreign = {guest.node for guest in listed.guests} - membership.nodes
@@ -73,7 +74,7 @@ def interpret(
         told.append(f"guests are listed on node(s) that the cluster does not name: {', '.join(sorted(foreign))}")
     if listed.blurred:
         told.append("some listed guests are unreadable or listed twice")
-    if None in listed.blurred or not whole:
+    if None in listed.blurred or not whole or warnings:
         complete_nodes = frozenset()
     states = [is_silent(guest) for guest in listed.guests if guest.node in membership.online]
     silent = sum(states)

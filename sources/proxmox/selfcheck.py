@@ -76,11 +76,14 @@ def version_of(data: object) -> str | None:
 
 
 def version_problem(version: str | None) -> str | None:
-    """What is known to be wrong with this version; it stays usable."""
+    """What is known to be wrong with this version's lists: they show what is there, and prove no absence."""
     if version is None:
-        return "the version of Proxmox VE could not be read"
+        return "the version of Proxmox VE could not be read, so nothing counts as absent"
     if re.fullmatch(r"9\.0\.[0-7](?:\D.*)?", version):
-        return f"Proxmox VE {version} answers large lists in tens of seconds: update it to 9.0.8 or later"
+        return (
+            f"Proxmox VE {version} answers large lists in tens of seconds, so nothing counts as absent: "
+            "update it to 9.0.8 or later"
+        )
     return None
 
 

@@ -142,8 +142,6 @@ FAULTS = (
         lambda pve, _: pve.set_version("9.0.5"),
         "update it to 9.0.8",
         follows=BOTH,
-        counts=True,
-        confirmed=True,
     ),
 )
 

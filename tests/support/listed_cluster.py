@@ -21,7 +21,8 @@ from sources.proxmox.selfcheck import Membership
 class ListedCluster:
     """``offline``: nodes that are dead, for long enough that the list has forgotten their guests' names and sizes.
     ``silent``: nodes that are online and whose configurations cannot be read. ``holds_back``: a list is not answered
-    before it is set. ``unclear``: nothing is confirmed. ``asked``: (node, VMID) of each configuration that was asked for."""
+    before it is set. ``unclear``: nothing is confirmed. ``asked``: (node, VMID) of each configuration that was asked
+    for."""
 
     cluster: str = "main"
     nodes: set[str] = field(default_factory=lambda: {"pve1", "pve2", "pve3"})

@@ -147,11 +147,20 @@ def test_silent_guests_of_an_offline_node_do_not_discredit_the_others() -> None:
     assert reading.nodes_complete == {"pve1"}
 
 
-def test_a_slow_version_is_named_but_usable() -> None:
-    reading = source_of(FakeCluster().but("/version", data({"version": "9.0.5"}))).read()
-    assert reading.complete
-    assert reading.problems == ()
-    assert reading.warnings == ("Proxmox VE 9.0.5 answers large lists in tens of seconds: update it to 9.0.8 or later",)
+@pytest.mark.parametrize(
+    ("version", "warning"),
+    [
+        ("9.0.5", "Proxmox VE 9.0.5 answers large lists in tens of seconds, so nothing counts as absent: update it"),
+        (None, "the version of Proxmox VE could not be read, so nothing counts as absent"),
+    ],
+)
+def test_lists_of_a_doubtful_version_show_guests_and_prove_no_absence(version: str | None, warning: str) -> None:
+    reading = source_of(FakeCluster().but("/version", data({"version": version}))).read()
+    assert reading.trusted
+    assert [(each.vmid, each.power) for each in reading.guests] == [(100, PowerState.RUNNING)]
+    assert (reading.complete, reading.nodes_complete, reading.problems) == (False, frozenset(), ())
+    (told,) = reading.warnings
+    assert told.startswith(warning)
 
 
 def test_a_token_of_pools_shows_guests_and_proves_no_absence() -> None:
