@@ -53,8 +53,8 @@ class Outcome:
 
     @property
     def accepted_per_s(self) -> float:
-        """Accepted calls a second, whatever failed."""
-        return self.answered / self.seconds
+        """The load's accepted calls a second, whatever failed; not those that made its machines before."""
+        return (self.statuses.get(200, 0) + self.statuses.get(202, 0)) / self.seconds
 
     @property
     def broken_promises(self) -> list[str]:
@@ -81,8 +81,8 @@ class Outcome:
         states = ", ".join(f"{n} {state}" for state, n in sorted(self.counts.calls.items()))
         runs = ", ".join(f"{n} {state}" for state, n in sorted(self.counts.runs.items()))
         lines = [
-            f"calls      {self.counts.accepted} accepted ({states}), {self.answered} answers were read:"
-            f" {self.accepted_per_s:.1f} a second (torture asks for {FLOOR_PER_S:.1f})",
+            f"calls      {self.counts.accepted} accepted ({states}), {self.answered} answers were read;"
+            f" of the load's {self.accepted_per_s:.1f} a second (torture asks for {FLOOR_PER_S:.1f})",
             f"repairs    {self.counts.repairs} in {self.counts.epochs} epochs (runs: {runs})",
             f"faults     {sum(self.faults.values())}, {self.kills} kills: "
             + ", ".join(f"{n} {name}" for name, n in sorted(self.faults.items())),
