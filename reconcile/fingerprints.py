@@ -57,13 +57,13 @@ def read_fingerprints(connection: Connection, sources: Iterable[GuestSource], se
 def read_ahead(
     connection: Connection, sources: Iterable[GuestSource], pause: Callable[[float], None] = time.sleep
 ) -> Looks:
-    """Read configurations of new and changed guests, before the lease is taken."""
+    """Read configurations of new and changed guests, before the lease is taken; a handful is left to the run."""
     began, until = database_now(connection), time.monotonic() + AHEAD_FOR_S
-    waiting = [
-        [(asking, wanted) for wanted in wants_ahead(connection, source.cluster, SPARE * AHEAD_PER_RUN)]
-        for source in sources
-        for asking in (_Asking(connection, source, AHEAD_PER_RUN, until),)
-    ]
+    waiting = []
+    for source in sources:
+        wants = wants_ahead(connection, source.cluster, SPARE * AHEAD_PER_RUN)
+        asking = _Asking(connection, source, AHEAD_PER_RUN, until)
+        waiting.append([(asking, wanted) for wanted in wants] if len(wants) > PER_RUN else [])
     kept, asked = 0, False
     for together in zip_longest(*waiting):
         due = [one for one in together if one is not None and one[0].may(one[1])]

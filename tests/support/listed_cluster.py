@@ -34,6 +34,7 @@ class ListedCluster:
     whole: bool = True
     warnings: tuple[str, ...] = ()
     unclear: bool = False
+    fingerprints: dict[int, str] = field(default_factory=dict)
 
     def add(self, vmid: int, node: str) -> None:
         self.guests[vmid] = Guest(
@@ -64,7 +65,9 @@ class ListedCluster:
         guest = self.guests.get(vmid)
         if guest is None or guest.node in self.offline | self.silent:
             return Unclear("the node cannot be reached (596)")
-        return Found(GuestConfig(f"smbios:{vmid}", guest.node, 2.0, 2048, 10, name=guest.name))
+        return Found(
+            GuestConfig(self.fingerprints.get(vmid, f"smbios:{vmid}"), guest.node, 2.0, 2048, 10, name=guest.name)
+        )
 
     def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
         if self.unclear:

@@ -167,7 +167,10 @@ def test_what_a_new_panel_must_catch_up_on_is_read_before_the_lease(
     assert pauses == [fingerprints.AHEAD_PAUSE_S] * 2, "slowly"
 
 
-def test_a_configuration_read_ahead_does_not_count_for_a_guest_that_changed_meanwhile(world: Bench) -> None:
+def test_a_configuration_read_ahead_does_not_count_for_a_guest_that_changed_meanwhile(
+    world: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "PER_RUN", 0)
     world.pve.add_guest(500, name="by-hand")
     reconciler = replace(world.reconciler(), feed=None)
     world.fast()

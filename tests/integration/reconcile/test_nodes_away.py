@@ -111,14 +111,19 @@ def test_guests_of_an_evacuated_node_are_looked_at_before_the_lease(
     assert {column(engine, "node", 1 + n) for n in range(len(GUESTS_OF_THE_DEAD_NODE))} == {"pve3"}
 
 
-def test_a_second_look_is_one_of_another_run(engine: Engine) -> None:
+def test_a_second_look_is_one_of_another_run(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = crowded(engine)
     runs(engine, cluster, 3)
-    cluster.change(900, name="renamed")
+    cluster.fingerprints[900] = "smbios:another"
+    for vmid in (100, 900):
+        cluster.change(vmid, name=f"renamed-{vmid}")
     run_fast(reconciler(engine, cluster), trigger="test")
+    monkeypatch.setattr(fingerprints, "PER_RUN", 1)
     cluster.asked.clear()
     run_full(reconciler(engine, cluster), trigger="test")
-    assert cluster.asked == [("pve1", 900)], "read ahead, and not again with the run's own lists"
+    assert sorted(cluster.asked) == [("pve1", 900), ("pve2", 100)], "read ahead, and not again with the run's own lists"
+    run_full(reconciler(engine, cluster), trigger="test")
+    assert cluster.asked[2:] == [("pve1", 900)]
 
 
 def test_a_node_that_left_the_cluster_proves_nothing_and_is_told(engine: Engine) -> None:
