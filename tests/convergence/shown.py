@@ -105,7 +105,8 @@ class ShownCluster:
             shown.powers |= {g.key: g.power for g in guests if g.power is not PowerState.UNKNOWN}
         complete = trusted and len(nodes) == len(NODES)
         seen = frozenset(nodes) if trusted else frozenset[str]()
-        return ClusterReading(name, guests, frozenset(NODES), seen, complete, trusted, tuple(problems))
+        away = frozenset(NODES) - nodes
+        return ClusterReading(name, guests, frozenset(NODES), seen, complete, trusted, tuple(problems), away)
 
     def _guest(self, machine: Machine, key: GuestKey, *, offline: bool) -> Guest:
         power = machine.power
@@ -120,11 +121,12 @@ class ShownCluster:
             machine.node,
             power.value,
             power,
-            name=machine.name,
+            # Minutes after a node died the list has forgotten what its guests are called and how large they are.
+            name=None if offline else machine.name,
             lock=machine.lock,
-            cores=float(machine.cores),
-            memory_mb=2048,
-            disk_gb=20,
+            cores=None if offline else float(machine.cores),
+            memory_mb=None if offline else 2048,
+            disk_gb=None if offline else 20,
         )
 
     def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
@@ -145,6 +147,8 @@ class ShownCluster:
             return Unclear("a node is offline") if hidden else Gone("no node has it")
         if self.shown.on_machine(machine, "pve-hides"):
             return Unclear("403: the token may not see it")
+        if machine.node == NODES[0] and self.shown.on_cluster(self.cluster, "pve-node-offline", "pve-node-hidden"):
+            return Unclear("595: the node cannot be reached")
         return Found(GuestConfig(machine.fingerprint, machine.node, float(machine.cores), 2048, 20))
 
     def health(self) -> Health:
