@@ -68,6 +68,19 @@ def test_a_lost_status_change_is_made_up_for(world: Bench) -> None:
     assert {r["vps_id"] for r in world.repairs()} == {vps_id}
 
 
+def test_a_suspended_order_whose_guest_is_stopped_is_settled(world: Bench) -> None:
+    order_id, _, vmid = settled_order(world)
+    world.site.set_status(order_id, "suspended", notify=False)
+    world.pve.set_status(vmid, "running")
+    world.run(3)
+    assert world.results[-1].counts["settled"] == 0, "its guest runs: that is told in each run"
+    assert world.finding_classes() == {"suspended-but-running"}
+    world.pve.set_status(vmid, "stopped")
+    world.run(3)
+    assert world.results[-1].counts["settled"] == 1
+    assert world.findings() == set()
+
+
 def test_a_lost_delete_is_made_up_for_after_proof(world: Bench) -> None:
     order_id, vps_id, vmid = settled_order(world)
     world.site.cancel_order(order_id, notify=False)
