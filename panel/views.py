@@ -282,6 +282,19 @@ ON CONFLICT (kind, subject) DO UPDATE SET
 WHERE a.last_run_id <> excluded.last_run_id AND a.last_absent_at < excluded.last_absent_at
 """
 
+# What was missed before the record last changed proves nothing against it: the count begins anew.
+_ANEW = """a.absent_since <= (SELECT greatest(r.order_changed_at, r.link_changed_at) FROM vps r
+                   WHERE r.order_id = a.subject AND r.deleted_at IS NULL)"""
+_COUNT_ORDERS = f"""
+ON CONFLICT (kind, subject) DO UPDATE SET
+  absent_since = CASE WHEN {_ANEW} THEN excluded.absent_since ELSE a.absent_since END,
+  consecutive = CASE WHEN {_ANEW} THEN 1 ELSE a.consecutive + 1 END,
+  evidence = CASE WHEN {_ANEW} THEN excluded.evidence
+                  ELSE a.evidence[greatest(1, cardinality(a.evidence) - 8):] || excluded.evidence END,
+  last_absent_at = excluded.last_absent_at, last_run_id = excluded.last_run_id
+WHERE a.last_run_id <> excluded.last_run_id AND a.last_absent_at < excluded.last_absent_at
+"""
+
 ABSENT_GUESTS = f"""
 INSERT INTO absences AS a (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)
 SELECT 'guest', g.cluster || '/' || g.vmid, :began, 1, :began, :run, ARRAY[CAST(:snapshot AS bigint)]
@@ -337,7 +350,7 @@ FROM orders_seen o
 WHERE {_IN_SCOPE}
   AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)
   AND (o.state <> 'ended' OR EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL))
-{_COUNT}
+{_COUNT_ORDERS}
 """
 
 DOUBT_FINGERPRINTS = """

@@ -97,7 +97,7 @@ def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:
     if world.now - absence.absent_since < policy.orphan_grace:
         return f"order {record.order_id} vanished less than the orphan grace ago"
     if absence.absent_since <= record.order_changed_at or absence.absent_since <= record.link_changed_at:
-        return f"VPS {record.id} changed after its order was first missed"
+        return f"VPS {record.id} changed after its order was first missed: the proof begins anew"
     return None
 
 

@@ -210,6 +210,25 @@ def test_story_17_an_order_that_vanished_while_its_guest_is_there_is_kept(world:
     assert statuses(world)[sold.vps_id] == "stopped", "its guest is still believed"
 
 
+def test_story_17_a_guest_that_moved_after_its_order_vanished_and_then_went_too_is_an_orphan(world: Bench) -> None:
+    """What was missed before the move proves nothing; what was missed since does."""
+    keep, sold = sell(world, "keep"), sell(world, "gone")
+    settle(world, keep, sold)
+    world.site.remove_order(sold.order_id)
+    world.run(3)
+    world.pve.migrate(sold.vmid, "pve3")
+    world.run(2)
+    assert record(world, sold.vps_id)["node"] == "pve3"
+    world.pve.remove_guest(sold.vmid)
+    world.run(2)
+    assert record(world, sold.vps_id)["deleted_at"] is None, "its guest was missed twice only"
+    world.run(2)
+    assert record(world, sold.vps_id)["deleted_at"] is not None
+    (delete,) = [r for r in world.repairs() if r["action"] == "delete"]
+    moved = next(r for r in world.repairs() if "moved from node" in r["reason"])
+    assert delete["evidence"]["order_absent_since"] > moved["applied_at"].isoformat()
+
+
 def test_story_19_an_order_that_is_pending_for_hours_is_reported(world: Bench) -> None:
     world.with_policy(stuck_creating=timedelta(hours=2))
     order = world.site.place_order(user_id=1, name="slow")
