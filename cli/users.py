@@ -99,7 +99,12 @@ def map_user(
                 connection.execute(
                     update(users)
                     .where(users.c.id == user)
-                    .values(main_site_user_id=main_site_id, map_source="operator", updated_at=text("clock_timestamp()"))
+                    .values(
+                        main_site_user_id=main_site_id,
+                        map_source="operator",
+                        mapped_at=text("clock_timestamp()"),
+                        updated_at=text("clock_timestamp()"),
+                    )
                 )
                 note(connection, "users map", f"user:{user}")
         except IntegrityError as error:

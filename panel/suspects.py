@@ -217,7 +217,7 @@ def _guest(row: Any, previous: dict[str, datetime | None], began: dict[str, date
 
 USER_MAP = (
     "CREATE TEMP TABLE user_map ON COMMIT DROP AS "
-    "SELECT {key} AS owner, id AS user_id FROM users WHERE {key} IS NOT NULL"
+    "SELECT {key} AS owner, id AS user_id, mapped_at FROM users WHERE {key} IS NOT NULL"
 )
 
 _TAGGED_TWICE = f"""
@@ -373,7 +373,7 @@ SELECT (SELECT count(*) FROM settled) AS settled, (SELECT count(*) FROM pick_rec
 """
 
 LOAD_ORDERS = """
-SELECT o.*, m.user_id FROM orders_seen o LEFT JOIN user_map m ON m.owner = o.owner
+SELECT o.*, m.user_id, m.mapped_at FROM orders_seen o LEFT JOIN user_map m ON m.owner = o.owner
 WHERE o.order_id IN (SELECT order_id FROM pick_orders)
   AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
 """

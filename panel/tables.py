@@ -67,6 +67,7 @@ users = Table(
     Column("email", Text),
     Column("email_verified", Boolean, nullable=False, server_default=text("false")),
     Column("map_source", Text),  # link | import | operator | email
+    now_column("mapped_at"),  # since when main_site_user_id says what it says
     now_column("created_at"),
     now_column("updated_at"),
     CheckConstraint("id > 0", name="id_positive"),

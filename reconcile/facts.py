@@ -186,6 +186,8 @@ def owner_update(order: Order, record: Record, world: World) -> FactUpdate | Non
         and swept > previous  # this very read is complete too
         and order.owner_since is not None
         and order.owner_since <= previous
+        and order.mapped_at is not None  # a map that is new, or was replaced, says another owner just as well
+        and order.mapped_at <= previous
         and _fresh(previous, record.owner_changed_at)
         and _fresh(order.effective_at, record.owner_changed_at)
         and order.effective_at is not None

@@ -112,14 +112,16 @@ WITH old AS (SELECT id, main_site_user_id FROM users WHERE id = :id)
 INSERT INTO users AS u (id, main_site_user_id, username, email, email_verified, map_source)
 VALUES (:id, :m, :username, :email, :verified, 'import')
 ON CONFLICT (id) DO UPDATE SET main_site_user_id = excluded.main_site_user_id,
-  map_source = coalesce(u.map_source, 'import'), updated_at = clock_timestamp()
+  map_source = coalesce(u.map_source, 'import'), updated_at = clock_timestamp(),
+  mapped_at = CASE WHEN u.main_site_user_id IS NULL THEN clock_timestamp() ELSE u.mapped_at END
 WHERE u.main_site_user_id IS NULL OR u.main_site_user_id = excluded.main_site_user_id
 RETURNING (SELECT id FROM old) IS NULL AS inserted,
   (SELECT main_site_user_id FROM old) IS NULL AS newly_mapped
 """
 
 MAP_BY_EMAIL = """
-UPDATE users SET main_site_user_id = :m, map_source = 'email', updated_at = clock_timestamp()
+UPDATE users SET main_site_user_id = :m, map_source = 'email', updated_at = clock_timestamp(),
+  mapped_at = clock_timestamp()
 WHERE id = (SELECT min(id) FROM users WHERE lower(email) = lower(:email) AND email_verified
             HAVING count(*) = 1)
   AND main_site_user_id IS NULL

@@ -208,7 +208,13 @@ class Memory:
         old, at = self.orders.get(shown.order_id), effective or began
         if old is None:
             self.orders[shown.order_id] = replace(
-                shown, user_id=user, effective_at=effective, first_seen_at=began, state_since=at, owner_since=at
+                shown,
+                user_id=user,
+                effective_at=effective,
+                first_seen_at=began,
+                state_since=at,
+                owner_since=at,
+                mapped_at=at,
             )
         elif old.effective_at is None or (effective is not None and effective > old.effective_at):
             self.orders[shown.order_id] = replace(
@@ -218,6 +224,7 @@ class Memory:
                 first_seen_at=old.first_seen_at,
                 state_since=old.state_since if old.state is shown.state else at,
                 owner_since=old.owner_since if old.owner == shown.owner else at,
+                mapped_at=old.mapped_at,
             )
 
     def _orders_shrunk(self, feed: OrderFeed, staged: set[str]) -> bool:

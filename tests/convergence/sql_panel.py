@@ -233,7 +233,7 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
 
 
 ALL_ORDERS = (
-    "SELECT o.*, u.id AS user_id FROM orders_seen o LEFT JOIN users u ON u.main_site_user_id = o.owner"
+    "SELECT o.*, u.id AS user_id, u.mapped_at FROM orders_seen o LEFT JOIN users u ON u.main_site_user_id = o.owner"
     " WHERE o.order_id NOT IN (SELECT subject FROM absences WHERE kind = 'order')"
 )
 ALL_GUESTS = "SELECT g.* FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid"

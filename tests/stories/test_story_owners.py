@@ -81,6 +81,22 @@ def test_story_25_an_owner_changes_only_after_two_complete_reads(world: Bench) -
     assert [r["name"] for r in world.client_sees(5)] == ["keep"]
 
 
+def test_story_25_a_new_map_is_not_the_second_observation_of_an_owner(world: Bench) -> None:
+    """The order has said its owner for long; who that is here, somebody said only now, perhaps by mistake."""
+    sold = settled(world)
+    late = world.site.add_user(username="late", email="late@example.test", email_verified=False)
+    world.site.change_order(sold.order_id, user_id=late.id)
+    world.run(4)
+    assert ("owner-unknown", f"vps:{sold.vps_id}") in world.findings()
+    world.site.link_user(late.id, 77)
+    world.import_users()
+    world.run()
+    assert record(world, sold.vps_id)["user_id"] == 5
+    assert ("ownership", f"vps:{sold.vps_id}") in world.findings()
+    world.run(2)
+    assert record(world, sold.vps_id)["user_id"] == 77
+
+
 @pytest.mark.parametrize("hypervisor", ["vmware", "hyperv"])
 def test_story_26_another_hypervisor_follows_its_order_alone(world: Bench, hypervisor: str) -> None:
     keep = settled(world, "keep")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import jwt
@@ -156,12 +157,17 @@ class TestUsers:
         add_user(engine, 5)
         assert panel_sync("users", "map", "5", "77").code == 0
         assert panel_sync("users", "map", "5", "77").code == 0
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE users SET mapped_at = mapped_at - interval '1 day'"))
         refused = panel_sync("users", "map", "5", "78")
         assert (refused.code, "say --replace" in refused.err) == (2, True)
         assert panel_sync("users", "map", "5", "78", "--replace").code == 0
         with engine.connect() as connection:
-            row = connection.execute(text("SELECT main_site_user_id, map_source FROM users")).one()
-        assert tuple(row) == ("78", "operator")
+            row = connection.execute(
+                text("SELECT main_site_user_id, map_source, mapped_at, updated_at FROM users")
+            ).one()
+        assert tuple(row[:2]) == ("78", "operator")
+        assert row.updated_at - row.mapped_at < timedelta(seconds=1), "whose orders are whose is news"
 
     @pytest.mark.parametrize(
         ("arguments", "says"),

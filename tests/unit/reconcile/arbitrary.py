@@ -64,6 +64,7 @@ def orders(draw: st.DrawFn, order_id: str) -> Order:
         first_seen_at=draw(moments),
         state_since=draw(moments),
         owner_since=draw(moments),
+        mapped_at=draw(moments),
         **draw(plans),
     )
 

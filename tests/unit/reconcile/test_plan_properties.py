@@ -59,6 +59,9 @@ def test_no_delete_without_proof(seen: World) -> None:
         assert kept.live
         assert kept.protected_until is None or kept.protected_until <= seen.now
         event(change.kind.value)
+        assert all(g.key != key for g in seen.guests if not g.template and change.asks is not None)
+        if change.asks is not None:
+            continue  # nothing proves it: the gate holds it for an operator
         if sold is not None:
             assert sold.state is OrderState.ENDED
             assert sold.effective_at is not None
@@ -135,6 +138,8 @@ def test_owners_change_only_when_two_complete_sweeps_agree(seen: World) -> None:
             assert seen.orders_at is not None
             assert change.order.owner_since is not None
             assert change.order.owner_since <= seen.previous_orders_at < seen.orders_at
+            assert change.order.mapped_at is not None
+            assert change.order.mapped_at <= seen.previous_orders_at
         else:
             assert "user_id" not in change.values or change.action == "create"
         if change.action == "merge":

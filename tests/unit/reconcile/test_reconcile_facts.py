@@ -158,6 +158,8 @@ OWNERS = [
     Owner(TWICE, {}, {}, written=True, reason="two complete sweeps agree"),
     Owner(TWICE | {"user_id": 5}, {}, {}, written=False, reason="the same owner"),
     Owner(TWICE | {"user_id": None}, {}, {}, written=False, reason="nobody knows who that is"),
+    Owner(TWICE | {"mapped_at": ago(seconds=60)}, {}, {}, written=False, reason="the map is newer than that"),
+    Owner(TWICE | {"mapped_at": None}, {}, {}, written=False, reason="nobody knows since when the map says so"),
     Owner(TWICE | {"owner_since": ago(seconds=5)}, {}, {}, written=False, reason="only the last sweep says so"),
     Owner(TWICE, {"previous_orders_at": None}, {}, written=False, reason="there was only one sweep"),
     Owner(TWICE, {"orders_at": ago(seconds=125)}, {}, written=False, reason="this read is not complete"),
