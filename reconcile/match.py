@@ -1,7 +1,7 @@
 """Bring orders, guests and records together into cases. Pure; input order is irrelevant.
 
-Explicit keys first (order.panel_vps_id, record.order_id, (cluster, vmid) with an agreeing fingerprint); last, and
-only where it is unique, (user, name). Whatever is ambiguous is held as a whole: neither missing nor orphan.
+Explicit keys first (order.panel_vps_id, record.order_id), then the machine (its address and an agreeing fingerprint);
+last, and only where it is unique, (user, name). Whatever is ambiguous is held as a whole: neither missing nor orphan.
 Nothing is ever matched by a bare VMID, nor by name against a disagreeing fingerprint.
 """
 
@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from reconcile.cases import Case, Policy, World
 from reconcile.duplicates import may_have_a_guest, two_machines
-from reconcile.state import FingerprintState, Guest, GuestKey, Order, OrderState, Record
+from reconcile.state import FingerprintState, Guest, GuestKey, LinkState, Order, OrderState, Record
 
 CREATED_TOGETHER = timedelta(minutes=2)
 RETRIED_WITHIN = timedelta(hours=1)  # a lost answer's call is repeated within that, or it is another order's
@@ -42,6 +42,7 @@ class _Matching:
 
     def cases(self) -> list[Case]:
         self._by_key()
+        self._by_guest()
         self._by_name()
         self._twins()
         found = [case for order in self.orders for case in self._order_cases(order)]
@@ -106,6 +107,21 @@ class _Matching:
                 self.doubts[order.order_id] = f"several orders name VPS {record.id}"
             else:
                 self.paired[order.order_id] = [r for r in self.paired[order.order_id] if r.id != record.id]
+
+    def _by_guest(self) -> None:
+        """Pair what has no key but the machine: a record that is verified to be the guest a going order names."""
+        holders = {r.guest_key: r for r in self._free_records() if r.link_state is LinkState.VERIFIED}
+        for order in self.orders:
+            record = holders.get(order.guest_key)
+            if record is None or order.guest_key is None or self.paired[order.order_id] or not _going(order):
+                continue
+            named = self._resolve(order.panel_vps_id)
+            if order.user_id != record.user_id or (named is not None and not named.live) or not self._settled(record):
+                continue
+            guest = self.guests.get(order.guest_key)
+            same = guest is not None and _was_read(guest) and guest.fingerprint == record.fingerprint is not None
+            if same and self._rival(order, order.guest_key) is None and order.guest_key not in self.clones:
+                self._pair(order, record)
 
     def _free_records(self) -> list[Record]:
         return [r for r in self.live.values() if r.id not in self.taken and r.order_id is None]

@@ -9,7 +9,7 @@ import pytest
 
 from reconcile.cases import Case, World
 from reconcile.match import match
-from reconcile.state import FingerprintState, GuestKey, OrderState, PowerState
+from reconcile.state import FingerprintState, GuestKey, LinkState, OrderState, PowerState
 from tests.unit.reconcile.worlds import KEY, NOW, POLICY, UNLINKED, absence, ago, guest, order, record, world
 
 LOOSE: dict[str, Any] = UNLINKED | {"order_id": None, "order_linked_once": False}
@@ -335,9 +335,51 @@ def test_clones_are_quarantined() -> None:
     assert all("a clone" in why for why in doubts(seen))
 
 
+HELD: dict[str, Any] = {"order_id": None, "order_linked_once": False, "name": "x"}
+
+
+def test_an_order_and_a_record_meet_by_the_machine() -> None:
+    """No id and another name: but the record is verified to be the guest that the order names, and nobody else does."""
+    seen = world(orders=(order(order_id="2", name="new"),), guests=(guest(),), records=(record(**HELD),))
+    assert (pairs(seen), doubts(seen)) == ({("2", 1)}, [])
+
+
+@pytest.mark.parametrize(
+    ("of_order", "of_record", "of_guest"),
+    [
+        pytest.param({}, {"link_state": LinkState.PUSHED, "fingerprint": None}, {}, id="never looked at"),
+        pytest.param({}, {"user_id": 6}, {}, id="another customer's"),
+        pytest.param({"user_id": None}, {}, {}, id="nobody knows whose"),
+        pytest.param({}, {"created_at": ago(seconds=30)}, {}, id="too young"),
+        pytest.param({}, {}, {"fingerprint": "smbios:other"}, id="another machine by now"),
+        pytest.param({}, {}, {"fingerprint_state": FingerprintState.STALE}, id="to be read anew"),
+        pytest.param({"state": OrderState.ENDED}, {}, {}, id="an end"),
+        pytest.param({"panel_vps_id": 7}, {}, {}, id="its own record was deleted"),
+    ],
+)
+def test_by_the_machine_meet_only_a_going_order_and_its_customer_s_verified_record(
+    of_order: dict[str, Any], of_record: dict[str, Any], of_guest: dict[str, Any]
+) -> None:
+    seen = world(
+        orders=(order(**{"order_id": "2", "name": "new"} | of_order),),
+        guests=(guest(**of_guest),),
+        records=(record(**HELD | of_record), record(id=7, order_id=None, vmid=777, deleted_at=ago(days=1))),
+    )
+    assert [c.order for c in cases(seen) if c.record and c.record.id == 1] == [None]
+
+
+def test_a_machine_that_two_orders_name_joins_neither() -> None:
+    orders = (order(order_id="2", name="new"), order(order_id="3", name="newer"))
+    seen = world(orders=orders, guests=(guest(),), records=(record(**HELD),))
+    assert ("2", 1) not in pairs(seen)
+    assert ("3", 1) not in pairs(seen)
+
+
 def test_a_guest_that_another_record_holds_is_not_taken() -> None:
     seen = world(
-        orders=(order(order_id="2", name="new"),), guests=(guest(),), records=(record(order_id=None, name="x"),)
+        orders=(order(order_id="2", name="new"),),
+        guests=(guest(),),
+        records=(record(order_id=None, name="x", user_id=6),),
     )
     assert [c.doubt for c in cases(seen) if c.order] == ["guest main/100 is linked to VPS 1"]
 
