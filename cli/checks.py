@@ -180,7 +180,7 @@ def _levers(connection: Connection) -> list[Check]:
     """What operators hold, or should decide: pauses in force, held sets, quarantine."""
     found = [Check("pauses", Verdict.NOTE, f"{t} is {p}", f"to go on: panel-sync resume {t.removeprefix('proxmox:')}")
              for t, p in pauses_in_force(connection).items()]  # fmt: skip
-    if sets := list_holds(connection):
+    if sets := [one for one in list_holds(connection) if not one.by_approval]:
         named = _some([f"{one.scope} ({len(one.items)})" for one in sets])
         found.append(Check("held sets", Verdict.WARNING, f"waiting: {named}", "decide: panel-sync held"))
     if ill := list_quarantined(connection):

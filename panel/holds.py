@@ -45,14 +45,19 @@ class HeldSet:
     decided_by: str | None
     decided_at: datetime | None
 
+    @property
+    def by_approval(self) -> bool:
+        """Whether it waits for a word of its own, maybe for good, and exceeds no limit."""
+        return self.scope.startswith("by-approval:")
+
 
 def keep_holds(connection: Connection, run_id: int, held: Iterable[Any]) -> None:
     """Keep what a full run's gate held, one open set per scope; a set that is not held any more expires."""
     scopes = set()
+    current = {row.scope: row.plan_hash for row in connection.execute(OPEN)}
     for one in held:
         scopes.add(one.scope)
-        current = _open(connection, one.scope)
-        if current is None or current.plan_hash != one.hash:
+        if current.get(one.scope) != one.hash:
             _replace(connection, run_id, one.scope, one.reason, one.hash, _items(one))
     connection.execute(EXPIRE_OTHERS, {"scopes": sorted(scopes)})
 
@@ -174,7 +179,12 @@ RESOLVE_HELD = text(
     "UPDATE findings SET resolved_at = clock_timestamp()"
     " WHERE class = 'held' AND resolved_at IS NULL AND subject = ANY(:subjects)"
 )
-LIST_OPEN = text("SELECT h.* FROM holds h WHERE h.decision IS NULL ORDER BY h.id DESC LIMIT :limit")
+OPEN = text("SELECT scope, plan_hash FROM holds WHERE decision IS NULL")
+# What waits for a word of its own, maybe for good, must not crowd out what exceeds a limit.
+LIST_OPEN = text(
+    "SELECT h.* FROM holds h WHERE h.decision IS NULL"
+    " ORDER BY starts_with(h.scope, 'by-approval:'), h.id DESC LIMIT :limit"
+)
 LIST_ALL = text(
     "SELECT h.* FROM holds h WHERE h.decision IS NULL OR h.decided_at > clock_timestamp() - interval '30 days' "
     "ORDER BY h.id DESC LIMIT :limit"

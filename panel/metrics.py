@@ -35,14 +35,16 @@ def _age(moment: str) -> str:
 
 
 NUMBERS = text(
-    "SELECT"  # noqa: S608 - own text
+    "WITH waiting AS ("  # noqa: S608 - own text
+    " SELECT * FROM holds WHERE decision IS NULL AND NOT starts_with(scope, 'by-approval:')) "
+    "SELECT"
     " (SELECT count(*) FROM operations WHERE state = 'queued') AS queued,"
     f" (SELECT {_age('min(accepted_at)')} FROM operations WHERE state = 'queued') AS oldest_queued_s,"
     " (SELECT count(*) FROM operations WHERE state = 'dead') AS dead,"
     " (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,"
-    " (SELECT count(*) FROM holds WHERE decision IS NULL) AS held_sets,"
-    " (SELECT coalesce(sum(jsonb_array_length(items)), 0)::int FROM holds WHERE decision IS NULL) AS held_items,"
-    f" (SELECT {_age('min(created_at)')} FROM holds WHERE decision IS NULL) AS oldest_held_s,"
+    " (SELECT count(*) FROM waiting) AS held_sets,"
+    " (SELECT coalesce(sum(jsonb_array_length(items)), 0)::int FROM waiting) AS held_items,"
+    f" (SELECT {_age('min(created_at)')} FROM waiting) AS oldest_held_s,"
     " (SELECT count(*) FROM pauses WHERE paused_until > clock_timestamp()) AS pauses,"
     " (SELECT count(*) FROM quarantine WHERE next_try_at IS NOT NULL) AS quarantined"
 )

@@ -19,7 +19,7 @@ from reconcile.changes import Change, Kind
 from reconcile.isolation import Failure, Interrupts, Stage, cause_of
 from reconcile.ports import Found, Gone, GuestSource, OrderFeed, Unclear
 from reconcile.standing import standing_since
-from reconcile.state import GuestKey, Order, OrderState, Record
+from reconcile.state import GuestKey, LinkState, Order, OrderState, Record
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,9 @@ class Confirmer:
         for place in (key, *change.elsewhere):
             # Whoever stands at an address that a going order names: what is paid for is not missing.
             missing = change.values.get("missing_since") is not None and place == key
-            why, answer = self._gone(record, place, anybody=missing)
+            # Nor can anybody be told from a machine that nobody ever identified.
+            unknown = change.action == "delete" and record.link_state is not LinkState.VERIFIED
+            why, answer = self._gone(record, place, anybody=missing or unknown)
             if why is not None:
                 return why, answer
             said.append(answer)

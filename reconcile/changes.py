@@ -54,6 +54,7 @@ class Change:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     confirm: frozenset[str] = frozenset()
     elsewhere: tuple[GuestKey, ...] = ()  # where else its guest was seen: asked for too when "guest" is confirmed
+    asks: str | None = None  # why an operator must approve it by itself, whatever the limits
     flip: str | None = None  # "to stopped", "to suspended", ...: many at once of one direction have a budget
 
     @property

@@ -22,7 +22,15 @@ from reconcile.cases import (
     record_view,
 )
 from reconcile.changes import Change, Finding, Kind, Plan
-from reconcile.deletes import delete_change, delete_hindrance, not_its_order, seen_elsewhere, two_way
+from reconcile.deletes import (
+    approvable_delete,
+    delete_change,
+    delete_hindrance,
+    not_its_order,
+    seen_elsewhere,
+    two_way,
+    unlinked_delete,
+)
 from reconcile.duplicates import differ
 from reconcile.findings import due_finding, finding
 from reconcile.match import match
@@ -79,6 +87,8 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
         return decision
     if verdict.finding is not None and (found := due_finding(verdict, case, world, policy)) is not None:
         decision.findings.append(found)
+        if found.class_ == "unlinked-record" and (asked := unlinked_delete(case, world, policy)) is not None:
+            decision.changes.append(asked)
     match verdict.verdict:
         case Verdict.CREATE:
             _create(decision, case, views, world, policy)
@@ -300,6 +310,9 @@ def _delete(decision: Decision, case: Case, world: World, policy: Policy) -> Non
     decision.findings.append(finding(case, class_, why_not))
     if order is not None and not_its_order(order, record) is None:
         _add(decision, case, Kind.STATUS, world.feed, facts.order_state_update(order, record, world))
+    # Asked about once the record says what is known: an approval is for one version of it.
+    if not decision.changes and (asked := approvable_delete(case, world, policy, why_not)) is not None:
+        decision.changes.append(asked)
 
 
 def _merge(case: Case) -> Change:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -62,6 +63,50 @@ def delete_change(case: Case, world: World, policy: Policy) -> Change:
     )
 
 
+def approvable_delete(case: Case, world: World, policy: Policy, why: str) -> Change | None:
+    """The delete that waits for an operator because of ``why``; None if something else stands against it, too."""
+    if delete_hindrance(case, world, policy, by_approval=True) is not None:
+        return None
+    change = delete_change(case, world, policy)
+    return replace(change, reason=f"{change.reason}; {why}", asks=why)
+
+
+def unlinked_delete(case: Case, world: World, policy: Policy) -> Change | None:
+    """The delete of a record that no order is known for, for an operator to decide; None while its guest may be there.
+
+    Nothing proves it. What can be looked up is, all the same: the order it names, and the guest it named.
+    """
+    record, key = case.record, case.guest_key
+    if record is None or case.order is not None or not world.has_feed:
+        return None
+    if world.orders_at is None or world.orders_at - record.created_at < policy.orphan_grace:
+        return None  # its order may be on its way
+    if record.protected_until is not None and record.protected_until > world.now:
+        return None
+    confirm = {"order"} if record.order_id is not None else set[str]()
+    evidence: dict[str, Any] = {"order": record.order_id, "made_at": record.created_at.isoformat()}
+    if guest_view(case, world, policy) is GuestView.NONE_PROVEN and key is not None:
+        if _guest_hindrance(case, world, policy, by_approval=True) is not None:
+            return None
+        confirm.add("guest")
+        evidence |= {"guest": str(key)} | _absence_evidence("guest", world.guest_absences.get(key))
+    elif key is not None or record.guest_key is not None or record.link_state is not LinkState.UNLINKED:
+        return None
+    why = f"VPS {record.id}, made {record.created_at:%Y-%m-%d}, has no order that is known: deletable only by approval"
+    return Change(
+        Kind.ORPHAN,
+        "delete",
+        world.feed,
+        why,
+        record=record,
+        guest_key=key,
+        evidence=evidence,
+        confirm=frozenset(confirm),
+        elsewhere=seen_elsewhere(record, key, world) if key is not None else (),
+        asks=why,
+    )
+
+
 def _absence_evidence(what: str, absence: Absence | None) -> dict[str, Any]:
     if absence is None:
         return {}
@@ -72,8 +117,9 @@ def _absence_evidence(what: str, absence: Absence | None) -> dict[str, Any]:
     }
 
 
-def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:
-    """Why a delete must wait or be approved by an operator; None if nothing stands against it."""
+def delete_hindrance(case: Case, world: World, policy: Policy, *, by_approval: bool = False) -> str | None:
+    """Why a delete must wait or be approved by an operator; None if nothing stands against it. ``by_approval``: what
+    an operator's word may stand for is no hindrance (an identity that nobody read, a link that never was)."""
     record, order, view = case.record, case.order, guest_view(case, world, policy)
     if record is None:
         return "there is no record"
@@ -87,12 +133,16 @@ def delete_hindrance(case: Case, world: World, policy: Policy) -> str | None:
         return f"order ended, but VPS {record.id} names no guest that could be looked for"
     if view is GuestView.UNOBSERVABLE and not world.clusters and record.link_state in SEEN_ON_PROXMOX:
         return f"guest {record.guest_key} was seen on Proxmox, and no cluster is configured any more to look for it"
-    if view is GuestView.NONE_PROVEN and (hindrance := _guest_hindrance(case, world, policy)) is not None:
+    if (
+        view is GuestView.NONE_PROVEN
+        and (hindrance := _guest_hindrance(case, world, policy, by_approval=by_approval)) is not None
+    ):
         return hindrance
     if order is not None:
         return _ended_hindrance(case, order.effective_at, order.state_since, world, policy)
     absence = world.order_absences.get(record.order_id or "")
-    if absence is None or not record.order_linked_once or not record.guest_linked_once:
+    never_linked = not record.order_linked_once or not record.guest_linked_once
+    if absence is None or (never_linked and not by_approval):
         return f"VPS {record.id} was never linked to an order and a guest: deletable only by approval"
     if world.now - absence.absent_since < policy.orphan_grace:
         return f"order {record.order_id} vanished less than the orphan grace ago"
@@ -118,11 +168,11 @@ def seen_elsewhere(record: Record, key: GuestKey, world: World) -> tuple[GuestKe
     return tuple(sorted((k for k in known if k != key and k.cluster in world.clusters), key=str))
 
 
-def _guest_hindrance(case: Case, world: World, policy: Policy) -> str | None:
+def _guest_hindrance(case: Case, world: World, policy: Policy, *, by_approval: bool) -> str | None:
     record = case.record
     if record is None or case.guest_key is None:
         return "no guest is known"
-    if record.fingerprint is None or record.link_state is not LinkState.VERIFIED:
+    if not by_approval and (record.fingerprint is None or record.link_state is not LinkState.VERIFIED):
         return f"the identity of guest {case.guest_key} was never verified"
     absence = world.guest_absences.get(case.guest_key)
     if absence is not None and absence.absent_since <= record.link_changed_at:

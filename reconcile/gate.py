@@ -28,6 +28,9 @@ class Handling(StrEnum):
 REJECTED_BEFORE = "rejected-before"
 """The scope of what an operator refused and is not the same any more: it never happens by itself."""
 
+BY_APPROVAL = "by-approval"
+"""The scope, with its subject, of what nothing proves: a set of its own for each, since each is another question."""
+
 REPAIR_ALL: Mapping[Kind, Handling] = MappingProxyType({})
 
 
@@ -105,6 +108,7 @@ def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind,
     rejected: list[Change] = []
     classes: dict[Kind, list[Change]] = defaultdict(list)
     again: list[Change] = []
+    held: list[Held] = []
     open_: list[tuple[Change, bool]] = []
     for change in plan.changes:
         identity, how = plan_hash((change,)), handling.get(change.kind, Handling.REPAIR)
@@ -113,13 +117,15 @@ def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind,
             ignored.append(change)
         elif identity in standing.rejected:
             rejected.append(change)
+        elif change.asks is not None and not approved:
+            held.append(Held(f"{BY_APPROVAL}:{change.subject}", change.asks, (change,)))
         elif change.question in standing.refused and not approved:
             again.append(change)
         elif how is Handling.HOLD and not approved:
             classes[change.kind].append(change)
         else:
             open_.append((change, approved))
-    held = [
+    held += [
         Held(f"class:{kind.value}", f"the policy holds every {kind.value}", tuple(changes))
         for kind, changes in sorted(classes.items())
     ]

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from reconcile.apply import Outcome
 from reconcile.changes import Finding
-from reconcile.gate import REJECTED_BEFORE, Budget, Gated
+from reconcile.gate import BY_APPROVAL, REJECTED_BEFORE, Budget, Gated
 from reconcile.isolation import Failure
 
 
 def held_findings(gated: Gated) -> list[Finding]:
-    """A set that is held, and each change that an operator rejected."""
+    """A set that is held, and each change that an operator rejected. What waits for a word of its own has a finding
+    already, which says so."""
     found = [
         Finding(
             "held",
@@ -20,6 +21,7 @@ def held_findings(gated: Gated) -> list[Finding]:
             "warning" if held.scope == REJECTED_BEFORE or held.scope.startswith("class:") else "alarm",
         )
         for held in gated.held
+        if not held.scope.startswith(BY_APPROVAL)
     ]
     return found + [
         Finding(

@@ -119,8 +119,10 @@ class PurePanel:
             now, frozenset(plan_hash((c,)) for c in approved), frozenset(h.scope for h in self.held)
         )
         gated = gate.gate(plan, standing, gate.Budget())
-        held = [Finding("held", f"scope:{h.scope}", h.reason, "alarm") for h in gated.held]
-        self.findings, self.held = (*plan.findings, *held), gated.held
+        # What waits for a word of its own waits for good: what nothing proves, nobody here can know.
+        sets = tuple(h for h in gated.held if not h.scope.startswith(gate.BY_APPROVAL))
+        held = [Finding("held", f"scope:{h.scope}", h.reason, "alarm") for h in sets]
+        self.findings, self.held = (*plan.findings, *held), sets
         engine = cast("Engine", _Beside(self, now, shown.cut_off))
         confirmer = Confirmer(engine, feed, sources, frozenset(seen.complete), frozenset(CLUSTERS))
         return Planned(now, gated.allowed, confirmer)

@@ -144,6 +144,61 @@ class TestHeldSets:
         assert refused.value.fault == fault
 
 
+class TestByApproval:
+    """What nothing proves is deleted by an operator's word for it alone, and what can be looked up is, all the same."""
+
+    @pytest.fixture
+    def unread(self, world: Bench) -> tuple[Bench, Sold]:
+        """An order that ended, whose guest is gone, and nobody ever read who the guest was."""
+        settled(world, "keep")
+        sold = sell(world, "secret")
+        world.pve.forbid_config(sold.vmid)
+        world.run()
+        world.site.cancel_order(sold.order_id, remove_guest=False, notify=False)
+        world.pve.remove_guest(sold.vmid)
+        world.run(ABSENT + 1)
+        assert ("delete-held", f"vps:{sold.vps_id}") in world.findings()
+        return world, sold
+
+    def test_an_identity_that_was_never_read(self, unread: tuple[Bench, Sold]) -> None:
+        world, sold = unread
+        (held,) = held_sets(world)
+        assert (held.scope, held.by_approval) == (f"by-approval:vps:{sold.vps_id}", True)
+        assert "held" not in world.finding_classes(), "its own finding says it"
+        world.run(2)
+        assert sold.vps_id in live(world)
+        decide(world, held.hash, Decision.APPROVED)
+        world.run()
+        assert sold.vps_id in live(world)
+        assert ("not-confirmed", f"vps:{sold.vps_id}") in world.findings(), "403 is no word of an absent guest"
+        world.pve.forbid_config(sold.vmid, forbidden=False)
+        world.run()
+        assert sold.vps_id not in live(world)
+        (deleted,) = (r for r in world.repairs() if r["action"] == "delete")
+        assert {"confirmed_guest", "confirmed_order"} <= set(deleted["evidence"])
+        assert held_sets(world) == []
+
+    def test_a_record_of_which_nothing_is_known(self, extended_world: Bench) -> None:
+        world = extended_world
+        settled(world, "keep")
+        ids = [world.call("create", **UNKNOWN, name=name).json()["vps"]["id"] for name in ("own-1", "own-2")]
+        world.drain()
+        world.run(2)
+        assert {h.scope for h in held_sets(world)} == {f"by-approval:vps:{id_}" for id_ in ids}
+        decide(world, next(h.hash for h in held_sets(world) if h.scope.endswith(f":{ids[0]}")), Decision.APPROVED)
+        decide(world, next(h.hash for h in held_sets(world) if h.scope.endswith(f":{ids[1]}")), Decision.REJECTED)
+        world.run(2)
+        assert ids[0] not in live(world)
+        assert ids[1] in live(world)
+        assert held_sets(world) == []
+
+
+UNKNOWN: dict[str, Any] = {
+    "user_id": 5, "cpu": 1, "ram": 1024, "disk": 10, "os": "Debian", "status": "running",
+    "hypervisor": "vmware",
+}  # fmt: skip
+
+
 class TestPauses:
     """A paused source is not asked, and nothing is concluded."""
 

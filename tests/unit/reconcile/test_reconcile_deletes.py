@@ -6,11 +6,17 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
+from sqlalchemy import create_engine
 
+from reconcile.apply import Confirmer
 from reconcile.cases import World
-from reconcile.changes import Change, Kind, Plan
+from reconcile.changes import Change, Kind, Plan, plan_hash
 from reconcile.decide import plan
-from reconcile.state import GuestKey, LinkState, OrderState
+from reconcile.gate import Budget, Standing, gate
+from reconcile.ports import GuestSource
+from reconcile.report import held_findings
+from reconcile.state import GuestKey, LinkState, OrderState, Record
+from tests.support.listed_cluster import ListedCluster
 from tests.unit.reconcile.worlds import KEY, NOW, POLICY, UNLINKED, absence, ago, guest, order, record, world
 
 ENDED: dict[str, Any] = {"state": OrderState.ENDED, "status": "cancelled", "state_since": ago(days=1)}
@@ -29,7 +35,13 @@ def orphan(**values: Any) -> World:
 
 
 def deletes(made: Plan) -> list[Change]:
-    return [c for c in made.changes if c.action == "delete"]
+    """Those that may happen by themselves."""
+    return [c for c in made.changes if c.action == "delete" and c.asks is None]
+
+
+def asked(made: Plan) -> list[Change]:
+    """Those that wait for an operator, each for a word of its own."""
+    return [c for c in made.changes if c.asks is not None]
 
 
 def test_a_missed_delete_is_planned_with_its_evidence_and_confirmed_twice() -> None:
@@ -150,6 +162,97 @@ GUARDS = [
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda g: g.reason)
 def test_a_delete_is_held_by_each_guard(guard: Guard) -> None:
     assert deletes(plan(guard.world, POLICY)) == [], guard.reason
+
+
+class Asked(NamedTuple):
+    reason: str
+    world: World
+    confirm: frozenset[str]
+
+
+BOTH = frozenset({"order", "guest"})
+NEVER_LINKED: dict[str, Any] = UNLINKED | {
+    "order_id": None, "order_linked_once": False, "guest_linked_once": False, "created_at": ago(days=3),
+}  # fmt: skip
+NOBODY_READ = record(order_state=OrderState.ENDED, fingerprint=None, link_state=LinkState.PUSHED)
+UNREADABLE = record(order_state=OrderState.ENDED, link_state=LinkState.UNVERIFIED)
+ASKED = [
+    Asked("its identity was never verified", ended(records=(NOBODY_READ,)), BOTH),
+    Asked("its identity cannot be read", ended(records=(UNREADABLE,)), BOTH),
+    Asked("it was never linked to an order", orphan(records=(record(order_linked_once=False),)), BOTH),
+    Asked("it was never linked to a guest", orphan(records=(record(guest_linked_once=False),)), BOTH),
+    Asked("it names an order that nobody ever saw", orphan(order_absences={}), BOTH),
+    Asked("it has no order id", orphan(records=(record(order_id=None),)), frozenset({"guest"})),
+    Asked("nothing is known of it", world(records=(record(**NEVER_LINKED),)), frozenset()),
+    Asked(
+        "nothing is known of it, on another hypervisor",
+        world(records=(record(**NEVER_LINKED | {"hypervisor": "vmware"}),)),
+        frozenset(),
+    ),
+]
+
+
+@pytest.mark.parametrize("case", ASKED, ids=lambda c: c.reason)
+def test_what_nothing_proves_waits_for_a_word_of_its_own(case: Asked) -> None:
+    made = plan(case.world, POLICY)
+    assert deletes(made) == []
+    (change,) = asked(made)
+    assert change.confirm == case.confirm
+    assert len(made.findings) == 1, "it is told as well"
+    gated = gate(made, Standing(live=1000), Budget())
+    assert change not in gated.allowed
+    assert [(h.scope, h.changes) for h in gated.held] == [("by-approval:vps:1", (change,))]
+    assert held_findings(gated) == []
+    approved = Standing(live=1000, approved=frozenset({plan_hash((change,))}))
+    assert change in gate(made, approved, Budget()).allowed
+
+
+@pytest.mark.parametrize("kept", [NOBODY_READ, UNREADABLE], ids=lambda r: r.link_state.value)
+def test_whoever_stands_there_may_be_the_one_that_nobody_identified(kept: Record) -> None:
+    """An approval is no look-up: another fingerprint is no other machine where the first was never read."""
+    (change,) = asked(plan(ended(records=(kept,)), POLICY))
+    change = replace(change, confirm=frozenset({"guest"}))
+    cluster, everywhere = ListedCluster(), frozenset({KEY.cluster})
+    sources: dict[str, GuestSource] = {KEY.cluster: cluster}
+    confirmer = Confirmer(create_engine("sqlite://"), None, sources, everywhere, everywhere)
+    assert confirmer.hindrance(change)[0] is None
+    cluster.add(KEY.vmid, "pve1")
+    assert "a guest stands at main/100" in (confirmer.hindrance(change)[0] or "")
+
+
+def test_the_record_says_first_that_its_order_ended() -> None:
+    """An approval is for one version of a record, and writing that down makes a new one."""
+    made = plan(ended(records=(replace(UNREADABLE, order_state=OrderState.ACTIVE),)), POLICY)
+    assert [c.kind for c in made.changes] == [Kind.STATUS]
+
+
+NEVER_ASKED = [
+    Guard("its guest is there", world(records=(record(order_id=None, order_linked_once=False),), guests=(guest(),))),
+    Guard("its guest is not proven absent", world(records=(record(order_id=None, order_linked_once=False),))),
+    Guard("it was made today", world(records=(record(**NEVER_LINKED | {"created_at": ago(hours=23)}),))),
+    Guard("it is protected", world(records=(record(**NEVER_LINKED | {"protected_until": NOW.replace(day=3)}),))),
+    Guard("its link is in conflict", world(records=(record(**NEVER_LINKED | {"link_state": LinkState.CONFLICT}),))),
+    Guard("no main site is configured", world(has_feed=False, records=(record(**NEVER_LINKED),))),
+    Guard("a call for it is in flight", world(records=(record(**NEVER_LINKED | {"in_flight": True}),))),
+    Guard(
+        "the order is another customer's",
+        ended({"user_id": 6}, records=(record(link_state=LinkState.UNVERIFIED),)),
+    ),
+    Guard(
+        "the feed's word is older than the last call",
+        ended(records=(record(link_state=LinkState.UNVERIFIED, order_changed_at=NOW),)),
+    ),
+    Guard(
+        "the order vanished less than a day ago",
+        orphan(records=(record(link_state=LinkState.UNVERIFIED),), order_absences={"1": absence(hours=23)}),
+    ),
+]
+
+
+@pytest.mark.parametrize("guard", NEVER_ASKED, ids=lambda g: g.reason)
+def test_an_operator_s_word_stands_for_nothing_else(guard: Guard) -> None:
+    made = plan(guard.world, POLICY)
+    assert [c for c in made.changes if c.action == "delete"] == [], guard.reason
 
 
 def test_a_held_delete_is_a_finding() -> None:
