@@ -57,6 +57,12 @@ class SnoozeBody(_Body):
     for_s: Seconds
 
 
+class IgnoreBody(_Body):
+    """Why nobody needs to hear of this guest any more."""
+
+    reason: Text
+
+
 class DiscardBody(_Body):
     """Why a dead call is left undone."""
 
@@ -106,6 +112,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     ReleaseBody,
     RestoreBody,
     SnoozeBody,
+    IgnoreBody,
     DiscardBody,
     AcknowledgeBody,
     ReconcileBody,
@@ -163,6 +170,8 @@ class FindingView(BaseModel):
     acknowledged_at: AwareDatetime | None
     snoozed_until: AwareDatetime | None
     snoozed: bool
+    ignored_by: Annotated[str | None, Field(description="Who wants to hear no more of this guest")]
+    ignored_reason: str | None
     resolved_at: AwareDatetime | None
 
 

@@ -26,7 +26,7 @@ from panel.audit import Actor, list_access, list_actions, list_refused_calls, no
 from panel.calls import DatabaseAwayError
 from panel.dead_letters import discard, list_dead, requeue
 from panel.facts import Row
-from panel.findings import FindingRow, acknowledge_finding, list_findings, snooze_finding
+from panel.findings import FindingRow, acknowledge_finding, heed_finding, ignore_finding, list_findings, snooze_finding
 from panel.history import recent_runs, source_overview, vps_history
 from panel.holds import Decision, HeldSet, decide_hold, list_holds
 from panel.metrics import metrics
@@ -103,7 +103,7 @@ async def get_findings(
     everything: Annotated[bool, Query(alias="all")] = False,
     limit: Limit = 200,
 ) -> Response:
-    """What runs found and may not mend, the loudest first; ``all``: snoozed and resolved ones too."""
+    """What runs found and may not mend, the loudest first; ``all``: snoozed, ignored and resolved ones too."""
     found = await _asked(edge, lambda c: list_findings(c, class_=class_, everything=everything, limit=limit))
     return _answer([_finding(one) for one in found])
 
@@ -132,6 +132,31 @@ async def snooze(request: Request, edge: EdgeOf, acting: Acting, finding_id: Fin
         return snooze_finding(connection, finding_id, length, acting.by)
 
     return _answer(_finding(await _decided(edge, acting, "findings snooze", f"finding:{finding_id}", leave_out)))
+
+
+@router.post(
+    "/findings/{finding_id:id}/ignore",
+    responses={200: {"model": ops_models.FindingAnswer}, **WRITES},
+    openapi_extra=_takes(ops_models.IgnoreBody),
+)
+async def ignore(request: Request, edge: EdgeOf, acting: Acting, finding_id: FindingId) -> Response:
+    """Hear no more of a guest that no order names, for good; whoever is given its VMID is told of again."""
+    reason = (await _body(request, edge, ops_models.IgnoreBody)).reason
+
+    def leave_out(connection: Connection) -> FindingRow:
+        return ignore_finding(connection, finding_id, reason, acting.by)
+
+    return _answer(_finding(await _decided(edge, acting, "findings ignore", f"finding:{finding_id}", leave_out)))
+
+
+@router.post("/findings/{finding_id:id}/heed", responses={200: {"model": ops_models.FindingAnswer}, **WRITES})
+async def heed(edge: EdgeOf, acting: Acting, finding_id: FindingId) -> Response:
+    """Take an ``ignore`` back."""
+
+    def take_back(connection: Connection) -> FindingRow:
+        return heed_finding(connection, finding_id)
+
+    return _answer(_finding(await _decided(edge, acting, "findings heed", f"finding:{finding_id}", take_back)))
 
 
 @router.get("/vps/{vps_id:id}/history", responses={200: {"model": ops_models.HistoryAnswer}, **READS})

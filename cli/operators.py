@@ -16,7 +16,7 @@ from cli.console import escape, moment, out, table
 from cli.environment import command_settings
 from cli.errors import CommandError
 from cli.tokens import duration
-from panel.findings import acknowledge_finding, list_findings, snooze_finding
+from panel.findings import FindingRow, acknowledge_finding, heed_finding, ignore_finding, list_findings, snooze_finding
 from panel.holds import Decision, decide_hold, list_holds
 from panel.operators import OperatorError
 from panel.pauses import pause as pause_source
@@ -129,7 +129,7 @@ def restore(
 def findings(
     context: typer.Context,
     class_: Annotated[str | None, typer.Option("--class", help="Only this class: paid-but-missing, ...")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Snoozed and resolved ones too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Snoozed, ignored and resolved ones too.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 200,
 ) -> None:
     """List what runs found and may not mend, the loudest first."""
@@ -145,7 +145,7 @@ def findings(
             one.class_,
             escape(one.subject),
             moment(one.first_seen_at),
-            _state(one.resolved_at is not None, one.snoozed, one.acknowledged_by),
+            _state(one),
             escape(one.reason),
         )
     out.print(shown)
@@ -167,6 +167,24 @@ def snooze(finding: FindingId, length: Length) -> None:
         found = snooze_finding(connection, finding, length, operator())
         note(connection, "findings snooze", f"finding:{finding}")
     out.print(f"{found.class_} {found.subject} is snoozed until {moment(found.snoozed_until)} UTC", markup=False)
+
+
+@findings_app.command("ignore")
+def ignore(finding: FindingId, reason: Reason) -> None:
+    """Hear no more of a guest that no order names, for good; whoever is given its VMID is told of again."""
+    with _panel() as (connection, _):
+        found = ignore_finding(connection, finding, reason, operator())
+        note(connection, "findings ignore", f"finding:{finding}")
+    out.print(f"{found.class_} {found.subject} is ignored", markup=False)
+
+
+@findings_app.command("heed")
+def heed(finding: FindingId) -> None:
+    """Take `findings ignore` back."""
+    with _panel() as (connection, _):
+        found = heed_finding(connection, finding)
+        note(connection, "findings heed", f"finding:{finding}")
+    out.print(f"{found.class_} {found.subject} is no longer ignored", markup=False)
 
 
 @contextlib.contextmanager
@@ -192,9 +210,11 @@ def _target(name: str, settings: Settings) -> str:
     return target_of(name, (cluster.name for cluster in settings.proxmox_clusters))
 
 
-def _state(resolved: bool, snoozed: bool, acknowledged_by: str | None) -> str:
-    if resolved:
+def _state(found: FindingRow) -> str:
+    if found.resolved_at is not None:
         return "resolved"
-    if snoozed:
+    if found.ignored_by is not None:
+        return "ignored"
+    if found.snoozed:
         return "snoozed"
-    return "seen" if acknowledged_by else ""
+    return "seen" if found.acknowledged_by else ""

@@ -11,12 +11,13 @@ from sqlalchemy import Connection, Row, text
 from panel.operators import OperatorError
 
 LONGEST_SNOOZE = timedelta(days=30)
+UNMANAGED = "unmanaged-guest"
 
 
 @dataclass(frozen=True, slots=True)
 class FindingRow:
     """One finding. ``snoozed_until`` is in the past, or None, for one that is not snoozed; ``age_s`` counts from when
-    it was first seen to now, or to when it was resolved."""
+    it was first seen to now, or to when it was resolved; ``ignored_by``: who wants to hear no more of that guest."""
 
     id: int
     class_: str
@@ -34,14 +35,16 @@ class FindingRow:
     acknowledged_at: datetime | None
     snoozed_until: datetime | None
     snoozed: bool
+    ignored_by: str | None
+    ignored_reason: str | None
     resolved_at: datetime | None
 
 
 def list_findings(
     connection: Connection, *, class_: str | None = None, everything: bool = False, limit: int = 200
 ) -> list[FindingRow]:
-    """Open findings that are not snoozed, the loudest first; ``everything``: snoozed and resolved ones (of the last
-    30 days) too."""
+    """Open findings that are neither snoozed nor ignored, the loudest first; ``everything``: those, and resolved ones
+    of the last 30 days, too."""
     rows = connection.execute(LIST, {"class": class_, "everything": everything, "limit": limit})
     return [_finding(row) for row in rows]
 
@@ -56,6 +59,30 @@ def snooze_finding(connection: Connection, finding_id: int, length: timedelta, b
     if not timedelta(0) < length <= LONGEST_SNOOZE:
         raise OperatorError("invalid", "a finding is snoozed for longer than no time and at most 30 days")
     return _changed(connection, SNOOZE, finding_id, by=by, length=length)
+
+
+def ignore_finding(connection: Connection, finding_id: int, reason: str, by: str) -> FindingRow:
+    """Leave a guest that no order names out of lists for good: this machine, not who is given its VMID later.
+
+    Raises OperatorError.
+    """
+    found = _one(connection, finding_id)
+    if found.class_ != UNMANAGED:
+        raise OperatorError("invalid", f"only {UNMANAGED} is ignored for good; acknowledge or snooze {found.class_}")
+    if not reason.strip():
+        raise OperatorError("invalid", "what is ignored needs a reason")
+    values = {"cluster": found.cluster, "vmid": found.vmid, "reason": reason.strip(), "by": by}
+    if connection.execute(IGNORE, values).rowcount == 0:
+        raise OperatorError("conflict", f"who {found.subject} is was not read yet, or cannot be: snooze it")
+    return _one(connection, finding_id)
+
+
+def heed_finding(connection: Connection, finding_id: int) -> FindingRow:
+    """Take ``ignore_finding`` back. Raises OperatorError."""
+    found = _one(connection, finding_id)
+    if connection.execute(HEED, {"cluster": found.cluster, "vmid": found.vmid}).rowcount == 0:
+        raise OperatorError("conflict", f"{found.subject} is not ignored")
+    return _one(connection, finding_id)
 
 
 def untold_findings(connection: Connection, limit: int = 20) -> list[FindingRow]:
@@ -77,22 +104,44 @@ def _changed(connection: Connection, statement: Any, finding_id: int, **values: 
     raise OperatorError("conflict", f"finding {finding_id} is resolved already")
 
 
+def _one(connection: Connection, finding_id: int) -> FindingRow:
+    row = connection.execute(ONE, {"id": finding_id}).one_or_none()
+    if row is None:
+        raise OperatorError("unknown", f"finding {finding_id} does not exist; `panel-sync findings` lists them")
+    return _finding(row)
+
+
 def _finding(row: Row[Any]) -> FindingRow:
     values = {name: getattr(row, name) for name in FindingRow.__slots__ if name not in ("class_", "age_s")}
     return FindingRow(class_=row._mapping["class"], age_s=float(row.age_s), **values)
 
 
+_RULE = (
+    "FROM ignored_guests i JOIN guests g ON g.cluster = i.cluster AND g.vmid = i.vmid AND g.fingerprint = i.fingerprint"
+    f" WHERE f.class = '{UNMANAGED}' AND i.cluster = f.cluster AND i.vmid = f.vmid"
+)
 _SHOWN = (
-    "f.*, coalesce(f.snoozed_until > clock_timestamp(), false) AS snoozed,"
+    f"f.*, (SELECT i.ignored_by {_RULE}) AS ignored_by, (SELECT i.reason {_RULE}) AS ignored_reason,"  # noqa: S608 - own text
+    " coalesce(f.snoozed_until > clock_timestamp(), false) AS snoozed,"
     " extract(epoch FROM coalesce(f.resolved_at, clock_timestamp()) - f.first_seen_at) AS age_s"
 )
 LIST = text(
     f"SELECT {_SHOWN} FROM findings f WHERE (CAST(:class AS text) IS NULL OR f.class = :class)"  # noqa: S608 - own text
     " AND CASE WHEN :everything THEN coalesce(f.resolved_at > clock_timestamp() - interval '30 days', true)"
-    " ELSE f.resolved_at IS NULL AND coalesce(f.snoozed_until <= clock_timestamp(), true) END"
+    " ELSE f.resolved_at IS NULL AND coalesce(f.snoozed_until <= clock_timestamp(), true)"
+    f" AND NOT EXISTS (SELECT 1 {_RULE}) END"
     " ORDER BY f.resolved_at IS NOT NULL, array_position(ARRAY['alarm', 'warning', 'info'], f.severity),"
     " f.first_seen_at, f.id LIMIT :limit"
 )
+ONE = text(f"SELECT {_SHOWN} FROM findings f WHERE f.id = :id")  # noqa: S608 - own text
+IGNORE = text(
+    "INSERT INTO ignored_guests AS i (cluster, vmid, fingerprint, reason, ignored_by)"
+    " SELECT g.cluster, g.vmid, g.fingerprint, :reason, :by FROM guests g"
+    " WHERE g.cluster = :cluster AND g.vmid = :vmid AND g.fingerprint_state = 'read' AND g.fingerprint IS NOT NULL"
+    " ON CONFLICT (cluster, vmid) DO UPDATE SET fingerprint = excluded.fingerprint, reason = excluded.reason,"
+    " ignored_by = excluded.ignored_by, ignored_at = excluded.ignored_at"
+)
+HEED = text("DELETE FROM ignored_guests WHERE cluster = :cluster AND vmid = :vmid")
 UNTOLD = text(
     f"SELECT {_SHOWN} FROM findings f WHERE f.resolved_at IS NULL AND f.notified_at IS NULL"  # noqa: S608 - own text
     " AND f.severity = 'alarm' AND f.acknowledged_at IS NULL"

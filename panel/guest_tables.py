@@ -1,10 +1,11 @@
-"""The table of what guests' own configurations say; :mod:`panel.guest_configs` writes and reads it."""
+"""Tables about guests: what their own configurations say (:mod:`panel.guest_configs`), and which ones operators want to
+hear no more of (:mod:`panel.findings`)."""
 
 from __future__ import annotations
 
 from sqlalchemy import Column, Double, ForeignKeyConstraint, Integer, PrimaryKeyConstraint, Table, Text
 
-from panel.tables import Time, metadata
+from panel.tables import Time, metadata, now_column
 
 guest_configs = Table(
     "guest_configs",
@@ -20,4 +21,17 @@ guest_configs = Table(
     Column("read_at", Time, nullable=False),
     PrimaryKeyConstraint("cluster", "vmid"),
     ForeignKeyConstraint(["cluster", "vmid"], ["guests.cluster", "guests.vmid"], ondelete="CASCADE"),
+)
+
+ignored_guests = Table(
+    "ignored_guests",
+    metadata,
+    # Without end, and bound to the machine: whoever is given its VMID is told of again.
+    Column("cluster", Text),
+    Column("vmid", Integer),
+    Column("fingerprint", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("ignored_by", Text, nullable=False),
+    now_column("ignored_at"),
+    PrimaryKeyConstraint("cluster", "vmid"),
 )

@@ -101,7 +101,6 @@ class World:
     unlisted: Mapping[GuestKey, datetime] = field(default_factory=dict)
 
 
-
 @dataclass(frozen=True, slots=True)
 class Case:
     """What belongs together. ``replaced``: the record's guest address is occupied by another guest now.

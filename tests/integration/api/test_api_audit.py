@@ -18,7 +18,7 @@ from panel import refusals
 from panel.sessions import async_engine
 from panel.settings import OperatorKey, Settings
 from tests.integration.api.conftest import Secrets, Worker, calling
-from tests.integration.api.test_api_operators import EVERY, hold, raise_findings
+from tests.integration.api.test_api_operators import EVERY, UNSOLD, hold, raise_findings
 from tests.integration.api.test_api_sync import create, delete
 from tests.support.databases import Database
 from tests.support.keys import random_key
@@ -201,6 +201,8 @@ class TestDecisions:
             ("/held/{held_hash}/reject", second.hash, {}, "reject", second.hash),
             ("/findings/{finding_id}/ack", "1", {}, "findings ack", "finding:1"),
             ("/findings/{finding_id}/snooze", "2", {"for_s": 60}, "findings snooze", "finding:2"),
+            ("/findings/{finding_id}/ignore", "1", {"reason": "Mrs Smith's own"}, "findings ignore", "finding:1"),
+            ("/findings/{finding_id}/heed", "1", {}, "findings heed", "finding:1"),
             ("/vps/{vps_id}/restore", str(vps), {"reason": "Mrs Smith paid"}, "vps restore", f"vps:{vps}"),
             ("/pause", "", {"target": "feed", "reason": "Mrs Smith asked", "for_s": 60}, "pause", "feed"),
             ("/resume", "", {"target": "feed"}, "resume", "feed"),
@@ -257,12 +259,14 @@ class TestDecisions:
 
 
 DECIDABLE = (
+    UNSOLD,
+    "UPDATE findings SET cluster = 'main', vmid = 900 WHERE id = 1",
     "INSERT INTO source_states (source, degraded_since) VALUES ('orders', clock_timestamp())",
     "INSERT INTO quarantine"
     " (subject, stage, cause, failures, first_failed_at, last_failed_at, next_try_at, last_run_id)"
     " SELECT 'vps:9', 'decide', 'a test', 1, now(), now(), clock_timestamp(), max(id) FROM runs",
 )
-"""What acknowledge and release need."""
+"""What ignore, acknowledge and release need."""
 
 
 async def test_the_audit_shows_no_key(

@@ -35,7 +35,8 @@ READS = [
     "/dead",
 ]
 WRITES = [
-    "/held/00000000/approve", "/held/00000000/reject", "/findings/1/ack", "/findings/1/snooze", "/vps/1/restore",
+    "/held/00000000/approve", "/held/00000000/reject", "/findings/1/ack", "/findings/1/snooze", "/findings/1/ignore",
+    "/findings/1/heed", "/vps/1/restore",
     "/pause", "/resume", "/release", "/acknowledge", "/reconcile",
     "/dead/1/requeue", "/dead/1/discard",
 ]  # fmt: skip
@@ -78,6 +79,14 @@ def raise_findings(engine: Engine) -> None:
         for class_, severity in (("unmanaged-guest", "info"), ("paid-but-missing", "alarm")):
             row = {"class": class_, "subject": "vps:1", "severity": severity, "reason": "a test says so"}
             connection.execute(insert(tables.findings).values(row))
+
+
+UNSOLD = """
+INSERT INTO guests (cluster, vmid, guest_type, node, status, power, power_since, template, signature, fingerprint,
+  fingerprint_state, first_seen_at, changed_at, read_at)
+SELECT 'main', 900, 'qemu', 'pve1', 'running', 'running', t, false, 'x', 'smbios:a', 'read', t, t, t
+FROM clock_timestamp() t
+"""
 
 
 @pytest.fixture
@@ -165,6 +174,31 @@ class TestFindings:
         with engine.begin() as connection:
             connection.execute(text("UPDATE findings SET snoozed_until = clock_timestamp()"))
         assert len(await answered(operator, "/findings", ops_models.FindingsAnswer)) == 2, "woken up"
+
+    async def test_ignored_without_end_as_long_as_it_is_that_machine(
+        self, operator: httpx.AsyncClient, engine: Engine
+    ) -> None:
+        raise_findings(engine)
+        with engine.begin() as connection:
+            connection.execute(text(UNSOLD))
+            connection.execute(text("UPDATE findings SET cluster = 'main', vmid = 900 WHERE id = 1"))
+        body = {"reason": "our monitoring"}
+        assert await problem(operator, "/findings/2/ignore", body) == (422, "operator_invalid"), "no alarm is ignored"
+        assert await problem(operator, "/findings/1/ignore", {"reason": ""}) == (422, "invalid_field")
+        assert await problem(operator, "/findings/1/heed", {}) == (409, "operator_conflict")
+        kept = await answered(operator, "/findings/1/ignore", ops_models.FindingAnswer, body)
+        assert (kept["ignored_by"], kept["ignored_reason"]) == ("api:operator", "our monitoring")
+        assert [f["id"] for f in await answered(operator, "/findings", ops_models.FindingsAnswer)] == [2]
+        assert len(await answered(operator, "/findings?all=true", ops_models.FindingsAnswer)) == 2
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE guests SET fingerprint = 'smbios:b'"))
+        assert len(await answered(operator, "/findings", ops_models.FindingsAnswer)) == 2, "another machine"
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE guests SET fingerprint_state = 'stale'"))
+        assert await problem(operator, "/findings/1/ignore", body) == (409, "operator_conflict"), "who is it?"
+        heard = await answered(operator, "/findings/1/heed", ops_models.FindingAnswer, {})
+        assert heard["ignored_by"] is None
+        assert await problem(operator, "/findings/9/ignore", body) == (404, "operator_unknown")
 
     async def test_refusals(self, operator: httpx.AsyncClient, engine: Engine) -> None:
         raise_findings(engine)
