@@ -224,7 +224,7 @@ _TAGGED_TWICE = f"""
 SELECT cluster, vmid, tag FROM (
   SELECT s.cluster, s.vmid, t.tag, count(*) OVER (PARTITION BY s.cluster, t.tag) AS guests
   FROM stage_guests s CROSS JOIN LATERAL (SELECT DISTINCT unnest(s.tags) AS tag) t
-  WHERE NOT s.template AND t.tag ~ '{IDENTITY_TAG}') tagged
+  WHERE NOT s.template AND strpos(array_to_string(s.tags, ' '), 'pnl-') > 0 AND t.tag ~ '{IDENTITY_TAG}') tagged
 WHERE guests > 1
 """
 TAG_TWINS = f"CREATE TEMP TABLE tag_twins ON COMMIT DROP AS {_TAGGED_TWICE}"
