@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, case, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from panel import tables
@@ -96,8 +96,16 @@ def raise_finding(
     severity: str = "warning",
     **values: Any,  # noqa: ANN401
 ) -> None:
-    """Open a finding or refresh the open one of the same class and subject; a new alarm is logged and told."""
+    """Open a finding or refresh the open one of the same class and subject; a new alarm is logged and told.
+
+    One that has become an alarm is heard anew: what was acknowledged or snoozed was less.
+    """
     findings = tables.findings
+    louder = (findings.c.severity != "alarm") & (literal(severity) == "alarm")
+    unheard = {
+        name: case((louder, None), else_=findings.c[name])
+        for name in ("acknowledged_by", "acknowledged_at", "snoozed_until")
+    }
     upsert = pg_insert(findings).values(
         **{"class": class_}, subject=subject, reason=reason, severity=severity, **values
     )
@@ -109,6 +117,7 @@ def raise_finding(
                 "reason": reason,
                 "severity": severity,
                 "last_seen_at": text("clock_timestamp()"),
+                **unheard,
                 **values,
             },
         ).returning(text("xmax = 0"))

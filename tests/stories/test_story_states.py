@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from panel.findings import untold_findings
 from simulators.main_site.faults import CallFaultKind, FeedFaultKind
 from tests.stories.steps import execute, record, sell, settle, settled, statuses
 from tests.support.bench import Bench
@@ -86,10 +87,15 @@ def test_story_06_an_ended_order_keeps_its_guest_for_a_while(world: Bench) -> No
     assert record(world, sold.vps_id)["deleted_at"] is None
     (finding,) = world._rows("SELECT class, severity FROM findings WHERE resolved_at IS NULL")
     assert finding == {"class": "ended-but-running", "severity": "info"}
+    execute(
+        world, "UPDATE findings SET acknowledged_by = 'ann', acknowledged_at = now(), snoozed_until = now() + '9 d'"
+    )
     execute(world, "UPDATE orders_seen SET state_since = state_since - interval '8 days'")
     world.run()
     (finding,) = world._rows("SELECT class, severity FROM findings WHERE resolved_at IS NULL")
     assert finding == {"class": "ended-but-running", "severity": "alarm"}, "kept for longer than is usual"
+    with world.engine.connect() as connection:
+        assert [found.severity for found in untold_findings(connection)] == ["alarm"], "what was snoozed was no alarm"
     world.pve.remove_guest(sold.vmid)
     world.run(2)
     assert record(world, sold.vps_id)["deleted_at"] is None, "two absences are no proof"
