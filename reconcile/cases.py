@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from reconcile.state import Absence, Guest, GuestKey, Order, Record
+from reconcile.state import Absence, Guest, GuestKey, LinkState, Order, Record
 
 
 class OrderView(StrEnum):
@@ -163,9 +163,14 @@ def _present_guest_view(guest: Guest, world: World, policy: Policy) -> GuestView
     return GuestView(guest.power.value)
 
 
+def seen_on_proxmox(record: Record) -> bool:
+    """Whether a record's guest was found on Proxmox: then it is there, whatever word the main site has for it."""
+    return record.fingerprint is not None or record.link_state in (LinkState.VERIFIED, LinkState.UNVERIFIED)
+
+
 def _on_proxmox(case: Case) -> bool:
     if case.record is not None:
-        return case.record.hypervisor == "proxmox"
+        return case.record.hypervisor == "proxmox" or seen_on_proxmox(case.record)
     return case.order is None or case.order.hypervisor in (None, "proxmox")
 
 

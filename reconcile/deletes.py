@@ -6,11 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from reconcile.cases import Case, GuestView, Policy, World, guest_view
+from reconcile.cases import Case, GuestView, Policy, World, guest_view, seen_on_proxmox
 from reconcile.changes import Change, Kind
 from reconcile.state import Absence, GuestKey, LinkState, Order, OrderState, Record
-
-SEEN_ON_PROXMOX = (LinkState.VERIFIED, LinkState.UNVERIFIED)
 
 
 def two_way(case: Case, world: World) -> bool:
@@ -21,7 +19,8 @@ def two_way(case: Case, world: World) -> bool:
     record, order = case.record, case.order
     if not world.clusters or record is None:
         return not world.clusters
-    if record.hypervisor != "proxmox":
+    named = record.guest_key is not None and record.guest_key.cluster in world.clusters
+    if record.hypervisor != "proxmox" and not named and not seen_on_proxmox(record):
         return True
     if order is None or case.guest_key is not None or record.guest_key is not None:
         return False
@@ -131,7 +130,7 @@ def delete_hindrance(case: Case, world: World, policy: Policy, *, by_approval: b
         return "no main site is configured: nothing proves that the order is gone"
     if view is GuestView.UNOBSERVABLE and not two_way(case, world):
         return f"order ended, but VPS {record.id} names no guest that could be looked for"
-    if view is GuestView.UNOBSERVABLE and not world.clusters and record.link_state in SEEN_ON_PROXMOX:
+    if view is GuestView.UNOBSERVABLE and not world.clusters and seen_on_proxmox(record):
         return f"guest {record.guest_key} was seen on Proxmox, and no cluster is configured any more to look for it"
     if (
         view is GuestView.NONE_PROVEN

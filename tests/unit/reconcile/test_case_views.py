@@ -89,10 +89,16 @@ GUESTS = [
         "its cluster is not configured any more: old absences prove nothing",
     ),
     Shown(
-        Case(record=record(hypervisor="vmware"), guest_key=KEY),
+        Case(record=record(**UNLINKED | {"hypervisor": "vmware"}), guest_key=KEY),
         world(guest_absences={KEY: absence()}),
         GuestView.UNOBSERVABLE,
         "not on Proxmox",
+    ),
+    Shown(
+        Case(record=record(hypervisor="kvm"), guest_key=KEY),
+        world(),
+        GuestView.NONE_UNPROVEN,
+        "seen on Proxmox, which the main site calls otherwise",
     ),
     Shown(Case(order(hypervisor="kvm"), guest_key=KEY), world(), GuestView.UNOBSERVABLE, "not on Proxmox, no record"),
     Shown(Case(order(hypervisor=None), guest_key=KEY), world(), GuestView.NONE_UNPROVEN, "the feed does not say"),

@@ -73,6 +73,11 @@ def test_an_order_of_another_customer_says_nothing_of_a_record_it_was_never_link
         assert [(f.class_, f.subject, f.severity) for f in made.findings] == [("ownership", "vps:1", "alarm")], state
 
 
+def test_a_guest_that_was_found_on_proxmox_is_proven_gone_there_whatever_the_main_site_calls_it() -> None:
+    (change,) = deletes(plan(ended({"hypervisor": "kvm"}, records=(record(hypervisor="kvm"),)), POLICY))
+    assert change.confirm == frozenset({"order", "guest"})
+
+
 def test_an_order_of_another_customer_that_ended_is_a_held_delete() -> None:
     made = plan(ended({"user_id": 6}), POLICY)
     assert [(f.class_, f.subject) for f in made.findings] == [("delete-held", "vps:1")]
@@ -155,7 +160,40 @@ GUARDS = [
     Guard(
         "it was linked anew after the order was first missed", orphan(records=(record(link_changed_at=ago(hours=1)),))
     ),
-    Guard("an orphan on another hypervisor is never proven", orphan(records=(record(hypervisor="vmware"),))),
+    Guard(
+        "an orphan on another hypervisor is never proven",
+        orphan(records=(record(**UNLINKED | {"hypervisor": "vmware", "guest_linked_once": True}),)),
+    ),
+    Guard(
+        "the main site has another word for Proxmox, and its cluster cannot be read now",
+        ended({"hypervisor": "kvm"}, trusted=frozenset(), guest_absences={}, records=(record(hypervisor="kvm"),)),
+    ),
+    Guard(
+        "another word for Proxmox, and its identity could not be read",
+        ended(
+            {"hypervisor": "kvm"},
+            guest_absences={},
+            records=(record(hypervisor="kvm", fingerprint=None, link_state=LinkState.UNVERIFIED),),
+        ),
+    ),
+    Guard(
+        "another word for Proxmox, and a call named a guest of a cluster that is read",
+        ended(
+            {"hypervisor": "kvm"},
+            guest_absences={},
+            records=(record(hypervisor="kvm", fingerprint=None, link_state=LinkState.PUSHED, guest_linked_once=False),),
+        ),
+    ),
+    Guard(
+        "another word for Proxmox, and the last cluster is not configured any more",
+        ended(
+            {"hypervisor": "kvm"},
+            clusters=frozenset(),
+            trusted=frozenset(),
+            guest_absences={},
+            records=(record(hypervisor="kvm"),),
+        ),
+    ),
 ]
 
 
@@ -272,7 +310,7 @@ def test_a_held_delete_is_a_finding() -> None:
             },
             "no Proxmox is configured, nor ever was",
         ),
-        ({"records": (record(hypervisor="vmware"),)}, "another hypervisor"),
+        ({"records": (record(**UNLINKED | {"hypervisor": "vmware"}),)}, "another hypervisor"),
         ({"records": (record(**UNLINKED),)}, "nobody ever said which guest it is"),
         ({"records": (record(**UNLINKED | {"guest_linked_once": True}),)}, "its guest was replaced and let go of"),
     ],
