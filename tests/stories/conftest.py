@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
+from tests.stories.steps import ABSENT, Sold, end_silently, live, sell, settle
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
 
@@ -30,3 +31,15 @@ def two_clusters(database: Database, engine: Engine) -> Iterator[Bench]:
     """Clusters ``main`` and ``second``."""
     with bench(database, engine, clusters=("main", "second")) as made:
         yield made
+
+
+@pytest.fixture
+def four_gone(world: Bench) -> tuple[Sold, ...]:
+    """Five records, of which four are due to be deleted: more than one customer may lose in a run."""
+    keep = sell(world, "keep")
+    gone = tuple(sell(world, f"gone-{n}") for n in range(4))
+    settle(world, keep, *gone)
+    end_silently(world, *gone)
+    world.run(ABSENT)
+    assert len(live(world)) == 5, "held"
+    return (keep, *gone)

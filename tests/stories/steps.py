@@ -7,7 +7,11 @@ from typing import Any
 
 from sqlalchemy import text
 
+from panel.holds import Decision, HeldSet, decide_hold, list_holds
 from tests.support.bench import Bench
+
+ABSENT = 3
+"""Runs until an absence is proven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +75,24 @@ def execute(world: Bench, statement: str, **values: Any) -> None:
     """Change the database directly, as time would."""
     with world.engine.begin() as connection:
         connection.execute(text(statement), values)
+
+
+def end_silently(world: Bench, *sold: Sold) -> None:
+    """Orders end and guests go, and no call says so."""
+    for one in sold:
+        world.site.cancel_order(one.order_id, remove_guest=False, notify=False)
+        world.pve.remove_guest(one.vmid)
+
+
+def held_sets(world: Bench) -> list[HeldSet]:
+    with world.engine.connect() as connection:
+        return list_holds(connection)
+
+
+def decide(world: Bench, prefix: str, decision: Decision) -> HeldSet:
+    with world.engine.begin() as connection:
+        return decide_hold(connection, prefix, decision, "cli:test")
+
+
+def live(world: Bench) -> list[int]:
+    return [row["id"] for row in world.vps()]
