@@ -1,11 +1,16 @@
-"""Whether two records are one machine: what speaks against it. A merge cannot be undone, so doubt keeps both. Pure."""
+"""One machine with two records, two guests with one identity. A merge cannot be undone, so doubt keeps both. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 
 from reconcile.cases import Policy, World
+from reconcile.fitting import going, same_plan
 from reconcile.state import Guest, GuestKey, Order, Record
+
+RETRIED_WITHIN = timedelta(hours=1)  # a lost answer's call is repeated within that, or it is another order's
 
 
 def differ(one: Record, other: Record) -> bool:
@@ -36,3 +41,37 @@ def may_have_a_guest(
         for key, guest in guests.items()
         if key not in named
     )
+
+
+def order_of_twin(record: Record, orders: Iterable[Order], paired: Mapping[str, Sequence[Record]]) -> Order | None:
+    """The one order that a never-linked record could belong to, if it has a record already, made within the hour."""
+    fitting = [
+        o
+        for o in orders
+        if o.user_id == record.user_id
+        and o.name == record.name
+        and going(o)
+        and (same_plan(o, record) or not paired[o.order_id])
+    ]
+    if len(fitting) != 1 or not same_plan(fitting[0], record):
+        return None
+    owned = paired[fitting[0].order_id]
+    if len(owned) != 1 or owned[0].user_id != record.user_id or owned[0].guest_key is None:
+        return None
+    return fitting[0] if abs(owned[0].created_at - record.created_at) <= RETRIED_WITHIN else None
+
+
+def clones(guests: Iterable[Guest]) -> dict[GuestKey, str]:
+    """Guests whose fingerprint or identity tag appears twice in one cluster, and which of them does."""
+    seen: dict[tuple[str, str], list[GuestKey]] = defaultdict(list)
+    for guest in guests:
+        for mark in guest.marks:
+            seen[guest.cluster, f"tag {mark}"].append(guest.key)
+        if guest.fingerprint is not None:
+            seen[guest.cluster, guest.fingerprint].append(guest.key)
+    return {
+        key: what if what.startswith("tag ") else "fingerprint"
+        for (_, what), keys in seen.items()
+        if len(keys) > 1
+        for key in keys
+    }

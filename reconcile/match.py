@@ -8,15 +8,14 @@ Nothing is ever matched by a bare VMID, nor by name against a disagreeing finger
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from datetime import timedelta
 
 from reconcile.cases import Case, Policy, World
-from reconcile.duplicates import may_have_a_guest, two_machines
+from reconcile.duplicates import clones, may_have_a_guest, order_of_twin, two_machines
+from reconcile.fitting import apart, ended_before, going, later, same_plan
 from reconcile.state import FingerprintState, Guest, GuestKey, LinkState, Order, OrderState, Record
 
 CREATED_TOGETHER = timedelta(minutes=2)
-RETRIED_WITHIN = timedelta(hours=1)  # a lost answer's call is repeated within that, or it is another order's
 RIVALS_APART = timedelta(minutes=10)
 
 
@@ -32,7 +31,7 @@ class _Matching:
         self.guests = {g.key: g for g in sorted(world.guests, key=lambda g: (g.cluster, g.vmid)) if not g.template}
         self.by_id = {r.id: r for r in sorted(world.records, key=lambda r: r.id)}
         self.live = {id_: r for id_, r in self.by_id.items() if r.live}
-        self.clones = _clones(self.guests.values())
+        self.clones = clones(self.guests.values())
         self.copies = self._copies()
         self.paired: dict[str, list[Record]] = {}  # order id -> its live records, survivor first
         self.doubts: dict[str, str] = {}  # order id -> why
@@ -113,7 +112,7 @@ class _Matching:
         holders = {r.guest_key: r for r in self._free_records() if r.link_state is LinkState.VERIFIED}
         for order in self.orders:
             record = holders.get(order.guest_key)
-            if record is None or order.guest_key is None or self.paired[order.order_id] or not _going(order):
+            if record is None or order.guest_key is None or self.paired[order.order_id] or not going(order):
                 continue
             named = self._resolve(order.panel_vps_id)
             if order.user_id != record.user_id or (named is not None and not named.live) or not self._settled(record):
@@ -163,12 +162,9 @@ class _Matching:
             if len(mine) == 1 and sum(mine[0] in rs for rs in by_plan.values()) == 1:
                 self._pair(order, mine[0])
                 continue
-            near = [r for r in mine if _apart(order, r) <= CREATED_TOGETHER]
-            rivals_far = all(_apart(order, r) >= RIVALS_APART for r in mine if r not in near) and all(
-                _apart(o, r) >= RIVALS_APART
-                for r in near
-                for o in orders
-                if o is not order and r in by_plan[o.order_id]
+            near = [r for r in mine if apart(order, r) <= CREATED_TOGETHER]
+            rivals_far = all(apart(order, r) >= RIVALS_APART for r in mine if r not in near) and all(
+                apart(o, r) >= RIVALS_APART for r in near for o in orders if o is not order and r in by_plan[o.order_id]
             )
             if len(near) == 1 and rivals_far:
                 self._pair(order, near[0])
@@ -184,10 +180,10 @@ class _Matching:
             if self.paired[order.order_id] or order.order_id in self.doubts:
                 continue
             for record in free:
-                if _ended_before(order, record):
+                if ended_before(order, record):
                     continue
                 same_name = record.name == order.name
-                maybe = same_name or not self.world.names_are_authoritative or _apart(order, record) <= RIVALS_APART
+                maybe = same_name or not self.world.names_are_authoritative or apart(order, record) <= RIVALS_APART
                 if record.user_id == order.user_id and maybe and (same_name or same_plan(order, record)):
                     self.doubts[order.order_id] = f"the unlinked VPS {record.id} of the same customer may be its own"
 
@@ -200,7 +196,7 @@ class _Matching:
     def _compatible(self, order: Order, record: Record) -> bool:
         """No name may bridge two different guests, nor the time between an order's end and another's machine."""
         mine, theirs = record.guest_key, order.guest_key
-        if _ended_before(order, record):
+        if ended_before(order, record):
             return False
         return mine is None or theirs is None or mine == theirs
 
@@ -222,21 +218,9 @@ class _Matching:
                 continue
             if may_have_a_guest(record, self.guests, self.live.values(), self.orders):
                 continue
-            fitting = [
-                o
-                for o in self.orders
-                if o.user_id == record.user_id
-                and o.name == record.name
-                and o.state is not OrderState.ENDED
-                and (same_plan(o, record) or not self.paired[o.order_id])
-            ]
-            if len(fitting) != 1 or not same_plan(fitting[0], record) or fitting[0].order_id in self.doubts:
-                continue
-            owned = self.paired[fitting[0].order_id]
-            if len(owned) != 1 or owned[0].user_id != record.user_id or owned[0].guest_key is None:
-                continue
-            if abs(owned[0].created_at - record.created_at) <= RETRIED_WITHIN:
-                owned.append(record)
+            order = order_of_twin(record, self.orders, self.paired)
+            if order is not None and order.order_id not in self.doubts:
+                self.paired[order.order_id].append(record)
                 self.taken.add(record.id)
 
     # --- cases
@@ -298,7 +282,7 @@ class _Matching:
         """Another order with as good a right to this guest. Of two ended ones neither may take it; a going one minds
         an ended one only if that was made later: then the address had been given away, whatever became of it."""
         same = (o for o in self.orders if o is not order and o.guest_key == key)
-        return next((o for o in same if _going(o) or not _going(order) or _later(o, order)), None)
+        return next((o for o in same if going(o) or not going(order) or later(o, order)), None)
 
     def _record_guest(
         self, record: Record, order: Order | None
@@ -325,7 +309,7 @@ class _Matching:
         trusted = guest.cluster in self.world.trusted
         if ended and trusted and record.fingerprint is None and self._named_by_going(key, order):
             return None, key, True, None  # never seen as its own, and the address is the next order's
-        if order is not None and _going(order) and record.fingerprint is None and order.guest_key == guest.key:
+        if order is not None and going(order) and record.fingerprint is None and order.guest_key == guest.key:
             rival = self._rival(order, guest.key)
             if rival is not None:
                 return guest, key, False, f"orders {order.order_id} and {rival.order_id} name the same guest {key}"
@@ -333,7 +317,7 @@ class _Matching:
 
     def _named_by_going(self, key: GuestKey | None, order: Order | None) -> bool:
         """Whether another order, one that goes on, names this guest."""
-        return any(o.guest_key == key and _going(o) for o in self.orders if o is not order)
+        return any(o.guest_key == key and going(o) for o in self.orders if o is not order)
 
     def _given_away(self, key: GuestKey, order: Order) -> bool:
         """Whether somebody else holds this guest, or a going order names it."""
@@ -342,7 +326,7 @@ class _Matching:
     def _reinstalled(self, order: Order, guest: Guest) -> bool:
         """A new machine at the old address, which the same going order still names and nobody else: seen twice."""
         return (
-            _going(order)
+            going(order)
             and order.guest_key == guest.key
             and guest.fingerprint_seen >= 2
             and not self._named_by_going(guest.key, order)
@@ -386,7 +370,7 @@ class _Matching:
         """The guest that a going order names by now in place of the one that is gone, if nobody else claims it."""
         key = order.guest_key
         guest = self.guests.get(key) if key is not None and key != left else None
-        if guest is None or not _going(order) or guest.fingerprint_state is not FingerprintState.READ:
+        if guest is None or not going(order) or guest.fingerprint_state is not FingerprintState.READ:
             return None
         return None if self._given_away(guest.key, order) else guest
 
@@ -415,51 +399,5 @@ class _Matching:
         }
 
 
-def _going(order: Order) -> bool:
-    return order.state is not OrderState.ENDED
-
-
-def _later(order: Order, other: Order) -> bool:
-    return order.created_at is not None and other.created_at is not None and order.created_at > other.created_at
-
-
 def _was_read(guest: Guest) -> bool:
     return guest.fingerprint_state is FingerprintState.READ
-
-
-def _ended_before(order: Order, record: Record) -> bool:
-    """Whether an order had ended when a record was made."""
-    return order.state is OrderState.ENDED and order.state_since is not None and order.state_since < record.created_at
-
-
-def _clones(guests: Iterable[Guest]) -> dict[GuestKey, str]:
-    """Guests whose fingerprint or identity tag appears twice in one cluster, and which of them does."""
-    seen: dict[tuple[str, str], list[GuestKey]] = defaultdict(list)
-    for guest in guests:
-        for mark in guest.marks:
-            seen[guest.cluster, f"tag {mark}"].append(guest.key)
-        if guest.fingerprint is not None:
-            seen[guest.cluster, guest.fingerprint].append(guest.key)
-    return {
-        key: what if what.startswith("tag ") else "fingerprint"
-        for (_, what), keys in seen.items()
-        if len(keys) > 1
-        for key in keys
-    }
-
-
-def same_plan(order: Order, record: Record) -> bool:
-    """Nothing that both say of cores, memory, disk and system differs."""
-    pairs = (
-        (order.cpu, record.cpu),
-        (order.ram_mb, record.ram_mb),
-        (order.disk_gb, record.disk_gb),
-        (order.os, record.os),
-    )
-    return all(sold is None or sold == kept for sold, kept in pairs)
-
-
-def _apart(order: Order, record: Record) -> timedelta:
-    if order.created_at is None:
-        return timedelta.max
-    return abs(order.created_at - record.created_at)

@@ -180,7 +180,7 @@ def _record_changed(m: Making, n: int, v: int) -> None:
 
 def _record_doubled(m: Making, n: int, v: int) -> None:
     old = m.records[n]
-    if old is None:
+    if old is None or any(record.id == 10 + n for record in m.extra):  # an id is given once
         return
     second = replace(unlinked(old, old.link_changed_at), id=10 + n, order_id=None, guest_linked_once=False)
     second = replace(second, created_at=old.created_at + timedelta(seconds=v), order_linked_once=False)
