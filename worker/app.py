@@ -13,11 +13,15 @@ from celery import Celery, signals
 from panel.logging import configure_logging
 from panel.redaction import secrets_of
 from panel.settings import get_settings
+from worker.ending import end_within
 from worker.heartbeat import start_heartbeat
 from worker.jitter import JitteredInterval
 
 TELL_EVERY_S = 30.0
 """How often findings that a webhook did not take are offered again; a run that opens one asks at once."""
+
+END_MARGIN_S = 4.0
+"""Beyond the soft shutdown, for what ends by itself."""
 
 settings = get_settings()
 
@@ -56,3 +60,4 @@ def _logging(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
 @signals.worker_ready.connect
 def _ready(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
     start_heartbeat()
+    end_within(app.conf.worker_soft_shutdown_timeout + END_MARGIN_S)

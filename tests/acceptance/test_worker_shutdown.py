@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from tests.support.databases import Database
 from tests.support.live_panel import SYNC_PATH_PARTS, LivePanel, live_panel
@@ -67,26 +67,50 @@ def test_a_worker_that_ends_hands_back_what_it_has_not_done(panel: LivePanel) ->
     assert len(_states(panel)) == CALLS + 4
 
 
-def test_a_worker_outlives_redis_with_calls_in_hand(panel: LivePanel) -> None:
-    """It cannot give back what it holds over a connection that is gone, and need not: the journal rings again."""
+def _one_in_hand(panel: LivePanel, connection: Connection) -> None:
+    """A call whose lane is held by ``connection``, under way in the worker; it waits in Redis for another one."""
     made = [panel.sync("create", PLAN | {"name": f"vps-{n}"}).raise_for_status().json() for n in range(4)]
-    ids = [answer["vps"]["id"] for answer in made]
     wait_until(lambda: _states(panel) == ["applied"] * 4, "the fleet is written", 30)
     worker = panel.process("worker-sync")
     worker.pause()
-    # One call in hand, so that the worker waits in Redis for another.
-    panel.sync("update", {"id": ids[0], "status": "stopped"}).raise_for_status()
+    panel.sync("update", {"id": made[0]["vps"]["id"], "status": "stopped"}).raise_for_status()
+    connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
+    connection.execute(text("SELECT vps_id FROM lanes ORDER BY vps_id FOR UPDATE"))
+    worker.resume()
+    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    wait_until(lambda: panel.rows(waiting), "a task waits for its lane")
+
+
+def _redis_killed(panel: LivePanel) -> None:
+    worker = panel.process("worker-sync")
+    seen = len(worker.log_path.read_bytes())
+    panel.redis.kill()
+    lost = b"Connection to broker lost"
+    wait_until(lambda: lost in worker.log_path.read_bytes()[seen:], "the worker to miss Redis", 20)
+
+
+def test_a_worker_outlives_redis_with_a_call_in_hand(panel: LivePanel) -> None:
+    """It cannot give back what it holds over a connection that is gone, and need not: the journal rings again."""
+    worker = panel.process("worker-sync")
+    pid = worker.pid
     with panel.engine.connect() as connection:
-        connection.execute(text("SELECT vps_id FROM lanes ORDER BY vps_id FOR UPDATE"))
-        worker.resume()
-        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        wait_until(lambda: panel.rows(waiting), "a task waits for its lane")
-        pid, seen = worker.pid, len(worker.log_path.read_bytes())
-        panel.redis.kill()
-        lost = b"Connection to broker lost"
-        wait_until(lambda: lost in worker.log_path.read_bytes()[seen:], "the worker to miss Redis", 20)
+        _one_in_hand(panel, connection)
+        _redis_killed(panel)
         connection.rollback()
     panel.redis.start()
     wait_until(lambda: set(_states(panel)) == {"applied"}, "the same worker does the rest", 60)
     assert (worker.pid, worker.running) == (pid, True)
     assert b"Unrecoverable" not in worker.log_path.read_bytes()
+
+
+def test_a_worker_without_redis_ends_with_a_call_in_hand(panel: LivePanel) -> None:
+    with panel.engine.connect() as connection:
+        _one_in_hand(panel, connection)
+        _redis_killed(panel)
+        worker = panel.process("worker-sync")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait_exit(END_S + 4)
+        connection.rollback()
+    panel.redis.start()
+    panel.restart("worker-sync")
+    wait_until(lambda: set(_states(panel)) == {"applied"}, "the next worker does it", 60)
