@@ -68,7 +68,7 @@ def ignore_finding(connection: Connection, finding_id: int, reason: str, by: str
     """
     found = _one(connection, finding_id)
     if found.class_ != UNMANAGED:
-        raise OperatorError("invalid", f"only {UNMANAGED} is ignored for good; acknowledge or snooze {found.class_}")
+        raise OperatorError("conflict", f"only {UNMANAGED} is ignored for good; acknowledge or snooze {found.class_}")
     if not reason.strip():
         raise OperatorError("invalid", "what is ignored needs a reason")
     values = {"cluster": found.cluster, "vmid": found.vmid, "reason": reason.strip(), "by": by}

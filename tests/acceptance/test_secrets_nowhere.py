@@ -22,6 +22,7 @@ import pytest
 import redis
 from psycopg import sql
 
+from chaos.bells import ring
 from cli.main import main
 from panel.redaction import secrets_of
 from panel.settings import Settings
@@ -247,6 +248,8 @@ class Troubles:
             try:
                 admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [LOGIN])
                 assert self.panel.sync("delete", {"id": 1}).status_code == 503
+                # Beat ends with its connection, and sends no task that would need the database.
+                ring(self.panel.settings.redis_url, [1])
                 wait_until(lambda: "password authentication failed" in self.log("worker-"), "tasks to be refused", 30)
                 wait_until(
                     lambda: "beat_database_away" in self.log("beat") or self.panel.process("beat").died, "beat", 20

@@ -40,6 +40,7 @@ def test_the_second_beat_takes_over_within_seconds(rig: Rig) -> None:
     assert rig.beats.active != first
 
 
+@pytest.mark.torture
 def test_two_beats_and_three_workers_under_faults(rig: Rig) -> None:
     schedule = schedule_of(SEED, SECONDS, KINDS)
     outcome = perform(rig, schedule, rate=RATE, answer_s=BUSY_ANSWER_S)

@@ -31,7 +31,7 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any]
     vps = case.body.get("vps") if isinstance(case.body, dict) else None
     if isinstance(vps, dict):
         given = vps.get("user_id")
-        if isinstance(given, int) and not isinstance(given, bool) and 0 < given < 2**63:
+        if isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < 2**63 and given % 1 == 0:
             vps["user_id"] = KNOWN_USER
 
 

@@ -183,7 +183,7 @@ class TestFindings:
             connection.execute(text(UNSOLD))
             connection.execute(text("UPDATE findings SET cluster = 'main', vmid = 900 WHERE id = 1"))
         body = {"reason": "our monitoring"}
-        assert await problem(operator, "/findings/2/ignore", body) == (422, "operator_invalid"), "no alarm is ignored"
+        assert await problem(operator, "/findings/2/ignore", body) == (409, "operator_conflict"), "no alarm is ignored"
         assert await problem(operator, "/findings/1/ignore", {"reason": ""}) == (422, "invalid_field")
         assert await problem(operator, "/findings/1/heed", {}) == (409, "operator_conflict")
         kept = await answered(operator, "/findings/1/ignore", ops_models.FindingAnswer, body)

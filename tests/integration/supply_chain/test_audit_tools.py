@@ -1,5 +1,5 @@
-"""The pinned audit tools themselves, where they are installed (``make audit`` does that): pip-audit against a service
-of this test's own, and the whole bill of materials."""
+"""The pinned audit tools themselves, installed as ``make audit`` does: pip-audit against a service of this test's own,
+and the whole bill of materials."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from runtime.ports import free_port
 from supply_chain.__main__ import main
 from supply_chain.bill import LOCK, MARKER
 from supply_chain.locks import pins, spelt
-from supply_chain.tools import ROOT, installed
+from supply_chain.tools import ROOT, install
 
-pytestmark = pytest.mark.skipif(not installed(), reason="the audit tools are not installed: make audit")
+
+@pytest.fixture(scope="module", autouse=True)
+def tools() -> None:
+    install()
 
 
 class Service(ThreadingHTTPServer):
