@@ -183,7 +183,7 @@ GUARDS = (
     Guard("owner-twice", "an owner changes only after two complete sweeps", _owner_at_once),
     Guard("fingerprint", "another machine at the same address is not the same machine",
           _set(match._Matching, "_record_guest", _as_is)),
-    Guard("budget", "many deletes at once wait for an operator", _always(gate, "_breach", value=None)),
+    Guard("budget", "many deletes at once wait for an operator", _always(gate, "_over", value=None)),
     Guard("unproven-is-held", "an ended order whose guest is only unseen is held", _hold_is_delete),
     Guard("hindrances", "a delete has every guard of its own", _always(decide, "delete_hindrance", value=None)),
     Guard("protection", "what an operator restored is not deleted again", _unprotected),

@@ -114,6 +114,9 @@ class ShownCluster:
             power = PowerState.STOPPED if power is PowerState.RUNNING else PowerState.RUNNING
         if offline or self.shown.on_cluster(self.cluster, "pve-unknown"):
             power = PowerState.UNKNOWN
+        # Some minutes after a node died the list has forgotten what its guests are called and how large they are.
+        earlier = self.shown.earlier
+        forgotten = offline and earlier is not None and earlier.on_cluster(self.cluster, "pve-node-offline")
         return Guest(
             key.cluster,
             key.vmid,
@@ -121,12 +124,11 @@ class ShownCluster:
             machine.node,
             power.value,
             power,
-            # Minutes after a node died the list has forgotten what its guests are called and how large they are.
-            name=None if offline else machine.name,
+            name=None if forgotten else machine.name,
             lock=machine.lock,
-            cores=None if offline else float(machine.cores),
-            memory_mb=None if offline else 2048,
-            disk_gb=None if offline else 20,
+            cores=None if forgotten else float(machine.cores),
+            memory_mb=None if forgotten else 2048,
+            disk_gb=None if forgotten else 20,
         )
 
     def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:

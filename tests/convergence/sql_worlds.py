@@ -17,7 +17,8 @@ from tests.convergence.truth import USERS
 from tests.support.databases import Databases
 from tests.support.world import add_user
 
-ROUNDS, QUIET = 3, 5
+ROUNDS, QUIET = 3, 7
+"""Quiet rounds: the proof of an absence takes three, and begins anew when a machine's last move is over."""
 
 
 @dataclass(slots=True)
