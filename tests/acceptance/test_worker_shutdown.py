@@ -89,16 +89,23 @@ def _redis_killed(panel: LivePanel) -> None:
     wait_until(lambda: lost in worker.log_path.read_bytes()[seen:], "the worker to miss Redis", 20)
 
 
-def test_a_worker_outlives_redis_with_a_call_in_hand(panel: LivePanel) -> None:
+@pytest.mark.parametrize("ends", ["while Redis is away", "when Redis is back"])
+def test_a_worker_outlives_redis_with_a_call_in_hand(panel: LivePanel, ends: str) -> None:
     """It cannot give back what it holds over a connection that is gone, and need not: the journal rings again."""
     worker = panel.process("worker-sync")
     pid = worker.pid
     with panel.engine.connect() as connection:
         _one_in_hand(panel, connection)
         _redis_killed(panel)
+        if ends == "while Redis is away":
+            connection.rollback()
+        seen = len(worker.log_path.read_bytes())
+        panel.redis.start()
+        wait_until(lambda: b"Connected to" in worker.log_path.read_bytes()[seen:], "the worker to be back", 30)
         connection.rollback()
-    panel.redis.start()
     wait_until(lambda: set(_states(panel)) == {"applied"}, "the same worker does the rest", 60)
+    panel.sync("create", PLAN | {"name": "afterwards"}).raise_for_status()
+    wait_until(lambda: set(_states(panel)) == {"applied"}, "it takes calls as ever", 30)
     assert (worker.pid, worker.running) == (pid, True)
     assert b"Unrecoverable" not in worker.log_path.read_bytes()
 
