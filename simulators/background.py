@@ -1,5 +1,6 @@
 """An ASGI application served by uvicorn in a thread of this process, on a port that is known at once."""
 
+import asyncio
 import socket
 import threading
 from types import TracebackType
@@ -21,6 +22,15 @@ class _Announcing(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self.accepting.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Also end the connections of callers that hang, so that none outlives the loop it belongs to."""
+        await super().shutdown(sockets=sockets)
+        for connection in list(self.server_state.connections):
+            if (transport := connection.transport) is not None:
+                transport.abort()
+        for _ in range(2):  # a connection is lost in the loop's next round, and its socket closed there
+            await asyncio.sleep(0)
 
 
 def uvicorn_config(app: FastAPI) -> uvicorn.Config:
