@@ -72,6 +72,14 @@ async def _hang_up(runner: web.AppRunner) -> None:
     await runner.cleanup()
 
 
+async def _abandon(loop: asyncio.AbstractEventLoop) -> None:
+    """Close what is still saying goodbye to a peer that hangs: aiohttp forgets such connections, their sockets stay."""
+    for transport in list(getattr(loop, "_transports", {}).values()):
+        transport.abort()
+    for _ in range(2):  # a connection is lost in the loop's next round, and its socket closed there
+        await asyncio.sleep(0)
+
+
 def new_cluster(
     *,
     token_id: str,
@@ -215,6 +223,7 @@ class ProxmoxServer(ProxmoxVerbs):
             self.urls = [f"https://{LOOPBACK}:{port}" for port in ports]
             self._up.set()
             await self._stopping.wait()
+        await _abandon(self._loop)
 
     def _do(self, verb: str, _answer: TypeAdapter[T], /, **arguments: object) -> T:
         async def on_loop() -> T:
