@@ -20,7 +20,10 @@ def differ(one: Record, other: Record) -> bool:
 
 
 def two_machines(one: Record, other: Record, world: World, policy: Policy) -> str | None:
-    """Why two records of one order may be two machines: each has a guest, and neither is proven gone."""
+    """Why two records of one order may be two machines: of two customers, or with two guests neither of which is
+    proven gone."""
+    if one.user_id != other.user_id:
+        return "two records of one order have different owners"
     if not differ(one, other):
         return None
     if any(policy.proven(world.guest_absences.get(key)) for key in (one.guest_key, other.guest_key) if key is not None):

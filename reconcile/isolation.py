@@ -14,7 +14,7 @@ from traceback import extract_tb
 from typing import Any, TypeVar
 
 from reconcile.cases import Case, Policy, World
-from reconcile.changes import Kind, Plan
+from reconcile.changes import Plan
 from reconcile.decide import Decision, assemble, decide
 from reconcile.fast import power_plan
 from reconcile.match import match
@@ -189,6 +189,7 @@ def isolated_plan(
     made.failures += [Failure(s, Stage.LOAD, b.cause) for s, b in sorted(broken.items()) if s not in held_back]
     early = {subject for subject, stage in held_back.items() if stage in (Stage.LOAD, Stage.MATCH)}
     world, out = without(world, early.union(*(b.belongs for b in broken.values())))
+    world = _unlike_whole(world, out, broken)
     try:
         cases = match(world, policy)
     except Exception as error:
@@ -196,18 +197,21 @@ def isolated_plan(
             raise
         world, failing = _without_failing(world, policy, made, interrupts)
         out += failing
-        cases = match(world, policy)
+        cases = match(_unlike_whole(world, failing, broken), policy)
     for part in out:
         made.left_out |= subjects_in(part)
     made.left_out |= broken.keys()
     plan = assemble(_decided(cases, world, policy, made, held_back, interrupts))
-    # A record is merged as a twin only if no guest could be its own: one that was left out might be.
-    blind = any(part.guests and not part.orders and not part.records for part in out)
-    made.plan = Plan(
-        tuple(c for c in plan.changes if not c.subjects & held_back.keys() and not (blind and c.kind is Kind.MERGE)),
-        plan.findings,
-    )
+    made.plan = Plan(tuple(c for c in plan.changes if not c.subjects & held_back.keys()), plan.findings)
     return made
+
+
+def _unlike_whole(world: World, out: Iterable[World], broken: Mapping[str, Broken]) -> World:
+    """Marked as cut, if a guest that nobody names was left out: a record is taken for a twin of another one only if no
+    guest could be its own, and that one might be."""
+    alone = any(part.guests and not part.orders and not part.records for part in out)
+    unread = any(subject.startswith("guest:") for subject in broken)
+    return replace(world, cut=True) if alone or unread else world
 
 
 def isolated_power(

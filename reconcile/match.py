@@ -20,7 +20,8 @@ RIVALS_APART = timedelta(minutes=10)
 
 
 def match(world: World, policy: Policy) -> list[Case]:
-    """All cases of a world: every order, guest and live record is in exactly one."""
+    """All cases of a world: every order, guest and live record is in one; a record that several orders name is in the
+    case of each, in doubt."""
     return _Matching(world, policy).cases()
 
 
@@ -235,21 +236,17 @@ class _Matching:
                 return [Case(order, None, tomb, doubt=doubt)]  # VMIDs are reused: it is another machine's address
             guest, key, clash = self._order_guest(order)
             return [Case(order, guest, tomb, key, doubt=doubt or clash)]
-        record, extras = records[0], records[1:]
+        record, twin = records[0], next(iter(records[1:]), None)  # what its id names, what it was linked with
         guest, key, replaced, clash = self._record_guest(record, order)
-        doubt = doubt or self.record_doubts.get(record.id) or clash
-        if len(extras) > 1:
-            doubt = doubt or f"order {order.order_id} has more than two records"
-        if extras and extras[0].user_id != record.user_id:
-            doubt = doubt or "two records of one order have different owners"
-        if extras:
-            doubt = doubt or two_machines(record, extras[0], self.world, self.policy)
-        self.used |= {r.guest_key for r in extras if r.guest_key is not None}
+        doubt, class_ = doubt or self.record_doubts.get(record.id) or clash, "ambiguous"
+        if twin is not None:
+            doubt = doubt or two_machines(record, twin, self.world, self.policy)
+            self.used |= {twin.guest_key} if twin.guest_key is not None else set()
         if doubt is None and record.order_id != order.order_id and order.user_id not in (None, record.user_id):
             # Once linked, it is a change of owner; by a bare id it may as well be somebody else's machine.
-            why = f"order {order.order_id} of another customer names VPS {record.id}, which was never linked with it"
-            return [Case(order, guest, record, key, replaced, doubt=why, doubt_class="ownership")]
-        return [Case(order, guest, record, key, replaced, extras[0] if extras else None, doubt)]
+            doubt = f"order {order.order_id} of another customer names VPS {record.id}, which was never linked with it"
+            class_ = "ownership"
+        return [Case(order, guest, record, key, replaced, twin, doubt, class_)]
 
     def _tombstone_of(self, order: Order) -> Record | None:
         named = self._resolve(order.panel_vps_id)

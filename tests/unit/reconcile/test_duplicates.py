@@ -13,6 +13,7 @@ from reconcile.apply import Confirmer
 from reconcile.changes import Change, Kind, Plan
 from reconcile.decide import plan
 from reconcile.gate import Budget, Standing, gate
+from reconcile.match import match
 from reconcile.ports import Found, Gone, GuestConfig, Unclear
 from reconcile.state import GuestKey, GuestType, LinkState
 from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, absence, ago, guest, order, record, world
@@ -67,6 +68,14 @@ def test_a_merge_asks_the_order_again_and_looks_for_the_guest_that_is_gone() -> 
     (plain,) = planned(CASES[0]).changes
     (with_guests,) = planned(CASES[4]).changes
     assert (plain.confirm, with_guests.confirm) == (frozenset({"order"}), frozenset({"order", "either"}))
+
+
+def test_an_order_that_changed_hands_keeps_its_two_records_together() -> None:
+    """The record that the order was linked with is part of the doubt, too: its findings are not taken for settled."""
+    seen = world(orders=(order(panel_vps_id=2, user_id=6, owner="6"),), records=(record(), record(**LOOSE | {"id": 2})))
+    (case,) = match(seen, POLICY)
+    assert (case.doubt_class, case.record, case.duplicate) == ("ownership", seen.records[1], seen.records[0])
+    assert plan(seen, POLICY).changes == ()
 
 
 def test_a_column_that_slipped_merges_nothing_in_bulk() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from reconcile.cases import Case, GuestView, World, guest_view
 from reconcile.changes import Change, Kind, Plan
 from reconcile.decide import plan
+from reconcile.match import match
 from reconcile.state import FingerprintState, LinkState, OrderState, Record
 from tests.unit.reconcile.arbitrary import applied, worlds
 from tests.unit.reconcile.disturbed import Making, disturbed
@@ -39,6 +40,22 @@ def test_the_order_of_what_was_read_is_irrelevant(seen: World, random: Random) -
         records=shuffled(seen.records),
     )
     assert plan(other, POLICY) == plan(seen, POLICY)
+
+
+@many
+@given(st.one_of(worlds(), disturbed()))
+def test_everything_is_in_a_case(seen: World) -> None:
+    """What is in none would have its findings resolved unseen; what is in two without doubt might be written twice."""
+    cases = match(seen, POLICY)
+    of_record = Counter(r.id for c in cases for r in (c.record, c.duplicate) if r is not None and r.live)
+    assert of_record.keys() == {r.id for r in seen.records if r.live}
+    for case in cases:
+        twice = [r.id for r in (case.record, case.duplicate) if r is not None and of_record[r.id] > 1]
+        assert case.doubt is not None or not twice
+    assert Counter(c.order.order_id for c in cases if c.order) == Counter(o.order_id for o in seen.orders)
+    of_guest = {c.guest.key for c in cases if c.guest}
+    named = {r.guest_key for r in seen.records} | {o.guest_key for o in seen.orders}
+    assert {g.key for g in seen.guests if not g.template} <= of_guest | named
 
 
 @many
