@@ -43,6 +43,13 @@ class Databases:
 
     def start(self) -> None:
         """Start the server and migrate the template."""
+        self.start_bare()
+        self._create(TEMPLATE)
+        template = self._describe(TEMPLATE)
+        migrate(template.owner_url, template.app_url)
+
+    def start_bare(self) -> None:
+        """Start the server, with a role that may own a database and nothing of the panel's."""
         self.server.start()
         with self._admin() as connection:
             connection.execute(
@@ -50,9 +57,6 @@ class Databases:
                     sql.Identifier(OWNER), sql.Literal(self._owner_password)
                 )
             )
-        self._create(TEMPLATE)
-        template = self._describe(TEMPLATE)
-        migrate(template.owner_url, template.app_url)
 
     def clone(self) -> Database:
         """A fresh copy of the template."""
