@@ -14,12 +14,13 @@ from api.edge import EdgeOf, read
 from api.problems import ProblemError, problem_for
 from panel.calls import DatabaseAwayError
 from panel.migrate import head_revision
-from panel.reads import schema_revision
+from panel.reads import database_standing
 from panel.relay import Relay
 
 router = APIRouter(tags=["health"])
 
 REDIS_S = 0.5
+READ_ONLY = "read-only"
 
 
 @router.get("/healthz", summary="Is the process alive", responses=openapi.HEALTH_RESPONSES)
@@ -28,14 +29,15 @@ async def healthz() -> Response:
     return JSONResponse({"status": "success"})
 
 
-@router.get("/readyz", summary="Can it take calls", responses=openapi.READY_RESPONSES)
+@router.get("/readyz", summary="Can it serve", responses=openapi.READY_RESPONSES)
 async def readyz(request: Request, edge: EdgeOf) -> Response:
     """Ready with the database at this version's migration. Redis and the relay are told, not required: calls are
-    accepted without them and published later."""
+    accepted without them and published later. Told, too, is a database that takes no writes: every call is 503 then,
+    but clients go on reading, which a balancer that took this process out would end."""
     relay: Relay | None = request.app.state.relay
     database, redis = await asyncio.gather(_database(edge), _redis(edge.settings.redis_url))
     checks = {"database": database, "redis": redis, "relay": "not configured" if relay is None else relay.health}
-    if database != "ok":
+    if database not in ("ok", READ_ONLY):
         problem = ProblemError(503, "not_ready", f"The database is {database}", headers={"Retry-After": "5"})
         problem.extra["checks"] = checks
         return problem_for(request, problem)
@@ -44,11 +46,13 @@ async def readyz(request: Request, edge: EdgeOf) -> Response:
 
 async def _database(edge: EdgeOf) -> str:
     try:
-        revision = await read(schema_revision(edge.reader))
+        revision, writable = await read(database_standing(edge.reader))
     except DatabaseAwayError:
         return "away"
     wanted = await asyncio.to_thread(head_revision)
-    return "ok" if revision == wanted else f"at migration {revision or 'none'}, this version needs {wanted}"
+    if revision != wanted:
+        return f"at migration {revision or 'none'}, this version needs {wanted}"
+    return "ok" if writable else READ_ONLY
 
 
 async def _redis(url: str) -> str:

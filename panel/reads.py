@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, literal, select, text
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -76,13 +76,23 @@ async def reading_as_client(engine: AsyncEngine, user_id: int) -> AsyncIterator[
         yield connection
 
 
-async def schema_revision(engine: AsyncEngine) -> str | None:
-    """The migration that the database is at; None for a database without any."""
+class Standing(NamedTuple):
+    """What readiness asks of a database: the migration it is at (None: without any), and whether it takes writes, as a
+    standby does not."""
+
+    revision: str | None
+    writable: bool
+
+
+async def database_standing(engine: AsyncEngine) -> Standing:
+    """How the database is. Raises DatabaseAwayError when PostgreSQL is away or too slow."""
     async with reading(engine) as connection:
-        if await connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
-            return None
-        revision: str | None = await connection.scalar(text("SELECT version_num FROM alembic_version"))
-        return revision
+        revision, writable = None, await connection.scalar(text("SHOW transaction_read_only")) == "off"
+        if await connection.scalar(text("SELECT to_regclass('alembic_version')")) is not None:
+            revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+        if not writable:
+            await connection.invalidate()  # its session would keep to that when the database takes writes again
+        return Standing(revision, writable)
 
 
 async def operation(engine: AsyncEngine, operation_id: int) -> Operation | None:

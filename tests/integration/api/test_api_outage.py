@@ -96,6 +96,8 @@ async def test_a_database_that_takes_no_writes_is_503_until_it_does(
     with psycopg.connect(database.admin_url, autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
         try:
+            ready = await site.get("/readyz")
+            assert (ready.status_code, ready.json()["checks"]["database"]) == (200, "read-only"), "clients can read"
             answers = await asyncio.gather(
                 *(site.post("/api/vps/sync", json=CREATE) for _ in range(4)),
                 operator.post("/api/ops/pause", json=pausing),

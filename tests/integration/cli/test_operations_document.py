@@ -129,8 +129,9 @@ def test_the_commands_print_what_the_document_says(
     assert len(listed) >= 10
     assert {one.heading for one in listed} >= BEFORE.keys()
     for command, expected, heading in listed:
-        BEFORE.get(heading or "", lambda _: None)(prepared)
-        capsys.readouterr()  # what that logged
+        if heading in BEFORE:
+            BEFORE[heading](prepared)
+            capsys.readouterr()  # what that logged
         words = shlex.split(command)
         given = dict(words.pop(0).split("=", 1) for _ in range(words.index("panel-sync")))
         for said, real in hashes.items():
