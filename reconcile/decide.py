@@ -87,7 +87,8 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
         return decision
     if verdict.finding is not None and (found := due_finding(verdict, case, world, policy)) is not None:
         decision.findings.append(found)
-        if found.class_ == "unlinked-record" and (asked := unlinked_delete(case, world, policy)) is not None:
+        nobody_knows = found.class_ in ("unlinked-record", "order-vanished")
+        if nobody_knows and (asked := unlinked_delete(case, world, policy)) is not None:
             decision.changes.append(asked)
     match verdict.verdict:
         case Verdict.CREATE:

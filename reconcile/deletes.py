@@ -71,7 +71,8 @@ def approvable_delete(case: Case, world: World, policy: Policy, why: str) -> Cha
 
 
 def unlinked_delete(case: Case, world: World, policy: Policy) -> Change | None:
-    """The delete of a record that no order is known for, for an operator to decide; None while its guest may be there.
+    """The delete of a record that no order is known for, or whose order vanished and whose guest nobody knows, for an
+    operator to decide; None while its guest may be there.
 
     Nothing proves it. What can be looked up is, all the same: the order it names, and the guest it named.
     """
@@ -91,7 +92,10 @@ def unlinked_delete(case: Case, world: World, policy: Policy) -> Change | None:
         evidence |= {"guest": str(key)} | _absence_evidence("guest", world.guest_absences.get(key))
     elif key is not None or record.guest_key is not None or record.link_state is not LinkState.UNLINKED:
         return None
-    why = f"VPS {record.id}, made {record.created_at:%Y-%m-%d}, has no order that is known: deletable only by approval"
+    what = "has no order that is known"
+    if record.order_id in world.order_absences:
+        what = f"has no guest that is known, and its order {record.order_id} is not listed any more"
+    why = f"VPS {record.id}, made {record.created_at:%Y-%m-%d}, {what}: deletable only by approval"
     return Change(
         Kind.ORPHAN,
         "delete",

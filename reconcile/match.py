@@ -11,8 +11,9 @@ from collections import defaultdict
 from datetime import timedelta
 
 from reconcile.cases import Case, Policy, World
+from reconcile.claims import Claims
 from reconcile.duplicates import clones, may_have_a_guest, order_of_twin, two_machines
-from reconcile.fitting import apart, ended_before, going, later, same_plan
+from reconcile.fitting import apart, ended_before, going, same_plan
 from reconcile.state import FingerprintState, Guest, GuestKey, LinkState, Order, OrderState, Record
 
 CREATED_TOGETHER = timedelta(minutes=2)
@@ -35,6 +36,7 @@ class _Matching:
         self.clones = clones(self.guests.values())
         self.copies = self._copies()
         self.paired: dict[str, list[Record]] = {}  # order id -> its live records, survivor first
+        self.claims = Claims(self.orders, self.paired)
         self.doubts: dict[str, str] = {}  # order id -> why
         self.record_doubts: dict[int, str] = {}
         self.taken: set[int] = set()
@@ -120,7 +122,7 @@ class _Matching:
                 continue
             guest = self.guests.get(order.guest_key)
             same = guest is not None and _was_read(guest) and guest.fingerprint == record.fingerprint is not None
-            if same and self._rival(order, order.guest_key) is None and order.guest_key not in self.clones:
+            if same and self.claims.rival(order, order.guest_key) is None and order.guest_key not in self.clones:
                 self._pair(order, record)
 
     def _free_records(self) -> list[Record]:
@@ -257,7 +259,12 @@ class _Matching:
 
     def _record_case(self, record: Record) -> Case:
         guest, key, replaced, clash = self._record_guest(record, None)
-        return Case(None, guest, record, key, replaced, doubt=self.record_doubts.get(record.id) or clash)
+        doubt, class_ = self.record_doubts.get(record.id) or clash, "ambiguous"
+        vanished = record.order_id in self.world.order_absences
+        if doubt is None and guest is not None and vanished and record.link_state is LinkState.PUSHED:
+            doubt = f"order {record.order_id} is not listed any more, and guest {key} was never looked at before"
+            class_ = "guest-without-order"
+        return Case(None, guest, record, key, replaced, doubt=doubt, doubt_class=class_)
 
     def _order_guest(self, order: Order) -> tuple[Guest | None, GuestKey | None, str | None]:
         """The guest that an order without a record names, unless somebody else's record holds it."""
@@ -269,17 +276,11 @@ class _Matching:
         holder = next((r for r in self.live.values() if r.guest_key == key and r.id not in own), None)
         if holder is not None:
             return None, key, f"guest {key} is linked to VPS {holder.id}"
-        rival = self._rival(order, key)
+        rival = self.claims.rival(order, key)
         if rival is not None:
             return None, key, f"orders {order.order_id} and {rival.order_id} name the same guest {key}"
         self.used.add(key)
         return guest, key, self._clone_doubt(guest)
-
-    def _rival(self, order: Order, key: GuestKey) -> Order | None:
-        """Another order with as good a right to this guest. Of two ended ones neither may take it; a going one minds
-        an ended one only if that was made later: then the address had been given away, whatever became of it."""
-        same = (o for o in self.orders if o is not order and o.guest_key == key)
-        return next((o for o in same if going(o) or not going(order) or later(o, order)), None)
 
     def _record_guest(
         self, record: Record, order: Order | None
@@ -302,23 +303,23 @@ class _Matching:
             return None, key, True, self._replacement_doubt(record, order, guest)
         if record.fingerprint is not None and guest.fingerprint is None and _was_read(guest):
             return guest, key, False, f"guest {key} has nothing that says whether it is VPS {record.id}'s"
-        ended = order is not None and order.state is OrderState.ENDED
-        trusted = guest.cluster in self.world.trusted
-        if ended and trusted and record.fingerprint is None and self._named_by_going(key, order):
-            return None, key, True, None  # never seen as its own, and the address is the next order's
-        if order is not None and going(order) and record.fingerprint is None and order.guest_key == guest.key:
-            rival = self._rival(order, guest.key)
-            if rival is not None:
-                return guest, key, False, f"orders {order.order_id} and {rival.order_id} name the same guest {key}"
+        if record.fingerprint is None:
+            trusted = guest.cluster in self.world.trusted
+            if trusted and self._over(record, order) and self.claims.by_going(guest.key, order):
+                return None, key, True, None  # never seen as its own, and the address is the next order's
+            if (why := self.claims.strange(record, order, guest)) is not None:
+                return guest, key, False, why
         return guest, key, False, self._clone_doubt(guest)
 
-    def _named_by_going(self, key: GuestKey | None, order: Order | None) -> bool:
-        """Whether another order, one that goes on, names this guest."""
-        return any(o.guest_key == key and going(o) for o in self.orders if o is not order)
+    def _over(self, record: Record, order: Order | None) -> bool:
+        """Whether a record's order ended, or was listed once and is proven to be no more."""
+        if order is None:
+            return self.policy.proven(self.world.order_absences.get(record.order_id or ""))
+        return order.state is OrderState.ENDED
 
     def _given_away(self, key: GuestKey, order: Order) -> bool:
         """Whether somebody else holds this guest, or a going order names it."""
-        return any(r.guest_key == key for r in self.live.values()) or self._named_by_going(key, order)
+        return any(r.guest_key == key for r in self.live.values()) or self.claims.by_going(key, order)
 
     def _reinstalled(self, order: Order, guest: Guest) -> bool:
         """A new machine at the old address, which the same going order still names and nobody else: seen twice."""
@@ -326,7 +327,7 @@ class _Matching:
             going(order)
             and order.guest_key == guest.key
             and guest.fingerprint_seen >= 2
-            and not self._named_by_going(guest.key, order)
+            and not self.claims.by_going(guest.key, order)
         )
 
     def _first_link(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from panel.holds import Decision
 from panel.restore import restore_vps
 from simulators.main_site.faults import CallFaultKind
-from tests.stories.steps import execute, record, sell, settle, settled
+from tests.stories.steps import decide, execute, held_sets, live, record, sell, settle, settled
 from tests.support.bench import Bench
 
 
@@ -126,6 +129,41 @@ def test_story_09_a_pushed_order_id_that_the_feed_never_shows_is_kept(extended_w
     assert world.finding_classes() == {"unlinked-record"}
 
 
+@pytest.mark.parametrize("next_type", ["qemu", "lxc"])
+@pytest.mark.parametrize("next_owner", [1, 2], ids=["the same customer", "another customer"])
+def test_story_21_a_late_create_takes_nobody_elses_machine(
+    extended_world: Bench, next_owner: int, next_type: str
+) -> None:
+    """Its order went, and its VMID is the next machine's, before its call was applied: it had never been looked at."""
+    world = extended_world
+    late = world.site.place_order(user_id=1, name="late", guest_type="lxc")
+    world.site.set_status(late.id, "running")
+    world.run()
+    world.site.remove_order(late.id)
+    assert late.vmid is not None
+    world.pve.remove_guest(late.vmid)
+    after = world.site.place_order(user_id=next_owner, name="after", guest_type=next_type)
+    world.site.set_status(after.id, "running")
+    assert after.vmid == late.vmid
+    world.run()
+    world.drain()
+    first, second = (record(world, id_) for id_ in (late.panel_vps_id, after.panel_vps_id) if id_ is not None)
+    assert (first["vmid"], second["vmid"]) == (late.vmid, None), "the second call's link conflicts with the first's"
+    world.pve.set_status(late.vmid, "stopped")
+    for _ in range(8):
+        world.run()
+        first = record(world, first["id"])
+        assert (first["fingerprint"], first["status"]) == (None, "running")
+    second = record(world, second["id"])
+    assert (second["vmid"], second["link_state"], second["status"]) == (after.vmid, "verified", "stopped")
+    assert (first["vmid"], first["deleted_at"]) == (None, None)
+    (held,) = held_sets(world)
+    assert held.scope == f"by-approval:vps:{first['id']}"
+    decide(world, held.hash, Decision.APPROVED)
+    world.run()
+    assert live(world) == [second["id"]]
+
+
 def test_story_18_a_create_after_a_delete_is_a_new_intent(extended_world: Bench) -> None:
     world = extended_world
     body: dict[str, Any] = {
@@ -206,7 +244,7 @@ def test_story_21_a_container_with_nothing_to_know_it_by_is_not_taken_for_the_ma
 
 
 def test_story_21_a_container_without_a_network_card_is_linked_unverified_until_it_has_one(world: Bench) -> None:
-    sold = sell(world, "quiet")
+    sold = sell(world, "quiet", guest_type="lxc")
     world.pve.remove_guest(sold.vmid)
     world.pve.add_guest(sold.vmid, type="lxc", name="quiet", mac="")
     world.run(2)
