@@ -27,7 +27,7 @@ run: $(STAMP) ## Start the panel; embeds PostgreSQL and Redis where no URL is se
 env: ## Write .env with random secrets for docker compose (DEMO=1: for its simulators)
 	@if [ -e .env ]; then echo ".env exists and is left as it is"; else umask 077; $(PYTHON) runtime/make_env.py $(if $(DEMO),--demo) > .env && echo "wrote .env"; fi
 
-test: $(STAMP) ## All tests, on real PostgreSQL, Redis and worker processes
+test: $(STAMP) ## The tests but the long ones, on real PostgreSQL, Redis and worker processes
 	@$(BIN)/python -m pytest $(ARGS)
 
 worlds: $(STAMP) ## 10,000 seeded worlds through the reconciler's core, and 300 through PostgreSQL

@@ -178,7 +178,7 @@ class Settings(BaseSettings):
     # --- proof of absence
     absence_proof_n: Annotated[int, Field(ge=2)] = 3
     absence_proof_t_s: Annotated[float, Field(gt=0)] = 600
-    demo: bool = False  # seconds instead of minutes for the proof; the example key is allowed on loopback
+    demo: bool = False  # seconds instead of minutes for the proof; the example key is allowed
 
     # --- budgets (per run unless the name says otherwise)
     budget_deletes_run: Annotated[int, Field(ge=0)] = 20

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from panel import repairs, rows
-from reconcile import apply, cases, decide, deletes, facts, gate, match, table
+from reconcile import apply, cases, claims, decide, deletes, facts, gate, match, table
 from reconcile.changes import Change
 from reconcile.state import PowerState
 from reconcile.subjects import Paused
@@ -183,6 +183,8 @@ GUARDS = (
     Guard("owner-twice", "an owner changes only after two complete sweeps", _owner_at_once),
     Guard("fingerprint", "another machine at the same address is not the same machine",
           _set(match._Matching, "_record_guest", _as_is)),
+    Guard("claims", "nobody is linked unseen to a guest that another order names",
+          _always(claims.Claims, "strange", value=None), _for("late-create")),
     Guard("budget", "many deletes at once wait for an operator", _always(gate, "_over", value=None)),
     Guard("unproven-is-held", "an ended order whose guest is only unseen is held", _hold_is_delete),
     Guard("hindrances", "a delete has every guard of its own", _always(decide, "delete_hindrance", value=None)),

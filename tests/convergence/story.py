@@ -31,6 +31,12 @@ GOINGS_ON: dict[str, str] = {
 }
 """What truly happens, and what the main site calls the panel for."""
 
+RARE: dict[str, str] = {
+    "late-create": "sale {n}'s customer buys a machine; before its create arrives the order is removed, and its VMID "
+    "is the next machine's, whose own create is lost",
+}
+"""What happens in one story of ten."""
+
 POSTS: dict[str, str] = {
     "post-dropped": "the main site's calls of this round are lost",
     "post-doubled": "the main site's calls of this round arrive twice",
@@ -76,7 +82,7 @@ RUNS: dict[str, str] = {
     "pause-feed": "an operator has paused the main site",
     "pause-cluster": "an operator has paused cluster {c}",
 }
-SENTENCES = GOINGS_ON | POSTS | FEED | PROXMOX | BLINKS | RUNS
+SENTENCES = GOINGS_ON | RARE | POSTS | FEED | PROXMOX | BLINKS | RUNS
 
 LASTING = (
     "feed-hides", "feed-owner", "feed-status", "feed-empty", "feed-shrunk", "feed-delta", "pve-hides", "pve-moves",
@@ -162,17 +168,19 @@ def story_of(seed: int) -> Story:
             here.append(_some(dice, POSTS, focus, len(sales)))
         if dice.random() < 0.5:
             trouble = _some(dice, dice.choice((FEED, PROXMOX, BLINKS, RUNS)), focus, len(sales))
-            rounds = dice.randint(1, 5) if trouble.kind in LASTING else dice.randint(1, 2)
-            for later in happenings[number : number + rounds]:
+            lasts = dice.randint(1, 5) if trouble.kind in LASTING else dice.randint(1, 2)
+            for later in happenings[number : number + lasts]:
                 later.append(trouble)
-    return Story(
-        seed,
-        sales,
-        tuple(Round(dice.choice(STEPS_MIN), tuple(here)) for here in happenings),
+    minutes = [dice.choice(STEPS_MIN) for _ in happenings]
+    skew_s, (names,), tells_ids = (
         dice.choice((0, 0, -4000, 90)),
-        dice.choices(tuple(NAMES), (6, 3, 1))[0],
+        dice.choices(tuple(NAMES), (6, 3, 1)),
         dice.random() < 0.7,
     )
+    if dice.random() < 0.1:
+        happenings[dice.randrange(len(happenings))].append(_some(dice, RARE, focus, len(sales)))
+    rounds = tuple(Round(one, tuple(here)) for one, here in zip(minutes, happenings, strict=True))
+    return Story(seed, sales, rounds, skew_s, names, tells_ids)
 
 
 def _some(dice: random.Random, kinds: dict[str, str], focus: int, sales: int) -> Happening:

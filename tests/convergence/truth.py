@@ -69,6 +69,7 @@ class Sale:
     clone: Machine | None = None
     placed: bool = True  # its order names a guest, be it there or not
     twin: bool = False
+    late: bool = False  # over before its create arrived: nobody ever saw which machine it was
     face: tuple[object, ...] = ()
     changed_at: datetime | None = None
 
@@ -116,7 +117,7 @@ class Truth:
     @property
     def ambiguous(self) -> bool:
         """Whether held cases are to be expected: nothing that is shown could tell what is what."""
-        unproven = any(not s.listed and (s.machine.hidden or s.state == "pending") for s in self.sales)
+        unproven = any(not s.listed and (s.machine.hidden or s.state == "pending" or s.late) for s in self.sales)
         orderless = bool(self.strays) or any(not s.listed and s.machine.there for s in self.sales)
         twins = any(s.twin and (orderless or s.panel_id is None or not self.story.tells_ids) for s in self.sales)
         clones = any(s.clone is not None for s in self.sales)
@@ -259,6 +260,15 @@ def _reuse(truth: Truth, sale: Sale) -> None:
         truth.call("create", truth.sell(int(sale.owner), kind, key=sale.machine.key))
 
 
+def _late_create(truth: Truth, sale: Sale) -> None:
+    if sale.going and sale.on_proxmox:
+        late = truth.sell(int(sale.owner) - 1)
+        late.late = True
+        _vanish_both(truth, late)
+        truth.sell(int(sale.owner), "missed", key=late.machine.key)
+        truth.call("create", late)
+
+
 def _clone(truth: Truth, sale: Sale) -> None:
     machine = sale.machine
     if sale.clone is not None:
@@ -334,5 +344,5 @@ _EVENTS: dict[str, Callable[[Truth, Sale], None]] = {
     "destroy": _destroy, "vanish": _vanish, "vanish-both": _vanish_both, "migrate": _migrate, "reuse": _reuse,
     "transfer": _transfer, "resize": _resize, "stray": _stray, "backup": _backup, "blink": _blink,
     "blink-owner": _blink_owner, "twin": _twin, "provision": _provision, "clone": _clone, "move": _move,
-    "reinstall": _reinstall, "lock-forgotten": _lock,
+    "reinstall": _reinstall, "late-create": _late_create, "lock-forgotten": _lock,
 }  # fmt: skip

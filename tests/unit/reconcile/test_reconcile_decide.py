@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from reconcile.cases import World
+from reconcile.cases import Case, World
 from reconcile.changes import Change, Kind, Plan
-from reconcile.decide import plan
+from reconcile.decide import decide, plan
 from reconcile.fast import power_plan
 from reconcile.state import FingerprintState, LinkState, OrderState, PowerState
 from tests.unit.reconcile.worlds import KEY, NOW, POLICY, UNLINKED, absence, ago, guest, order, record, world
@@ -142,6 +142,15 @@ def test_a_paid_guest_that_is_proven_absent_is_shown_after_its_grace_and_a_look(
 def test_a_guest_speaks_for_a_record_whose_order_is_not_proven() -> None:
     found = made(guests=(guest(**STOPPED),), records=(record(order_id=None),))
     assert [c.values["power_state"] for c in found.changes] == ["stopped"]
+
+
+@pytest.mark.parametrize("other", ["smbios:b", None], ids=["another fingerprint", "none"])
+def test_no_power_is_taken_from_a_guest_that_is_not_yet_the_records_own(other: str | None) -> None:
+    """The matching leaves them in doubt, or has the link written first; the power waits for that in any case."""
+    stranger = guest(fingerprint=other, **STOPPED)
+    seen = world(orders=(order(),), guests=(stranger,), records=(record(),))
+    found = decide(Case(seen.orders[0], stranger, seen.records[0], KEY), seen, POLICY)
+    assert Kind.STATUS not in [c.kind for c in found.changes]
 
 
 def test_an_owner_change_is_alarmed_held_and_confirmed() -> None:
