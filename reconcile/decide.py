@@ -34,7 +34,7 @@ from reconcile.deletes import (
 from reconcile.duplicates import differ
 from reconcile.findings import due_finding, finding
 from reconcile.match import match
-from reconcile.state import FingerprintState, LinkState, Order, OrderState, PowerState
+from reconcile.state import FingerprintState, Guest, LinkState, Order, OrderState, PowerState, Record
 from reconcile.table import Cell, Verdict, cell
 
 
@@ -223,6 +223,7 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
         ended = order is not None and order.state is OrderState.ENDED
         # Nor is one taken for it whose identity nobody read while the order went on: it may be the next machine.
         let_go = ended and record.guest_linked_once and (record.guest_key is None or record.fingerprint is None)
+        let_go = let_go or (order is None and _unheard_of(record, guest, world))
         if not let_go and (linked := facts.guest_link_update(guest, record, world)) is not None:
             # An order read before the machine was replaced would hand the next owner's machine to this one; nor
             # does an address say who it was at first, when nobody had read it.
@@ -246,6 +247,14 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
             change = _update(case, Kind.STATUS, "proxmox", missing, confirm)
             where = seen_elsewhere(record, case.guest_key, world) if case.guest_key is not None else ()
             decision.changes.append(replace(change, elsewhere=where))
+
+
+def _unheard_of(record: Record, guest: Guest, world: World) -> bool:
+    """Whether a call alone says that this guest is the record's, and nobody looked at it yet: the call may have been
+    late, and the address the next machine's. An order that names the guest tells; without a feed nothing can."""
+    if record.link_state is not LinkState.PUSHED or record.fingerprint is not None or not world.has_feed:
+        return False
+    return not any(o.guest_key == guest.key and o.state is not OrderState.ENDED for o in world.orders)
 
 
 def _order_facts(decision: Decision, case: Case, world: World) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from reconcile.cases import World
 from reconcile.changes import Kind
 from reconcile.decide import plan
-from reconcile.state import GuestType, LinkState, OrderState
+from reconcile.state import GuestType, LinkState, OrderState, PowerState
 from tests.unit.reconcile.disturbed import disturbed
 from tests.unit.reconcile.worlds import POLICY, absence, ago, guest, order, record, world
 
@@ -29,11 +29,14 @@ class Case(NamedTuple):
     finding: str | None
 
 
-TAKEN, LET_GO, NOTHING = [Kind.LINK], [Kind.UNLINK], list[Kind]()
+TAKEN, LET_GO, NOTHING = [Kind.LINK, Kind.STATUS], [Kind.UNLINK], list[Kind]()
+"""Its identity and its power; or its link is given up."""
 CASES = [
     Case("its order names it", (OWN,), {}, {}, TAKEN, None),
     Case("its order names no guest", (order(cluster=None, vmid=None),), {}, {}, TAKEN, None),
-    Case("its order is not listed yet", (), {}, {}, TAKEN, "unlinked-record"),
+    Case("its order is not listed yet", (), {}, {}, NOTHING, "unlinked-record"),
+    Case("nobody lists orders", (), {}, {"has_feed": False, "orders_at": None}, TAKEN, None),
+    Case("no order is known of it", (), NO_ORDER, {}, NOTHING, "unlinked-record"),
     Case("another order names it too", (OWN, OTHERS), {}, {}, NOTHING, "ambiguous"),
     Case(
         "another order names it, its own none", (order(cluster=None, vmid=None), OTHERS), {}, {}, NOTHING, "ambiguous"
@@ -59,9 +62,14 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.reason)
 def test_whose_machine_it_is(case: Case) -> None:
-    seen = world(orders=case.orders, guests=(guest(),), records=(record(**PUSHED | case.kept),), **case.rest)
+    seen = world(
+        orders=case.orders,
+        guests=(guest(power=PowerState.STOPPED, status="stopped"),),
+        records=(record(**PUSHED | case.kept),),
+        **case.rest,
+    )
     made = plan(seen, POLICY)
-    of_record = [c for c in made.changes if c.record is not None and c.kind in (Kind.LINK, Kind.UNLINK)]
+    of_record = [c for c in made.changes if c.record is not None and c.action != "delete" and c.source == "proxmox"]
     assert [c.kind for c in of_record] == case.changes
     told = [f.class_ for f in made.findings if f.vps_id == 1]
     assert told == ([case.finding] if case.finding else [])
