@@ -128,7 +128,8 @@ def _change(connection: Connection, run_id: int, epoch: int, repair: Repair) -> 
     after = row | dict(repair.values) | {"updated_at": at}
     head: dict[str, Any] = {}
     if repair.action == "unlink":
-        after = unlinked(after, at)
+        # Who was never seen was not replaced, as far as anybody knows: its end waits for a word.
+        after = unlinked(after, at, "unlinked" if row["fingerprint"] is not None else "conflict")
     if repair.action == "delete":
         after |= {"deleted_at": at, "deleted_reason": repair.reason}
         head = {"head": "deleted"}

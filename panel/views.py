@@ -278,25 +278,25 @@ WHERE g.cluster = :cluster AND g.node = ANY(:nodes) AND NOT g.template AND a.sub
 MISSING_GUESTS = f"SELECT count(*) FILTER (WHERE s.vmid IS NULL) AS missing, count(*) AS known {_KNOWN_GUESTS}"
 VANISHED_GUESTS = f"SELECT g.node, g.guest_type, g.vmid {_KNOWN_GUESTS} AND s.vmid IS NULL LIMIT :limit"
 
-_COUNT = """
-ON CONFLICT (kind, subject) DO UPDATE SET
-  consecutive = a.consecutive + 1, last_absent_at = excluded.last_absent_at, last_run_id = excluded.last_run_id,
-  evidence = a.evidence[greatest(1, cardinality(a.evidence) - 8):] || excluded.evidence
-WHERE a.last_run_id <> excluded.last_run_id AND a.last_absent_at < excluded.last_absent_at
-"""
-
 # What was missed before the record last changed proves nothing against it: the count begins anew.
-_ANEW = """a.absent_since <= (SELECT greatest(r.order_changed_at, r.link_changed_at) FROM vps r
+_ORDER_ANEW = """a.absent_since <= (SELECT greatest(r.order_changed_at, r.link_changed_at) FROM vps r
                    WHERE r.order_id = a.subject AND r.deleted_at IS NULL)"""
-_COUNT_ORDERS = f"""
+_GUEST_ANEW = """a.absent_since <= (SELECT max(r.link_changed_at) FROM vps r WHERE r.deleted_at IS NULL
+                   AND r.cluster = split_part(a.subject, '/', 1)
+                   AND r.vmid = CAST(split_part(a.subject, '/', 2) AS int))"""
+
+
+def _count(anew: str) -> str:
+    return f"""
 ON CONFLICT (kind, subject) DO UPDATE SET
-  absent_since = CASE WHEN {_ANEW} THEN excluded.absent_since ELSE a.absent_since END,
-  consecutive = CASE WHEN {_ANEW} THEN 1 ELSE a.consecutive + 1 END,
-  evidence = CASE WHEN {_ANEW} THEN excluded.evidence
+  absent_since = CASE WHEN {anew} THEN excluded.absent_since ELSE a.absent_since END,
+  consecutive = CASE WHEN {anew} THEN 1 ELSE a.consecutive + 1 END,
+  evidence = CASE WHEN {anew} THEN excluded.evidence
                   ELSE a.evidence[greatest(1, cardinality(a.evidence) - 8):] || excluded.evidence END,
   last_absent_at = excluded.last_absent_at, last_run_id = excluded.last_run_id
 WHERE a.last_run_id <> excluded.last_run_id AND a.last_absent_at < excluded.last_absent_at
 """
+
 
 ABSENT_GUESTS = f"""
 INSERT INTO absences AS a (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)
@@ -304,7 +304,7 @@ SELECT 'guest', g.cluster || '/' || g.vmid, :began, 1, :began, :run, ARRAY[CAST(
 FROM guests g
 WHERE g.cluster = :cluster AND g.node = :node AND NOT g.template
   AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
-{_COUNT}
+{_count(_GUEST_ANEW)}
 """
 
 MERGE_ORDERS = """
@@ -353,7 +353,7 @@ FROM orders_seen o
 WHERE {_IN_SCOPE}
   AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)
   AND (o.state <> 'ended' OR EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL))
-{_COUNT_ORDERS}
+{_count(_ORDER_ANEW)}
 """
 
 DOUBT_FINGERPRINTS = """

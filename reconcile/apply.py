@@ -120,7 +120,9 @@ class Confirmer:
                 return f"a guest stands at {key}, on node {config.node}", "found"
             case Gone(how=how):
                 return None, how
-            case Found(value=config) if config.fingerprint is not None and config.fingerprint != record.fingerprint:
+            case Found(value=config) if None not in (record.fingerprint, config.fingerprint) and (
+                config.fingerprint != record.fingerprint
+            ):
                 return None, f"another guest stands at {key} on {config.node} now"
             case Found(value=config):
                 return f"guest {key} is there after all, on node {config.node}", "found"
@@ -167,9 +169,11 @@ def _must_be_going(change: Change) -> bool:
 
 def _names_another(change: Change, now: Order) -> bool:
     """A record gets another machine only if its order names that very one; its first, unless it names another."""
-    first = change.record is not None and change.record.fingerprint is None
+    if change.kind is not Kind.LINK and (change.kind is not Kind.CREATE or change.guest is None):
+        return False
+    first = change.record is None or change.record.fingerprint is None
     named = change.guest_key if first and now.guest_key is None else now.guest_key
-    return change.kind is Kind.LINK and named != change.guest_key
+    return named != change.guest_key
 
 
 def _names_another_record(change: Change, now: Order) -> bool:

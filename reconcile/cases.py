@@ -148,9 +148,18 @@ def guest_view(case: Case, world: World, policy: Policy) -> GuestView:
     key = case.guest_key
     if key is None or key.cluster not in world.clusters or not _on_proxmox(case):
         return GuestView.UNOBSERVABLE
-    if case.replaced or policy.proven(world.guest_absences.get(key)):
+    if case.replaced or gone_since_linked(case.record, key, world, policy):
         return GuestView.NONE_PROVEN
     return GuestView.NONE_UNPROVEN
+
+
+def gone_since_linked(record: Record | None, key: GuestKey, world: World, policy: Policy) -> bool:
+    """Whether a guest is proven absent, and was missed only after the record was linked to that address."""
+    absence = world.guest_absences.get(key)
+    if absence is None or not policy.proven(absence):
+        return False
+    linked = record is not None and record.guest_key == key
+    return not linked or record is None or absence.absent_since > record.link_changed_at
 
 
 def _present_guest_view(guest: Guest, world: World, policy: Policy) -> GuestView:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from reconcile.fitting import going, later
 from reconcile.state import Guest, GuestKey, Order, Record
 
 
-@dataclass(frozen=True, slots=True)
 class Claims:
-    """The orders, and the records that each of them has been paired with so far."""
+    """The orders, the records that each of them has been paired with so far, and all live records."""
 
-    orders: Sequence[Order]
-    paired: Mapping[str, Sequence[Record]]
+    def __init__(self, orders: Sequence[Order], paired: Mapping[str, Sequence[Record]], live: Iterable[Record]) -> None:
+        self.orders, self.paired = orders, paired
+        self._by_fingerprint: dict[str | None, list[Record]] = defaultdict(list)
+        for record in live:
+            self._by_fingerprint[record.fingerprint].append(record)
 
     def by_going(self, key: GuestKey | None, order: Order | None) -> bool:
         """Whether another order, one that goes on, names this guest."""
@@ -33,14 +35,26 @@ class Claims:
             rival = self.rival(order, guest.key)
             if rival is not None:
                 return f"orders {order.order_id} and {rival.order_id} name the same guest {guest.key}"
-        elif (other := self._of_another(record, order, guest.key)) is not None:
+        elif (other := self.of_another(record, order, guest.key)) is not None:
             return f"order {other.order_id} names guest {guest.key}, and nothing says that it was VPS {record.id}'s"
         sold = order.guest_type if order is not None and names_it else None
         if (sold or record.guest_type or guest.guest_type) is not guest.guest_type:
             return f"guest {guest.key} is {guest.guest_type.value}, VPS {record.id} was sold as another type"
         return None
 
-    def _of_another(self, record: Record, order: Order | None, key: GuestKey) -> Order | None:
+    def of_type(self, order: Order, guest: Guest) -> bool:
+        """Whether a guest is of the type that was sold, as far as anybody said."""
+        return order.guest_type in (None, guest.guest_type)
+
+    def known(self, guest: Guest, own: Collection[int]) -> str | None:
+        """Whose machine a guest is by its fingerprint, if that is a live record's and none of ``own``."""
+        same = self._by_fingerprint.get(guest.fingerprint, ()) if guest.fingerprint is not None else ()
+        whose = next((r for r in same if r.id not in own), None)
+        if whose is None:
+            return None
+        return f"the machine at {guest.key} is, by its fingerprint, VPS {whose.id}'s ({whose.guest_key})"
+
+    def of_another(self, record: Record, order: Order | None, key: GuestKey) -> Order | None:
         """A going order that names this guest and is not the record's own, by which the two could meet yet."""
         return next((o for o in self.orders if o is not order and o.guest_key == key and going(o)
                      and not (order is None and self._may_meet(o, record))), None)  # fmt: skip

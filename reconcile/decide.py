@@ -192,7 +192,7 @@ def _new_link(case: Case) -> dict[str, Any]:
         "node": guest.node,
         "vmid": guest.vmid,
         "guest_type": guest.guest_type.value,
-        "fingerprint": guest.fingerprint,
+        "fingerprint": guest.fingerprint if verified else None,
         "link_state": (LinkState.VERIFIED if verified else LinkState.UNVERIFIED).value,
     }
 
@@ -228,14 +228,14 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
             # An order read before the machine was replaced would hand the next owner's machine to this one; nor
             # does an address say who it was at first, when nobody had read it.
             first = record.fingerprint is None
-            asks = ("fingerprint" in linked.values or record.guest_key is None) and (
-                not first or (order is not None and world.has_feed)
-            )
+            named_by = order or (_naming(guest, world) if first else None)
+            looked = "fingerprint" in linked.values or (first and "link_state" in linked.values)
+            asks = (looked or record.guest_key is None) and (not first or (named_by is not None and world.has_feed))
             confirm = frozenset({"order"}) if asks else frozenset[str]()
             if record.guest_key not in (None, guest.key):
                 confirm |= {"left"}
-            decision.changes.append(_update(case, Kind.LINK, "proxmox", linked, confirm))
-        if "power" in decision.cell.facts and not let_go and _identified(case):
+            decision.changes.append(_update(replace(case, order=named_by), Kind.LINK, "proxmox", linked, confirm))
+        if "power" in decision.cell.facts and not let_go and _identified(case, world):
             _add(decision, case, Kind.STATUS, "proxmox", facts.power_update(guest, record, policy))
     elif order is not None and views[1] is GuestView.UNOBSERVABLE and two_way(case, world):
         _add(decision, case, Kind.STATUS, world.feed, facts.power_from_order(order, record, policy, world))
@@ -252,15 +252,19 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
 def _unheard_of(record: Record, guest: Guest, world: World) -> bool:
     """Whether a call alone says that this guest is the record's, and nobody looked at it yet: the call may have been
     late, and the address the next machine's. An order that names the guest tells; without a feed nothing can."""
-    if record.link_state is not LinkState.PUSHED or record.fingerprint is not None or not world.has_feed:
-        return False
-    return not any(o.guest_key == guest.key and o.state is not OrderState.ENDED for o in world.orders)
+    unseen = record.link_state in (LinkState.PUSHED, LinkState.UNVERIFIED) and record.fingerprint is None
+    return unseen and world.has_feed and _naming(guest, world) is None
+
+
+def _naming(guest: Guest, world: World) -> Order | None:
+    """The going order that names a guest."""
+    return next((o for o in world.orders if o.guest_key == guest.key and o.state is not OrderState.ENDED), None)
 
 
 def _order_facts(decision: Decision, case: Case, world: World) -> None:
     record, order = case.record, case.order
-    if record is None or order is None:
-        return
+    if record is None or order is None or _by_name_only(order, record):
+        return  # a name joins no record to an end
     _add(decision, case, Kind.LINK, world.feed, facts.order_link_update(order, record))
     _add(decision, case, Kind.STATUS, world.feed, facts.order_state_update(order, record, world))
     if order.state is OrderState.ENDED:
@@ -276,16 +280,20 @@ def _order_facts(decision: Decision, case: Case, world: World) -> None:
         _add(decision, case, Kind.OWNER, world.feed, owner, confirm=frozenset({"order"}))
 
 
-def _identified(case: Case) -> bool:
+def _by_name_only(order: Order, record: Record) -> bool:
+    """Whether an ended order and a record were never linked."""
+    return order.state is OrderState.ENDED and order.order_id != record.order_id and order.panel_vps_id != record.id
+
+
+def _identified(case: Case, world: World) -> bool:
     """Whether the guest at the record's address may speak for it: no fact flows from a guest in doubt."""
     record, guest = case.record, case.guest
     if record is None or guest is None:
         return False
-    if guest.fingerprint_state is FingerprintState.STALE:
-        return False
-    if record.guest_key is None:
-        return False
-    return record.fingerprint in (None, guest.fingerprint)
+    if record.guest_key is None or (record.link_state is LinkState.PUSHED and world.has_feed):
+        return False  # the link is written first, with its question; its power follows in the next run
+    looked_at = guest.fingerprint_state in (FingerprintState.READ, FingerprintState.FORBIDDEN)
+    return looked_at and record.fingerprint in (None, guest.fingerprint)
 
 
 def _missing(case: Case, world: World, policy: Policy) -> facts.FactUpdate | None:

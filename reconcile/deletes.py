@@ -90,7 +90,7 @@ def unlinked_delete(case: Case, world: World, policy: Policy) -> Change | None:
             return None
         confirm.add("guest")
         evidence |= {"guest": str(key)} | _absence_evidence("guest", world.guest_absences.get(key))
-    elif key is not None or record.guest_key is not None or record.link_state is not LinkState.UNLINKED:
+    elif key is not None or record.guest_key is not None or not _lost_both(record, world):
         return None
     what = "has no order that is known"
     if record.order_id in world.order_absences:
@@ -108,6 +108,12 @@ def unlinked_delete(case: Case, world: World, policy: Policy) -> Change | None:
         elsewhere=seen_elsewhere(record, key, world) if key is not None else (),
         asks=why,
     )
+
+
+def _lost_both(record: Record, world: World) -> bool:
+    """Whether nobody says which guest a record had; of one whose link is disputed its order must be listed no more."""
+    disputed = record.link_state is LinkState.CONFLICT and record.order_id in world.order_absences
+    return record.link_state is LinkState.UNLINKED or disputed
 
 
 def _absence_evidence(what: str, absence: Absence | None) -> dict[str, Any]:
@@ -132,7 +138,8 @@ def delete_hindrance(case: Case, world: World, policy: Policy, *, by_approval: b
         return foreign
     if not world.has_feed:
         return "no main site is configured: nothing proves that the order is gone"
-    if view is GuestView.UNOBSERVABLE and not two_way(case, world):
+    nobody_knows_it = by_approval and record.guest_key is None and case.guest_key is None
+    if view is GuestView.UNOBSERVABLE and not two_way(case, world) and not nobody_knows_it:
         return f"order ended, but VPS {record.id} names no guest that could be looked for"
     if view is GuestView.UNOBSERVABLE and not world.clusters and seen_on_proxmox(record):
         return f"guest {record.guest_key} was seen on Proxmox, and no cluster is configured any more to look for it"

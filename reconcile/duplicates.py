@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
-from reconcile.cases import Policy, World
+from reconcile.cases import Policy, World, gone_since_linked
 from reconcile.fitting import going, same_plan
 from reconcile.state import Guest, GuestKey, Order, Record
 
@@ -26,7 +26,7 @@ def two_machines(one: Record, other: Record, world: World, policy: Policy) -> st
         return "two records of one order have different owners"
     if not differ(one, other):
         return None
-    if any(policy.proven(world.guest_absences.get(key)) for key in (one.guest_key, other.guest_key) if key is not None):
+    if any(r.guest_key is not None and gone_since_linked(r, r.guest_key, world, policy) for r in (one, other)):
         return None
     return f"VPS {one.id} (guest {one.guest_key}) and VPS {other.id} (guest {other.guest_key}) may be two machines"
 

@@ -76,7 +76,7 @@ def plan_update(order: Order, record: Record, world: World) -> FactUpdate | None
 
 def order_link_update(order: Order, record: Record) -> FactUpdate | None:
     """Write down which order a record belongs to, so that the next run joins by key."""
-    if record.order_id == order.order_id:
+    if record.order_id == order.order_id or order.effective_at is None:
         return None
     values = {"order_id": order.order_id, "order_linked_once": True}
     return FactUpdate(values, f"matched with order {order.order_id}", {"matched": order.order_id})
@@ -131,7 +131,7 @@ def power_update(guest: Guest, record: Record, policy: Policy) -> FactUpdate | N
     if guest.power is record.power_state and not missing_over:
         return None
     grace = policy.power_grace if record.power_source == "sync" else timedelta(0)
-    if not _fresh(guest.read_at, record.power_changed_at, grace):
+    if not _fresh(guest.read_at, record.power_changed_at, grace) or not _fresh(guest.read_at, record.link_changed_at):
         return None
     stopping = record.power_state is PowerState.RUNNING and guest.power is not PowerState.RUNNING
     if stopping and not (guest.previous_read_at and _fresh(guest.previous_read_at, record.power_changed_at, grace)):

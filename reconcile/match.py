@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import timedelta
 
-from reconcile.cases import Case, Policy, World
+from reconcile.cases import Case, Policy, World, gone_since_linked
 from reconcile.claims import Claims
 from reconcile.duplicates import clones, may_have_a_guest, order_of_twin, two_machines
-from reconcile.fitting import apart, ended_before, going, same_plan
+from reconcile.fitting import apart, ended_before, going, later, same_plan
 from reconcile.state import FingerprintState, Guest, GuestKey, LinkState, Order, OrderState, Record
 
 CREATED_TOGETHER = timedelta(minutes=2)
@@ -36,7 +36,7 @@ class _Matching:
         self.clones = clones(self.guests.values())
         self.copies = self._copies()
         self.paired: dict[str, list[Record]] = {}  # order id -> its live records, survivor first
-        self.claims = Claims(self.orders, self.paired)
+        self.claims = Claims(self.orders, self.paired, self.live.values())
         self.doubts: dict[str, str] = {}  # order id -> why
         self.record_doubts: dict[int, str] = {}
         self.taken: set[int] = set()
@@ -244,7 +244,8 @@ class _Matching:
         if twin is not None:
             doubt = doubt or two_machines(record, twin, self.world, self.policy)
             self.used |= {twin.guest_key} if twin.guest_key is not None else set()
-        if doubt is None and record.order_id != order.order_id and order.user_id not in (None, record.user_id):
+        unsaid = order.user_id is None and order.owner is None  # a feed that names no owners
+        if doubt is None and record.order_id != order.order_id and not unsaid and order.user_id != record.user_id:
             # Once linked, it is a change of owner; by a bare id it may as well be somebody else's machine.
             doubt = f"order {order.order_id} of another customer names VPS {record.id}, which was never linked with it"
             class_ = "ownership"
@@ -261,7 +262,8 @@ class _Matching:
         guest, key, replaced, clash = self._record_guest(record, None)
         doubt, class_ = self.record_doubts.get(record.id) or clash, "ambiguous"
         vanished = record.order_id in self.world.order_absences
-        if doubt is None and guest is not None and vanished and record.link_state is LinkState.PUSHED:
+        unseen = record.link_state in (LinkState.PUSHED, LinkState.UNVERIFIED) and record.fingerprint is None
+        if doubt is None and guest is not None and vanished and unseen:
             doubt = f"order {record.order_id} is not listed any more, and guest {key} was never looked at before"
             class_ = "guest-without-order"
         return Case(None, guest, record, key, replaced, doubt=doubt, doubt_class=class_)
@@ -280,7 +282,9 @@ class _Matching:
         if rival is not None:
             return None, key, f"orders {order.order_id} and {rival.order_id} name the same guest {key}"
         self.used.add(key)
-        return guest, key, self._clone_doubt(guest)
+        if not self.claims.of_type(order, guest):
+            return guest, key, f"guest {key} is {guest.guest_type.value}, order {order.order_id} sold another type"
+        return guest, key, self.claims.known(guest, own) or self._clone_doubt(guest)
 
     def _record_guest(
         self, record: Record, order: Order | None
@@ -305,17 +309,26 @@ class _Matching:
             return guest, key, False, f"guest {key} has nothing that says whether it is VPS {record.id}'s"
         if record.fingerprint is None:
             trusted = guest.cluster in self.world.trusted
-            if trusted and self._over(record, order) and self.claims.by_going(guest.key, order):
+            another = self.claims.of_another(record, order, guest.key)
+            alien = another is not None and (order is None or not later(order, another))
+            if trusted and alien and self._over(record, order) and self.claims.by_going(guest.key, order):
                 return None, key, True, None  # never seen as its own, and the address is the next order's
-            if (why := self.claims.strange(record, order, guest)) is not None:
+            why = self.claims.strange(record, order, guest) or self.claims.known(guest, {record.id})
+            if why is not None:
                 return guest, key, False, why
+        elif guest.fingerprint_state is FingerprintState.FORBIDDEN and self.claims.by_going(guest.key, order):
+            return guest, key, False, f"another order names guest {key}, and who it is may not be read any more"
         return guest, key, False, self._clone_doubt(guest)
 
     def _over(self, record: Record, order: Order | None) -> bool:
         """Whether a record's order ended, or was listed once and is proven to be no more."""
-        if order is None:
-            return self.policy.proven(self.world.order_absences.get(record.order_id or ""))
-        return order.state is OrderState.ENDED
+        if order is not None:
+            return order.state is OrderState.ENDED
+        if self.policy.proven(self.world.order_absences.get(record.order_id or "")):
+            return True
+        swept = self.world.orders_at
+        never = record.order_id not in self.world.order_absences
+        return never and swept is not None and swept - record.created_at >= self.policy.paid_missing_grace
 
     def _given_away(self, key: GuestKey, order: Order) -> bool:
         """Whether somebody else holds this guest, or a going order names it."""
@@ -327,6 +340,8 @@ class _Matching:
             going(order)
             and order.guest_key == guest.key
             and guest.fingerprint_seen >= 2
+            and self.claims.of_type(order, guest)
+            and self.claims.known(guest, ()) is None
             and not self.claims.by_going(guest.key, order)
         )
 
@@ -348,15 +363,19 @@ class _Matching:
         """
         left = record.guest_key
         if left is not None and left.cluster in self.world.clusters:
-            if not self.policy.proven(self.world.guest_absences.get(left)):
+            if not gone_since_linked(record, left, self.world, self.policy):
                 return None, key, False, None
             if order is not None and (made_anew := self._made_anew(order, left)) is not None:
                 self.used.add(made_anew.key)
                 return made_anew, made_anew.key, False, self._clone_doubt(made_anew)
+            own = {r.guest_key for r in self.paired[order.order_id]} if order is not None else set()
+            if order is not None and going(order) and order.guest_key in self.guests.keys() - own:
+                return None, key, False, f"order {order.order_id} names {order.guest_key}, and {left} is gone"
         if record.fingerprint is not None and record.fingerprint.startswith("smbios:"):
             same = [g for g in self.guests.values() if g.fingerprint == record.fingerprint]
             named = order.guest_key if order is not None and order.guest_key != left else None
             free = len(same) == 1 and same[0].key not in {r.guest_key for r in self.live.values()}
+            free = free and _was_read(same[0]) and not self.claims.by_going(same[0].key, order)
             if free and named in (None, same[0].key):  # elsewhere than its order says, it is a copy of it
                 self.used.add(same[0].key)
                 return same[0], same[0].key, False, None
@@ -369,6 +388,10 @@ class _Matching:
         key = order.guest_key
         guest = self.guests.get(key) if key is not None and key != left else None
         if guest is None or not going(order) or guest.fingerprint_state is not FingerprintState.READ:
+            return None
+        if not self.claims.of_type(order, guest) or self.claims.known(
+            guest, {r.id for r in self.paired[order.order_id]}
+        ):
             return None
         return None if self._given_away(guest.key, order) else guest
 

@@ -165,7 +165,8 @@ class Ledger:
             return row
         after = row | dict(repair.values) | {"updated_at": at}
         if repair.action == "unlink":
-            after = unlinked(after, at)
+            # Who was never seen was not replaced, as far as anybody knows: its end waits for a word.
+            after = unlinked(after, at, "unlinked" if row["fingerprint"] is not None else "conflict")
         if repair.action == "delete":
             after |= {"deleted_at": at, "deleted_reason": repair.reason}
             self.deletes.append(at)

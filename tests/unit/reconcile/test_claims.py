@@ -14,7 +14,10 @@ from reconcile.state import GuestType, LinkState, OrderState, PowerState
 from tests.unit.reconcile.disturbed import disturbed
 from tests.unit.reconcile.worlds import POLICY, absence, ago, guest, order, record, world
 
-PUSHED: dict[str, Any] = {"fingerprint": None, "link_state": LinkState.PUSHED, "guest_linked_once": False}
+PUSHED: dict[str, Any] = {
+    "fingerprint": None, "link_state": LinkState.PUSHED, "guest_linked_once": False, "created_at": ago(minutes=20),
+}  # fmt: skip
+OLD: dict[str, Any] = {"created_at": ago(minutes=40)}
 OWN, OTHERS, ENDED = order(), order(order_id="2", user_id=6, owner="6"), {"state": OrderState.ENDED}
 NO_ORDER: dict[str, Any] = {"order_id": None, "order_linked_once": False, "name": "another name"}
 PROVEN, MISSED = {"1": absence()}, {"1": absence(times=1)}
@@ -29,19 +32,21 @@ class Case(NamedTuple):
     finding: str | None
 
 
-TAKEN, LET_GO, NOTHING = [Kind.LINK, Kind.STATUS], [Kind.UNLINK], list[Kind]()
-"""Its identity and its power; or its link is given up."""
+TAKEN, LET_GO, NOTHING = [Kind.LINK], [Kind.UNLINK], list[Kind]()
+"""Its identity, and no power before that is written; or its link is given up."""
+AT_ONCE = [Kind.LINK, Kind.STATUS]
 CASES = [
     Case("its order names it", (OWN,), {}, {}, TAKEN, None),
     Case("its order names no guest", (order(cluster=None, vmid=None),), {}, {}, TAKEN, None),
     Case("its order is not listed yet", (), {}, {}, NOTHING, "unlinked-record"),
-    Case("nobody lists orders", (), {}, {"has_feed": False, "orders_at": None}, TAKEN, None),
+    Case("nobody lists orders", (), {}, {"has_feed": False, "orders_at": None}, AT_ONCE, None),
     Case("no order is known of it", (), NO_ORDER, {}, NOTHING, "unlinked-record"),
     Case("another order names it too", (OWN, OTHERS), {}, {}, NOTHING, "ambiguous"),
     Case(
         "another order names it, its own none", (order(cluster=None, vmid=None), OTHERS), {}, {}, NOTHING, "ambiguous"
     ),
     Case("another order names it, its own is not listed", (OTHERS,), {}, {}, NOTHING, "ambiguous"),
+    Case("another order names it, its own was never listed", (OTHERS,), OLD, {}, LET_GO, None),
     Case("the same customer's next order", (order(order_id="2"),), {}, {}, NOTHING, "ambiguous"),
     Case("an order that may be its own", (order(order_id="2"),), NO_ORDER, {}, TAKEN, "unlinked-record"),
     Case("another customer's, who has no record", (OTHERS,), NO_ORDER, {}, NOTHING, "ambiguous"),

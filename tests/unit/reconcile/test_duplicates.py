@@ -177,3 +177,30 @@ def _confirmed(change: Change, now: Any) -> str | None:
 
     feed: Any = Feed()
     return Confirmer(create_engine("sqlite://"), feed, {}, frozenset(), frozenset()).hindrance(change)[0]
+
+
+@pytest.mark.parametrize(
+    ("now", "why"),
+    [
+        pytest.param(order(), None, id="it names that guest"),
+        pytest.param(order(cluster=None, vmid=None), None, id="it names none"),
+        pytest.param(order(vmid=105), "order 1 names another guest by now", id="the list was an old copy"),
+    ],
+)
+def test_a_record_is_made_for_the_guest_that_its_order_names_when_asked(
+    monkeypatch: pytest.MonkeyPatch, now: Any, why: str | None
+) -> None:
+    (create,) = plan(world(orders=(order(),), guests=(guest(),)), POLICY).changes
+    monkeypatch.setattr(apply, "control_order", lambda *_, **__: "9")
+    assert (create.kind, _confirmed(create, Found(now))) == (Kind.CREATE, why)
+
+
+def test_the_guest_of_a_record_that_was_never_looked_at_is_not_gone_because_it_has_an_identity() -> None:
+    never = record(**SECOND | {"fingerprint": None, "link_state": LinkState.PUSHED})
+    seen = world(orders=(order(panel_vps_id=2),), guests=(), records=(record(), never), guest_absences={KEY: absence()})
+    (merge,) = plan(seen, POLICY).changes
+    sources: Any = {"main": Cluster(THERE)}
+    everywhere = frozenset({"main"})
+    confirmer = Confirmer(create_engine("sqlite://"), None, sources, everywhere, everywhere)
+    why, _ = confirmer.hindrance(replace(merge, confirm=frozenset({"either"})))
+    assert why is not None

@@ -1,0 +1,246 @@
+"""A machine that is, or may be, somebody else's: no record takes its identity or its power, and none is made for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pytest
+
+from reconcile.cases import World
+from reconcile.changes import Kind
+from reconcile.decide import plan
+from reconcile.state import FingerprintState, GuestKey, GuestType, LinkState, OrderState, PowerState
+from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, absence, ago, guest, order, record, world
+
+TWO = frozenset({"main", "second"})
+BOTH: dict[str, Any] = {"clusters": TWO, "trusted": TWO}
+PUSHED: dict[str, Any] = {"fingerprint": None, "link_state": LinkState.PUSHED}
+UNVERIFIED: dict[str, Any] = {"fingerprint": None, "link_state": LinkState.UNVERIFIED}
+OFF: dict[str, Any] = {"power": PowerState.STOPPED, "status": "stopped"}
+NAMELESS: dict[str, Any] = {"cluster": None, "vmid": None, "node": None, "guest_type": None}
+OWN, ENDED = order(), order(state=OrderState.ENDED, status="cancelled", state_since=ago(hours=1))
+THEIRS = order(order_id="2", user_id=6, owner="6", name="other")
+
+
+class Case(NamedTuple):
+    reason: str
+    seen: World
+    changes: list[tuple[Kind, int | None]]
+    findings: set[str]
+
+
+def _moved_to(**sold: Any) -> dict[str, Any]:
+    """VPS 1's machine stands where order 2 of another customer says that its own is."""
+    there = replace(THEIRS, cluster="second", vmid=107)
+    return {"orders": (OWN, replace(there, **sold)), "guests": (MOVED,), **BOTH}
+
+
+MOVED = guest(cluster="second", vmid=107, fingerprint="smbios:a", fingerprint_seen=2)
+SECOND = record(id=2, user_id=6, order_id="2", name="other", cluster="second", vmid=107, fingerprint="smbios:b")
+KNOWN = [
+    Case("a create", world(records=(record(),), **_moved_to()), [], {"ambiguous"}),
+    Case("a reinstalled one", world(records=(record(), SECOND), **_moved_to()), [], {"ambiguous"}),
+    Case("a pushed one", world(records=(record(), replace(SECOND, **PUSHED)), **_moved_to()), [], {"ambiguous"}),
+    Case(
+        "one without a guest", world(records=(record(), replace(SECOND, **UNLINKED)), **_moved_to()), [], {"ambiguous"}
+    ),
+    Case(
+        "one made anew",
+        world(
+            records=(record(), replace(SECOND, cluster="main", vmid=120)),
+            guest_absences={GuestKey("main", 120): absence()},
+            **_moved_to(),
+        ),
+        [],
+        {"ambiguous", "moving"},
+    ),
+]
+
+GONE: dict[str, Any] = {"guest_absences": {KEY: absence(minutes=40)}}
+AT_107 = guest(vmid=107, fingerprint="smbios:a", name="other")
+SOLD_107 = replace(THEIRS, vmid=107)
+RESOLD = [
+    Case(
+        "to an owner nobody knows yet",
+        world(orders=(OWN, replace(SOLD_107, user_id=None)), guests=(AT_107,), records=(record(),), **GONE),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "and still pending",
+        world(orders=(OWN, replace(SOLD_107, state=OrderState.PENDING)), guests=(AT_107,), records=(record(),), **GONE),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "and its own order ended",
+        world(
+            orders=(ENDED, replace(SOLD_107, first_seen_at=ago(seconds=60))),
+            guests=(AT_107,),
+            records=(record(),),
+            **GONE,
+        ),
+        [],
+        {"ambiguous"},
+    ),
+]
+
+FORBIDDEN: dict[str, Any] = {"fingerprint_state": FingerprintState.FORBIDDEN}
+UNREADABLE = [
+    Case(
+        "the next order's, of the same address",
+        world(
+            orders=(ENDED, THEIRS), guests=(guest(**FORBIDDEN, **OFF),), records=(record(order_state=OrderState.ENDED),)
+        ),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "named by two",
+        world(orders=(OWN, THEIRS), guests=(guest(**FORBIDDEN, **OFF),), records=(record(),)),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "at another address",
+        world(orders=(OWN,), guests=(guest(vmid=107, **FORBIDDEN),), records=(record(),), **GONE),
+        [],
+        {"moving", "ambiguous"},
+    ),
+    Case(
+        "an unverified one's, whose order is not listed",
+        world(guests=(guest(fingerprint="smbios:b", **OFF),), records=(record(**UNVERIFIED),)),
+        [],
+        {"unlinked-record"},
+    ),
+    Case(
+        "an unverified one's, whose order is missed",
+        world(
+            guests=(guest(fingerprint="smbios:b", **OFF),),
+            records=(record(**UNVERIFIED),),
+            order_absences={"1": absence()},
+        ),
+        [],
+        {"guest-without-order"},
+    ),
+]
+
+LXC = order(guest_type=GuestType.LXC)
+CONTAINER = record(fingerprint="mac:x", guest_type=GuestType.LXC)
+OF_ANOTHER_TYPE = [
+    Case("a create", world(orders=(LXC,), guests=(guest(),)), [], {"ambiguous"}),
+    Case("a first link", world(orders=(LXC,), guests=(guest(),), records=(record(**UNLINKED),)), [], {"ambiguous"}),
+    Case(
+        "reinstalled",
+        world(orders=(LXC,), guests=(guest(fingerprint_seen=2),), records=(CONTAINER,)),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "made anew",
+        world(orders=(replace(LXC, vmid=105),), guests=(guest(vmid=105),), records=(CONTAINER,), **GONE),
+        [],
+        {"ambiguous", "unmanaged-guest"},
+    ),
+]
+
+OLD_ORDER = replace(THEIRS, created_at=ago(days=40))
+RELINKED: dict[str, Any] = {**PUSHED, "link_changed_at": ago(minutes=1)}
+ADDRESS = [
+    Case(
+        "never seen, ended and there: an older order's claim lets nothing go",
+        world(
+            orders=(ENDED, OLD_ORDER), guests=(guest(),), records=(record(**UNVERIFIED, order_state=OrderState.ENDED),)
+        ),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "free for hours, and told a minute ago",
+        world(orders=(OWN,), records=(record(**RELINKED),), guest_absences={KEY: absence(times=30, hours=2)}),
+        [],
+        {"guest-unseen"},
+    ),
+    Case(
+        "gone, and its order names one that is not read yet",
+        world(
+            orders=(order(vmid=105),),
+            guests=(guest(vmid=105, fingerprint=None, fingerprint_state=FingerprintState.UNREAD),),
+            records=(record(),),
+            **GONE,
+        ),
+        [],
+        {"ambiguous", "unmanaged-guest"},
+    ),
+    Case(
+        "listed before the call that told it",
+        world(
+            orders=(order(vmid=105),),
+            guests=(guest(vmid=105, fingerprint="smbios:new", **OFF),),
+            records=(record(vmid=105, **PUSHED | {"link_changed_at": ago(seconds=3)}),),
+        ),
+        [],
+        set(),
+    ),
+]
+
+FOREIGN = order(order_id="2", user_id=None, owner="9", panel_vps_id=1, name="theirs", vmid=200, cpu=8)
+LOOSE: dict[str, Any] = {"order_id": None, "order_linked_once": False}
+OF_ORDERS = [
+    Case(
+        "a customer whom nobody knows yet names the record",
+        world(orders=(FOREIGN,), guests=(guest(),), records=(record(**LOOSE),)),
+        [],
+        {"ownership"},
+    ),
+    Case(
+        "and the record's own order is gone",
+        world(orders=(FOREIGN,), guests=(guest(),), records=(record(),), order_absences={"1": absence()}),
+        [],
+        {"ownership"},
+    ),
+    Case(
+        "a name joins nothing to its end",
+        world(
+            orders=(replace(ENDED, **NAMELESS, state_since=ago(minutes=12)),),
+            guests=(guest(),),
+            records=(record(**LOOSE, created_at=ago(minutes=15)),),
+        ),
+        [],
+        {"ended-but-running"},
+    ),
+    Case(
+        "a feed that does not say of when it is",
+        world(orders=(order(effective_at=None, **NAMELESS),), guests=(guest(),), records=(record(**LOOSE),)),
+        [],
+        set(),
+    ),
+]
+
+GROUPS = {
+    "its fingerprint is known": KNOWN,
+    "sold on": RESOLD,
+    "unreadable": UNREADABLE,
+    "type": OF_ANOTHER_TYPE,
+    "address": ADDRESS,
+    "orders": OF_ORDERS,
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, id=f"{group}: {c.reason}") for group, cases in GROUPS.items() for c in cases],
+)
+def test_nothing_of_it_is_written(case: Case) -> None:
+    made = plan(case.seen, POLICY)
+    said = [(c.kind, c.record.id if c.record is not None else None) for c in made.changes if c.asks is None]
+    assert said == case.changes, [c.reason for c in made.changes]
+    assert {f.class_ for f in made.findings} == case.findings
+
+
+def test_who_was_told_no_order_is_linked_by_an_order_that_is_asked() -> None:
+    """An old copy of the feed may name the address; the order says by itself whether it still does."""
+    loose = record(**PUSHED, **LOOSE, name="another name")
+    (change,) = plan(world(orders=(OWN,), guests=(guest(**OFF),), records=(loose,)), POLICY).changes
+    assert (change.kind, change.order, change.confirm) == (Kind.LINK, OWN, frozenset({"order"}))
