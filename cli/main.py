@@ -74,10 +74,22 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception:  # Typer would have Python write it, past the log and what the log strikes out
+    except Exception as error:  # Typer would have Python write it, past the log and what the log strikes out
+        if _interrupted(error):
+            sys.exit(130)
         configure_logging("console", secrets=_secrets())  # the command may have sent its log elsewhere
         log.exception("command_failed")
         sys.exit(1)
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether it was Ctrl-C that a library met in its midst: what it raised in turn says nothing of its own."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def _secrets() -> frozenset[str]:

@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from psycopg import ProgrammingError
 from sqlalchemy import Engine, text
 
+from cli import main as command_line
 from reconcile import run as reconcile_run
 from tests.integration.cli.conftest import PanelSync
 from tests.support.databases import Database
@@ -132,3 +134,16 @@ def test_a_thread_that_fails_shows_no_key_either(
     assert said.code == 130
     assert "uncaught_exception_in_thread" in said.err
     assert settings["JWT_SECRET"] not in said.err
+
+
+def test_an_interrupt_that_a_library_met_in_its_midst_is_one(bare: PanelSync, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the driver raises while it tidies up is not what ended the command."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        error = ProgrammingError("can't change 'autocommit' now")
+        error.__context__ = KeyboardInterrupt()
+        raise error
+
+    monkeypatch.setattr(command_line, "app", interrupted)
+    said = bare("plan")
+    assert (said.code, "command_failed" in said.err) == (130, False)

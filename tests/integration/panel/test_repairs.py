@@ -189,12 +189,19 @@ async def test_a_repaired_delete_is_a_tombstone_for_later_calls(acceptor: Accept
     assert (again.created, again.operation_id) == (False, written.operation_id)
 
 
-async def test_unlinking_frees_the_guest_for_another(acceptor: Acceptor, panel: Engine) -> None:
+@pytest.mark.parametrize(("seen", "left"), [(True, "unlinked"), (False, "conflict")])
+async def test_unlinking_frees_the_guest_for_another(
+    acceptor: Acceptor, panel: Engine, *, seen: bool, left: str
+) -> None:
+    """Who was never seen was not replaced, as far as anybody knows."""
     vps_id = await made(acceptor, panel, status="running", cluster="main", vmid=100)
+    with panel.begin() as connection:
+        fingerprint = "smbios:a" if seen else None
+        connection.execute(text("UPDATE vps SET fingerprint = :f WHERE id = :id"), {"f": fingerprint, "id": vps_id})
     run_id = begin_run(panel)
     assert isinstance(write_repair(panel, run_id, EPOCH, repair("unlink", vps_id, 1)), Written)
     row = stored(panel, vps_id)
-    assert (row["cluster"], row["vmid"], row["link_state"], row["status"]) == (None, None, "unlinked", "running")
+    assert (row["cluster"], row["vmid"], row["link_state"], row["status"]) == (None, None, left, "running")
     taken = write_repair(panel, run_id, EPOCH, repair("create", values=create_values(link=LINK)))
     assert isinstance(taken, Written)
 
