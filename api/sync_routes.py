@@ -87,13 +87,16 @@ async def get_operation(
     return JSONResponse({"status": "success", "operation": operation_view(found), "vps": record})
 
 
+NO_NUL: dict[str, Any] = {"pattern": r"^[^\u0000]*$"}
+
+
 @router.get("/records", summary="Find records by order or by user and name", responses=openapi.RECORDS_RESPONSES)
 async def get_records(
     edge: EdgeOf,
     _key_label: MainSite,
-    order_id: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
+    order_id: Annotated[str | None, Query(min_length=1, max_length=64, json_schema_extra=NO_NUL)] = None,
     user_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
-    name: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+    name: Annotated[str | None, Query(min_length=1, max_length=255, json_schema_extra=NO_NUL)] = None,
 ) -> Response:
     """Live records, newest first, accepted calls included. Give ``order_id``, or ``user_id`` and ``name``."""
     if "\x00" in f"{order_id}{name}":
