@@ -119,6 +119,12 @@ def _linked(row: Row, payload: Mapping[str, Any], at: datetime, source: str) -> 
     }
 
 
+def let_go(row: Row, at: datetime) -> Row:
+    """The record of which another guest stands at its address. Who was never seen was not replaced, as far as anybody
+    knows: that one is in dispute, and its end waits for a word."""
+    return unlinked(row, at, "unlinked" if row["fingerprint"] is not None else "conflict")
+
+
 def unlinked(row: Row, at: datetime, link_state: str = "unlinked") -> Row:
     """The record without a guest; what is known of its power stays, as last seen."""
     return row | {

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, insert, select, text, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from panel import rows, tables
-from panel.facts import Row, new_row, unlinked, with_status
+from panel.facts import Row, let_go, new_row, with_status
 from panel.lease import hold_lease
 
 
@@ -128,8 +128,7 @@ def _change(connection: Connection, run_id: int, epoch: int, repair: Repair) -> 
     after = row | dict(repair.values) | {"updated_at": at}
     head: dict[str, Any] = {}
     if repair.action == "unlink":
-        # Who was never seen was not replaced, as far as anybody knows: its end waits for a word.
-        after = unlinked(after, at, "unlinked" if row["fingerprint"] is not None else "conflict")
+        after = let_go(after, at)
     if repair.action == "delete":
         after |= {"deleted_at": at, "deleted_reason": repair.reason}
         head = {"head": "deleted"}

@@ -158,8 +158,9 @@ def gone_since_linked(record: Record | None, key: GuestKey, world: World, policy
     absence = world.guest_absences.get(key)
     if absence is None or not policy.proven(absence):
         return False
-    linked = record is not None and record.guest_key == key
-    return not linked or record is None or absence.absent_since > record.link_changed_at
+    if record is None or record.guest_key != key:
+        return True
+    return absence.absent_since > record.link_changed_at
 
 
 def _present_guest_view(guest: Guest, world: World, policy: Policy) -> GuestView:

@@ -13,20 +13,26 @@ class Claims:
     """The orders, the records that each of them has been paired with so far, and all live records."""
 
     def __init__(self, orders: Sequence[Order], paired: Mapping[str, Sequence[Record]], live: Iterable[Record]) -> None:
-        self.orders, self.paired = orders, paired
+        self.paired = paired
+        self._naming: dict[GuestKey | None, list[Order]] = defaultdict(list)
+        for order in orders:
+            self._naming[order.guest_key].append(order)
         self._by_fingerprint: dict[str | None, list[Record]] = defaultdict(list)
         for record in live:
             self._by_fingerprint[record.fingerprint].append(record)
 
-    def by_going(self, key: GuestKey | None, order: Order | None) -> bool:
+    def by_going(self, key: GuestKey, order: Order | None) -> bool:
         """Whether another order, one that goes on, names this guest."""
-        return any(o.guest_key == key and going(o) for o in self.orders if o is not order)
+        return any(going(o) for o in self._others(key, order))
+
+    def _others(self, key: GuestKey, order: Order | None) -> list[Order]:
+        return [o for o in self._naming.get(key, ()) if o is not order]
 
     def rival(self, order: Order, key: GuestKey) -> Order | None:
         """Another order with as good a right to this guest. Of two ended ones neither may take it; a going one minds
         an ended one only if that was made later: then the address had been given away, whatever became of it."""
-        same = (o for o in self.orders if o is not order and o.guest_key == key)
-        return next((o for o in same if going(o) or not going(order) or later(o, order)), None)
+        others = self._others(key, order)
+        return next((o for o in others if going(o) or not going(order) or later(o, order)), None)
 
     def strange(self, record: Record, order: Order | None, guest: Guest) -> str | None:
         """Why a guest at which a record points without ever having seen who it is may be another one's machine."""
@@ -56,8 +62,8 @@ class Claims:
 
     def of_another(self, record: Record, order: Order | None, key: GuestKey) -> Order | None:
         """A going order that names this guest and is not the record's own, by which the two could meet yet."""
-        return next((o for o in self.orders if o is not order and o.guest_key == key and going(o)
-                     and not (order is None and self._may_meet(o, record))), None)  # fmt: skip
+        others = filter(going, self._others(key, order))
+        return next((o for o in others if order is not None or not self._may_meet(o, record)), None)
 
     def _may_meet(self, order: Order, record: Record) -> bool:
         return record.order_id is None and order.user_id == record.user_id and not self.paired[order.order_id]

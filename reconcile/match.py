@@ -311,7 +311,7 @@ class _Matching:
             trusted = guest.cluster in self.world.trusted
             another = self.claims.of_another(record, order, guest.key)
             alien = another is not None and (order is None or not later(order, another))
-            if trusted and alien and self._over(record, order) and self.claims.by_going(guest.key, order):
+            if trusted and alien and self._over(record, order):
                 return None, key, True, None  # never seen as its own, and the address is the next order's
             why = self.claims.strange(record, order, guest) or self.claims.known(guest, {record.id})
             if why is not None:
@@ -369,7 +369,7 @@ class _Matching:
                 self.used.add(made_anew.key)
                 return made_anew, made_anew.key, False, self._clone_doubt(made_anew)
             own = {r.guest_key for r in self.paired[order.order_id]} if order is not None else set()
-            if order is not None and going(order) and order.guest_key in self.guests.keys() - own:
+            if order is not None and going(order) and order.guest_key in self.guests and order.guest_key not in own:
                 return None, key, False, f"order {order.order_id} names {order.guest_key}, and {left} is gone"
         if record.fingerprint is not None and record.fingerprint.startswith("smbios:"):
             same = [g for g in self.guests.values() if g.fingerprint == record.fingerprint]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from panel.facts import Row, new_row, unlinked, updated_row, with_status
+from panel.facts import Row, let_go, new_row, unlinked, updated_row, with_status
 from panel.repairs import NotWritten, Repair, Written, _inherited
 from reconcile.gate import Standing
 from reconcile.state import GuestKey, GuestType, LinkState, OrderState, PowerState, Record
@@ -165,8 +165,7 @@ class Ledger:
             return row
         after = row | dict(repair.values) | {"updated_at": at}
         if repair.action == "unlink":
-            # Who was never seen was not replaced, as far as anybody knows: its end waits for a word.
-            after = unlinked(after, at, "unlinked" if row["fingerprint"] is not None else "conflict")
+            after = let_go(after, at)
         if repair.action == "delete":
             after |= {"deleted_at": at, "deleted_reason": repair.reason}
             self.deletes.append(at)

@@ -244,3 +244,11 @@ def test_who_was_told_no_order_is_linked_by_an_order_that_is_asked() -> None:
     loose = record(**PUSHED, **LOOSE, name="another name")
     (change,) = plan(world(orders=(OWN,), guests=(guest(**OFF),), records=(loose,)), POLICY).changes
     assert (change.kind, change.order, change.confirm) == (Kind.LINK, OWN, frozenset({"order"}))
+
+
+def test_whose_end_is_told_and_whose_guest_was_let_go_unseen_waits_for_a_word() -> None:
+    disputed = record(**UNLINKED | {"link_state": LinkState.CONFLICT}, order_state=OrderState.ENDED)
+    made = plan(world(orders=(ENDED, THEIRS), guests=(guest(),), records=(disputed,)), POLICY)
+    (change,) = [c for c in made.changes if c.action == "delete"]
+    assert (change.record, change.confirm) == (disputed, frozenset({"order"}))
+    assert change.asks is not None
