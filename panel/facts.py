@@ -104,8 +104,14 @@ def updated_row(row: Row, payload: Mapping[str, Any], at: datetime) -> Row:
 def _linked(row: Row, payload: Mapping[str, Any], at: datetime, source: str) -> Row:
     """Take a pushed (cluster, vmid). Naming the guest the record already has changes nothing."""
     vmid, cluster = payload.get("vmid"), payload.get("cluster")
-    if vmid is None or cluster is None or (row["cluster"], row["vmid"]) == (cluster, vmid):
+    if vmid is None or cluster is None:
         return row
+    if (row["cluster"], row["vmid"]) == (cluster, vmid):
+        # Until Proxmox was asked, the calls' word is all there is: a later one corrects an earlier one.
+        said = {key: payload[key] for key in ("node", "guest_type") if payload.get(key) is not None}
+        if row["link_state"] != "pushed" or all(row[key] == value for key, value in said.items()):
+            return row
+        return row | said | {"link_changed_at": at}
     return row | {
         "cluster": cluster,
         "node": payload.get("node"),

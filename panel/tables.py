@@ -345,6 +345,7 @@ guests = Table(
     Column("fingerprint_read_at", Time),
     Column("fingerprint_tried_at", Time),  # when it was asked for last and nothing could be kept
     Column("fingerprint_seen", Integer, nullable=False, server_default=text("0")),
+    Column("fingerprint_since", Time),  # when it was read first
     Column("previous_fingerprint", Text),
     Column("moving_since", Time),
     Column("first_seen_at", Time, nullable=False),
@@ -382,6 +383,7 @@ orders_seen = Table(
     Column("node", Text),
     Column("vmid", Integer),
     Column("guest_type", Text),
+    Column("guest_since", Time),  # since which read it names that guest
     Column("created_at", Time),
     Column("updated_at", Time),
     Column("first_seen_at", Time, nullable=False),

@@ -310,11 +310,11 @@ WHERE g.cluster = :cluster AND g.node = :node AND NOT g.template
 MERGE_ORDERS = """
 INSERT INTO orders_seen AS o (order_id, state, status, state_since, owner, owner_since, panel_vps_id,
   panel_vps_id_given, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, cluster, node, vmid, guest_type,
-  created_at, updated_at, first_seen_at, changed_at, effective_at)
+  guest_since, created_at, updated_at, first_seen_at, changed_at, effective_at)
 SELECT order_id, state, status, coalesce(effective_at, :began), owner,
   least(effective_at, :began),  -- one read, one moment: the owner on a later page is not news since the first
   panel_vps_id, panel_vps_id_given, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, cluster, node, vmid,
-  guest_type, created_at, updated_at, :began, :began, effective_at
+  guest_type, :began, created_at, updated_at, :began, :began, effective_at
 FROM stage_orders
 ON CONFLICT (order_id) DO UPDATE SET
   state = excluded.state, status = excluded.status,
@@ -326,6 +326,8 @@ ON CONFLICT (order_id) DO UPDATE SET
   cpu = excluded.cpu, ram_mb = excluded.ram_mb, disk_gb = excluded.disk_gb, os = excluded.os,
   hypervisor = excluded.hypervisor, ip_address = excluded.ip_address,
   cluster = excluded.cluster, node = excluded.node, vmid = excluded.vmid, guest_type = excluded.guest_type,
+  guest_since = CASE WHEN (o.cluster, o.vmid) IS NOT DISTINCT FROM (excluded.cluster, excluded.vmid)
+                     THEN o.guest_since ELSE excluded.guest_since END,
   created_at = excluded.created_at, updated_at = excluded.updated_at,
   changed_at = excluded.changed_at, effective_at = excluded.effective_at
 WHERE o.effective_at IS NULL OR excluded.effective_at > o.effective_at
@@ -360,7 +362,7 @@ DOUBT_FINGERPRINTS = """
 UPDATE guests g SET fingerprint_state = 'stale'
 WHERE g.fingerprint_state = 'read'
   AND (EXISTS (SELECT 1 FROM orders_seen o WHERE o.cluster = g.cluster AND o.vmid = g.vmid AND o.state <> 'ended'
-               AND o.first_seen_at > g.fingerprint_read_at)
+               AND coalesce(o.guest_since, o.first_seen_at) > g.fingerprint_read_at)
     OR EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
                AND r.link_state = 'pushed' AND r.link_changed_at > g.fingerprint_read_at))
 """
@@ -373,6 +375,8 @@ STORE_FINGERPRINT = f"""
 UPDATE guests SET
   fingerprint_seen = CASE WHEN {_NO_LOOK} THEN fingerprint_seen
                           WHEN fingerprint IS NOT DISTINCT FROM :fingerprint THEN fingerprint_seen + 1 ELSE 1 END,
+  fingerprint_since = CASE WHEN {_NO_LOOK} OR fingerprint IS NOT DISTINCT FROM :fingerprint
+                           THEN coalesce(fingerprint_since, :at) ELSE :at END,
   previous_fingerprint = CASE WHEN fingerprint IS DISTINCT FROM {_SAID} AND fingerprint IS NOT NULL
                               THEN fingerprint ELSE previous_fingerprint END,
   fingerprint = {_SAID}, fingerprint_state = :state, fingerprint_read_at = :at

@@ -17,7 +17,7 @@ from panel.repairs import NotWritten, Repair, Written, write_repair
 from panel.suspects import control_order
 from reconcile.changes import Change, Kind
 from reconcile.isolation import Failure, Interrupts, Stage, cause_of
-from reconcile.ports import Found, Gone, GuestSource, OrderFeed, Unclear
+from reconcile.ports import Found, Gone, GuestSource, Lookup, OrderFeed, Unclear
 from reconcile.standing import standing_since
 from reconcile.state import GuestKey, LinkState, Order, OrderState, Record
 
@@ -61,8 +61,14 @@ class Confirmer:
         """(why the change may not be made, what the look-ups said)."""
         said: dict[str, Any] = {}
         for what in sorted(change.confirm):
-            look_up = {"either": self._either, "guest": self._guest, "left": self._left, "order": self._order}[what]
-            why, answer = look_up(change)
+            look_ups = {
+                "claimant": self._claimant,
+                "either": self._either,
+                "guest": self._guest,
+                "left": self._left,
+                "order": self._order,
+            }
+            why, answer = look_ups[what](change)
             said[f"confirmed_{what}"] = answer
             if why is not None:
                 return why, said
@@ -131,11 +137,10 @@ class Confirmer:
 
     def _order(self, change: Change) -> tuple[str | None, str]:
         order_id = change.order.order_id if change.order else change.record.order_id if change.record else None
-        if self.feed is None or order_id is None:
-            return "there is no order to ask for", "not asked"
-        with self.engine.connect() as connection:
-            control = control_order(connection, other_than=order_id)
-        match self.feed.order(order_id, control):
+        found = self._look_up(order_id)
+        match found:
+            case None:
+                return "there is no order to ask for", "not asked"
             case Gone(how=how) if change.action == "delete":
                 return None, how
             case Gone():
@@ -159,6 +164,29 @@ class Confirmer:
                 return None, f"order {order_id} is {now.status}"
             case Unclear(why=why):
                 return f"order {order_id} could not be confirmed: {why}", "unclear"
+
+    def _claimant(self, change: Change) -> tuple[str | None, str]:
+        """Whether the order that claims the record's guest goes on and names it."""
+        order_id, key = change.claimant.order_id if change.claimant else None, change.guest_key
+        match self._look_up(order_id):
+            case Found(value=now) if now.guest_key == key and now.state in (OrderState.ACTIVE, OrderState.SUSPENDED):
+                return None, f"order {order_id} is {now.status} and names {key}"
+            case Found(value=now):
+                return f"order {order_id} is {now.status} and names {now.guest_key or 'no guest'} by now", now.status
+            case Gone(how=how):
+                return f"order {order_id} is gone by now", how
+            case Unclear(why=why):
+                return f"order {order_id} could not be confirmed: {why}", "unclear"
+            case None:
+                return "there is no order to ask for", "not asked"
+
+    def _look_up(self, order_id: str | None) -> Lookup[Order] | None:
+        """What the feed says of one order; None where nobody can be asked."""
+        if self.feed is None or order_id is None:
+            return None
+        with self.engine.connect() as connection:
+            control = control_order(connection, other_than=order_id)
+        return self.feed.order(order_id, control)
 
 
 def _must_be_going(change: Change) -> bool:

@@ -36,7 +36,8 @@ class Change:
     """One write. ``values`` are record columns; ``link`` and ``facts`` only on creates.
 
     ``confirm`` lists what is looked up singly just before the write: "order", "guest", "left" (that the record's
-    guest is not where it was any more), "either" (that of the two guests of a merge one is gone).
+    guest is not where it was any more), "either" (that of the two guests of a merge one is gone), "claimant" (that the
+    other order goes on and names the guest).
     """
 
     kind: Kind
@@ -46,6 +47,7 @@ class Change:
     record: Record | None = None
     other: Record | None = None  # a merge's survivor
     order: Order | None = None
+    claimant: Order | None = None  # whose guest the record's address has become
     guest: Guest | None = None
     guest_key: GuestKey | None = None
     values: Mapping[str, Any] = field(default_factory=dict)

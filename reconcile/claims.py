@@ -25,8 +25,12 @@ class Claims:
         """Whether another order, one that goes on, names this guest."""
         return any(going(o) for o in self._others(key, order))
 
+    def naming(self, key: GuestKey) -> Sequence[Order]:
+        """All orders that name this guest."""
+        return self._naming.get(key, ())
+
     def _others(self, key: GuestKey, order: Order | None) -> list[Order]:
-        return [o for o in self._naming.get(key, ()) if o is not order]
+        return [o for o in self.naming(key) if o is not order]
 
     def rival(self, order: Order, key: GuestKey) -> Order | None:
         """Another order with as good a right to this guest. Of two ended ones neither may take it; a going one minds
@@ -43,6 +47,8 @@ class Claims:
                 return f"orders {order.order_id} and {rival.order_id} name the same guest {guest.key}"
         elif (other := self.of_another(record, order, guest.key)) is not None:
             return f"order {other.order_id} names guest {guest.key}, and nothing says that it was VPS {record.id}'s"
+        elif order is not None and _names_elsewhere(order, record):
+            return f"order {order.order_id} names guest {order.guest_key}, a call linked VPS {record.id} to {guest.key}"
         sold = order.guest_type if order is not None and names_it else None
         if (sold or record.guest_type or guest.guest_type) is not guest.guest_type:
             return f"guest {guest.key} is {guest.guest_type.value}, VPS {record.id} was sold as another type"
@@ -67,3 +73,9 @@ class Claims:
 
     def _may_meet(self, order: Order, record: Record) -> bool:
         return record.order_id is None and order.user_id == record.user_id and not self.paired[order.order_id]
+
+
+def _names_elsewhere(order: Order, record: Record) -> bool:
+    """Whether a going order, read after a record got its address, names another one."""
+    read_since = order.effective_at is not None and order.effective_at > record.link_changed_at
+    return going(order) and order.guest_key not in (None, record.guest_key) and read_since

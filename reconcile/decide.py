@@ -218,6 +218,9 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
         return
     if order is not None and "order" in decision.cell.facts:
         _order_facts(decision, case, world)
+    if guest is not None and guest.fingerprint_state is FingerprintState.FORBIDDEN and record.fingerprint is not None:
+        reason = f"who guest {guest.key} is may not be read any more (403): it passes for the one it was"
+        decision.findings.append(finding(case, "unverified-guest", reason))
     if guest is not None and guest.cluster in world.trusted and views[1] is not GuestView.TRANSITIONAL:
         # Whoever stands where the guest of an ended order stood is not looked up by address: it was let go of.
         ended = order is not None and order.state is OrderState.ENDED
@@ -381,7 +384,16 @@ def _unlink(case: Case, world: World) -> Change | None:
     reason = f"guest {key} is another machine now and belongs to order {other.order_id}; VPS {record.id} lost its guest"
     evidence = {"guest": str(key), "order": other.order_id, "old_fingerprint": record.fingerprint}
     return Change(
-        Kind.UNLINK, "unlink", "proxmox", reason, record=record, order=case.order, guest_key=key, evidence=evidence
+        Kind.UNLINK,
+        "unlink",
+        "proxmox",
+        reason,
+        record=record,
+        order=case.order,
+        claimant=other,
+        guest_key=key,
+        evidence=evidence,
+        confirm=frozenset({"claimant"}),  # an order read long ago may name what was given away since
     )
 
 

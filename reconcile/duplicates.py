@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from reconcile.cases import Policy, World, gone_since_linked
 from reconcile.fitting import going, same_plan
-from reconcile.state import Guest, GuestKey, Order, Record
+from reconcile.state import Guest, GuestKey, LinkState, Order, Record
 
 RETRIED_WITHIN = timedelta(hours=1)  # a lost answer's call is repeated within that, or it is another order's
 
@@ -34,8 +34,9 @@ def two_machines(one: Record, other: Record, world: World, policy: Policy) -> st
 def may_have_a_guest(
     record: Record, guests: Mapping[GuestKey, Guest], live: Iterable[Record], orders: Iterable[Order]
 ) -> bool:
-    """Whether a guest that nobody names might be the machine this record was made for."""
-    named = {r.guest_key for r in live} | {o.guest_key for o in orders}
+    """Whether a guest that nobody names might be the machine this record was made for. What a call said of an address
+    names nobody: the record that is in dispute over it may be the one."""
+    named = {r.guest_key for r in live if r.link_state is LinkState.VERIFIED} | {o.guest_key for o in orders}
     return any(
         guest.name == record.name
         or (guest.memory_mb in (None, record.ram_mb) and guest.cores in (None, record.cpu))

@@ -1,7 +1,8 @@
 """Which facts of a record differ from what was observed, and may be written now. Pure.
 
 A fact from a source may change a record only if the source was read after the record's last accepted change of
-that fact; a pushed power state also gets a grace, and "running -> stopped" needs two such reads.
+that fact; a pushed power state also gets a grace, and "running -> stopped" needs two such reads, both of the guest
+that the record is linked to now.
 """
 
 from __future__ import annotations
@@ -134,7 +135,8 @@ def power_update(guest: Guest, record: Record, policy: Policy) -> FactUpdate | N
     if not _fresh(guest.read_at, record.power_changed_at, grace) or not _fresh(guest.read_at, record.link_changed_at):
         return None
     stopping = record.power_state is PowerState.RUNNING and guest.power is not PowerState.RUNNING
-    if stopping and not (guest.previous_read_at and _fresh(guest.previous_read_at, record.power_changed_at, grace)):
+    before = guest.previous_read_at
+    if stopping and not (_fresh(before, record.power_changed_at, grace) and _fresh(before, record.link_changed_at)):
         return None
     detail = guest.status if guest.status not in ("running", "stopped") else None
     if guest.lock == "suspended":

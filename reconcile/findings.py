@@ -73,11 +73,14 @@ def _read_since_deleted(case: Case, policy: Policy) -> bool:
 
 def _unlinked(case: Case, world: World, policy: Policy) -> bool:
     record = case.record
-    if record is None or world.orders_at is None:
+    if record is None or not world.has_feed:
         return False
     if record.order_id in world.order_absences:
         return False  # its order was there and is missed: the proof is being counted
-    return world.orders_at - record.created_at >= policy.link_grace
+    if world.orders_at is not None and world.orders_at - record.created_at >= policy.link_grace:
+        return True
+    # Where the orders are never read completely nothing will ever tell; somebody must.
+    return world.now - record.created_at >= policy.paid_missing_grace
 
 
 def _unmanaged(case: Case, world: World, policy: Policy) -> bool:

@@ -63,8 +63,12 @@ class _Matching:
                 doubt_severity=severity,
             )
         same = [r for r in self.live.values() if r.fingerprint is not None and r.fingerprint == guest.fingerprint]
-        moving = f"the machine of VPS {same[0].id} ({same[0].guest_key}) is seen here too" if same else None
-        return Case(guest=guest, guest_key=guest.key, doubt=moving, doubt_class="moving")
+        if same:
+            moving = f"the machine of VPS {same[0].id} ({same[0].guest_key}) is seen here too"
+            return Case(guest=guest, guest_key=guest.key, doubt=moving, doubt_class="moving")
+        named = " and ".join(f"order {o.order_id}" for o in self.claims.naming(guest.key) if going(o))
+        doubt = f"{named} name{'' if ' and ' in named else 's'} it, and it is no record's guest" if named else None
+        return Case(guest=guest, guest_key=guest.key, doubt=doubt)
 
     # --- orders and records
 
@@ -335,11 +339,16 @@ class _Matching:
         return any(r.guest_key == key for r in self.live.values()) or self.claims.by_going(key, order)
 
     def _reinstalled(self, order: Order, guest: Guest) -> bool:
-        """A new machine at the old address, which the same going order still names and nobody else: seen twice."""
+        """A new machine at the old address, which the same going order still names and nobody else: seen twice, and
+        all orders read since, late enough for whoever it was sold to to be among them."""
+        since, swept = guest.fingerprint_since, self.world.orders_at
         return (
             going(order)
             and order.guest_key == guest.key
             and guest.fingerprint_seen >= 2
+            and since is not None
+            and swept is not None
+            and swept >= since + self.policy.link_grace
             and self.claims.of_type(order, guest)
             and self.claims.known(guest, ()) is None
             and not self.claims.by_going(guest.key, order)

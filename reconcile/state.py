@@ -134,6 +134,7 @@ class Guest:
     first_seen_at: datetime | None = None
     previous_read_at: datetime | None = None  # an earlier trusted read that showed the same power state
     fingerprint_seen: int = 1  # consecutive observations with this fingerprint
+    fingerprint_since: datetime | None = None  # when it was read first; None: nobody knows
     lock_since: datetime | None = None
     power_since: datetime | None = None  # since which read it has shown this power state
     changed_at: datetime | None = None  # which read last told something new of it

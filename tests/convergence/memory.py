@@ -41,6 +41,7 @@ class Memory:
 
     guests: dict[GuestKey, Known] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
+    named_since: dict[str, datetime] = field(default_factory=dict)  # order id -> since when it names its guest
     gone_guests: dict[GuestKey, Absence] = field(default_factory=dict)
     gone_orders: dict[str, Absence] = field(default_factory=dict)
     cluster_times: dict[str, datetime] = field(default_factory=dict)
@@ -107,6 +108,7 @@ class Memory:
             fingerprint=old.fingerprint,
             fingerprint_state=state,
             fingerprint_seen=old.fingerprint_seen,
+            fingerprint_since=old.fingerprint_since,
             moving_since=old.moving_since,
         )
 
@@ -116,8 +118,9 @@ class Memory:
         ``pushed``: since when live records were told their guest by a call.
         """
         for order in self.orders.values():
-            if order.guest_key is not None and order.first_seen_at is not None and order.state is not OrderState.ENDED:
-                pushed[order.guest_key] = max(order.first_seen_at, pushed.get(order.guest_key, order.first_seen_at))
+            since = self.named_since[order.order_id]
+            if order.guest_key is not None and order.state is not OrderState.ENDED:
+                pushed[order.guest_key] = max(since, pushed.get(order.guest_key, since))
         for key, since in pushed.items():
             known = self.guests.get(key)
             if known is None or known.guest.fingerprint_state is not FingerprintState.READ:
@@ -206,6 +209,9 @@ class Memory:
     def _merge_order(self, shown: Order, user: int | None, effective: datetime | None, began: datetime) -> None:
         self.gone_orders.pop(shown.order_id, None)
         old, at = self.orders.get(shown.order_id), effective or began
+        newer = old is None or old.effective_at is None or (effective is not None and effective > old.effective_at)
+        if newer and (old is None or old.guest_key != shown.guest_key):
+            self.named_since[shown.order_id] = began
         if old is None:
             self.orders[shown.order_id] = replace(
                 shown,
@@ -216,7 +222,7 @@ class Memory:
                 owner_since=at,
                 mapped_at=at,
             )
-        elif old.effective_at is None or (effective is not None and effective > old.effective_at):
+        elif newer:
             self.orders[shown.order_id] = replace(
                 shown,
                 user_id=user,
@@ -300,4 +306,5 @@ def _store_fingerprint(known: Known, fingerprint: str | None, at: datetime) -> N
         fingerprint=fingerprint,
         fingerprint_state=FingerprintState.READ,
         fingerprint_seen=old.fingerprint_seen + 1 if same else 1,
+        fingerprint_since=old.fingerprint_since or at if same else at,
     )

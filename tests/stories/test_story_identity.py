@@ -314,3 +314,23 @@ def test_story_03_a_first_look_at_an_address_is_no_proof_of_who_was_sold(world: 
     assert (taken["user_id"], taken["vmid"], taken["link_state"]) == (6, new.vmid, "verified")
     assert record(world, old.vps_id)["fingerprint"] is None
     assert [r["id"] for r in world.client_sees(6)] == [taken["id"]]
+
+
+def test_story_03_a_guest_that_an_order_names_newly_is_looked_at_anew(world: Bench) -> None:
+    """The list shows the name and size of before; who stands there by now only the guest's configuration tells."""
+    sold = settled(world)
+    other = world.pve.add_guest(900, name="another")
+    world.run(3)
+
+    def read_at() -> Any:
+        (row,) = world._rows(f"SELECT fingerprint_read_at FROM guests WHERE vmid = {other.vmid}")
+        return row["fingerprint_read_at"]
+
+    before = read_at()
+    world.run()
+    assert read_at() == before, "nothing new is said of it"
+    world.site.change_order(sold.order_id, vmid=other.vmid)
+    world.run()
+    assert read_at() > before
+    assert record(world, sold.vps_id)["vmid"] == sold.vmid, "its machine is where it was"
+    assert ("ambiguous", f"guest:{world.pve.name}/{other.vmid}") in world.findings()

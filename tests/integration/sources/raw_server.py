@@ -85,5 +85,7 @@ def http(
     """An answer as it goes over the wire; ``length`` is what it claims to have."""
     told = len(body) if length is None else length
     typed = f"Content-Type: {content_type}\r\n" if content_type else ""
-    head = f"HTTP/1.1 {status}\r\nDate: Sun, 01 Mar 2026 12:00:00 GMT\r\n{typed}Content-Length: {told}\r\n{extra}\r\n"
+    # Said, because it is so: a caller that kept the connection would send its next request into the closing one.
+    fixed = "Date: Sun, 01 Mar 2026 12:00:00 GMT\r\nConnection: close\r\n"
+    head = f"HTTP/1.1 {status}\r\n{fixed}{typed}Content-Length: {told}\r\n{extra}\r\n"
     return head.encode("ascii") + body

@@ -143,8 +143,23 @@ def test_naming_the_guest_the_record_has_keeps_its_link(create: dict[str, Any], 
     }
     same = updated_row(row, update | {"cluster": "a", "vmid": 100, "node": "n1"}, START + timedelta(minutes=1))
     assert (same["link_state"], same["fingerprint"], same["node"]) == ("verified", "f", "n9")
+    fixed = updated_row(row, update | {"cluster": "a", "vmid": 100, "guest_type": "lxc"}, START + timedelta(minutes=1))
+    assert (fixed["guest_type"], fixed["link_changed_at"]) == (row["guest_type"], row["link_changed_at"]), "it was seen"
     other = updated_row(row, update | {"cluster": "b", "vmid": 100}, START + timedelta(minutes=1))
     assert (other["link_state"], other["fingerprint"]) == ("pushed", None)
+
+
+@given(creates, updates)
+def test_what_a_call_said_of_a_guest_that_nobody_looked_at_yet_a_later_one_corrects(
+    create: dict[str, Any], update: dict[str, Any]
+) -> None:
+    told = {"cluster": "a", "vmid": 100, "node": "n1", "guest_type": "qemu"}
+    row, at = new_row(1, create | told, START), START + timedelta(minutes=1)
+    fixed = updated_row(row, update | told | {"guest_type": "lxc"}, at)
+    assert (fixed["guest_type"], fixed["node"], fixed["link_state"]) == ("lxc", "n1", "pushed")
+    assert fixed["link_changed_at"] == at, "what was read before says nothing of it"
+    same = updated_row(row, update | told, at)
+    assert (same["guest_type"], same["node"], same["link_changed_at"]) == ("qemu", "n1", START)
 
 
 @given(creates)

@@ -108,6 +108,15 @@ def test_of_a_cut_selection_nobody_is_a_twin() -> None:
     assert Kind.MERGE not in {c.kind for c in plan(replace(seen, cut=True), POLICY).changes}
 
 
+@pytest.mark.parametrize(("state", "merged"), [(LinkState.VERIFIED, True), (LinkState.PUSHED, False)])
+def test_a_guest_that_only_a_call_gave_to_the_other_record_may_be_the_twins(*, state: LinkState, merged: bool) -> None:
+    held = record(link_state=state, fingerprint="smbios:a" if merged else None)
+    twin = record(**LOOSE | {"id": 2, "created_at": ago(days=20, seconds=-9), "link_state": LinkState.CONFLICT})
+    sold = order(cluster=None, node=None, vmid=None)
+    made = plan(world(orders=(sold,), guests=(guest(),), records=(held, twin)), POLICY)
+    assert (Kind.MERGE in {c.kind for c in made.changes}) == merged
+
+
 # --- the look-ups just before the write
 
 

@@ -305,7 +305,40 @@ FINDINGS = [
     ),
     Found(world(records=(record(**LOOSE),)), "unlinked-record", "info", "no order shows for it"),
     Found(world(records=(record(**LOOSE | {"created_at": ago(seconds=100)}),)), None, None, "its order may follow"),
-    Found(world(records=(record(**LOOSE),), orders_at=ago(days=21)), None, None, "no sweep since it was made"),
+    Found(
+        world(records=(record(**LOOSE | {"created_at": ago(minutes=29)}),), orders_at=ago(minutes=30)),
+        None,
+        None,
+        "no sweep since it was made",
+    ),
+    Found(
+        world(records=(record(**LOOSE | {"created_at": ago(minutes=30)}),), orders_at=ago(minutes=40)),
+        "unlinked-record",
+        "info",
+        "no sweep for too long",
+    ),
+    Found(world(records=(record(**LOOSE),), orders_at=None), "unlinked-record", "info", "no sweep ever"),
+    Found(world(records=(record(**LOOSE),), orders_at=None, has_feed=False), None, None, "no feed: nothing to miss"),
+    Found(
+        world(
+            orders=(order(),),
+            guests=(guest(fingerprint_state=FingerprintState.FORBIDDEN),),
+            records=(record(link_state=LinkState.UNVERIFIED),),
+        ),
+        "unverified-guest",
+        "warning",
+        "who it is may not be read any more",
+    ),
+    Found(
+        world(
+            orders=(order(),),
+            guests=(guest(fingerprint=None, fingerprint_state=FingerprintState.FORBIDDEN),),
+            records=(record(fingerprint=None, link_state=LinkState.UNVERIFIED),),
+        ),
+        None,
+        None,
+        "who it is was never known",
+    ),
 ]
 
 

@@ -32,6 +32,7 @@ POWER = [
         None,
         "one of the two began before the last change",
     ),
+    Power(STOPPED, {"link_changed_at": ago(seconds=60)}, None, "one of the two was of the guest before"),
     Power({"previous_read_at": None}, {"power_state": PowerState.STOPPED}, "running", "stopped -> running needs one"),
     Power({}, {"power_state": PowerState.STOPPED, "power_changed_at": ago(seconds=9)}, None, "read before the change"),
     Power({}, {"power_state": PowerState.STOPPED, "power_changed_at": ago(seconds=10)}, None, "read at the change"),

@@ -6,10 +6,14 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
+from sqlalchemy import create_engine
 
+from reconcile import apply
+from reconcile.apply import Confirmer
 from reconcile.cases import World
 from reconcile.changes import Kind
 from reconcile.decide import plan
+from reconcile.ports import Found, Gone, Unclear
 from reconcile.state import FingerprintState, GuestKey, GuestType, LinkState, OrderState, PowerState
 from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, absence, ago, guest, order, record, world
 
@@ -57,19 +61,21 @@ KNOWN = [
     ),
 ]
 
-GONE: dict[str, Any] = {"guest_absences": {KEY: absence(minutes=40)}}
+ABSENT: dict[str, Any] = {"guest_absences": {KEY: absence(minutes=40)}}
 AT_107 = guest(vmid=107, fingerprint="smbios:a", name="other")
 SOLD_107 = replace(THEIRS, vmid=107)
 RESOLD = [
     Case(
         "to an owner nobody knows yet",
-        world(orders=(OWN, replace(SOLD_107, user_id=None)), guests=(AT_107,), records=(record(),), **GONE),
+        world(orders=(OWN, replace(SOLD_107, user_id=None)), guests=(AT_107,), records=(record(),), **ABSENT),
         [],
         {"ambiguous"},
     ),
     Case(
         "and still pending",
-        world(orders=(OWN, replace(SOLD_107, state=OrderState.PENDING)), guests=(AT_107,), records=(record(),), **GONE),
+        world(
+            orders=(OWN, replace(SOLD_107, state=OrderState.PENDING)), guests=(AT_107,), records=(record(),), **ABSENT
+        ),
         [],
         {"ambiguous"},
     ),
@@ -79,7 +85,7 @@ RESOLD = [
             orders=(ENDED, replace(SOLD_107, first_seen_at=ago(seconds=60))),
             guests=(AT_107,),
             records=(record(),),
-            **GONE,
+            **ABSENT,
         ),
         [],
         {"ambiguous"},
@@ -104,7 +110,7 @@ UNREADABLE = [
     ),
     Case(
         "at another address",
-        world(orders=(OWN,), guests=(guest(vmid=107, **FORBIDDEN),), records=(record(),), **GONE),
+        world(orders=(OWN,), guests=(guest(vmid=107, **FORBIDDEN),), records=(record(),), **ABSENT),
         [],
         {"moving", "ambiguous"},
     ),
@@ -139,9 +145,45 @@ OF_ANOTHER_TYPE = [
     ),
     Case(
         "made anew",
-        world(orders=(replace(LXC, vmid=105),), guests=(guest(vmid=105),), records=(CONTAINER,), **GONE),
+        world(orders=(replace(LXC, vmid=105),), guests=(guest(vmid=105),), records=(CONTAINER,), **ABSENT),
         [],
-        {"ambiguous", "unmanaged-guest"},
+        {"ambiguous"},
+    ),
+]
+
+AT_105 = guest(vmid=105, fingerprint="smbios:b")
+NEW: dict[str, Any] = {"fingerprint": "smbios:new", "fingerprint_since": ago(minutes=10)}
+JUST_NOW: dict[str, Any] = NEW | {"fingerprint_since": ago(seconds=110)}
+REINSTALLED = [
+    Case(
+        "no sweep since",
+        world(orders=(OWN,), guests=(guest(**NEW),), records=(record(),), orders_at=ago(minutes=9)),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "whoever it was sold to may not be told yet",
+        world(orders=(OWN,), guests=(guest(**JUST_NOW),), records=(record(),)),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "nobody knows since when",
+        world(orders=(OWN,), guests=(guest(**NEW | {"fingerprint_since": None}),), records=(record(),)),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "never a sweep",
+        world(orders=(OWN,), guests=(guest(**NEW),), records=(record(),), orders_at=None),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "all orders were read since: its own",
+        world(orders=(OWN,), guests=(guest(**NEW),), records=(record(),)),
+        [(Kind.LINK, 1)],
+        set(),
     ),
 ]
 
@@ -168,10 +210,22 @@ ADDRESS = [
             orders=(order(vmid=105),),
             guests=(guest(vmid=105, fingerprint=None, fingerprint_state=FingerprintState.UNREAD),),
             records=(record(),),
-            **GONE,
+            **ABSENT,
         ),
         [],
-        {"ambiguous", "unmanaged-guest"},
+        {"ambiguous"},
+    ),
+    Case(
+        "a call says one, its order another",
+        world(orders=(order(vmid=105),), guests=(guest(**OFF), AT_105), records=(record(**PUSHED),)),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "linked to one, its order names another that nobody holds",
+        world(orders=(order(vmid=105),), guests=(guest(), AT_105), records=(record(),)),
+        [],
+        {"ambiguous"},
     ),
     Case(
         "listed before the call that told it",
@@ -223,6 +277,7 @@ GROUPS = {
     "sold on": RESOLD,
     "unreadable": UNREADABLE,
     "type": OF_ANOTHER_TYPE,
+    "reinstalled": REINSTALLED,
     "address": ADDRESS,
     "orders": OF_ORDERS,
 }
@@ -252,3 +307,50 @@ def test_whose_end_is_told_and_whose_guest_was_let_go_unseen_waits_for_a_word() 
     (change,) = [c for c in made.changes if c.action == "delete"]
     assert (change.record, change.confirm) == (disputed, frozenset({"order"}))
     assert change.asks is not None
+
+
+def test_an_order_read_before_the_call_is_asked_what_it_names_by_now() -> None:
+    told = record(**PUSHED | {"link_changed_at": ago(seconds=12)})
+    seen = world(orders=(order(vmid=105, effective_at=ago(seconds=15)),), guests=(guest(),), records=(told,))
+    (change,) = plan(seen, POLICY).changes
+    assert (change.kind, change.guest_key, change.confirm) == (Kind.LINK, KEY, frozenset({"order"}))
+
+
+RIVAL = order(order_id="2", name="other")
+LET_GO = world(orders=(ENDED, RIVAL), guests=(guest(),), records=(record(**UNVERIFIED, order_state=OrderState.ENDED),))
+
+
+@pytest.mark.parametrize(
+    ("now", "why"),
+    [
+        pytest.param(Found(RIVAL), None, id="it is its guest"),
+        pytest.param(
+            Found(replace(RIVAL, vmid=105)), "order 2 is running and names main/105 by now", id="not any more"
+        ),
+        pytest.param(
+            Found(replace(RIVAL, **NAMELESS)), "order 2 is running and names no guest by now", id="it names none"
+        ),
+        pytest.param(
+            Found(replace(RIVAL, state=OrderState.ENDED, status="cancelled")),
+            "order 2 is cancelled and names main/100 by now",
+            id="it ended",
+        ),
+        pytest.param(Gone("404"), "order 2 is gone by now", id="it is gone"),
+        pytest.param(Unclear("503"), "order 2 could not be confirmed: 503", id="nobody can say"),
+    ],
+)
+def test_a_guest_is_let_go_of_when_the_order_that_claims_it_says_so_itself(
+    monkeypatch: pytest.MonkeyPatch, now: Any, why: str | None
+) -> None:
+    class Feed:
+        def order(self, order_id: str, control: str | None) -> Any:
+            assert (order_id, control) == ("2", "9")
+            return now
+
+    monkeypatch.setattr(apply, "control_order", lambda *_, **__: "9")
+    (change,) = [c for c in plan(LET_GO, POLICY).changes if c.kind is Kind.UNLINK]
+    feed: Any = Feed()
+    confirmer = Confirmer(create_engine("sqlite://"), feed, {}, frozenset(), frozenset())
+    assert confirmer.hindrance(change)[0] == why
+    nobody = Confirmer(create_engine("sqlite://"), None, {}, frozenset(), frozenset())
+    assert nobody.hindrance(change)[0] == "there is no order to ask for"

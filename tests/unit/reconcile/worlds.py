@@ -49,6 +49,7 @@ def guest(**values: Any) -> Guest:
             "power": PowerState.RUNNING, "name": "web", "cores": 2.0, "memory_mb": 4096, "disk_gb": 50,
             "fingerprint": "smbios:a", "fingerprint_state": FingerprintState.READ, "read_at": ago(seconds=10),
             "first_seen_at": ago(days=20), "previous_read_at": ago(seconds=130), "fingerprint_seen": 2,
+            "fingerprint_since": ago(days=20),
     }  # fmt: skip
     return Guest(**kept | values)
 

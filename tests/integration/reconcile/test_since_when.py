@@ -1,0 +1,73 @@
+"""What was read or missed before a link, a name or an identity was there says nothing of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Engine, text
+
+from reconcile.run import run_full
+from tests.integration.reconcile.test_nodes_away import column, reconciler
+from tests.support.listed_cluster import ListedCluster, make_record
+
+
+def runs(engine: Engine, cluster: ListedCluster, times: int) -> None:
+    for _ in range(times):
+        assert run_full(reconciler(engine, cluster), trigger="test").state == "done"
+
+
+def listed(engine: Engine) -> ListedCluster:
+    """Three guests; the one at 100 is that of record 1."""
+    cluster = ListedCluster()
+    for vmid in (100, 200, 201):
+        cluster.add(vmid, "pve1")
+    make_record(engine, 1, 100, "pve1")
+    runs(engine, cluster, 2)
+    assert column(engine, "link_state", 1) == "verified"
+    return cluster
+
+
+def absence(engine: Engine) -> tuple[int, datetime]:
+    with engine.connect() as connection:
+        row = connection.execute(
+            text("SELECT consecutive, absent_since FROM absences WHERE subject = 'main/100'")
+        ).one()
+    return row.consecutive, row.absent_since
+
+
+def test_a_guest_s_absence_is_counted_anew_when_a_record_is_linked_to_it(engine: Engine) -> None:
+    cluster = listed(engine)
+    del cluster.guests[100]
+    runs(engine, cluster, 3)
+    assert absence(engine)[0] == 3
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE vps SET link_changed_at = clock_timestamp() WHERE id = 1"))
+    linked = column(engine, "link_changed_at", 1)
+    assert isinstance(linked, datetime)
+    runs(engine, cluster, 1)
+    times, since = absence(engine)
+    assert (times, since > linked) == (1, True)
+    runs(engine, cluster, 1)
+    assert absence(engine) == (2, since)
+
+
+def test_since_when_a_guest_is_who_it_is(engine: Engine) -> None:
+    cluster = listed(engine)
+
+    def since() -> datetime:
+        with engine.connect() as connection:
+            found = connection.scalar(text("SELECT fingerprint_since FROM guests WHERE vmid = 100"))
+        assert isinstance(found, datetime)
+        return found
+
+    first = since()
+    cluster.change(100, name="renamed")
+    runs(engine, cluster, 1)
+    assert since() == first, "looked at anew, and the same one"
+    cluster.change(100, name="made anew")
+    cluster.fingerprints[100] = "smbios:another"
+    runs(engine, cluster, 1)
+    second = since()
+    assert second > first
+    runs(engine, cluster, 2)
+    assert since() == second
