@@ -132,6 +132,16 @@ def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[Gues
     return orders, guests
 
 
+def load_unidentified(
+    connection: Connection, broken: dict[str, Broken] | None = None, limit: int = LIMIT
+) -> tuple[Guest, ...] | None:
+    """Listed guests of whom nobody knows who they are by now, and that are no live record's; None if they are more than
+    ``limit``, or one cannot be parsed: it may be anybody."""
+    rows = connection.execute(text(LOAD_UNIDENTIFIED), {"limit": limit + 1}).all()
+    parsed = _parsed_guests(rows, {}, {}, broken)
+    return parsed if len(parsed) == len(rows) <= limit else None
+
+
 def load_unlisted(connection: Connection) -> dict[GuestKey, datetime]:
     """Of what was loaded the guests that were known and are not listed any more, and since when."""
     rows = connection.execute(text(LOAD_UNLISTED))
@@ -399,9 +409,21 @@ JOIN unnest(CAST(:clusters AS text[]), CAST(:vmids AS int[])) AS k(cluster, vmid
   ON k.cluster = g.cluster AND k.vmid = g.vmid
 """
 
-LOAD_SIGHTINGS = """
-SELECT g.fingerprint, g.cluster, g.vmid FROM guests g
-WHERE g.fingerprint IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
+# Who may not be read any more was last seen to be who he was before.
+_LAST_SEEN_AS = "CASE g.fingerprint_state WHEN 'forbidden' THEN coalesce(g.fingerprint, g.previous_fingerprint)"
+_LAST_SEEN_AS += " ELSE g.fingerprint END"
+
+LOAD_SIGHTINGS = f"""
+SELECT {_LAST_SEEN_AS} AS fingerprint, g.cluster, g.vmid FROM guests g
+WHERE {_LAST_SEEN_AS} IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
+"""
+
+LOAD_UNIDENTIFIED = """
+SELECT g.* FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
+WHERE NOT g.template
+  AND (g.fingerprint_state IN ('unread', 'stale') OR (g.fingerprint_state = 'forbidden' AND g.fingerprint IS NULL))
+  AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL)
+ORDER BY g.cluster, g.vmid LIMIT :limit
 """
 
 LOAD_UNLISTED = """

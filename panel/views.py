@@ -221,6 +221,8 @@ _MARKS = (
 )
 _SIGNATURE = f"md5(concat_ws('|', s.name, s.guest_type, s.node, s.memory_mb, s.cores, {_MARKS}))"
 
+_LOOKED_AT = "g.fingerprint_state IN ('read', 'forbidden')"
+
 MERGE_GUESTS = f"""
 INSERT INTO guests AS g (cluster, vmid, guest_type, node, status, power, power_since, name, lock, lock_since,
   template, cores, memory_mb, disk_gb, tags, signature, fingerprint_state, first_seen_at, changed_at, read_at)
@@ -237,7 +239,7 @@ ON CONFLICT (cluster, vmid) DO UPDATE SET
                     WHEN g.lock IS NOT DISTINCT FROM excluded.lock THEN g.lock_since ELSE excluded.read_at END,
   template = excluded.template, cores = excluded.cores, memory_mb = excluded.memory_mb,
   disk_gb = excluded.disk_gb, tags = excluded.tags, signature = excluded.signature,
-  fingerprint_state = CASE WHEN g.signature <> excluded.signature AND g.fingerprint_state = 'read' THEN 'stale'
+  fingerprint_state = CASE WHEN g.signature <> excluded.signature AND {_LOOKED_AT} THEN 'stale'
                            ELSE g.fingerprint_state END,
   changed_at = excluded.read_at, read_at = excluded.read_at
 WHERE (g.guest_type, g.node, g.status, g.power, g.name, g.lock, g.template, g.disk_gb, g.tags, g.signature)
@@ -246,20 +248,20 @@ WHERE (g.guest_type, g.node, g.status, g.power, g.name, g.lock, g.template, g.di
 """
 
 # Whoever reappears is looked at anew, also where nothing was counted as absent.
-GUESTS_LISTED = """
+GUESTS_LISTED = f"""
 UPDATE guests g SET unlisted_since = NULL, changed_at = :began,
-  fingerprint_state = CASE WHEN g.fingerprint_state = 'read' THEN 'stale' ELSE g.fingerprint_state END
+  fingerprint_state = CASE WHEN {_LOOKED_AT} THEN 'stale' ELSE g.fingerprint_state END
 FROM stage_guests s WHERE g.cluster = :cluster AND s.cluster = g.cluster AND s.vmid = g.vmid
   AND g.unlisted_since IS NOT NULL
 """
 
-GUESTS_BACK = """
+GUESTS_BACK = f"""
 WITH back AS (
   DELETE FROM absences a USING stage_guests s
   WHERE s.cluster = :cluster AND a.kind = 'guest' AND a.subject = s.cluster || '/' || s.vmid
   RETURNING s.cluster, s.vmid)
 UPDATE guests g SET fingerprint_state = 'stale', changed_at = :began
-FROM back b WHERE g.cluster = b.cluster AND g.vmid = b.vmid AND g.fingerprint_state = 'read'
+FROM back b WHERE g.cluster = b.cluster AND g.vmid = b.vmid AND {_LOOKED_AT}
 """
 
 # A read that did not list a guest is no sight of its power: "seen twice" begins anew.
@@ -358,18 +360,20 @@ WHERE {_IN_SCOPE}
 {_count(_ORDER_ANEW)}
 """
 
-DOUBT_FINGERPRINTS = """
+DOUBT_FINGERPRINTS = f"""
 UPDATE guests g SET fingerprint_state = 'stale'
-WHERE g.fingerprint_state = 'read'
+WHERE {_LOOKED_AT}
   AND (EXISTS (SELECT 1 FROM orders_seen o WHERE o.cluster = g.cluster AND o.vmid = g.vmid AND o.state <> 'ended'
                AND coalesce(o.guest_since, o.first_seen_at) > g.fingerprint_read_at)
     OR EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
                AND r.link_state = 'pushed' AND r.link_changed_at > g.fingerprint_read_at))
 """
 
-# Who may not be read is who it was; who was read and has no fingerprint is nobody that is known.
+# Who may not be read is who it was, while nothing new is said of it; who was read and has no fingerprint, or may not
+# be read since its list told something new, is nobody that is known.
 _NO_LOOK = "CAST(:state AS text) = 'forbidden'"
-_SAID = f"CASE WHEN {_NO_LOOK} THEN fingerprint ELSE CAST(:fingerprint AS text) END"
+_AS_IT_WAS = "CASE WHEN fingerprint_state IN ('read', 'forbidden') THEN fingerprint END"
+_SAID = f"CASE WHEN {_NO_LOOK} THEN {_AS_IT_WAS} ELSE CAST(:fingerprint AS text) END"
 
 STORE_FINGERPRINT = f"""
 UPDATE guests SET

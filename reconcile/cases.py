@@ -80,7 +80,8 @@ class World:
     ``sightings``: the addresses at which each fingerprint was read last, listed now or not. ``cut``: there was more
     to think about than a run loads, so what is not here may exist all the same. ``unlisted``: known guests that a
     trusted read does not show and that are not counted as absent either (their node left the cluster, or is not read
-    completely), and since when.
+    completely), and since when. ``unidentified``: listed guests that no record holds and whose identity nobody knows by
+    now, be they selected or not; None: too many.
     """
 
     now: datetime
@@ -99,6 +100,7 @@ class World:
     sightings: Mapping[str, frozenset[GuestKey]] = field(default_factory=dict)
     cut: bool = False
     unlisted: Mapping[GuestKey, datetime] = field(default_factory=dict)
+    unidentified: tuple[Guest, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from reconcile.findings import due_finding, finding
 from reconcile.match import match
 from reconcile.state import FingerprintState, Guest, LinkState, Order, OrderState, PowerState, Record
 from reconcile.table import Cell, Verdict, cell
+from reconcile.unidentified import may_be_one
 
 
 def plan(world: World, policy: Policy) -> Plan:
@@ -219,7 +220,9 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
     if order is not None and "order" in decision.cell.facts:
         _order_facts(decision, case, world)
     if guest is not None and guest.fingerprint_state is FingerprintState.FORBIDDEN and record.fingerprint is not None:
-        reason = f"who guest {guest.key} is may not be read any more (403): it passes for the one it was"
+        same = guest.fingerprint == record.fingerprint
+        so = "it passes for the one it was" if same else "its list changed since, so it may be another machine"
+        reason = f"who guest {guest.key} is may not be read any more (403): {so}"
         decision.findings.append(finding(case, "unverified-guest", reason))
     if guest is not None and guest.cluster in world.trusted and views[1] is not GuestView.TRANSITIONAL:
         # Whoever stands where the guest of an ended order stood is not looked up by address: it was let go of.
@@ -309,6 +312,8 @@ def _missing(case: Case, world: World, policy: Policy) -> facts.FactUpdate | Non
     if key is not None and not all(
         policy.proven(world.guest_absences.get(k)) for k in seen_elsewhere(record, key, world)
     ):
+        return None
+    if may_be_one(record, world) is not None:
         return None
     values = {"missing_since": absence.absent_since, "unconfirmed_since": absence.absent_since}
     return facts.FactUpdate(

@@ -9,6 +9,7 @@ from typing import Any
 from reconcile.cases import Case, GuestView, Policy, World, guest_view, seen_on_proxmox
 from reconcile.changes import Change, Kind
 from reconcile.state import Absence, GuestKey, LinkState, Order, OrderState, Record
+from reconcile.unidentified import may_be_one
 
 
 def two_way(case: Case, world: World) -> bool:
@@ -191,7 +192,7 @@ def _guest_hindrance(case: Case, world: World, policy: Policy, *, by_approval: b
         # It moved, and this list leaves it out: gone from its old address only.
         if not policy.proven(world.guest_absences.get(key)):
             return f"the machine of VPS {record.id} was seen at {key}, and nothing proves that it is gone"
-    return None
+    return None if by_approval or case.replaced else may_be_one(record, world)
 
 
 def _ended_hindrance(

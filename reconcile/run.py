@@ -279,6 +279,7 @@ def load_world(
         names_are_authoritative=names,
         feed=feed.name if feed is not None else "none",
         cut=bool(counts["cut"]),
+        unidentified=suspects.load_unidentified(connection, seen.broken),
         unlisted=_uncounted(suspects.load_unlisted(connection), guest_absences, seen),
     )
     return world, seen.counts | counts

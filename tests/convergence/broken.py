@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from panel import repairs, rows
-from reconcile import apply, cases, claims, decide, deletes, facts, gate, match, table
+from reconcile import apply, cases, claims, decide, deletes, duplicates, facts, gate, match, table
 from reconcile.changes import Change
 from reconcile.state import PowerState
 from reconcile.subjects import Paused
@@ -154,6 +154,21 @@ def _nowhere_else(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(decide, "seen_elsewhere", lambda *_: ())
 
 
+def _nobody_is_unknown(patch: pytest.MonkeyPatch) -> None:
+    for module in (decide, deletes, duplicates):
+        patch.setattr(module, "may_be_one", lambda *_: None)
+
+
+def _told_long_ago(patch: pytest.MonkeyPatch) -> None:
+    """Whatever stands at an address has stood there since before the orders were read."""
+    real = match._Matching._reinstalled
+
+    def reinstalled(matching: Any, order: Any, guest: Any) -> bool:
+        return real(matching, order, replace(guest, fingerprint_since=guest.first_seen_at))
+
+    patch.setattr(match._Matching, "_reinstalled", reinstalled)
+
+
 def _pending_is_active(patch: pytest.MonkeyPatch) -> None:
     real = table.cell
 
@@ -199,6 +214,10 @@ GUARDS = (
           _always(match._Matching, "_clone_doubt", value=None), _for("clone")),
     Guard("moving", "who has not provably left an address has not moved", _moved_at_once, _for("clone")),
     Guard("seen-elsewhere", "who moved is not gone with the old address", _nowhere_else, _for("move")),
+    Guard("unidentified", "nobody is gone while one may be him of whom nobody knows who he is", _nobody_is_unknown,
+          _for("forbid")),
+    Guard("sold-on", "a machine made anew is its order's once all orders were read since", _told_long_ago,
+          _for("resold")),
     Guard("pending", "nothing is made of an order that is still being set up", _pending_is_active, _for("pending")),
     Guard("new-owner-waits", "no record is made for an owner seen once",
           _always(decide, "_owner_seen_once", value=False), _for("blink-owner")),

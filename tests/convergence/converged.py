@@ -32,7 +32,8 @@ def differences(
         live = [r for r in mine if r["deleted_at"] is None]
         classes = {f.class_ for f in _told_of(sale, mine, told)}
         if (told_of := _situation(sale, mine, live)) is not None:
-            if told_of not in classes and not classes & _INSTEAD:
+            instead = _INSTEAD | ({"order-vanished"} if sale.muddled else set())
+            if told_of not in classes and not classes & instead:
                 unnamed.append(f"{_name(sale)}: no finding {told_of} (found: {sorted(classes)})")
             if not live or told_of in _NO_MORE:
                 continue
@@ -49,8 +50,7 @@ def differences(
     unnamed += [
         f"the copy {s.clone.key} of {s.machine.key} has no finding"
         for s in truth.sales
-        if s.clone is not None
-        and not any(f.class_ == "duplicate-fingerprint" and f.vmid == s.clone.key.vmid for f in told)
+        if s.clone is not None and not any(f.class_ in _copied(s) and f.vmid == s.clone.key.vmid for f in told)
     ]
     unnamed += [
         f"guest {m.key} that nobody sold has no finding"
@@ -77,10 +77,16 @@ _HOLDING = {
     "link-conflict",
     "not-confirmed",
     "guest-unseen",
+    "unverified-guest",
 }
 """Findings that say: this is not right, and it takes a person."""
 _INSTEAD = {"ambiguous", "delete-held", "unlinked-record", "guest-unseen", "duplicate-fingerprint"}
 _NO_MORE = {"deleted-but-alive", "guest-without-order", "unmanaged-guest"}
+
+
+def _copied(sale: Sale) -> set[str]:
+    """Of one that may not be read any more its copy is all that is seen."""
+    return {"duplicate-fingerprint", "moving"} if sale.machine.forbidden else {"duplicate-fingerprint"}
 
 
 def _name(sale: Sale) -> str:
@@ -146,6 +152,8 @@ def _wrong(sale: Sale, live: list[Row]) -> str | None:
             "power_state": sale.machine.power.value, "fingerprint": sale.machine.fingerprint,
             "node": sale.machine.node, "missing_since": None,
         }  # fmt: skip
+        if sale.machine.forbidden:
+            del said["fingerprint"]  # nobody can say
     elif row["missing_since"] is None:
         return f"VPS {row['id']} does not read missing"
     wrong = [f"{k} is {row[k]}, not {v}" for k, v in said.items() if row[k] != v]

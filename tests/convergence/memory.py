@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from reconcile.losses import ASKED_SINGLY, much
 from reconcile.observe import DELTA_OVERLAP
-from reconcile.ports import ClusterReading, Found, Gone, GuestSource, OrderFeed
+from reconcile.ports import ClusterReading, Found, Gone, GuestConfig, GuestSource, OrderFeed
 from reconcile.state import Absence, FingerprintState, Guest, GuestKey, Order, OrderState, PowerState
 
 
@@ -95,7 +95,7 @@ class Memory:
         if shown.key not in self.gone_guests and _listing(old) == _listing(shown):
             return
         state = old.fingerprint_state
-        if (_signature(old) != _signature(shown) or shown.key in self.gone_guests) and state is FingerprintState.READ:
+        if (_signature(old) != _signature(shown) or shown.key in self.gone_guests) and state in _LOOKED_AT:
             state = FingerprintState.STALE
         self.gone_guests.pop(shown.key, None)
         if old.power is not shown.power:
@@ -123,7 +123,7 @@ class Memory:
                 pushed[order.guest_key] = max(since, pushed.get(order.guest_key, since))
         for key, since in pushed.items():
             known = self.guests.get(key)
-            if known is None or known.guest.fingerprint_state is not FingerprintState.READ:
+            if known is None or known.guest.fingerprint_state not in _LOOKED_AT:
                 continue
             if known.read is not None and known.read < since:
                 known.guest = replace(known.guest, fingerprint_state=FingerprintState.STALE)
@@ -137,7 +137,7 @@ class Memory:
                 if key.cluster == source.cluster and key in seen.staged and _wanted(known, linked.get(key), seen.began):
                     answer = source.config(known.guest.node, known.guest.guest_type, key.vmid)
                     if isinstance(answer, Found):
-                        _store_fingerprint(known, answer.value.fingerprint, seen.began)
+                        _store_fingerprint(known, answer.value, seen.began)
 
     def note_moves(self, now: datetime, absent_times: int) -> None:
         """Since when a fingerprint is listed in two clusters."""
@@ -165,9 +165,21 @@ class Memory:
         """The addresses at which each fingerprint was read last."""
         found: dict[str, set[GuestKey]] = {}
         for key, known in self.guests.items():
-            if known.guest.fingerprint is not None:
-                found.setdefault(known.guest.fingerprint, set()).add(key)
+            guest = known.guest
+            forbidden = guest.fingerprint_state is FingerprintState.FORBIDDEN
+            last = guest.fingerprint or known.earlier if forbidden else guest.fingerprint
+            if last is not None:
+                found.setdefault(last, set()).add(key)
         return {fingerprint: frozenset(keys) for fingerprint, keys in found.items()}
+
+    def unidentified(self, seen: Seen, held: Collection[GuestKey]) -> tuple[Guest, ...]:
+        """The listed guests of whom nobody knows who they are, less the ``held`` ones."""
+        unknown = (FingerprintState.UNREAD, FingerprintState.STALE)
+        found = (self.guests[key].guest for key in sorted(seen.staged, key=str) if key not in held)
+        nobody = FingerprintState.FORBIDDEN, None
+        return tuple(
+            g for g in found if g.fingerprint_state in unknown or (g.fingerprint_state, g.fingerprint) == nobody
+        )
 
     # --- orders
 
@@ -276,6 +288,9 @@ class Memory:
         return Absence(absence.absent_since, absence.consecutive + 1, at, (*absence.evidence[-9:], self.snapshots))
 
 
+_LOOKED_AT = (FingerprintState.READ, FingerprintState.FORBIDDEN)
+
+
 def _listing(guest: Guest) -> tuple[object, ...]:
     return guest.power, guest.lock, guest.status, *_signature(guest)
 
@@ -288,6 +303,8 @@ def _wanted(known: Known, believed: str | None, now: datetime) -> bool:
     guest = known.guest
     if guest.fingerprint_state in (FingerprintState.UNREAD, FingerprintState.STALE):
         return True
+    if guest.fingerprint_state is FingerprintState.FORBIDDEN:
+        return known.read is not None and now - known.read > timedelta(minutes=10)
     if known.read is not None and now - known.read > timedelta(days=1):
         return True
     if guest.fingerprint_seen >= 2:
@@ -295,8 +312,10 @@ def _wanted(known: Known, believed: str | None, now: datetime) -> bool:
     return known.earlier is not None or (believed is not None and believed != guest.fingerprint)
 
 
-def _store_fingerprint(known: Known, fingerprint: str | None, at: datetime) -> None:
-    old = known.guest
+def _store_fingerprint(known: Known, config: GuestConfig, at: datetime) -> None:
+    old, fingerprint = known.guest, config.fingerprint
+    if config.forbidden:
+        fingerprint = old.fingerprint if old.fingerprint_state in _LOOKED_AT else None
     same = old.fingerprint == fingerprint
     if not same and old.fingerprint is not None:
         known.earlier = old.fingerprint
@@ -304,7 +323,7 @@ def _store_fingerprint(known: Known, fingerprint: str | None, at: datetime) -> N
     known.guest = replace(
         old,
         fingerprint=fingerprint,
-        fingerprint_state=FingerprintState.READ,
-        fingerprint_seen=old.fingerprint_seen + 1 if same else 1,
+        fingerprint_state=FingerprintState.FORBIDDEN if config.forbidden else FingerprintState.READ,
+        fingerprint_seen=old.fingerprint_seen if config.forbidden else old.fingerprint_seen + 1 if same else 1,
         fingerprint_since=old.fingerprint_since or at if same else at,
     )

@@ -140,7 +140,8 @@ class Oracle:
         if key in sale.machine.keys and locked_at is not None and shown.at - locked_at < LOCK_PROTECTS:
             self.wrong.append(f"VPS {row['id']} was made {new.value} while {key} is locked")
         order = shown.orders.get(sale.order_id)
-        if new is shown.powers.get(key):
+        alike = self.truth.story.names == "equal"
+        if new is shown.powers.get(key) and (alike or shown.stood[key] is sale.machine):
             if old["power_state"] == "running" and not _seen_earlier(shown, key, new):
                 self.wrong.append(f"VPS {row['id']} reads {new.value} after a single sight of it")
         elif row["vmid"] is not None or order is None or order[0].status != new.value:
@@ -171,7 +172,7 @@ def _seen_earlier(shown: Shown, key: GuestKey, power: PowerState) -> bool:
     before = shown.earlier
     while before is not None and not any(k.cluster == key.cluster for k in before.powers):
         before = before.earlier
-    return before is not None and before.powers.get(key) is power
+    return before is not None and before.powers.get(key) is power and before.stood[key] is shown.stood[key]
 
 
 def _shown_earlier(shown: Shown, sale: Sale) -> bool:

@@ -112,6 +112,7 @@ class PurePanel:
             seen.orders_at,
             seen.previous_orders_at,
             sightings=memory.sightings(),
+            unidentified=memory.unidentified(seen, ledger.linked()),
         )
         plan = paused.spare(decide.plan(world, POLICY))
         approved = [c for h in self.held for c in h.changes] if self.operator_looks else []

@@ -30,8 +30,9 @@ UNTRUSTED = (*SILENT, "pve-unknown", "pve-no-quorum")
 class Shown:
     """One round's face of the truth. Look-ups are answered from the truth as it is when they are made.
 
-    ``listed``, ``powers``: whom trusted lists showed, and how; ``orders``: what the feed said of each order, and how
-    old that was (seconds); ``whole``: it said all it had. ``earlier``: what the run before was shown.
+    ``listed``, ``powers``, ``stood``: where trusted lists showed somebody, how, and who that was; ``orders``: what the
+    feed said of each order, and how old that was (seconds); ``whole``: it said all it had. ``earlier``: what the run
+    before was shown.
     """
 
     truth: Truth
@@ -39,6 +40,7 @@ class Shown:
     happenings: tuple[Happening, ...] = ()
     listed: set[GuestKey] = field(default_factory=set)
     powers: dict[GuestKey, PowerState] = field(default_factory=dict)
+    stood: dict[GuestKey, Machine] = field(default_factory=dict)
     orders: dict[str, tuple[Order, float | None]] = field(default_factory=dict)
     whole: bool = False
     earlier: Shown | None = None
@@ -103,6 +105,7 @@ class ShownCluster:
         if trusted:
             shown.listed |= {g.key for g in guests}
             shown.powers |= {g.key: g.power for g in guests if g.power is not PowerState.UNKNOWN}
+            shown.stood |= {key: m for m in machines for key in m.keys}
         complete = trusted and len(nodes) == len(NODES)
         seen = frozenset(nodes) if trusted else frozenset[str]()
         away = frozenset(NODES) - nodes
@@ -151,6 +154,8 @@ class ShownCluster:
             return Unclear("403: the token may not see it")
         if machine.node == NODES[0] and self.shown.on_cluster(self.cluster, "pve-node-offline", "pve-node-hidden"):
             return Unclear("595: the node cannot be reached")
+        if machine.forbidden:
+            return Found(GuestConfig(None, machine.node, None, None, None, forbidden=True))
         return Found(GuestConfig(machine.fingerprint, machine.node, float(machine.cores), 2048, 20))
 
     def health(self) -> Health:

@@ -214,10 +214,13 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
     guests = connection.execute(text(ALL_GUESTS))
     records = connection.execute(text(ALL_RECORDS))
     absences = connection.execute(select(tables.absences)).all()
-    known = connection.execute(select(tables.guests).where(tables.guests.c.fingerprint.is_not(None))).all()
+    known = connection.execute(select(tables.guests)).all()
     sightings: dict[str, set[GuestKey]] = {}
     for row in known:
-        sightings.setdefault(row.fingerprint, set()).add(GuestKey(row.cluster, row.vmid))
+        forbidden = row.fingerprint_state == "forbidden"
+        last = row.fingerprint or row.previous_fingerprint if forbidden else row.fingerprint
+        if last is not None:
+            sightings.setdefault(last, set()).add(GuestKey(row.cluster, row.vmid))
     told = {a.subject: Absence(a.absent_since, a.consecutive, a.last_absent_at, tuple(a.evidence)) for a in absences}
     keys = {a.subject: GuestKey(a.subject.split("/")[0], int(a.subject.split("/")[1]))
             for a in absences if a.kind == "guest"}  # fmt: skip

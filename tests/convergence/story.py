@@ -34,6 +34,12 @@ GOINGS_ON: dict[str, str] = {
 RARE: dict[str, str] = {
     "late-create": "sale {n}'s customer buys a machine; before its create arrives the order is removed, and its VMID "
     "is the next machine's, whose own create is lost",
+    "resold": "sale {n}'s guest is destroyed and its VMID sold to another customer; both orders name it from then on, "
+    "and the create is lost",
+    "takeover": "sale {n} is removed, and its machine sold on to another customer, whose create is lost",
+    "forbid": "the configuration of sale {n}'s guest may not be read any more, or again",
+    "misaddress": "a call gives sale {n} the address of another machine",
+    "renumber": "sale {n}'s guest gets another VMID, and its order names that",
 }
 """What happens in one story of ten."""
 

@@ -36,6 +36,7 @@ class Machine:
     left: GuestKey | None = None
     leaving: int = 0
     reinstalls: int = 0
+    forbidden: bool = False  # its configuration may not be read
 
     @property
     def keys(self) -> tuple[GuestKey, ...]:
@@ -70,6 +71,7 @@ class Sale:
     placed: bool = True  # its order names a guest, be it there or not
     twin: bool = False
     late: bool = False  # over before its create arrived: nobody ever saw which machine it was
+    muddled: bool = False  # the main site says of it what is not so, and never takes it back
     face: tuple[object, ...] = ()
     changed_at: datetime | None = None
 
@@ -112,7 +114,8 @@ class Truth:
     @property
     def machines(self) -> list[Machine]:
         clones = (s.clone for s in self.sales if s.clone is not None and s.machine.there)
-        return [m for m in (*(s.machine for s in self.sales), *self.strays, *clones) if m.there and not m.hidden]
+        every = {id(m): m for m in (*(s.machine for s in self.sales), *self.strays, *clones)}  # two sales may have one
+        return [m for m in every.values() if m.there and not m.hidden]
 
     @property
     def ambiguous(self) -> bool:
@@ -121,7 +124,8 @@ class Truth:
         orderless = bool(self.strays) or any(not s.listed and s.machine.there for s in self.sales)
         twins = any(s.twin and (orderless or s.panel_id is None or not self.story.tells_ids) for s in self.sales)
         clones = any(s.clone is not None for s in self.sales)
-        return self.story.names == "equal" or clones or unproven or twins
+        muddled = any(s.muddled or s.machine.forbidden for s in self.sales)
+        return self.story.names == "equal" or clones or unproven or twins or muddled
 
     def sale(self, subject: int) -> Sale:
         return self.sales[subject % len(self.story.sales)]
@@ -269,6 +273,37 @@ def _late_create(truth: Truth, sale: Sale) -> None:
         truth.call("create", late)
 
 
+def _resold(truth: Truth, sale: Sale) -> None:
+    if sale.going and sale.on_proxmox and sale.machine.keys == (sale.machine.key,):
+        sale.machine.there, sale.muddled = False, True
+        truth.sell(int(sale.owner), "missed", key=sale.machine.key).muddled = True
+
+
+def _takeover(truth: Truth, sale: Sale) -> None:
+    if sale.going and sale.on_proxmox and sale.machine.keys == (sale.machine.key,) and sale.clone is None:
+        taken = truth.sell(int(sale.owner), "missed")
+        taken.machine, taken.cpu = sale.machine, sale.cpu
+        sale.listed, sale.muddled, taken.muddled = False, True, True
+
+
+def _forbid(_: Truth, sale: Sale) -> None:
+    sale.machine.forbidden = not sale.machine.forbidden
+
+
+def _misaddress(truth: Truth, sale: Sale) -> None:
+    others = [s for s in truth.sales if s is not sale and s.on_proxmox and s.machine.there]
+    if sale.going and sale.on_proxmox and others:
+        sale.muddled = others[-1].muddled = True
+        truth.call("update", sale, status=sale.status, **_place(others[-1]))
+
+
+def _renumber(truth: Truth, sale: Sale) -> None:
+    machine = sale.machine
+    if sale.going and machine.keys == (machine.key,) and sale.clone is None:
+        machine.left, machine.leaving = machine.key, 0
+        machine.key = truth.free_key(machine.key.cluster, machine.key.vmid + 300)
+
+
 def _clone(truth: Truth, sale: Sale) -> None:
     machine = sale.machine
     if sale.clone is not None:
@@ -344,5 +379,6 @@ _EVENTS: dict[str, Callable[[Truth, Sale], None]] = {
     "destroy": _destroy, "vanish": _vanish, "vanish-both": _vanish_both, "migrate": _migrate, "reuse": _reuse,
     "transfer": _transfer, "resize": _resize, "stray": _stray, "backup": _backup, "blink": _blink,
     "blink-owner": _blink_owner, "twin": _twin, "provision": _provision, "clone": _clone, "move": _move,
-    "reinstall": _reinstall, "late-create": _late_create, "lock-forgotten": _lock,
+    "reinstall": _reinstall, "late-create": _late_create, "resold": _resold, "takeover": _takeover,
+    "forbid": _forbid, "misaddress": _misaddress, "renumber": _renumber, "lock-forgotten": _lock,
 }  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from panel.holds import Decision
 from panel.restore import restore_vps
 from simulators.main_site.faults import CallFaultKind
-from tests.stories.steps import decide, execute, held_sets, live, record, sell, settle, settled
+from tests.stories.steps import ABSENT, decide, execute, held_sets, live, record, sell, settle, settled
 from tests.support.bench import Bench
 
 
@@ -334,3 +334,24 @@ def test_story_03_a_guest_that_an_order_names_newly_is_looked_at_anew(world: Ben
     assert read_at() > before
     assert record(world, sold.vps_id)["vmid"] == sold.vmid, "its machine is where it was"
     assert ("ambiguous", f"guest:{world.pve.name}/{other.vmid}") in world.findings()
+
+
+def test_story_28_a_machine_that_moved_and_may_not_be_read_there_is_not_gone(world: Bench) -> None:
+    keep, sold = settled(world, "keep"), settled(world, "moving")
+    guest = world.pve.find_guest(sold.vmid)
+    assert guest is not None
+    world.pve.remove_guest(sold.vmid)
+    world.pve.add_guest(900, name="moving", uuid=guest.uuid, mac=guest.mac, cores=guest.cores,
+                        memory_mb=guest.memory_mb)  # fmt: skip
+    world.pve.forbid_config(900)
+    world.site.cancel_order(sold.order_id, remove_guest=False, notify=False)
+    world.run(ABSENT + 3)
+    assert record(world, sold.vps_id)["deleted_at"] is None
+    (held,) = world._rows("SELECT reason FROM findings WHERE class = 'delete-held' AND resolved_at IS NULL")
+    stranger = f"{world.pve.name}/900"
+    assert held["reason"] == f"nobody knows who guest {stranger} is, and it may be the machine of VPS {sold.vps_id}"
+    world.pve.forbid_config(900, forbidden=False)
+    execute(world, "UPDATE guests SET fingerprint_read_at = fingerprint_read_at - interval '1 hour' WHERE vmid = 900")
+    world.run(2)
+    assert record(world, sold.vps_id)["vmid"] == 900, "now it is known, and followed"
+    assert record(world, keep.vps_id)["status"] == "running"

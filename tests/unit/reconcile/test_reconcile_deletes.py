@@ -15,7 +15,7 @@ from reconcile.decide import plan
 from reconcile.gate import Budget, Standing, gate
 from reconcile.ports import GuestSource
 from reconcile.report import held_findings
-from reconcile.state import GuestKey, LinkState, OrderState, Record
+from reconcile.state import FingerprintState, GuestKey, GuestType, LinkState, OrderState, Record
 from tests.support.listed_cluster import ListedCluster
 from tests.unit.reconcile.worlds import KEY, NOW, POLICY, UNLINKED, absence, ago, guest, order, record, world
 
@@ -341,3 +341,41 @@ def test_a_machine_that_was_seen_elsewhere_is_not_gone_with_its_old_address() ->
     gone = replace(seen, guest_absences={**seen.guest_absences, elsewhere: absence()})
     (deleted,) = plan(gone, POLICY).changes
     assert (deleted.kind, deleted.elsewhere) == (Kind.DELETE, (elsewhere,))
+
+
+UNKNOWN = guest(vmid=300, name="somebody", fingerprint=None, fingerprint_state=FingerprintState.FORBIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("stranger", "held"),
+    [
+        pytest.param({}, True, id="as large as it"),
+        pytest.param({"cores": 8.0, "memory_mb": 16384}, False, id="of another size and name"),
+        pytest.param({"cores": 8.0, "memory_mb": 16384, "name": "web"}, True, id="of its name"),
+        pytest.param({"cores": 8.0, "memory_mb": 16384, "name": None}, True, id="of no known name"),
+        pytest.param({"cores": None, "memory_mb": None}, True, id="of no known size"),
+        pytest.param({"guest_type": GuestType.LXC}, False, id="of another type"),
+    ],
+)
+def test_nobody_is_gone_while_a_guest_that_nobody_knows_may_be_his(*, stranger: dict[str, Any], held: bool) -> None:
+    crowd = (replace(UNKNOWN, **stranger),)
+    told = record(order_state=OrderState.ENDED, order_changed_at=ago(hours=1))
+    for seen in (ended(unidentified=crowd, records=(told,)), orphan(unidentified=crowd)):
+        made = plan(seen, POLICY)
+        assert bool(deletes(made)) is not held
+        assert len(asked(made)) == held, "an operator may say that it is another one"
+    missing = world(
+        orders=(order(),), records=(record(),), guest_absences={KEY: absence(minutes=40)}, unidentified=crowd
+    )
+    assert bool(plan(missing, POLICY).changes) is not held, "nor is it called missing"
+
+
+def test_where_too_many_are_not_looked_at_yet_nobody_is_gone() -> None:
+    assert deletes(plan(ended(unidentified=None), POLICY)) == []
+    (held,) = plan(ended(unidentified=None), POLICY).findings
+    assert held.reason == "so many guests are not looked at yet that one may be the machine of VPS 1"
+
+
+def test_whose_address_is_another_machine_s_by_now_is_gone_whoever_else_is_there() -> None:
+    seen = ended(guest_absences={}, guests=(guest(fingerprint="smbios:other"),), unidentified=(UNKNOWN,))
+    assert len(deletes(plan(seen, POLICY))) == 1
