@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from reconcile.cases import Case, Policy, World
 from reconcile.changes import SEVERITY, Finding
+from reconcile.state import OrderState
 from reconcile.table import Cell
 
 UNLISTED = "it was known and is not listed any more, and nothing proves it gone: its node left, or is not shown whole"
@@ -62,11 +63,13 @@ def _stuck(case: Case, world: World, policy: Policy) -> bool:
 
 
 def _read_since_deleted(case: Case, policy: Policy) -> bool:
-    """Of a deleted record only what began after the delete and its grace counts: a lagging feed is no contradiction."""
+    """Of a deleted record only what began after the delete and its grace counts: a lagging feed is no contradiction.
+    An order that ended contradicts nothing, and may be listed no more."""
     if case.record is None or case.record.deleted_at is None:
         return True
     since = case.record.deleted_at + policy.deleted_alive_grace
-    reads = [case.order.effective_at] if case.order is not None else []
+    told = case.order is not None and case.order.state is not OrderState.ENDED
+    reads = [case.order.effective_at] if case.order is not None and told else []
     reads += [case.guest.read_at] if case.guest is not None else []
     return all(read is not None and read > since for read in reads)
 

@@ -238,7 +238,7 @@ class _Matching:
         if not records:
             tomb = self._tombstone_of(order)
             key = order.guest_key if order.state is OrderState.ENDED else None
-            if key is not None and self._given_away(key, order):
+            if key is not None and (self._given_away(key, order) or self._another(tomb, key)):
                 return [Case(order, None, tomb, doubt=doubt)]  # VMIDs are reused: it is another machine's address
             guest, key, clash = self._order_guest(order)
             return [Case(order, guest, tomb, key, doubt=doubt or clash)]
@@ -337,6 +337,12 @@ class _Matching:
     def _given_away(self, key: GuestKey, order: Order) -> bool:
         """Whether somebody else holds this guest, or a going order names it."""
         return any(r.guest_key == key for r in self.live.values()) or self.claims.by_going(key, order)
+
+    def _another(self, tombstone: Record | None, key: GuestKey) -> bool:
+        """Whether the guest at an address is, by its fingerprint, not the one that a deleted record had."""
+        before = tombstone.fingerprint if tombstone is not None else None
+        now = guest.fingerprint if (guest := self.guests.get(key)) is not None else None
+        return before is not None and now is not None and before != now
 
     def _reinstalled(self, order: Order, guest: Guest) -> bool:
         """A new machine at the old address, which the same going order still names and nobody else: seen twice, and

@@ -33,6 +33,10 @@ def differences(
         classes = {f.class_ for f in _told_of(sale, mine, told)}
         if (told_of := _situation(sale, mine, live)) is not None:
             instead = _INSTEAD | ({"order-vanished"} if sale.muddled else set())
+            if sale.state == "cancelled" and not sale.listed:
+                instead |= {"ended-but-running"}  # the panel may have seen the end before the order was removed
+            if sale.state == "cancelled" and sale.machine.reinstalls:
+                instead |= {"unmanaged-guest"}  # made anew, and its order ended before it was taken for its own
             if told_of not in classes and not classes & instead:
                 unnamed.append(f"{_name(sale)}: no finding {told_of} (found: {sorted(classes)})")
             if not live or told_of in _NO_MORE:

@@ -74,6 +74,7 @@ SEEDS_THAT_ONCE_FAILED = {
     1977: "a record was made for an owner seen once",
     2436: "the link to a copy was refused, its power was written all the same",
     2867: "a name paired another plan: the double of a machine that had its record",
+    6143: "a deleted machine's order was listed no more, and nobody was told that its guest went on",
     6200: "a guest that had moved was not listed: gone from its old address, its record was deleted",
 }
 

@@ -303,6 +303,26 @@ FINDINGS = [
         None,
         "the feed is older than the delete",
     ),
+    Found(
+        world(
+            orders=(order(state=OrderState.ENDED, status="cancelled", effective_at=ago(days=2)),),
+            guests=(guest(),),
+            records=(record(deleted_at=ago(days=1)),),
+        ),
+        "ended-but-running",
+        "alarm",
+        "deleted and ended, the order is listed no more, and its guest is there",
+    ),
+    Found(
+        world(
+            orders=(order(state=OrderState.ENDED, status="cancelled", effective_at=ago(days=2)),),
+            guests=(guest(fingerprint="smbios:b"),),
+            records=(record(deleted_at=ago(days=1)),),
+        ),
+        "unmanaged-guest",
+        "info",
+        "another machine stands at the address of a deleted one",
+    ),
     Found(world(records=(record(**LOOSE),)), "unlinked-record", "info", "no order shows for it"),
     Found(world(records=(record(**LOOSE | {"created_at": ago(seconds=100)}),)), None, None, "its order may follow"),
     Found(
