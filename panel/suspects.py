@@ -135,11 +135,16 @@ def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[Gues
 def load_unidentified(
     connection: Connection, broken: dict[str, Broken] | None = None, limit: int = LIMIT
 ) -> tuple[Guest, ...] | None:
-    """Listed guests of whom nobody knows who they are by now, and that are no live record's; None if they are more than
-    ``limit``, or one cannot be parsed: it may be anybody."""
+    """Guests not known to be gone of whom nobody knows who they are by now; None if they are more than ``limit``, or if
+    one cannot be parsed: it may be anybody."""
     rows = connection.execute(text(LOAD_UNIDENTIFIED), {"limit": limit + 1}).all()
     parsed = _parsed_guests(rows, {}, {}, broken)
     return parsed if len(parsed) == len(rows) <= limit else None
+
+
+def load_remembered(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Guest, ...]:
+    """Of what was loaded the guests that are not listed now, as they were last."""
+    return _parsed_guests(connection.execute(text(LOAD_REMEMBERED)), {}, {}, broken)
 
 
 def load_unlisted(connection: Connection) -> dict[GuestKey, datetime]:
@@ -418,12 +423,22 @@ SELECT {_LAST_SEEN_AS} AS fingerprint, g.cluster, g.vmid FROM guests g
 WHERE {_LAST_SEEN_AS} IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
 """
 
+# Those of a cluster that was not read now are where they were. Who is to be looked at anew at the address of the record
+# whose machine he was passes for him: a dead node's guests would hold the deletes of all others.
 LOAD_UNIDENTIFIED = """
-SELECT g.* FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
+SELECT g.* FROM guests g
 WHERE NOT g.template
   AND (g.fingerprint_state IN ('unread', 'stale') OR (g.fingerprint_state = 'forbidden' AND g.fingerprint IS NULL))
-  AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL)
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
+  AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
+                  AND r.fingerprint = g.fingerprint)
 ORDER BY g.cluster, g.vmid LIMIT :limit
+"""
+
+LOAD_REMEMBERED = """
+SELECT g.* FROM guests g
+WHERE (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
+  AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
 """
 
 LOAD_UNLISTED = """

@@ -67,8 +67,9 @@ _OLD = (
     " OR coalesce(c.read_at < clock_timestamp() - interval '1 hour', false)))"
 )
 
+# Who was refused is asked again when the others were: else some dozens of them would keep everybody new waiting.
 _IN_TURN = f"""
-ORDER BY (r.id IS NULL), {_OLD},
+ORDER BY (g.fingerprint_state = 'forbidden'), (r.id IS NULL), {_OLD},
   row_number() OVER (PARTITION BY r.id IS NULL, {_OLD}, g.node ORDER BY {_ASKED} NULLS FIRST, g.vmid), g.vmid
 LIMIT :limit
 """

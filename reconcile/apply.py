@@ -108,10 +108,15 @@ class Confirmer:
         for record in (change.record, change.other):
             if record is None or record.guest_key is None:
                 continue
-            still, answer = self._gone(record, record.guest_key)
-            if still is None:
-                return None, answer
-            why = still
+            said = []
+            for place in (record.guest_key, *(p for p in change.elsewhere if p != record.guest_key)):
+                still, answer = self._gone(record, place)
+                said.append(answer)
+                if still is not None:
+                    why = still
+                    break
+            else:
+                return None, "; ".join(said)
         return why, answer
 
     def _gone(self, record: Record, key: GuestKey, *, anybody: bool = False) -> tuple[str | None, str]:

@@ -80,8 +80,9 @@ class World:
     ``sightings``: the addresses at which each fingerprint was read last, listed now or not. ``cut``: there was more
     to think about than a run loads, so what is not here may exist all the same. ``unlisted``: known guests that a
     trusted read does not show and that are not counted as absent either (their node left the cluster, or is not read
-    completely), and since when. ``unidentified``: listed guests that no record holds and whose identity nobody knows by
-    now, be they selected or not; None: too many.
+    completely), and since when. ``unidentified``: guests not known to be gone, of all clusters and be they selected or
+    not, of whom nobody knows by now who they are; None: too many. ``remembered``: guests that are not listed now, as
+    they were last. ``last_read``: when each cluster's last trusted list was begun.
     """
 
     now: datetime
@@ -101,6 +102,8 @@ class World:
     cut: bool = False
     unlisted: Mapping[GuestKey, datetime] = field(default_factory=dict)
     unidentified: tuple[Guest, ...] | None = ()
+    remembered: tuple[Guest, ...] = ()
+    last_read: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +163,10 @@ def gone_since_linked(record: Record | None, key: GuestKey, world: World, policy
     absence = world.guest_absences.get(key)
     if absence is None or not policy.proven(absence):
         return False
-    if record is None or record.guest_key != key:
+    if record is None:
         return True
+    if record.guest_key != key:  # what its address lacked before it was sold is not its machine
+        return absence.last_seen_absent_at - record.created_at >= policy.proof_t
     return absence.absent_since > record.link_changed_at
 
 

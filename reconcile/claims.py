@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from reconcile.fitting import going, later
-from reconcile.state import Guest, GuestKey, Order, Record
+from reconcile.state import Guest, GuestKey, LinkState, Order, Record
 
 
 class Claims:
@@ -14,19 +14,20 @@ class Claims:
 
     def __init__(self, orders: Sequence[Order], paired: Mapping[str, Sequence[Record]], live: Iterable[Record]) -> None:
         self.paired = paired
+        self._live = tuple(live)
         self._naming: dict[GuestKey | None, list[Order]] = defaultdict(list)
         for order in orders:
             self._naming[order.guest_key].append(order)
         self._by_fingerprint: dict[str | None, list[Record]] = defaultdict(list)
-        for record in live:
+        for record in self._live:
             self._by_fingerprint[record.fingerprint].append(record)
 
     def by_going(self, key: GuestKey, order: Order | None) -> bool:
         """Whether another order, one that goes on, names this guest."""
         return any(going(o) for o in self._others(key, order))
 
-    def naming(self, key: GuestKey) -> Sequence[Order]:
-        """All orders that name this guest."""
+    def naming(self, key: GuestKey | None) -> Sequence[Order]:
+        """All orders that name this guest; None: none at all."""
         return self._naming.get(key, ())
 
     def _others(self, key: GuestKey, order: Order | None) -> list[Order]:
@@ -53,6 +54,16 @@ class Claims:
         if (sold or record.guest_type or guest.guest_type) is not guest.guest_type:
             return f"guest {guest.key} is {guest.guest_type.value}, VPS {record.id} was sold as another type"
         return None
+
+    def homeless(self, order: Order, guest: Guest) -> bool:
+        """Whether a guest may have been sold for another going order, made later, that names none yet; or for a record
+        that a call had named a taken address."""
+        disputed = any(r.link_state is LinkState.CONFLICT for r in self._live)
+        return disputed or any(
+            going(o) and later(o, order) and o.hypervisor in (None, "proxmox") and self.of_type(o, guest)
+            for o in self.naming(None)
+            if not any(r.fingerprint is not None for r in self.paired[o.order_id])
+        )
 
     def of_type(self, order: Order, guest: Guest) -> bool:
         """Whether a guest is of the type that was sold, as far as anybody said."""

@@ -27,16 +27,15 @@ from reconcile.deletes import (
     delete_change,
     delete_hindrance,
     not_its_order,
-    seen_elsewhere,
     two_way,
     unlinked_delete,
 )
 from reconcile.duplicates import differ
-from reconcile.findings import due_finding, finding
+from reconcile.findings import due_finding, finding, unread_finding
 from reconcile.match import match
 from reconcile.state import FingerprintState, Guest, LinkState, Order, OrderState, PowerState, Record
 from reconcile.table import Cell, Verdict, cell
-from reconcile.unidentified import may_be_one
+from reconcile.unidentified import may_be_one, seen_elsewhere
 
 
 def plan(world: World, policy: Policy) -> Plan:
@@ -84,8 +83,10 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
         decision.changes.append(unlink)
         return decision
     if case.duplicate is not None and case.record is not None:
-        decision.changes.append(_merge(case))
+        decision.changes.append(_merge(case, world))
         return decision
+    if (unread := unread_finding(case, world, policy)) is not None:
+        decision.findings.append(unread)
     if verdict.finding is not None and (found := due_finding(verdict, case, world, policy)) is not None:
         decision.findings.append(found)
         nobody_knows = found.class_ in ("unlinked-record", "order-vanished")
@@ -219,11 +220,6 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
         return
     if order is not None and "order" in decision.cell.facts:
         _order_facts(decision, case, world)
-    if guest is not None and guest.fingerprint_state is FingerprintState.FORBIDDEN and record.fingerprint is not None:
-        same = guest.fingerprint == record.fingerprint
-        so = "it passes for the one it was" if same else "its list changed since, so it may be another machine"
-        reason = f"who guest {guest.key} is may not be read any more (403): {so}"
-        decision.findings.append(finding(case, "unverified-guest", reason))
     if guest is not None and guest.cluster in world.trusted and views[1] is not GuestView.TRANSITIONAL:
         # Whoever stands where the guest of an ended order stood is not looked up by address: it was let go of.
         ended = order is not None and order.state is OrderState.ENDED
@@ -341,7 +337,7 @@ def _delete(decision: Decision, case: Case, world: World, policy: Policy) -> Non
         decision.changes.append(asked)
 
 
-def _merge(case: Case) -> Change:
+def _merge(case: Case, world: World) -> Change:
     if case.record is None or case.duplicate is None:
         raise ValueError("a merge needs two records")
     survivor, loser = case.record, case.duplicate
@@ -355,7 +351,9 @@ def _merge(case: Case) -> Change:
         loser, survivor = ranked
     reason = f"VPS {loser.id} and VPS {survivor.id} are one machine; both ids keep working"
     evidence = {"order": order.order_id if order else None, "survivor": survivor.id, "named_by_feed": named}
-    # A merge cannot be undone: the order is asked once more which record it names, and of two guests one is looked for.
+    # A merge cannot be undone: the order is asked once more which record it names, and of two guests one is looked for,
+    # wherever it was seen.
+    places = {p for r in (loser, survivor) if r.guest_key is not None for p in seen_elsewhere(r, r.guest_key, world)}
     confirm = frozenset({"order", "either"}) if differ(loser, survivor) else frozenset({"order"})
     return Change(
         Kind.MERGE,
@@ -368,6 +366,7 @@ def _merge(case: Case) -> Change:
         guest_key=case.guest_key,
         evidence=evidence,
         confirm=confirm,
+        elsewhere=tuple(sorted(places, key=str)),
     )
 
 

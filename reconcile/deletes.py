@@ -8,8 +8,8 @@ from typing import Any
 
 from reconcile.cases import Case, GuestView, Policy, World, guest_view, seen_on_proxmox
 from reconcile.changes import Change, Kind
-from reconcile.state import Absence, GuestKey, LinkState, Order, OrderState, Record
-from reconcile.unidentified import may_be_one
+from reconcile.state import Absence, LinkState, Order, OrderState, Record
+from reconcile.unidentified import may_be_one, seen_elsewhere
 
 
 def two_way(case: Case, world: World) -> bool:
@@ -173,18 +173,13 @@ def not_its_order(order: Order, record: Record) -> str | None:
     return None
 
 
-def seen_elsewhere(record: Record, key: GuestKey, world: World) -> tuple[GuestKey, ...]:
-    """The other addresses, of clusters that are read, at which the record's machine was seen last."""
-    known = world.sightings.get(record.fingerprint, frozenset()) if record.fingerprint is not None else frozenset()
-    return tuple(sorted((k for k in known if k != key and k.cluster in world.clusters), key=str))
-
-
 def _guest_hindrance(case: Case, world: World, policy: Policy, *, by_approval: bool) -> str | None:
     record = case.record
     if record is None or case.guest_key is None:
         return "no guest is known"
     if not by_approval and (record.fingerprint is None or record.link_state is not LinkState.VERIFIED):
-        return f"the identity of guest {case.guest_key} was never verified"
+        never = "was never verified" if record.fingerprint is None else "is not verified any more"
+        return f"the identity of guest {case.guest_key} {never}"
     absence = world.guest_absences.get(case.guest_key)
     if absence is not None and absence.absent_since <= record.link_changed_at:
         return f"VPS {record.id} was linked anew after its guest was first missed"
@@ -192,7 +187,7 @@ def _guest_hindrance(case: Case, world: World, policy: Policy, *, by_approval: b
         # It moved, and this list leaves it out: gone from its old address only.
         if not policy.proven(world.guest_absences.get(key)):
             return f"the machine of VPS {record.id} was seen at {key}, and nothing proves that it is gone"
-    return None if by_approval or case.replaced else may_be_one(record, world)
+    return None if by_approval else may_be_one(record, world)
 
 
 def _ended_hindrance(

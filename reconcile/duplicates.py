@@ -9,7 +9,7 @@ from datetime import timedelta
 from reconcile.cases import Policy, World, gone_since_linked
 from reconcile.fitting import going, same_plan
 from reconcile.state import Guest, GuestKey, LinkState, Order, Record
-from reconcile.unidentified import may_be_one
+from reconcile.unidentified import may_be_one, seen_elsewhere
 
 RETRIED_WITHIN = timedelta(hours=1)  # a lost answer's call is repeated within that, or it is another order's
 
@@ -27,10 +27,18 @@ def two_machines(one: Record, other: Record, world: World, policy: Policy) -> st
         return "two records of one order have different owners"
     if not differ(one, other):
         return None
-    gone = [r for r in (one, other) if r.guest_key is not None and gone_since_linked(r, r.guest_key, world, policy)]
+    gone = [r for r in (one, other) if r.guest_key is not None and nowhere(r, r.guest_key, world, policy)]
     if gone:
         return next((why for r in gone if (why := may_be_one(r, world)) is not None), None)
     return f"VPS {one.id} (guest {one.guest_key}) and VPS {other.id} (guest {other.guest_key}) may be two machines"
+
+
+def nowhere(record: Record, key: GuestKey, world: World, policy: Policy) -> bool:
+    """Whether a record's machine is proven gone from its address, and from wherever else it was seen."""
+    elsewhere = seen_elsewhere(record, key, world)
+    return gone_since_linked(record, key, world, policy) and all(
+        policy.proven(world.guest_absences.get(place)) for place in elsewhere
+    )
 
 
 def may_have_a_guest(

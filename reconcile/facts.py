@@ -7,6 +7,7 @@ that the record is linked to now.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -94,34 +95,40 @@ def guest_link_update(guest: Guest, record: Record, world: World) -> FactUpdate 
         state = LinkState.UNVERIFIED  # a container without a network card, say, has nothing to be known by
     if record.guest_key is None and state not in (LinkState.VERIFIED, LinkState.UNVERIFIED):
         return None  # not linked before its identity was looked at
-    values: dict[str, Any] = {
-        "cluster": guest.cluster,
-        "vmid": guest.vmid,
-        "node": guest.node,
-        "guest_type": guest.guest_type.value,
-        "link_state": state.value,
-    }
+    values: dict[str, Any] = {"link_state": state.value}
+    if read or record.fingerprint in (None, guest.fingerprint):
+        values |= {
+            "cluster": guest.cluster,
+            "vmid": guest.vmid,
+            "node": guest.node,
+            "guest_type": guest.guest_type.value,
+        }  # else: where somebody is who may be another machine says nothing of this one
     if read:
         values["fingerprint"] = guest.fingerprint
     old = {key: _plain(getattr(record, key)) for key in values}
     changed = {k: v for k, v in values.items() if old[k] != v}
     if not changed or not _fresh(guest.read_at, record.link_changed_at):
         return None
-    if set(changed) == {"node"}:
-        reason = f"guest {guest.key} moved from node {record.node} to {guest.node}"
-    elif record.guest_key is None:
-        reason = f"matched with guest {guest.key}"
-    elif record.guest_key != guest.key and record.fingerprint is not None and "fingerprint" in changed:
-        reason = f"made anew: guest {record.guest_key} is gone, and the same order names {guest.key}"
-    elif record.guest_key != guest.key:
-        reason = f"the same guest (fingerprint) is now {guest.key}, it was {record.guest_key}"
-    elif record.fingerprint is not None and changed.get("fingerprint") is not None:
-        reason = f"reinstalled: guest {guest.key} is another machine, and the same order still names it"
-    else:
-        reason = f"the identity of guest {guest.key} was read"
+    reason = _link_reason(guest, record, changed)
     changed |= {"link_changed_at": guest.read_at, "guest_linked_once": True, "link_source": "proxmox"}
     del world
     return FactUpdate(changed, reason, {"read_at": _text(guest.read_at)})
+
+
+def _link_reason(guest: Guest, record: Record, changed: Mapping[str, Any]) -> str:
+    if set(changed) == {"node"}:
+        return f"guest {guest.key} moved from node {record.node} to {guest.node}"
+    if record.guest_key is None:
+        return f"matched with guest {guest.key}"
+    if record.guest_key != guest.key and record.fingerprint is not None and "fingerprint" in changed:
+        return f"made anew: guest {record.guest_key} is gone, and the same order names {guest.key}"
+    if record.guest_key != guest.key:
+        return f"the same guest (fingerprint) is now {guest.key}, it was {record.guest_key}"
+    if record.fingerprint is not None and changed.get("fingerprint") is not None:
+        return f"reinstalled: guest {guest.key} is another machine, and the same order still names it"
+    if changed.get("link_state") == LinkState.UNVERIFIED.value and guest.fingerprint_state is not FingerprintState.READ:
+        return f"the identity of guest {guest.key} may not be read"
+    return f"the identity of guest {guest.key} was read"
 
 
 def power_update(guest: Guest, record: Record, policy: Policy) -> FactUpdate | None:

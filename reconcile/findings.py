@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from reconcile.cases import Case, Policy, World
 from reconcile.changes import SEVERITY, Finding
-from reconcile.state import OrderState
+from reconcile.state import FingerprintState, OrderState, PowerState
 from reconcile.table import Cell
 
 UNLISTED = "it was known and is not listed any more, and nothing proves it gone: its node left, or is not shown whole"
@@ -23,6 +23,24 @@ def due_finding(verdict: Cell, case: Case, world: World, policy: Policy) -> Find
     if class_ == "guest-unseen" and _identified(case):
         return finding(case, class_, f"{verdict.reason}; {UNLISTED}", "alarm")
     return finding(case, class_, verdict.reason)
+
+
+def unread_finding(case: Case, world: World, policy: Policy) -> Finding | None:
+    """Of a guest that is listed and whose identity cannot be read: a record that was verified, or is not yet."""
+    guest, record, order = case.guest, case.record, case.order
+    if guest is None or guest.cluster not in world.trusted or guest.power is PowerState.UNKNOWN:
+        return None
+    known = record is not None and record.live and record.fingerprint is not None
+    if guest.fingerprint_state is FingerprintState.FORBIDDEN and record is not None and known:
+        same = guest.fingerprint == record.fingerprint
+        so = "it passes for the one it was" if same else "it may be another machine by now"
+        return finding(case, "unverified-guest", f"who guest {guest.key} is may not be read any more (403): {so}")
+    matters = (record is not None and record.live) or (order is not None and order.state is not OrderState.ENDED)
+    unread = guest.fingerprint_state in (FingerprintState.UNREAD, FingerprintState.STALE)
+    if matters and unread and _since(guest.changed_at, world, policy.paid_missing_grace):
+        reason = f"who guest {guest.key} is could not be read since it was listed as it is now: nothing of it is taken"
+        return finding(case, "unverified-guest", reason)
+    return None
 
 
 def finding(case: Case, class_: str, reason: str, severity: str | None = None) -> Finding:

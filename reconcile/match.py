@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import timedelta
 
-from reconcile.cases import Case, Policy, World, gone_since_linked
+from reconcile.cases import Case, Policy, World
 from reconcile.claims import Claims
-from reconcile.duplicates import clones, may_have_a_guest, order_of_twin, two_machines
-from reconcile.fitting import apart, ended_before, going, later, same_plan
-from reconcile.state import FingerprintState, Guest, GuestKey, LinkState, Order, OrderState, Record
+from reconcile.duplicates import may_have_a_guest, order_of_twin, two_machines
+from reconcile.fitting import apart, ended_before, going, same_plan
+from reconcile.machines import Machines, was_read
+from reconcile.state import Guest, LinkState, Order, OrderState, Record
 
 CREATED_TOGETHER = timedelta(minutes=2)
 RIVALS_APART = timedelta(minutes=10)
@@ -33,14 +34,12 @@ class _Matching:
         self.guests = {g.key: g for g in sorted(world.guests, key=lambda g: (g.cluster, g.vmid)) if not g.template}
         self.by_id = {r.id: r for r in sorted(world.records, key=lambda r: r.id)}
         self.live = {id_: r for id_, r in self.by_id.items() if r.live}
-        self.clones = clones(self.guests.values())
-        self.copies = self._copies()
         self.paired: dict[str, list[Record]] = {}  # order id -> its live records, survivor first
         self.claims = Claims(self.orders, self.paired, self.live.values())
+        self.machines = Machines(world, policy, self.guests, self.live, self.paired, self.claims)
         self.doubts: dict[str, str] = {}  # order id -> why
         self.record_doubts: dict[int, str] = {}
         self.taken: set[int] = set()
-        self.used: set[GuestKey] = set()
 
     def cases(self) -> list[Case]:
         self._by_key()
@@ -49,12 +48,12 @@ class _Matching:
         self._twins()
         found = [case for order in self.orders for case in self._order_cases(order)]
         found += [self._record_case(r) for r in self.live.values() if r.id not in self.taken]
-        found += [self._lone_guest(g) for key, g in self.guests.items() if key not in self.used]
+        found += [self._lone_guest(g) for key, g in self.guests.items() if key not in self.machines.used]
         return found
 
     def _lone_guest(self, guest: Guest) -> Case:
-        if (clone := self._clone_doubt(guest)) is not None:
-            severity = "alarm" if guest.key in self.copies else None
+        if (clone := self.machines.clone_doubt(guest)) is not None:
+            severity = "alarm" if guest.key in self.machines.copies else None
             return Case(
                 guest=guest,
                 guest_key=guest.key,
@@ -125,8 +124,12 @@ class _Matching:
             if order.user_id != record.user_id or (named is not None and not named.live) or not self._settled(record):
                 continue
             guest = self.guests.get(order.guest_key)
-            same = guest is not None and _was_read(guest) and guest.fingerprint == record.fingerprint is not None
-            if same and self.claims.rival(order, order.guest_key) is None and order.guest_key not in self.clones:
+            same = guest is not None and was_read(guest) and guest.fingerprint == record.fingerprint is not None
+            if (
+                same
+                and self.claims.rival(order, order.guest_key) is None
+                and order.guest_key not in self.machines.clones
+            ):
                 self._pair(order, record)
 
     def _free_records(self) -> list[Record]:
@@ -238,16 +241,16 @@ class _Matching:
         if not records:
             tomb = self._tombstone_of(order)
             key = order.guest_key if order.state is OrderState.ENDED else None
-            if key is not None and (self._given_away(key, order) or self._another(tomb, key)):
+            if key is not None and (self.machines.given_away(key, order) or self.machines.another(tomb, key)):
                 return [Case(order, None, tomb, doubt=doubt)]  # VMIDs are reused: it is another machine's address
-            guest, key, clash = self._order_guest(order)
+            guest, key, clash = self.machines.of_order(order)
             return [Case(order, guest, tomb, key, doubt=doubt or clash)]
         record, twin = records[0], next(iter(records[1:]), None)  # what its id names, what it was linked with
-        guest, key, replaced, clash = self._record_guest(record, order)
+        guest, key, replaced, clash = self.machines.of_record(record, order)
         doubt, class_ = doubt or self.record_doubts.get(record.id) or clash, "ambiguous"
         if twin is not None:
             doubt = doubt or two_machines(record, twin, self.world, self.policy)
-            self.used |= {twin.guest_key} if twin.guest_key is not None else set()
+            self.machines.used |= {twin.guest_key} if twin.guest_key is not None else set()
         unsaid = order.user_id is None and order.owner is None  # a feed that names no owners
         if doubt is None and record.order_id != order.order_id and not unsaid and order.user_id != record.user_id:
             # Once linked, it is a change of owner; by a bare id it may as well be somebody else's machine.
@@ -263,7 +266,7 @@ class _Matching:
         return max(dead, key=lambda r: (r.deleted_at or r.created_at, r.id)) if dead else None
 
     def _record_case(self, record: Record) -> Case:
-        guest, key, replaced, clash = self._record_guest(record, None)
+        guest, key, replaced, clash = self.machines.of_record(record, None)
         doubt, class_ = self.record_doubts.get(record.id) or clash, "ambiguous"
         vanished = record.order_id in self.world.order_absences
         unseen = record.link_state in (LinkState.PUSHED, LinkState.UNVERIFIED) and record.fingerprint is None
@@ -271,169 +274,3 @@ class _Matching:
             doubt = f"order {record.order_id} is not listed any more, and guest {key} was never looked at before"
             class_ = "guest-without-order"
         return Case(None, guest, record, key, replaced, doubt=doubt, doubt_class=class_)
-
-    def _order_guest(self, order: Order) -> tuple[Guest | None, GuestKey | None, str | None]:
-        """The guest that an order without a record names, unless somebody else's record holds it."""
-        key = order.guest_key
-        guest = self.guests.get(key) if key else None
-        if key is None or guest is None:
-            return None, key, None
-        own = {r.id for r in self.paired[order.order_id]}  # two records of one order are merged, not rivals
-        holder = next((r for r in self.live.values() if r.guest_key == key and r.id not in own), None)
-        if holder is not None:
-            return None, key, f"guest {key} is linked to VPS {holder.id}"
-        rival = self.claims.rival(order, key)
-        if rival is not None:
-            return None, key, f"orders {order.order_id} and {rival.order_id} name the same guest {key}"
-        self.used.add(key)
-        if not self.claims.of_type(order, guest):
-            return guest, key, f"guest {key} is {guest.guest_type.value}, order {order.order_id} sold another type"
-        return guest, key, self.claims.known(guest, own) or self._clone_doubt(guest)
-
-    def _record_guest(
-        self, record: Record, order: Order | None
-    ) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
-        """(guest, key, replaced, doubt) of a record: its own link, else what its order names."""
-        key = record.guest_key or (order.guest_key if order else None)
-        guest = self.guests.get(key) if key else None
-        if record.guest_key is None and key is not None and guest is not None and order is not None:
-            if order.state is OrderState.ENDED and self._given_away(key, order):
-                return None, None, False, None  # the address is another machine's by now: nothing to look for
-            return self._first_link(record, order, guest)
-        if guest is None:
-            return self._moved(record, order, key)
-        self.used.add(key) if key else None
-        if record.fingerprint is not None and guest.fingerprint is not None and guest.fingerprint != record.fingerprint:
-            if guest.cluster not in self.world.trusted or guest.fingerprint_state is not FingerprintState.READ:
-                return guest, key, False, f"who guest {key} is must be read anew"
-            if order is not None and self._reinstalled(order, guest):
-                return guest, key, False, self._clone_doubt(guest)
-            return None, key, True, self._replacement_doubt(record, order, guest)
-        if record.fingerprint is not None and guest.fingerprint is None and _was_read(guest):
-            return guest, key, False, f"guest {key} has nothing that says whether it is VPS {record.id}'s"
-        if record.fingerprint is None:
-            trusted = guest.cluster in self.world.trusted
-            another = self.claims.of_another(record, order, guest.key)
-            alien = another is not None and (order is None or not later(order, another))
-            if trusted and alien and self._over(record, order):
-                return None, key, True, None  # never seen as its own, and the address is the next order's
-            why = self.claims.strange(record, order, guest) or self.claims.known(guest, {record.id})
-            if why is not None:
-                return guest, key, False, why
-        elif guest.fingerprint_state is FingerprintState.FORBIDDEN and self.claims.by_going(guest.key, order):
-            return guest, key, False, f"another order names guest {key}, and who it is may not be read any more"
-        return guest, key, False, self._clone_doubt(guest)
-
-    def _over(self, record: Record, order: Order | None) -> bool:
-        """Whether a record's order ended, or was listed once and is proven to be no more."""
-        if order is not None:
-            return order.state is OrderState.ENDED
-        if self.policy.proven(self.world.order_absences.get(record.order_id or "")):
-            return True
-        swept = self.world.orders_at
-        never = record.order_id not in self.world.order_absences
-        return never and swept is not None and swept - record.created_at >= self.policy.paid_missing_grace
-
-    def _given_away(self, key: GuestKey, order: Order) -> bool:
-        """Whether somebody else holds this guest, or a going order names it."""
-        return any(r.guest_key == key for r in self.live.values()) or self.claims.by_going(key, order)
-
-    def _another(self, tombstone: Record | None, key: GuestKey) -> bool:
-        """Whether the guest at an address is, by its fingerprint, not the one that a deleted record had."""
-        before = tombstone.fingerprint if tombstone is not None else None
-        now = guest.fingerprint if (guest := self.guests.get(key)) is not None else None
-        return before is not None and now is not None and before != now
-
-    def _reinstalled(self, order: Order, guest: Guest) -> bool:
-        """A new machine at the old address, which the same going order still names and nobody else: seen twice, and
-        all orders read since, late enough for whoever it was sold to to be among them."""
-        since, swept = guest.fingerprint_since, self.world.orders_at
-        return (
-            going(order)
-            and order.guest_key == guest.key
-            and guest.fingerprint_seen >= 2
-            and since is not None
-            and swept is not None
-            and swept >= since + self.policy.link_grace
-            and self.claims.of_type(order, guest)
-            and self.claims.known(guest, ()) is None
-            and not self.claims.by_going(guest.key, order)
-        )
-
-    def _first_link(
-        self, record: Record, order: Order, guest: Guest
-    ) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
-        other, key, doubt = self._order_guest(order)
-        unread = guest.fingerprint is None and not _was_read(guest)
-        if doubt is None and record.fingerprint is not None and guest.fingerprint != record.fingerprint and not unread:
-            doubt = f"guest {key} is not the guest that VPS {record.id} was linked to"
-        return other, key, False, doubt
-
-    def _moved(
-        self, record: Record, order: Order | None, key: GuestKey | None
-    ) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
-        """Not at its address: the same guest may be elsewhere (VMID changed, or moved to another cluster).
-
-        A list that leaves a guest out shows its copy alone: who has not provably left an address has not moved.
-        """
-        left = record.guest_key
-        if left is not None and left.cluster in self.world.clusters:
-            if not gone_since_linked(record, left, self.world, self.policy):
-                return None, key, False, None
-            if order is not None and (made_anew := self._made_anew(order, left)) is not None:
-                self.used.add(made_anew.key)
-                return made_anew, made_anew.key, False, self._clone_doubt(made_anew)
-            own = {r.guest_key for r in self.paired[order.order_id]} if order is not None else set()
-            if order is not None and going(order) and order.guest_key in self.guests and order.guest_key not in own:
-                return None, key, False, f"order {order.order_id} names {order.guest_key}, and {left} is gone"
-        if record.fingerprint is not None and record.fingerprint.startswith("smbios:"):
-            same = [g for g in self.guests.values() if g.fingerprint == record.fingerprint]
-            named = order.guest_key if order is not None and order.guest_key != left else None
-            free = len(same) == 1 and same[0].key not in {r.guest_key for r in self.live.values()}
-            free = free and _was_read(same[0]) and not self.claims.by_going(same[0].key, order)
-            if free and named in (None, same[0].key):  # elsewhere than its order says, it is a copy of it
-                self.used.add(same[0].key)
-                return same[0], same[0].key, False, None
-            if same:
-                return None, key, False, "its fingerprint is seen on several guests"
-        return None, key, False, None
-
-    def _made_anew(self, order: Order, left: GuestKey) -> Guest | None:
-        """The guest that a going order names by now in place of the one that is gone, if nobody else claims it."""
-        key = order.guest_key
-        guest = self.guests.get(key) if key is not None and key != left else None
-        if guest is None or not going(order) or guest.fingerprint_state is not FingerprintState.READ:
-            return None
-        if not self.claims.of_type(order, guest) or self.claims.known(
-            guest, {r.id for r in self.paired[order.order_id]}
-        ):
-            return None
-        return None if self._given_away(guest.key, order) else guest
-
-    def _replacement_doubt(self, record: Record, order: Order | None, guest: Guest) -> str | None:
-        """A replaced guest: doubt unless the replacement is plainly another order's, or this one has ended."""
-        if order is None or order.state is OrderState.ENDED:
-            return None if guest.fingerprint_seen >= 2 else f"guest {guest.key} was replaced only just now"
-        return f"guest {guest.key} has another fingerprint than VPS {record.id} was linked with"
-
-    def _clone_doubt(self, guest: Guest) -> str | None:
-        if (what := self.clones.get(guest.key)) is not None:
-            return f"the {what} of guest {guest.key} is seen on another guest too: a clone"
-        if guest.key in self.copies:
-            return f"the machine at {guest.key} is seen in another cluster too, for longer than a move takes: a copy"
-        return None
-
-    def _copies(self) -> set[GuestKey]:
-        """Guests of records that stand in two clusters for longer than a migration takes, both of them."""
-        ours = {r.fingerprint for r in self.live.values()}
-        return {
-            guest.key
-            for guest in self.guests.values()
-            if guest.fingerprint in ours
-            and guest.moving_since is not None
-            and self.world.now - guest.moving_since >= self.policy.moving_for
-        }
-
-
-def _was_read(guest: Guest) -> bool:
-    return guest.fingerprint_state is FingerprintState.READ

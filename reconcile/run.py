@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -279,10 +279,17 @@ def load_world(
         names_are_authoritative=names,
         feed=feed.name if feed is not None else "none",
         cut=bool(counts["cut"]),
+        remembered=suspects.load_remembered(connection, seen.broken),
+        last_read=_last_read(connection, reconciler.clusters),
         unidentified=suspects.load_unidentified(connection, seen.broken),
         unlisted=_uncounted(suspects.load_unlisted(connection), guest_absences, seen),
     )
     return world, seen.counts | counts
+
+
+def _last_read(connection: Connection, clusters: Iterable[str]) -> dict[str, datetime]:
+    found = {cluster: views.scope_time(connection, f"proxmox:{cluster}", "all") for cluster in clusters}
+    return {cluster: read for cluster, read in found.items() if read is not None}
 
 
 def _uncounted(

@@ -100,6 +100,7 @@ class Order:
     first_seen_at: datetime | None = None
     state_since: datetime | None = None  # since when the panel has seen this state
     owner_since: datetime | None = None  # since when the panel has seen this owner
+    guest_since: datetime | None = None  # since which read it names that guest
     mapped_at: datetime | None = None  # since when that owner is the panel's ``user_id``
     panel_vps_id_given: bool = True  # False: this feed cannot name panel ids (absence of one means nothing)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from panel import repairs, rows
-from reconcile import apply, cases, claims, decide, deletes, duplicates, facts, gate, match, table
+from reconcile import apply, cases, claims, decide, deletes, duplicates, facts, gate, machines, match, table
 from reconcile.changes import Change
 from reconcile.state import PowerState
 from reconcile.subjects import Paused
@@ -145,7 +145,7 @@ def _one_at_the_address(matching: Any, record: Any, order: Any, key: Any) -> Any
 
 
 def _moved_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(match._Matching, "_moved", _one_at_the_address)
+    patch.setattr(machines.Machines, "_moved", _one_at_the_address)
     _without("left")(patch)
 
 
@@ -161,12 +161,12 @@ def _nobody_is_unknown(patch: pytest.MonkeyPatch) -> None:
 
 def _told_long_ago(patch: pytest.MonkeyPatch) -> None:
     """Whatever stands at an address has stood there since before the orders were read."""
-    real = match._Matching._reinstalled
+    real = machines.Machines._reinstalled
 
     def reinstalled(matching: Any, order: Any, guest: Any) -> bool:
         return real(matching, order, replace(guest, fingerprint_since=guest.first_seen_at))
 
-    patch.setattr(match._Matching, "_reinstalled", reinstalled)
+    patch.setattr(machines.Machines, "_reinstalled", reinstalled)
 
 
 def _pending_is_active(patch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ GUARDS = (
     Guard("unknown-power", "an unknown power state writes nothing", _unknown_is_stopped),
     Guard("owner-twice", "an owner changes only after two complete sweeps", _owner_at_once),
     Guard("fingerprint", "another machine at the same address is not the same machine",
-          _set(match._Matching, "_record_guest", _as_is)),
+          _set(machines.Machines, "of_record", _as_is)),
     Guard("claims", "nobody is linked unseen to a guest that another order names",
           _always(claims.Claims, "strange", value=None), _for("late-create")),
     Guard("budget", "many deletes at once wait for an operator", _always(gate, "_over", value=None)),
@@ -211,7 +211,7 @@ GUARDS = (
           _set(match._Matching, "_pair_group", _by_chance), _for("plans", "equal")),
     Guard("plans", "of equal names only an equal plan pairs", _always(match, "same_plan", value=True), _for("plans")),
     Guard("clones", "two guests of one cluster with one uuid are quarantined",
-          _always(match._Matching, "_clone_doubt", value=None), _for("clone")),
+          _always(machines.Machines, "clone_doubt", value=None), _for("clone")),
     Guard("moving", "who has not provably left an address has not moved", _moved_at_once, _for("clone")),
     Guard("seen-elsewhere", "who moved is not gone with the old address", _nowhere_else, _for("move")),
     Guard("unidentified", "nobody is gone while one may be him of whom nobody knows who he is", _nobody_is_unknown,

@@ -44,8 +44,9 @@ def differences(
         wrong = _wrong(sale, live)
         if wrong is None:
             continue
-        if classes & _HOLDING:
-            why = {f"{f.class_}: {f.reason}" for f in _told_of(sale, mine, told) if f.class_ in _HOLDING}
+        holding = _HOLDING | _DOUBTED if any(s.machine.forbidden for s in truth.sales) else _HOLDING
+        if classes & holding:
+            why = {f"{f.class_}: {f.reason}" for f in _told_of(sale, mine, told) if f.class_ in holding}
             if any(r["protected_until"] is not None for r in live):
                 continue  # an operator wanted it so
             held.append(f"{_name(sale)}: {wrong}; held as {sorted(why)}")
@@ -84,6 +85,8 @@ _HOLDING = {
     "unverified-guest",
 }
 """Findings that say: this is not right, and it takes a person."""
+_DOUBTED = {"paid-but-missing"}
+"""Told, but no client reads "error": while one guest may not be read, it may be any of them that is missed."""
 _INSTEAD = {"ambiguous", "delete-held", "unlinked-record", "guest-unseen", "duplicate-fingerprint"}
 _NO_MORE = {"deleted-but-alive", "guest-without-order", "unmanaged-guest"}
 

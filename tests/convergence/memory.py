@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -41,7 +41,6 @@ class Memory:
 
     guests: dict[GuestKey, Known] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
-    named_since: dict[str, datetime] = field(default_factory=dict)  # order id -> since when it names its guest
     gone_guests: dict[GuestKey, Absence] = field(default_factory=dict)
     gone_orders: dict[str, Absence] = field(default_factory=dict)
     cluster_times: dict[str, datetime] = field(default_factory=dict)
@@ -118,8 +117,8 @@ class Memory:
         ``pushed``: since when live records were told their guest by a call.
         """
         for order in self.orders.values():
-            since = self.named_since[order.order_id]
-            if order.guest_key is not None and order.state is not OrderState.ENDED:
+            since = order.guest_since
+            if since is not None and order.guest_key is not None and order.state is not OrderState.ENDED:
                 pushed[order.guest_key] = max(since, pushed.get(order.guest_key, since))
         for key, since in pushed.items():
             known = self.guests.get(key)
@@ -172,14 +171,20 @@ class Memory:
                 found.setdefault(last, set()).add(key)
         return {fingerprint: frozenset(keys) for fingerprint, keys in found.items()}
 
-    def unidentified(self, seen: Seen, held: Collection[GuestKey]) -> tuple[Guest, ...]:
-        """The listed guests of whom nobody knows who they are, less the ``held`` ones."""
+    def unidentified(self, held: Mapping[GuestKey, str | None]) -> tuple[Guest, ...]:
+        """The guests not known to be gone of whom nobody knows who they are. ``held``: the fingerprint that each linked
+        record believes in."""
         unknown = (FingerprintState.UNREAD, FingerprintState.STALE)
-        found = (self.guests[key].guest for key in sorted(seen.staged, key=str) if key not in held)
         nobody = FingerprintState.FORBIDDEN, None
+        guests = [k.guest for key, k in self.guests.items() if key not in self.gone_guests]
+        guests = [g for g in guests if g.fingerprint is None or held.get(g.key) != g.fingerprint]
         return tuple(
-            g for g in found if g.fingerprint_state in unknown or (g.fingerprint_state, g.fingerprint) == nobody
+            g for g in guests if g.fingerprint_state in unknown or (g.fingerprint_state, g.fingerprint) == nobody
         )
+
+    def remembered(self, seen: Seen) -> tuple[Guest, ...]:
+        """The guests that are not listed now."""
+        return tuple(known.guest for key, known in self.guests.items() if key not in seen.staged)
 
     # --- orders
 
@@ -221,23 +226,22 @@ class Memory:
     def _merge_order(self, shown: Order, user: int | None, effective: datetime | None, began: datetime) -> None:
         self.gone_orders.pop(shown.order_id, None)
         old, at = self.orders.get(shown.order_id), effective or began
-        newer = old is None or old.effective_at is None or (effective is not None and effective > old.effective_at)
-        if newer and (old is None or old.guest_key != shown.guest_key):
-            self.named_since[shown.order_id] = began
         if old is None:
             self.orders[shown.order_id] = replace(
                 shown,
                 user_id=user,
+                guest_since=began,
                 effective_at=effective,
                 first_seen_at=began,
                 state_since=at,
                 owner_since=at,
                 mapped_at=at,
             )
-        elif newer:
+        elif old.effective_at is None or (effective is not None and effective > old.effective_at):
             self.orders[shown.order_id] = replace(
                 shown,
                 user_id=user,
+                guest_since=old.guest_since if old.guest_key == shown.guest_key else began,
                 effective_at=effective,
                 first_seen_at=old.first_seen_at,
                 state_since=old.state_since if old.state is shown.state else at,

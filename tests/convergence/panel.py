@@ -112,7 +112,9 @@ class PurePanel:
             seen.orders_at,
             seen.previous_orders_at,
             sightings=memory.sightings(),
-            unidentified=memory.unidentified(seen, ledger.linked()),
+            unidentified=memory.unidentified(ledger.linked()),
+            remembered=memory.remembered(seen),
+            last_read=dict(memory.cluster_times),
         )
         plan = paused.spare(decide.plan(world, POLICY))
         approved = [c for h in self.held for c in h.changes] if self.operator_looks else []

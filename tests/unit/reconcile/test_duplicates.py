@@ -15,7 +15,7 @@ from reconcile.decide import plan
 from reconcile.gate import Budget, Standing, gate
 from reconcile.match import match
 from reconcile.ports import Found, Gone, GuestConfig, Unclear
-from reconcile.state import GuestKey, GuestType, LinkState
+from reconcile.state import Absence, GuestKey, GuestType, LinkState
 from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, absence, ago, guest, order, record, world
 
 OTHER = GuestKey("main", 200)
@@ -115,6 +115,33 @@ def test_a_guest_that_only_a_call_gave_to_the_other_record_may_be_the_twins(*, s
     sold = order(cluster=None, node=None, vmid=None)
     made = plan(world(orders=(sold,), guests=(guest(),), records=(held, twin)), POLICY)
     assert (Kind.MERGE in {c.kind for c in made.changes}) == merged
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "absences", "merged"),
+    [
+        pytest.param(set(), {}, True, id="nowhere else"),
+        pytest.param({GuestKey("second", 300)}, {}, False, id="seen in another cluster"),
+        pytest.param({GuestKey("second", 300)}, {GuestKey("second", 300): absence()}, True, id="gone from there, too"),
+    ],
+)
+def test_a_machine_is_not_gone_with_its_old_address(
+    *, elsewhere: set[GuestKey], absences: dict[GuestKey, Absence], merged: bool
+) -> None:
+    both = frozenset({"main", "second"})
+    other = record(id=2, order_id=None, vmid=101, fingerprint="smbios:b")
+    seen = world(
+        orders=(order(panel_vps_id=2, vmid=None),),
+        guests=(guest(vmid=101, fingerprint="smbios:b"),),
+        records=(record(), other),
+        guest_absences={KEY: absence()} | absences,
+        sightings={"smbios:a": frozenset({KEY} | elsewhere)},
+        clusters=both,
+        trusted=both,
+    )
+    merges = [c for c in plan(seen, POLICY).changes if c.kind is Kind.MERGE]
+    assert bool(merges) is merged
+    assert all(set(c.elsewhere) == elsewhere for c in merges), "they are asked for singly"
 
 
 # --- the look-ups just before the write

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -231,6 +232,7 @@ class Found(NamedTuple):
 
 
 GOING = {"orders": (order(),), "guests": (guest(),)}
+UNREAD = guest(fingerprint=None, fingerprint_state=FingerprintState.UNREAD, changed_at=ago(minutes=30))
 FINDINGS = [
     Found(
         world(
@@ -348,6 +350,24 @@ FINDINGS = [
         "unverified-guest",
         "warning",
         "who it is may not be read any more",
+    ),
+    Found(
+        world(orders=(order(),), guests=(UNREAD,)),
+        "unverified-guest",
+        "warning",
+        "a guest without a record that cannot be read for long",
+    ),
+    Found(
+        world(orders=(order(),), guests=(replace(UNREAD, changed_at=ago(minutes=29)),)),
+        None,
+        None,
+        "not for so long yet",
+    ),
+    Found(
+        world(orders=(order(),), guests=(UNREAD,), records=(record(fingerprint=None, link_state=LinkState.PUSHED),)),
+        "unverified-guest",
+        "warning",
+        "a record's guest that cannot be read for long",
     ),
     Found(
         world(

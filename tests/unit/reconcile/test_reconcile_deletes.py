@@ -296,7 +296,7 @@ def test_an_operator_s_word_stands_for_nothing_else(guard: Guard) -> None:
 def test_a_held_delete_is_a_finding() -> None:
     made = plan(ended(records=(record(link_state=LinkState.UNVERIFIED),)), POLICY)
     assert [(f.class_, f.subject) for f in made.findings] == [("delete-held", "vps:1")]
-    assert "never verified" in made.findings[0].reason
+    assert "not verified any more" in made.findings[0].reason
 
 
 @pytest.mark.parametrize(
@@ -376,6 +376,39 @@ def test_where_too_many_are_not_looked_at_yet_nobody_is_gone() -> None:
     assert held.reason == "so many guests are not looked at yet that one may be the machine of VPS 1"
 
 
-def test_whose_address_is_another_machine_s_by_now_is_gone_whoever_else_is_there() -> None:
-    seen = ended(guest_absences={}, guests=(guest(fingerprint="smbios:other"),), unidentified=(UNKNOWN,))
+def test_whose_address_is_another_machine_s_by_now_may_have_moved_all_the_same() -> None:
+    """Moving away frees an address, and the next machine gets the lowest free one."""
+    seen = ended(guest_absences={}, guests=(guest(fingerprint="smbios:other"),))
     assert len(deletes(plan(seen, POLICY))) == 1
+    assert deletes(plan(replace(seen, unidentified=(UNKNOWN,)), POLICY)) == []
+
+
+@pytest.mark.parametrize(
+    ("last", "held"),
+    [
+        pytest.param({"cores": 8.0, "memory_mb": 16384, "name": "vm-4711"}, True, id="as large as it was"),
+        pytest.param({"name": "somebody", "memory_mb": 1}, True, id="called as it was"),
+        pytest.param({"memory_mb": 1, "name": "other"}, False, id="neither"),
+    ],
+)
+def test_what_a_machine_was_when_it_was_listed_counts_like_what_was_sold(*, last: dict[str, Any], held: bool) -> None:
+    crowd = (replace(UNKNOWN, cores=8.0, memory_mb=16384),)
+    seen = ended(unidentified=crowd, remembered=(guest(**last),))
+    assert bool(deletes(plan(seen, POLICY))) is not held
+
+
+@pytest.mark.parametrize(
+    ("read", "held"),
+    [
+        pytest.param({}, True, id="never read"),
+        pytest.param({"second": ago(minutes=21)}, True, id="not since it was missed"),
+        pytest.param({"second": ago(minutes=19)}, False, id="read since, and it was not there"),
+    ],
+)
+def test_nobody_is_gone_while_a_cluster_was_not_looked_at_since(*, read: dict[str, Any], held: bool) -> None:
+    seen = ended(clusters=frozenset({"main", "second"}), last_read=read)
+    made = plan(seen, POLICY)
+    assert bool(deletes(made)) is not held
+    if held:
+        (found,) = made.findings
+        assert found.reason.startswith("cluster second was not read since the machine of VPS 1 was missed")

@@ -299,6 +299,36 @@ def test_a_machine_made_anew_elsewhere_is_taken_when_the_old_one_is_gone_and_its
     assert [c.guest for c in cases(claimed) if c.record] == [None]
 
 
+@pytest.mark.parametrize(
+    ("sold", "shown", "values"),
+    [
+        pytest.param({"guest_since": ago(days=11)}, {}, {}, id="named since before the record had the other"),
+        pytest.param({"guest_since": None}, {}, {}, id="nobody knows since when it is named"),
+        pytest.param({}, {"fingerprint_seen": 1}, {}, id="seen once"),
+        pytest.param({}, {"fingerprint_since": ago(seconds=60)}, {}, id="whoever it was sold to may not be told yet"),
+        pytest.param(
+            {}, {}, {"sightings": {"smbios:a": frozenset({KEY, GuestKey("main", 105)})}}, id="its machine is elsewhere"
+        ),
+        pytest.param({}, {}, {"cut": True}, id="not all orders are looked at"),
+    ],
+)
+def test_a_machine_made_anew_is_not_taken_for_sure(
+    sold: dict[str, Any], shown: dict[str, Any], values: dict[str, Any]
+) -> None:
+    anew = guest(**{"vmid": 101, "fingerprint": "smbios:b"} | shown)
+    records, absences = (record(),), {KEY: absence()}
+    seen = world(orders=(order(**{"vmid": 101} | sold),), guests=(anew,), records=records, guest_absences=absences)
+    assert [c.guest for c in cases(replace(seen, **values)) if c.record] == [None]
+
+
+def test_a_moved_machine_that_is_seen_where_its_order_does_not_name_it_is_told() -> None:
+    there = guest(vmid=501)
+    seen = world(orders=(order(vmid=105),), guests=(there,), records=(record(),), guest_absences={KEY: absence()})
+    assert doubts(replace(seen, guests=(there, guest(vmid=105, fingerprint="smbios:b")))) != []
+    told = doubts(seen)
+    assert told[0] == "its machine is seen at main/501, which is not its for certain, and order 1 names main/105"
+
+
 def test_a_young_rival_keeps_a_name_from_being_unique() -> None:
     seen = world(orders=(order(cluster=None, vmid=None),), records=(record(**LOOSE), record(**YOUNG)))
     assert [c.record for c in cases(seen) if c.order] == [None]

@@ -187,6 +187,38 @@ REINSTALLED = [
     ),
 ]
 
+HOMELESS = replace(THEIRS, **NAMELESS, created_at=ago(hours=1))
+REINSTALLED += [
+    Case(
+        "it may be a later order's that names none yet",
+        world(orders=(OWN, HOMELESS), guests=(guest(**NEW),), records=(record(),)),
+        [(Kind.CREATE, None)],
+        {"ambiguous"},
+    ),
+    Case(
+        "a record's address is in dispute",
+        world(
+            orders=(OWN, replace(HOMELESS, created_at=None)),
+            guests=(guest(**NEW),),
+            records=(record(), replace(SECOND, **UNLINKED | {"link_state": LinkState.CONFLICT})),
+        ),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "a later order's machine is another type",
+        world(orders=(OWN, replace(HOMELESS, guest_type=GuestType.LXC)), guests=(guest(**NEW),), records=(record(),)),
+        [(Kind.LINK, 1), (Kind.CREATE, None)],
+        set(),
+    ),
+    Case(
+        "not all orders are looked at",
+        world(orders=(OWN,), guests=(guest(**NEW),), records=(record(),), cut=True),
+        [],
+        {"ambiguous"},
+    ),
+]
+
 OLD_ORDER = replace(THEIRS, created_at=ago(days=40))
 RELINKED: dict[str, Any] = {**PUSHED, "link_changed_at": ago(minutes=1)}
 ADDRESS = [

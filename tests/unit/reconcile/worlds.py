@@ -37,7 +37,7 @@ def order(**values: Any) -> Order:
             "cluster": "main", "node": "pve1", "vmid": 100, "guest_type": GuestType.QEMU,
             "created_at": ago(days=30), "effective_at": ago(seconds=5), "first_seen_at": ago(days=20),
             "state_since": ago(days=20), "owner_since": ago(days=20),
-            "mapped_at": ago(days=20),
+            "mapped_at": ago(days=20), "guest_since": ago(hours=1),
     }  # fmt: skip
     return Order(**kept | values)
 
