@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import structlog
 import typer
@@ -68,7 +72,8 @@ def main() -> None:
     """Run the command; what the operator can mend is one sentence on stderr and exit code 2."""
     configure_logging("console", secrets=_secrets())  # on stderr: stdout is for results
     try:
-        app()
+        with _interrupts_kept():
+            app()
     except (CommandError, SettingsError, RuntimeFaultError) as error:
         sys.stderr.write(f"panel-sync: {error}\n")
         sys.exit(2)
@@ -80,6 +85,30 @@ def main() -> None:
         configure_logging("console", secrets=_secrets())  # the command may have sent its log elsewhere
         log.exception("command_failed")
         sys.exit(1)
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """An end of its own is no success if there was Ctrl-C: Python drops what a signal raises while a destructor or a
+    callback runs, and the command would go on as if nothing had been said."""
+    heard: list[int] = []
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        signal.default_int_handler(number, frame)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else it is ignored (nohup), or whoever called has a handler
+        signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    except SystemExit as end:
+        if heard and not end.code:
+            raise KeyboardInterrupt from end
+        raise
+    finally:
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
 
 
 def _interrupted(error: BaseException) -> bool:

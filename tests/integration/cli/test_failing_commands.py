@@ -147,3 +147,21 @@ def test_an_interrupt_that_a_library_met_in_its_midst_is_one(bare: PanelSync, mo
     monkeypatch.setattr(command_line, "app", interrupted)
     said = bare("plan")
     assert (said.code, "command_failed" in said.err) == (130, False)
+
+
+def test_an_interrupt_that_got_lost_in_a_callback_is_one(bare: PanelSync, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python writes "Exception ignored" and goes on."""
+
+    class Gone:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def interrupted() -> None:
+        with pytest.MonkeyPatch.context() as quiet:
+            quiet.setattr(sys, "unraisablehook", lambda _: None)
+            del [Gone()][:]
+        raise SystemExit(0)
+
+    monkeypatch.setattr(command_line, "app", interrupted)
+    assert bare("plan").code == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
