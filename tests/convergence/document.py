@@ -34,7 +34,7 @@ A story that fails is cut down to the smallest that fails in the same way, and t
 * `tests/convergence/test_sql_worlds_*.py`: 300 through real PostgreSQL and real runs; each run's selection must lead
   to the same plan as everything would.
 
-`make test` plays the first of each (1,000 and 6), `make worlds` all, in CI after the tests; it ends with the tally.
+`make test` plays the first of each (500 and 4), `make worlds` all, in CI after the tests; it ends with the tally.
 At most 1 % of the records may be left to people, in stories where everything that is shown could tell what is what.
 
 ## What happens

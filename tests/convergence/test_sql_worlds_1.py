@@ -13,7 +13,7 @@ from tests.convergence.worlds import play_all
 __all__ = ["sql_worlds"]
 
 FIRST, LAST = 0, 150
-SAMPLE, BATCH = 3, 15
+SAMPLE, BATCH = 2, 15
 BATCHES = [(FIRST + SAMPLE, BATCH - SAMPLE), *((n, BATCH) for n in range(FIRST + BATCH, LAST, BATCH))]
 
 

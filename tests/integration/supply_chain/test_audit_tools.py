@@ -17,6 +17,8 @@ from supply_chain.bill import LOCK, MARKER
 from supply_chain.locks import pins, spelt
 from supply_chain.tools import ROOT, install
 
+pytestmark = pytest.mark.audit
+
 
 @pytest.fixture(scope="module", autouse=True)
 def tools() -> None:
