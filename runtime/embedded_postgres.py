@@ -224,6 +224,8 @@ class EmbeddedPostgres(EmbeddedServer):
             # the server and then count what was committed.
             yield "fsync", "off"
             yield "full_page_writes", "off"
+            # Who is given up while the server is frozen may leave a login half done, and DROP DATABASE waits for that.
+            yield "authentication_timeout", "10"
             yield THROWAWAY, "on"
         yield from self._extra_settings.items()
 
