@@ -133,11 +133,11 @@ def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[Gues
 
 
 def load_unidentified(
-    connection: Connection, broken: dict[str, Broken] | None = None, limit: int = LIMIT
+    connection: Connection, clusters: Iterable[str], broken: dict[str, Broken] | None = None, limit: int = LIMIT
 ) -> tuple[Guest, ...] | None:
-    """Guests not known to be gone of whom nobody knows who they are by now; None if they are more than ``limit``, or if
-    one cannot be parsed: it may be anybody."""
-    rows = connection.execute(text(LOAD_UNIDENTIFIED), {"limit": limit + 1}).all()
+    """Guests of these clusters, not known to be gone, of whom nobody knows who they are by now; None if they are more
+    than ``limit``, or if one cannot be parsed: it may be anybody."""
+    rows = connection.execute(text(LOAD_UNIDENTIFIED), {"clusters": sorted(clusters), "limit": limit + 1}).all()
     parsed = _parsed_guests(rows, {}, {}, broken)
     return parsed if len(parsed) == len(rows) <= limit else None
 
@@ -427,7 +427,7 @@ WHERE {_LAST_SEEN_AS} IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vm
 # whose machine he was passes for him: a dead node's guests would hold the deletes of all others.
 LOAD_UNIDENTIFIED = """
 SELECT g.* FROM guests g
-WHERE NOT g.template
+WHERE g.cluster = ANY(:clusters) AND NOT g.template
   AND (g.fingerprint_state IN ('unread', 'stale') OR (g.fingerprint_state = 'forbidden' AND g.fingerprint IS NULL))
   AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
   AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL

@@ -281,7 +281,7 @@ def load_world(
         cut=bool(counts["cut"]),
         remembered=suspects.load_remembered(connection, seen.broken),
         last_read=_last_read(connection, reconciler.clusters),
-        unidentified=suspects.load_unidentified(connection, seen.broken),
+        unidentified=suspects.load_unidentified(connection, reconciler.clusters, seen.broken),
         unlisted=_uncounted(suspects.load_unlisted(connection), guest_absences, seen),
     )
     return world, seen.counts | counts
