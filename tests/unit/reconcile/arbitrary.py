@@ -151,7 +151,7 @@ def worlds(draw: st.DrawFn) -> World:
     kept = _constrained(tuple(draw(records(n)) for n in range(1, draw(st.integers(0, 4)) + 1)))
     clusters = draw(st.sampled_from((frozenset({"main", "second"}), frozenset({"main"}), frozenset[str]())))
     shown = {g.key for g in there}
-    return World(
+    made = World(
         NOW,
         sold,
         there,
@@ -169,6 +169,9 @@ def worlds(draw: st.DrawFn) -> World:
         draw(st.sampled_from((True, True, True, False))),
         draw(st.booleans()),
     )
+    unread = tuple(g for g in there if g.fingerprint is None and g.fingerprint_state is not FingerprintState.READ)
+    read = {cluster: moment for cluster in sorted(clusters) if (moment := draw(maybe)) is not None}
+    return replace(made, unidentified=draw(st.sampled_from(((), unread, None))), last_read=read)
 
 
 def _constrained(drawn: tuple[Record, ...]) -> tuple[Record, ...]:

@@ -76,9 +76,12 @@ def test_no_delete_without_proof(seen: World) -> None:
         assert kept.live
         assert kept.protected_until is None or kept.protected_until <= seen.now
         event(change.kind.value)
-        assert all(g.key != key for g in seen.guests if not g.template and change.asks is not None)
-        if change.asks is not None:
-            continue  # nothing proves it: the gate holds it for an operator
+        if change.asks is not None:  # nothing proves it: the gate holds it for an operator
+            standing = [g.fingerprint for g in seen.guests if g.key == key and not g.template]
+            assert all(None not in (f, kept.fingerprint) and f != kept.fingerprint for f in standing), (
+                "nobody, or another"
+            )
+            continue
         if sold is not None:
             assert sold.state is OrderState.ENDED
             assert sold.effective_at is not None
@@ -103,6 +106,11 @@ def _guest_is_proven_gone(seen: World, change: Change, kept: Record) -> None:
     assert kept.link_state is LinkState.VERIFIED
     key = kept.guest_key
     assert key is not None
+    assert seen.unidentified is not None
+    strangers = [g for g in seen.unidentified if g.key != key and g.memory_mb == kept.ram_mb and g.cores == kept.cpu]
+    assert all(kept.guest_type not in (None, g.guest_type) for g in strangers), "one of them may be it"
+    missed = seen.guest_absences[key].absent_since if key in seen.guest_absences else seen.now
+    assert all(seen.last_read[c] > missed for c in seen.clusters - seen.trusted), "it may have moved there"
     at = next((g for g in seen.guests if g.key == key), None)
     if at is None:
         assert POLICY.proven(seen.guest_absences[key])
