@@ -102,7 +102,7 @@ class Play:
         self.rig.calm()
         self.rig.site.drain(30)
         if self.rig.poisoner is not None:
-            self.rig.poisoner.finish(POISONED_S)
+            self.rig.poisoner.finish(POISONED_S, self.rig.check)
         self._note(f"{self.rig.bring_messages()} messages that were kept back are brought")
         self._drain()
         held, unnamed, runs, took_s = self._settle(datetime.now(UTC))

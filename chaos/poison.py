@@ -65,11 +65,13 @@ class Poisoner:
         self.struck += 1
         self._todo.put(discard)
 
-    def finish(self, timeout_s: float) -> None:
-        """Wait for those under way; for when nothing fails any more."""
+    def finish(self, timeout_s: float, meanwhile: Callable[[], None]) -> None:
+        """Wait for those under way; for when nothing fails any more. ``meanwhile`` starts again what failed last."""
         self._todo.put(None)
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        until = time.monotonic() + timeout_s
+        while self._thread is not None and self._thread.is_alive() and time.monotonic() < until:
+            meanwhile()
+            self._thread.join(LOOK_S)
         self._given_up.set()
         if open_ := self.struck - self.requeued - self.discarded:
             self.wrong.append(f"{open_} poison calls are not settled; of the first {self._at}")
