@@ -192,12 +192,11 @@ class NewVps(_Link):
     hypervisor: Hypervisor | None = "proxmox"
 
 
-class ChangedVps(_Link):
-    """What an update needs: ``status``, and ``id`` or ``order_id``; other fields may come along."""
+class _KnownVps(_Link):
+    """What may come along is checked, whatever the action."""
 
     model_config = ConfigDict(json_schema_extra={"allOf": [_TOGETHER, _NAMED]})
 
-    status: Status
     id: Id | None = None
     user_id: Id | None = None
     name: Text | None = None
@@ -208,13 +207,16 @@ class ChangedVps(_Link):
     hypervisor: Hypervisor | None = None
 
 
-class DeletedVps(BaseModel):
-    """What a delete needs: ``id`` or ``order_id``."""
+class ChangedVps(_KnownVps):
+    """What an update needs: ``status``, and ``id`` or ``order_id``; other fields may come along."""
 
-    model_config = ConfigDict(json_schema_extra={"allOf": [_NAMED]})
+    status: Status
 
-    id: Id | None = None
-    order_id: OrderId | None = None
+
+class DeletedVps(_KnownVps):
+    """What a delete needs: ``id`` or ``order_id``; other fields may come along."""
+
+    status: Status | None = None
 
 
 class Create(BaseModel):

@@ -14,9 +14,9 @@ def _whole(value: object) -> object:
 
 
 Seconds = Annotated[int, Field(ge=1, le=30 * 86400, description="Seconds; at most 30 days"), BeforeValidator(_whole)]
-Text = Annotated[
-    str, Field(min_length=1, max_length=500, json_schema_extra={"pattern": r"^[^\u0000]*[^\u0000\s][^\u0000]*$"})
-]
+# What Python strips and other languages do not call space counts as nothing, too.
+_SAYS_SOMETHING = r"^[^\u0000]*[^\u0000\s\u001c-\u001f\u0085][^\u0000]*$"
+Text = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"pattern": _SAYS_SOMETHING})]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
 Id = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_whole)]
 

@@ -19,10 +19,10 @@ LOCK = ROOT / "requirements" / "audit.lock"
 NETWORK_AWAY = re.compile(
     r"NewConnectionError|ConnectTimeout|ReadTimeout|ConnectionError|ProxyError|Failed to establish a new connection"
     r"|Name or service not known|Temporary failure in name resolution|Network is unreachable|Connection refused"
-    r"|connection broken by|\(from versions: none\)",
+    r"|connection broken by|SSLError|CERTIFICATE_VERIFY_FAILED|\(from versions: none\)",
     re.IGNORECASE,
 )
-"""How pip and requests say that nobody answered. pip tells it no other way."""
+"""How pip and requests say that nobody answered, or somebody else (a proxy that breaks TLS): there is no other way."""
 
 HASHES_DIFFER = "DO NOT MATCH THE HASHES"
 

@@ -39,6 +39,13 @@ def ran(*rows: dict[str, Any], code: int = 0) -> Ran:
             id="no name service",
         ),
         pytest.param(
+            Ran(1, "", "requests.exceptions.SSLError: Max retries exceeded ([SSL: CERTIFICATE_VERIFY_FAILED])"),
+            Outcome.NOT_CHECKED,
+            (0, 3),
+            "no network",
+            id="somebody else answers",
+        ),
+        pytest.param(
             ran(SKIPPED, SKIPPED), Outcome.NOT_CHECKED, (0, 3), "knows none of 2", id="pip-audit's own 0 for unknown"
         ),
         pytest.param(
