@@ -260,7 +260,8 @@ def _unheard_of(record: Record, guest: Guest, world: World) -> bool:
 
 def _naming(guest: Guest, world: World) -> Order | None:
     """The going order that names a guest."""
-    return next((o for o in world.orders if o.guest_key == guest.key and o.state is not OrderState.ENDED), None)
+    naming = (o for o in world.orders if o.guest_key == guest.key and o.state is not OrderState.ENDED)
+    return min(naming, key=lambda o: o.order_id, default=None)
 
 
 def _order_facts(decision: Decision, case: Case, world: World) -> None:
@@ -375,14 +376,12 @@ def _unlink(case: Case, world: World) -> Change | None:
     record, key = case.record, case.guest_key
     if not case.replaced or record is None or not record.live or key is None:
         return None
-    other = next(
-        (
-            o
-            for o in world.orders
-            if o.guest_key == key and o.state in (OrderState.ACTIVE, OrderState.SUSPENDED) and o is not case.order
-        ),
-        None,
+    claiming = (
+        o
+        for o in world.orders
+        if o.guest_key == key and o.state in (OrderState.ACTIVE, OrderState.SUSPENDED) and o is not case.order
     )
+    other = min(claiming, key=lambda o: o.order_id, default=None)
     if other is None:
         return None
     reason = f"guest {key} is another machine now and belongs to order {other.order_id}; VPS {record.id} lost its guest"

@@ -65,6 +65,11 @@ def clusters(url: str, secret: str) -> str:
     return json.dumps([{"name": "main", "urls": [url], "token_id": "root@pam!sync", "token_secret": secret}])
 
 
+def _heeds_ctrl_c() -> None:
+    """Whoever runs the tests in the background of a shell has it ignore SIGINT, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_is_one_line(engine: Engine, database: Database, silent: Silent, tmp_path: Path) -> None:
     secret = random_key()
     environment = {
@@ -77,7 +82,12 @@ def test_ctrl_c_is_one_line(engine: Engine, database: Database, silent: Silent, 
     said_in = tmp_path / "said"
     with said_in.open("w", encoding="utf-8") as out:
         process = subprocess.Popen(  # noqa: S603 - our own program
-            command, env=environment, cwd=tmp_path, stdout=out, stderr=subprocess.STDOUT
+            command,
+            env=environment,
+            cwd=tmp_path,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_heeds_ctrl_c,  # noqa: PLW1509 - one call of the system, no lock
         )
         try:
             wait_until(lambda: silent.asked.is_set() or process.poll() is not None, "Proxmox to be asked", 30)
@@ -163,5 +173,9 @@ def test_an_interrupt_that_got_lost_in_a_callback_is_one(bare: PanelSync, monkey
         raise SystemExit(0)
 
     monkeypatch.setattr(command_line, "app", interrupted)
-    assert bare("plan").code == 130
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert bare("plan").code == 130
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
