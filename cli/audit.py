@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from cli.connect import opened_panel
-from cli.console import escape, moment, out, table
+from cli.console import moment, out
 from cli.environment import command_settings
 from panel.audit import list_access, list_actions, list_refused_calls
+from panel.terminal import table
 
 
 def audit(
@@ -25,9 +26,8 @@ def audit(
         calls = list_refused_calls(connection, limit)
     decided = table("at (UTC)", "by", "decided", "about", "from", "request")
     for action in actions:
-        about = escape(action.subject)
         decided.add_row(
-            moment(action.at), action.by, action.action, about, action.network or "", action.request_id or ""
+            moment(action.at), action.by, action.action, action.subject, action.network or "", action.request_id or ""
         )
     used = table("hour (UTC)", "who", "from", "route", "answered", "times", "last (UTC)", "last request")
     for use in uses:
@@ -40,9 +40,9 @@ def audit(
         subject = " ".join(f"{kind}={value}" for kind, value in named.items() if value is not None)
         not_taken.add_row(
             moment(call.at),
-            escape(f"{call.action or '?'} {subject}".strip()),
+            f"{call.action or '?'} {subject}".strip(),
             f"{call.status_code} {call.code}",
-            escape(call.message),
+            call.message,
             call.api_key_label or "",
             call.address or "",
             call.request_id or "",

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Self
 
 import httpx
 import typer
-from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
 from chaos.beats import BeatWatch
@@ -28,6 +27,7 @@ from demo.outside import main_site_control, outside_processes, proxmox_control
 from demo.world import CLUSTERS, Keys, choose_places, environment_of, panel_settings
 from panel.logging import configure_logging
 from panel.sessions import sync_engine
+from panel.terminal import SafeConsole, styled
 from runtime.embedded_postgres import EmbeddedPostgres
 from runtime.embedded_redis import EmbeddedRedis
 from runtime.errors import RuntimeFaultError
@@ -89,7 +89,8 @@ def chaos(
     kinds = LOAD_KINDS if torture else KINDS
     schedule = schedule_of(seed, 60 * minutes, kinds, worlds=worlds, troubles_every_s=every_s)
     if show:
-        out.print(str(schedule), markup=False, soft_wrap=True)
+        for line in str(schedule).splitlines():
+            out.print(line, soft_wrap=True)
         return
     endings = Endings()
     with endings.handled(), scratch_directory("chaos") as root:
@@ -107,7 +108,7 @@ def chaos(
                         tell=progress.tell,
                     )
         except (RuntimeFaultError, ControlError, httpx.HTTPError, DBAPIError) as error:
-            err.print(f"The rig broke: {error or type(error).__name__}", markup=False)
+            err.print(f"The rig broke: {error or type(error).__name__}")
             raise typer.Exit(1) from error
         _report(outcome, root, strict=torture)
 
@@ -163,9 +164,9 @@ def running_rig(root: Path, *, workers: int = 3, endings: Endings | None = None)
 class _Progress:
     """A live line on a terminal, a line every ten seconds elsewhere."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: SafeConsole) -> None:
         self._console = console
-        self._status = console.status("") if console.is_terminal else None
+        self._status = console.waiting() if console.is_terminal else None
         self._told_at = -PROGRESS_S
 
     def __enter__(self) -> Self:
@@ -180,10 +181,10 @@ class _Progress:
     def tell(self, text: str) -> None:
         """Where things stand."""
         if self._status is not None:
-            self._status.update(text)
+            self._status.update(styled("", text))
         elif time.monotonic() - self._told_at >= PROGRESS_S:
             self._told_at = time.monotonic()
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(text, soft_wrap=True)
 
 
 def _progress() -> _Progress:
@@ -193,13 +194,13 @@ def _progress() -> _Progress:
 def _report(outcome: Outcome, root: Path, *, strict: bool) -> None:
     """Print it; exit code 1 if anything failed, with ``strict`` also if the 99th percentiles were too slow."""
     for line in outcome.summary():
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
     slow = outcome.broken_promises if strict else []
     for line in slow:
-        err.print(line, markup=False, soft_wrap=True)
+        err.print(line, soft_wrap=True)
     if not outcome.failures and not slow:
         return
     for line in outcome.tale() if outcome.failures else ():
-        err.print(line, markup=False, soft_wrap=True)
-    err.print(f"The logs stay in {root / 'logs'}.", markup=False)
+        err.print(line, soft_wrap=True)
+    err.print(f"The logs stay in {root / 'logs'}.")
     raise typer.Exit(1)

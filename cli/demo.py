@@ -12,7 +12,6 @@ from typing import Annotated
 
 import httpx
 import typer
-from rich.console import Console
 
 from cli.local import prepare_embedded
 from cli.stack import processes
@@ -41,6 +40,7 @@ from demo.world import (
 from panel.logging import configure_logging
 from panel.sessions import sync_engine
 from panel.settings import Settings
+from panel.terminal import SafeConsole
 from runtime.embedded_postgres import EmbeddedPostgres
 from runtime.embedded_redis import EmbeddedRedis
 from runtime.errors import RuntimeFaultError
@@ -60,7 +60,7 @@ def demo(
     clusters, all in a temporary directory with keys of their own. Settings and .env are left alone.
     """
     terminal = sys.stdout.isatty()
-    screen = Screen(Console(highlight=False, width=None if terminal else PLAIN_WIDTH))
+    screen = Screen(SafeConsole(width=None if terminal else PLAIN_WIDTH))
     began, endings = time.monotonic(), Endings()
     with endings.handled(), scratch_directory("demo") as root:
         try:

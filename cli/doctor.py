@@ -9,19 +9,20 @@ from functools import partial
 import typer
 
 from cli.checks import Check, Verdict, check_postgres, check_redis, check_workers
-from cli.console import out, table
+from cli.console import out
 from cli.environment import command_settings
 from cli.errors import CommandError
 from cli.source_checks import check_cluster, check_main_site
 from panel.settings import ProxmoxCluster, Settings, SettingsError
+from panel.terminal import styled, table
 from sources.proxmox import make_cluster
 from worker.wiring import cluster_config, feed_of
 
 MARKS = {
-    Verdict.OK: "[green]ok[/]",
-    Verdict.NOTE: "[dim]note[/]",
-    Verdict.WARNING: "[yellow]warning[/]",
-    Verdict.PROBLEM: "[bold red]problem[/]",
+    Verdict.OK: styled("green", "ok"),
+    Verdict.NOTE: styled("dim", "note"),
+    Verdict.WARNING: styled("yellow", "warning"),
+    Verdict.PROBLEM: styled("bold red", "problem"),
 }
 
 

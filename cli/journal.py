@@ -12,12 +12,13 @@ from sqlalchemy import Row, select
 
 from cli.acting import note, operator
 from cli.connect import opened_panel
-from cli.console import escape, moment, out, table
+from cli.console import moment, out
 from cli.environment import command_settings
 from cli.errors import CommandError
 from panel import dead_letters, tables
 from panel.history import vps_history
 from panel.operators import OperatorError
+from panel.terminal import styled, table
 
 HIDDEN = {"version"}
 """Columns of a change that say nothing to a reader."""
@@ -62,7 +63,7 @@ def operations(
             row.state,
             moment(row.accepted_at),
             str(row.attempts),
-            escape(outcome(row)),
+            outcome(row),
         )
     out.print(shown)
 
@@ -107,13 +108,13 @@ def history(vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VP
             record, found = vps_history(connection, vps)
         except OperatorError as error:
             raise CommandError(str(error)) from error
-    out.print(_standing(vps, record), markup=False)
+    out.print(_standing(vps, record))
     for row in found:
-        out.print(
-            f"\n[bold]{moment(row.applied_at or row.accepted_at)}[/]  {row.action} by {row.source}  (op {row.id})"
-        )
+        out.print()
+        at = styled("bold", moment(row.applied_at or row.accepted_at))
+        out.print(at, f" {row.action} by {row.source}  (op {row.id})")
         for line in story(row):
-            out.print(f"  {line}", markup=False)
+            out.print(f"  {line}")
 
 
 def outcome(row: Row[Any]) -> str:

@@ -15,8 +15,10 @@ from cli import audit, chaos, demo, doctor, journal, migrating, operators, parts
 from cli.environment import command_settings
 from cli.errors import CommandError
 from panel.logging import configure_logging
+from panel.printable import printable
 from panel.redaction import secrets_of
 from panel.settings import SettingsError
+from panel.terminal import encodable
 from runtime.errors import RuntimeFaultError
 
 log = structlog.get_logger(__name__)
@@ -31,6 +33,7 @@ app = typer.Typer(
 )
 vps = typer.Typer(help="One VPS.", no_args_is_help=True)
 
+BREAK = "\n"  # some sentences end with the last lines of a log
 THE_WHOLE, PARTS, LOOKING, CARE = "The whole panel", "Parts of it", "Looking", "Care"
 
 app.command(rich_help_panel=THE_WHOLE)(whole.up)
@@ -70,12 +73,14 @@ app.add_typer(users.app, name="users", rich_help_panel=CARE)
 
 def main() -> None:
     """Run the command; what the operator can mend is one sentence on stderr and exit code 2."""
+    encodable(sys.stdout, sys.stderr)
     configure_logging("console", secrets=_secrets())  # on stderr: stdout is for results
     try:
         with _interrupts_kept():
             app()
     except (CommandError, SettingsError, RuntimeFaultError) as error:
-        sys.stderr.write(f"panel-sync: {error}\n")
+        # A sentence may quote the name of a cluster or what a server said.
+        sys.stderr.write(f"panel-sync: {printable(str(error), keep=BREAK)}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from cli.acting import note, operator
 from cli.connect import opened_panel
-from cli.console import escape, moment, out, table
+from cli.console import moment, out
 from cli.environment import command_settings
 from cli.errors import CommandError
 from cli.tokens import duration
@@ -26,6 +26,7 @@ from panel.quarantine import list_quarantined
 from panel.quarantine import release as release_subject
 from panel.restore import restore_vps
 from panel.settings import Settings
+from panel.terminal import styled, table
 
 VERBS = {Decision.APPROVED: "approve", Decision.REJECTED: "reject"}
 
@@ -51,9 +52,9 @@ def held(
         said = (
             f" — {one.decision} by {one.decided_by}" if one.decided_by else f" — {one.decision}" if one.decision else ""
         )
-        out.print(f"[bold]{one.hash[:12]}[/] {escape(one.scope)}: {escape(one.reason + said)}")
+        out.print(styled("bold", one.hash[:12]), f"{one.scope}: {one.reason}{said}")
         for item in one.items:
-            out.print(f"  {escape(item['subject'])} {item['kind']}: {escape(item['reason'])}")
+            out.print(f"  {item['subject']} {item['kind']}: {item['reason']}")
     if not found:
         out.print("nothing is held")
 
@@ -84,7 +85,7 @@ def pause(
     with _panel() as (connection, settings):
         made = pause_source(connection, _target(target, settings), reason, length, operator())
         note(connection, "pause", made.target)
-    out.print(f"{made.target} is {made}", markup=False)
+    out.print(f"{made.target} is {made}")
 
 
 def resume(target: Target) -> None:
@@ -92,7 +93,7 @@ def resume(target: Target) -> None:
     with _panel() as (connection, settings):
         resume_source(connection, _target(target, settings))
         note(connection, "resume", target)
-    out.print(f"{target} is resumed", markup=False)
+    out.print(f"{target} is resumed")
 
 
 def quarantined() -> None:
@@ -101,9 +102,7 @@ def quarantined() -> None:
         found = list_quarantined(connection)
     shown = table("subject", "failed", "at", "cause", "not before (UTC)")
     for one in found:
-        shown.add_row(
-            escape(one.subject), f"{one.failures} times", one.stage, escape(one.cause), moment(one.next_try_at)
-        )
+        shown.add_row(one.subject, f"{one.failures} times", one.stage, one.cause, moment(one.next_try_at))
     out.print(shown)
 
 
@@ -112,7 +111,7 @@ def release(subject: Annotated[str, typer.Argument(metavar="SUBJECT|all")]) -> N
     with _panel() as (connection, _):
         released = release_subject(connection, subject)
         note(connection, "release", subject)
-    out.print(f"released: {', '.join(released)}", markup=False)
+    out.print(f"released: {', '.join(released)}")
 
 
 def restore(
@@ -143,10 +142,10 @@ def findings(
             str(one.id),
             one.severity,
             one.class_,
-            escape(one.subject),
+            one.subject,
             moment(one.first_seen_at),
             _state(one),
-            escape(one.reason),
+            one.reason,
         )
     out.print(shown)
 
@@ -157,7 +156,7 @@ def ack(finding: FindingId) -> None:
     with _panel() as (connection, _):
         found = acknowledge_finding(connection, finding, operator())
         note(connection, "findings ack", f"finding:{finding}")
-    out.print(f"{found.class_} {found.subject} is acknowledged", markup=False)
+    out.print(f"{found.class_} {found.subject} is acknowledged")
 
 
 @findings_app.command("snooze")
@@ -166,7 +165,7 @@ def snooze(finding: FindingId, length: Length) -> None:
     with _panel() as (connection, _):
         found = snooze_finding(connection, finding, length, operator())
         note(connection, "findings snooze", f"finding:{finding}")
-    out.print(f"{found.class_} {found.subject} is snoozed until {moment(found.snoozed_until)} UTC", markup=False)
+    out.print(f"{found.class_} {found.subject} is snoozed until {moment(found.snoozed_until)} UTC")
 
 
 @findings_app.command("ignore")
@@ -175,7 +174,7 @@ def ignore(finding: FindingId, reason: Reason) -> None:
     with _panel() as (connection, _):
         found = ignore_finding(connection, finding, reason, operator())
         note(connection, "findings ignore", f"finding:{finding}")
-    out.print(f"{found.class_} {found.subject} is ignored", markup=False)
+    out.print(f"{found.class_} {found.subject} is ignored")
 
 
 @findings_app.command("heed")
@@ -184,7 +183,7 @@ def heed(finding: FindingId) -> None:
     with _panel() as (connection, _):
         found = heed_finding(connection, finding)
         note(connection, "findings heed", f"finding:{finding}")
-    out.print(f"{found.class_} {found.subject} is no longer ignored", markup=False)
+    out.print(f"{found.class_} {found.subject} is no longer ignored")
 
 
 @contextlib.contextmanager
@@ -203,7 +202,7 @@ def _decide(prefix: str, decision: Decision) -> None:
     with _panel() as (connection, _):
         done = decide_hold(connection, prefix, decision, operator())
         note(connection, VERBS[decision], done.hash)
-    out.print(f"{done.hash[:12]} {done.scope}: {len(done.items)} {decision.value}", markup=False)
+    out.print(f"{done.hash[:12]} {done.scope}: {len(done.items)} {decision.value}")
 
 
 def _target(name: str, settings: Settings) -> str:

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine, select, text
 
 from cli.acting import note
 from cli.connect import opened_panel
-from cli.console import err, escape, out, table
+from cli.console import err, out
 from cli.environment import command_settings
 from cli.errors import CommandError
 from panel.operators import OperatorError
@@ -20,6 +19,7 @@ from panel.pauses import current_pauses
 from panel.run_log import acknowledge_source
 from panel.settings import Settings
 from panel.source_tables import source_states
+from panel.terminal import Piece, progress, styled, table
 from reconcile.changes import Change
 from reconcile.gate import Held
 from reconcile.run import RunResult, acknowledge_first_plan, run_full
@@ -66,9 +66,9 @@ def reconcile(
         with engine.begin() as connection:
             note(connection, "reconcile", str(only) if only is not None else "everything")
         result = _observed(engine, settings, dry=False, only=only)
-        out.print(f"run {result.run_id}: {escape(result.summary)}")
+        out.print(f"run {result.run_id}: {result.summary}")
         for change, why in result.outcome.not_written if result.outcome else ():
-            out.print(f"  not written: {escape(change.subject)} {change.kind.value}: {escape(why)}")
+            out.print(f"  not written: {change.subject} {change.kind.value}: {why}")
         if result.gated is not None:
             _show_held(result.gated.held)
 
@@ -87,7 +87,7 @@ def acknowledge(
             note(connection, "acknowledge", source)
         except OperatorError as error:
             raise CommandError(str(error)) from error
-    out.print(f"{escape(source)} is acknowledged: {escape(reason)}")
+    out.print(f"{source} is acknowledged: {reason}")
 
 
 def sources() -> None:
@@ -104,15 +104,15 @@ def sources() -> None:
         shown = table("source", "scope", "last complete read (UTC)", "entries", "")
         for row in scopes:
             shown.add_row(
-                escape(row.source),
-                escape(row.scope),
+                row.source,
+                row.scope,
                 f"{row.began_at:%Y-%m-%d %H:%M:%S}",
                 str(row.count),
-                escape(degraded.get(row.source, "")),
+                degraded.get(row.source, ""),
             )
     out.print(shown)
     for target, one in pauses.items():
-        out.print(f"{target}: {one}", markup=False)
+        out.print(f"{target}: {one}")
 
 
 def _database(settings: Settings) -> str:
@@ -132,9 +132,8 @@ def _subject(settings: Settings, vps: int | None, user: int | None, cluster: str
 
 def _observed(engine: Engine, settings: Settings, *, dry: bool, only: Subject | None = None) -> RunResult:
     """One run with a moving progress line; waits for one that is under way. Raises CommandError in the end."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        progress.add_task("reading the main site and Proxmox" if dry else "applying", total=None)
+    with progress(err) as line:
+        line.add_task("reading the main site and Proxmox" if dry else "applying", total=None)
         deadline = time.monotonic() + BUSY_S
         trigger = f"operator {only}" if only is not None else "operator"
         while (result := run_full(reconciler(engine, settings), trigger=trigger, dry=dry, only=only)).state == "busy":
@@ -150,15 +149,15 @@ def _observed(engine: Engine, settings: Settings, *, dry: bool, only: Subject | 
 
 def _show(result: RunResult) -> None:
     for problem in result.problems:
-        out.print(f"[yellow]source[/] {escape(problem)}")
+        out.print(styled("yellow", "source"), problem)
     if result.plan is None or result.gated is None:
         return
     for change in result.gated.allowed:
         for line in _lines(change):
-            out.print(line)
+            out.print(*line)
     _show_held(result.gated.held)
     for finding in result.plan.findings:
-        out.print(f"[cyan]finding[/] {finding.class_} {escape(finding.subject)}: {escape(finding.reason)}")
+        out.print(styled("cyan", "finding"), f"{finding.class_} {finding.subject}: {finding.reason}")
     held = sum(len(h.changes) for h in result.gated.held)
     found = len(result.plan.findings)
     out.print(f"{len(result.gated.allowed)} to apply, {held} held, {found} findings; plan {result.plan.hash[:12]}")
@@ -166,24 +165,25 @@ def _show(result: RunResult) -> None:
 
 def _show_held(held: tuple[Held, ...]) -> None:
     for one in held:
-        out.print(f"[bold red]held[/] {escape(one.scope)}: {escape(one.reason)} ({one.hash[:12]})")
+        out.print(styled("bold red", "held"), f"{one.scope}: {one.reason} ({one.hash[:12]})")
         for change in one.changes:
             for line in _lines(change):
-                out.print(f"  {line}")
+                out.print(" ", *line)
 
 
-SIGNS = {"create": "[green]+[/]", "delete": "[red]-[/]", "merge": "[red]-[/]"}
+SIGNS = {"create": ("green", "+"), "delete": ("red", "-"), "merge": ("red", "-")}
 
 
-def _lines(change: Change) -> Iterator[str]:
-    sign = SIGNS.get(change.action, "[yellow]~[/]")
-    yield f"{sign} {escape(change.subject)} [bold]{change.kind.value}[/]: {escape(change.reason)}"
+def _lines(change: Change) -> Iterator[tuple[Piece, ...]]:
+    """What one change says, each line in parts."""
+    sign = styled(*SIGNS.get(change.action, ("yellow", "~")))
+    yield sign, change.subject, styled("bold", f"{change.kind.value}:"), change.reason
     for name, value in change.values.items():
         if name.endswith(("_at", "_source", "_as_of", "_since", "_once")) or value is None:
             continue
         old = getattr(change.record, name, None) if change.record is not None else None
         said = f"{_plain(old)} -> {_plain(value)}" if change.record is not None else _plain(value)
-        yield f"    {SHOWN_AS.get(name, name)}: {escape(said)}"
+        yield (f"    {SHOWN_AS.get(name, name)}: {said}",)
 
 
 def _plain(value: Any) -> str:  # noqa: ANN401 - any column

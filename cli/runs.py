@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from cli.connect import opened_panel
-from cli.console import moment, out, table
+from cli.console import moment, out
 from cli.environment import command_settings
 from panel.history import recent_runs
+from panel.terminal import table
 
 
 def runs(

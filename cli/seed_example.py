@@ -95,6 +95,8 @@ def curl_calls(port: int, token: str) -> list[tuple[str, str]]:
 
 def _show(settings: Settings) -> None:
     token = client_token(settings, EXAMPLE_USER, datetime.now(UTC), timedelta(hours=24), "example")
-    out.print(f"\n# The example's four calls, for user {EXAMPLE_USER}; paste them one by one.")
+    out.print()
+    out.print(f"# The example's four calls, for user {EXAMPLE_USER}; paste them one by one.")
     for what, command in curl_calls(settings.port, token):
-        out.print(f"\n# {what}\n{command}", soft_wrap=True, markup=False)
+        for line in ("", f"# {what}", *command.splitlines()):
+            out.print(line, soft_wrap=True)

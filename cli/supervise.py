@@ -11,6 +11,7 @@ from cli.stack import processes, reached_by
 from panel.logging import configure_logging
 from panel.redaction import secrets_of
 from panel.settings import Settings
+from panel.terminal import styled
 from runtime.embedded_server import EmbeddedServer
 from runtime.paths import DataDirectory
 from runtime.ports import LOOPBACK
@@ -35,15 +36,16 @@ def supervise(
 
     def ready() -> None:
         panel = f"http://{reached_by(settings.host)}:{settings.port}"
+        err.print()
+        err.print(styled("bold green", "The panel is up."), "Ctrl-C stops it.")
         lines = [
-            "",
-            "[bold green]The panel is up.[/] Ctrl-C stops it.",
             f"  API     {panel}   (described at {panel}/docs)",
         ]
         if flower:
             lines.append(f"  Flower  http://{LOOPBACK}:{settings.flower_port}   (user {settings.flower_user})")
         lines.append(f"  Logs    {data.logs}")
-        err.print("\n".join(lines), soft_wrap=True)
+        for line in lines:
+            err.print(line, soft_wrap=True)
         on_ready()
 
     with contextlib.suppress(KeyboardInterrupt):

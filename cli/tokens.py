@@ -68,7 +68,7 @@ def token(
         with opened_panel(settings.database_url) as engine, engine.begin() as connection:
             note(connection, "token", f"user:{user}")
     # Plain, without Rich's wrapping: it is piped and pasted.
-    out.print(made, soft_wrap=True, markup=False)
+    out.print(made, soft_wrap=True)
 
 
 def _by_public_key(settings: Settings) -> bool:

@@ -10,11 +10,12 @@ from sqlalchemy.exc import IntegrityError
 
 from cli.acting import note
 from cli.connect import opened_panel
-from cli.console import err, moment, out, table
+from cli.console import err, moment, out
 from cli.environment import command_settings
 from cli.errors import CommandError
 from panel import tables
 from panel.settings import Settings
+from panel.terminal import table
 
 app = typer.Typer(
     help="The panel's users, and the map to the main site's user ids (a wrong map gives machines to strangers).",

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
-from rich.table import Table
+from panel.terminal import SafeConsole, progress, styled, table
 
 PLAIN_WIDTH = 140
 COLUMNS = (("fault", 3), ("seen broken", 4), ("healed in", 2), ("journal's reason", 5))
@@ -34,14 +31,13 @@ class Sight:
 class Waiting:
     """The live line of one wait: what is waited for, and how far it is. Without a terminal each news is a line."""
 
-    def __init__(self, console: Console, what: str, live: tuple[Progress, TaskID] | None = None) -> None:
+    def __init__(self, console: SafeConsole, what: str, live: Callable[[str], None] | None = None) -> None:
         self._console = console
-        self._what = what
         self._live = live
         self._began = time.monotonic()
         self._last = ""
         if live is None:
-            console.print(f"  ... {what}", markup=False)
+            console.print(f"  ... {what}")
 
     def tell(self, news: str) -> None:
         """Say how far it is; what was said already is not said again."""
@@ -49,46 +45,46 @@ class Waiting:
             return
         self._last = news
         if self._live is None:
-            self._console.print(f"      {time.monotonic() - self._began:4.1f} s  {news}", markup=False)
+            self._console.print(f"      {time.monotonic() - self._began:4.1f} s  {news}")
         else:
-            progress, task = self._live
-            progress.update(task, description=escape(f"{self._what}: {news}"))
+            self._live(news)
 
 
 class Screen:
     """Prints to one console."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: SafeConsole) -> None:
         self._console = console
 
     def heading(self, title: str) -> None:
         """A scene begins."""
         self._console.print()
-        self._console.rule(f"[bold]{escape(title)}[/]", align="left", style="dim")
+        self._console.rule(styled("bold", title), align="left", style="dim")
 
     def say(self, text: str) -> None:
         """A sentence that explains."""
-        self._console.print(f"  {escape(text)}")
+        self._console.print(f"  {text}")
 
     def call(self, text: str) -> None:
         """A real call and its answer."""
-        self._console.print(f"  [cyan]>[/] {escape(text)}")
+        self._console.print(" ", styled("cyan", ">"), text)
 
     def broken(self, text: str) -> None:
         """What is wrong now."""
-        self._console.print(f"  [red]broken[/]  {escape(text)}")
+        self._console.print(" ", styled("red", "broken "), text)
 
     def right(self, text: str) -> None:
         """What was found to be right."""
-        self._console.print(f"  [green]right[/]   {escape(text)}")
+        self._console.print(" ", styled("green", "right  "), text)
 
     def why(self, text: str) -> None:
         """The journal's reason."""
-        self._console.print(f"  [dim]because[/] {escape(text)}")
+        self._console.print(" ", styled("dim", "because"), text)
 
     def paste(self, text: str) -> None:
         """Something to copy: never wrapped."""
-        self._console.print(text, soft_wrap=True, markup=False)
+        for line in text.split("\n"):
+            self._console.print(line, soft_wrap=True)
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[Waiting]:
@@ -96,29 +92,30 @@ class Screen:
         if not self._console.is_terminal:
             yield Waiting(self._console, text)
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("[dim]{task.elapsed:.1f} s[/]"))
-        with Progress(*columns, console=self._console, transient=True) as progress:
-            yield Waiting(self._console, text, (progress, progress.add_task(escape(text))))
+        with progress(self._console) as line:
+            task = line.add_task(text)
+            yield Waiting(self._console, text, lambda news: line.update(task, description=f"{text}: {news}"))
 
     def table(self, sights: Iterable[Sight]) -> None:
         """All that was seen."""
-        made = Table(box=None, header_style="bold", pad_edge=False, title="What was seen", title_justify="left")
+        made = table(title="What was seen")
         made.add_column("scene", no_wrap=True)
         for column, ratio in COLUMNS:
             made.add_column(column, ratio=ratio, overflow="fold")
         for sight in sights:
             cells = (sight.scene, sight.fault, sight.broken, sight.healed, sight.reason)
-            made.add_row(*map(escape, cells))
+            made.add_row(*cells)
         self._console.print()
         self._console.print(made)
 
     def failure(self, expected: str, seen: str, logs: Iterable[tuple[str, list[str]]]) -> None:
         """What went wrong, with the last lines of the logs that may say why."""
         self._console.print()
-        self._console.print("[bold red]The demo failed.[/]")
-        self._console.print(f"  expected  {escape(expected)}")
-        self._console.print(f"  seen      {escape(seen)}")
+        self._console.print(styled("bold red", "The demo failed."))
+        self._console.print(f"  expected  {expected}")
+        self._console.print(f"  seen      {seen}")
         for name, lines in logs:
-            self._console.print(f"\n  [bold]the last lines of {escape(name)}[/]")
+            self._console.print()
+            self._console.print(" ", styled("bold", f"the last lines of {name}"))
             for line in lines or ["(empty)"]:
-                self._console.print(f"    {line}", markup=False, soft_wrap=True)
+                self._console.print(f"    {line}", soft_wrap=True)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import pytest
-from rich.console import Console
 
 from demo.drift import heal, update_of
 from demo.errors import DemoError
 from demo.journal import Operation
 from demo.screen import Screen, Sight
 from demo.stage import Stage
+from panel.terminal import SafeConsole
 
 REPAIR = Operation(9, "repair", "update", 17, "applied", "running -> stopped", "Proxmox shows it stopped", {})
 
@@ -30,7 +30,7 @@ class Panel:
     repairs: list[Operation] = field(default_factory=lambda: [REPAIR])
     held: bool = False
     sights: list[Sight] = field(default_factory=list)
-    screen: Screen = field(default_factory=lambda: Screen(Console(file=io.StringIO())))
+    screen: Screen = field(default_factory=lambda: Screen(SafeConsole(file=io.StringIO())))
 
     @property
     def journal(self) -> Panel:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 
-from rich.console import Console
-
 from demo.screen import Screen, Sight
+from panel.terminal import SafeConsole
 
 
 def printed(width: int = 100) -> tuple[Screen, io.StringIO]:
     out = io.StringIO()
-    return Screen(Console(file=out, width=width, highlight=False)), out
+    return Screen(SafeConsole(file=out, width=width)), out
 
 
 def test_plain_text_has_no_control_codes() -> None:

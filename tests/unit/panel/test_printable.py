@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
 import unicodedata
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.console import SafeConsole, escape, table
 from panel.logging import configure_logging
 from panel.printable import printable
+from panel.terminal import SafeConsole, encodable, progress, styled, table
 from tests.support.logs import logging_of_its_own
 
 HOSTILE: list[tuple[str, str, str]] = [
@@ -69,16 +71,69 @@ def test_tables_and_lines_of_commands_show_it(given_text: str, shown: str) -> No
     made.add_row(given_text, "running")
     row = _printed(made).splitlines()[1]
     assert row.split() == [*shown.split(), "running"]
-    assert _printed(f"[bold]{escape(given_text)}[/]") == f"{shown}\n"
+    for line in (given_text, styled("bold", given_text)):
+        assert _printed(line) == f"{shown}\n"
 
 
-@pytest.mark.parametrize("text", [name for name in HARMLESS if name != "[red]"])
+MARKUP = ["[red]x[/]", "[/x]", "[/]", "[link=https://evil.example]x[/link]", "[@click=x]y[/]", "\\[red]", ":warning:"]
+
+
+@pytest.mark.parametrize("text", [*HARMLESS, *MARKUP])
 def test_names_are_printed_as_they_are(text: str) -> None:
-    assert _printed(escape(text)) == f"{text}\n"
+    assert _printed(text) == f"{text}\n"
+    assert _printed(styled("bold", text), text) == f"{text} {text}\n"
+    made = table("name", title=text)
+    made.add_row(text)
+    made.add_row(styled("red", text))
+    # On a terminal as well, where a link or a style would be written.
+    stream = io.StringIO()
+    console = SafeConsole(file=stream, width=200, force_terminal=True, no_color=True)
+    console.print(made)
+    console.rule(text)
+    with progress(console) as line:
+        line.add_task(text)
+        line.refresh()
+    assert stream.getvalue().count(text) >= 5
+    assert "\x1b]8" not in stream.getvalue(), "no link"
 
 
-def test_a_name_is_no_markup() -> None:
-    assert _printed(escape("[red]x[/]")) == "[red]x[/]\n"
+def test_a_cell_is_nothing_but_text() -> None:
+    with pytest.raises(TypeError, match="a cell is"):
+        table("name").add_row(table("other"))
+
+
+def test_no_call_can_ask_for_markup() -> None:
+    stream = io.StringIO()
+    console = SafeConsole(file=stream, width=200, markup=True)
+    console.print("[red]x[/]", "[/y]", markup=True)
+    assert stream.getvalue() == "[red]x[/] [/y]\n"
+
+
+PRINTING = ("api", "chaos", "cli", "demo", "panel", "reconcile", "runtime", "sources", "worker")
+
+
+def test_nothing_else_hands_text_to_rich() -> None:
+    """Whoever prints goes through panel.terminal; a literal with markup would be printed as it is."""
+    root = Path(__file__).resolve().parents[3]
+    found = []
+    for path in (file for package in PRINTING for file in sorted((root / package).rglob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                named = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+                if any(name.split(".")[0] == "rich" for name in named):
+                    found.append(f"{path}:{node.lineno} imports rich")
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and "[/]" in node.value:
+                found.append(f"{path}:{node.lineno} has markup, which is printed as it is")
+    assert [line for line in found if "panel/terminal.py" not in line] == []
+
+
+def test_what_a_stream_cannot_encode_is_an_escape() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    encodable(stream)
+    SafeConsole(file=stream, width=200).print("сервер — 👩", styled("red", "é"))
+    stream.flush()
+    assert raw.getvalue() == rb"\u0441\u0435\u0440\u0432\u0435\u0440 \u2014 \U0001f469 \xe9" + b"\n"
 
 
 @CASES

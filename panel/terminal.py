@@ -1,0 +1,92 @@
+"""The only place that hands text to Rich. No text is ever read as markup, and none commands the terminal.
+
+Names, content types and addresses come from outside. Rich would read ``[/x]`` in them as markup and fail, or print
+``[link=...]`` as a link. So these consoles know no markup at all: what is to be coloured is made by :func:`styled`.
+A test refuses every other import of Rich in what serves the command line.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TimeElapsedColumn,
+)
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from panel.printable import printable
+
+Piece = str | Text
+"""Something to print: a string as it is, or what :func:`styled` made."""
+
+
+class SafeConsole(Console):
+    """A console that prints every string as it is, on one line, with control characters shown as escapes."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - Console's own
+        super().__init__(**{**options, "highlight": False, "emoji": False, "markup": False})
+
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - Console's own
+        """Rich calls this for every string, those in tables, titles and headings among them."""
+        return super().render_str(printable(text), **{**options, "markup": False, "emoji": False, "highlight": False})
+
+    def waiting(self, text: str = "") -> Status:
+        """A live line on a terminal. Update it with :func:`styled`: it reads a plain string as markup."""
+        return self.status(styled("", text))
+
+
+class SafeTable(Table):
+    """A table whose cells are strings, printed as they are, or what :func:`styled` made."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:  # noqa: ANN401 - Table's own
+        for cell in cells:
+            if not (cell is None or isinstance(cell, str | Text)):
+                raise TypeError(f"a cell is a string or what styled() made, no {type(cell).__name__}")
+        super().add_row(*(styled("", cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
+class _Description(ProgressColumn):
+    """A progress line's text. Rich's own column reads it as markup."""
+
+    def render(self, task: Task) -> Text:
+        return styled("", task.description)
+
+
+def styled(style: str, text: str) -> Text:
+    """The text in that style ("bold red"; "" for none), on one line, without markup and control characters."""
+    return Text(printable(text), style=style)
+
+
+def table(*columns: str, title: str | None = None) -> SafeTable:
+    """An empty table in the house's plain style."""
+    made = SafeTable(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def progress(console: SafeConsole, *, counted: bool = False) -> Progress:
+    """A live line with a spinner, the text, with ``counted`` a bar and "3/10", and the time that has passed.
+
+    It vanishes at its end, and shows nothing where there is no terminal.
+    """
+    counts: tuple[ProgressColumn, ...] = (BarColumn(), MofNCompleteColumn()) if counted else ()
+    spinner = SpinnerColumn("line")  # of ASCII characters
+    return Progress(spinner, _Description(), *counts, TimeElapsedColumn(), console=console, transient=True)
+
+
+def encodable(*streams: TextIO) -> None:
+    """What a stream's encoding does not know is written as an escape (``\\u0441``), and is no error."""
+    for stream in streams:
+        # Tests and callers put streams of other kinds in the place of the process's own.
+        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="backslashreplace")
