@@ -49,4 +49,3 @@ def test_it_is_shown_as_it_is(panel_sync: PanelSync, told: Engine, command: list
     # A long cell is folded.
     assert SHOWN in "".join(said.out.split()), said.out
     assert not {"\x1b", "\u202e"} & set(said.out)
-
