@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import APIRouter, Request
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from starlette.responses import JSONResponse, Response
 
 from api import openapi
 from api.edge import EdgeOf, read
 from api.problems import ProblemError, problem_for
+from panel.broker import async_redis_client
 from panel.calls import DatabaseAwayError
 from panel.migrate import head_revision
 from panel.reads import database_standing
@@ -58,7 +58,7 @@ async def _database(edge: EdgeOf) -> str:
 async def _redis(url: str) -> str:
     if not url:
         return "not configured"
-    client = Redis.from_url(url, socket_timeout=REDIS_S, socket_connect_timeout=REDIS_S)
+    client = async_redis_client(url, REDIS_S)
     try:
         async with asyncio.timeout(2 * REDIS_S):
             await client.ping()

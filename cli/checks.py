@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from sqlalchemy import Connection, text
 
-from cli.connect import opened, place, redis_client
+from cli.connect import REDIS_TIMEOUT_S, opened, place
 from cli.errors import CommandError
+from panel.broker import redis_client
 from panel.holds import list_holds
 from panel.migrate import current_revision, head_revision
 from panel.pauses import pauses_in_force
 from panel.publish import producer_app
 from panel.quarantine import list_quarantined
+from panel.server_urls import is_elsewhere, is_loopback, postgres_tls, redis_tls
 from panel.settings import Settings
 from runtime.embedded_postgres import THROWAWAY
 from worker.beat import BEAT_LOCK
@@ -65,6 +69,7 @@ def check_postgres(settings: Settings) -> list[Check]:
             revision = current_revision(engine)
             with engine.connect() as connection:
                 found = [_postgres_version(connection, settings.database_url), _durability(connection)]
+                found += postgres_tls_check(settings.database_url)
                 found.append(_revision(revision))
                 if revision == head_revision():
                     found += [_role(connection), *_journal(connection), _beat(connection), *_levers(connection)]
@@ -81,6 +86,27 @@ def _postgres_version(connection: Connection, url: str) -> Check:
     if number // 10_000 < MINIMUM_POSTGRES:
         return Check("PostgreSQL", Verdict.PROBLEM, seen, f"upgrade it to {MINIMUM_POSTGRES} or later")
     return Check("PostgreSQL", Verdict.OK, seen)
+
+
+def postgres_tls_check(url: str) -> list[Check]:
+    """Judge whether a server on another host is verified before it gets the password."""
+    mode = postgres_tls(url) or "prefer"
+    if mode.startswith("verify-") or not is_elsewhere(url):
+        return []
+    mend = "let sslmode=verify-full stand in DATABASE_URL, unless nobody else is on the way to that host"
+    return [Check("PostgreSQL", Verdict.WARNING, f"sslmode={mode}: its certificate is not verified", mend)]
+
+
+def redis_tls_check(url: str) -> list[Check]:
+    """Judge whether Redis is verified before it gets the password."""
+    bare, tls = redis_tls(url)
+    if tls and tls["ssl_cert_reqs"] is not ssl.CERT_REQUIRED:
+        mend = "take ssl_cert_reqs out of REDIS_URL; REDIS_CA_FILE names an authority of your own"
+        return [Check("Redis", Verdict.WARNING, "its certificate is not verified", mend)]
+    if not tls and not is_loopback(urlsplit(bare).hostname or "localhost"):
+        mend = "use rediss://, unless nobody else is on the way to that host"
+        return [Check("Redis", Verdict.NOTE, "reached without TLS: its password travels in the clear", mend)]
+    return []
 
 
 DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
@@ -203,7 +229,7 @@ def _postgres_clock(connection: Connection) -> Check:
 def check_redis(settings: Settings) -> list[Check]:
     """Reachable, new enough, durable, never evicting, its clock."""
     subject = "Redis"
-    client = redis_client(settings.redis_url)
+    client = redis_client(settings.redis_url, REDIS_TIMEOUT_S)
     try:
         info: dict[str, Any] = client.info()
         before = time.time()
@@ -216,7 +242,8 @@ def check_redis(settings: Settings) -> list[Check]:
         return [Check(subject, Verdict.PROBLEM, seen, "check REDIS_URL and the server; calls are accepted meanwhile")]
     finally:
         client.close()
-    return [_redis_version(info, settings.redis_url), *_redis_memory(info), clock_check(subject, skew_s)]
+    found = [_redis_version(info, settings.redis_url), *redis_tls_check(settings.redis_url), *_redis_memory(info)]
+    return [*found, clock_check(subject, skew_s)]
 
 
 def _redis_version(info: dict[str, Any], url: str) -> Check:

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from cli.errors import CommandError
+from panel.broker import redis_client
 from panel.migrate import current_revision, head_revision
 from panel.sessions import sync_engine
 
@@ -70,16 +69,9 @@ def opened_panel(url: str) -> Iterator[Engine]:
         yield engine
 
 
-def redis_client(url: str) -> redis.Redis:
-    """A client that tries once, for a few seconds."""
-    return redis.Redis.from_url(
-        url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
-    )
-
-
 def require_redis(url: str) -> None:
     """Raise CommandError unless Redis answers."""
-    client = redis_client(url)
+    client = redis_client(url, REDIS_TIMEOUT_S)
     try:
         client.ping()
     except redis.AuthenticationError as error:

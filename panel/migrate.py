@@ -12,11 +12,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import make_url
 
+from panel.sessions import plain_engine
 from panel.settings import sqlalchemy_url
 
+APPLICATION = "panel-sync migrate"
 MIGRATION_LOCK = 0x70616E656C  # one migrator at a time
 
 
@@ -34,8 +36,7 @@ def migrate(owner_url: str, app_url: str = "", revision: str = "head") -> str:
     Where ``app_url`` names another user than the owner, that login is created if it is missing (its
     password travels as a SCRAM verifier) and made a member of ``panel_app``. Returns the revision reached.
     """
-    arguments = {"application_name": "panel-sync migrate", "client_encoding": "utf8"}
-    engine = create_engine(sqlalchemy_url(owner_url), connect_args=arguments)
+    engine = plain_engine(owner_url, APPLICATION)
     try:
         with engine.connect() as connection:
             _require_utf8(connection)
@@ -61,7 +62,7 @@ def migrate(owner_url: str, app_url: str = "", revision: str = "head") -> str:
 
 def downgrade(owner_url: str, revision: str) -> None:
     """Go back to ``revision`` (``base``: no tables)."""
-    engine = create_engine(sqlalchemy_url(owner_url))
+    engine = plain_engine(owner_url, APPLICATION)
     try:
         with engine.connect() as connection:
             config = alembic_config()

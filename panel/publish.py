@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery
 
+from panel.broker import use_broker
 from panel.relay import Doorbell
 
 QUEUES = {"sync.apply": "sync", "users.import": "reconcile", "reconcile.run": "reconcile"}
@@ -16,7 +17,7 @@ def producer_app(redis_url: str) -> Celery:
     """A Celery application that only sends; it knows tasks by name, not by import."""
     app = Celery("panel-sync-relay")
     app.config_from_object("celeryconfig")
-    app.conf.broker_url = redis_url
+    use_broker(app, redis_url)
     return app
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from panel.server_urls import verified_postgres_url
 from panel.settings import sqlalchemy_url
 
 READ_ONLY = "25006"
@@ -71,6 +73,26 @@ def _on_error(context: ExceptionContext) -> None:
             wrapper.args = tuple(a.replace(told, str(error)) if isinstance(a, str) else a for a in wrapper.args)
 
 
+def _verified(url: str) -> str:
+    return sqlalchemy_url(verified_postgres_url(url))
+
+
+def plain_engine(url: str, application: str) -> Engine:
+    """An engine without timeouts, for migrations: they set their own."""
+    return create_engine(_verified(url), connect_args={"application_name": application, "client_encoding": "utf8"})
+
+
+def own_connection(url: str, patience: Mapping[str, Any]) -> psycopg.Connection[Any]:
+    """A connection outside of any pool, committing each statement, for what lives as long as its session.
+
+    ``patience``: libpq's own settings. Read in parts, as SQLAlchemy reads a URL for everybody else: libpq's errors
+    quote one that it cannot read.
+    """
+    parts = make_url(_verified(url))
+    _, place = parts.get_dialect()().create_connect_args(parts)
+    return psycopg.connect(**{**place, **patience}, autocommit=True)
+
+
 def sync_engine(
     url: str, application: str, *, statement_ms: int = 20_000, lock_ms: int = 5_000, pool_size: int = 2
 ) -> Engine:
@@ -79,7 +101,7 @@ def sync_engine(
     Timeouts in milliseconds. ``pool_pre_ping`` finds connections that a PostgreSQL restart has cut.
     """
     engine = create_engine(
-        sqlalchemy_url(url),
+        _verified(url),
         pool_size=pool_size,
         max_overflow=2,
         pool_timeout=5,
@@ -95,7 +117,7 @@ def sync_engine(
 def async_engine(url: str, application: str, *, pool_size: int = 10) -> AsyncEngine:
     """The API's engine: short timeouts, since every answer must come within two seconds or so."""
     engine = create_async_engine(
-        sqlalchemy_url(url),
+        _verified(url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=1.5,

@@ -14,6 +14,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from panel.server_urls import postgres_tls, verified_postgres_url, verified_redis_url
+
 PLACEHOLDER_SYNC_KEY = "your_secret_api_key_here_min_32_chars_change_this"
 """The key printed in the integration examples: known to the whole world, so refused outside the demo."""
 
@@ -141,6 +143,9 @@ class Settings(BaseSettings):
         ""  # for migrations; empty: database_url's user owns the tables
     )
     redis_url: Annotated[str, Field(repr=False)] = ""
+    # Where a server's certificate comes from an authority of its own; by default this machine's authorities.
+    database_ca_file: OptionalPath = None
+    redis_ca_file: OptionalPath = None
     port: Annotated[int, Field(ge=0, le=65535)] = 5050
     host: str = "127.0.0.1"
     flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
@@ -220,7 +225,16 @@ class Settings(BaseSettings):
     def _together(self) -> Settings:
         for problem in self._contradictions():
             raise ValueError(problem)
+        self._write_tls_out()
         return self
+
+    def _write_tls_out(self) -> None:
+        """From here on each URL says how its server is verified, to whichever client it is given."""
+        redis = verified_redis_url(self.redis_url, self.redis_ca_file)
+        object.__setattr__(self, "redis_url", redis)  # frozen for everybody else
+        for name in ("database_url", "database_owner_url"):
+            url = verified_postgres_url(getattr(self, name), self.database_ca_file)
+            object.__setattr__(self, name, url)
 
     def _contradictions(self) -> list[str]:
         found = []
@@ -280,7 +294,7 @@ class Settings(BaseSettings):
 
     def _wrong_files(self) -> list[str]:
         found = []
-        for name in ("main_site_ca_file", "finding_webhook_ca_file"):
+        for name in ("main_site_ca_file", "finding_webhook_ca_file", "database_ca_file", "redis_ca_file"):
             file: Path | None = getattr(self, name)
             if file and not file.is_file():
                 found.append(f"{name.upper()} {file} does not exist")
@@ -302,6 +316,20 @@ class Settings(BaseSettings):
                 found.append(f"{name.upper()} has a % that encodes nothing: in a password, write % as %25")
             elif not _readable(url):
                 found.append(f"{name.upper()} is not a URL of the form {schemes[0]}USER:PASSWORD@HOST:PORT/NAME")
+            elif name == "redis_url":
+                try:
+                    verified_redis_url(url)
+                except ValueError as error:
+                    found.append(f"{name.upper()} {error}")
+        if self.redis_ca_file and self.redis_url.startswith("redis://"):
+            found.append(
+                "REDIS_CA_FILE is set, but REDIS_URL begins with redis://, which is without TLS: write rediss://"
+            )
+        modes = [postgres_tls(url) for url in (self.database_url, self.database_owner_url) if url]
+        if self.database_ca_file and any(mode and not mode.startswith("verify-") for mode in modes):
+            found.append(
+                "DATABASE_CA_FILE is set, but an sslmode in DATABASE_URL checks nothing: write sslmode=verify-full"
+            )
         if not re.fullmatch(r"(https://[^\s/?#@]+(/[^\s#]*)?)?", self.finding_webhook_url.get_secret_value()):
             found.append("FINDING_WEBHOOK_URL must be an https URL without credentials and fragment")
         return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import Celery, signals
 
+from panel.broker import use_broker
 from panel.logging import configure_logging
 from panel.redaction import secrets_of
 from panel.settings import get_settings
@@ -27,7 +28,7 @@ settings = get_settings()
 
 app = Celery("panel-sync", include=["worker.tasks"])
 app.config_from_object("celeryconfig")
-app.conf.broker_url = settings.redis_url
+use_broker(app, settings.redis_url)
 app.conf.worker_send_task_events = settings.task_events
 app.conf.beat_schedule = {
     "sync.dispatch_pending": {"task": "sync.dispatch_pending", "schedule": 30.0, "options": {"expires": 25}},

@@ -18,11 +18,11 @@ import psycopg
 import structlog
 from celery import signals
 from celery.beat import PersistentScheduler
-from sqlalchemy import make_url
 
 from panel.logging import configure_logging
 from panel.redaction import secrets_of
-from panel.settings import SettingsError, get_settings, sqlalchemy_url
+from panel.sessions import own_connection
+from panel.settings import SettingsError, get_settings
 from worker.heartbeat import start_heartbeat
 
 BEAT_LOCK = 0x62656174
@@ -49,7 +49,7 @@ class BeatLock:
     """The right to be the scheduler: held as long as one connection lives."""
 
     def __init__(self, database_url: str) -> None:
-        self._url = sqlalchemy_url(database_url)
+        self._url = database_url
         self._connection: psycopg.Connection[Any] | None = None
 
     def wait(self) -> None:
@@ -89,10 +89,7 @@ class BeatLock:
 
     def _try(self) -> bool:
         if self._connection is None:
-            # In parts, as SQLAlchemy reads them for everybody else: libpq's errors quote a URL that it cannot read.
-            url = make_url(self._url)
-            _, place = url.get_dialect()().create_connect_args(url)
-            self._connection = psycopg.connect(**{**place, **PATIENCE}, autocommit=True)
+            self._connection = own_connection(self._url, PATIENCE)
         answer = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (BEAT_LOCK,)).fetchone()
         return answer is not None and bool(answer[0])
 

@@ -70,12 +70,12 @@ def test_the_embedded_database_is_migrated_and_its_login_owns_nothing(tmp_path: 
 
 def test_commands_prefer_what_is_set(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     running = data.root / RUNNING
-    write_overrides(running, {"DATABASE_URL": "postgresql://run/d", "PORT": "6000"})
+    write_overrides(running, {"DATABASE_URL": "postgresql://localhost/run", "PORT": "6000"})
     assert stat.S_IMODE(running.stat().st_mode) == 0o600
-    assert command_settings().database_url == "postgresql://run/d"
+    assert command_settings().database_url == "postgresql://localhost/run"
     assert command_settings().port == 6000
-    monkeypatch.setenv("DATABASE_URL", "postgresql://mine/d")
-    assert command_settings().database_url == "postgresql://mine/d"
+    monkeypatch.setenv("DATABASE_URL", "postgresql://localhost/mine")
+    assert command_settings().database_url == "postgresql://localhost/mine"
     assert read_overrides(data.root / "nothing.json") == {}
 
 

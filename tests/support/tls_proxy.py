@@ -1,0 +1,93 @@
+"""A server that speaks TLS only: TLS in front of a plain Redis or PostgreSQL of the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from simulators.proxmox.certificates import Certificates
+
+SSL_REQUEST = bytes.fromhex("0000000804d2162f")
+"""How a client of PostgreSQL asks for TLS before it says anything else."""
+
+
+@dataclass(slots=True)
+class TlsProxy:
+    """Where it listens, and how many handshakes were completed and refused."""
+
+    port: int = 0
+    completed: int = 0
+    refused: int = 0
+
+
+@contextlib.contextmanager
+def tls_proxy(target_port: int, certificates: Certificates, *, postgres: bool = False) -> Iterator[TlsProxy]:
+    """TLS in front of that port until the block ends. ``postgres``: begun as PostgreSQL's clients begin it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.cert_file, certificates.key_file)
+    made, loop, ready = TlsProxy(), asyncio.new_event_loop(), threading.Event()
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, ssl.SSLError):
+            while chunk := await reader.read(65_536):
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if postgres:
+                if await reader.readexactly(8) != SSL_REQUEST:
+                    return  # it would go on without TLS
+                writer.write(b"S")
+                await writer.drain()
+            try:
+                await writer.start_tls(context)
+                # With TLS 1.3 the server is done before the client has looked at the certificate.
+                first = await reader.read(1)
+            except (OSError, ssl.SSLError):
+                first = b""
+            if not first:
+                made.refused += 1
+                return
+            made.completed += 1
+            back, forth = await asyncio.open_connection("127.0.0.1", target_port)
+            try:
+                forth.write(first)
+                await asyncio.gather(pipe(reader, forth), pipe(back, writer))
+            finally:
+                forth.close()
+        except (OSError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
+
+    ended = asyncio.Event()
+
+    async def listen() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        made.port = server.sockets[0].getsockname()[1]
+        ready.set()
+        await ended.wait()
+        server.close()
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(listen())
+
+    thread = threading.Thread(target=run, name="tls-proxy")
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield made
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
