@@ -23,7 +23,7 @@ from panel.logging import configure_logging
 from panel.redaction import secrets_of
 from panel.sessions import own_connection
 from panel.settings import SettingsError, get_settings
-from worker.heartbeat import start_heartbeat
+from worker.heartbeat import pulse
 
 BEAT_LOCK = 0x62656174
 """The advisory lock's key; locks are per database, so every panel has its own."""
@@ -115,7 +115,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     configure_logging(settings.log_format, secrets=secrets_of(settings))
-    start_heartbeat()
+    pulse.watch()
     lock = BeatLock(settings.database_url)
     lock.wait()
     lost = threading.Event()

@@ -1,8 +1,25 @@
-"""Celery's consumer, which here outlives the loss of Redis with messages in hand."""
+"""Celery's consumer, which here outlives the loss of Redis, errors of Redis, and messages that are none of ours.
+
+It also tells the heartbeat that it takes messages: a worker that is alive and deaf is as good as none.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import redis
+import structlog
+from celery import bootsteps
+from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
+
+from worker.heartbeat import INTERVAL_S, OLD_S, Taking, pulse
+
+log = structlog.get_logger(__name__)
+
+SPARE_S = 60.0
+"""Beyond the time limit of what a worker has in hand, before it counts as deaf."""
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
@@ -19,6 +36,98 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
                 channel.do_restore = False
                 channel.basic_ack = channel.basic_reject = _leave
         super().on_connection_error_after_connected(exc)
+
+    def ensure_connected(self, conn: Any) -> Any:  # noqa: ANN401 - kombu's
+        """Connect, however long that takes. A worker that waits for Redis is well: another would wait, too."""
+        connect = conn.ensure_connection
+
+        def waiting(errback: Any, max_retries: Any, callback: Callable[[], None], **more: Any) -> Any:  # noqa: ANN401
+            def each_try() -> None:
+                pulse.beat()
+                callback()
+
+            return connect(errback, max_retries, callback=each_try, **more)
+
+        conn.ensure_connection = waiting
+        return super().ensure_connected(conn)
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:  # noqa: ANN401 - Celery's
+        """What is done with each message. :mod:`worker.transport` has let through what is ours only; should one of
+        those still be too much for Celery, it is dropped, and the worker goes on."""
+        handle = super().create_task_handler(*args, **options)
+
+        def handled(message: Any) -> None:  # noqa: ANN401 - kombu's
+            try:
+                handle(message)
+            except (redis.RedisError, OSError):
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever Celery raises: the message is at fault, not the worker
+                self._drop(message, type(error).__name__)
+
+        return handled
+
+    # Celery's own four would log a message's content.
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ANN401, ARG002 - Celery's
+        """None of Celery's."""
+        self._drop(message, "unknown message")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
+        """A task that this worker does not know."""
+        self._drop(message, "unknown task")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
+        """A task whose headers contradict themselves."""
+        self._drop(message, type(exc).__name__)
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - Celery's
+        """A body that cannot be read."""
+        self._drop(message, type(exc).__name__)
+
+    def _drop(self, message: Any, fault: str) -> None:  # noqa: ANN401 - kombu's
+        log.warning("message_refused", fault=fault)
+        if not message.acknowledged:
+            message.reject_log_error(log, self.connection_errors)
+
+
+class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is untyped
+    """Beats from the loop that takes messages, as long as it does take them."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:  # noqa: ANN401 - Celery's
+        super().__init__(parent, **options)
+        self._entry: Any = None
+
+    def start(self, parent: Any) -> None:  # noqa: ANN401 - Celery's
+        """Beat now, and every few seconds."""
+        taking = Taking(pulse.clock())
+        pulse.beat()
+
+        def look() -> None:
+            if taking.well(pulse.clock(), waits=_waits(parent), limit_s=_limit_s()):
+                pulse.beat()
+
+        self._entry = parent.timer.call_repeatedly(INTERVAL_S, look)
+
+    def stop(self, parent: Any) -> None:  # noqa: ANN401 - Celery's
+        """The next connection brings its own."""
+        if self._entry is not None:
+            parent.timer.cancel(self._entry)
+            self._entry = None
+
+    shutdown = stop
+
+
+def _waits(consumer: Any) -> bool:  # noqa: ANN401 - Celery's
+    """Whether Redis was asked for the next message and has not answered yet."""
+    return bool(consumer.task_consumer and consumer.task_consumer.channel._in_poll)  # noqa: SLF001 - kombu has no other
+
+
+def _limit_s() -> float:
+    """How long the worker may be busy with what it has in hand before it must ask for more."""
+    limits = [request.task.time_limit or request.app.conf.task_time_limit for request in state.reserved_requests]
+    return max(limits) + SPARE_S if limits else OLD_S
 
 
 def _leave(*_: object, **__: object) -> None:

@@ -1,33 +1,81 @@
-"""A sign of life for health checks that costs next to nothing: a file touched every few seconds.
+"""A sign of life by doing: each part beats from the loop that does its work, and ends when it no longer comes by.
 
-``PANEL_HEARTBEAT_FILE`` names it; without it nothing is written. ``python -m worker.heartbeat`` ends with 1 when the
-file is old. A process that waits for a broker or database that is away still beats: restarting it would not help.
+``PANEL_HEARTBEAT_FILE`` names a file for health checks: ``python -m worker.heartbeat`` ends with 1 when its last beat
+is old. A container's health check only tells, so a part that hangs also ends itself, to be started again by whatever
+started it. A part that waits for a broker or database that is away beats all the same: restarting it would not help.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 INTERVAL_S = 5.0
 OLD_S = 30.0
+HANGS_S = 60
 VARIABLE = "PANEL_HEARTBEAT_FILE"
 
 
-def start_heartbeat() -> None:
-    """Touch the file from a daemon thread for as long as this process lives."""
-    name = os.environ.get(VARIABLE)
-    if name:
-        threading.Thread(target=_beat, args=(Path(name),), name="heartbeat", daemon=True).start()
+class Pulse:
+    """This process's beats. ``clock``: seconds that no change of the time of day touches."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.count = 0
+        self._written = 0.0
+        self._watched = False
+
+    def beat(self) -> None:
+        """The loop came by."""
+        self.count += 1
+        name = os.environ.get(VARIABLE)
+        if name and self.clock() - self._written >= 1:
+            self._written = self.clock()
+            # A full disk is no reason to end.
+            with contextlib.suppress(OSError):
+                Path(name).write_text(f"{self._written:.3f}\n", encoding="ascii")
+
+    def watch(self) -> None:
+        """End this process, from a thread, once no beat came for ``HANGS_S`` seconds. Again does nothing."""
+        if not self._watched:
+            self._watched = True
+            threading.Thread(target=self._watch, args=(HANGS_S,), name="heartbeat", daemon=True).start()
+
+    def _watch(self, hangs_s: int) -> None:
+        seen, silent = self.count, 0
+        # Counted, not measured: a machine that slept, or a stopped process, has missed its beats and these looks alike.
+        while silent < hangs_s:
+            time.sleep(1)
+            silent = silent + 1 if self.count == seen else 0
+            seen = self.count
+        log.critical("hangs", no_beat_for_s=silent)
+        os._exit(1)
 
 
-def _beat(path: Path) -> None:
-    while True:
-        path.touch()
-        time.sleep(INTERVAL_S)
+@dataclass(slots=True)
+class Taking:
+    """Whether a worker takes messages: when it last was seen to wait for the next one, on the pulse's clock."""
+
+    last: float
+
+    def well(self, now: float, *, waits: bool, limit_s: float) -> bool:
+        """``waits``: it has asked for the next message; ``limit_s``: how long what it has in hand may keep it."""
+        if waits:
+            self.last = now
+        return now - self.last <= limit_s
+
+
+pulse = Pulse()
 
 
 def main() -> int:
@@ -37,11 +85,11 @@ def main() -> int:
         sys.stderr.write(f"{VARIABLE} is not set\n")
         return 2
     try:
-        age = time.time() - Path(name).stat().st_mtime
-    except FileNotFoundError:
+        age = time.monotonic() - float(Path(name).read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
         sys.stderr.write(f"no heartbeat yet in {name}\n")
         return 1
-    if age > OLD_S:
+    if not 0 <= age <= OLD_S:
         sys.stderr.write(f"the last heartbeat is {age:.0f} s old\n")
         return 1
     return 0
