@@ -224,6 +224,18 @@ class SourceView(BaseModel):
     source: str
     read_at: Annotated[AwareDatetime | None, Field(description="Its last complete read")]
     degraded_reason: str | None
+    read_age_s: Annotated[float | None, Field(description="Seconds since then")]
+    entries: Annotated[int | None, Field(description="What its last complete read showed")]
+    cause: Annotated[
+        Literal["unread", "incomplete", "mass-loss", "old", "not-imported"] | None,
+        Field(description="Why it is not believed, or not in everything; null: it is well"),
+    ]
+    reason: str | None
+    since: Annotated[AwareDatetime | None, Field(description="Since when it is not believed")]
+    age_s: Annotated[float | None, Field(description="For how many seconds")]
+    remedy: Annotated[str | None, Field(description="What to do about it")]
+    alarm: Annotated[bool, Field(description="Whether it is time to tell a person")]
+    severity: Literal["warning", "alarm"] | None
     paused_until: AwareDatetime | None
     paused_by: str | None
     pause_reason: str | None

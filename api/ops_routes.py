@@ -27,15 +27,16 @@ from panel.calls import DatabaseAwayError
 from panel.dead_letters import discard, list_dead, requeue
 from panel.facts import Row
 from panel.findings import FindingRow, acknowledge_finding, heed_finding, ignore_finding, list_findings, snooze_finding
-from panel.history import recent_runs, source_overview, vps_history
+from panel.history import recent_runs, vps_history
 from panel.holds import Decision, HeldSet, decide_hold, list_holds
 from panel.metrics import metrics
 from panel.operators import OperatorError, nudge_run
 from panel.pauses import Pause, current_pauses, pause, resume, target_of
 from panel.quarantine import list_quarantined, release
 from panel.restore import restore_vps
-from panel.run_log import acknowledge_first_plan, acknowledge_source
+from panel.run_log import PLAN_SEEN, acknowledge_first_plan, acknowledge_source, acknowledged_in_words
 from panel.sessions import is_away
+from panel.source_health import list_sources
 
 router = APIRouter(prefix="/api/ops", tags=["operators"])
 
@@ -197,11 +198,14 @@ async def get_runs(
 
 @router.get("/sources", summary="Sources", responses={200: {"model": ops_models.SourcesAnswer}, **READS})
 async def get_sources(edge: EdgeOf, _by: Operator) -> Response:
-    """When each was last read completely, which are not believed, and which are paused."""
+    """When each was last read completely; which are not believed, since when, why, what to do; which are paused."""
 
     def look(connection: Connection) -> list[dict[str, Any]]:
         current_pauses(connection)  # one whose time is over is none
-        return [_part_of(row, ops_models.SourceView) for row in source_overview(connection)]
+        return [
+            {name: getattr(one, name) for name in ops_models.SourceView.model_fields}
+            for one in list_sources(connection)
+        ]
 
     return _answer(await _asked(edge, look))
 
@@ -306,15 +310,16 @@ async def acknowledge_what_was_seen(request: Request, edge: EdgeOf, acting: Acti
     """Say that a source which lost much at once is right, or that a plan was looked at before the first deletes."""
     body = await _body(request, edge, ops_models.AcknowledgeBody)
 
-    def note(connection: Connection) -> None:
+    def note(connection: Connection) -> str:
+        said = PLAN_SEEN
         if body.source == "plan":
             acknowledge_first_plan(connection)
         else:
-            acknowledge_source(connection, body.source)
+            said = acknowledged_in_words(body.source, acknowledge_source(connection, body.source))
         nudge_run(connection)
+        return said
 
-    await _decided(edge, acting, "acknowledge", body.source, note)
-    return _done(f"{body.source} is acknowledged")
+    return _done(await _decided(edge, acting, "acknowledge", body.source, note))
 
 
 @router.post(

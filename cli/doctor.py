@@ -12,7 +12,7 @@ from cli.checks import Check, Verdict, check_postgres, check_redis, check_worker
 from cli.console import out
 from cli.environment import command_settings
 from cli.errors import CommandError
-from cli.source_checks import check_cluster, check_main_site
+from cli.source_checks import check_cluster, check_main_site, check_standing
 from panel.settings import ProxmoxCluster, Settings, SettingsError
 from panel.terminal import styled, table
 from sources.proxmox import make_cluster
@@ -64,11 +64,18 @@ def _configured(settings: Settings) -> Iterator[Check]:
         yield Check("settings", Verdict.PROBLEM, str(error))
     if not settings.main_site_url:
         yield Check("main site", Verdict.NOTE, "not configured: nothing is compared with orders", "set MAIN_SITE_URL")
+    if settings.main_site_url and settings.main_site_feed == "panel-api" and not settings.panel_api_cluster:
+        seen = "PANEL_API_CLUSTER is not set: a proxmoxId of the feed names no guest, so no order finds its machine"
+        yield Check(
+            "main site", Verdict.PROBLEM, seen, "set it to the name in PROXMOX_CLUSTERS that proxmoxId belongs to"
+        )
     if not settings.proxmox_clusters:
         yield Check("Proxmox", Verdict.NOTE, "not configured: guests can't be observed", "set PROXMOX_CLUSTERS")
 
 
 def _sources(settings: Settings) -> Iterator[Check]:
+    if settings.database_url and (settings.main_site_url or settings.proxmox_clusters):
+        yield from _guarded("sources", partial(check_standing, settings))
     if settings.main_site_url:
         yield from _guarded("main site", partial(_main_site, settings))
     for cluster in settings.proxmox_clusters:

@@ -11,7 +11,22 @@ from types import FrameType
 import structlog
 import typer
 
-from cli import audit, chaos, demo, doctor, journal, migrating, operators, parts, reconcile, runs, tokens, users, whole
+from cli import (
+    audit,
+    chaos,
+    demo,
+    doctor,
+    journal,
+    migrating,
+    operators,
+    parts,
+    reconcile,
+    runs,
+    sources,
+    tokens,
+    users,
+    whole,
+)
 from cli.environment import command_settings
 from cli.errors import CommandError
 from panel.logging import configure_logging
@@ -50,7 +65,7 @@ vps.command()(journal.history)
 vps.command()(operators.restore)
 app.add_typer(vps, name="vps", rich_help_panel=LOOKING)
 app.command(rich_help_panel=LOOKING)(reconcile.plan)
-app.command(rich_help_panel=LOOKING)(reconcile.sources)
+app.command(rich_help_panel=LOOKING)(sources.sources)
 app.command(rich_help_panel=LOOKING)(operators.held)
 app.command(rich_help_panel=LOOKING)(operators.quarantined)
 app.add_typer(operators.findings_app, name="findings", rich_help_panel=LOOKING)
@@ -58,7 +73,7 @@ app.command(rich_help_panel=CARE)(reconcile.reconcile)
 for care in (
     operators.approve,
     operators.reject,
-    reconcile.acknowledge,
+    sources.acknowledge,
     operators.pause,
     operators.resume,
     operators.release,

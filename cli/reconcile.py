@@ -7,19 +7,15 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine
 
 from cli.acting import note
 from cli.connect import opened_panel
 from cli.console import err, out
 from cli.environment import command_settings
 from cli.errors import CommandError
-from panel.operators import OperatorError
-from panel.pauses import current_pauses
-from panel.run_log import acknowledge_source
 from panel.settings import Settings
-from panel.source_tables import source_states
-from panel.terminal import Piece, progress, styled, table
+from panel.terminal import Piece, progress, styled
 from reconcile.changes import Change
 from reconcile.gate import Held
 from reconcile.run import RunResult, acknowledge_first_plan, run_full
@@ -71,48 +67,6 @@ def reconcile(
             out.print(f"  not written: {change.subject} {change.kind.value}: {why}")
         if result.gated is not None:
             _show_held(result.gated.held)
-
-
-def acknowledge(
-    source: Annotated[str, typer.Argument(help="As `panel-sync sources` names it: orders, proxmox:<cluster>, ...")],
-) -> None:
-    """Say that a source which lost much at once is right: absences from it count again from now on.
-
-    It is for what is missing now; should much more vanish, you are asked again.
-    """
-    settings = command_settings()
-    with opened_panel(_database(settings)) as engine, engine.begin() as connection:
-        try:
-            reason = acknowledge_source(connection, source)
-            note(connection, "acknowledge", source)
-        except OperatorError as error:
-            raise CommandError(str(error)) from error
-    out.print(f"{source} is acknowledged: {reason}")
-
-
-def sources() -> None:
-    """List the sources: when each was last read completely, and which are not believed at the moment."""
-    settings = command_settings()
-    with opened_panel(_database(settings)) as engine, engine.begin() as connection:
-        scopes = connection.execute(text("SELECT source, scope, began_at, count FROM scopes ORDER BY source, scope"))
-        degraded = {
-            row.source: row.degraded_reason
-            for row in connection.execute(select(source_states))
-            if row.degraded_since is not None
-        }
-        pauses = current_pauses(connection)
-        shown = table("source", "scope", "last complete read (UTC)", "entries", "")
-        for row in scopes:
-            shown.add_row(
-                row.source,
-                row.scope,
-                f"{row.began_at:%Y-%m-%d %H:%M:%S}",
-                str(row.count),
-                degraded.get(row.source, ""),
-            )
-    out.print(shown)
-    for target, one in pauses.items():
-        out.print(f"{target}: {one}")
 
 
 def _database(settings: Settings) -> str:

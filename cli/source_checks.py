@@ -6,8 +6,11 @@ from sqlalchemy import select
 
 from cli.checks import Check, Verdict, clock_check
 from cli.connect import opened_panel
+from cli.console import span
 from panel import tables
+from panel.run_log import users_imported
 from panel.settings import Settings
+from panel.source_health import list_sources
 from reconcile.ports import GuestSource, Health, OrderFeed
 
 
@@ -34,24 +37,43 @@ def check_cluster(source: GuestSource) -> list[Check]:
     return health_checks(f"Proxmox {source.cluster}", source.health())
 
 
-def match_check(space: str, listed: int, matched: int) -> Check:
-    """Judge the rate at which the feed's users are known here. ``space``: USER_ID_SPACE."""
+def check_standing(settings: Settings) -> list[Check]:
+    """What the runs have to say of each source: it may answer now and not be believed all the same."""
+    with opened_panel(settings.database_url) as engine, engine.connect() as connection:
+        found = list_sources(connection)
+    checks = []
+    for one in found:
+        if one.cause is None or one.paused_until is not None:
+            continue
+        verdict = Verdict.NOTE if not one.alarm else Verdict.PROBLEM if one.severity == "alarm" else Verdict.WARNING
+        seen = f"{one.source}: for {span(one.age_s or 0.0)}: {one.reason}"
+        checks.append(Check("sources", verdict, seen, one.remedy or ""))
+    return checks or [
+        Check("sources", Verdict.OK, "runs believe what they read" if found else "no run has read any yet")
+    ]
+
+
+def match_check(space: str, listed: int, matched: int, *, imported: bool = True) -> Check:
+    """Judge the rate at which the feed's users are known here. ``space``: USER_ID_SPACE. ``imported``: whether the
+    feed's users were ever imported; before that the rate says nothing."""
     share = f"{matched} of {listed} users of the feed are known here"
     seen = f"{share} ({100 * matched / listed:.0f} %)" if listed else "the feed lists no users"
     if listed == 0:
         return Check("users", Verdict.NOTE, seen)
     if matched == listed:
         return Check("users", Verdict.OK, seen)
+    if not imported:
+        seen = f"{listed} users of the feed were not imported yet"
+        return Check("users", Verdict.WARNING, seen, "the first run imports them; now: panel-sync users import")
     if matched == 0:
         mend = (
-            "if the main site's ids are the panel's, say USER_ID_SPACE=shared; else map them: panel-sync users map"
+            "map them: panel-sync users unmapped, users map --csv FILE; USER_ID_SPACE=shared only if one database "
+            "assigns the ids of both"
             if space == "mapped"
             else "USER_ID_SPACE=shared is likely wrong: the ids of the feed are not the panel's"
         )
         return Check("users", Verdict.PROBLEM, seen, mend)
-    return Check(
-        "users", Verdict.WARNING, seen, "orders of unknown users are held; see: panel-sync users list --unmapped"
-    )
+    return Check("users", Verdict.WARNING, seen, "orders of unknown users are held; see: panel-sync users unmapped")
 
 
 def _users(feed: OrderFeed, settings: Settings) -> list[Check]:
@@ -62,8 +84,9 @@ def _users(feed: OrderFeed, settings: Settings) -> list[Check]:
         else:
             mapped = select(users.c.main_site_user_id).where(users.c.main_site_user_id.is_not(None))
             known = {row.main_site_user_id for row in connection.execute(mapped)}
+        imported = users_imported(connection)
     sweep = feed.users()
     listed = {user.main_site_user_id for page in sweep.pages for user in page.items}
     if sweep.problem is not None:
         return [Check("users", Verdict.PROBLEM, f"the feed's users can't be read: {sweep.problem}")]
-    return [match_check(settings.user_id_space, len(listed), len(listed & known))]
+    return [match_check(settings.user_id_space, len(listed), len(listed & known), imported=imported)]

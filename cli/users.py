@@ -16,6 +16,8 @@ from cli.errors import CommandError
 from panel import tables
 from panel.settings import Settings
 from panel.terminal import table
+from reconcile.users import import_users
+from worker.wiring import reconciler
 
 app = typer.Typer(
     help="The panel's users, and the map to the main site's user ids (a wrong map gives machines to strangers).",
@@ -111,6 +113,23 @@ def map_user(
         except IntegrityError as error:
             raise CommandError(_taken(error, user, main_site_id)) from error
     err.print(f"User {user} is the main site's {main_site_id}.")
+
+
+@app.command("import")
+def import_now() -> None:
+    """Import the main site's users now; the workers do it before their first run and every USERS_INTERVAL_S.
+
+    Only adds users and fills empty maps. Ends with 2 if the list could not be read completely.
+    """
+    settings = _settings()
+    settings.require("main_site_url")
+    with opened_panel(settings.database_url) as engine:
+        done = import_users(reconciler(engine, settings))
+        with engine.begin() as connection:
+            note(connection, "users import", "users")
+    out.print(done.summary)
+    if done.problem is not None:
+        raise CommandError(f"The users could not be read completely: {done.problem}")
 
 
 def _settings() -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, text
+from sqlalchemy import Connection, Row, select
 
 from panel import tables
 from panel.operators import OperatorError
@@ -27,19 +27,3 @@ def recent_runs(connection: Connection, *, kind: str | None = None, limit: int =
     if kind is not None:
         wanted = wanted.where(runs.c.kind == kind)
     return connection.execute(wanted).all()
-
-
-def source_overview(connection: Connection) -> Sequence[Row[Any]]:
-    """Every source that was read or decided about: its last complete read, why it is not believed, its pause."""
-    return connection.execute(SOURCES).all()
-
-
-SOURCES = text(
-    "SELECT source, max(s.began_at) AS read_at, max(t.degraded_reason) FILTER (WHERE t.degraded_since IS NOT NULL)"
-    " AS degraded_reason, max(p.paused_until) AS paused_until, max(p.paused_by) AS paused_by,"
-    " max(p.reason) AS pause_reason"
-    " FROM scopes s FULL JOIN source_states t USING (source)"
-    " FULL JOIN (SELECT target AS source, paused_until, paused_by, reason FROM pauses"
-    " WHERE target !~ '^(vps|user):') p USING (source)"
-    " GROUP BY source ORDER BY source"
-)

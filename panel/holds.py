@@ -60,6 +60,7 @@ def keep_holds(connection: Connection, run_id: int, held: Iterable[Any]) -> None
         if current.get(one.scope) != one.hash:
             _replace(connection, run_id, one.scope, one.reason, one.hash, _items(one))
     connection.execute(EXPIRE_OTHERS, {"scopes": sorted(scopes)})
+    connection.execute(RESOLVE_HELD)
 
 
 def keep_fast_holds(connection: Connection, run_id: int, held: Iterable[Any], clusters: Iterable[str]) -> None:
@@ -76,10 +77,8 @@ def keep_fast_holds(connection: Connection, run_id: int, held: Iterable[Any], cl
         items = [item for item in known if _about(item) not in newer] + new
         hash_ = identities_hash({k: v for k, v in item.items() if k not in NO_IDENTITY} for item in items)
         _replace(connection, run_id, one.scope, one.reason, hash_, items)
-    over = connection.execute(EXPIRE_FLIPS, {"scopes": sorted(scopes), "clusters": sorted(clusters)})
-    subjects = [f"scope:{row.scope}" for row in over]
-    if subjects:
-        connection.execute(RESOLVE_HELD, {"subjects": subjects})
+    connection.execute(EXPIRE_FLIPS, {"scopes": sorted(scopes), "clusters": sorted(clusters)})
+    connection.execute(RESOLVE_HELD)
 
 
 NO_IDENTITY = ("reason", "hash")
@@ -130,6 +129,7 @@ def decide_hold(connection: Connection, prefix: str, decision: Decision, by: str
     if found[0].decision == decision.value:
         raise OperatorError("conflict", f"{found[0].plan_hash[:12]} is {decision.value} already")
     row = connection.execute(DECIDE, {"id": found[0].id, "decision": decision.value, "by": by}).one()
+    connection.execute(RESOLVE_HELD)
     nudge_run(connection)
     return _held(row)
 
@@ -173,11 +173,12 @@ EXPIRE_OTHERS = text(
 EXPIRE_FLIPS = text(
     "UPDATE holds SET decision = 'expired', decided_at = clock_timestamp() "
     "WHERE decision IS NULL AND scope LIKE 'flips:%' AND split_part(scope, ':', 2) = ANY(CAST(:clusters AS text[])) "
-    "AND NOT scope = ANY(CAST(:scopes AS text[])) RETURNING scope"
+    "AND NOT scope = ANY(CAST(:scopes AS text[]))"
 )
+# A finding about a held set goes together with the set, whatever the sources let a run see.
 RESOLVE_HELD = text(
-    "UPDATE findings SET resolved_at = clock_timestamp()"
-    " WHERE class = 'held' AND resolved_at IS NULL AND subject = ANY(:subjects)"
+    "UPDATE findings f SET resolved_at = clock_timestamp() WHERE f.class = 'held' AND f.resolved_at IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.decision IS NULL AND 'scope:' || h.scope = f.subject)"
 )
 OPEN = text("SELECT scope, plan_hash FROM holds WHERE decision IS NULL")
 # What waits for a word of its own, maybe for good, must not crowd out what exceeds a limit.

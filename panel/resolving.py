@@ -50,7 +50,8 @@ def undrawn_subjects(connection: Connection) -> frozenset[str]:
 
 RESOLVE = text("""
 UPDATE findings f SET resolved_at = clock_timestamp()
-WHERE f.resolved_at IS NULL AND f.last_run_id IS DISTINCT FROM :run AND f.class NOT IN ('paused', 'quarantined')
+WHERE f.resolved_at IS NULL AND f.last_run_id IS DISTINCT FROM :run
+  AND f.class NOT IN ('paused', 'quarantined', 'source', 'held')
   AND NOT coalesce(ARRAY[f.subject, 'vps:' || f.vps_id, 'order:' || f.order_id] && CAST(:left AS text[]), false)
   AND CASE WHEN f.cluster IS NULL THEN :whole ELSE NOT f.cluster = ANY(CAST(:unread AS text[])) END
   AND NOT EXISTS (

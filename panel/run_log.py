@@ -125,6 +125,11 @@ def source_state(connection: Connection, source: str) -> dict[str, Any]:
     return dict(row._mapping) if row is not None else {}
 
 
+def users_imported(connection: Connection) -> bool:
+    """Whether the main site's users were ever read completely."""
+    return connection.scalar(text("SELECT max(last_users_at) FROM source_states")) is not None
+
+
 def remember_source(connection: Connection, source: str, **values: Any) -> None:  # noqa: ANN401 - columns
     """Keep something about a source."""
     names = ", ".join(values)
@@ -147,6 +152,18 @@ def acknowledge_source(connection: Connection, source: str) -> str:
         raise OperatorError("conflict", f"{source} is not degraded; `panel-sync sources` lists what is")
     remember_source(connection, source, acknowledged_at=rows.database_now(connection))
     return str(state["degraded_reason"])
+
+
+PLAN_SEEN = "You have seen the first plan: from now on runs make missing records, and delete within their limits."
+
+
+def acknowledged_in_words(source: str, confirmed: str) -> str:
+    """What an acknowledgement means, for whoever gave it. ``confirmed``: what ``acknowledge_source`` returned."""
+    return (
+        f"{source} is believed again. You said that this is right: {confirmed.partition(';')[0]}. They count as "
+        "missing from the next read on. A record is deleted only after the whole proof of absence, and within the "
+        "limits. If much more goes missing, you are asked again."
+    )
 
 
 def acknowledge_first_plan(connection: Connection) -> None:

@@ -170,6 +170,9 @@ class Settings(BaseSettings):
     full_jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.5  # share of it by which a run may come earlier
     sweep_interval_s: Annotated[float, Field(ge=1)] = 3600  # full feed read; in between only what changed
     users_interval_s: Annotated[float, Field(ge=1)] = 600
+    feed_age_max_s: Annotated[float, Field(ge=10)] = (
+        300  # as_of behind by more is an alarm: caches and replicas lag less
+    )
 
     # --- grace times: how long a difference may be mere lateness
     power_grace_s: float = 20

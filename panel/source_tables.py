@@ -19,6 +19,10 @@ source_states = Table(
     Column("last_users_at", Time),
     Column("degraded_since", Time),
     Column("degraded_reason", Text),
+    # Since when it is not believed, and why (:mod:`panel.source_health`); NULL while it is well.
+    Column("unwell_since", Time),
+    Column("unwell_cause", Text),
+    Column("unwell_reason", Text),
     Column("degraded_missing", ARRAY(Text)),  # what was missing then: order ids, or "cluster/vmid"
     Column("circuit", JSONB),
     Column("acknowledged_at", Time),  # covers what degraded_missing says, if it is later than degraded_since

@@ -21,6 +21,7 @@ from reconcile.losses import ASKED_SINGLY, Loss, not_believed
 from reconcile.ports import ClusterReading, Found, Gone, GuestSource, OrderFeed, Page, Sweep
 from reconcile.side_by_side import FAST, FULL, Patience
 from reconcile.state import GuestType, Order, OrderState
+from reconcile.troubles import Trouble, cluster_trouble, feed_trouble
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +35,8 @@ class Observed:
     answer in time.
     ``believed``: trusted clusters that lost nothing unusual; ``orders_well``: the feed was read without a problem;
     ``undrawn``: subjects that wait for another run's selection.
-    ``broken``: rows of the panel's own that could not be parsed, by subject."""
+    ``broken``: rows of the panel's own that could not be parsed, by subject. ``troubles``: what is wrong with each
+    source that was asked, or None."""
 
     began: dict[str, datetime] = field(default_factory=dict)
     previous: dict[str, datetime | None] = field(default_factory=dict)
@@ -51,6 +53,7 @@ class Observed:
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     broken: dict[str, Broken] = field(default_factory=dict)
+    troubles: dict[str, Trouble | None] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -97,6 +100,7 @@ def _take_cluster(
     seen.problems += [f"{cluster}: {problem}" for problem in reading.problems]
     seen.warnings += [f"{cluster}: {warning}" for warning in reading.warnings]
     seen.counts[f"guests:{cluster}"] = len(reading.guests)
+    seen.troubles[source] = cluster_trouble(reading, None)
     if not reading.trusted:
         problem = "; ".join(reading.problems) or "not trusted"
         views.record_snapshot(
@@ -127,6 +131,7 @@ def _take_cluster(
 
     shrunk = not_believed(connection, source, Loss(missing, known, which, each_is_gone))
     if shrunk is not None:
+        seen.troubles[source] = cluster_trouble(reading, shrunk)
         seen.problems.append(f"{cluster}: {shrunk}")
         nodes.clear()
     seen.previous[cluster] = views.scope_time(connection, source, "all")
@@ -194,12 +199,13 @@ def stage_orders(connection: Connection, feed: OrderFeed, sweep_interval: timede
     return FeedRead(feed, sweep, began, since, oldest.value)
 
 
-def take_orders(connection: Connection, run_id: int, read: FeedRead, seen: Observed) -> None:
-    """Merge a staged read and count who is absent from it, if it is whole and may be believed."""
+def take_orders(connection: Connection, run_id: int, read: FeedRead, seen: Observed, age_max: timedelta) -> None:
+    """Merge a staged read and count who is absent from it, if it is whole and may be believed. ``age_max``: how old its
+    content may be before that is a problem."""
     feed, sweep, began, since = read.feed, read.sweep, read.began, read.since
     seen.counts["orders"], problems = sweep.count, len(seen.problems)
     scopes = set(sweep.complete_scopes) if since is None else set[str]()
-    problem = sweep.problem
+    problem, shrunk = sweep.problem, None
     views.merge_orders(connection, began)
     if scopes:
         shrunk = not_believed(connection, feed.name, _lost_orders(connection, feed, sorted(scopes)))
@@ -208,6 +214,10 @@ def take_orders(connection: Connection, run_id: int, read: FeedRead, seen: Obser
     if problem is not None:
         seen.problems.append(f"{feed.name}: {problem}")
     effective = read.effective
+    trouble = feed_trouble(sweep.problem, shrunk, sweep.count, began, effective, age_max)
+    seen.troubles[feed.name] = trouble
+    if trouble is not None and problem is None:
+        seen.problems.append(f"{feed.name}: {trouble.reason}")
     if effective is None and scopes:
         seen.problems.append(f"{feed.name}: no usable as_of, so nothing of it may be written")
         scopes = set()

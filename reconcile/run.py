@@ -21,10 +21,11 @@ from panel.lease import LEASE, FencedError, lease_holder, take_lease, turn
 from panel.pauses import ALL, CLUSTER, FEED, Pause, current_pauses
 from panel.repairs import note_confirmations
 from panel.resolving import Reach, undrawn_subjects
+from panel.source_health import forget_other_sources, report_sources
 from reconcile import fingerprints, observe
 from reconcile.apply import Confirmer, Outcome
 from reconcile.cases import World
-from reconcile.changes import Change, Plan
+from reconcile.changes import Change, Finding, Plan
 from reconcile.gate import Gated
 from reconcile.isolation import Failure, Stage, isolated_plan, isolated_power
 from reconcile.observe import Observed
@@ -34,7 +35,9 @@ from reconcile.side_by_side import FAST, FULL
 from reconcile.spec import spec_findings
 from reconcile.state import Absence, GuestKey
 from reconcile.subjects import Subject
+from reconcile.troubles import USERS, without_consequences
 from reconcile.under_way import Reconciler, Run, RunResult
+from reconcile.users import import_first_users
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +70,8 @@ def _in_turn(
         if connection is None:
             return _busy(reconciler, f"turn:{mine}")
         phases = Phases()
+        if kind == "full":
+            import_first_users(reconciler)
         views.make_stages(connection)
         ahead = _read_ahead(reconciler, connection, pauses) if reads_ahead else _Ahead()
         phases.end("read_ahead")
@@ -129,7 +134,7 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     power = _PowerPass() if dry or only is not None else _power_pass(run, seen)
     run.phases.end("power")
     if run.feed is not None and run.feed_read is not None:
-        observe.take_orders(connection, run.id, run.feed_read, seen)
+        observe.take_orders(connection, run.id, run.feed_read, seen, reconciler.feed_age_max)
     run.phases.end("orders")
     looks = run.looks or fingerprints.Looks(observe.database_now(connection), 0)
     looked = fingerprints.read_fingerprints(connection, run.sources, seen, looks)
@@ -142,7 +147,8 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     sizes = guest_configs.size_drifts(connection, reconciler.clusters)
     specs = spec_findings(sizes.found, world.now, reconciler.policy.spec_grace)
     storm = storm_findings(run_log.pushed_deletes(connection), reconciler.budget)
-    plan = run.paused.spare(Plan(planned.plan.changes, (*planned.plan.findings, *specs, *storm)))
+    told = _told(run, seen, [*planned.plan.findings, *specs, *storm], counts)
+    plan = run.paused.spare(Plan(planned.plan.changes, told))
     run.phases.end("decide")
     gated = run.gated(plan)
     connection.commit()
@@ -172,6 +178,8 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
             report, run.id, findings, _reach(run, seen), planned.left_out | seen.undrawn
         )
         keep_holds(report, run.id, gated.held)
+        report_sources(report, run.id, seen.troubles)
+        forget_other_sources(report, _watched(run))
         note_confirmations(report, seen.began)
         quarantine.note_failures(report, run.id, failures)
         quarantine.note_recovered(report, _recovered(planned.plan, outcome, failures, held_back, everything))
@@ -179,6 +187,25 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     counts |= {"applied": dict(outcome.applied), "failed": len(failures)}
     summary = said_in_short(outcome, gated, seen.problems, failures)
     return RunResult(run.id, "done", summary, plan, gated, outcome, seen.told, counts)
+
+
+def _told(run: Run, seen: Observed, findings: list[Finding], counts: dict[str, Any]) -> tuple[Finding, ...]:
+    """The findings, less those that only repeat for each guest or order that a source is not believed."""
+    users_known = run.reconciler.feed is None or run_log.users_imported(run.lease.connection)
+    unbelieved = run.reconciler.clusters - seen.believed
+    told, by_cluster, by_users = without_consequences(findings, unbelieved, users_known=users_known)
+    if not users_known:
+        seen.problems.append(
+            f"users: not imported yet, so the owners of {by_users} orders are not known: panel-sync users import"
+        )
+    counts |= {"findings_of_sources": by_cluster, "owners_not_imported": by_users}
+    return told
+
+
+def _watched(run: Run) -> set[str]:
+    """The sources that are configured and not paused."""
+    feed = set[str]() if run.feed is None else {run.feed.name, USERS}
+    return feed | {f"proxmox:{source.cluster}" for source in run.sources}
 
 
 def _reach(run: Run, seen: Observed) -> Reach:
@@ -204,6 +231,7 @@ def _fast(run: Run) -> RunResult:
     with run.reporting() as report:
         run_log.report_findings(report, run.id, held_findings(gated))
         keep_fast_holds(report, run.id, gated.held, seen.trusted)
+        report_sources(report, run.id, seen.troubles)
         note_confirmations(report, seen.began)
         quarantine.note_failures(report, run.id, failures)
     run.phases.end("report")

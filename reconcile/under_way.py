@@ -29,7 +29,7 @@ from reconcile.subjects import Paused, parse_subject
 class Reconciler:
     """Everything a run needs. ``first_run_asks``: hold the first deletes, and bulk creates of a new panel, until
     an operator has seen a plan (off in the demo). ``interrupts``: exceptions that end the run and say nothing about
-    the object it was at (a task's time limit)."""
+    the object it was at (a task's time limit). ``feed_age_max``: how old the feed's content may be."""
 
     engine: Engine
     feed: OrderFeed | None
@@ -42,6 +42,7 @@ class Reconciler:
     first_run_asks: bool = True
     handling: Mapping[Kind, Handling] = field(default_factory=dict)
     interrupts: Interrupts = ()
+    feed_age_max: timedelta = timedelta(minutes=5)
 
     @property
     def clusters(self) -> frozenset[str]:

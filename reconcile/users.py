@@ -13,10 +13,12 @@ import structlog
 from sqlalchemy import Connection, text
 
 from panel.pauses import ALL, FEED, current_pauses
-from panel.run_log import remember_source
+from panel.run_log import remember_source, users_imported
+from panel.source_health import report_sources
 from reconcile.ports import OrderFeed
-from reconcile.run import Reconciler
 from reconcile.state import User
+from reconcile.troubles import USERS, Cause, Trouble
+from reconcile.under_way import Reconciler
 
 log = structlog.get_logger(__name__)
 
@@ -55,10 +57,27 @@ def import_users(reconciler: Reconciler) -> Imported:
                 _store_shared(connection, user, result)
             else:
                 _store_mapped(connection, user, verified, result)
-        now = connection.scalar(text("SELECT clock_timestamp()"))
-        remember_source(connection, feed.name, last_users_at=now)
+        if result.problem is None:
+            remember_source(connection, USERS, last_users_at=connection.scalar(text("SELECT clock_timestamp()")))
+        report_sources(connection, None, {USERS: _trouble(result.problem, known=users_imported(connection))})
     log.info("users_imported", seen=result.seen, added=result.added, mapped=result.mapped, problem=result.problem)
     return result
+
+
+def import_first_users(reconciler: Reconciler) -> None:
+    """Import them if that was never done completely: before, an order's owner is nobody that the panel knows."""
+    if reconciler.feed is None:
+        return
+    with reconciler.engine.begin() as connection:
+        known = users_imported(connection)
+    if not known:
+        import_users(reconciler)
+
+
+def _trouble(problem: str | None, *, known: bool) -> Trouble | None:
+    if problem is None:
+        return None
+    return Trouble(Cause.INCOMPLETE if known else Cause.NOT_IMPORTED, f"the users could not be read: {problem}")
 
 
 def _read(feed: OrderFeed, result: Imported) -> list[User]:

@@ -39,6 +39,9 @@ PATIENCE: dict[str, Any] = {
 }
 """A half-open connection is noticed well before the network stack would by itself."""
 
+ASK_FOR_USERS = "INSERT INTO nudges (task, subject) VALUES ('users.import', '') ON CONFLICT DO NOTHING"
+"""The relay publishes it."""
+
 CHECK_S = 2.0
 _DATABASE_RETRY_MAX_S = 15.0
 
@@ -81,6 +84,15 @@ class BeatLock:
             return False
         return True
 
+    def ask_for_users(self) -> None:
+        """Ask for an import of the users now: the schedule would bring it only after a whole interval."""
+        if self._connection is None:
+            return
+        try:
+            self._connection.execute(ASK_FOR_USERS)
+        except psycopg.Error as error:  # the lock's watch sees a lost connection; the first run imports them, too
+            log.warning("beat_users_not_asked_for", error=type(error).__name__)
+
     def release(self) -> None:
         """Close the connection, and with it give the lock back."""
         if self._connection is not None:
@@ -118,6 +130,8 @@ def main(arguments: list[str]) -> int:
     pulse.watch()
     lock = BeatLock(settings.database_url)
     lock.wait()
+    if settings.main_site_url:
+        lock.ask_for_users()
     lost = threading.Event()
     threading.Thread(target=_watch, args=(lock, lost), name="beat-lock", daemon=True).start()
 

@@ -185,4 +185,5 @@ def reconciler(engine: Engine, settings: Settings) -> Reconciler:
         first_run_asks=not settings.demo,
         handling=handling_of(settings),
         interrupts=(SoftTimeLimitExceeded,),
+        feed_age_max=timedelta(seconds=settings.feed_age_max_s),
     )
