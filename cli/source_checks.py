@@ -63,8 +63,12 @@ def match_check(space: str, listed: int, matched: int, *, imported: bool = True)
     if matched == listed:
         return Check("users", Verdict.OK, seen)
     if not imported:
-        seen = f"{listed} users of the feed were not imported yet"
-        return Check("users", Verdict.WARNING, seen, "the first run imports them; now: panel-sync users import")
+        return Check(
+            "users",
+            Verdict.WARNING,
+            f"{seen}; they were not imported yet",
+            "the first run imports them; now: panel-sync users import",
+        )
     if matched == 0:
         mend = (
             "map them: panel-sync users unmapped, users map --csv FILE; USER_ID_SPACE=shared only if one database "

@@ -1,4 +1,4 @@
-"""Since when each source is not believed, and why: one alarm a source."""
+"""Since when each source is not believed, and why; and since when the first filling of the panel is allowed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ def upgrade() -> None:
     op.add_column("source_states", sa.Column("unwell_since", sa.DateTime(timezone=True)))
     op.add_column("source_states", sa.Column("unwell_cause", sa.Text()))
     op.add_column("source_states", sa.Column("unwell_reason", sa.Text()))
+    op.add_column("source_states", sa.Column("filling_since", sa.DateTime(timezone=True)))
 
 
 def downgrade() -> None:
+    op.drop_column("source_states", "filling_since")
     op.drop_column("source_states", "unwell_reason")
     op.drop_column("source_states", "unwell_cause")
     op.drop_column("source_states", "unwell_since")

@@ -15,7 +15,9 @@ from cli.checks import Check, Verdict, clock_check, durability_check, queue_chec
 from cli.source_checks import match_check
 from panel.pauses import pause
 from panel.quarantine import note_failures
+from panel.source_health import report_sources
 from reconcile.isolation import Failure, Stage
+from reconcile.troubles import Cause, Trouble
 from runtime.embedded_redis import EmbeddedRedis
 from simulators.main_site import MainSiteServer
 from simulators.proxmox.server import ProxmoxServer
@@ -216,6 +218,36 @@ class TestSources:
         assert line(out, "main site", "orders: answers").startswith("ok")
         assert line(out, "users", "1 of 2 users of the feed are known here (50 %)").startswith("warning")
         assert site.api_key not in out
+
+    def test_users_that_were_not_imported_yet_say_so(self, panel_sync: PanelSync, site: MainSiteServer) -> None:
+        given = {"MAIN_SITE_URL": site.url, "MAIN_SITE_API_KEY": site.api_key, "USER_ID_SPACE": "shared"}
+        assert "not imported yet" in line(panel_sync("doctor", **given).out, "users", "0 of 2 users")
+        said = panel_sync("users", "import", **given)
+        assert (said.code, said.out) == (0, "2 seen, 2 added, 2 mapped, 0 conflicts\n")
+        assert line(panel_sync("doctor", **given).out, "users", "2 of 2 users").startswith("ok")
+
+    def test_what_runs_say_of_a_source(self, panel_sync: PanelSync, engine: Engine, site: MainSiteServer) -> None:
+        given = {"MAIN_SITE_URL": site.url, "MAIN_SITE_API_KEY": site.api_key, "USER_ID_SPACE": "mapped"}
+        with engine.begin() as connection:
+            report_sources(connection, None, {"orders": Trouble(Cause.OLD, "what it shows is old")})
+        assert line(panel_sync("doctor", **given).out, "sources", "what it shows is old").startswith("note")
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE source_states SET unwell_since = unwell_since - interval '5 minutes'"))
+        said = panel_sync("doctor", **given)
+        assert said.code == 1
+        assert line(said.out, "sources", "orders: for 5 min").startswith("problem")
+        assert "replica" in line(said.out, "sources", "orders: for 5 min"), "the remedy"
+        listed = panel_sync("sources", "--json", **given)
+        (one,) = json.loads(listed.out)
+        assert (one["source"], one["cause"], one["alarm"]) == ("orders", "old", True)
+        assert "not believed for 5 min: what it shows is old" in panel_sync("sources", **given).out
+
+    def test_panel_api_without_its_cluster(self, panel_sync: PanelSync, site: MainSiteServer) -> None:
+        given = {"MAIN_SITE_URL": site.url, "MAIN_SITE_API_KEY": site.api_key, "USER_ID_SPACE": "mapped"}
+        out = panel_sync("doctor", MAIN_SITE_FEED="panel-api", **given).out
+        assert line(out, "main site", "PANEL_API_CLUSTER is not set").startswith("problem")
+        out = panel_sync("doctor", MAIN_SITE_FEED="panel-api", PANEL_API_CLUSTER="main", **given).out
+        assert "PANEL_API_CLUSTER" not in out
 
     def test_a_refused_key(self, panel_sync: PanelSync, site: MainSiteServer) -> None:
         given = {"MAIN_SITE_URL": site.url, "MAIN_SITE_API_KEY": random_key(), "USER_ID_SPACE": "mapped"}
