@@ -26,7 +26,11 @@ OPERATOR_TRIGGER = "operator"
 
 def nudge_run(connection: Connection, subject: str = "") -> None:
     """Ask the workers for a full run, soon; ``subject`` (``vps:17``) limits what it repairs. Asking twice is once."""
-    trigger = f"{OPERATOR_TRIGGER} {subject}".strip()
+    ask_for_run(connection, f"{OPERATOR_TRIGGER} {subject}".strip())
+
+
+def ask_for_run(connection: Connection, trigger: str) -> None:
+    """Ask the workers for a full run, soon; ``trigger`` is kept with it and says why. Asking twice is once."""
     connection.execute(NUDGE, {"trigger": trigger})
     connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": JOURNAL_CHANNEL})
 

@@ -114,6 +114,11 @@ def standing(connection: Connection) -> dict[str, Any]:
     }
 
 
+def unconfirmed_subjects(connection: Connection) -> frozenset[str]:
+    """What earlier runs wanted to change and could not confirm, or found contradicted, and no run has settled since."""
+    return frozenset(row.subject for row in connection.execute(text(UNCONFIRMED)))
+
+
 def pushed_deletes(connection: Connection) -> int:
     """How many records the main site's own calls deleted within the last hour."""
     return connection.scalar(text(PUSHED_DELETES)) or 0
@@ -175,6 +180,7 @@ PUSHED_DELETES = (
     "SELECT count(*) FROM operations WHERE kind = 'sync' AND action = 'delete' AND state = 'applied'"
     " AND applied_at > clock_timestamp() - interval '1 hour'"
 )
+UNCONFIRMED = "SELECT subject FROM findings WHERE class = 'not-confirmed' AND resolved_at IS NULL"
 OPEN_FLIPS = "SELECT scope FROM holds WHERE decision IS NULL AND (scope LIKE 'flips:%' OR scope LIKE 'order-flips:%')"
 TOTALS = """
 SELECT (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,

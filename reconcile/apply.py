@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from sqlalchemy import Engine
@@ -17,22 +20,24 @@ from panel.repairs import NotWritten, Repair, Written, write_repair
 from panel.suspects import control_order
 from reconcile.changes import Change, Kind
 from reconcile.isolation import Failure, Interrupts, Stage, cause_of
-from reconcile.ports import Found, Gone, GuestSource, Lookup, OrderFeed, Unclear
+from reconcile.ports import Found, Gone, GuestConfig, Lookup, Unclear
 from reconcile.standing import standing_since
-from reconcile.state import GuestKey, LinkState, Order, OrderState, Record
+from reconcile.state import GuestKey, GuestType, LinkState, Order, OrderState, Record
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the changes: counts by kind, short texts, why some were not written, and what failed."""
+    """What became of the changes: counts by kind, short texts, why some were not written, what failed, and what is
+    left to the next run because this one's time was over."""
 
     applied: Counter[str] = field(default_factory=Counter)
     texts: list[str] = field(default_factory=list)
     not_written: list[tuple[Change, str]] = field(default_factory=list)
     written: list[Change] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    postponed: list[Change] = field(default_factory=list)
     fenced: bool = False
 
     def after(self, earlier: Outcome) -> Outcome:
@@ -43,19 +48,43 @@ class Outcome:
             [*earlier.not_written, *self.not_written],
             [*earlier.written, *self.written],
             [*earlier.failures, *self.failures],
+            [*earlier.postponed, *self.postponed],
             earlier.fenced or self.fenced,
         )
 
 
+class OutOfTimeError(Exception):
+    """The run's time is over: nothing more is confirmed or written in it."""
+
+
+class LooksUp(Protocol):
+    """A feed that can be asked for one order."""
+
+    def order(self, order_id: str, control_id: str | None) -> Lookup[Order]: ...
+
+
+class Confirms(Protocol):
+    """A cluster that can be asked whether one guest is gone."""
+
+    def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]: ...
+
+
+class Confirming(Protocol):
+    """Says why a change may not be made (None: it may), and what the look-ups said. May raise OutOfTimeError."""
+
+    def hindrance(self, change: Change) -> tuple[str | None, dict[str, Any]]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Confirmer:
-    """Looks up singly, just before a write, what the change rests on."""
+    """Looks up singly, just before a write, what the change rests on. Good for several threads."""
 
     engine: Engine
-    feed: OrderFeed | None
-    sources: Mapping[str, GuestSource]
+    feed: LooksUp | None
+    sources: Mapping[str, Confirms]
     complete: frozenset[str]
     clusters: frozenset[str]
+    one_at_a_time: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     def hindrance(self, change: Change) -> tuple[str | None, dict[str, Any]]:
         """(why the change may not be made, what the look-ups said)."""
@@ -189,7 +218,8 @@ class Confirmer:
         """What the feed says of one order; None where nobody can be asked."""
         if self.feed is None or order_id is None:
             return None
-        with self.engine.connect() as connection:
+        # The process has few connections, and this takes one for a moment only.
+        with self.one_at_a_time, self.engine.connect() as connection:
             control = control_order(connection, other_than=order_id)
         return self.feed.order(order_id, control)
 
@@ -221,6 +251,12 @@ def _owner_differs(change: Change, owner: str | None) -> bool:
     return owner != change.order.owner
 
 
+def unconfirmed_last(changes: Iterable[Change], unconfirmed: Collection[str]) -> tuple[Change, ...]:
+    """The plan's order, but for the subjects that earlier runs asked about in vain: those come last, so that a run
+    whose time is short spends it on the others first."""
+    return tuple(sorted(changes, key=lambda change: change.subject in unconfirmed))
+
+
 REFUSALS = 3
 """So often in a row the database may refuse a repair before it is held back: once or twice it is mostly a race."""
 
@@ -230,24 +266,30 @@ def apply_changes(
     run_id: int,
     epoch: int,
     changes: Iterable[Change],
-    confirmer: Confirmer,
+    confirmer: Confirming,
     interrupts: Interrupts = (),
+    until: float = math.inf,
 ) -> Outcome:
     """Write changes in order. A change that no longer fits, or that fails by itself, is left to the next run; a fenced
-    run stops. What is wrong for everybody (the database is away, an exception of ``interrupts``) is raised."""
-    outcome = Outcome()
+    run stops. What is wrong for everybody (the database is away, an exception of ``interrupts``) is raised.
+
+    ``until`` (monotonic clock): no write begins later; what is left then is ``postponed``."""
+    outcome, changes = Outcome(), tuple(changes)
     versions: dict[int, int] = {}  # several facts of one record in one run: each write raises its version
     unsure: set[int] = set()  # records whose link could not be written: what rests on it waits too
-    for change in changes:
+    for position, change in enumerate(changes):
         if change.record is not None and change.record.id in unsure:
             continue
         try:
-            why, said = confirmer.hindrance(change)
+            why, said = _in_time(confirmer, change, until)
             written = NotWritten(why) if why else write_repair(engine, run_id, epoch, _repair(change, said, versions))
         except FencedError as error:
             log.warning("run_fenced", run_id=run_id, error=str(error))
             outcome.fenced = True
             return outcome
+        except OutOfTimeError:
+            outcome.postponed += changes[position:]
+            break
         except Exception as error:
             if (failure := _own_failure(change, error, interrupts)) is None:
                 raise
@@ -266,6 +308,12 @@ def apply_changes(
             continue
         _note(outcome, change, written, versions)
     return outcome
+
+
+def _in_time(confirmer: Confirming, change: Change, until: float) -> tuple[str | None, dict[str, Any]]:
+    if time.monotonic() >= until:
+        raise OutOfTimeError
+    return confirmer.hindrance(change)
 
 
 def _own_failure(change: Change, error: Exception, interrupts: Interrupts) -> Failure | None:

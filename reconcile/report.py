@@ -61,6 +61,10 @@ def said_in_short(outcome: Outcome, gated: Gated, problems: Sequence[str], failu
     said = ", ".join(f"{count} {kind}" for kind, count in sorted(outcome.applied.items())) or "nothing to repair"
     if outcome.texts:
         said = "; ".join(f"applied {t}" for t in outcome.texts[:5]) if len(outcome.texts) <= 5 else f"applied {said}"
+    if outcome.postponed:
+        written, left = len(outcome.written), len(outcome.postponed)
+        planned = written + len(outcome.not_written) + len(outcome.failures) + left
+        said += f"; {written} of {planned} written, {left} left to the next run: this one's time was over"
     if gated.held:
         said += f"; held {sum(len(h.changes) for h in gated.held)}"
     if failures:

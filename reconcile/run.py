@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -18,6 +19,7 @@ from structlog.contextvars import bound_contextvars
 from panel import guest_configs, moves, quarantine, run_log, suspects, views
 from panel.holds import keep_fast_holds, keep_holds
 from panel.lease import LEASE, FencedError, lease_holder, take_lease, turn
+from panel.operators import ask_for_run
 from panel.pauses import ALL, CLUSTER, FEED, Pause, current_pauses
 from panel.repairs import note_confirmations
 from panel.resolving import Reach, undrawn_subjects
@@ -41,6 +43,9 @@ from reconcile.users import import_first_users
 
 log = structlog.get_logger(__name__)
 
+GOES_ON = "goes on"
+"""The trigger of a run that takes up what the one before it had no time for."""
+
 
 def run_full(reconciler: Reconciler, *, trigger: str, dry: bool = False, only: Subject | None = None) -> RunResult:
     """Compare everything and repair what may be repaired; ``dry`` plans only (it still observes).
@@ -49,7 +54,11 @@ def run_full(reconciler: Reconciler, *, trigger: str, dry: bool = False, only: S
     the whole plan all the same: one by one must not be a way around them.
     """
     work = partial(_full, dry=dry, only=only)
-    return _in_turn(reconciler, "plan" if dry else "full", trigger, work, reads_ahead=True)
+    result = _in_turn(reconciler, "plan" if dry else "full", trigger, work, reads_ahead=True)
+    if result.outcome is not None and result.outcome.postponed and result.outcome.written:
+        with reconciler.engine.begin() as connection:
+            ask_for_run(connection, GOES_ON)
+    return result
 
 
 def run_fast(reconciler: Reconciler, *, trigger: str) -> RunResult:
@@ -65,6 +74,7 @@ def _in_turn(
         pauses = current_pauses(connection)
     if ALL in pauses:
         return RunResult(None, "paused", str(pauses[ALL]))
+    began = time.monotonic()
     holder, mine = f"{socket.gethostname()}:{os.getpid()}", "full" if reads_ahead else "fast"
     with turn(reconciler.engine, mine, holder) as connection:
         if connection is None:
@@ -86,7 +96,7 @@ def _in_turn(
         phases.end("lease")
         with bound_contextvars(run_id=run_id, epoch=lease.epoch):
             try:
-                result = work(Run(reconciler, lease, run_id, pauses, phases, ahead.feed, ahead.looks))
+                result = work(Run(reconciler, lease, run_id, pauses, phases, ahead.feed, ahead.looks, began))
             except FencedError as error:
                 log.warning("run_fenced", kind=kind, error=str(error))
                 return RunResult(run_id, "fenced", "another run took over")
@@ -168,14 +178,14 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
         frozenset(seen.complete),
         reconciler.clusters,
     )
-    outcome = write_plan(run, gated, confirmer).after(power.outcome)
+    outcome = write_plan(run, gated, confirmer, run_log.unconfirmed_subjects(connection)).after(power.outcome)
     run.phases.end("apply")
     findings = [*plan.findings, *held_findings(gated), *unconfirmed_findings(outcome)]
     everything = not seen.problems and not counts["cut"]
     failures = [*planned.failures, *outcome.failures]
     with run.reporting() as report:
         counts["findings"] = run_log.report_findings(
-            report, run.id, findings, _reach(run, seen), planned.left_out | seen.undrawn
+            report, run.id, findings, _reach(run, seen), planned.left_out | seen.undrawn | _not_reached(outcome)
         )
         keep_holds(report, run.id, gated.held)
         report_sources(report, run.id, seen.troubles)
@@ -184,7 +194,7 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
         quarantine.note_failures(report, run.id, failures)
         quarantine.note_recovered(report, _recovered(planned.plan, outcome, failures, held_back, everything))
     run.phases.end("report")
-    counts |= {"applied": dict(outcome.applied), "failed": len(failures)}
+    counts |= {"applied": dict(outcome.applied), "failed": len(failures), "postponed": len(outcome.postponed)}
     summary = said_in_short(outcome, gated, seen.problems, failures)
     return RunResult(run.id, "done", summary, plan, gated, outcome, seen.told, counts)
 
@@ -215,9 +225,14 @@ def _reach(run: Run, seen: Observed) -> Reach:
     return Reach(no_feed or seen.orders_well, run.reconciler.clusters, frozenset(seen.believed), away)
 
 
-def write_plan(run: Run, gated: Gated, confirmer: Confirmer) -> Outcome:
+def _not_reached(outcome: Outcome) -> set[str]:
+    """The subjects to which the run's time did not reach: what is known of them stands."""
+    return {subject for change in outcome.postponed for subject in change.subjects}
+
+
+def write_plan(run: Run, gated: Gated, confirmer: Confirmer, unconfirmed: Collection[str]) -> Outcome:
     """The writes of a full run's plan."""
-    return run.applied(gated, confirmer)
+    return run.applied(gated, confirmer, unconfirmed)
 
 
 def _fast(run: Run) -> RunResult:
@@ -236,7 +251,7 @@ def _fast(run: Run) -> RunResult:
         quarantine.note_failures(report, run.id, failures)
     run.phases.end("report")
     counts = seen.counts | {"drift": power.drift, "applied": dict(outcome.applied), "held": len(gated.held)}
-    counts |= {"failed": len(failures)}
+    counts |= {"failed": len(failures), "postponed": len(outcome.postponed)}
     summary = said_in_short(outcome, gated, seen.problems, failures)
     return RunResult(run.id, "done", summary, power.plan, gated, outcome, seen.told, counts)
 
@@ -263,7 +278,7 @@ def _power_pass(run: Run, seen: Observed) -> _PowerPass:
     plan = run.paused.spare(planned.plan)
     gated = run.gated(plan)
     connection.commit()
-    outcome = run.applied(gated, Confirmer(reconciler.engine, None, {}, frozenset(), reconciler.clusters))
+    outcome = run.power_applied(gated)
     return _PowerPass(plan, gated, outcome, planned.failures, len(pairs))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,9 +14,10 @@ from sqlalchemy import Connection, Engine
 from panel import run_log
 from panel.lease import FencedError, Lease, hold_lease
 from panel.pauses import CLUSTER, FEED, Pause
-from reconcile.apply import Confirmer, Outcome, apply_changes
+from reconcile.apply import Confirmer, Confirming, Outcome, apply_changes, unconfirmed_last
 from reconcile.cases import Policy
-from reconcile.changes import Kind, Plan
+from reconcile.changes import Change, Kind, Plan
+from reconcile.confirmations import SideBySide
 from reconcile.fingerprints import Looks
 from reconcile.gate import Budget, Gated, Handling, Standing, gate
 from reconcile.isolation import Interrupts
@@ -23,6 +25,15 @@ from reconcile.observe import FeedRead, Observed
 from reconcile.phases import Phases
 from reconcile.ports import GuestSource, OrderFeed
 from reconcile.subjects import Paused, parse_subject
+
+RUN_FOR_S = 540.0
+"""How long a run may read and write. Reporting comes after it, so the task's own limit is later."""
+APPLY_FOR_S = 180.0
+"""How long a full run writes at most: the fast lane waits for it. What is left, the next run goes on with."""
+APPLY_AT_LEAST_S = 30.0
+"""However long the reading took, some of what it found is mended, or slow sources would let nothing be."""
+POWER_FOR_S = 20.0
+"""How long power states and nodes are written, which need no confirmation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,8 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run under way: its lease, what is paused, and what was read before the lease was taken."""
+    """A run under way: its lease, what is paused, and what was read before the lease was taken. ``began``: on the
+    monotonic clock."""
 
     reconciler: Reconciler
     lease: Lease
@@ -75,6 +87,7 @@ class Run:
     phases: Phases
     feed_read: FeedRead | None = None
     looks: Looks | None = None
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def paused(self) -> Paused:
@@ -97,12 +110,22 @@ class Run:
         sources = {target: pause for target, pause in self.pauses.items() if parse_subject(target) is None}
         return Observed(problems=[f"{target}: {pause}" for target, pause in sources.items()])
 
-    def applied(self, gated: Gated, confirmer: Confirmer) -> Outcome:
-        """Write what the gate let through. Raises FencedError when another run has the lease."""
+    def applied(self, gated: Gated, confirmer: Confirmer, unconfirmed: Collection[str]) -> Outcome:
+        """Write what the gate let through, as far as the run's time goes. Raises FencedError when another run has the
+        lease. ``unconfirmed``: subjects that earlier runs asked about in vain."""
+        changes, now = unconfirmed_last(gated.allowed, unconfirmed), time.monotonic()
+        until = max(now + APPLY_AT_LEAST_S, min(now + APPLY_FOR_S, self.began + RUN_FOR_S))
+        with SideBySide(confirmer, changes, until) as confirming:
+            return self._written(changes, confirming, until)
+
+    def power_applied(self, gated: Gated) -> Outcome:
+        """Write power states and nodes that the gate let through. Raises FencedError as above."""
+        nobody = Confirmer(self.reconciler.engine, None, {}, frozenset(), self.reconciler.clusters)
+        return self._written(gated.allowed, nobody, time.monotonic() + POWER_FOR_S)
+
+    def _written(self, changes: tuple[Change, ...], confirming: Confirming, until: float) -> Outcome:
         reconciler, epoch = self.reconciler, self.lease.epoch
-        outcome = apply_changes(
-            reconciler.engine, self.id, epoch, gated.allowed, confirmer, interrupts=reconciler.interrupts
-        )
+        outcome = apply_changes(reconciler.engine, self.id, epoch, changes, confirming, reconciler.interrupts, until)
         if outcome.fenced:
             raise FencedError(f"run {self.id} was fenced after {len(outcome.written)} repairs")
         return outcome

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from threading import Lock
 
 
 def _utc_now() -> datetime:
@@ -67,16 +68,18 @@ def staleness_s(date: datetime | None, as_of: datetime | None) -> float | None:
 
 @dataclass(slots=True)
 class Pacer:
-    """Spaces calls evenly: at most ``rate`` a second, without bursts."""
+    """Spaces calls evenly, also those of several threads: at most ``rate`` a second, without bursts."""
 
     rate: float
     clock: Clock
     _next_at: float = 0.0
+    _turn: Lock = field(default_factory=Lock)
 
     def wait(self) -> None:
         """Pause until the next call may begin."""
-        now = self.clock.monotonic()
-        if self._next_at > now:
-            self.clock.sleep(self._next_at - now)
-            now = self._next_at
-        self._next_at = now + 1.0 / self.rate
+        with self._turn:
+            now = self.clock.monotonic()
+            at = max(now, self._next_at)
+            self._next_at = at + 1.0 / self.rate
+        if at > now:
+            self.clock.sleep(at - now)

@@ -15,6 +15,7 @@ from panel.sweep import ring_unapplied
 from panel.writer import apply_operation
 from reconcile.run import run_fast, run_full
 from reconcile.subjects import parse_subject
+from reconcile.under_way import RUN_FOR_S
 from reconcile.users import import_users
 from worker.resources import engine
 from worker.webhook import tell_alarms
@@ -23,7 +24,8 @@ from worker.wiring import reconciler
 DATABASE_FAULTS = (DBAPIError, PoolTimeoutError)
 """What is left of a database's errors: the journal counts an operation's own failures itself."""
 
-RUN_LIMIT_S = 600
+RUN_LIMIT_S = int(RUN_FOR_S) + 60
+"""A run ends by itself before it and reports what it did; whatever makes it last longer is a fault."""
 
 BUSY_RETRY_S, BUSY_RETRIES = 5, RUN_LIMIT_S // 5
 """How an operator's run waits: longer than any other may take."""

@@ -52,7 +52,9 @@ class CircuitBreaker:
         return not timedelta() < left <= self._pause_max
 
     def refused(self, now: datetime) -> None:
-        """The token was refused."""
+        """The token was refused. Of several questions asked at once the first refusal counts."""
+        if not self.allow(now):
+            return
         doublings = min(self.state.refusals, 16)
         pause = min(self._pause_max, self._pause * 2**doublings)
         self.state = CircuitState(now + pause, self.state.refusals + 1)
