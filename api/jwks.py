@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-import httpx
 import jwt
 import structlog
 
 from api.key_kinds import algorithm_of
 from api.strict_json import parse_json
+from outgoing.client import Client, Transport
+from outgoing.faults import Malformed, SourceFault
+from outgoing.limits import Limits
+from outgoing.tls import trusting_authorities
 
 log = structlog.get_logger(__name__)
 
@@ -44,12 +48,22 @@ class Jwks:
         url: str,
         algorithms: tuple[str, ...],
         clock: Callable[[], float],
-        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        ca_file: Path | None = None,
+        proxy: str | None = None,
+        transport: Transport | None = None,
     ) -> None:
-        self._url = url
+        """Raises ``ValueError`` for a ``ca_file`` or a ``proxy`` that cannot be used."""
         self._algorithms = algorithms
         self._clock = clock
-        self._client = httpx.AsyncClient(transport=transport, timeout=FETCH_S, follow_redirects=False)
+        self._client = Client(
+            url,
+            tls=trusting_authorities(ca_file),
+            limits=Limits(connect_s=FETCH_S, read_s=FETCH_S, answer_s=FETCH_S, body_bytes=SIZE_LIMIT),
+            headers={"Accept": "application/json"},
+            proxy=proxy,
+            transport=transport,
+        )
         self._lock = asyncio.Lock()
         self._keys: tuple[VerifyingKey, ...] = ()
         self._fetched_at: float | None = None
@@ -58,7 +72,7 @@ class Jwks:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await asyncio.to_thread(self._client.close)
 
     async def key_for(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
         """The key that a token's header names; None if there is none. Raises KeysAwayError.
@@ -91,29 +105,20 @@ class Jwks:
                 return  # somebody else just did
             self._tried_at = self._clock()
             try:
-                async with asyncio.timeout(FETCH_S):
-                    self._keys = self._parse(await self._fetch())
-            except (httpx.HTTPError, TimeoutError, ValueError, jwt.PyJWTError) as error:
+                # The client's deadline ends it: nothing needs to be cancelled.
+                self._keys = self._parse(await asyncio.to_thread(self._fetch))
+            except (SourceFault, ValueError) as error:
                 self._failed = True
-                log.warning("jwks_not_fetched", error=type(error).__name__, keys_kept=len(self._keys))
+                log.warning("jwks_not_fetched", error=str(error), keys_kept=len(self._keys))
             else:
                 self._failed = False
                 self._fetched_at = self._clock()
 
-    async def _fetch(self) -> bytes:
-        # Not compressed, so that what is counted is what arrives.
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        async with self._client.stream("GET", self._url, headers=headers) as response:
-            if response.status_code != 200:
-                raise ValueError("the address did not answer 200")
-            if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise ValueError("the answer is compressed")
-            body = b""
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > SIZE_LIMIT:
-                    raise ValueError("the answer is too large")
-            return body
+    def _fetch(self) -> bytes:
+        answer = self._client.exchange("GET")
+        if answer.status != 200:
+            raise Malformed(f"answered {answer.status}")
+        return answer.body
 
     def _parse(self, body: bytes) -> tuple[VerifyingKey, ...]:
         """Public keys for signatures whose algorithm is configured; shared secrets (``oct``) never count."""

@@ -49,7 +49,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
         raise SettingsError(problem)
     jwks = None
     if settings.jwt_jwks_url:
-        jwks = Jwks(settings.jwt_jwks_url, settings.jwt_algorithms, time.monotonic)
+        jwks = _jwks(settings)
     verifier = TokenVerifier(settings, jwks)
     # Separate pools: however many clients read, a sync call finds its connection.
     writer = _engine(settings, "panel-sync api accept", pool_size=4)
@@ -119,6 +119,19 @@ def app_from_environment() -> FastAPI:
         return create_app(settings)
     except SettingsError as error:
         raise SystemExit(f"panel-sync: {error}") from None
+
+
+def _jwks(settings: Settings) -> Jwks:
+    try:
+        return Jwks(
+            settings.jwt_jwks_url,
+            settings.jwt_algorithms,
+            time.monotonic,
+            ca_file=settings.jwt_jwks_ca_file,
+            proxy=settings.jwt_jwks_proxy.get_secret_value() or None,
+        )
+    except ValueError as error:
+        raise SettingsError(f"JWT_JWKS_URL: {error}") from None
 
 
 def _engine(settings: Settings, application: str, *, pool_size: int) -> AsyncEngine:

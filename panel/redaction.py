@@ -26,11 +26,16 @@ def _fields(settings: Settings) -> Iterator[str]:
     for name in type(settings).model_fields:
         yield from _held(getattr(settings, name))
     for url in (settings.database_url, settings.database_owner_url, settings.redis_url):
-        parts = urlsplit(url)
-        for password in (parts.password or "", *_in_query(parts.query)):
-            yield password
-            yield unquote(password)
-            yield unquote_plus(password)
+        yield from _in_address(url)
+
+
+def _in_address(url: str) -> Iterator[str]:
+    """The passwords inside a URL, as they stand there and decoded."""
+    parts = urlsplit(url)
+    for password in (parts.password or "", *_in_query(parts.query)):
+        yield password
+        yield unquote(password)
+        yield unquote_plus(password)
 
 
 def _in_query(query: str) -> Iterator[str]:
@@ -44,7 +49,10 @@ def _in_query(query: str) -> Iterator[str]:
 def _held(value: object) -> Iterator[str]:
     """The secrets inside a setting's value, however deep: a list of clusters, say, each with its token."""
     if isinstance(value, SecretStr):
-        yield value.get_secret_value()
+        text = value.get_secret_value()
+        yield text
+        if "://" in text:  # a proxy's address
+            yield from _in_address(text)
     elif isinstance(value, dict):
         for item in value.values():
             yield from _held(item)

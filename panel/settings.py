@@ -47,6 +47,16 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _proxy_url(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text and not (re.fullmatch(r"http://([^\s/?#@:]+:[^\s/?#@:]*@)?[^\s/?#@]+:\d+/?", text) and _readable(text)):
+        raise ValueError("must be http://host:port or http://user:password@host:port (percent-encode the password)")
+    return value
+
+
+ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
+"""The HTTP proxy through which one kind of server is asked, or empty. Secret: it may hold a password."""
+
 HttpUrlText = Annotated[str, AfterValidator(_http_url)]
 
 
@@ -60,6 +70,7 @@ class ProxmoxCluster(BaseModel, extra="forbid"):
     token_secret: SecretStr
     ca_file: Path | None = None
     fingerprint: Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")] | None = None
+    proxy: ProxyUrl = SecretStr("")
     pools: list[str] = []
 
     @model_validator(mode="after")
@@ -132,6 +143,8 @@ class Settings(BaseSettings):
     jwt_secret: SecretStr = SecretStr("")
     jwt_public_key: str = ""  # PEM
     jwt_jwks_url: HttpUrlText = ""
+    jwt_jwks_ca_file: OptionalPath = None  # where its certificate comes from an authority of its own
+    jwt_jwks_proxy: ProxyUrl = SecretStr("")  # like the others below: HTTP_PROXY and its kin are never obeyed
     jwt_algorithms: Annotated[tuple[str, ...], NoDecode] = ("HS256",)
     jwt_issuer: str = ""
     jwt_audience: str = ""
@@ -157,6 +170,7 @@ class Settings(BaseSettings):
     main_site_url: HttpUrlText = ""
     main_site_api_key: SecretStr = SecretStr("")
     main_site_ca_file: OptionalPath = None  # where its certificate comes from an authority of its own
+    main_site_proxy: ProxyUrl = SecretStr("")
     main_site_feed: Literal["orders", "panel-api"] = "orders"
     user_id_space: Literal["", "mapped", "shared"] = ""
     panel_api_cluster: str = ""
@@ -209,6 +223,7 @@ class Settings(BaseSettings):
     # --- who is told
     finding_webhook_url: SecretStr = SecretStr("")  # secret: many receivers put their key into the path
     finding_webhook_ca_file: OptionalPath = None  # where its certificate comes from an authority of its own
+    finding_webhook_proxy: ProxyUrl = SecretStr("")
 
     # --- limits
     body_limit_bytes: Annotated[int, Field(ge=1024)] = 65536
@@ -297,7 +312,14 @@ class Settings(BaseSettings):
 
     def _wrong_files(self) -> list[str]:
         found = []
-        for name in ("main_site_ca_file", "finding_webhook_ca_file", "database_ca_file", "redis_ca_file"):
+        names = (
+            "main_site_ca_file",
+            "finding_webhook_ca_file",
+            "jwt_jwks_ca_file",
+            "database_ca_file",
+            "redis_ca_file",
+        )
+        for name in names:
             file: Path | None = getattr(self, name)
             if file and not file.is_file():
                 found.append(f"{name.upper()} {file} does not exist")

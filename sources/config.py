@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from outgoing.tls import fingerprint_bytes
+
 _MIB = 1024 * 1024
 _API_BASE = "/api/panel"
 
@@ -27,8 +29,8 @@ class MainSiteConfig:
     """How to read the main site. Durations in seconds, sizes in bytes.
 
     ``base_url`` may or may not end in ``/api/panel``. ``panel_api_cluster`` is the cluster that
-    ``proxmoxId`` belongs to where the feed names none. ``rolling_users`` bounds how many users a delta read
-    of ``panel-api`` takes on top of the suspects.
+    ``proxmoxId`` belongs to where the feed names none. ``proxy``: ``http://[user:password@]host:port``.
+    ``rolling_users`` bounds how many users a delta read of ``panel-api`` takes on top of the suspects.
     """
 
     base_url: str
@@ -36,6 +38,7 @@ class MainSiteConfig:
     feed: FeedKind = FeedKind.ORDERS
     panel_api_cluster: str | None = None
     ca_file: Path | None = None
+    proxy: SecretStr | None = None
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 30.0
     answer_timeout_s: float = 60.0
@@ -72,6 +75,7 @@ class ClusterConfig:
     token_secret: SecretStr
     ca_file: Path | None = None
     fingerprint: str | None = None
+    proxy: SecretStr | None = None
     pools: tuple[str, ...] = ()
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 40.0  # a node that is away is answered with 596 after 30 s
@@ -91,14 +95,6 @@ class ClusterConfig:
         _check_secret(f"PROXMOX_CLUSTERS: cluster {self.name}: token_secret", self.token_secret)
         if self.fingerprint is not None:
             fingerprint_bytes(self.fingerprint)
-
-
-def fingerprint_bytes(fingerprint: str) -> bytes:
-    """The 32 bytes of a certificate's SHA-256 written as hex, with or without colons."""
-    digits = fingerprint.replace(":", "").strip()
-    if not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
-        raise ValueError("fingerprint must be the SHA-256 of the server's certificate: 64 hex digits")
-    return bytes.fromhex(digits)
 
 
 def _check_url(name: str, url: str) -> None:

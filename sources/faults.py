@@ -5,29 +5,18 @@ They stay inside this package: the feeds and the cluster source turn them into v
 
 from __future__ import annotations
 
+from outgoing.faults import CutOff, Malformed, SourceFault, TimedOut, TlsRefused, Unreachable
 
-class SourceFault(Exception):  # noqa: N818 - a fault of the source, not an error of the panel
-    """A read that gave nothing to conclude from. ``str()`` is the human sentence."""
-
-
-class Unreachable(SourceFault):
-    """No connection was made: nothing was asked."""
-
-
-class TlsRefused(Unreachable):
-    """The server's certificate is not the one that may be trusted; no request was sent."""
-
-
-class TimedOut(SourceFault):
-    """The source did not answer in time."""
-
-
-class CutOff(SourceFault):
-    """The connection ended before the whole answer had arrived."""
-
-
-class Malformed(SourceFault):
-    """An answer that is not what the contract says: not JSON, wrong shape, too large."""
+__all__ = [
+    "CredentialRefused",
+    "CutOff",
+    "Malformed",
+    "RefusedStatus",
+    "SourceFault",
+    "TimedOut",
+    "TlsRefused",
+    "Unreachable",
+]
 
 
 class RefusedStatus(SourceFault):

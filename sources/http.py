@@ -1,21 +1,21 @@
-"""One bounded GET of a JSON document. Timeouts, size and completeness are checked here for every source."""
+"""GETs of JSON documents. :mod:`outgoing` bounds time and size; here the answer is read."""
 
 from __future__ import annotations
 
 import re
 import ssl
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote
 
-import httpx
+from pydantic import SecretStr
 from pydantic_core import from_json
 
+from outgoing.client import Client, Transport
+from outgoing.limits import Limits
 from sources.clock import DATE_RESOLUTION_S, Clock, http_date
-from sources.faults import CutOff, Malformed, SourceFault, TimedOut, TlsRefused, Unreachable
-from sources.tls import refusal_of
+from sources.faults import Malformed
 
 
 def segment(text: str) -> str:
@@ -44,18 +44,8 @@ class Answer:
     document: object = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one answer, in seconds and bytes."""
-
-    connect_s: float
-    read_s: float
-    answer_s: float
-    body_bytes: int
-
-
 class JsonClient:
-    """A synchronous client for one server. Redirects are not followed: they could carry the key elsewhere."""
+    """GETs of JSON documents from one server, with this source's credential."""
 
     def __init__(
         self,
@@ -65,81 +55,45 @@ class JsonClient:
         tls: ssl.SSLContext,
         limits: Limits,
         clock: Clock,
-        transport: httpx.BaseTransport | None = None,
+        proxy: SecretStr | None = None,
+        transport: Transport | None = None,
     ) -> None:
-        self._limits = limits
         self._clock = clock
-        self._base_url = base_url.rstrip("/")
-        self._client = httpx.Client(
-            headers={"Accept": "application/json", "Accept-Encoding": "gzip", **headers},
-            verify=tls,
-            timeout=httpx.Timeout(limits.read_s, connect=limits.connect_s),
-            # Shorter than any server's own keep-alive, so that no request is written to a dying connection.
-            limits=httpx.Limits(max_connections=4, max_keepalive_connections=2, keepalive_expiry=3),
-            follow_redirects=False,
-            trust_env=False,  # no proxy and no .netrc by accident
+        self._client = Client(
+            base_url.rstrip("/"),
+            headers={"Accept": "application/json", **headers},
+            tls=tls,
+            limits=limits,
+            proxy=None if proxy is None else proxy.get_secret_value(),
             transport=transport,
+            monotonic=clock.monotonic,
         )
-        # Sources live as long as a run: one that nobody closed must not keep its sockets.
-        self._close = weakref.finalize(self, self._client.close)
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
         """GET ``path``; raise a ``SourceFault`` unless a whole answer of any status arrived."""
         began = self._clock.monotonic()
         wall = self._clock.wall()
-        try:
-            with self._client.stream("GET", self._base_url + path, params=dict(params or {})) as response:
-                date = http_date(response.headers.get("Date"))
-                # The answer was dated between the two; half of the trip is the best guess.
-                trip = self._clock.monotonic() - began
-                body = self._read(response, began)
-        except httpx.HTTPError as error:
-            raise self._fault(error) from error
-        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        is_json, document = _parsed(body) if _says_json(media_type) else (False, None)
+        answer = self._client.exchange("GET", path, params=params)
+        date = http_date(answer.headers.get("Date"))
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        is_json, document = _parsed(answer.body) if _says_json(media_type) else (False, None)
+        # The answer was dated between the request and its head; half of the trip is the best guess.
+        early = (DATE_RESOLUTION_S - answer.trip_s) / 2
         return Answer(
-            status=response.status_code,
-            reason=response.reason_phrase,
+            status=answer.status,
+            reason=answer.reason,
             began=began,
             date=date,
-            skew_s=None if date is None else (date - wall).total_seconds() + (DATE_RESOLUTION_S - trip) / 2,
-            retry_after=response.headers.get("Retry-After"),
+            skew_s=None if date is None else (date - wall).total_seconds() + early,
+            retry_after=answer.headers.get("Retry-After"),
             media_type=media_type,
             is_json=is_json,
             document=document,
         )
 
-    def _read(self, response: httpx.Response, began: float) -> bytes:
-        """The body, bounded; the transport itself refuses one that is shorter than declared."""
-        chunks: list[bytes] = []
-        size = 0
-        for chunk in response.iter_bytes():
-            size += len(chunk)
-            if size > self._limits.body_bytes:
-                raise Malformed(f"the answer is larger than {self._limits.body_bytes} bytes")
-            # The read timeout is per read: a server that drips would never reach it.
-            if self._clock.monotonic() - began > self._limits.answer_s:
-                raise TimedOut(f"the answer took longer than {self._limits.answer_s:g} s")
-            chunks.append(chunk)
-        return b"".join(chunks)
-
-    def _fault(self, error: httpx.HTTPError) -> SourceFault:
-        refusal = refusal_of(error) if isinstance(error, httpx.ConnectError) else None
-        if refusal is not None:
-            return TlsRefused(f"its certificate is not trusted: {refusal}")
-        if isinstance(error, httpx.ConnectTimeout):
-            return Unreachable(f"no connection within {self._limits.connect_s:g} s")
-        if isinstance(error, httpx.ConnectError):
-            return Unreachable("no connection could be made")
-        if isinstance(error, httpx.TimeoutException):
-            return TimedOut(f"no answer within {self._limits.read_s:g} s")
-        if isinstance(error, httpx.DecodingError):
-            return Malformed("the answer's compression is broken")
-        return CutOff("the connection ended before the whole answer had arrived")
-
     def close(self) -> None:
         """Close the connections."""
-        self._close()
+        self._client.close()
 
 
 def _says_json(media_type: str) -> bool:

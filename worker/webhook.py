@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import structlog
 from sqlalchemy import Engine
 
+from outgoing.client import Client
+from outgoing.faults import SourceFault
+from outgoing.limits import Limits
+from outgoing.tls import trusting_authorities
 from panel.findings import FindingRow, note_told, untold_findings
 from panel.settings import Settings
-from sources.tls import trusting_authorities
 
 log = structlog.get_logger(__name__)
 
-TIMEOUT_S = 5.0
+LIMITS = Limits(connect_s=5.0, read_s=5.0, answer_s=10.0, body_bytes=0)
 
 
 @dataclass(slots=True)
@@ -39,17 +43,15 @@ def tell_alarms(engine: Engine, settings: Settings) -> Told:
         waiting = untold_findings(connection)
     if not waiting:
         return told
-    tls = trusting_authorities(settings.finding_webhook_ca_file)
-    with httpx.Client(verify=tls, timeout=TIMEOUT_S, follow_redirects=False, trust_env=False) as client:
+    try:
+        client = _client(settings)
+    except ValueError as error:
+        told.problem = f"cannot be told: {error}"
+        log.warning("webhook_failed", problem=told.problem)
+        return told
+    with contextlib.closing(client):
         for finding in waiting:
-            try:
-                answer = client.post(
-                    url, json=message_of(finding), headers={"Idempotency-Key": f"finding-{finding.id}"}
-                )
-            except httpx.HTTPError as error:
-                told.problem = type(error).__name__
-            else:
-                told.problem = None if answer.is_success else f"answered {answer.status_code}"
+            told.problem = _offer(client, finding)
             if told.problem is not None:
                 log.warning("webhook_failed", finding_id=finding.id, problem=told.problem)
                 break
@@ -57,6 +59,29 @@ def tell_alarms(engine: Engine, settings: Settings) -> Told:
                 note_told(connection, finding.id)
             told.taken += 1
     return told
+
+
+def _client(settings: Settings) -> Client:
+    """Raises ``ValueError`` for an authority or a proxy that cannot be used."""
+    return Client(
+        settings.finding_webhook_url.get_secret_value(),
+        tls=trusting_authorities(settings.finding_webhook_ca_file),
+        limits=LIMITS,
+        headers={"Content-Type": "application/json"},
+        proxy=settings.finding_webhook_proxy.get_secret_value() or None,
+    )
+
+
+def _offer(client: Client, finding: FindingRow) -> str | None:
+    """Why the finding was not taken, or None if it was. Of the answer only the status is read."""
+    content = json.dumps(message_of(finding)).encode("ascii")
+    try:
+        answer = client.exchange(
+            "POST", headers={"Idempotency-Key": f"finding-{finding.id}"}, content=content, status_only=True
+        )
+    except SourceFault as fault:
+        return str(fault)
+    return None if 200 <= answer.status < 300 else f"answered {answer.status}"
 
 
 def message_of(finding: FindingRow) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
+from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from panel import run_log
@@ -15,9 +16,9 @@ from panel.settings import ProxmoxCluster, Settings
 from reconcile.cases import Policy
 from reconcile.changes import Kind
 from reconcile.gate import Budget, Handling
-from reconcile.ports import ClusterReading, GuestConfig, GuestSource, Health, Lookup, OrderFeed, Unclear
+from reconcile.ports import ClusterReading, GuestConfig, GuestSource, Health, Lookup, OrderFeed, Sweep, Unclear
 from reconcile.run import Reconciler
-from reconcile.state import GuestType
+from reconcile.state import GuestType, Order, User
 from sources.config import ClusterConfig, FeedKind, MainSiteConfig
 from sources.main_site import make_feed
 from sources.proxmox import CircuitBreaker, CircuitState, ClusterSource, make_cluster
@@ -25,19 +26,48 @@ from sources.proxmox import CircuitBreaker, CircuitState, ClusterSource, make_cl
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class UnusableFeed:
+    """A main site whose configuration cannot be used: every answer says so, and the clusters are read nevertheless."""
+
+    name: str
+    problem: str
+    names_are_authoritative: bool = False
+
+    def users(self) -> Sweep[User]:
+        """Nothing was read."""
+        return Sweep(iter(()), problem=self.problem)
+
+    def orders(self, updated_since: str | None = None, suspects: tuple[str, ...] = ()) -> Sweep[Order]:  # noqa: ARG002 - the port's
+        """Nothing was read."""
+        return Sweep(iter(()), problem=self.problem)
+
+    def order(self, order_id: str, control_id: str | None) -> Lookup[Order]:  # noqa: ARG002 - the port's
+        """Nothing is known."""
+        return Unclear(self.problem)
+
+    def health(self) -> Health:
+        """Why."""
+        return Health(ok=False, detail="not usable", problems=(self.problem,))
+
+
 def feed_of(settings: Settings) -> OrderFeed | None:
     """The configured order feed, or None."""
     if not settings.main_site_url:
         return None
-    return make_feed(
-        MainSiteConfig(
-            base_url=settings.main_site_url,
-            api_key=settings.main_site_api_key,
-            feed=FeedKind(settings.main_site_feed),
-            panel_api_cluster=settings.panel_api_cluster or None,
-            ca_file=settings.main_site_ca_file,
+    try:
+        return make_feed(
+            MainSiteConfig(
+                base_url=settings.main_site_url,
+                api_key=settings.main_site_api_key,
+                feed=FeedKind(settings.main_site_feed),
+                panel_api_cluster=settings.panel_api_cluster or None,
+                ca_file=settings.main_site_ca_file,
+                proxy=_given(settings.main_site_proxy),
+            )
         )
-    )
+    except ValueError as error:  # an unreadable MAIN_SITE_CA_FILE, say: the clusters go on
+        return UnusableFeed(settings.main_site_feed, str(error))
 
 
 def cluster_config(cluster: ProxmoxCluster) -> ClusterConfig:
@@ -49,8 +79,13 @@ def cluster_config(cluster: ProxmoxCluster) -> ClusterConfig:
         token_secret=cluster.token_secret,
         ca_file=cluster.ca_file,
         fingerprint=cluster.fingerprint,
+        proxy=_given(cluster.proxy),
         pools=tuple(cluster.pools),
     )
+
+
+def _given(secret: SecretStr) -> SecretStr | None:
+    return secret if secret.get_secret_value() else None
 
 
 class RememberedCluster:

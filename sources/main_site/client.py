@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import httpx
-
+from outgoing.client import Transport
+from outgoing.limits import Limits
+from outgoing.tls import trusting_authorities
 from sources.clock import Clock, http_date, rfc3339, staleness_s
 from sources.config import MainSiteConfig
 from sources.faults import CredentialRefused, Malformed, RefusedStatus, SourceFault, Unreachable
-from sources.http import Answer, JsonClient, Limits
-from sources.tls import trusting_authorities
+from sources.http import Answer, JsonClient
 
 _TRANSIENT = frozenset({429, 502, 503, 504})
 _BACKOFF_S = 0.5
@@ -24,7 +24,7 @@ KEY_REFUSED = "MAIN_SITE_API_KEY is refused"
 class MainSiteClient:
     """GETs below ``/api/panel`` with the panel's key."""
 
-    def __init__(self, config: MainSiteConfig, clock: Clock, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, config: MainSiteConfig, clock: Clock, transport: Transport | None = None) -> None:
         self._attempts = max(1, config.attempts)
         self._clock = clock
         self._http = JsonClient(
@@ -38,6 +38,7 @@ class MainSiteClient:
                 config.max_body_bytes,
             ),
             clock=clock,
+            proxy=config.proxy,
             transport=transport,
         )
 

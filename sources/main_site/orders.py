@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-import httpx
-
+from outgoing.client import Transport
 from reconcile.ports import Health, Lookup, Sweep
 from reconcile.state import Order, User
 from sources.clock import Clock
@@ -26,7 +25,7 @@ class OrdersFeed:
         self,
         config: MainSiteConfig,
         clock: Clock | None = None,
-        transport: httpx.BaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self._clock = clock or Clock()
         self._limit = str(config.page_limit)

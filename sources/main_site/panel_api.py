@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from operator import attrgetter
 
-import httpx
-
+from outgoing.client import Transport
 from reconcile.ports import Health, Lookup, Page, Sweep
 from reconcile.state import Order, User
 from sources.clock import Clock, Pacer
@@ -33,7 +32,7 @@ class PanelApiFeed:
         self,
         config: MainSiteConfig,
         clock: Clock | None = None,
-        transport: httpx.BaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self._clock = clock or Clock()
         self._config = config

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-import httpx
-
+from outgoing.client import Transport
+from outgoing.limits import Limits
+from outgoing.tls import trusting_authorities, trusting_certificate
 from sources.clock import Clock
 from sources.config import ClusterConfig
 from sources.faults import Malformed, SourceFault, TlsRefused, Unreachable
-from sources.http import Answer, JsonClient, Limits
+from sources.http import Answer, JsonClient
 from sources.proxmox.faults import (
     ConfigMissing,
     EndpointDown,
@@ -21,7 +22,6 @@ from sources.proxmox.faults import (
     Transient,
     Unauthorized,
 )
-from sources.tls import trusting_authorities, trusting_certificate
 
 _CHECK_FAILED = re.compile(r"Permission check failed \(([^,()]{1,200}), ([\w.|, -]{1,200})\)")
 # Proxmox answers 500 for nearly everything; only these words tell that the guest is not on that node.
@@ -40,9 +40,7 @@ class Reply:
 class Endpoint:
     """One address of a cluster."""
 
-    def __init__(
-        self, config: ClusterConfig, url: str, clock: Clock, transport: httpx.BaseTransport | None = None
-    ) -> None:
+    def __init__(self, config: ClusterConfig, url: str, clock: Clock, transport: Transport | None = None) -> None:
         self.label = urlsplit(url).netloc
         pinned = config.fingerprint
         self._http = JsonClient(
@@ -56,6 +54,7 @@ class Endpoint:
                 config.max_body_bytes,
             ),
             clock=clock,
+            proxy=config.proxy,
             transport=transport,
         )
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-import httpx
-
+from outgoing.client import Transport
 from reconcile.ports import ClusterReading, GuestConfig, Health, Lookup, Unclear
 from reconcile.state import GuestType
 from sources.clock import Clock
@@ -37,7 +36,7 @@ class ClusterSource:
         *,
         first: str | None = None,
         clock: Clock | None = None,
-        transport: httpx.BaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self._config = config
         self._clock = clock or Clock()

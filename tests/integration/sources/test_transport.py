@@ -55,6 +55,17 @@ def drip(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(b"0")
 
 
+def drip_head(connection: socket.socket, over: threading.Event) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+    while not over.wait(0.05):
+        connection.sendall(b"y")
+
+
+def drip_hints(connection: socket.socket, over: threading.Event) -> None:
+    while not over.wait(0.05):
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+
+
 def chunked(*chunks: bytes, end: bool) -> bytes:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + (b"0\r\n\r\n" if end else b"")
@@ -87,8 +98,18 @@ BROKEN: dict[str, tuple[bytes | Send, str]] = {
     "silence": (stay_silent, "page 1 of orders: no answer within 0.5 s"),
     "dripping": (drip, "page 1 of orders: the answer took longer than 1 s"),
     "broken compression": (http(b"no gzip", extra="Content-Encoding: gzip\r\n"), "compression is broken"),
-    "cut compression": (http(gzip.compress(PAGE)[:-20], extra="Content-Encoding: gzip\r\n"), "is not JSON"),
+    "cut compression": (http(gzip.compress(PAGE)[:-20], extra="Content-Encoding: gzip\r\n"), "compression is broken"),
     "a bomb": (http(gzip.compress(b" " * 3_000_000), extra="Content-Encoding: gzip\r\n"), "larger than 100000 bytes"),
+    "two layers of compression": (
+        http(gzip.compress(gzip.compress(PAGE)), extra="Content-Encoding: gzip, gzip\r\n"),
+        "compressed in a way that was not asked for",
+    ),
+    "a redirect to nonsense": (http(status="302 Found", extra="Location: javascript:1\r\n"), "answered 302"),
+    "a redirect to a port that is none": (http(status="302 Found", extra="Location: http://x:y/\r\n"), "answered 302"),
+    "a head that drips": (drip_head, "the answer took longer than 1 s"),
+    "interim answers without end": (drip_hints, "the answer took longer than 1 s"),
+    "a digit too many": (http(b'{"total": ' + b"9" * 50_000 + b"}"), "page 1 of orders: "),
+    "too deep": (http(b"[" * 50_000), "is not JSON"),
     "no content type": (http(PAGE, content_type=""), "not JSON (no content type)"),
     "old server without a length, cut": (
         b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + PAGE[:-1],

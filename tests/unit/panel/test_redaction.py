@@ -25,6 +25,8 @@ def test_every_secret_field_is_known() -> None:
     assert len(plain) >= 7
     values: dict[str, Any] = {name: random_key() for name in plain}
     values["finding_webhook_url"] = f"https://hook/{random_key()}"
+    words = {name: random_key() for name in plain if name.endswith("_proxy")}
+    values |= {name: f"http://user:{word}@proxy:3128" for name, word in words.items()}
     settings = Settings(
         _env_file=None,
         **values,
@@ -34,7 +36,17 @@ def test_every_secret_field_is_known() -> None:
         database_owner_url="postgresql://owner:owner-word@h/d",
         redis_url="redis://:redis-word@h/0?db=1&password=query%2Bword",
     )
-    expected = {*values.values(), ann, was, "cluster-token", "p%40ss-word", "p@ss-word", "owner-word", "redis-word"}
+    expected = {
+        *values.values(),
+        *words.values(),
+        ann,
+        was,
+        "cluster-token",
+        "p%40ss-word",
+        "p@ss-word",
+        "owner-word",
+        "redis-word",
+    }
     expected |= {"query%2Bword", "query+word"}
     assert secrets_of(settings) == expected
     assert secrets_of(Settings(_env_file=None)) == frozenset()

@@ -1,15 +1,14 @@
-"""TLS as the sources need it: by authority, or by one pinned certificate. Never unverified."""
+"""TLS to every server that is asked: by authority, or by one pinned certificate. Never unverified."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import ssl
 from pathlib import Path
 
 import httpx
-
-from sources.config import fingerprint_bytes
 
 
 def trusting_authorities(ca_file: Path | None) -> ssl.SSLContext:
@@ -46,6 +45,14 @@ def trusting_certificate(fingerprint: str) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_NONE  # the pin in PinnedSocket decides, in the handshake
     context.sslsocket_class = PinnedSocket
     return context
+
+
+def fingerprint_bytes(fingerprint: str) -> bytes:
+    """The 32 bytes of a certificate's SHA-256 written as hex, with or without colons."""
+    digits = fingerprint.replace(":", "").strip()
+    if not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
+        raise ValueError("fingerprint must be the SHA-256 of the server's certificate: 64 hex digits")
+    return bytes.fromhex(digits)
 
 
 def refusal_of(error: BaseException) -> str | None:

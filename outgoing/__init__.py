@@ -1,0 +1,1 @@
+"""Every HTTP request that the panel makes: one client, with its bounds, deadline, trust and proxy."""
