@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import Scope
 
-from api.api_keys import network_of
+from api.addresses import network_of
 from api.deadline import within
 from panel.audit import Use, store_uses
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import SecretStr
 
+from api.addresses import network_of
 from api.problems import ProblemError
 
 BAD_KEYS_ALLOWED = 20
@@ -103,15 +103,3 @@ class _Windows:
 
 def _given(headers: Headers) -> list[bytes]:
     return [value for name, value in headers if name == b"x-api-key"]
-
-
-def network_of(address: str | None) -> str:
-    """An IPv4 address, or the /64 that one IPv6 host has to itself."""
-    try:
-        ip = ipaddress.ip_address((address or "").split("%")[0])
-    except ValueError:
-        return "unknown"
-    if isinstance(ip, ipaddress.IPv6Address):
-        mapped = ip.ipv4_mapped
-        return str(mapped) if mapped else str(ipaddress.IPv6Network((ip, 64), strict=False))
-    return str(ip)

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import Request
 
+from api.http_framing import InvalidHttpError
 from api.problems import ProblemError
 from api.request_headers import is_json, is_utf8
 from api.strict_json import InvalidJsonError, parse_json
@@ -23,6 +24,8 @@ async def json_body(request: Request, limit: int) -> Any:  # noqa: ANN401 - JSON
     except TimeoutError:
         message = f"The body did not arrive within {BODY_S:.0f} s"
         raise ProblemError(408, "body_timeout", message, headers={"Connection": "close"}) from None
+    except InvalidHttpError as error:
+        raise ProblemError(error.status_code, error.code, error.message, headers={"Connection": "close"}) from None
     try:
         return parse_json(raw)
     except InvalidJsonError as error:

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.convertors import Convertor, register_url_convertor
 
 from api.access_audit import AccessAudit
-from api.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes, network_of
+from api.addresses import network_of
+from api.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes
 from api.deadline import within
 from api.jwt_auth import TokenVerifier
 from api.operator_keys import OperatorKeys

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.addresses import address_of
 from api.problems import SERVER_FAULT, ProblemResponse, problem_body
 from panel.redaction import Redactor
 
@@ -20,6 +21,9 @@ log = structlog.get_logger(__name__)
 SANE_ID = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 QUIET = {"/healthz", "/readyz"}  # asked every few seconds; logged only when they fail
 CLOSED_BY_CLIENT = 499
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""No path here has one. Routes end with `$` in their patterns, which a line break may follow."""
 
 NOTHING_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
 """Nothing here is a page but /docs, which says for itself what it needs."""
@@ -50,6 +54,9 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        client = scope.get("client")
+        address = address_of(client[0]) if client else None  # a proxy passes on whatever it was told
+        scope["client"] = (address, client[1]) if client and address else None
         given = Headers(scope=scope).get("x-request-id", "")
         kept = SANE_ID.fullmatch(given) is not None and self._redactor(given) == given
         request_id = given if kept else uuid.uuid4().hex
@@ -69,7 +76,8 @@ class RequestContext:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, send_and_note)
+                app = self._app if CONTROL.search(scope["path"]) is None else _nothing
+                await app(scope, receive, send_and_note)
             except ClientDisconnect:
                 status = CLOSED_BY_CLIENT
             except Exception:  # the last resort: said once in the log, never to the caller
@@ -83,6 +91,12 @@ class RequestContext:
                 self._note(scope, status)
                 if scope["path"] not in QUIET or status != 200:
                     _log_access(scope, status, began, self._redactor)
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    path = scope["path"]
+    body = problem_body(404, "not_found", f"There is nothing at {path[:200]}", path, scope["request_id"])
+    await ProblemResponse(body, 404)(scope, receive, send)
 
 
 def _add_headers(headers: MutableHeaders, request_id: str, *, https: bool) -> None:

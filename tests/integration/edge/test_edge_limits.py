@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from api import http_protocol
+from api.http_framing import HEAD_BYTES
 from api.http_protocol import BoundedHttp
 from tests.integration.edge.conftest import Answer, received
 from tests.support.waiting import wait_until
@@ -41,7 +42,13 @@ class Served:
 @pytest.fixture
 async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     """``/`` answers at once, ``/wait`` when told, ``/large`` with more than sockets hold."""
-    for name, seconds in (("HEAD_S", 0.4), ("OVERLOADED_HEAD_S", 0.2), ("WRITE_S", 0.4), ("IDLE_S", 3)):
+    for name, seconds in (
+        ("HEAD_S", 0.4),
+        ("OVERLOADED_HEAD_S", 0.2),
+        ("WRITE_S", 0.4),
+        ("IDLE_S", 3),
+        ("LINGER_S", 0.3),
+    ):
         monkeypatch.setattr(http_protocol, name, seconds)
     go = asyncio.Event()
 
@@ -156,14 +163,14 @@ async def test_a_head_behind_a_request_that_takes_long_does_not_cut_it(served: S
 
 
 async def test_a_head_without_an_end_is_cut(caller: Caller) -> None:
-    await caller.send(b"GET / HTTP/1.1\r\nX-Endless: " + b"a" * http_protocol.HEAD_BYTES)
+    await caller.send(b"GET / HTTP/1.1\r\nX-Endless: " + b"a" * HEAD_BYTES)
     assert code_of(await caller.answer()) == (431, "headers_too_large")
 
 
 @pytest.mark.parametrize(
     "raw",
     [
-        b"GET /" + b"a" * http_protocol.HEAD_BYTES + b" HTTP/1.1\r\nHost: panel\r\n\r\n",
+        b"GET /" + b"a" * HEAD_BYTES + b" HTTP/1.1\r\nHost: panel\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: a\r\n" % n for n in range(2_000)) + b"\r\n",
     ],
     ids=["a long path", "many headers"],
@@ -175,7 +182,7 @@ async def test_a_head_that_is_too_large_is_refused(caller: Caller, raw: bytes) -
 
 async def test_a_head_as_large_as_allowed_is_served(caller: Caller) -> None:
     frame = b"GET / HTTP/1.1\r\nHost: panel\r\nAuthorization: %s\r\n\r\n"
-    await caller.send(frame % (b"a" * (http_protocol.HEAD_BYTES - 128)))
+    await caller.send(frame % (b"a" * (HEAD_BYTES - 128)))
     answer = await caller.answer()
     assert answer is not None
     assert answer.status == 200
