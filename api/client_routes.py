@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from api import openapi
-from api.edge import Client, EdgeOf, read
+from api.edge import Client, EdgeOf
 from api.problems import ProblemError
 from api.records import MAX_ID, client_view, cursor_after, id_before
 from api.request_headers import etag_matches
@@ -31,7 +31,7 @@ async def list_vps(
     before = id_before(cursor) if cursor is not None else None
     # One more than asked for tells whether there is another page.
     wanted = client_records(edge.reader, user_id, status=status, before_id=before, limit=limit + 1)
-    rows = await read(wanted, request.scope["began"])
+    rows = await edge.read(wanted, request.scope["began"])
     page, more = rows[:limit], len(rows) > limit
     return _cacheable(
         request,
@@ -48,7 +48,7 @@ async def get_vps(
     request: Request, edge: EdgeOf, user_id: Client, vps_id: Annotated[int, Path(ge=1, le=MAX_ID)]
 ) -> Response:
     """Somebody else's record does not exist for the caller."""
-    row = await read(client_record(edge.reader, user_id, vps_id), request.scope["began"])
+    row = await edge.read(client_record(edge.reader, user_id, vps_id), request.scope["began"])
     if row is None:
         raise ProblemError(404, "vps_unknown", f"VPS {vps_id} does not exist")
     return _cacheable(request, {"status": "success", "data": client_view(row)})

@@ -22,13 +22,12 @@ from api.problems import ProblemError
 from panel.accept import Acceptor
 from panel.audit import Actor
 from panel.calls import DatabaseAwayError
+from panel.deadlines import Deadlines
 from panel.redaction import Redactor
 from panel.settings import Settings
 from panel.settlements import Settlements
 
 READING = {"GET", "HEAD"}
-READ_S = 1.6  # seconds; hundreds that end at once still are answered within two
-READ_LEAST_S = 0.1  # more than a database takes that is well, where the keys for tokens took most of the time
 
 T = TypeVar("T")
 
@@ -48,6 +47,22 @@ class Edge:
     verifier: TokenVerifier
     access: AccessAudit
     redactor: Redactor
+
+    @property
+    def deadlines(self) -> Deadlines:
+        return Deadlines(self.settings.answer_within_s)
+
+    async def read(self, work: Coroutine[Any, Any, T], began: float | None = None) -> T:
+        """A read of the database, in time. Raises DatabaseAwayError.
+
+        ``began``: when the request did (``time.perf_counter``), where it may have waited for something else before:
+        the time is for both.
+        """
+        spent_s = 0.0 if began is None else time.perf_counter() - began
+        try:
+            return await within(self.deadlines.left_to_read_s(spent_s), work)
+        except TimeoutError as error:
+            raise DatabaseAwayError("no answer in time") from error
 
 
 class IdConvertor(Convertor[int]):
@@ -134,16 +149,3 @@ Acting = Annotated[Actor, Depends(_actor)]
 
 Client = Annotated[int, Depends(_client)]
 """The panel user id of the token."""
-
-
-async def read(work: Coroutine[Any, Any, T], began: float | None = None) -> T:
-    """A read of the database, in time. Raises DatabaseAwayError.
-
-    ``began``: when the request did (``time.perf_counter``), where somebody may have waited for something else before:
-    the time is for both.
-    """
-    spent = 0.0 if began is None else time.perf_counter() - began
-    try:
-        return await within(max(READ_S - spent, READ_LEAST_S), work)
-    except TimeoutError as error:
-        raise DatabaseAwayError("no answer in time") from error

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from starlette.responses import JSONResponse, Response
 
 from api import openapi
-from api.edge import EdgeOf, read
+from api.edge import EdgeOf
 from api.problems import ProblemError, problem_for
 from panel.broker import async_redis_client
 from panel.calls import DatabaseAwayError
@@ -46,7 +46,7 @@ async def readyz(request: Request, edge: EdgeOf) -> Response:
 
 async def _database(edge: EdgeOf) -> str:
     try:
-        revision, writable = await read(database_standing(edge.reader))
+        revision, writable = await edge.read(database_standing(edge.reader))
     except DatabaseAwayError:
         return "away"
     wanted = await asyncio.to_thread(head_revision)

@@ -25,6 +25,7 @@ from api.operator_keys import OperatorKeys
 from api.problems import ProblemError, on_http_exception, on_invalid_parameter, on_problem
 from panel.accept import Acceptor
 from panel.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
+from panel.deadlines import Deadlines
 from panel.logging import configure_logging
 from panel.publish import CeleryPublisher, producer_app
 from panel.redaction import Redactor, secrets_of
@@ -52,11 +53,12 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
         jwks = _jwks(settings)
     verifier = TokenVerifier(settings, jwks)
     # Separate pools: however many clients read, a sync call finds its connection.
+    deadlines = Deadlines(settings.answer_within_s)
     writer = _engine(settings, "panel-sync api accept", pool_size=4)
     reader = _engine(settings, "panel-sync api read", pool_size=8)
     edge = Edge(
         settings=settings,
-        acceptor=acceptor or Acceptor(writer),
+        acceptor=acceptor or Acceptor(writer, deadlines=deadlines),
         reader=reader,
         settlements=Settlements(reader),
         keys=ApiKeys({"current": settings.vps_sync_api_key, "previous": settings.vps_sync_api_key_previous}),
@@ -135,7 +137,8 @@ def _jwks(settings: Settings) -> Jwks:
 
 
 def _engine(settings: Settings, application: str, *, pool_size: int) -> AsyncEngine:
-    return async_engine(settings.database_url, application, pool_size=pool_size)
+    deadlines = Deadlines(settings.answer_within_s)
+    return async_engine(settings.database_url, application, pool_size=pool_size, deadlines=deadlines)
 
 
 def _relay(settings: Settings) -> Relay | None:

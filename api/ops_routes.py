@@ -19,7 +19,7 @@ from api import openapi, ops_models
 from api.audit_models import AuditAnswer
 from api.bodies import json_body
 from api.deadline import within
-from api.edge import READ_S, Acting, Edge, EdgeOf, Operator
+from api.edge import Acting, Edge, EdgeOf, Operator
 from api.problems import ProblemError
 from api.records import MAX_ID
 from panel.audit import Actor, list_access, list_actions, list_refused_calls, note_action
@@ -381,7 +381,7 @@ async def _asked(edge: Edge, work: Callable[[Connection], T]) -> T:
             raise DatabaseAwayError(type(error).__name__) from error
 
     try:
-        return await within(READ_S, done())
+        return await within(edge.deadlines.read_s, done())
     except OperatorError as error:
         raise ProblemError(STATUS_OF[error.fault], f"operator_{error.fault}", str(error)) from error
     except TimeoutError:

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from api import openapi
 from api.bodies import json_body
 from api.deadline import within
-from api.edge import Edge, EdgeOf, MainSite, read
+from api.edge import Edge, EdgeOf, MainSite
 from api.problems import ProblemError, ProblemResponse, problem_body, problem_for
 from api.request_headers import idempotency_key, wait_seconds
 from api.strict_json import canonical_hash
@@ -35,8 +35,6 @@ log = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/api/vps/sync", tags=["main site"])
 
-ACCEPT_S = 1.95  # the last resort, where even the acceptor does not answer in its own time
-REMEMBER_S = 1.0
 DONE = {"create": "created", "update": "updated", "delete": "deleted"}
 
 
@@ -80,7 +78,7 @@ async def get_operation(
     edge: EdgeOf, _key_label: MainSite, operation_id: Annotated[int, Path(ge=1, le=MAX_ID)]
 ) -> Response:
     """State, attempts and reason of an operation, and its record as it is stored now (null: not written yet)."""
-    found = await read(operation(edge.reader, operation_id))
+    found = await edge.read(operation(edge.reader, operation_id))
     if found is None:
         raise ProblemError(404, "operation_unknown", f"Operation {operation_id} does not exist")
     record = public_record(found.record) if found.record else None
@@ -102,9 +100,9 @@ async def get_records(
     if "\x00" in f"{order_id}{name}":
         raise ProblemError(422, "invalid_parameter", "A parameter contains a NUL character")
     if order_id is not None and user_id is None and name is None:
-        rows = await read(records_of_order(edge.reader, order_id.strip()))
+        rows = await edge.read(records_of_order(edge.reader, order_id.strip()))
     elif order_id is None and user_id is not None and name is not None:
-        rows = await read(records_named(edge.reader, user_id, name.strip()))
+        rows = await edge.read(records_named(edge.reader, user_id, name.strip()))
     else:
         raise ProblemError(400, "missing_parameters", "Give order_id, or user_id and name")
     return JSONResponse({"status": "success", "data": [public_record(row) for row in rows]})
@@ -160,7 +158,7 @@ def _address(request: Request) -> str | None:
 
 async def _accept(edge: Edge, call: Call) -> Outcome:
     try:
-        async with asyncio.timeout(ACCEPT_S):
+        async with asyncio.timeout(edge.deadlines.accept_s):
             return await edge.acceptor.accept(call)
     except TimeoutError:
         raise OutcomeUnknownError(None) from None
@@ -231,7 +229,7 @@ def _settled_answer(request: Request, outcome: Accepted, found: Operation) -> tu
 async def _remember(edge: Edge, key: str, status_code: int, body: dict[str, Any]) -> None:
     """A retry is to hear the same; if this cannot be stored it hears the 202 with the operation to follow."""
     try:
-        await within(REMEMBER_S, edge.acceptor.settle_answer(key, status_code, body))
+        await within(edge.deadlines.remember_s, edge.acceptor.settle_answer(key, status_code, body))
     except Exception as error:  # noqa: BLE001 - the call is applied; nothing may turn its answer into an error
         log.warning("settled_answer_not_stored", error=type(error).__name__)
 

@@ -11,9 +11,6 @@ from chaos.phases import Failing
 ANSWER_S = 2.0
 """So long an answer may take, whatever fails."""
 
-BUSY_ANSWER_S = 3.0
-"""The same on a machine that has other work to do: callers, panel and faults share its processors with it."""
-
 _AWAY = frozenset({"database_away", "outcome_unknown", "overloaded"})
 _IN_FLIGHT = "idempotency_key_in_flight"
 

@@ -12,6 +12,7 @@ import httpx
 import typer
 from sqlalchemy.exc import DBAPIError
 
+from chaos.answers import ANSWER_S
 from chaos.beats import BeatWatch
 from chaos.faults import KINDS, LOAD_KINDS
 from chaos.report import Outcome
@@ -114,7 +115,9 @@ def chaos(
 
 
 @contextlib.contextmanager
-def running_rig(root: Path, *, workers: int = 3, endings: Endings | None = None) -> Iterator[Rig]:
+def running_rig(
+    root: Path, *, workers: int = 3, endings: Endings | None = None, answer_within_s: float = ANSWER_S
+) -> Iterator[Rig]:
     """Start all parts in that directory; stop them in reverse order."""
     watched = endings or Endings()
     with DataDirectory(root) as data, contextlib.ExitStack() as stack:
@@ -129,7 +132,7 @@ def running_rig(root: Path, *, workers: int = 3, endings: Endings | None = None)
         through = redis.url.replace(f":{redis.port}/", f":{proxy.port}/")
         servers = prepare_embedded(postgres) | {"REDIS_URL": through}
         outside = stack.enter_context(watched.watch(Supervisor(outside_processes(places, keys, data))))
-        settings = panel_settings(places, keys, servers, **QUICK)
+        settings = panel_settings(places, keys, servers, **QUICK, answer_within_s=answer_within_s)
         scratch = root / "tmp"
         scratch.mkdir()
         environment = environment_of(settings) | {"TMPDIR": str(scratch)}

@@ -29,7 +29,7 @@ def heal(
     make: Callable[[], object],
     wrong: Callable[[], str | None],
     repaired: Callable[[Operation], bool],
-    within_s: float = 30.0,
+    within_s: float = 180.0,
     tell: Callable[[], str] | None = None,
 ) -> Healed:
     """Make the fault, see it bite, wait until it is healed, and find the repair in the journal.

@@ -22,7 +22,7 @@ class PanelClient:
         self.url = url
         self._token_for = token_for
         self._sync_key = sync_key
-        self._client = httpx.Client(base_url=url, timeout=10, trust_env=False)
+        self._client = httpx.Client(base_url=url, timeout=60, trust_env=False)
 
     def list_vps(self, user_id: int) -> list[Record]:
         """GET /api/vps with that user's token."""

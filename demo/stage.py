@@ -45,7 +45,7 @@ class Stage:
         expected: str,
         done: Callable[[], bool],
         *,
-        within_s: float = 30.0,
+        within_s: float = 180.0,
         tell: Callable[[], str] | None = None,
         seen: Callable[[], str] = lambda: "not yet",
         logs: tuple[str, ...] = ("worker-reconcile", "worker-sync", "api"),

@@ -27,14 +27,13 @@ from panel.calls import (
     OverloadedError,
     Refused,
 )
+from panel.deadlines import DEFAULT, Deadlines
 from panel.refusals import note_refusals
 from panel.sessions import is_away
 
 log = structlog.get_logger(__name__)
 
 BATCH_LIMIT = 128  # calls per commit; more would make the first of them wait
-TRANSACTION_S = 1.6  # every answer, good or bad, is to come within two seconds
-ANSWER_S = 1.7  # the longest that a caller waits, in the queue and for its commit
 RETRIABLE = {"40001", "40P01"}  # serialization, deadlock
 LOCKED = "55P03"
 REFUSALS_LIMIT = 1000  # that wait for their audit; an hour keeps no more of them
@@ -63,8 +62,9 @@ class _LockedError(Exception):
 class Acceptor:
     """One per API process. ``accept`` may be called from any number of request handlers."""
 
-    def __init__(self, engine: AsyncEngine, *, max_waiting: int = 2000) -> None:
+    def __init__(self, engine: AsyncEngine, *, max_waiting: int = 2000, deadlines: Deadlines = DEFAULT) -> None:
         self._engine = engine
+        self._deadlines = deadlines
         self._max_waiting = max_waiting
         self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
@@ -90,14 +90,15 @@ class Acceptor:
     async def accept(self, call: Call) -> Outcome:
         """Journal one call. Raises DatabaseAwayError or OverloadedError (nothing accepted), or OutcomeUnknownError.
 
-        After ``ANSWER_S`` it is given up: still in the queue, it never will be accepted; else nobody knows yet.
+        After ``Deadlines.queue_s`` it is given up: a call that is still in the queue never will be accepted; of
+        another nobody knows yet.
         """
         if self._queue.qsize() >= self._max_waiting:
             raise OverloadedError("too many calls are waiting for the database")
         waiting = _Waiting(call)
         await self._queue.put(waiting)
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(self._deadlines.queue_s):
                 return await waiting.future
         except TimeoutError:
             if waiting.begun:
@@ -130,7 +131,7 @@ class Acceptor:
 
     async def _note(self, rows: list[dict[str, Any]]) -> None:
         try:
-            async with asyncio.timeout(TRANSACTION_S), self._engine.begin() as connection:
+            async with asyncio.timeout(self._deadlines.transaction_s), self._engine.begin() as connection:
                 await note_refusals(connection, rows)
         except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
             log.warning("refused_calls_not_audited", calls=len(rows), error=type(error).__name__)
@@ -224,9 +225,9 @@ class Acceptor:
 
     async def _attempt(self, calls: list[Call], patience: Patience) -> list[Outcome | None]:
         committing = False
-        batch = Batch(calls, patience)
+        batch = Batch(calls, patience, self._deadlines)
         try:
-            async with asyncio.timeout(TRANSACTION_S), self._engine.connect() as connection:
+            async with asyncio.timeout(self._deadlines.transaction_s), self._engine.connect() as connection:
                 await batch.decide_and_write(connection)
                 committing = True
                 await connection.commit()
@@ -239,7 +240,7 @@ class Acceptor:
     async def _ask_the_journal(self, batch: Batch) -> list[Outcome | None]:
         """COMMIT's answer was lost: the journal itself tells whether it happened."""
         try:
-            async with asyncio.timeout(TRANSACTION_S), self._engine.connect() as connection:
+            async with asyncio.timeout(self._deadlines.transaction_s), self._engine.connect() as connection:
                 status = await connection.scalar(text("SELECT pg_xact_status(CAST(:xid AS xid8))"), {"xid": batch.xid})
                 # A server that crashed gives the number of a transaction it lost to the next one that comes. Asked
                 # by a statement of its own: the snapshot of the first is older than the status it told.

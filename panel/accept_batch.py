@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from panel import tables
 from panel.calls import Accepted, Call, Outcome, Refused, Replayed
+from panel.deadlines import DEFAULT, Deadlines
 from panel.facts import Row, new_row, project
 from panel.public import public_record, success_body
 from panel.refusals import note_refusals
@@ -30,14 +31,18 @@ KEY_SCOPE = "main-site"
 """Whose idempotency keys these are. Both live API keys of a rotation belong to the one main site."""
 
 
-class Patience(Enum):
-    """How long to wait for what another transaction holds. The value: milliseconds for each lock."""
+BRIEF_S = 0.15
 
-    BRIEF = 150
-    """What workers and other batches need; longer is somebody who is stuck."""
-    NONE = 0
+
+class Patience(Enum):
+    """How long to wait for what another transaction holds."""
+
+    BRIEF = "brief"
+    """``BRIEF_S``: what workers and other batches need; longer is somebody who is stuck."""
+    NONE = "none"
     """Calls that would have to wait are left out, and have no outcome."""
-    FULL = 1_200
+    FULL = "full"
+    """``Deadlines.lock_s``: as long as the time of an answer allows."""
 
 
 class Batch:
@@ -46,10 +51,11 @@ class Batch:
     ``outcomes``: in the same order, None for a call that was left out (``Patience.NONE``).
     """
 
-    def __init__(self, calls: list[Call], patience: Patience = Patience.FULL) -> None:
+    def __init__(self, calls: list[Call], patience: Patience = Patience.FULL, deadlines: Deadlines = DEFAULT) -> None:
         self.calls = calls
         self.outcomes: list[Outcome | None] = []
         self._patience = patience
+        self._lock_s = BRIEF_S if patience is Patience.BRIEF else deadlines.lock_s
         self._held_names: set[str] = set()
         self._held_lanes: set[int] = set()
         self.xid: str | None = None
@@ -107,7 +113,7 @@ class Batch:
         names = {f"order:{c.order_id}" for c in self.calls if c.order_id is not None}
         names |= {f"key:{c.idempotency_key}" for c in self.calls if c.idempotency_key}
         if names or any(c.vps_id is not None for c in self.calls):
-            await connection.execute(PATIENCE, {"ms": str(self._patience.value or Patience.FULL.value)})
+            await connection.execute(PATIENCE, {"ms": str(int(1000 * self._lock_s))})
         if not names:
             return
         if self._patience is Patience.NONE:

@@ -11,6 +11,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from panel.deadlines import DEFAULT, Deadlines
 from panel.server_urls import verified_postgres_url
 from panel.settings import sqlalchemy_url
 
@@ -114,17 +115,18 @@ def sync_engine(
     return engine
 
 
-def async_engine(url: str, application: str, *, pool_size: int = 10) -> AsyncEngine:
-    """The API's engine: short timeouts, since every answer must come within two seconds or so."""
+def async_engine(url: str, application: str, *, pool_size: int = 10, deadlines: Deadlines = DEFAULT) -> AsyncEngine:
+    """The API's engine: its timeouts are short, since every answer must come in time."""
     engine = create_async_engine(
         _verified(url),
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=1.5,
+        pool_timeout=deadlines.connection_s,
         pool_pre_ping=True,
         pool_recycle=1800,
         hide_parameters=True,  # an error's text must not quote customers' values
-        connect_args=_arguments(application, 5_000, 1_500) | {"connect_timeout": 2},
+        connect_args=_arguments(application, int(1000 * deadlines.statement_s), int(1000 * deadlines.connection_s))
+        | {"connect_timeout": max(2, int(deadlines.answer_within_s))},
     )
     event.listen(engine.sync_engine, "handle_error", _on_error)
     return engine

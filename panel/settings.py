@@ -227,6 +227,7 @@ class Settings(BaseSettings):
 
     # --- limits
     body_limit_bytes: Annotated[int, Field(ge=1024)] = 65536
+    answer_within_s: Annotated[float, Field(ge=1, le=120)] = 2  # then a call is told 503; callers must wait longer
     wait_cap_s: Annotated[float, Field(ge=0, le=60)] = 10
     worker_concurrency: Annotated[int, Field(ge=1)] = 2
     task_events: bool = True  # Flower needs them; they cost about a third of the peak task rate

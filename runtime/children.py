@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import runtime.launch
 from runtime.errors import RuntimeFaultError
@@ -28,6 +29,11 @@ class Account:
 
     uid: int
     gid: int
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process runs as that user already, so that there is nothing to change."""
+        return (self.uid, self.gid) == (os.geteuid(), os.getegid())
 
 
 class Child:
@@ -101,6 +107,13 @@ class Child:
                 signal_if_there(pid, signal.SIGCONT)
 
 
+def run_as(account: Account | None) -> dict[str, Any]:
+    """The arguments of :mod:`subprocess` that run a program as `account`; none where no change of user is needed."""
+    if account is None or account.is_ours:
+        return {}
+    return {"user": account.uid, "group": account.gid, "extra_groups": []}
+
+
 def spawn(
     argv: Sequence[str],
     *,
@@ -117,7 +130,7 @@ def spawn(
     A negative `umask` leaves it as it is.
     """
     launcher = [sys.executable, "-I", "-S", str(Path(runtime.launch.__file__).resolve())]
-    user = f"{account.uid}:{account.gid}" if account else "-"
+    user = f"{account.uid}:{account.gid}" if account and not account.is_ours else "-"
     command = [*launcher, str(os.getpid()), str(int(death_signal)), user, *argv]
 
     def start() -> Child:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from runtime.children import Account
+from runtime.children import Account, run_as
 from runtime.embedded_server import EmbeddedServer, write_private
 from runtime.errors import RuntimeFaultError
 from runtime.ports import LOOPBACK
@@ -185,9 +185,7 @@ class EmbeddedPostgres(EmbeddedServer):
         ]
         ran = subprocess.run(  # noqa: S603 - PostgreSQL's own initdb
             command,
-            user=self._account.uid if self._account else None,
-            group=self._account.gid if self._account else None,
-            extra_groups=[] if self._account else None,
+            **run_as(self._account),
             cwd=self._home,
             env={"LC_ALL": "C", "TZ": "UTC"},
             stdin=subprocess.DEVNULL,

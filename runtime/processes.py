@@ -42,7 +42,7 @@ class ManagedProcess:
         ready: Callable[[], bool] | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         stop_grace_s: float = 10.0,
-        ready_timeout_s: float = 30.0,
+        ready_timeout_s: float = 120.0,
         death_signal: signal.Signals = signal.SIGKILL,
         cwd: Path | None = None,
     ) -> None:

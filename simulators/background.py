@@ -9,7 +9,7 @@ from typing import Self
 import uvicorn
 from fastapi import FastAPI
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
 
 
 class _Announcing(uvicorn.Server):

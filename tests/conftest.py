@@ -115,7 +115,7 @@ def _redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 def redis_server(_redis: EmbeddedRedis) -> Iterator[EmbeddedRedis]:
     """An empty Redis, for tests that stop, kill or pause it too."""
-    with redis.Redis.from_url(_redis.url, socket_timeout=5) as client:
+    with redis.Redis.from_url(_redis.url, socket_timeout=60) as client:
         client.flushall()
     yield _redis
     _redis.resume()

@@ -48,7 +48,7 @@ def play(stage: Stage) -> None:
         make=cancel,
         wrong=lambda: stage.difference(NAME),
         repaired=lambda operation: operation.action == "delete" and operation.vps_id == vps_id,
-        within_s=PROOF_T_S + 30,
+        within_s=PROOF_T_S + 180,
         tell=count,
     )
     evidence = healed.repair.evidence or {}

@@ -39,7 +39,7 @@ def play(stage: Stage) -> None:
     took = stage.until(
         "Redis is back: the relay publishes what is journaled",
         lambda: not stage.journal.unsettled(),
-        within_s=60,
+        within_s=180,
         tell=lambda: f"{stage.journal.unsettled()} left",
         seen=lambda: f"{stage.journal.unsettled()} operations are still queued",
         logs=("api", "worker-sync"),

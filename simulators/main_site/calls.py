@@ -10,7 +10,7 @@ import httpx
 
 from simulators.main_site.faults import Action, CallFault, CallFaultKind, FaultBook
 
-CALL_TIMEOUT_S = 10.0
+CALL_TIMEOUT_S = 30.0
 SYNC_PATH = "/api/vps/sync"
 
 

@@ -218,7 +218,7 @@ class MainSite:
         records = self._caller.records() if self._caller else []
         return [record for record in records if order_id in (None, record.order_id)]
 
-    def drain(self, timeout_s: float = 10.0) -> bool:
+    def drain(self, timeout_s: float = 60.0) -> bool:
         return self._caller is None or self._caller.drain(timeout_s)
 
     def close(self) -> None:

@@ -143,7 +143,7 @@ class MainSiteVerbs(Verbs):
         """Calls to the panel, oldest first: all, or one order's."""
         return self._do("list_calls", _CALLS, order_id=order_id)
 
-    def drain(self, timeout_s: float = 10.0) -> bool:
+    def drain(self, timeout_s: float = 60.0) -> bool:
         """Send what reordering holds back and wait for delayed calls; whether all went in time."""
         return self._do("drain", _YES_NO, timeout_s=timeout_s)
 

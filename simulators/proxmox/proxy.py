@@ -32,6 +32,7 @@ VERBS = verb_names(ProxmoxVerbs)
 COMPRESS_ABOVE = 1024
 REQUESTS_PER_CONNECTION = 100
 KEEP_ALIVE_S = 5.0
+DELAY_STEP_S = 0.05
 NODE_PATH = re.compile(r"^/nodes/(?P<node>[^/]+)/")
 CONFIG_PATH = re.compile(r"^/nodes/[^/]+/(?:qemu|lxc)/(?P<vmid>\d+)/config$")
 UNREACHABLE = {595: "No route to host", 596: "Connection timed out"}
@@ -108,8 +109,11 @@ class ApiProxy:
 
     async def _answer(self, request: web.Request, path: str) -> Reply:
         cluster = self.cluster
-        if cluster.extra_delay_s:
-            await asyncio.sleep(cluster.extra_delay_s)
+        delayed_s = 0.0
+        while delayed_s < cluster.extra_delay_s:  # in small steps: who takes the delay back lets go what waits
+            step_s = min(DELAY_STEP_S, cluster.extra_delay_s - delayed_s)
+            await asyncio.sleep(step_s)
+            delayed_s += step_s
         if not request.path.startswith(f"{API}/"):
             return refuse(501, f"no such file '{request.path}'")
         if cluster.token_revoked or not same_key(

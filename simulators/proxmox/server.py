@@ -26,7 +26,7 @@ from simulators.proxmox.cluster import STATUS_CACHE_S, UNAUTHORIZED_DELAY_S, Fak
 from simulators.proxmox.proxy import KEEP_ALIVE_S, ApiProxy
 from simulators.proxmox.verbs import ProxmoxVerbs
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 LOOPBACK = "127.0.0.1"
 TOKEN_ID = "panel@pve!sync"
 T = TypeVar("T")

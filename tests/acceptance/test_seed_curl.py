@@ -70,7 +70,7 @@ def by_curl(command: str) -> tuple[int, dict[str, Any]]:
         [shutil.which("bash") or "sh", "-c", f"{command} --silent --show-error --write-out '\\n%{{http_code}}'"],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=120,
         check=True,
     )
     body, _, code = ran.stdout.rpartition("\n")
@@ -92,7 +92,7 @@ def by_httpx(command: str) -> tuple[int, dict[str, Any]]:
                 body = next(words)
             case _:
                 url = word
-    answer = httpx.request(method, url, headers=headers, content=body, trust_env=False, timeout=20)
+    answer = httpx.request(method, url, headers=headers, content=body, trust_env=False, timeout=120)
     return answer.status_code, answer.json()
 
 
@@ -114,7 +114,6 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
         },
         directory / "run.log",
         ready=lambda: len(printed(process.log_path)) == COMMANDS,
-        ready_timeout_s=60,
         stop_grace_s=30,
         death_signal=signal.SIGTERM,
         cwd=directory,
@@ -216,9 +215,9 @@ def test_example_in_a_hurry_leaves_nothing_behind(example: Example) -> None:
     below = descendants(example.process.pid)
     assert {"postgres", "redis-server"} <= set(programs_below(example.process.pid))
     example.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: "process=api" in stopped(example.process.log_path), "it to begin to stop", 20)
+    wait_until(lambda: "process=api" in stopped(example.process.log_path), "it to begin to stop")
     example.process.send_signal(signal.SIGTERM)
-    assert example.process.wait_exit(20)
+    assert example.process.wait_exit(120)
     assert example.process.stop() == 0
     wait_until(lambda: not [pid for pid in below if Path(f"/proc/{pid}").exists()], "every process to end")
     assert not (example.directory / "data" / "seed-example" / "postgres").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +11,12 @@ from sqlalchemy import Connection, text
 
 from tests.support.databases import Database
 from tests.support.live_panel import SYNC_PATH_PARTS, LivePanel, live_panel
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 from tests.support.world import add_user
 
 pytestmark = [pytest.mark.faults, pytest.mark.acceptance]
 
 CALLS = 60
-END_S = 12.0
 
 
 @pytest.fixture
@@ -38,7 +36,7 @@ PLAN = {"user_id": 5, "cpu": 1, "ram": 1024, "disk": 10, "os": "Debian 13", "hyp
 def test_a_worker_that_ends_hands_back_what_it_has_not_done(panel: LivePanel) -> None:
     made = [panel.sync("create", PLAN | {"name": f"vps-{n}"}).raise_for_status().json() for n in range(4)]
     ids = [answer["vps"]["id"] for answer in made]
-    wait_until(lambda: _states(panel) == ["applied"] * 4, "the fleet is written", 30)
+    wait_until(lambda: _states(panel) == ["applied"] * 4, "the fleet is written")
     worker = panel.process("worker-sync")
     worker.pause()
     for number in range(CALLS):
@@ -46,20 +44,21 @@ def test_a_worker_that_ends_hands_back_what_it_has_not_done(panel: LivePanel) ->
         panel.sync("update", {"id": ids[number % 4], "status": status}).raise_for_status()
     with panel.engine.connect() as connection:
         # The lanes are held, so that tasks are under way and others are fetched when the signal comes.
+        connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
         connection.execute(text("SELECT vps_id FROM lanes ORDER BY vps_id FOR UPDATE"))
         worker.resume()
         waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         wait_until(lambda: panel.rows(waiting), "a task waits for its lane")
         worker.send_signal(signal.SIGTERM)
-        letting_go = threading.Timer(1.0, connection.rollback)
-        letting_go.start()
-        assert worker.wait_exit(END_S)
-        letting_go.join()
+        # Not before it has heard the signal: a worker that has not goes on through all that waits.
+        wait_until(lambda: b"Soft Shutdown" in worker.log_path.read_bytes(), "the worker to say that it ends")
+        connection.rollback()
+        assert worker.wait_exit(PATIENCE_S)
     handed_back = _states(panel).count("queued")
     assert handed_back, "else there was nothing to hand back"
     assert set(_states(panel)) == {"applied", "queued"}
     panel.restart("worker-sync")
-    wait_until(lambda: set(_states(panel)) == {"applied"}, "the next worker does the rest", 60)
+    wait_until(lambda: set(_states(panel)) == {"applied"}, "the next worker does the rest")
     rows = panel.rows("SELECT vps_id, seq FROM operations ORDER BY applied_at, seq")
     for vps_id in ids:
         order = [row["seq"] for row in rows if row["vps_id"] == vps_id]
@@ -70,7 +69,7 @@ def test_a_worker_that_ends_hands_back_what_it_has_not_done(panel: LivePanel) ->
 def _one_in_hand(panel: LivePanel, connection: Connection) -> None:
     """A call whose lane is held by ``connection``, under way in the worker; it waits in Redis for another one."""
     made = [panel.sync("create", PLAN | {"name": f"vps-{n}"}).raise_for_status().json() for n in range(4)]
-    wait_until(lambda: _states(panel) == ["applied"] * 4, "the fleet is written", 30)
+    wait_until(lambda: _states(panel) == ["applied"] * 4, "the fleet is written")
     worker = panel.process("worker-sync")
     worker.pause()
     panel.sync("update", {"id": made[0]["vps"]["id"], "status": "stopped"}).raise_for_status()
@@ -86,7 +85,7 @@ def _redis_killed(panel: LivePanel) -> None:
     seen = len(worker.log_path.read_bytes())
     panel.redis.kill()
     lost = b"Connection to broker lost"
-    wait_until(lambda: lost in worker.log_path.read_bytes()[seen:], "the worker to miss Redis", 20)
+    wait_until(lambda: lost in worker.log_path.read_bytes()[seen:], "the worker to miss Redis")
 
 
 @pytest.mark.parametrize("ends", ["while Redis is away", "when Redis is back"])
@@ -101,11 +100,11 @@ def test_a_worker_outlives_redis_with_a_call_in_hand(panel: LivePanel, ends: str
             connection.rollback()
         seen = len(worker.log_path.read_bytes())
         panel.redis.start()
-        wait_until(lambda: b"Connected to" in worker.log_path.read_bytes()[seen:], "the worker to be back", 30)
+        wait_until(lambda: b"Connected to" in worker.log_path.read_bytes()[seen:], "the worker to be back")
         connection.rollback()
-    wait_until(lambda: set(_states(panel)) == {"applied"}, "the same worker does the rest", 60)
+    wait_until(lambda: set(_states(panel)) == {"applied"}, "the same worker does the rest")
     panel.sync("create", PLAN | {"name": "afterwards"}).raise_for_status()
-    wait_until(lambda: set(_states(panel)) == {"applied"}, "it takes calls as ever", 30)
+    wait_until(lambda: set(_states(panel)) == {"applied"}, "it takes calls as ever")
     assert (worker.pid, worker.running) == (pid, True)
     assert b"Unrecoverable" not in worker.log_path.read_bytes()
 
@@ -116,6 +115,6 @@ def test_a_worker_without_redis_ends_with_a_call_in_hand(panel: LivePanel) -> No
         _redis_killed(panel)
         worker = panel.process("worker-sync")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait_exit(END_S + 4)
+        assert worker.wait_exit(PATIENCE_S)
         connection.rollback()
     assert _states(panel) == ["applied"] * 4 + ["queued"], "for the next worker"

@@ -13,7 +13,7 @@ from runtime.embedded_redis import EmbeddedRedis
 
 @pytest.fixture
 def client(redis_server: EmbeddedRedis) -> Iterator[Redis]:
-    with Redis.from_url(redis_server.url, socket_timeout=5) as made:
+    with Redis.from_url(redis_server.url, socket_timeout=60) as made:
         made.flushall()
         for message in ("first", "second", "third"):
             made.lpush(bells.QUEUE, message)
@@ -48,5 +48,5 @@ def test_a_bell_is_a_message_or_an_error(client: Redis, redis_server: EmbeddedRe
         bells.ring(redis_server.url, [9])
     redis_server.start()
     bells.ring(redis_server.url, [9])
-    with Redis.from_url(redis_server.url, socket_timeout=5) as again:
+    with Redis.from_url(redis_server.url, socket_timeout=60) as again:
         assert bells.waiting(again) >= 1

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.answers import BUSY_ANSWER_S
 from chaos.faults import LOAD_KINDS
 from chaos.rig import Rig
 from chaos.schedule import schedule_of
 from chaos.stage import perform
+from tests.chaos.conftest import ANSWERED_S
 
-pytestmark = [pytest.mark.torture, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.torture]
 
 SEED, SECONDS, RATE = 5, 60.0, 80.0
 TROUBLE_S = 2.5
@@ -22,7 +22,7 @@ FEWEST = 500
 
 def test_a_minute_of_torture(rig: Rig) -> None:
     schedule = schedule_of(SEED, SECONDS, LOAD_KINDS, troubles_every_s=TROUBLE_S)
-    outcome = perform(rig, schedule, rate=RATE, loaded=100, callers=8, answer_s=BUSY_ANSWER_S)
+    outcome = perform(rig, schedule, rate=RATE, loaded=100, callers=8, answer_s=ANSWERED_S)
     said = "\n".join([*outcome.summary(), *outcome.tale()])
     print("\n".join([*outcome.summary(), *outcome.broken_promises]))  # noqa: T201 - CI keeps the numbers
     assert outcome.failures == [], said

@@ -13,13 +13,14 @@ import httpx
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from chaos.calls import TIMEOUT_S, Said, mark_of, say
+from chaos.calls import Said, mark_of, say
 
 PLAN: dict[str, Any] = {"user_id": 5, "cpu": 1, "ram": 1024, "disk": 10, "os": "0", "hypervisor": "kvm"}
 CALLERS, VPS_EACH, RATE = 5, 3, 60.0
 MOST_WAITING, LOOK_S = 80, 0.3
 CREATE_EVERY = 20
 RETRY_S = 0.1
+TIMEOUT_S = 60.0
 
 
 @dataclass(slots=True)

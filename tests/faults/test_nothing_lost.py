@@ -29,18 +29,21 @@ from tests.support.live_panel import live_panel
 from tests.support.waiting import wait_until
 from tests.support.world import add_user, journal, vps_row
 
-pytestmark = [pytest.mark.faults, pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.faults, pytest.mark.acceptance]
 
 SEED = 7
-AWAY_S = 2.5
-"""Longer than an answer may take."""
+WITHIN_S = 8.0
+"""``ANSWER_WITHIN_S``: what an answer takes with its database frozen, and far more than a busy machine takes."""
+
+MANY = 20
+"""Calls that are answered while a fault lasts: enough that each caller has made some."""
 
 AWAY = frozenset({200, 202, 503})
 KILLED = frozenset({200, 202, None})
 CUT = frozenset({200, 202, 503, None})
 POISON = "poison"
 DEADLY = "deadly"
-SETTLED_S = 120.0
+SETTLED_S = 300.0
 FELT_S = 0.5
 """What was under way when a fault began is over then."""
 
@@ -65,7 +68,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
                     database,
                     tmp_path_factory.mktemp("faults"),
                     parts=frozenset({"api", "worker-sync", "beat"}),
-                    environment={"OPS_API_KEY": random_key()},
+                    environment={"OPS_API_KEY": random_key(), "ANSWER_WITHIN_S": str(WITHIN_S)},
                     redis_through=through,
                 )
             )
@@ -109,7 +112,7 @@ class TestWhileItWorks:
     def test_redis_killed(self, rig: Rig) -> None:
         with rig.under("Redis killed"):
             rig.panel.redis.kill()
-            time.sleep(AWAY_S)
+            rig.wait_accepted(MANY)
             rig.panel.redis.start()
 
     def test_redis_flushed(self, rig: Rig) -> None:
@@ -123,32 +126,31 @@ class TestWhileItWorks:
     def test_redis_frozen(self, rig: Rig) -> None:
         with rig.under("Redis frozen"):
             rig.panel.redis.pause()
-            began = time.monotonic()
-            time.sleep(AWAY_S)
-            assert rig.stuck(began + FELT_S), "else it was not frozen"
+            time.sleep(FELT_S)
+            began = rig.wait_accepted(MANY)
+            assert rig.stuck(began), "else it was not frozen"
             rig.panel.redis.resume()
 
     def test_redis_partitioned(self, rig: Rig) -> None:
         with rig.under("Redis partitioned"):
             rig.proxy.partition()
-            began = time.monotonic()
-            time.sleep(AWAY_S)
-            assert rig.stuck(began + FELT_S), "else it was not cut off"
+            time.sleep(FELT_S)
+            began = rig.wait_accepted(MANY)
+            assert rig.stuck(began), "else it was not cut off"
             rig.proxy.heal()
 
     def test_postgres_killed(self, rig: Rig) -> None:
         began = time.monotonic()
         with rig.under("PostgreSQL killed", answers=AWAY):
             rig.databases.server.kill()
-            wait_until(lambda: rig.refused(began), "a call to be refused", 10)
-            time.sleep(AWAY_S)
+            wait_until(lambda: rig.refused(began), "a call to be refused")
             rig.databases.server.start()
 
     def test_postgres_frozen(self, rig: Rig) -> None:
         began = time.monotonic()
         with rig.under("PostgreSQL frozen", answers=AWAY):
             rig.databases.server.pause()
-            wait_until(lambda: rig.refused(began), "a call to be refused", 10)
+            wait_until(lambda: rig.refused(began), "a call to be refused")
             rig.databases.server.resume()
 
     def test_connections_cut(self, rig: Rig) -> None:
@@ -162,23 +164,22 @@ class TestWhileItWorks:
         with rig.under("no connection left", answers=AWAY):
             rig.as_admin(f"ALTER ROLE {LOGIN} CONNECTION LIMIT 0")
             rig.cut_connections()
-            time.sleep(AWAY_S)
+            wait_until(lambda: rig.refused(began), "a call to be refused: there is no room")
             rig.as_admin(f"ALTER ROLE {LOGIN} CONNECTION LIMIT -1")
-        assert rig.refused(began), "else there was room"
 
 
 def test_messages_doubled_reordered_and_an_hour_late(rig: Rig) -> None:
     """The calls' own messages are lost; the only ones come an hour later, twice, and the last call's first."""
     vps_id = _call(rig, "create", **PLAN | {"name": "rung"})["vps"]["id"]
-    wait_until(lambda: vps_row(rig.panel.engine, vps_id), "it to be created", 30)
+    wait_until(lambda: vps_row(rig.panel.engine, vps_id), "it to be created")
     with rig.held_worker() as queue:
         marks = [_call(rig, "update", id=vps_id, status="running", os=f"mark-{n}") for n in range(3)]
         ids = [answer["operation"]["id"] for answer in marks]
-        wait_until(lambda: all(row["publishes"] for row in journal(rig.panel.engine, vps_id)), "their messages", 10)
+        wait_until(lambda: all(row["publishes"] for row in journal(rig.panel.engine, vps_id)), "their messages")
         queue.delete(bells.QUEUE)
         rig.age(vps_id)
         rig.ring(*reversed(ids), *reversed(ids))
-    wait_until(lambda: {row["state"] for row in journal(rig.panel.engine, vps_id)} == {"applied"}, "all of them", 30)
+    wait_until(lambda: {row["state"] for row in journal(rig.panel.engine, vps_id)} == {"applied"}, "all of them")
     before = vps_row(rig.panel.engine, vps_id)
     rig.ring(*reversed(ids), *ids)
     rig.wait_well()
@@ -207,9 +208,9 @@ def test_a_call_that_kills_each_process_that_tries_it(rig: Rig) -> None:
         deadly = _call(rig, "update", id=vps_id, status="running", os=DEADLY)["operation"]["id"]
         # An attempt is noted from a call's second message on: the first is the relay's to lose.
         rig.as_admin(f"UPDATE operations SET publishes = publishes + 1 WHERE id = {deadly}")
-        wait_until(rig.kill_waiting, "somebody to try it", 20)
+        wait_until(rig.kill_waiting, "somebody to try it")
         beside = _call(rig, "update", id=other, status="running", os="alive")["operation"]["id"]
-        wait_until(lambda: rig.panel.rows(STATES, ids=[beside])[0]["state"] == "applied", "others to go on", 20)
+        wait_until(lambda: rig.panel.rows(STATES, ids=[beside])[0]["state"] == "applied", "others to go on")
         assert rig.panel.rows(STATES, ids=[deadly])[0]["state"] == "queued"
         rig.ring_first(deadly)  # what would take a minute by itself
 
@@ -219,7 +220,7 @@ def test_a_call_that_kills_each_process_that_tries_it(rig: Rig) -> None:
             return "killed" if rig.kill_waiting() else None
 
         kills = 1
-        while wait_until(step, "it to be tried again", 30) == "killed":
+        while wait_until(step, "it to be tried again") == "killed":
             kills += 1
             assert kills <= 2 * MAX_ATTEMPTS
             rig.ring_first(deadly)
@@ -259,7 +260,7 @@ def test_a_poison_call_is_dead_and_stops_nobody(rig: Rig) -> None:
     def states() -> list[str]:
         return [row["state"] for row in rig.panel.rows(STATES, ids=[first, second, later])]
 
-    wait_until(lambda: states() == ["dead", "dead", "applied"], "the poison calls to be dead", 60)
+    wait_until(lambda: states() == ["dead", "dead", "applied"], "the poison calls to be dead")
     row = journal(rig.panel.engine, alone)[-1]
     assert (row["attempts"], row["error"]) == (MAX_ATTEMPTS, "InvalidParameterValue 22023")
     rig.as_admin("DROP TRIGGER refuse ON vps")
@@ -270,7 +271,7 @@ def test_a_poison_call_is_dead_and_stops_nobody(rig: Rig) -> None:
         assert ops.post(f"/dead/{second}/requeue").json()["code"] == "operator_conflict"
         assert ops.post(f"/dead/{second}/discard", json={"reason": "it came too late"}).status_code == 200
         assert not {first, second} & {one["id"] for one in ops.get("/dead").json()["data"]}
-    wait_until(lambda: (vps_row(rig.panel.engine, alone) or {})["os"] == POISON, "it is applied", 30)
+    wait_until(lambda: (vps_row(rig.panel.engine, alone) or {})["os"] == POISON, "it is applied")
     assert (vps_row(rig.panel.engine, followed) or {})["os"] == "later"
 
 

@@ -50,7 +50,7 @@ class HeldUp:
         """Read, then wait."""
         reading = self._source.read()
         self.asked.set()
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(120)
         return reading
 
 
@@ -70,11 +70,11 @@ def run_under_way(world: Bench) -> Iterator[tuple[HeldUp, list[RunResult | Excep
     thread = threading.Thread(target=work, args=(replace(reconciler, sources=(held_up,)),))
     thread.start()
     try:
-        assert held_up.asked.wait(30)
+        assert held_up.asked.wait(120)
         yield held_up, ended
     finally:
         held_up.go_on.set()
-        thread.join(30)
+        thread.join(120)
 
 
 def runs(world: Bench, *, after: int) -> list[dict[str, Any]]:

@@ -121,7 +121,7 @@ def test_story_24_a_slow_feed_undoes_no_newer_call(world: Bench, standing: list[
     world.drain()
     assert statuses(world)[sold.vps_id] == "suspended"
     assert run.is_alive(), "the call was applied while the page was on its way"
-    run.join(timeout=30)
+    run.join(timeout=120)
     assert world.results[-1].problems == ()
     assert ledger.written() == []
     assert statuses(world)[sold.vps_id] == "suspended"

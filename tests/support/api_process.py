@@ -20,6 +20,7 @@ from runtime.processes import ManagedProcess
 from runtime.readiness import http_ok
 from tests.support.databases import Database
 from tests.support.keys import random_key
+from tests.support.waiting import PATIENT_API_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ def api_process(
         "OPS_API_KEY": operator_key,
         "JWT_SECRET": jwt_secret,
         "PORT": str(port),
+        "ANSWER_WITHIN_S": str(PATIENT_API_S),
         **(environment or {}),
     }
     process = ManagedProcess(

@@ -34,7 +34,7 @@ from simulators.proxmox.server import ProxmoxServer
 from sources.main_site import OrdersFeed
 from tests.support.databases import Database
 from tests.support.keys import random_key
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, PATIENT_API_S, wait_until
 from worker.wiring import budget_of, clusters_of, feed_of, handling_of
 
 QUICK = Policy(
@@ -216,6 +216,7 @@ def bench(
             jwt_secret=random_key(),
             database_url=database.app_url,
             port=port,
+            answer_within_s=PATIENT_API_S,
             main_site_url=site.url,
             main_site_api_key=site.api_key,
             main_site_feed=main_site_feed,
@@ -247,4 +248,5 @@ def _serving(settings: Settings, port: int) -> Iterator[None]:
         yield
     finally:
         server.should_exit = True
-        thread.join(timeout=15)
+        thread.join(timeout=PATIENCE_S)
+        assert not thread.is_alive()

@@ -31,11 +31,12 @@ from simulators.provisioning import ProxmoxGuests
 from simulators.proxmox.server import ProxmoxServer
 from tests.support.databases import Database
 from tests.support.keys import random_key
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, PATIENT_API_S, wait_until
 
 PROOF_N, PROOF_T_S = 3, 5
 
 QUICK = {
+    "ANSWER_WITHIN_S": str(PATIENT_API_S),
     "FAST_INTERVAL_S": "1",
     "FULL_INTERVAL_S": "2",
     "SWEEP_INTERVAL_S": "1",
@@ -99,7 +100,7 @@ class LivePanel:
         assert len(found) < 2, found
         return found[0] if found else None
 
-    def wait_status(self, user_id: int, name: str, status: str, timeout_s: float = 15.0) -> dict[str, Any]:
+    def wait_status(self, user_id: int, name: str, status: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """The client's record once it shows that status."""
 
         def look() -> dict[str, Any] | None:
@@ -157,6 +158,7 @@ def live_panel(
             "FLOWER_PASSWORD": random_key(),
             "PORT": str(free_port()),
             "FLOWER_PORT": str(free_port()),
+            "ANSWER_WITHIN_S": str(PATIENT_API_S),
             **(environment or {}),
         }
         # A .env in the checkout is its developer's; processes look for one where they are started.

@@ -21,6 +21,7 @@ from panel.settings import Settings, load_settings
 from panel.writer import Applied, apply_operation
 from tests.support.databases import Database
 from tests.support.keys import random_key
+from tests.support.waiting import PATIENT_API_S
 from tests.support.world import add_user
 
 
@@ -53,7 +54,8 @@ def settings(database: Database, secrets: Secrets) -> Settings:
         ops_api_key=SecretStr(secrets.operator),
         jwt_secret=SecretStr(secrets.jwt),
         body_limit_bytes=4096,
-        wait_cap_s=5,
+        wait_cap_s=60,
+        answer_within_s=PATIENT_API_S,
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import httpx
 import psycopg
@@ -13,6 +13,7 @@ import structlog
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from api.deadline import within
 from api.edge import Edge
 from api.jwks import FETCH_S
 from api.main import create_app
@@ -24,21 +25,31 @@ from tests.integration.api.conftest import Secrets
 from tests.integration.api.test_api_sync import CREATE
 from tests.support.databases import Database
 from tests.support.refusing import refuse
+from tests.support.waiting import PATIENCE_S
 
-IN_TIME_S = 2.6
+T = TypeVar("T")
+
+PRODUCTION_S = 2.0
+"""How long an answer may take. :mod:`panel.deadlines` makes its parts of it, and has a test of its own; here everybody
+is answered while the database cannot answer."""
 
 
-async def _timed(work: asyncio.Future[httpx.Response]) -> httpx.Response:
-    began = time.monotonic()
-    answer = await work
-    assert time.monotonic() - began < IN_TIME_S
-    return answer
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"answer_within_s": PRODUCTION_S})
+
+
+async def _well(ask: Callable[[], Awaitable[httpx.Response]], status_code: int) -> None:
+    """Until it is answered so: on a busy machine a 503 may be right, too."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (answer := await ask()).status_code != status_code:
+            assert answer.status_code == 503, answer.text
 
 
 async def test_a_frozen_database_is_503_in_time_for_everybody(
     site: httpx.AsyncClient, anna: httpx.AsyncClient, postgres_server: EmbeddedPostgres
 ) -> None:
-    assert (await site.post("/api/vps/sync", json=CREATE)).status_code == 202
+    await _well(lambda: site.post("/api/vps/sync", json=CREATE), 202)
     postgres_server.pause()
     try:
         calls = [
@@ -50,42 +61,47 @@ async def test_a_frozen_database_is_503_in_time_for_everybody(
             anna.get("/api/vps/1"),
             site.get("/readyz"),
         ]
-        answers = await asyncio.gather(*(_timed(asyncio.ensure_future(call)) for call in calls))
-        alive = await _timed(asyncio.ensure_future(site.get("/healthz")))
-        refused = await _timed(
-            asyncio.ensure_future(site.post("/api/vps/sync", json=CREATE, headers={"X-API-Key": "x"}))
-        )
+        async with asyncio.timeout(PATIENCE_S):
+            answers = await asyncio.gather(*calls)
+            alive = await site.get("/healthz")
+            refused = await site.post("/api/vps/sync", json=CREATE, headers={"X-API-Key": "x"})
     finally:
         postgres_server.resume()
     assert {a.status_code for a in answers} == {503}
     assert all(int(a.headers["Retry-After"]) >= 1 for a in answers)
     assert {a.json()["code"] for a in answers} <= {"database_away", "outcome_unknown", "not_ready"}
     assert (alive.status_code, refused.status_code) == (200, 401)
-    async with asyncio.timeout(15):
-        while (await site.post("/api/vps/sync", json=CREATE)).status_code != 202:
-            pass  # each try takes its time itself
+    await _well(lambda: site.post("/api/vps/sync", json=CREATE), 202)
 
 
 async def test_slow_keys_and_a_frozen_database_are_in_time_together(
     app: FastAPI, anna: httpx.AsyncClient, postgres_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What the keys took is taken from the read's time, of which a little is always left."""
     edge: Edge = app.state.edge
     user_of = edge.verifier.user_of
+    granted: list[float] = []
 
     async def slowly(authorization: list[str]) -> int:
         await asyncio.sleep(FETCH_S)
         return await user_of(authorization)
 
+    async def noted(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+        granted.append(seconds)
+        return await within(seconds, work)
+
+    monkeypatch.setattr("api.edge.within", noted)
+    await _well(lambda: anna.get("/api/vps"), 200)
+    assert max(granted) <= edge.deadlines.read_s
+    granted.clear()
     monkeypatch.setattr(edge.verifier, "user_of", slowly)
-    assert (await anna.get("/api/vps")).status_code == 200, "a database that is well is waited for"
     postgres_server.pause()
     try:
         for path in ("/api/vps", "/api/vps/1"):
-            began = time.monotonic()
             assert (await anna.get(path)).status_code == 503
-            assert time.monotonic() - began < 2.2
     finally:
         postgres_server.resume()
+    assert granted == [pytest.approx(edge.deadlines.left_to_read_s(FETCH_S))] * 2
 
 
 async def test_a_database_that_takes_no_writes_is_503_until_it_does(
@@ -230,5 +246,6 @@ async def test_a_commit_that_hangs_is_an_unknown_outcome(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(edge.acceptor, "accept", hang)
-    answer = await _timed(asyncio.ensure_future(site.post("/api/vps/sync", json=CREATE)))
+    async with asyncio.timeout(PATIENCE_S):
+        answer = await site.post("/api/vps/sync", json=CREATE)
     assert (answer.status_code, answer.json()["code"]) == (503, "outcome_unknown")

@@ -28,7 +28,7 @@ from runtime.ports import free_port
 from tests.integration.api.conftest import Secrets, calling
 from tests.integration.api.test_api_sync import CREATE
 from tests.support.databases import Database
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, PATIENT_API_S, wait_until
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -59,17 +59,19 @@ def served(database: Database, secrets: Secrets, tmp_path: Path) -> Iterator[Ser
         "VPS_SYNC_API_KEY": secrets.sync,
         "JWT_SECRET": secrets.jwt,
         "BODY_LIMIT_BYTES": "4096",
+        "ANSWER_WITHIN_S": str(PATIENT_API_S),
+        "WAIT_CAP_S": "60",
     }
     command = [sys.executable, "-m", "uvicorn", "--factory", "api.main:app_from_environment", "--port", str(made.port)]
     with made.log_path.open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)  # noqa: S603 - own
     try:
-        wait_until(lambda: _answers(made.url) or process.poll() is not None, "the API answers", 20)
+        wait_until(lambda: _answers(made.url) or process.poll() is not None, "the API answers")
         assert process.poll() is None, made.log_path.read_text()
         yield made
     finally:
         process.terminate()
-        assert process.wait(timeout=15) is not None
+        assert process.wait(timeout=120) is not None
 
 
 def _answers(url: str) -> bool:
@@ -81,7 +83,7 @@ def _answers(url: str) -> bool:
 
 def test_started_from_the_environment_it_serves_and_logs_no_secret(served: Served, secrets: Secrets) -> None:
     token = secrets.token(5)
-    with httpx.Client(base_url=served.url, timeout=10) as client:
+    with httpx.Client(base_url=served.url, timeout=120) as client:
         posted = client.post("/api/vps/sync", json=CREATE, headers={"X-API-Key": secrets.sync, "X-Request-Id": "r-1"})
         assert posted.status_code == 202
         assert client.get("/api/vps?cursor=top-secret", headers={"Authorization": f"Bearer {token}"}).status_code == 422
@@ -118,7 +120,7 @@ async def _speaking(
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
     """The status code, and whether the server then closed the connection."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         head = await reader.readuntil(b"\r\n\r\n")
         try:
             await reader.read()
@@ -159,7 +161,7 @@ async def test_a_caller_that_goes_away_after_its_call_is_served_all_the_same(
     served: Served, secrets: Secrets, engine: Engine
 ) -> None:
     body = json.dumps(CREATE)
-    async with _speaking(served, secrets, f"Content-Length: {len(body)}", "Prefer: wait=10") as (_reader, writer):
+    async with _speaking(served, secrets, f"Content-Length: {len(body)}", "Prefer: wait=60") as (_reader, writer):
         writer.write(body.encode())
         await writer.drain()
 
@@ -169,9 +171,9 @@ async def test_a_caller_that_goes_away_after_its_call_is_served_all_the_same(
 
     assert await asyncio.to_thread(wait_until, journaled, "the call is journaled") == 1
     answered = await asyncio.to_thread(
-        wait_until, lambda: [e for e in served.log() if e["event"] == "http_request"], "the wait ends", 5
+        wait_until, lambda: [e for e in served.log() if e["event"] == "http_request"], "the wait ends", 50
     )
-    assert [e["status"] for e in answered] == [202], "nobody is left who would wait for the 10 s"
+    assert [e["status"] for e in answered] == [202], "nobody is left who would wait for the 60 s"
 
 
 @pytest.fixture

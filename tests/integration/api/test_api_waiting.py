@@ -14,12 +14,13 @@ from sqlalchemy import Engine, text
 from api.edge import Edge
 from tests.integration.api.conftest import Worker
 from tests.integration.api.test_api_sync import CREATE, delete, update
+from tests.support.waiting import PATIENCE_S
 from tests.support.world import journal
 
 
 async def _journaled(engine: Engine, count: int) -> int:
     """The id of the newest operation once there are so many."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             with engine.connect() as connection:
                 row = connection.execute(text("SELECT count(*) AS n, max(id) AS id FROM operations")).one()
@@ -35,7 +36,7 @@ async def _wait_while_applied(
         await asyncio.to_thread(worker.apply, await _journaled(worker.engine, count))
 
     answer, _ = await asyncio.gather(
-        site.post("/api/vps/sync", json=body, headers={"Prefer": "wait=5", **headers}), apply()
+        site.post("/api/vps/sync", json=body, headers={"Prefer": "wait=60", **headers}), apply()
     )
     return answer
 
@@ -46,12 +47,12 @@ async def test_the_life_of_a_vps_with_waiting(site: httpx.AsyncClient, worker: W
     vps_id = created.json()["vps"]["id"]
     assert (created.status_code, created.json()["operation"]["state"]) == (201, "applied")
     assert created.json()["message"] == f"VPS {vps_id} was created"
-    assert created.headers["Preference-Applied"] == "wait=5"
+    assert created.headers["Preference-Applied"] == "wait=60"
     updated = await _wait_while_applied(site, worker, update(vps_id), 2)
     assert (updated.status_code, updated.json()["vps"]["status"]) == (200, "running")
     deleted = await _wait_while_applied(site, worker, delete(vps_id), 3)
     assert (deleted.status_code, deleted.json()["message"]) == (200, f"VPS {vps_id} was deleted")
-    assert time.monotonic() - began < 3, "told by notification, not by running into the wait"
+    assert time.monotonic() - began < 50, "told by notification, not by running into the wait"
 
 
 async def test_what_is_not_written_in_time_is_202(site: httpx.AsyncClient) -> None:
@@ -62,7 +63,7 @@ async def test_what_is_not_written_in_time_is_202(site: httpx.AsyncClient) -> No
 
 async def test_the_wait_is_capped_and_echoed_as_it_was_capped(site: httpx.AsyncClient, worker: Worker) -> None:
     answer = await _wait_while_applied(site, worker, CREATE, 1, Prefer="respond-async, wait=600")
-    assert (answer.status_code, answer.headers["Preference-Applied"]) == (201, "wait=5")
+    assert (answer.status_code, answer.headers["Preference-Applied"]) == (201, "wait=60")
 
 
 async def test_without_the_preference_nobody_waits(site: httpx.AsyncClient) -> None:
@@ -97,7 +98,7 @@ async def test_an_operation_that_is_not_applied_tells_its_reason(
             )
             connection.execute(text("SELECT pg_notify('panel_settled', :id)"), {"id": str(operation_id)})
 
-    headers = {"Prefer": "wait=5", "Idempotency-Key": "k1"}
+    headers = {"Prefer": "wait=60", "Idempotency-Key": "k1"}
     answer, _ = await asyncio.gather(site.post("/api/vps/sync", json=CREATE, headers=headers), settle())
     said = answer.json()
     assert (answer.status_code, said.get("code"), said["operation"]["state"]) == (status_code, code, state)
@@ -112,7 +113,7 @@ async def test_many_wait_on_one_listening_connection(site: httpx.AsyncClient, wo
         last = await _journaled(engine, 30)
         await asyncio.to_thread(worker.apply, *range(1, last + 1))
 
-    posts = [site.post("/api/vps/sync", json=CREATE, headers={"Prefer": "wait=5"}) for _ in range(30)]
+    posts = [site.post("/api/vps/sync", json=CREATE, headers={"Prefer": "wait=60"}) for _ in range(30)]
     *answers, _ = await asyncio.gather(*posts, apply_all())
     assert {a.status_code for a in answers if a} == {201}
     with engine.connect() as connection:
@@ -133,7 +134,7 @@ async def test_a_lost_listener_is_replaced_and_costs_a_poll_at_most(
     began = time.monotonic()
     answer = await _wait_while_applied(site, worker, CREATE, 1)
     assert answer.status_code == 201
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 50, "it did not run into the wait"
 
 
 async def test_the_poll_alone_is_enough(app: FastAPI, site: httpx.AsyncClient, worker: Worker, engine: Engine) -> None:
@@ -149,7 +150,7 @@ async def test_the_poll_alone_is_enough(app: FastAPI, site: httpx.AsyncClient, w
             )
 
     answer, _ = await asyncio.gather(
-        site.post("/api/vps/sync", json=CREATE, headers={"Prefer": "wait=5"}), settle_silently()
+        site.post("/api/vps/sync", json=CREATE, headers={"Prefer": "wait=60"}), settle_silently()
     )
     assert answer.status_code == 201
     assert edge.settlements._waiting == {}, "nothing is kept of calls that were answered"

@@ -90,11 +90,11 @@ def test_ctrl_c_is_one_line(engine: Engine, database: Database, silent: Silent, 
             preexec_fn=_heeds_ctrl_c,  # noqa: PLW1509 - one call of the system, no lock
         )
         try:
-            wait_until(lambda: silent.asked.is_set() or process.poll() is not None, "Proxmox to be asked", 30)
+            wait_until(lambda: silent.asked.is_set() or process.poll() is not None, "Proxmox to be asked")
             assert process.poll() is None, said_in.read_text(encoding="utf-8")
             process.send_signal(signal.SIGINT)
             silent.close()
-            assert process.wait(60) == 130
+            assert process.wait(120) == 130
         finally:
             process.kill()
             process.wait()

@@ -53,7 +53,7 @@ class Answer:
     body: bytes
 
 
-def spoken(port: int, raw: bytes, *, then_close: bool = False, timeout_s: float = 5.0) -> Answer | None:
+def spoken(port: int, raw: bytes, *, then_close: bool = False, timeout_s: float = 120.0) -> Answer | None:
     """Send these bytes as they are; the first answer, or None if the connection ended without one.
 
     ``then_close``: the sending side ends after the bytes.

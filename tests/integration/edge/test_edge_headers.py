@@ -29,7 +29,7 @@ ALWAYS = {
 
 @pytest.fixture(scope="module")
 def caller(place: Place) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=place.api.url, timeout=10, trust_env=False) as made:
+    with httpx.Client(base_url=place.api.url, timeout=120, trust_env=False) as made:
         yield made
 
 

@@ -10,11 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from panel import tables
 from panel.accept import Acceptor
 from panel.calls import Accepted, Call, Outcome, Refused
+from panel.deadlines import Deadlines
 from panel.lease import LEASE
 from panel.repairs import Repair
 from panel.sessions import async_engine
 from tests.support.databases import Database
+from tests.support.waiting import PATIENT_API_S
 from tests.support.world import add_user
+
+PATIENT = Deadlines(PATIENT_API_S)
 
 
 @pytest.fixture
@@ -27,14 +31,14 @@ def panel(engine: Engine) -> Engine:
 
 @pytest.fixture
 async def pool(database: Database) -> AsyncIterator[AsyncEngine]:
-    made = async_engine(database.app_url, "panel-sync test api")
+    made = async_engine(database.app_url, "panel-sync test api", deadlines=PATIENT)
     yield made
     await made.dispose()
 
 
 @pytest.fixture
 async def acceptor(panel: Engine, pool: AsyncEngine) -> AsyncIterator[Acceptor]:
-    made = Acceptor(pool)
+    made = Acceptor(pool, deadlines=PATIENT)
     await made.start()
     yield made
     await made.stop()

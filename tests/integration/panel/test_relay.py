@@ -227,14 +227,14 @@ class TestBrokerAway:
             ids = [(await accepted(acceptor, update_call(before.vps_id, "running"))).operation_id for _ in range(5)]
             redis_server.start()
             found = 1 + len(ids)
-            wait_until(lambda: queued_in(redis_server) >= found, "all messages after the restart", timeout_s=20)
+            wait_until(lambda: queued_in(redis_server) >= found, "all messages after the restart")
         finally:
             running.stop()
             app.close()
 
 
 def queued_in(server: EmbeddedRedis) -> int:
-    with redis.Redis.from_url(server.url, socket_timeout=2) as client:
+    with redis.Redis.from_url(server.url, socket_timeout=60) as client:
         length = client.llen("sync")
     assert isinstance(length, int)
     return length
@@ -265,13 +265,15 @@ def test_two_relays_share_the_work_and_double_nothing(panel: Engine, database: D
 async def test_a_commit_wakes_the_relay_without_polling(
     acceptor: Acceptor, relay: Relay, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay_module, "POLL_S", 8.0)
+    monkeypatch.setattr(relay_module, "POLL_S", 600.0)
     relay.start()
     await accepted(acceptor, create_call())
-    assert recorder.rang.wait(5)
+    assert recorder.rang.wait(120)
     recorder.rang.clear()
     await accepted(acceptor, create_call())
-    assert recorder.rang.wait(5)
+    assert recorder.rang.wait(120)
+    relay._stop.set()
+    await accepted(acceptor, create_call())  # wakes it, so that it sees that it is to end
 
 
 async def test_the_relay_outlives_a_restart_of_postgres(
@@ -279,12 +281,12 @@ async def test_the_relay_outlives_a_restart_of_postgres(
 ) -> None:
     relay.start()
     await accepted(acceptor, create_call())
-    assert recorder.rang.wait(5)
+    assert recorder.rang.wait(120)
     postgres_server.kill()
     postgres_server.start()
     recorder.rang.clear()
     created = await accepted(acceptor, create_call(name="after"))
-    assert recorder.rang.wait(10)
+    assert recorder.rang.wait(120)
     assert created.operation_id in {bell.argument for bell in recorder.bells}
 
 
@@ -307,7 +309,7 @@ class TestLastResort:
             wait_until(lambda: relay.health == "failing: TypeError", "the fault to be told")
             created = await accepted(acceptor, create_call())
             monkeypatch.setattr(relay, "_claim", claim)
-            assert recorder.rang.wait(10)
+            assert recorder.rang.wait(120)
             assert [bell.argument for bell in recorder.bells] == [created.operation_id]
             wait_until(lambda: relay.health == "ok", "the relay to be well")
         finally:
@@ -326,7 +328,7 @@ class TestLastResort:
             try:
                 wait_until(lambda: relay.health == "database away", "the database to be away")
                 admin.execute(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")
-                assert recorder.rang.wait(10)
+                assert recorder.rang.wait(120)
             finally:
                 relay.stop()
         assert [bell.argument for bell in recorder.bells] == [created.operation_id]
@@ -339,13 +341,13 @@ class TestLastResort:
 
         def hang() -> list[Doorbell]:
             hangs.set()
-            go_on.wait(30)
+            go_on.wait(120)
             return []
 
         monkeypatch.setattr(relay, "_claim", hang)
         relay.start()
         try:
-            assert hangs.wait(10)
+            assert hangs.wait(120)
             assert relay.health == "ok"
             clock.now += STALLED_S + 1
             assert relay.health == "stalled"

@@ -245,7 +245,7 @@ async def test_whoever_waits_is_told_when_an_operation_is_settled(acceptor: Acce
         connection.autocommit = True
         connection.execute("LISTEN panel_settled")
         apply_operation(panel, created.operation_id)
-        told = [notice.payload for notice in connection.notifies(timeout=5, stop_after=1)]
+        told = [notice.payload for notice in connection.notifies(timeout=120, stop_after=1)]
     finally:
         raw.invalidate()
     assert told == [str(created.operation_id)]

@@ -21,7 +21,7 @@ from tests.stories.steps import record, settled
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 @pytest.fixture

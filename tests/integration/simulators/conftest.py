@@ -29,7 +29,7 @@ def site(running_site: MainSiteServer) -> Iterator[MainSiteServer]:
 @pytest.fixture
 def feed(site: MainSiteServer) -> Iterator[httpx.Client]:
     headers = {"X-API-Key": site.api_key}
-    with httpx.Client(base_url=f"{site.url}/api/panel", headers=headers, timeout=5) as client:
+    with httpx.Client(base_url=f"{site.url}/api/panel", headers=headers, timeout=120) as client:
         yield client
 
 
@@ -58,6 +58,6 @@ def pve(proxmox: ProxmoxServer) -> Iterator[httpx.Client]:
         base_url=f"{proxmox.url}/api2/json",
         headers={"Authorization": proxmox.authorization},
         verify=ssl.create_default_context(cafile=proxmox.ca_file),
-        timeout=5,
+        timeout=120,
     ) as client:
         yield client

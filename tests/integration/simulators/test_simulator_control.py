@@ -200,9 +200,9 @@ def test_both_simulators_as_processes(tmp_path: Path) -> None:
             ).json()["data"]
             assert [entry["name"] for entry in listed] == ["web"]
             site_process.send_signal(signal.SIGTERM)
-            assert site_process.wait(5) in (0, -signal.SIGTERM)
+            assert site_process.wait(120) in (0, -signal.SIGTERM)
         proxmox_process.send_signal(signal.SIGTERM)
-        assert proxmox_process.wait(5) == 0
+        assert proxmox_process.wait(120) == 0
 
 
 @pytest.mark.parametrize(
@@ -217,6 +217,6 @@ def test_a_missing_key_stops_the_start(
     module: str, arguments: tuple[str, ...], environment: Mapping[str, str], said: str
 ) -> None:
     with process(module, "--port", "0", *arguments, environment=environment) as child:
-        _, errors = child.communicate(timeout=15)
+        _, errors = child.communicate(timeout=120)
         assert child.returncode == 2
         assert said in errors

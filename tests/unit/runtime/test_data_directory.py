@@ -1,4 +1,7 @@
+import contextlib
 import os
+import pwd
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,9 +38,20 @@ def test_two_runs_do_not_share_a_directory(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_unwritable_place_names_the_setting(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(RuntimeFaultError, match="PANEL_DATA_DIR"):
+    with as_ordinary_user(), pytest.raises(RuntimeFaultError, match="PANEL_DATA_DIR"):
         DataDirectory(tmp_path / "data").acquire()
     tmp_path.chmod(0o700)
+
+
+@contextlib.contextmanager
+def as_ordinary_user() -> Iterator[None]:
+    """Root may write everywhere, so that it is nobody while the block lasts."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(before)

@@ -16,7 +16,7 @@ def test_settings_stand_beside_the_worker(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=True,
     )
     assert Path(ran.stdout.strip()).parent == Path(worker.__file__).parent.parent
