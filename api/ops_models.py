@@ -164,7 +164,7 @@ class FindingView(BaseModel):
     cluster: str | None
     vmid: int | None
     first_seen_at: AwareDatetime
-    last_seen_at: AwareDatetime
+    last_seen_at: AwareDatetime = Field(description="When it was written last; once a day while nothing changes.")
     age_s: float
     acknowledged_by: str | None
     acknowledged_at: AwareDatetime | None
@@ -201,6 +201,7 @@ class HistoryView(BaseModel):
     vps_id: int
     live: bool
     entries: list[JournalEntry]
+    removed: int = Field(description="Older changes of power, plan and name whose time is over (`JOURNAL_DAYS`).")
 
 
 class RunView(BaseModel):

@@ -163,9 +163,10 @@ async def heed(edge: EdgeOf, acting: Acting, finding_id: FindingId) -> Response:
 @router.get("/vps/{vps_id:id}/history", responses={200: {"model": ops_models.HistoryAnswer}, **READS})
 async def get_history(edge: EdgeOf, _by: Operator, vps_id: VpsId) -> Response:
     """Why is this VPS as it is: every change with its reason, evidence, before and after."""
-    record, entries = await _asked(edge, lambda c: vps_history(c, vps_id))
-    listed = [_part_of(row, ops_models.JournalEntry) for row in entries]
-    return _answer({"vps_id": vps_id, "live": record is not None and record.deleted_at is None, "entries": listed})
+    history = await _asked(edge, lambda c: vps_history(c, vps_id))
+    live = history.record is not None and history.record.deleted_at is None
+    listed = [_part_of(row, ops_models.JournalEntry) for row in history.operations]
+    return _answer({"vps_id": vps_id, "live": live, "entries": listed, "removed": history.removed})
 
 
 @router.post(

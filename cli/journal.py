@@ -105,11 +105,13 @@ def history(vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VP
     settings.require("database_url")
     with opened_panel(settings.database_url) as engine, engine.connect() as connection:
         try:
-            record, found = vps_history(connection, vps)
+            told = vps_history(connection, vps)
         except OperatorError as error:
             raise CommandError(str(error)) from error
-    out.print(_standing(vps, record))
-    for row in found:
+    out.print(_standing(vps, told.record))
+    if told.removed:
+        out.print(f"{told.removed} older changes of power, plan or name are not kept any more (JOURNAL_DAYS)")
+    for row in told.operations:
         out.print()
         at = styled("bold", moment(row.applied_at or row.accepted_at))
         out.print(at, f" {row.action} by {row.source}  (op {row.id})")

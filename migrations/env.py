@@ -7,6 +7,8 @@ from sqlalchemy import Connection, text
 
 import panel.audit_tables
 import panel.guest_tables
+import panel.lever_tables
+import panel.prune_tables
 import panel.source_tables  # noqa: F401 - their tables belong to the metadata too
 from panel.tables import metadata
 

@@ -45,7 +45,7 @@ def list_findings(
 ) -> list[FindingRow]:
     """Open findings that are neither snoozed nor ignored, the loudest first; ``everything``: those, and resolved ones
     of the last 30 days, too."""
-    rows = connection.execute(LIST, {"class": class_, "everything": everything, "limit": limit})
+    rows = connection.execute(LIST_ALL if everything else LIST, {"class": class_, "limit": limit})
     return [_finding(row) for row in rows]
 
 
@@ -125,13 +125,18 @@ _SHOWN = (
     " coalesce(f.snoozed_until > clock_timestamp(), false) AS snoozed,"
     " extract(epoch FROM coalesce(f.resolved_at, clock_timestamp()) - f.first_seen_at) AS age_s"
 )
-LIST = text(
-    f"SELECT {_SHOWN} FROM findings f WHERE (CAST(:class AS text) IS NULL OR f.class = :class)"  # noqa: S608 - own text
-    " AND CASE WHEN :everything THEN coalesce(f.resolved_at > clock_timestamp() - interval '30 days', true)"
-    " ELSE f.resolved_at IS NULL AND coalesce(f.snoozed_until <= clock_timestamp(), true)"
-    f" AND NOT EXISTS (SELECT 1 {_RULE}) END"
+_IN_ORDER = (
+    " AND (CAST(:class AS text) IS NULL OR f.class = :class)"
     " ORDER BY f.resolved_at IS NOT NULL, array_position(ARRAY['alarm', 'warning', 'info'], f.severity),"
     " f.first_seen_at, f.id LIMIT :limit"
+)
+LIST = text(
+    f"SELECT {_SHOWN} FROM findings f WHERE f.resolved_at IS NULL"  # noqa: S608 - own text
+    f" AND coalesce(f.snoozed_until <= clock_timestamp(), true) AND NOT EXISTS (SELECT 1 {_RULE}) {_IN_ORDER}"
+)
+LIST_ALL = text(
+    f"SELECT {_SHOWN} FROM findings f WHERE (f.resolved_at IS NULL"  # noqa: S608 - own text
+    f" OR f.resolved_at > statement_timestamp() - interval '30 days') {_IN_ORDER}"
 )
 ONE = text(f"SELECT {_SHOWN} FROM findings f WHERE f.id = :id")  # noqa: S608 - own text
 IGNORE = text(

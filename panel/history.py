@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -11,13 +12,25 @@ from panel import tables
 from panel.operators import OperatorError
 
 
-def vps_history(connection: Connection, vps_id: int) -> tuple[Row[Any] | None, Sequence[Row[Any]]]:
-    """(the record or None while its create is not applied, its operations in order). Raises OperatorError."""
-    vps, operations = tables.vps, tables.operations
+@dataclass(frozen=True, slots=True)
+class History:
+    """``record``: None while its create is not applied. ``operations`` in order; ``removed``: how many more there were,
+    whose time is over."""
+
+    record: Row[Any] | None
+    operations: Sequence[Row[Any]]
+    removed: int
+
+
+def vps_history(connection: Connection, vps_id: int) -> History:
+    """A VPS's part of the journal. Raises OperatorError."""
+    vps, operations, lanes = tables.vps, tables.operations, tables.lanes
     found = connection.execute(select(operations).where(operations.c.vps_id == vps_id).order_by(operations.c.seq)).all()
     if not found:
         raise OperatorError("unknown", f"VPS {vps_id} does not exist in the panel")
-    return connection.execute(select(vps).where(vps.c.id == vps_id)).one_or_none(), found
+    record = connection.execute(select(vps).where(vps.c.id == vps_id)).one_or_none()
+    journaled = connection.scalar(select(lanes.c.last_seq).where(lanes.c.vps_id == vps_id)) or 0
+    return History(record, found, max(0, journaled - len(found)))
 
 
 def recent_runs(connection: Connection, *, kind: str | None = None, limit: int = 20) -> Sequence[Row[Any]]:

@@ -187,12 +187,12 @@ LIST_OPEN = text(
     " ORDER BY starts_with(h.scope, 'by-approval:'), h.id DESC LIMIT :limit"
 )
 LIST_ALL = text(
-    "SELECT h.* FROM holds h WHERE h.decision IS NULL OR h.decided_at > clock_timestamp() - interval '30 days' "
+    "SELECT h.* FROM holds h WHERE h.decision IS NULL OR h.decided_at > statement_timestamp() - interval '30 days' "
     "ORDER BY h.id DESC LIMIT :limit"
 )
 DECIDABLE = text(
     "SELECT id, plan_hash, decision FROM holds WHERE starts_with(plan_hash, :prefix)"
-    " AND (decision IS NULL OR decided_at > clock_timestamp() - interval '24 hours' OR decision = 'rejected')"
+    " AND (decision IS NULL OR decided_at > statement_timestamp() - interval '24 hours' OR decision = 'rejected')"
     " ORDER BY id DESC FOR UPDATE"
 )
 DECIDE = text(
@@ -202,7 +202,7 @@ IN_FORCE = text(
     "SELECT DISTINCT ON (item ->> 'hash') item ->> 'hash' AS hash, h.decision,"
     " h.decided_at > clock_timestamp() - interval '24 hours' AS fresh"
     " FROM holds h, jsonb_array_elements(h.items) AS item"
-    " WHERE h.decision IN ('approved', 'rejected') AND h.decided_at > clock_timestamp() - interval '30 days'"
+    " WHERE h.decision IN ('approved', 'rejected') AND h.decided_at > statement_timestamp() - interval '30 days'"
     " ORDER BY item ->> 'hash', h.decided_at DESC"
 )
 REFUSED = text(

@@ -54,12 +54,12 @@ RUNS = text(
     " CAST(extract(epoch FROM clock_timestamp() - max(finished_at) FILTER (WHERE state = 'done')) AS float8)"
     " AS last_done_s,"
     " CAST(max(extract(epoch FROM finished_at - started_at)) FILTER (WHERE state = 'done') AS float8) AS longest_s"
-    " FROM runs WHERE started_at > clock_timestamp() - interval '1 day' GROUP BY kind ORDER BY kind"
+    " FROM runs WHERE started_at > statement_timestamp() - interval '1 day' GROUP BY kind ORDER BY kind"
 )
 PHASES = text(
     "SELECT kind, p.key AS phase, avg(CAST(p.value AS float8)) AS mean_s, max(CAST(p.value AS float8)) AS longest_s"
     " FROM runs, jsonb_each_text(counts -> 'phases') p"
-    " WHERE started_at > clock_timestamp() - interval '1 day' AND state = 'done' GROUP BY kind, p.key"
+    " WHERE started_at > statement_timestamp() - interval '1 day' AND state = 'done' GROUP BY kind, p.key"
 )
 SOURCES = text(
     f"SELECT s.source, {_age('max(s.began_at)')} AS read_s, coalesce(bool_or(t.degraded_since IS NOT NULL), false)"  # noqa: S608 - own text
@@ -77,5 +77,5 @@ REPAIRS = text(
     f" CAST(percentile_cont(0.95) WITHIN GROUP (ORDER BY {_OUT_OF_SYNC}) AS float8) AS p95_s,"
     f" CAST(max({_OUT_OF_SYNC}) AS float8) AS longest_s"
     " FROM operations WHERE kind = 'repair' AND state = 'applied' AND evidence ? 'kind'"
-    " AND applied_at > clock_timestamp() - interval '1 day' GROUP BY 1 ORDER BY 1"
+    " AND applied_at > statement_timestamp() - interval '1 day' GROUP BY 1 ORDER BY 1"
 )

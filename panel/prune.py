@@ -1,67 +1,223 @@
-"""Let go of bookkeeping that nobody will ask for any more. Records, the journal and evidence stay.
+"""Let go of what nobody will ask for any more. docs/reliability.md says how long what is kept, and why.
 
-A fast lane of 15 s leaves thousands of reads a day; what a deletion rests on is marked ``kept`` and never goes.
+Every task goes through its table in windows of its key: one statement looks at so many rows at most, however large the
+table is, and how far it came is kept in the same transaction. A task that finds no end within its time goes on there
+the next time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Engine, TextClause, text
+import structlog
+from sqlalchemy import Connection, Engine, TextClause, text
+from sqlalchemy.exc import DBAPIError
 
-BATCH = 10_000
-"""Rows per statement, so that no lock is held for long."""
+log = structlog.get_logger(__name__)
 
-BATCHES = 50
-"""Statements per table and call; the next hour takes what is left."""
+WINDOW = 1_000
+"""Rows that one statement looks at: milliseconds, so that no lock is held for long."""
 
-PRUNED = {
-    "idempotency_keys": "created_at < clock_timestamp() - interval '48 hours'",
-    # A changing set leaves one with every run; what an operator decided stays.
-    "holds": "decision = 'expired' AND decided_at < clock_timestamp() - interval '14 days'",
-    "snapshots": (
-        "finished_at < clock_timestamp() - interval '14 days' AND NOT kept"
-        " AND NOT EXISTS (SELECT 1 FROM scopes s WHERE s.snapshot_id = t.id)"
-        " AND NOT EXISTS (SELECT 1 FROM absences a WHERE t.id = ANY(a.evidence))"
-    ),
-    "runs": (
-        "started_at < clock_timestamp() - interval '14 days'"
-        " AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.run_id = t.id)"
-        " AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.run_id = t.id)"
-        " AND NOT EXISTS (SELECT 1 FROM findings f WHERE f.last_run_id = t.id)"
-        " AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.last_run_id = t.id)"
-        " AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.run_id = t.id)"
-        " AND NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.last_run_id = t.id)"
-    ),
-}
-"""Table -> what may go. In this order: runs go once their snapshots are gone."""
-
-AUDIT = ("refused_calls", "access_counts", "operator_actions")
-"""What was done and tried: the application has no right to delete it. The database's own function does, by an age that
-stands in it (migration 0007: 90, 90 and 400 days)."""
+FOR_S = 60.0
+"""Seconds for all tasks together; each may use its share of what is left."""
 
 
-def prune(engine: Engine) -> dict[str, int]:
-    """Delete what is old enough; how many rows per table."""
-    counts = {table: _in_batches(engine, AUDIT_PRUNED, {"audit": table, "most": BATCH}) for table in AUDIT}
-    for table, condition in PRUNED.items():
-        statement = text(
-            f"WITH gone AS (DELETE FROM {table} WHERE ctid = ANY(ARRAY("  # noqa: S608 - this module's own constants
-            f"SELECT t.ctid FROM {table} t WHERE {condition} LIMIT :most)) RETURNING 1) SELECT count(*) FROM gone"
-        )
-        counts[table] = _in_batches(engine, statement, {"most": BATCH})
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one statement did. ``more``: the table does not end at ``reached``."""
+
+    gone: int
+    reached: str
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """How one table is pruned. ``begin``: the position before its first row. ``again``: what was left in one pass may
+    go in a later one, so that after its end comes its beginning."""
+
+    name: str
+    statement: TextClause
+    begin: str = "0"
+    again: bool = True
+
+
+def prune(
+    engine: Engine, journal_days: int, *, for_s: float = FOR_S, clock: Callable[[], float] = time.monotonic
+) -> dict[str, int]:
+    """Delete what is old enough, for so many seconds; how many rows per table. ``journal_days``: how long the journal
+    is kept whole. A task that the database refuses is raised when all the others had their turn."""
+    until, refused = clock() + for_s, None
+    counts: dict[str, int] = {}
+    for left, task in zip(range(len(TASKS), 0, -1), TASKS, strict=True):
+        share = max(0.0, until - clock()) / left
+        values = {"days": journal_days, "most": WINDOW}
+        try:
+            counts[task.name] = _work(engine, task, values, clock() + share, clock)
+        except DBAPIError as error:
+            log.warning("prune_failed", task=task.name, sqlstate=getattr(error.orig, "sqlstate", None))
+            refused = refused or error
+    if refused is not None:
+        raise refused
     return counts
 
 
-def _in_batches(engine: Engine, statement: TextClause, values: Mapping[str, object]) -> int:
+def _work(engine: Engine, task: Task, values: Mapping[str, Any], until: float, clock: Callable[[], float]) -> int:
+    """One window at least, and then for as long as there is time and something left."""
     total = 0
-    for _ in range(BATCHES):
+    while True:
         with engine.begin() as connection:
-            gone = connection.scalar(statement, values) or 0
-        total += gone
-        if gone < BATCH:
-            break
-    return total
+            step = _step(connection, task, values)
+        total += step.gone
+        if not step.more or clock() >= until:
+            return total
 
 
-AUDIT_PRUNED = text("SELECT public.prune_audit(:audit, :most)")
+def _step(connection: Connection, task: Task, values: Mapping[str, Any]) -> Step:
+    after = connection.scalar(REACHED, {"task": task.name}) or task.begin
+    row = connection.execute(task.statement, {**values, "after": after}).one()
+    step = Step(row.gone, str(row.reached), row.more)
+    reached = step.reached if step.more or not task.again else task.begin
+    if reached != after:
+        connection.execute(REACH, {"task": task.name, "reached": reached})
+    return step
+
+
+REACHED = text("SELECT reached FROM prunings WHERE task = :task")
+REACH = text(
+    "INSERT INTO prunings (task, reached) VALUES (:task, :reached)"
+    " ON CONFLICT (task) DO UPDATE SET reached = excluded.reached, at = clock_timestamp()"
+)
+
+# All that is old goes, so the oldest are always next.
+_OLDEST = """
+WITH gone AS (DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+  SELECT t.ctid FROM {table} t WHERE {old} ORDER BY {by} LIMIT :most)) RETURNING 1)
+SELECT count(*) AS gone, '0' AS reached, count(*) = :most AS more FROM gone
+"""
+
+# Ids follow time: a window ends before the first row that is too young.
+_IN_TIME = """
+WITH seen AS (SELECT t.id, t.{at} FROM {table} t WHERE t.id > CAST(:after AS bigint) ORDER BY t.id LIMIT :most),
+young AS (SELECT min(id) AS id FROM seen WHERE coalesce({at} >= statement_timestamp() - interval '{age}', true)),
+gone AS (
+  DELETE FROM {table} t WHERE {free}
+    AND t.id = ANY(ARRAY(SELECT seen.id FROM seen, young WHERE coalesce(seen.id < young.id, true)))
+  RETURNING 1)
+SELECT (SELECT count(*) FROM gone) AS gone, coalesce((SELECT max(id) FROM seen), 0) AS reached,
+  (SELECT count(*) FROM seen) = :most AND (SELECT id FROM young) IS NULL AS more
+"""
+
+# Whatever still counts on a guest or an order keeps it, and what can be restored counts, too.
+_ALIVE = "(r.deleted_at IS NULL OR r.deleted_at > statement_timestamp() - interval '8 days')"
+_LONG_GONE = "statement_timestamp() - interval '90 days'"
+
+GUESTS = f"""
+WITH seen AS (
+  SELECT g.cluster, g.vmid FROM guests g
+  WHERE (g.cluster, g.vmid) > (split_part(:after, '/', 1), CAST(split_part(:after, '/', 2) AS int))
+  ORDER BY g.cluster, g.vmid LIMIT :most),
+over AS (
+  SELECT g.cluster, g.vmid FROM seen JOIN guests g ON g.cluster = seen.cluster AND g.vmid = seen.vmid
+  LEFT JOIN absences a ON a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid
+  WHERE g.unlisted_since < {_LONG_GONE} AND coalesce(a.absent_since < {_LONG_GONE}, true)
+    -- One of whom nobody knows who it is, and that is not proven gone, may be anybody's machine for good.
+    AND (a.subject IS NOT NULL OR g.template OR (g.fingerprint_state = 'read' AND g.fingerprint IS NOT NULL))
+    AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND {_ALIVE})
+    AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.fingerprint IN (g.fingerprint, g.previous_fingerprint) AND {_ALIVE})
+    AND NOT EXISTS (SELECT 1 FROM orders_seen o WHERE o.cluster = g.cluster AND o.vmid = g.vmid AND o.state <> 'ended'
+                    AND o.unlisted_since IS NULL)),
+missed AS (
+  DELETE FROM absences a USING over WHERE a.kind = 'guest' AND a.subject = over.cluster || '/' || over.vmid),
+ignored AS (DELETE FROM ignored_guests i USING over WHERE i.cluster = over.cluster AND i.vmid = over.vmid),
+gone AS (DELETE FROM guests g USING over WHERE g.cluster = over.cluster AND g.vmid = over.vmid RETURNING 1)
+SELECT (SELECT count(*) FROM gone) AS gone, (SELECT count(*) FROM seen) = :most AS more,
+  coalesce((SELECT cluster || '/' || vmid FROM seen ORDER BY cluster DESC, vmid DESC LIMIT 1), '/0') AS reached
+"""
+
+ORDERS = f"""
+WITH seen AS (SELECT o.order_id FROM orders_seen o WHERE o.order_id > :after ORDER BY o.order_id LIMIT :most),
+over AS (
+  SELECT o.order_id FROM seen JOIN orders_seen o ON o.order_id = seen.order_id
+  WHERE o.unlisted_since < {_LONG_GONE}
+    AND (o.state = 'ended' OR EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id
+                                      AND a.absent_since < {_LONG_GONE}))
+    AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND {_ALIVE})
+    AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.id = o.panel_vps_id AND {_ALIVE})),
+missed AS (DELETE FROM absences a USING over WHERE a.kind = 'order' AND a.subject = over.order_id),
+gone AS (DELETE FROM orders_seen o USING over WHERE o.order_id = over.order_id RETURNING 1)
+SELECT (SELECT count(*) FROM gone) AS gone, (SELECT count(*) FROM seen) = :most AS more,
+  coalesce((SELECT max(order_id) FROM seen), '') AS reached
+"""
+
+# A decision stays for as long as what it was about: an old refusal still counts for the VPS that was refused.
+DECISIONS = """
+WITH seen AS (SELECT h.* FROM holds h WHERE h.id > CAST(:after AS bigint) ORDER BY h.id LIMIT :most),
+over AS (
+  SELECT h.id FROM seen h
+  WHERE h.decision IN ('approved', 'rejected') AND h.decided_at < statement_timestamp() - interval '400 days'
+    AND NOT EXISTS (
+      SELECT 1 FROM jsonb_array_elements(h.items) AS item WHERE CASE split_part(item ->> 'subject', ':', 1)
+        WHEN 'vps' THEN EXISTS (
+          SELECT 1 FROM vps r WHERE r.id = CAST(split_part(item ->> 'subject', ':', 2) AS bigint))
+        WHEN 'order' THEN EXISTS (
+          SELECT 1 FROM orders_seen o WHERE o.order_id = substr(item ->> 'subject', 7))
+        ELSE EXISTS (
+          SELECT 1 FROM guests g WHERE g.cluster = split_part(substr(item ->> 'subject', 7), '/', 1)
+            AND g.vmid = CAST(nullif(split_part(item ->> 'subject', '/', 2), '') AS int)) END)),
+gone AS (DELETE FROM holds h USING over WHERE h.id = over.id RETURNING 1)
+SELECT (SELECT count(*) FROM gone) AS gone, (SELECT count(*) FROM seen) = :most AS more,
+  coalesce((SELECT max(id) FROM seen), 0) AS reached
+"""
+
+_BY_FUNCTION = "SELECT n AS gone, '0' AS reached, n >= :most AS more FROM public.{call} AS n"
+_JOURNAL = "SELECT gone, reached, more FROM public.{function}(:days, CAST(:after AS bigint), :most)"
+_SCOPE_OVER = f"""t.began_at < {_LONG_GONE}
+  AND NOT EXISTS (SELECT 1 FROM guests g WHERE t.source = 'proxmox:' || g.cluster AND t.scope IN (g.node, 'all'))
+  AND NOT EXISTS (SELECT 1 FROM orders_seen o WHERE t.scope = 'user:' || o.owner)"""
+_SNAPSHOT_FREE = """NOT EXISTS (SELECT 1 FROM absences a WHERE a.evidence @> ARRAY[t.id])
+  AND NOT EXISTS (SELECT 1 FROM scopes s WHERE s.snapshot_id = t.id)"""
+_RUN_FREE = " AND ".join(
+    f"NOT EXISTS (SELECT 1 FROM {table} x WHERE x.{column} = t.id)"
+    for table, column in (
+        ("snapshots", "run_id"), ("operations", "run_id"), ("findings", "last_run_id"), ("absences", "last_run_id"),
+        ("holds", "run_id"), ("quarantine", "last_run_id"),
+    )
+)  # fmt: skip
+
+
+def _audit(table: str) -> Task:
+    return Task(table, text(_BY_FUNCTION.format(call=f"prune_audit('{table}', :most)")))
+
+
+def _oldest(table: str, old: str, by: str) -> Task:
+    return Task(table, text(_OLDEST.format(table=table, old=old, by=by)))
+
+
+def _in_time(table: str, at: str, age: str, free: str) -> Task:
+    return Task(table, text(_IN_TIME.format(table=table, at=at, age=age, free=free)))
+
+
+TASKS = (
+    _audit("refused_calls"),
+    _audit("access_counts"),
+    _audit("operator_actions"),
+    _oldest("idempotency_keys", "t.created_at < statement_timestamp() - interval '48 hours'", "t.created_at"),
+    Task("findings", text(_BY_FUNCTION.format(call="prune_findings(:most)"))),
+    # A changing set leaves one with every run.
+    _oldest(
+        "holds", "t.decision = 'expired' AND t.decided_at < statement_timestamp() - interval '14 days'", "t.decided_at"
+    ),
+    Task("decisions", text(DECISIONS)),
+    Task("operations", text(_JOURNAL.format(function="prune_journal")), again=False),
+    Task("vps", text(_JOURNAL.format(function="prune_tombstones"))),
+    Task("guests", text(GUESTS), begin="/0"),
+    Task("orders_seen", text(ORDERS), begin=""),
+    _oldest("scopes", _SCOPE_OVER, "t.began_at"),
+    _in_time("snapshots", "finished_at", "14 days", _SNAPSHOT_FREE),
+    _in_time("runs", "started_at", "14 days", _RUN_FREE),
+)
+"""What refers to something goes before that."""

@@ -200,7 +200,11 @@ RETURNING id, vps_id, action
 _DUE = "publish_at <= clock_timestamp() AND "
 CLAIM_FIRST = text(_CLAIM.format(which=_DUE + "(publishes = 0 OR error IS NOT NULL)"))
 CLAIM_AGAIN = text(_CLAIM.format(which=_DUE + "publishes > 0 AND error IS NULL"))
-_NEWEST = "(SELECT accepted_at FROM operations WHERE kind = 'sync' AND state = 'applied' ORDER BY id DESC LIMIT 1)"
+# Of those applied last the one that was accepted last: not by id, since a long queue would stand before it.
+_NEWEST = (
+    "(SELECT max(accepted_at) FROM (SELECT accepted_at FROM operations WHERE kind = 'sync' AND state = 'applied'"
+    " ORDER BY applied_at DESC LIMIT 100) AS late)"
+)
 _PUBLISHED = "publish_at - make_interval(secs => 30 * power(2, publishes - 1))"
 CLAIM_OVERTAKEN = text(
     _CLAIM.format(

@@ -241,7 +241,7 @@ def _journal(
             attempts=0,
             result=short,
             reason=repair.reason,
-            evidence=dict(repair.evidence),
+            evidence=_with_reads(connection, repair.evidence),
             before=old,
             after=new,
             run_id=run_id,
@@ -253,11 +253,23 @@ def _journal(
     )
     if operation_id is None:
         raise RuntimeError("the journal returned no id")
-    proof = [*repair.evidence.get("guest_snapshots", ()), *repair.evidence.get("order_snapshots", ())]
-    if proof:
-        snapshots = tables.snapshots
-        connection.execute(update(snapshots).where(snapshots.c.id.in_(proof)).values(kept=True))
     return Written(operation_id, vps_id, short)
+
+
+def _with_reads(connection: Connection, evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """The evidence, and what the reads said that it rests on: it is to be readable for as long as the journal is."""
+    proof = [*evidence.get("guest_snapshots", ()), *evidence.get("order_snapshots", ())]
+    if not proof:
+        return dict(evidence)
+    reads = [dict(row._mapping) for row in connection.execute(READS, {"ids": proof})]
+    plain = [{k: v.isoformat() if isinstance(v, datetime) else v for k, v in read.items()} for read in reads]
+    return dict(evidence) | {"reads": plain}
+
+
+READS = text(
+    "SELECT id AS snapshot, source, scope, began_at, effective_at, count FROM snapshots WHERE id = ANY(:ids)"
+    " ORDER BY id"
+)
 
 
 def note_confirmations(connection: Connection, began: Mapping[str, datetime]) -> None:

@@ -6,7 +6,7 @@ another open.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -24,16 +24,19 @@ class Reach:
     away: frozenset[tuple[str, str]]
 
 
-def resolve_findings(connection: Connection, run_id: int, reach: Reach, left_out: Iterable[str]) -> int:
-    """Resolve what the run did not find again and would have found; how many. ``left_out``: subjects (``vps:12``) that
-    it said nothing about.
+def resolve_findings(
+    connection: Connection, found: Collection[tuple[str, str]], reach: Reach, left_out: Iterable[str]
+) -> int:
+    """Resolve what the run did not find again and would have found; how many. ``found``: (class, subject) of all that
+    it found; ``left_out``: subjects (``vps:12``) that it said nothing about.
 
     A finding without a cluster may be about any of them.
     """
     if not reach.orders:
         return 0
     values = {
-        "run": run_id,
+        "classes": [class_ for class_, _ in found],
+        "subjects": [subject for _, subject in found],
         "left": sorted(left_out),
         "whole": reach.believed >= reach.clusters,
         "unread": sorted(reach.clusters - reach.believed),
@@ -50,8 +53,9 @@ def undrawn_subjects(connection: Connection) -> frozenset[str]:
 
 RESOLVE = text("""
 UPDATE findings f SET resolved_at = clock_timestamp()
-WHERE f.resolved_at IS NULL AND f.last_run_id IS DISTINCT FROM :run
-  AND f.class NOT IN ('paused', 'quarantined', 'source', 'held')
+WHERE f.resolved_at IS NULL AND f.class NOT IN ('paused', 'quarantined', 'source', 'held')
+  AND NOT EXISTS (SELECT 1 FROM unnest(CAST(:classes AS text[]), CAST(:subjects AS text[])) AS found(class, subject)
+                  WHERE found.class = f.class AND found.subject = f.subject)
   AND NOT coalesce(ARRAY[f.subject, 'vps:' || f.vps_id, 'order:' || f.order_id] && CAST(:left AS text[]), false)
   AND CASE WHEN f.cluster IS NULL THEN :whole ELSE NOT f.cluster = ANY(CAST(:unread AS text[])) END
   AND NOT EXISTS (

@@ -5,12 +5,14 @@ Lock order everywhere: names (order ids, sorted), then lanes by id, then rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, case, insert, literal, select, text, update
+from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from panel import tables
@@ -87,6 +89,30 @@ def settle(connection: Connection, operation_id: int, state: str, **values: Any)
     connection.execute(text("SELECT pg_notify(:channel, :id)"), {"channel": SETTLED_CHANNEL, "id": str(operation_id)})
 
 
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """One finding as it is raised. ``run_id``: the run that found it; None for what a call met."""
+
+    class_: str
+    subject: str
+    reason: str
+    severity: str = "warning"
+    vps_id: int | None = None
+    order_id: str | None = None
+    cluster: str | None = None
+    vmid: int | None = None
+    run_id: int | None = None
+
+
+def raise_findings(connection: Connection, raised: Sequence[Raised]) -> None:
+    """Open findings, or renew the open ones of the same class and subject; new alarms are logged and told.
+
+    What stands as it stood is not written, but for its ``last_seen_at`` once a day. A finding that has become an alarm
+    is heard anew: what was acknowledged or snoozed was less.
+    """
+    _raise(connection, raised, whole=True)
+
+
 def raise_finding(
     connection: Connection,
     class_: str,
@@ -94,39 +120,58 @@ def raise_finding(
     reason: str,
     *,
     severity: str = "warning",
+    last_run_id: int | None = None,
     **values: Any,  # noqa: ANN401
 ) -> None:
-    """Open a finding or refresh the open one of the same class and subject; a new alarm is logged and told.
+    """The same for a single finding. What is not given (its record, order or guest) stays as it was said before."""
+    _raise(connection, [Raised(class_, subject, reason, severity, run_id=last_run_id, **values)], whole=False)
 
-    One that has become an alarm is heard anew: what was acknowledged or snoozed was less.
-    """
-    findings = tables.findings
-    louder = (findings.c.severity != "alarm") & (literal(severity) == "alarm")
-    unheard = {
-        name: case((louder, None), else_=findings.c[name])
-        for name in ("acknowledged_by", "acknowledged_at", "snoozed_until")
-    }
-    upsert = pg_insert(findings).values(
-        **{"class": class_}, subject=subject, reason=reason, severity=severity, **values
-    )
-    opened = connection.scalar(
-        upsert.on_conflict_do_update(
-            index_elements=["class", "subject"],
-            index_where=text("resolved_at IS NULL"),
-            set_={
-                "reason": reason,
-                "severity": severity,
-                "last_seen_at": text("clock_timestamp()"),
-                **unheard,
-                **values,
-            },
-        ).returning(text("xmax = 0"))
-    )
-    if opened and severity == "alarm":
-        log.warning("alarm_opened", finding_class=class_, subject=subject)
+
+def _raise(connection: Connection, raised: Sequence[Raised], *, whole: bool) -> None:
+    if not raised:
+        return
+    found = [{"n": n, **asdict(one)} for n, one in enumerate(raised)]
+    opened = connection.execute(RAISE, {"found": json.dumps(found), "whole": whole}).all()
+    alarms = [row for row in opened if row.opened and row.severity == "alarm"]
+    for row in alarms:
+        log.warning("alarm_opened", finding_class=row.finding_class, subject=row.subject)
+    if alarms:
         connection.execute(TELL)
 
 
+# One that is said twice in one breath is what was said last. Conflicting rows would be locked, and that is a write:
+# what stands as it stood is left out before.
+RAISE = text("""
+WITH said AS (
+  SELECT DISTINCT ON (t.class_, t.subject) t.* FROM jsonb_to_recordset(CAST(:found AS jsonb)) AS t(
+    n int, class_ text, subject text, reason text, severity text, vps_id bigint, order_id text, cluster text,
+    vmid int, run_id bigint)
+  ORDER BY t.class_, t.subject, t.n DESC),
+news AS (
+  SELECT s.* FROM said s
+  LEFT JOIN findings f ON f.class = s.class_ AND f.subject = s.subject AND f.resolved_at IS NULL
+  WHERE f.id IS NULL OR f.last_seen_at < clock_timestamp() - interval '1 day'
+    OR (f.reason, f.severity) IS DISTINCT FROM (s.reason, s.severity)
+    OR ((CAST(:whole AS boolean) OR s.vps_id IS NOT NULL) AND f.vps_id IS DISTINCT FROM s.vps_id)
+    OR ((:whole OR s.order_id IS NOT NULL) AND f.order_id IS DISTINCT FROM s.order_id)
+    OR ((:whole OR s.cluster IS NOT NULL) AND f.cluster IS DISTINCT FROM s.cluster)
+    OR ((:whole OR s.vmid IS NOT NULL) AND f.vmid IS DISTINCT FROM s.vmid))
+INSERT INTO findings AS f (class, subject, reason, severity, vps_id, order_id, cluster, vmid, last_run_id)
+SELECT class_, subject, reason, severity, vps_id, order_id, cluster, vmid, run_id FROM news ORDER BY n
+ON CONFLICT (class, subject) WHERE resolved_at IS NULL DO UPDATE SET
+  reason = excluded.reason, severity = excluded.severity, last_seen_at = clock_timestamp(),
+  vps_id = CASE WHEN :whole THEN excluded.vps_id ELSE coalesce(excluded.vps_id, f.vps_id) END,
+  order_id = CASE WHEN :whole THEN excluded.order_id ELSE coalesce(excluded.order_id, f.order_id) END,
+  cluster = CASE WHEN :whole THEN excluded.cluster ELSE coalesce(excluded.cluster, f.cluster) END,
+  vmid = CASE WHEN :whole THEN excluded.vmid ELSE coalesce(excluded.vmid, f.vmid) END,
+  last_run_id = coalesce(excluded.last_run_id, f.last_run_id),
+  acknowledged_by = CASE WHEN f.severity <> 'alarm' AND excluded.severity = 'alarm' THEN NULL
+                         ELSE f.acknowledged_by END,
+  acknowledged_at = CASE WHEN f.severity <> 'alarm' AND excluded.severity = 'alarm' THEN NULL
+                         ELSE f.acknowledged_at END,
+  snoozed_until = CASE WHEN f.severity <> 'alarm' AND excluded.severity = 'alarm' THEN NULL ELSE f.snoozed_until END
+RETURNING f.class AS finding_class, f.subject, f.severity, xmax = 0 AS opened
+""")
 TELL = text("INSERT INTO nudges (task, subject) VALUES ('findings.tell', '') ON CONFLICT DO NOTHING")
 
 

@@ -67,21 +67,13 @@ def report_findings(
     ``found``: values with class_, subject, reason, severity and ids. ``left_out``: subjects (``vps:12``) that the run
     said nothing about. Returns how many are open.
     """
-    for finding in found:
-        rows.raise_finding(
-            connection,
-            finding.class_,
-            finding.subject,
-            finding.reason,
-            severity=finding.severity,
-            vps_id=finding.vps_id,
-            order_id=finding.order_id,
-            cluster=finding.cluster,
-            vmid=finding.vmid,
-            last_run_id=run_id,
-        )
+    raised = [
+        rows.Raised(f.class_, f.subject, f.reason, f.severity, f.vps_id, f.order_id, f.cluster, f.vmid, run_id)
+        for f in found
+    ]
+    rows.raise_findings(connection, raised)
     if reach is not None:
-        resolve_findings(connection, run_id, reach, left_out)
+        resolve_findings(connection, {(one.class_, one.subject) for one in raised}, reach, left_out)
     return connection.scalar(text("SELECT count(*) FROM findings WHERE resolved_at IS NULL")) or 0
 
 
@@ -178,8 +170,10 @@ def acknowledge_first_plan(connection: Connection) -> None:
 
 PUSHED_DELETES = (
     "SELECT count(*) FROM operations WHERE kind = 'sync' AND action = 'delete' AND state = 'applied'"
-    " AND applied_at > clock_timestamp() - interval '1 hour'"
+    " AND applied_at > statement_timestamp() - interval '1 hour'"
 )
+"""The statement's own clock: an index cannot be asked by one that moves on from row to row."""
+
 UNCONFIRMED = "SELECT subject FROM findings WHERE class = 'not-confirmed' AND resolved_at IS NULL"
 OPEN_FLIPS = "SELECT scope FROM holds WHERE decision IS NULL AND (scope LIKE 'flips:%' OR scope LIKE 'order-flips:%')"
 TOTALS = """
@@ -188,7 +182,7 @@ SELECT (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,
   count(*) FILTER (WHERE action = 'delete') AS deletes_day,
   count(*) FILTER (WHERE after ? 'user_id' AND action = 'update') AS owners_day,
   count(*) FILTER (WHERE action = 'merge') AS merges_day
-FROM operations WHERE kind = 'repair' AND applied_at > clock_timestamp() - interval '1 day'
+FROM operations WHERE kind = 'repair' AND applied_at > statement_timestamp() - interval '1 day'
 """
 PER_NODE = """
 SELECT cluster, node, count(*) AS live FROM vps

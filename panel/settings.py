@@ -197,6 +197,9 @@ class Settings(BaseSettings):
     orphan_grace_s: float = 86400
     ended_retention_s: float = 7 * 86400
 
+    # --- retention
+    journal_days: Annotated[int, Field(ge=90)] = 400  # last year's changes are there when the year is looked at
+
     # --- proof of absence
     absence_proof_n: Annotated[int, Field(ge=2)] = 3
     absence_proof_t_s: Annotated[float, Field(gt=0)] = 600

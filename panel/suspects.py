@@ -16,7 +16,6 @@ from sqlalchemy import Connection, text
 from reconcile.isolation import Broken, cause_of, guest_ties, order_ties, record_ties
 from reconcile.state import (
     IDENTITY_TAG,
-    Absence,
     FingerprintState,
     Guest,
     GuestKey,
@@ -54,6 +53,7 @@ def prepare(
     for statement in (SUSPECT_RECORDS, SUSPECT_ORDERS, SUSPECT_GUESTS):
         picked = connection.execute(text(statement), {"limit": most + 1}).rowcount
         cut += picked > most
+    connection.execute(text("ANALYZE settled, user_map, pick_records, pick_orders, pick_guests"))
     for statement in PICK_USERS:
         connection.execute(text(statement))
     while sum(connection.execute(text(step)).rowcount for step in CLOSURE):
@@ -116,20 +116,6 @@ def _parsed(
                 raise
             broken[subject(row)] = Broken(cause_of(error), ties(row))
     return tuple(found)
-
-
-def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[GuestKey, Absence]]:
-    """What is known to be absent, of what was loaded."""
-    orders: dict[str, Absence] = {}
-    guests: dict[GuestKey, Absence] = {}
-    for row in connection.execute(text(LOAD_ABSENCES)):
-        absence = Absence(row.absent_since, row.consecutive, row.last_absent_at, tuple(row.evidence))
-        if row.kind == "order":
-            orders[row.subject] = absence
-        else:
-            cluster, _, vmid = row.subject.rpartition("/")
-            guests[GuestKey(cluster, int(vmid))] = absence
-    return orders, guests
 
 
 def load_unidentified(
@@ -216,7 +202,10 @@ _ORDER_FIELDS = {f.name for f in fields(Order)}
 
 
 def _order(row: Any) -> Order:  # noqa: ANN401 - a Row
-    return Order(**_values(row, _ORDER_FIELDS))
+    values = _values(row, _ORDER_FIELDS)
+    # What says nothing new is not written anew: that it was said again is in this run's stage only.
+    moments = [moment for moment in (values["effective_at"], row.staged_at) if moment is not None]
+    return Order(**values | {"effective_at": max(moments, default=None)})
 
 
 _GUEST_FIELDS = {f.name for f in fields(Guest)}
@@ -290,13 +279,14 @@ ORDER BY random() LIMIT :limit
 
 SUSPECT_ORDERS = """
 CREATE TEMP TABLE pick_orders ON COMMIT DROP AS
-SELECT o.order_id FROM orders_seen o
+SELECT o.order_id FROM (
+  SELECT o.order_id FROM orders_seen o WHERE o.state <> 'ended'
+  -- of those that ended, what still has a record or a guest: each by its index, since the others are years of them
+  UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.order_id = r.order_id WHERE r.deleted_at IS NULL
+  UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.panel_vps_id = r.id WHERE r.deleted_at IS NULL
+  UNION SELECT o.order_id FROM stage_guests s JOIN orders_seen o ON o.cluster = s.cluster AND o.vmid = s.vmid) o
 WHERE NOT EXISTS (SELECT 1 FROM settled s WHERE s.order_id = o.order_id)
   AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
-  AND (o.state <> 'ended'
-       OR EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL)
-       OR EXISTS (SELECT 1 FROM vps r WHERE r.id = o.panel_vps_id AND r.deleted_at IS NULL)
-       OR EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = o.cluster AND s.vmid = o.vmid))
 ORDER BY random() LIMIT :limit
 """
 
@@ -388,7 +378,8 @@ SELECT (SELECT count(*) FROM settled) AS settled, (SELECT count(*) FROM pick_rec
 """
 
 LOAD_ORDERS = """
-SELECT o.*, m.user_id, m.mapped_at FROM orders_seen o LEFT JOIN user_map m ON m.owner = o.owner
+SELECT o.*, m.user_id, m.mapped_at, s.effective_at AS staged_at
+FROM orders_seen o LEFT JOIN user_map m ON m.owner = o.owner LEFT JOIN stage_orders s ON s.order_id = o.order_id
 WHERE o.order_id IN (SELECT order_id FROM pick_orders)
   AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
 """
@@ -446,12 +437,6 @@ SELECT g.cluster, g.vmid, g.unlisted_since FROM guests g
 WHERE g.unlisted_since IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
 """
 
-LOAD_ABSENCES = """
-SELECT a.* FROM absences a
-WHERE (a.kind = 'order' AND a.subject IN (SELECT order_id FROM pick_orders))
-   OR (a.kind = 'guest' AND a.subject IN (SELECT cluster || '/' || vmid FROM pick_guests))
-"""
-
 POWER_DRIFT = f"""
 SELECT r.id AS record_id, g.cluster, g.vmid
 FROM vps r
@@ -470,9 +455,11 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND l.applied_seq = l.l
 ORDER BY random() LIMIT {LIMIT}
 """
 
-CONTROL_ORDER = """
+_GOING = """
 SELECT o.order_id FROM orders_seen o
 WHERE o.state IN ('active', 'pending', 'suspended') AND o.order_id <> :other
   AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
-ORDER BY o.effective_at DESC NULLS LAST LIMIT 1
+"""
+CONTROL_ORDER = f"""
+SELECT coalesce(({_GOING} AND o.effective_at IS NOT NULL ORDER BY o.effective_at DESC LIMIT 1), ({_GOING} LIMIT 1))
 """

@@ -2,8 +2,8 @@
 
 All times are ``timestamptz`` on the database's clock. Only :mod:`panel.accept` and :mod:`panel.writer` write
 ``operations``, ``lanes``, ``claims`` and ``vps``; the views of the outside (``guests``, ``orders_seen``,
-``snapshots``, ``absences``) are written by :mod:`panel.views`; more are in ``audit_tables``, ``guest_tables`` and
-``source_tables``.
+``snapshots``, ``absences``) are written by :mod:`panel.views` and :mod:`panel.absences`; more are in ``audit_tables``,
+``guest_tables``, ``lever_tables``, ``prune_tables`` and ``source_tables``.
 """
 
 from __future__ import annotations
@@ -162,6 +162,7 @@ lanes = Table(
     one_of("head", "live", "deleted"),
     CheckConstraint("applied_seq <= last_seq", name="applied_within"),
     Index("ix_lanes_order_id", "order_id"),
+    Index("ix_lanes_merged_into", "merged_into", postgresql_where=text("merged_into IS NOT NULL")),
     Index("ix_lanes_behind", "vps_id", postgresql_where=text("applied_seq < last_seq")),
 )
 
@@ -203,6 +204,11 @@ operations = Table(
     Index("ix_operations_queued", "vps_id", "seq", postgresql_where=text("state = 'queued'")),
     Index("ix_operations_run_id", "run_id"),
     Index("ix_operations_deletes", "applied_at", postgresql_where=text("action = 'delete'")),
+    # What happened lately, and what is rare, without a look at all that ever happened.
+    Index("ix_operations_repairs", "applied_at", postgresql_where=text("kind = 'repair'")),
+    Index("ix_operations_calls", "applied_at", postgresql_where=text("kind = 'sync' AND state = 'applied'")),
+    Index("ix_operations_unusual", "state", "id", postgresql_where=text("state IN ('superseded', 'rejected', 'dead')")),
+    Index("ix_operations_waiting", "id", postgresql_where=text("state = 'queued'")),
 )
 
 claims = Table(
@@ -211,7 +217,7 @@ claims = Table(
     # An order_id belongs to one id at a time; the unique row decides races between two creates.
     Column("order_id", Text, primary_key=True),
     Column("vps_id", BigInteger, ForeignKey("lanes.vps_id"), nullable=False),
-    Column("operation_id", BigInteger, ForeignKey("operations.id"), nullable=False),
+    Column("operation_id", BigInteger, nullable=False),  # by which it was claimed; perhaps pruned since
     now_column("claimed_at"),
     Index("ix_claims_vps_id", "vps_id"),
 )
@@ -223,7 +229,7 @@ idempotency_keys = Table(
     Column("scope", Text),
     Column("key", Text),
     Column("body_hash", Text, nullable=False),
-    Column("operation_id", BigInteger, ForeignKey("operations.id")),
+    Column("operation_id", BigInteger),  # an operation outlives its key by far
     Column("status_code", Integer),
     Column("answer", JSONB),
     now_column("created_at"),
@@ -276,6 +282,8 @@ runs = Table(
     one_of("kind", "full", "fast", "plan"),
     one_of("state", "running", "done", "failed", "abandoned"),
     Index("ix_runs_started_at", "started_at"),
+    Index("ix_runs_kind_id", "kind", "id"),
+    Index("ix_runs_running", "epoch", postgresql_where=text("state = 'running'")),
 )
 
 leases = Table(
@@ -290,7 +298,7 @@ leases = Table(
 snapshots = Table(
     "snapshots",
     metadata,
-    # One read of one scope of one source: what proves absences.
+    # One read of one scope of one source: what proves absences. What a deletion rests on is copied into the journal.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("run_id", BigInteger, ForeignKey("runs.id"), nullable=False),
     Column("source", Text, nullable=False),  # "proxmox:<cluster>" or the feed's name
@@ -301,10 +309,8 @@ snapshots = Table(
     now_column("began_at"),
     Column("effective_at", Time),
     now_column("finished_at"),
-    Column("kept", Boolean, nullable=False, server_default=text("false")),  # evidence of a deletion
     Index("ix_snapshots_scope", "source", "scope", "id"),
     Index("ix_snapshots_run_id", "run_id"),
-    Index("ix_snapshots_finished_at", "finished_at", postgresql_where=text("NOT kept")),
 )
 
 scopes = Table(
@@ -317,6 +323,7 @@ scopes = Table(
     Column("began_at", Time, nullable=False),
     Column("count", Integer, nullable=False),
     PrimaryKeyConstraint("source", "scope"),
+    Index("ix_scopes_snapshot_id", "snapshot_id"),
 )
 
 guests = Table(
@@ -358,6 +365,7 @@ guests = Table(
     one_of("fingerprint_state", "unread", "read", "stale", "forbidden"),
     Index("ix_guests_fingerprint", "fingerprint"),
     Index("ix_guests_node", "cluster", "node"),
+    Index("ix_guests_listed", "cluster", "vmid", postgresql_where=text("unlisted_since IS NULL")),
 )
 
 orders_seen = Table(
@@ -389,8 +397,17 @@ orders_seen = Table(
     Column("first_seen_at", Time, nullable=False),
     Column("changed_at", Time, nullable=False),
     Column("effective_at", Time),
+    Column("unlisted_since", Time),  # since which complete sweep it is not listed
     one_of("state", "pending", "active", "suspended", "ended", "unknown"),
     one_of("guest_type", "qemu", "lxc"),
+    # Orders that go on are few beside those that ended, and those that are listed beside those that were.
+    Index(
+        "ix_orders_seen_known",
+        "effective_at",
+        postgresql_where=text("state IN ('active', 'pending', 'suspended')"),
+    ),
+    Index("ix_orders_seen_going", "cluster", "vmid", postgresql_where=text("state <> 'ended'")),
+    Index("ix_orders_seen_listed", "order_id", postgresql_where=text("unlisted_since IS NULL")),
     Index("ix_orders_seen_panel_vps_id", "panel_vps_id"),
     Index("ix_orders_seen_guest", "cluster", "vmid"),
     Index("ix_orders_seen_owner", "owner"),
@@ -410,33 +427,8 @@ absences = Table(
     PrimaryKeyConstraint("kind", "subject"),
     one_of("kind", "order", "guest"),
     CheckConstraint("consecutive > 0", name="counted"),
-)
-
-pauses = Table(
-    "pauses",
-    metadata,
-    # all | feed | proxmox:<cluster>: not read, and nothing concluded. vps:<id> | user:<id>: read, not written by runs.
-    Column("target", Text, primary_key=True),
-    Column("reason", Text, nullable=False),
-    Column("paused_by", Text, nullable=False),
-    now_column("paused_at"),
-    Column("paused_until", Time, nullable=False),
-)
-
-quarantine = Table(
-    "quarantine",
-    metadata,
-    # What runs failed at: vps:<id>, order:<id>, guest:<cluster>/<vmid>. next_try_at NULL: counted, not held back yet.
-    Column("subject", Text, primary_key=True),
-    Column("stage", Text, nullable=False),
-    Column("cause", Text, nullable=False),  # classes and codes only: an error's own text may quote a customer
-    Column("failures", Integer, nullable=False),
-    Column("first_failed_at", Time, nullable=False),
-    Column("last_failed_at", Time, nullable=False),
-    Column("next_try_at", Time),
-    Column("last_run_id", BigInteger, ForeignKey("runs.id"), nullable=False, index=True),
-    one_of("stage", "load", "match", "decide", "write"),
-    CheckConstraint("failures > 0", name="counted"),
+    Index("ix_absences_last_run_id", "last_run_id"),
+    Index("ix_absences_evidence", "evidence", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
 )
 
 findings = Table(
@@ -463,6 +455,7 @@ findings = Table(
     one_of("severity", "info", "warning", "alarm"),
     Index("uq_findings_open", "class", "subject", unique=True, postgresql_where=text("resolved_at IS NULL")),
     Index("ix_findings_vps_id", "vps_id"),
+    Index("ix_findings_resolved_at", "resolved_at", postgresql_where=text("resolved_at IS NOT NULL")),
     Index("ix_findings_untold", "id", postgresql_where=text("resolved_at IS NULL AND notified_at IS NULL")),
 )
 
@@ -484,5 +477,6 @@ holds = Table(
     one_of("decision", "approved", "rejected", "expired"),
     Index("uq_holds_open", "scope", unique=True, postgresql_where=text("decision IS NULL")),
     Index("ix_holds_plan_hash", "plan_hash"),
+    Index("ix_holds_answers", "decided_at", postgresql_where=text("decision IN ('approved', 'rejected')")),
     Index("ix_holds_decided_at", "decided_at", postgresql_where=text("decision IS NOT NULL")),
 )

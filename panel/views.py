@@ -37,7 +37,8 @@ def make_stages(connection: Connection) -> None:
 
 
 def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-    """Stream rows into a temporary table; how many."""
+    """Stream rows into a temporary table; how many. The planner is told of them: what it knows nothing of it takes for
+    so much that it had better read the other tables whole."""
     driver = connection.connection.driver_connection
     if driver is None:
         raise RuntimeError("no driver connection")
@@ -53,6 +54,7 @@ def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: 
     except psycopg.Error as error:  # past SQLAlchemy, so its listener does not see it
         keep_values_out(error)
         raise
+    connection.execute(text(f"ANALYZE {table}"))
     return count
 
 
@@ -136,34 +138,23 @@ def merge_guests(connection: Connection, cluster: str, began_at: datetime) -> No
     connection.execute(text(GUESTS_UNLISTED), values)
 
 
-def count_absent_guests(
-    connection: Connection, run_id: int, cluster: str, snapshot_ids: dict[str, int], began_at: datetime
-) -> None:
-    """One more complete look at these nodes without the guests that used to be there."""
-    for node, snapshot_id in snapshot_ids.items():
-        values = {"run": run_id, "cluster": cluster, "node": node, "snapshot": snapshot_id, "began": began_at}
-        connection.execute(text(ABSENT_GUESTS), values)
-
-
-def merge_orders(connection: Connection, began_at: datetime) -> None:
-    """Take what a feed showed into ``orders_seen``."""
-    connection.execute(text(MERGE_ORDERS), {"began": began_at})
+def merge_orders(connection: Connection, feed: str, began_at: datetime) -> None:
+    """Take what a feed showed into ``orders_seen``. An order that says what it said, and whose record has long been
+    what it says, is not written: until when it said so is in the stage."""
+    connection.execute(text(MERGE_ORDERS), {"began": began_at, "feed": feed})
     connection.execute(text(ORDERS_BACK))
+    connection.execute(text(ORDERS_LISTED))
+
+
+def note_unlisted_orders(connection: Connection, scopes: Sequence[str], began_at: datetime) -> None:
+    """Note since when a known order is not in the complete sweeps of its scope, also one that ended long ago."""
+    connection.execute(text(ORDERS_UNLISTED), {"scopes": list(scopes), "began": began_at})
 
 
 def missing_orders(connection: Connection, scopes: Sequence[str]) -> tuple[int, int]:
     """(known orders of complete scopes that this sweep did not show for the first time, known orders)."""
     row = connection.execute(text(MISSING_ORDERS), {"scopes": list(scopes)}).one()
     return row.missing, row.known
-
-
-def count_absent_orders(
-    connection: Connection, run_id: int, snapshot_ids: dict[str, int], effective_at: datetime
-) -> None:
-    """One more complete sweep without orders that used to be there. Scopes: "all" or "user:<id>"."""
-    for scope, snapshot_id in snapshot_ids.items():
-        values = {"run": run_id, "scope": scope, "snapshot": snapshot_id, "effective": effective_at}
-        connection.execute(text(ABSENT_ORDERS), values)
 
 
 def doubt_fingerprints(connection: Connection) -> None:
@@ -223,13 +214,23 @@ _SIGNATURE = f"md5(concat_ws('|', s.name, s.guest_type, s.node, s.memory_mb, s.c
 
 _LOOKED_AT = "g.fingerprint_state IN ('read', 'forbidden')"
 
+
+def _listed_anew(known: str) -> str:
+    """Whether a list tells something new. Asked before the upsert, not by its WHERE: that would lock every row, and a
+    lock is a write."""
+    told = ("guest_type", "node", "status", "power", "name", "lock", "template", "disk_gb", "tags")
+    before = ", ".join(f"{known}.{column}" for column in (*told, "signature"))
+    return f"({before}) IS DISTINCT FROM ({', '.join(f's.{column}' for column in told)}, {_SIGNATURE})"
+
+
 MERGE_GUESTS = f"""
 INSERT INTO guests AS g (cluster, vmid, guest_type, node, status, power, power_since, name, lock, lock_since,
   template, cores, memory_mb, disk_gb, tags, signature, fingerprint_state, first_seen_at, changed_at, read_at)
 SELECT s.cluster, s.vmid, s.guest_type, s.node, s.status, s.power, :began, s.name, s.lock,
   CASE WHEN s.lock IS NOT NULL THEN CAST(:began AS timestamptz) END,
   s.template, s.cores, s.memory_mb, s.disk_gb, s.tags, {_SIGNATURE}, 'unread', :began, :began, :began
-FROM stage_guests s WHERE s.cluster = :cluster
+FROM stage_guests s LEFT JOIN guests k ON k.cluster = s.cluster AND k.vmid = s.vmid
+WHERE s.cluster = :cluster AND (k.vmid IS NULL OR {_listed_anew("k")})
 ON CONFLICT (cluster, vmid) DO UPDATE SET
   guest_type = excluded.guest_type, node = excluded.node, status = excluded.status,
   power = excluded.power,
@@ -242,9 +243,6 @@ ON CONFLICT (cluster, vmid) DO UPDATE SET
   fingerprint_state = CASE WHEN g.signature <> excluded.signature AND {_LOOKED_AT} THEN 'stale'
                            ELSE g.fingerprint_state END,
   changed_at = excluded.read_at, read_at = excluded.read_at
-WHERE (g.guest_type, g.node, g.status, g.power, g.name, g.lock, g.template, g.disk_gb, g.tags, g.signature)
-  IS DISTINCT FROM (excluded.guest_type, excluded.node, excluded.status, excluded.power, excluded.name,
-                    excluded.lock, excluded.template, excluded.disk_gb, excluded.tags, excluded.signature)
 """
 
 # Whoever reappears is looked at anew, also where nothing was counted as absent.
@@ -280,44 +278,39 @@ WHERE g.cluster = :cluster AND g.node = ANY(:nodes) AND NOT g.template AND a.sub
 MISSING_GUESTS = f"SELECT count(*) FILTER (WHERE s.vmid IS NULL) AS missing, count(*) AS known {_KNOWN_GUESTS}"
 VANISHED_GUESTS = f"SELECT g.node, g.guest_type, g.vmid {_KNOWN_GUESTS} AND s.vmid IS NULL LIMIT :limit"
 
-# What was missed before the record last changed proves nothing against it: the count begins anew.
-_ORDER_ANEW = """a.absent_since <= (SELECT greatest(r.order_changed_at, r.link_changed_at) FROM vps r
-                   WHERE r.order_id = a.subject AND r.deleted_at IS NULL)"""
-_GUEST_ANEW = """a.absent_since <= (SELECT max(r.link_changed_at) FROM vps r WHERE r.deleted_at IS NULL
-                   AND r.cluster = split_part(a.subject, '/', 1)
-                   AND r.vmid = CAST(split_part(a.subject, '/', 2) AS int))"""
+_TOLD = (
+    "state", "status", "owner", "panel_vps_id", "panel_vps_id_given", "name", "cpu", "ram_mb", "disk_gb", "os",
+    "hypervisor", "ip_address", "cluster", "node", "vmid", "guest_type", "created_at", "updated_at",
+)  # fmt: skip
+_SAYS_NEWS = f"({', '.join(f'k.{c}' for c in _TOLD)}) IS DISTINCT FROM ({', '.join(f's.{c}' for c in _TOLD)})"
 
-
-def _count(anew: str) -> str:
-    return f"""
-ON CONFLICT (kind, subject) DO UPDATE SET
-  absent_since = CASE WHEN {anew} THEN excluded.absent_since ELSE a.absent_since END,
-  consecutive = CASE WHEN {anew} THEN 1 ELSE a.consecutive + 1 END,
-  evidence = CASE WHEN {anew} THEN excluded.evidence
-                  ELSE a.evidence[greatest(1, cardinality(a.evidence) - 8):] || excluded.evidence END,
-  last_absent_at = excluded.last_absent_at, last_run_id = excluded.last_run_id
-WHERE a.last_run_id <> excluded.last_run_id AND a.last_absent_at < excluded.last_absent_at
+# What is decided of an order compares its moment with those of its record. An hour after both agreed for the last time
+# no comparison comes out otherwise any more.
+_SETTLED_ORDER = """
+(EXISTS (SELECT 1 FROM vps r WHERE r.order_id = k.order_id AND r.deleted_at IS NULL AND r.order_state = k.state
+         AND r.updated_at < k.effective_at - interval '1 hour')
+ OR (k.state = 'ended' AND NOT EXISTS (
+       SELECT 1 FROM vps r WHERE r.order_id = k.order_id
+         AND coalesce(r.deleted_at > k.effective_at - interval '1 hour', true))
+     AND NOT EXISTS (
+       SELECT 1 FROM vps r WHERE r.id = k.panel_vps_id
+         AND coalesce(r.deleted_at > k.effective_at - interval '1 hour', true))))
 """
 
-
-ABSENT_GUESTS = f"""
-INSERT INTO absences AS a (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)
-SELECT 'guest', g.cluster || '/' || g.vmid, :began, 1, :began, :run, ARRAY[CAST(:snapshot AS bigint)]
-FROM guests g
-WHERE g.cluster = :cluster AND g.node = :node AND NOT g.template
-  AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
-{_count(_GUEST_ANEW)}
-"""
-
-MERGE_ORDERS = """
+# An answer that is older than the last complete one knows nothing better, also of what that one did not change.
+MERGE_ORDERS = f"""
 INSERT INTO orders_seen AS o (order_id, state, status, state_since, owner, owner_since, panel_vps_id,
   panel_vps_id_given, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, cluster, node, vmid, guest_type,
   guest_since, created_at, updated_at, first_seen_at, changed_at, effective_at)
-SELECT order_id, state, status, coalesce(effective_at, :began), owner,
-  least(effective_at, :began),  -- one read, one moment: the owner on a later page is not news since the first
-  panel_vps_id, panel_vps_id_given, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, cluster, node, vmid,
-  guest_type, :began, created_at, updated_at, :began, :began, effective_at
-FROM stage_orders
+SELECT s.order_id, s.state, s.status, coalesce(s.effective_at, :began), s.owner,
+  least(s.effective_at, :began),  -- one read, one moment: the owner on a later page is not news since the first
+  s.panel_vps_id, s.panel_vps_id_given, s.name, s.cpu, s.ram_mb, s.disk_gb, s.os, s.hypervisor, s.ip_address,
+  s.cluster, s.node, s.vmid, s.guest_type, :began, s.created_at, s.updated_at, :began, :began, s.effective_at
+FROM stage_orders s
+LEFT JOIN orders_seen k ON k.order_id = s.order_id
+LEFT JOIN scopes c ON c.source = :feed AND c.scope = s.scope
+WHERE k.order_id IS NULL OR (({_SAYS_NEWS} OR NOT {_SETTLED_ORDER})
+  AND (k.effective_at IS NULL OR s.effective_at > k.effective_at) AND (s.effective_at < c.began_at) IS NOT TRUE)
 ON CONFLICT (order_id) DO UPDATE SET
   state = excluded.state, status = excluded.status,
   state_since = CASE WHEN o.state = excluded.state THEN o.state_since ELSE excluded.state_since END,
@@ -332,14 +325,20 @@ ON CONFLICT (order_id) DO UPDATE SET
                      THEN o.guest_since ELSE excluded.guest_since END,
   created_at = excluded.created_at, updated_at = excluded.updated_at,
   changed_at = excluded.changed_at, effective_at = excluded.effective_at
-WHERE o.effective_at IS NULL OR excluded.effective_at > o.effective_at
 """
 
 ORDERS_BACK = """
 DELETE FROM absences a USING stage_orders s WHERE a.kind = 'order' AND a.subject = s.order_id
 """
-
-_IN_SCOPE = "(CAST(:scope AS text) = 'all' OR :scope = 'user:' || o.owner)"
+ORDERS_LISTED = """
+UPDATE orders_seen o SET unlisted_since = NULL FROM stage_orders s
+WHERE s.order_id = o.order_id AND o.unlisted_since IS NOT NULL
+"""
+ORDERS_UNLISTED = """
+UPDATE orders_seen o SET unlisted_since = :began
+WHERE o.unlisted_since IS NULL AND ('all' = ANY(CAST(:scopes AS text[])) OR 'user:' || o.owner = ANY(:scopes))
+  AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)
+"""
 
 _KNOWN_ORDERS = """
 FROM orders_seen o
@@ -349,16 +348,6 @@ WHERE o.state <> 'ended' AND ('all' = ANY(:scopes) OR 'user:' || o.owner = ANY(:
 """
 MISSING_ORDERS = f"SELECT count(*) FILTER (WHERE s.order_id IS NULL) AS missing, count(*) AS known {_KNOWN_ORDERS}"
 VANISHED_ORDERS = f"SELECT o.order_id {_KNOWN_ORDERS} AND s.order_id IS NULL LIMIT :limit"
-
-ABSENT_ORDERS = f"""
-INSERT INTO absences AS a (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)
-SELECT 'order', o.order_id, :effective, 1, :effective, :run, ARRAY[CAST(:snapshot AS bigint)]
-FROM orders_seen o
-WHERE {_IN_SCOPE}
-  AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)
-  AND (o.state <> 'ended' OR EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL))
-{_count(_ORDER_ANEW)}
-"""
 
 DOUBT_FINGERPRINTS = f"""
 UPDATE guests g SET fingerprint_state = 'stale'

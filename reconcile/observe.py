@@ -13,7 +13,8 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, text
 
-from panel import late_sources, run_log, views
+from panel import absences, late_sources, run_log, views
+from panel.absences import Proof
 from panel.suspects import control_order
 from reconcile import side_by_side
 from reconcile.isolation import Broken
@@ -69,7 +70,12 @@ def database_now(connection: Connection) -> datetime:
 
 
 def read_clusters(
-    connection: Connection, run_id: int, sources: list[GuestSource], seen: Observed, patience: Patience
+    connection: Connection,
+    run_id: int,
+    sources: list[GuestSource],
+    seen: Observed,
+    patience: Patience,
+    proof: Proof,
 ) -> None:
     """Read every cluster, side by side, and merge what may be believed. One that hangs delays the others no longer
     than for ``patience``, and is left alone by the next runs of the lane."""
@@ -89,12 +95,18 @@ def read_clusters(
         else:
             lanes = [lane.lane for lane in (FAST, FULL) if answer.took_s <= lane.within_s]
             late_sources.note_in_time(connection, f"proxmox:{cluster}", lanes)
-        _take_cluster(connection, run_id, answer.source, answer.reading, began, seen)
+        _take_cluster(connection, run_id, answer.source, answer.reading, began, seen, proof)
         connection.commit()
 
 
 def _take_cluster(
-    connection: Connection, run_id: int, asked: GuestSource, reading: ClusterReading, began: datetime, seen: Observed
+    connection: Connection,
+    run_id: int,
+    asked: GuestSource,
+    reading: ClusterReading,
+    began: datetime,
+    seen: Observed,
+    proof: Proof,
 ) -> None:
     cluster, source = reading.cluster, f"proxmox:{reading.cluster}"
     seen.problems += [f"{cluster}: {problem}" for problem in reading.problems]
@@ -153,7 +165,7 @@ def _take_cluster(
     views.record_snapshot(
         connection, run_id, source, "all", complete=True, count=len(reading.guests), problem=shrunk, began_at=began
     )
-    views.count_absent_guests(connection, run_id, cluster, {n: snapshot_ids[n] for n in nodes}, began)
+    absences.count_absent_guests(connection, run_id, cluster, {n: snapshot_ids[n] for n in nodes}, began, proof)
     seen.began[cluster] = began
     seen.trusted.add(cluster)
     seen.away[cluster] = reading.nodes_away
@@ -199,14 +211,16 @@ def stage_orders(connection: Connection, feed: OrderFeed, sweep_interval: timede
     return FeedRead(feed, sweep, began, since, oldest.value)
 
 
-def take_orders(connection: Connection, run_id: int, read: FeedRead, seen: Observed, age_max: timedelta) -> None:
+def take_orders(
+    connection: Connection, run_id: int, read: FeedRead, seen: Observed, age_max: timedelta, proof: Proof
+) -> None:
     """Merge a staged read and count who is absent from it, if it is whole and may be believed. ``age_max``: how old its
     content may be before that is a problem."""
     feed, sweep, began, since = read.feed, read.sweep, read.began, read.since
     seen.counts["orders"], problems = sweep.count, len(seen.problems)
     scopes = set(sweep.complete_scopes) if since is None else set[str]()
     problem, shrunk = sweep.problem, None
-    views.merge_orders(connection, began)
+    views.merge_orders(connection, feed.name, began)
     if scopes:
         shrunk = not_believed(connection, feed.name, _lost_orders(connection, feed, sorted(scopes)))
         if shrunk is not None:
@@ -242,7 +256,8 @@ def take_orders(connection: Connection, run_id: int, read: FeedRead, seen: Obser
             problem=problem or "only what changed was read", began_at=began, effective_at=effective,
         )  # fmt: skip
     elif effective is not None:
-        views.count_absent_orders(connection, run_id, snapshot_ids, effective)
+        views.note_unlisted_orders(connection, sorted(scopes), began)
+        absences.count_absent_orders(connection, run_id, snapshot_ids, effective, proof)
     if sweep.problem is None and effective is not None:
         times: dict[str, Any] = {"delta_since": effective - DELTA_OVERLAP}
         if "all" in scopes:

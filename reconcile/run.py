@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 from structlog.contextvars import bound_contextvars
 
 from panel import guest_configs, moves, quarantine, run_log, suspects, views
+from panel.absences import load_absences
 from panel.holds import keep_fast_holds, keep_holds
 from panel.lease import LEASE, FencedError, lease_holder, take_lease, turn
 from panel.operators import ask_for_run
@@ -138,13 +139,13 @@ def _busy(reconciler: Reconciler, name: str) -> RunResult:
 
 def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     reconciler, connection, seen = run.reconciler, run.lease.connection, run.nothing_seen()
-    observe.read_clusters(connection, run.id, run.sources, seen, FULL)
+    observe.read_clusters(connection, run.id, run.sources, seen, FULL, run.proof)
     run.phases.end("clusters")
     # The fast lane waits while this run has the lease, so its work comes first.
     power = _PowerPass() if dry or only is not None else _power_pass(run, seen)
     run.phases.end("power")
     if run.feed is not None and run.feed_read is not None:
-        observe.take_orders(connection, run.id, run.feed_read, seen, reconciler.feed_age_max)
+        observe.take_orders(connection, run.id, run.feed_read, seen, reconciler.feed_age_max, run.proof)
     run.phases.end("orders")
     looks = run.looks or fingerprints.Looks(observe.database_now(connection), 0)
     looked = fingerprints.read_fingerprints(connection, run.sources, seen, looks)
@@ -237,7 +238,7 @@ def write_plan(run: Run, gated: Gated, confirmer: Confirmer, unconfirmed: Collec
 
 def _fast(run: Run) -> RunResult:
     connection, seen = run.lease.connection, run.nothing_seen()
-    observe.read_clusters(connection, run.id, run.sources, seen, FAST)
+    observe.read_clusters(connection, run.id, run.sources, seen, FAST, run.proof)
     run.phases.end("clusters")
     power = _power_pass(run, seen)
     run.phases.end("power")
@@ -305,7 +306,7 @@ def load_world(
     )
     if counts["cut"]:
         seen.undrawn = undrawn_subjects(connection)
-    order_absences, guest_absences = suspects.load_absences(connection)
+    order_absences, guest_absences = load_absences(connection)
     world = World(
         now=observe.database_now(connection),
         orders=suspects.load_orders(connection, seen.broken),

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from panel import run_log
+from panel.absences import Proof
 from panel.lease import FencedError, Lease, hold_lease
 from panel.pauses import CLUSTER, FEED, Pause
 from reconcile.apply import Confirmer, Confirming, Outcome, apply_changes, unconfirmed_last
@@ -104,6 +105,11 @@ class Run:
     def feed(self) -> OrderFeed | None:
         """The main site, if it may be asked."""
         return None if self.paused.feed else self.reconciler.feed
+
+    @property
+    def proof(self) -> Proof:
+        """What proves that something is gone."""
+        return Proof(self.reconciler.policy.proof_n, self.reconciler.policy.proof_t)
 
     def nothing_seen(self) -> Observed:
         """Before the first read; a paused source counts as not seen, so that no finding is taken for settled."""

@@ -85,5 +85,6 @@ def tell() -> str:
 
 @shared_task(name="maintenance.prune", soft_time_limit=120, time_limit=150)
 def maintenance_prune() -> str:
-    """Delete old bookkeeping."""
-    return ", ".join(f"{count} {table}" for table, count in prune(engine()).items())
+    """Delete what has been kept for long enough."""
+    pruned = prune(engine(), get_settings().journal_days)
+    return ", ".join(f"{count} {table}" for table, count in pruned.items() if count) or "nothing is old enough"

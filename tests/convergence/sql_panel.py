@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, insert, select, text, update
 
+from panel import absences as missed
 from panel import pauses, rows, run_log, suspects, tables
 from panel.repairs import write_repair
 from panel.writer import apply_operation
@@ -22,7 +23,7 @@ from reconcile.decide import plan
 from reconcile.gate import Budget
 from reconcile.observe import Observed
 from reconcile.run import Reconciler, run_fast, run_full
-from reconcile.state import Absence, GuestKey
+from reconcile.state import GuestKey
 from tests.convergence.panel import Killed
 from tests.convergence.shown import Shown, ShownCluster, ShownFeed
 from tests.convergence.truth import CLUSTERS, Call
@@ -213,7 +214,7 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
     orders = connection.execute(text(ALL_ORDERS))
     guests = connection.execute(text(ALL_GUESTS))
     records = connection.execute(text(ALL_RECORDS))
-    absences = connection.execute(select(tables.absences)).all()
+    absences = connection.execute(text(missed.ABSENCES)).all()
     known = connection.execute(select(tables.guests)).all()
     sightings: dict[str, set[GuestKey]] = {}
     for row in known:
@@ -221,7 +222,7 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
         last = row.fingerprint or row.previous_fingerprint if forbidden else row.fingerprint
         if last is not None:
             sightings.setdefault(last, set()).add(GuestKey(row.cluster, row.vmid))
-    told = {a.subject: Absence(a.absent_since, a.consecutive, a.last_absent_at, tuple(a.evidence)) for a in absences}
+    told = {a.subject: missed._absence(a) for a in absences}
     keys = {a.subject: GuestKey(a.subject.split("/")[0], int(a.subject.split("/")[1]))
             for a in absences if a.kind == "guest"}  # fmt: skip
     return replace(
@@ -236,7 +237,8 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
 
 
 ALL_ORDERS = (
-    "SELECT o.*, u.id AS user_id, u.mapped_at FROM orders_seen o LEFT JOIN users u ON u.main_site_user_id = o.owner"
+    "SELECT o.*, u.id AS user_id, u.mapped_at, s.effective_at AS staged_at FROM orders_seen o"
+    " LEFT JOIN users u ON u.main_site_user_id = o.owner LEFT JOIN stage_orders s ON s.order_id = o.order_id"
     " WHERE o.order_id NOT IN (SELECT subject FROM absences WHERE kind = 'order')"
 )
 ALL_GUESTS = "SELECT g.* FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid"

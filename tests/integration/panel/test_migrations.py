@@ -13,6 +13,7 @@ from panel.migrate import MigrationRefusedError, alembic_config, downgrade, head
 from panel.settings import sqlalchemy_url
 from runtime.embedded_postgres import EmbeddedPostgres, find_postgres_installations
 from runtime.postgres_installation import PostgresInstallation
+from tests.support.databases import Database
 
 INSTALLATIONS = list({found.major: found for found in reversed(find_postgres_installations())}.values())
 
@@ -53,6 +54,34 @@ def test_up_down_and_up_again(installation: PostgresInstallation, tmp_path: Path
         assert migrate(url) == head_revision()
     finally:
         server.destroy()
+
+
+def test_what_deletions_rest_on_is_in_the_journal_afterwards(empty_database: Database) -> None:
+    """Up and down on a database in which things have happened."""
+    migrate(empty_database.owner_url, revision="0013")
+    with psycopg.connect(empty_database.owner_url, autocommit=True) as connection:
+        for statement in DELETED:
+            connection.execute(statement)
+        migrate(empty_database.owner_url, revision="0015")
+        (evidence,) = connection.execute("SELECT evidence FROM operations").fetchone() or ()
+        said = {"snapshot": 1, "source": "proxmox:main", "scope": "pve1", "count": 7, "effective_at": None}
+        assert [{k: v for k, v in read.items() if k != "began_at"} for read in evidence["reads"]] == [said]
+        connection.execute("DELETE FROM operations")
+        downgrade(empty_database.owner_url, "0013")
+        assert connection.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+        migrate(empty_database.owner_url)
+
+
+DELETED = (
+    "INSERT INTO runs (kind, trigger, epoch, state) VALUES ('full', 't', 1, 'done')",
+    "INSERT INTO snapshots (run_id, source, scope, complete, count, kept)"
+    " VALUES (1, 'proxmox:main', 'pve1', true, 7, true), (1, 'proxmox:main', 'pve2', true, 7, true)",
+    "INSERT INTO lanes (vps_id, last_seq, applied_seq, head) VALUES (1, 1, 1, 'deleted')",
+    "INSERT INTO operations (kind, action, vps_id, seq, source, payload, state, reason, evidence, run_id, epoch,"
+    " applied_at) VALUES ('repair', 'delete', 1, 1, 'orders', '{}', 'applied', 'gone',"
+    " '{\"guest_snapshots\": [1]}', 1, 1, clock_timestamp())",
+    "INSERT INTO claims (order_id, vps_id, operation_id) VALUES ('a', 1, 1)",
+)
 
 
 def test_another_encoding_is_refused(postgres_server: EmbeddedPostgres) -> None:

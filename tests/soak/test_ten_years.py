@@ -1,0 +1,195 @@
+"""Ten years of a hoster with churn: every table levels off, and nothing becomes dearer by what is over."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from panel import audit, tables
+from panel.audit import Actor, Use
+from panel.holds import Decision, decide_hold
+from panel.prune import prune
+from panel.sessions import sync_engine
+from reconcile import fingerprints
+from reconcile.run import run_fast
+from tests.support.databases import Database, Databases
+from tests.support.grown import explained, watched
+from tests.support.hoster import Hoster, versions
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3_600)]
+
+YEARS = int(os.environ.get("SOAK_YEARS", "10"))
+FLEET = int(os.environ.get("SOAK_FLEET", "200"))
+CHURN = max(2, FLEET // 20)
+"""Machines that are sold and ended each month: one in twenty."""
+JOURNAL_DAYS = 400
+LEVELS_OFF_AFTER = 30
+"""Months: the journal's age, and that of what goes only after it."""
+A_RUN_S_OWN = {"runs", "snapshots", "scopes", "leases", "source_states"}
+
+
+class Years:
+    """Months of a hoster, each as busy as the one before."""
+
+    def __init__(self, databases: Databases, database: Database) -> None:
+        self.databases, self.database = databases, database
+        self.engine = sync_engine(database.app_url, "panel-sync test", pool_size=2)
+        self.owner = sync_engine(database.owner_url, "panel-sync test owner", statement_ms=120_000)
+        self.hoster = Hoster(self.engine)
+        self.going: list[str] = []
+        self.ended: list[tuple[int, str]] = []
+        self.counts: dict[str, list[int]] = defaultdict(list)
+        self.month = 0
+
+    def begin(self) -> None:
+        self.hoster.open()
+        self.going += self.hoster.sell(FLEET)
+        self.hoster.full(3)
+        assert self.live() == FLEET
+
+    def live(self) -> int:
+        return self.hoster.count("vps", "deleted_at IS NULL")
+
+    def go_on(self) -> None:
+        """One month: customers come and go, people work, and at its end all that was is a month older."""
+        self.month += 1
+        hoster = self.hoster
+        self.going += hoster.sell(CHURN)
+        for number in range(CHURN - 1):
+            order_id = self.going.pop(0)
+            hoster.end(order_id, reuse=number % 2 == 0)
+            self.ended.append((self.month, order_id))
+        lost = self.going.pop(0)  # one that the main site forgets without a word
+        hoster.end(lost)
+        hoster.forget(lost)
+        while self.ended and self.ended[0][0] < self.month - 2:
+            hoster.forget(self.ended.pop(0)[1])
+        for order_id in self.going[:CHURN]:
+            hoster.flip(order_id)
+        hoster.cluster.add(50_000 + self.month, "pve1")  # somebody's own, for this month
+        hoster.cluster.guests.pop(50_000 + self.month - 1, None)
+        hoster.full(2)
+        hoster.fast()
+        hoster.full(3)
+        self._people()
+        prune(self.engine, JOURNAL_DAYS)
+        assert self.live() == FLEET, f"month {self.month}"
+        self._older()
+        for table in tables.metadata.tables:
+            self.counts[table].append(hoster.count(table))
+
+    def _people(self) -> None:
+        """What calls, keys and operators leave behind."""
+        with self.engine.begin() as connection:
+            audit.store_uses(connection, [(Use("api:ann", f"192.0.2.{self.month % 250}", "GET /api", 200, ""), 1, "r")])
+            audit.note_action(connection, Actor("api:ann"), "pause", "all")
+            for statement in PEOPLE:
+                connection.execute(text(statement), {"month": self.month})
+            vps_id = connection.scalar(text("SELECT max(id) FROM vps WHERE deleted_at IS NULL"))
+            plan_hash = f"{self.month:064x}"
+            connection.execute(text(HELD), {"hash": plan_hash, "subject": f"vps:{vps_id}"})
+            decide_hold(connection, plan_hash, Decision.REJECTED, "ann")
+
+    def _older(self) -> None:
+        """Let a month pass: every moment that the database knows lies thirty days further back."""
+        with self.owner.begin() as connection:
+            for table in tables.metadata.sorted_tables:
+                times = [c.name for c in table.columns if isinstance(c.type, type(tables.Time))]
+                if times:
+                    changes = ", ".join(f'"{c}" = "{c}" - interval \'30 days\'' for c in times)
+                    connection.execute(text(f"UPDATE {table.name} SET {changes}"))
+        with self.owner.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))
+
+    def fast_run(self) -> float:
+        """How many rows a fast run looks at, in which nothing is to be done."""
+        with explained(self.databases, self.database), watched() as plans:
+            engine = sync_engine(self.database.app_url, "panel-sync test", pool_size=2)
+            reconciler = self.hoster.reconciler()
+            object.__setattr__(reconciler, "engine", engine)
+            assert run_fast(reconciler, trigger="test").state == "done"
+            engine.dispose()
+        return sum(sum(looked.rows.values()) for looked in plans.seen)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every table with its indexes, without what updates left behind."""
+        with self.owner.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM FULL"))
+            found = {
+                t: connection.scalar(text(f"SELECT pg_total_relation_size('{t}')")) for t in tables.metadata.tables
+            }
+        return {table: int(size or 0) for table, size in found.items()}
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self.owner.dispose()
+
+
+PEOPLE = (
+    "INSERT INTO refused_calls (status_code, code, message) SELECT 422, 'c', 'm' FROM generate_series(1, 20)",
+    "INSERT INTO idempotency_keys (scope, key, body_hash, answer) SELECT 'main-site', :month || '-' || n, 'h', '{}'"
+    " FROM generate_series(1, 20) n",
+    # a create that died: its lane has no record
+    "WITH lane AS (INSERT INTO lanes (vps_id, last_seq, applied_seq, head)"
+    " VALUES (nextval('vps_id_seq'), 1, 1, 'deleted') RETURNING vps_id)"
+    " INSERT INTO operations (kind, action, vps_id, seq, source, payload, state, applied_at)"
+    " SELECT 'sync', 'create', vps_id, 1, 'sync', '{}', 'dead', clock_timestamp() FROM lane",
+)
+HELD = (
+    "INSERT INTO holds (plan_hash, scope, reason, items, run_id)"
+    " SELECT :hash, 'by-approval:' || :subject, 'r', jsonb_build_array(jsonb_build_object('subject',"
+    " CAST(:subject AS text), 'kind', 'orphan', 'action', 'delete', 'hash', :hash)), max(id) FROM runs"
+)
+
+
+@pytest.fixture
+def years(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Iterator[Years]:
+    monkeypatch.setattr(fingerprints, "PER_RUN", 1_000)
+    database = databases.clone()
+    made = Years(databases, database)
+    yield made
+    made.close()
+    databases.drop(database)
+
+
+def test_every_table_levels_off(years: Years, tmp_path: Path) -> None:
+    years.begin()
+    years.go_on()
+    at_first = years.fast_run()
+    while years.month < 12 * YEARS // 2:
+        years.go_on()
+    half = years.sizes()
+    while years.month < 12 * YEARS:
+        years.go_on()
+    whole, at_last = years.sizes(), years.fast_run()
+
+    told = [f"a fast run looked at {at_first:.0f} rows in the first month, at {at_last:.0f} in the last"]
+    grown = {}
+    for table, counts in sorted(years.counts.items()):
+        level, end = max(counts[LEVELS_OFF_AFTER : len(counts) * 3 // 4]), max(counts[len(counts) * 3 // 4 :])
+        told.append(f"{table}: {level} rows, {end} at the end; {half[table]} bytes, {whole[table]} at the end")
+        if end > level * 1.1 + 5:
+            grown[table] = (level, end)
+    (tmp_path / "ten_years.txt").write_text("\n".join(told))
+    print("\n".join(told))  # noqa: T201 - what pytest shows with -rP, and where it fails
+    assert grown == {}
+    assert {t for t in whole if whole[t] > half[t] * 1.15 + 65_536} == set()
+    assert at_last <= 1.3 * at_first
+    _quiet(years.hoster, years.engine)
+
+
+def _quiet(hoster: Hoster, engine: Engine) -> None:
+    """A fleet of ten years in which nothing happens: nothing is written."""
+    hoster.full(2)
+    others = tuple(table for table in tables.metadata.tables if table not in A_RUN_S_OWN)
+    before: Any = versions(engine, others)
+    hoster.full(2)
+    hoster.fast(2)
+    after = versions(engine, others)
+    assert {table for table in others if before[table] != after[table]} == set()

@@ -1,0 +1,198 @@
+"""A database as large as years make it, and what each statement had to look at there."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Engine, event, text
+
+from tests.support.databases import Database, Databases
+
+TOMBSTONES = 8_000
+GONE = 20
+"""Guests that went lately: what is gone for longer is pruned, so they follow the fleet."""
+FIRST_ID = 1_000_000
+
+# Years of a hoster: what ended long ago, as rows of each table that grows. Times end two days ago.
+_AGE = "clock_timestamp() - interval '2 days' - make_interval(mins => 20000 - n)"
+HISTORY = (
+    "INSERT INTO users (id, username, main_site_user_id, map_source)"
+    " SELECT 10000 + n, 'user' || n, 'x' || n, 'import' FROM generate_series(1, 500) n",
+    f"INSERT INTO runs (kind, trigger, epoch, state, started_at, finished_at)"
+    f" SELECT CASE WHEN n % 5 = 0 THEN 'full' ELSE 'fast' END, 'beat', 0, 'done', {_AGE}, {_AGE}"
+    " FROM generate_series(1, 9000) n",
+    f"INSERT INTO snapshots (run_id, source, scope, complete, count, began_at, finished_at)"
+    f" SELECT n, 'proxmox:main', 'pve' || n % 3 + 1, true, 100, {_AGE}, {_AGE} FROM generate_series(1, 9000) n",
+    f"INSERT INTO lanes (vps_id, last_seq, applied_seq, head, order_id)"
+    f" SELECT {FIRST_ID} + n, 5, 5, 'deleted', 'old' || n FROM generate_series(1, {TOMBSTONES}) n",
+    "INSERT INTO vps (id, user_id, name, cpu, ram_mb, disk_gb, os, hypervisor, order_id, order_state, order_source,"
+    " order_changed_at, order_as_of, cluster, node, vmid, guest_type, fingerprint, link_state, link_changed_at,"
+    " power_state, power_source, power_changed_at, power_as_of, owner_changed_at, plan_changed_at, status, applied_seq,"
+    " version, created_at, updated_at, deleted_at, deleted_reason)"
+    f" SELECT {FIRST_ID} + n, 10000 + n % 500 + 1, 'old-' || n, 2, 2048, 10, 'debian-12', 'proxmox', 'old' || n,"
+    f" 'ended', 'orders', {_AGE}, {_AGE}, 'main', 'pve' || n % 3 + 1, 1000000 + n, 'qemu', 'smbios:old' || n,"
+    f" 'verified', {_AGE}, 'stopped', 'proxmox', {_AGE}, {_AGE}, {_AGE}, {_AGE}, 'stopped', 5, 5, {_AGE}, {_AGE},"
+    f" {_AGE}, 'a missed delete' FROM generate_series(1, {TOMBSTONES}) n",
+    "INSERT INTO operations (kind, action, vps_id, seq, source, payload, state, result, reason, evidence, before,"
+    " after, run_id, epoch, accepted_at, applied_at, publish_at)"
+    " SELECT CASE WHEN s IN (1, 2) THEN 'sync' ELSE 'repair' END,"
+    " CASE s WHEN 1 THEN 'create' WHEN 5 THEN 'delete' ELSE 'update' END,"
+    f" {FIRST_ID} + n, s, CASE WHEN s IN (1, 2) THEN 'sync' ELSE 'orders' END, '{{}}', 'applied', 'r', 'because',"
+    " CASE WHEN s > 2 THEN jsonb_build_object('kind', 'missed-status', 'since', clock_timestamp()) END, '{}', '{}',"
+    f" CASE WHEN s > 2 THEN n END, CASE WHEN s > 2 THEN 0 END, {_AGE}, {_AGE}, NULL"
+    f" FROM generate_series(1, {TOMBSTONES}) n, generate_series(1, 5) s",
+    f"INSERT INTO claims (order_id, vps_id, operation_id) SELECT 'old' || n, {FIRST_ID} + n, n"
+    f" FROM generate_series(1, {TOMBSTONES}) n",
+    "INSERT INTO idempotency_keys (scope, key, body_hash, operation_id, status_code, answer, created_at)"
+    " SELECT 'main-site', 'key' || n, 'h', n, 202, '{}', clock_timestamp() - interval '1 hour'"
+    " FROM generate_series(1, 8000) n",
+    "INSERT INTO guests (cluster, vmid, guest_type, node, status, power, power_since, name, template, cores, memory_mb,"
+    " disk_gb, signature, fingerprint, fingerprint_state, fingerprint_read_at, fingerprint_seen, fingerprint_since,"
+    " first_seen_at, changed_at, read_at, unlisted_since)"
+    f" SELECT 'main', 1000000 + n, 'qemu', 'pve' || n % 3 + 1, 'stopped', 'unknown', {_AGE}, 'old-' || n, false, 2,"
+    f" 2048, 10, md5('old' || n), 'smbios:old' || n, CASE WHEN n % 10 = 0 THEN 'stale' ELSE 'read' END, {_AGE}, 5,"
+    f" {_AGE}, {_AGE}, {_AGE}, {_AGE}, {_AGE} FROM generate_series(1, {GONE}) n",
+    "INSERT INTO guest_configs (cluster, vmid, fingerprint, cores, memory_mb, disk_gb, since, read_at)"
+    f" SELECT 'main', 1000000 + n, 'smbios:old' || n, 2, 2048, 20, {_AGE}, {_AGE}"
+    f" FROM generate_series(1, {GONE}) n",
+    "INSERT INTO absences (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)"
+    f" SELECT 'guest', 'main/' || 1000000 + n, {_AGE} - interval '1 hour', 3, {_AGE}, n, ARRAY[n, n + 1, n + 2]"
+    f" FROM generate_series(1, {GONE}) n",
+    "INSERT INTO orders_seen (order_id, state, status, state_since, owner, owner_since, panel_vps_id_given, name, cpu,"
+    " ram_mb, disk_gb, os, hypervisor, cluster, node, vmid, guest_type, guest_since, first_seen_at, changed_at,"
+    " effective_at, unlisted_since)"
+    f" SELECT 'old' || n, 'ended', 'cancelled', {_AGE}, 'x' || n % 500 + 1, {_AGE}, false, 'old-' || n, 2, 2048, 10,"
+    f" 'debian-12', 'proxmox', 'main', 'pve1', 1000000 + n, 'qemu', {_AGE}, {_AGE}, {_AGE}, {_AGE}, {_AGE}"
+    f" FROM generate_series(1, {TOMBSTONES}) n",
+    "INSERT INTO findings (class, subject, severity, reason, vps_id, cluster, vmid, first_seen_at, last_seen_at,"
+    " last_run_id, resolved_at)"
+    f" SELECT 'paid-but-missing', 'vps:' || {FIRST_ID} + n, 'alarm', 'gone', {FIRST_ID} + n, 'main', 1000000 + n,"
+    f" {_AGE}, {_AGE}, n, clock_timestamp() - make_interval(mins => 43200 + n)"
+    f" FROM generate_series(1, {TOMBSTONES}) n",
+    "INSERT INTO holds (plan_hash, scope, reason, items, run_id, decision, decided_by, decided_at)"
+    f" SELECT md5(n::text), 'deletes', 'too many', '[]', n, 'expired', NULL, {_AGE} FROM generate_series(1, 8000) n",
+    f"INSERT INTO refused_calls (at, status_code, code, message) SELECT {_AGE}, 422, 'c', 'm'"
+    " FROM generate_series(1, 8000) n",
+    "INSERT INTO access_counts (hour, who, network, route, status_code, code, count, first_at, last_at,"
+    " last_request_id)"
+    f" SELECT {_AGE}, 'key:' || n, '192.0.2.1', 'GET /api/vps', 401, 'c', 1, {_AGE}, {_AGE}, 'r'"
+    " FROM generate_series(1, 8000) n",
+    f"INSERT INTO operator_actions (at, \"by\", action, subject) SELECT {_AGE}, 'api:ann', 'pause', 'all'"
+    " FROM generate_series(1, 8000) n",
+)
+FOLLOWS_THE_FLEET = frozenset({"users", "guests", "guest_configs", "absences"})
+GROWN = frozenset(re.findall(r"^INSERT INTO (\w+)", "\n".join(HISTORY), re.MULTILINE)) - FOLLOWS_THE_FLEET
+
+
+def grow(owner: Engine) -> None:
+    """Put years behind an empty panel, and tell the planner."""
+    with owner.begin() as connection:
+        for statement in HISTORY:
+            connection.execute(text(statement))
+    with owner.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE"))
+
+
+def grow_absences(owner: Engine) -> None:
+    """As many absences as a hoster has who lost everything, each with the snapshots that it rests on."""
+    with owner.begin() as connection:
+        connection.execute(text(ABSENCES))
+    with owner.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE absences"))
+
+
+ABSENCES = (
+    "INSERT INTO absences (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)"
+    f" SELECT 'order', 'lost' || n, {_AGE}, 3, {_AGE}, n, ARRAY[n, n + 1, n + 2] FROM generate_series(1, 8000) n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What one execution of a statement visited. ``rows``: by table, whether it used them or threw them away."""
+
+    statement: str
+    rows: dict[str, float]
+    plan: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Plans:
+    """All that was executed while somebody watched, in any thread of this process."""
+
+    seen: list[Looked] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, message: str) -> None:
+        found = re.search(r"plan:\s*(\{.*\})\s*$", message, re.DOTALL)
+        if found is None:
+            return
+        told = json.loads(found.group(1))
+        rows: dict[str, float] = {}
+        _visited(told["Plan"], rows)
+        with self.lock:
+            self.seen.append(Looked(" ".join(told["Query Text"].split()), rows, told["Plan"]))
+
+
+def _visited(node: dict[str, Any], rows: dict[str, float]) -> None:
+    loops = node.get("Actual Loops", 1)
+    if (table := node.get("Relation Name")) is not None and node["Node Type"] != "ModifyTable":
+        thrown = sum(node.get(f"Rows Removed by {why}", 0) for why in ("Filter", "Index Recheck"))
+        rows[table] = rows.get(table, 0) + (node["Actual Rows"] + thrown) * loops
+    for child in node.get("Plans", ()):
+        _visited(child, rows)
+
+
+EXPLAIN = {
+    "session_preload_libraries": "auto_explain",
+    "auto_explain.log_min_duration": "0",
+    "auto_explain.log_analyze": "on",
+    "auto_explain.log_timing": "off",
+    "auto_explain.log_nested_statements": "on",
+    "auto_explain.log_format": "json",
+    "auto_explain.log_level": "notice",
+    "auto_explain.log_parameter_max_length": "0",
+}
+
+
+@contextmanager
+def explained(databases: Databases, database: Database) -> Iterator[None]:
+    """Every statement of this database's new sessions tells its plan, as it was executed, to whoever sent it."""
+    with databases.server_connection(database.name) as connection:
+        connection.execute("LOAD 'auto_explain'")
+        try:
+            for name, value in EXPLAIN.items():
+                connection.execute(f"ALTER DATABASE \"{database.name}\" SET {name} = '{value}'".encode())
+            yield
+        finally:
+            for name in EXPLAIN:
+                connection.execute(f'ALTER DATABASE "{database.name}" RESET {name}'.encode())
+
+
+@contextmanager
+def watched() -> Iterator[Plans]:
+    """The plans of all that this process sends over connections made from now on."""
+    plans = Plans()
+
+    def connected(connection: Any, _record: Any) -> None:
+        driver = getattr(connection, "driver_connection", None) or connection
+        driver.add_notice_handler(_noted(plans))
+
+    event.listen(Engine, "connect", connected)
+    try:
+        yield plans
+    finally:
+        event.remove(Engine, "connect", connected)
+
+
+def _noted(plans: Plans) -> Callable[[Any], None]:
+    def note(diagnostic: Any) -> None:
+        plans.note(diagnostic.message_primary or "")
+
+    return note
