@@ -6,8 +6,10 @@ import hashlib
 import hmac
 import re
 import ssl
+from functools import lru_cache
 from pathlib import Path
 
+import certifi
 import httpx
 
 
@@ -18,9 +20,27 @@ def trusting_authorities(ca_file: Path | None) -> ssl.SSLContext:
             return ssl.create_default_context(cafile=str(ca_file))
         except (OSError, ssl.SSLError) as error:
             raise ValueError(f"ca_file {ca_file} cannot be read as PEM certificates") from error
+    return _public_authorities(_their_age())
+
+
+@lru_cache(maxsize=1)
+def _public_authorities(_age: tuple[int, ...]) -> ssl.SSLContext:
+    """Read once, and again when the host's authorities change: reading them takes longer than most requests."""
     context = httpx.create_ssl_context(trust_env=False)
     context.load_default_certs()
     return context
+
+
+def _their_age() -> tuple[int, ...]:
+    """When the files and directories of authorities were changed last, in nanoseconds; 0 for one that is not there."""
+    places = ssl.get_default_verify_paths()
+    ages = []
+    for place in (places.cafile, places.capath, certifi.where()):
+        try:
+            ages.append(Path(place).stat().st_mtime_ns if place else 0)
+        except FileNotFoundError:
+            ages.append(0)
+    return tuple(ages)
 
 
 def trusting_certificate(fingerprint: str) -> ssl.SSLContext:

@@ -37,19 +37,19 @@ def write(server: EmbeddedServer, value: str) -> None:
             # The append-only file is written before the reply; only its fsync may lag by a second.
 
 
-def read(server: EmbeddedServer) -> list[str]:
-    """Return the stored values, in order."""
+def read(server: EmbeddedServer, within_s: int = 60) -> list[str]:
+    """Return the stored values, in order. Raises the client's error if the server does not answer in time."""
     if isinstance(server, EmbeddedPostgres):
-        with psycopg.connect(server.admin_url(), connect_timeout=2) as connection:
+        with psycopg.connect(server.admin_url(), connect_timeout=within_s) as connection:
             return [row[0] for row in connection.execute("SELECT value FROM kept")]
     assert isinstance(server, EmbeddedRedis)
-    with connect_redis(server) as client:
+    with connect_redis(server, within_s) as client:
         values: list[bytes] = client.lrange("kept", 0, -1)
     return [value.decode() for value in values]
 
 
-def connect_redis(server: EmbeddedRedis) -> redis.Redis:
-    return redis.Redis.from_url(server.url, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+def connect_redis(server: EmbeddedRedis, within_s: int = 60) -> redis.Redis:
+    return redis.Redis.from_url(server.url, socket_timeout=within_s, retry=Retry(NoBackoff(), 0))
 
 
 def wait_gone(pid: int, timeout_s: float) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runtime.ports import free_port
 from simulators.background import listen
 from simulators.control import ControlError, MainSiteControl, ProxmoxControl
 from simulators.main_site import FeedFaultKind, MainSiteServer, MainSiteVerbs
@@ -24,6 +25,7 @@ from simulators.proxmox.cluster import FakeCluster
 from simulators.proxmox.server import ProxmoxServer
 from simulators.proxmox.verbs import ProxmoxVerbs
 from simulators.verbs import verb_names
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.mark.parametrize(
@@ -140,23 +142,15 @@ def process(module: str, *arguments: str, environment: Mapping[str, str]) -> Ite
 
 
 def wait_until_ready(control: MainSiteControl | ProxmoxControl, child: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + PATIENCE_S
     while not control.is_ready():
         assert child.poll() is None, "the simulator ended"
         assert time.monotonic() < deadline, "the simulator did not come up"
         time.sleep(0.05)
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [listen("127.0.0.1", 0) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
 def test_both_simulators_as_processes(tmp_path: Path) -> None:
-    berlin, riga, site_port = free_ports(3)
+    berlin, riga, site_port = free_port(), free_port(), free_port()
     control_key, api_key, token_secret = (secrets.token_urlsafe(24) for _ in range(3))
     clusters = [f"--cluster=berlin={berlin}", f"--cluster=riga={riga}"]
     token = {"SIM_PVE_TOKEN_ID": "panel@pve!sync", "SIM_PVE_TOKEN_SECRET": token_secret}
