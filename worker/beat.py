@@ -59,6 +59,7 @@ class BeatLock:
         """Return once the lock is held; waits for another holder's end and for an absent database."""
         pause, told = 1.0, False
         while True:
+            pulse.beat()
             try:
                 if self._try():
                     return
@@ -139,7 +140,13 @@ def main(arguments: list[str]) -> int:
     from worker.app import app  # noqa: PLC0415
 
     # On SIGTERM Celery saves the schedule and lets this return.
-    app.Beat(schedule=arguments[0], scheduler_cls=locked_scheduler(lock), loglevel="WARNING", quiet=True).run()
+    app.Beat(
+        schedule=arguments[0],
+        scheduler_cls=locked_scheduler(lock),
+        max_interval=5,  # so that it is seen to live
+        loglevel="WARNING",
+        quiet=True,
+    ).run()
     return 1 if lost.is_set() else 0
 
 
@@ -151,6 +158,10 @@ def locked_scheduler(lock: BeatLock) -> type[PersistentScheduler]:
     """
 
     class LockedScheduler(PersistentScheduler):  # type: ignore[misc]  # Celery has no types
+        def tick(self, *arguments: Any, **named: Any) -> float:  # noqa: ANN401 - Celery's own
+            pulse.beat()
+            return float(super().tick(*arguments, **named))
+
         def apply_entry(self, entry: Any, producer: Any = None) -> None:  # noqa: ANN401 - Celery's own
             if lock.held():
                 super().apply_entry(entry, producer=producer)

@@ -20,6 +20,6 @@ def test_they_are_read_once_until_they_change(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_host_without_authorities_of_its_own_has_an_age_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = ssl.get_default_verify_paths()._replace(cafile=None, capath="/no/such/directory")
+    nowhere = ssl.get_default_verify_paths()._replace(cafile="", capath="/no/such/directory")
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nowhere)
     assert tls._their_age()[:2] == (0, 0)
