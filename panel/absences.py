@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,13 +29,19 @@ def count_absent_guests(
         connection.execute(text(ABSENT_GUESTS), values | asdict(proof))
 
 
+def scopes_with_missing_orders(connection: Connection, scopes: Sequence[str], proof: Proof) -> list[str]:
+    """Those of these users' scopes that lack an order which used to be there and is not proven to be gone."""
+    rows = connection.execute(text(SCOPES_WITH_MISSING), {"scopes": list(scopes)} | asdict(proof))
+    return [row.scope for row in rows]
+
+
 def count_absent_orders(
-    connection: Connection, run_id: int, snapshot_ids: dict[str, int], effective_at: datetime, proof: Proof
+    connection: Connection, run_id: int, snapshot_ids: Mapping[str, int], effective_at: datetime, proof: Proof
 ) -> None:
-    """One more complete sweep without orders that used to be there. Scopes: "all" or "user:<id>"."""
-    for scope, snapshot_id in snapshot_ids.items():
-        values = {"run": run_id, "scope": scope, "snapshot": snapshot_id, "effective": effective_at}
-        connection.execute(text(ABSENT_ORDERS), values | asdict(proof))
+    """One more complete sweep without orders that used to be there. Scopes: "all" alone, or "user:<id>"."""
+    values = {"run": run_id, "scopes": list(snapshot_ids), "snapshots": list(snapshot_ids.values())}
+    values |= {"whole": "all" in snapshot_ids, "effective": effective_at}
+    connection.execute(text(ABSENT_ORDERS), values | asdict(proof))
 
 
 def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[GuestKey, Absence]]:
@@ -93,17 +100,26 @@ WHERE g.cluster = :cluster AND g.node = :node AND NOT g.template
 {_count(_GUEST_ANEW)}
 """
 
-_IN_SCOPE = "(CAST(:scope AS text) = 'all' OR :scope = 'user:' || o.owner)"
+_MISSING_ORDERS = f"""
+(SELECT o.order_id, o.owner
+ FROM (SELECT o.order_id, o.owner FROM orders_seen o WHERE o.state <> 'ended'
+       UNION SELECT o.order_id, o.owner FROM vps r JOIN orders_seen o ON o.order_id = r.order_id
+       WHERE r.deleted_at IS NULL) o
+ LEFT JOIN absences a ON a.kind = 'order' AND a.subject = o.order_id
+ WHERE {_unproven(_ORDER_ANEW)} AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)) o
+"""
+
+SCOPES_WITH_MISSING = f"""
+SELECT DISTINCT 'user:' || o.owner AS scope FROM {_MISSING_ORDERS}
+WHERE 'user:' || o.owner = ANY(CAST(:scopes AS text[]))
+"""
 
 ABSENT_ORDERS = f"""
 INSERT INTO absences AS a (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)
-SELECT 'order', o.order_id, :effective, 1, :effective, :run, ARRAY[CAST(:snapshot AS bigint)]
-FROM (SELECT o.order_id, o.owner FROM orders_seen o WHERE o.state <> 'ended'
-      UNION SELECT o.order_id, o.owner FROM vps r JOIN orders_seen o ON o.order_id = r.order_id
-      WHERE r.deleted_at IS NULL) o
-LEFT JOIN absences a ON a.kind = 'order' AND a.subject = o.order_id
-WHERE {_IN_SCOPE} AND {_unproven(_ORDER_ANEW)}
-  AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)
+SELECT 'order', o.order_id, :effective, 1, :effective, :run, ARRAY[c.snapshot]
+FROM {_MISSING_ORDERS}
+JOIN unnest(CAST(:scopes AS text[]), CAST(:snapshots AS bigint[])) AS c(scope, snapshot)
+  ON c.scope = CASE WHEN :whole THEN 'all' ELSE 'user:' || o.owner END
 {_count(_ORDER_ANEW)}
 """
 

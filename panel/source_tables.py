@@ -16,6 +16,7 @@ source_states = Table(
     Column("last_good_at", Time),
     Column("last_sweep_at", Time),
     Column("delta_since", Time),
+    Column("rolled_to", Text),  # where a read that rolls on through the main site's users stopped: a user id
     Column("last_users_at", Time),
     Column("degraded_since", Time),
     Column("degraded_reason", Text),

@@ -6,7 +6,7 @@ flat and a quiet fleet costs no writes. Nothing here touches a record.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -98,6 +98,22 @@ def record_snapshot(
         }
         connection.execute(text(LATEST_SCOPE), values)
     return snapshot_id
+
+
+def record_evidence(
+    connection: Connection,
+    run_id: int,
+    source: str,
+    scopes: Sequence[str],
+    *,
+    count: int,
+    began_at: datetime,
+    effective_at: datetime,
+) -> dict[str, int]:
+    """Keep a complete read of each of these scopes, as the evidence of what it lacks; the snapshots' ids by scope."""
+    values = {"run": run_id, "source": source, "scopes": list(scopes), "count": count, "began": began_at}
+    rows = connection.execute(text(RECORD_EVIDENCE), values | {"effective": effective_at})
+    return {row.scope: row.id for row in rows}
 
 
 def scope_time(connection: Connection, source: str, scope: str) -> datetime | None:
@@ -196,6 +212,12 @@ STAGES = (
     " hypervisor text, ip_address text, cluster text, node text, vmid int, guest_type text, created_at timestamptz,"
     " updated_at timestamptz, effective_at timestamptz, scope text)",
 )
+
+RECORD_EVIDENCE = """
+INSERT INTO snapshots (run_id, source, scope, complete, count, began_at, effective_at)
+SELECT :run, :source, s.scope, true, :count, :began, :effective FROM unnest(CAST(:scopes AS text[])) AS s(scope)
+RETURNING scope, id
+"""
 
 LATEST_SCOPE = """
 INSERT INTO scopes (source, scope, snapshot_id, began_at, count)

@@ -37,12 +37,14 @@ class Sweep(Generic[T]):
     """A streamed read. Iterate ``pages`` to the end, then look at ``problem`` and ``complete_scopes``.
 
     A scope is complete only when every page of it arrived and agreed with the others; only complete scopes
-    prove absence. ``problem`` is one human sentence (no credentials, no personal data).
+    prove absence. ``problem`` is one human sentence (no credentials, no personal data). ``rolled_to``: where a read that
+    rolls on through the users stopped; None where there was no such read.
     """
 
     pages: Iterator[Page[T]]
     complete_scopes: set[str] = field(default_factory=set)
     problem: str | None = None
+    rolled_to: str | None = None
     count: int = 0
 
     @property
@@ -91,10 +93,13 @@ class OrderFeed(Protocol):
         """All users."""
         ...
 
-    def orders(self, updated_since: str | None = None, suspects: tuple[str, ...] = ()) -> Sweep[Order]:
+    def orders(
+        self, updated_since: str | None = None, suspects: tuple[str, ...] = (), rolled_to: str | None = None
+    ) -> Sweep[Order]:
         """All orders, or those changed since (RFC 3339; a delta read proves no absence).
 
-        ``suspects``: main-site user ids to read first where the feed is read user by user.
+        Where the feed is read user by user: ``suspects`` are main-site user ids to read first, and ``rolled_to`` is
+        where the last read through the others stopped (``Sweep.rolled_to``).
         """
         ...
 

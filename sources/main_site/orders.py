@@ -56,9 +56,11 @@ class OrdersFeed:
             self._clock,
         )
 
-    def orders(self, updated_since: str | None = None, suspects: tuple[str, ...] = ()) -> Sweep[Order]:
+    def orders(
+        self, updated_since: str | None = None, suspects: tuple[str, ...] = (), rolled_to: str | None = None
+    ) -> Sweep[Order]:
         """All orders in id order, or those changed since; suspects need no precedence in one sweep."""
-        del suspects
+        del suspects, rolled_to
         params = {"limit": self._limit}
         if updated_since is not None:
             params["updated_since"] = updated_since

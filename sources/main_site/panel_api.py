@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
 from operator import attrgetter
@@ -25,7 +26,8 @@ class PanelApiFeed:
     """``/users`` and ``/users/{id}/vps``, paced.
 
     It has no ``as_of``: an answer is taken to be as old as its request. A whole read takes one request per
-    user. A delta read takes the suspects and then rolls on through the other users from read to read.
+    user. A delta read takes the suspects, and of the others, in the order of their ids, the next ``rolling_users``. It
+    keeps no position: whoever asks says where the last read stopped, so that restarts and several workers lose none.
     """
 
     def __init__(
@@ -38,8 +40,6 @@ class PanelApiFeed:
         self._config = config
         self._client = MainSiteClient(config, self._clock, transport)
         self._pacer = Pacer(config.requests_per_s, self._clock)
-        # Every worker process starts elsewhere in the roll, so that restarts do not starve its tail.
-        self._rolled = self._clock.chance()
 
     @property
     def name(self) -> str:
@@ -66,10 +66,13 @@ class PanelApiFeed:
             self._clock,
         )
 
-    def orders(self, updated_since: str | None = None, suspects: tuple[str, ...] = ()) -> Sweep[Order]:
-        """All users' orders, suspects first; with ``updated_since`` the suspects' and a slice of the rest."""
+    def orders(
+        self, updated_since: str | None = None, suspects: tuple[str, ...] = (), rolled_to: str | None = None
+    ) -> Sweep[Order]:
+        """All users' orders, suspects first; with ``updated_since`` the suspects' and those of the users who follow
+        ``rolled_to``."""
         sweep: Sweep[Order] = Sweep(pages=iter(()))
-        sweep.pages = self._pages(sweep, suspects, whole=updated_since is None)
+        sweep.pages = self._pages(sweep, suspects, rolled_to, whole=updated_since is None)
         return sweep
 
     def order(self, order_id: str, control_id: str | None) -> Lookup[Order]:
@@ -91,15 +94,22 @@ class PanelApiFeed:
         """Close the connections."""
         self._client.close()
 
-    def _pages(self, sweep: Sweep[Order], suspects: tuple[str, ...], *, whole: bool) -> Iterator[Page[Order]]:
+    def _pages(
+        self, sweep: Sweep[Order], suspects: tuple[str, ...], rolled_to: str | None, *, whole: bool
+    ) -> Iterator[Page[Order]]:
         started = self._clock.monotonic()
         listed = self.users()
         users = [user.main_site_user_id for page in listed.pages for user in page.items]
         sweep.problem = listed.problem
         seen: set[str] = set()
         failed = 0
-        chosen = self._chosen(users, suspects, whole=whole)
-        for user in chosen:
+        known = set(users)
+        first = [user for user in dict.fromkeys(suspects) if user in known]
+        others = sorted(known - set(first))
+        rolling = others if whole else self._next(others, rolled_to)
+        for number, user in enumerate((*first, *rolling)):
+            if not whole and number >= len(first):
+                sweep.rolled_to = user  # also past one whose orders cannot be read: he must not keep the others waiting
             try:
                 answer = self._get_page(f"/users/{segment(user)}/vps")
                 rows = servers_of(answer.document, user)
@@ -119,17 +129,10 @@ class PanelApiFeed:
         if whole and listed.complete and failed == 0:
             sweep.complete_scopes.add("all")
 
-    def _chosen(self, users: list[str], suspects: tuple[str, ...], *, whole: bool) -> list[str]:
-        """Which users to read, in which order: suspects first, then the others from where the roll stands."""
-        known = set(users)
-        first = [user for user in dict.fromkeys(suspects) if user in known]
-        others = [user for user in users if user not in set(first)]
-        if whole or not others:
-            return first + others
-        start = int(self._rolled * len(others)) % len(others)
-        taken = min(self._config.rolling_users, len(others))
-        self._rolled = ((start + taken) % len(others)) / len(others)
-        return first + (others[start:] + others[:start])[:taken]
+    def _next(self, users: list[str], rolled_to: str | None) -> list[str]:
+        """The users of the next read: those that follow where the last one stopped, and then from the beginning."""
+        start = 0 if rolled_to is None else bisect_right(users, rolled_to)
+        return (users[start:] + users[:start])[: self._config.rolling_users]
 
     def _items(self, rows: list[object], user: str, seen: set[str]) -> tuple[tuple[Order, ...], str | None]:
         """The rows that can be read, owned by ``user``, and what is wrong with the first that cannot."""

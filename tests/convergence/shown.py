@@ -177,8 +177,10 @@ class ShownFeed:
     def health(self) -> Health:
         return Health(ok=True, detail="well")
 
-    def orders(self, updated_since: str | None = None, suspects: tuple[str, ...] = ()) -> Sweep[Order]:
-        del suspects
+    def orders(
+        self, updated_since: str | None = None, suspects: tuple[str, ...] = (), rolled_to: str | None = None
+    ) -> Sweep[Order]:
+        del suspects, rolled_to
         shown = self.shown
         sweep: Sweep[Order] = Sweep(iter(()))
         if shown.has("feed-5xx"):

@@ -66,7 +66,9 @@ class NoFeed:
     def users(self) -> Sweep[User]:
         raise NotImplementedError
 
-    def orders(self, updated_since: str | None = None, suspects: tuple[str, ...] = ()) -> Sweep[Order]:
+    def orders(
+        self, updated_since: str | None = None, suspects: tuple[str, ...] = (), rolled_to: str | None = None
+    ) -> Sweep[Order]:
         raise NotImplementedError
 
     def order(self, order_id: str, control_id: str | None) -> Lookup[Order]:

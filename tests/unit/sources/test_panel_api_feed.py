@@ -38,9 +38,8 @@ class Site(Canned):
 
 
 def feed_of(site: httpx.BaseTransport, still: StillClock | None = None, **changes: object) -> PanelApiFeed:
-    chance = 0.0 if "rolling_users" in changes else 1.0
     config = main_site(panel_api_cluster="main", **changes)
-    return PanelApiFeed(config, (still or StillClock()).clock(chance), site)
+    return PanelApiFeed(config, (still or StillClock()).clock(), site)
 
 
 def read(site: httpx.BaseTransport) -> tuple[list[Page[Order]], Sweep[Order]]:
@@ -149,18 +148,40 @@ def test_suspects_are_read_first_and_unknown_ones_are_not_asked_for() -> None:
 
 def test_a_delta_reads_the_suspects_and_rolls_through_the_others() -> None:
     site = Site(users=users(1, 2, 3, 4, 5), **{f"users_{n}_vps": flat() for n in range(1, 6)})
-    feed = feed_of(site, rolling_users=2)
-    seen = []
+    seen, rolled_to = [], None
     for _ in range(3):
-        sweep = feed.orders(updated_since="2026-01-01T00:00:00Z", suspects=("5",))
+        feed = feed_of(site, rolling_users=2)  # every run makes its own
+        sweep = feed.orders(updated_since="2026-01-01T00:00:00Z", suspects=("5",), rolled_to=rolled_to)
         seen.append([shown.scope for shown in sweep.pages])
         assert sweep.problem is None
         assert "all" not in sweep.complete_scopes
+        rolled_to = sweep.rolled_to
     assert seen == [
         ["user:5", "user:1", "user:2"],
         ["user:5", "user:3", "user:4"],
         ["user:5", "user:1", "user:2"],
     ]
+
+
+def rolled(site: Site, rolled_to: str | None, **changes: object) -> tuple[list[str], str | None]:
+    sweep = feed_of(site, rolling_users=2, **changes).orders(updated_since="2026-01-01T00:00:00Z", rolled_to=rolled_to)
+    return [shown.scope for shown in sweep.pages], sweep.rolled_to
+
+
+def test_the_roll_goes_on_past_users_that_fail_or_are_gone_and_takes_in_new_ones() -> None:
+    site = Site(users=users(1, 2, 3, 4), **{f"users_{n}_vps": flat() for n in (1, 3, 4, 5)})
+    assert rolled(site, None) == (["user:1"], "2"), "the second's orders cannot be read"
+    assert rolled(site, "2") == (["user:3", "user:4"], "4")
+    site.answers["users"] = users(1, 2, 3, 5)
+    assert rolled(site, "4") == (["user:5", "user:1"], "1")
+    assert rolled(site, "9") == (["user:1"], "2"), "behind the last one comes the first"
+
+
+def test_a_whole_read_leaves_the_roll_where_it_is() -> None:
+    site = Site(users=users(1, 2, 3), **{f"users_{n}_vps": flat() for n in range(1, 4)})
+    sweep = feed_of(site, rolling_users=2).orders(rolled_to="2")
+    assert [shown.scope for shown in sweep.pages] == ["user:1", "user:2", "user:3"]
+    assert sweep.rolled_to is None
 
 
 def test_users_of_the_interface_need_no_order_but_may_not_repeat() -> None:
