@@ -1,16 +1,19 @@
 """Import users from the main site: new ones, and which main-site id each panel user has. Never guesses.
 
 A main-site id is mapped by the feed naming the panel's id, or by a verified e-mail that is unique on both sides.
-In the ``shared`` space both ids are the same number.
+In the ``shared`` space both ids are the same number. What is known already is not written: an import in which nothing
+is new locks no row that a call may wait for.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
-from sqlalchemy import Connection, text
+from sqlalchemy import Engine, text
 
 from panel.pauses import ALL, FEED, current_pauses
 from panel.run_log import remember_source, users_imported
@@ -21,6 +24,8 @@ from reconcile.troubles import USERS, Cause, Trouble
 from reconcile.under_way import Reconciler
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -50,13 +55,14 @@ def import_users(reconciler: Reconciler) -> Imported:
         return Imported(problem=str(pause))
     result = Imported()
     users = _read(feed, result)
-    verified = Counter(u.email.lower() for u in users if u.email and u.email_verified)
     with reconciler.engine.begin() as connection:
-        for user in users:
-            if reconciler.shared_ids:
-                _store_shared(connection, user, result)
-            else:
-                _store_mapped(connection, user, verified, result)
+        held = {row.id: row.main_site_user_id for row in connection.execute(text(HELD))}
+    for named in _batches(_named(users, held, result, shared=reconciler.shared_ids)):
+        _store_named(reconciler.engine, named, result)
+    if not reconciler.shared_ids:
+        for batch in _batches(_by_email(users, held)):
+            _store_by_email(reconciler.engine, batch, result)
+    with reconciler.engine.begin() as connection:
         if result.problem is None:
             remember_source(connection, USERS, last_users_at=connection.scalar(text("SELECT clock_timestamp()")))
         report_sources(connection, None, {USERS: _trouble(result.problem, known=users_imported(connection))})
@@ -87,61 +93,105 @@ def _read(feed: OrderFeed, result: Imported) -> list[User]:
     return users
 
 
-def _store_shared(connection: Connection, user: User, result: Imported) -> None:
-    if not user.main_site_user_id.isdigit() or int(user.main_site_user_id) < 1:
-        result.conflicts.append(user.main_site_user_id)
-        return
-    _upsert(connection, int(user.main_site_user_id), user, result)
+BATCH = 500
+"""Users of one transaction: a call that names one of them waits for that long at most."""
+
+LARGEST_ID = 2**63 - 1
+
+Named = tuple[int, User]
+"""The panel's id, and the user of the main site who is that user."""
 
 
-def _store_mapped(connection: Connection, user: User, verified: Counter[str], result: Imported) -> None:
-    known = connection.scalar(text("SELECT id FROM users WHERE main_site_user_id = :m"), {"m": user.main_site_user_id})
-    if known is not None:
-        if user.panel_user_id not in (None, known):
+def _named(users: Sequence[User], held: Mapping[int, str | None], result: Imported, *, shared: bool) -> Iterator[Named]:
+    """Who is named by the panel's id and is not mapped yet; contradictions are noted in ``result``. ``held``: the
+    panel's users, and which main-site id each of them has."""
+    holders = {main_site_id: panel_id for panel_id, main_site_id in held.items() if main_site_id is not None}
+    claims = Counter(_panel_id(user, shared=shared) for user in users)
+    for user in users:
+        named = _panel_id(user, shared=shared)
+        known = holders.get(user.main_site_user_id)
+        if known is not None and known == (named or known):
+            continue
+        if named is None and not shared:
+            continue  # the e-mail may say who it is
+        free = named is not None and 0 < named <= LARGEST_ID and held.get(named) is None
+        if named is None or not free or known is not None or claims[named] > 1:
+            # The panel's user has another main-site id, the main site's user is another one of the panel, or two are
+            # said to be one: an operator must say which is right.
             result.conflicts.append(user.main_site_user_id)
-        return
-    if user.panel_user_id is not None:
-        _upsert(connection, user.panel_user_id, user, result)
-    elif user.email and user.email_verified and verified[user.email.lower()] == 1:
-        values = {"m": user.main_site_user_id, "email": user.email}
-        if connection.execute(text(MAP_BY_EMAIL), values).rowcount:
-            result.mapped += 1
+            continue
+        yield named, user
 
 
-def _upsert(connection: Connection, panel_id: int, user: User, result: Imported) -> None:
+def _panel_id(user: User, *, shared: bool) -> int | None:
+    if not shared:
+        return user.panel_user_id
+    digits = user.main_site_user_id
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+
+
+def _by_email(users: Sequence[User], held: Mapping[int, str | None]) -> Iterator[User]:
+    """Who is not named by the panel's id and not mapped yet, and has a verified e-mail that no other one has."""
+    mapped = {main_site_id for main_site_id in held.values() if main_site_id is not None}
+    verified = Counter(u.email.lower() for u in users if u.email and u.email_verified)
+    for user in users:
+        new = user.panel_user_id is None and user.main_site_user_id not in mapped
+        if new and user.email and user.email_verified and verified[user.email.lower()] == 1:
+            yield user
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Lists of at most ``BATCH``. All is decided before the first is stored."""
+    waiting = list(items)
+    for start in range(0, len(waiting), BATCH):
+        yield waiting[start : start + BATCH]
+
+
+def _store_named(engine: Engine, batch: Sequence[Named], result: Imported) -> None:
     values = {
-        "id": panel_id,
-        "m": user.main_site_user_id,
-        "username": user.username,
-        "email": user.email,
-        "verified": user.email_verified,
+        "ids": [panel_id for panel_id, _ in batch],
+        "mains": [user.main_site_user_id for _, user in batch],
+        "names": [user.username for _, user in batch],
+        "emails": [user.email for _, user in batch],
+        "verified": [user.email_verified for _, user in batch],
     }
-    row = connection.execute(text(UPSERT), values).one_or_none()
-    if row is None:  # the panel's user is mapped to another main-site id: an operator must say which is right
-        result.conflicts.append(user.main_site_user_id)
-    elif row.inserted:
-        result.added += 1
-        result.mapped += 1
-    elif row.newly_mapped:
-        result.mapped += 1
+    with engine.begin() as connection:
+        rows = connection.execute(text(STORE_NAMED), values).all()
+    result.mapped += len(rows)
+    result.added += sum(row.inserted for row in rows)
+    stored = {row.main_site_user_id for row in rows}
+    # Somebody else mapped one of the two in the meantime.
+    result.conflicts += [user.main_site_user_id for _, user in batch if user.main_site_user_id not in stored]
 
 
-UPSERT = """
-WITH old AS (SELECT id, main_site_user_id FROM users WHERE id = :id)
+def _store_by_email(engine: Engine, batch: Sequence[User], result: Imported) -> None:
+    values = {"mains": [user.main_site_user_id for user in batch], "emails": [user.email for user in batch]}
+    with engine.begin() as connection:
+        result.mapped += connection.execute(text(MAP_BY_EMAIL), values).rowcount
+
+
+HELD = "SELECT id, main_site_user_id FROM users"
+
+STORE_NAMED = """
 INSERT INTO users AS u (id, main_site_user_id, username, email, email_verified, map_source)
-VALUES (:id, :m, :username, :email, :verified, 'import')
-ON CONFLICT (id) DO UPDATE SET main_site_user_id = excluded.main_site_user_id,
-  map_source = coalesce(u.map_source, 'import'), updated_at = clock_timestamp(),
-  mapped_at = CASE WHEN u.main_site_user_id IS NULL THEN clock_timestamp() ELSE u.mapped_at END
-WHERE u.main_site_user_id IS NULL OR u.main_site_user_id = excluded.main_site_user_id
-RETURNING (SELECT id FROM old) IS NULL AS inserted,
-  (SELECT main_site_user_id FROM old) IS NULL AS newly_mapped
+SELECT c.id, c.main, c.name, c.email, c.verified, 'import'
+FROM unnest(CAST(:ids AS bigint[]), CAST(:mains AS text[]), CAST(:names AS text[]), CAST(:emails AS text[]),
+  CAST(:verified AS boolean[])) AS c(id, main, name, email, verified)
+WHERE NOT EXISTS (SELECT 1 FROM users x WHERE x.main_site_user_id = c.main)
+  AND NOT EXISTS (SELECT 1 FROM users x WHERE x.id = c.id AND x.main_site_user_id IS NOT NULL)
+ORDER BY c.id
+ON CONFLICT (id) DO UPDATE SET main_site_user_id = excluded.main_site_user_id, map_source = 'import',
+  updated_at = clock_timestamp(), mapped_at = clock_timestamp()
+WHERE u.main_site_user_id IS NULL
+RETURNING main_site_user_id, xmax = 0 AS inserted
 """
 
 MAP_BY_EMAIL = """
-UPDATE users SET main_site_user_id = :m, map_source = 'email', updated_at = clock_timestamp(),
+UPDATE users u SET main_site_user_id = found.main, map_source = 'email', updated_at = clock_timestamp(),
   mapped_at = clock_timestamp()
-WHERE id = (SELECT min(id) FROM users WHERE lower(email) = lower(:email) AND email_verified
-            HAVING count(*) = 1)
-  AND main_site_user_id IS NULL
+FROM (SELECT c.main, min(x.id) AS id FROM unnest(CAST(:mains AS text[]), CAST(:emails AS text[])) AS c(main, email)
+      JOIN users x ON lower(x.email) = lower(c.email) AND x.email_verified
+      WHERE NOT EXISTS (SELECT 1 FROM users y WHERE y.main_site_user_id = c.main)
+      GROUP BY c.main HAVING count(*) = 1) found
+WHERE u.id = found.id AND u.main_site_user_id IS NULL
 """
