@@ -37,8 +37,8 @@ class Sweep(Generic[T]):
     """A streamed read. Iterate ``pages`` to the end, then look at ``problem`` and ``complete_scopes``.
 
     A scope is complete only when every page of it arrived and agreed with the others; only complete scopes
-    prove absence. ``problem`` is one human sentence (no credentials, no personal data). ``rolled_to``: where a read that
-    rolls on through the users stopped; None where there was no such read.
+    prove absence. ``problem`` is one human sentence (no credentials, no personal data).
+    ``rolled_to``: the user at whom a read that rolls on through the users stopped; None where there was no such read.
     """
 
     pages: Iterator[Page[T]]

@@ -38,8 +38,11 @@ class UnusableFeed:
         """Nothing was read."""
         return Sweep(iter(()), problem=self.problem)
 
-    def orders(self, updated_since: str | None = None, suspects: tuple[str, ...] = ()) -> Sweep[Order]:  # noqa: ARG002 - the port's
+    def orders(
+        self, updated_since: str | None = None, suspects: tuple[str, ...] = (), rolled_to: str | None = None
+    ) -> Sweep[Order]:
         """Nothing was read."""
+        del updated_since, suspects, rolled_to
         return Sweep(iter(()), problem=self.problem)
 
     def order(self, order_id: str, control_id: str | None) -> Lookup[Order]:  # noqa: ARG002 - the port's

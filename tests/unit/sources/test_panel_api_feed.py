@@ -163,8 +163,8 @@ def test_a_delta_reads_the_suspects_and_rolls_through_the_others() -> None:
     ]
 
 
-def rolled(site: Site, rolled_to: str | None, **changes: object) -> tuple[list[str], str | None]:
-    sweep = feed_of(site, rolling_users=2, **changes).orders(updated_since="2026-01-01T00:00:00Z", rolled_to=rolled_to)
+def rolled(site: Site, rolled_to: str | None) -> tuple[list[str], str | None]:
+    sweep = feed_of(site, rolling_users=2).orders(updated_since="2026-01-01T00:00:00Z", rolled_to=rolled_to)
     return [shown.scope for shown in sweep.pages], sweep.rolled_to
 
 
