@@ -6,7 +6,7 @@ flat and a quiet fleet costs no writes. Nothing here touches a record.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 

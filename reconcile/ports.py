@@ -44,8 +44,8 @@ class Sweep(Generic[T]):
     pages: Iterator[Page[T]]
     complete_scopes: set[str] = field(default_factory=set)
     problem: str | None = None
-    rolled_to: str | None = None
     count: int = 0
+    rolled_to: str | None = None
 
     @property
     def complete(self) -> bool:

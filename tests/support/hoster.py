@@ -38,8 +38,10 @@ class ListedFeed:
     name: str = "orders"
     names_are_authoritative: bool = True
 
-    def orders(self, updated_since: str | None = None, suspects: tuple[str, ...] = ()) -> Sweep[Order]:
-        del suspects
+    def orders(
+        self, updated_since: str | None = None, suspects: tuple[str, ...] = (), rolled_to: str | None = None
+    ) -> Sweep[Order]:
+        del suspects, rolled_to
         since = datetime.fromisoformat(updated_since) if updated_since is not None else None
         shown = tuple(o for o in self.listed.values() if since is None or o.updated_at is None or o.updated_at >= since)
 
