@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
+import httpx
 import pytest
 import redis
 from sqlalchemy import Engine
@@ -18,6 +19,7 @@ from runtime.embedded_postgres import EmbeddedPostgres
 from runtime.embedded_redis import EmbeddedRedis
 from tests.support.databases import Database, Databases
 from tests.support.logs import plain_logging
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,6 +34,16 @@ def _no_outside_settings() -> Iterator[None]:
         for name in Settings.model_fields:
             for spelling in (name, name.upper()):
                 patch.delenv(spelling, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_callers() -> Iterator[None]:
+    """Who asks without saying how long waits as long as a busy machine may take, not httpx' five seconds."""
+    waits = httpx._config.DEFAULT_TIMEOUT_CONFIG
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in ("connect", "read", "write", "pool"):
+            patch.setattr(waits, kind, PATIENCE_S)
         yield
 
 

@@ -26,7 +26,7 @@ from runtime.children import descendants
 from runtime.ports import free_port
 from runtime.processes import ManagedProcess
 from tests.support.programs import programs_below
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, PATIENT_API_S, wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -110,11 +110,12 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
             **os.environ,
             "PANEL_DATA_DIR": str(directory / "data"),
             "PORT": str(port),
+            "ANSWER_WITHIN_S": str(PATIENT_API_S),
             "FLOWER_PORT": str(free_port()),
         },
         directory / "run.log",
         ready=lambda: len(printed(process.log_path)) == COMMANDS,
-        stop_grace_s=30,
+        stop_grace_s=PATIENCE_S,
         death_signal=signal.SIGTERM,
         cwd=directory,
     )

@@ -18,6 +18,7 @@ from runtime.ports import free_port
 from runtime.processes import ManagedProcess, RestartPolicy, Supervisor
 from runtime.readiness import http_ok, port_open
 from tests.integration.runtime.conftest import wait_gone
+from tests.support.waiting import wait_until
 
 ROOT = Path(runtime.__file__).resolve().parent.parent
 
@@ -114,9 +115,7 @@ def test_never_ready_is_told_apart_and_stopped(tmp_path: Path) -> None:
 def test_one_deaf_to_the_signal_is_killed_with_all_below_it(tmp_path: Path) -> None:
     deaf = python("deaf", DEAF_WITH_CHILD, tmp_path, stop_grace_s=0.2)
     deaf.start()
-    while not deaf.tail():
-        time.sleep(0.01)
-    below = int(deaf.tail()[0])
+    below = int(wait_until(deaf.tail, "the child below it to be told")[0])
     assert deaf.stop() == -signal.SIGKILL
     assert wait_gone(below, timeout_s=0)
 

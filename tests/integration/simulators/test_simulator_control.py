@@ -8,7 +8,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ from simulators.proxmox.cluster import FakeCluster
 from simulators.proxmox.server import ProxmoxServer
 from simulators.proxmox.verbs import ProxmoxVerbs
 from simulators.verbs import verb_names
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(
@@ -142,11 +141,8 @@ def process(module: str, *arguments: str, environment: Mapping[str, str]) -> Ite
 
 
 def wait_until_ready(control: MainSiteControl | ProxmoxControl, child: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not control.is_ready():
-        assert child.poll() is None, "the simulator ended"
-        assert time.monotonic() < deadline, "the simulator did not come up"
-        time.sleep(0.05)
+    wait_until(lambda: control.is_ready() or child.poll() is not None, "the simulator to come up")
+    assert child.poll() is None, "the simulator ended"
 
 
 def test_both_simulators_as_processes(tmp_path: Path) -> None:

@@ -68,6 +68,33 @@ def test_test_modules_have_names_of_their_own() -> None:
     assert sorted(names) == sorted(set(names))
 
 
+def test_nothing_is_skipped_and_nothing_expected_to_fail() -> None:
+    """What root or an ordinary user cannot do is proven otherwise; what takes long has a marker and a step of CI."""
+    words = re.compile(r"mark\.skip|pytest\.skip|\bskip" + r"if\b|\bx" + r"fail\b|import" + r"orskip")
+    tests = [path for path in tracked() if path.suffix == ".py" and path.is_relative_to(ROOT / "tests")]
+    found = [
+        str(path.relative_to(ROOT))
+        for path in tests
+        if path != Path(__file__) and words.search(path.read_text("utf-8"))
+    ]
+    assert found == []
+
+
+def test_tests_wait_for_events_by_one_patient_function() -> None:
+    """A test that lets time pass says how fast the machine is. Where time itself is what is tried, it is named here."""
+    allowed = {
+        "tests/faults/rig.py",  # a fault comes at a random moment
+        "tests/support/waiting.py",
+    }
+    tests = [path for path in tracked() if path.suffix == ".py" and path.is_relative_to(ROOT / "tests")]
+    sleeping = {
+        str(path.relative_to(ROOT))
+        for path in tests
+        if path != Path(__file__) and re.search(r"\btime\.sleep\(", path.read_text("utf-8"))
+    }
+    assert sleeping <= allowed
+
+
 def test_no_merge_leftovers_and_no_private_keys() -> None:
     marks = ["<" * 7, ">" * 7, "-----BEGIN " + "PRIVATE KEY", "-----BEGIN RSA " + "PRIVATE KEY"]
     found = [
