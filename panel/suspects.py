@@ -307,6 +307,7 @@ PICK_USERS = (
     JOIN user_map u ON u.owner = o.owner
     WHERE NOT EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL)
     """,
+    "ANALYZE pick_users",
     "CREATE UNIQUE INDEX ON pick_records (id)",
     "CREATE UNIQUE INDEX ON pick_orders (order_id)",
     "CREATE UNIQUE INDEX ON pick_guests (cluster, vmid)",
@@ -314,6 +315,7 @@ PICK_USERS = (
     " WHERE r.deleted_at IS NULL ON CONFLICT DO NOTHING",
     "INSERT INTO pick_orders SELECT DISTINCT o.order_id FROM orders_seen o JOIN user_map m ON m.owner = o.owner"
     " JOIN pick_users u ON u.user_id = m.user_id ON CONFLICT DO NOTHING",
+    "ANALYZE pick_records, pick_orders",
 )
 
 CLOSURE = tuple(

@@ -147,6 +147,7 @@ vps = Table(
     Index("ix_vps_merged_into", "merged_into"),
     Index("ix_vps_tombstones", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     Index("ix_vps_fingerprint", "fingerprint"),
+    Index("ix_vps_guest", "cluster", "vmid"),
 )
 
 lanes = Table(
