@@ -133,7 +133,7 @@ class Years:
 
 PEOPLE = (
     "INSERT INTO refused_calls (status_code, code, message) SELECT 422, 'c', 'm' FROM generate_series(1, 20)",
-    "INSERT INTO idempotency_keys (scope, key, body_hash, answer) SELECT 'main-site', :month || '-' || n, 'h', '{}'"
+    "INSERT INTO idempotency_keys (scope, key, body_hash, answer) SELECT 'main-site', CAST(:month AS text) || '-' || n, 'h', '{}'"
     " FROM generate_series(1, 20) n",
     # a create that died: its lane has no record
     "WITH lane AS (INSERT INTO lanes (vps_id, last_seq, applied_seq, head)"
@@ -143,8 +143,9 @@ PEOPLE = (
 )
 HELD = (
     "INSERT INTO holds (plan_hash, scope, reason, items, run_id)"
-    " SELECT :hash, 'by-approval:' || :subject, 'r', jsonb_build_array(jsonb_build_object('subject',"
-    " CAST(:subject AS text), 'kind', 'orphan', 'action', 'delete', 'hash', :hash)), max(id) FROM runs"
+    " SELECT told.hash, 'by-approval:' || told.subject, 'r', jsonb_build_array(jsonb_build_object('subject',"
+    " told.subject, 'kind', 'orphan', 'action', 'delete', 'hash', told.hash)), (SELECT max(id) FROM runs)"
+    " FROM (SELECT CAST(:hash AS text) AS hash, CAST(:subject AS text) AS subject) AS told"
 )
 
 
