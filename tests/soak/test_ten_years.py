@@ -133,8 +133,8 @@ class Years:
 
 PEOPLE = (
     "INSERT INTO refused_calls (status_code, code, message) SELECT 422, 'c', 'm' FROM generate_series(1, 20)",
-    "INSERT INTO idempotency_keys (scope, key, body_hash, answer) SELECT 'main-site', CAST(:month AS text) || '-' || n, 'h', '{}'"
-    " FROM generate_series(1, 20) n",
+    "INSERT INTO idempotency_keys (scope, key, body_hash, answer)"
+    " SELECT 'main-site', CAST(:month AS text) || '-' || n, 'h', '{}' FROM generate_series(1, 20) n",
     # a create that died: its lane has no record
     "WITH lane AS (INSERT INTO lanes (vps_id, last_seq, applied_seq, head)"
     " VALUES (nextval('vps_id_seq'), 1, 1, 'deleted') RETURNING vps_id)"
