@@ -39,6 +39,7 @@ broker_transport_options = {
 }
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
+broker_channel_error_retry = True  # what Redis refuses today (a replica, full memory) it may take tomorrow
 broker_connection_timeout = 2
 broker_pool_limit = 4
 broker_pool_acquire_timeout = 2
@@ -59,4 +60,3 @@ enable_utc = True
 timezone = "UTC"
 worker_hijack_root_logger = False
 worker_max_tasks_per_child = 10_000
-beat_max_loop_interval = 5

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from api import openapi
 from api.edge import EdgeOf
 from api.problems import ProblemError, problem_for
-from panel.broker import async_redis_client
+from panel.broker import async_redis_client, refusal_code, try_work_async
 from panel.calls import DatabaseAwayError
 from panel.migrate import head_revision
 from panel.reads import database_standing
@@ -61,9 +61,9 @@ async def _redis(url: str) -> str:
     client = async_redis_client(url, REDIS_S)
     try:
         async with asyncio.timeout(2 * REDIS_S):
-            await client.ping()
-    except (RedisError, OSError, TimeoutError):
-        return "away"
+            await try_work_async(client)
+    except (RedisError, OSError, TimeoutError) as error:
+        return "away" if (code := refusal_code(error)) is None else f"refuses: {code}"
     else:
         return "ok"
     finally:

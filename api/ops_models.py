@@ -364,6 +364,15 @@ class RepairNumbers(BaseModel):
     longest_s: float | None
 
 
+class LaneNumbers(BaseModel):
+    """What the panel does by itself; ``late``: not done for three intervals (at least a minute)."""
+
+    lane: str
+    every_s: float
+    last_done_s: float | None
+    late: bool
+
+
 class Metrics(BaseModel):
     """Numbers of one moment; ages in seconds."""
 
@@ -375,6 +384,7 @@ class Metrics(BaseModel):
     held: HeldNumbers
     pauses: int
     quarantined: int
+    lanes: list[LaneNumbers]
     repairs: list[RepairNumbers]
 
 

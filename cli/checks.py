@@ -1,26 +1,22 @@
-"""The findings of ``doctor`` as values, and the checks of PostgreSQL, Redis and the workers."""
+"""The findings of ``doctor`` as values, and the checks of PostgreSQL and the workers."""
 
 from __future__ import annotations
 
-import ssl
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-from urllib.parse import urlsplit
 
-import redis
 from sqlalchemy import Connection, text
 
-from cli.connect import REDIS_TIMEOUT_S, opened, place
+from cli.connect import opened, place
 from cli.errors import CommandError
-from panel.broker import redis_client
+from panel.duties import RELAY, Duty, list_duties
 from panel.holds import list_holds
 from panel.migrate import current_revision, head_revision
 from panel.pauses import pauses_in_force
 from panel.publish import producer_app
 from panel.quarantine import list_quarantined
-from panel.server_urls import is_elsewhere, is_loopback, postgres_tls, redis_tls
+from panel.server_urls import is_elsewhere, postgres_tls
 from panel.settings import Settings
 from runtime.embedded_postgres import THROWAWAY
 from worker.beat import BEAT_LOCK
@@ -29,7 +25,6 @@ SKEW_WARNING_S = 5.0
 """Decisions use one clock each, so skew is harmless to them; to whoever compares logs and to tokens it is not."""
 
 MINIMUM_POSTGRES = 15
-MINIMUM_REDIS = (6, 2)
 WORKER_ANSWER_S = 1.0
 QUEUED_WARNING_S = 60.0
 
@@ -73,6 +68,7 @@ def check_postgres(settings: Settings) -> list[Check]:
                 found.append(_revision(revision))
                 if revision == head_revision():
                     found += [_role(connection), *_journal(connection), _beat(connection), *_levers(connection)]
+                    found += duty_checks(list_duties(connection))
                 found.append(_postgres_clock(connection))
                 return found
     except CommandError as error:
@@ -95,18 +91,6 @@ def postgres_tls_check(url: str) -> list[Check]:
         return []
     mend = "let sslmode=verify-full stand in DATABASE_URL, unless nobody else is on the way to that host"
     return [Check("PostgreSQL", Verdict.WARNING, f"sslmode={mode}: its certificate is not verified", mend)]
-
-
-def redis_tls_check(url: str) -> list[Check]:
-    """Judge whether Redis is verified before it gets the password."""
-    bare, tls = redis_tls(url)
-    if tls and tls["ssl_cert_reqs"] is not ssl.CERT_REQUIRED:
-        mend = "take ssl_cert_reqs out of REDIS_URL; REDIS_CA_FILE names an authority of your own"
-        return [Check("Redis", Verdict.WARNING, "its certificate is not verified", mend)]
-    if not tls and not is_loopback(urlsplit(bare).hostname or "localhost"):
-        mend = "use rediss://, unless nobody else is on the way to that host"
-        return [Check("Redis", Verdict.NOTE, "reached without TLS: its password travels in the clear", mend)]
-    return []
 
 
 DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
@@ -198,6 +182,24 @@ def _beat(connection: Connection) -> Check:
     return Check("beat", Verdict.PROBLEM, "no scheduler is running", "start: panel-sync beat")
 
 
+def duty_checks(standing: list[Duty]) -> list[Check]:
+    """Judge whether lanes run and the relay publishes."""
+    found = []
+    for duty in standing:
+        subject = "relay" if duty.name == RELAY else f"lane {duty.lane}"
+        seen = duty.standing if duty.every_s is None else f"{duty.standing}, due every {duty.every_s:g} s"
+        if duty.late:
+            found.append(Check(subject, Verdict.PROBLEM, seen, duty.cause))
+        elif duty.failing:
+            mend = "look at Redis above" if duty.name == RELAY else "see: panel-sync runs, and the worker's log"
+            verdict = Verdict.PROBLEM if duty.name == RELAY else Verdict.WARNING
+            found.append(Check(subject, verdict, seen, mend))
+        elif duty.name == RELAY or duty.lane in SHOWN_LANES:
+            found.append(Check(subject, Verdict.OK, seen))
+    return found
+
+
+SHOWN_LANES = ("fast", "full", "users")
 SHOWN = 3
 """Names in one line of the table; commands list the rest."""
 
@@ -224,45 +226,6 @@ def _postgres_clock(connection: Connection) -> Check:
     before = time.time()
     theirs = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
     return clock_check("PostgreSQL", theirs - (before + time.time()) / 2)
-
-
-def check_redis(settings: Settings) -> list[Check]:
-    """Reachable, new enough, durable, never evicting, its clock."""
-    subject = "Redis"
-    client = redis_client(settings.redis_url, REDIS_TIMEOUT_S)
-    try:
-        info: dict[str, Any] = client.info()
-        before = time.time()
-        seconds, micros = client.time()
-        skew_s = seconds + micros / 1e6 - (before + time.time()) / 2
-    except redis.AuthenticationError:
-        return [Check(subject, Verdict.PROBLEM, "the password is refused", "check the password in REDIS_URL")]
-    except (redis.RedisError, OSError):
-        seen = f"it can't be reached at {place(settings.redis_url)}"
-        return [Check(subject, Verdict.PROBLEM, seen, "check REDIS_URL and the server; calls are accepted meanwhile")]
-    finally:
-        client.close()
-    found = [_redis_version(info, settings.redis_url), *redis_tls_check(settings.redis_url), *_redis_memory(info)]
-    return [*found, clock_check(subject, skew_s)]
-
-
-def _redis_version(info: dict[str, Any], url: str) -> Check:
-    version = str(info.get("redis_version", "0"))
-    seen = f"version {version} at {place(url)}"
-    if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_REDIS:
-        return Check("Redis", Verdict.PROBLEM, seen, "upgrade it to 6.2 or later")
-    return Check("Redis", Verdict.OK, seen)
-
-
-def _redis_memory(info: dict[str, Any]) -> list[Check]:
-    found = []
-    if info.get("aof_enabled") != 1:
-        mend = "set appendonly yes; without it a restart of Redis delays calls until they are published again"
-        found.append(Check("Redis", Verdict.WARNING, "appendonly is off", mend))
-    if (policy := info.get("maxmemory_policy")) != "noeviction":
-        mend = "set maxmemory-policy noeviction; an evicting Redis throws messages away"
-        found.append(Check("Redis", Verdict.WARNING, f"maxmemory-policy is {policy}", mend))
-    return found or [Check("Redis", Verdict.OK, "appendonly, noeviction")]
 
 
 def check_workers(settings: Settings) -> list[Check]:

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from cli.errors import CommandError
-from panel.broker import redis_client
+from panel.broker import fault_of, redis_client, try_work
 from panel.migrate import current_revision, head_revision
 from panel.sessions import sync_engine
 
@@ -70,13 +70,11 @@ def opened_panel(url: str) -> Iterator[Engine]:
 
 
 def require_redis(url: str) -> None:
-    """Raise CommandError unless Redis answers."""
+    """Raise CommandError unless Redis takes work."""
     client = redis_client(url, REDIS_TIMEOUT_S)
     try:
-        client.ping()
-    except redis.AuthenticationError as error:
-        raise CommandError(f"Redis at {place(url)} (REDIS_URL): the password is refused") from error
+        try_work(client)
     except (redis.RedisError, OSError) as error:
-        raise CommandError(f"Redis at {place(url)} (REDIS_URL): it can't be reached") from error
+        raise CommandError(f"Redis at {place(url)} (REDIS_URL): {fault_of(error)}") from error
     finally:
         client.close()

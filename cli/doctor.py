@@ -8,10 +8,11 @@ from functools import partial
 
 import typer
 
-from cli.checks import Check, Verdict, check_postgres, check_redis, check_workers
+from cli.checks import Check, Verdict, check_postgres, check_workers
 from cli.console import out
 from cli.environment import command_settings
 from cli.errors import CommandError
+from cli.redis_checks import check_redis
 from cli.source_checks import check_cluster, check_main_site, check_standing
 from panel.settings import ProxmoxCluster, Settings, SettingsError
 from panel.terminal import styled, table

@@ -59,9 +59,7 @@ def beat() -> None:
     """Run the scheduler alone. Any number may be started: one works, the others stand by."""
     settings = load_settings()
     settings.require("database_url", "redis_url")
-    root = data_root()
-    root.mkdir(parents=True, exist_ok=True)
-    _become(beat_part(root / "beat-schedule"))
+    _become(beat_part())
 
 
 def flower(

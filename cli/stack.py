@@ -60,9 +60,9 @@ def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:
     return Part(argv, {"REMAP_SIGTERM": "SIGQUIT"})
 
 
-def beat_part(schedule: Path) -> Part:
+def beat_part() -> Part:
     """The scheduler, behind its lock."""
-    return Part(_python("worker.beat", str(schedule)), {})
+    return Part(_python("worker.beat"), {})
 
 
 def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Part:
@@ -136,7 +136,7 @@ def processes(
         made.append(managed(name, worker_part(queue, settings.worker_concurrency, name), grace_s=WORKER_GRACE_S))
     for number in range(1, beats + 1):
         name = "beat" if number == 1 else f"beat-{number}"
-        made.append(managed(name, beat_part(data.root / f"{name}-schedule")))
+        made.append(managed(name, beat_part()))
     if flower:
         made.append(managed("flower", flower_part(settings, data.root / "flower-state")))
     grace_s = settings.wait_cap_s + 5.0  # calls that wait for their outcome are answered first

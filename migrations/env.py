@@ -6,6 +6,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 import panel.audit_tables
+import panel.duty_tables
 import panel.guest_tables
 import panel.lever_tables
 import panel.prune_tables

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import secrets
+import ssl
 from typing import Any
 
 import redis
@@ -38,3 +41,92 @@ def async_redis_client(url: str, timeout_s: float) -> redis.asyncio.Redis:
         socket_connect_timeout=timeout_s,
         retry=AsyncRetry(NoBackoff(), 0),
     )
+
+
+PROBE = "panel-sync:probe:"
+"""How the keys begin by which it is tried whether Redis takes work; each is used once and removed."""
+
+PROBE_LIFE_MS = 10_000
+
+
+def try_work(client: redis.Redis) -> None:
+    """Put a message into Redis and take it back, as the relay and the workers do. Raises redis.RedisError, OSError.
+
+    A Redis that answers a ping may yet take no work: a replica, one whose memory or disk is full, a user without
+    rights.
+    """
+    key, value = PROBE + secrets.token_hex(8), secrets.token_hex(8)
+    client.lpush(key, value)
+    client.pexpire(key, PROBE_LIFE_MS)
+    _require_back(client.rpop(key), value)
+
+
+async def try_work_async(client: redis.asyncio.Redis) -> None:
+    """The same for the API's event loop."""
+    key, value = PROBE + secrets.token_hex(8), secrets.token_hex(8)
+    await client.lpush(key, value)
+    await client.pexpire(key, PROBE_LIFE_MS)
+    _require_back(await client.rpop(key), value)
+
+
+def _require_back(taken: object, value: str) -> None:
+    if taken not in (value, value.encode()):
+        raise redis.InvalidResponse("the message that was put in did not come back")
+
+
+REFUSALS = {
+    "READONLY": "it takes no writes: it is a replica",
+    "OOM": "its memory is full",
+    "MISCONF": "it takes no writes since it cannot save to its disk",
+    "NOPERM": "the user lacks a right",
+    "NOAUTH": "it wants a password",
+    "WRONGPASS": "the user or the password is refused",
+    "LOADING": "it is loading its data",
+    "MASTERDOWN": "it is a replica without its master",
+    "CLUSTERDOWN": "its cluster is down",
+    "MOVED": "it is a node of a cluster, which the panel's queues cannot use",
+    "BUSY": "it is busy with a script",
+    "NOREPLICAS": "it takes no writes without its replicas",
+}
+"""What the first word of a refusal means. Redis sends these words in every language and version."""
+
+
+def refusal_code(error: BaseException) -> str | None:
+    """The word with which Redis refused; None if it did not answer at all."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, redis.RedisError):
+            code = seen.status_code
+            if code is None and isinstance(seen, redis.ResponseError):
+                found = re.match(r"[A-Z]{2,20}(?= |$)", str(seen))
+                code = found[0] if found else "ERR"
+            if code is not None:
+                return str(code)
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def fault_of(error: BaseException) -> str:
+    """What an error of Redis means, in words, without its text: that quotes keys and names.
+
+    kombu wraps what Redis said: what stands behind the error counts.
+    """
+    code = refusal_code(error)
+    if code is not None:
+        return REFUSALS.get(code, f"it refuses ({code})")
+    if _behind(error, redis.AuthenticationError):
+        return "the user or the password is refused"
+    if _behind(error, redis.InvalidResponse):
+        return "it does not keep what it is given"
+    if _behind(error, ssl.SSLCertVerificationError):
+        return "nobody vouches for its certificate"
+    return "it can't be reached"
+
+
+def _behind(error: BaseException, kind: type[BaseException]) -> bool:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, kind):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from panel.duties import Duty, list_duties
+
 
 def metrics(connection: Connection) -> dict[str, Any]:
     """Everything at one moment: the journal, runs, sources, findings, held sets, pauses, quarantine, repairs."""
@@ -19,8 +21,13 @@ def metrics(connection: Connection) -> dict[str, Any]:
         "held": {"sets": one["held_sets"], "items": one["held_items"], "oldest_s": one["oldest_held_s"]},
         "pauses": one["pauses"],
         "quarantined": one["quarantined"],
+        "lanes": [_lane(duty) for duty in list_duties(connection) if duty.every_s is not None],
         "repairs": [dict(row._mapping) for row in connection.execute(REPAIRS)],
     }
+
+
+def _lane(duty: Duty) -> dict[str, Any]:
+    return {"lane": duty.lane, "every_s": duty.every_s, "last_done_s": duty.done_s, "late": duty.late}
 
 
 def _runs(connection: Connection) -> list[dict[str, Any]]:

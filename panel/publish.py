@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery
 
+from panel import duties
 from panel.broker import use_broker
 from panel.relay import Doorbell
 
@@ -40,3 +41,9 @@ class CeleryPublisher:
                     producer=producer,
                     retry=False,
                 )
+
+    def send(self, task: str) -> None:
+        """Send what beat asks for, one message, without waiting for a Redis that is away."""
+        queue = "sync" if task.startswith("sync.") else "reconcile"
+        trigger = {"trigger": duties.BEAT}
+        self._app.send_task(task, kwargs=trigger, argsrepr="", kwargsrepr=duties.BEAT, queue=queue, retry=False)

@@ -20,7 +20,9 @@ from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from panel import duties
 from panel.accept_batch import JOURNAL_CHANNEL
+from panel.broker import refusal_code
 from panel.sessions import sync_engine
 
 log = structlog.get_logger(__name__)
@@ -31,6 +33,8 @@ REPUBLISH_LIMIT = 1000  # of an unmoving backlog, per window: the queue may simp
 REPUBLISH_WINDOW_S = 30.0
 OVERTAKEN_S = 10.0  # by this much: the queue is first in, first out, so a message that was passed is lost
 OVERTAKEN_CHECK_S = 5.0
+TELL_S = 10.0
+LANES_S = 15.0
 STALLED_S = 30.0  # since its last turn: longer than a database or a broker that is away keeps it
 OVERTAKEN_TIMES = 5  # then the long waits hold: whatever kills its worker must not come back every ten seconds
 
@@ -64,6 +68,9 @@ class Relay:
         self._looked_at = clock()
         self._turned_at = clock()
         self._failing: str | None = None
+        self._refused: str | None = None
+        self._told_at: float | None = None
+        self._lanes_at = clock()
 
     def start(self) -> None:
         """Start relaying in the background."""
@@ -79,12 +86,13 @@ class Relay:
 
     @property
     def health(self) -> str:
-        """``ok``, ``stopped``, ``stalled``, ``database away``, or ``failing:`` and an error's class."""
+        """``ok``, ``stopped``, ``stalled``, ``database away``, ``publishing fails:`` and why, or ``failing:`` and an
+        error's class."""
         if self._thread is None or not self._thread.is_alive():
             return "stopped"
         if self._clock() - self._turned_at > STALLED_S:
             return "stalled"
-        return self._failing or "ok"
+        return self._failing or (f"publishing fails: {self._refused}" if self._refused else "ok")
 
     def run(self) -> None:
         """Relay in this thread until ``stop`` is called from another one or a signal handler."""
@@ -98,6 +106,7 @@ class Relay:
                 with self._listening() as connection:
                     while not self._stop.is_set():
                         published = self.relay_once()
+                        self._look_at_lanes()
                         pause, self._failing, self._turned_at = 0.1, None, self._clock()
                         if published == 0:
                             for _ in connection.notifies(timeout=POLL_S, stop_after=1):
@@ -134,11 +143,35 @@ class Relay:
             try:
                 self._publisher.publish(bells)
             except Exception as error:  # noqa: BLE001 - any broker's fault: perhaps delivered, published again later
-                log.warning("publish_failed", messages=len(bells), error=type(error).__name__)
+                code = refusal_code(error)
+                log.warning("publish_failed", messages=len(bells), error=type(error).__name__, code=code)
+                self._leave_word(code or type(error).__name__)
                 # The rows are marked for a later publication already; do not spin on a dead broker.
                 self._make_due_again(bells)
                 self._stop.wait(0.5)
+            else:
+                self._leave_word(None)
         return len(bells)
+
+    def _leave_word(self, problem: str | None) -> None:
+        """Note in the database how publishing went, when that changed and every few seconds: others ask there."""
+        changed, self._refused = problem != self._refused, problem
+        now = self._clock()
+        if changed or self._told_at is None or now - self._told_at >= TELL_S:
+            self._told_at = now
+            with self._engine.begin() as connection:
+                if problem is None:
+                    duties.note_done(connection, duties.RELAY)
+                else:
+                    duties.note_failed(connection, duties.RELAY, problem)
+
+    def _look_at_lanes(self) -> None:
+        """Raise the alarm for lanes that do not run. Here, since this needs neither Redis nor beat nor workers."""
+        if (now := self._clock()) - self._lanes_at >= LANES_S:
+            self._lanes_at = now
+            with self._engine.begin() as connection:
+                if late := duties.tell_late(connection):
+                    log.warning("lanes_late", lanes=late)
 
     def _claim(self) -> list[Doorbell]:
         """Mark due operations as published (again later) and take due nudges, in one short transaction.

@@ -53,7 +53,7 @@ def undrawn_subjects(connection: Connection) -> frozenset[str]:
 
 RESOLVE = text("""
 UPDATE findings f SET resolved_at = clock_timestamp()
-WHERE f.resolved_at IS NULL AND f.class NOT IN ('paused', 'quarantined', 'source', 'held')
+WHERE f.resolved_at IS NULL AND f.class NOT IN ('paused', 'quarantined', 'source', 'held', 'lane-late')
   AND NOT EXISTS (SELECT 1 FROM unnest(CAST(:classes AS text[]), CAST(:subjects AS text[])) AS found(class, subject)
                   WHERE found.class = f.class AND found.subject = f.subject)
   AND NOT coalesce(ARRAY[f.subject, 'vps:' || f.vps_id, 'order:' || f.order_id] && CAST(:left AS text[]), false)

@@ -1,7 +1,7 @@
-"""The Celery application: ``celery -A worker.app worker`` (or ``beat``, ``flower``).
+"""The Celery application of the workers and of Flower: ``celery -A worker.app worker``.
 
-Beat only nudges. What is due is decided in PostgreSQL: a second beat, or a message delivered twice, finds the
-lease taken and does nothing.
+Beat (:mod:`worker.beat`) only nudges. What is due is decided in PostgreSQL: a second beat, or a message delivered
+twice, finds the lease taken and does nothing.
 """
 
 from __future__ import annotations
@@ -11,28 +11,15 @@ from typing import Any
 from celery import Celery, signals
 
 from panel.broker import use_broker
+from panel.duties import LANES
 from panel.logging import configure_logging
 from panel.redaction import secrets_of
 from panel.settings import get_settings
 from worker.ending import end_within
 from worker.heartbeat import pulse
-from worker.jitter import JitteredInterval
 from worker.transport import drop_what_is_not_ours
 
-TELL_EVERY_S = 30.0
-"""How often findings that a webhook did not take are offered again; a run that opens one asks at once."""
-
-TASKS = frozenset(
-    {
-        "sync.apply",
-        "sync.dispatch_pending",
-        "reconcile.fast",
-        "reconcile.run",
-        "users.import",
-        "findings.tell",
-        "maintenance.prune",
-    }
-)
+TASKS = frozenset({"sync.apply", *LANES})
 """Everything that workers do; a message with another task is dropped."""
 
 END_MARGIN_S = 4.0
@@ -40,32 +27,11 @@ END_MARGIN_S = 4.0
 
 settings = get_settings()
 
-app = Celery("panel-sync", include=["worker.tasks"])
+app = Celery("panel-sync", include=["worker.tasks"], events="worker.events:Events")
 app.config_from_object("celeryconfig")
 use_broker(app, settings.redis_url)
 drop_what_is_not_ours(TASKS)
 app.conf.worker_send_task_events = settings.task_events
-app.conf.beat_schedule = {
-    "sync.dispatch_pending": {"task": "sync.dispatch_pending", "schedule": 30.0, "options": {"expires": 25}},
-    "reconcile.fast": {
-        "task": "reconcile.fast",
-        "schedule": settings.fast_interval_s,
-        "options": {"expires": settings.fast_interval_s, "argsrepr": "beat"},
-    },
-    "reconcile.run": {
-        "task": "reconcile.run",
-        "schedule": JitteredInterval(settings.full_interval_s, settings.full_jitter),
-        "kwargs": {"trigger": "beat"},
-        "options": {"expires": settings.full_interval_s, "kwargsrepr": "beat", "argsrepr": ""},
-    },
-    "users.import": {
-        "task": "users.import",
-        "schedule": settings.users_interval_s,
-        "options": {"expires": settings.users_interval_s},
-    },
-    "findings.tell": {"task": "findings.tell", "schedule": TELL_EVERY_S, "options": {"expires": TELL_EVERY_S}},
-    "maintenance.prune": {"task": "maintenance.prune", "schedule": 3600.0, "options": {"expires": 3600}},
-}
 
 
 @signals.setup_logging.connect

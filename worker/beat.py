@@ -1,4 +1,7 @@
-"""Celery's beat, one at a time: ``python -m worker.beat SCHEDULE_FILE``.
+"""Beat: asks for what is due, one at a time: ``python -m worker.beat``.
+
+Celery's own scheduler goes by the time of day: with a clock that went back it sends nothing until that has caught up,
+after a restart, too. This one counts seconds, keeps nothing, and notes each asking in the database.
 
 A second scheduler would send everything twice, so beat runs only while this process holds an advisory lock in
 PostgreSQL, on a connection of its own (a direct one: a transaction pooler would give the lock away). A second
@@ -7,23 +10,24 @@ process stands by. A holder whose connection is lost ends, since another may hol
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, LiteralString
 
 import psycopg
 import structlog
-from celery import signals
-from celery.beat import PersistentScheduler
 
+from panel.duties import ASK
 from panel.logging import configure_logging
+from panel.publish import CeleryPublisher, producer_app
 from panel.redaction import secrets_of
 from panel.sessions import own_connection
 from panel.settings import SettingsError, get_settings
 from worker.heartbeat import pulse
+from worker.schedule import Entry, Schedule, entries_of
 
 BEAT_LOCK = 0x62656174
 """The advisory lock's key; locks are per database, so every panel has its own."""
@@ -39,10 +43,9 @@ PATIENCE: dict[str, Any] = {
 }
 """A half-open connection is noticed well before the network stack would by itself."""
 
-ASK_FOR_USERS = "INSERT INTO nudges (task, subject) VALUES ('users.import', '') ON CONFLICT DO NOTHING"
-"""The relay publishes it."""
-
 CHECK_S = 2.0
+RETRY_S = 5.0
+LONGEST_SLEEP_S = 5.0  # so that it is seen to live
 _DATABASE_RETRY_MAX_S = 15.0
 
 log = structlog.get_logger(__name__)
@@ -55,10 +58,11 @@ class BeatLock:
         self._url = database_url
         self._connection: psycopg.Connection[Any] | None = None
 
-    def wait(self) -> None:
-        """Return once the lock is held; waits for another holder's end and for an absent database."""
+    def wait(self, ending: threading.Event) -> None:
+        """Return once the lock is held, or ``ending`` is set; waits for another holder's end and for an absent
+        database."""
         pause, told = 1.0, False
-        while True:
+        while not ending.is_set():
             pulse.beat()
             try:
                 if self._try():
@@ -66,33 +70,32 @@ class BeatLock:
             except psycopg.Error as error:
                 self.release()
                 log.warning("beat_database_away", error=type(error).__name__, retry_in_s=pause)
-                time.sleep(pause)
+                ending.wait(pause)
                 pause = min(pause * 2, _DATABASE_RETRY_MAX_S)
                 continue
             if not told:
                 log.info("beat_standing_by")
                 told = True
             pause = 1.0
-            time.sleep(CHECK_S)
+            ending.wait(CHECK_S)
 
     def held(self) -> bool:
         """Whether the connection that holds the lock still answers."""
-        if self._connection is None:
+        return self._done("SELECT 1", {})
+
+    def ask(self, entry: Entry) -> bool:
+        """Note that it is due, over the connection that holds the lock; whether that still is so."""
+        return self._done(ASK, {"name": entry.task, "every_s": entry.every_s})
+
+    def _done(self, statement: LiteralString, values: dict[str, Any]) -> bool:
+        connection = self._connection
+        if connection is None:
             return False
         try:
-            self._connection.execute("SELECT 1")
+            connection.execute(statement, values)
         except psycopg.Error:
             return False
         return True
-
-    def ask_for_users(self) -> None:
-        """Ask for an import of the users now: the schedule would bring it only after a whole interval."""
-        if self._connection is None:
-            return
-        try:
-            self._connection.execute(ASK_FOR_USERS)
-        except psycopg.Error as error:  # the lock's watch sees a lost connection; the first run imports them, too
-            log.warning("beat_users_not_asked_for", error=type(error).__name__)
 
     def release(self) -> None:
         """Close the connection, and with it give the lock back."""
@@ -107,19 +110,43 @@ class BeatLock:
         return answer is not None and bool(answer[0])
 
 
-def _watch(lock: BeatLock, lost: threading.Event) -> None:
-    """End this process by its own SIGTERM (which saves the schedule) when the lock is lost."""
-    while lock.held():
-        time.sleep(CHECK_S)
-    log.error("beat_lock_lost")
-    lost.set()
-    os.kill(os.getpid(), signal.SIGTERM)
+def _watch(lock: BeatLock, lost: threading.Event, ending: threading.Event) -> None:
+    """Let this process end when the lock is lost."""
+    while not ending.wait(CHECK_S):
+        if not lock.held():
+            log.error("beat_lock_lost")
+            lost.set()
+            ending.set()
+
+
+class Beat:
+    """Asks for what is due while the lock is held. ``send`` puts a task's message into Redis,
+    and may raise anything."""
+
+    def __init__(
+        self, lock: BeatLock, schedule: Schedule, send: Callable[[str], None], clock: Callable[[], float]
+    ) -> None:
+        self._lock, self._schedule, self._send, self._clock = lock, schedule, send, clock
+
+    def tick(self) -> float:
+        """Send everything that is due; how many seconds to wait for the next."""
+        for entry in self._schedule.due(self._clock()):
+            # Before each: a process that was frozen and lost the lock meanwhile wakes up with everything overdue.
+            if not self._lock.ask(entry):
+                self._schedule.again(entry, self._clock() + RETRY_S)
+                continue
+            try:
+                self._send(entry.task)
+            except Exception as error:  # noqa: BLE001 - whatever Redis, kombu or the network says: later
+                log.warning("beat_not_sent", task=entry.task, error=type(error).__name__, retry_in_s=RETRY_S)
+                self._schedule.again(entry, self._clock() + RETRY_S)
+        return min(self._schedule.wait_s(self._clock()), LONGEST_SLEEP_S)
 
 
 def main(arguments: list[str]) -> int:
     """Stand by for the lock, then schedule; 1 when the lock was lost, to be started again."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m worker.beat SCHEDULE_FILE\n")
+    if arguments:
+        sys.stderr.write("usage: python -m worker.beat\n")
         return 2
     try:
         settings = get_settings()
@@ -128,50 +155,23 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     configure_logging(settings.log_format, secrets=secrets_of(settings))
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
     pulse.watch()
     lock = BeatLock(settings.database_url)
-    lock.wait()
-    if settings.main_site_url:
-        lock.ask_for_users()
+    lock.wait(ending)
     lost = threading.Event()
-    threading.Thread(target=_watch, args=(lock, lost), name="beat-lock", daemon=True).start()
-
-    # Only now: the application reads its settings and tasks when imported, which a stand-by does not need.
-    from worker.app import app  # noqa: PLC0415
-
-    # On SIGTERM Celery saves the schedule and lets this return.
-    app.Beat(
-        schedule=arguments[0],
-        scheduler_cls=locked_scheduler(lock),
-        max_interval=5,  # so that it is seen to live
-        loglevel="WARNING",
-        quiet=True,
-    ).run()
-    return 1 if lost.is_set() else 0
-
-
-def locked_scheduler(lock: BeatLock) -> type[PersistentScheduler]:
-    """Celery's scheduler, looking at the lock before everything it sends.
-
-    A process that was frozen and lost the lock meanwhile wakes up with everything overdue: it would send it all
-    beside its successor before the watch comes to see.
-    """
-
-    class LockedScheduler(PersistentScheduler):  # type: ignore[misc]  # Celery has no types
-        def tick(self, *arguments: Any, **named: Any) -> float:  # noqa: ANN401 - Celery's own
-            pulse.beat()
-            return float(super().tick(*arguments, **named))
-
-        def apply_entry(self, entry: Any, producer: Any = None) -> None:  # noqa: ANN401 - Celery's own
-            if lock.held():
-                super().apply_entry(entry, producer=producer)
-
-    return LockedScheduler
-
-
-@signals.beat_init.connect
-def _started(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
+    threading.Thread(target=_watch, args=(lock, lost, ending), name="beat-lock", daemon=True).start()
+    publisher = CeleryPublisher(producer_app(settings.redis_url))
+    beat = Beat(lock, Schedule(entries_of(settings), time.monotonic()), publisher.send, time.monotonic)
     log.info("beat_started")
+    while not ending.is_set():
+        wait_s = beat.tick()
+        pulse.beat()
+        ending.wait(wait_s)
+    lock.release()
+    return 1 if lost.is_set() else 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ It also tells the heartbeat that it takes messages: a worker that is alive and d
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,12 @@ from celery import bootsteps
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+from panel.broker import refusal_code
 from worker.heartbeat import INTERVAL_S, OLD_S, Taking, pulse
 
 log = structlog.get_logger(__name__)
+
+REFUSED_PAUSE_S = 3
 
 SPARE_S = 60.0
 """Beyond the time limit of what a worker has in hand, before it counts as deaf."""
@@ -24,6 +28,11 @@ SPARE_S = 60.0
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
     """Named by ``worker_consumer`` in the settings."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - Celery's
+        super().__init__(*args, **options)
+        # Celery outlives those of kombu's list; redis-py knows more.
+        self.connection_errors: tuple[type[Exception], ...] = (*self.conninfo.connection_errors, redis.RedisError)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Leave what is in hand to the visibility timeout and the journal, and connect again.
@@ -36,6 +45,13 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
                 channel.do_restore = False
                 channel.basic_ack = channel.basic_reject = _leave
         super().on_connection_error_after_connected(exc)
+        if (code := refusal_code(exc)) is not None:
+            log.warning("redis_refuses", code=code, again_in_s=REFUSED_PAUSE_S)
+            # Connecting anew succeeds at once, and what comes next is refused again.
+            for _ in range(REFUSED_PAUSE_S):
+                pulse.beat()
+                state.maybe_shutdown()
+                time.sleep(1)
 
     def ensure_connected(self, conn: Any) -> Any:  # noqa: ANN401 - kombu's
         """Connect, however long that takes. A worker that waits for Redis is well: another would wait, too."""

@@ -8,6 +8,7 @@ started it. A part that waits for a broker or database that is away beats all th
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import sys
 import threading
@@ -59,6 +60,7 @@ class Pulse:
             silent = silent + 1 if self.count == seen else 0
             seen = self.count
         log.critical("hangs", no_beat_for_s=silent)
+        faulthandler.dump_traceback(all_threads=True)  # where it hangs: lines of programs, no values
         os._exit(1)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from celery import shared_task
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from panel import duties
 from panel.operators import OPERATOR_TRIGGER
 from panel.prune import prune
 from panel.settings import get_settings
@@ -46,16 +48,61 @@ def apply(self: Any, operation_id: int) -> str:  # noqa: ANN401 - Celery's
     return apply_operation(engine(), operation_id, again=self.request.retries > 0).text
 
 
+Work = Callable[[], tuple[bool, str]]
+"""What a task does: whether it was done, and a short text."""
+
+NOT_ASKED = "not asked for since it began last"
+
+
+def _duty(name: str, work: Work) -> str:
+    """Do what beat asked for, unless another message's worker has taken the asking; leave word of how it ended."""
+    with engine().begin() as connection:
+        if not duties.begin(connection, name):
+            return NOT_ASKED
+    try:
+        done, summary = work()
+    except Exception as error:
+        _leave_word(name, type(error).__name__)
+        raise
+    if done:
+        _leave_word(name, None)
+    return summary
+
+
+def _leave_word(name: str, problem: str | None) -> None:
+    with engine().begin() as connection:
+        if problem is None:
+            duties.note_done(connection, name)
+        else:
+            duties.note_failed(connection, name, problem)
+
+
+def _asked(name: str, trigger: str, work: Work) -> str:
+    """What beat asked for is its duty; a nudge is followed whatever was asked for, and is done all the same."""
+    if trigger == duties.BEAT:
+        return _duty(name, work)
+    done, summary = work()
+    if done:
+        _leave_word(name, None)
+    return summary
+
+
 @shared_task(name="sync.dispatch_pending")
-def dispatch_pending() -> str:
+def dispatch_pending(trigger: str = "nudge") -> str:
     """Make operations that were published long ago and never applied due for the relay again."""
-    return f"{ring_unapplied(engine())} due again"
+    return _asked("sync.dispatch_pending", trigger, lambda: (True, f"{ring_unapplied(engine())} due again"))
 
 
 @shared_task(name="reconcile.fast", soft_time_limit=60, time_limit=75)
-def fast() -> str:
+def fast(trigger: str = "nudge") -> str:
     """Read every cluster once and repair power states."""
-    return run_fast(reconciler(engine(), get_settings()), trigger="beat").summary
+
+    def work() -> tuple[bool, str]:
+        result = run_fast(reconciler(engine(), get_settings()), trigger="beat")
+        # A full run that keeps it waiting reads the same lists and repairs the same.
+        return result.state in {"done", "paused", "busy"}, result.summary
+
+    return _asked("reconcile.fast", trigger, work)
 
 
 @shared_task(
@@ -65,26 +112,35 @@ def run(self: Any, trigger: str = "nudge", **_: Any) -> str:  # noqa: ANN401 - C
     """One full reconciliation. One that an operator asked for waits for the run under way, others give up."""
     asked = trigger.startswith(OPERATOR_TRIGGER)
     only = parse_subject(trigger.removeprefix(OPERATOR_TRIGGER).strip()) if asked else None
-    result = run_full(reconciler(engine(), get_settings()), trigger=trigger, only=only)
-    if result.state == "busy" and asked:
-        raise self.retry(countdown=BUSY_RETRY_S)
-    return result.summary
+
+    def work() -> tuple[bool, str]:
+        result = run_full(reconciler(engine(), get_settings()), trigger=trigger, only=only)
+        if result.state == "busy" and asked:
+            raise self.retry(countdown=BUSY_RETRY_S)
+        return result.state in {"done", "paused"} and only is None, result.summary
+
+    return _asked("reconcile.run", trigger, work)
 
 
 @shared_task(name="users.import", soft_time_limit=120, time_limit=150)
-def users_import() -> str:
+def users_import(trigger: str = "nudge") -> str:
     """Import users of the main site, so that calls for new users are accepted."""
-    return import_users(reconciler(engine(), get_settings())).summary
+    return _asked("users.import", trigger, lambda: (True, import_users(reconciler(engine(), get_settings())).summary))
 
 
 @shared_task(name="findings.tell", soft_time_limit=60, time_limit=75)
-def tell() -> str:
+def tell(trigger: str = "nudge") -> str:
     """Tell FINDING_WEBHOOK_URL of new alarms; what it does not take is offered again by the next of these."""
-    return tell_alarms(engine(), get_settings()).summary
+    return _asked("findings.tell", trigger, lambda: (True, tell_alarms(engine(), get_settings()).summary))
 
 
 @shared_task(name="maintenance.prune", soft_time_limit=120, time_limit=150)
-def maintenance_prune() -> str:
+def maintenance_prune(trigger: str = "nudge") -> str:
     """Delete what has been kept for long enough."""
-    pruned = prune(engine(), get_settings().journal_days)
-    return ", ".join(f"{count} {table}" for table, count in pruned.items() if count) or "nothing is old enough"
+
+    def work() -> tuple[bool, str]:
+        pruned = prune(engine(), get_settings().journal_days)
+        gone = ", ".join(f"{count} {table}" for table, count in pruned.items() if count)
+        return True, gone or "nothing is old enough"
+
+    return _asked("maintenance.prune", trigger, work)

@@ -79,7 +79,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
 
     def _handle_message(self, client: Any, r: Any) -> Any:  # noqa: ANN401 - kombu's
         payload = super()._handle_message(client, r)
-        if str(bytes_to_str(payload["type"])).endswith("message"):
+        if str(bytes_to_str(payload["type"])).endswith("message") and payload["data"]:
             try:
                 kombu_redis.loads(bytes_to_str(payload["data"]))
             except Exception as error:  # noqa: BLE001 - kombu would log it, with its content

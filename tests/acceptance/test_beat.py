@@ -34,7 +34,7 @@ def start_beat(database: Database, redis_url: str, tmp_path: Path) -> Iterator[S
     started: list[ManagedProcess] = []
 
     def start(name: str) -> ManagedProcess:
-        part = beat_part(tmp_path / name)
+        part = beat_part()
         started.append(ManagedProcess(name, part.argv, environment, tmp_path / f"{name}.log", cwd=tmp_path))
         started[-1].start()
         return started[-1]

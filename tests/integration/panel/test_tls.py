@@ -18,7 +18,8 @@ from kombu.exceptions import OperationalError as KombuError
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from cli.checks import Verdict, check_postgres, check_redis
+from cli.checks import Verdict, check_postgres
+from cli.redis_checks import check_redis
 from panel.broker import async_redis_client, redis_client
 from panel.migrate import migrate
 from panel.publish import CeleryPublisher, producer_app

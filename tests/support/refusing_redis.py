@@ -1,0 +1,87 @@
+"""A Redis that can refuse everything with an error of the test's choice, and then be well again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class RefusingRedis:
+    """``error``: what it answers to every command (``READONLY You can't write``), or None. Set from any thread."""
+
+    port: int = 0
+    error: str | None = None
+    refused: int = 0
+
+
+@contextlib.contextmanager
+def refusing_redis(target_port: int) -> Iterator[RefusingRedis]:  # noqa: C901 - one conversation
+    """In front of a real Redis on that port, until the block ends."""
+    made, ready = RefusingRedis(), threading.Event()
+    loop, ended = asyncio.new_event_loop(), asyncio.Event()
+
+    async def command(reader: asyncio.StreamReader) -> bytes:
+        """One command as it came: an array of strings, each with its length."""
+        head = await reader.readline()
+        if not head:
+            raise ConnectionResetError
+        parts = [head]
+        for _ in range(int(head[1:])):
+            length = await reader.readline()
+            parts += [length, await reader.readexactly(int(length[1:]) + 2)]
+        return b"".join(parts)
+
+    async def answers(back: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await back.read(65_536):
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_connection("127.0.0.1", target_port)
+        answering = asyncio.create_task(answers(back, writer))
+        try:
+            while True:
+                asked = await command(reader)
+                if made.error is None:
+                    forth.write(asked)
+                    await forth.drain()
+                else:
+                    made.refused += 1
+                    writer.write(f"-{made.error}\r\n".encode())
+                    await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            return
+        finally:
+            answering.cancel()
+            forth.close()
+            writer.close()
+
+    async def listen() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        made.port = server.sockets[0].getsockname()[1]
+        ready.set()
+        await ended.wait()
+        server.close()
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(listen())
+
+    thread = threading.Thread(target=run, name="refusing-redis")
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield made
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()

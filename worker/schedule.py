@@ -1,0 +1,71 @@
+"""What is due when. Pure but for the drawing of lots: moments are seconds of a clock that only goes forward.
+
+A clock that tells the time of day may go back, and then nothing would be due until it has caught up; so nothing is kept
+over a restart either: whatever was asked for too early is found done (:mod:`panel.duties`), or does no harm.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from panel.settings import Settings
+
+SWEEP_S = 30.0
+
+TELL_EVERY_S = 30.0
+"""How often findings that a webhook did not take are offered again; a run that opens one asks at once."""
+
+PRUNE_EVERY_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A task and its interval in seconds. ``jitter``: the share of it, from 0 to below 1, by which it may come
+    earlier, drawn anew each time, so that many panels do not read one Proxmox or main site in lockstep."""
+
+    task: str
+    every_s: float
+    jitter: float = 0.0
+
+    def next_after(self, moment: float, lots: random.Random) -> float:
+        """When it is due again."""
+        return moment + self.every_s * (1 - self.jitter * lots.random())
+
+
+class Schedule:
+    """Which entries are due. All of them are, to begin with."""
+
+    def __init__(self, entries: Sequence[Entry], now: float, lots: random.Random | None = None) -> None:
+        self._lots = lots or random.Random()
+        self._due = {entry.task: (now, entry) for entry in entries}
+
+    def due(self, now: float) -> list[Entry]:
+        """What is due, the longest overdue first, else in their order; each is due again an interval from now, however
+        late it is."""
+        ripe = sorted((one for one in self._due.values() if one[0] <= now), key=lambda one: one[0])
+        found = [entry for _, entry in ripe]
+        for entry in found:
+            self._due[entry.task] = (entry.next_after(now, self._lots), entry)
+        return found
+
+    def again(self, entry: Entry, at: float) -> None:
+        """It could not be sent: try at that moment."""
+        self._due[entry.task] = (at, entry)
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until the next is due."""
+        return max(0.0, min(at for at, _ in self._due.values()) - now)
+
+
+def entries_of(settings: Settings) -> list[Entry]:
+    """Everything the panel does by itself."""
+    return [
+        Entry("users.import", settings.users_interval_s),
+        Entry("reconcile.fast", settings.fast_interval_s),
+        Entry("reconcile.run", settings.full_interval_s, settings.full_jitter),
+        Entry("sync.dispatch_pending", SWEEP_S),
+        Entry("findings.tell", TELL_EVERY_S),
+        Entry("maintenance.prune", PRUNE_EVERY_S),
+    ]
