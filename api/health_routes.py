@@ -47,8 +47,9 @@ async def readyz(request: Request, edge: EdgeOf) -> Response:
 async def _database(edge: EdgeOf) -> str:
     try:
         revision, writable = await edge.read(database_standing(edge.reader))
-    except DatabaseAwayError:
-        return "away"
+    except DatabaseAwayError as error:
+        state = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
+        return "away" if state is None else f"away (SQLSTATE {state})"
     wanted = await asyncio.to_thread(head_revision)
     if revision != wanted:
         return f"at migration {revision or 'none'}, this version needs {wanted}"

@@ -30,7 +30,9 @@ def migrate_given(settings: Settings) -> str:
             if state == "55P03"
             else ""
         )
-        raise CommandError(f"PostgreSQL at {place(owner_url)} ({variable}): {database_fault(error)}{remedy}") from error
+        raise CommandError(
+            f"PostgreSQL at {place(owner_url)} ({variable}): {database_fault(error, owner_url)}{remedy}"
+        ) from error
 
 
 def migrate() -> None:

@@ -29,6 +29,11 @@ def _fields(settings: Settings) -> Iterator[str]:
         yield from _in_address(url)
 
 
+def passwords_in(url: str) -> frozenset[str]:
+    """The passwords inside one URL."""
+    return frozenset(_in_address(url)) - {""}
+
+
 def _in_address(url: str) -> Iterator[str]:
     """The passwords inside a URL, as they stand there and decoded."""
     parts = urlsplit(url)

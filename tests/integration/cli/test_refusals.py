@@ -104,7 +104,7 @@ def test_up_says_that_its_port_is_taken(panel_sync: PanelSync) -> None:
 def test_a_wrong_password_is_told_apart(bare: PanelSync, database: Database) -> None:
     wrong = database.app_url.replace(database.app_url.split(":")[2].split("@")[0], PASSWORD)
     said = bare("runs", DATABASE_URL=wrong)
-    assert (said.code, "the user or the password is refused" in said.err) == (2, True)
+    assert (said.code, "password authentication failed" in said.err) == (2, True)
     assert PASSWORD not in said.err
 
 
