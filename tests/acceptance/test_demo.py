@@ -73,6 +73,7 @@ def output(process: ManagedProcess) -> str:
     return process.log_path.read_text(encoding="utf-8")
 
 
+@pytest.mark.demo
 def test_the_story_is_told_to_its_end(demo: Callable[..., ManagedProcess], scratch: Path) -> None:
     process = demo("--once")
     assert process.wait_exit(STORY_S), output(process)

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.chaos]
 SEED, SECONDS, RATE = 20, 60.0, 20.0
 
 
+@pytest.mark.torture
 def test_the_second_beat_takes_over(rig: Rig) -> None:
     def scheduling() -> int | None:
         rig.check()

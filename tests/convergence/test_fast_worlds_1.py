@@ -10,12 +10,12 @@ import pytest
 from tests.convergence.panel import without_database
 from tests.convergence.worlds import play_all
 
-BATCHES = ((250, 250), *((n, 500) for n in range(500, 5000, 500)))
+BATCHES = ((50, 450), *((n, 500) for n in range(500, 5000, 500)))
 
 
 @pytest.mark.parametrize(
     ("first", "count"),
-    [(0, 250), *(pytest.param(*b, marks=pytest.mark.worlds) for b in BATCHES)],
+    [(0, 50), *(pytest.param(*b, marks=pytest.mark.worlds) for b in BATCHES)],
 )
 def test_worlds_converge_and_nothing_is_ever_written_wrongly(
     first: int, count: int, record_property: Callable[[str, object], None]

@@ -10,12 +10,12 @@ import pytest
 from tests.convergence.panel import without_database
 from tests.convergence.worlds import play_all
 
-BATCHES = ((5250, 250), *((n, 500) for n in range(5500, 10000, 500)))
+BATCHES = ((5050, 450), *((n, 500) for n in range(5500, 10000, 500)))
 
 
 @pytest.mark.parametrize(
     ("first", "count"),
-    [(5000, 250), *(pytest.param(*b, marks=pytest.mark.worlds) for b in BATCHES)],
+    [(5000, 50), *(pytest.param(*b, marks=pytest.mark.worlds) for b in BATCHES)],
 )
 def test_worlds_converge_and_nothing_is_ever_written_wrongly(
     first: int, count: int, record_property: Callable[[str, object], None]
