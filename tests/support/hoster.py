@@ -32,9 +32,10 @@ NODES = ("pve1", "pve2", "pve3")
 
 @dataclass(slots=True)
 class ListedFeed:
-    """An order feed in memory. Every answer is whole and of this moment."""
+    """An order feed in memory. Every answer is whole, and ``staleness_s`` seconds old."""
 
     listed: dict[str, Order] = field(default_factory=dict)
+    staleness_s: float = 0.0
     name: str = "orders"
     names_are_authoritative: bool = True
 
@@ -46,7 +47,7 @@ class ListedFeed:
         shown = tuple(o for o in self.listed.values() if since is None or o.updated_at is None or o.updated_at >= since)
 
         def pages() -> Iterator[Page[Order]]:
-            yield Page(shown, 0.0, 0.0)
+            yield Page(shown, 0.0, self.staleness_s)
 
         return Sweep(pages(), {"all"}, None, len(shown))
 

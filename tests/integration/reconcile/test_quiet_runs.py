@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -97,3 +98,44 @@ def test_what_is_counted_no_more_is_known_to_be_missed_in_every_read(hoster: Hos
     result = hoster.full(6)
     assert result.plan is not None
     assert {f.class_ for f in result.plan.findings if f.order_id == order_id} == {"paid-but-missing"}
+
+
+def test_an_order_is_known_to_say_so_for_as_long_as_its_record_may_ask(hoster: Hoster) -> None:
+    """What a call changed just now is compared with what the order says since: that moment is written until then."""
+    changed = next(order_id for order_id in hoster.vmids if hoster.count("vps", f"order_id = '{order_id}' AND {QUIET}"))
+    known = "SELECT effective_at FROM orders_seen WHERE order_id = :order"
+    with hoster.engine.begin() as connection:
+        before = connection.scalar(text(known), {"order": changed})
+        touched = connection.scalar(
+            text("UPDATE vps SET updated_at = clock_timestamp() WHERE order_id = :order RETURNING updated_at"),
+            {"order": changed},
+        )
+    hoster.full()
+    with hoster.engine.begin() as connection:
+        after = connection.scalar(text(known), {"order": changed})
+    assert before is not None
+    assert touched is not None
+    assert after is not None
+    assert before < touched < after
+    quiet = f"order_id IN (SELECT order_id FROM vps WHERE {QUIET})"
+    assert hoster.count("orders_seen", quiet) > 0
+    assert hoster.count("orders_seen", f"{quiet} AND effective_at > '{touched.isoformat()}'") == 0
+
+
+QUIET = "deleted_at IS NULL AND order_state = 'active' AND updated_at < clock_timestamp() - interval '1 hour'"
+
+
+def test_an_answer_that_is_older_than_the_last_complete_one_is_not_taken(hoster: Hoster) -> None:
+    """Also where that one said nothing new and was not written: the order was seen to say so since."""
+    order_id = next(o for o in hoster.vmids if hoster.count("vps", f"order_id = '{o}' AND {QUIET}"))
+    hoster.full()
+    now = hoster.feed.listed[order_id]
+    hoster.feed.listed[order_id] = replace(now, name="as-it-was-called-before")
+    hoster.feed.staleness_s = 300.0
+    try:
+        hoster.full()
+        assert hoster.count("orders_seen", "name = 'as-it-was-called-before'") == 0
+    finally:
+        hoster.feed.staleness_s = 0.0
+    hoster.full()
+    assert hoster.count("orders_seen", "name = 'as-it-was-called-before'") == 1
