@@ -92,7 +92,7 @@ def _foreign(ours: dict[str, Any]) -> list[bytes | str]:
 def test_messages_that_are_not_ours_cost_nothing(panel: LivePanel) -> None:
     worker = panel.process("worker-sync")
     pid = worker.pid
-    with redis.Redis.from_url(panel.redis.url, socket_timeout=10) as client:
+    with redis.Redis.from_url(panel.redis.url, socket_timeout=60) as client:
         ours = _one_of_ours(panel, client)
         panel.wait_status(5, "second", "creating", 60)
         for number, message in enumerate(_foreign(ours)):
@@ -103,8 +103,8 @@ def test_messages_that_are_not_ours_cost_nothing(panel: LivePanel) -> None:
             client.zadd("unacked_index", {f"foreign-{number}": time.time() - 3600})
         panel.sync("create", PLAN | {"name": "after-them"}).raise_for_status()
         panel.wait_status(5, "after-them", "creating", 60)
-        wait_until(lambda: client.llen("sync") == 0, "the queue is empty", 60)
-        wait_until(lambda: not client.zrange("unacked_index", 0, -1), "what was not acknowledged is settled", 60)
+        wait_until(lambda: client.llen("sync") == 0, "the queue is empty")
+        wait_until(lambda: not client.zrange("unacked_index", 0, -1), "what was not acknowledged is settled")
     log = worker.log_path.read_text()
     assert (worker.pid, worker.running) == (pid, True), log
     assert "message_dropped" in log

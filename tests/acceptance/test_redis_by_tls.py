@@ -45,12 +45,12 @@ def test_calls_are_applied_only_by_a_redis_that_is_vouched_for(
         if vouched:
             panel.wait_status(5, "vps-1", "creating", 30)
             states = panel.rows("SELECT state FROM operations")
-            wait_until(lambda: states == [{"state": "applied"}] or panel.rows("SELECT 1 FROM vps"), "applied", 30)
+            wait_until(lambda: states == [{"state": "applied"}] or panel.rows("SELECT 1 FROM vps"), "applied")
         else:
             for name in PARTS - {"api"}:
                 log = panel.process(name).log_path
-                wait_until(lambda log=log: b"CERTIFICATE_VERIFY_FAILED" in log.read_bytes(), f"{name} refuses", 30)  # type: ignore[misc]
+                wait_until(lambda log=log: b"CERTIFICATE_VERIFY_FAILED" in log.read_bytes(), f"{name} refuses")  # type: ignore[misc]
             refused = proxies[0]
-            wait_until(lambda: refused.refused > 2, "the API's relay refuses, too", 30)
+            wait_until(lambda: refused.refused > 2, "the API's relay refuses, too")
             assert refused.completed == 0
             assert panel.rows("SELECT state FROM operations") == [{"state": "queued"}]

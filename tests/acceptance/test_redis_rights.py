@@ -33,7 +33,7 @@ def documented() -> list[str]:
 
 def with_user(url: str, rules: list[str]) -> str:
     """Make the user, and return the URL with it."""
-    with redis.Redis.from_url(url, socket_timeout=5) as client:
+    with redis.Redis.from_url(url, socket_timeout=60) as client:
         client.execute_command("ACL", "SETUSER", "panel", *rules)
     return re.sub(r"//.*@", f"//panel:{PASSWORD}@", url)
 
@@ -44,7 +44,7 @@ def user_of(server: EmbeddedRedis, rules: list[str]) -> Iterator[Settings]:
     try:
         yield Settings(_env_file=None, redis_url=url)
     finally:
-        with redis.Redis.from_url(server.url, socket_timeout=5) as client:
+        with redis.Redis.from_url(server.url, socket_timeout=60) as client:
             client.execute_command("ACL", "DELUSER", "panel")
 
 
@@ -61,7 +61,7 @@ def test_the_documented_rights_are_enough(database: Database, tmp_path: Path) ->
         panel.sync("create", PLAN).raise_for_status()
         panel.wait_status(5, "vps-1", "creating", 60)
         lanes = "SELECT count(*) AS n FROM duties WHERE done_at IS NOT NULL AND every_s IS NOT NULL"
-        wait_until(lambda: panel.rows(lanes)[0]["n"] >= 5, "all lanes to run", 60)
+        wait_until(lambda: panel.rows(lanes)[0]["n"] >= 5, "all lanes to run")
         wait_until(
             lambda: all(check.verdict is Verdict.OK for check in check_workers(panel.settings)),
             "all workers answer",
@@ -71,7 +71,7 @@ def test_the_documented_rights_are_enough(database: Database, tmp_path: Path) ->
         assert (checks["redis"], checks["relay"]) == ("ok", "ok")
         worst = {check.verdict for check in check_redis(panel.settings)}
         assert worst <= {Verdict.OK, Verdict.NOTE}
-        wait_until(lambda: _flower_shows(panel.settings), "Flower to show the workers' tasks", 60)
+        wait_until(lambda: _flower_shows(panel.settings), "Flower to show the workers' tasks")
         for process in panel.supervisor.processes:
             log = process.log_path.read_text()
             assert "NoPermission" not in log, (process.name, log[-2000:])

@@ -44,7 +44,7 @@ class RawServer:
                 self._answer(accepted)
 
     def _answer(self, accepted: socket.socket) -> None:
-        accepted.settimeout(10)
+        accepted.settimeout(120)
         connection = accepted if self._tls is None else self._tls.wrap_socket(accepted, server_side=True)
         with connection:
             head = b""
