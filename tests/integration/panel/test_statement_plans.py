@@ -42,7 +42,17 @@ BOUND = 2_500
 """Rows of one table that one statement may look at. The fleet and its customers are far fewer, the past is far more."""
 
 
-A_ROW_FOR_EACH = {"scopes", "leases", "pauses", "quarantine", "nudges", "source_states", "prunings", "ignored_guests"}
+A_ROW_FOR_EACH = {
+    "duties",
+    "scopes",
+    "leases",
+    "pauses",
+    "quarantine",
+    "nudges",
+    "source_states",
+    "prunings",
+    "ignored_guests",
+}
 """Node, lease, source, task, or decision that stands."""
 
 
