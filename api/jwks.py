@@ -16,13 +16,13 @@ from outgoing.client import Client, Transport
 from outgoing.faults import Malformed, SourceFault
 from outgoing.limits import Limits
 from outgoing.tls import trusting_authorities
+from panel.deadlines import DEFAULT
 
 log = structlog.get_logger(__name__)
 
 FRESH_S = 300.0  # a key that was withdrawn is refused after at most this, while the address answers
 KEPT_S = 6 * 3600.0  # and after this when it does not
 RETRY_S = 30.0  # between fetches after a failure or for an unknown key id, whatever tokens ask for
-FETCH_S = 1.5
 SIZE_LIMIT = 256 * 1024
 KINDS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 
@@ -52,6 +52,7 @@ class Jwks:
         ca_file: Path | None = None,
         proxy: str | None = None,
         transport: Transport | None = None,
+        fetch_s: float = DEFAULT.keys_s,
     ) -> None:
         """Raises ``ValueError`` for a ``ca_file`` or a ``proxy`` that cannot be used."""
         self._algorithms = algorithms
@@ -59,7 +60,7 @@ class Jwks:
         self._client = Client(
             url,
             tls=trusting_authorities(ca_file),
-            limits=Limits(connect_s=FETCH_S, read_s=FETCH_S, answer_s=FETCH_S, body_bytes=SIZE_LIMIT),
+            limits=Limits(connect_s=fetch_s, read_s=fetch_s, answer_s=fetch_s, body_bytes=SIZE_LIMIT),
             headers={"Accept": "application/json"},
             proxy=proxy,
             transport=transport,

@@ -131,6 +131,7 @@ def _jwks(settings: Settings) -> Jwks:
             time.monotonic,
             ca_file=settings.jwt_jwks_ca_file,
             proxy=settings.jwt_jwks_proxy.get_secret_value() or None,
+            fetch_s=Deadlines(settings.answer_within_s).keys_s,
         )
     except ValueError as error:
         raise SettingsError(f"JWT_JWKS_URL: {error}") from None

@@ -26,6 +26,11 @@ class Deadlines:
         return 0.6 * self.answer_within_s
 
     @property
+    def keys_s(self) -> float:
+        """Fetching the keys for tokens, taken from the time of the read that follows."""
+        return 0.75 * self.answer_within_s
+
+    @property
     def read_s(self) -> float:
         """A read of the database."""
         return 0.8 * self.answer_within_s

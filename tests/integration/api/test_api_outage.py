@@ -15,7 +15,6 @@ from pydantic import SecretStr
 
 from api.deadline import within
 from api.edge import Edge
-from api.jwks import FETCH_S
 from api.main import create_app
 from panel.calls import Call, OutcomeUnknownError, OverloadedError
 from panel.settings import Settings, load_settings
@@ -83,7 +82,7 @@ async def test_slow_keys_and_a_frozen_database_are_in_time_together(
     granted: list[float] = []
 
     async def slowly(authorization: list[str]) -> int:
-        await asyncio.sleep(FETCH_S)
+        await asyncio.sleep(edge.deadlines.keys_s)
         return await user_of(authorization)
 
     async def noted(seconds: float, work: Coroutine[Any, Any, T]) -> T:
@@ -101,7 +100,7 @@ async def test_slow_keys_and_a_frozen_database_are_in_time_together(
             assert (await anna.get(path)).status_code == 503
     finally:
         postgres_server.resume()
-    assert granted == [pytest.approx(edge.deadlines.left_to_read_s(FETCH_S))] * 2
+    assert granted == [pytest.approx(edge.deadlines.left_to_read_s(edge.deadlines.keys_s))] * 2
 
 
 async def test_a_database_that_takes_no_writes_is_503_until_it_does(
