@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -91,7 +92,7 @@ def main() -> None:
     encodable(sys.stdout, sys.stderr)
     configure_logging("console", secrets=_secrets())  # on stderr: stdout is for results
     try:
-        with _interrupts_kept():
+        with _files_of_ones_own(), _interrupts_kept():
             app()
     except (CommandError, SettingsError, RuntimeFaultError) as error:
         # A sentence may quote the name of a cluster or what a server said.
@@ -105,6 +106,16 @@ def main() -> None:
         configure_logging("console", secrets=_secrets())  # the command may have sent its log elsewhere
         log.exception("command_failed")
         sys.exit(1)
+
+
+@contextmanager
+def _files_of_ones_own() -> Iterator[None]:
+    """Whatever a command or its processes write (schedules, Flower's state, a heartbeat) is for this user alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager

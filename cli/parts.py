@@ -16,7 +16,8 @@ from panel.logging import configure_logging
 from panel.publish import CeleryPublisher, producer_app
 from panel.redaction import secrets_of
 from panel.relay import Relay
-from panel.settings import load_settings
+from panel.settings import Settings, load_settings
+from runtime.private_directory import close_to_others, own_directory
 
 
 class Queue(StrEnum):
@@ -27,9 +28,9 @@ class Queue(StrEnum):
     BOTH = "both"
 
 
-def _become(part: Part) -> None:
+def _become(part: Part, settings: Settings) -> None:
     """Replace this process, so that a container's signals reach the program itself."""
-    os.execvpe(part.argv[0], part.argv, {**os.environ, **part.environment})  # noqa: S606 - our own command line
+    os.execvpe(part.argv[0], part.argv, {**os.environ, **part.environment(settings)})  # noqa: S606 - our own command line
 
 
 def api() -> None:
@@ -37,7 +38,7 @@ def api() -> None:
     settings = load_settings()
     settings.require("database_url", "vps_sync_api_key")
     settings.require_jwt()
-    _become(api_part(settings))
+    _become(api_part(settings), settings)
 
 
 def worker(
@@ -52,14 +53,14 @@ def worker(
     settings.require("database_url", "redis_url")
     queues = "sync,reconcile" if queue is Queue.BOTH else queue.value
     default = RECONCILE_PROCESSES if queue is Queue.RECONCILE else settings.worker_concurrency
-    _become(worker_part(queues, concurrency or default))
+    _become(worker_part(queues, concurrency or default), settings)
 
 
 def beat() -> None:
     """Run the scheduler alone. Any number may be started: one works, the others stand by."""
     settings = load_settings()
     settings.require("database_url", "redis_url")
-    _become(beat_part())
+    _become(beat_part(), settings)
 
 
 def flower(
@@ -70,9 +71,9 @@ def flower(
     """Run Flower alone, behind FLOWER_USER and FLOWER_PASSWORD; only its /healthcheck answers without."""
     settings = load_settings()
     settings.require("redis_url", "flower_password")
-    root = data_root()
-    root.mkdir(parents=True, exist_ok=True)
-    _become(flower_part(settings, root / "flower-state", address))
+    root = own_directory(data_root())
+    close_to_others(root)
+    _become(flower_part(settings, root / "flower-state", address), settings)
 
 
 def relay() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.errors import CommandError
+from cli.part_secrets import Needs, withheld
 from panel.settings import Settings
 from runtime.paths import DataDirectory
 from runtime.ports import LOOPBACK, is_free
@@ -29,10 +30,15 @@ WILDCARDS = {"0.0.0.0", "::", ""}  # noqa: S104 - recognised, not bound
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One program: its command line and what it needs in its environment beyond the caller's."""
+    """One program: its command line, the secrets it needs, and what else it needs in its environment."""
 
     argv: tuple[str, ...]
-    environment: Mapping[str, str]
+    needs: Needs
+    more: Mapping[str, str]
+
+    def environment(self, settings: Settings) -> dict[str, str]:
+        """What is added to the caller's environment, or put in the place of what the program must not know."""
+        return {**withheld(self.needs, settings), **self.more}
 
 
 def _python(*arguments: str) -> tuple[str, ...]:
@@ -47,7 +53,7 @@ def api_part(settings: Settings) -> Part:
         "--loop=uvloop", "--http=api.http_protocol:BoundedHttp", "--ws=none",
         "--no-access-log", "--no-server-header", "--log-level=warning", "--timeout-graceful-shutdown=8",
     )  # fmt: skip
-    return Part(argv, {})
+    return Part(argv, Needs.API, {})
 
 
 def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:
@@ -57,12 +63,13 @@ def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:
         "celery", "--app=worker.app", "worker", f"--queues={queue}", f"--concurrency={concurrency}",
         f"--hostname={name}@%h", "--without-gossip", "--without-mingle", "--loglevel=WARNING",
     )  # fmt: skip
-    return Part(argv, {"REMAP_SIGTERM": "SIGQUIT"})
+    needs = Needs.RECONCILE if "reconcile" in queue.split(",") else Needs.SERVERS
+    return Part(argv, needs, {"REMAP_SIGTERM": "SIGQUIT"})
 
 
 def beat_part() -> Part:
     """The scheduler, behind its lock."""
-    return Part(_python("worker.beat"), {})
+    return Part(_python("worker.beat"), Needs.SERVERS, {})
 
 
 def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Part:
@@ -77,7 +84,7 @@ def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Par
         "celery", "--app=worker.flower_app", "flower", f"--address={address}", f"--port={settings.flower_port}",
         "--persistent=True", f"--db={state}", "--state_save_interval=60000", "--logging=warning",
     )  # fmt: skip
-    return Part(argv, {"FLOWER_BASIC_AUTH": f"{user}:{password}"})
+    return Part(argv, Needs.FLOWER, {"FLOWER_BASIC_AUTH": f"{user}:{password}"})
 
 
 def reached_by(host: str) -> str:
@@ -117,7 +124,7 @@ def processes(
         return ManagedProcess(
             name,
             part.argv,
-            {**os.environ, **overrides, **part.environment},
+            {**os.environ, **overrides, **part.environment(settings)},
             data.log_path(name),
             ready=ready,
             stop_grace_s=grace_s,

@@ -122,12 +122,11 @@ def spawn(
     death_signal: int,
     cwd: Path | None = None,
     account: Account | None = None,
-    umask: int = -1,
 ) -> Child:
     """Start `argv` with exactly the environment `env`, its output appended to `log`.
 
     `death_signal` reaches the child when this process dies, however it dies. `account` needs root.
-    A negative `umask` leaves it as it is.
+    What it writes is for its user alone.
     """
     launcher = [sys.executable, "-I", "-S", str(Path(runtime.launch.__file__).resolve())]
     user = f"{account.uid}:{account.gid}" if account and not account.is_ours else "-"
@@ -145,7 +144,7 @@ def spawn(
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                umask=umask,
+                umask=0o077,
             )
         finally:
             os.close(output)

@@ -22,6 +22,7 @@ from runtime.postgres_installation import (
     find_postgres_installations,
     reachable_installation,
 )
+from runtime.private_directory import own_directory
 from runtime.server_account import can_enter, shared_places, unprivileged_account
 
 __all__ = ["SUPERUSER", "THROWAWAY", "EmbeddedPostgres", "PostgresInstallation", "find_postgres_installations"]
@@ -100,7 +101,7 @@ class EmbeddedPostgres(EmbeddedServer):
     def _choose_place(self) -> Path:
         if self._account is None:
             return self.data_dir
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        own_directory(self.data_dir, mode=0o711)  # for PostgreSQL's own account to pass through
         if can_enter(self.data_dir, self._account):
             return self.data_dir
         return next(shared_places(f"postgres-cluster\0{self.data_dir}"))

@@ -28,6 +28,7 @@ from runtime.errors import InUseError, NotReadyError, ProcessDiedError, RuntimeF
 from runtime.file_lock import FileLock
 from runtime.logs import rotate_log, tail, with_tail
 from runtime.ports import free_port, is_free, reserve_port
+from runtime.private_directory import own_directory
 
 _POLL_S = 0.02
 _PORT_TRIES = 4
@@ -80,7 +81,7 @@ class EmbeddedServer(ABC):
         if self.running:
             return
         self._reap()
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        own_directory(self.data_dir)
         self._own()
         try:
             if not self._log_rotated:
@@ -189,7 +190,6 @@ class EmbeddedServer(ABC):
                 death_signal=self.stop_signal,
                 cwd=self._home,
                 account=account,
-                umask=0o077,
             )
             try:
                 self._wait_ready(self._child)
@@ -199,7 +199,7 @@ class EmbeddedServer(ABC):
                     raise
                 self._reap()
                 continue
-            (self.data_dir / "port").write_text(f"{port}\n", encoding="ascii")
+            write_private(self.data_dir / "port", f"{port}\n")
             return
 
     def _choose_port(self, *, first: bool) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from runtime.private_directory import own_directory
+
 _TAIL_BYTES_PER_LINE = 400
 
 
@@ -16,7 +18,7 @@ def rotate_log(path: Path) -> None:
 
 def open_log(path: Path) -> int:
     """Return a descriptor that appends to `path`, readable by its owner only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    own_directory(path.parent)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 

@@ -10,6 +10,7 @@ from typing import Self
 import runtime
 from runtime.errors import RuntimeFaultError
 from runtime.file_lock import FileLock
+from runtime.private_directory import close_to_others, own_directory
 
 DATA_DIR_VARIABLE = "PANEL_DATA_DIR"
 
@@ -25,7 +26,7 @@ def default_data_dir(environ: Mapping[str, str], working_dir: Path) -> Path:
 
 
 class DataDirectory:
-    """One run's directory: postgres/, redis/ and logs/ under `root`, held by one run at a time.
+    """One run's directory: postgres/, redis/ and logs/ under `root`, held by one run at a time, for this user alone.
 
     Entering it makes the directory and takes its lock (InUseError if another run has it).
     """
@@ -54,8 +55,10 @@ class DataDirectory:
         """Make the directory and take its lock; raise InUseError if another run has it."""
         lock = FileLock(self.root / "run.lock", what=f"the data directory {self.root}")
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
+            own_directory(self.logs)
             lock.acquire()
+            close_to_others(self.root)
+            close_to_others(self.logs)
         except PermissionError as error:
             raise RuntimeFaultError(
                 f"{self.root} can't be written by this user; set {DATA_DIR_VARIABLE} to a directory that can"

@@ -17,6 +17,7 @@ import structlog
 from runtime.children import Child, spawn
 from runtime.errors import NotReadyError, ProcessDiedError, RuntimeFaultError
 from runtime.logs import rotate_log, tail, with_tail
+from runtime.private_directory import own_directory
 
 _POLL_S = 0.05
 
@@ -83,7 +84,7 @@ class ManagedProcess:
             raise RuntimeFaultError(f"{self.name} is already running")
         self._reap()
         self._paused = False
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        own_directory(self.log_path.parent)
         if not self._log_rotated:
             rotate_log(self.log_path)
             self._log_rotated = True

@@ -4,8 +4,9 @@ Flower asks workers many things at once, each through two connections of the poo
 every question holds its first connection and waits for its second: for ever, and no event is shown.
 
 Flower answers ``/metrics`` without its password; here it asks there, too. ``/healthcheck`` stays open and says "OK".
-No answer names versions, and a page runs Flower's own scripts only, in nobody's frame. Flower configures no logging
-where somebody else has: its lines pass the redactor like everybody's.
+Nothing is changed at the wish of another site's page (:mod:`worker.cross_site`). No answer names versions, and a page
+runs Flower's own scripts only, in nobody's frame. Flower configures no logging where somebody else has: its lines pass
+the redactor like everybody's.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import base64
 import hashlib
 
 from flower.urls import settings as tornado_settings
+from flower.views import BaseHandler
 from flower.views.monitor import Metrics
 from tornado.httputil import HTTPHeaders
-from tornado.web import OutputTransform, authenticated
+from tornado.web import HTTPError, OutputTransform, authenticated
 
 from panel.logging import configure_logging
 from panel.redaction import secrets_of
 from worker.app import app, settings
+from worker.cross_site import refusal_of
 
 # The only script that stands within a page; the others are files.
 _INLINE = [f"\nvar autorefresh = {on};\n" for on in (0, 1)]
@@ -49,7 +52,19 @@ class SafeHeaders(OutputTransform):
         return super().transform_first_chunk(status_code, headers, chunk, finishing)
 
 
+_flowers_own_check = BaseHandler.check_xsrf_cookie
+
+
+def check_where_it_comes_from(handler: BaseHandler) -> None:
+    """Tornado calls this before everything but GET, HEAD and OPTIONS. Raises HTTPError 403."""
+    refusal = refusal_of(handler.request.host, handler.request.headers)
+    if refusal is not None:
+        raise HTTPError(403, refusal)
+    _flowers_own_check(handler)
+
+
 app.conf.broker_pool_limit = 64
+BaseHandler.check_xsrf_cookie = check_where_it_comes_from
 Metrics.get = authenticated(Metrics.get)
 tornado_settings["transforms"] = [SafeHeaders]
 configure_logging(settings.log_format, secrets=secrets_of(settings))

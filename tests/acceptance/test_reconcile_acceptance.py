@@ -378,8 +378,25 @@ def test_flower_asks_for_its_password(panel: LivePanel) -> None:
         assert {page: client.get(page).status_code for page in pages} == dict.fromkeys(pages, 401)
         assert {page: client.get(page, auth=wrong).status_code for page in pages} == dict.fromkeys(pages, 401)
         assert client.post("/api/task/send-task/reconcile.run", json={"args": []}).status_code == 401
-        healthy = client.get("/healthcheck")
+        own = {"Origin": flower_url, "Referer": f"{flower_url}/workers", "Sec-Fetch-Site": "same-origin"}
+        foreign = {
+            "Origin": "https://evil.example",
+            "Referer": "https://evil.example/x",
+            "Sec-Fetch-Site": "cross-site",
+        }
         right = (panel.settings.flower_user, panel.settings.flower_password.get_secret_value())
+
+        def sent(**headers: str) -> int:
+            path = "/api/task/send-task/maintenance.prune"
+            return client.post(path, auth=right, json={"args": []}, headers=headers).status_code
+
+        for name, value in own.items():
+            assert sent(**{name: foreign[name]}) == 403, name
+            assert sent(**{**own, name: foreign[name]}) == 403, name
+            assert sent(**{name: value}) == 200, name
+        assert (sent(), sent(**own)) == (200, 200)
+        assert sent(**{"Content-Type": "text/plain"}) == 403, "a page elsewhere could send that"
+        healthy = client.get("/healthcheck")
         shown = [client.get(page, auth=right) for page in ("/workers", "/tasks", "/broker", "/no-such-page")]
         answers = [healthy, client.get("/workers"), client.get("/static/css/flower.css"), *shown]
     for answer in answers:

@@ -1,0 +1,106 @@
+"""Each process gets the secrets that its work needs, and starts with them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from cli.part_secrets import SECRETS, Needs, withheld
+from cli.stack import worker_part
+from panel.redaction import secrets_of
+from panel.settings import Settings, load_settings
+
+ROOT = Path(__file__).resolve().parents[3]
+CLUSTER = {
+    "name": "main",
+    "urls": ["https://pve.test:8006"],
+    "token_id": "panel@pve!sync",
+    "token_secret": "canary-proxmox_clusters",
+    "proxy": "http://user:canary-proxmox_clusters@proxy.test:3128",
+    "fingerprint": ":".join(["ab"] * 32),
+}
+
+
+def key(name: str) -> str:
+    return f"canary-{name}".ljust(40, "x")
+
+
+GIVEN: dict[str, str] = {
+    "DATABASE_URL": "postgresql://panel:canary-database_url@h/d",
+    "DATABASE_OWNER_URL": "postgresql://owner:canary-database_owner_url@h/d",
+    "REDIS_URL": "redis://:canary-redis_url@h/0",
+    "OPS_API_KEYS": json.dumps([{"name": "ann", "role": "read", "key": key("ops_api_keys")}]),
+    "MAIN_SITE_URL": "https://site.test",
+    "USER_ID_SPACE": "mapped",
+    "PROXMOX_CLUSTERS": json.dumps([CLUSTER]),
+    "FINDING_WEBHOOK_URL": "https://hook.test/canary-finding_webhook_url",
+    **{
+        name.upper(): key(name)
+        for name in SECRETS
+        if name.endswith(("_key", "_key_previous", "jwt_secret", "flower_password"))
+    },
+    **{name.upper(): f"http://u:canary-{name}@proxy.test:3128" for name in SECRETS if name.endswith("_proxy")},
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Everything is set, in the .env of the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    Path(".env").write_text("".join(f"{name}='{value}'\n" for name, value in GIVEN.items()), encoding="utf-8")
+    return load_settings()
+
+
+def test_every_secret_is_on_the_list(settings: Settings) -> None:
+    secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    secret |= {"database_url", "database_owner_url", "redis_url", "ops_api_keys", "proxmox_clusters"}
+    assert set(SECRETS) == secret
+    assert {name for name in SECRETS if f"canary-{name}" in " ".join(secrets_of(settings))} == secret, (
+        "all are set here"
+    )
+
+
+@pytest.mark.parametrize("needs", Needs)
+def test_a_process_knows_what_it_needs_and_no_more(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, needs: Needs
+) -> None:
+    for name, value in withheld(needs, settings).items():
+        monkeypatch.setenv(name, value)
+    seen = load_settings()
+    known = " ".join(secrets_of(seen))
+    assert {name for name in SECRETS if f"canary-{name}" in known} == needs.value
+    assert [cluster.name for cluster in seen.proxmox_clusters] == ["main"], "names are no secret"
+    assert seen.main_site_url == "https://site.test"
+
+
+def test_a_worker_of_both_queues_knows_the_sources() -> None:
+    assert worker_part("sync", 1).needs is Needs.SERVERS
+    assert worker_part("reconcile", 1).needs is worker_part("sync,reconcile", 1).needs is Needs.RECONCILE
+
+
+def test_nobody_migrates_but_migrate() -> None:
+    assert not any("database_owner_url" in needs.value for needs in Needs)
+
+
+SERVICES = {"api": Needs.API, "worker": Needs.SERVERS, "reconciler": Needs.RECONCILE, "beat": Needs.SERVERS}
+SERVICES["flower"] = Needs.FLOWER
+SERVERS = {"POSTGRES_PASSWORD", "PANEL_DB_PASSWORD", "REDIS_PASSWORD"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_docker_compose_withholds_the_same(service: str) -> None:
+    """Read as text: the project has no YAML parser, and the file's form is its own."""
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    names = set(re.findall(r"^  (\w+): ", text[text.index("x-withheld:") : text.index("x-panel:")], re.MULTILINE))
+    assert names == {name.upper() for name in SECRETS} - {"DATABASE_URL", "REDIS_URL"} | SERVERS
+    block = re.search(rf"^  {service}:\n((?:    .*\n|\n)+)", text, re.MULTILINE)
+    assert block is not None
+    given = set(re.findall(r"^      (\w+): ", block[1], re.MULTILINE)) & names
+    assert given - {"PROXMOX_CLUSTERS"} == {name.upper() for name in SERVICES[service].value} & names - {
+        "PROXMOX_CLUSTERS"
+    }

@@ -1,0 +1,48 @@
+"""Whether a request that changes something may come from another site's page. Pure.
+
+A browser sends Flower's password by itself, whoever's page makes it ask. Flower looks at ``Origin`` and
+``Sec-Fetch-Site``; a page may be asked from without either, and then ``Referer`` names another site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+from urllib.parse import urlsplit
+
+SIMPLE_TYPES = frozenset({"", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
+"""Content types that a page may send elsewhere without being allowed to."""
+
+
+class Headers(Protocol):
+    """What Tornado gives."""
+
+    def get_list(self, name: str) -> list[str]: ...
+
+
+def refusal_of(host: str, headers: Headers) -> str | None:
+    """Why the request is refused, or None if it comes from Flower's own pages or from no page at all."""
+    sites, origins, referers = (headers.get_list(name) for name in ("Sec-Fetch-Site", "Origin", "Referer"))
+    if any(site.strip().lower() != "same-origin" for site in sites):
+        return "Cross-site request forbidden"
+    if any(not _is_own(address, host) for address in (*origins, *referers)):
+        return "Cross-origin request forbidden"
+    if sites or origins or referers or not _page_may_send(headers.get_list("Content-Type"), headers):
+        return None
+    return "Say where the request comes from: send Content-Type: application/json or X-Requested-With"
+
+
+def _is_own(address: str, host: str) -> bool:
+    try:
+        named = urlsplit(address.strip()).netloc
+    except ValueError:
+        return False
+    return named.rpartition("@")[2].lower() == host.lower()
+
+
+def _page_may_send(content_types: Sequence[str], headers: Headers) -> bool:
+    """Whether another site's page can make a browser send this without asking first (a "simple" request)."""
+    if headers.get_list("X-Requested-With"):
+        return False
+    types = content_types or [""]
+    return any(one.partition(";")[0].strip().lower() in SIMPLE_TYPES for one in types)
