@@ -27,6 +27,7 @@ from panel.accept import Acceptor
 from panel.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
 from panel.deadlines import Deadlines
 from panel.logging import configure_logging
+from panel.public import Place
 from panel.publish import CeleryPublisher, producer_app
 from panel.redaction import Redactor, secrets_of
 from panel.relay import Relay
@@ -48,6 +49,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
     settings.require("vps_sync_api_key", "database_url")
     for problem in settings.key_conflicts():
         raise SettingsError(problem)
+    Place.root = settings.root_path
     jwks = None
     if settings.jwt_jwks_url:
         jwks = _jwks(settings)

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from api import ops_models
 from api.records import CURSOR_PATTERN
+from panel.public import Place
 
 Status = Literal["creating", "running", "stopped", "suspended", "error"]
 Hypervisor = Literal["proxmox", "vmware", "hyperv", "kvm", "xen"]
@@ -349,5 +350,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             ref_template="#/components/schemas/{model}",
         )
         document["components"]["schemas"] |= extra["$defs"]
+        if Place.root:
+            document["servers"] = [{"url": Place.root}]
         app.openapi_schema = document
     return app.openapi_schema

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from panel.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
-from panel.public import OPERATION_URL
+from panel.public import Place, operation_url
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ def problem_body(
         "title": http.HTTPStatus(status_code).phrase,
         "status": status_code,
         "detail": message,
-        "instance": instance,
+        "instance": f"{Place.root}{instance}" if instance else "",
         "message": message,
         "code": code,
         "request_id": request_id,
@@ -110,7 +110,7 @@ def _outcome_unknown(operation_id: int | None) -> ProblemError:
     extra: dict[str, Any] = {}
     if operation_id is not None:
         message += ", or look the operation up"
-        extra["operation"] = {"id": operation_id, "url": OPERATION_URL.format(id=operation_id)}
+        extra["operation"] = {"id": operation_id, "url": operation_url(operation_id)}
     return ProblemError(503, "outcome_unknown", message, headers={"Retry-After": "5"}, **extra)
 
 

@@ -28,7 +28,7 @@ from panel.calls import (
     Refused,
     Replayed,
 )
-from panel.public import OPERATION_URL, public_record, success_body
+from panel.public import operation_url, public_record, success_body
 from panel.reads import Operation, operation, records_named, records_of_order
 
 log = structlog.get_logger(__name__)
@@ -113,7 +113,7 @@ def operation_view(found: Operation) -> dict[str, Any]:
     return {
         "id": found.id,
         "state": found.state,
-        "url": OPERATION_URL.format(id=found.id),
+        "url": operation_url(found.id),
         "action": found.action,
         "vps_id": found.vps_id,
         "attempts": found.attempts,
@@ -235,4 +235,4 @@ async def _remember(edge: Edge, key: str, status_code: int, body: dict[str, Any]
 
 
 def _location(operation_id: int) -> dict[str, str]:
-    return {"Location": OPERATION_URL.format(id=operation_id)}
+    return {"Location": operation_url(operation_id)}

@@ -81,6 +81,8 @@ def match_check(space: str, listed: int, matched: int, *, imported: bool = True)
 
 
 def _users(feed: OrderFeed, settings: Settings) -> list[Check]:
+    if not settings.database_url:
+        return [Check("users", Verdict.NOTE, "not compared: there is no database to know them", "set DATABASE_URL")]
     users = tables.users
     with opened_panel(settings.database_url) as engine, engine.connect() as connection:
         if settings.user_id_space == "shared":

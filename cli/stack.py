@@ -16,7 +16,7 @@ from cli.errors import CommandError
 from cli.part_secrets import Needs, withheld
 from panel.settings import Settings
 from runtime.paths import DataDirectory
-from runtime.ports import LOOPBACK, is_free
+from runtime.ports import LOOPBACK, is_free, reached_by
 from runtime.processes import ManagedProcess
 from runtime.readiness import http_ok
 
@@ -24,8 +24,6 @@ WORKER_GRACE_S = 12.0
 RECONCILE_PROCESSES = 3
 """One for a full run, one for the fast lane, one for imports and maintenance: none of them stands before another."""
 """Longer than Celery's soft shutdown (8 s), in which running tasks may end and the others are given back."""
-
-WILDCARDS = {"0.0.0.0", "::", ""}  # noqa: S104 - recognised, not bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,8 @@ def api_part(settings: Settings) -> Part:
         "--loop=uvloop", "--http=api.http_protocol:BoundedHttp", "--ws=none",
         "--no-access-log", "--no-server-header", "--log-level=warning", "--timeout-graceful-shutdown=8",
     )  # fmt: skip
-    return Part(argv, Needs.API, {})
+    # uvicorn's own default is 127.0.0.1; a proxy on this machine may come by IPv6, too.
+    return Part(argv, Needs.API, {"FORWARDED_ALLOW_IPS": os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")})
 
 
 def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:
@@ -87,16 +86,13 @@ def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Par
     return Part(argv, Needs.FLOWER, {"FLOWER_BASIC_AUTH": f"{user}:{password}"})
 
 
-def reached_by(host: str) -> str:
-    """The address at which this machine itself reaches a server that listens on ``host``."""
-    return LOOPBACK if host in WILDCARDS else host
-
-
 def require_free_ports(settings: Settings, *, flower: bool) -> None:
     """Raise CommandError naming the first port that something else listens on."""
-    ports = {"PORT": settings.port} | ({"FLOWER_PORT": settings.flower_port} if flower else {})
-    for variable, port in ports.items():
-        if not is_free(port):
+    ports = {"PORT": (settings.port, reached_by(settings.host))}
+    if flower:
+        ports["FLOWER_PORT"] = (settings.flower_port, LOOPBACK)
+    for variable, (port, host) in ports.items():
+        if not is_free(port, host):
             raise CommandError(f"Port {port} is taken by another program; stop it or set {variable} to another port")
     if flower and settings.port == settings.flower_port:
         raise CommandError("PORT and FLOWER_PORT are the same; set one of them to another port")

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 
 from cli.console import err
 from cli.environment import Overrides
-from cli.stack import processes, reached_by
+from cli.stack import processes
 from panel.logging import configure_logging
 from panel.redaction import secrets_of
 from panel.settings import Settings
 from panel.terminal import styled
 from runtime.embedded_server import EmbeddedServer
 from runtime.paths import DataDirectory
-from runtime.ports import LOOPBACK
+from runtime.ports import LOOPBACK, reached_by, url_host
 from runtime.processes import RestartPolicy, Supervisor
 
 
@@ -35,7 +35,7 @@ def supervise(
     whole = Supervisor(processes(settings, overrides, data, flower=flower), restart=RestartPolicy(), servers=servers)
 
     def ready() -> None:
-        panel = f"http://{reached_by(settings.host)}:{settings.port}"
+        panel = f"http://{url_host(reached_by(settings.host))}:{settings.port}"
         err.print()
         err.print(styled("bold green", "The panel is up."), "Ctrl-C stops it.")
         lines = [

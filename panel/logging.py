@@ -18,6 +18,7 @@ import structlog
 
 from panel.printable import printable
 from panel.redaction import REDACTED, Redactor
+from panel.terminal import encodable
 
 SECRET_NAMES = frozenset({"api_key", "authorization", "cookie", "password", "secret", "token", "x_api_key"})
 SECRET_ENDINGS = ("_password", "_secret", "_token", "_api_key")
@@ -61,6 +62,7 @@ def configure_logging(log_format: str = "json", stream: TextIO | None = None, *,
     catches, in whichever thread, is written in the same way from now on.
     """
     stream = stream or sys.stderr
+    encodable(stream)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-OPERATION_URL = "/api/vps/sync/operations/{id}"
+
+class Place:
+    """Where this process is seen from outside: the path that a reverse proxy puts before every address of it."""
+
+    root = ""
+
+
+def operation_url(operation_id: int) -> str:
+    """The path at which a caller looks the operation up."""
+    return f"{Place.root}/api/vps/sync/operations/{operation_id}"
 
 
 def public_record(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,6 +47,6 @@ def success_body(message: str, record: dict[str, Any], operation_id: int, state:
         "operation": {
             "id": operation_id,
             "state": state,
-            "url": OPERATION_URL.format(id=operation_id),
+            "url": operation_url(operation_id),
         },
     }

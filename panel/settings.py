@@ -6,6 +6,7 @@ Read from the environment and from ``.env`` in the working directory (the enviro
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -45,6 +46,16 @@ def _http_url(value: str) -> str:
     if value and not re.fullmatch(r"https?://[^\s/?#@]+(:\d+)?(/[^\s?#]*)?", value):
         raise ValueError("must be an http(s) URL without credentials, query or fragment")
     return value.rstrip("/")
+
+
+def _root_path(value: str) -> str:
+    path = value.rstrip("/")
+    if path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
+        raise ValueError("must be empty or a path such as /panel")
+    return path
+
+
+RootPath = Annotated[str, AfterValidator(_root_path)]
 
 
 def _proxy_url(value: SecretStr) -> SecretStr:
@@ -160,7 +171,8 @@ class Settings(BaseSettings):
     database_ca_file: OptionalPath = None
     redis_ca_file: OptionalPath = None
     port: Annotated[int, Field(ge=0, le=65535)] = 5050
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(lambda value: value.strip().removeprefix("[").removesuffix("]"))] = "127.0.0.1"
+    root_path: RootPath = ""  # where a reverse proxy shows the panel: "/panel"; Location and operation.url begin so
     flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
     flower_user: str = "operator"
     flower_password: SecretStr = SecretStr("")
@@ -245,8 +257,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _together(self) -> Settings:
-        for problem in self._contradictions():
-            raise ValueError(problem)
+        if problems := self._contradictions():
+            raise ValueError("; ".join(problems))
         self._write_tls_out()
         return self
 
@@ -377,24 +389,28 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Read the settings; raise SettingsError with one sentence for the first that is wrong.
+    """Read the settings; raise SettingsError with a sentence for each that is wrong.
 
-    The sentence never contains the value: it may be a secret.
+    No sentence contains the value: it may be a secret.
     """
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # pydantic validates them
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        # The setting as it is spelt in the environment, then the keys inside its JSON as they are.
-        name = ".".join(str(part) if index else str(part).upper() for index, part in enumerate(first["loc"]))
-        text = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{name}: {text}" if name else text) from None
+        raise SettingsError("; ".join(_sentences(error))) from None
     except Exception as error:  # pydantic-settings wraps malformed JSON in its own error
         cause = type(error).__name__
         if cause != "SettingsError":
             raise
         field = re.search(r'field "(\w+)"', str(error))
         raise SettingsError(f"{field[1].upper() if field else 'A setting'} is not valid JSON") from None
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    for one in error.errors(include_input=False, include_url=False):
+        # The setting as it is spelt in the environment, then the keys inside its JSON as they are.
+        name = ".".join(str(part) if index else str(part).upper() for index, part in enumerate(one["loc"]))
+        text = one["msg"].removeprefix("Value error, ")
+        yield f"{name}: {text}" if name else text
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ from runtime.errors import RuntimeFaultError
 from runtime.private_directory import private_directory
 
 LOOPBACK = "127.0.0.1"
+LOOPBACK_6 = "::1"
 
 _LOWEST = 15_000
 _KERNEL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -61,13 +62,27 @@ def release_port(port: int) -> None:
         os.close(lock)
 
 
-def is_free(port: int) -> bool:
-    """Return whether a server could listen on `port` of the loopback now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+def reached_by(host: str) -> str:
+    """Return the address at which this machine itself reaches a server that listens on `host`."""
+    return {"0.0.0.0": LOOPBACK, "": LOOPBACK, "::": LOOPBACK_6}.get(host, host)  # noqa: S104 - recognised, not bound
+
+
+def url_host(host: str) -> str:
+    """Return the host as it stands in a URL: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Return whether a server could listen on `port` of `host`, an address or a name of this machine, now."""
+    try:
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise RuntimeFaultError(f"{host} is no address of this machine: {error.strerror}") from error
+    with socket.socket(family, kind, protocol) as probe:
         # As servers do: connections of an earlier server that linger in TIME_WAIT are no obstacle.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind(address)
             probe.listen(1)
         except OSError:
             return False

@@ -96,6 +96,11 @@ class ClusterConfig:
         if self.fingerprint is not None:
             fingerprint_bytes(self.fingerprint)
 
+    @property
+    def api_urls(self) -> tuple[str, ...]:
+        """The roots of the interface; an address may be given with or without them."""
+        return tuple(re.sub(r"(/api2(/(json|extjs))?)?/*$", "", url) + "/api2/json" for url in self.urls)
+
 
 def _check_url(name: str, url: str) -> None:
     try:

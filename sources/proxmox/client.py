@@ -44,7 +44,7 @@ class Endpoint:
         self.label = urlsplit(url).netloc
         pinned = config.fingerprint
         self._http = JsonClient(
-            url.rstrip("/") + "/api2/json",
+            url,
             headers={"Authorization": f"PVEAPIToken={config.token_id}={config.token_secret.get_secret_value()}"},
             tls=trusting_authorities(config.ca_file) if pinned is None else trusting_certificate(pinned),
             limits=Limits(

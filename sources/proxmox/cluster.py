@@ -41,7 +41,7 @@ class ClusterSource:
         self._config = config
         self._clock = clock or Clock()
         self.breaker = breaker or CircuitBreaker()
-        endpoints = [Endpoint(config, url, self._clock, transport) for url in config.urls]
+        endpoints = [Endpoint(config, url, self._clock, transport) for url in config.api_urls]
         self._endpoints = tuple(sorted(endpoints, key=lambda endpoint: endpoint.label != first))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,3 +18,12 @@ def owner_of_port(port: int, processes: Iterable[int]) -> int | None:
             if any(str(file.readlink()) in sockets for file in Path(f"/proc/{pid}/fd").iterdir()):
                 return pid
     return None
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has a loopback address of IPv6."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False

@@ -93,3 +93,13 @@ def test_a_ca_file_that_cannot_be_read_stops_the_start(tmp_path: object) -> None
 def test_a_cluster_source_is_a_guest_source() -> None:
     source: GuestSource = make_cluster(cluster())
     assert source.cluster == "main"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://pve:8006", "https://pve:8006/", "https://pve:8006/api2/json", "https://pve:8006/api2/json/",
+     "https://pve:8006/api2", "https://pve:8006/api2/extjs"],
+)  # fmt: skip
+def test_a_cluster_s_address_may_name_the_interface(url: str) -> None:
+    config = ClusterConfig("main", (url, "https://[::1]:8006/proxied/api2/json"), "a@b!c", SecretStr("secret"))
+    assert config.api_urls == ("https://pve:8006/api2/json", "https://[::1]:8006/proxied/api2/json")
