@@ -40,12 +40,13 @@ class Recording:
 
     port: int = 0
     requests: list[Request] = field(default_factory=list)
-    begun: list[str] = field(default_factory=list)
+    begun: threading.Event = field(default_factory=threading.Event)
     go: threading.Event = field(default_factory=threading.Event)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["raw_path"].decode("latin-1")
-        self.begun.append(path)
+        if path.startswith("/attack/"):
+            self.begun.set()
         while path.startswith("/attack/") and not self.go.is_set():  # noqa: ASYNC110 - another thread sets it
             await asyncio.sleep(0.01)
         body, more = b"", True

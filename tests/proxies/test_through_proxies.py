@@ -20,7 +20,7 @@ from tests.proxies.proxies import KINDS, MARK, proxy, said
 from tests.proxies.recording import Recording, recording
 from tests.support.keys import random_key
 from tests.support.resources import resident_bytes
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.proxies
 
@@ -108,11 +108,9 @@ def test_nobody_s_body_is_a_request(front: Front, victim: Victim, wish: bytes, b
             front.behind.go.clear()
             front.behind.begun.clear()
             attacker.sendall(head)
-            ends = time.monotonic() + 0.3  # some proxies send a head only with its body
-            while attacked not in front.behind.begun and time.monotonic() < ends:
-                time.sleep(0.01)
+            front.behind.begun.wait(0.3)  # some proxies send a head only with its body
             attacker.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if chunked else body)
-            wait_until(lambda: attacked in front.behind.begun, "the request is there", 20)
+            assert front.behind.begun.wait(PATIENCE_S)
             said(attacker, for_s=0.1)
             front.behind.go.set()
             answer = said(attacker, for_s=20, until=b"}")
