@@ -135,6 +135,10 @@ class HeldItem(BaseModel):
     evidence: list[str]
     reason: str
     hash: str
+    name: Annotated[str | None, Field(description="The VPS's name")] = None
+    user_id: Annotated[int | None, Field(description="The customer")] = None
+    username: str | None = None
+    clusters: list[str] = []
 
 
 class HeldSetView(BaseModel):
@@ -144,6 +148,7 @@ class HeldSetView(BaseModel):
     scope: str
     reason: str
     items: list[HeldItem]
+    items_total: Annotated[int | None, Field(description="How many it has, whatever the filter leaves")] = None
     run_id: int
     created_at: AwareDatetime
     decision: Literal["approved", "rejected", "expired"] | None
@@ -191,6 +196,7 @@ class JournalEntry(BaseModel):
     after: dict[str, Any] | None
     run_id: int | None
     request_id: str | None
+    api_key_label: Annotated[str | None, Field(description="Of a call: which of the main site's keys it came with")]
     accepted_at: AwareDatetime
     applied_at: AwareDatetime | None
 
@@ -329,6 +335,7 @@ class SourceNumbers(BaseModel):
     source: str
     read_s: float
     degraded: bool
+    unwell_s: Annotated[float | None, Field(description="For how long it is not believed; null: it is")]
 
 
 class FindingNumbers(BaseModel):

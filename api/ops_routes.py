@@ -26,7 +26,15 @@ from panel.audit import Actor, list_access, list_actions, list_refused_calls, no
 from panel.calls import DatabaseAwayError
 from panel.dead_letters import discard, list_dead, requeue
 from panel.facts import Row
-from panel.findings import FindingRow, acknowledge_finding, heed_finding, ignore_finding, list_findings, snooze_finding
+from panel.findings import (
+    FindingFilter,
+    FindingRow,
+    acknowledge_finding,
+    heed_finding,
+    ignore_finding,
+    list_findings,
+    snooze_finding,
+)
 from panel.history import recent_runs, vps_history
 from panel.holds import Decision, HeldSet, decide_hold, list_holds
 from panel.metrics import metrics
@@ -37,6 +45,7 @@ from panel.restore import restore_vps
 from panel.run_log import PLAN_SEEN, acknowledge_first_plan, acknowledge_source, acknowledged_in_words
 from panel.sessions import is_away
 from panel.source_health import list_sources
+from panel.whose import described, whose
 
 router = APIRouter(prefix="/api/ops", tags=["operators"])
 
@@ -51,6 +60,10 @@ VpsId = Annotated[int, Path(ge=1, le=MAX_ID)]
 FindingId = Annotated[int, Path(ge=1, le=MAX_ID)]
 OperationId = Annotated[int, Path(ge=1, le=MAX_ID)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+Offset = Annotated[int, Query(ge=0, le=1_000_000, description="How many to leave out: the next page")]
+OfClass = Annotated[str | None, Query(alias="class", pattern=r"^[a-z-]{1,64}$")]
+OfCluster = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+OfUser = Annotated[int | None, Query(ge=1, le=MAX_ID, description="The panel's id of a customer")]
 HeldHash = Annotated[
     str,
     Path(
@@ -69,11 +82,38 @@ def _takes(model: type[BaseModel]) -> dict[str, Any]:
 
 @router.get("/held", summary="Held sets", responses={200: {"model": ops_models.HeldAnswer}, **READS})
 async def get_held(
-    edge: EdgeOf, _by: Operator, everything: Annotated[bool, Query(alias="all")] = False, limit: Limit = 100
+    edge: EdgeOf,
+    _by: Operator,
+    everything: Annotated[bool, Query(alias="all")] = False,
+    class_: OfClass = None,
+    cluster: OfCluster = None,
+    user: OfUser = None,
+    limit: Limit = 100,
+    offset: Offset = 0,
 ) -> Response:
-    """The sets of changes that exceed a limit and wait for a decision; ``all``: decided ones of 30 days too."""
-    found = await _asked(edge, lambda c: list_holds(c, decided=everything, limit=limit))
-    return _answer([asdict(one) for one in found])
+    """The sets of changes that exceed a limit and wait for a decision; ``all``: decided ones of 30 days too.
+
+    With ``class``, ``cluster`` or ``user`` only the items about it, and the sets that have some.
+    """
+
+    def wanted(item: dict[str, Any]) -> bool:
+        return (
+            class_ in (None, item["kind"])
+            and (cluster is None or cluster in item["clusters"])
+            and user in (None, item["user_id"])
+        )
+
+    def look(connection: Connection) -> list[dict[str, Any]]:
+        found = list_holds(connection, decided=everything, limit=limit, offset=offset)
+        of = whose(connection, {item["subject"] for one in found for item in one.items})
+        shown = []
+        for one in found:
+            items = [item for item in (described(item, of) for item in one.items) if wanted(item)]
+            if items:
+                shown.append(asdict(one) | {"items": items, "items_total": len(one.items)})
+        return shown
+
+    return _answer(await _asked(edge, look))
 
 
 @router.post("/held/{held_hash}/approve", responses={200: {"model": ops_models.DecisionAnswer}, **WRITES})
@@ -100,12 +140,16 @@ async def reject(edge: EdgeOf, acting: Acting, held_hash: HeldHash) -> Response:
 async def get_findings(
     edge: EdgeOf,
     _by: Operator,
-    class_: Annotated[str | None, Query(alias="class", pattern=r"^[a-z-]{1,64}$")] = None,
+    class_: OfClass = None,
     everything: Annotated[bool, Query(alias="all")] = False,
+    cluster: OfCluster = None,
+    user: OfUser = None,
     limit: Limit = 200,
+    offset: Offset = 0,
 ) -> Response:
     """What runs found and may not mend, the loudest first; ``all``: snoozed, ignored and resolved ones too."""
-    found = await _asked(edge, lambda c: list_findings(c, class_=class_, everything=everything, limit=limit))
+    wanted = FindingFilter(class_, cluster, user)
+    found = await _asked(edge, lambda c: list_findings(c, wanted, everything=everything, limit=limit, offset=offset))
     return _answer([_finding(one) for one in found])
 
 

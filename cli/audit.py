@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from cli.connect import opened_panel
-from cli.console import moment, out
+from cli.console import as_json, moment, out
 from cli.environment import command_settings
+from cli.listing import Json
 from panel.audit import list_access, list_actions, list_refused_calls
 from panel.terminal import table
 
@@ -16,14 +18,27 @@ from panel.terminal import table
 def audit(
     refused: Annotated[bool, typer.Option("--refused", help="Of uses only those that were refused.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many of each, newest first.")] = 20,
+    json: Json = False,
 ) -> None:
-    """Show who did what: operators' decisions, uses of credentials by the hour, refused sync calls."""
+    """Show who did what: operators' decisions, uses of credentials by the hour, refused sync calls. Ends with 0.
+
+    Examples: panel-sync audit --limit 50; panel-sync audit --refused --json
+    """
     settings = command_settings()
     settings.require("database_url")
     with opened_panel(settings.database_url) as engine, engine.connect() as connection:
         actions = list_actions(connection, limit)
         uses = list_access(connection, limit, refused=refused)
         calls = list_refused_calls(connection, limit)
+    if json:
+        as_json(
+            {
+                "actions": [asdict(one) for one in actions],
+                "access": [asdict(one) for one in uses],
+                "refused_calls": [asdict(one) for one in calls],
+            }
+        )
+        return
     decided = table("at (UTC)", "by", "decided", "about", "from", "request")
     for action in actions:
         decided.add_row(

@@ -12,9 +12,10 @@ from sqlalchemy import Row, select
 
 from cli.acting import note, operator
 from cli.connect import opened_panel
-from cli.console import moment, out
+from cli.console import as_json, moment, out
 from cli.environment import command_settings
 from cli.errors import CommandError
+from cli.listing import Json
 from panel import dead_letters, tables
 from panel.history import vps_history
 from panel.operators import OperatorError
@@ -41,8 +42,12 @@ def operations(
     state: Annotated[State | None, typer.Option("--state", help="Only those in this state.")] = None,
     vps: Annotated[int | None, typer.Option("--vps", min=1, help="Only those of this VPS.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 50,
+    json: Json = False,
 ) -> None:
-    """List the journal: every accepted call and every repair. `--state dead` shows what needs a human."""
+    """List the journal: every accepted call and every repair. `--state dead` shows what needs a human.
+
+    Examples: panel-sync operations --state dead; panel-sync operations --vps 17 --json. Ends with 0.
+    """
     listed = tables.operations
     wanted = select(listed).order_by(listed.c.id.desc()).limit(limit)
     if state is not None:
@@ -53,6 +58,9 @@ def operations(
     settings.require("database_url")
     with opened_panel(settings.database_url) as engine, engine.connect() as connection:
         found = connection.execute(wanted).all()
+    if json:
+        as_json([dict(row._mapping) for row in found])
+        return
     shown = table("op", "vps", "kind", "action", "state", "accepted (UTC)", "failures", "what became of it")
     for row in found:
         shown.add_row(
@@ -99,8 +107,15 @@ def _sentences() -> Iterator[None]:
         raise CommandError(str(error)) from error
 
 
-def history(vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VPS's id in the panel.")]) -> None:
-    """Tell a VPS's story: every change in order, with its reason and the evidence for it."""
+def history(
+    vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VPS's id in the panel.")], json: Json = False
+) -> None:
+    """Tell a VPS's story: every change in order, with its reason and the evidence for it.
+
+    A call of the main site names its request id and which key it came with. Example: panel-sync vps history 17
+
+    Ends with 0; with 2 if there is no such VPS.
+    """
     settings = command_settings()
     settings.require("database_url")
     with opened_panel(settings.database_url) as engine, engine.connect() as connection:
@@ -108,6 +123,9 @@ def history(vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VP
             told = vps_history(connection, vps)
         except OperatorError as error:
             raise CommandError(str(error)) from error
+    if json:
+        as_json([dict(row._mapping) for row in told.operations])
+        return
     out.print(_standing(vps, told.record))
     if told.removed:
         out.print(f"{told.removed} older changes of power, plan or name are not kept any more (JOURNAL_DAYS)")
@@ -133,6 +151,9 @@ def story(row: Row[Any]) -> list[str]:
         lines.append(f"evidence: {_pairs(row.evidence)}")
     if row.run_id is not None:
         lines.append(f"run {row.run_id}")
+    if row.request_id is not None:
+        key = f", with the key {row.api_key_label}" if row.api_key_label is not None else ""
+        lines.append(f"request {row.request_id}{key}")
     if row.before is not None:
         lines.extend(
             f"{column}: {_plain(row.before.get(column))} -> {_plain(value)}"

@@ -17,6 +17,7 @@ from cli import (
     chaos,
     demo,
     doctor,
+    held,
     journal,
     migrating,
     operators,
@@ -67,13 +68,13 @@ vps.command()(operators.restore)
 app.add_typer(vps, name="vps", rich_help_panel=LOOKING)
 app.command(rich_help_panel=LOOKING)(reconcile.plan)
 app.command(rich_help_panel=LOOKING)(sources.sources)
-app.command(rich_help_panel=LOOKING)(operators.held)
+app.command(rich_help_panel=LOOKING)(held.held)
 app.command(rich_help_panel=LOOKING)(operators.quarantined)
 app.add_typer(operators.findings_app, name="findings", rich_help_panel=LOOKING)
 app.command(rich_help_panel=CARE)(reconcile.reconcile)
 for care in (
-    operators.approve,
-    operators.reject,
+    held.approve,
+    held.reject,
     sources.acknowledge,
     operators.pause,
     operators.resume,

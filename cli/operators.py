@@ -1,9 +1,10 @@
-"""What operators decide: held sets, pauses, findings, restores."""
+"""What operators decide: pauses, findings, restores."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated
 
@@ -12,12 +13,23 @@ from sqlalchemy import Connection
 
 from cli.acting import note, operator
 from cli.connect import opened_panel
-from cli.console import moment, out
+from cli.console import as_json, moment, out, span
 from cli.environment import command_settings
 from cli.errors import CommandError
+from cli.listing import Json, OfCluster, OfUser, Page
 from cli.tokens import duration
-from panel.findings import FindingRow, acknowledge_finding, heed_finding, ignore_finding, list_findings, snooze_finding
-from panel.holds import Decision, decide_hold, list_holds
+from panel.findings import (
+    FindingCount,
+    FindingFilter,
+    FindingRow,
+    acknowledge_finding,
+    count_findings,
+    finding_as_json,
+    heed_finding,
+    ignore_finding,
+    list_findings,
+    snooze_finding,
+)
 from panel.operators import OperatorError
 from panel.pauses import pause as pause_source
 from panel.pauses import resume as resume_source
@@ -26,13 +38,10 @@ from panel.quarantine import list_quarantined
 from panel.quarantine import release as release_subject
 from panel.restore import restore_vps
 from panel.settings import Settings
-from panel.terminal import styled, table
-
-VERBS = {Decision.APPROVED: "approve", Decision.REJECTED: "reject"}
+from panel.terminal import table
 
 findings_app = typer.Typer(help="What runs found and may not mend.", invoke_without_command=True)
 
-Hash = Annotated[str, typer.Argument(metavar="HASH", help="As `panel-sync held` shows it; 8 characters or more.")]
 Target = Annotated[str, typer.Argument(metavar="CLUSTER|feed|all|vps:ID|user:ID")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept and shown.")]
 Length = Annotated[
@@ -40,36 +49,6 @@ Length = Annotated[
     typer.Option("--for", parser=duration, metavar="DURATION", help="For how long: 15m, 2h, 3d; at most 30d."),
 ]
 FindingId = Annotated[int, typer.Argument(metavar="ID", min=1)]
-
-
-def held(
-    everything: Annotated[bool, typer.Option("--all", help="Decided sets of the last 30 days too.")] = False,
-) -> None:
-    """List the sets of changes that exceed a limit and wait for a decision."""
-    with _panel() as (connection, _):
-        found = list_holds(connection, decided=everything)
-    for one in found:
-        said = (
-            f" — {one.decision} by {one.decided_by}" if one.decided_by else f" — {one.decision}" if one.decision else ""
-        )
-        out.print(styled("bold", one.hash[:12]), f"{one.scope}: {one.reason}{said}")
-        for item in one.items:
-            out.print(f"  {item['subject']} {item['kind']}: {item['reason']}")
-    if not found:
-        out.print("nothing is held")
-
-
-def approve(held_set: Hash) -> None:
-    """Let a held set happen. Each item is still confirmed by itself before it is written.
-
-    An item that changes before that drops out of the approval; after 24 hours all of them do.
-    """
-    _decide(held_set, Decision.APPROVED)
-
-
-def reject(held_set: Hash) -> None:
-    """Refuse a held set: its items stay as they are and are not asked about again while they do not change."""
-    _decide(held_set, Decision.REJECTED)
 
 
 def pause(
@@ -96,10 +75,16 @@ def resume(target: Target) -> None:
     out.print(f"{target} is resumed")
 
 
-def quarantined() -> None:
-    """List what runs failed at again and again: why, and when each is tried again."""
+def quarantined(json: Json = False) -> None:
+    """List what runs failed at again and again: why, and when each is tried again. Ends with 0.
+
+    Example: panel-sync quarantined --json
+    """
     with _panel() as (connection, _):
         found = list_quarantined(connection)
+    if json:
+        as_json([asdict(one) for one in found])
+        return
     shown = table("subject", "failed", "at", "cause", "not before (UTC)")
     for one in found:
         shown.add_row(one.subject, f"{one.failures} times", one.stage, one.cause, moment(one.next_try_at))
@@ -129,13 +114,33 @@ def findings(
     context: typer.Context,
     class_: Annotated[str | None, typer.Option("--class", help="Only this class: paid-but-missing, ...")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Snoozed, ignored and resolved ones too.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 200,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Findings a page.")] = 200,
+    cluster: OfCluster = None,
+    user: OfUser = None,
+    page: Page = 1,
+    summary: Annotated[bool, typer.Option("--summary", help="How many of each class, and for how long.")] = False,
+    json: Json = False,
 ) -> None:
-    """List what runs found and may not mend, the loudest first."""
+    """List what runs found and may not mend, the loudest first.
+
+    Examples: panel-sync findings --summary; panel-sync findings --class owner-unknown --page 2;
+    panel-sync findings --cluster fra1 --json
+
+    Ends with 0, whether there are findings or not.
+    """
     if context.invoked_subcommand is not None:
         return
     with _panel() as (connection, _):
-        found = list_findings(connection, class_=class_, everything=everything, limit=limit)
+        if summary:
+            _show_counts(count_findings(connection), json=json)
+            return
+        wanted = FindingFilter(class_, cluster, user)
+        first = (page - 1) * limit
+        found = list_findings(connection, wanted, everything=everything, limit=limit + 1, offset=first)
+    more, found = len(found) > limit, found[:limit]
+    if json:
+        as_json([finding_as_json(one) for one in found])
+        return
     shown = table("id", "severity", "class", "subject", "since (UTC)", "", "why")
     for one in found:
         shown.add_row(
@@ -147,6 +152,18 @@ def findings(
             _state(one),
             one.reason,
         )
+    out.print(shown)
+    if more:
+        out.print(f"There are more: --page {page + 1}; how many of each class: panel-sync findings --summary")
+
+
+def _show_counts(counts: Sequence[FindingCount], *, json: bool) -> None:
+    if json:
+        as_json([finding_as_json(one) for one in counts])
+        return
+    shown = table("class", "severity", "open", "the oldest stands for")
+    for one in counts:
+        shown.add_row(one.class_, one.severity, str(one.open), span(one.oldest_s))
     out.print(shown)
 
 
@@ -196,13 +213,6 @@ def _panel() -> Iterator[tuple[Connection, Settings]]:
             yield connection, settings
     except OperatorError as error:
         raise CommandError(str(error)) from error
-
-
-def _decide(prefix: str, decision: Decision) -> None:
-    with _panel() as (connection, _):
-        done = decide_hold(connection, prefix, decision, operator())
-        note(connection, VERBS[decision], done.hash)
-    out.print(f"{done.hash[:12]} {done.scope}: {len(done.items)} {decision.value}")
 
 
 def _target(name: str, settings: Settings) -> str:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from cli.connect import opened_panel
-from cli.console import moment, out
+from cli.console import as_json, moment, out
 from cli.environment import command_settings
+from cli.listing import Json
 from panel.history import recent_runs
 from panel.terminal import table
 
@@ -17,12 +18,19 @@ from panel.terminal import table
 def runs(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
     kind: Annotated[str | None, typer.Option("--kind", help="full, fast or plan; by default all.")] = None,
+    json: Json = False,
 ) -> None:
-    """List reconciliation runs: when, by whom, what was counted, which sources had problems."""
+    """List reconciliation runs: when, by whom, what was counted, which sources had problems.
+
+    Examples: panel-sync runs --kind full --limit 5; panel-sync runs --json. Ends with 0.
+    """
     settings = command_settings()
     settings.require("database_url")
     with opened_panel(settings.database_url) as engine, engine.connect() as connection:
         found = recent_runs(connection, kind=kind, limit=limit)
+    if json:
+        as_json([dict(row._mapping) for row in found])
+        return
     shown = table("run", "kind", "by", "state", "started (UTC)", "took", "counted", "problems")
     for row in found:
         took = "" if row.finished_at is None else f"{(row.finished_at - row.started_at).total_seconds():.1f} s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,13 +40,50 @@ class FindingRow:
     resolved_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class FindingFilter:
+    """Which findings: of a class, a cluster, a customer (the panel's user id)."""
+
+    class_: str | None = None
+    cluster: str | None = None
+    user: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FindingCount:
+    """Open findings of a class: how many, and for how many seconds the oldest has stood."""
+
+    class_: str
+    severity: str
+    open: int
+    oldest_s: float
+
+
 def list_findings(
-    connection: Connection, *, class_: str | None = None, everything: bool = False, limit: int = 200
+    connection: Connection,
+    wanted: FindingFilter | None = None,
+    *,
+    everything: bool = False,
+    limit: int = 200,
+    offset: int = 0,
 ) -> list[FindingRow]:
     """Open findings that are neither snoozed nor ignored, the loudest first; ``everything``: those, and resolved ones
     of the last 30 days, too."""
-    rows = connection.execute(LIST_ALL if everything else LIST, {"class": class_, "limit": limit})
+    wanted = wanted or FindingFilter()
+    values = {"class": wanted.class_, "cluster": wanted.cluster, "user": wanted.user}
+    rows = connection.execute(LIST_ALL if everything else LIST, values | {"limit": limit, "offset": offset})
     return [_finding(row) for row in rows]
+
+
+def count_findings(connection: Connection) -> list[FindingCount]:
+    """Open findings by class and severity, the loudest first."""
+    return [FindingCount(*row) for row in connection.execute(COUNTS)]
+
+
+def finding_as_json(found: FindingRow | FindingCount) -> dict[str, Any]:
+    """A finding, or a count of them, for programs: ``class`` is called so."""
+    values = asdict(found)
+    return {"class": values.pop("class_"), **values}
 
 
 def acknowledge_finding(connection: Connection, finding_id: int, by: str) -> FindingRow:
@@ -125,10 +162,24 @@ _SHOWN = (
     " coalesce(f.snoozed_until > clock_timestamp(), false) AS snoozed,"
     " extract(epoch FROM coalesce(f.resolved_at, clock_timestamp()) - f.first_seen_at) AS age_s"
 )
+_OF_USER = (
+    "EXISTS (SELECT 1 FROM vps r WHERE r.id = f.vps_id AND r.user_id = :user) OR EXISTS (SELECT 1 FROM orders_seen o"
+    " JOIN users u ON u.main_site_user_id = o.owner WHERE o.order_id = f.order_id AND u.id = :user)"
+    " OR f.subject = 'user:' || CAST(:user AS text)"
+)
+COUNTS = text(
+    "SELECT class, severity, count(*) AS open,"  # noqa: S608 - own text
+    " CAST(max(extract(epoch FROM clock_timestamp() - first_seen_at)) AS float8) AS oldest_s"
+    " FROM findings f WHERE resolved_at IS NULL AND coalesce(snoozed_until <= clock_timestamp(), true)"
+    f" AND NOT EXISTS (SELECT 1 {_RULE}) GROUP BY class, severity"
+    " ORDER BY array_position(ARRAY['alarm', 'warning', 'info'], severity), open DESC, class"
+)
 _IN_ORDER = (
     " AND (CAST(:class AS text) IS NULL OR f.class = :class)"
+    " AND (CAST(:cluster AS text) IS NULL OR f.cluster = :cluster)"
+    f" AND (CAST(:user AS bigint) IS NULL OR {_OF_USER})"
     " ORDER BY f.resolved_at IS NOT NULL, array_position(ARRAY['alarm', 'warning', 'info'], f.severity),"
-    " f.first_seen_at, f.id LIMIT :limit"
+    " f.first_seen_at, f.id LIMIT :limit OFFSET :offset"
 )
 LIST = text(
     f"SELECT {_SHOWN} FROM findings f WHERE f.resolved_at IS NULL"  # noqa: S608 - own text

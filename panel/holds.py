@@ -17,10 +17,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, text
 
 from panel import tables
+from panel.filling import begin_filling, first_word_given
 from panel.operators import OperatorError, nudge_run
 from reconcile.changes import identities_hash, plan_hash
 
 SHORTEST_PREFIX = 8
+CREATES = "creates"
+"""The gate's scope of records to be made. The first such set of a panel is a part of its filling."""
 
 
 class Decision(StrEnum):
@@ -107,9 +110,9 @@ def _replace(
     connection.execute(insert(tables.holds).values(values))
 
 
-def list_holds(connection: Connection, *, decided: bool = False, limit: int = 100) -> list[HeldSet]:
+def list_holds(connection: Connection, *, decided: bool = False, limit: int = 100, offset: int = 0) -> list[HeldSet]:
     """The open sets, newest first; with ``decided`` those of the last 30 days too."""
-    rows = connection.execute(LIST_ALL if decided else LIST_OPEN, {"limit": limit})
+    rows = connection.execute(LIST_ALL if decided else LIST_OPEN, {"limit": limit, "offset": offset})
     return [_held(row) for row in rows]
 
 
@@ -130,6 +133,8 @@ def decide_hold(connection: Connection, prefix: str, decision: Decision, by: str
         raise OperatorError("conflict", f"{found[0].plan_hash[:12]} is {decision.value} already")
     row = connection.execute(DECIDE, {"id": found[0].id, "decision": decision.value, "by": by}).one()
     connection.execute(RESOLVE_HELD)
+    if decision is Decision.APPROVED and row.scope == CREATES and not first_word_given(connection):
+        begin_filling(connection)
     nudge_run(connection)
     return _held(row)
 
@@ -184,11 +189,11 @@ OPEN = text("SELECT scope, plan_hash FROM holds WHERE decision IS NULL")
 # What waits for a word of its own, maybe for good, must not crowd out what exceeds a limit.
 LIST_OPEN = text(
     "SELECT h.* FROM holds h WHERE h.decision IS NULL"
-    " ORDER BY starts_with(h.scope, 'by-approval:'), h.id DESC LIMIT :limit"
+    " ORDER BY starts_with(h.scope, 'by-approval:'), h.id DESC LIMIT :limit OFFSET :offset"
 )
 LIST_ALL = text(
     "SELECT h.* FROM holds h WHERE h.decision IS NULL OR h.decided_at > statement_timestamp() - interval '30 days' "
-    "ORDER BY h.id DESC LIMIT :limit"
+    "ORDER BY h.id DESC LIMIT :limit OFFSET :offset"
 )
 DECIDABLE = text(
     "SELECT id, plan_hash, decision FROM holds WHERE starts_with(plan_hash, :prefix)"

@@ -70,7 +70,8 @@ PHASES = text(
 )
 SOURCES = text(
     f"SELECT s.source, {_age('max(s.began_at)')} AS read_s, coalesce(bool_or(t.degraded_since IS NOT NULL), false)"  # noqa: S608 - own text
-    " AS degraded FROM scopes s LEFT JOIN source_states t USING (source) GROUP BY s.source ORDER BY s.source"
+    f" AS degraded, {_age('max(t.unwell_since)')} AS unwell_s"
+    " FROM scopes s LEFT JOIN source_states t USING (source) GROUP BY s.source ORDER BY s.source"
 )
 FINDINGS = text(
     f'SELECT "class", severity, count(*) AS open, {_age("min(first_seen_at)")} AS oldest_s'  # noqa: S608 - own text

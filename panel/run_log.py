@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from panel import rows, tables
+from panel.filling import begin_filling, filling_since, first_word_given
 from panel.holds import decided_items, refused_questions
 from panel.operators import OperatorError
 from panel.resolving import Reach, resolve_findings
@@ -103,6 +104,7 @@ def standing(connection: Connection) -> dict[str, Any]:
         "approved": approved,
         "rejected": rejected,
         "refused": refused_questions(connection),
+        "filling": filling_since(connection),
     }
 
 
@@ -125,6 +127,10 @@ def source_state(connection: Connection, source: str) -> dict[str, Any]:
 def users_imported(connection: Connection) -> bool:
     """Whether the main site's users were ever read completely."""
     return connection.scalar(text("SELECT max(last_users_at) FROM source_states")) is not None
+
+
+def _empty(connection: Connection) -> bool:
+    return connection.scalar(text("SELECT 1 FROM vps WHERE deleted_at IS NULL LIMIT 1")) is None
 
 
 def remember_source(connection: Connection, source: str, **values: Any) -> None:  # noqa: ANN401 - columns
@@ -164,7 +170,13 @@ def acknowledged_in_words(source: str, confirmed: str) -> str:
 
 
 def acknowledge_first_plan(connection: Connection) -> None:
-    """An operator has seen a plan: deletes and bulk creates need no further first-run word."""
+    """An operator has seen a plan: deletes and bulk creates need no further first-run word.
+
+    The first such word, and one that is given while the panel is still being filled, covers the creates of all orders
+    that are known now.
+    """
+    if not first_word_given(connection) or filling_since(connection) is not None or _empty(connection):
+        begin_filling(connection)
     remember_source(connection, "panel", acknowledged_at=rows.database_now(connection))
 
 

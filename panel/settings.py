@@ -221,7 +221,7 @@ class Settings(BaseSettings):
     budget_deletes_run: Annotated[int, Field(ge=0)] = 20
     budget_deletes_hour: Annotated[int, Field(ge=0)] = 40
     budget_deletes_day: Annotated[int, Field(ge=0)] = 100
-    budget_creates_min: Annotated[int, Field(ge=0)] = 10
+    budget_creates_min: Annotated[int, Field(ge=0)] = 25  # small fleets: a dozen lost calls are one bad evening
     budget_creates_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     budget_flips_min: Annotated[int, Field(ge=0)] = 5
     budget_flips_share: Annotated[float, Field(ge=0, le=1)] = 0.30

@@ -115,7 +115,7 @@ def _create(decision: Decision, case: Case, views: Views, world: World, policy: 
     if order is None:
         return
     if order.user_id is None:
-        reason = f"the owner of order {order.order_id} is not known to the panel"
+        reason = _unknown_owner(order)
         decision.findings.append(finding(case, "owner-unknown", reason))
         return
     if order.effective_at is None or order.first_seen_at is None:
@@ -175,6 +175,15 @@ def _create(decision: Decision, case: Case, views: Views, world: World, policy: 
             evidence=evidence,
             confirm=frozenset({"order"}),
         )
+    )
+
+
+def _unknown_owner(order: Order) -> str:
+    if order.owner is None:
+        return f"the feed names no owner of order {order.order_id}"
+    return (
+        f"the owner of order {order.order_id} is the main site's user {order.owner}, whom the panel does not know: "
+        f"panel-sync users map PANEL_ID {order.owner}"
     )
 
 
@@ -274,7 +283,7 @@ def _order_facts(decision: Decision, case: Case, world: World) -> None:
         return
     _add(decision, case, Kind.PLAN, world.feed, facts.plan_update(order, record, world))
     if order.user_id is None and order.owner is not None:
-        reason = f"the owner of order {order.order_id} is not known to the panel"
+        reason = _unknown_owner(order)
         decision.findings.append(finding(case, "owner-unknown", reason))
     elif order.user_id is not None and order.user_id != record.user_id:
         reason = f"order {order.order_id} belongs to another customer than VPS {record.id}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TypeVar
@@ -45,7 +46,7 @@ class Budget:
     deletes_node_share: float = 0.20
     deletes_user_min: int = 1
     deletes_user_share: float = 0.20
-    creates_min: int = 10
+    creates_min: int = 25
     creates_share: float = 0.05
     flips_min: int = 5
     flips_share: float = 0.30
@@ -76,6 +77,7 @@ class Standing:
     approved: frozenset[str] = frozenset()  # identities (plan_hash of one change) that an operator approved
     rejected: frozenset[str] = frozenset()  # and those that an operator refused
     refused: frozenset[str] = frozenset()  # questions (Change.question) whose last answer ever was a refusal
+    filling: datetime | None = None  # when an operator allowed the first filling: orders known then may have records
     waited: frozenset[str] = frozenset()  # flip scopes that were held in the previous run already
 
 
@@ -133,10 +135,19 @@ def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind,
         held.append(
             Held(REJECTED_BEFORE, "an operator rejected it; it changed since, or that is long ago", tuple(again))
         )
-    held += _over_budget([change for change, approved in open_ if not approved], standing, budget)
+    asked = [change for change, approved in open_ if not approved and not _fills(change, standing)]
+    held += _over_budget(asked, standing, budget)
     stopped = {id(change) for one in held for change in one.changes}
     allowed = tuple(change for change, _ in open_ if id(change) not in stopped)
     return Gated(allowed, tuple(held), tuple(rejected), tuple(ignored))
+
+
+def _fills(change: Change, standing: Standing) -> bool:
+    """Whether it is a create of the first filling: its order, owner and map were known when an operator allowed it."""
+    order, allowed = change.order, standing.filling
+    if change.kind is not Kind.CREATE or order is None or allowed is None or order.first_seen_at is None:
+        return False
+    return all(t is None or t <= allowed for t in (order.first_seen_at, order.owner_since, order.mapped_at))
 
 
 def _over_budget(changes: list[Change], standing: Standing, budget: Budget) -> list[Held]:

@@ -80,7 +80,8 @@ def _in_turn(
     with turn(reconciler.engine, mine, holder) as connection:
         if connection is None:
             return _busy(reconciler, f"turn:{mine}")
-        phases = Phases()
+        phases = Phases(tell=reconciler.tell)
+        reconciler.tell("reading the main site and new guests", 0, None)
         if kind == "full":
             import_first_users(reconciler)
         views.make_stages(connection)

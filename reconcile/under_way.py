@@ -23,7 +23,7 @@ from reconcile.fingerprints import Looks
 from reconcile.gate import Budget, Gated, Handling, Standing, gate
 from reconcile.isolation import Interrupts
 from reconcile.observe import FeedRead, Observed
-from reconcile.phases import Phases
+from reconcile.phases import Phases, Tell, tell_nobody
 from reconcile.ports import GuestSource, OrderFeed
 from reconcile.subjects import Paused, parse_subject
 
@@ -41,7 +41,8 @@ POWER_FOR_S = 20.0
 class Reconciler:
     """Everything a run needs. ``first_run_asks``: hold the first deletes, and bulk creates of a new panel, until
     an operator has seen a plan (off in the demo). ``interrupts``: exceptions that end the run and say nothing about
-    the object it was at (a task's time limit). ``feed_age_max``: how old the feed's content may be."""
+    the object it was at (a task's time limit). ``feed_age_max``: how old the feed's content may be.
+    ``tell``: is told what the run does, for a person at a terminal."""
 
     engine: Engine
     feed: OrderFeed | None
@@ -55,10 +56,26 @@ class Reconciler:
     handling: Mapping[Kind, Handling] = field(default_factory=dict)
     interrupts: Interrupts = ()
     feed_age_max: timedelta = timedelta(minutes=5)
+    tell: Tell = tell_nobody
 
     @property
     def clusters(self) -> frozenset[str]:
         return frozenset(source.cluster for source in self.sources)
+
+
+@dataclass(slots=True)
+class _Told:
+    """Confirms, and tells before each change how far the writing is."""
+
+    confirming: Confirming
+    tell: Tell
+    total: int
+    done: int = 0
+
+    def hindrance(self, change: Change) -> tuple[str | None, dict[str, Any]]:
+        self.tell("applying", self.done, self.total)
+        self.done += 1
+        return self.confirming.hindrance(change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +148,8 @@ class Run:
 
     def _written(self, changes: tuple[Change, ...], confirming: Confirming, until: float) -> Outcome:
         reconciler, epoch = self.reconciler, self.lease.epoch
-        outcome = apply_changes(reconciler.engine, self.id, epoch, changes, confirming, reconciler.interrupts, until)
+        told = _Told(confirming, reconciler.tell, len(changes))
+        outcome = apply_changes(reconciler.engine, self.id, epoch, changes, told, reconciler.interrupts, until)
         if outcome.fenced:
             raise FencedError(f"run {self.id} was fenced after {len(outcome.written)} repairs")
         return outcome
@@ -156,8 +174,12 @@ def _standing(reconciler: Reconciler, connection: Connection) -> Standing:
         state = run_log.source_state(connection, "panel")
         if state.get("acknowledged_at") is None:
             holds["deletes"] = (
-                "no plan was acknowledged yet (panel-sync plan, then panel-sync reconcile --apply; or approve the set)"
+                "no plan was applied yet; after a look at it (panel-sync plan): panel-sync reconcile --apply, "
+                "or approve it"
             )
-            if measures["live"] == 0:
-                holds["creates"] = "the panel is empty while the sources are not: acknowledge the plan first"
+            if measures["live"] == 0 and measures["filling"] is None:
+                holds["creates"] = (
+                    "the panel is empty, and its first filling waits for one word, after a look at the plan: "
+                    "panel-sync reconcile --apply, or approve it"
+                )
     return Standing(holds=holds, **measures)

@@ -16,6 +16,7 @@ from panel.settings import ProxmoxCluster, Settings
 from reconcile.cases import Policy
 from reconcile.changes import Kind
 from reconcile.gate import Budget, Handling
+from reconcile.phases import Tell, tell_nobody
 from reconcile.ports import ClusterReading, GuestConfig, GuestSource, Health, Lookup, OrderFeed, Sweep, Unclear
 from reconcile.run import Reconciler
 from reconcile.state import GuestType, Order, User
@@ -209,8 +210,8 @@ def handling_of(settings: Settings) -> dict[Kind, Handling]:
     return (dict.fromkeys(Kind, Handling(rest)) if rest is not None else {}) | named
 
 
-def reconciler(engine: Engine, settings: Settings) -> Reconciler:
-    """Everything a run needs, from the settings."""
+def reconciler(engine: Engine, settings: Settings, tell: Tell = tell_nobody) -> Reconciler:
+    """Everything a run needs, from the settings. ``tell``: who is told what it does."""
     return Reconciler(
         engine=engine,
         feed=feed_of(settings),
@@ -224,4 +225,5 @@ def reconciler(engine: Engine, settings: Settings) -> Reconciler:
         handling=handling_of(settings),
         interrupts=(SoftTimeLimitExceeded,),
         feed_age_max=timedelta(seconds=settings.feed_age_max_s),
+        tell=tell,
     )

@@ -138,6 +138,10 @@ class TestHeld:
         held = hold(engine, 1, 2)
         (shown,) = await answered(operator, "/held", ops_models.HeldAnswer)
         assert (shown["hash"], [item["subject"] for item in shown["items"]]) == (held.hash, ["vps:1", "vps:2"])
+        assert (shown["items_total"], shown["items"][0]["action"]) == (2, "delete")
+        for asked, sets in (("class=missed-delete", 1), ("class=orphan", 0), ("cluster=nowhere", 0), ("user=77", 0),
+                            ("offset=1", 0)):  # fmt: skip
+            assert len(await answered(operator, f"/held?{asked}", ops_models.HeldAnswer)) == sets, asked
         done = await answered(operator, f"/held/{held.hash[:8]}/approve", ops_models.DecisionAnswer, {})
         assert (done["decision"], done["decided_by"]) == ("approved", "api:operator")
         assert await answered(operator, "/held", ops_models.HeldAnswer) == []
@@ -161,6 +165,8 @@ class TestFindings:
         assert [f["class"] for f in found] == ["paid-but-missing", "unmanaged-guest"]
         (one,) = await answered(operator, "/findings?class=unmanaged-guest", ops_models.FindingsAnswer)
         assert one["severity"] == "info"
+        for asked in ("offset=2", "cluster=nowhere", "user=77"):
+            assert await answered(operator, f"/findings?{asked}", ops_models.FindingsAnswer) == [], asked
 
     async def test_acknowledged_and_snoozed(self, operator: httpx.AsyncClient, engine: Engine) -> None:
         raise_findings(engine)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import jwt
+import psycopg
 import pytest
 from sqlalchemy import Engine, insert, text
 
@@ -21,11 +22,15 @@ from panel.repairs import Repair, write_repair
 from panel.sessions import async_engine
 from panel.writer import apply_operation
 from reconcile.isolation import Failure, Stage
+from runtime.embedded_postgres import EmbeddedPostgres
 from tests.integration.cli.conftest import PanelSync
 from tests.integration.panel.conftest import accepted, begin_run
 from tests.support.calls import create_call, update_call
 from tests.support.databases import Database
+from tests.support.keys import random_key
 from tests.support.world import add_user
+
+README = Path(__file__).parents[3] / "README.md"
 
 
 @pytest.fixture
@@ -71,6 +76,7 @@ def test_history_tells_why_in_order(panel_sync: PanelSync, story: Engine) -> Non
     assert said.code == 0
     lines = [line.strip() for line in said.out.splitlines() if line.strip()]
     assert lines[0] == "VPS 1 of user 5: stopped"
+    assert sum("with the key current" in line for line in lines) == 2, "each call says which key it came with"
     told = [line for line in lines if line.startswith(("applied", "because", "evidence", "power_state"))]
     assert told == [
         "applied: created creating",
@@ -121,6 +127,26 @@ def test_migrate_makes_tables_and_the_application_s_login(bare: PanelSync, empty
         said = bare("migrate", **urls)
         assert (said.code, said.err.strip()) == (0, f"The database is at revision {head_revision()}.")
     assert bare("operations", **urls).code == 0
+
+
+def test_the_owner_that_the_readme_makes_can_migrate(bare: PanelSync, tmp_path: Path) -> None:
+    (made,) = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    password, login = random_key(), random_key()
+    server = EmbeddedPostgres(tmp_path / "own", durable=False)
+    try:
+        server.start()
+        with psycopg.connect(server.admin_url(), autocommit=True) as superuser:
+            for statement in made.replace("one of your own", password).strip().split("\n"):
+                superuser.execute(statement.encode())
+        at = f"127.0.0.1:{server.port}/panel"
+        urls = {
+            "DATABASE_URL": f"postgresql://panel:{login}@{at}",
+            "DATABASE_OWNER_URL": f"postgresql://panel_owner:{password}@{at}",
+        }
+        assert bare("migrate", **urls).code == 0
+        assert bare("operations", **urls).code == 0
+    finally:
+        server.destroy()
 
 
 class TestToken:

@@ -91,7 +91,7 @@ LIMITS = [
         "deletes:user:5",
         "a fifth of a customer's",
     ),
-    Limit(creates(10), creates(11), {}, "creates", "creates of a small panel"),
+    Limit(creates(25), creates(26), {}, "creates", "creates of a small panel"),
     Limit(creates(50), creates(51), {"live": 1000}, "creates", "a twentieth of a large one"),
     Limit(owners(3), owners(4), {}, "ownership", "owners in one run"),
     Limit(owners(1), owners(2), {"owners_last_day": 9}, "ownership", "owners in a day"),

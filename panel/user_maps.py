@@ -1,0 +1,143 @@
+"""Mapping panel users to the main site's users, many at once: checked as a whole, then written as a whole.
+
+A wrong map gives machines to strangers. So nothing is replaced unasked, and no two panel users share a main site's id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+LONGEST_ID = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One map that is asked for. ``where``: how a person finds it again ("line 3")."""
+
+    where: str
+    user_id: int
+    main_site_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why one is not made: the place, the field and the reason."""
+
+    where: str
+    field: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.where}, {self.field}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is to be written, what is so already, and what cannot be."""
+
+    fresh: tuple[Wish, ...]
+    already: tuple[Wish, ...]
+    refused: tuple[Refused, ...]
+    replaces: Mapping[int, str]  # of each panel user whose map changes what it was
+
+
+def check_maps(connection: Connection, wishes: Iterable[Wish], *, replace: bool) -> Checked:
+    """Judge the maps together. ``replace``: whether one that is there may become another. Locks the users' rows."""
+    wishes = list(wishes)
+    rows = connection.execute(KNOWN, {"ids": [w.user_id for w in wishes]}).all()
+    known = {row.id: row.main_site_user_id for row in rows}
+    taken = {
+        row.main_site_user_id: row.id for row in connection.execute(TAKEN, {"ids": [w.main_site_id for w in wishes]})
+    }
+    leaving = {w.user_id for w in wishes if replace and known.get(w.user_id) not in (None, w.main_site_id)}
+    fresh: list[Wish] = []
+    already: list[Wish] = []
+    refused: list[Refused] = []
+    users: dict[int, str] = {}
+    ids: dict[str, str] = {}
+    for wish in wishes:
+        now, holder = known.get(wish.user_id), taken.get(wish.main_site_id)
+        if wish.user_id not in known:
+            refused.append(Refused(wish.where, "panel_id", f"user {wish.user_id} does not exist in the panel"))
+        elif wish.user_id in users:
+            refused.append(
+                Refused(wish.where, "panel_id", f"user {wish.user_id} is named in {users[wish.user_id]} too")
+            )
+        elif wish.main_site_id in ids:
+            told = f"{wish.main_site_id} is named in {ids[wish.main_site_id]} too"
+            refused.append(Refused(wish.where, "main_site_id", told))
+        elif now == wish.main_site_id:
+            already.append(wish)
+        elif now is not None and not replace:
+            told = f"user {wish.user_id} is mapped to the main site's {now} already (--replace changes that)"
+            refused.append(Refused(wish.where, "panel_id", told))
+        elif holder not in (None, wish.user_id) and holder not in leaving:
+            told = f"{wish.main_site_id} is mapped to panel user {holder} already"
+            refused.append(Refused(wish.where, "main_site_id", told))
+        else:
+            fresh.append(wish)
+        users.setdefault(wish.user_id, wish.where)
+        ids.setdefault(wish.main_site_id, wish.where)
+    replaces = {w.user_id: known[w.user_id] for w in fresh if known.get(w.user_id) is not None}
+    return Checked(tuple(fresh), tuple(already), tuple(refused), replaces)
+
+
+def write_maps(connection: Connection, checked: Checked) -> None:
+    """Write what was found good; maps that change give their ids free first, so that two users can be exchanged."""
+    connection.execute(FREE, {"ids": [wish.user_id for wish in checked.fresh]})
+    for wish in checked.fresh:
+        connection.execute(MAP, {"id": wish.user_id, "main": wish.main_site_id})
+
+
+def mark_email_verified(connection: Connection, user_id: int) -> str | None:
+    """An operator vouches for a user's e-mail, so that the import may map by it. The e-mail, or None if there is
+    none (or no such user)."""
+    found: str | None = connection.scalar(VERIFY, {"id": user_id})
+    return found
+
+
+def users_by_email(connection: Connection) -> Mapping[str, Sequence[Any]]:
+    """Unmapped panel users by their e-mail in small letters: id, username, email_verified."""
+    found: dict[str, list[Any]] = {}
+    for row in connection.execute(BY_EMAIL):
+        found.setdefault(row.email, []).append(row)
+    return found
+
+
+def mapped_ids(connection: Connection) -> frozenset[str]:
+    """The main site's ids that are some panel user's."""
+    return frozenset(
+        connection.scalars(text("SELECT main_site_user_id FROM users WHERE main_site_user_id IS NOT NULL"))
+    )
+
+
+def orders_by_owner(connection: Connection) -> Mapping[str, int]:
+    """How many going orders each of the main site's users has, as they were seen last."""
+    return {row.owner: row.orders for row in connection.execute(ORDERS)}
+
+
+KNOWN = text("SELECT id, main_site_user_id FROM users WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE")
+TAKEN = text("SELECT id, main_site_user_id FROM users WHERE main_site_user_id = ANY(CAST(:ids AS text[]))")
+FREE = text(
+    "UPDATE users SET main_site_user_id = NULL, map_source = NULL"
+    " WHERE id = ANY(CAST(:ids AS bigint[])) AND main_site_user_id IS NOT NULL"
+)
+MAP = text(
+    "UPDATE users SET main_site_user_id = :main, map_source = 'operator', mapped_at = clock_timestamp(),"
+    " updated_at = clock_timestamp() WHERE id = :id"
+)
+VERIFY = text(
+    "UPDATE users SET email_verified = true, updated_at = clock_timestamp()"
+    " WHERE id = :id AND email IS NOT NULL RETURNING email"
+)
+BY_EMAIL = text(
+    "SELECT id, username, lower(email) AS email, email_verified FROM users"
+    " WHERE email IS NOT NULL AND main_site_user_id IS NULL ORDER BY id"
+)
+ORDERS = text(
+    "SELECT owner, count(*) AS orders FROM orders_seen WHERE owner IS NOT NULL AND state <> 'ended' GROUP BY owner"
+)

@@ -1,0 +1,75 @@
+"""Whose a record or an order is, and what it is called: for people who decide about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """``user_id``: the panel's id of the customer, None where it is not known. ``owner``: the main site's id."""
+
+    name: str | None = None
+    user_id: int | None = None
+    username: str | None = None
+    cluster: str | None = None
+    owner: str | None = None
+
+    @property
+    def said(self) -> str:
+        """In a few words: "web-01 of user 5 (ann)"."""
+        of = f"user {self.user_id}" + (f" ({self.username})" if self.username else "") if self.user_id else ""
+        of = of or (f"the main site's user {self.owner}" if self.owner else "")
+        return " of ".join(part for part in (self.name or "", of) if part)
+
+
+NOBODY = Whose()
+
+
+def whose(connection: Connection, subjects: Iterable[str]) -> Mapping[str, Whose]:
+    """By subject (``vps:12``, ``order:7041``); what is unknown is left out. Two statements, however many."""
+    named = set(subjects)
+    records = [int(s.removeprefix("vps:")) for s in named if s.startswith("vps:")]
+    orders = [s.removeprefix("order:") for s in named if s.startswith("order:")]
+    found: dict[str, Whose] = {}
+    if records:
+        for row in connection.execute(RECORDS, {"ids": records}):
+            found[f"vps:{row.id}"] = _whose(row)
+    if orders:
+        for row in connection.execute(ORDERS, {"ids": orders}):
+            found[f"order:{row.id}"] = _whose(row)
+    return found
+
+
+def _whose(row: Any) -> Whose:  # noqa: ANN401 - a Row
+    return Whose(row.name, row.user_id, row.username, row.cluster, row.owner)
+
+
+def described(item: Mapping[str, Any], found: Mapping[str, Whose]) -> dict[str, Any]:
+    """An item of a held set with the VPS's name, its customer and the clusters that it concerns."""
+    of, values = found.get(item["subject"], NOBODY), item.get("values") or {}
+    made = item["action"] == "create"
+    guest = item.get("guest")
+    clusters = {guest.split("/")[0] if guest else None, of.cluster, values.get("cluster")} - {None, ""}
+    return {
+        **item,
+        "name": values.get("name") if made else of.name,
+        "user_id": values.get("user_id") if made else of.user_id,
+        "username": of.username,
+        "clusters": sorted(clusters),
+    }
+
+
+RECORDS = text(
+    "SELECT r.id, r.name, r.user_id, u.username, r.cluster, u.main_site_user_id AS owner"
+    " FROM vps r JOIN users u ON u.id = r.user_id WHERE r.id = ANY(CAST(:ids AS bigint[]))"
+)
+ORDERS = text(
+    "SELECT o.order_id AS id, o.name, u.id AS user_id, u.username, o.cluster, o.owner"
+    " FROM orders_seen o LEFT JOIN users u ON u.main_site_user_id = o.owner"
+    " WHERE o.order_id = ANY(CAST(:ids AS text[]))"
+)
