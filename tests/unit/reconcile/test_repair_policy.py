@@ -116,7 +116,7 @@ class Limit(NamedTuple):
 LIMITED = [
     Limit(Kind.DELETE, "deletes", 21),
     Limit(Kind.ORPHAN, "deletes", 21),
-    Limit(Kind.CREATE, "creates", 11),
+    Limit(Kind.CREATE, "creates", 26),
     Limit(Kind.OWNER, "ownership", 4),
 ]
 
