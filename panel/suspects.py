@@ -298,7 +298,7 @@ ORDER BY random() LIMIT :limit
 """
 
 PICK_USERS = (
-    # customers with something unlinked: all they have, since names and plans may be compared
+    # customers with something unlinked: all of theirs that is unlinked, since names and plans are compared
     """
     CREATE TEMP TABLE pick_users ON COMMIT DROP AS
     SELECT r.user_id FROM pick_records p JOIN vps r ON r.id = p.id WHERE r.order_id IS NULL
@@ -311,10 +311,19 @@ PICK_USERS = (
     "CREATE UNIQUE INDEX ON pick_records (id)",
     "CREATE UNIQUE INDEX ON pick_orders (order_id)",
     "CREATE UNIQUE INDEX ON pick_guests (cluster, vmid)",
-    "INSERT INTO pick_records SELECT DISTINCT r.id FROM vps r JOIN pick_users u ON u.user_id = r.user_id"
-    " WHERE r.deleted_at IS NULL ON CONFLICT DO NOTHING",
-    "INSERT INTO pick_orders SELECT DISTINCT o.order_id FROM orders_seen o JOIN user_map m ON m.owner = o.owner"
-    " JOIN pick_users u ON u.user_id = m.user_id ON CONFLICT DO NOTHING",
+    "INSERT INTO pick_records SELECT r.id FROM vps r JOIN pick_users u ON u.user_id = r.user_id"
+    " WHERE r.deleted_at IS NULL AND r.order_id IS NULL ON CONFLICT DO NOTHING",
+    # Orders without a record may be those of unlinked records; and what doubles a linked record has its order's name.
+    """
+    INSERT INTO pick_orders
+    SELECT o.order_id FROM pick_users u JOIN user_map m ON m.user_id = u.user_id JOIN orders_seen o ON o.owner = m.owner
+    WHERE NOT EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL)
+    UNION
+    SELECT o.order_id FROM pick_users u JOIN user_map m ON m.user_id = u.user_id
+    JOIN vps r ON r.user_id = u.user_id AND r.order_id IS NULL AND r.deleted_at IS NULL
+    JOIN orders_seen o ON o.owner = m.owner AND o.name = r.name
+    ON CONFLICT DO NOTHING
+    """,
     "ANALYZE pick_records, pick_orders",
 )
 
