@@ -26,6 +26,10 @@ class Claims:
         """Whether another order, one that goes on, names this guest."""
         return any(going(o) for o in self._others(key, order))
 
+    def looking_like(self, fingerprint: str | None) -> Sequence[Record]:
+        """All live records whose machine has this fingerprint."""
+        return self._by_fingerprint.get(fingerprint, ()) if fingerprint is not None else ()
+
     def naming(self, key: GuestKey | None) -> Sequence[Order]:
         """All orders that name this guest; None: none at all."""
         return self._naming.get(key, ())
@@ -71,8 +75,7 @@ class Claims:
 
     def known(self, guest: Guest, own: Collection[int]) -> str | None:
         """Whose machine a guest is by its fingerprint, if that is a live record's and none of ``own``."""
-        same = self._by_fingerprint.get(guest.fingerprint, ()) if guest.fingerprint is not None else ()
-        whose = next((r for r in same if r.id not in own), None)
+        whose = next((r for r in self.looking_like(guest.fingerprint) if r.id not in own), None)
         if whose is None:
             return None
         return f"the machine at {guest.key} is, by its fingerprint, VPS {whose.id}'s ({whose.guest_key})"

@@ -41,32 +41,30 @@ def nowhere(record: Record, key: GuestKey, world: World, policy: Policy) -> bool
     )
 
 
-def may_have_a_guest(
-    record: Record, guests: Mapping[GuestKey, Guest], live: Iterable[Record], orders: Iterable[Order]
-) -> bool:
-    """Whether a guest that nobody names might be the machine this record was made for. What a call said of an address
-    names nobody: the record that is in dispute over it may be the one."""
-    named = {r.guest_key for r in live if r.link_state is LinkState.VERIFIED} | {o.guest_key for o in orders}
-    return any(
-        guest.name == record.name
-        or (guest.memory_mb in (None, record.ram_mb) and guest.cores in (None, record.cpu))
-        or guest.first_seen_at is None
-        or guest.first_seen_at > record.created_at
-        for key, guest in guests.items()
-        if key not in named
-    )
+class UnnamedGuests:
+    """The guests that nobody names. What a call said of an address names nobody: the record that is in dispute over it
+    may be the one."""
+
+    def __init__(self, guests: Mapping[GuestKey, Guest], live: Iterable[Record], orders: Iterable[Order]) -> None:
+        named = {r.guest_key for r in live if r.link_state is LinkState.VERIFIED} | {o.guest_key for o in orders}
+        unnamed = [guest for key, guest in guests.items() if key not in named]
+        self._names = {guest.name for guest in unnamed}
+        self._sizes = {(guest.memory_mb, guest.cores) for guest in unnamed}
+        seen_first = [guest.first_seen_at for guest in unnamed]
+        self._ageless = None in seen_first
+        self._newest = max((seen for seen in seen_first if seen is not None), default=None)
+
+    def may_be_of(self, record: Record) -> bool:
+        """Whether one of them might be the machine this record was made for."""
+        sizes = {(memory, cores) for memory in (None, record.ram_mb) for cores in (None, record.cpu)}
+        younger = self._newest is not None and self._newest > record.created_at
+        return self._ageless or younger or record.name in self._names or not sizes.isdisjoint(self._sizes)
 
 
-def order_of_twin(record: Record, orders: Iterable[Order], paired: Mapping[str, Sequence[Record]]) -> Order | None:
-    """The one order that a never-linked record could belong to, if it has a record already, made within the hour."""
-    fitting = [
-        o
-        for o in orders
-        if o.user_id == record.user_id
-        and o.name == record.name
-        and going(o)
-        and (same_plan(o, record) or not paired[o.order_id])
-    ]
+def order_of_twin(record: Record, namesakes: Iterable[Order], paired: Mapping[str, Sequence[Record]]) -> Order | None:
+    """The one order that a never-linked record could belong to, if it has a record already, made within the hour.
+    ``namesakes``: its customer's orders of its name."""
+    fitting = [o for o in namesakes if going(o) and (same_plan(o, record) or not paired[o.order_id])]
     if len(fitting) != 1 or not same_plan(fitting[0], record):
         return None
     owned = paired[fitting[0].order_id]

@@ -155,7 +155,8 @@ def without(world: World, ties: Iterable[str]) -> tuple[World, list[World]]:
         for part, reach in hit:
             out.append(part)
             reached |= reach
-        found = [pair for pair in found if pair not in hit]
+        hits = {id(pair) for pair in hit}
+        found = [pair for pair in found if id(pair) not in hits]
     kept = [part for part, _ in found]
     return replace(
         world,

@@ -5,6 +5,7 @@ A guest is found by its address and known by its fingerprint; VMIDs are reused, 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from reconcile.cases import Policy, World, gone_since_linked
@@ -32,6 +33,14 @@ class Machines:
         self.clones = clones(guests.values())
         self.copies = self._copies()
         self.used: set[GuestKey] = set()
+        self._holders: dict[GuestKey, list[Record]] = defaultdict(list)
+        for record in live.values():
+            if record.guest_key is not None:
+                self._holders[record.guest_key].append(record)
+        self._looking_like: dict[str, list[Guest]] = defaultdict(list)
+        for guest in guests.values():
+            if guest.fingerprint is not None:
+                self._looking_like[guest.fingerprint].append(guest)
 
     def of_order(self, order: Order) -> tuple[Guest | None, GuestKey | None, str | None]:
         """The guest that an order without a record names, unless somebody else's record holds it."""
@@ -40,7 +49,7 @@ class Machines:
         if key is None or guest is None:
             return None, key, None
         own = {r.id for r in self.paired[order.order_id]}  # two records of one order are merged, not rivals
-        holder = next((r for r in self.live.values() if r.guest_key == key and r.id not in own), None)
+        holder = next((r for r in self._holders.get(key, ()) if r.id not in own), None)
         if holder is not None:
             return None, key, f"guest {key} is linked to VPS {holder.id}"
         rival = self.claims.rival(order, key)
@@ -95,7 +104,7 @@ class Machines:
 
     def given_away(self, key: GuestKey, order: Order) -> bool:
         """Whether somebody else holds this guest, or a going order names it."""
-        return any(r.guest_key == key for r in self.live.values()) or self.claims.by_going(key, order)
+        return key in self._holders or self.claims.by_going(key, order)
 
     def another(self, tombstone: Record | None, key: GuestKey) -> bool:
         """Whether the guest at an address is, by its fingerprint, not the one that a deleted record had."""
@@ -143,9 +152,7 @@ class Machines:
         watched = left is not None and left.cluster in self.world.clusters
         if left is not None and watched and not gone_since_linked(record, left, self.world, self.policy):
             return None, key, False, None
-        same = [
-            g for g in self.guests.values() if record.fingerprint is not None and g.fingerprint == record.fingerprint
-        ]
+        same = self._looking_like.get(record.fingerprint or "", ())
         if same:
             return self._seen_again(record, order, same)
         if left is not None and order is not None and going(order):
@@ -166,7 +173,7 @@ class Machines:
         if len(same) > 1:
             return None, key, False, "its fingerprint is seen on several guests"
         named = order.guest_key if order is not None and order.guest_key != left else None
-        free = guest.key not in {r.guest_key for r in self.live.values()} and was_read(guest)
+        free = guest.key not in self._holders and was_read(guest)
         free = free and not self.claims.by_going(guest.key, order)
         # A MAC is copied by hand: only its order says that it is the same one.
         certain = named == guest.key or (named is None and (record.fingerprint or "").startswith("smbios:"))

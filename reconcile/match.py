@@ -12,13 +12,19 @@ from datetime import timedelta
 
 from reconcile.cases import Case, Policy, World
 from reconcile.claims import Claims
-from reconcile.duplicates import may_have_a_guest, order_of_twin, two_machines
+from reconcile.duplicates import UnnamedGuests, order_of_twin, two_machines
 from reconcile.fitting import apart, ended_before, going, same_plan
 from reconcile.machines import Machines, was_read
+from reconcile.partners import Partners
 from reconcile.state import Guest, LinkState, Order, OrderState, Record
 
 CREATED_TOGETHER = timedelta(minutes=2)
 RIVALS_APART = timedelta(minutes=10)
+
+PAIRS_COMPARED = 40_000
+"""Of one customer's equal names, orders times records: each is compared with each. Beyond that all are held: time alone
+would tell them apart, and it tells two hundred of one name apart by chance."""
+TOO_ALIKE = "too many orders and records of one customer have this name: name them by panelVpsId or by order_id"
 
 
 def match(world: World, policy: Policy) -> list[Case]:
@@ -34,6 +40,10 @@ class _Matching:
         self.guests = {g.key: g for g in sorted(world.guests, key=lambda g: (g.cluster, g.vmid)) if not g.template}
         self.by_id = {r.id: r for r in sorted(world.records, key=lambda r: r.id)}
         self.live = {id_: r for id_, r in self.by_id.items() if r.live}
+        self.dead: dict[str | None, list[Record]] = defaultdict(list)  # order id -> its tombstones, but for merged ones
+        for record in self.by_id.values():
+            if not record.live and record.merged_into is None:
+                self.dead[record.order_id].append(record)
         self.paired: dict[str, list[Record]] = {}  # order id -> its live records, survivor first
         self.claims = Claims(self.orders, self.paired, self.live.values())
         self.machines = Machines(world, policy, self.guests, self.live, self.paired, self.claims)
@@ -61,8 +71,7 @@ class _Matching:
                 doubt_class="duplicate-fingerprint",
                 doubt_severity=severity,
             )
-        same = [r for r in self.live.values() if r.fingerprint is not None and r.fingerprint == guest.fingerprint]
-        if same:
+        if same := self.claims.looking_like(guest.fingerprint):
             moving = f"the machine of VPS {same[0].id} ({same[0].guest_key}) is seen here too"
             return Case(guest=guest, guest_key=guest.key, doubt=moving, doubt_class="moving")
         named = " and ".join(f"order {o.order_id}" for o in self.claims.naming(guest.key) if going(o))
@@ -159,6 +168,10 @@ class _Matching:
         return order.user_id is not None and order.name is not None and not (named is not None and not named.live)
 
     def _pair_group(self, orders: list[Order], records: list[Record]) -> None:
+        if len(orders) * len(records) > PAIRS_COMPARED:
+            self.doubts |= {o.order_id: TOO_ALIKE for o in orders}
+            self.record_doubts |= {r.id: TOO_ALIKE for r in records}
+            return
         agreeing = {o.order_id: [r for r in records if self._compatible(o, r)] for o in orders}
         if len(orders) == 1 and len(records) == 1:
             (order,), (record,) = orders, records
@@ -185,17 +198,13 @@ class _Matching:
 
     def _hold_possible_partners(self, lonely: list[Order]) -> None:
         """An order without a record is not "missing" while an unlinked record might be its own."""
-        free = self._free_records()
+        partners = Partners(self._free_records())
+        within = RIVALS_APART if self.world.names_are_authoritative else None
         for order in lonely:
             if self.paired[order.order_id] or order.order_id in self.doubts:
                 continue
-            for record in free:
-                if ended_before(order, record):
-                    continue
-                same_name = record.name == order.name
-                maybe = same_name or not self.world.names_are_authoritative or apart(order, record) <= RIVALS_APART
-                if record.user_id == order.user_id and maybe and (same_name or same_plan(order, record)):
-                    self.doubts[order.order_id] = f"the unlinked VPS {record.id} of the same customer may be its own"
+            if (record := partners.possible(order, within)) is not None:
+                self.doubts[order.order_id] = f"the unlinked VPS {record.id} of the same customer may be its own"
 
     def _pair(self, order: Order, record: Record) -> None:
         if record.id not in self.taken:
@@ -221,16 +230,20 @@ class _Matching:
         swept = self.world.orders_at
         if swept is None or self.world.cut or not self.world.trusted >= self.world.clusters:
             return
+        unnamed = UnnamedGuests(self.guests, self.live.values(), self.orders)
+        namesakes: dict[tuple[int | None, str | None], list[Order]] = defaultdict(list)
+        for order in self.orders:
+            namesakes[order.user_id, order.name].append(order)
         for record in filter(self._settled, self._free_records()):
             if record.id in self.record_doubts or record.guest_linked_once or record.last_update_at is not None:
                 continue
             if swept < record.created_at + self.policy.paid_missing_grace:
                 continue
-            if may_have_a_guest(record, self.guests, self.live.values(), self.orders):
+            if unnamed.may_be_of(record):
                 continue
-            order = order_of_twin(record, self.orders, self.paired)
-            if order is not None and order.order_id not in self.doubts:
-                self.paired[order.order_id].append(record)
+            twin_of = order_of_twin(record, namesakes.get((record.user_id, record.name), ()), self.paired)
+            if twin_of is not None and twin_of.order_id not in self.doubts:
+                self.paired[twin_of.order_id].append(record)
                 self.taken.add(record.id)
 
     # --- cases
@@ -262,7 +275,7 @@ class _Matching:
         named = self._resolve(order.panel_vps_id)
         if named is not None and not named.live:
             return named
-        dead = [r for r in self.by_id.values() if r.order_id == order.order_id and not r.live and r.merged_into is None]
+        dead = self.dead.get(order.order_id, ())
         return max(dead, key=lambda r: (r.deleted_at or r.created_at, r.id)) if dead else None
 
     def _record_case(self, record: Record) -> Case:
