@@ -54,8 +54,8 @@ _FACTS = (
     " updated_at"
 )
 _VALUES = (
-    f"'active', 'orders', {_OLD}, {_OLD}, 'running', 'proxmox', {_OLD}, {_OLD}, {_OLD}, {_OLD}, {_OLD}, 'running', 1, 1,"
-    f" {_OLD}, {_OLD}"
+    f"'active', 'orders', {_OLD}, {_OLD}, 'running', 'proxmox', {_OLD}, {_OLD}, {_OLD}, {_OLD}, {_OLD}, 'running', 1,"
+    f" 1, {_OLD}, {_OLD}"
 )
 FLEET = (
     "INSERT INTO lanes (vps_id, last_seq, applied_seq, head) SELECT n, 1, 1, 'live' FROM generate_series(1, :all) n",

@@ -16,7 +16,7 @@ import pytest
 from reconcile.cases import World
 from reconcile.match import PAIRS_COMPARED, TOO_ALIKE, match
 from reconcile.partners import Partners
-from reconcile.state import LinkState, OrderState
+from reconcile.state import Guest, LinkState, Order, OrderState, Record
 from tests.unit.reconcile.worlds import POLICY, UNLINKED, ago, guest, order, record, world
 
 FEW, MANY = 40, 160
@@ -46,21 +46,21 @@ def counted() -> Iterator[Steps]:
         sys.settrace(before)
 
 
-def unlinked_orders(n: int) -> tuple[Any, ...]:
+def unlinked_orders(n: int) -> tuple[Order, ...]:
     return tuple(
         order(order_id=str(i), name=f"sold-{i}", cluster=None, vmid=None, created_at=ago(days=30, hours=-i))
         for i in range(n)
     )
 
 
-def unlinked_records(n: int, **values: Any) -> tuple[Any, ...]:
+def unlinked_records(n: int, **values: Any) -> tuple[Record, ...]:
     return tuple(
         record(id=i + 1, name=f"made-{i}", order_id=None, order_linked_once=False, created_at=ago(days=20, hours=-i),
                **{"ram_mb": 1024} | UNLINKED | values) for i in range(n)
     )  # fmt: skip
 
 
-def guests(n: int, **values: Any) -> tuple[Any, ...]:
+def guests(n: int, **values: Any) -> tuple[Guest, ...]:
     return tuple(guest(vmid=500 + i, name=f"g{i}", fingerprint=f"smbios:{i}", **values) for i in range(n))
 
 
