@@ -58,11 +58,12 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
     deadlines = Deadlines(settings.answer_within_s)
     writer = _engine(settings, "panel-sync api accept", pool_size=4)
     reader = _engine(settings, "panel-sync api read", pool_size=8)
+    listener = async_engine(settings.session_url, "panel-sync api listen", pool_size=1, deadlines=deadlines)
     edge = Edge(
         settings=settings,
         acceptor=acceptor or Acceptor(writer, deadlines=deadlines),
         reader=reader,
-        settlements=Settlements(reader),
+        settlements=Settlements(reader, listener=listener),
         keys=ApiKeys({"current": settings.vps_sync_api_key, "previous": settings.vps_sync_api_key_previous}),
         operator_keys=OperatorKeys(settings.operators()),
         prefixes=KeyPrefixes(settings.vps_sync_api_key),
@@ -77,7 +78,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
         async with AsyncExitStack() as stack:  # ended in the opposite order
-            for engine in (writer, reader):
+            for engine in (writer, reader, listener):
                 stack.push_async_callback(engine.dispose)
             if jwks is not None:
                 stack.push_async_callback(jwks.close)
@@ -141,14 +142,15 @@ def _jwks(settings: Settings) -> Jwks:
 
 def _engine(settings: Settings, application: str, *, pool_size: int) -> AsyncEngine:
     deadlines = Deadlines(settings.answer_within_s)
-    return async_engine(settings.database_url, application, pool_size=pool_size, deadlines=deadlines)
+    url, pooled = settings.database_url, settings.pooled
+    return async_engine(url, application, pool_size=pool_size, deadlines=deadlines, pooled=pooled)
 
 
 def _relay(settings: Settings) -> Relay | None:
     """Publishing needs a broker; without one calls are accepted and wait in the journal."""
     if not settings.redis_url:
         return None
-    return Relay(settings.database_url, CeleryPublisher(producer_app(settings.redis_url)))
+    return Relay(settings.session_url, CeleryPublisher(producer_app(settings.redis_url)))
 
 
 def _quiet_uvicorn() -> None:

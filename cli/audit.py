@@ -26,7 +26,7 @@ def audit(
     """
     settings = command_settings()
     settings.require("database_url")
-    with opened_panel(settings.database_url) as engine, engine.connect() as connection:
+    with opened_panel(settings.session_url) as engine, engine.connect() as connection:
         actions = list_actions(connection, limit)
         uses = list_access(connection, limit, refused=refused)
         calls = list_refused_calls(connection, limit)

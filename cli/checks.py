@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
-from cli.connect import opened, place
+from cli.connect import database_fault, opened, place
 from cli.errors import CommandError
 from panel.duties import RELAY, Duty, list_duties
 from panel.holds import list_holds
 from panel.migrate import current_revision, head_revision
+from panel.own_session import NoSessionError, require_session
 from panel.pauses import pauses_in_force
 from panel.publish import producer_app
 from panel.quarantine import list_quarantined
 from panel.server_urls import is_elsewhere, postgres_tls
+from panel.sessions import driver_connection, plain_engine
 from panel.settings import Settings
 from runtime.embedded_postgres import THROWAWAY
 from worker.beat import BEAT_LOCK
@@ -60,11 +63,11 @@ def check_postgres(settings: Settings) -> list[Check]:
     """Reachable, new enough, migrated, the right role, its clock, and the journal's backlog."""
     subject = "PostgreSQL"
     try:
-        with opened(settings.database_url) as engine:
+        with opened(settings.session_url) as engine:
             revision = current_revision(engine)
             with engine.connect() as connection:
-                found = [_postgres_version(connection, settings.database_url), _durability(connection)]
-                found += postgres_tls_check(settings.database_url)
+                found = [_postgres_version(connection, settings.session_url), _durability(connection)]
+                found += [*postgres_tls_check(settings.session_url), *_sessions(connection, settings)]
                 found.append(_revision(revision))
                 if revision == head_revision():
                     found += [_role(connection), *_journal(connection), _beat(connection), *_levers(connection)]
@@ -91,6 +94,27 @@ def postgres_tls_check(url: str) -> list[Check]:
         return []
     mend = "let sslmode=verify-full stand in DATABASE_URL, unless nobody else is on the way to that host"
     return [Check("PostgreSQL", Verdict.WARNING, f"sslmode={mode}: its certificate is not verified", mend)]
+
+
+def _sessions(connection: Connection, settings: Settings) -> list[Check]:
+    """Whether there is a session for what needs one, and whether calls and reads get through their pooler."""
+    found = []
+    try:
+        require_session(driver_connection(connection))
+    except NoSessionError as error:
+        found.append(Check("PostgreSQL", Verdict.PROBLEM, "no run can take place: no session of its own", str(error)))
+    if settings.pooled:
+        pooled = plain_engine(settings.database_url, "panel-sync command")
+        try:
+            with pooled.connect() as through:
+                through.execute(text("SELECT 1"))
+            found.append(Check("pooler", Verdict.OK, f"answers at {place(settings.database_url)}"))
+        except DBAPIError as error:
+            seen = f"{database_fault(error, settings.database_url)}, at {place(settings.database_url)}"
+            found.append(Check("pooler", Verdict.PROBLEM, seen, "check DATABASE_URL and the pooler's configuration"))
+        finally:
+            pooled.dispose()
+    return found
 
 
 DURABLE = ("fsync", "full_page_writes", "synchronous_commit")

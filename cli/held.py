@@ -92,7 +92,7 @@ def _panel() -> Iterator[Connection]:
     settings = command_settings()
     settings.require("database_url")
     try:
-        with opened_panel(settings.database_url) as engine, engine.begin() as connection:
+        with opened_panel(settings.session_url) as engine, engine.begin() as connection:
             yield connection
     except OperatorError as error:
         raise CommandError(str(error)) from error

@@ -56,7 +56,7 @@ def operations(
         wanted = wanted.where(listed.c.vps_id == vps)
     settings = command_settings()
     settings.require("database_url")
-    with opened_panel(settings.database_url) as engine, engine.connect() as connection:
+    with opened_panel(settings.session_url) as engine, engine.connect() as connection:
         found = connection.execute(wanted).all()
     if json:
         as_json([dict(row._mapping) for row in found])
@@ -80,7 +80,7 @@ def requeue(operation: Operation) -> None:
     """Try a dead call once more, as if it had come now; refused where that would undo what came after it."""
     settings = command_settings()
     settings.require("database_url")
-    with opened_panel(settings.database_url) as engine, engine.begin() as connection, _sentences():
+    with opened_panel(settings.session_url) as engine, engine.begin() as connection, _sentences():
         again = dead_letters.requeue(connection, operation, operator())
         note(connection, "requeue", f"operation:{operation}")
     out.print(f"operation {operation} is queued again as operation {again}")
@@ -92,7 +92,7 @@ def discard(
     """Leave a dead call undone: the record stays as it is."""
     settings = command_settings()
     settings.require("database_url")
-    with opened_panel(settings.database_url) as engine, engine.begin() as connection, _sentences():
+    with opened_panel(settings.session_url) as engine, engine.begin() as connection, _sentences():
         dead_letters.discard(connection, operation, reason, operator())
         note(connection, "discard", f"operation:{operation}")
     out.print(f"operation {operation} is discarded")
@@ -118,7 +118,7 @@ def history(
     """
     settings = command_settings()
     settings.require("database_url")
-    with opened_panel(settings.database_url) as engine, engine.connect() as connection:
+    with opened_panel(settings.session_url) as engine, engine.connect() as connection:
         try:
             told = vps_history(connection, vps)
         except OperatorError as error:

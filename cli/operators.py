@@ -209,7 +209,7 @@ def _panel() -> Iterator[tuple[Connection, Settings]]:
     settings = command_settings()
     settings.require("database_url")
     try:
-        with opened_panel(settings.database_url) as engine, engine.begin() as connection:
+        with opened_panel(settings.session_url) as engine, engine.begin() as connection:
             yield connection, settings
     except OperatorError as error:
         raise CommandError(str(error)) from error

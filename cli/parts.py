@@ -81,7 +81,7 @@ def relay() -> None:
     settings = command_settings()
     settings.require("database_url", "redis_url")
     configure_logging(settings.log_format, secrets=secrets_of(settings))
-    running = Relay(settings.database_url, CeleryPublisher(producer_app(settings.redis_url)))
+    running = Relay(settings.session_url, CeleryPublisher(producer_app(settings.redis_url)))
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         running.stop()

@@ -124,7 +124,7 @@ def _tell(engine: Engine, result: RunResult) -> None:
 
 def _database(settings: Settings) -> str:
     settings.require("database_url")
-    return settings.database_url
+    return settings.session_url
 
 
 def _subject(settings: Settings, vps: int | None, user: int | None, cluster: str | None) -> Subject | None:

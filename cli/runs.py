@@ -26,7 +26,7 @@ def runs(
     """
     settings = command_settings()
     settings.require("database_url")
-    with opened_panel(settings.database_url) as engine, engine.connect() as connection:
+    with opened_panel(settings.session_url) as engine, engine.connect() as connection:
         found = recent_runs(connection, kind=kind, limit=limit)
     if json:
         as_json([dict(row._mapping) for row in found])

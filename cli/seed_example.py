@@ -44,7 +44,7 @@ def run_seed_example() -> None:
             server.start()
         overrides = example_settings() | prepare_embedded(postgres) | {"REDIS_URL": redis.url}
         settings = with_overrides(overrides)
-        with opened_panel(settings.database_url) as engine, engine.begin() as connection:
+        with opened_panel(settings.session_url) as engine, engine.begin() as connection:
             connection.execute(insert(tables.users).values(id=EXAMPLE_USER, username="example"))
         write_overrides(data.root / RUNNING, overrides)
         servers.callback((data.root / RUNNING).unlink, missing_ok=True)

@@ -39,7 +39,7 @@ def check_cluster(source: GuestSource) -> list[Check]:
 
 def check_standing(settings: Settings) -> list[Check]:
     """What the runs have to say of each source: it may answer now and not be believed all the same."""
-    with opened_panel(settings.database_url) as engine, engine.connect() as connection:
+    with opened_panel(settings.session_url) as engine, engine.connect() as connection:
         found = list_sources(connection)
     checks = []
     for one in found:
@@ -84,7 +84,7 @@ def _users(feed: OrderFeed, settings: Settings) -> list[Check]:
     if not settings.database_url:
         return [Check("users", Verdict.NOTE, "not compared: there is no database to know them", "set DATABASE_URL")]
     users = tables.users
-    with opened_panel(settings.database_url) as engine, engine.connect() as connection:
+    with opened_panel(settings.session_url) as engine, engine.connect() as connection:
         if settings.user_id_space == "shared":
             known = {str(row.id) for row in connection.execute(select(users.c.id))}
         else:

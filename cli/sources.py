@@ -34,7 +34,7 @@ def sources(
     """
     settings = command_settings()
     settings.require("database_url")
-    with opened_panel(settings.database_url) as engine, engine.begin() as connection:
+    with opened_panel(settings.session_url) as engine, engine.begin() as connection:
         pauses = current_pauses(connection)
         found = list_sources(connection)
         scopes = connection.execute(SCOPES, {"all": everything}).all()
@@ -73,7 +73,7 @@ def acknowledge(
     """
     settings = command_settings()
     settings.require("database_url")
-    with opened_panel(settings.database_url) as engine, engine.begin() as connection:
+    with opened_panel(settings.session_url) as engine, engine.begin() as connection:
         try:
             if source == PLAN:
                 acknowledge_first_plan(connection)

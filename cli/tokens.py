@@ -65,7 +65,7 @@ def token(
     settings = command_settings()
     made = client_token(settings, user, datetime.now(UTC), ttl, username)
     if settings.database_url:
-        with opened_panel(settings.database_url) as engine, engine.begin() as connection:
+        with opened_panel(settings.session_url) as engine, engine.begin() as connection:
             note(connection, "token", f"user:{user}")
     # Plain, without Rich's wrapping: it is piped and pasted.
     out.print(made, soft_wrap=True)

@@ -149,7 +149,7 @@ def _wish(where: str, row: dict[str, str]) -> Wish | Refused:
 def _map(
     settings: Settings, wishes: list[Wish], bad: list[Refused], *, apply: bool, item_by_item: bool, replace: bool
 ) -> None:
-    with opened_panel(settings.database_url) as engine, engine.begin() as connection:
+    with opened_panel(settings.session_url) as engine, engine.begin() as connection:
         checked = check_maps(connection, wishes, replace=replace)
         refused = [*bad, *checked.refused]
         may = apply and (item_by_item or not refused)
@@ -181,7 +181,7 @@ def _noted(connection: Connection, checked: Checked) -> None:
 
 def _unmapped(settings: Settings) -> list[Unmapped]:
     users = list(_users(settings))
-    with opened_panel(settings.database_url) as engine, engine.connect() as connection:
+    with opened_panel(settings.session_url) as engine, engine.connect() as connection:
         mapped, here, orders = mapped_ids(connection), users_by_email(connection), orders_by_owner(connection)
     emails = Counter(user.email.lower() for user in users if user.email)
     found = []

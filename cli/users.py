@@ -43,7 +43,7 @@ def list_users(
     wanted = select(users, owned.label("owned")).order_by(users.c.created_at.desc(), users.c.id.desc()).limit(limit)
     if unmapped:
         wanted = wanted.where(users.c.main_site_user_id.is_(None))
-    with opened_panel(_settings().database_url) as engine, engine.connect() as connection:
+    with opened_panel(_settings().session_url) as engine, engine.connect() as connection:
         found = connection.execute(wanted).all()
     if json:
         as_json([dict(row._mapping) for row in found])
@@ -87,7 +87,7 @@ def add_user(
         "main_site_user_id": main_site_id,
         "map_source": None if main_site_id is None else "operator",
     }
-    with opened_panel(_settings().database_url) as engine:
+    with opened_panel(_settings().session_url) as engine:
         try:
             with engine.begin() as connection:
                 connection.execute(insert(tables.users).values(row))
@@ -162,7 +162,7 @@ def verified(user: UserId) -> None:
 
     Example: panel-sync users verified 5. Ends with 0; with 2 if there is no such user, or no e-mail.
     """
-    with opened_panel(_settings().database_url) as engine, engine.begin() as connection:
+    with opened_panel(_settings().session_url) as engine, engine.begin() as connection:
         if mark_email_verified(connection, user) is None:
             raise CommandError(f"User {user} does not exist in the panel database, or has no e-mail")
         note(connection, "users verified", f"user:{user}")
@@ -177,7 +177,7 @@ def import_now() -> None:
     """
     settings = _settings()
     settings.require("main_site_url")
-    with opened_panel(settings.database_url) as engine:
+    with opened_panel(settings.session_url) as engine:
         done = import_users(reconciler(engine, settings))
         with engine.begin() as connection:
             note(connection, "users import", "users")
@@ -188,7 +188,7 @@ def import_now() -> None:
 
 def _map_one(settings: Settings, user: int, main_site_id: str, *, replace: bool) -> None:
     users = tables.users
-    with opened_panel(settings.database_url) as engine:
+    with opened_panel(settings.session_url) as engine:
         try:
             with engine.begin() as connection:
                 known = connection.execute(

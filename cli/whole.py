@@ -42,7 +42,7 @@ def up(
     require_free_ports(settings, flower=flower)
     if migrate:
         migrate_given(settings)
-    with opened_panel(settings.database_url):
+    with opened_panel(settings.session_url):
         pass
     require_redis(settings.redis_url)
     with DataDirectory(data_root()) as data:
@@ -86,7 +86,7 @@ def run(
             brought.append(redis)
             overrides["REDIS_URL"] = redis.url
         settings = with_overrides(overrides)
-        with opened_panel(settings.database_url):
+        with opened_panel(settings.session_url):
             pass
         announced = data.root / RUNNING
         write_overrides(announced, overrides)

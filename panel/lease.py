@@ -18,6 +18,8 @@ from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import OperationalError
 
 from panel import tables
+from panel.own_session import require_session
+from panel.sessions import driver_connection
 
 LEASE = "reconcile"
 LOCK_KEY = 0x7265636F6E  # any constant of this application's own
@@ -77,6 +79,7 @@ def turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
     The connection is for the run alone: it keeps the locks, and temporary tables are its own.
     """
     with engine.connect() as connection:
+        require_session(driver_connection(connection))
         # The server must not cut a run's connection for waiting on Proxmox between two statements.
         connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
         connection.execute(text("SET statement_timeout = '120s'"))

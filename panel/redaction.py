@@ -25,7 +25,8 @@ def secrets_of(settings: Settings) -> frozenset[str]:
 def _fields(settings: Settings) -> Iterator[str]:
     for name in type(settings).model_fields:
         yield from _held(getattr(settings, name))
-    for url in (settings.database_url, settings.database_owner_url, settings.redis_url):
+    urls = (settings.database_url, settings.database_owner_url, settings.database_session_url, settings.redis_url)
+    for url in urls:
         yield from _in_address(url)
 
 

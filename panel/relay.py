@@ -23,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from panel import duties
 from panel.accept_batch import JOURNAL_CHANNEL
 from panel.broker import refusal_code
+from panel.own_session import NoSessionError, require_session
 from panel.sessions import sync_engine
 
 log = structlog.get_logger(__name__)
@@ -69,6 +70,7 @@ class Relay:
         self._turned_at = clock()
         self._failing: str | None = None
         self._refused: str | None = None
+        self._polls = self._told_polling = False
         self._told_at: float | None = None
         self._lanes_at = clock()
 
@@ -92,7 +94,11 @@ class Relay:
             return "stopped"
         if self._clock() - self._turned_at > STALLED_S:
             return "stalled"
-        return self._failing or (f"publishing fails: {self._refused}" if self._refused else "ok")
+        return self._failing or (f"publishing fails: {self._refused}" if self._refused else self._well)
+
+    @property
+    def _well(self) -> str:
+        return "ok, by polling: no session of its own (set DATABASE_SESSION_URL)" if self._polls else "ok"
 
     def run(self) -> None:
         """Relay in this thread until ``stop`` is called from another one or a signal handler."""
@@ -108,7 +114,9 @@ class Relay:
                         published = self.relay_once()
                         self._look_at_lanes()
                         pause, self._failing, self._turned_at = 0.1, None, self._clock()
-                        if published == 0:
+                        if published == 0 and connection is None:
+                            self._stop.wait(POLL_S)
+                        elif published == 0 and connection is not None:
                             for _ in connection.notifies(timeout=POLL_S, stop_after=1):
                                 pass
             except (DBAPIError, psycopg.Error, PoolTimeoutError, OSError) as error:
@@ -123,7 +131,8 @@ class Relay:
             pause = min(pause * 2, 5.0)
 
     @contextlib.contextmanager
-    def _listening(self) -> Iterator[psycopg.Connection[Any]]:
+    def _listening(self) -> Iterator[psycopg.Connection[Any] | None]:
+        """A connection that is told of calls; None where a pooler keeps it from having a session: it polls."""
         raw = self._engine.raw_connection()
         try:
             connection = raw.driver_connection
@@ -131,6 +140,15 @@ class Relay:
                 raise TypeError("the relay needs psycopg 3")
             raw.detach()  # before it may fail: one that cannot listen (a standby's) must not be used again
             connection.autocommit = True
+            self._polls = False
+            try:
+                require_session(connection)
+            except NoSessionError as error:
+                if not self._told_polling:
+                    log.warning("relay_polls", why=str(error))
+                self._polls = self._told_polling = True
+                yield None
+                return
             connection.execute(f"LISTEN {JOURNAL_CHANNEL}")
             yield connection
         finally:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -33,12 +33,29 @@ def _arguments(application: str, statement_ms: int, lock_ms: int) -> dict[str, A
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 15_000,
-        "options": (
-            f"-c statement_timeout={statement_ms} -c lock_timeout={lock_ms} "
-            "-c idle_in_transaction_session_timeout=30000 -c timezone=UTC "
-            "-c synchronous_commit=on"  # what was answered is on the disk, whatever the server's or the role's default
-        ),
+        # No statement is prepared: a pooler may give the next transaction to a session that does not know it.
+        "prepare_threshold": None,
+        "options": " ".join(f"-c {name}={value}" for name, value in _parameters(statement_ms, lock_ms).items()),
     }
+
+
+def _parameters(statement_ms: int, lock_ms: int) -> dict[str, str]:
+    return {
+        "statement_timeout": str(statement_ms),
+        "lock_timeout": str(lock_ms),
+        "idle_in_transaction_session_timeout": "30000",
+        "timezone": "UTC",
+        "synchronous_commit": "on",  # what was answered is on the disk, whatever the server's or the role's default
+    }
+
+
+def _set_in_each_transaction(engine: Engine, parameters: Mapping[str, str]) -> None:
+    """For an engine behind a pooler, which takes no parameters of a session and would give them to the next client."""
+    calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in parameters.items())
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        connection.exec_driver_sql(f"SELECT {calls}")  # own names and numbers
 
 
 def keep_values_out(error: psycopg.Error) -> None:
@@ -80,7 +97,15 @@ def _verified(url: str) -> str:
 
 def plain_engine(url: str, application: str) -> Engine:
     """An engine without timeouts, for migrations: they set their own."""
-    return create_engine(_verified(url), connect_args={"application_name": application, "client_encoding": "utf8"})
+    return create_engine(
+        _verified(url),
+        connect_args={
+            "application_name": application,
+            "client_encoding": "utf8",
+            "connect_timeout": 10,
+            "prepare_threshold": None,
+        },
+    )
 
 
 def own_connection(url: str, patience: Mapping[str, Any]) -> psycopg.Connection[Any]:
@@ -92,6 +117,14 @@ def own_connection(url: str, patience: Mapping[str, Any]) -> psycopg.Connection[
     parts = make_url(_verified(url))
     _, place = parts.get_dialect()().create_connect_args(parts)
     return psycopg.connect(**{**place, **patience}, autocommit=True)
+
+
+def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
+    """The driver's own connection beneath SQLAlchemy's."""
+    found = connection.connection.driver_connection
+    if not isinstance(found, psycopg.Connection):
+        raise TypeError("this needs psycopg 3")
+    return found
 
 
 def sync_engine(
@@ -115,8 +148,17 @@ def sync_engine(
     return engine
 
 
-def async_engine(url: str, application: str, *, pool_size: int = 10, deadlines: Deadlines = DEFAULT) -> AsyncEngine:
-    """The API's engine: its timeouts are short, since every answer must come in time."""
+def async_engine(
+    url: str, application: str, *, pool_size: int = 10, deadlines: Deadlines = DEFAULT, pooled: bool = False
+) -> AsyncEngine:
+    """The API's engine: its timeouts are short, since every answer must come in time.
+
+    ``pooled``: the URL leads to a transaction pooler. Nothing is kept in a session then, and nothing expected of one.
+    """
+    statement_ms, lock_ms = int(1000 * deadlines.statement_s), int(1000 * deadlines.connection_s)
+    arguments = _arguments(application, statement_ms, lock_ms)
+    if pooled:
+        del arguments["options"]
     engine = create_async_engine(
         _verified(url),
         pool_size=pool_size,
@@ -125,8 +167,9 @@ def async_engine(url: str, application: str, *, pool_size: int = 10, deadlines: 
         pool_pre_ping=True,
         pool_recycle=1800,
         hide_parameters=True,  # an error's text must not quote customers' values
-        connect_args=_arguments(application, int(1000 * deadlines.statement_s), int(1000 * deadlines.connection_s))
-        | {"connect_timeout": max(2, int(deadlines.answer_within_s))},
+        connect_args=arguments | {"connect_timeout": max(2, int(deadlines.answer_within_s))},
     )
     event.listen(engine.sync_engine, "handle_error", _on_error)
+    if pooled:
+        _set_in_each_transaction(engine.sync_engine, _parameters(statement_ms, lock_ms))
     return engine

@@ -166,6 +166,8 @@ class Settings(BaseSettings):
     database_owner_url: Annotated[str, Field(repr=False)] = (
         ""  # for migrations; empty: database_url's user owns the tables
     )
+    # For what needs a session of its own, where database_url leads to a transaction pooler; empty: database_url does.
+    database_session_url: Annotated[str, Field(repr=False)] = ""
     redis_url: Annotated[str, Field(repr=False)] = ""
     # Where a server's certificate comes from an authority of its own; by default this machine's authorities.
     database_ca_file: OptionalPath = None
@@ -266,7 +268,7 @@ class Settings(BaseSettings):
         """From here on each URL says how its server is verified, to whichever client it is given."""
         redis = verified_redis_url(self.redis_url, self.redis_ca_file)
         object.__setattr__(self, "redis_url", redis)  # frozen for everybody else
-        for name in ("database_url", "database_owner_url"):
+        for name in ("database_url", "database_owner_url", "database_session_url"):
             url = verified_postgres_url(getattr(self, name), self.database_ca_file)
             object.__setattr__(self, name, url)
 
@@ -301,6 +303,16 @@ class Settings(BaseSettings):
             found.append("PROXMOX_CLUSTERS has two clusters of the same name")
         found.extend(self._wrong_urls())
         return found + self._wrong_files() + self.key_conflicts()
+
+    @property
+    def session_url(self) -> str:
+        """Where a connection is a session of PostgreSQL's, with its locks, its LISTEN and its temporary tables."""
+        return self.database_session_url or self.database_url
+
+    @property
+    def pooled(self) -> bool:
+        """Whether ``database_url`` leads to a pooler that gives each transaction a session of its choice."""
+        return bool(self.database_session_url)
 
     def operators(self) -> list[OperatorKey]:
         """All operators that have a key."""
@@ -346,6 +358,7 @@ class Settings(BaseSettings):
     def _wrong_urls(self) -> list[str]:
         postgres, redis = ("postgresql://", "postgresql+psycopg://"), ("redis://", "rediss://")
         expected = {"database_url": postgres, "database_owner_url": postgres, "redis_url": redis}
+        expected["database_session_url"] = postgres
         found = []
         for name, schemes in expected.items():
             url: str = getattr(self, name)
@@ -366,7 +379,9 @@ class Settings(BaseSettings):
             found.append(
                 "REDIS_CA_FILE is set, but REDIS_URL begins with redis://, which is without TLS: write rediss://"
             )
-        modes = [postgres_tls(url) for url in (self.database_url, self.database_owner_url) if url]
+        modes = [
+            postgres_tls(url) for url in (self.database_url, self.database_owner_url, self.database_session_url) if url
+        ]
         if self.database_ca_file and any(mode and not mode.startswith("verify-") for mode in modes):
             found.append(
                 "DATABASE_CA_FILE is set, but an sslmode in DATABASE_URL checks nothing: write sslmode=verify-full"

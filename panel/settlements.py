@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from panel.calls import DatabaseAwayError
+from panel.own_session import NoSessionError, require_session_async
 from panel.reads import Operation, operation, settled_among
 from panel.rows import SETTLED_CHANNEL
 
@@ -22,14 +23,15 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 1.0  # a notification may be lost with its connection; one query serves all who wait
 RECONNECT_S = (0.1, 5.0)
+NO_SESSION_S = 300.0  # until it is looked again whether there is a session; waiting callers are served by the poll
 AWAY = (DBAPIError, psycopg.Error, PoolTimeoutError, OSError)
 
 
 class Settlements:
     """One per API process."""
 
-    def __init__(self, engine: AsyncEngine, *, poll_s: float = POLL_S) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, *, listener: AsyncEngine | None = None, poll_s: float = POLL_S) -> None:
+        self._engine, self._listener = engine, listener or engine
         self._poll_s = poll_s
         self._waiting: dict[int, set[asyncio.Event]] = defaultdict(set)
         self._tasks: list[asyncio.Task[None]] = []
@@ -93,6 +95,9 @@ class Settlements:
                     async for notification in connection.notifies():
                         if notification.payload.isdecimal():
                             self._tell([int(notification.payload)])
+            except NoSessionError as error:
+                log.warning("settlements_poll_only", why=str(error))
+                await asyncio.sleep(NO_SESSION_S)
             except AWAY as error:
                 log.warning("settlements_database_away", error=type(error).__name__)
             await asyncio.sleep(pause)
@@ -110,6 +115,7 @@ class Settlements:
             raise
         try:
             await connection.set_autocommit(True)
+            await require_session_async(connection)
             await connection.execute(f"LISTEN {SETTLED_CHANNEL}")
             yield connection
         finally:
@@ -117,7 +123,7 @@ class Settlements:
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         """A connection of its own: it lives as long as the process and is not the pool's."""
-        raw = await self._engine.raw_connection()
+        raw = await self._listener.raw_connection()
         connection = raw.driver_connection
         if not isinstance(connection, psycopg.AsyncConnection):
             raise TypeError("listening needs psycopg 3")

@@ -22,6 +22,7 @@ import structlog
 
 from panel.duties import ASK
 from panel.logging import configure_logging
+from panel.own_session import NoSessionError, require_session
 from panel.publish import CeleryPublisher, producer_app
 from panel.redaction import secrets_of
 from panel.sessions import own_connection
@@ -67,9 +68,10 @@ class BeatLock:
             try:
                 if self._try():
                     return
-            except psycopg.Error as error:
+            except (psycopg.Error, NoSessionError) as error:
                 self.release()
-                log.warning("beat_database_away", error=type(error).__name__, retry_in_s=pause)
+                why = str(error) if isinstance(error, NoSessionError) else None
+                log.warning("beat_database_away", error=type(error).__name__, why=why, retry_in_s=pause)
                 ending.wait(pause)
                 pause = min(pause * 2, _DATABASE_RETRY_MAX_S)
                 continue
@@ -106,6 +108,7 @@ class BeatLock:
     def _try(self) -> bool:
         if self._connection is None:
             self._connection = own_connection(self._url, PATIENCE)
+            require_session(self._connection)
         answer = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (BEAT_LOCK,)).fetchone()
         return answer is not None and bool(answer[0])
 
@@ -159,7 +162,7 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
     pulse.watch()
-    lock = BeatLock(settings.database_url)
+    lock = BeatLock(settings.session_url)
     lock.wait(ending)
     lost = threading.Event()
     threading.Thread(target=_watch, args=(lock, lost, ending), name="beat-lock", daemon=True).start()

@@ -15,7 +15,7 @@ from panel.settings import get_settings
 @lru_cache(maxsize=1)
 def engine() -> Engine:
     """This process's engine. Pooled connections must not be shared across fork, so it is made lazily."""
-    return sync_engine(get_settings().database_url, "panel-sync worker")
+    return sync_engine(get_settings().session_url, "panel-sync worker")
 
 
 @signals.worker_process_init.connect
