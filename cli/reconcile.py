@@ -27,8 +27,8 @@ from reconcile.subjects import Subject, SubjectKind
 from reconcile.users import import_first_users
 from worker.wiring import reconciler
 
-BUSY_S = 60.0
-"""How long to wait for another run: a full one of a large fleet takes less."""
+BUSY_S = 300.0
+"""How long to wait for another run: the first ones of a large fleet read for minutes."""
 
 NAMED = 20
 """Changes that were not written, named one by one; the rest is counted."""
