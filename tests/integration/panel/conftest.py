@@ -18,7 +18,7 @@ from tests.support.databases import Database
 from tests.support.waiting import PATIENT_API_S
 from tests.support.world import add_user
 
-PATIENT = Deadlines(PATIENT_API_S)
+PATIENT = Deadlines(5 * PATIENT_API_S)
 
 
 @pytest.fixture
