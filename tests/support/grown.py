@@ -165,16 +165,18 @@ EXPLAIN = {
 
 
 @contextmanager
-def explained(databases: Databases, database: Database) -> Iterator[None]:
-    """Every statement of this database's new sessions tells its plan, as it was executed, to whoever sent it."""
+def explained(databases: Databases, database: Database, **planner: str) -> Iterator[None]:
+    """Every statement of this database's new sessions tells its plan, as it was executed, to whoever sent it.
+    ``planner``: more settings of theirs."""
+    settings = EXPLAIN | planner
     with databases.server_connection(database.name) as connection:
         connection.execute("LOAD 'auto_explain'")
         try:
-            for name, value in EXPLAIN.items():
+            for name, value in settings.items():
                 connection.execute(f"ALTER DATABASE \"{database.name}\" SET {name} = '{value}'".encode())
             yield
         finally:
-            for name in EXPLAIN:
+            for name in settings:
                 connection.execute(f'ALTER DATABASE "{database.name}" RESET {name}'.encode())
 
 
