@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from panel.doubts import doubt_by_absent_orders
 from reconcile.state import Absence, GuestKey
 
 
@@ -42,6 +43,7 @@ def count_absent_orders(
     values = {"run": run_id, "scopes": list(snapshot_ids), "snapshots": list(snapshot_ids.values())}
     values |= {"whole": "all" in snapshot_ids, "effective": effective_at}
     connection.execute(text(ABSENT_ORDERS), values | asdict(proof))
+    doubt_by_absent_orders(connection, run_id)
 
 
 def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[GuestKey, Absence]]:
@@ -94,7 +96,9 @@ ABSENT_GUESTS = f"""
 INSERT INTO absences AS a (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)
 SELECT 'guest', g.cluster || '/' || g.vmid, :began, 1, :began, :run, ARRAY[CAST(:snapshot AS bigint)]
 FROM guests g LEFT JOIN absences a ON a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid
-WHERE g.cluster = :cluster AND g.node = :node AND NOT g.template
+WHERE g.cluster = :cluster AND g.node = :node
+  AND (NOT g.template  -- one that was sold as a machine is missed as one
+       OR EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL))
   AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
   AND {_unproven(_GUEST_ANEW)}
 {_count(_GUEST_ANEW)}

@@ -78,6 +78,7 @@ SELECT r.id, r.order_id, r.cluster, r.vmid, r.cpu, r.ram_mb, r.disk_gb,
 FROM vps r
 JOIN guest_configs c ON c.cluster = r.cluster AND c.vmid = r.vmid AND c.fingerprint = r.fingerprint
 JOIN guests g ON g.cluster = r.cluster AND g.vmid = r.vmid AND g.fingerprint = r.fingerprint
+  AND g.fingerprint_state = 'read'
 LEFT JOIN orders_seen o ON o.order_id = r.order_id
 WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS NULL
   AND r.order_state IN ('active', 'suspended') AND r.cluster = ANY(:clusters)

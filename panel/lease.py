@@ -23,7 +23,7 @@ from panel.sessions import driver_connection
 
 LEASE = "reconcile"
 LOCK_KEY = 0x7265636F6E  # any constant of this application's own
-TURN_KEYS = {"full": 0x7265636F6F, "fast": 0x7265636F70}
+TURN_KEYS = {"full": 0x7265636F6F, "fast": 0x7265636F70, "look": 0x7265636F71}
 
 LEASE_WAIT_S = 10.0
 """How long a run waits for one of the other kind to end: longer than that takes once it holds the lease, as a rule."""
@@ -74,7 +74,8 @@ def lease_holder(connection: Connection, name: str = LEASE) -> Holder | None:
 
 @contextmanager
 def turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
-    """Be the only run of that kind ("full" or "fast") for the length of the block; yields None when there is one.
+    """Be the only run of that kind for the length of the block; yields None when there is one. "full", "fast", or
+    "look": the rolling read of configurations.
 
     The connection is for the run alone: it keeps the locks, and temporary tables are its own.
     """

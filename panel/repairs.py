@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, insert, select, text, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from panel import rows, tables
+from panel.doubts import SOLD_ON
 from panel.facts import Row, let_go, new_row, with_status
 from panel.lease import hold_lease
 
@@ -283,13 +284,16 @@ def note_confirmations(connection: Connection, began: Mapping[str, datetime]) ->
         connection.execute(text(BELIEVE), {"cluster": cluster})
 
 
-_BORNE_OUT = """
+# A guest speaks for a record only while it is known to be the record's own machine, and nobody else's by now.
+_BORNE_OUT = f"""
 EXISTS (SELECT 1 FROM guests g WHERE g.cluster = r.cluster AND g.vmid = r.vmid AND g.power = r.power_state
+        AND g.fingerprint_state IN ('read', 'forbidden') AND g.fingerprint IS NOT DISTINCT FROM r.fingerprint
         AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid))
+AND NOT {SOLD_ON}
 """
 DOUBT = f"""
 UPDATE vps r SET unconfirmed_since = :began
-WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.unconfirmed_since IS NULL AND NOT {_BORNE_OUT}
+WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.unconfirmed_since IS NULL AND NOT ({_BORNE_OUT})
 """
 BELIEVE = f"""
 UPDATE vps r SET unconfirmed_since = NULL

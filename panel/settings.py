@@ -134,7 +134,15 @@ def _percent_encoded(url: str) -> bool:
 
 
 DriftClass = Literal[
-    "missed-status", "plan", "ownership", "duplicate", "replaced-guest", "missed-create", "missed-delete", "orphan"
+    "missed-status",
+    "plan",
+    "ownership",
+    "duplicate",
+    "replaced-guest",
+    "sold-on",
+    "missed-create",
+    "missed-delete",
+    "orphan",
 ]
 
 

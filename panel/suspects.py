@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, text
 
+from panel.doubts import SOLD_ON
 from reconcile.isolation import Broken, cause_of, guest_ties, order_ties, record_ties
 from reconcile.state import (
     IDENTITY_TAG,
@@ -463,6 +464,7 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND l.applied_seq = l.l
                   WHERE x.cluster = g.cluster AND x.fingerprint = g.fingerprint AND x.vmid <> g.vmid AND NOT x.template)
   AND (g.cluster, g.vmid) NOT IN (SELECT cluster, vmid FROM ({_TAGGED_TWICE}) twins)
   AND ((g.power <> r.power_state AND g.power <> 'unknown') OR g.node <> r.node)
+  AND NOT g.template AND NOT {SOLD_ON}
 ORDER BY random() LIMIT {LIMIT}
 """
 

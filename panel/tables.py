@@ -355,6 +355,8 @@ guests = Table(
     Column("fingerprint_seen", Integer, nullable=False, server_default=text("0")),
     Column("fingerprint_since", Time),  # when it was read first
     Column("previous_fingerprint", Text),
+    Column("doubt", Text),  # why its identity is in doubt (reconcile.doubts), until its configuration is read again
+    Column("doubted_at", Time),  # a configuration that was asked for before this moment settles nothing
     Column("moving_since", Time),
     Column("first_seen_at", Time, nullable=False),
     Column("changed_at", Time, nullable=False),

@@ -7,20 +7,20 @@ flat and a quiet fleet costs no writes. Nothing here touches a record.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, insert, text
 
-from panel import tables
+from panel import doubts, tables
 from panel.sessions import keep_values_out
-from reconcile.state import IDENTITY_TAG, GuestType
+from reconcile.state import GuestType
 
 GUEST_COLUMNS = (
     "cluster", "vmid", "guest_type", "node", "status", "power", "name", "lock", "template", "cores", "memory_mb",
-    "disk_gb", "tags",
+    "disk_gb", "tags", "uptime_s",
 )  # fmt: skip
 ORDER_COLUMNS = (
     "order_id", "state", "status", "owner", "panel_vps_id", "panel_vps_id_given", "name", "cpu", "ram_mb", "disk_gb",
@@ -145,8 +145,15 @@ def vanished_orders(connection: Connection, scopes: Sequence[str], limit: int) -
     return [row.order_id for row in connection.execute(text(VANISHED_ORDERS), values)]
 
 
-def merge_guests(connection: Connection, cluster: str, began_at: datetime) -> None:
-    """Take what a trusted read showed into ``guests``; what was absent and is back is looked at anew."""
+def merge_guests(
+    connection: Connection, cluster: str, began_at: datetime, previous: datetime | None, gap: timedelta
+) -> None:
+    """Take what a trusted read showed into ``guests``, and note whose identity it puts in doubt.
+
+    ``previous``: when the trusted read before this one began. ``gap``: after how long without one a guest that proves
+    nothing may be another.
+    """
+    doubts.doubt_listed(connection, cluster, began_at, previous, gap)
     values = {"cluster": cluster, "began": began_at}
     connection.execute(text(MERGE_GUESTS), values)
     connection.execute(text(GUESTS_LISTED), values)
@@ -156,7 +163,8 @@ def merge_guests(connection: Connection, cluster: str, began_at: datetime) -> No
 
 def merge_orders(connection: Connection, feed: str, began_at: datetime) -> None:
     """Take what a feed showed into ``orders_seen``. An order that says what it said, and whose record has long been
-    what it says, is not written: until when it said so is in the stage."""
+    what it says, is not written: until when it said so is in the stage. Whose identity it puts in doubt is noted."""
+    doubts.doubt_by_orders(connection, feed)
     connection.execute(text(MERGE_ORDERS), {"began": began_at, "feed": feed})
     connection.execute(text(ORDERS_BACK))
     connection.execute(text(ORDERS_LISTED))
@@ -171,14 +179,6 @@ def missing_orders(connection: Connection, scopes: Sequence[str]) -> tuple[int, 
     """(known orders of complete scopes that this sweep did not show for the first time, known orders)."""
     row = connection.execute(text(MISSING_ORDERS), {"scopes": list(scopes)}).one()
     return row.missing, row.known
-
-
-def doubt_fingerprints(connection: Connection) -> None:
-    """Whoever an order or a call newly names may be another machine than the one whose configuration was read.
-
-    A VMID that is given away between two lists, to a machine of equal name, node and size, looks the same in bulk.
-    """
-    connection.execute(text(DOUBT_FINGERPRINTS))
 
 
 def store_fingerprint(
@@ -196,7 +196,8 @@ def store_fingerprint(
 
     False, and nothing is kept, where the configuration has another ``name`` than the list: a VMID was given away and
     the list still shows what a node reported of the machine before, its power too. Who it is stays in question.
-    Nor where a list changed the guest since ``changed_at``, if that is given.
+    Nor where a list changed the guest since ``changed_at``, if that is given; nor where a doubt was raised after the
+    configuration was asked for: what was read may have been the machine before.
     """
     values = {"cluster": cluster, "vmid": vmid, "fingerprint": fingerprint, "state": state, "at": read_at, "name": name}
     values["changed"] = changed_at
@@ -206,7 +207,7 @@ def store_fingerprint(
 STAGES = (
     "CREATE TEMP TABLE stage_guests (cluster text, vmid int, guest_type text, node text, status text, power text,"
     " name text, lock text, template boolean, cores float8, memory_mb int, disk_gb int, tags text[],"
-    " PRIMARY KEY (cluster, vmid))",
+    " uptime_s float8, PRIMARY KEY (cluster, vmid))",
     "CREATE TEMP TABLE stage_orders (order_id text PRIMARY KEY, state text, status text, owner text,"
     " panel_vps_id bigint, panel_vps_id_given boolean, name text, cpu int, ram_mb int, disk_gb int, os text,"
     " hypervisor text, ip_address text, cluster text, node text, vmid int, guest_type text, created_at timestamptz,"
@@ -227,22 +228,13 @@ SET snapshot_id = excluded.snapshot_id, began_at = excluded.began_at, count = ex
 WHERE scopes.began_at <= excluded.began_at
 """
 
-# Without an identity tag it is what it was before there were any.
-_MARKS = (
-    "CASE WHEN strpos(array_to_string(s.tags, ' '), 'pnl-') > 0 THEN"  # mostly nobody has one
-    f" (SELECT string_agg(DISTINCT t, ',') FROM unnest(s.tags) AS t WHERE t ~ '{IDENTITY_TAG}') END"
-)
-_SIGNATURE = f"md5(concat_ws('|', s.name, s.guest_type, s.node, s.memory_mb, s.cores, {_MARKS}))"
-
-_LOOKED_AT = "g.fingerprint_state IN ('read', 'forbidden')"
-
 
 def _listed_anew(known: str) -> str:
     """Whether a list tells something new. Asked before the upsert, not by its WHERE: that would lock every row, and a
     lock is a write."""
     told = ("guest_type", "node", "status", "power", "name", "lock", "template", "disk_gb", "tags")
     before = ", ".join(f"{known}.{column}" for column in (*told, "signature"))
-    return f"({before}) IS DISTINCT FROM ({', '.join(f's.{column}' for column in told)}, {_SIGNATURE})"
+    return f"({before}) IS DISTINCT FROM ({', '.join(f's.{column}' for column in told)}, {doubts.SIGNATURE})"
 
 
 MERGE_GUESTS = f"""
@@ -250,7 +242,7 @@ INSERT INTO guests AS g (cluster, vmid, guest_type, node, status, power, power_s
   template, cores, memory_mb, disk_gb, tags, signature, fingerprint_state, first_seen_at, changed_at, read_at)
 SELECT s.cluster, s.vmid, s.guest_type, s.node, s.status, s.power, :began, s.name, s.lock,
   CASE WHEN s.lock IS NOT NULL THEN CAST(:began AS timestamptz) END,
-  s.template, s.cores, s.memory_mb, s.disk_gb, s.tags, {_SIGNATURE}, 'unread', :began, :began, :began
+  s.template, s.cores, s.memory_mb, s.disk_gb, s.tags, {doubts.SIGNATURE}, 'unread', :began, :began, :began
 FROM stage_guests s LEFT JOIN guests k ON k.cluster = s.cluster AND k.vmid = s.vmid
 WHERE s.cluster = :cluster AND (k.vmid IS NULL OR {_listed_anew("k")})
 ON CONFLICT (cluster, vmid) DO UPDATE SET
@@ -262,26 +254,22 @@ ON CONFLICT (cluster, vmid) DO UPDATE SET
                     WHEN g.lock IS NOT DISTINCT FROM excluded.lock THEN g.lock_since ELSE excluded.read_at END,
   template = excluded.template, cores = excluded.cores, memory_mb = excluded.memory_mb,
   disk_gb = excluded.disk_gb, tags = excluded.tags, signature = excluded.signature,
-  fingerprint_state = CASE WHEN g.signature <> excluded.signature AND {_LOOKED_AT} THEN 'stale'
-                           ELSE g.fingerprint_state END,
   changed_at = excluded.read_at, read_at = excluded.read_at
 """
 
-# Whoever reappears is looked at anew, also where nothing was counted as absent.
-GUESTS_LISTED = f"""
-UPDATE guests g SET unlisted_since = NULL, changed_at = :began,
-  fingerprint_state = CASE WHEN {_LOOKED_AT} THEN 'stale' ELSE g.fingerprint_state END
+GUESTS_LISTED = """
+UPDATE guests g SET unlisted_since = NULL, changed_at = :began
 FROM stage_guests s WHERE g.cluster = :cluster AND s.cluster = g.cluster AND s.vmid = g.vmid
   AND g.unlisted_since IS NOT NULL
 """
 
-GUESTS_BACK = f"""
+GUESTS_BACK = """
 WITH back AS (
   DELETE FROM absences a USING stage_guests s
   WHERE s.cluster = :cluster AND a.kind = 'guest' AND a.subject = s.cluster || '/' || s.vmid
   RETURNING s.cluster, s.vmid)
-UPDATE guests g SET fingerprint_state = 'stale', changed_at = :began
-FROM back b WHERE g.cluster = b.cluster AND g.vmid = b.vmid AND {_LOOKED_AT}
+UPDATE guests g SET changed_at = :began
+FROM back b WHERE g.cluster = b.cluster AND g.vmid = b.vmid
 """
 
 # A read that did not list a guest is no sight of its power: "seen twice" begins anew.
@@ -371,15 +359,6 @@ WHERE o.state <> 'ended' AND ('all' = ANY(:scopes) OR 'user:' || o.owner = ANY(:
 MISSING_ORDERS = f"SELECT count(*) FILTER (WHERE s.order_id IS NULL) AS missing, count(*) AS known {_KNOWN_ORDERS}"
 VANISHED_ORDERS = f"SELECT o.order_id {_KNOWN_ORDERS} AND s.order_id IS NULL LIMIT :limit"
 
-DOUBT_FINGERPRINTS = f"""
-UPDATE guests g SET fingerprint_state = 'stale'
-WHERE {_LOOKED_AT}
-  AND (EXISTS (SELECT 1 FROM orders_seen o WHERE o.cluster = g.cluster AND o.vmid = g.vmid AND o.state <> 'ended'
-               AND coalesce(o.guest_since, o.first_seen_at) > g.fingerprint_read_at)
-    OR EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
-               AND r.link_state = 'pushed' AND r.link_changed_at > g.fingerprint_read_at))
-"""
-
 # Who may not be read is who it was, while nothing new is said of it; who was read and has no fingerprint, or may not
 # be read since its list told something new, is nobody that is known.
 _NO_LOOK = "CAST(:state AS text) = 'forbidden'"
@@ -394,7 +373,8 @@ UPDATE guests SET
                            THEN coalesce(fingerprint_since, :at) ELSE :at END,
   previous_fingerprint = CASE WHEN fingerprint IS DISTINCT FROM {_SAID} AND fingerprint IS NOT NULL
                               THEN fingerprint ELSE previous_fingerprint END,
-  fingerprint = {_SAID}, fingerprint_state = :state, fingerprint_read_at = :at
+  fingerprint = {_SAID}, fingerprint_state = :state, fingerprint_read_at = :at, doubt = NULL, doubted_at = NULL
 WHERE cluster = :cluster AND vmid = :vmid AND (name = :name) IS NOT FALSE
+  AND (doubted_at <= :at) IS NOT FALSE
   AND (changed_at = CAST(:changed AS timestamptz)) IS NOT FALSE
 """

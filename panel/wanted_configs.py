@@ -37,12 +37,24 @@ def fingerprint_wants(
     return _wanted(connection, FINGERPRINT_WANTS, values)
 
 
+def doubted_wants(connection: Connection, cluster: str, limit: int, away: Collection[str]) -> list[WantedConfig]:
+    """Guests in doubt of the staged list that are records' own, those first of whom something would be written now."""
+    return _wanted(connection, DOUBTED_WANTS, {"cluster": cluster, "limit": limit, "away": sorted(away)})
+
+
 def wants_ahead(connection: Connection, cluster: str, limit: int) -> list[WantedConfig]:
     """Guests that are new or changed, before this run's lists are read; those that matter to records first.
 
     Whoever has no known power is left to the run: his node may be away, as the run's own lists will tell.
     """
     return _wanted(connection, WANTS_AHEAD, {"cluster": cluster, "limit": limit})
+
+
+def rolling_wants(connection: Connection, cluster: str, limit: int, a_minute: int) -> list[WantedConfig]:
+    """Guests to be asked about between the runs: those in doubt, then those that were asked about longest ago, records'
+    own first; nobody who was asked within 5 minutes. Fewer, so that with all other reads there are at most ``a_minute``
+    of them."""
+    return _wanted(connection, ROLLING_WANTS, {"cluster": cluster, "limit": limit, "a_minute": a_minute})
 
 
 def note_unanswered(connection: Connection, cluster: str, vmid: int, at: datetime) -> None:
@@ -76,7 +88,8 @@ LIMIT :limit
 
 WANTS_AHEAD = f"""
 SELECT g.node, g.guest_type, g.vmid, g.changed_at FROM guests g {_RECORDS}
-WHERE g.cluster = :cluster AND NOT g.template AND g.power <> 'unknown' AND g.fingerprint_state IN ('unread', 'stale')
+WHERE g.cluster = :cluster AND (NOT g.template OR r.id IS NOT NULL) AND g.power <> 'unknown'
+  AND g.fingerprint_state IN ('unread', 'stale')
   AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
 {_IN_TURN}
 """  # noqa: S608 - own text
@@ -84,14 +97,38 @@ WHERE g.cluster = :cluster AND NOT g.template AND g.power <> 'unknown' AND g.fin
 FINGERPRINT_WANTS = f"""
 SELECT g.node, g.guest_type, g.vmid, g.changed_at
 FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid {_RECORDS}
-WHERE g.cluster = :cluster AND NOT g.template AND NOT g.node = ANY(:away)
+WHERE g.cluster = :cluster AND (NOT g.template OR r.id IS NOT NULL) AND NOT g.node = ANY(:away)
   AND ({_ASKED} < CAST(:not_since AS timestamptz)) IS NOT FALSE
   AND (g.fingerprint_state IN ('unread', 'stale') OR {_OLD}
        OR ((g.fingerprint_state = 'forbidden' OR (g.fingerprint IS NULL AND r.fingerprint IS NOT NULL))
            AND g.fingerprint_read_at < clock_timestamp() - interval '10 minutes')
+       OR (r.order_state = 'ended' AND g.fingerprint_read_at < clock_timestamp() - interval '30 minutes')
        OR (g.previous_fingerprint IS NOT NULL AND g.fingerprint_seen < 2)
        OR (r.fingerprint IS NOT NULL AND r.fingerprint <> g.fingerprint AND g.fingerprint_seen < 2))
 {_IN_TURN}
+"""  # noqa: S608 - own text
+
+DOUBTED_WANTS = f"""
+SELECT g.node, g.guest_type, g.vmid, g.changed_at
+FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
+JOIN vps r ON r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
+WHERE g.cluster = :cluster AND NOT g.node = ANY(:away) AND g.fingerprint_state = 'stale' AND g.power <> 'unknown'
+  AND r.link_state = 'verified'
+ORDER BY (g.power = r.power_state AND g.node = r.node), {_ASKED} NULLS FIRST, g.vmid LIMIT :limit
+"""  # noqa: S608 - own text
+
+ROLLING_WANTS = f"""
+SELECT g.node, g.guest_type, g.vmid, g.changed_at FROM guests g
+LEFT JOIN vps r ON r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
+WHERE g.cluster = :cluster AND (NOT g.template OR r.id IS NOT NULL) AND g.power <> 'unknown'
+  AND (g.fingerprint_state IN ('unread', 'stale')
+       OR ({_ASKED} < clock_timestamp() - interval '5 minutes') IS NOT FALSE)
+  AND ({_ASKED} < clock_timestamp() - interval '10 seconds') IS NOT FALSE
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
+ORDER BY (g.fingerprint_state IN ('read', 'forbidden')), (r.id IS NULL) AND g.fingerprint_state IN ('unread', 'stale'),
+  {_ASKED} NULLS FIRST, g.vmid
+LIMIT least(:limit, greatest(0, :a_minute - (
+  SELECT count(*) FROM guests g WHERE g.cluster = :cluster AND {_ASKED} > clock_timestamp() - interval '1 minute')))
 """  # noqa: S608 - own text
 
 NOTE_UNANSWERED = "UPDATE guests SET fingerprint_tried_at = :at WHERE cluster = :cluster AND vmid = :vmid"

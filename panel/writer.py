@@ -7,6 +7,7 @@ everything queued before that operation for the same VPS is applied first, and w
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from panel import rows, tables
 from panel.attempts import NOTE_ATTEMPT, OWED, TAKE_BACK, WHY
+from panel.doubts import doubt_called
 from panel.facts import Row, new_row, unlinked, updated_row
 from panel.sessions import is_away
 
@@ -199,6 +201,7 @@ def _create(connection: Connection, operation: Any) -> Row:  # noqa: ANN401
     row = new_row(operation.vps_id, operation.payload, operation.accepted_at)
     row["applied_seq"] = operation.seq
     _wait_for_older_order(connection, row)
+    _doubt_named(connection, operation.payload, None)
     row = _without_conflicting_link(connection, row)
     rows.store_new(connection, row)
     return row
@@ -226,6 +229,7 @@ def _update(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: A
             vps_id=row["id"],
         )
     after = updated_row(row, payload, operation.accepted_at) | {"applied_seq": operation.seq}
+    _doubt_named(connection, payload, row)
     after = _without_conflicting_link(connection, after)
     if after["order_id"] != row["order_id"]:
         rows.claim_order(connection, after["order_id"], row["id"], operation.id)
@@ -247,6 +251,21 @@ def _supersede(connection: Connection, row: Row | None, operation: Any) -> None:
         why, state = "the record exists already", "superseded"
     rows.settle(connection, operation.id, state, result=None, reason=why)
     rows.advance_lane(connection, operation.vps_id, operation.seq)
+
+
+def _doubt_named(connection: Connection, payload: Mapping[str, Any], before: Row | None) -> None:
+    """Note that a call names another guest than its record has: who stands there is to be asked, for whoever's record
+    that is, and who stands where the record's guest was."""
+    cluster, vmid = payload.get("cluster"), payload.get("vmid")
+    if (
+        cluster is None
+        or vmid is None
+        or (before is not None and (before["cluster"], before["vmid"]) == (cluster, vmid))
+    ):
+        return
+    doubt_called(connection, cluster, vmid)
+    if before is not None and before["vmid"] is not None:
+        doubt_called(connection, before["cluster"], before["vmid"])
 
 
 def _without_conflicting_link(connection: Connection, row: Row) -> Row:

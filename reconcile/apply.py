@@ -96,6 +96,7 @@ class Confirmer:
                 "guest": self._guest,
                 "left": self._left,
                 "order": self._order,
+                "same": self._same,
             }
             why, answer = look_ups[what](change)
             said[f"confirmed_{what}"] = answer
@@ -148,6 +149,22 @@ class Confirmer:
                 return None, "; ".join(said)
         return why, answer
 
+    def _same(self, change: Change) -> tuple[str | None, str]:
+        """Whether the guest at the record's address is its own machine, by its configuration of just now."""
+        record, key = change.record, change.guest_key
+        source = self.sources.get(key.cluster) if key is not None else None
+        if record is None or key is None or source is None or record.node is None or record.guest_type is None:
+            return f"guest {key} cannot be asked now", "not asked"
+        match source.confirm(record.node, record.guest_type, key.vmid):
+            case Found(value=config) if config.fingerprint is not None and config.fingerprint == record.fingerprint:
+                return None, f"guest {key} on {config.node} is {config.fingerprint}"
+            case Found():
+                return f"guest {key} is another machine by now", "another"
+            case Gone(how=how):
+                return f"guest {key} is gone by now", how
+            case Unclear(why=why):
+                return f"who guest {key} is could not be read: {why}", "unclear"
+
     def _gone(self, record: Record, key: GuestKey, *, anybody: bool = False) -> tuple[str | None, str]:
         """Whether the record's guest, or ``anybody``, is not at that address."""
         source = self.sources.get(key.cluster)
@@ -175,11 +192,11 @@ class Confirmer:
         match found:
             case None:
                 return "there is no order to ask for", "not asked"
-            case Gone(how=how) if change.action == "delete":
+            case Gone(how=how) if _must_be_over(change):
                 return None, how
             case Gone():
                 return f"order {order_id} is gone by now", "gone"
-            case Found(value=now) if change.action == "delete":
+            case Found(value=now) if _must_be_over(change):
                 if now.state is OrderState.ENDED:
                     return None, f"order {order_id} is {now.status}"
                 return f"order {order_id} is {now.status} after all", now.status
@@ -222,6 +239,11 @@ class Confirmer:
         with self.one_at_a_time, self.engine.connect() as connection:
             control = control_order(connection, other_than=order_id)
         return self.feed.order(order_id, control)
+
+
+def _must_be_over(change: Change) -> bool:
+    """A record is deleted, or lets go of a machine that was sold on, only if its own order is over."""
+    return change.action == "delete" or (change.action == "unlink" and "same" in change.confirm)
 
 
 def _must_be_going(change: Change) -> bool:

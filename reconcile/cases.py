@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from reconcile.doubts import GAP
 from reconcile.state import Absence, Guest, GuestKey, LinkState, Order, Record
 
 
@@ -30,6 +31,7 @@ class GuestView(StrEnum):
     ERROR = "error"
     TRANSITIONAL = "transitional"  # under a lock: Proxmox is in the middle of something
     UNKNOWN = "unknown"
+    TEMPLATE = "template"  # turned into one: it can run no more, and nobody else's machine is made of it by itself
     NONE_PROVEN = "none-proven"
     NONE_UNPROVEN = "none-unproven"
     UNOBSERVABLE = "unobservable"  # nothing the panel reads could show it
@@ -58,6 +60,7 @@ class Policy:
     lock_protects: timedelta = timedelta(hours=2)
     spec_grace: timedelta = timedelta(hours=1)
     moving_for: timedelta = timedelta(hours=2)
+    read_gap: timedelta = GAP  # a cluster that was not read for longer may have other machines at the same addresses
     proof_n: int = 3
     proof_t: timedelta = timedelta(minutes=10)
 
@@ -112,6 +115,7 @@ class Case:
 
     ``duplicate``: a second live record for the same order or guest, to be merged with ``record``.
     ``doubt``: why nothing may be concluded for its members (ambiguous, quarantined); such a case is held.
+    ``sold_to``: another going order names the record's own machine, and the record's order goes on no more.
     """
 
     order: Order | None = None
@@ -123,6 +127,7 @@ class Case:
     doubt: str | None = None
     doubt_class: str = "ambiguous"
     doubt_severity: str | None = None  # None: the class's own
+    sold_to: Order | None = None
 
 
 def order_view(case: Case, world: World, policy: Policy) -> OrderView:
@@ -173,6 +178,8 @@ def gone_since_linked(record: Record | None, key: GuestKey, world: World, policy
 def _present_guest_view(guest: Guest, world: World, policy: Policy) -> GuestView:
     if guest.cluster not in world.trusted:
         return GuestView.UNKNOWN
+    if guest.template:
+        return GuestView.TEMPLATE
     # "suspended" is hibernation, a resting state; any other lock protects for a while, then is a leftover.
     locked = guest.lock is not None and guest.lock != "suspended"
     if locked and (guest.lock_since is None or world.now - guest.lock_since < policy.lock_protects):

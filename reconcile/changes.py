@@ -21,6 +21,7 @@ class Kind(StrEnum):
     OWNER = "ownership"
     MERGE = "duplicate"
     UNLINK = "replaced-guest"
+    SOLD_ON = "sold-on"
     CREATE = "missed-create"
     DELETE = "missed-delete"
     ORPHAN = "orphan"
@@ -37,7 +38,7 @@ class Change:
 
     ``confirm`` lists what is looked up singly just before the write: "order", "guest", "left" (that the record's
     guest is not where it was any more), "either" (that of the two guests of a merge one is gone), "claimant" (that the
-    other order goes on and names the guest).
+    other order goes on and names the guest), "same" (that the guest still is the record's own machine).
     """
 
     kind: Kind
@@ -166,6 +167,7 @@ SEVERITY = {
     "paid-but-missing": "alarm",
     "ownership": "alarm",
     "deleted-but-alive": "alarm",
+    "sold-on": "alarm",
     "suspended-but-running": "warning",
     "ended-but-running": "info",
     "unmanaged-guest": "info",

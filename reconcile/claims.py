@@ -85,6 +85,14 @@ class Claims:
         others = filter(going, self._others(key, order))
         return next((o for o in others if order is not None or not self._may_meet(o, record)), None)
 
+    def sold_to(self, record: Record, order: Order | None) -> Order | None:
+        """The going order that names a record's guest while the record's own order goes on no more, or was never known:
+        the machine may be the next customer's by now. Of several the first by id."""
+        if record.guest_key is None or (order is not None and going(order)):
+            return None
+        others = [o for o in self._others(record.guest_key, order) if going(o) and not self._may_meet(o, record)]
+        return min(others, key=lambda o: o.order_id, default=None)
+
     def _may_meet(self, order: Order, record: Record) -> bool:
         return record.order_id is None and order.user_id == record.user_id and not self.paired[order.order_id]
 

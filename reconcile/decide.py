@@ -33,6 +33,7 @@ from reconcile.deletes import (
 from reconcile.duplicates import differ
 from reconcile.findings import due_finding, finding, unread_finding
 from reconcile.match import match
+from reconcile.sold_on import not_yet_sold_on, sold_on
 from reconcile.state import FingerprintState, Guest, LinkState, Order, OrderState, PowerState, Record
 from reconcile.table import Cell, Verdict, cell
 from reconcile.unidentified import may_be_one, seen_elsewhere
@@ -79,11 +80,7 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
     if case.doubt is not None:
         decision.findings.append(finding(case, case.doubt_class, case.doubt, case.doubt_severity))
         return decision
-    if (unlink := _unlink(case, world)) is not None:
-        decision.changes.append(unlink)
-        return decision
-    if case.duplicate is not None and case.record is not None:
-        decision.changes.append(_merge(case, world))
+    if _not_its_own(decision, case, world, policy):
         return decision
     if (unread := unread_finding(case, world, policy)) is not None:
         decision.findings.append(unread)
@@ -102,6 +99,19 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
         case _ if verdict.facts:
             _repair(decision, case, views, world, policy)
     return decision
+
+
+def _not_its_own(decision: Decision, case: Case, world: World, policy: Policy) -> bool:
+    """Whether a record's guest is another machine, another record's, or another order's: that is decided first."""
+    if (unlink := _unlink(case, world)) is not None:
+        decision.changes.append(unlink)
+    elif case.duplicate is not None and case.record is not None:
+        decision.changes.append(_merge(case, world))
+    elif case.sold_to is not None and case.guest is not None:
+        _sold_on(decision, case, case.sold_to, world, policy)
+    else:
+        return False
+    return True
 
 
 Views = tuple[OrderView, GuestView, RecordView]
@@ -229,7 +239,8 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
         return
     if order is not None and "order" in decision.cell.facts:
         _order_facts(decision, case, world)
-    if guest is not None and guest.cluster in world.trusted and views[1] is not GuestView.TRANSITIONAL:
+    untold = (GuestView.TRANSITIONAL, GuestView.TEMPLATE)
+    if guest is not None and guest.cluster in world.trusted and views[1] not in untold:
         # Whoever stands where the guest of an ended order stood is not looked up by address: it was let go of.
         ended = order is not None and order.state is OrderState.ENDED
         # Nor is one taken for it whose identity nobody read while the order went on: it may be the next machine.
@@ -339,6 +350,7 @@ def _delete(decision: Decision, case: Case, world: World, policy: Policy) -> Non
         decision.changes.append(delete_change(case, world, policy))
         return
     class_ = "unlinked-record" if order is None and record.order_id is None else "delete-held"
+    class_ = "is-template" if case.guest is not None and case.guest.template else class_
     decision.findings.append(finding(case, class_, why_not))
     if order is not None and not_its_order(order, record) is None:
         _add(decision, case, Kind.STATUS, world.feed, facts.order_state_update(order, record, world))
@@ -407,6 +419,29 @@ def _unlink(case: Case, world: World) -> Change | None:
         evidence=evidence,
         confirm=frozenset({"claimant"}),  # an order read long ago may name what was given away since
     )
+
+
+def _sold_on(decision: Decision, case: Case, buyer: Order, world: World, policy: Policy) -> None:
+    """The record's order goes on no more, and another one names its machine: nothing that the machine does now is shown
+    to the record's customer, and the record lets go of it where an operator, or the policy, says so."""
+    record, guest = case.record, case.guest
+    if record is None or guest is None:
+        return
+    if case.order is not None:
+        _order_facts(decision, case, world)
+    who = "the same customer" if buyer.user_id == record.user_id else "another customer"
+    over = (
+        f"order {case.order.order_id} ended" if case.order is not None else f"VPS {record.id} has no order that goes on"
+    )
+    reason = f"{over}, and order {buyer.order_id} of {who} names its guest {guest.key}"
+    why_not = not_yet_sold_on(case, buyer, world, policy)
+    told = f"{reason}: nothing of it is shown to VPS {record.id}'s customer"
+    told += f"; {why_not}" if why_not is not None else f"; it is the same machine ({guest.fingerprint})"
+    severity = "warning" if buyer.user_id == record.user_id else None
+    decision.findings.append(finding(case, "sold-on", told, severity))
+    # Asked about once the record says what is known: an approval is for one version of it.
+    if why_not is None and not decision.changes:
+        decision.changes.append(sold_on(case, buyer, world, reason))
 
 
 # --- building changes

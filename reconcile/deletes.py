@@ -8,6 +8,7 @@ from typing import Any
 
 from reconcile.cases import Case, GuestView, Policy, World, guest_view, seen_on_proxmox
 from reconcile.changes import Change, Kind
+from reconcile.machines import was_read
 from reconcile.state import Absence, LinkState, Order, OrderState, Record
 from reconcile.unidentified import may_be_one, seen_elsewhere
 
@@ -40,15 +41,24 @@ def delete_change(case: Case, world: World, policy: Policy) -> Change:
         confirm.add("guest")
         evidence |= {"guest": str(key), "replaced": case.replaced}
         evidence |= _absence_evidence("guest", world.guest_absences.get(key) if key else None)
+    template = case.guest is not None and case.guest.template
+    if case.guest is not None and template:
+        evidence |= {"guest": str(key), "template": True, "identity": case.guest.fingerprint}
+        if record.fingerprint is not None:
+            confirm.add("same")
     if order is not None:
         evidence |= {"order": order.order_id, "order_status": order.status}
         kind, reason = Kind.DELETE, f"order {order.order_id} ended and its guest is gone: a missed delete"
         if not observable:
             reason = f"order {order.order_id} ended: a missed delete (no guest can be observed)"
+        if template:
+            reason = f"order {order.order_id} ended, and its guest {key} is a template now: a missed delete"
     else:
         evidence |= {"order": record.order_id}
         evidence |= _absence_evidence("order", world.order_absences.get(record.order_id or ""))
         kind, reason = Kind.ORPHAN, f"order {record.order_id} and its guest are both gone: an orphan"
+        if template:
+            reason = f"order {record.order_id} is gone, and guest {key} is a template now: an orphan"
     return Change(
         kind,
         "delete",
@@ -135,8 +145,9 @@ def delete_hindrance(case: Case, world: World, policy: Policy, *, by_approval: b
         return "there is no record"
     if record.protected_until is not None and record.protected_until > world.now:
         return f"VPS {record.id} was restored and is protected until {record.protected_until.isoformat()}"
-    if order is not None and (foreign := not_its_order(order, record)) is not None:
-        return foreign
+    foreign = not_its_order(order, record) if order is not None else None
+    if (other := foreign or _template_hindrance(case, by_approval=by_approval)) is not None:
+        return other
     if not world.has_feed:
         return "no main site is configured: nothing proves that the order is gone"
     nobody_knows_it = by_approval and record.guest_key is None and case.guest_key is None
@@ -160,6 +171,15 @@ def delete_hindrance(case: Case, world: World, policy: Policy, *, by_approval: b
     if absence.absent_since <= record.order_changed_at or absence.absent_since <= record.link_changed_at:
         return f"VPS {record.id} changed after its order was first missed: the proof begins anew"
     return None
+
+
+def _template_hindrance(case: Case, *, by_approval: bool) -> str | None:
+    """Of a machine that was turned into a template nothing is gone: an operator's word has to do, once it was read."""
+    guest = case.guest
+    if guest is None or not guest.template or (by_approval and was_read(guest)):
+        return None
+    unread = "" if was_read(guest) else ", and who it is must be read anew"
+    return f"guest {guest.key} is a template now{unread}: deletable only by approval"
 
 
 def not_its_order(order: Order, record: Record) -> str | None:

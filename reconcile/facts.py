@@ -112,7 +112,7 @@ def guest_link_update(guest: Guest, record: Record, world: World) -> FactUpdate 
     reason = _link_reason(guest, record, changed)
     changed |= {"link_changed_at": guest.read_at, "guest_linked_once": True, "link_source": "proxmox"}
     del world
-    return FactUpdate(changed, reason, {"read_at": _text(guest.read_at)})
+    return FactUpdate(changed, reason, {"read_at": _text(guest.read_at)} | identity_evidence(guest))
 
 
 def _link_reason(guest: Guest, record: Record, changed: Mapping[str, Any]) -> str:
@@ -160,7 +160,13 @@ def power_update(guest: Guest, record: Record, policy: Policy) -> FactUpdate | N
     reason = f"Proxmox shows guest {guest.key} {guest.status}, the record said {record.power_state.value}"
     reads = [_text(t) for t in (guest.previous_read_at, guest.read_at) if t is not None]
     flip = None if record.power_state is PowerState.UNKNOWN else f"to {guest.power.value}"
-    return FactUpdate(values, reason, {"reads": reads}, None if guest.power is record.power_state else flip)
+    evidence = {"reads": reads} | identity_evidence(guest)
+    return FactUpdate(values, reason, evidence, None if guest.power is record.power_state else flip)
+
+
+def identity_evidence(guest: Guest) -> dict[str, Any]:
+    """Which machine a guest was by its own configuration, and when that was read last."""
+    return {"identity": guest.fingerprint, "identity_read_at": _text(guest.fingerprint_read_at)}
 
 
 def power_from_order(order: Order, record: Record, policy: Policy, world: World) -> FactUpdate | None:

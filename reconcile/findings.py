@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from reconcile.cases import Case, Policy, World
 from reconcile.changes import SEVERITY, Finding
-from reconcile.state import FingerprintState, OrderState, PowerState
+from reconcile.doubts import WHY, Doubt
+from reconcile.state import FingerprintState, Guest, OrderState, PowerState, Record
 from reconcile.table import Cell
 
 UNLISTED = "it was known and is not listed any more, and nothing proves it gone: its node left, or is not shown whole"
@@ -18,11 +19,57 @@ def due_finding(verdict: Cell, case: Case, world: World, policy: Policy) -> Find
     class_ = verdict.finding
     if class_ is None or not _read_since_deleted(case, policy) or not _DUE.get(class_, _always)(case, world, policy):
         return None
-    if class_ == "ended-but-running" and _since(_state_since(case), world, policy.ended_retention):
-        return finding(case, class_, verdict.reason + " (longer than it is kept)", "alarm")
+    if class_ in _REMOVABLE:
+        late = class_ == "ended-but-running" and _since(_state_since(case), world, policy.ended_retention)
+        said = verdict.reason + (" (longer than it is kept)" if late else "")
+        return finding(case, class_, f"{said}; {_whom_to_remove(case, world)}", "alarm" if late else None)
     if class_ == "guest-unseen" and _identified(case):
         return finding(case, class_, f"{verdict.reason}; {UNLISTED}", "alarm")
     return finding(case, class_, verdict.reason)
+
+
+_REMOVABLE = {"ended-but-running", "guest-without-order"}
+"""Findings whose remedy may be that somebody removes the guest: they say which machine it is and who else names it."""
+
+READ_LATELY = timedelta(hours=1)
+"""So old the configuration may be by which a machine is called one that may be removed; it is read every half hour."""
+
+
+def _whom_to_remove(case: Case, world: World) -> str:
+    """Which machine stands there, by its own configuration, and whether it may be removed."""
+    guest, record, key = case.guest, case.record, case.guest_key
+    if guest is None or key is None:
+        return "do not remove what stands there: it is not listed now"
+    read = guest.fingerprint_state is FingerprintState.READ and guest.fingerprint is not None
+    if (
+        not read
+        or not _since(guest.fingerprint_read_at, world, timedelta(0))
+        or (_since(guest.fingerprint_read_at, world, READ_LATELY))
+    ):
+        return f"do not remove guest {key}: who it is was not read within the hour"
+    mine = record.fingerprint if record is not None else None
+    if mine is not None and mine != guest.fingerprint:
+        return f"do not remove guest {key}: it is {guest.fingerprint} now, and the machine that was sold is {mine}"
+    if others := _others(case, world):
+        return f"do not remove guest {key} ({guest.fingerprint}): {' and '.join(others)} name it, too"
+    if mine is None:
+        return f"guest {key} is {guest.fingerprint}; nothing says that this was the machine that was sold"
+    return f"guest {key} is {guest.fingerprint}, the machine that was sold, and nobody else names it"
+
+
+def _others(case: Case, world: World) -> list[str]:
+    """Every other order that goes on and every other live record that names a case's guest or has its fingerprint."""
+    guest = case.guest
+    if guest is None:
+        return []
+    orders = [o for o in world.orders if o.guest_key == guest.key and o.state is not OrderState.ENDED]
+    records = [r for r in world.records if r.live and (r.guest_key == guest.key or _same_machine(r, guest))]
+    names = [f"order {o.order_id}" for o in sorted(orders, key=lambda o: o.order_id) if o is not case.order]
+    return names + [f"VPS {r.id}" for r in sorted(records, key=lambda r: r.id) if r is not case.record]
+
+
+def _same_machine(record: Record, guest: Guest) -> bool:
+    return record.fingerprint is not None and record.fingerprint == guest.fingerprint
 
 
 def unread_finding(case: Case, world: World, policy: Policy) -> Finding | None:
@@ -37,8 +84,10 @@ def unread_finding(case: Case, world: World, policy: Policy) -> Finding | None:
         return finding(case, "unverified-guest", f"who guest {guest.key} is may not be read any more (403): {so}")
     matters = (record is not None and record.live) or (order is not None and order.state is not OrderState.ENDED)
     unread = guest.fingerprint_state in (FingerprintState.UNREAD, FingerprintState.STALE)
-    if matters and unread and _since(guest.changed_at, world, policy.paid_missing_grace):
-        reason = f"who guest {guest.key} is could not be read since it was listed as it is now: nothing of it is taken"
+    since = max((t for t in (guest.changed_at, guest.doubted_at) if t is not None), default=None)
+    if matters and unread and _since(since, world, policy.paid_missing_grace):
+        why = WHY[Doubt(guest.doubt)] if guest.doubt is not None else "it was listed as it is now"
+        reason = f"who guest {guest.key} is could not be read since {why}: nothing of it is taken"
         return finding(case, "unverified-guest", reason)
     return None
 

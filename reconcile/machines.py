@@ -30,7 +30,7 @@ class Machines:
     ) -> None:
         self.world, self.policy = world, policy
         self.guests, self.live, self.paired, self.claims = guests, live, paired, claims
-        self.clones = clones(guests.values())
+        self.clones = clones(g for g in guests.values() if not g.template)
         self.copies = self._copies()
         self.used: set[GuestKey] = set()
         self._holders: dict[GuestKey, list[Record]] = defaultdict(list)
@@ -116,6 +116,7 @@ class Machines:
         """A new machine at the old address, which the same going order still names and which nobody else was sold."""
         return (
             going(order)
+            and not guest.template
             and order.guest_key == guest.key
             and self._long_there(guest)
             and self.claims.of_type(order, guest)
@@ -125,9 +126,10 @@ class Machines:
         )
 
     def _long_there(self, guest: Guest) -> bool:
-        """Whether a machine was seen twice and all orders, none left out, were read since: late enough for the one that
-        it was sold for to be among them."""
-        since, swept = guest.fingerprint_since, self.world.orders_at
+        """Whether a machine was seen twice and all orders, none left out, were read twice since: late enough for the
+        one that it was sold for to be among them, and once more, for a feed may leave one out and say that it is whole.
+        """
+        since, swept = guest.fingerprint_since, self.world.previous_orders_at
         if self.world.cut or guest.fingerprint_seen < 2 or since is None or swept is None:
             return False
         return swept >= since + self.policy.link_grace
@@ -152,7 +154,7 @@ class Machines:
         watched = left is not None and left.cluster in self.world.clusters
         if left is not None and watched and not gone_since_linked(record, left, self.world, self.policy):
             return None, key, False, None
-        same = self._looking_like.get(record.fingerprint or "", ())
+        same = [g for g in self._looking_like.get(record.fingerprint or "", ()) if not g.template]
         if same:
             return self._seen_again(record, order, same)
         if left is not None and order is not None and going(order):
@@ -188,7 +190,7 @@ class Machines:
         the old one is nowhere."""
         key, since = order.guest_key, order.guest_since
         guest = self.guests.get(key) if key is not None and key != left else None
-        if guest is None or not going(order) or guest.fingerprint_state is not FingerprintState.READ:
+        if guest is None or guest.template or not going(order) or guest.fingerprint_state is not FingerprintState.READ:
             return None
         if since is None or since <= record.link_changed_at or not self._long_there(guest):
             return None  # what it named before is where the machine was before, perhaps, and anybody's by now

@@ -37,7 +37,10 @@ class _Matching:
     def __init__(self, world: World, policy: Policy) -> None:
         self.world, self.policy = world, policy
         self.orders = sorted(world.orders, key=lambda o: o.order_id)
-        self.guests = {g.key: g for g in sorted(world.guests, key=lambda g: (g.cluster, g.vmid)) if not g.template}
+        listed = sorted(world.guests, key=lambda g: (g.cluster, g.vmid))
+        # A template is nobody's machine, unless an order or a record names it: then it was one.
+        named = {o.guest_key for o in world.orders} | {r.guest_key for r in world.records}
+        self.guests = {g.key: g for g in listed if not g.template or g.key in named}
         self.by_id = {r.id: r for r in sorted(world.records, key=lambda r: r.id)}
         self.live = {id_: r for id_, r in self.by_id.items() if r.live}
         self.dead: dict[str | None, list[Record]] = defaultdict(list)  # order id -> its tombstones, but for merged ones
@@ -58,7 +61,8 @@ class _Matching:
         self._twins()
         found = [case for order in self.orders for case in self._order_cases(order)]
         found += [self._record_case(r) for r in self.live.values() if r.id not in self.taken]
-        found += [self._lone_guest(g) for key, g in self.guests.items() if key not in self.machines.used]
+        lone = (g for key, g in self.guests.items() if key not in self.machines.used and not g.template)
+        found += [self._lone_guest(g) for g in lone]
         return found
 
     def _lone_guest(self, guest: Guest) -> Case:
@@ -269,7 +273,8 @@ class _Matching:
             # Once linked, it is a change of owner; by a bare id it may as well be somebody else's machine.
             doubt = f"order {order.order_id} of another customer names VPS {record.id}, which was never linked with it"
             class_ = "ownership"
-        return [Case(order, guest, record, key, replaced, twin, doubt, class_)]
+        sold_to = self.claims.sold_to(record, order) if twin is None else None
+        return [Case(order, guest, record, key, replaced, twin, doubt, class_, sold_to=sold_to)]
 
     def _tombstone_of(self, order: Order) -> Record | None:
         named = self._resolve(order.panel_vps_id)
@@ -286,4 +291,5 @@ class _Matching:
         if doubt is None and guest is not None and vanished and unseen:
             doubt = f"order {record.order_id} is not listed any more, and guest {key} was never looked at before"
             class_ = "guest-without-order"
-        return Case(None, guest, record, key, replaced, doubt=doubt, doubt_class=class_)
+        sold_to = self.claims.sold_to(record, None)
+        return Case(None, guest, record, key, replaced, doubt=doubt, doubt_class=class_, sold_to=sold_to)

@@ -18,6 +18,7 @@ from panel import absences, late_sources, run_log, views
 from panel.absences import Proof
 from panel.suspects import control_order
 from reconcile import side_by_side
+from reconcile.doubts import GAP
 from reconcile.isolation import Broken
 from reconcile.losses import ASKED_SINGLY, Loss, not_believed
 from reconcile.ports import ClusterReading, Found, Gone, GuestSource, OrderFeed, Page, Sweep
@@ -60,6 +61,7 @@ class Observed:
     broken: dict[str, Broken] = field(default_factory=dict)
     troubles: dict[str, Trouble | None] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    gap: timedelta = GAP  # after how long without a read of its cluster a guest may be another
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -151,7 +153,7 @@ def _take_cluster(
         seen.problems.append(f"{cluster}: {shrunk}")
         nodes.clear()
     seen.previous[cluster] = views.scope_time(connection, source, "all")
-    views.merge_guests(connection, cluster, began)
+    views.merge_guests(connection, cluster, began, seen.previous[cluster], seen.gap)
     snapshot_ids = {
         node: views.record_snapshot(
             connection,
@@ -183,7 +185,7 @@ def _guest_rows(reading: ClusterReading) -> Iterator[tuple[Any, ...]]:
     for g in reading.guests:
         yield (
             g.cluster, g.vmid, g.guest_type.value, g.node, g.status, g.power.value, g.name, g.lock, g.template,
-            g.cores, g.memory_mb, g.disk_gb, list(g.tags),
+            g.cores, g.memory_mb, g.disk_gb, list(g.tags), g.uptime_s,
         )  # fmt: skip
 
 

@@ -67,6 +67,20 @@ def run_fast(reconciler: Reconciler, *, trigger: str) -> RunResult:
     return _in_turn(reconciler, "fast", trigger, _fast, reads_ahead=False)
 
 
+def look_around(reconciler: Reconciler) -> int | None:
+    """Read again who guests are, those first that were read longest ago: a slice of the fleet, without the lease, so
+    that no run waits for it. How many were kept; None if somebody is at it, or everything is paused."""
+    with reconciler.engine.begin() as connection:
+        pauses = current_pauses(connection)
+    if ALL in pauses:
+        return None
+    with turn(reconciler.engine, "look", f"{socket.gethostname()}:{os.getpid()}") as connection:
+        if connection is None:
+            return None
+        sources = [s for s in reconciler.sources if f"{CLUSTER}{s.cluster}" not in pauses]
+        return fingerprints.look_around(connection, sources)
+
+
 def _in_turn(
     reconciler: Reconciler, kind: str, trigger: str, work: Callable[[Run], RunResult], *, reads_ahead: bool
 ) -> RunResult:
@@ -271,6 +285,7 @@ class _PowerPass:
 
 def _power_pass(run: Run, seen: Observed) -> _PowerPass:
     reconciler, connection = run.reconciler, run.lease.connection
+    fingerprints.read_doubted(connection, run.sources, seen)
     now = observe.database_now(connection)
     copied_since = now - reconciler.policy.moving_for
     pairs = suspects.load_power_drift(connection, seen.trusted, seen.previous, seen.began, copied_since, seen.broken)
@@ -355,4 +370,13 @@ def acknowledge_first_plan(engine: Engine) -> None:
         run_log.acknowledge_first_plan(connection)
 
 
-__all__ = ["Change", "Reconciler", "RunResult", "acknowledge_first_plan", "load_world", "run_fast", "run_full"]
+__all__ = [
+    "Change",
+    "Reconciler",
+    "RunResult",
+    "acknowledge_first_plan",
+    "load_world",
+    "look_around",
+    "run_fast",
+    "run_full",
+]

@@ -140,6 +140,10 @@ class Guest:
     power_since: datetime | None = None  # since which read it has shown this power state
     changed_at: datetime | None = None  # which read last told something new of it
     moving_since: datetime | None = None  # since when its fingerprint is listed in another cluster, too
+    uptime_s: float | None = None  # of its process, as listed; None: none is running, or the list does not say
+    fingerprint_read_at: datetime | None = None  # when its configuration was read last
+    doubt: str | None = None  # why its identity is in doubt: a reconcile.doubts.Doubt
+    doubted_at: datetime | None = None  # since when
 
     @property
     def key(self) -> GuestKey:

@@ -84,6 +84,8 @@ def _live_and_sold(order: OrderView, guest: GuestView) -> Cell:
         return Cell(
             Verdict.REPAIR, "paid for, but its guest is proven absent: the record stays", ORDER, "paid-but-missing"
         )
+    if guest is GuestView.TEMPLATE:
+        return Cell(Verdict.REPAIR, "sold, but its guest is a template now, which cannot run", ORDER, "is-template")
     if guest is GuestView.TRANSITIONAL:
         return Cell(Verdict.REPAIR, "the guest is locked: only the order's facts flow", ORDER)
     unseen = "guest-unseen" if guest is GuestView.NONE_UNPROVEN else None
@@ -97,6 +99,8 @@ def _live_and_ended(guest: GuestView) -> Cell:
         return Cell(
             Verdict.DELETE, "the order ended; no guest could be observed: only where none is expected on Proxmox"
         )
+    if guest is GuestView.TEMPLATE:
+        return Cell(Verdict.DELETE, "the order ended, and its guest is a template now: only by approval")
     if guest in SEEN:
         facts = BOTH if guest in PRESENT else ORDER
         return Cell(Verdict.REPAIR, "the order ended, but its guest is still there", facts, "ended-but-running")
@@ -107,6 +111,8 @@ def _live_and_ended(guest: GuestView) -> Cell:
 def _live_without_order(guest: GuestView) -> Cell:
     if guest is GuestView.NONE_PROVEN:
         return Cell(Verdict.DELETE, "neither the order nor the guest exists any more: an orphan")
+    if guest is GuestView.TEMPLATE:
+        return Cell(Verdict.DELETE, "the order vanished, and its guest is a template now: only by approval")
     if guest in SEEN:
         power = POWER if guest in PRESENT else frozenset[str]()
         verdict = Verdict.REPAIR if power else Verdict.HOLD
@@ -122,7 +128,7 @@ def _tombstone(order: OrderView, guest: GuestView) -> Cell:
             return UNRECOGNISED
         case OrderView.PENDING:
             return Cell(Verdict.NOTHING, "deleted here, yet its order is still being set up", finding="stuck-creating")
-        case OrderView.ACTIVE | OrderView.SUSPENDED if there or guest is GuestView.UNOBSERVABLE:
+        case OrderView.ACTIVE | OrderView.SUSPENDED if there or guest in (GuestView.UNOBSERVABLE, GuestView.TEMPLATE):
             reason = "deleted here, but its order goes on: nothing is resurrected by itself"
             return Cell(Verdict.HOLD, reason, finding="deleted-but-alive")
         case OrderView.ACTIVE if guest is GuestView.NONE_PROVEN:
@@ -160,6 +166,8 @@ def _no_record(order: OrderView, guest: GuestView) -> Cell:
             return Cell(Verdict.HOLD, "it is not proven that there is no order")
         case _ if guest is GuestView.NONE_UNPROVEN:
             return Cell(Verdict.HOLD, "it is not proven that there is no guest")
+        case _ if guest is GuestView.TEMPLATE:
+            return Cell(Verdict.NOTHING, "a template is nobody's machine")
         case OrderView.ENDED:
             return Cell(Verdict.NOTHING, "the order ended, and nothing is left of it")
         case _:
@@ -173,6 +181,8 @@ def _sold_without_record(guest: GuestView) -> Cell:
         return Cell(Verdict.CREATE, "sold, without a record; no guest can be observed: a missed create", BOTH)
     if guest is GuestView.NONE_PROVEN:
         return Cell(Verdict.HOLD, "sold, but neither guest nor record", finding="paid-but-missing")
+    if guest is GuestView.TEMPLATE:
+        return Cell(Verdict.HOLD, "sold, but the guest that it names is a template", finding="is-template")
     unseen = "guest-unseen" if guest is GuestView.NONE_UNPROVEN else None
     return Cell(Verdict.HOLD, "sold, but the guest's state is not known: no status is invented", finding=unseen)
 

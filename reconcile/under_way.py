@@ -131,7 +131,8 @@ class Run:
     def nothing_seen(self) -> Observed:
         """Before the first read; a paused source counts as not seen, so that no finding is taken for settled."""
         sources = {target: pause for target, pause in self.pauses.items() if parse_subject(target) is None}
-        return Observed(problems=[f"{target}: {pause}" for target, pause in sources.items()])
+        problems = [f"{target}: {pause}" for target, pause in sources.items()]
+        return Observed(problems=problems, gap=self.reconciler.policy.read_gap)
 
     def applied(self, gated: Gated, confirmer: Confirmer, unconfirmed: Collection[str]) -> Outcome:
         """Write what the gate let through, as far as the run's time goes. Raises FencedError when another run has the

@@ -15,7 +15,7 @@ from panel.prune import prune
 from panel.settings import get_settings
 from panel.sweep import ring_unapplied
 from panel.writer import apply_operation
-from reconcile.run import run_fast, run_full
+from reconcile.run import look_around, run_fast, run_full
 from reconcile.subjects import parse_subject
 from reconcile.under_way import RUN_FOR_S
 from reconcile.users import import_users
@@ -95,10 +95,13 @@ def dispatch_pending(trigger: str = "nudge") -> str:
 
 @shared_task(name="reconcile.fast", soft_time_limit=60, time_limit=75)
 def fast(trigger: str = "nudge") -> str:
-    """Read every cluster once and repair power states."""
+    """Read every cluster once and repair power states; then read again who some of the guests are."""
 
     def work() -> tuple[bool, str]:
-        result = run_fast(reconciler(engine(), get_settings()), trigger="beat")
+        wired = reconciler(engine(), get_settings())
+        result = run_fast(wired, trigger="beat")
+        if result.state == "done":
+            look_around(wired)
         # A full run that keeps it waiting reads the same lists and repairs the same.
         return result.state in {"done", "paused", "busy"}, result.summary
 

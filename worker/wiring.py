@@ -15,6 +15,7 @@ from panel import run_log
 from panel.settings import ProxmoxCluster, Settings
 from reconcile.cases import Policy
 from reconcile.changes import Kind
+from reconcile.doubts import GAP
 from reconcile.gate import Budget, Handling
 from reconcile.phases import Tell, tell_nobody
 from reconcile.ports import ClusterReading, GuestConfig, GuestSource, Health, Lookup, OrderFeed, Sweep, Unclear
@@ -180,6 +181,8 @@ def policy_of(settings: Settings) -> Policy:
         paid_missing_grace=timedelta(seconds=settings.paid_missing_grace_s),
         orphan_grace=timedelta(seconds=settings.orphan_grace_s),
         ended_retention=timedelta(seconds=settings.ended_retention_s),
+        # One that is read more rarely than that by intention has no gap at each read.
+        read_gap=max(GAP, 4 * timedelta(seconds=settings.fast_interval_s)),
         proof_n=settings.absence_proof_n,
         proof_t=timedelta(seconds=settings.absence_proof_t_s),
     )
@@ -204,10 +207,15 @@ def budget_of(settings: Settings) -> Budget:
 
 
 def handling_of(settings: Settings) -> dict[Kind, Handling]:
-    """What is done with each class of drift; "all" speaks for the classes, and the links, that are not named."""
+    """What is done with each class of drift; "all" speaks for the classes, and the links, that are not named.
+
+    A machine goes from one customer to another by an operator's word, unless that very class is named.
+    """
     named = {Kind(name): Handling(how) for name, how in settings.repair_policy.items() if name != "all"}
     rest = settings.repair_policy.get("all")
-    return (dict.fromkeys(Kind, Handling(rest)) if rest is not None else {}) | named
+    every = dict.fromkeys(Kind, Handling(rest)) if rest is not None else {}
+    asked = {Kind.SOLD_ON: Handling.HOLD} if rest in (None, "repair") else {}
+    return every | asked | named
 
 
 def reconciler(engine: Engine, settings: Settings, tell: Tell = tell_nobody) -> Reconciler:

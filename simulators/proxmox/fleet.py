@@ -4,6 +4,7 @@ Not locked: everything runs on the event loop that serves the cluster.
 """
 
 import heapq
+import time
 import uuid as uuids
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -180,13 +181,17 @@ class GuestFleet:
             self._silent.add(vmid)
             return self._describe(fake)
         self._silent.discard(vmid)
-        fake.status = power_of(status)
-        fake.started_at = None
+        ran, fake.status = fake.started_at is not None, power_of(status)
+        if not ran or fake.status != "running":
+            fake.started_at = time.time() if fake.status == "running" else None
         if is_machine(fake):
             fake.qmpstatus = status
         elif status not in ("running", "stopped"):
             raise ValueError(f"A container is running or stopped, never {status}")
         return self._describe(fake)
+
+    def set_uptime(self, vmid: int, seconds: float) -> None:
+        self._fake(vmid).started_at = time.time() - seconds
 
     def set_lock(self, vmid: int, lock: str | None) -> Guest:
         fake = self._fake(vmid)

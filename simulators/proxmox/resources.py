@@ -12,6 +12,9 @@ Item = dict[str, Any]
 # All that is left of a guest whose status nobody has reported lately.
 KNOWN_WITHOUT_STATUS = ("id", "vmid", "node", "type", "tags", "lock", "hastate", "pool")
 
+FORMER_UPTIME_S = 86_400
+"""What an old report says of a guest that had been running for a day."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusCache:
@@ -55,6 +58,7 @@ def guest_entry(item: Item, qemu_status: str | None, cache: StatusCache) -> Item
     if former is not None:
         old = bulk_entry(former)
         entry |= {key: old[key] for key in ("name", "status", "maxcpu", "maxmem", "maxdisk")}
+        entry["uptime"] = FORMER_UPTIME_S if former.status == "running" else 0
     return entry
 
 

@@ -135,6 +135,10 @@ class ProxmoxVerbs(Verbs):
         """running, stopped, or QEMU's paused, prelaunch, io-error, ...; unknown: its node reports nothing."""
         return self._do("set_status", _GUEST, vmid=vmid, status=status)
 
+    def set_uptime(self, vmid: int, seconds: float) -> None:
+        """A running guest was started that long ago."""
+        self._do("set_uptime", NOTHING, vmid=vmid, seconds=seconds)
+
     def set_lock(self, vmid: int, lock: str | None) -> Guest:
         """backup, migrate, snapshot, suspended, ...; None unlocks."""
         return self._do("set_lock", _GUEST, vmid=vmid, lock=lock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reconcile.state import Guest, GuestType, power_of
+from reconcile.state import Guest, GuestType, PowerState, power_of
 
 _MIB = 1024**2
 _GIB = 1024**3
@@ -64,13 +64,14 @@ def _guest(cluster: str, entry: object) -> Guest | None:
     guest_type = GuestType(kind)
     lock = _text(entry.get("lock"))
     cores = _number(entry.get("maxcpu"))
+    power, uptime = power_of(guest_type, status, lock), _number(entry.get("uptime"))
     return Guest(
         cluster=cluster,
         vmid=vmid,
         guest_type=guest_type,
         node=node,
         status=status,
-        power=power_of(guest_type, status, lock),
+        power=power,
         name=_text(entry.get("name")),
         lock=lock,
         template=entry.get("template") in (1, True, "1"),
@@ -78,6 +79,7 @@ def _guest(cluster: str, entry: object) -> Guest | None:
         memory_mb=_units(entry.get("maxmem"), _MIB),
         disk_gb=_units(entry.get("maxdisk"), _GIB),
         tags=_tags(entry.get("tags")),
+        uptime_s=uptime if uptime or power is PowerState.RUNNING else None,  # 0 is also said of what is not running
     )
 
 

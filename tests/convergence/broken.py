@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from panel import repairs, rows
-from reconcile import apply, cases, claims, decide, deletes, duplicates, facts, gate, machines, match, table
+from reconcile import apply, cases, claims, decide, deletes, doubts, duplicates, facts, gate, machines, match, table
 from reconcile.changes import Change
 from reconcile.state import PowerState
 from reconcile.subjects import Paused
+from tests.convergence import memory, panel
 from tests.convergence.story import Story
+
+SWAPS = ("swap", "swap-paused", "swap-unread")
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -188,6 +191,40 @@ def _locks(change: Callable[[Any, Any], Any]) -> Break:
     return breaks
 
 
+def _by_its_looks(patch: pytest.MonkeyPatch) -> None:
+    """Whoever looks the same in every list is the same machine: neither a start nor a switch-over is a doubt."""
+    real = doubts.listed
+
+    def listed(*guests: Any, **rest: Any) -> Any:
+        found = real(*guests, **rest)
+        return found if found in (doubts.Doubt.UNLISTED, doubts.Doubt.CHANGED) else None
+
+    patch.setattr(doubts, "listed", listed)
+
+
+def _in_doubt_all_the_same(patch: pytest.MonkeyPatch) -> None:
+    """A doubt is noted, and what the guest says is taken nevertheless."""
+
+    def identified(case: Any, world: Any) -> bool:
+        record, guest = case.record, case.guest
+        return None not in (record, guest) and record.fingerprint in (None, guest.fingerprint)
+
+    patch.setattr(decide, "_identified", identified)
+    patch.setattr(panel, "_known", lambda record, guest: guest.fingerprint == record.fingerprint)
+    patch.setattr(memory.Memory, "read_doubted", lambda *_: None)
+
+
+def _whoever_claims_it(patch: pytest.MonkeyPatch) -> None:
+    """Nobody asks who else names a guest, before the link or after it."""
+    _always(claims.Claims, "strange", value=None)(patch)
+    _always(claims.Claims, "sold_to", value=None)(patch)
+
+
+def _a_template_is_a_machine(patch: pytest.MonkeyPatch) -> None:
+    real = cases._present_guest_view
+    patch.setattr(cases, "_present_guest_view", lambda g, w, p: real(replace(g, template=False), w, p))
+
+
 GUARDS = (
     Guard("proof", "an absence counts only after several complete looks", _always(cases.Policy, "proven", value=True)),
     Guard("confirm-guest", "the guest is asked for singly before a delete or an alarm", _without("guest")),
@@ -199,7 +236,7 @@ GUARDS = (
     Guard("fingerprint", "another machine at the same address is not the same machine",
           _set(machines.Machines, "of_record", _as_is)),
     Guard("claims", "nobody is linked unseen to a guest that another order names",
-          _always(claims.Claims, "strange", value=None), _for("late-create")),
+          _whoever_claims_it, _for("late-create")),
     Guard("budget", "many deletes at once wait for an operator", _always(gate, "_over", value=None)),
     Guard("unproven-is-held", "an ended order whose guest is only unseen is held", _hold_is_delete),
     Guard("hindrances", "a delete has every guard of its own", _always(decide, "delete_hindrance", value=None)),
@@ -227,6 +264,13 @@ GUARDS = (
           _locks(lambda guest, _: replace(guest, lock=None)), _for("backup", "lock-forgotten")),
     Guard("forgotten-locks", "a lock that nobody takes away protects for two hours",
           _locks(lambda guest, world: replace(guest, lock_since=world.now)), _for("lock-forgotten")),
+    Guard("doubt-start", "a guest that was started or switched over since it was read may be another one",
+          _by_its_looks, _for(*SWAPS)),
+    Guard("doubt-silence", "a guest in doubt says nothing before it was read again",
+          _in_doubt_all_the_same, _for(*SWAPS)),
+    Guard("sold-to", "a machine that another going order names is not shown to whose order ended",
+          _always(claims.Claims, "sold_to", value=None), _for("sold-on")),
+    Guard("template", "a sold machine that is a template now is told", _a_template_is_a_machine, _for("template")),
 )  # fmt: skip
 
 

@@ -28,6 +28,15 @@ def differences(
     held: list[str] = []
     unnamed: list[str] = []
     for sale in truth.sales:
+        if (buyer := truth.buyer_of(sale)) is not None:
+            mine = [r for i, r in rows.items() if sale_of[i] is sale and r["deleted_at"] is None]
+            unnamed += [
+                f"{_name(sale)}: VPS {r['id']} still has the machine of order {buyer.order_id}"
+                for r in mine
+                if r["fingerprint"] == sale.machine.fingerprint
+                and not any(f.class_ in _HOLDING | {"sold-on"} and f.vps_id == r["id"] for f in told)
+            ]
+            continue
         mine = [r for i, r in rows.items() if _sale_of(truth, r, sale_of[i]) is sale and r["merged_into"] is None]
         live = [r for r in mine if r["deleted_at"] is None]
         classes = {f.class_ for f in _told_of(sale, mine, told)}
@@ -83,6 +92,8 @@ _HOLDING = {
     "not-confirmed",
     "guest-unseen",
     "unverified-guest",
+    "is-template",
+    "sold-on",
 }
 """Findings that say: this is not right, and it takes a person."""
 _DOUBTED = {"paid-but-missing"}
@@ -115,6 +126,10 @@ def _told_of(sale: Sale, mine: list[Row], told: list[Finding]) -> list[Finding]:
 def _situation(sale: Sale, mine: list[Row], live: list[Row]) -> str | None:
     """The finding that the truth itself asks for."""
     there = sale.machine.there
+    if there and sale.machine.template and sale.state != "pending" and (sale.going or live):
+        return "is-template" if not (sale.going and mine and not live) else "deleted-but-alive"
+    if there and sale.machine.template and sale.state != "pending":
+        return None
     if sale.state == "pending":
         return "stuck-creating" if sale.listed else None
     if sale.machine.hidden and not sale.listed:

@@ -36,6 +36,7 @@ class Ledger:
     deletes: list[datetime] = field(default_factory=list)
     owners: list[datetime] = field(default_factory=list)
     cache: dict[int, tuple[int, bool, Record]] = field(default_factory=dict)
+    called: set[GuestKey] = field(default_factory=set)  # addresses that calls began or ceased to name
 
     # --- sync calls
 
@@ -87,12 +88,20 @@ class Ledger:
             row = new_row(vps_id, call.payload, at)
             if row["order_id"] is not None and self._holder(row["order_id"], vps_id) is not None:
                 return False  # the order's former record is about to be deleted
+            self._note_called(call, None)
             self._store(None, self._without_conflict(row))
         elif row is not None and row["deleted_at"] is None and call.action == "update":
+            self._note_called(call, row)
             self._store(row, self._without_conflict(updated_row(row, call.payload, at)))
         elif row is not None and row["deleted_at"] is None and call.action == "delete":
             self._store(row, row | {"deleted_at": at, "deleted_reason": "sync", "updated_at": at, "last_sync_at": at})
         return True
+
+    def _note_called(self, call: Call, before: Row | None) -> None:
+        named = call.payload.get("cluster"), call.payload.get("vmid")
+        had = (before["cluster"], before["vmid"]) if before is not None else (None, None)
+        if named[1] is not None and named != had:
+            self.called |= {GuestKey(str(cluster), int(vmid)) for cluster, vmid in (named, had) if vmid is not None}
 
     def _without_conflict(self, row: Row) -> Row:
         if row["vmid"] is None or row["link_state"] != "pushed" or not self._linked(row["cluster"], row["vmid"], row):
@@ -232,11 +241,6 @@ class Ledger:
         """The fingerprint that each live link believes in."""
         live = (r for r in self.rows.values() if r["deleted_at"] is None and r["vmid"] is not None)
         return {GuestKey(r["cluster"], r["vmid"]): r["fingerprint"] for r in live}
-
-    def pushed(self) -> dict[GuestKey, datetime]:
-        """Since when live records were told their guest by a call."""
-        live = (r for r in self.rows.values() if r["deleted_at"] is None and r["link_state"] == "pushed")
-        return {GuestKey(r["cluster"], r["vmid"]): r["link_changed_at"] for r in live}
 
     def standing(self, now: datetime, approved: frozenset[str], waited: frozenset[str]) -> Standing:
         """The gate's measures, as ``panel.run_log.standing`` takes them."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from reconcile import doubts
 from reconcile.losses import ASKED_SINGLY, much
 from reconcile.observe import DELTA_OVERLAP
 from reconcile.ports import ClusterReading, Found, Gone, GuestConfig, GuestSource, OrderFeed
@@ -20,6 +21,7 @@ class Known:
     since: datetime
     earlier: str | None = None  # the fingerprint before this one
     read: datetime | None = None  # when its configuration was read
+    missed: bool = False  # a trusted list left it out since
 
 
 @dataclass(slots=True)
@@ -68,10 +70,12 @@ class Memory:
         )
         seen.previous[cluster] = self.cluster_times.get(cluster)
         for guest in reading.guests:
-            self._merge_guest(guest, began)
+            self._merge_guest(guest, began, seen.previous[cluster])
         for k in self.guests.values():
-            if k.guest.cluster == cluster and k.guest.key not in staged and k.guest.power is not PowerState.UNKNOWN:
-                k.guest, k.since = replace(k.guest, power=PowerState.UNKNOWN), began
+            if k.guest.cluster == cluster and k.guest.key not in staged:
+                k.missed = True
+                if k.guest.power is not PowerState.UNKNOWN:
+                    k.guest, k.since = replace(k.guest, power=PowerState.UNKNOWN), began
         self.cluster_times[cluster] = began
         seen.trusted.add(cluster)
         seen.staged |= staged
@@ -83,7 +87,7 @@ class Memory:
             if k.guest.cluster == cluster and k.guest.node in nodes and k.guest.key not in staged:
                 self.gone_guests[k.guest.key] = self._counted(self.gone_guests.get(k.guest.key), began)
 
-    def _merge_guest(self, shown: Guest, began: datetime) -> None:
+    def _merge_guest(self, shown: Guest, began: datetime, previous: datetime | None) -> None:
         known = self.guests.get(shown.key)
         if known is None:
             lock_since = began if shown.lock else None
@@ -91,11 +95,10 @@ class Memory:
             self.guests[shown.key] = Known(guest, began)
             return
         old = known.guest
-        if shown.key not in self.gone_guests and _listing(old) == _listing(shown):
-            return
-        state = old.fingerprint_state
-        if (_signature(old) != _signature(shown) or shown.key in self.gone_guests) and state in _LOOKED_AT:
-            state = FingerprintState.STALE
+        before = replace(old, fingerprint_read_at=known.read)
+        doubt = doubts.listed(before, shown, began, previous, missed=known.missed or shown.key in self.gone_guests)
+        state = old.fingerprint_state if doubt is None else FingerprintState.STALE
+        known.missed = False
         self.gone_guests.pop(shown.key, None)
         if old.power is not shown.power:
             known.since = began
@@ -111,21 +114,21 @@ class Memory:
             moving_since=old.moving_since,
         )
 
-    def doubt_fingerprints(self, pushed: dict[GuestKey, datetime]) -> None:
-        """Whoever is newly named by an order or a call may be another machine than the one that was read.
+    def doubt(self, key: GuestKey | None) -> None:
+        """Whoever an order or a call begins or ceases to name may be another machine than the one that was read."""
+        known = self.guests.get(key) if key is not None else None
+        if known is not None and known.guest.fingerprint_state in doubts.LOOKED_AT:
+            known.guest = replace(known.guest, fingerprint_state=FingerprintState.STALE)
 
-        ``pushed``: since when live records were told their guest by a call.
-        """
-        for order in self.orders.values():
-            since = order.guest_since
-            if since is not None and order.guest_key is not None and order.state is not OrderState.ENDED:
-                pushed[order.guest_key] = max(since, pushed.get(order.guest_key, since))
-        for key, since in pushed.items():
-            known = self.guests.get(key)
-            if known is None or known.guest.fingerprint_state not in _LOOKED_AT:
-                continue
-            if known.read is not None and known.read < since:
-                known.guest = replace(known.guest, fingerprint_state=FingerprintState.STALE)
+    def read_doubted(self, sources: Iterable[GuestSource], seen: Seen, linked: dict[GuestKey, str | None]) -> None:
+        """Read the configurations of records' guests in doubt, before power states are written."""
+        for source in sources:
+            if source.cluster in seen.trusted:
+                for key, known in self.guests.items():
+                    stale = known.guest.fingerprint_state is FingerprintState.STALE
+                    listed = key.cluster == source.cluster and key in seen.staged
+                    if stale and listed and linked.get(key) is not None:
+                        _read(source, known, seen.began)
 
     def read_fingerprints(self, sources: Iterable[GuestSource], seen: Seen, linked: dict[GuestKey, str | None]) -> None:
         """Read the configurations that are wanted. ``linked``: the fingerprint each linked record believes in."""
@@ -134,9 +137,7 @@ class Memory:
                 continue
             for key, known in self.guests.items():
                 if key.cluster == source.cluster and key in seen.staged and _wanted(known, linked.get(key), seen.began):
-                    answer = source.config(known.guest.node, known.guest.guest_type, key.vmid)
-                    if isinstance(answer, Found):
-                        _store_fingerprint(known, answer.value, seen.began)
+                    _read(source, known, seen.began)
 
     def note_moves(self, now: datetime, absent_times: int) -> None:
         """Since when a fingerprint is listed in two clusters."""
@@ -219,13 +220,20 @@ class Memory:
         if whole and dated and oldest is not None and not self._orders_shrunk(feed, staged):
             for order_id, order in self.orders.items():
                 if order_id not in staged and (order.state is not OrderState.ENDED or order_id in held_orders):
+                    if order_id not in self.gone_orders:
+                        self.doubt(order.guest_key)
                     self.gone_orders[order_id] = self._counted(self.gone_orders.get(order_id), oldest)
             self.orders_at = max(self.orders_at or oldest, oldest)
         seen.orders_at = self.orders_at
 
     def _merge_order(self, shown: Order, user: int | None, effective: datetime | None, began: datetime) -> None:
-        self.gone_orders.pop(shown.order_id, None)
+        back = self.gone_orders.pop(shown.order_id, None) is not None
         old, at = self.orders.get(shown.order_id), effective or began
+        newer = old is None or old.effective_at is None or (effective is not None and effective > old.effective_at)
+        if old is None or back or (newer and _naming(old) != _naming(shown)):
+            for order in (old, shown):
+                if order is not None and order.state is not OrderState.ENDED:
+                    self.doubt(order.guest_key)
         if old is None:
             self.orders[shown.order_id] = replace(
                 shown,
@@ -292,15 +300,14 @@ class Memory:
         return Absence(absence.absent_since, absence.consecutive + 1, at, (*absence.evidence[-9:], self.snapshots))
 
 
-_LOOKED_AT = (FingerprintState.READ, FingerprintState.FORBIDDEN)
+def _naming(order: Order) -> tuple[object, ...]:
+    return order.guest_key, order.state is OrderState.ENDED
 
 
-def _listing(guest: Guest) -> tuple[object, ...]:
-    return guest.power, guest.lock, guest.status, *_signature(guest)
-
-
-def _signature(guest: Guest) -> tuple[object, ...]:
-    return guest.name, guest.guest_type, guest.node, guest.memory_mb, guest.cores, guest.marks
+def _read(source: GuestSource, known: Known, at: datetime) -> None:
+    answer = source.config(known.guest.node, known.guest.guest_type, known.guest.vmid)
+    if isinstance(answer, Found):
+        _store_fingerprint(known, answer.value, at)
 
 
 def _wanted(known: Known, believed: str | None, now: datetime) -> bool:
@@ -319,7 +326,7 @@ def _wanted(known: Known, believed: str | None, now: datetime) -> bool:
 def _store_fingerprint(known: Known, config: GuestConfig, at: datetime) -> None:
     old, fingerprint = known.guest, config.fingerprint
     if config.forbidden:
-        fingerprint = old.fingerprint if old.fingerprint_state in _LOOKED_AT else None
+        fingerprint = old.fingerprint if old.fingerprint_state in doubts.LOOKED_AT else None
     same = old.fingerprint == fingerprint
     if not same and old.fingerprint is not None:
         known.earlier = old.fingerprint

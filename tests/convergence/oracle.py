@@ -84,6 +84,8 @@ class Oracle:
             self.wrong.append(f"VPS {row['id']} was deleted though an operator had restored it")
         if sale.going:
             self.wrong.append(f"VPS {row['id']} was deleted though order {sale.order_id} goes on")
+        elif self.truth.buyer_of(sale) is not None and row["fingerprint"] is None:
+            return  # it had let go of the machine, which is the buyer's
         elif sale.machine.there and row["fingerprint"] in (None, sale.machine.fingerprint):
             self.wrong.append(f"VPS {row['id']} was deleted though its guest {sale.machine.key} exists")
 
@@ -101,6 +103,7 @@ class Oracle:
             return
         if old["power_state"] != row["power_state"]:
             self._power(old, row, sale, shown)
+            self._buyers_own(row, sale)
         if old["order_state"] != row["order_state"]:
             self._order_state(row, sale, shown)
         if old["missing_since"] is None and row["missing_since"] is not None and (sale.machine.there or not sale.going):
@@ -146,6 +149,12 @@ class Oracle:
                 self.wrong.append(f"VPS {row['id']} reads {new.value} after a single sight of it")
         elif row["vmid"] is not None or order is None or order[0].status != new.value:
             self.wrong.append(f"VPS {row['id']} was made {new.value}, which nothing trusted showed of {key}")
+
+    def _buyers_own(self, row: Row, sale: Sale) -> None:
+        """What a machine does after it was sold on is the buyer's, once the record says that its order ended."""
+        buyer = self.truth.buyer_of(sale)
+        if buyer is not None and row["order_state"] == "ended":
+            self.wrong.append(f"VPS {row['id']} shows what {sale.machine.key} does, which is order {buyer.order_id}'s")
 
     def _order_state(self, row: Row, sale: Sale, shown: Shown) -> None:
         said = shown.last_order(sale.order_id)

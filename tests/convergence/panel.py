@@ -18,7 +18,7 @@ from reconcile import decide, fast, gate
 from reconcile.apply import Confirmer
 from reconcile.cases import Policy, World
 from reconcile.changes import Change, Finding, plan_hash
-from reconcile.state import FingerprintState, Guest, LinkState, OrderState, PowerState, Record
+from reconcile.state import FingerprintState, Guest, GuestKey, LinkState, OrderState, PowerState, Record
 from tests.convergence.ledger import Ledger
 from tests.convergence.memory import Memory, Seen
 from tests.convergence.shown import Shown, ShownCluster, ShownFeed
@@ -63,6 +63,9 @@ class PurePanel:
 
     def apply_calls(self) -> None:
         self.ledger.apply_calls()
+        for key in self.ledger.called:
+            self.memory.doubt(key)
+        self.ledger.called.clear()
 
     def restore(self, vps_id: int, at: datetime) -> None:
         self.ledger.restore(vps_id, at)
@@ -79,15 +82,23 @@ class PurePanel:
     def fast(self, shown: Shown, now: datetime) -> None:
         """Power and node of linked guests, by one list of each cluster."""
         seen = self._look(shown, now)
+        self.memory.read_doubted(self._sources(shown).values(), seen, self.ledger.linked())
         world = World(now, clusters=frozenset(CLUSTERS), trusted=frozenset(seen.trusted))
         guests = {g.key: g for g in self.memory.shown_guests(seen)}
         pairs = [(r, guests[r.guest_key]) for r in self.ledger.records() if r.guest_key in guests]
+        going = {o.order_id for o in self.memory.shown_orders() if o.state is not OrderState.ENDED}
+        pairs = [(r, g) for r, g in pairs if r.order_id in going or not self._named(g.key, r.order_id)]
         drifted = [(r, g) for r, g in pairs if _drifted(r, g) and not _cloned(g, guests.values(), now)]
         plan = fast.power_plan(drifted, world, POLICY)
         gated = gate.gate(plan, self.ledger.standing(now, frozenset(), frozenset()), gate.Budget())
         engine = cast("Engine", _Beside(self, now))
         confirmer = Confirmer(engine, None, {}, frozenset(), frozenset(CLUSTERS))
         applying.apply_changes(engine, 1, 1, gated.allowed, confirmer)
+
+    def _named(self, key: GuestKey, other_than: str | None) -> bool:
+        """What ``panel.doubts.SOLD_ON`` asks."""
+        named = (o for o in self.memory.shown_orders() if o.guest_key == key and o.order_id != other_than)
+        return any(o.state is not OrderState.ENDED for o in named)
 
     def plan(self, shown: Shown, now: datetime) -> Planned:
         """Everything up to the first write."""
@@ -97,7 +108,6 @@ class PurePanel:
         held_orders = {str(r["order_id"]) for r in live if r["order_id"] is not None}
         if feed is not None:
             memory.take_orders(feed, seen, held_orders, USERS, full=not shown.has("feed-delta"))
-        memory.doubt_fingerprints(ledger.pushed())
         memory.read_fingerprints(sources.values(), seen, ledger.linked())
         memory.note_moves(now, POLICY.proof_n)
         world = World(
@@ -159,11 +169,15 @@ def _drifted(record: Record, guest: Guest) -> bool:
         and record.link_state is LinkState.VERIFIED
         and not record.in_flight
         and record.order_state is not OrderState.PENDING
-        and guest.fingerprint_state is FingerprintState.READ
-        and guest.fingerprint == record.fingerprint
+        and _known(record, guest)
         and guest.lock in (None, "suspended")
+        and not guest.template
         and (guest.node != record.node or guest.power not in (PowerState.UNKNOWN, record.power_state))
     )
+
+
+def _known(record: Record, guest: Guest) -> bool:
+    return guest.fingerprint_state is FingerprintState.READ and guest.fingerprint == record.fingerprint
 
 
 def _cloned(guest: Guest, guests: Iterable[Guest], now: datetime) -> bool:

@@ -112,7 +112,7 @@ class Play:
         self._post(kinds)
         if "post-in-flight" not in kinds:
             panel.apply_calls()
-        if "fast-lane" in kinds and not kinds & BLINKS.keys():
+        if {"fast-lane", "switch-there"} & kinds and not kinds & BLINKS.keys():
             for _ in range(2):
                 self._fast(one.happenings)
         self._run(one.happenings, lambda: self._meanwhile(one.happenings, kinds))

@@ -48,7 +48,9 @@ class Shown:
     @property
     def paused(self) -> Paused:
         """What operators told the panel to leave alone."""
-        clusters = frozenset(c for c in CLUSTERS if self.on_cluster(c, "pause-cluster"))
+        clusters = frozenset(
+            c for c in CLUSTERS if self.on_cluster(c, "pause-cluster") or self.on_its_cluster(c, "swap-paused")
+        )
         return Paused(clusters, self.has("pause-feed"))
 
     @property
@@ -69,6 +71,11 @@ class Shown:
     def on_cluster(self, cluster: str, *kinds: str) -> bool:
         return any(h.kind in kinds and CLUSTERS[h.subject % 2] == cluster for h in self.happenings)
 
+    def on_its_cluster(self, cluster: str, kind: str) -> bool:
+        """Whether that happens to the cluster of the happening's sale."""
+        there = (self.truth.sale(h.subject).machine.key.cluster for h in self.happenings if h.kind == kind)
+        return cluster in there
+
     def on_sale(self, sale: Sale, *kinds: str) -> bool:
         return any(h.kind in kinds and self.truth.sale(h.subject) is sale for h in self.happenings)
 
@@ -87,9 +94,10 @@ class ShownCluster:
         shown, name = self.shown, self.cluster
         machines = [m for m in shown.truth.machines if any(k.cluster == name for k in m.keys)]
         nodes, problems = set(NODES), list[str]()
-        if shown.on_cluster(name, *UNTRUSTED):
+        unread = shown.on_its_cluster(name, "swap-unread")
+        if unread or shown.on_cluster(name, *UNTRUSTED):
             problems.append("not to be trusted")
-            machines = [] if shown.on_cluster(name, *SILENT) else machines
+            machines = [] if unread or shown.on_cluster(name, *SILENT) else machines
         if shown.on_cluster(name, "pve-node-offline", "pve-node-hidden"):
             problems.append("a node is offline")
             nodes.discard(NODES[0])
@@ -101,7 +109,7 @@ class ShownCluster:
             for key in m.keys
             if key.cluster == name and not shown.on_machine(m, "pve-hides", "pve-moves")
         )
-        trusted = not shown.on_cluster(name, *UNTRUSTED)
+        trusted = not unread and not shown.on_cluster(name, *UNTRUSTED)
         if trusted:
             shown.listed |= {g.key for g in guests}
             shown.powers |= {g.key: g.power for g in guests if g.power is not PowerState.UNKNOWN}
@@ -129,10 +137,16 @@ class ShownCluster:
             power,
             name=None if forgotten else machine.name,
             lock=machine.lock,
+            template=machine.template,
             cores=None if forgotten else float(machine.cores),
             memory_mb=None if forgotten else 2048,
             disk_gb=None if forgotten else 20,
+            uptime_s=self._uptime(machine) if power is machine.power is PowerState.RUNNING else None,
         )
+
+    def _uptime(self, machine: Machine) -> float:
+        started = machine.started_at or self.shown.truth.now - timedelta(days=30)
+        return (self.shown.at - started).total_seconds()
 
     def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
         del node, guest_type
@@ -143,7 +157,7 @@ class ShownCluster:
         return self._answer(vmid)
 
     def _answer(self, vmid: int) -> Lookup[GuestConfig]:
-        if self.shown.on_cluster(self.cluster, *UNTRUSTED):
+        if self.shown.on_cluster(self.cluster, *UNTRUSTED) or self.shown.on_its_cluster(self.cluster, "swap-unread"):
             return Unclear("the cluster does not answer")
         key = GuestKey(self.cluster, vmid)
         machine = next((m for m in self.shown.truth.machines if key in m.keys), None)

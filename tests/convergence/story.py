@@ -43,6 +43,18 @@ RARE: dict[str, str] = {
 }
 """What happens in one story of ten."""
 
+WHOSE: dict[str, str] = {
+    "swap": "sale {n}'s guest is destroyed, and its VMID given at once to another customer's machine of the same name "
+    "and size; its create names that address",
+    "swap-paused": "the same, while an operator has paused that cluster; the create is lost",
+    "swap-unread": "the same, while that cluster answers 401; the create is lost",
+    "switch-there": "whoever stands at sale {n}'s address is switched over, and the fast lane runs twice",
+    "conflict": "another customer's create names sale {n}'s guest, which is not his",
+    "sold-on": "sale {n} is cancelled, and its machine sold on to another customer, whose create is lost",
+    "template": "sale {n}'s guest is turned into a template",
+}
+"""Whose machine it is: in another story of ten, and then it is switched over in each of the next rounds."""
+
 POSTS: dict[str, str] = {
     "post-dropped": "the main site's calls of this round are lost",
     "post-doubled": "the main site's calls of this round arrive twice",
@@ -88,7 +100,7 @@ RUNS: dict[str, str] = {
     "pause-feed": "an operator has paused the main site",
     "pause-cluster": "an operator has paused cluster {c}",
 }
-SENTENCES = GOINGS_ON | RARE | POSTS | FEED | PROXMOX | BLINKS | RUNS
+SENTENCES = GOINGS_ON | RARE | WHOSE | POSTS | FEED | PROXMOX | BLINKS | RUNS
 
 LASTING = (
     "feed-hides", "feed-owner", "feed-status", "feed-empty", "feed-shrunk", "feed-delta", "pve-hides", "pve-moves",
@@ -185,8 +197,19 @@ def story_of(seed: int) -> Story:
     )
     if dice.random() < 0.1:
         happenings[dice.randrange(len(happenings))].append(_some(dice, RARE, focus, len(sales)))
+    _whose(random.Random(f"whose {seed}"), happenings, focus)
     rounds = tuple(Round(one, tuple(here)) for one, here in zip(minutes, happenings, strict=True))
     return Story(seed, sales, rounds, skew_s, names, tells_ids)
+
+
+def _whose(dice: random.Random, happenings: list[list[Happening]], focus: int) -> None:
+    """By dice of its own: other stories stay as they were."""
+    if dice.random() >= 0.1:
+        return
+    at = dice.randrange(len(happenings) - 1)
+    happenings[at].append(Happening(dice.choice([kind for kind in WHOSE if kind != "switch-there"]), focus))
+    for later in happenings[at + 1 :]:
+        later.append(Happening("switch-there", focus))
 
 
 def _some(dice: random.Random, kinds: dict[str, str], focus: int, sales: int) -> Happening:

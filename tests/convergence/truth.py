@@ -37,6 +37,8 @@ class Machine:
     leaving: int = 0
     reinstalls: int = 0
     forbidden: bool = False  # its configuration may not be read
+    template: bool = False
+    started_at: datetime | None = None  # its process, if it runs; None: long ago
 
     @property
     def keys(self) -> tuple[GuestKey, ...]:
@@ -137,12 +139,21 @@ class Truth:
         names = self.story.names
         name, cpu = f"web{n}" if names == "own" else "web", 2 if names == "equal" else n
         at = key or (GuestKey(CLUSTERS[1], 99 + n) if n % 3 == 0 else GuestKey(CLUSTERS[0], 100 + n))
-        machine = Machine(at, NODES[n % 2], f"smbios:{n}", name, cpu, there=kind != "pending", hidden=kind == "vmware")
+        machine = Machine(
+            at, NODES[n % 2], f"smbios:{n}", name, cpu, there=kind != "pending", hidden=kind == "vmware",
+            started_at=self.now,
+        )  # fmt: skip
         sale = Sale(f"o{n}", str(1 + customer % CUSTOMERS), name, cpu, machine, self.now, kind != "loose")
         if kind == "pending":
             sale.state, sale.placed = "pending", n % 2 == 0
         self.sales.append(sale)
         return sale
+
+    def buyer_of(self, sale: Sale) -> Sale | None:
+        """The going sale that has the machine of one that goes on no more."""
+        if sale.going:
+            return None
+        return next((s for s in self.sales if s is not sale and s.going and s.machine is sale.machine), None)
 
     def free_key(self, cluster: str, vmid: int) -> GuestKey:
         """That VMID if nobody has or had it there, else one of its own."""
@@ -211,14 +222,15 @@ def _twin(truth: Truth, sale: Sale) -> None:
 
 def _provision(truth: Truth, sale: Sale) -> None:
     if sale.state == "pending":
-        sale.state, sale.placed, sale.machine.there = "active", True, True
+        sale.state, sale.placed, sale.machine.there, sale.machine.started_at = "active", True, True, truth.now
         truth.call("update", sale, status=sale.status, **(_place(sale) if sale.says_all else {}))
 
 
 def _power(truth: Truth, sale: Sale) -> None:
     machine = sale.machine
-    if machine.there and not machine.away and sale.state != "cancelled":
+    if machine.there and not machine.away and not machine.template and sale.state != "cancelled":
         machine.power = PowerState.STOPPED if machine.power is PowerState.RUNNING else PowerState.RUNNING
+        machine.started_at = truth.now
         if sale.state == "active":
             truth.call("update", sale, status=machine.power.value)
 
@@ -253,7 +265,8 @@ def _vanish_both(_: Truth, sale: Sale) -> None:
     sale.listed = sale.machine.there = False
 
 
-def _migrate(_: Truth, sale: Sale) -> None:
+def _migrate(truth: Truth, sale: Sale) -> None:
+    sale.machine.started_at = truth.now  # a live migration starts a process on the other node
     sale.machine.node = NODES[sale.machine.node == NODES[0]]
 
 
@@ -286,6 +299,49 @@ def _takeover(truth: Truth, sale: Sale) -> None:
         sale.listed, sale.muddled, taken.muddled = False, True, True
 
 
+def _swap(truth: Truth, sale: Sale) -> None:
+    _swap_silently(truth, sale)
+    sold = truth.sales[-1]
+    if sold.machine.key == sale.machine.key and sold is not sale:
+        truth.call("create", sold, **_place(sold))
+
+
+def _swap_silently(truth: Truth, sale: Sale) -> None:
+    old = sale.machine
+    if sale.going and sale.on_proxmox and old.keys == (old.key,) and sale.clone is None and not old.forbidden:
+        _resold(truth, sale)
+        new = truth.sales[-1].machine
+        new.name, new.cores, new.node, new.power = old.name, old.cores, old.node, old.power
+        truth.sales[-1].name, truth.sales[-1].cpu = sale.name, sale.cpu
+
+
+def _switch_there(truth: Truth, sale: Sale) -> None:
+    there = [m for m in truth.machines if sale.machine.key in m.keys and not m.template and not m.away]
+    for machine in there[:1]:
+        machine.power = PowerState.STOPPED if machine.power is PowerState.RUNNING else PowerState.RUNNING
+        machine.started_at = truth.now
+
+
+def _conflict(truth: Truth, sale: Sale) -> None:
+    if sale.going and sale.on_proxmox:
+        other = truth.sell(int(sale.owner))
+        sale.muddled = other.muddled = True
+        truth.call("create", other)
+        truth.calls[-1].payload.update(_place(sale))
+
+
+def _sold_on(truth: Truth, sale: Sale) -> None:
+    if sale.going and sale.on_proxmox and sale.machine.keys == (sale.machine.key,) and sale.clone is None:
+        taken = truth.sell(int(sale.owner), "missed")
+        taken.machine, taken.cpu = sale.machine, sale.cpu
+        sale.state, sale.muddled, taken.muddled = "cancelled", True, True
+
+
+def _template(_: Truth, sale: Sale) -> None:
+    if sale.machine.keys == (sale.machine.key,) and sale.clone is None:
+        sale.machine.template, sale.machine.power, sale.muddled = True, PowerState.STOPPED, True
+
+
 def _forbid(_: Truth, sale: Sale) -> None:
     sale.machine.forbidden = not sale.machine.forbidden
 
@@ -300,7 +356,7 @@ def _misaddress(truth: Truth, sale: Sale) -> None:
 def _renumber(truth: Truth, sale: Sale) -> None:
     machine = sale.machine
     if sale.going and machine.keys == (machine.key,) and sale.clone is None:
-        machine.left, machine.leaving = machine.key, 0
+        machine.left, machine.leaving, machine.started_at = machine.key, 0, truth.now
         machine.key = truth.free_key(machine.key.cluster, machine.key.vmid + 300)
 
 
@@ -318,14 +374,15 @@ def _move(truth: Truth, sale: Sale) -> None:
     machine = sale.machine
     if machine.keys == (machine.key,) and sale.clone is None:
         there = CLUSTERS[machine.key.cluster == CLUSTERS[0]]
-        machine.left, machine.leaving = machine.key, 2
+        machine.left, machine.leaving, machine.started_at = machine.key, 2, truth.now
         machine.key = truth.free_key(there, machine.key.vmid)
 
 
-def _reinstall(_: Truth, sale: Sale) -> None:
+def _reinstall(truth: Truth, sale: Sale) -> None:
     machine = sale.machine
     if sale.going and machine.keys == (machine.key,) and sale.clone is None:
-        machine.reinstalls += 1
+        machine.started_at = truth.now
+        machine.reinstalls, machine.template = machine.reinstalls + 1, False
         machine.fingerprint = f"{machine.fingerprint.split('r')[0]}r{machine.reinstalls}"
         machine.name += "-anew"
 
@@ -381,4 +438,6 @@ _EVENTS: dict[str, Callable[[Truth, Sale], None]] = {
     "blink-owner": _blink_owner, "twin": _twin, "provision": _provision, "clone": _clone, "move": _move,
     "reinstall": _reinstall, "late-create": _late_create, "resold": _resold, "takeover": _takeover,
     "forbid": _forbid, "misaddress": _misaddress, "renumber": _renumber, "lock-forgotten": _lock,
+    "swap": _swap, "swap-paused": _swap_silently, "swap-unread": _swap_silently, "switch-there": _switch_there,
+    "conflict": _conflict, "sold-on": _sold_on, "template": _template,
 }  # fmt: skip

@@ -50,7 +50,7 @@ def told(found: Cell) -> Row:
 
 def test_the_expectation_names_every_combination_once() -> None:
     named = [key for key, _ in rows()]
-    assert len(named) == 336
+    assert len(named) == 378
     assert set(named) == set(product(map(str, RecordView), ("no", "yes"), map(str, OrderView), map(str, GuestView)))
 
 
@@ -74,10 +74,10 @@ class Fact(NamedTuple):
 
 DEEDS = [
     Fact(
-        "a record is deleted only if its order ended or is proven gone, and no guest is there or in doubt",
+        "a record is deleted only if its order ended or is proven gone, and no guest that can run is there or in doubt",
         Verdict.DELETE,
         {OrderView.ENDED, OrderView.NONE_PROVEN},
-        {GuestView.NONE_PROVEN, GuestView.UNOBSERVABLE},
+        {GuestView.NONE_PROVEN, GuestView.UNOBSERVABLE, GuestView.TEMPLATE},
         {RecordView.LIVE},
     ),
     Fact(
@@ -160,6 +160,9 @@ LOUD = [
     pytest.param(OrderView.ENDED, THERE, set(RecordView), "ended-but-running", id="ended, still there"),
     pytest.param(OrderView.NONE_PROVEN, THERE, {RecordView.LIVE}, "guest-without-order", id="order gone"),
     pytest.param(OrderView.NONE_PROVEN, THERE, {RecordView.NONE}, "unmanaged-guest", id="guest alone"),
+    pytest.param(
+        OrderView.ACTIVE, {GuestView.TEMPLATE}, {RecordView.NONE, RecordView.LIVE}, "is-template", id="a template"
+    ),
     pytest.param(OrderView.ACTIVE, THERE, {RecordView.TOMBSTONE}, "deleted-but-alive", id="deleted, yet going"),
 ]
 

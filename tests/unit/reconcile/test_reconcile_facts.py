@@ -72,7 +72,8 @@ def test_power_takes_back_that_it_was_missing_and_says_what_was_read() -> None:
     update = facts.power_update(guest(), record(missing_since=ago(hours=1)), POLICY)
     assert update is not None
     assert (update.values["missing_since"], update.values["power_changed_at"]) == (None, ago(seconds=10))
-    assert update.evidence == {"reads": [ago(seconds=130).isoformat(), ago(seconds=10).isoformat()]}
+    reads = [ago(seconds=130).isoformat(), ago(seconds=10).isoformat()]
+    assert update.evidence == {"reads": reads, "identity": "smbios:a", "identity_read_at": None}
     assert update.flip is None
 
 

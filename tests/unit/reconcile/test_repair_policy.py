@@ -14,8 +14,10 @@ from tests.unit.reconcile.worlds import order, record
 from worker.wiring import handling_of
 
 ACTIONS = {
-    Kind.MERGE: "merge", Kind.UNLINK: "unlink", Kind.CREATE: "create", Kind.DELETE: "delete", Kind.ORPHAN: "delete",
+    Kind.MERGE: "merge", Kind.UNLINK: "unlink", Kind.SOLD_ON: "unlink", Kind.CREATE: "create", Kind.DELETE: "delete",
+    Kind.ORPHAN: "delete",
 }  # fmt: skip
+ASKED = {Kind.SOLD_ON: Handling.HOLD}
 CLASSES = [kind for kind in Kind if kind is not Kind.LINK]
 
 
@@ -56,7 +58,14 @@ def test_every_class_may_be_set_but_links_which_only_write_down_what_belongs_tog
 @pytest.mark.parametrize("how", list(Handling), ids=str)
 def test_the_setting_is_what_the_gate_is_told(kind: Kind, how: Handling) -> None:
     settings = Settings.model_validate({"repair_policy": {kind.value: how.value}})
-    assert handling_of(settings) == {kind: how}
+    assert handling_of(settings) == ASKED | {kind: how}
+
+
+def test_a_machine_goes_to_another_customer_by_a_word_unless_that_class_is_named() -> None:
+    for policy in ({}, {"all": "repair"}):
+        assert handling_of(Settings.model_validate({"repair_policy": policy}))[Kind.SOLD_ON] is Handling.HOLD
+    named = Settings.model_validate({"repair_policy": {"sold-on": "repair", "all": "hold"}})
+    assert handling_of(named)[Kind.SOLD_ON] is Handling.REPAIR
 
 
 class TestAll:

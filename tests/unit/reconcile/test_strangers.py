@@ -157,7 +157,7 @@ JUST_NOW: dict[str, Any] = NEW | {"fingerprint_since": ago(seconds=110)}
 REINSTALLED = [
     Case(
         "no sweep since",
-        world(orders=(OWN,), guests=(guest(**NEW),), records=(record(),), orders_at=ago(minutes=9)),
+        world(orders=(OWN,), guests=(guest(**NEW),), records=(record(),), previous_orders_at=ago(minutes=9)),
         [],
         {"ambiguous"},
     ),
@@ -175,7 +175,7 @@ REINSTALLED = [
     ),
     Case(
         "never a sweep",
-        world(orders=(OWN,), guests=(guest(**NEW),), records=(record(),), orders_at=None),
+        world(orders=(OWN,), guests=(guest(**NEW),), records=(record(),), orders_at=None, previous_orders_at=None),
         [],
         {"ambiguous"},
     ),
