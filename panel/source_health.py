@@ -69,7 +69,8 @@ def forget_other_sources(connection: Connection, configured: Iterable[str]) -> N
 
 def sentence(source: str, trouble: Trouble) -> str:
     """Reason and remedy."""
-    return f"{trouble.reason}. {remedy_of(source, trouble.cause).capitalize()}"
+    remedy = remedy_of(source, trouble.cause)
+    return f"{trouble.reason}. {remedy[0].upper()}{remedy[1:]}"  # capitalize() would make small letters of a name
 
 
 def list_sources(connection: Connection) -> list[SourceHealth]:
