@@ -103,9 +103,8 @@ WHERE a.kind = 'order' AND a.consecutive = 1 AND a.last_run_id = :run
 
 DOUBT_CALLED = f"{_DOUBT} '{Doubt.CALL}' WHERE g.cluster = :cluster AND g.vmid = :vmid"
 
-_GOING = (
-    "{o}.state <> 'ended' AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = {o}.order_id)"
-)
+_GOING = "{o}.state <> 'ended' AND {o}.unlisted_since IS NULL"
+
 SOLD_ON = f"""EXISTS (
   SELECT 1 FROM orders_seen x WHERE x.cluster = r.cluster AND x.vmid = r.vmid AND x.order_id IS DISTINCT FROM r.order_id
     AND {_GOING.format(o="x")}
