@@ -30,7 +30,7 @@ class Machines:
     ) -> None:
         self.world, self.policy = world, policy
         self.guests, self.live, self.paired, self.claims = guests, live, paired, claims
-        self.clones = clones(g for g in guests.values() if not g.template)
+        self.clones = clones(guests.values())
         self.copies = self._copies()
         self.used: set[GuestKey] = set()
         self._holders: dict[GuestKey, list[Record]] = defaultdict(list)

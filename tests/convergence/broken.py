@@ -260,6 +260,8 @@ GUARDS = (
     Guard("sold-on", "a machine made anew is its order's once all orders were read since", _told_long_ago,
           _for("resold")),
     Guard("pending", "nothing is made of an order that is still being set up", _pending_is_active, _for("pending")),
+    Guard("new-owner-waits", "no record is made for an owner seen once",
+          _always(decide, "_owner_seen_once", value=False), _for("blink-owner")),
     Guard("pauses", "a paused source has no say",
           _set(Paused, "spare", lambda _, plan: plan), _for("pause-feed", "pause-cluster")),
     Guard("locks", "a locked guest is left alone",
@@ -280,8 +282,6 @@ UNPLAYED = (
     Guard("unknown-power", "an unknown power state writes nothing", _unknown_is_stopped, _for("pve-node-offline")),
     Guard("unidentified", "nobody is gone while one may be him of whom nobody knows who he is", _nobody_is_unknown,
           _for("forbid")),
-    Guard("new-owner-waits", "no record is made for an owner seen once",
-          _always(decide, "_owner_seen_once", value=False), _for("blink-owner")),
 )  # fmt: skip
 """Guards whose former story ends well without them, since a guest in doubt says nothing: a new one is to be sought."""
 

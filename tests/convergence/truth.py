@@ -338,7 +338,8 @@ def _sold_on(truth: Truth, sale: Sale) -> None:
 
 
 def _template(_: Truth, sale: Sale) -> None:
-    if sale.machine.keys == (sale.machine.key,) and sale.clone is None:
+    # One that moved lately may not have been followed yet: no template is looked for at another address.
+    if sale.machine.keys == (sale.machine.key,) and sale.clone is None and sale.machine.left is None:
         sale.machine.template, sale.machine.power, sale.muddled = True, PowerState.STOPPED, True
 
 
