@@ -188,9 +188,9 @@ class Troubles:
         database = re.sub(r":[^:@]+@", f":{wrong}@", self.panel.settings.database_url)
         broker = re.sub(r":[^:@]+@", f":{wrong}@", self.panel.settings.redis_url)
         for expected, arguments, settings in (
-            ("password is refused", ["runs"], {"DATABASE_URL": database}),
-            ("password is refused", ["migrate"], {"DATABASE_OWNER_URL": database}),
-            ("password is refused", ["doctor"], {"DATABASE_URL": database, "REDIS_URL": broker}),
+            ("password authentication failed", ["runs"], {"DATABASE_URL": database}),
+            ("password authentication failed", ["migrate"], {"DATABASE_OWNER_URL": database}),
+            ("password authentication failed", ["doctor"], {"DATABASE_URL": database, "REDIS_URL": broker}),
             ("VPS_SYNC_API_KEY", ["up"], {"VPS_SYNC_API_KEY": f"{wrong} with spaces"}),
             ("OPS_API_KEY", ["runs"], {"OPS_API_KEY": f"{wrong}\u00e9"}),
             ("PROXMOX_CLUSTERS", ["plan"], {"PROXMOX_CLUSTERS": f'[{{"token_secret": "{wrong}"'}),
