@@ -54,7 +54,6 @@ class Turns:
             self._left -= 1
         answers: SimpleQueue[Lookup[T] | BaseException] = SimpleQueue()
         threading.Thread(target=self._answer, args=(question, answers), name="confirmation", daemon=True).start()
-        began = time.monotonic()
         try:
             answer = answers.get(timeout=self.within_s)
         except Empty:
@@ -62,8 +61,6 @@ class Turns:
             return Unclear(f"{self._name} gave no answer within {self.within_s:g} s")
         if isinstance(answer, BaseException):
             raise answer
-        if isinstance(answer, Unclear) and time.monotonic() - began > SLOW_S:
-            self.end()
         return answer
 
     def end(self) -> None:
@@ -74,11 +71,14 @@ class Turns:
 
     def _answer(self, question: Callable[[], Lookup[T]], answers: SimpleQueue[Lookup[T] | BaseException]) -> None:
         said: Lookup[T] | BaseException
+        began = time.monotonic()
         try:
             said = question()
         except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
             said = error
         with self._changed:
+            # Before the place is free: the next question must not slip in.
+            self._silent = self._silent or (isinstance(said, Unclear) and time.monotonic() - began > SLOW_S)
             self._left += 1
             self._changed.notify_all()
         answers.put(said)

@@ -141,7 +141,8 @@ class Beat:
             try:
                 self._send(entry.task)
             except Exception as error:  # noqa: BLE001 - whatever Redis, kombu or the network says: later
-                log.warning("beat_not_sent", task=entry.task, error=type(error).__name__, retry_in_s=RETRY_S)
+                name = type(error).__name__
+                log.warning("beat_not_sent", task=entry.task, error=name, why=str(error), retry_in_s=RETRY_S)
                 self._schedule.again(entry, self._clock() + RETRY_S)
         return min(self._schedule.wait_s(self._clock()), LONGEST_SLEEP_S)
 

@@ -60,6 +60,7 @@ def test_an_entry_becomes_a_guest_in_the_panels_units() -> None:
                 memory_mb=4096,
                 disk_gb=50,
                 tags=("blue", "pnl-1"),
+                uptime_s=5.0,
             ),
         ),
         blurred=frozenset(),
