@@ -79,8 +79,8 @@ def configure_logging(log_format: str = "json", stream: TextIO | None = None, *,
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        # A command on a console learns its settings, and with them its secrets, only after the first lines.
-        cache_logger_on_first_use=log_format == "json",
+        # No logger is cached (3 us a line): it would keep to this configuration when another follows.
+        cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream)
     formatter = _RedactingFormatter(

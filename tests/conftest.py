@@ -5,6 +5,7 @@ PostgreSQL and Redis are real and one per test process; a test that kills or sto
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 
@@ -20,6 +21,15 @@ from runtime.embedded_redis import EmbeddedRedis
 from tests.support.databases import Database, Databases
 from tests.support.logs import plain_logging
 from tests.support.waiting import PATIENCE_S
+
+
+OF_A_TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+
+
+def pytest_configure() -> None:
+    """A test says how wide its tables are, not the terminal it runs in. A console reads this when it is imported."""
+    for name in OF_A_TERMINAL:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -320,6 +320,8 @@ def test_story_03_a_guest_that_an_order_names_newly_is_looked_at_anew(world: Ben
     """The list shows the name and size of before; who stands there by now only the guest's configuration tells."""
     sold = settled(world)
     other = world.pve.add_guest(900, name="another")
+    # Lists tell whole seconds: one that began this very second may have begun after it was looked at.
+    world.pve.set_uptime(other.vmid, 3600)
     world.run(3)
 
     def read_at() -> Any:
