@@ -26,6 +26,7 @@ from api.problems import ProblemError, on_http_exception, on_invalid_parameter, 
 from panel.accept import Acceptor
 from panel.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
 from panel.deadlines import Deadlines
+from panel.heartbeat import INTERVAL_S, pulse
 from panel.logging import configure_logging
 from panel.public import Place
 from panel.publish import CeleryPublisher, producer_app
@@ -91,6 +92,8 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
             stack.push_async_callback(edge.settlements.stop)
             await edge.acceptor.start()
             stack.push_async_callback(edge.acceptor.stop)
+            beating = asyncio.create_task(_beat())
+            stack.callback(beating.cancel)
             yield {"release_waiting": edge.settlements.release}
 
     app = FastAPI(
@@ -124,6 +127,13 @@ def app_from_environment() -> FastAPI:
         return create_app(settings)
     except SettingsError as error:
         raise SystemExit(f"panel-sync: {error}") from None
+
+
+async def _beat() -> None:
+    """For whoever watches this process: the event loop comes by."""
+    while True:
+        pulse.beat()
+        await asyncio.sleep(INTERVAL_S)
 
 
 def _jwks(settings: Settings) -> Jwks:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cli.errors import CommandError
 from cli.part_secrets import Needs, withheld
+from panel.heartbeat import VARIABLE
 from panel.settings import Settings
 from runtime.paths import DataDirectory
 from runtime.ports import LOOPBACK, is_free, reached_by
@@ -21,18 +22,21 @@ from runtime.processes import ManagedProcess
 from runtime.readiness import http_ok
 
 WORKER_GRACE_S = 12.0
+"""Longer than Celery's soft shutdown (8 s), in which running tasks may end and the others are given back."""
+
 RECONCILE_PROCESSES = 3
 """One for a full run, one for the fast lane, one for imports and maintenance: none of them stands before another."""
-"""Longer than Celery's soft shutdown (8 s), in which running tasks may end and the others are given back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One program: its command line, the secrets it needs, and what else it needs in its environment."""
+    """One program: its command line, the secrets it needs, what else it needs in its environment, and whether it tells
+    that it is well (:mod:`panel.heartbeat`)."""
 
     argv: tuple[str, ...]
     needs: Needs
     more: Mapping[str, str]
+    beats: bool = True
 
     def environment(self, settings: Settings) -> dict[str, str]:
         """What is added to the caller's environment, or put in the place of what the program must not know."""
@@ -83,7 +87,7 @@ def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Par
         "celery", "--app=worker.flower_app", "flower", f"--address={address}", f"--port={settings.flower_port}",
         "--persistent=True", f"--db={state}", "--state_save_interval=60000", "--logging=warning",
     )  # fmt: skip
-    return Part(argv, Needs.FLOWER, {"FLOWER_BASIC_AUTH": f"{user}:{password}"})
+    return Part(argv, Needs.FLOWER, {"FLOWER_BASIC_AUTH": f"{user}:{password}"}, beats=False)
 
 
 def require_free_ports(settings: Settings, *, flower: bool) -> None:
@@ -117,13 +121,15 @@ def processes(
     def managed(
         name: str, part: Part, *, ready: Callable[[], bool] | None = None, grace_s: float = 10.0
     ) -> ManagedProcess:
+        beats = data.beats_path(name) if part.beats else None
         return ManagedProcess(
             name,
             part.argv,
-            {**os.environ, **overrides, **part.environment(settings)},
+            {**os.environ, **overrides, **part.environment(settings), VARIABLE: str(beats or "")},
             data.log_path(name),
             ready=ready,
             stop_grace_s=grace_s,
+            beats=beats,
             # Parted from their parent they still end in good order, pool processes included.
             death_signal=signal.SIGTERM,
         )

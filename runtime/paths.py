@@ -51,6 +51,10 @@ class DataDirectory:
         """Return the log file of the named process."""
         return self.logs / f"{process}.log"
 
+    def beats_path(self, process: str) -> Path:
+        """Return the file that the named process writes while it is well."""
+        return self.logs / f"{process}.beat"
+
     def acquire(self) -> None:
         """Make the directory and take its lock; raise InUseError if another run has it."""
         lock = FileLock(self.root / "run.lock", what=f"the data directory {self.root}")

@@ -30,7 +30,8 @@ class ManagedProcess:
     `env` is the child's whole environment: secrets go there, never into `argv`, which every user can read.
     `ready` is asked again and again until it says yes; without it a started process counts as ready.
     The child leads a session of its own, so the terminal's Ctrl-C doesn't reach it, and gets
-    `death_signal` when this process dies, however it dies.
+    `death_signal` when this process dies, however it dies. `beats`: a file that it writes anew, with other
+    words, every few seconds while it is well.
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class ManagedProcess:
         ready_timeout_s: float = 120.0,
         death_signal: signal.Signals = signal.SIGKILL,
         cwd: Path | None = None,
+        beats: Path | None = None,
     ) -> None:
         self.name = name
         self.argv = tuple(argv)
         self.log_path = log_path
         self.stop_grace_s = stop_grace_s
         self.ready_timeout_s = ready_timeout_s
+        self.beats = beats
         self.exit_code: int | None = None
         self._env = dict(env)
         self._ready = ready
@@ -146,6 +149,15 @@ class ManagedProcess:
             self._child.resume_tree()
         self._paused = False
 
+    def last_beat(self) -> bytes | None:
+        """Return what stands in the file of beats; None without one."""
+        if self.beats is None:
+            return None
+        try:
+            return self.beats.read_bytes()
+        except OSError:
+            return None
+
     def wait_exit(self, timeout_s: float) -> bool:
         """Return whether the process ended within `timeout_s` seconds; True if there is none."""
         return self._child is None or self._child.wait_exit(timeout_s)
@@ -172,12 +184,14 @@ class ManagedProcess:
 class RestartPolicy:
     """How long to wait before a process that died is started again: doubling, in seconds.
 
-    A process that ran for `stable_after_s` seconds starts over at the first delay.
+    A process that ran for `stable_after_s` seconds starts over at the first delay. One that should beat and has not for
+    `silent_s` seconds is killed: it is frozen, or it would have ended itself before (:mod:`panel.heartbeat`).
     """
 
     first_delay_s: float = 1.0
     max_delay_s: float = 30.0
     stable_after_s: float = 60.0
+    silent_s: float = 90.0
 
     def delay_s(self, deaths_in_a_row: int) -> float:
         """Return the delay after the given number of deaths, counted from 1."""
@@ -203,6 +217,18 @@ class _Record:
     started_at: float
     deaths_in_a_row: int = 0
     restart_at: float | None = None
+    beat: bytes | None = None
+    looked_at: float = 0.0
+    silent_s: float = 0.0
+
+    def listen(self, process: ManagedProcess, monotonic_now: float) -> None:
+        """Look for a beat, once a second. A look counts for two seconds at most: when this very process was frozen, or
+        the machine asleep, the others had no time to beat either."""
+        if monotonic_now - self.looked_at < 1:
+            return
+        beat = process.last_beat()
+        self.silent_s = self.silent_s + min(2, monotonic_now - self.looked_at) if beat == self.beat else 0.0
+        self.beat, self.looked_at = beat, monotonic_now
 
     def plan_restart(self, policy: RestartPolicy, monotonic_now: float) -> float:
         """Count a death; the delay in seconds until the next start."""
@@ -227,13 +253,15 @@ class Supervisor:
         *,
         restart: RestartPolicy | None = None,
         servers: Sequence[Server] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         names = [process.name for process in processes]
         if len(set(names)) != len(names):
             raise RuntimeFaultError(f"two processes share a name: {', '.join(names)}")
         self.processes = tuple(processes)
         self._restart = restart
-        self._servers = tuple((server, _Record(started_at=time.monotonic())) for server in servers)
+        self._clock = clock
+        self._servers = tuple((server, _Record(started_at=clock())) for server in servers)
         self._records: dict[str, _Record] = {}
         self._stop_requested = threading.Event()
         self._hurry = threading.Event()
@@ -249,7 +277,7 @@ class Supervisor:
                 if self._stop_requested.is_set():
                     return
                 process.start()
-                self._records[process.name] = _Record(started_at=time.monotonic())
+                self._records[process.name] = _Record(started_at=self._clock())
                 process.wait_ready(self._stop_requested)
                 _log.info("process_ready", process=process.name)
         except BaseException:
@@ -262,17 +290,18 @@ class Supervisor:
             self.check()
 
     def check(self) -> None:
-        """Look at every process once: raise ProcessDiedError for a dead one, or restart it when due."""
+        """Look at every process once: raise ProcessDiedError for a dead one, or restart it when due. With a restart,
+        one that should beat and does not is killed first."""
         for server, record in self._servers:
             if self._restart is not None and not server.running:
-                _revive_server(server, record, self._restart, time.monotonic())
+                _revive_server(server, record, self._restart, self._clock())
         for process in self.processes:
             if process.name not in self._records:
                 continue
             if self._restart is None:
                 process.check()
             else:
-                self._revive(process, self._records[process.name], self._restart, time.monotonic())
+                self._revive(process, self._records[process.name], self._restart, self._clock())
 
     def request_stop(self) -> None:
         """Ask `wait` and `start` to return; asking a second time makes `stop` kill instead of wait."""
@@ -311,14 +340,25 @@ class Supervisor:
 
     def _revive(self, process: ManagedProcess, record: _Record, policy: RestartPolicy, monotonic_now: float) -> None:
         if not process.died:
-            return
+            if process.beats is None:
+                return
+            record.listen(process, monotonic_now)
+            if record.silent_s < policy.silent_s:
+                return
+            _log.error("process_silent", process=process.name, no_beat_for_s=round(record.silent_s))
+            record.silent_s = 0.0
+            try:
+                process.kill()
+            except RuntimeFaultError as error:  # the kernel holds it: another time
+                _log.error("process_not_killed", process=process.name, error=str(error))
+                return
         if record.restart_at is None:
             delay_s = record.plan_restart(policy, monotonic_now)
             _log.error("process_died", process=process.name, restart_in_s=delay_s, log=str(process.log_path))
         elif monotonic_now >= record.restart_at:
             process.start()
             record.started_at = monotonic_now
-            record.restart_at = None
+            record.restart_at, record.silent_s = None, 0.0
             _log.info("process_restarted", process=process.name, pid=process.pid)
 
     @contextmanager

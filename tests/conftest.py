@@ -22,7 +22,6 @@ from tests.support.databases import Database, Databases
 from tests.support.logs import plain_logging
 from tests.support.waiting import PATIENCE_S
 
-
 OF_A_TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 

@@ -12,11 +12,11 @@ from celery import Celery, signals
 
 from panel.broker import use_broker
 from panel.duties import LANES
+from panel.heartbeat import pulse
 from panel.logging import configure_logging
 from panel.redaction import secrets_of
 from panel.settings import get_settings
 from worker.ending import end_within
-from worker.heartbeat import pulse
 from worker.transport import drop_what_is_not_ours
 
 TASKS = frozenset({"sync.apply", *LANES})

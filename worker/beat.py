@@ -21,13 +21,13 @@ import psycopg
 import structlog
 
 from panel.duties import ASK
+from panel.heartbeat import pulse
 from panel.logging import configure_logging
 from panel.own_session import NoSessionError, require_session
 from panel.publish import CeleryPublisher, producer_app
 from panel.redaction import secrets_of
 from panel.sessions import own_connection
 from panel.settings import SettingsError, get_settings
-from worker.heartbeat import pulse
 from worker.schedule import Entry, Schedule, entries_of
 
 BEAT_LOCK = 0x62656174

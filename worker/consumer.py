@@ -16,7 +16,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 from panel.broker import refusal_code
-from worker.heartbeat import INTERVAL_S, OLD_S, Taking, pulse
+from panel.heartbeat import INTERVAL_S, OLD_S, Taking, pulse
 
 log = structlog.get_logger(__name__)
 

@@ -1,6 +1,6 @@
 """A sign of life by doing: each part beats from the loop that does its work, and ends when it no longer comes by.
 
-``PANEL_HEARTBEAT_FILE`` names a file for health checks: ``python -m worker.heartbeat`` ends with 1 when its last beat
+``PANEL_HEARTBEAT_FILE`` names a file for health checks: ``python -m panel.heartbeat`` ends with 1 when its last beat
 is old. A container's health check only tells, so a part that hangs also ends itself, to be started again by whatever
 started it. A part that waits for a broker or database that is away beats all the same: restarting it would not help.
 """

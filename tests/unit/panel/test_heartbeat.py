@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.heartbeat import OLD_S, VARIABLE, Pulse, Taking, main
+from panel.heartbeat import OLD_S, VARIABLE, Pulse, Taking, main
 
 
 def test_a_worker_that_waits_for_messages_is_well() -> None:
