@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from api import openapi
 from api.edge import EdgeOf
 from api.problems import ProblemError, problem_for
+from api.readiness import AWAY, NOT_CONFIGURED, OK, READ_ONLY
 from panel.broker import async_redis_client, refusal_code, try_work_async
 from panel.calls import DatabaseAwayError
 from panel.migrate import head_revision
@@ -20,7 +21,6 @@ from panel.relay import Relay
 router = APIRouter(tags=["health"])
 
 REDIS_S = 0.5
-READ_ONLY = "read-only"
 
 
 @router.get("/healthz", summary="Is the process alive", responses=openapi.HEALTH_RESPONSES)
@@ -36,8 +36,8 @@ async def readyz(request: Request, edge: EdgeOf) -> Response:
     but clients go on reading, which a balancer that took this process out would end."""
     relay: Relay | None = request.app.state.relay
     database, redis = await asyncio.gather(_database(edge), _redis(edge.settings.redis_url))
-    checks = {"database": database, "redis": redis, "relay": "not configured" if relay is None else relay.health}
-    if database not in ("ok", READ_ONLY):
+    checks = {"database": database, "redis": redis, "relay": NOT_CONFIGURED if relay is None else relay.health}
+    if database not in (OK, READ_ONLY):
         problem = ProblemError(503, "not_ready", f"The database is {database}", headers={"Retry-After": "5"})
         problem.extra["checks"] = checks
         return problem_for(request, problem)
@@ -49,23 +49,23 @@ async def _database(edge: EdgeOf) -> str:
         revision, writable = await edge.read(database_standing(edge.reader))
     except DatabaseAwayError as error:
         state = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
-        return "away" if state is None else f"away (SQLSTATE {state})"
+        return AWAY if state is None else f"away (SQLSTATE {state})"
     wanted = await asyncio.to_thread(head_revision)
     if revision != wanted:
         return f"at migration {revision or 'none'}, this version needs {wanted}"
-    return "ok" if writable else READ_ONLY
+    return OK if writable else READ_ONLY
 
 
 async def _redis(url: str) -> str:
     if not url:
-        return "not configured"
+        return NOT_CONFIGURED
     client = async_redis_client(url, REDIS_S)
     try:
         async with asyncio.timeout(2 * REDIS_S):
             await try_work_async(client)
     except (RedisError, OSError, TimeoutError) as error:
-        return "away" if (code := refusal_code(error)) is None else f"refuses: {code}"
+        return AWAY if (code := refusal_code(error)) is None else f"refuses: {code}"
     else:
-        return "ok"
+        return OK
     finally:
         await client.aclose()

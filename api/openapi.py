@@ -11,6 +11,7 @@ from pydantic.config import JsonDict
 from pydantic.json_schema import models_json_schema
 
 from api import ops_models
+from api.readiness import described, pattern_of
 from api.records import CURSOR_PATTERN
 from panel.public import Place
 
@@ -113,11 +114,19 @@ class Alive(BaseModel):
     status: Literal["success"]
 
 
+class Checks(BaseModel):
+    """What readiness depends on (the database), and what is only told."""
+
+    database: Annotated[str, Field(pattern=pattern_of("database"), description=described("database"))]
+    redis: Annotated[str, Field(pattern=pattern_of("redis"), description=described("redis"))]
+    relay: Annotated[str, Field(pattern=pattern_of("relay"), description=described("relay"))]
+
+
 class Ready(BaseModel):
-    """What readiness depends on, and what is only told: Redis and the relay."""
+    """It can serve."""
 
     status: Literal["success"]
-    checks: dict[str, str]
+    checks: Checks
 
 
 class Problem(BaseModel):
@@ -136,6 +145,12 @@ class Problem(BaseModel):
     request_id: str | None
     field: Annotated[str, Field(default="", description="The field that is wrong")]
     missing: Annotated[list[str], Field(default=[], description="The fields that are missing")]
+
+
+class NotReady(Problem):
+    """The database cannot serve."""
+
+    checks: Checks
 
 
 _TOGETHER: JsonDict = {
@@ -306,7 +321,15 @@ ONE_RESPONSES: Responses = {
     **problems(401, 404, 422, 500, 503),
 }
 HEALTH_RESPONSES: Responses = {200: {"model": Alive}}
-READY_RESPONSES: Responses = {200: {"model": Ready}, **problems(503)}
+_NOT_READY = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/NotReady"}}}
+READY_RESPONSES: Responses = {
+    200: {"model": Ready, "description": "It can serve"},
+    503: {
+        "description": "The database cannot serve; each check says why",
+        "content": _NOT_READY,
+        "headers": _RETRY_AFTER,
+    },
+}
 
 SYNC_REQUEST: dict[str, Any] = {
     "requestBody": {
@@ -344,7 +367,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """The document, made once: FastAPI's, with the schemas that its own inspection cannot see."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        bodies: list[type[BaseModel]] = [Problem, Create, Update, Delete, *ops_models.BODIES]
+        bodies: list[type[BaseModel]] = [Problem, NotReady, Create, Update, Delete, *ops_models.BODIES]
         _, extra = models_json_schema(
             [(model, "validation") for model in bodies],
             ref_template="#/components/schemas/{model}",

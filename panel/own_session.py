@@ -2,6 +2,12 @@
 
 Locks of a session, LISTEN and temporary tables are lost, or somebody else's, behind a pooler that gives each
 transaction to another session. Whoever needs one of them asks here first.
+
+What a passed check proves: the connection leads to the server itself, or through a pooler that did not choose anew for
+each transaction. A pooler that chooses anew is found whether it prefers the session used last or the one unused
+longest, also where another client takes one in between. One that seats several clients on one session for good would
+pass; none that is known does. Even then no work is done twice: each write of a run checks the epoch of its lease
+(:mod:`panel.lease`), and what beat asks for twice is done once (:mod:`panel.duties`).
 """
 
 from __future__ import annotations
@@ -29,8 +35,9 @@ def require_session(connection: psycopg.Connection[Any]) -> None:
     """Raise NoSessionError unless this connection keeps its session from one transaction to the next.
 
     ``connection``: outside of a transaction. A server gives its process id when a connection begins; a pooler gives
-    another. Then a second connection is opened beside: in transaction mode it meets the session of the first, or
-    drives the first to another one.
+    another. Then a second connection tries to take the first one's session right after a transaction of the first (so
+    it meets the one used last), keeps what it got while the first begins another (which is driven elsewhere if its own
+    was taken meanwhile), and tries once more after giving its own back (so it meets the one unused longest).
     """
     mine = _backend(connection)
     if mine == connection.info.backend_pid:
@@ -38,8 +45,12 @@ def require_session(connection: psycopg.Connection[Any]) -> None:
     for _ in range(ROUNDS):
         with connection.__class__.connect(
             connection.info.dsn, password=connection.info.password, connect_timeout=3, prepare_threshold=None
-        ) as other:  # its transaction stays open to the end of the block
-            if other.execute("SELECT pg_backend_pid()").fetchone() == (mine,) or _backend(connection) != mine:
+        ) as other:
+            kept = _backend(connection) == mine and _begun(other) != mine
+            if not kept or _backend(connection) != mine:
+                raise NoSessionError
+            other.commit()
+            if _begun(other) == mine:
                 raise NoSessionError
 
 
@@ -52,20 +63,35 @@ async def require_session_async(connection: psycopg.AsyncConnection[Any]) -> Non
         async with await psycopg.AsyncConnection.connect(
             connection.info.dsn, password=connection.info.password, connect_timeout=3, prepare_threshold=None
         ) as other:
-            found = await (await other.execute("SELECT pg_backend_pid()")).fetchone()
-            if found == (mine,) or await _backend_async(connection) != mine:
+            kept = await _backend_async(connection) == mine and await _begun_async(other) != mine
+            if not kept or await _backend_async(connection) != mine:
+                raise NoSessionError
+            await other.commit()
+            if await _begun_async(other) == mine:
                 raise NoSessionError
 
 
 def _backend(connection: psycopg.Connection[Any]) -> int:
-    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    """The session of a transaction that ends at once."""
+    found = _begun(connection)
     if not connection.autocommit:
         connection.rollback()
+    return found
+
+
+def _begun(connection: psycopg.Connection[Any]) -> int:
+    """The session of the transaction under way."""
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
     return int(row[0]) if row else 0
 
 
 async def _backend_async(connection: psycopg.AsyncConnection[Any]) -> int:
-    row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+    found = await _begun_async(connection)
     if not connection.autocommit:
         await connection.rollback()
+    return found
+
+
+async def _begun_async(connection: psycopg.AsyncConnection[Any]) -> int:
+    row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
     return int(row[0]) if row else 0

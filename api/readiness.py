@@ -1,0 +1,93 @@
+"""The words of ``/readyz``: each state it can answer, what it means, and what to do. Pure.
+
+The OpenAPI document and docs/operations.md say the same; a test compares them with each other and with the code.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+OK = "ok"
+READ_ONLY = "read-only"
+AWAY = "away"
+NOT_CONFIGURED = "not configured"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One state. ``word``: as it is answered; what stands in braces differs. ``answered``: the HTTP
+    status that it brings about."""
+
+    check: str
+    word: str
+    answered: int
+    means: str
+    do: str
+
+
+READINESS = (
+    Said("database", OK, 200, "it is there, with this version's tables, and takes writes", "nothing"),
+    Said(
+        "database", READ_ONLY, 200, "it takes no writes: a standby, or a full disk. Clients read; each call is 503",
+        "let `DATABASE_URL` lead to the server that takes writes, or make room; nothing needs a restart",
+    ),
+    Said(
+        "database", AWAY, 503, "it cannot be reached, or does not answer in time",
+        "bring it back; `panel-sync doctor` says what it meets",
+    ),
+    Said(
+        "database", "away (SQLSTATE {code})", 503, "it answers and refuses, with this code (28P01: the password)",
+        "`panel-sync doctor` says it in words",
+    ),
+    Said(
+        "database", "at migration {revision}, this version needs {needed}", 503,
+        "its tables are those of another version",
+        "`panel-sync migrate`; if {revision} is the newer one, start the newer version's parts",
+    ),
+    Said("redis", OK, 200, "it takes a message and gives it back", "nothing"),
+    Said(
+        "redis", AWAY, 200, "it cannot be reached, or nobody vouches for its certificate. Calls wait in the journal",
+        "bring it back; `panel-sync doctor` says which",
+    ),
+    Said(
+        "redis", "refuses: {code}", 200, "it answers and takes no work (`READONLY`, `OOM`, `NOPERM`). Calls wait",
+        "`panel-sync doctor` says what the code means and how to mend it",
+    ),
+    Said("redis", NOT_CONFIGURED, 200, "`REDIS_URL` is empty. Calls are accepted and wait", "set `REDIS_URL`"),
+    Said("relay", OK, 200, "it publishes what was accepted", "nothing"),
+    Said(
+        "relay", "ok, by polling: no session of its own (set DATABASE_SESSION_URL)", 200,
+        "it publishes, a second later, since a pooler keeps it from hearing of calls", "set `DATABASE_SESSION_URL`",
+    ),
+    Said(
+        "relay", "publishing fails: {code}", 200,
+        "Redis did not take the last messages: its code, or the error's class",
+        "mend Redis; the relay tries again by itself",
+    ),
+    Said("relay", "database away", 200, "it cannot read the journal", "as for `database`; it tries again by itself"),
+    Said(
+        "relay", "failing: {class}", 200, "an error that nobody foresaw; it goes on trying",
+        "look for `relay_failed` in the API's log, and report it",
+    ),
+    Said(
+        "relay", "stalled", 200, "it has not come round for 30 s. Calls are accepted and wait",
+        "restart the API if that lasts; `panel-sync relay` is a second one",
+    ),
+    Said("relay", "stopped", 200, "the API is ending, or the relay's thread is gone", "restart the API if it lasts"),
+    Said("relay", NOT_CONFIGURED, 200, "`REDIS_URL` is empty", "set `REDIS_URL`"),
+)  # fmt: skip
+
+
+def pattern_of(check: str) -> str:
+    """A regular expression, for Python and for JSON Schema, of everything that the check can say."""
+    return f"^({'|'.join(_pattern(one.word) for one in READINESS if one.check == check)})$"
+
+
+def _pattern(word: str) -> str:
+    return re.sub(r"\{\w+\}", ".+", re.sub(r"[()]", r"\\\g<0>", word))
+
+
+def described(check: str) -> str:
+    """What the check can say, for the OpenAPI document."""
+    return "\n".join(f"* `{one.word}`: {one.means}. To do: {one.do}." for one in READINESS if one.check == check)
