@@ -131,13 +131,6 @@ def _unknown_is_stopped(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(facts, "power_update", power_update)
     patch.setattr(table, "PRESENT", table.PRESENT | {cases.GuestView.UNKNOWN})
-    known = doubts.listed  # a state that changes is a doubt, too: that one must not be in the way
-
-    def listed(*guests: Any, **rest: Any) -> Any:
-        found = known(*guests, **rest)
-        return None if found is doubts.Doubt.POWER else found
-
-    patch.setattr(doubts, "listed", listed)
 
 
 def _by_chance(matching: Any, orders: list[Any], records: list[Any]) -> None:
@@ -248,6 +241,7 @@ GUARDS = (
     Guard("hindrances", "a delete has every guard of its own", _always(decide, "delete_hindrance", value=None)),
     Guard("protection", "what an operator restored is not deleted again", _unprotected),
     Guard("power-authority", "the feed's word for the power counts only where no guest is", _status_of_the_feed),
+    Guard("unknown-power", "an unknown power state writes nothing", _unknown_is_stopped, _for("odd-state")),
     Guard("partners", "an order has no record made while an unlinked one may be its own",
           _always(match._Matching, "_hold_possible_partners", value=None), _for("loose", "twin")),
     Guard("names", "a name pairs only what is unique on both sides",
@@ -257,6 +251,8 @@ GUARDS = (
           _always(machines.Machines, "clone_doubt", value=None), _for("clone")),
     Guard("moving", "who has not provably left an address has not moved", _moved_at_once, _for("clone")),
     Guard("seen-elsewhere", "who moved is not gone with the old address", _nowhere_else, _for("move")),
+    Guard("unidentified", "nobody is gone while one may be him of whom nobody knows who he is", _nobody_is_unknown,
+          _for("move-unread", "forbid")),
     Guard("sold-on", "a machine made anew is its order's once all orders were read since", _told_long_ago,
           _for("resold")),
     Guard("pending", "nothing is made of an order that is still being set up", _pending_is_active, _for("pending")),
@@ -276,14 +272,6 @@ GUARDS = (
           _always(claims.Claims, "sold_to", value=None), _for("sold-on")),
     Guard("template", "a sold machine that is a template now is told", _a_template_is_a_machine, _for("template")),
 )  # fmt: skip
-
-
-UNPLAYED = (
-    Guard("unknown-power", "an unknown power state writes nothing", _unknown_is_stopped, _for("pve-node-offline")),
-    Guard("unidentified", "nobody is gone while one may be him of whom nobody knows who he is", _nobody_is_unknown,
-          _for("forbid")),
-)  # fmt: skip
-"""Guards whose former story ends well without them, since a guest in doubt says nothing: a new one is to be sought."""
 
 
 def _any_version(patch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ def differences(
                 f"{_name(sale)}: VPS {r['id']} still has the machine of order {buyer.order_id}"
                 for r in mine
                 if r["fingerprint"] == sale.machine.fingerprint
+                and not _at_the_copy(sale, r)
                 and not any(f.class_ in _HOLDING | {"sold-on"} and f.vps_id == r["id"] for f in told)
             ]
             continue
@@ -103,8 +104,16 @@ _NO_MORE = {"deleted-but-alive", "guest-without-order", "unmanaged-guest"}
 
 
 def _copied(sale: Sale) -> set[str]:
-    """Of one that may not be read any more its copy is all that is seen."""
-    return {"duplicate-fingerprint", "moving"} if sale.machine.forbidden else {"duplicate-fingerprint"}
+    """Of one that may not be read any more its copy is all that is seen: without an order it passes for the machine,
+    and once the record has let go of that, for nobody's."""
+    alone = {"moving", "unmanaged-guest"} | (set() if sale.listed else {"guest-without-order"})
+    return {"duplicate-fingerprint"} | (alone if sale.machine.forbidden else set())
+
+
+def _at_the_copy(sale: Sale, row: Row) -> bool:
+    """Whether a record took the copy for a machine that may not be read any more, as anybody would."""
+    copy = sale.clone.key if sale.clone is not None and sale.machine.forbidden else None
+    return copy is not None and (row["cluster"], row["vmid"]) == (copy.cluster, copy.vmid)
 
 
 def _name(sale: Sale) -> str:

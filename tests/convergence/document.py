@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.convergence.broken import GUARDS, Guard, broken
 from tests.convergence.panel import without_database
 from tests.convergence.play import play
-from tests.convergence.story import BLINKS, FEED, GOINGS_ON, NAMES, POSTS, PROXMOX, RARE, RUNS, SALES, WHOSE, story_of
+from tests.convergence.story import KINDS, story_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "convergence.md"
 LIMIT = 10_000
@@ -81,14 +81,7 @@ def recorded(document: str) -> dict[str, int]:
 
 def document() -> str:
     """The whole document, ending in a newline."""
-    kinds = (
-        ("Sales at first", SALES), ("Names", NAMES),
-        ("Goings-on", GOINGS_ON), ("In one story of ten", RARE),
-        ("In another one of ten, whose machine it is", WHOSE),
-        ("Calls", POSTS), ("The order feed", FEED), ("Proxmox", PROXMOX),
-        ("Mistakes, soon mended", BLINKS), ("Runs", RUNS),
-    )  # fmt: skip
-    happens = "\n".join(f"* **{title}**: {_list(sentences)}." for title, sentences in kinds)
+    happens = "\n".join(f"* **{title}**: {_list(sentences)}." for title, sentences in KINDS)
     return f"{INTRODUCTION}\n{happens}\n\n{GUARDED}{''.join(map(_row, GUARDS))}{THROUGH_POSTGRESQL}"
 
 

@@ -123,7 +123,8 @@ class ShownCluster:
         power = machine.power
         if self.shown.on_machine(machine, "pve-stale-status"):
             power = PowerState.STOPPED if power is PowerState.RUNNING else PowerState.RUNNING
-        if offline or self.shown.on_cluster(self.cluster, "pve-unknown"):
+        odd = self.shown.on_machine(machine, "odd-state")
+        if odd or offline or self.shown.on_cluster(self.cluster, "pve-unknown"):
             power = PowerState.UNKNOWN
         # Some minutes after a node died the list has forgotten what its guests are called and how large they are.
         earlier = self.shown.earlier
@@ -141,8 +142,12 @@ class ShownCluster:
             cores=None if forgotten else float(machine.cores),
             memory_mb=None if forgotten else 2048,
             disk_gb=None if forgotten else 20,
-            uptime_s=self._uptime(machine) if power is machine.power is PowerState.RUNNING else None,
+            uptime_s=self._uptime(machine) if self._process_shown(machine, power, odd=odd and not offline) else None,
         )
+
+    def _process_shown(self, machine: Machine, power: PowerState, *, odd: bool) -> bool:
+        """Whether the list tells how long its process has run: in an odd state, too (``postmigrate``, say)."""
+        return machine.power is PowerState.RUNNING and (odd or power is PowerState.RUNNING)
 
     def _uptime(self, machine: Machine) -> float:
         started = machine.started_at or self.shown.truth.now - timedelta(days=30)

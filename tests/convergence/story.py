@@ -55,6 +55,13 @@ WHOSE: dict[str, str] = {
 }
 """Whose machine it is: in another story of ten, and then it is switched over in each of the next rounds."""
 
+UNSAID: dict[str, str] = {
+    "odd-state": "sale {n}'s guest is listed in a state that says neither that it runs nor that it stands",
+    "move-unread": "sale {n}'s guest moves to the other cluster, where its configuration may not be read",
+}
+"""What nobody can say: in a third story of ten. An odd state lasts some rounds; who moved is cancelled and kept later.
+"""
+
 POSTS: dict[str, str] = {
     "post-dropped": "the main site's calls of this round are lost",
     "post-doubled": "the main site's calls of this round arrive twice",
@@ -100,7 +107,7 @@ RUNS: dict[str, str] = {
     "pause-feed": "an operator has paused the main site",
     "pause-cluster": "an operator has paused cluster {c}",
 }
-SENTENCES = GOINGS_ON | RARE | WHOSE | POSTS | FEED | PROXMOX | BLINKS | RUNS
+SENTENCES = GOINGS_ON | RARE | WHOSE | UNSAID | POSTS | FEED | PROXMOX | BLINKS | RUNS
 
 LASTING = (
     "feed-hides", "feed-owner", "feed-status", "feed-empty", "feed-shrunk", "feed-delta", "pve-hides", "pve-moves",
@@ -120,6 +127,13 @@ NAMES: dict[str, str] = {
     "plans": "all machines of a customer have one name, but plans of their own",
     "equal": "all machines of a customer have one name and plan",
 }
+
+KINDS = (
+    ("Sales at first", SALES), ("Names", NAMES), ("Goings-on", GOINGS_ON), ("In one story of ten", RARE),
+    ("In another one of ten, whose machine it is", WHOSE), ("In a third one of ten, what nobody can say", UNSAID),
+    ("Calls", POSTS), ("The order feed", FEED), ("Proxmox", PROXMOX), ("Mistakes, soon mended", BLINKS), ("Runs", RUNS),
+)  # fmt: skip
+"""All that may happen, under a title."""
 
 CUSTOMERS = 3
 FIRST_SALES = (*("linked",) * 5, *("loose",) * 3, "missed", "missed", "pending", "vmware")
@@ -197,19 +211,32 @@ def story_of(seed: int) -> Story:
     )
     if dice.random() < 0.1:
         happenings[dice.randrange(len(happenings))].append(_some(dice, RARE, focus, len(sales)))
+    # By dice of their own: other stories stay as they were.
     _whose(random.Random(f"whose {seed}"), happenings, focus)
+    _unsaid(random.Random(f"unsaid {seed}"), happenings, focus)
     rounds = tuple(Round(one, tuple(here)) for one, here in zip(minutes, happenings, strict=True))
     return Story(seed, sales, rounds, skew_s, names, tells_ids)
 
 
 def _whose(dice: random.Random, happenings: list[list[Happening]], focus: int) -> None:
-    """By dice of its own: other stories stay as they were."""
     if dice.random() >= 0.1:
         return
     at = dice.randrange(len(happenings) - 1)
     happenings[at].append(Happening(dice.choice([kind for kind in WHOSE if kind != "switch-there"]), focus))
     for later in happenings[at + 1 :]:
         later.append(Happening("switch-there", focus))
+
+
+def _unsaid(dice: random.Random, happenings: list[list[Happening]], focus: int) -> None:
+    if dice.random() >= 0.1:
+        return
+    at = dice.randrange(len(happenings) - 1)
+    if dice.random() < 0.5:
+        for here in happenings[at : at + dice.randint(2, 4)]:
+            here.append(Happening("odd-state", focus))
+    else:
+        happenings[at].append(Happening("move-unread", focus))
+        happenings[dice.randrange(at + 1, len(happenings))].append(Happening("cancel-keep", focus))
 
 
 def _some(dice: random.Random, kinds: dict[str, str], focus: int, sales: int) -> Happening:

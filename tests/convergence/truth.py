@@ -379,6 +379,12 @@ def _move(truth: Truth, sale: Sale) -> None:
         machine.key = truth.free_key(there, machine.key.vmid)
 
 
+def _move_unread(truth: Truth, sale: Sale) -> None:
+    before = sale.machine.key
+    _move(truth, sale)
+    sale.machine.forbidden |= sale.machine.key != before
+
+
 def _reinstall(truth: Truth, sale: Sale) -> None:
     machine = sale.machine
     if sale.going and machine.keys == (machine.key,) and sale.clone is None:
@@ -440,5 +446,5 @@ _EVENTS: dict[str, Callable[[Truth, Sale], None]] = {
     "reinstall": _reinstall, "late-create": _late_create, "resold": _resold, "takeover": _takeover,
     "forbid": _forbid, "misaddress": _misaddress, "renumber": _renumber, "lock-forgotten": _lock,
     "swap": _swap, "swap-paused": _swap_silently, "swap-unread": _swap_silently, "switch-there": _switch_there,
-    "conflict": _conflict, "sold-on": _sold_on, "template": _template,
+    "conflict": _conflict, "sold-on": _sold_on, "template": _template, "move-unread": _move_unread,
 }  # fmt: skip
