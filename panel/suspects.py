@@ -45,7 +45,10 @@ def prepare(
     """
     most = LIMIT if limit is None else limit
     connection.execute(text(USER_MAP.format(key="id::text" if shared_ids else "main_site_user_id")))
+    connection.execute(text("CREATE UNIQUE INDEX ON user_map (owner)"))
     connection.execute(text(TAG_TWINS))
+    connection.execute(text(RECORD_TWINS))
+    connection.execute(text("ANALYZE user_map, tag_twins, record_twins"))
     if everything:
         connection.execute(text(SETTLED_NOTHING))
     else:
@@ -234,12 +237,19 @@ WHERE guests > 1
 """
 TAG_TWINS = f"CREATE TEMP TABLE tag_twins ON COMMIT DROP AS {_TAGGED_TWICE}"
 
+RECORD_TWINS = """
+CREATE TEMP TABLE record_twins ON COMMIT DROP AS
+SELECT fingerprint FROM vps WHERE deleted_at IS NULL AND fingerprint IS NOT NULL
+GROUP BY fingerprint HAVING count(*) > 1
+"""
+
+# Each row is found by a key of its own, and by nothing that one customer has much of: who knows nothing of a table that
+# was filled just now, or restored, takes the customer for as good a key.
 SETTLED = """
 CREATE TEMP TABLE settled ON COMMIT DROP AS
 SELECT r.id, r.order_id, r.cluster, r.vmid
 FROM vps r
 JOIN orders_seen o ON o.order_id = r.order_id
-JOIN user_map u ON u.owner = o.owner
 JOIN guests g ON g.cluster = r.cluster AND g.vmid = r.vmid
 JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
 JOIN lanes l ON l.vps_id = r.id
@@ -248,7 +258,7 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS 
   AND o.state = r.order_state
   AND (o.state = 'active' OR (o.state = 'suspended' AND g.power = 'stopped' AND r.power_state = 'stopped'))
   AND (o.panel_vps_id IS NULL OR o.panel_vps_id = r.id)
-  AND u.user_id = r.user_id
+  AND r.user_id = (SELECT u.user_id FROM user_map u WHERE u.owner = o.owner)
   AND coalesce(o.cpu = r.cpu, true) AND coalesce(o.ram_mb = r.ram_mb, true)
   AND coalesce(o.disk_gb = r.disk_gb, true) AND coalesce(o.os = r.os, true)
   AND (NOT :names OR coalesce(o.name = r.name, true))
@@ -265,7 +275,7 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS 
                   AND x.order_id <> o.order_id AND x.state <> 'ended')
   AND NOT EXISTS (SELECT 1 FROM guests x JOIN stage_guests y ON y.cluster = x.cluster AND y.vmid = x.vmid
                   WHERE x.fingerprint = g.fingerprint AND (x.cluster, x.vmid) <> (g.cluster, g.vmid))
-  AND NOT EXISTS (SELECT 1 FROM vps x WHERE x.fingerprint = r.fingerprint AND x.deleted_at IS NULL AND x.id <> r.id)
+  AND NOT EXISTS (SELECT 1 FROM record_twins t WHERE t.fingerprint = r.fingerprint)
 """
 
 SETTLED_NOTHING = """

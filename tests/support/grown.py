@@ -115,10 +115,12 @@ ABSENCES = (
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What one execution of a statement visited. ``rows``: by table, whether it used them or threw them away."""
+    """What one execution of a statement visited. ``rows``: by table, whether it used them or threw them away.
+    ``entries``: by index, of those that were noted before the table was looked at."""
 
     statement: str
     rows: dict[str, float]
+    entries: dict[str, float]
     plan: dict[str, Any]
 
 
@@ -134,19 +136,22 @@ class Plans:
         if found is None:
             return
         told = json.loads(found.group(1))
-        rows: dict[str, float] = {}
-        _visited(told["Plan"], rows)
+        looked = Looked(" ".join(told["Query Text"].split()), {}, {}, told["Plan"])
+        _visited(told["Plan"], looked.rows, looked.entries)
         with self.lock:
-            self.seen.append(Looked(" ".join(told["Query Text"].split()), rows, told["Plan"]))
+            self.seen.append(looked)
 
 
-def _visited(node: dict[str, Any], rows: dict[str, float]) -> None:
+def _visited(node: dict[str, Any], rows: dict[str, float], entries: dict[str, float]) -> None:
     loops = node.get("Actual Loops", 1)
+    if node["Node Type"] == "Bitmap Index Scan":
+        index = node["Index Name"]
+        entries[index] = entries.get(index, 0) + node["Actual Rows"] * loops
     if (table := node.get("Relation Name")) is not None and node["Node Type"] != "ModifyTable":
         thrown = sum(node.get(f"Rows Removed by {why}", 0) for why in ("Filter", "Index Recheck"))
         rows[table] = rows.get(table, 0) + (node["Actual Rows"] + thrown) * loops
     for child in node.get("Plans", ()):
-        _visited(child, rows)
+        _visited(child, rows, entries)
 
 
 EXPLAIN = {

@@ -10,10 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from cli.main import main
-from panel import audit, dead_letters, findings, holds, metrics, pauses, quarantine, reads, tables
+from panel import audit, dead_letters, findings, holds, metrics, pauses, quarantine, reads, suspects, tables, views
 from panel import history as histories
 from panel.accept import Acceptor
 from panel.audit import Use
@@ -34,6 +34,8 @@ from tests.support.grown import Plans
 from tests.support.hoster import Hoster
 from tests.support.keys import random_key
 from tests.support.logs import logging_of_its_own
+from tests.support.one_customer import FLEET as MACHINES
+from tests.support.world import add_user
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -202,4 +204,48 @@ def test_no_statement_looks_at_the_past(plans: Plans) -> None:
                 key = (table, looked.statement[:300])
                 worst[key] = max(worst.get(key, 0), rows)
     told = [f"{rows:9.0f} of {table}: {statement}" for (table, statement), rows in sorted(worst.items())]
+    assert not told, "\n".join(told)
+
+
+@pytest.mark.parametrize("known", [None, 5], ids=["nothing", "what was true long ago"])
+def test_selection_takes_each_row_a_few_times_whatever_the_planner_knows(
+    databases: Databases, known: int | None
+) -> None:
+    """Of tables that were filled just now, or restored, PostgreSQL knows nothing, or what was true before. One customer
+    has all the machines: what is joined by customer is joined with each."""
+    many, loose = 2_000, 20
+    database = databases.clone()
+    owner = sync_engine(database.owner_url, "panel-sync test owner")
+    add_user(owner, 5, main_site_user_id="77")
+    with owner.begin() as connection:
+        for table in ("vps", "lanes", "orders_seen", "guests"):
+            connection.execute(text(f"ALTER TABLE {table} SET (autovacuum_enabled = off)"))
+        for count in (known, many):
+            if count is not None:
+                for table in ("vps", "lanes", "orders_seen", "guests"):
+                    connection.execute(text(f"DELETE FROM {table}"))
+                for statement in MACHINES[:-1]:
+                    connection.execute(text(statement), {"settled": count, "all": count + loose})
+            if count == known:
+                connection.execute(text("ANALYZE vps, lanes, orders_seen, guests"))
+    with grown.explained(databases, database), grown.watched() as seen:
+        engine = sync_engine(database.app_url, "panel-sync test")
+        with engine.connect() as connection:
+            views.make_stages(connection)
+            connection.execute(text(MACHINES[-1]))
+            connection.execute(text("ANALYZE stage_guests"))
+            counts = suspects.prepare(connection, shared_ids=False, names=True)
+            suspects.load_orders(connection)
+            suspects.load_records(connection)
+            connection.rollback()
+        engine.dispose()
+    owner.dispose()
+    databases.drop(database)
+    assert counts["settled"] == many
+    told = [
+        f"{rows:9.0f} of {table}: {looked.statement[:300]}"
+        for looked in seen.seen
+        for table, rows in (*looked.rows.items(), *looked.entries.items())
+        if rows > 5 * (many + loose) and "settled" in looked.statement
+    ]
     assert not told, "\n".join(told)
