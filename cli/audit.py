@@ -20,9 +20,11 @@ def audit(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many of each, newest first.")] = 20,
     json: Json = False,
 ) -> None:
-    """Show who did what: operators' decisions, uses of credentials by the hour, refused sync calls. Ends with 0.
+    """Show who did what: operators' decisions, uses of credentials by the hour, refused sync calls.
 
     Examples: panel-sync audit --limit 50; panel-sync audit --refused --json
+
+    Ends with 0, whether there is anything or not.
     """
     settings = command_settings()
     settings.require("database_url")

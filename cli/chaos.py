@@ -82,9 +82,12 @@ def chaos(
     """Break the real thing on purpose, and prove from the journal that nothing was lost, doubled or given away.
 
     Embedded PostgreSQL and Redis, API, workers, two beats, a simulated main site and two simulated Proxmox clusters,
-    all in a temporary directory. Ends with 0 if every accepted call was applied once and in order, no record was
-    wrong for a moment, no two runs wrote at once, and every difference was repaired or named; else with 1 and the
-    story.
+    all in a temporary directory.
+
+    Examples: panel-sync chaos --minutes 5 --seed 7; panel-sync chaos --torture --minutes 30
+
+    Ends with 0 if every accepted call was applied once and in order, no record was wrong for a moment, no two runs
+    wrote at once, and every difference was repaired or named; else with 1 and the story.
     """
     every_s = TORTURE_TROUBLE_S if torture else TROUBLE_S
     kinds = LOAD_KINDS if torture else KINDS

@@ -28,7 +28,12 @@ MARKS = {
 
 
 def doctor() -> None:
-    """Look at every dependency and say what is wrong and how to mend it. Changes nothing; 1 on problems."""
+    """Look at every dependency and say what is wrong and how to mend it. Changes nothing.
+
+    Example: panel-sync doctor
+
+    Ends with 0 if nothing is wrong (warnings may be), with 1 on problems.
+    """
     found = list(examine(command_settings()))
     shown = table("", "what", "seen", "how to mend it")
     for check in found:

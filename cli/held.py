@@ -81,7 +81,9 @@ def approve(held_sets: Hashes) -> None:
 def reject(held_sets: Hashes) -> None:
     """Refuse held sets: their items stay as they are and are not asked about again while they do not change.
 
-    Example: panel-sync reject 5dbac125. Ends with 0, or with 2 and nothing done.
+    Example: panel-sync reject 5dbac125
+
+    Ends with 0; with 2, and nothing done, if one of them cannot be refused.
     """
     _decide(held_sets, Decision.REJECTED)
 

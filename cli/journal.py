@@ -46,7 +46,9 @@ def operations(
 ) -> None:
     """List the journal: every accepted call and every repair. `--state dead` shows what needs a human.
 
-    Examples: panel-sync operations --state dead; panel-sync operations --vps 17 --json. Ends with 0.
+    Examples: panel-sync operations --state dead; panel-sync operations --vps 17 --json
+
+    Ends with 0, whether there are any or not.
     """
     listed = tables.operations
     wanted = select(listed).order_by(listed.c.id.desc()).limit(limit)
@@ -77,7 +79,12 @@ def operations(
 
 
 def requeue(operation: Operation) -> None:
-    """Try a dead call once more, as if it had come now; refused where that would undo what came after it."""
+    """Try a dead call once more, as if it had come now; refused where that would undo what came after it.
+
+    Example: panel-sync requeue 8123
+
+    Ends with 0; with 2 and nothing done if there is no such call, or it is refused.
+    """
     settings = command_settings()
     settings.require("database_url")
     with opened_panel(settings.session_url) as engine, engine.begin() as connection, _sentences():
@@ -89,7 +96,12 @@ def requeue(operation: Operation) -> None:
 def discard(
     operation: Operation, reason: Annotated[str, typer.Option("--reason", help="Why; it is kept and shown.")]
 ) -> None:
-    """Leave a dead call undone: the record stays as it is."""
+    """Leave a dead call undone: the record stays as it is.
+
+    Example: panel-sync discard 8123 --reason "sent again by hand"
+
+    Ends with 0; with 2 and nothing done if there is no such call, or it is not dead.
+    """
     settings = command_settings()
     settings.require("database_url")
     with opened_panel(settings.session_url) as engine, engine.begin() as connection, _sentences():
@@ -112,7 +124,9 @@ def history(
 ) -> None:
     """Tell a VPS's story: every change in order, with its reason and the evidence for it.
 
-    A call of the main site names its request id and which key it came with. Example: panel-sync vps history 17
+    A call of the main site names its request id and which key it came with.
+
+    Example: panel-sync vps history 17
 
     Ends with 0; with 2 if there is no such VPS.
     """

@@ -1,4 +1,4 @@
-"""``panel-sync``: the panel from the command line."""
+"""``panel-sync``: the panel from the command line. Each command is imported when it is chosen (:mod:`cli.lazy`)."""
 
 from __future__ import annotations
 
@@ -7,106 +7,131 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from types import FrameType
+from typing import Annotated
 
-import structlog
 import typer
 
-from cli import (
-    audit,
-    chaos,
-    demo,
-    doctor,
-    held,
-    journal,
-    migrating,
-    operators,
-    parts,
-    reconcile,
-    runs,
-    sources,
-    tokens,
-    users,
-    whole,
-)
-from cli.environment import command_settings
-from cli.errors import CommandError
-from panel.logging import configure_logging
-from panel.printable import printable
-from panel.redaction import secrets_of
-from panel.settings import SettingsError
-from panel.terminal import encodable
-from runtime.errors import RuntimeFaultError
+from cli.lazy import Commands, Later
+from panel.printable import encodable
 
-log = structlog.get_logger(__name__)
-
-app = typer.Typer(
-    name="panel-sync",
-    help="Keeps a hosting panel's VPS records true to the main site's orders and to Proxmox VE.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,  # a local variable may be a secret
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-vps = typer.Typer(help="One VPS.", no_args_is_help=True)
-
-BREAK = "\n"  # some sentences end with the last lines of a log
 THE_WHOLE, PARTS, LOOKING, CARE = "The whole panel", "Parts of it", "Looking", "Care"
 
-app.command(rich_help_panel=THE_WHOLE)(whole.up)
-app.command(rich_help_panel=THE_WHOLE)(whole.run)
-app.command(rich_help_panel=THE_WHOLE)(demo.demo)
-app.command(rich_help_panel=THE_WHOLE)(chaos.chaos)
-for part in (parts.api, parts.worker, parts.beat, parts.flower, parts.relay):
-    app.command(rich_help_panel=PARTS)(part)
-app.command(rich_help_panel=LOOKING)(doctor.doctor)
-app.command(rich_help_panel=LOOKING)(runs.runs)
-app.command(rich_help_panel=LOOKING)(journal.operations)
-app.command(rich_help_panel=LOOKING)(audit.audit)
-vps.command()(journal.history)
-vps.command()(operators.restore)
-app.add_typer(vps, name="vps", rich_help_panel=LOOKING)
-app.command(rich_help_panel=LOOKING)(reconcile.plan)
-app.command(rich_help_panel=LOOKING)(sources.sources)
-app.command(rich_help_panel=LOOKING)(held.held)
-app.command(rich_help_panel=LOOKING)(operators.quarantined)
-app.add_typer(operators.findings_app, name="findings", rich_help_panel=LOOKING)
-app.command(rich_help_panel=CARE)(reconcile.reconcile)
-for care in (
-    held.approve,
-    held.reject,
-    sources.acknowledge,
-    operators.pause,
-    operators.resume,
-    operators.release,
-    journal.requeue,
-    journal.discard,
-):
-    app.command(rich_help_panel=CARE)(care)
-app.command(rich_help_panel=CARE)(migrating.migrate)
-app.command(rich_help_panel=CARE)(tokens.token)
-app.add_typer(users.app, name="users", rich_help_panel=CARE)
+COMMANDS = (
+    Later("up", "cli.whole:up", THE_WHOLE,
+          "Start the whole panel against your own PostgreSQL and Redis (DATABASE_URL, REDIS_URL)."),
+    Later("run", "cli.whole:run", THE_WHOLE,
+          "Start the whole panel on this machine; bring along what is missing."),
+    Later("demo", "cli.demo:demo", THE_WHOLE,
+          "Start everything on this machine and tell the story: faults on purpose, and how each one heals."),
+    Later("chaos", "cli.chaos:chaos", THE_WHOLE,
+          "Break the real thing on purpose, and prove from the journal that nothing was lost, doubled or given away."),
+    Later("api", "cli.parts:api", PARTS,
+          "Run the HTTP edge alone (uvicorn on HOST and PORT)."),
+    Later("worker", "cli.parts:worker", PARTS,
+          "Run a Celery worker alone. A reconcile run is long: give it a worker of its own in production."),
+    Later("beat", "cli.parts:beat", PARTS,
+          "Run the scheduler alone. Any number may be started: one works, the others stand by."),
+    Later("flower", "cli.parts:flower", PARTS,
+          "Run Flower alone, behind FLOWER_USER and FLOWER_PASSWORD; only its /healthcheck answers without."),
+    Later("relay", "cli.relay:relay", PARTS,
+          "Run a relay alone. The API runs one already; more may run side by side."),
+    Later("doctor", "cli.doctor:doctor", LOOKING,
+          "Look at every dependency and say what is wrong and how to mend it. Changes nothing."),
+    Later("runs", "cli.runs:runs", LOOKING,
+          "List reconciliation runs: when, by whom, what was counted, which sources had problems."),
+    Later("operations", "cli.journal:operations", LOOKING,
+          "List the journal: every accepted call and every repair. `--state dead` shows what needs a human."),
+    Later("audit", "cli.audit:audit", LOOKING,
+          "Show who did what: operators' decisions, uses of credentials by the hour, refused sync calls."),
+    Later("vps", "cli.vps:app", LOOKING, "One VPS."),
+    Later("plan", "cli.reconcile:plan", LOOKING,
+          "Read every source and show what a run would change, hold and report. Changes no record."),
+    Later("sources", "cli.sources:sources", LOOKING,
+          "List the sources: when each was read last, which are not believed, since when, why, and what to do."),
+    Later("held", "cli.held:held", LOOKING,
+          "List the sets of changes that wait for a decision, each item with its VPS and its customer."),
+    Later("quarantined", "cli.operators:quarantined", LOOKING,
+          "List what runs failed at again and again: why, and when each is tried again."),
+    Later("findings", "cli.operators:findings_app", LOOKING,
+          "List what runs found and may not mend, the loudest first."),
+    Later("reconcile", "cli.reconcile:reconcile", CARE,
+          "Compare and repair now. Without --apply this is `panel-sync plan`."),
+    Later("approve", "cli.held:approve", CARE,
+          "Let held sets happen. Each item is still confirmed by itself before it is written."),
+    Later("reject", "cli.held:reject", CARE,
+          "Refuse held sets: their items stay as they are and are not asked about again while they do not change."),
+    Later("acknowledge", "cli.sources:acknowledge", CARE,
+          "Say that a source which lost much at once is right: from now on, what is missing counts as missing."),
+    Later("pause", "cli.operators:pause", CARE,
+          "Leave a cluster, the main site or everything alone: it is not read and its records keep their state."),
+    Later("resume", "cli.operators:resume", CARE,
+          "End a pause before its time."),
+    Later("release", "cli.operators:release", CARE,
+          "End a quarantine before its time, as `panel-sync quarantined` names it; the next run tries at once."),
+    Later("requeue", "cli.journal:requeue", CARE,
+          "Try a dead call once more, as if it had come now; refused where that would undo what came after it."),
+    Later("discard", "cli.journal:discard", CARE,
+          "Leave a dead call undone: the record stays as it is."),
+    Later("migrate", "cli.migrating:migrate", CARE,
+          "Bring the database to this version's tables, and make the roles and the application's login."),
+    Later("token", "cli.tokens:token", CARE,
+          "Print a JWT that reads one client's own VPS (GET /api/vps). Whoever has it, is that client: keep it safe."),
+    Later("users", "cli.users:app", CARE,
+          "The panel's users, and the map to the main site's user ids (a wrong map gives machines to strangers)."),
+)  # fmt: skip
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"panel-sync {version('panel-sync')}")
+        raise typer.Exit
+
+
+def _begin(
+    version: Annotated[  # noqa: ARG001 - its callback answers
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Keeps a hosting panel's VPS records true to the main site's orders and to Proxmox VE."""
+    from cli.ending import begin  # noqa: PLC0415 - a command was chosen: only now
+
+    begin()
+
+
+def _tree() -> Commands:
+    root = typer.Typer(
+        name="panel-sync",
+        cls=Commands,
+        no_args_is_help=True,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="Each command ends with 0 if it was done, with 1 if the answer is no (doctor: a problem), with 2, and "
+        "why, if it could not be done, and with 130 after Ctrl-C.",
+    )
+    root.callback()(_begin)
+    made = typer.main.get_command(root)
+    assert isinstance(made, Commands)  # noqa: S101 - for the type checker
+    made.commands = {str(one.name): one for one in COMMANDS}
+    return made
+
+
+app = _tree()
 
 
 def main() -> None:
     """Run the command; what the operator can mend is one sentence on stderr and exit code 2."""
     encodable(sys.stdout, sys.stderr)
-    configure_logging("console", secrets=_secrets())  # on stderr: stdout is for results
     try:
         with _files_of_ones_own(), _interrupts_kept():
             app()
-    except (CommandError, SettingsError, RuntimeFaultError) as error:
-        # A sentence may quote the name of a cluster or what a server said.
-        sys.stderr.write(f"panel-sync: {printable(str(error), keep=BREAK)}\n")
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # Typer would have Python write it, past the log and what the log strikes out
-        if _interrupted(error):
-            sys.exit(130)
-        configure_logging("console", secrets=_secrets())  # the command may have sent its log elsewhere
-        log.exception("command_failed")
-        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - Python would write it past the log and what the log strikes out
+        from cli.ending import told  # noqa: PLC0415 - mostly nothing fails
+
+        sys.exit(told(error))
 
 
 @contextmanager
@@ -141,24 +166,6 @@ def _interrupts_kept() -> Iterator[None]:
     finally:
         if before is signal.default_int_handler:
             signal.signal(signal.SIGINT, before)
-
-
-def _interrupted(error: BaseException) -> bool:
-    """Whether it was Ctrl-C that a library met in its midst: what it raised in turn says nothing of its own."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, KeyboardInterrupt):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
-
-
-def _secrets() -> frozenset[str]:
-    """What no line may hold; a command that has no settings has no secrets, and says itself what is wrong with them."""
-    try:
-        return secrets_of(command_settings())
-    except (CommandError, SettingsError):
-        return frozenset()
 
 
 if __name__ == "__main__":

@@ -39,6 +39,10 @@ def migrate() -> None:
     """Bring the database to this version's tables, and make the roles and the application's login.
 
     Connects as DATABASE_OWNER_URL where that is set, else as DATABASE_URL. Safe to repeat; one at a time.
+
+    Example: panel-sync migrate
+
+    Ends with 0 when the tables are this version's; with 2, and why, if they are not.
     """
     settings = command_settings()
     settings.require("database_url")

@@ -40,7 +40,7 @@ from panel.restore import restore_vps
 from panel.settings import Settings
 from panel.terminal import table
 
-findings_app = typer.Typer(help="What runs found and may not mend.", invoke_without_command=True)
+findings_app = typer.Typer(invoke_without_command=True)
 
 Target = Annotated[str, typer.Argument(metavar="CLUSTER|feed|all|vps:ID|user:ID")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept and shown.")]
@@ -60,6 +60,10 @@ def pause(
 
     A single VPS, or a customer's, are read and reported, and no run writes them. Sync calls are accepted and applied
     as ever. The pause ends by itself.
+
+    Examples: panel-sync pause fra1 --reason "storage upgrade" --for 2h; panel-sync pause vps:17 --reason move --for 30m
+
+    Ends with 0; with 2 if there is nothing of that name.
     """
     with _panel() as (connection, settings):
         made = pause_source(connection, _target(target, settings), reason, length, operator())
@@ -68,7 +72,12 @@ def pause(
 
 
 def resume(target: Target) -> None:
-    """End a pause before its time."""
+    """End a pause before its time.
+
+    Example: panel-sync resume fra1
+
+    Ends with 0; with 2 if it was not paused.
+    """
     with _panel() as (connection, settings):
         resume_source(connection, _target(target, settings))
         note(connection, "resume", target)
@@ -76,9 +85,11 @@ def resume(target: Target) -> None:
 
 
 def quarantined(json: Json = False) -> None:
-    """List what runs failed at again and again: why, and when each is tried again. Ends with 0.
+    """List what runs failed at again and again: why, and when each is tried again.
 
     Example: panel-sync quarantined --json
+
+    Ends with 0, whether there is anything or not.
     """
     with _panel() as (connection, _):
         found = list_quarantined(connection)
@@ -92,7 +103,12 @@ def quarantined(json: Json = False) -> None:
 
 
 def release(subject: Annotated[str, typer.Argument(metavar="SUBJECT|all")]) -> None:
-    """End a quarantine before its time, as `panel-sync quarantined` names it; the next run tries at once."""
+    """End a quarantine before its time, as `panel-sync quarantined` names it; the next run tries at once.
+
+    Examples: panel-sync release vps:17; panel-sync release all
+
+    Ends with 0; with 2 if nothing of that name is quarantined.
+    """
     with _panel() as (connection, _):
         released = release_subject(connection, subject)
         note(connection, "release", subject)
@@ -102,7 +118,12 @@ def release(subject: Annotated[str, typer.Argument(metavar="SUBJECT|all")]) -> N
 def restore(
     vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VPS's id in the panel.")], reason: Reason
 ) -> None:
-    """Bring a deleted record back, within 7 days; for the next 7 days reconciliation will not delete it again."""
+    """Bring a deleted record back, within 7 days; for the next 7 days reconciliation will not delete it again.
+
+    Example: panel-sync vps restore 17 --reason "the customer paid after all"
+
+    Ends with 0; with 2, and why, if it cannot be brought back.
+    """
     with _panel() as (connection, _):
         row = restore_vps(connection, vps, reason, operator())
         note(connection, "vps restore", f"vps:{vps}")
@@ -169,7 +190,12 @@ def _show_counts(counts: Sequence[FindingCount], *, json: bool) -> None:
 
 @findings_app.command("ack")
 def ack(finding: FindingId) -> None:
-    """Note that you have seen it."""
+    """Note that you have seen it.
+
+    Example: panel-sync findings ack 12
+
+    Ends with 0; with 2 if there is no such finding.
+    """
     with _panel() as (connection, _):
         found = acknowledge_finding(connection, finding, operator())
         note(connection, "findings ack", f"finding:{finding}")
@@ -178,7 +204,12 @@ def ack(finding: FindingId) -> None:
 
 @findings_app.command("snooze")
 def snooze(finding: FindingId, length: Length) -> None:
-    """Leave it out of the list and of alarms for a while."""
+    """Leave it out of the list and of alarms for a while.
+
+    Example: panel-sync findings snooze 12 --for 2d
+
+    Ends with 0; with 2 if there is no such finding.
+    """
     with _panel() as (connection, _):
         found = snooze_finding(connection, finding, length, operator())
         note(connection, "findings snooze", f"finding:{finding}")
@@ -187,7 +218,12 @@ def snooze(finding: FindingId, length: Length) -> None:
 
 @findings_app.command("ignore")
 def ignore(finding: FindingId, reason: Reason) -> None:
-    """Hear no more of a guest that no order names, for good; whoever is given its VMID is told of again."""
+    """Hear no more of a guest that no order names, for good; whoever is given its VMID is told of again.
+
+    Example: panel-sync findings ignore 12 --reason "our monitoring"
+
+    Ends with 0; with 2 if there is no such finding, or it is of another class.
+    """
     with _panel() as (connection, _):
         found = ignore_finding(connection, finding, reason, operator())
         note(connection, "findings ignore", f"finding:{finding}")
@@ -196,7 +232,12 @@ def ignore(finding: FindingId, reason: Reason) -> None:
 
 @findings_app.command("heed")
 def heed(finding: FindingId) -> None:
-    """Take `findings ignore` back."""
+    """Take `findings ignore` back.
+
+    Example: panel-sync findings heed 12
+
+    Ends with 0; with 2 if there is no such finding.
+    """
     with _panel() as (connection, _):
         found = heed_finding(connection, finding)
         note(connection, "findings heed", f"finding:{finding}")

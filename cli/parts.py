@@ -1,21 +1,15 @@
-"""Each part alone: ``panel-sync api``, ``worker``, ``beat``, ``flower``, ``relay``. They become the real thing."""
+"""Each part alone: ``panel-sync api``, ``worker``, ``beat``, ``flower``. They become the real thing."""
 
 from __future__ import annotations
 
 import os
-import signal
 from enum import StrEnum
-from types import FrameType
 from typing import Annotated
 
 import typer
 
-from cli.environment import command_settings, data_root
+from cli.environment import data_root
 from cli.stack import RECONCILE_PROCESSES, Part, api_part, beat_part, flower_part, worker_part
-from panel.logging import configure_logging
-from panel.publish import CeleryPublisher, producer_app
-from panel.redaction import secrets_of
-from panel.relay import Relay
 from panel.settings import Settings, load_settings
 from runtime.private_directory import close_to_others, own_directory
 
@@ -34,7 +28,12 @@ def _become(part: Part, settings: Settings) -> None:
 
 
 def api() -> None:
-    """Run the HTTP edge alone (uvicorn on HOST and PORT)."""
+    """Run the HTTP edge alone (uvicorn on HOST and PORT).
+
+    Example: panel-sync api
+
+    Ends with 2, and why, if a setting is missing or wrong; else as the program that it becomes.
+    """
     settings = load_settings()
     settings.require("database_url", "vps_sync_api_key")
     settings.require_jwt()
@@ -48,7 +47,12 @@ def worker(
         typer.Option("--concurrency", "-c", min=1, help="Processes; by default WORKER_CONCURRENCY (reconcile: 3)."),
     ] = None,
 ) -> None:
-    """Run a Celery worker alone. A reconcile run is long: give it a worker of its own in production."""
+    """Run a Celery worker alone. A reconcile run is long: give it a worker of its own in production.
+
+    Examples: panel-sync worker --queue sync --concurrency 4; panel-sync worker --queue reconcile
+
+    Ends with 2, and why, if a setting is missing or wrong; else as the program that it becomes.
+    """
     settings = load_settings()
     settings.require("database_url", "redis_url")
     queues = "sync,reconcile" if queue is Queue.BOTH else queue.value
@@ -57,7 +61,13 @@ def worker(
 
 
 def beat() -> None:
-    """Run the scheduler alone. Any number may be started: one works, the others stand by."""
+    """Run the scheduler alone. Any number may be started: one works, the others stand by.
+
+    Example: panel-sync beat
+
+    Ends with 0 when it was told to; with 1 when another may have taken its place (start it again); with 2, and why,
+    if a setting is missing or wrong.
+    """
     settings = load_settings()
     settings.require("database_url", "redis_url")
     _become(beat_part(), settings)
@@ -68,24 +78,14 @@ def flower(
         str, typer.Option("--address", envvar="FLOWER_ADDRESS", help="Where to listen; 0.0.0.0 inside a container.")
     ] = "127.0.0.1",
 ) -> None:
-    """Run Flower alone, behind FLOWER_USER and FLOWER_PASSWORD; only its /healthcheck answers without."""
+    """Run Flower alone, behind FLOWER_USER and FLOWER_PASSWORD; only its /healthcheck answers without.
+
+    Examples: panel-sync flower; panel-sync flower --address 0.0.0.0
+
+    Ends with 2, and why, if a setting is missing or wrong; else as the program that it becomes.
+    """
     settings = load_settings()
     settings.require("redis_url", "flower_password")
     root = own_directory(data_root())
     close_to_others(root)
     _become(flower_part(settings, root / "flower-state", address), settings)
-
-
-def relay() -> None:
-    """Run a relay alone. The API runs one already; more may run side by side."""
-    settings = command_settings()
-    settings.require("database_url", "redis_url")
-    configure_logging(settings.log_format, secrets=secrets_of(settings))
-    running = Relay(settings.session_url, CeleryPublisher(producer_app(settings.redis_url)))
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        running.stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
-    running.run()

@@ -22,7 +22,9 @@ def runs(
 ) -> None:
     """List reconciliation runs: when, by whom, what was counted, which sources had problems.
 
-    Examples: panel-sync runs --kind full --limit 5; panel-sync runs --json. Ends with 0.
+    Examples: panel-sync runs --kind full --limit 5; panel-sync runs --json
+
+    Ends with 0, whatever became of them.
     """
     settings = command_settings()
     settings.require("database_url")

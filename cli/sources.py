@@ -30,7 +30,9 @@ def sources(
 ) -> None:
     """List the sources: when each was read last, which are not believed, since when, why, and what to do.
 
-    Example: panel-sync sources --json. `panel-sync doctor` ends with 1 while a source has an alarm.
+    Examples: panel-sync sources; panel-sync sources --json
+
+    Ends with 0, whatever they are; `panel-sync doctor` ends with 1 while one of them is an alarm.
     """
     settings = command_settings()
     settings.require("database_url")
@@ -69,7 +71,11 @@ def acknowledge(
     """Say that a source which lost much at once is right: from now on, what is missing counts as missing.
 
     It is for what is missing now; should much more vanish, you are asked again. `plan` says that you have seen the
-    first plan: see `panel-sync plan`. Examples: panel-sync acknowledge proxmox:fra1; panel-sync acknowledge plan
+    first plan: see `panel-sync plan`.
+
+    Examples: panel-sync acknowledge proxmox:fra1; panel-sync acknowledge plan
+
+    Ends with 0; with 2 if nothing was to be acknowledged.
     """
     settings = command_settings()
     settings.require("database_url")

@@ -61,6 +61,10 @@ def token(
     """Print a JWT that reads one client's own VPS (GET /api/vps). Whoever has it, is that client: keep it safe.
 
     With DATABASE_URL set the audit tells who made it; if that cannot be written, none is made.
+
+    Example: panel-sync token --user 5 --ttl 15m
+
+    Ends with 0; with 2, and why, if none can be made here.
     """
     settings = command_settings()
     made = client_token(settings, user, datetime.now(UTC), ttl, username)

@@ -37,7 +37,12 @@ def list_users(
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
     json: Json = False,
 ) -> None:
-    """List the panel's users, newest first. Example: panel-sync users list --unmapped --json"""
+    """List the panel's users, newest first.
+
+    Example: panel-sync users list --unmapped --json
+
+    Ends with 0, whether there are any or not.
+    """
     users, vps = tables.users, tables.vps
     owned = select(func.count()).where(vps.c.user_id == users.c.id, vps.c.deleted_at.is_(None)).scalar_subquery()
     wanted = select(users, owned.label("owned")).order_by(users.c.created_at.desc(), users.c.id.desc()).limit(limit)
@@ -160,7 +165,9 @@ def unmapped(
 def verified(user: UserId) -> None:
     """Vouch for a panel user's e-mail, so that the import may map by it.
 
-    Example: panel-sync users verified 5. Ends with 0; with 2 if there is no such user, or no e-mail.
+    Example: panel-sync users verified 5
+
+    Ends with 0; with 2 if there is no such user, or no e-mail.
     """
     with opened_panel(_settings().session_url) as engine, engine.begin() as connection:
         if mark_email_verified(connection, user) is None:
@@ -173,7 +180,11 @@ def verified(user: UserId) -> None:
 def import_now() -> None:
     """Import the main site's users now; the workers do it before their first run and every USERS_INTERVAL_S.
 
-    Only adds users and fills empty maps. Ends with 2 if the list could not be read completely.
+    Only adds users and fills empty maps.
+
+    Example: panel-sync users import
+
+    Ends with 0; with 2 if the list could not be read completely.
     """
     settings = _settings()
     settings.require("main_site_url")

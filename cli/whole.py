@@ -30,6 +30,10 @@ def up(
     """Start the whole panel against your own PostgreSQL and Redis (DATABASE_URL, REDIS_URL).
 
     API, workers, beat and Flower, restarted when they die, stopped by Ctrl-C or SIGTERM. Embeds nothing.
+
+    Examples: panel-sync up; panel-sync up --no-flower --no-migrate
+
+    Ends with 0 once it was stopped; with 2, and why, if it could not start.
     """
     settings = load_settings()
     for name in ("database_url", "redis_url"):
@@ -63,6 +67,10 @@ def run(
 
     Without DATABASE_URL a PostgreSQL, without REDIS_URL a Redis is started in the data directory (.data, or
     $PANEL_DATA_DIR) and kept there; missing keys are made at random and kept beside them.
+
+    Examples: panel-sync run; panel-sync run --seed-example
+
+    Ends with 0 once it was stopped; with 2, and why, if it could not start.
     """
     if seed_example:
         run_seed_example()

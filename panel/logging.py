@@ -16,9 +16,8 @@ from typing import TextIO
 
 import structlog
 
-from panel.printable import printable
+from panel.printable import encodable, printable
 from panel.redaction import REDACTED, Redactor
-from panel.terminal import encodable
 
 SECRET_NAMES = frozenset({"api_key", "authorization", "cookie", "password", "secret", "token", "x_api_key"})
 SECRET_ENDINGS = ("_password", "_secret", "_token", "_api_key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import TextIO
 
 SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 JOINER = "\u200d"  # holds emoji together, and does nothing else
@@ -17,3 +18,11 @@ def printable(text: str, *, keep: str = "") -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def encodable(*streams: TextIO) -> None:
+    """What a stream's encoding does not know is written as an escape (``\\u0441``), and is no error."""
+    for stream in streams:
+        # Tests and callers put streams of other kinds in the place of the process's own.
+        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="backslashreplace")

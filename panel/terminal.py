@@ -7,7 +7,7 @@ A test refuses every other import of Rich in what serves the command line.
 
 from __future__ import annotations
 
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -82,11 +82,3 @@ def progress(console: SafeConsole, *, counted: bool = False) -> Progress:
     counts: tuple[ProgressColumn, ...] = (BarColumn(), MofNCompleteColumn()) if counted else ()
     spinner = SpinnerColumn("line")  # of ASCII characters
     return Progress(spinner, _Description(), *counts, TimeElapsedColumn(), console=console, transient=True)
-
-
-def encodable(*streams: TextIO) -> None:
-    """What a stream's encoding does not know is written as an escape (``\\u0441``), and is no error."""
-    for stream in streams:
-        # Tests and callers put streams of other kinds in the place of the process's own.
-        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
-            reconfigure(errors="backslashreplace")

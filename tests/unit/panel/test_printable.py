@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panel.logging import configure_logging
-from panel.printable import printable
-from panel.terminal import SafeConsole, encodable, progress, styled, table
+from panel.printable import encodable, printable
+from panel.terminal import SafeConsole, progress, styled, table
 from tests.support.logs import logging_of_its_own
 
 HOSTILE: list[tuple[str, str, str]] = [

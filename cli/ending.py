@@ -1,0 +1,55 @@
+"""How a command begins to log, and how it ends on an error: what all commands share, and asking for help does not."""
+
+from __future__ import annotations
+
+import sys
+
+import structlog
+
+from cli.environment import command_settings
+from cli.errors import CommandError
+from panel.logging import configure_logging
+from panel.printable import printable
+from panel.redaction import secrets_of
+from panel.settings import SettingsError
+from runtime.errors import RuntimeFaultError
+
+log = structlog.get_logger(__name__)
+
+BREAK = "\n"  # some sentences end with the last lines of a log
+
+
+def begin() -> None:
+    """Log on stderr, without secrets: stdout is for results."""
+    configure_logging("console", secrets=_secrets())
+
+
+def told(error: Exception) -> int:
+    """Say what ended the command; its exit code. What the operator can mend is one sentence, and 2."""
+    if isinstance(error, CommandError | SettingsError | RuntimeFaultError):
+        # A sentence may quote the name of a cluster or what a server said.
+        sys.stderr.write(f"panel-sync: {printable(str(error), keep=BREAK)}\n")
+        return 2
+    if _interrupted(error):
+        return 130
+    begin()  # the command may have sent its log elsewhere
+    log.error("command_failed", exc_info=error)
+    return 1
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether it was Ctrl-C that a library met in its midst: what it raised in turn says nothing of its own."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _secrets() -> frozenset[str]:
+    """What no line may hold; a command that has no settings has no secrets, and says itself what is wrong with them."""
+    try:
+        return secrets_of(command_settings())
+    except (CommandError, SettingsError):
+        return frozenset()
