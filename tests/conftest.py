@@ -93,10 +93,10 @@ def postgres_server(databases: Databases) -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def database(databases: Databases) -> Iterator[Database]:
-    """A fresh migrated database."""
+    """A migrated database without anything in it."""
     made = databases.clone()
     yield made
-    databases.drop(made)
+    databases.give_back(made)
 
 
 @pytest.fixture
