@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from benchmarks.measure import Ratio
 from benchmarks.servers import Servers
-from panel import suspects, views
+from panel import selected, suspects, views
 from panel.sessions import sync_engine
 from reconcile.observe import database_now
 
@@ -49,9 +49,9 @@ def _load(connection: Connection, *, everything: bool) -> tuple[float, float, in
     now = database_now(connection)
     began = time.perf_counter()
     suspects.prepare(connection, shared_ids=True, names=True, everything=everything)
-    orders = suspects.load_orders(connection)
-    guests = suspects.load_guests(connection, {"main": now - timedelta(seconds=15)}, {"main": now})
-    records = suspects.load_records(connection)
+    orders = selected.load_orders(connection)
+    guests = selected.load_guests(connection, {"main": now - timedelta(seconds=15)}, {"main": now})
+    records = selected.load_records(connection)
     took = time.perf_counter() - began
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

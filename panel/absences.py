@@ -60,6 +60,12 @@ def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[Gues
     return orders, guests
 
 
+def control_order(connection: Connection, *, other_than: str) -> str | None:
+    """An order known to exist, to tell "this order is gone" from "nothing answers"."""
+    found: str | None = connection.scalar(text(CONTROL_ORDER), {"other": other_than})
+    return found
+
+
 def _absence(row: Any) -> Absence:  # noqa: ANN401 - a Row
     missed_at = max(row.last_absent_at, row.read_without or row.last_absent_at)
     return Absence(row.absent_since, row.consecutive, missed_at, tuple(row.evidence))
@@ -74,7 +80,7 @@ _GUEST_ANEW = """a.absent_since <= (SELECT max(r.link_changed_at) FROM vps r WHE
 
 
 # Once made, a proof stands still: further misses add nothing to it, and a row that is left alone costs nothing. When
-# such a guest was missed last is known all the same, by the last complete read of its node (panel.suspects).
+# such a guest was missed last is known all the same, by the last complete read of its node (below).
 def _unproven(anew: str) -> str:
     return f"""(a.subject IS NULL OR a.consecutive < CAST(:times AS int)
        OR a.last_absent_at - a.absent_since < CAST(:period AS interval) OR {anew})"""
@@ -141,4 +147,13 @@ UNION ALL
 SELECT a.*, c.began_at FROM pick_guests p JOIN absences a ON a.kind = 'guest' AND a.subject = p.cluster || '/' || p.vmid
 LEFT JOIN guests g ON g.cluster = p.cluster AND g.vmid = p.vmid
 LEFT JOIN scopes c ON c.source = 'proxmox:' || g.cluster AND c.scope = g.node
+"""
+
+_GOING = """
+SELECT o.order_id FROM orders_seen o
+WHERE o.state IN ('active', 'pending', 'suspended') AND o.order_id <> :other
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
+"""
+CONTROL_ORDER = f"""
+SELECT coalesce(({_GOING} AND o.effective_at IS NOT NULL ORDER BY o.effective_at DESC LIMIT 1), ({_GOING} LIMIT 1))
 """

@@ -6,33 +6,13 @@ whatever is connected to it, is loaded and decided in memory, so that memory fol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import fields
-from datetime import datetime
-from typing import Any, TypeVar
-
 from sqlalchemy import Connection, text
 
-from panel.doubts import SOLD_ON
-from reconcile.isolation import Broken, cause_of, guest_ties, order_ties, record_ties
-from reconcile.state import (
-    IDENTITY_TAG,
-    FingerprintState,
-    Guest,
-    GuestKey,
-    GuestType,
-    LinkState,
-    Order,
-    OrderState,
-    PowerState,
-    Record,
-)
+from reconcile.state import IDENTITY_TAG
 
 LIMIT = 5_000
 """Suspects of one kind per run, drawn anew by each: a flood costs time, not memory, and what stays a suspect for good
 (thousands of guests that nobody sold, say) keeps nobody else from being looked at."""
-
-T = TypeVar("T")
 
 
 def prepare(
@@ -66,176 +46,19 @@ def prepare(
     return dict(counts._mapping) | {"cut": cut}
 
 
-def load_orders(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Order, ...]:
-    """The suspect orders and those connected to suspects, with the panel's user id where the map knows it.
-
-    Here and below: a row that cannot be parsed is noted in ``broken`` by its subject, if that is given.
-    """
-    rows = connection.execute(text(LOAD_ORDERS))
-    return _parsed(rows, _order, lambda row: f"order:{row.order_id}", order_ties, broken)
-
-
-def load_guests(
-    connection: Connection,
-    previous: dict[str, datetime | None],
-    began: dict[str, datetime],
-    broken: dict[str, Broken] | None = None,
-) -> tuple[Guest, ...]:
-    """Suspect and connected guests that this run's trusted reads showed.
-
-    ``previous``: when the trusted read before this one began, per cluster; ``began``: this one.
-    """
-    return _parsed_guests(connection.execute(text(LOAD_GUESTS)), previous, began, broken)
-
-
-def load_records(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Record, ...]:
-    """Suspect and connected records, tombstones included."""
-    return _parsed(connection.execute(text(LOAD_RECORDS)), _record, lambda row: f"vps:{row.id}", record_ties, broken)
-
-
-def _parsed_guests(
-    rows: Iterable[Any],
-    previous: dict[str, datetime | None],
-    began: dict[str, datetime],
-    broken: dict[str, Broken] | None,
-) -> tuple[Guest, ...]:
-    return _parsed(
-        rows, lambda r: _guest(r, previous, began), lambda row: f"guest:{row.cluster}/{row.vmid}", guest_ties, broken
-    )
-
-
-def _parsed(
-    rows: Iterable[Any],
-    parse: Callable[[Any], T],
-    subject: Callable[[Any], str],
-    ties: Callable[[Any], frozenset[str]],
-    broken: dict[str, Broken] | None,
-) -> tuple[T, ...]:
-    found: list[T] = []
-    for row in rows:
-        try:
-            found.append(parse(row))
-        except (ValueError, TypeError) as error:  # a word that this version does not know
-            if broken is None:
-                raise
-            broken[subject(row)] = Broken(cause_of(error), ties(row))
-    return tuple(found)
-
-
-def load_unidentified(
-    connection: Connection, clusters: Iterable[str], broken: dict[str, Broken] | None = None, limit: int = LIMIT
-) -> tuple[Guest, ...] | None:
-    """Guests of these clusters, not known to be gone, of whom nobody knows who they are by now; None if they are more
-    than ``limit``, or if one cannot be parsed: it may be anybody."""
-    rows = connection.execute(text(LOAD_UNIDENTIFIED), {"clusters": sorted(clusters), "limit": limit + 1}).all()
-    parsed = _parsed_guests(rows, {}, {}, broken)
-    return parsed if len(parsed) == len(rows) <= limit else None
-
-
-def load_remembered(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Guest, ...]:
-    """Of what was loaded the guests that are not listed now, as they were last."""
-    return _parsed_guests(connection.execute(text(LOAD_REMEMBERED)), {}, {}, broken)
-
-
-def load_unlisted(connection: Connection) -> dict[GuestKey, datetime]:
-    """Of what was loaded the guests that were known and are not listed any more, and since when."""
-    rows = connection.execute(text(LOAD_UNLISTED))
-    return {GuestKey(row.cluster, row.vmid): row.unlisted_since for row in rows}
-
-
-def load_sightings(connection: Connection) -> dict[str, frozenset[GuestKey]]:
-    """The addresses at which the fingerprints of what was loaded were read last, listed now or not."""
-    found: dict[str, set[GuestKey]] = {}
-    for row in connection.execute(text(LOAD_SIGHTINGS)):
-        found.setdefault(row.fingerprint, set()).add(GuestKey(row.cluster, row.vmid))
-    return {fingerprint: frozenset(keys) for fingerprint, keys in found.items()}
-
-
-def load_power_drift(
-    connection: Connection,
-    clusters: Iterable[str],
-    previous: dict[str, datetime | None],
-    began: dict[str, datetime],
-    copied_since: datetime,
-    broken: dict[str, Broken] | None = None,
-) -> list[tuple[Record, Guest]]:
-    """For the fast lane: linked, identified pairs whose power or node differs, nothing in flight, no clones.
-
-    A machine that stands in another cluster too since before ``copied_since`` is a clone.
-    """
-    rows = connection.execute(text(POWER_DRIFT), {"clusters": list(clusters), "moving": copied_since})
-    pairs = sorted((row.record_id, row.cluster, row.vmid) for row in rows)
-    if not pairs:
-        return []
-    values = {"ids": [p[0] for p in pairs], "clusters": [p[1] for p in pairs], "vmids": [p[2] for p in pairs]}
-    rows = connection.execute(text(RECORDS_BY_ID), values)
-    records = {r.id: r for r in _parsed(rows, _record, lambda row: f"vps:{row.id}", record_ties, broken)}
-    rows = connection.execute(text(GUESTS_BY_KEY), values)
-    guests = {g.key: g for g in _parsed_guests(rows, previous, began, broken)}
-    return [(records[i], guests[GuestKey(c, v)]) for i, c, v in pairs if i in records and GuestKey(c, v) in guests]
-
-
-def control_order(connection: Connection, *, other_than: str) -> str | None:
-    """An order known to exist, to tell "this order is gone" from "nothing answers"."""
-    found: str | None = connection.scalar(text(CONTROL_ORDER), {"other": other_than})
-    return found
-
-
-_RECORD_FIELDS = {f.name for f in fields(Record)}
-_ENUMS: dict[str, Any] = {
-    "order_state": OrderState,
-    "power_state": PowerState,
-    "link_state": LinkState,
-    "guest_type": GuestType,
-    "state": OrderState,
-    "power": PowerState,
-    "fingerprint_state": FingerprintState,
-}
-
-
-def _values(row: Any, names: set[str]) -> dict[str, Any]:  # noqa: ANN401 - a Row
-    found = {k: v for k, v in row._mapping.items() if k in names}
-    return {k: _ENUMS[k](v) if k in _ENUMS and v is not None else v for k, v in found.items()}
-
-
-def _record(row: Any) -> Record:  # noqa: ANN401 - a Row
-    return Record(**_values(row, _RECORD_FIELDS))
-
-
-_ORDER_FIELDS = {f.name for f in fields(Order)}
-
-
-def _order(row: Any) -> Order:  # noqa: ANN401 - a Row
-    values = _values(row, _ORDER_FIELDS)
-    # What says nothing new is not written anew: that it was said again is in this run's stage only.
-    moments = [moment for moment in (values["effective_at"], row.staged_at) if moment is not None]
-    return Order(**values | {"effective_at": max(moments, default=None)})
-
-
-_GUEST_FIELDS = {f.name for f in fields(Guest)}
-
-
-def _guest(row: Any, previous: dict[str, datetime | None], began: dict[str, datetime]) -> Guest:  # noqa: ANN401 - a Row
-    values = _values(row, _GUEST_FIELDS) | {"tags": tuple(row.tags), "read_at": began.get(row.cluster)}
-    before = previous.get(row.cluster)
-    if before is not None and row.power_since <= before:
-        values["previous_read_at"] = before
-    return Guest(**values)
-
-
 USER_MAP = (
     "CREATE TEMP TABLE user_map ON COMMIT DROP AS "
     "SELECT {key} AS owner, id AS user_id, mapped_at FROM users WHERE {key} IS NOT NULL"
 )
 
-_TAGGED_TWICE = f"""
+TAGGED_TWICE = f"""
 SELECT cluster, vmid, tag FROM (
   SELECT s.cluster, s.vmid, t.tag, count(*) OVER (PARTITION BY s.cluster, t.tag) AS guests
   FROM stage_guests s CROSS JOIN LATERAL (SELECT DISTINCT unnest(s.tags) AS tag) t
   WHERE NOT s.template AND strpos(array_to_string(s.tags, ' '), 'pnl-') > 0 AND t.tag ~ '{IDENTITY_TAG}') tagged
 WHERE guests > 1
 """
-TAG_TWINS = f"CREATE TEMP TABLE tag_twins ON COMMIT DROP AS {_TAGGED_TWICE}"
+TAG_TWINS = f"CREATE TEMP TABLE tag_twins ON COMMIT DROP AS {TAGGED_TWICE}"
 
 RECORD_TWINS = """
 CREATE TEMP TABLE record_twins ON COMMIT DROP AS
@@ -397,92 +220,4 @@ CLOSURE = tuple(
 COUNTS = """
 SELECT (SELECT count(*) FROM settled) AS settled, (SELECT count(*) FROM pick_records) AS records,
   (SELECT count(*) FROM pick_orders) AS orders, (SELECT count(*) FROM pick_guests) AS guests
-"""
-
-LOAD_ORDERS = """
-SELECT o.*, m.user_id, m.mapped_at, s.effective_at AS staged_at
-FROM orders_seen o LEFT JOIN user_map m ON m.owner = o.owner LEFT JOIN stage_orders s ON s.order_id = o.order_id
-WHERE o.order_id IN (SELECT order_id FROM pick_orders)
-  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
-"""
-
-LOAD_GUESTS = """
-SELECT g.* FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
-WHERE (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
-"""
-
-LOAD_RECORDS = """
-SELECT r.*, (l.applied_seq < l.last_seq) AS in_flight FROM vps r JOIN lanes l ON l.vps_id = r.id
-WHERE r.id IN (SELECT id FROM pick_records)
-"""
-
-RECORDS_BY_ID = """
-SELECT r.*, (l.applied_seq < l.last_seq) AS in_flight FROM vps r JOIN lanes l ON l.vps_id = r.id
-WHERE r.id = ANY(:ids)
-"""
-
-GUESTS_BY_KEY = """
-SELECT g.* FROM guests g
-JOIN unnest(CAST(:clusters AS text[]), CAST(:vmids AS int[])) AS k(cluster, vmid)
-  ON k.cluster = g.cluster AND k.vmid = g.vmid
-"""
-
-# Who may not be read any more was last seen to be who he was before.
-_LAST_SEEN_AS = "CASE g.fingerprint_state WHEN 'forbidden' THEN coalesce(g.fingerprint, g.previous_fingerprint)"
-_LAST_SEEN_AS += " ELSE g.fingerprint END"
-
-LOAD_SIGHTINGS = f"""
-SELECT {_LAST_SEEN_AS} AS fingerprint, g.cluster, g.vmid FROM guests g
-WHERE {_LAST_SEEN_AS} IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
-"""
-
-# Those of a cluster that was not read now are where they were. Who is to be looked at anew at the address of the record
-# whose machine he was passes for him: a dead node's guests would hold the deletes of all others.
-LOAD_UNIDENTIFIED = """
-SELECT g.* FROM guests g
-WHERE g.cluster = ANY(:clusters) AND NOT g.template
-  AND (g.fingerprint_state IN ('unread', 'stale') OR (g.fingerprint_state = 'forbidden' AND g.fingerprint IS NULL))
-  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
-  AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
-                  AND r.fingerprint = g.fingerprint)
-ORDER BY g.cluster, g.vmid LIMIT :limit
-"""
-
-LOAD_REMEMBERED = """
-SELECT g.* FROM guests g
-WHERE (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
-  AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
-"""
-
-LOAD_UNLISTED = """
-SELECT g.cluster, g.vmid, g.unlisted_since FROM guests g
-WHERE g.unlisted_since IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
-"""
-
-POWER_DRIFT = f"""
-SELECT r.id AS record_id, g.cluster, g.vmid
-FROM vps r
-JOIN guests g ON g.cluster = r.cluster AND g.vmid = r.vmid
-JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
-JOIN lanes l ON l.vps_id = r.id
-WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND l.applied_seq = l.last_seq
-  AND r.order_state IN ('active', 'suspended', 'ended', 'unknown') AND g.cluster = ANY(:clusters)
-  AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint
-  AND (g.lock IS NULL OR g.lock = 'suspended')
-  AND (g.moving_since IS NULL OR g.moving_since > CAST(:moving AS timestamptz))
-  AND NOT EXISTS (SELECT 1 FROM guests x JOIN stage_guests y ON y.cluster = x.cluster AND y.vmid = x.vmid
-                  WHERE x.cluster = g.cluster AND x.fingerprint = g.fingerprint AND x.vmid <> g.vmid AND NOT x.template)
-  AND (g.cluster, g.vmid) NOT IN (SELECT cluster, vmid FROM ({_TAGGED_TWICE}) twins)
-  AND ((g.power <> r.power_state AND g.power <> 'unknown') OR g.node <> r.node)
-  AND NOT g.template AND NOT {SOLD_ON}
-ORDER BY random() LIMIT {LIMIT}
-"""
-
-_GOING = """
-SELECT o.order_id FROM orders_seen o
-WHERE o.state IN ('active', 'pending', 'suspended') AND o.order_id <> :other
-  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
-"""
-CONTROL_ORDER = f"""
-SELECT coalesce(({_GOING} AND o.effective_at IS NOT NULL ORDER BY o.effective_at DESC LIMIT 1), ({_GOING} LIMIT 1))
 """

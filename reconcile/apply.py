@@ -14,10 +14,10 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from panel.absences import control_order
 from panel.lease import FencedError
 from panel.quarantine import own_refusal
 from panel.repairs import NotWritten, Repair, Written, write_repair
-from panel.suspects import control_order
 from reconcile.changes import Change, Kind
 from reconcile.isolation import Failure, Interrupts, Stage, cause_of
 from reconcile.ports import Found, Gone, GuestConfig, Lookup, Unclear

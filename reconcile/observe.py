@@ -16,7 +16,6 @@ from sqlalchemy import Connection, text
 
 from panel import absences, late_sources, run_log, views
 from panel.absences import Proof
-from panel.suspects import control_order
 from reconcile import side_by_side
 from reconcile.doubts import GAP
 from reconcile.isolation import Broken
@@ -289,7 +288,7 @@ def _lost_orders(connection: Connection, feed: OrderFeed, scopes: list[str]) -> 
 def _orders_gone(connection: Connection, feed: OrderFeed, scopes: list[str]) -> bool:
     """Whether every order that vanished is gone, or ended, when it is asked for by itself."""
     for order_id in views.vanished_orders(connection, scopes, ASKED_SINGLY):
-        control = control_order(connection, other_than=order_id)
+        control = absences.control_order(connection, other_than=order_id)
         connection.commit()
         match feed.order(order_id, control):
             case Gone() | Found(value=Order(state=OrderState.ENDED)):

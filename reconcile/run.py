@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import Connection, Engine
 from structlog.contextvars import bound_contextvars
 
-from panel import guest_configs, moves, quarantine, run_log, suspects, views
+from panel import guest_configs, moves, power_drift, quarantine, run_log, selected, suspects, views
 from panel.absences import load_absences
 from panel.holds import keep_fast_holds, keep_holds
 from panel.lease import LEASE, FencedError, lease_holder, take_lease, turn
@@ -288,7 +288,7 @@ def _power_pass(run: Run, seen: Observed) -> _PowerPass:
     fingerprints.read_doubted(connection, run.sources, seen)
     now = observe.database_now(connection)
     copied_since = now - reconciler.policy.moving_for
-    pairs = suspects.load_power_drift(connection, seen.trusted, seen.previous, seen.began, copied_since, seen.broken)
+    pairs = power_drift.load_power_drift(connection, seen.trusted, seen.previous, seen.began, copied_since, seen.broken)
     world = World(now, clusters=reconciler.clusters, trusted=frozenset(seen.trusted))
     held_back = quarantine.held_back(connection)
     planned = isolated_power(pairs, world, reconciler.policy, held_back, seen.broken, reconciler.interrupts)
@@ -325,12 +325,12 @@ def load_world(
     order_absences, guest_absences = load_absences(connection)
     world = World(
         now=observe.database_now(connection),
-        orders=suspects.load_orders(connection, seen.broken),
-        guests=suspects.load_guests(connection, seen.previous, seen.began, seen.broken),
-        records=suspects.load_records(connection, seen.broken),
+        orders=selected.load_orders(connection, seen.broken),
+        guests=selected.load_guests(connection, seen.previous, seen.began, seen.broken),
+        records=selected.load_records(connection, seen.broken),
         order_absences=order_absences,
         guest_absences=guest_absences,
-        sightings=suspects.load_sightings(connection),
+        sightings=selected.load_sightings(connection),
         clusters=reconciler.clusters,
         trusted=frozenset(seen.trusted),
         orders_at=seen.orders_at,
@@ -339,10 +339,10 @@ def load_world(
         names_are_authoritative=names,
         feed=feed.name if feed is not None else "none",
         cut=bool(counts["cut"]),
-        remembered=suspects.load_remembered(connection, seen.broken),
+        remembered=selected.load_remembered(connection, seen.broken),
         last_read=_last_read(connection, reconciler.clusters),
-        unidentified=suspects.load_unidentified(connection, reconciler.clusters, seen.broken),
-        unlisted=_uncounted(suspects.load_unlisted(connection), guest_absences, seen),
+        unidentified=selected.load_unidentified(connection, reconciler.clusters, seen.broken),
+        unlisted=_uncounted(selected.load_unlisted(connection), guest_absences, seen),
     )
     return world, seen.counts | counts
 

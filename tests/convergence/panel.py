@@ -163,7 +163,7 @@ class PurePanel:
 
 
 def _drifted(record: Record, guest: Guest) -> bool:
-    """What ``panel.suspects.POWER_DRIFT`` selects."""
+    """What ``panel.power_drift.POWER_DRIFT`` selects."""
     return (
         record.live
         and record.link_state is LinkState.VERIFIED

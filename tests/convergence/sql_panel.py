@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, Engine, insert, select, text, update
 
 from panel import absences as missed
-from panel import pauses, rows, run_log, suspects, tables
+from panel import parsing, pauses, rows, run_log, tables
 from panel.repairs import write_repair
 from panel.writer import apply_operation
 from reconcile import apply as applying
@@ -227,9 +227,9 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
             for a in absences if a.kind == "guest"}  # fmt: skip
     return replace(
         world,
-        orders=tuple(suspects._order(row) for row in orders),
-        guests=tuple(suspects._guest(row, seen.previous, seen.began) for row in guests),
-        records=tuple(suspects._record(row) for row in records),
+        orders=tuple(parsing.order_of(row) for row in orders),
+        guests=tuple(parsing.guest_of(row, seen.previous, seen.began) for row in guests),
+        records=tuple(parsing.record_of(row) for row in records),
         order_absences={a.subject: told[a.subject] for a in absences if a.kind == "order"},
         sightings={fingerprint: frozenset(at) for fingerprint, at in sightings.items()},
         guest_absences={key: told[subject] for subject, key in keys.items()},

@@ -13,7 +13,20 @@ import pytest
 from sqlalchemy import Engine, text
 
 from cli.main import main
-from panel import audit, dead_letters, findings, holds, metrics, pauses, quarantine, reads, suspects, tables, views
+from panel import (
+    audit,
+    dead_letters,
+    findings,
+    holds,
+    metrics,
+    pauses,
+    quarantine,
+    reads,
+    selected,
+    suspects,
+    tables,
+    views,
+)
 from panel import history as histories
 from panel.accept import Acceptor
 from panel.audit import Use
@@ -235,8 +248,8 @@ def test_selection_takes_each_row_a_few_times_whatever_the_planner_knows(
             connection.execute(text(MACHINES[-1]))
             connection.execute(text("ANALYZE stage_guests"))
             counts = suspects.prepare(connection, shared_ids=False, names=True)
-            suspects.load_orders(connection)
-            suspects.load_records(connection)
+            selected.load_orders(connection)
+            selected.load_records(connection)
             connection.rollback()
         engine.dispose()
     owner.dispose()

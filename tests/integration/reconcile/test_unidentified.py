@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine, text
 
-from panel.suspects import load_unidentified
+from panel.selected import load_unidentified
 from reconcile.run import run_full
 from tests.integration.reconcile.test_nodes_away import reconciler
 from tests.support.listed_cluster import ListedCluster, make_record
