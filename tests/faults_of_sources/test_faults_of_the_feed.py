@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
 from simulators.main_site.faults import FeedFaultKind
 from tests.faults_of_sources.conftest import MakeBench
 from tests.faults_of_sources.ledger import Ledger, Write
-from tests.stories.steps import Sold, record, sell, settle, statuses
+from tests.stories.steps import Sold, execute, record, sell, settle, statuses
 from tests.support.bench import Bench
 from tests.support.waiting import wait_until
 
@@ -109,6 +110,54 @@ def _recover(world: Bench, standing: list[Sold], victim: Sold) -> None:
     assert record(world, victim.vps_id)["deleted_at"] is not None
     assert statuses(world) == {one.vps_id: "running" for one in standing}
     assert world.findings() == set()
+
+
+BEHIND = ("an hour behind", "standing still for an hour")
+
+
+@pytest.mark.parametrize("how", BEHIND)
+def test_story_24_a_feed_of_an_hour_ago(world: Bench, standing: list[Sold], how: str) -> None:
+    """After two hours without a read its words of an hour ago are news, but of a record that was told something since."""
+    victim = sell(world, "victim")
+    settle(world, victim)
+    told, untold = standing[0], standing[1]
+    execute(world, "UPDATE scopes SET began_at = began_at - interval '2 hours' WHERE source = 'orders'")
+    execute(world, "UPDATE orders_seen SET effective_at = effective_at - interval '2 hours'")
+    update = "UPDATE vps SET order_changed_at = order_changed_at - interval '2 hours' WHERE id = :id"
+    execute(world, update, id=untold.vps_id)
+    before, ledger = statuses(world), Ledger.open(world)
+    world.site.remove_order(victim.order_id)
+    world.pve.remove_guest(victim.vmid)
+    for one in (told, untold):
+        world.site.set_status(one.order_id, "suspended", notify=False)
+    if how == "an hour behind":
+        world.site.fault_feed(FeedFaultKind.AS_OF_LAG, value=3600, path="/orders")
+    else:
+        world.site.freeze_feed()
+        world.clock.moment += timedelta(hours=1)
+
+    problems: set[str] = set()
+    for _ in range(RUNS):
+        problems |= set(world.run().problems)
+
+    assert ledger.written() == sorted(
+        {
+            Write(told.vps_id, "update", "running -> stopped", STATUS),  # that, Proxmox shows
+            Write(untold.vps_id, "update", "running -> suspended", STATUS),
+            Write(untold.vps_id, "update", "changed power_state", STATUS),
+        }
+    )
+    assert statuses(world) == before | {told.vps_id: "stopped", untold.vps_id: "suspended"}
+    assert ledger.counted()[f"main/{victim.vmid}"] == PROOF
+    assert ledger.counted().get(str(victim.order_id), 0) < PROOF, (
+        "nothing that was missed an hour ago proves an absence"
+    )
+    assert record(world, victim.vps_id)["deleted_at"] is None
+    assert any("older than 300 s" in problem for problem in problems), problems
+
+    world.site.freeze_feed(frozen=False)
+    world.site.set_status(untold.order_id, "running", notify=False)
+    _recover(world, standing, victim)
 
 
 def test_story_24_a_slow_feed_undoes_no_newer_call(world: Bench, standing: list[Sold]) -> None:
