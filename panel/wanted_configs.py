@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
 from reconcile.state import GuestType
+from reconcile.turns import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,15 @@ def rolling_wants(connection: Connection, cluster: str, limit: int, a_minute: in
 def note_unanswered(connection: Connection, cluster: str, vmid: int, at: datetime) -> None:
     """A guest was asked about and nothing could be kept: others come first next time."""
     connection.execute(text(NOTE_UNANSWERED), {"cluster": cluster, "vmid": vmid, "at": at})
+
+
+def longest_waiting(
+    connection: Connection, clusters: Collection[str], away: Collection[tuple[str, str]], grace: timedelta
+) -> list[Waiting]:
+    """Of each of these clusters whose guests of orders or records have waited for their turn beyond ``grace``: since
+    when. ``away``: (cluster, node) whose guests nobody can be asked about."""
+    values = {"clusters": sorted(clusters), "away": sorted("/".join(one) for one in away), "grace": grace}
+    return [Waiting(row.cluster, row.since) for row in connection.execute(text(LONGEST_WAITING), values)]
 
 
 def _wanted(connection: Connection, statement: str, values: dict[str, object]) -> list[WantedConfig]:
@@ -132,3 +142,16 @@ LIMIT least(:limit, greatest(0, :a_minute - (
 """  # noqa: S608 - own text
 
 NOTE_UNANSWERED = "UPDATE guests SET fingerprint_tried_at = :at WHERE cluster = :cluster AND vmid = :vmid"
+
+# Of one that was never read a doubt is nothing new.
+_SINCE = "CASE g.fingerprint_state WHEN 'unread' THEN g.changed_at ELSE greatest(g.changed_at, g.doubted_at) END"
+
+LONGEST_WAITING = f"""
+SELECT g.cluster, min({_SINCE}) AS since FROM guests g
+WHERE g.cluster = ANY(CAST(:clusters AS text[])) AND g.fingerprint_state IN ('unread', 'stale')
+  AND g.unlisted_since IS NULL AND g.power <> 'unknown' AND NOT g.cluster || '/' || g.node = ANY(CAST(:away AS text[]))
+  AND {_SINCE} <= clock_timestamp() - CAST(:grace AS interval) AND (g.fingerprint_tried_at >= {_SINCE}) IS NOT TRUE
+  AND (EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL)
+       OR EXISTS (SELECT 1 FROM orders_seen o WHERE o.cluster = g.cluster AND o.vmid = g.vmid AND o.state <> 'ended'))
+GROUP BY g.cluster
+"""  # noqa: S608 - own text

@@ -73,7 +73,8 @@ def _same_machine(record: Record, guest: Guest) -> bool:
 
 
 def unread_finding(case: Case, world: World, policy: Policy) -> Finding | None:
-    """Of a guest that is listed and whose identity cannot be read: a record that was verified, or is not yet."""
+    """Of a guest that is listed and whose identity cannot be read: a record that was verified, or is not yet. Nothing
+    of one that nobody has asked about since: his turn is to come (:mod:`reconcile.turns`)."""
     guest, record, order = case.guest, case.record, case.order
     if guest is None or guest.cluster not in world.trusted or guest.power is PowerState.UNKNOWN:
         return None
@@ -85,7 +86,8 @@ def unread_finding(case: Case, world: World, policy: Policy) -> Finding | None:
     matters = (record is not None and record.live) or (order is not None and order.state is not OrderState.ENDED)
     unread = guest.fingerprint_state in (FingerprintState.UNREAD, FingerprintState.STALE)
     since = max((t for t in (guest.changed_at, guest.doubted_at) if t is not None), default=None)
-    if matters and unread and _since(since, world, policy.paid_missing_grace):
+    tried = since is not None and guest.fingerprint_tried_at is not None and guest.fingerprint_tried_at >= since
+    if matters and unread and tried and _since(since, world, policy.paid_missing_grace):
         why = WHY[Doubt(guest.doubt)] if guest.doubt is not None else "it was listed as it is now"
         reason = f"who guest {guest.key} is could not be read since {why}: nothing of it is taken"
         return finding(case, "unverified-guest", reason)

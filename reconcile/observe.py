@@ -63,6 +63,11 @@ class Observed:
     gap: timedelta = GAP  # after how long without a read of its cluster a guest may be another
 
     @property
+    def nodes_away(self) -> frozenset[tuple[str, str]]:
+        """(cluster, node) of whose guests nothing is known now."""
+        return frozenset((cluster, node) for cluster, nodes in self.away.items() for node in nodes)
+
+    @property
     def told(self) -> tuple[str, ...]:
         """Problems and warnings, for people."""
         return (*self.problems, *self.warnings)

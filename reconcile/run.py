@@ -25,6 +25,7 @@ from panel.pauses import ALL, CLUSTER, FEED, Pause, current_pauses
 from panel.repairs import note_confirmations
 from panel.resolving import Reach, undrawn_subjects
 from panel.source_health import forget_other_sources, report_sources
+from panel.wanted_configs import longest_waiting
 from reconcile import fingerprints, observe
 from reconcile.apply import Confirmer, Outcome
 from reconcile.cases import World
@@ -39,6 +40,7 @@ from reconcile.spec import spec_findings
 from reconcile.state import Absence, GuestKey
 from reconcile.subjects import Subject
 from reconcile.troubles import USERS, without_consequences
+from reconcile.turns import overdue_findings
 from reconcile.under_way import Reconciler, Run, RunResult
 from reconcile.users import import_first_users
 
@@ -173,7 +175,7 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     sizes = guest_configs.size_drifts(connection, reconciler.clusters)
     specs = spec_findings(sizes.found, world.now, reconciler.policy.spec_grace)
     storm = storm_findings(run_log.pushed_deletes(connection), reconciler.budget)
-    told = _told(run, seen, [*planned.plan.findings, *specs, *storm], counts)
+    told = _told(run, seen, [*planned.plan.findings, *specs, *storm, *_overdue(run, seen)], counts)
     plan = run.paused.spare(Plan(planned.plan.changes, told))
     run.phases.end("decide")
     gated = run.gated(plan)
@@ -215,6 +217,14 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     return RunResult(run.id, "done", summary, plan, gated, outcome, seen.told, counts)
 
 
+def _overdue(run: Run, seen: Observed) -> list[Finding]:
+    """Clusters whose guests wait too long for being read."""
+    grace = run.reconciler.policy.paid_missing_grace
+    waiting = longest_waiting(run.lease.connection, seen.trusted, seen.nodes_away, grace)
+    listed = {cluster: seen.counts.get(f"guests:{cluster}", 0) for cluster in seen.trusted}
+    return overdue_findings(waiting, listed, observe.database_now(run.lease.connection), grace)
+
+
 def _told(run: Run, seen: Observed, findings: list[Finding], counts: dict[str, Any]) -> tuple[Finding, ...]:
     """The findings, less those that only repeat for each guest or order that a source is not believed."""
     users_known = run.reconciler.feed is None or run_log.users_imported(run.lease.connection)
@@ -236,9 +246,8 @@ def _watched(run: Run) -> set[str]:
 
 def _reach(run: Run, seen: Observed) -> Reach:
     """How far this run's silence means anything."""
-    away = frozenset((cluster, node) for cluster, nodes in seen.away.items() for node in nodes)
     no_feed = run.reconciler.feed is None
-    return Reach(no_feed or seen.orders_well, run.reconciler.clusters, frozenset(seen.believed), away)
+    return Reach(no_feed or seen.orders_well, run.reconciler.clusters, frozenset(seen.believed), seen.nodes_away)
 
 
 def _not_reached(outcome: Outcome) -> set[str]:

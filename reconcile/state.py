@@ -142,6 +142,7 @@ class Guest:
     moving_since: datetime | None = None  # since when its fingerprint is listed in another cluster, too
     uptime_s: float | None = None  # of its process, as listed; None: none is running, or the list does not say
     fingerprint_read_at: datetime | None = None  # when its configuration was read last
+    fingerprint_tried_at: datetime | None = None  # when it was asked for last and nothing could be kept
     doubt: str | None = None  # why its identity is in doubt: a reconcile.doubts.Doubt
     doubted_at: datetime | None = None  # since when
 

@@ -51,7 +51,7 @@ def remedy_of(source: str, cause: Cause) -> str:
     """What an operator can do about it, as a sentence."""
     match cause:
         case Cause.UNREAD:
-            return "panel-sync doctor asks it and says what is wrong; it is read again by itself"
+            return "ask for what is wrong with panel-sync doctor; the source is read again by itself"
         case Cause.INCOMPLETE:
             return "what it shows is used, and nothing that it does not show counts as gone until it is whole again"
         case Cause.MASS_LOSS:
@@ -62,7 +62,7 @@ def remedy_of(source: str, cause: Cause) -> str:
         case Cause.OLD:
             return "look whether the main site answers from a cache or from a replica that lags or stands still"
         case Cause.NOT_IMPORTED:
-            return "panel-sync users import says why; the workers try again by themselves"
+            return "ask for the reason with panel-sync users import; the workers try again by themselves"
 
 
 def cluster_trouble(reading: ClusterReading, lost: str | None) -> Trouble | None:

@@ -117,7 +117,7 @@ BEHIND = ("an hour behind", "standing still for an hour")
 
 @pytest.mark.parametrize("how", BEHIND)
 def test_story_24_a_feed_of_an_hour_ago(world: Bench, standing: list[Sold], how: str) -> None:
-    """After two hours without a read its words of an hour ago are news, but of a record that was told something since."""
+    """After two hours without a read its words are news, but not of a record that was told something since."""
     victim = sell(world, "victim")
     settle(world, victim)
     told, untold = standing[0], standing[1]

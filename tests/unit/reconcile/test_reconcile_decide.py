@@ -232,7 +232,12 @@ class Found(NamedTuple):
 
 
 GOING = {"orders": (order(),), "guests": (guest(),)}
-UNREAD = guest(fingerprint=None, fingerprint_state=FingerprintState.UNREAD, changed_at=ago(minutes=30))
+UNREAD = guest(
+    fingerprint=None,
+    fingerprint_state=FingerprintState.UNREAD,
+    changed_at=ago(minutes=30),
+    fingerprint_tried_at=ago(minutes=29),
+)
 FINDINGS = [
     Found(
         world(
@@ -362,6 +367,18 @@ FINDINGS = [
         None,
         None,
         "not for so long yet",
+    ),
+    Found(
+        world(orders=(order(),), guests=(replace(UNREAD, fingerprint_tried_at=None),)),
+        None,
+        None,
+        "its turn is still to come",
+    ),
+    Found(
+        world(orders=(order(),), guests=(replace(UNREAD, fingerprint_tried_at=ago(minutes=31)),)),
+        None,
+        None,
+        "it was asked about before its list told something new",
     ),
     Found(
         world(orders=(order(),), guests=(UNREAD,), records=(record(fingerprint=None, link_state=LinkState.PUSHED),)),
