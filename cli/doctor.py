@@ -12,10 +12,12 @@ from cli.checks import Check, Verdict, check_postgres, check_workers
 from cli.console import out
 from cli.environment import command_settings
 from cli.errors import CommandError
+from cli.progress import Working
 from cli.redis_checks import check_redis
 from cli.source_checks import check_cluster, check_main_site, check_standing
 from panel.settings import ProxmoxCluster, Settings, SettingsError
 from panel.terminal import styled, table
+from reconcile.phases import Tell, tell_nobody
 from sources.proxmox import make_cluster
 from worker.wiring import cluster_config, feed_of
 
@@ -34,7 +36,8 @@ def doctor() -> None:
 
     Ends with 0 if nothing is wrong (warnings may be), with 1 on problems.
     """
-    found = list(examine(command_settings()))
+    with Working("looking at the settings") as moving:
+        found = list(examine(command_settings(), moving))
     shown = table("", "what", "seen", "how to mend it")
     for check in found:
         shown.add_row(MARKS[check.verdict], check.subject, check.seen, check.mend)
@@ -43,17 +46,20 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def examine(settings: Settings) -> Iterator[Check]:
-    """Every check, in the order in which things depend on each other."""
+def examine(settings: Settings, tell: Tell = tell_nobody) -> Iterator[Check]:
+    """Every check, in the order in which things depend on each other. ``tell``: who is told what is looked at."""
     yield from _configured(settings)
     if settings.database_url:
+        tell("looking at PostgreSQL", 0, None)
         yield from check_postgres(settings)
     if settings.redis_url:
+        tell("looking at Redis", 0, None)
         broker = check_redis(settings)
         yield from broker
         if all(check.verdict is not Verdict.PROBLEM for check in broker):
+            tell("looking for the workers", 0, None)
             yield from check_workers(settings)
-    yield from _sources(settings)
+    yield from _sources(settings, tell)
 
 
 def _configured(settings: Settings) -> Iterator[Check]:
@@ -79,12 +85,14 @@ def _configured(settings: Settings) -> Iterator[Check]:
         yield Check("Proxmox", Verdict.NOTE, "not configured: guests can't be observed", "set PROXMOX_CLUSTERS")
 
 
-def _sources(settings: Settings) -> Iterator[Check]:
+def _sources(settings: Settings, tell: Tell) -> Iterator[Check]:
     if settings.database_url and (settings.main_site_url or settings.proxmox_clusters):
         yield from _guarded("sources", partial(check_standing, settings))
     if settings.main_site_url:
+        tell("looking at the main site", 0, None)
         yield from _guarded("main site", partial(_main_site, settings))
     for cluster in settings.proxmox_clusters:
+        tell(f"looking at Proxmox {cluster.name}", 0, None)
         yield from _guarded(f"Proxmox {cluster.name}", partial(_cluster, cluster))
 
 

@@ -16,6 +16,7 @@ from cli.environment import command_settings
 from cli.errors import CommandError
 from cli.listing import FITS, Entry, Json, OfClass, OfCluster, OfUser, Page, PerPage, View, show
 from cli.plan_view import rank_of, release_of
+from cli.progress import Working
 from panel.filling import filling_since, first_word_given
 from panel.holds import CREATES, Decision, HeldSet, decide_hold, list_holds
 from panel.operators import OperatorError
@@ -49,7 +50,7 @@ def held(
     Ends with 0, whether something is held or not.
     """
     view = View(class_, cluster, user, page, limit, everything=decided)
-    with _panel() as connection:
+    with Working("reading what is held"), _panel() as connection:
         found = list_holds(connection, decided=decided, limit=EVERY)
         of = whose(connection, {item["subject"] for one in found for item in one.items})
         first = not first_word_given(connection)

@@ -8,6 +8,7 @@ from cli.connect import database_fault, place
 from cli.console import err
 from cli.environment import command_settings
 from cli.errors import CommandError
+from cli.progress import Working
 from panel.migrate import MigrationRefusedError
 from panel.migrate import migrate as migrate_database
 from panel.settings import Settings
@@ -18,7 +19,8 @@ def migrate_given(settings: Settings) -> str:
     variable = "DATABASE_OWNER_URL" if settings.database_owner_url else "DATABASE_URL"
     owner_url = settings.database_owner_url or settings.database_url
     try:
-        return migrate_database(owner_url, settings.database_url)
+        with Working("migrating the database"):
+            return migrate_database(owner_url, settings.database_url)
     except MigrationRefusedError as error:
         raise CommandError(f"PostgreSQL at {place(owner_url)} ({variable}): {error}") from error
     except DBAPIError as error:

@@ -1,26 +1,30 @@
-"""What a run is doing just now, on a terminal: a moving line, with a bar where the end is known."""
+"""What a command is doing just now, on a terminal: a moving line, with a bar where the end is known."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
 
-from panel.terminal import SafeConsole, progress, styled
+from cli.console import err
+from panel.terminal import progress, styled
 
 
-class RunProgress:
-    """A context manager that a run tells what it does; nothing is printed where there is no terminal."""
+class Working:
+    """For whatever may take longer than two seconds: a context manager that is told what is done, and says so on
+    stderr; nothing is printed where that is no terminal. Nothing else may print meanwhile."""
 
-    def __init__(self, console: SafeConsole) -> None:
-        self._shown = progress(console)
-        self._counted = progress(console, counted=True)
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._shown = progress(err)
+        self._counted = progress(err, counted=True)
         self._live = self._shown
-        self._on = console.is_terminal
+        self._on = err.is_terminal
 
     def __enter__(self) -> Self:
         if self._on:
             self._live = self._shown
             self._live.start()
+            self(self._doing, 0, None)
         return self
 
     def __exit__(
@@ -41,4 +45,5 @@ class RunProgress:
         text = styled("", doing).plain
         if not wanted.tasks:
             wanted.add_task(text, total=total)
-        wanted.update(wanted.tasks[0].id, description=text, completed=done, total=total)
+        new = wanted.tasks[0].description != text or not done
+        wanted.update(wanted.tasks[0].id, description=text, completed=done, total=total, refresh=new)

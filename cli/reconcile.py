@@ -13,12 +13,12 @@ from sqlalchemy import Engine
 
 from cli.acting import note
 from cli.connect import opened_panel
-from cli.console import err, out
+from cli.console import out
 from cli.environment import command_settings
 from cli.errors import CommandError
 from cli.listing import All, Json, OfClass, OfCluster, OfUser, Page, PerPage, View
 from cli.plan_view import plan_as_json, show_plan, show_releases
-from cli.progress import RunProgress
+from cli.progress import Working
 from panel.filling import filling_since, first_word_given, waiting_guests
 from panel.settings import Settings
 from panel.whose import whose
@@ -88,7 +88,8 @@ def reconcile(
     view = View(class_, None, None, page, limit, everything)
     with opened_panel(_database(settings)) as engine:
         if apply:
-            import_first_users(reconciler(engine, settings))
+            with _quiet(), Working("looking for users") as moving:
+                import_first_users(reconciler(engine, settings, moving))
         seen = _observed(engine, settings, dry=True, only=only)
         _show(engine, seen, view, "panel-sync reconcile", json=json and not apply)
         if not apply:
@@ -139,7 +140,7 @@ def _subject(settings: Settings, vps: int | None, user: int | None, cluster: str
 
 def _observed(engine: Engine, settings: Settings, *, dry: bool, only: Subject | None = None) -> RunResult:
     """One run with a moving progress line; waits for one that is under way. Raises CommandError in the end."""
-    with _quiet(), RunProgress(err) as moving:
+    with _quiet(), Working("beginning") as moving:
         deadline = time.monotonic() + BUSY_S
         trigger = f"operator {only}" if only is not None else "operator"
         made = reconciler(engine, settings, moving)

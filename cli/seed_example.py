@@ -13,6 +13,7 @@ from cli.console import err, out
 from cli.environment import RUNNING, Overrides, data_root, with_overrides, write_overrides
 from cli.errors import CommandError
 from cli.local import prepare_embedded
+from cli.progress import Working
 from cli.stack import require_free_ports
 from cli.supervise import supervise
 from cli.tokens import client_token
@@ -37,12 +38,13 @@ def run_seed_example() -> None:
     require_free_ports(given, flower=True)
     with DataDirectory(data_root() / DIRECTORY) as data, contextlib.ExitStack() as servers:
         postgres, redis = EmbeddedPostgres(data.postgres, durable=False), EmbeddedRedis(data.redis)
-        for server in (postgres, redis):
-            # Ids start at 1 in an empty database only.
-            server.destroy()
-            servers.callback(server.destroy)
-            server.start()
-        overrides = example_settings() | prepare_embedded(postgres) | {"REDIS_URL": redis.url}
+        with Working("starting PostgreSQL and Redis"):
+            for server in (postgres, redis):
+                # Ids start at 1 in an empty database only.
+                server.destroy()
+                servers.callback(server.destroy)
+                server.start()
+            overrides = example_settings() | prepare_embedded(postgres) | {"REDIS_URL": redis.url}
         settings = with_overrides(overrides)
         with opened_panel(settings.session_url) as engine, engine.begin() as connection:
             connection.execute(insert(tables.users).values(id=EXAMPLE_USER, username="example"))

@@ -17,6 +17,7 @@ from cli.connect import opened_panel
 from cli.console import as_json, out
 from cli.errors import CommandError
 from cli.listing import FITS
+from cli.progress import Working
 from panel.operators import nudge_run
 from panel.settings import Settings
 from panel.terminal import table
@@ -32,6 +33,7 @@ from panel.user_maps import (
     write_maps,
 )
 from reconcile.state import User
+from reconcile.users import READING
 from worker.wiring import feed_of
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 COLUMNS = ("panel_id", "main_site_id")
 HEAD = ",".join(COLUMNS)
 LARGEST_ID = 2**63 - 1
+CHECKING, WRITING = "checking the maps", "writing the maps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +152,14 @@ def _wish(where: str, row: dict[str, str]) -> Wish | Refused:
 def _map(
     settings: Settings, wishes: list[Wish], bad: list[Refused], *, apply: bool, item_by_item: bool, replace: bool
 ) -> None:
-    with opened_panel(settings.session_url) as engine, engine.begin() as connection:
+    with Working(CHECKING) as moving, opened_panel(settings.session_url) as engine, engine.begin() as connection:
         checked = check_maps(connection, wishes, replace=replace)
         refused = [*bad, *checked.refused]
         may = apply and (item_by_item or not refused)
         if may and checked.fresh:
+            moving(WRITING, 0, None)
             write_maps(connection, checked)
-            _noted(connection, checked)
+            _noted(connection, checked, moving)
     verb = "is" if may else "would be"
     for wish in checked.fresh:
         was = checked.replaces.get(wish.user_id)
@@ -173,14 +177,16 @@ def _map(
         raise typer.Exit(1)
 
 
-def _noted(connection: Connection, checked: Checked) -> None:
-    for wish in checked.fresh:
+def _noted(connection: Connection, checked: Checked, moving: Working) -> None:
+    for count, wish in enumerate(checked.fresh):
+        moving(WRITING, count, len(checked.fresh))
         note(connection, "users map", f"user:{wish.user_id}")
     nudge_run(connection)
 
 
 def _unmapped(settings: Settings) -> list[Unmapped]:
-    users = list(_users(settings))
+    with Working(READING) as moving:
+        users = list(_users(settings, moving))
     with opened_panel(settings.session_url) as engine, engine.connect() as connection:
         mapped, here, orders = mapped_ids(connection), users_by_email(connection), orders_by_owner(connection)
     emails = Counter(user.email.lower() for user in users if user.email)
@@ -200,13 +206,15 @@ def _unmapped(settings: Settings) -> list[Unmapped]:
     return sorted(found, key=lambda one: (-one.orders, one.main_site_id))
 
 
-def _users(settings: Settings) -> Iterator[User]:
+def _users(settings: Settings, moving: Working) -> Iterator[User]:
     settings.require("main_site_url")
     feed = feed_of(settings)
     if feed is None:
         return
-    sweep = feed.users()
+    sweep, count = feed.users(), 0
     for page in sweep.pages:
         yield from page.items
+        count += len(page.items)
+        moving(f"{READING}, {count} so far", 0, None)
     if sweep.problem is not None:
         raise CommandError(f"The main site's users can't be read completely: {sweep.problem}")

@@ -15,12 +15,13 @@ from cli.console import as_json, err, moment, out
 from cli.environment import command_settings
 from cli.errors import CommandError
 from cli.listing import Json, Page, PerPage
+from cli.progress import Working
 from cli.user_maps import list_unmapped, map_by_csv, map_by_email
 from panel import tables
 from panel.settings import Settings
 from panel.terminal import table
 from panel.user_maps import mark_email_verified
-from reconcile.users import import_users
+from reconcile.users import READING, import_users
 from worker.wiring import reconciler
 
 app = typer.Typer(
@@ -189,7 +190,8 @@ def import_now() -> None:
     settings = _settings()
     settings.require("main_site_url")
     with opened_panel(settings.session_url) as engine:
-        done = import_users(reconciler(engine, settings))
+        with Working(READING) as moving:
+            done = import_users(reconciler(engine, settings, moving))
         with engine.begin() as connection:
             note(connection, "users import", "users")
     out.print(done.summary)

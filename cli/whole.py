@@ -13,6 +13,7 @@ from cli.environment import RUNNING, SECRETS, data_root, with_overrides, write_o
 from cli.errors import CommandError
 from cli.local import missing_secrets, prepare_embedded
 from cli.migrating import migrate_given
+from cli.progress import Working
 from cli.seed_example import run_seed_example
 from cli.stack import require_free_ports
 from cli.supervise import supervise
@@ -84,13 +85,15 @@ def run(
         if settings.database_url:
             migrate_given(settings)
         else:
-            postgres = servers.enter_context(EmbeddedPostgres(data.postgres))
-            brought.append(postgres)
-            overrides |= prepare_embedded(postgres)
+            with Working("starting PostgreSQL"):
+                postgres = servers.enter_context(EmbeddedPostgres(data.postgres))
+                brought.append(postgres)
+                overrides |= prepare_embedded(postgres)
         if settings.redis_url:
             require_redis(settings.redis_url)
         else:
-            redis = servers.enter_context(EmbeddedRedis(data.redis))
+            with Working("starting Redis"):
+                redis = servers.enter_context(EmbeddedRedis(data.redis))
             brought.append(redis)
             overrides["REDIS_URL"] = redis.url
         settings = with_overrides(overrides)

@@ -89,8 +89,8 @@ def check_maps(connection: Connection, wishes: Iterable[Wish], *, replace: bool)
 def write_maps(connection: Connection, checked: Checked) -> None:
     """Write what was found good; maps that change give their ids free first, so that two users can be exchanged."""
     connection.execute(FREE, {"ids": [wish.user_id for wish in checked.fresh]})
-    for wish in checked.fresh:
-        connection.execute(MAP, {"id": wish.user_id, "main": wish.main_site_id})
+    mains = [wish.main_site_id for wish in checked.fresh]
+    connection.execute(MAP, {"ids": [wish.user_id for wish in checked.fresh], "mains": mains})
 
 
 def mark_email_verified(connection: Connection, user_id: int) -> str | None:
@@ -127,8 +127,9 @@ FREE = text(
     " WHERE id = ANY(CAST(:ids AS bigint[])) AND main_site_user_id IS NOT NULL"
 )
 MAP = text(
-    "UPDATE users SET main_site_user_id = :main, map_source = 'operator', mapped_at = clock_timestamp(),"
-    " updated_at = clock_timestamp() WHERE id = :id"
+    "UPDATE users u SET main_site_user_id = m.main, map_source = 'operator', mapped_at = clock_timestamp(),"
+    " updated_at = clock_timestamp()"
+    " FROM unnest(CAST(:ids AS bigint[]), CAST(:mains AS text[])) AS m(id, main) WHERE u.id = m.id"
 )
 VERIFY = text(
     "UPDATE users SET email_verified = true, updated_at = clock_timestamp()"

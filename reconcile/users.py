@@ -18,6 +18,7 @@ from sqlalchemy import Engine, text
 from panel.pauses import ALL, FEED, current_pauses
 from panel.run_log import remember_source, users_imported
 from panel.source_health import report_sources
+from reconcile.phases import Tell
 from reconcile.ports import OrderFeed
 from reconcile.state import User
 from reconcile.troubles import USERS, Cause, Trouble
@@ -54,13 +55,13 @@ def import_users(reconciler: Reconciler) -> Imported:
     if (pause := pauses.get(ALL) or pauses.get(FEED)) is not None:
         return Imported(problem=str(pause))
     result = Imported()
-    users = _read(feed, result)
+    users = _read(feed, result, reconciler.tell)
     with reconciler.engine.begin() as connection:
         held = {row.id: row.main_site_user_id for row in connection.execute(text(HELD))}
-    for named in _batches(_named(users, held, result, shared=reconciler.shared_ids)):
+    for named in _batches(_named(users, held, result, shared=reconciler.shared_ids), reconciler.tell):
         _store_named(reconciler.engine, named, result)
     if not reconciler.shared_ids:
-        for batch in _batches(_by_email(users, held)):
+        for batch in _batches(_by_email(users, held), reconciler.tell):
             _store_by_email(reconciler.engine, batch, result)
     with reconciler.engine.begin() as connection:
         if result.problem is None:
@@ -86,9 +87,15 @@ def _trouble(problem: str | None, *, known: bool) -> Trouble | None:
     return Trouble(Cause.INCOMPLETE if known else Cause.NOT_IMPORTED, f"the users could not be read: {problem}")
 
 
-def _read(feed: OrderFeed, result: Imported) -> list[User]:
-    sweep = feed.users()
-    users = [user for page in sweep.pages for user in page.items]
+READING = "reading the main site's users"
+
+
+def _read(feed: OrderFeed, result: Imported, tell: Tell) -> list[User]:
+    tell(READING, 0, None)
+    sweep, users = feed.users(), list[User]()
+    for page in sweep.pages:
+        users += page.items
+        tell(f"{READING}, {len(users)} so far", 0, None)
     result.seen, result.problem = len(users), sweep.problem
     return users
 
@@ -140,10 +147,11 @@ def _by_email(users: Sequence[User], held: Mapping[int, str | None]) -> Iterator
             yield user
 
 
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+def _batches(items: Iterable[T], tell: Tell) -> Iterator[list[T]]:
     """Lists of at most ``BATCH``. All is decided before the first is stored."""
     waiting = list(items)
     for start in range(0, len(waiting), BATCH):
+        tell("storing users", start, len(waiting))
         yield waiting[start : start + BATCH]
 
 
