@@ -223,6 +223,10 @@ class EmbeddedPostgres(EmbeddedServer):
             # the server and then count what was committed.
             yield "fsync", "off"
             yield "full_page_writes", "off"
+            yield "wal_level", "minimal"
+            yield "max_wal_senders", "0"
+            # A server of some minutes and many databases: it would be looked through again and again for nothing.
+            yield "autovacuum", "off"
             # Who is given up while the server is frozen may leave a login half done, and DROP DATABASE waits for that.
             yield "authentication_timeout", "10"
             yield THROWAWAY, "on"
