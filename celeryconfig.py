@@ -50,6 +50,9 @@ worker_soft_shutdown_timeout = 8
 # whole soft shutdown for every worker at every stop.
 worker_enable_soft_shutdown_on_idle = False
 
+# --- beat: what is due when comes from the settings, too (worker.schedule)
+beat_scheduler = "worker.beat:Scheduler"  # one at a time, by seconds that a change of the clock does not touch
+
 # --- Flower
 task_send_sent_event = True  # whether workers send events too is the setting TASK_EVENTS
 

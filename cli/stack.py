@@ -72,7 +72,7 @@ def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:
 
 def beat_part() -> Part:
     """The scheduler, behind its lock."""
-    return Part(_python("worker.beat"), Needs.SERVERS, {})
+    return Part(_python("celery", "--app=worker.app", "--quiet", "beat", "--loglevel=WARNING"), Needs.SERVERS, {})
 
 
 def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Part:

@@ -1,4 +1,4 @@
-"""The Celery application of the workers and of Flower: ``celery -A worker.app worker``.
+"""The Celery application of workers, beat and Flower: ``celery -A worker.app worker``, ``celery -A worker.app beat``.
 
 Beat (:mod:`worker.beat`) only nudges. What is due is decided in PostgreSQL: a second beat, or a message delivered
 twice, finds the lease taken and does nothing.
@@ -17,6 +17,7 @@ from panel.logging import configure_logging
 from panel.redaction import secrets_of
 from panel.settings import get_settings
 from worker.ending import end_within
+from worker.schedule import beat_schedule
 from worker.transport import drop_what_is_not_ours
 
 TASKS = frozenset({"sync.apply", *LANES})
@@ -32,6 +33,7 @@ app.config_from_object("celeryconfig")
 use_broker(app, settings.redis_url)
 drop_what_is_not_ours(TASKS)
 app.conf.worker_send_task_events = settings.task_events
+app.conf.beat_schedule = beat_schedule(settings)
 
 
 @signals.setup_logging.connect

@@ -7,8 +7,13 @@ over a restart either: whatever was asked for too early is found done (:mod:`pan
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from celery.schedules import maybe_schedule
+from celery.schedules import schedule as CelerySchedule  # noqa: N812 - a class
 
 from panel.settings import Settings
 
@@ -59,13 +64,33 @@ class Schedule:
         return max(0.0, min(at for at, _ in self._due.values()) - now)
 
 
-def entries_of(settings: Settings) -> list[Entry]:
-    """Everything the panel does by itself."""
-    return [
-        Entry("users.import", settings.users_interval_s),
-        Entry("reconcile.fast", settings.fast_interval_s),
-        Entry("reconcile.run", settings.full_interval_s, settings.full_jitter),
-        Entry("sync.dispatch_pending", SWEEP_S),
-        Entry("findings.tell", TELL_EVERY_S),
-        Entry("maintenance.prune", PRUNE_EVERY_S),
-    ]
+class Every(CelerySchedule):  # type: ignore[misc]  # Celery is untyped
+    """An interval in Celery's own words, with the share of it by which it may come earlier."""
+
+    def __init__(self, seconds: float, jitter: float = 0.0) -> None:
+        super().__init__(timedelta(seconds=seconds))
+        self.jitter = jitter
+
+
+def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Everything the panel does by itself, as Celery's setting of this name."""
+    every = {
+        "users.import": Every(settings.users_interval_s),
+        "reconcile.fast": Every(settings.fast_interval_s),
+        "reconcile.run": Every(settings.full_interval_s, settings.full_jitter),
+        "sync.dispatch_pending": Every(SWEEP_S),
+        "findings.tell": Every(TELL_EVERY_S),
+        "maintenance.prune": Every(PRUNE_EVERY_S),
+    }
+    return {task: {"task": task, "schedule": schedule} for task, schedule in every.items()}
+
+
+def entries_of(given: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
+    """Celery's setting ``beat_schedule``. Raises ValueError for what is no interval: seconds are counted here."""
+    found = []
+    for name, one in given.items():
+        schedule = maybe_schedule(one["schedule"])
+        if not isinstance(schedule, CelerySchedule):
+            raise ValueError(f"beat_schedule: {name} must have an interval in seconds")
+        found.append(Entry(one["task"], schedule.run_every.total_seconds(), getattr(schedule, "jitter", 0.0)))
+    return found

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults_of_sources import (
+    test_faults_of_answers,
     test_faults_of_calls,
     test_faults_of_proxmox,
     test_faults_of_runs,
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "faults.md"
 
 CASES = {
+    "test_answer_fault": [case.name for case in test_faults_of_answers.FAULTS],
     "test_call_fault": [case.name for case in test_faults_of_calls.FAULTS],
     "test_story_24_feed_fault": [case.name for case in test_faults_of_the_feed.FAULTS],
     "test_story_23_proxmox_fault": [case.name for case in test_faults_of_proxmox.FAULTS],
