@@ -103,8 +103,6 @@ INSERT INTO absences AS a (kind, subject, absent_since, consecutive, last_absent
 SELECT 'guest', g.cluster || '/' || g.vmid, :began, 1, :began, :run, ARRAY[CAST(:snapshot AS bigint)]
 FROM guests g LEFT JOIN absences a ON a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid
 WHERE g.cluster = :cluster AND g.node = :node
-  AND (NOT g.template  -- one that was sold as a machine is missed as one
-       OR EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL))
   AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
   AND {_unproven(_GUEST_ANEW)}
 {_count(_GUEST_ANEW)}

@@ -35,9 +35,10 @@ def doubt_by_absent_orders(connection: Connection, run_id: int) -> int:
     return connection.execute(text(DOUBT_BY_ABSENT_ORDERS), {"run": run_id}).rowcount
 
 
-def doubt_called(connection: Connection, cluster: str, vmid: int) -> None:
-    """Doubt the guest at an address that a call named for another record than its own, or for none any more."""
-    connection.execute(text(DOUBT_CALLED), {"cluster": cluster, "vmid": vmid})
+def doubt_guest(connection: Connection, cluster: str, vmid: int, why: Doubt) -> None:
+    """Doubt the guest at an address that a call named for another record than its own, or for none any more, or whose
+    record an operator restored."""
+    connection.execute(text(DOUBT_GUEST), {"cluster": cluster, "vmid": vmid, "why": why.value})
 
 
 # Without an identity tag it is what it was before there were any.
@@ -101,7 +102,7 @@ WHERE a.kind = 'order' AND a.consecutive = 1 AND a.last_run_id = :run
   AND g.cluster = o.cluster AND g.vmid = o.vmid
 """
 
-DOUBT_CALLED = f"{_DOUBT} '{Doubt.CALL}' WHERE g.cluster = :cluster AND g.vmid = :vmid"
+DOUBT_GUEST = f"{_DOUBT} :why WHERE g.cluster = :cluster AND g.vmid = :vmid"
 
 _GOING = "{o}.state <> 'ended' AND {o}.unlisted_since IS NULL"
 

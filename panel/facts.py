@@ -30,7 +30,7 @@ OTHER_COLUMNS = {"hypervisor": "hypervisor", "ip_address": "ip_address"}
 EMPTY = (
     "ip_address", "order_id", "cluster", "node", "vmid", "guest_type", "fingerprint", "link_source", "power_detail",
     "unconfirmed_since", "missing_since", "last_update_at", "deleted_at", "deleted_reason", "merged_into",
-    "protected_until",
+    "protected_until", "claimed_cluster", "claimed_vmid",
 )  # fmt: skip
 TIMES = (
     "order_changed_at", "order_as_of", "link_changed_at", "power_changed_at", "power_as_of", "owner_changed_at",
@@ -122,7 +122,27 @@ def _linked(row: Row, payload: Mapping[str, Any], at: datetime, source: str) -> 
         "link_source": source,
         "link_changed_at": at,
         "guest_linked_once": True,
+        "claimed_cluster": None,
+        "claimed_vmid": None,
     }
+
+
+LINK_COLUMNS = (
+    "cluster", "node", "vmid", "guest_type", "fingerprint", "link_state", "link_source", "link_changed_at",
+    "claimed_cluster", "claimed_vmid",
+)  # fmt: skip
+
+
+def in_conflict(row: Row, before: Row | None) -> Row:
+    """The record of which a call named a guest that another live record has. ``before``: the record before the call.
+
+    What was read beats what was called: a record whose own machine was identified keeps it. Any other has no guest
+    until a run settles it, and the call's word is kept for that.
+    """
+    if before is not None and before["link_state"] == "verified":
+        return row | {column: before[column] for column in LINK_COLUMNS}
+    claimed = {"claimed_cluster": row["cluster"], "claimed_vmid": row["vmid"]}
+    return unlinked(row, row["link_changed_at"], "conflict") | claimed | {"guest_linked_once": False}
 
 
 def let_go(row: Row, at: datetime) -> Row:
@@ -141,6 +161,8 @@ def unlinked(row: Row, at: datetime, link_state: str = "unlinked") -> Row:
         "fingerprint": None,
         "link_state": link_state,
         "link_changed_at": at,
+        "claimed_cluster": None,
+        "claimed_vmid": None,
     }
 
 

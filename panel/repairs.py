@@ -16,7 +16,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from panel import rows, tables
 from panel.doubts import SOLD_ON
-from panel.facts import Row, let_go, new_row, with_status
+from panel.facts import LINK_COLUMNS, Row, let_go, new_row, with_status
 from panel.lease import hold_lease
 
 
@@ -178,11 +178,6 @@ def _merge(connection: Connection, run_id: int, epoch: int, repair: Repair) -> W
     if survivor["order_id"] is not None:
         rows.claim_order(connection, survivor["order_id"], survivor_id, written.operation_id)
     return written
-
-
-LINK_COLUMNS = (
-    "cluster", "node", "vmid", "guest_type", "fingerprint", "link_state", "link_source", "link_changed_at",
-)  # fmt: skip
 
 
 def _inherited(survivor: Row, loser: Row) -> Row:

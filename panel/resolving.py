@@ -61,9 +61,8 @@ WHERE f.resolved_at IS NULL AND f.class NOT IN ('paused', 'quarantined', 'source
   AND NOT EXISTS (
     SELECT 1 FROM guests g WHERE g.cluster = f.cluster AND g.vmid = f.vmid
       AND g.cluster || '/' || g.node = ANY(CAST(:away AS text[])))
-  AND NOT (f.class = 'link-conflict' AND EXISTS (
-    SELECT 1 FROM vps r WHERE r.id = f.vps_id AND r.deleted_at IS NULL
-      AND (r.link_state = 'conflict' OR (f.order_id <> coalesce(r.order_id, '')))))
+  AND NOT (f.class = 'link-conflict' AND f.vmid IS NULL AND EXISTS (
+    SELECT 1 FROM vps r WHERE r.id = f.vps_id AND r.deleted_at IS NULL AND r.order_id IS NULL))
 """)
 
 UNDRAWN = text("""

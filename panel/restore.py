@@ -8,8 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, text
 
 from panel import rows, tables
+from panel.doubts import doubt_guest
 from panel.facts import Row, with_status
 from panel.operators import OperatorError, nudge_run
+from reconcile.doubts import Doubt
 
 RESTORABLE = timedelta(days=7)
 PROTECTED = timedelta(days=7)
@@ -20,8 +22,8 @@ def restore_vps(connection: Connection, vps_id: int, reason: str, by: str) -> Ro
     """Make a tombstone live again and journal why; the record as it is now. Raises OperatorError.
 
     All absences of its order and guest are forgotten: a later delete needs new proof. Its facts are what they were;
-    the next run brings them up to date. Refused after 7 days, for a merged record, while a call for it waits, and
-    where its order or guest belongs to another live record by now.
+    the next run brings them up to date, once it has read who stands at the address by now. Refused after 7 days, for a
+    merged record, while a call for it waits, and where its order or guest belongs to another live record by now.
     """
     if not reason.strip():
         raise OperatorError("invalid", "a restore needs a reason")
@@ -55,6 +57,8 @@ def restore_vps(connection: Connection, vps_id: int, reason: str, by: str) -> Ro
         rows.claim_order(connection, after["order_id"], vps_id, operation_id)
     guest = f"{after['cluster']}/{after['vmid']}" if after["vmid"] is not None else None
     connection.execute(FORGET, {"order": after["order_id"], "guest": guest})
+    if guest is not None:
+        doubt_guest(connection, after["cluster"], after["vmid"], Doubt.RESTORED)
     nudge_run(connection, f"vps:{vps_id}")
     return after
 

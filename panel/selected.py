@@ -100,7 +100,7 @@ WHERE {_LAST_SEEN_AS} IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vm
 # whose machine he was passes for him: a dead node's guests would hold the deletes of all others.
 LOAD_UNIDENTIFIED = """
 SELECT g.* FROM guests g
-WHERE g.cluster = ANY(:clusters) AND NOT g.template
+WHERE g.cluster = ANY(:clusters)
   AND (g.fingerprint_state IN ('unread', 'stale') OR (g.fingerprint_state = 'forbidden' AND g.fingerprint IS NULL))
   AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
   AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL

@@ -174,6 +174,11 @@ CLOSURE = tuple(
         ("pick_records", "SELECT r.id FROM vps r JOIN pick_guests p ON p.cluster = r.cluster AND p.vmid = r.vmid"),
         (
             "pick_records",
+            "SELECT r.id FROM vps r JOIN pick_guests p ON p.cluster = r.claimed_cluster AND p.vmid = r.claimed_vmid"
+            " WHERE r.claimed_vmid IS NOT NULL AND r.deleted_at IS NULL",
+        ),
+        (
+            "pick_records",
             "SELECT r.id FROM vps r JOIN orders_seen o ON o.cluster = r.cluster AND o.vmid = r.vmid"
             " JOIN pick_orders p ON p.order_id = o.order_id WHERE r.deleted_at IS NULL",
         ),
@@ -191,6 +196,11 @@ CLOSURE = tuple(
         (
             "pick_guests",
             "SELECT r.cluster, r.vmid FROM vps r JOIN pick_records p ON p.id = r.id WHERE r.vmid IS NOT NULL",
+        ),
+        (
+            "pick_guests",
+            "SELECT r.claimed_cluster, r.claimed_vmid FROM vps r JOIN pick_records p ON p.id = r.id"
+            " WHERE r.claimed_vmid IS NOT NULL",
         ),
         (
             "pick_guests",

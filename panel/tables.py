@@ -102,6 +102,9 @@ vps = Table(
     Column("link_state", Text, nullable=False, server_default="unlinked"),
     Column("link_source", Text),
     Column("link_changed_at", Time, nullable=False),
+    # which guest a call named for a record in conflict: another live record had it
+    Column("claimed_cluster", Text),
+    Column("claimed_vmid", Integer),
     Column("power_state", Text, nullable=False),
     Column("power_detail", Text),  # Proxmox's own word where it says more (paused, hibernated)
     Column("power_source", Text, nullable=False),
@@ -138,6 +141,10 @@ vps = Table(
     CheckConstraint("(cluster IS NULL) = (vmid IS NULL)", name="link_whole"),
     CheckConstraint("vmid > 0", name="vmid_positive"),
     CheckConstraint("link_state IN ('unlinked', 'conflict') = (vmid IS NULL)", name="link_state_fits"),
+    CheckConstraint(
+        "(claimed_cluster IS NULL) = (claimed_vmid IS NULL) AND (claimed_vmid IS NULL OR link_state = 'conflict')",
+        name="claim_fits",
+    ),
     CheckConstraint("merged_into IS NULL OR (deleted_at IS NOT NULL AND merged_into <> id)", name="merged"),
     CheckConstraint("(deleted_at IS NULL) = (deleted_reason IS NULL)", name="tombstone_reason"),
     Index("uq_vps_live_order_id", "order_id", unique=True, postgresql_where=text("deleted_at IS NULL")),
@@ -148,6 +155,7 @@ vps = Table(
     Index("ix_vps_tombstones", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     Index("ix_vps_fingerprint", "fingerprint"),
     Index("ix_vps_guest", "cluster", "vmid"),
+    Index("ix_vps_claim", "claimed_cluster", "claimed_vmid", postgresql_where=text("claimed_vmid IS NOT NULL")),
 )
 
 lanes = Table(

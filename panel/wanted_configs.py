@@ -89,6 +89,9 @@ _OLD = (
     " OR coalesce(c.read_at < clock_timestamp() - interval '1 hour', false)))"
 )
 
+# A template that nobody was sold is asked once who it is: a sold machine may have become one at another address.
+_ASKABLE = "(NOT g.template OR r.id IS NOT NULL OR g.fingerprint_state IN ('unread', 'stale'))"
+
 # Who was refused is asked again when the others were: else some dozens of them would keep everybody new waiting.
 _IN_TURN = f"""
 ORDER BY (g.fingerprint_state = 'forbidden'), (r.id IS NULL), {_OLD},
@@ -98,7 +101,7 @@ LIMIT :limit
 
 WANTS_AHEAD = f"""
 SELECT g.node, g.guest_type, g.vmid, g.changed_at FROM guests g {_RECORDS}
-WHERE g.cluster = :cluster AND (NOT g.template OR r.id IS NOT NULL) AND g.power <> 'unknown'
+WHERE g.cluster = :cluster AND {_ASKABLE} AND g.power <> 'unknown'
   AND g.fingerprint_state IN ('unread', 'stale')
   AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
 {_IN_TURN}
@@ -107,7 +110,7 @@ WHERE g.cluster = :cluster AND (NOT g.template OR r.id IS NOT NULL) AND g.power 
 FINGERPRINT_WANTS = f"""
 SELECT g.node, g.guest_type, g.vmid, g.changed_at
 FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid {_RECORDS}
-WHERE g.cluster = :cluster AND (NOT g.template OR r.id IS NOT NULL) AND NOT g.node = ANY(:away)
+WHERE g.cluster = :cluster AND {_ASKABLE} AND NOT g.node = ANY(:away)
   AND ({_ASKED} < CAST(:not_since AS timestamptz)) IS NOT FALSE
   AND (g.fingerprint_state IN ('unread', 'stale') OR {_OLD}
        OR ((g.fingerprint_state = 'forbidden' OR (g.fingerprint IS NULL AND r.fingerprint IS NOT NULL))
@@ -130,7 +133,7 @@ ORDER BY (g.power = r.power_state AND g.node = r.node), {_ASKED} NULLS FIRST, g.
 ROLLING_WANTS = f"""
 SELECT g.node, g.guest_type, g.vmid, g.changed_at FROM guests g
 LEFT JOIN vps r ON r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
-WHERE g.cluster = :cluster AND (NOT g.template OR r.id IS NOT NULL) AND g.power <> 'unknown'
+WHERE g.cluster = :cluster AND {_ASKABLE} AND g.power <> 'unknown'
   AND (g.fingerprint_state IN ('unread', 'stale')
        OR ({_ASKED} < clock_timestamp() - interval '5 minutes') IS NOT FALSE)
   AND ({_ASKED} < clock_timestamp() - interval '10 seconds') IS NOT FALSE

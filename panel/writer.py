@@ -17,9 +17,10 @@ from sqlalchemy.exc import DBAPIError
 
 from panel import rows, tables
 from panel.attempts import NOTE_ATTEMPT, OWED, TAKE_BACK, WHY
-from panel.doubts import doubt_called
-from panel.facts import Row, new_row, unlinked, updated_row
+from panel.doubts import doubt_guest
+from panel.facts import Row, in_conflict, new_row, updated_row
 from panel.sessions import is_away
+from reconcile.doubts import Doubt
 
 log = structlog.get_logger(__name__)
 
@@ -202,7 +203,7 @@ def _create(connection: Connection, operation: Any) -> Row:  # noqa: ANN401
     row["applied_seq"] = operation.seq
     _wait_for_older_order(connection, row)
     _doubt_named(connection, operation.payload, None)
-    row = _without_conflicting_link(connection, row)
+    row = _without_conflicting_link(connection, row, None)
     rows.store_new(connection, row)
     return row
 
@@ -230,7 +231,7 @@ def _update(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: A
         )
     after = updated_row(row, payload, operation.accepted_at) | {"applied_seq": operation.seq}
     _doubt_named(connection, payload, row)
-    after = _without_conflicting_link(connection, after)
+    after = _without_conflicting_link(connection, after, row)
     if after["order_id"] != row["order_id"]:
         rows.claim_order(connection, after["order_id"], row["id"], operation.id)
     return rows.store_changed(connection, row, after)
@@ -263,12 +264,12 @@ def _doubt_named(connection: Connection, payload: Mapping[str, Any], before: Row
         or (before is not None and (before["cluster"], before["vmid"]) == (cluster, vmid))
     ):
         return
-    doubt_called(connection, cluster, vmid)
+    doubt_guest(connection, cluster, vmid, Doubt.CALL)
     if before is not None and before["vmid"] is not None:
-        doubt_called(connection, before["cluster"], before["vmid"])
+        doubt_guest(connection, before["cluster"], before["vmid"], Doubt.CALL)
 
 
-def _without_conflicting_link(connection: Connection, row: Row) -> Row:
+def _without_conflicting_link(connection: Connection, row: Row, before: Row | None) -> Row:
     """A pushed guest that belongs to another live record is not taken over: the reconciler settles it."""
     if row["vmid"] is None or row["link_state"] != "pushed":
         return row
@@ -283,16 +284,19 @@ def _without_conflicting_link(connection: Connection, row: Row) -> Row:
     )
     if other is None:
         return row
+    named = f"guest {row['cluster']}/{row['vmid']}, which a call named for VPS {row['id']}, is VPS {other}'s"
+    after = in_conflict(row, before)
+    kept = f"VPS {row['id']} keeps guest {after['cluster']}/{after['vmid']}, which was read to be its own"
     rows.raise_finding(
         connection,
         "link-conflict",
         f"vps:{row['id']}",
-        f"pushed guest {row['cluster']}/{row['vmid']} is linked to VPS {other}; accepted unlinked",
+        f"{named}; {kept if after['vmid'] is not None else 'accepted without a guest, the next run looks at both'}",
         vps_id=row["id"],
         cluster=row["cluster"],
         vmid=row["vmid"],
     )
-    return unlinked(row, row["link_changed_at"], "conflict") | {"guest_linked_once": False}
+    return after
 
 
 def _may_claim(connection: Connection, order_id: str, vps_id: int) -> bool:

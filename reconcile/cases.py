@@ -115,6 +115,7 @@ class Case:
 
     ``duplicate``: a second live record for the same order or guest, to be merged with ``record``.
     ``doubt``: why nothing may be concluded for its members (ambiguous, quarantined); such a case is held.
+    ``dispute``: why the guest that a call named for the record is not its own, and what to do.
     ``sold_to``: another going order names the record's own machine, and the record's order goes on no more.
     """
 
@@ -128,6 +129,7 @@ class Case:
     doubt_class: str = "ambiguous"
     doubt_severity: str | None = None  # None: the class's own
     sold_to: Order | None = None
+    dispute: str | None = None
 
 
 def order_view(case: Case, world: World, policy: Policy) -> OrderView:

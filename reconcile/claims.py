@@ -19,8 +19,11 @@ class Claims:
         for order in orders:
             self._naming[order.guest_key].append(order)
         self._by_fingerprint: dict[str | None, list[Record]] = defaultdict(list)
+        self._claiming: dict[GuestKey, list[Record]] = defaultdict(list)
         for record in self._live:
             self._by_fingerprint[record.fingerprint].append(record)
+            if record.claimed_key is not None:
+                self._claiming[record.claimed_key].append(record)
 
     def by_going(self, key: GuestKey, order: Order | None) -> bool:
         """Whether another order, one that goes on, names this guest."""
@@ -29,6 +32,10 @@ class Claims:
     def looking_like(self, fingerprint: str | None) -> Sequence[Record]:
         """All live records whose machine has this fingerprint."""
         return self._by_fingerprint.get(fingerprint, ()) if fingerprint is not None else ()
+
+    def claiming(self, key: GuestKey, record: Record) -> Record | None:
+        """Another live record for which a call named this guest while it was taken."""
+        return next((r for r in self._claiming.get(key, ()) if r is not record), None)
 
     def naming(self, key: GuestKey | None) -> Sequence[Order]:
         """All orders that name this guest; None: none at all."""

@@ -77,6 +77,9 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
     decision = Decision(verdict, waits=in_flight or views[1] is GuestView.TRANSITIONAL)
     if verdict.verdict is Verdict.WAIT:
         return decision
+    if case.dispute is not None and case.record is not None:
+        named = replace(case, guest_key=case.record.claimed_key)
+        decision.findings.append(finding(named, "link-conflict", case.dispute))
     if case.doubt is not None:
         decision.findings.append(finding(case, case.doubt_class, case.doubt, case.doubt_severity))
         return decision
@@ -239,8 +242,9 @@ def _repair(decision: Decision, case: Case, views: Views, world: World, policy: 
         return
     if order is not None and "order" in decision.cell.facts:
         _order_facts(decision, case, world)
-    untold = (GuestView.TRANSITIONAL, GuestView.TEMPLATE)
-    if guest is not None and guest.cluster in world.trusted and views[1] not in untold:
+    # A template is the record's only if it is known to be what was sold.
+    untold = views[1] is GuestView.TRANSITIONAL or (guest is not None and guest.template and record.fingerprint is None)
+    if guest is not None and guest.cluster in world.trusted and not untold:
         # Whoever stands where the guest of an ended order stood is not looked up by address: it was let go of.
         ended = order is not None and order.state is OrderState.ENDED
         # Nor is one taken for it whose identity nobody read while the order went on: it may be the next machine.

@@ -31,6 +31,7 @@ class Doubt(StrEnum):
     GAP = "gap"
     ORDER = "order"
     CALL = "call"
+    RESTORED = "restored"
 
 
 WHY = {
@@ -41,6 +42,7 @@ WHY = {
     Doubt.GAP: "its cluster was not read for a while",
     Doubt.ORDER: "an order began or ceased to name it, or ended",
     Doubt.CALL: "a call named its address for another record",
+    Doubt.RESTORED: "an operator restored its record",
 }
 """The same, for people."""
 

@@ -110,6 +110,8 @@ def guest_link_update(guest: Guest, record: Record, world: World) -> FactUpdate 
     if not changed or not _fresh(guest.read_at, record.link_changed_at):
         return None
     reason = _link_reason(guest, record, changed)
+    if record.claimed_key is not None:
+        changed |= {"claimed_cluster": None, "claimed_vmid": None}
     changed |= {"link_changed_at": guest.read_at, "guest_linked_once": True, "link_source": "proxmox"}
     del world
     return FactUpdate(changed, reason, {"read_at": _text(guest.read_at)} | identity_evidence(guest))

@@ -78,8 +78,9 @@ def record_ties(row: Any) -> frozenset[str]:  # noqa: ANN401 - a Record, or a Ro
     """Everything by which a record may be brought together with others; its own subject is among it."""
     guest = f"guest:{row.cluster}/{row.vmid}" if row.vmid is not None else None
     merged = f"vps:{row.merged_into}" if row.merged_into is not None else None
-    return _ties(f"vps:{row.id}", merged, guest, _tie("order", row.order_id), _tie("print", row.fingerprint),
-                 _tie("user", row.user_id))  # fmt: skip
+    claimed = f"guest:{row.claimed_cluster}/{row.claimed_vmid}" if row.claimed_vmid is not None else None
+    return _ties(f"vps:{row.id}", merged, guest, claimed, _tie("order", row.order_id),
+                 _tie("print", row.fingerprint), _tie("user", row.user_id))  # fmt: skip
 
 
 def order_ties(row: Any) -> frozenset[str]:  # noqa: ANN401 - an Order, or a Row with its columns

@@ -6,17 +6,19 @@ A guest is found by its address and known by its fingerprint; VMIDs are reused, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from reconcile.cases import Policy, World, gone_since_linked
 from reconcile.claims import Claims
+from reconcile.disputes import Disputes
 from reconcile.duplicates import clones, nowhere
 from reconcile.fitting import going, later
 from reconcile.state import FingerprintState, Guest, GuestKey, Order, OrderState, Record
 
 
 class Machines:
-    """The guests of a world, by address. ``paired``: the records that each order has by now. ``used``: the guests that
+    """The guests of a world, by address. ``templates``: those besides that nobody names: a sold machine may have been
+    turned into one. ``paired``: the records that each order has by now. ``used``: the guests that
     belong to some order or record."""
 
     def __init__(
@@ -24,6 +26,7 @@ class Machines:
         world: World,
         policy: Policy,
         guests: Mapping[GuestKey, Guest],
+        templates: Iterable[Guest],
         live: Mapping[int, Record],
         paired: Mapping[str, Sequence[Record]],
         claims: Claims,
@@ -37,8 +40,9 @@ class Machines:
         for record in live.values():
             if record.guest_key is not None:
                 self._holders[record.guest_key].append(record)
+        self.disputes = Disputes(guests, self._holders, claims, has_feed=world.has_feed)
         self._looking_like: dict[str, list[Guest]] = defaultdict(list)
-        for guest in guests.values():
+        for guest in (*guests.values(), *templates):
             if guest.fingerprint is not None:
                 self._looking_like[guest.fingerprint].append(guest)
 
@@ -61,7 +65,8 @@ class Machines:
         return guest, key, self.claims.known(guest, own) or self.clone_doubt(guest)
 
     def of_record(self, record: Record, order: Order | None) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
-        """(guest, key, replaced, doubt) of a record: its own link, else what its order names."""
+        """(guest, key, replaced, doubt) of a record: its own link, else what its order names, else what a call named
+        for it."""
         key = record.guest_key or (order.guest_key if order else None)
         guest = self.guests.get(key) if key else None
         if record.guest_key is None and key is not None and guest is not None and order is not None:
@@ -150,11 +155,14 @@ class Machines:
 
         A list that leaves a guest out shows its copy alone: who has not provably left an address has not moved.
         """
+        if (claimed := self.disputes.settled(record, order)) is not None:
+            self.used.add(claimed.key)
+            return claimed, claimed.key, False, self.clone_doubt(claimed)
         left = record.guest_key
         watched = left is not None and left.cluster in self.world.clusters
         if left is not None and watched and not gone_since_linked(record, left, self.world, self.policy):
             return None, key, False, None
-        same = [g for g in self._looking_like.get(record.fingerprint or "", ()) if not g.template]
+        same = self._looking_like.get(record.fingerprint or "", ())  # it may be a template by now
         if same:
             return self._seen_again(record, order, same)
         if left is not None and order is not None and going(order):

@@ -41,6 +41,7 @@ class _Matching:
         # A template is nobody's machine, unless an order or a record names it: then it was one.
         named = {o.guest_key for o in world.orders} | {r.guest_key for r in world.records}
         self.guests = {g.key: g for g in listed if not g.template or g.key in named}
+        templates = [g for g in listed if g.template and g.key not in named]
         self.by_id = {r.id: r for r in sorted(world.records, key=lambda r: r.id)}
         self.live = {id_: r for id_, r in self.by_id.items() if r.live}
         self.dead: dict[str | None, list[Record]] = defaultdict(list)  # order id -> its tombstones, but for merged ones
@@ -49,7 +50,7 @@ class _Matching:
                 self.dead[record.order_id].append(record)
         self.paired: dict[str, list[Record]] = {}  # order id -> its live records, survivor first
         self.claims = Claims(self.orders, self.paired, self.live.values())
-        self.machines = Machines(world, policy, self.guests, self.live, self.paired, self.claims)
+        self.machines = Machines(world, policy, self.guests, templates, self.live, self.paired, self.claims)
         self.doubts: dict[str, str] = {}  # order id -> why
         self.record_doubts: dict[int, str] = {}
         self.taken: set[int] = set()
@@ -274,7 +275,8 @@ class _Matching:
             doubt = f"order {order.order_id} of another customer names VPS {record.id}, which was never linked with it"
             class_ = "ownership"
         sold_to = self.claims.sold_to(record, order) if twin is None else None
-        return [Case(order, guest, record, key, replaced, twin, doubt, class_, sold_to=sold_to)]
+        dispute = self.machines.disputes.told(record, order)
+        return [Case(order, guest, record, key, replaced, twin, doubt, class_, sold_to=sold_to, dispute=dispute)]
 
     def _tombstone_of(self, order: Order) -> Record | None:
         named = self._resolve(order.panel_vps_id)
@@ -291,5 +293,5 @@ class _Matching:
         if doubt is None and guest is not None and vanished and unseen:
             doubt = f"order {record.order_id} is not listed any more, and guest {key} was never looked at before"
             class_ = "guest-without-order"
-        sold_to = self.claims.sold_to(record, None)
-        return Case(None, guest, record, key, replaced, doubt=doubt, doubt_class=class_, sold_to=sold_to)
+        sold_to, dispute = self.claims.sold_to(record, None), self.machines.disputes.told(record, None)
+        return Case(None, guest, record, key, replaced, None, doubt, class_, sold_to=sold_to, dispute=dispute)

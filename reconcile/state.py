@@ -184,6 +184,8 @@ class Record:
     vmid: int | None = None
     guest_type: GuestType | None = None
     fingerprint: str | None = None
+    claimed_cluster: str | None = None
+    claimed_vmid: int | None = None
     ip_address: str | None = None
     power_source: str = "sync"
     last_sync_at: datetime | None = None  # last accepted sync call that named this id
@@ -205,6 +207,13 @@ class Record:
         if self.cluster is None or self.vmid is None:
             return None
         return GuestKey(self.cluster, self.vmid)
+
+    @property
+    def claimed_key(self) -> GuestKey | None:
+        """The guest that a call named for it while another live record had that: not its own before a run says so."""
+        if self.claimed_cluster is None or self.claimed_vmid is None:
+            return None
+        return GuestKey(self.claimed_cluster, self.claimed_vmid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import pytest
 from panel import repairs, rows
 from reconcile import apply, cases, claims, decide, deletes, doubts, duplicates, facts, gate, machines, match, table
 from reconcile.changes import Change
+from reconcile.disputes import Disputes
 from reconcile.state import PowerState
 from reconcile.subjects import Paused
 from tests.convergence import memory, panel
@@ -225,6 +226,20 @@ def _a_template_is_a_machine(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(cases, "_present_guest_view", lambda g, w, p: real(replace(g, template=False), w, p))
 
 
+def _templates_stay_where_they_are(patch: pytest.MonkeyPatch) -> None:
+    """A template that nobody names is nobody's machine, whatever it was."""
+    real = match._Matching.__init__
+
+    def init(self: Any, world: Any, policy: Any) -> None:
+        named = {o.guest_key for o in world.orders} | {r.guest_key for r in world.records}
+        listed = tuple(g for g in world.guests if not g.template or g.key in named)
+        real(self, replace(world, guests=listed), policy)
+
+    patch.setattr(match._Matching, "__init__", init)
+    patch.setattr(deletes, "seen_elsewhere", lambda *_: ())
+    patch.setattr(decide, "seen_elsewhere", lambda *_: ())
+
+
 GUARDS = (
     Guard("proof", "an absence counts only after several complete looks", _always(cases.Policy, "proven", value=True)),
     Guard("confirm-guest", "the guest is asked for singly before a delete or an alarm", _without("guest")),
@@ -271,6 +286,10 @@ GUARDS = (
     Guard("sold-to", "a machine that another going order names is not shown to whose order ended",
           _always(claims.Claims, "sold_to", value=None), _for("sold-on")),
     Guard("template", "a sold machine that is a template now is told", _a_template_is_a_machine, _for("template")),
+    Guard("template-moved", "a sold machine that is a template at another address is not gone",
+          _templates_stay_where_they_are, _for("template-moved")),
+    Guard("disputed", "what a call named is taken only once it is nobody else's",
+          _always(Disputes, "_against", value=None), _for("claimed", "misnamed")),
 )  # fmt: skip
 
 

@@ -55,6 +55,7 @@ def differences(
         if wrong is None:
             continue
         holding = _HOLDING | _DOUBTED if any(s.machine.forbidden for s in truth.sales) else _HOLDING
+        holding = holding | _NAMELESS if sale.going and not sale.placed else holding
         if classes & holding:
             why = {f"{f.class_}: {f.reason}" for f in _told_of(sale, mine, told) if f.class_ in holding}
             if any(r["protected_until"] is not None for r in live):
@@ -99,6 +100,8 @@ _HOLDING = {
 """Findings that say: this is not right, and it takes a person."""
 _DOUBTED = {"paid-but-missing"}
 """Told, but no client reads "error": while one guest may not be read, it may be any of them that is missed."""
+_NAMELESS = {"unmanaged-guest", "paid-but-missing"}
+"""Of an order that names no guest, and whose create was lost or wrong, nobody can say which machine is its own."""
 _INSTEAD = {"ambiguous", "delete-held", "unlinked-record", "guest-unseen", "duplicate-fingerprint"}
 _NO_MORE = {"deleted-but-alive", "guest-without-order", "unmanaged-guest"}
 
@@ -107,7 +110,8 @@ def _copied(sale: Sale) -> set[str]:
     """Of one that may not be read any more its copy is all that is seen: without an order it passes for the machine,
     and once the record has let go of that, for nobody's."""
     alone = {"moving", "unmanaged-guest"} | (set() if sale.listed else {"guest-without-order"})
-    return {"duplicate-fingerprint"} | (alone if sale.machine.forbidden else set())
+    beside = {"moving"} if sale.machine.template else set()  # a machine and a template: each may be the one that moved
+    return {"duplicate-fingerprint"} | beside | (alone if sale.machine.forbidden else set())
 
 
 def _at_the_copy(sale: Sale, row: Row) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from panel.facts import Row, let_go, new_row, unlinked, updated_row, with_status
+from panel.facts import Row, in_conflict, let_go, new_row, updated_row, with_status
 from panel.repairs import NotWritten, Repair, Written, _inherited
 from reconcile.gate import Standing
 from reconcile.state import GuestKey, GuestType, LinkState, OrderState, PowerState, Record
@@ -89,10 +89,10 @@ class Ledger:
             if row["order_id"] is not None and self._holder(row["order_id"], vps_id) is not None:
                 return False  # the order's former record is about to be deleted
             self._note_called(call, None)
-            self._store(None, self._without_conflict(row))
+            self._store(None, self._without_conflict(row, None))
         elif row is not None and row["deleted_at"] is None and call.action == "update":
             self._note_called(call, row)
-            self._store(row, self._without_conflict(updated_row(row, call.payload, at)))
+            self._store(row, self._without_conflict(updated_row(row, call.payload, at), row))
         elif row is not None and row["deleted_at"] is None and call.action == "delete":
             self._store(row, row | {"deleted_at": at, "deleted_reason": "sync", "updated_at": at, "last_sync_at": at})
         return True
@@ -103,10 +103,10 @@ class Ledger:
         if named[1] is not None and named != had:
             self.called |= {GuestKey(str(cluster), int(vmid)) for cluster, vmid in (named, had) if vmid is not None}
 
-    def _without_conflict(self, row: Row) -> Row:
+    def _without_conflict(self, row: Row, before: Row | None) -> Row:
         if row["vmid"] is None or row["link_state"] != "pushed" or not self._linked(row["cluster"], row["vmid"], row):
             return row
-        return unlinked(row, row["link_changed_at"], "conflict") | {"guest_linked_once": False}
+        return in_conflict(row, before)
 
     def _holder(self, order_id: str, other_than: int) -> Row | None:
         found = (r for r in self.rows.values() if r["order_id"] == order_id and r["id"] != other_than)

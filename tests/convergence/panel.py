@@ -69,6 +69,9 @@ class PurePanel:
 
     def restore(self, vps_id: int, at: datetime) -> None:
         self.ledger.restore(vps_id, at)
+        row = self.ledger.rows[vps_id]
+        if row["vmid"] is not None:
+            self.memory.doubt(GuestKey(row["cluster"], row["vmid"]))
 
     def look(self, quiet: int) -> None:
         self.memory.acknowledged = quiet >= 2

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from reconcile.changes import Finding
 from tests.convergence.converged import differences
+from tests.convergence.events import happen
 from tests.convergence.oracle import Oracle
 from tests.convergence.panel import PurePanel
 from tests.convergence.shown import Shown
@@ -105,7 +106,7 @@ class Play:
         truth, panel = self.truth, self.panel
         truth.now = panel.clock(truth.now, one.minutes)
         for happening in filter(self._possible, one.happenings):
-            truth.happen(happening)
+            happen(truth, happening)
             if happening.kind == "restore":
                 self._restore(truth.sale(happening.subject))
         kinds = {h.kind for h in one.happenings}
@@ -127,7 +128,7 @@ class Play:
             self.truth.now = self.panel.clock(self.truth.now, 0.02)
             for happening in happenings:
                 if happening.kind == "call-mid-run":
-                    self.truth.happen(Happening("power", happening.subject))
+                    happen(self.truth, Happening("power", happening.subject))
             self._post(set())
             self.panel.apply_calls()
 

@@ -23,6 +23,7 @@ from tests.convergence.story import Happening
 from tests.convergence.truth import CLUSTERS, NODES, Machine, Sale, Truth
 
 SILENT = ("pve-blind", "pve-401", "pve-595")
+PAUSED = ("swap-paused", "migrate-paused")
 UNTRUSTED = (*SILENT, "pve-unknown", "pve-no-quorum")
 
 
@@ -49,7 +50,7 @@ class Shown:
     def paused(self) -> Paused:
         """What operators told the panel to leave alone."""
         clusters = frozenset(
-            c for c in CLUSTERS if self.on_cluster(c, "pause-cluster") or self.on_its_cluster(c, "swap-paused")
+            c for c in CLUSTERS if self.on_cluster(c, "pause-cluster") or self.on_its_cluster(c, *PAUSED)
         )
         return Paused(clusters, self.has("pause-feed"))
 
@@ -71,9 +72,9 @@ class Shown:
     def on_cluster(self, cluster: str, *kinds: str) -> bool:
         return any(h.kind in kinds and CLUSTERS[h.subject % 2] == cluster for h in self.happenings)
 
-    def on_its_cluster(self, cluster: str, kind: str) -> bool:
+    def on_its_cluster(self, cluster: str, *kinds: str) -> bool:
         """Whether that happens to the cluster of the happening's sale."""
-        there = (self.truth.sale(h.subject).machine.key.cluster for h in self.happenings if h.kind == kind)
+        there = (self.truth.sale(h.subject).machine.key.cluster for h in self.happenings if h.kind in kinds)
         return cluster in there
 
     def on_sale(self, sale: Sale, *kinds: str) -> bool:

@@ -55,6 +55,23 @@ WHOSE: dict[str, str] = {
 }
 """Whose machine it is: in another story of ten, and then it is switched over in each of the next rounds."""
 
+AGAIN: dict[str, str] = {
+    "swap-own": "sale {n}'s guest is destroyed, and its VMID given at once to the same customer's own new machine of "
+    "the same name and size; the create is lost",
+    "migrate-paused": "sale {n}'s guest moves to the other node while an operator has paused that cluster",
+    "conflict-over": "another customer's create names sale {n}'s guest, and that order is cancelled at once",
+    "claimed": "sale {n} is cancelled without a call, and its VMID is another customer's machine, whose order never "
+    "names it, but whose create does",
+    "swap-over": "sale {n} is cancelled, its VMID given at once to another customer's machine of the same name and "
+    "size, whose create is lost; then an operator restores the record",
+    "misnamed": "another customer's create names sale {n}'s guest, and his order none; then the VMID is a third one's",
+    "template-moved": "sale {n}'s guest is turned into a template, under another VMID; then it is cancelled, and kept",
+}
+"""The same once more, as other people's reports have it: in a fourth story of ten."""
+
+THEN = {"swap-over": "restore", "misnamed": "reuse", "template-moved": "cancel-keep"}
+"""What follows in one of the next two rounds."""
+
 UNSAID: dict[str, str] = {
     "odd-state": "sale {n}'s guest is listed in a state that says neither that it runs nor that it stands",
     "move-unread": "sale {n}'s guest moves to the other cluster, where its configuration may not be read",
@@ -107,7 +124,7 @@ RUNS: dict[str, str] = {
     "pause-feed": "an operator has paused the main site",
     "pause-cluster": "an operator has paused cluster {c}",
 }
-SENTENCES = GOINGS_ON | RARE | WHOSE | UNSAID | POSTS | FEED | PROXMOX | BLINKS | RUNS
+SENTENCES = GOINGS_ON | RARE | WHOSE | AGAIN | UNSAID | POSTS | FEED | PROXMOX | BLINKS | RUNS
 
 LASTING = (
     "feed-hides", "feed-owner", "feed-status", "feed-empty", "feed-shrunk", "feed-delta", "pve-hides", "pve-moves",
@@ -131,6 +148,7 @@ NAMES: dict[str, str] = {
 KINDS = (
     ("Sales at first", SALES), ("Names", NAMES), ("Goings-on", GOINGS_ON), ("In one story of ten", RARE),
     ("In another one of ten, whose machine it is", WHOSE), ("In a third one of ten, what nobody can say", UNSAID),
+    ("In a fourth one of ten, whose machine it is by now", AGAIN),
     ("Calls", POSTS), ("The order feed", FEED), ("Proxmox", PROXMOX), ("Mistakes, soon mended", BLINKS), ("Runs", RUNS),
 )  # fmt: skip
 """All that may happen, under a title."""
@@ -212,17 +230,21 @@ def story_of(seed: int) -> Story:
     if dice.random() < 0.1:
         happenings[dice.randrange(len(happenings))].append(_some(dice, RARE, focus, len(sales)))
     # By dice of their own: other stories stay as they were.
-    _whose(random.Random(f"whose {seed}"), happenings, focus)
+    _whose(random.Random(f"whose {seed}"), [kind for kind in WHOSE if kind != "switch-there"], happenings, focus)
+    _whose(random.Random(f"again {seed}"), list(AGAIN), happenings, focus)
     _unsaid(random.Random(f"unsaid {seed}"), happenings, focus)
     rounds = tuple(Round(one, tuple(here)) for one, here in zip(minutes, happenings, strict=True))
     return Story(seed, sales, rounds, skew_s, names, tells_ids)
 
 
-def _whose(dice: random.Random, happenings: list[list[Happening]], focus: int) -> None:
+def _whose(dice: random.Random, kinds: list[str], happenings: list[list[Happening]], focus: int) -> None:
     if dice.random() >= 0.1:
         return
     at = dice.randrange(len(happenings) - 1)
-    happenings[at].append(Happening(dice.choice([kind for kind in WHOSE if kind != "switch-there"]), focus))
+    kind = dice.choice(kinds)
+    happenings[at].append(Happening(kind, focus))
+    if kind in THEN:
+        dice.choice(happenings[at + 1 : at + 3]).append(Happening(THEN[kind], focus))
     for later in happenings[at + 1 :]:
         later.append(Happening("switch-there", focus))
 

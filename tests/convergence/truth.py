@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from reconcile.state import GuestKey, GuestType, PowerState
-from tests.convergence.story import CUSTOMERS, Happening, Story
+from tests.convergence.story import CUSTOMERS, Story
 
 CLUSTERS = ("main", "second")
 NODES = ("pve1", "pve2")
@@ -74,6 +73,7 @@ class Sale:
     twin: bool = False
     late: bool = False  # over before its create arrived: nobody ever saw which machine it was
     muddled: bool = False  # the main site says of it what is not so, and never takes it back
+    misnamed: bool = False  # its call named another's guest, and its order names none: nobody can say where it is
     face: tuple[object, ...] = ()
     changed_at: datetime | None = None
 
@@ -171,7 +171,7 @@ class Truth:
             }  # fmt: skip
             if sale.says_all:
                 payload |= {"order_id": sale.order_id}
-                payload |= _place(sale) if sale.on_proxmox else {}
+                payload |= place(sale) if sale.on_proxmox else {}
         self.calls.append(Call(action, sale, payload, answered))
 
     def stamp(self) -> None:
@@ -181,11 +181,6 @@ class Truth:
             said = (*face, *sale.mistake.items())
             if said != sale.face:
                 sale.face, sale.changed_at = said, self.now
-
-    def happen(self, happening: Happening) -> None:
-        """Let it happen, if it can."""
-        if (event := _EVENTS.get(happening.kind)) is not None:
-            event(self, self.sale(happening.subject))
 
     def settle_down(self) -> None:
         """The end of a round: what was only for a moment is over."""
@@ -201,250 +196,10 @@ class Truth:
                 sale.clone = None
 
 
-def _place(sale: Sale) -> dict[str, Any]:
+def place(sale: Sale) -> dict[str, Any]:
+    """Where a call says that a sale's guest is."""
     machine = sale.machine
     return {
         "cluster": machine.key.cluster, "vmid": machine.key.vmid, "node": machine.node,
         "guest_type": machine.guest_type.value,
     }  # fmt: skip
-
-
-def _buy(truth: Truth, sale: Sale) -> None:
-    truth.call("create", truth.sell(int(sale.owner) - 1, "linked" if sale.says_all else "loose"))
-
-
-def _twin(truth: Truth, sale: Sale) -> None:
-    sold = truth.sell(int(sale.owner) - 1, "loose")
-    sold.twin = True
-    truth.call("create", sold, answered=False)
-    truth.call("create", sold)
-
-
-def _provision(truth: Truth, sale: Sale) -> None:
-    if sale.state == "pending":
-        sale.state, sale.placed, sale.machine.there, sale.machine.started_at = "active", True, True, truth.now
-        truth.call("update", sale, status=sale.status, **(_place(sale) if sale.says_all else {}))
-
-
-def _power(truth: Truth, sale: Sale) -> None:
-    machine = sale.machine
-    if machine.there and not machine.away and not machine.template and sale.state != "cancelled":
-        machine.power = PowerState.STOPPED if machine.power is PowerState.RUNNING else PowerState.RUNNING
-        machine.started_at = truth.now
-        if sale.state == "active":
-            truth.call("update", sale, status=machine.power.value)
-
-
-def _suspend(truth: Truth, sale: Sale) -> None:
-    if sale.going and sale.state != "pending":
-        sale.state = "active" if sale.state == "suspended" else "suspended"
-        truth.call("update", sale, status=sale.status)
-
-
-def _cancel(truth: Truth, sale: Sale) -> None:
-    if sale.going:
-        sale.state, sale.machine.there = "cancelled", False
-        truth.call("delete", sale)
-
-
-def _cancel_keep(_: Truth, sale: Sale) -> None:
-    sale.state = "cancelled" if sale.going else sale.state
-    sale.machine.there &= not sale.machine.hidden
-
-
-def _destroy(_: Truth, sale: Sale) -> None:
-    sale.machine.there &= sale.machine.hidden
-
-
-def _vanish(_: Truth, sale: Sale) -> None:
-    sale.listed = False
-    sale.machine.there &= not sale.machine.hidden
-
-
-def _vanish_both(_: Truth, sale: Sale) -> None:
-    sale.listed = sale.machine.there = False
-
-
-def _migrate(truth: Truth, sale: Sale) -> None:
-    sale.machine.started_at = truth.now  # a live migration starts a process on the other node
-    sale.machine.node = NODES[sale.machine.node == NODES[0]]
-
-
-def _reuse(truth: Truth, sale: Sale) -> None:
-    if sale.going and sale.machine.there and not sale.machine.hidden:
-        _cancel(truth, sale)
-        kind = "linked" if sale.says_all else "loose"
-        truth.call("create", truth.sell(int(sale.owner), kind, key=sale.machine.key))
-
-
-def _late_create(truth: Truth, sale: Sale) -> None:
-    if sale.going and sale.on_proxmox:
-        late = truth.sell(int(sale.owner) - 1)
-        late.late = True
-        _vanish_both(truth, late)
-        truth.sell(int(sale.owner), "missed", key=late.machine.key)
-        truth.call("create", late)
-
-
-def _resold(truth: Truth, sale: Sale) -> None:
-    if sale.going and sale.on_proxmox and sale.machine.keys == (sale.machine.key,):
-        sale.machine.there, sale.muddled = False, True
-        truth.sell(int(sale.owner), "missed", key=sale.machine.key).muddled = True
-
-
-def _takeover(truth: Truth, sale: Sale) -> None:
-    if sale.going and sale.on_proxmox and sale.machine.keys == (sale.machine.key,) and sale.clone is None:
-        taken = truth.sell(int(sale.owner), "missed")
-        taken.machine, taken.cpu = sale.machine, sale.cpu
-        sale.listed, sale.muddled, taken.muddled = False, True, True
-
-
-def _swap(truth: Truth, sale: Sale) -> None:
-    _swap_silently(truth, sale)
-    sold = truth.sales[-1]
-    if sold.machine.key == sale.machine.key and sold is not sale:
-        truth.call("create", sold, **_place(sold))
-
-
-def _swap_silently(truth: Truth, sale: Sale) -> None:
-    old = sale.machine
-    if sale.going and sale.on_proxmox and old.keys == (old.key,) and sale.clone is None and not old.forbidden:
-        _resold(truth, sale)
-        new = truth.sales[-1].machine
-        new.name, new.cores, new.node, new.power = old.name, old.cores, old.node, old.power
-        truth.sales[-1].name, truth.sales[-1].cpu = sale.name, sale.cpu
-
-
-def _switch_there(truth: Truth, sale: Sale) -> None:
-    there = [m for m in truth.machines if sale.machine.key in m.keys and not m.template and not m.away]
-    for machine in there[:1]:
-        machine.power = PowerState.STOPPED if machine.power is PowerState.RUNNING else PowerState.RUNNING
-        machine.started_at = truth.now
-
-
-def _conflict(truth: Truth, sale: Sale) -> None:
-    if sale.going and sale.on_proxmox:
-        other = truth.sell(int(sale.owner))
-        sale.muddled = other.muddled = True
-        truth.call("create", other)
-        truth.calls[-1].payload.update(_place(sale))
-
-
-def _sold_on(truth: Truth, sale: Sale) -> None:
-    if sale.going and sale.on_proxmox and sale.machine.keys == (sale.machine.key,) and sale.clone is None:
-        taken = truth.sell(int(sale.owner), "missed")
-        taken.machine, taken.cpu = sale.machine, sale.cpu
-        sale.state, sale.muddled, taken.muddled = "cancelled", True, True
-
-
-def _template(_: Truth, sale: Sale) -> None:
-    # One that moved lately may not have been followed yet: no template is looked for at another address.
-    if sale.machine.keys == (sale.machine.key,) and sale.clone is None and sale.machine.left is None:
-        sale.machine.template, sale.machine.power, sale.muddled = True, PowerState.STOPPED, True
-
-
-def _forbid(_: Truth, sale: Sale) -> None:
-    sale.machine.forbidden = not sale.machine.forbidden
-
-
-def _misaddress(truth: Truth, sale: Sale) -> None:
-    others = [s for s in truth.sales if s is not sale and s.on_proxmox and s.machine.there]
-    if sale.going and sale.on_proxmox and others:
-        sale.muddled = others[-1].muddled = True
-        truth.call("update", sale, status=sale.status, **_place(others[-1]))
-
-
-def _renumber(truth: Truth, sale: Sale) -> None:
-    machine = sale.machine
-    if sale.going and machine.keys == (machine.key,) and sale.clone is None:
-        machine.left, machine.leaving, machine.started_at = machine.key, 0, truth.now
-        machine.key = truth.free_key(machine.key.cluster, machine.key.vmid + 300)
-
-
-def _clone(truth: Truth, sale: Sale) -> None:
-    machine = sale.machine
-    if sale.clone is not None:
-        sale.clone = None
-    elif len(machine.keys) == 1:
-        truth.made += 1
-        key = GuestKey(machine.key.cluster, 700 + truth.made)
-        sale.clone = Machine(key, machine.node, machine.fingerprint, "copy", machine.cores)
-
-
-def _move(truth: Truth, sale: Sale) -> None:
-    machine = sale.machine
-    if machine.keys == (machine.key,) and sale.clone is None:
-        there = CLUSTERS[machine.key.cluster == CLUSTERS[0]]
-        machine.left, machine.leaving, machine.started_at = machine.key, 2, truth.now
-        machine.key = truth.free_key(there, machine.key.vmid)
-
-
-def _move_unread(truth: Truth, sale: Sale) -> None:
-    before = sale.machine.key
-    _move(truth, sale)
-    sale.machine.forbidden |= sale.machine.key != before
-
-
-def _reinstall(truth: Truth, sale: Sale) -> None:
-    machine = sale.machine
-    if sale.going and machine.keys == (machine.key,) and sale.clone is None:
-        machine.started_at = truth.now
-        machine.reinstalls, machine.template = machine.reinstalls + 1, False
-        machine.fingerprint = f"{machine.fingerprint.split('r')[0]}r{machine.reinstalls}"
-        machine.name += "-anew"
-
-
-def _lock(truth: Truth, sale: Sale) -> None:
-    if sale.machine.lock is None:
-        sale.machine.lock, sale.machine.locked_at = "migrate", truth.now
-
-
-def _transfer(_: Truth, sale: Sale) -> None:
-    sale.owner = str(1 + int(sale.owner) % CUSTOMERS)
-
-
-def _resize(truth: Truth, sale: Sale) -> None:
-    sale.cpu += 50  # two plans never become one
-    sale.machine.cores = sale.cpu
-    if sale.going:
-        truth.call("update", sale, cpu=sale.cpu)
-
-
-def _stray(truth: Truth, _: Sale) -> None:
-    truth.made += 1
-    key = GuestKey(CLUSTERS[0], 500 + truth.made)
-    truth.strays.append(Machine(key, NODES[0], f"smbios:stray{truth.made}", "by-hand", 64))
-
-
-def _backup(truth: Truth, sale: Sale) -> None:
-    if sale.machine.lock is None:
-        sale.machine.lock, sale.machine.locked_at = "backup", truth.now
-
-
-def _blink(_: Truth, sale: Sale) -> None:
-    if (
-        sale.going
-        and len(sale.machine.keys) == 1
-        and sale.clone is None
-        and sale.mistaken < 2
-        and sale.machine.unseen < 2
-    ):
-        sale.mistake["status"] = "cancelled"
-        sale.machine.away = True
-
-
-def _blink_owner(_: Truth, sale: Sale) -> None:
-    if sale.mistaken < 1:
-        sale.mistake["owner"] = str(1 + int(sale.owner) % CUSTOMERS)
-
-
-_EVENTS: dict[str, Callable[[Truth, Sale], None]] = {
-    "buy": _buy, "power": _power, "suspend": _suspend, "cancel": _cancel, "cancel-keep": _cancel_keep,
-    "destroy": _destroy, "vanish": _vanish, "vanish-both": _vanish_both, "migrate": _migrate, "reuse": _reuse,
-    "transfer": _transfer, "resize": _resize, "stray": _stray, "backup": _backup, "blink": _blink,
-    "blink-owner": _blink_owner, "twin": _twin, "provision": _provision, "clone": _clone, "move": _move,
-    "reinstall": _reinstall, "late-create": _late_create, "resold": _resold, "takeover": _takeover,
-    "forbid": _forbid, "misaddress": _misaddress, "renumber": _renumber, "lock-forgotten": _lock,
-    "swap": _swap, "swap-paused": _swap_silently, "swap-unread": _swap_silently, "switch-there": _switch_there,
-    "conflict": _conflict, "sold-on": _sold_on, "template": _template, "move-unread": _move_unread,
-}  # fmt: skip

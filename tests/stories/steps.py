@@ -96,3 +96,56 @@ def decide(world: Bench, prefix: str, decision: Decision) -> HeldSet:
 
 def live(world: Bench) -> list[int]:
     return [row["id"] for row in world.vps()]
+
+
+def swap(world: Bench, sold: Sold, status: str = "running", **guest: Any) -> str:
+    """Replace a guest between two reads by one that looks the same in every list; the new one's fingerprint."""
+    old = world.pve.find_guest(sold.vmid)
+    assert old is not None
+    world.pve.remove_guest(sold.vmid)
+    told: dict[str, Any] = {
+        "name": old.name,
+        "node": old.node,
+        "cores": old.cores,
+        "memory_mb": old.memory_mb,
+        "disk_gb": old.disk_gb,
+    }
+    new = world.pve.add_guest(sold.vmid, status=status, **told | guest)
+    return f"smbios:{new.uuid}"
+
+
+def long_running(world: Bench, name: str = "web-01", **order: Any) -> Sold:
+    """A sold machine that was started an hour before its configuration was read, as far as Proxmox tells."""
+    sold = settled(world, name, **order)
+    age(world, sold)
+    assert guest_row(world, sold)["fingerprint_state"] == "read"
+    return sold
+
+
+def age(world: Bench, *sold: Sold) -> None:
+    """Let every guest have been started an hour ago."""
+    for one in sold:
+        world.pve.set_uptime(one.vmid, 3600)
+
+
+def guest_row(world: Bench, sold: Sold) -> dict[str, Any]:
+    (row,) = [r for r in world._rows("SELECT * FROM guests") if r["vmid"] == sold.vmid]
+    return row
+
+
+def told(world: Bench, sold: Sold) -> dict[str, Any]:
+    """What the record says of its guest."""
+    row = record(world, sold.vps_id)
+    return {key: row[key] for key in ("power_state", "node", "fingerprint", "name", "cpu", "ram_mb", "disk_gb")}
+
+
+def reasons(world: Bench, class_: str) -> list[str]:
+    """What the open findings of a class say."""
+    rows = world._rows(f"SELECT reason FROM findings WHERE class = '{class_}' AND resolved_at IS NULL ORDER BY subject")
+    return [str(row["reason"]) for row in rows]
+
+
+def reason(world: Bench, class_: str) -> str:
+    """What the only open finding of a class says."""
+    (said,) = reasons(world, class_)
+    return said

@@ -18,49 +18,20 @@ from reconcile.ports import Found
 from reconcile.run import look_around
 from sources.main_site import OrdersFeed
 from sources.proxmox import ClusterSource
-from tests.stories.steps import ABSENT, Sold, decide, execute, held_sets, record, settled
+from tests.stories.steps import (
+    ABSENT,
+    Sold,
+    decide,
+    execute,
+    guest_row,
+    held_sets,
+    long_running,
+    reason,
+    record,
+    swap,
+    told,
+)
 from tests.support.bench import Bench
-
-
-def swap(world: Bench, sold: Sold, status: str = "running", **guest: Any) -> str:
-    """Replace a guest between two reads by one that looks the same in every list; the new one's fingerprint."""
-    old = world.pve.find_guest(sold.vmid)
-    assert old is not None
-    world.pve.remove_guest(sold.vmid)
-    told: dict[str, Any] = {
-        "name": old.name,
-        "node": old.node,
-        "cores": old.cores,
-        "memory_mb": old.memory_mb,
-        "disk_gb": old.disk_gb,
-    }
-    new = world.pve.add_guest(sold.vmid, status=status, **told | guest)
-    return f"smbios:{new.uuid}"
-
-
-def long_running(world: Bench, name: str = "web-01", **order: Any) -> Sold:
-    """A sold machine that was started an hour before its configuration was read, as far as Proxmox tells."""
-    sold = settled(world, name, **order)
-    age(world, sold)
-    assert guest_row(world, sold)["fingerprint_state"] == "read"
-    return sold
-
-
-def age(world: Bench, *sold: Sold) -> None:
-    """Let every guest have been started an hour ago."""
-    for one in sold:
-        world.pve.set_uptime(one.vmid, 3600)
-
-
-def guest_row(world: Bench, sold: Sold) -> dict[str, Any]:
-    (row,) = [r for r in world._rows("SELECT * FROM guests") if r["vmid"] == sold.vmid]
-    return row
-
-
-def told(world: Bench, sold: Sold) -> dict[str, Any]:
-    """What the record says of its guest."""
-    row = record(world, sold.vps_id)
-    return {key: row[key] for key in ("power_state", "node", "fingerprint", "name", "cpu", "ram_mb", "disk_gb")}
 
 
 def configs_read(world: Bench) -> int:
@@ -356,11 +327,6 @@ def test_story_07_all_reads_of_configurations_together_keep_to_two_a_second(worl
 
 
 # --- who is told to remove whom
-
-
-def reason(world: Bench, class_: str) -> str:
-    (row,) = world._rows(f"SELECT reason FROM findings WHERE class = '{class_}' AND resolved_at IS NULL")
-    return str(row["reason"])
 
 
 def test_story_22_an_alarm_to_remove_a_guest_names_the_machine_and_reads_it_first(world: Bench) -> None:
