@@ -201,6 +201,25 @@ class JournalEntry(BaseModel):
     applied_at: AwareDatetime | None
 
 
+class IdentityView(BaseModel):
+    """Which machine a VPS's guest is, by its own configuration. What is in doubt says nothing of the VPS."""
+
+    guest: Annotated[str, Field(description="`cluster/vmid`")]
+    believed: Annotated[str | None, Field(description="Which machine the VPS is linked with")]
+    fingerprint: Annotated[str | None, Field(description="Which machine stood there when it was read last")]
+    state: Annotated[
+        Literal["read", "stale", "unread", "forbidden"] | None, Field(description="null: no list ever showed it")
+    ]
+    read_at: Annotated[AwareDatetime | None, Field(description="When its configuration was read last")]
+    age_s: Annotated[float | None, Field(description="Seconds since then")]
+    tried_at: Annotated[AwareDatetime | None, Field(description="When it was asked for last in vain")]
+    in_doubt: Annotated[bool, Field(description="Nothing is taken of it before it is read again")]
+    doubt: Annotated[str | None, Field(description="What put it in doubt")]
+    why: Annotated[str | None, Field(description="The same as a sentence")]
+    doubted_at: Annotated[AwareDatetime | None, Field(description="Since when")]
+    unlisted_since: Annotated[AwareDatetime | None, Field(description="Since when no list has shown it any more")]
+
+
 class HistoryView(BaseModel):
     """A VPS's story, oldest change first."""
 
@@ -208,6 +227,7 @@ class HistoryView(BaseModel):
     live: bool
     entries: list[JournalEntry]
     removed: int = Field(description="Older changes of power, plan and name whose time is over (`JOURNAL_DAYS`).")
+    identity: IdentityView | None = Field(description="null: it names no guest.")
 
 
 class RunView(BaseModel):

@@ -210,7 +210,10 @@ async def get_history(edge: EdgeOf, _by: Operator, vps_id: VpsId) -> Response:
     history = await _asked(edge, lambda c: vps_history(c, vps_id))
     live = history.record is not None and history.record.deleted_at is None
     listed = [_part_of(row, ops_models.JournalEntry) for row in history.operations]
-    return _answer({"vps_id": vps_id, "live": live, "entries": listed, "removed": history.removed})
+    known = history.identity
+    identity = asdict(known) | {"in_doubt": known.in_doubt} if known is not None else None
+    story = {"vps_id": vps_id, "live": live, "entries": listed, "removed": history.removed, "identity": identity}
+    return _answer(story)
 
 
 @router.post(

@@ -12,12 +12,12 @@ from sqlalchemy import Row, select
 
 from cli.acting import note, operator
 from cli.connect import opened_panel
-from cli.console import as_json, moment, out
+from cli.console import as_json, moment, out, span
 from cli.environment import command_settings
 from cli.errors import CommandError
 from cli.listing import Json
 from panel import dead_letters, tables
-from panel.history import vps_history
+from panel.history import History, vps_history
 from panel.operators import OperatorError
 from panel.terminal import styled, table
 
@@ -141,6 +141,8 @@ def history(
         as_json([dict(row._mapping) for row in told.operations])
         return
     out.print(_standing(vps, told.record))
+    if (identity := _identity(told)) is not None:
+        out.print(identity)
     if told.removed:
         out.print(f"{told.removed} older changes of power, plan or name are not kept any more (JOURNAL_DAYS)")
     for row in told.operations:
@@ -190,6 +192,35 @@ def _standing(vps_id: int, row: Row[Any] | None) -> str:
     elif row.deleted_at is not None:
         parts.append(f"deleted {moment(row.deleted_at)}")
     return ", ".join(parts)
+
+
+def _identity(told: History) -> str | None:
+    """Which machine it is, when that was read, and what puts it in doubt."""
+    known, row = told.identity, told.record
+    if known is None:
+        if row is None or row.claimed_vmid is None:
+            return None
+        named = f"a call named guest {row.claimed_cluster}/{row.claimed_vmid}, which another record had"
+        return f"{named}: it has no guest (`panel-sync findings --class link-conflict`)"
+    if known.state is None:
+        return f"guest {known.guest} was never listed"
+    if known.read_at is None or known.age_s is None:
+        return f"who guest {known.guest} is was never read: nothing of it is taken"
+    at = f"{moment(known.read_at)} UTC"
+    if known.unlisted_since is not None:
+        gone = f"guest {known.guest} has not been listed since {moment(known.unlisted_since)} UTC"
+        return f"{gone}; it was {known.fingerprint or 'without an identity'}, read {at}"
+    if known.state == "forbidden":
+        return f"who guest {known.guest} is may not be read (403; last asked {at}, {span(known.age_s)} ago)"
+    if known.in_doubt:
+        since = f" since {moment(known.doubted_at)} UTC" if known.doubted_at is not None else ""
+        why = known.why or "its list tells something new"
+        doubted = f"who guest {known.guest} is has been in doubt{since}: {why}"
+        return f"{doubted}; nothing of it is taken before it is read again (last read {at}, {span(known.age_s)} ago)"
+    said = f"guest {known.guest} is {known.fingerprint or 'without an identity'}, read {at} ({span(known.age_s)} ago)"
+    if known.believed in (None, known.fingerprint):
+        return said
+    return f"{said}: not this VPS's machine, which is {known.believed}"
 
 
 def _pairs(evidence: Mapping[str, Any]) -> str:

@@ -9,17 +9,19 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from panel import tables
+from panel.identities import Identity, identity_of
 from panel.operators import OperatorError
 
 
 @dataclass(frozen=True, slots=True)
 class History:
     """``record``: None while its create is not applied. ``operations`` in order; ``removed``: how many more there were,
-    whose time is over."""
+    whose time is over. ``identity``: None for a record that names no guest."""
 
     record: Row[Any] | None
     operations: Sequence[Row[Any]]
     removed: int
+    identity: Identity | None
 
 
 def vps_history(connection: Connection, vps_id: int) -> History:
@@ -30,7 +32,7 @@ def vps_history(connection: Connection, vps_id: int) -> History:
         raise OperatorError("unknown", f"VPS {vps_id} does not exist in the panel")
     record = connection.execute(select(vps).where(vps.c.id == vps_id)).one_or_none()
     journaled = connection.scalar(select(lanes.c.last_seq).where(lanes.c.vps_id == vps_id)) or 0
-    return History(record, found, max(0, journaled - len(found)))
+    return History(record, found, max(0, journaled - len(found)), identity_of(connection, vps_id))
 
 
 def recent_runs(connection: Connection, *, kind: str | None = None, limit: int = 20) -> Sequence[Row[Any]]:

@@ -235,6 +235,29 @@ class TestVps:
         again = await site.post("/api/vps/sync", json=create(order_id=12))
         assert (again.status_code, again.json()["vps"]["id"]) == (200, deleted), "its order is its own again"
 
+    async def test_which_machine_it_is_when_that_was_read_and_whether_it_is_in_doubt(
+        self, operator: httpx.AsyncClient, deleted: int, engine: Engine
+    ) -> None:
+        path = f"/vps/{deleted}/history"
+        assert (await answered(operator, path, ops_models.HistoryAnswer))["identity"] is None
+        with engine.begin() as connection:
+            connection.execute(text(UNSOLD))
+            connection.execute(text("UPDATE guests SET fingerprint_read_at = read_at - interval '5 minutes'"))
+            connection.execute(text("UPDATE vps SET cluster = 'main', vmid = 900, link_state = 'verified'"))
+        known = (await answered(operator, path, ops_models.HistoryAnswer))["identity"]
+        assert (known["guest"], known["fingerprint"], known["in_doubt"], known["doubt"]) == (
+            "main/900", "smbios:a", False, None,
+        )  # fmt: skip
+        assert known["age_s"] >= 300
+        with engine.begin() as connection:
+            statement = "UPDATE guests SET fingerprint_state = 'stale', doubt = 'started', doubted_at = read_at"
+            connection.execute(text(statement))
+        doubted = (await answered(operator, path, ops_models.HistoryAnswer))["identity"]
+        assert (doubted["in_doubt"], doubted["doubt"], doubted["why"]) == (
+            True, "started", "it was started after its configuration was read",
+        )  # fmt: skip
+        assert (doubted["read_at"], doubted["doubted_at"] > doubted["read_at"]) == (known["read_at"], True)
+
     async def test_refusals(self, operator: httpx.AsyncClient, site: httpx.AsyncClient, deleted: int) -> None:
         assert await problem(operator, "/vps/99/restore", {"reason": "why"}) == (404, "operator_unknown")
         assert await problem(operator, f"/vps/{deleted}/restore", {}) == (422, "invalid_field")

@@ -89,6 +89,70 @@ def test_history_tells_why_in_order(panel_sync: PanelSync, story: Engine) -> Non
     ]
 
 
+GUEST = """
+INSERT INTO guests (cluster, vmid, guest_type, node, status, power, power_since, template, signature, fingerprint,
+  fingerprint_state, fingerprint_read_at, doubt, doubted_at, first_seen_at, changed_at, read_at)
+SELECT 'main', 100, 'qemu', 'pve1', 'running', 'running', t, false, 'x', :fingerprint, :state,
+  CASE WHEN :state <> 'unread' THEN t - interval '5 minutes' END, :doubt,
+  CASE WHEN CAST(:doubt AS text) IS NOT NULL THEN t END, t, t, t FROM clock_timestamp() t
+"""
+LINK = """
+UPDATE vps SET cluster = 'main', node = 'pve1', vmid = 100, guest_type = 'qemu', fingerprint = 'smbios:a',
+  link_state = 'verified' WHERE id = 1
+"""
+CONFLICT = "UPDATE vps SET link_state = 'conflict', claimed_cluster = 'main', claimed_vmid = 100 WHERE id = 1"
+IDENTITIES = {
+    "guest main/100 is smbios:a, read {moment} UTC (5 min ago)": ("smbios:a", "read", None),
+    "who guest main/100 is has been in doubt since {moment} UTC: a call named its address for another record; nothing "
+    "of it is taken before it is read again (last read {moment} UTC, 5 min ago)": ("smbios:a", "stale", "call"),
+    "who guest main/100 is was never read: nothing of it is taken": (None, "unread", None),
+    "who guest main/100 is may not be read (403; last asked {moment} UTC, 5 min ago)": ("smbios:a", "forbidden", None),
+    "guest main/100 is smbios:b, read {moment} UTC (5 min ago): not this VPS's machine, which is smbios:a": (
+        "smbios:b", "read", None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("told", IDENTITIES)
+def test_history_tells_when_the_machine_was_identified_and_what_puts_it_in_doubt(
+    panel_sync: PanelSync, story: Engine, told: str
+) -> None:
+    fingerprint, state, doubt = IDENTITIES[told]
+    with story.begin() as connection:
+        connection.execute(text(LINK))
+        connection.execute(text(GUEST), {"fingerprint": fingerprint, "state": state, "doubt": doubt})
+    line = " ".join(panel_sync("vps", "history", "1").out.split("\n\n")[0].splitlines()[1:])
+    assert re.fullmatch(re.escape(told).replace(r"\{moment\}", r"[0-9-]+ [0-9:]+"), line), line
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (LINK, "guest main/100 was never listed"),
+        (
+            CONFLICT,
+            "a call named guest main/100, which another record had: it has no guest "
+            "(`panel-sync findings --class link-conflict`)",
+        ),
+    ],
+)
+def test_history_tells_of_a_vps_that_has_no_guest_that_is_known(
+    panel_sync: PanelSync, story: Engine, statement: str, told: str
+) -> None:
+    with story.begin() as connection:
+        connection.execute(text(statement))
+    assert panel_sync("vps", "history", "1").out.splitlines()[1] == told
+
+
+def test_history_tells_of_a_guest_that_is_not_listed_any_more(panel_sync: PanelSync, story: Engine) -> None:
+    with story.begin() as connection:
+        connection.execute(text(LINK))
+        connection.execute(text(GUEST), {"fingerprint": "smbios:a", "state": "stale", "doubt": "order"})
+        connection.execute(text("UPDATE guests SET unlisted_since = read_at"))
+    line = " ".join(panel_sync("vps", "history", "1").out.split("\n\n")[0].splitlines()[1:])
+    assert re.fullmatch(r"guest main/100 has not been listed since .* UTC; it was smbios:a, read .* UTC", line), line
+
+
 def test_history_of_a_vps_on_its_way(panel_sync: PanelSync, story: Engine) -> None:
     said = panel_sync("vps", "history", "2")
     assert (said.code, said.out.splitlines()[0]) == (0, "VPS 2: accepted, not applied yet")
