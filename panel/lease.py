@@ -10,12 +10,12 @@ configurations) is read in one's turn but without the lease, so that the fast la
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from panel import tables
 from panel.own_session import require_session
@@ -94,8 +94,13 @@ def turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
             connection.execute(TAKE, {"name": f"turn:{kind}", "holder": holder})
             connection.commit()
             yield connection
+            # Said, not left to the end of the session: the server may notice that only after the next run has asked.
+            if not connection.invalidated:
+                with suppress(DBAPIError):
+                    connection.rollback()
+                    connection.execute(text("SELECT pg_advisory_unlock_all()"))
         finally:
-            # The session holds the locks and settings: it is not given back to the pool.
+            # The session holds settings and temporary tables: it is not given back to the pool.
             connection.invalidate()
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from panel.lease import take_lease, turn
 from panel.pauses import ALL, pause
@@ -111,6 +111,21 @@ def test_the_fast_lane_waits_for_the_lease_and_goes_on_at_once(world: Bench, eng
             with turn(engine, "fast", "here:2") as another:
                 assert another is None, "one that waits is enough"
         assert fast.result(PATIENCE_S).state == "done"
+
+
+def test_a_turn_ends_before_its_session(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy server notices a closed connection late: the next run asks before that, and need not be turned away."""
+    held = text(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    with engine.connect() as other:
+        with turn(engine, "full", "here:1") as first:
+            assert first is not None
+            assert take_lease(first, "here:1") is not None
+            monkeypatch.setattr(first, "invalidate", lambda: None)
+            assert other.scalar(held) == 2
+        assert other.scalar(held) == 0
 
 
 def test_a_lease_that_is_kept_for_long_is_not_waited_for(engine: Engine) -> None:
