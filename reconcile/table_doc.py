@@ -19,7 +19,7 @@ sync call for the record is accepted but not applied yet, every cell is **wait**
 * *order*, *guest*, *record*: what the main site sold, what exists on Proxmox, what the client sees here.
 * *none-proven*: absent from enough complete reads over enough time; *none-unproven*: not seen, which proves nothing.
 * *transitional*: under a lock, so that nothing of the guest is written, its link neither.
-* *template*: the guest was turned into one. It cannot run, so nothing of it is written.
+* *template*: the guest was turned into one. It cannot run, so only where it is may be written.
 * *unobservable*: nothing the panel reads could show it.
 * `order` and `power` name the facts that may be written; a finding is set in italics.
 """
