@@ -13,6 +13,8 @@ from sqlalchemy import Engine, text
 from panel.sessions import sync_engine
 from tests.support.api_process import ApiProcess, api_process
 from tests.support.databases import Databases
+from tests.support.keys import random_key
+from tests.support.waiting import wait_until
 from tests.support.world import add_user
 
 USER = 5
@@ -51,6 +53,18 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+def logged(place: Place) -> int:
+    """How many lines the log has, those of all requests before this one included: they may come after the answer."""
+    path = f"/{random_key()[:16]}"
+    spoken(place.api.port, f"GET {path} HTTP/1.1\r\nHost: panel\r\nConnection: close\r\n\r\n".encode())
+
+    def lines() -> int:
+        lines = place.api.log()
+        return len(lines) if any(line.get("path") == path for line in lines) else 0
+
+    return wait_until(lines, "the last request is logged")
 
 
 def spoken(port: int, raw: bytes, *, then_close: bool = False, timeout_s: float = 120.0) -> Answer | None:

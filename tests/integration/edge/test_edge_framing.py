@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from api.http_framing import HEAD_BYTES
-from tests.integration.edge.conftest import Answer, Place, create_vps, posted, received, spoken
+from tests.integration.edge.conftest import Answer, Place, create_vps, logged, posted, received, spoken
 from tests.support.keys import random_key
 from tests.support.resources import resident_bytes
 from tests.support.waiting import wait_until
@@ -78,7 +78,7 @@ FRAMINGS = [("a length", False), ("chunks", True)]
 @pytest.mark.parametrize("wish", [row[1] for row in UPGRADES], ids=[row[0] for row in UPGRADES])
 def test_the_body_of_who_wants_to_upgrade_is_a_body(place: Place, wish: tuple[str, ...], chunked: bool) -> None:
     """A call is journaled once, though its body comes later; and nothing in it is a request."""
-    before, logged = place.counted()["operations"], len(place.api.log())
+    seen, before = logged(place), place.counted()["operations"]
     body = GOOD[:-1] + b" " * 10 + b', "x": ' + json.dumps(SMUGGLED.decode()).encode() + b"}"
     framing = CHUNKED if chunked else f"Content-Length: {len(body)}"
     head = posted(place, b"", JSON, framing, *wish)
@@ -95,7 +95,7 @@ def test_the_body_of_who_wants_to_upgrade_is_a_body(place: Place, wish: tuple[st
     assert answer.headers["connection"] == "close"
     assert "upgrade" not in answer.headers
     assert place.counted()["operations"] == before + 1
-    assert _asked(place, logged) == ["/api/vps/sync"]
+    wait_until(lambda: _asked(place, seen) == ["/api/vps/sync"], "that request alone to be logged")
 
 
 @pytest.mark.parametrize(
@@ -162,12 +162,12 @@ def test_the_body_of_who_wants_to_upgrade_is_a_body(place: Place, wish: tuple[st
 )  # fmt: skip
 def test_what_is_not_strictly_http_1_1_is_refused_once(place: Place, raw: bytes) -> None:
     """At once, by one answer; nothing behind it is read."""
-    logged = len(place.api.log())
+    seen = logged(place)
     (answer,) = _answers(place, raw + SMUGGLED)
     assert (answer.status, json.loads(answer.body)["code"]) == (400, "invalid_http")
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["connection"] == "close"
-    assert "/smuggled" not in _asked(place, logged)
+    assert "/smuggled" not in _asked(place, seen)
 
 
 @pytest.mark.parametrize(
@@ -201,10 +201,10 @@ def test_what_is_unusual_but_right_is_answered_and_the_connection_goes_on(place:
     ],
 )
 def test_an_answer_that_is_the_last_one_says_so(place: Place, raw: bytes) -> None:
-    logged = len(place.api.log())
+    seen = logged(place)
     (answer,) = _answers(place, raw + SMUGGLED)
     assert (answer.status, answer.headers["connection"]) == (200, "close")
-    assert "/smuggled" not in _asked(place, logged)
+    assert "/smuggled" not in _asked(place, seen)
 
 
 def test_a_body_that_was_announced_is_asked_for_and_read(place: Place) -> None:
@@ -389,12 +389,12 @@ def test_what_is_stored_and_logged_of_a_caller_is_an_address_or_nothing(
     assert answer is not None
     assert answer.status == 400
 
-    def logged() -> list[str | None]:
+    def addresses() -> list[str | None]:
         # By its id: what earlier requests are logged as may come later.
         return [event["address"] for event in place.api.log() if event.get("request_id") == request_id]
 
-    wait_until(logged, "the request is logged")
-    assert logged() == [stored]
+    wait_until(addresses, "the request is logged")
+    assert addresses() == [stored]
     asked = text("SELECT address FROM refused_calls WHERE request_id = :id")
 
     def noted() -> list[str | None]:

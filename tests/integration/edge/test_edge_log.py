@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.integration.edge.conftest import Place, create_vps, posted, spoken
+from tests.integration.edge.conftest import Place, create_vps, logged, posted, spoken
 from tests.support.waiting import wait_until
 
 FORGED = '{"event": "forged", "level": "info"}'
@@ -25,7 +25,7 @@ CASES = pytest.mark.parametrize("text", [row[1] for row in HOSTILE], ids=[row[0]
 
 def _lines_after(place: Place, raw: bytes) -> list[dict[str, object]]:
     """The events that a request leaves, each of which is a line of printable ASCII."""
-    before = len(place.api.log())
+    before = logged(place)
     assert spoken(place.api.port, raw) is not None
     wait_until(lambda: len(place.api.log()) > before, "the request is logged")
     for line in place.api.process.log_path.read_text().splitlines():
