@@ -5,9 +5,11 @@ PostgreSQL and Redis are real and one per test process; a test that kills or sto
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from collections.abc import Iterator
+from importlib import import_module
 
 import httpx
 import pytest
@@ -26,9 +28,22 @@ OF_A_TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"
 
 
 def pytest_configure() -> None:
-    """A test says how wide its tables are, not the terminal it runs in. A console reads this when it is imported."""
+    """A test says how wide its tables are, not the terminal it runs in, and not the test that ran before."""
     for name in OF_A_TERMINAL:
         os.environ.pop(name, None)
+    # A console that finds a width in the environment when it is made keeps it for good.
+    import_module("cli.console")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the files that keep a whole panel at work among the others: side by side they take the machine from each
+    other, and each waits the longer for its own."""
+    files = [list(group) for _, group in itertools.groupby(items, key=lambda item: item.path)]
+    live = [file for file in files if "acceptance" in file[0].path.parts]
+    others = [file for file in files if "acceptance" not in file[0].path.parts]
+    apart = len(others) // max(len(live), 1)
+    spread = [file for number, one in enumerate(live) for file in (one, *others[number * apart : (number + 1) * apart])]
+    items[:] = [item for file in (*spread, *others[len(live) * apart :]) for item in file]
 
 
 @pytest.fixture(scope="session", autouse=True)
