@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from benchmarks.measure import Ratio
 from benchmarks.servers import Servers
-from panel import selected, suspects, views
+from panel import components, selected, suspects, views
 from panel.sessions import sync_engine
 from reconcile.observe import database_now
 
@@ -21,7 +21,7 @@ DRIFTED = 20
 def measure(servers: Servers) -> list[Ratio]:
     """Seconds and peak Python memory for a fleet of which 20 machines have drifted."""
     engine = sync_engine(servers.database(), "panel-sync bench", statement_ms=120_000)
-    suspects_limit, suspects.LIMIT = suspects.LIMIT, FLEET * 2
+    budget, components.BUDGET = components.BUDGET, FLEET * 20
     try:
         with engine.connect() as connection:
             views.make_stages(connection)
@@ -33,7 +33,7 @@ def measure(servers: Servers) -> list[Ratio]:
             chosen_s, chosen_mb, chosen = _load(connection, everything=False)
             whole_s, whole_mb, whole = _load(connection, everything=True)
     finally:
-        suspects.LIMIT = suspects_limit
+        components.BUDGET = budget
         engine.dispose()
     if chosen != DRIFTED or whole < FLEET:
         raise RuntimeError(f"the fleet is not what it should be: {chosen} of {whole}")

@@ -54,9 +54,10 @@ class HeldSet:
         return self.scope.startswith("by-approval:")
 
 
-def keep_holds(connection: Connection, run_id: int, held: Iterable[Any]) -> None:
-    """Keep what a full run's gate held, one open set per scope; a set that is not held any more expires."""
-    scopes = set()
+def keep_holds(connection: Connection, run_id: int, held: Iterable[Any], left_out: Iterable[str] = ()) -> None:
+    """Keep what a full run's gate held, one open set per scope; a set that is not held any more expires. What waits for
+    a word of its own waits on while its subject is ``left_out``: the run said nothing of it."""
+    scopes = {f"by-approval:{subject}" for subject in left_out}
     current = {row.scope: row.plan_hash for row in connection.execute(OPEN)}
     for one in held:
         scopes.add(one.scope)

@@ -7,12 +7,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from panel.components import share
 from panel.parsing import parsed_guests, parsed_orders, parsed_records
 from reconcile.isolation import Broken
 from reconcile.state import Guest, GuestKey, Order, Record
-
-LIMIT = 5_000
-"""Guests of whom nobody knows who they are."""
 
 
 def load_orders(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Order, ...]:
@@ -42,10 +40,11 @@ def load_records(connection: Connection, broken: dict[str, Broken] | None = None
 
 
 def load_unidentified(
-    connection: Connection, clusters: Iterable[str], broken: dict[str, Broken] | None = None, limit: int = LIMIT
+    connection: Connection, clusters: Iterable[str], broken: dict[str, Broken] | None = None, limit: int | None = None
 ) -> tuple[Guest, ...] | None:
     """Guests of these clusters, not known to be gone, of whom nobody knows who they are by now; None if they are more
-    than ``limit``, or if one cannot be parsed: it may be anybody."""
+    than ``limit`` (a share of the budget), or if one cannot be parsed: it may be anybody."""
+    limit = share() if limit is None else limit
     rows = connection.execute(text(LOAD_UNIDENTIFIED), {"clusters": sorted(clusters), "limit": limit + 1}).all()
     parsed = parsed_guests(rows, {}, {}, broken)
     return parsed if len(parsed) == len(rows) <= limit else None

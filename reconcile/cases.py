@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from reconcile.doubts import GAP
-from reconcile.state import Absence, Guest, GuestKey, LinkState, Order, Record
+from reconcile.state import Absence, Guest, GuestKey, GuestType, LinkState, Order, Record
 
 
 class OrderView(StrEnum):
@@ -74,18 +74,34 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What matters to a world of what is not in it, since there was more to think about than a run loads.
+
+    ``partners``: by order, an unlinked record of its customer that may be its own by plan and time. ``homeless``: when
+    the last going order that names no guest and has none was made, by the type of guest it sold (None: it does not
+    say). ``unnamed``: guests that no order and no verified record names; None: they may be any. ``disputed``: whether
+    a record may have the address that a call named for it, and somebody else has.
+    """
+
+    partners: Mapping[str, int] = field(default_factory=dict)
+    homeless: Mapping[GuestType | None, datetime] = field(default_factory=dict)
+    unnamed: tuple[Guest, ...] | None = ()
+    disputed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """What a run observed, as far as it matters to the cases it decides.
 
     ``now`` is the database's clock. ``clusters`` are the configured ones, ``trusted`` those whose read may be
     used now. ``orders_at`` is the effective time of the newest complete sweep of the order feed and
     ``previous_orders_at`` of the one before it; ``has_feed`` is False where no main site is configured.
-    ``sightings``: the addresses at which each fingerprint was read last, listed now or not. ``cut``: there was more
-    to think about than a run loads, so what is not here may exist all the same. ``unlisted``: known guests that a
-    trusted read does not show and that are not counted as absent either (their node left the cluster, or is not read
-    completely), and since when. ``unidentified``: guests not known to be gone, of all clusters and be they selected or
-    not, of whom nobody knows by now who they are; None: too many. ``remembered``: guests that are not listed now, as
-    they were last. ``last_read``: when each cluster's last trusted list was begun.
+    ``sightings``: the addresses at which each fingerprint was read last, listed now or not. ``left_out``: what there
+    is besides; what may be brought together with anything here is here. ``unlisted``: known guests that a trusted read
+    does not show and that are not counted as absent either (their node left the cluster, or is not read completely),
+    and since when. ``unidentified``: guests not known to be gone, of all clusters and be they selected or not, of whom
+    nobody knows by now who they are; None: too many. ``remembered``: guests that are not listed now, as they were last.
+    ``last_read``: when each cluster's last trusted list was begun.
     """
 
     now: datetime
@@ -102,7 +118,7 @@ class World:
     names_are_authoritative: bool = True
     feed: str = "orders"
     sightings: Mapping[str, frozenset[GuestKey]] = field(default_factory=dict)
-    cut: bool = False
+    left_out: LeftOut = field(default_factory=LeftOut)
     unlisted: Mapping[GuestKey, datetime] = field(default_factory=dict)
     unidentified: tuple[Guest, ...] | None = ()
     remembered: tuple[Guest, ...] = ()

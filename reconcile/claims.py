@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from reconcile.cases import LeftOut
 from reconcile.fitting import going, later
 from reconcile.state import Guest, GuestKey, LinkState, Order, Record
 
 
 class Claims:
-    """The orders, the records that each of them has been paired with so far, and all live records."""
+    """The orders, the records that each of them has been paired with so far, all live records, and what there is
+    besides."""
 
-    def __init__(self, orders: Sequence[Order], paired: Mapping[str, Sequence[Record]], live: Iterable[Record]) -> None:
-        self.paired = paired
+    def __init__(
+        self,
+        orders: Sequence[Order],
+        paired: Mapping[str, Sequence[Record]],
+        live: Iterable[Record],
+        left_out: LeftOut,
+    ) -> None:
+        self.paired, self._left_out = paired, left_out
         self._live = tuple(live)
         self._naming: dict[GuestKey | None, list[Order]] = defaultdict(list)
         for order in orders:
@@ -69,11 +77,19 @@ class Claims:
     def homeless(self, order: Order, guest: Guest) -> bool:
         """Whether a guest may have been sold for another going order, made later, that names none yet; or for a record
         that a call had named a taken address."""
-        disputed = any(r.link_state is LinkState.CONFLICT for r in self._live)
-        return disputed or any(
-            going(o) and later(o, order) and o.hypervisor in (None, "proxmox") and self.of_type(o, guest)
-            for o in self.naming(None)
-            if not any(r.fingerprint is not None for r in self.paired[o.order_id])
+        disputed = self._left_out.disputed or any(r.link_state is LinkState.CONFLICT for r in self._live)
+        elsewhere = any(
+            type_ in (None, guest.guest_type) and order.created_at is not None and made_at > order.created_at
+            for type_, made_at in self._left_out.homeless.items()
+        )
+        return (
+            disputed
+            or elsewhere
+            or any(
+                going(o) and later(o, order) and o.hypervisor in (None, "proxmox") and self.of_type(o, guest)
+                for o in self.naming(None)
+                if not any(r.fingerprint is not None for r in self.paired[o.order_id])
+            )
         )
 
     def of_type(self, order: Order, guest: Guest) -> bool:

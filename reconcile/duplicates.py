@@ -43,11 +43,18 @@ def nowhere(record: Record, key: GuestKey, world: World, policy: Policy) -> bool
 
 class UnnamedGuests:
     """The guests that nobody names. What a call said of an address names nobody: the record that is in dispute over it
-    may be the one."""
+    may be the one. ``besides``: more of them."""
 
-    def __init__(self, guests: Mapping[GuestKey, Guest], live: Iterable[Record], orders: Iterable[Order]) -> None:
+    def __init__(
+        self,
+        guests: Mapping[GuestKey, Guest],
+        live: Iterable[Record],
+        orders: Iterable[Order],
+        besides: Iterable[Guest],
+    ) -> None:
         named = {r.guest_key for r in live if r.link_state is LinkState.VERIFIED} | {o.guest_key for o in orders}
         unnamed = [guest for key, guest in guests.items() if key not in named]
+        unnamed += besides
         self._names = {guest.name for guest in unnamed}
         self._sizes = {(guest.memory_mb, guest.cores) for guest in unnamed}
         seen_first = [guest.first_seen_at for guest in unnamed]

@@ -209,11 +209,11 @@ def isolated_plan(
 
 
 def _unlike_whole(world: World, out: Iterable[World], broken: Mapping[str, Broken]) -> World:
-    """Marked as cut, if a guest that nobody names was left out: a record is taken for a twin of another one only if no
-    guest could be its own, and that one might be."""
+    """If a guest that nobody names was left out, it may be any: a record is taken for a twin of another one only if no
+    guest could be its own."""
     alone = any(part.guests and not part.orders and not part.records for part in out)
     unread = any(subject.startswith("guest:") for subject in broken)
-    return replace(world, cut=True) if alone or unread else world
+    return replace(world, left_out=replace(world.left_out, unnamed=None)) if alone or unread else world
 
 
 def isolated_power(

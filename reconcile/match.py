@@ -49,7 +49,7 @@ class _Matching:
             if not record.live and record.merged_into is None:
                 self.dead[record.order_id].append(record)
         self.paired: dict[str, list[Record]] = {}  # order id -> its live records, survivor first
-        self.claims = Claims(self.orders, self.paired, self.live.values())
+        self.claims = Claims(self.orders, self.paired, self.live.values(), world.left_out)
         self.machines = Machines(world, policy, self.guests, templates, self.live, self.paired, self.claims)
         self.doubts: dict[str, str] = {}  # order id -> why
         self.record_doubts: dict[int, str] = {}
@@ -164,8 +164,10 @@ class _Matching:
             if (key := (record.user_id, record.name)) in groups:
                 groups[key][1].append(record)
         for orders, rivals in groups.values():
-            if all(map(self._settled, rivals)):  # unique among those of an age says nothing: the next run pairs
-                self._pair_group(orders, rivals)
+            # Unique among those of an age says nothing: the next run pairs.
+            if rivals and all(map(self._settled, rivals)):
+                oldest = min(rivals, key=lambda r: r.created_at)
+                self._pair_group([o for o in orders if not ended_before(o, oldest)], rivals)
         self._hold_possible_partners(lonely)
 
     def _may_be_paired(self, order: Order) -> bool:
@@ -208,8 +210,10 @@ class _Matching:
         for order in lonely:
             if self.paired[order.order_id] or order.order_id in self.doubts:
                 continue
-            if (record := partners.possible(order, within)) is not None:
-                self.doubts[order.order_id] = f"the unlinked VPS {record.id} of the same customer may be its own"
+            record = partners.possible(order, within)
+            may_be = record.id if record is not None else self.world.left_out.partners.get(order.order_id)
+            if may_be is not None:
+                self.doubts[order.order_id] = f"the unlinked VPS {may_be} of the same customer may be its own"
 
     def _pair(self, order: Order, record: Record) -> None:
         if record.id not in self.taken:
@@ -229,13 +233,12 @@ class _Matching:
 
         Customers do buy two equal machines, and a feed may be late with the second one's order. So: nobody ever
         used the record's id; a complete sweep that began well after it shows no other order that it could belong
-        to; every cluster was read, and no guest without an order and a record could be its own. Of a selection that
-        was cut, the order or the guest that tells may be what was left out.
+        to; every cluster was read, and no guest without an order and a record could be its own, wherever it is.
         """
-        swept = self.world.orders_at
-        if swept is None or self.world.cut or not self.world.trusted >= self.world.clusters:
+        swept, besides = self.world.orders_at, self.world.left_out.unnamed
+        if swept is None or besides is None or not self.world.trusted >= self.world.clusters:
             return
-        unnamed = UnnamedGuests(self.guests, self.live.values(), self.orders)
+        unnamed = UnnamedGuests(self.guests, self.live.values(), self.orders, besides)
         namesakes: dict[tuple[int | None, str | None], list[Order]] = defaultdict(list)
         for order in self.orders:
             namesakes[order.user_id, order.name].append(order)

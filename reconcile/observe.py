@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 
 from panel import absences, late_sources, run_log, views
 from panel.absences import Proof
+from panel.components import Entangled
 from reconcile import side_by_side
 from reconcile.doubts import GAP
 from reconcile.isolation import Broken
@@ -39,7 +40,8 @@ class Observed:
     ``away``: of each trusted cluster the nodes whose guests cannot be asked about. ``late``: clusters that did not
     answer in time.
     ``believed``: trusted clusters that lost nothing unusual; ``orders_well``: the feed was read without a problem;
-    ``undrawn``: subjects that wait for another run's selection.
+    ``undrawn``: subjects that wait for another run's selection; ``entangled``: what hangs together and is too much for
+    any run.
     ``broken``: rows of the panel's own that could not be parsed, by subject. ``troubles``: what is wrong with each
     source that was asked, or None."""
 
@@ -55,6 +57,7 @@ class Observed:
     orders_well: bool = False
     believed: set[str] = field(default_factory=set)
     undrawn: frozenset[str] = frozenset()
+    entangled: tuple[Entangled, ...] = ()
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     broken: dict[str, Broken] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from panel.components import Entangled
 from reconcile.apply import Outcome
 from reconcile.changes import Finding
 from reconcile.gate import BY_APPROVAL, REJECTED_BEFORE, Budget, Gated
@@ -45,6 +46,29 @@ def storm_findings(pushed: int, budget: Budget) -> list[Finding]:
         f"{budget.pushed_deletes_hour}; if it is wrong, `panel-sync vps restore` brings them back for 7 days"
     )
     return [Finding("delete-storm", "calls:delete", reason, "alarm")]
+
+
+def entangled_findings(entangled: Sequence[Entangled]) -> list[Finding]:
+    """One finding for each component that is too large to be decided; of its members nothing else is told."""
+    return [
+        Finding(
+            "entangled",
+            _named(one),
+            f"{one.orders} orders, {one.records} records and {one.guests} guests of {one.users} customers hang "
+            "together by ids, addresses, machines or names, too many to be decided at once: none of it is repaired. "
+            "Name the orders' records by panelVpsId or order_id, or delete the records that no order is known for",
+            "alarm",
+            vps_id=one.vps_id,
+            order_id=one.order_id if one.vps_id is None else None,
+        )
+        for one in entangled
+    ]
+
+
+def _named(one: Entangled) -> str:
+    if one.vps_id is not None:
+        return f"vps:{one.vps_id}"
+    return f"order:{one.order_id}" if one.order_id is not None else f"guest:{one.guest}"
 
 
 def unconfirmed_findings(outcome: Outcome) -> list[Finding]:

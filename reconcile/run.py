@@ -16,10 +16,11 @@ import structlog
 from sqlalchemy import Connection, Engine
 from structlog.contextvars import bound_contextvars
 
-from panel import guest_configs, moves, power_drift, quarantine, run_log, selected, suspects, views
+from panel import components, guest_configs, moves, power_drift, quarantine, run_log, selected, suspects, views
 from panel.absences import load_absences
 from panel.holds import keep_fast_holds, keep_holds
 from panel.lease import LEASE, FencedError, lease_holder, take_lease, turn
+from panel.left_out import load_left_out
 from panel.operators import ask_for_run
 from panel.pauses import ALL, CLUSTER, FEED, Pause, current_pauses
 from panel.repairs import note_confirmations
@@ -28,13 +29,14 @@ from panel.source_health import forget_other_sources, report_sources
 from panel.wanted_configs import longest_waiting
 from reconcile import fingerprints, observe
 from reconcile.apply import Confirmer, Outcome
-from reconcile.cases import World
+from reconcile.cases import LeftOut, World
 from reconcile.changes import Change, Finding, Plan
 from reconcile.gate import Gated
 from reconcile.isolation import Failure, Stage, isolated_plan, isolated_power
+from reconcile.match import RIVALS_APART
 from reconcile.observe import Observed
 from reconcile.phases import Phases
-from reconcile.report import held_findings, said_in_short, storm_findings, unconfirmed_findings
+from reconcile.report import entangled_findings, held_findings, said_in_short, storm_findings, unconfirmed_findings
 from reconcile.side_by_side import FAST, FULL
 from reconcile.spec import spec_findings
 from reconcile.state import Absence, GuestKey
@@ -175,7 +177,8 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     sizes = guest_configs.size_drifts(connection, reconciler.clusters)
     specs = spec_findings(sizes.found, world.now, reconciler.policy.spec_grace)
     storm = storm_findings(run_log.pushed_deletes(connection), reconciler.budget)
-    told = _told(run, seen, [*planned.plan.findings, *specs, *storm, *_overdue(run, seen)], counts)
+    fleet = [*specs, *storm, *_overdue(run, seen), *entangled_findings(seen.entangled)]
+    told = _told(run, seen, [*planned.plan.findings, *fleet], counts)
     plan = run.paused.spare(Plan(planned.plan.changes, told))
     run.phases.end("decide")
     gated = run.gated(plan)
@@ -205,7 +208,7 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
         counts["findings"] = run_log.report_findings(
             report, run.id, findings, _reach(run, seen), planned.left_out | seen.undrawn | _not_reached(outcome)
         )
-        keep_holds(report, run.id, gated.held)
+        keep_holds(report, run.id, gated.held, seen.undrawn)
         report_sources(report, run.id, seen.troubles)
         forget_other_sources(report, _watched(run))
         note_confirmations(report, seen.began)
@@ -321,16 +324,27 @@ def _recovered(
 
 
 def load_world(
-    reconciler: Reconciler, connection: Connection, seen: Observed, *, everything: bool = False
+    reconciler: Reconciler,
+    connection: Connection,
+    seen: Observed,
+    *,
+    everything: bool = False,
+    budget: int | None = None,
 ) -> tuple[World, dict[str, Any]]:
     """Select the suspects of what was observed and load them as values."""
     feed = reconciler.feed
     names = feed.names_are_authoritative if feed is not None else False
     counts: dict[str, Any] = dict(
-        suspects.prepare(connection, shared_ids=reconciler.shared_ids, names=names, everything=everything)
+        suspects.prepare(
+            connection, shared_ids=reconciler.shared_ids, names=names, everything=everything, budget=budget
+        )
     )
+    left_out = LeftOut()
     if counts["cut"]:
         seen.undrawn = undrawn_subjects(connection)
+        seen.entangled = components.load_entangled(connection)
+        seen.warnings.append(f"selection: {counts['cut']} suspects are left to the next run, which draws anew")
+        left_out = load_left_out(connection, RIVALS_APART if names else None, seen.broken)
     order_absences, guest_absences = load_absences(connection)
     world = World(
         now=observe.database_now(connection),
@@ -347,7 +361,7 @@ def load_world(
         has_feed=feed is not None,
         names_are_authoritative=names,
         feed=feed.name if feed is not None else "none",
-        cut=bool(counts["cut"]),
+        left_out=left_out,
         remembered=selected.load_remembered(connection, seen.broken),
         last_read=_last_read(connection, reconciler.clusters),
         unidentified=selected.load_unidentified(connection, reconciler.clusters, seen.broken),

@@ -28,12 +28,16 @@ from tests.convergence.panel import Killed
 from tests.convergence.shown import Shown, ShownCluster, ShownFeed
 from tests.convergence.truth import CLUSTERS, Call
 from tests.support.bench import QUICK
+from tests.support.cut_worlds import decided_as_in
 
 WIDE = Budget(
     deletes_run=999, deletes_hour=999, deletes_day=999, deletes_node_min=999, deletes_user_min=999, creates_min=999,
     flips_min=999, owners_run=999, owners_day=999, merges_run=999, merges_day=999,
 )  # fmt: skip
 """Budgets are the pure core's business; here nothing waits for an operator."""
+
+PART = 24
+"""A budget so small that most of a story is left to a later run."""
 
 KEPT = {"users", "leases"}
 """What the customers of all stories and the epochs are in; every other table is emptied before a story."""
@@ -139,7 +143,11 @@ class SqlPanel:
             return real_write(*arguments)
 
         def load(reconciler: Reconciler, connection: Connection, seen: Observed) -> Any:
+            with connection.begin_nested() as once:
+                part, _ = real_load(reconciler, connection, replace(seen, warnings=[], broken={}), budget=PART)
+                once.rollback()
             world, counts = real_load(reconciler, connection, seen)
+            decided_as_in(world, replace(part, now=world.now), QUICK)
             whole = everything(connection, world, seen)
             assert plan(world, QUICK) == plan(whole, QUICK), "the selection left something out"
             self.compared += 1

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from panel import suspects
 from panel.holds import Decision, HeldSet, decide_hold, list_holds
-from tests.stories.steps import Sold, execute, sell, settle, statuses
+from tests.stories.steps import Sold, sell, settle, statuses
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
 
@@ -117,45 +116,3 @@ def test_the_fast_lane_ends_no_set_of_deletes(world: Bench) -> None:
     world.fast(2)
     assert [h.hash for h in held(world)] == [before.hash]
     assert ("held", "scope:deletes:user:5") in world.findings()
-
-
-class TestCutSelections:
-    """More suspects than one run takes: nothing is taken for settled, and everybody has his turn."""
-
-    def test_findings_of_what_was_not_taken_stay(self, world: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        for vmid in (901, 902, 903):
-            world.pve.add_guest(vmid, node="pve1", name=f"own-{vmid}")
-        world.run(2)
-        before = world.findings()
-        assert {subject for class_, subject in before if class_ == "unmanaged-guest"} == {
-            f"guest:main/{vmid}" for vmid in (901, 902, 903)
-        }
-        monkeypatch.setattr(suspects, "LIMIT", 1)
-        assert world.run(3).counts["cut"] == 1
-        assert world.findings() == before
-        monkeypatch.undo()
-        world.pve.remove_guest(901)
-        world.run()
-        assert ("unmanaged-guest", "guest:main/901") not in world.findings()
-
-    def test_lasting_suspects_starve_nobody(self, world: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        sold = sell(world, "last")
-        settle(world, sold)
-        for n in range(3):  # hosts that no cluster shows: suspects for good, with smaller ids than any other
-            assert world.call("create", user_id=6, name=f"old-{n}", cpu=1, ram=512, disk=5, os="x",
-                              hypervisor="vmware").is_success  # fmt: skip
-        world.drain()
-        execute(world, "UPDATE vps SET created_at = created_at - interval '1 day' WHERE hypervisor = 'vmware'")
-        world.site.set_status(sold.order_id, "suspended", notify=False)
-        monkeypatch.setattr(suspects, "LIMIT", 1)
-        monkeypatch.setattr(
-            suspects, "SUSPECT_ORDERS", suspects.SUSPECT_ORDERS.replace("LIMIT :limit", "LIMIT 0 * :limit")
-        )
-        monkeypatch.setattr(
-            suspects, "SUSPECT_GUESTS", suspects.SUSPECT_GUESTS.replace("LIMIT :limit", "LIMIT 0 * :limit")
-        )
-        for _ in range(60):
-            world.run()
-            if statuses(world)[sold.vps_id] == "suspended":
-                return
-        raise AssertionError("it never had its turn")

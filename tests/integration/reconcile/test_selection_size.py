@@ -11,8 +11,8 @@ from reconcile.gate import Budget
 from reconcile.observe import Observed, database_now
 from reconcile.run import Reconciler, load_world
 from reconcile.state import Record
-from tests.integration.reconcile.test_selection_equality import NoFeed, NoSource, _scratch
 from tests.support.one_customer import FLEET
+from tests.support.random_fleet import NoFeed, NoSource, scratch
 from tests.support.world import add_user
 
 SETTLED, LOOSE = 500, 3
@@ -27,7 +27,7 @@ def test_one_unlinked_record_does_not_load_its_customer_s_whole_fleet(engine: En
         engine, NoFeed(names=True), (NoSource("main"),), Policy(), Budget(), shared_ids=False, sweep_interval=nothing,
         users_interval=nothing,
     )  # fmt: skip
-    with _scratch(engine) as connection:
+    with scratch(engine) as connection:
         for statement in FLEET:
             connection.execute(text(statement), {"settled": SETTLED, "all": SETTLED + LOOSE})
         now = database_now(connection)

@@ -16,7 +16,7 @@ from reconcile.ports import Page, Sweep
 from reconcile.run import Reconciler
 from reconcile.state import User
 from reconcile.users import Imported, import_users
-from tests.integration.reconcile.test_selection_equality import NoFeed
+from tests.support.random_fleet import NoFeed
 from tests.support.world import add_user
 
 

@@ -10,12 +10,13 @@ from sqlalchemy import create_engine
 
 from reconcile import apply
 from reconcile.apply import Confirmer
+from reconcile.cases import LeftOut
 from reconcile.changes import Change, Kind, Plan
 from reconcile.decide import plan
 from reconcile.gate import Budget, Standing, gate
 from reconcile.match import match
 from reconcile.ports import Found, Gone, GuestConfig, Unclear
-from reconcile.state import Absence, GuestKey, GuestType, LinkState
+from reconcile.state import Absence, Guest, GuestKey, GuestType, LinkState
 from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, absence, ago, guest, order, record, world
 
 OTHER = GuestKey("main", 200)
@@ -98,14 +99,23 @@ def test_a_column_that_slipped_merges_nothing_in_bulk() -> None:
     assert Kind.MERGE not in {c.kind for c in gated.allowed}
 
 
-def test_of_a_cut_selection_nobody_is_a_twin() -> None:
+@pytest.mark.parametrize(
+    ("unnamed", "merged"),
+    [
+        pytest.param(None, False, id="any guest"),
+        pytest.param((guest(vmid=900, name="x"),), False, id="one of its size"),
+        pytest.param((guest(vmid=900, name="x", cores=9.0, first_seen_at=ago(days=50)),), True, id="another one"),
+    ],
+)
+def test_a_guest_that_was_left_out_may_be_the_twins(unnamed: tuple[Guest, ...] | None, *, merged: bool) -> None:
     seen = world(
         orders=(order(),),
         guests=(guest(),),
         records=(record(), record(**LOOSE | {"id": 2, "created_at": ago(days=20, seconds=-9)})),
     )
     assert [c.kind for c in plan(seen, POLICY).changes] == [Kind.MERGE]
-    assert Kind.MERGE not in {c.kind for c in plan(replace(seen, cut=True), POLICY).changes}
+    seen = replace(seen, left_out=LeftOut(unnamed=unnamed))
+    assert (Kind.MERGE in {c.kind for c in plan(seen, POLICY).changes}) is merged
 
 
 @pytest.mark.parametrize(("state", "merged"), [(LinkState.VERIFIED, True), (LinkState.PUSHED, False)])

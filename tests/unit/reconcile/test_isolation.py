@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reconcile import isolation
-from reconcile.cases import Case, Policy, World
+from reconcile.cases import Case, LeftOut, Policy, World
 from reconcile.changes import Kind, Plan
 from reconcile.decide import Decision, decide, plan
 from reconcile.isolation import (
@@ -28,6 +28,8 @@ from reconcile.isolation import (
 from tests.unit.reconcile.arbitrary import worlds
 from tests.unit.reconcile.disturbed import disturbed
 from tests.unit.reconcile.worlds import POLICY, UNLINKED, ago, guest, order, record, world
+
+ANYTHING = LeftOut(unnamed=None, disputed=True)
 
 many = settings(max_examples=60, deadline=None)
 anything = st.one_of(worlds(), disturbed())
@@ -49,8 +51,8 @@ def test_where_nothing_fails_nothing_changes(seen: World) -> None:
 @many
 @given(anything)
 def test_a_world_is_cut_without_loss_and_its_parts_say_what_the_whole_says(seen: World) -> None:
-    """But for twins: those need to know that no guest of anybody's could be their own."""
-    seen = replace(seen, cut=True)
+    """But for what could be anybody's: twins and rebuilt machines need to know of every guest and order."""
+    seen = replace(seen, left_out=ANYTHING)
     cut = parts(seen)
     assert sum(len(p.orders) + len(p.guests) + len(p.records) for p in cut) == len(seen.orders) + len(
         seen.guests
@@ -70,7 +72,7 @@ def test_without_one_object_the_rest_is_planned_as_ever(seen: World, data: st.Da
     made = isolated_plan(seen, POLICY, {one: Stage.LOAD}, {})
     assert one in made.left_out
     assert made.failures == []
-    assert said(made.plan) <= said(plan(seen, POLICY)) | said(plan(replace(seen, cut=True), POLICY))
+    assert said(made.plan) <= said(plan(seen, POLICY)) | said(plan(replace(seen, left_out=ANYTHING), POLICY))
     gone = {subject for part in without(seen, {one})[1] for subject in subjects_in(part)}
     assert gone <= made.left_out
     for change in made.plan.changes:  # of what waits for a lock, the order's facts are planned all the same

@@ -309,7 +309,6 @@ def test_a_machine_made_anew_elsewhere_is_taken_when_the_old_one_is_gone_and_its
         pytest.param(
             {}, {}, {"sightings": {"smbios:a": frozenset({KEY, GuestKey("main", 105)})}}, id="its machine is elsewhere"
         ),
-        pytest.param({}, {}, {"cut": True}, id="not all orders are looked at"),
     ],
 )
 def test_a_machine_made_anew_is_not_taken_for_sure(

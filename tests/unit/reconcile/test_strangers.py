@@ -10,7 +10,7 @@ from sqlalchemy import create_engine
 
 from reconcile import apply
 from reconcile.apply import Confirmer
-from reconcile.cases import World
+from reconcile.cases import LeftOut, World
 from reconcile.changes import Kind
 from reconcile.decide import plan
 from reconcile.ports import Found, Gone, Unclear
@@ -212,8 +212,27 @@ REINSTALLED += [
         set(),
     ),
     Case(
-        "not all orders are looked at",
-        world(orders=(OWN,), guests=(guest(**NEW),), records=(record(),), cut=True),
+        "a later order without a guest was left out",
+        world(
+            orders=(OWN,), guests=(guest(**NEW),), records=(record(),), left_out=LeftOut(homeless={None: ago(days=1)})
+        ),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "only orders of another type, or made before, were left out",
+        world(
+            orders=(OWN,),
+            guests=(guest(**NEW),),
+            records=(record(),),
+            left_out=LeftOut(homeless={GuestType.LXC: ago(days=1), None: ago(days=99)}),
+        ),
+        [(Kind.LINK, 1)],
+        set(),
+    ),
+    Case(
+        "a record that is in dispute over an address was left out",
+        world(orders=(OWN,), guests=(guest(**NEW),), records=(record(),), left_out=LeftOut(disputed=True)),
         [],
         {"ambiguous"},
     ),

@@ -1,0 +1,255 @@
+"""Whole components within a budget: a suspect is loaded with all that its decision depends on, or left to a later run.
+
+Orders, records and guests that may be brought together by an id, an address, a machine or a name hang together. They
+are decided together or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+BUDGET = 40_000
+"""Orders, records and guests that a run loads at most: a flood costs time, not memory. One component may be a quarter
+of it. Components are taken up to a quarter, and the last one whole: half of it. The rest is for what may matter to
+anybody: guests that nobody knows, or that nobody names, a quarter each."""
+
+
+def share(budget: int | None = None) -> int:
+    """A quarter of the budget."""
+    return (BUDGET if budget is None else budget) // 4
+
+
+PICKED = ("pick_records", "pick_orders", "pick_guests")
+
+
+@dataclass(frozen=True, slots=True)
+class Entangled:
+    """A component that is larger than what a run decides at once: how much is in it, of how many customers, and one
+    suspect of it, the same in every run."""
+
+    orders: int
+    records: int
+    guests: int
+    users: int
+    vps_id: int | None
+    order_id: str | None
+    guest: str | None
+
+
+def gather(connection: Connection, most: int) -> None:
+    """Widen the seeds in ``pick_records``, ``pick_orders`` and ``pick_guests`` to their components, and keep as many
+    whole ones as there is room for.
+
+    Each seed begins a ``part`` with a number of its own; parts that meet are one, with the least of their numbers. They
+    are taken in that order until they have ``most`` members: so a large one comes as often as a small one. One that has
+    more than ``most`` members is set aside (``load_entangled``).
+    """
+    for statement in (*NAMES, MEETINGS):
+        connection.execute(text(statement))
+    wave = 0
+    while connection.execute(text(STEP), {"wave": wave}).scalar_one():
+        wave += 1
+    _join_parts(connection)
+    connection.execute(text(PARTS), {"most": most})
+    connection.execute(text(ENTANGLED))
+    for table in PICKED:
+        connection.execute(text(f"DELETE FROM {table} p USING parts q WHERE q.part = p.part AND NOT q.taken"))
+    connection.execute(text("ANALYZE pick_records, pick_orders, pick_guests"))
+
+
+def _join_parts(connection: Connection) -> None:
+    """Give parts that met one number. By numbers alone: a chain of thousands takes no longer than a crowd."""
+    meetings = connection.execute(text("SELECT DISTINCT part, least FROM meetings"))
+    least = _least_of((row.part, row.least) for row in meetings)
+    if not least:
+        return
+    values = {"parts": list(least.keys()), "least": list(least.values())}
+    connection.execute(text(JOINED), values)
+    for table in PICKED:
+        connection.execute(text(f"UPDATE {table} p SET part = j.least FROM joined j WHERE j.part = p.part"))
+
+
+def _least_of(meetings: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """For each part that is joined to a lesser one, the least of all that it is joined with."""
+    lesser: dict[int, int] = {}
+
+    def least(part: int) -> int:
+        passed = []
+        while part in lesser:
+            passed.append(part)
+            part = lesser[part]
+        lesser.update(dict.fromkeys(passed, part))
+        return part
+
+    for one, other in meetings:
+        less, more = sorted((least(one), least(other)))
+        if less != more:
+            lesser[more] = less
+    return {part: least(part) for part in tuple(lesser)}
+
+
+def load_entangled(connection: Connection) -> tuple[Entangled, ...]:
+    """The components that were set aside, the largest first."""
+    rows = connection.execute(text("SELECT * FROM entangled ORDER BY orders + records + guests DESC"))
+    return tuple(Entangled(**row._mapping) for row in rows)
+
+
+# Names bring together an unlinked record and the orders of its customer that have the same. Of those orders that have a
+# record already one alone can be the record's own, whose answer was lost: of many equal ones two tell that it is none.
+NAMES = (
+    """
+    CREATE TEMP TABLE loose ON COMMIT DROP AS
+    SELECT id, user_id, user_id::text AS customer, name, cpu, ram_mb, disk_gb, os, created_at FROM vps
+    WHERE deleted_at IS NULL AND order_id IS NULL
+    """,
+    "CREATE UNIQUE INDEX ON loose (id)",
+    "CREATE INDEX ON loose (customer, name)",
+    "ANALYZE loose",
+    """
+    CREATE TEMP TABLE namesakes ON COMMIT DROP AS
+    WITH named AS MATERIALIZED (SELECT user_id, name, min(created_at) AS oldest FROM loose GROUP BY user_id, name),
+    theirs AS MATERIALIZED (
+      SELECT u.user_id, o.order_id, o.name, o.state, o.state_since, o.cpu, o.ram_mb, o.disk_gb, o.os
+      FROM (SELECT DISTINCT user_id FROM loose) u JOIN user_map m ON m.user_id = u.user_id
+      JOIN orders_seen o ON o.owner = m.owner)
+    SELECT order_id, user_id::text AS customer, name FROM (
+      SELECT o.order_id, o.user_id, o.name, l.linked, row_number() OVER (
+        PARTITION BY o.user_id, o.name, l.linked, o.cpu, o.ram_mb, o.disk_gb, o.os ORDER BY o.order_id) AS nth
+      FROM named n JOIN theirs o ON o.user_id = n.user_id AND o.name = n.name
+      CROSS JOIN LATERAL (SELECT o.state <> 'ended' AND EXISTS (
+        SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL) AS linked) l
+      -- what had ended before any of the records was made is none of theirs
+      WHERE (o.state <> 'ended' OR o.state_since >= n.oldest)
+        AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)) alike
+    WHERE nth <= 2 OR NOT linked
+    """,
+    "CREATE UNIQUE INDEX ON namesakes (order_id)",
+    "CREATE INDEX ON namesakes (customer, name)",
+    "ANALYZE namesakes",
+    # who may not be read any more is the machine that was seen last
+    """
+    CREATE TEMP TABLE hidden ON COMMIT DROP AS
+    SELECT cluster, vmid, previous_fingerprint AS fingerprint FROM guests
+    WHERE fingerprint_state = 'forbidden' AND fingerprint IS NULL AND previous_fingerprint IS NOT NULL
+    """,
+    "CREATE INDEX ON hidden (cluster, vmid)",
+    "CREATE INDEX ON hidden (fingerprint)",
+)
+
+
+MEETINGS = "CREATE TEMP TABLE meetings (part bigint, least bigint) ON COMMIT DROP"
+
+# Of this step: ``r``, ``o``, ``g`` are the records, orders and guests that were reached in the one before, ``key`` what
+# they may have in common with many. Tombstones are reached, and lead on to the record only that they were merged into,
+# and to the orders that name them.
+RECORDS = """
+SELECT x.id, o.part FROM pick_orders o JOIN vps x ON x.order_id = o.order_id WHERE o.wave = :wave
+UNION SELECT x.id, o.part FROM o JOIN vps x ON x.id = o.panel_vps_id
+UNION SELECT x.id, g.part FROM g JOIN vps x ON x.cluster = g.cluster AND x.vmid = g.vmid WHERE x.deleted_at IS NULL
+UNION SELECT x.id, g.part FROM g JOIN vps x ON x.claimed_cluster = g.cluster AND x.claimed_vmid = g.vmid
+  WHERE x.claimed_vmid IS NOT NULL AND x.deleted_at IS NULL
+UNION SELECT merged_into, part FROM r WHERE merged_into IS NOT NULL
+UNION SELECT x.id, r.part FROM r JOIN vps x ON x.merged_into = r.id
+UNION SELECT x.id, k.part FROM key k JOIN vps x ON x.fingerprint = k.word WHERE k.kind = 'machine'
+UNION SELECT x.id, k.part FROM key k JOIN loose x ON x.customer = k.whose AND x.name = k.word WHERE k.kind = 'name'
+"""
+
+ORDERS = """
+SELECT order_id, part FROM r WHERE order_id IS NOT NULL AND deleted_at IS NULL
+UNION SELECT x.order_id, r.part FROM r JOIN orders_seen x ON x.panel_vps_id = r.id
+UNION SELECT x.order_id, g.part FROM g JOIN orders_seen x ON x.cluster = g.cluster AND x.vmid = g.vmid
+UNION SELECT x.order_id, k.part FROM key k JOIN namesakes x ON x.customer = k.whose AND x.name = k.word
+  WHERE k.kind = 'name'
+"""
+
+GUESTS = """
+SELECT cluster, vmid, part FROM r WHERE vmid IS NOT NULL AND deleted_at IS NULL
+UNION SELECT claimed_cluster, claimed_vmid, part FROM r WHERE claimed_vmid IS NOT NULL AND deleted_at IS NULL
+UNION SELECT cluster, vmid, part FROM o WHERE cluster IS NOT NULL AND vmid IS NOT NULL
+UNION SELECT x.cluster, x.vmid, k.part FROM key k JOIN guests x ON x.fingerprint = k.word WHERE k.kind = 'machine'
+UNION SELECT x.cluster, x.vmid, k.part FROM key k JOIN hidden x ON x.fingerprint = k.word WHERE k.kind = 'machine'
+UNION SELECT x.cluster, x.vmid, k.part FROM key k JOIN tag_twins x ON x.cluster = k.whose AND x.tag = k.word
+  WHERE k.kind = 'tag'
+"""
+
+KEYS = """
+SELECT 'machine' AS kind, '' AS whose, fingerprint AS word, part FROM r WHERE deleted_at IS NULL
+UNION SELECT 'machine', '', x.fingerprint, g.part FROM g JOIN guests x ON x.cluster = g.cluster AND x.vmid = g.vmid
+UNION SELECT 'machine', '', x.fingerprint, g.part FROM g JOIN hidden x ON x.cluster = g.cluster AND x.vmid = g.vmid
+UNION SELECT 'tag', x.cluster, x.tag, g.part FROM g JOIN tag_twins x ON x.cluster = g.cluster AND x.vmid = g.vmid
+UNION SELECT 'name', x.customer, x.name, o.part FROM o JOIN namesakes x ON x.order_id = o.order_id
+UNION SELECT 'name', x.customer, x.name, r.part FROM r JOIN loose x ON x.id = r.id
+  WHERE EXISTS (SELECT 1 FROM namesakes n WHERE n.customer = x.customer AND n.name = x.name)
+"""
+
+
+def _reached(what: str, key: str, ties: str) -> str:
+    """All that is reached, from which parts, and the part whose it is; what no part had reached before is kept."""
+    same = " AND ".join(f"p.{column} = t.{column}" for column in key.split(", "))
+    own = ", ".join(f"t.{column}" for column in key.split(", "))
+    return f"""
+{what} AS (
+  SELECT {own}, t.part, coalesce(p.part, min(t.part) OVER (PARTITION BY {own})) AS least, p.part IS NULL AS unknown
+  FROM ({ties}) t LEFT JOIN pick_{what} p ON {same}),
+new_{what} AS (
+  INSERT INTO pick_{what} SELECT DISTINCT {key}, least, :wave + 1 FROM {what} WHERE unknown RETURNING 1)"""
+
+
+# What many have in common is gone through once, for the least of their parts, not once for each pair of them.
+STEP = f"""
+WITH r AS (
+  SELECT r.id, r.order_id, r.cluster, r.vmid, r.claimed_cluster, r.claimed_vmid, r.fingerprint, r.deleted_at,
+    r.merged_into, p.part
+  FROM pick_records p JOIN vps r ON r.id = p.id WHERE p.wave = :wave),
+o AS (
+  SELECT o.order_id, o.panel_vps_id, o.cluster, o.vmid, p.part
+  FROM pick_orders p JOIN orders_seen o ON o.order_id = p.order_id WHERE p.wave = :wave),
+g AS (SELECT p.cluster, p.vmid, p.part FROM pick_guests p WHERE p.wave = :wave),
+keys AS (
+  SELECT kind, whose, word, part, min(part) OVER (PARTITION BY kind, whose, word) AS least
+  FROM ({KEYS}) k WHERE word IS NOT NULL),
+key AS (SELECT DISTINCT kind, whose, word, least AS part FROM keys),
+{_reached("records", "id", RECORDS)},
+{_reached("orders", "order_id", ORDERS)},
+{_reached("guests", "cluster, vmid", GUESTS)},
+met AS (
+  INSERT INTO meetings SELECT part, least FROM (
+    SELECT part, least FROM keys UNION SELECT part, least FROM records
+    UNION SELECT part, least FROM orders UNION SELECT part, least FROM guests) m
+  WHERE part <> least)
+SELECT (SELECT count(*) FROM new_records) + (SELECT count(*) FROM new_orders) + (SELECT count(*) FROM new_guests)
+"""
+
+JOINED = """
+CREATE TEMP TABLE joined ON COMMIT DROP AS
+SELECT part, least FROM unnest(CAST(:parts AS bigint[]), CAST(:least AS bigint[])) AS j(part, least)
+"""
+
+PARTS = """
+CREATE TEMP TABLE parts ON COMMIT DROP AS
+SELECT part, size, size <= :most AND coalesce(sum(size) FILTER (WHERE size <= :most) OVER (
+  ORDER BY part ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) < :most AS taken, size > :most AS entangled
+FROM (SELECT part, count(*) AS size FROM (
+  SELECT part FROM pick_records UNION ALL SELECT part FROM pick_orders UNION ALL SELECT part FROM pick_guests) members
+  GROUP BY part) sizes
+"""
+
+# Named by a member that is a suspect itself: a run that does not come across the component leaves its finding open.
+ENTANGLED = """
+CREATE TEMP TABLE entangled ON COMMIT DROP AS
+SELECT o.orders, r.records, g.guests, r.users, r.vps_id, o.order_id, g.guest
+FROM (SELECT part FROM parts WHERE entangled) q
+CROSS JOIN LATERAL (
+  SELECT count(*) AS records, count(DISTINCT r.user_id) AS users,
+    min(r.id) FILTER (WHERE r.deleted_at IS NULL AND s.id IS NULL) AS vps_id
+  FROM pick_records p JOIN vps r ON r.id = p.id LEFT JOIN settled s ON s.id = p.id WHERE p.part = q.part) r
+CROSS JOIN LATERAL (
+  SELECT count(*) AS orders, min(p.order_id) FILTER (WHERE s.id IS NULL) AS order_id
+  FROM pick_orders p LEFT JOIN settled s ON s.order_id = p.order_id WHERE p.part = q.part) o
+CROSS JOIN LATERAL (
+  SELECT count(*) AS guests, min(p.cluster || '/' || p.vmid) FILTER (WHERE s.id IS NULL) AS guest
+  FROM pick_guests p LEFT JOIN settled s ON s.cluster = p.cluster AND s.vmid = p.vmid WHERE p.part = q.part) g
+"""
