@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from cli import console
 from cli.main import main
 from tests.support.databases import Database
 from tests.support.keys import random_key
@@ -31,13 +30,14 @@ PanelSync = Callable[..., Said]
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> PanelSync:
     """Run ``panel-sync`` in an empty directory with these settings and no others; in this process, for speed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(console.out, "width", 200)
+    monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: str, **settings: str) -> Said:
         with pytest.MonkeyPatch.context() as patch:
+            given = {"PANEL_DATA_DIR": str(tmp_path / "data"), "COLUMNS": os.environ["COLUMNS"], **settings}
             for name in list(os.environ):
                 patch.delenv(name)
-            for name, value in {"PANEL_DATA_DIR": str(tmp_path / "data"), **settings}.items():
+            for name, value in given.items():
                 patch.setenv(name, value)
             patch.setattr(sys, "argv", ["panel-sync", *arguments])
             with pytest.raises(SystemExit) as ended, logging_of_its_own():

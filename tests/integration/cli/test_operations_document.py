@@ -16,7 +16,6 @@ from typing import NamedTuple
 import pytest
 from sqlalchemy import Engine
 
-from cli import console
 from panel.settings import Settings
 from tests.integration.cli.conftest import PanelSync
 from tests.stories.steps import Sold, execute, record, sell, settle
@@ -122,7 +121,7 @@ def pattern(lines: list[str], hashes: dict[str, str]) -> str:
 def test_the_commands_print_what_the_document_says(
     bare: PanelSync, prepared: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(console.out, "width", 1000)  # a document does not wrap
+    monkeypatch.setenv("COLUMNS", "1000")  # a document does not wrap
     capsys.readouterr()  # what the preparation logged
     settings, hashes, numbers = environment(prepared.settings), dict[str, str](), dict[str, str]()
     listed = sessions()

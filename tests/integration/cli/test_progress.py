@@ -46,7 +46,7 @@ def test_on_a_terminal_it_is_told(
 ) -> None:
     (tmp_path / "maps.csv").write_text("panel_id,main_site_id\n5,1\n", encoding="utf-8")
     with monkeypatch.context() as terminal:
-        for name, value in (("_force_terminal", True), ("is_interactive", True), ("width", 200)):
+        for name, value in (("_force_terminal", True), ("is_interactive", True)):
             terminal.setattr(console.err, name, value)
         watched = panel_sync(*arguments, **given)
     plain = panel_sync(*arguments, **given)
