@@ -94,7 +94,7 @@ def turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
             connection.execute(TAKE, {"name": f"turn:{kind}", "holder": holder})
             connection.commit()
             yield connection
-            # Said, not left to the end of the session: the server may notice that only after the next run has asked.
+            # Unlock before closing: a busy server notices a closed session late, and the next run would be turned away.
             if not connection.invalidated:
                 with suppress(DBAPIError):
                     connection.rollback()
@@ -105,7 +105,7 @@ def turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
 
 
 def take_lease(connection: Connection, holder: str, wait_s: float = LEASE_WAIT_S) -> Lease | None:
-    """Take the lease until the turn's connection is closed; None when a run of the other kind keeps it for longer
+    """Take the lease until the turn ends; None when a run of the other kind keeps it for longer
     than ``wait_s`` seconds. ``connection``: of ``turn``, outside of a transaction."""
     connection.execute(text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": f"{int(wait_s * 1000)}ms"})
     try:

@@ -31,13 +31,12 @@ def pytest_configure() -> None:
     """A test says how wide its tables are, not the terminal it runs in, and not the test that ran before."""
     for name in OF_A_TERMINAL:
         os.environ.pop(name, None)
-    # A console that finds a width in the environment when it is made keeps it for good.
+    # A console keeps the width that COLUMNS has when the console is made. So none is made while a test sets COLUMNS.
     import_module("cli.console")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the files that keep a whole panel at work among the others: side by side they take the machine from each
-    other, and each waits the longer for its own."""
+    """Put the files that run a whole panel far apart: live panels work all the time, and slow each other."""
     files = [list(group) for _, group in itertools.groupby(items, key=lambda item: item.path)]
     live = [file for file in files if "acceptance" in file[0].path.parts]
     others = [file for file in files if "acceptance" not in file[0].path.parts]

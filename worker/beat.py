@@ -10,6 +10,7 @@ whose connection is lost stands by, too, since another may hold the lock by then
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, LiteralString
@@ -70,7 +71,7 @@ class BeatLock:
         except (psycopg.Error, NoSessionError) as error:
             self.release()
             why = str(error) if isinstance(error, NoSessionError) else None
-            self._tell("beat_database_away", error=type(error).__name__, why=why)
+            self._tell("beat_database_away", logging.WARNING, error=type(error).__name__, why=why)
             return False
         self._tell("beat_started" if self._held else "beat_standing_by")
         return self._held
@@ -85,9 +86,9 @@ class BeatLock:
             self._connection.close()
         self._connection, self._held = None, False
 
-    def _tell(self, event: str, **values: Any) -> None:  # noqa: ANN401 - structlog's
+    def _tell(self, event: str, level: int = logging.INFO, **values: Any) -> None:  # noqa: ANN401 - structlog's
         if event != self._told:
-            log.info(event, **values)
+            log.log(level, event, **values)
         self._told = event
 
     def _done(self, statement: LiteralString, values: dict[str, Any]) -> bool:

@@ -54,7 +54,7 @@ SELECT md5(string_agg(line, '|' ORDER BY line)) FROM (
   UNION ALL SELECT concat('setting', setrole, setconfig) FROM pg_db_role_setting
   WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())) lines
 """
-"""A test that changes more than rows is the last of its database. Copies have the template's object numbers."""
+"""A database whose schema a test has changed is dropped, not used again. A copy has its template's object numbers."""
 
 CUT_OFF = """
 SELECT coalesce(bool_and(pg_terminate_backend(pid, 10000)), true) FROM pg_stat_activity
@@ -77,7 +77,7 @@ class Databases:
         self._app_password = random_key()
         self._numbers = itertools.count(1)
         self._spare: list[Database] = []
-        self._new = New(schema="", rows={}, sequences={})
+        self._pristine = Pristine(schema="", rows={}, sequences={})
 
     def start(self) -> None:
         """Start the server and migrate the template."""
@@ -86,7 +86,7 @@ class Databases:
         template = self._describe(TEMPLATE)
         migrate(template.owner_url, template.app_url)
         with psycopg.connect(template.admin_url, autocommit=True) as connection:
-            self._new = _new(connection)
+            self._pristine = _pristine(connection)
 
     def start_bare(self) -> None:
         """Start the server, with a role that may own a database and nothing of the panel's."""
@@ -120,10 +120,10 @@ class Databases:
         """Done with it: whoever is still connected is cut off, and the next test may have it, as good as new."""
         with psycopg.connect(database.admin_url, autocommit=True) as connection:
             alone = connection.execute(CUT_OFF).fetchone() == (True,)
-            as_new = alone and _schema(connection) == self._new.schema
-            if as_new:
-                self._new.restore(connection)
-        if as_new:
+            unchanged = alone and _schema(connection) == self._pristine.schema
+            if unchanged:
+                self._pristine.restore(connection)
+        if unchanged:
             self._spare.append(database)
         else:
             self.drop(database)
@@ -164,7 +164,7 @@ class Databases:
 
 
 @dataclass(frozen=True, slots=True)
-class New:
+class Pristine:
     """A migrated database that nobody has used. ``rows``: what the migrations wrote, by table, as COPY has it."""
 
     schema: str
@@ -186,14 +186,14 @@ class New:
                     connection.execute("SELECT setval(%s, %s, %s)", [sequence, was or 1, was is not None])
 
 
-def _new(connection: Connection) -> New:
+def _pristine(connection: Connection) -> Pristine:
     rows = {}
     for table in _tables(connection):
         with connection.cursor().copy(f"COPY {table} TO STDOUT".encode()) as copy:
             copied = b"".join(bytes(part) for part in copy)
         if copied:
             rows[table] = copied
-    return New(_schema(connection), rows, _sequences(connection))
+    return Pristine(_schema(connection), rows, _sequences(connection))
 
 
 def _schema(connection: Connection) -> str:
