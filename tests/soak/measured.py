@@ -67,9 +67,12 @@ class Measured:
         }
 
     def grown_connections(self) -> list[str]:
-        """Where the later half had more connections than the earlier one ever had."""
-        half = len(self.samples) // 2
-        early, late = _most(self.samples[:half]), _most(self.samples[half:])
+        """Whose connections grew for good: the fewest of the last quarter are more than the most of the first half.
+
+        A pool that opens another connection for a moment, and closes it, has not grown.
+        """
+        half, quarter = len(self.samples) // 2, len(self.samples) // 4
+        early, late = _most(self.samples[:half]), _fewest(self.samples[-quarter:])
         return [
             f"{name}: {early.get(name, 0)} -> {count}" for name, count in late.items() if count > early.get(name, 0)
         ]
@@ -82,16 +85,22 @@ class Measured:
         for name, slope in slopes.items():
             sizes = f"{first.resident[name] / MB:9.1f} {last.resident[name] / MB:9.1f}"
             lines.append(f"{name:32} {sizes} {slope * 600 / MB:10.2f}")
-        most = _most(self.samples)
-        for name in sorted(most):
-            least = min(sample.connections.get(name, 0) for sample in self.samples)
-            lines.append(f"{name:48} {least} to {most[name]} connections")
+        fewest, most = _fewest(self.samples), _most(self.samples)
+        lines += [f"{name:48} {fewest[name]} to {most[name]} connections" for name in sorted(most)]
         return "\n".join(lines)
 
 
 def _most(samples: Sequence[Sample]) -> dict[str, int]:
+    return {name: max(counts) for name, counts in _connections(samples).items()}
+
+
+def _fewest(samples: Sequence[Sample]) -> dict[str, int]:
+    return {name: min(counts) for name, counts in _connections(samples).items()}
+
+
+def _connections(samples: Sequence[Sample]) -> dict[str, list[int]]:
     names = {name for sample in samples for name in sample.connections}
-    return {name: max(sample.connections.get(name, 0) for sample in samples) for name in names}
+    return {name: [sample.connections.get(name, 0) for sample in samples] for name in names}
 
 
 def open_files(pid: int) -> int:

@@ -1,6 +1,6 @@
 """A panel under steady load keeps its size: `make soak` for 30 minutes, CI for SOAK_S=60 seconds.
 
-After a warm-up no process grows and no pool takes another connection. Over 25 minutes the bound is 1 MB in 10 minutes.
+After a warm-up no process grows, and none keeps more connections. Over 25 minutes the bound is 1 MB in 10 minutes.
 In one minute allocators are still settling (a caught-up worker or a first run of reconciliation takes a megabyte once),
 so there the bound is 6 MB within the 40 s after the warm-up: keeping a third of the bodies that arrive would break it.
 """
