@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import re
 import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from datetime import datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
 _PUSH = re.compile(rb'^\+(?P<at>\d+\.\d+) \[[^\]]*\] "LPUSH" "(?:sync|reconcile)" ')
 _ORIGIN = re.compile(rb"origin\W+gen(?P<pid>\d+)@")
+_TAKEN = '"event": "beat_started"'
 _RECONNECT_S = 0.1
 
 
@@ -25,20 +29,34 @@ class Push:
     pid: int
 
 
-def interleaved(pushes: Sequence[Push]) -> list[str]:
-    """Where two beats scheduled at the same time: one that was succeeded and sent again. Pure."""
+def interleaved(pushes: Iterable[Push], took: Mapping[int, Sequence[float]]) -> list[str]:
+    """Where a beat sent something though another one had the lock, as sentences. Pure.
+
+    ``took``: by process, when it took the lock, in seconds since 1970. A beat that is frozen while it sends a message
+    sends that one when it wakes up. A second one would be wrong.
+    """
     wrong: list[str] = []
-    over: dict[int, float] = {}
-    for before, push in pairwise(pushes):
-        if push.pid != before.pid:
-            over[before.pid] = before.at
-            if push.pid in over and push.at - over[push.pid] < _REBIRTH_S:
-                wrong.append(f"beat {push.pid} sent {push.at - before.at:.1f} s after beat {before.pid} had taken over")
+    holder: int | None = None
+    in_hand: set[int] = set()
+    last: dict[int, float] = {}
+    for push in pushes:
+        if push.pid != holder:
+            if any(last.get(push.pid, -math.inf) < at <= push.at for at in took.get(push.pid, ())):
+                in_hand.add(push.pid)
+                holder = push.pid
+            elif push.pid in in_hand:
+                in_hand.remove(push.pid)
+            else:
+                wrong.append(f"beat {push.pid} sent at {push.at:.1f} without the lock, which beat {holder} had")
+        last[push.pid] = push.at
     return wrong
 
 
-_REBIRTH_S = 3600.0
-"""A process id is not given anew within an hour."""
+def takings(log: Path) -> list[float]:
+    """When the beat that writes this log took the lock, in seconds since 1970."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    entries = [json.loads(line) for line in lines if _TAKEN in line]
+    return [datetime.fromisoformat(entry["timestamp"]).timestamp() for entry in entries]
 
 
 @dataclass(slots=True)
@@ -47,7 +65,7 @@ class BeatWatch:
 
     url: str
     pushes: list[Push] = field(default_factory=list)
-    beats: set[int] = field(default_factory=set)
+    beats: dict[int, Path] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _socket: socket.socket | None = None
     _thread: threading.Thread | None = None
@@ -66,13 +84,17 @@ class BeatWatch:
         if self._thread is not None:
             self._thread.join(5)
 
-    def know(self, pids: Iterable[int]) -> None:
-        """These processes are beats; others push too (relay, retries)."""
-        self.beats.update(pids)
+    def know(self, beats: Mapping[int, Path]) -> None:
+        """These processes are beats, and these are their logs; others push too (relay, retries)."""
+        self.beats.update(beats)
 
     def sent(self) -> list[Push]:
         """What beats sent so far, in order."""
         return [push for push in list(self.pushes) if push.pid in self.beats]
+
+    def interleaved(self) -> list[str]:
+        """Where two beats scheduled at the same time, as sentences."""
+        return interleaved(self.sent(), {pid: takings(log) for pid, log in self.beats.items()})
 
     @property
     def active(self) -> int | None:

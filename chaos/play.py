@@ -14,7 +14,6 @@ from sqlalchemy.exc import DBAPIError
 
 from chaos import audit
 from chaos.answers import ANSWER_S, broken_answers
-from chaos.beats import interleaved
 from chaos.call_proof import prove_calls, prove_records
 from chaos.faults import BY_NAME, cluster_of
 from chaos.load import Load
@@ -243,7 +242,7 @@ class Play:
             doubled=(*proof.doubled, *calls.doubled),
             disordered=(*proof.disordered, *calls.disordered),
             unlike=(*calls.unasked, *unlike),
-            epochs=(*epochs, *interleaved(self.rig.beats.sent())),
+            epochs=(*epochs, *self.rig.beats.interleaved()),
             wrong=tuple(self.wrong),
             held=tuple(held),
             unnamed=tuple(unnamed),

@@ -65,7 +65,7 @@ class Rig:
         """Start again what died, as a supervisor does; raise if the outside died, which nobody killed."""
         self.outside.check()
         self.parts.check()
-        self.beats.know(process.pid for process in self.named("beat") if process.running)
+        self.beats.know({process.pid: process.log_path for process in self.named("beat") if process.running})
         if self.api_away and self.api_away[-1].until == math.inf and self._listens():
             self.api_away[-1] = replace(self.api_away[-1], until=time.monotonic())
 

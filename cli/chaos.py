@@ -46,6 +46,7 @@ TORTURE_RATE, TORTURE_VPS, TORTURE_CALLERS = 80.0, 200, 8
 TORTURE_TROUBLE_S, TROUBLE_S = 6.0, 1.3
 
 QUICK: Mapping[str, Any] = {
+    "log_format": "json",  # the proof reads in the beats' logs when they took the lock
     "sweep_interval_s": 3,
     "users_interval_s": 3,
     "link_grace_s": 1,

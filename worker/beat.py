@@ -60,11 +60,11 @@ class BeatLock:
 
     def hold(self) -> bool:
         """Whether it is held: still, or from now on. Waits neither for another holder's end nor for a database that is
-        away; what is in the way is logged once."""
+        away. What has changed is logged, once."""
         if self._held and self._done("SELECT 1", {}):
             return True
         if self._held:
-            log.error("beat_lock_lost")
+            self._tell("beat_lock_lost", logging.ERROR)
             self.release()
         try:
             self._held = self._try()

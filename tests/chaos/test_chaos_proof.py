@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from chaos.answers import broken_answers
-from chaos.beats import Push, interleaved
+from chaos.beats import Push, interleaved, takings
 from chaos.call_proof import Calls, Journaled, prove_calls, prove_records
 from chaos.calls import UNKNOWN, UNSENT, Said, mark_of
 from chaos.phases import Failing
@@ -100,12 +101,45 @@ def test_epochs(entries: list[Entry], wrong: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pids", "wrong"),
-    [([1, 1, 2, 2], 0), ([1, 2, 3], 0), ([1, 2, 1], 1), ([1, 2, 1, 2], 2), ([], 0)],
-    ids=["taken over", "and again", "one came back", "both at once", "nothing"],
+    ("pids", "took", "wrong"),
+    [
+        ([1, 1, 2, 2], {1: [0], 2: [2]}, 0),
+        ([1, 2, 3], {1: [0], 2: [1], 3: [2]}, 0),
+        ([1, 2, 1, 1], {1: [0, 2], 2: [1]}, 0),
+        ([1, 1, 2, 1, 2], {1: [0], 2: [2]}, 0),
+        ([1, 1, 2, 1, 2, 1], {1: [0], 2: [2]}, 1),
+        ([1, 1, 2, 1, 1], {1: [0], 2: [2]}, 1),
+        ([1, 2, 1, 2, 1, 2], {1: [0], 2: [1]}, 1),
+        ([1, 2, 2, 1], {1: [0]}, 2),
+        ([2, 1], {1: [1]}, 1),
+        ([], {}, 0),
+    ],
+    ids=[
+        "taken over",
+        "and again",
+        "the first one took the lock back",
+        "one message was in hand",
+        "two messages, one by one",
+        "two messages in a row",
+        "both at once",
+        "the second never had the lock",
+        "the first one never had it",
+        "nothing",
+    ],
 )
-def test_beats(pids: list[int], wrong: int) -> None:
-    assert len(interleaved([Push(float(n), pid) for n, pid in enumerate(pids)])) == wrong
+def test_beats(pids: list[int], took: dict[int, list[float]], wrong: int) -> None:
+    assert len(interleaved([Push(float(n), pid) for n, pid in enumerate(pids)], took)) == wrong
+
+
+def test_a_beats_log_tells_when_it_took_the_lock(tmp_path: Path) -> None:
+    log = tmp_path / "beat.log"
+    assert takings(log) == []
+    log.write_text(
+        '{"event": "beat_standing_by", "timestamp": "2026-11-29T23:19:20.510479Z"}\n'
+        '{"event": "beat_started", "logger": "worker.beat", "timestamp": "2026-11-29T23:19:31.500000Z"}\n'
+        "Traceback (most recent call last):\n"
+    )
+    assert takings(log) == [datetime(2026, 11, 29, 23, 19, 31, 500000, UTC).timestamp()]
 
 
 def said(mark: str, status: int | None = 202, operation: int | None = None, **values: Any) -> Said:
