@@ -444,5 +444,6 @@ def test_configuration_changed_behind_everybodys_back(pve: httpx.Client, proxmox
 def test_requests_are_counted(pve: httpx.Client, proxmox: ProxmoxServer) -> None:
     before = len(proxmox.list_requests())
     bulk(pve)
-    seen = proxmox.list_requests()[before:]
+    # A request that an earlier test gave up may be counted only now.
+    seen = [request for request in proxmox.list_requests()[before:] if request.path != "/version"]
     assert [(request.method, request.path, request.status) for request in seen] == [("GET", "/cluster/resources", 200)]
