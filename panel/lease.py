@@ -105,8 +105,8 @@ def turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
 
 
 def take_lease(connection: Connection, holder: str, wait_s: float = LEASE_WAIT_S) -> Lease | None:
-    """Take the lease until the turn ends; None when a run of the other kind keeps it for longer
-    than ``wait_s`` seconds. ``connection``: of ``turn``, outside of a transaction."""
+    """Take the lease until the turn ends; None when a run of the other kind keeps it for more than ``wait_s`` seconds.
+    ``connection``: of ``turn``, outside of a transaction."""
     connection.execute(text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": f"{int(wait_s * 1000)}ms"})
     try:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})

@@ -82,6 +82,7 @@ def test_one_whose_lock_is_lost_stands_by_for_it_again(engine: Engine, start_bea
             connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
     wait_until(lambda: says(beat, "beat_lock_lost"), "it to notice")
     wait_until(lambda: set(holders(engine)) - set(lost), "it to hold the lock anew")
+    wait_until(lambda: sum("beat_started" in line for line in beat.tail(50)) == 2, "it to say so once more")
     assert beat.running
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.convergence.broken import GUARDS, Guard
-from tests.convergence.document import DOCUMENT, caught, recorded
+from tests.convergence.document import DOCUMENT, THROUGH_POSTGRESQL, before_the_rows, caught, recorded
 from tests.convergence.panel import without_database
 from tests.convergence.play import play
 from tests.convergence.story import story_of
@@ -26,3 +26,10 @@ def test_a_broken_guard_is_caught(guard: Guard) -> None:
 def test_the_document_names_every_guard_and_no_other() -> None:
     assert len(GUARDS) >= 20
     assert list(SEEDS) == [guard.name for guard in GUARDS]
+
+
+def test_the_document_says_what_it_is_made_from() -> None:
+    """Playing its table takes minutes, so the rows are compared by the tests above."""
+    page = DOCUMENT.read_text(encoding="utf-8")
+    assert page.startswith(before_the_rows())
+    assert page.endswith(THROUGH_POSTGRESQL)
