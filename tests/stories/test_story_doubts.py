@@ -21,6 +21,7 @@ from sources.proxmox import ClusterSource
 from tests.stories.steps import (
     ABSENT,
     Sold,
+    age,
     decide,
     execute,
     guest_row,
@@ -342,6 +343,33 @@ def test_story_22_an_alarm_to_remove_a_guest_names_the_machine_and_reads_it_firs
     assert named in reason(world, "ended-but-running"), "it was read again first"
     execute(world, "UPDATE guests SET fingerprint_read_at = fingerprint_read_at - interval '2 hours'")
     world.pve.fail_answers(f"/nodes/pve1/qemu/{sold.vmid}/config")
+    world.run()
+    assert f"do not remove guest main/{sold.vmid}" in reason(world, "ended-but-running")
+
+
+def test_story_22_an_alarm_to_remove_a_guest_rests_on_a_look_at_it_after_its_order_ended(world: Bench) -> None:
+    """The machine is another one since the last look, minutes before the order ended, and no list tells."""
+    sold = long_running(world)
+    new = swap(world, sold)
+    age(world, sold)
+    world.site.cancel_order(sold.order_id, remove_guest=False, notify=False)
+    world.run()
+    assert guest_row(world, sold)["fingerprint"] == new, "it was read after the end"
+    assert "ended-but-running" not in world.finding_classes(), "nobody is told to remove the next customer's machine"
+
+
+@pytest.mark.parametrize("told_by", ["the record's order", "an order without a record"])
+def test_story_22_what_was_read_before_the_order_ended_says_nothing_of_who_may_be_removed(
+    world: Bench, told_by: str
+) -> None:
+    sold = long_running(world)
+    if told_by == "an order without a record":
+        execute(
+            world,
+            f"UPDATE vps SET deleted_at = now() - interval '1 day', deleted_reason = 'x' WHERE id = {sold.vps_id}",
+        )
+    world.pve.fail_answers(f"/nodes/pve1/qemu/{sold.vmid}/config")
+    world.site.cancel_order(sold.order_id, remove_guest=False, notify=False)
     world.run()
     assert f"do not remove guest main/{sold.vmid}" in reason(world, "ended-but-running")
 
