@@ -12,6 +12,8 @@ RUN python3 -m venv /opt/builder \
  && /opt/builder/bin/pip install -q --require-hashes -r requirements/build.lock \
  && /opt/builder/bin/pip wheel -q --no-deps --no-build-isolation -w /tmp/dist . \
  && /opt/panel/bin/pip install -q --no-deps /tmp/dist/*.whl
+# lab/ is in no wheel and in no production image.
+RUN if [ "$EXTRA" = demo ]; then cp -r lab "$(/opt/panel/bin/python3 -c 'import api, pathlib; print(pathlib.Path(api.__file__).parents[1])')"; fi
 
 FROM python:3.13-slim
 RUN groupadd --gid 10001 panel && useradd --uid 10001 --gid panel --home-dir /var/lib/panel --create-home panel \

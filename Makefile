@@ -44,13 +44,13 @@ lint: $(STAMP) ## Ruff, strict types, import contracts, migrations equal to the 
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m runtime.check_migrations
+	@$(BIN)/python -m tools.check_migrations
 
 audit: $(STAMP) ## Known vulnerabilities of the pinned packages (STRICT=1: not being able to check fails, too)
-	@$(BIN)/python -m supply_chain audit $(if $(STRICT),--strict)
+	@$(BIN)/python -m tools.supply_chain audit $(if $(STRICT),--strict)
 
 sbom: $(STAMP) ## sbom.json: every production package with version, hashes and licence (CycloneDX)
-	@$(BIN)/python -m supply_chain sbom
+	@$(BIN)/python -m tools.supply_chain sbom
 
 format: $(STAMP) ## Reformat and mend what Ruff can
 	@$(BIN)/ruff format .

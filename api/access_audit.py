@@ -15,9 +15,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import Scope
 
-from api.addresses import network_of
-from api.deadline import within
-from panel.audit import Use, store_uses
+from api.http.addresses import network_of
+from api.http.deadline import within
+from panel.operators.audit import Use, store_uses
 
 log = structlog.get_logger(__name__)
 

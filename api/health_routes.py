@@ -9,14 +9,14 @@ from redis.exceptions import RedisError
 from starlette.responses import JSONResponse, Response
 
 from api import openapi
-from api.edge import EdgeOf
-from api.problems import ProblemError, problem_for
-from api.readiness import AWAY, NOT_CONFIGURED, OK, READ_ONLY
+from api.dependencies import EdgeOf
+from api.http.problems import ProblemError, problem_for
+from api.readiness_words import AWAY, NOT_CONFIGURED, OK, READ_ONLY
 from panel.broker import async_redis_client, refusal_code, try_work_async
-from panel.calls import DatabaseAwayError
+from panel.journal.calls import DatabaseAwayError
+from panel.journal.relay import Relay
 from panel.migrate import head_revision
-from panel.reads import database_standing
-from panel.relay import Relay
+from panel.records.reads import database_standing
 
 router = APIRouter(tags=["health"])
 

@@ -14,27 +14,30 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
 
-from api import client_routes, docs_page, health_routes, openapi, ops_routes, sync_routes
+from api import docs_page, health_routes, openapi
 from api.access_audit import AccessAudit
-from api.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes
-from api.edge import Edge
-from api.jwks import Jwks
-from api.jwt_auth import TokenVerifier
-from api.middleware import RequestContext
-from api.operator_keys import OperatorKeys
-from api.problems import ProblemError, on_http_exception, on_invalid_parameter, on_problem
-from panel.accept import Acceptor
-from panel.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
+from api.client import client_routes
+from api.client.jwks import Jwks
+from api.client.jwt_auth import TokenVerifier
+from api.dependencies import Edge
+from api.http.middleware import RequestContext
+from api.http.problems import ProblemError, on_http_exception, on_invalid_parameter, on_problem
+from api.main_site import sync_routes
+from api.main_site.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes
+from api.operators import operator_routes
+from api.operators.operator_keys import OperatorKeys
 from panel.deadlines import Deadlines
 from panel.heartbeat import INTERVAL_S, pulse
+from panel.journal.accept import Acceptor
+from panel.journal.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
+from panel.journal.operation_waiter import Settlements
+from panel.journal.publish import CeleryPublisher, producer_app
+from panel.journal.relay import Relay
 from panel.logging import configure_logging
-from panel.public import Place
-from panel.publish import CeleryPublisher, producer_app
+from panel.records.public import Place
 from panel.redaction import Redactor, secrets_of
-from panel.relay import Relay
 from panel.sessions import async_engine
 from panel.settings import Settings, SettingsError, get_settings
-from panel.settlements import Settlements
 
 DESCRIPTION = (
     "Sync calls of the main site, clients' reads of their own VPS, and what operators decide. Errors are "
@@ -113,7 +116,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
         app.add_exception_handler(kind, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_invalid_parameter)
-    for module in (sync_routes, client_routes, ops_routes, health_routes, docs_page):
+    for module in (sync_routes, client_routes, operator_routes, health_routes, docs_page):
         app.include_router(module.router)
     return app
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of requests and answers. The models describe; :mod:`api.sync_call` decides."""
+"""What the OpenAPI document says of requests and answers. The models describe; ``api.main_site.sync_call`` decides."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic.json_schema import models_json_schema
 
-from api import ops_models
-from api.readiness import described, pattern_of
-from api.records import CURSOR_PATTERN
-from panel.public import Place
+from api.client.record_view import CURSOR_PATTERN
+from api.operators import operator_models
+from api.readiness_words import described, pattern_of
+from panel.records.public import Place
 
 Status = Literal["creating", "running", "stopped", "suspended", "error"]
 Hypervisor = Literal["proxmox", "vmware", "hyperv", "kvm", "xen"]
@@ -367,7 +367,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """The document, made once: FastAPI's, with the schemas that its own inspection cannot see."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        bodies: list[type[BaseModel]] = [Problem, NotReady, Create, Update, Delete, *ops_models.BODIES]
+        bodies: list[type[BaseModel]] = [Problem, NotReady, Create, Update, Delete, *operator_models.BODIES]
         _, extra = models_json_schema(
             [(model, "validation") for model in bodies],
             ref_template="#/components/schemas/{model}",

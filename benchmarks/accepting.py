@@ -7,9 +7,9 @@ import time
 
 from benchmarks.measure import Ratio
 from benchmarks.servers import Servers
-from panel import accept
-from panel.accept import Acceptor
-from panel.calls import Accepted, Call
+from panel.journal import accept
+from panel.journal.accept import Acceptor
+from panel.journal.calls import Accepted, Call
 from panel.sessions import async_engine
 
 CALLS = 2_000

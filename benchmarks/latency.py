@@ -19,10 +19,10 @@ from sqlalchemy import Connection, Engine, text
 from benchmarks.live import live_panel
 from benchmarks.measure import Ratio
 from benchmarks.servers import Servers
+from lab.simulators.main_site import MainSiteServer
+from lab.simulators.main_site.model import Order
+from lab.simulators.proxmox.server import ProxmoxServer
 from panel.sessions import sync_engine
-from simulators.main_site import MainSiteServer
-from simulators.main_site.model import Order
-from simulators.proxmox.server import ProxmoxServer
 
 MACHINES = 40
 NODES = 10

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from benchmarks.servers import Servers
 from cli.environment import with_overrides
-from cli.stack import processes
+from cli.serving.stack import processes
+from lab.simulators.main_site import MainSiteServer
+from lab.simulators.provisioning import ProxmoxGuests
+from lab.simulators.proxmox.server import ProxmoxServer
 from runtime.paths import DataDirectory
-from runtime.ports import free_port
-from runtime.processes import Supervisor
-from simulators.main_site import MainSiteServer
-from simulators.provisioning import ProxmoxGuests
-from simulators.proxmox.server import ProxmoxServer
+from runtime.processes.free_ports import free_port
+from runtime.processes.supervisor import Supervisor
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ import redis
 
 from benchmarks.measure import Ratio
 from benchmarks.servers import Servers
-from panel.publish import CeleryPublisher, producer_app
-from panel.relay import Doorbell
+from panel.journal.publish import CeleryPublisher, producer_app
+from panel.journal.relay import Doorbell
 
 MESSAGES = 5_000
 BATCH = 500

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, text
 
 from benchmarks.measure import Ratio
 from benchmarks.servers import Servers
-from panel import components, selected, suspects, views
+from panel.observations import candidates, components, loaded_candidates, snapshots
 from panel.sessions import sync_engine
-from reconcile.observe import database_now
+from reconcile.observation.observe import database_now
 
 FLEET = 20_000
 DRIFTED = 20
@@ -24,7 +24,7 @@ def measure(servers: Servers) -> list[Ratio]:
     budget, components.BUDGET = components.BUDGET, FLEET * 20
     try:
         with engine.connect() as connection:
-            views.make_stages(connection)
+            snapshots.make_stages(connection)
             for statement in FILL:
                 connection.execute(text(statement), {"fleet": FLEET, "drifted": DRIFTED})
             connection.commit()
@@ -48,10 +48,10 @@ def _load(connection: Connection, *, everything: bool) -> tuple[float, float, in
     tracemalloc.start()
     now = database_now(connection)
     began = time.perf_counter()
-    suspects.prepare(connection, shared_ids=True, names=True, everything=everything)
-    orders = selected.load_orders(connection)
-    guests = selected.load_guests(connection, {"main": now - timedelta(seconds=15)}, {"main": now})
-    records = selected.load_records(connection)
+    candidates.prepare(connection, shared_ids=True, names=True, everything=everything)
+    orders = loaded_candidates.load_orders(connection)
+    guests = loaded_candidates.load_guests(connection, {"main": now - timedelta(seconds=15)}, {"main": now})
+    records = loaded_candidates.load_records(connection)
     took = time.perf_counter() - began
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -10,8 +10,8 @@ from typing import Self
 import psycopg
 
 from panel.migrate import migrate
-from runtime.embedded_postgres import EmbeddedPostgres
-from runtime.embedded_redis import EmbeddedRedis
+from runtime.servers.embedded_postgres import EmbeddedPostgres
+from runtime.servers.embedded_redis import EmbeddedRedis
 
 
 class Servers(contextlib.ExitStack):

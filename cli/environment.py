@@ -15,8 +15,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from cli.errors import CommandError
 from panel.settings import Settings, load_settings
-from runtime.embedded_server import write_private
 from runtime.paths import default_data_dir
+from runtime.servers.embedded_server import write_private
 
 RUNNING = "running.json"
 SECRETS = "secrets.json"

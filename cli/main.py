@@ -1,4 +1,4 @@
-"""``panel-sync``: the panel from the command line. Each command is imported when it is chosen (:mod:`cli.lazy`)."""
+"""``panel-sync``: the panel from the command line. Each command is imported when it is chosen."""
 
 from __future__ import annotations
 
@@ -13,72 +13,72 @@ from typing import Annotated
 
 import typer
 
-from cli.lazy import Commands, Later
+from cli.lazy_commands import Commands, Later
 from panel.printable import encodable
 
 THE_WHOLE, PARTS, LOOKING, CARE = "The whole panel", "Parts of it", "Looking", "Care"
 
 COMMANDS = (
-    Later("up", "cli.whole:up", THE_WHOLE,
+    Later("up", "cli.serving.up_and_run:up", THE_WHOLE,
           "Start the whole panel against your own PostgreSQL and Redis (DATABASE_URL, REDIS_URL)."),
-    Later("run", "cli.whole:run", THE_WHOLE,
+    Later("run", "cli.serving.up_and_run:run", THE_WHOLE,
           "Start the whole panel on this machine; bring along what is missing."),
-    Later("demo", "cli.demo:demo", THE_WHOLE,
+    Later("demo", "cli.serving.demo:demo", THE_WHOLE,
           "Start everything on this machine and tell the story: faults on purpose, and how each one heals."),
-    Later("chaos", "cli.chaos:chaos", THE_WHOLE,
+    Later("chaos", "cli.serving.chaos:chaos", THE_WHOLE,
           "Break the real thing on purpose, and prove from the journal that nothing was lost, doubled or given away."),
-    Later("api", "cli.parts:api", PARTS,
+    Later("api", "cli.serving.parts:api", PARTS,
           "Run the HTTP edge alone (uvicorn on HOST and PORT)."),
-    Later("worker", "cli.parts:worker", PARTS,
+    Later("worker", "cli.serving.parts:worker", PARTS,
           "Run a Celery worker alone. A reconcile run is long: give it a worker of its own in production."),
-    Later("beat", "cli.parts:beat", PARTS,
+    Later("beat", "cli.serving.parts:beat", PARTS,
           "Run the scheduler alone. Any number may be started: one works, the others stand by."),
-    Later("flower", "cli.parts:flower", PARTS,
+    Later("flower", "cli.serving.parts:flower", PARTS,
           "Run Flower alone, behind FLOWER_USER and FLOWER_PASSWORD; only its /healthcheck answers without."),
-    Later("relay", "cli.relay:relay", PARTS,
+    Later("relay", "cli.serving.relay:relay", PARTS,
           "Run a relay alone. The API runs one already; more may run side by side."),
-    Later("doctor", "cli.doctor:doctor", LOOKING,
+    Later("doctor", "cli.health.doctor:doctor", LOOKING,
           "Look at every dependency and say what is wrong and how to mend it. Changes nothing."),
-    Later("runs", "cli.runs:runs", LOOKING,
+    Later("runs", "cli.operating.runs:runs", LOOKING,
           "List reconciliation runs: when, by whom, what was counted, which sources had problems."),
-    Later("operations", "cli.journal:operations", LOOKING,
+    Later("operations", "cli.operating.journal:operations", LOOKING,
           "List the journal: every accepted call and every repair. `--state dead` shows what needs a human."),
-    Later("audit", "cli.audit:audit", LOOKING,
+    Later("audit", "cli.operating.audit:audit", LOOKING,
           "Show who did what: operators' decisions, uses of credentials by the hour, refused sync calls."),
-    Later("vps", "cli.vps:app", LOOKING, "One VPS."),
-    Later("plan", "cli.reconcile:plan", LOOKING,
+    Later("vps", "cli.operating.vps:app", LOOKING, "One VPS."),
+    Later("plan", "cli.operating.reconcile:plan", LOOKING,
           "Read every source and show what a run would change, hold and report. Changes no record."),
-    Later("sources", "cli.sources:sources", LOOKING,
+    Later("sources", "cli.operating.sources:sources", LOOKING,
           "List the sources: when each was read last, which are not believed, since when, why, and what to do."),
-    Later("held", "cli.held:held", LOOKING,
+    Later("held", "cli.operating.held:held", LOOKING,
           "List the sets of changes that wait for a decision, each item with its VPS and its customer."),
-    Later("quarantined", "cli.operators:quarantined", LOOKING,
+    Later("quarantined", "cli.operating.decisions:quarantined", LOOKING,
           "List what runs failed at again and again: why, and when each is tried again."),
-    Later("findings", "cli.operators:findings_app", LOOKING,
+    Later("findings", "cli.operating.decisions:findings_app", LOOKING,
           "List what runs found and may not mend, the loudest first."),
-    Later("reconcile", "cli.reconcile:reconcile", CARE,
+    Later("reconcile", "cli.operating.reconcile:reconcile", CARE,
           "Compare and repair now. Without --apply this is `panel-sync plan`."),
-    Later("approve", "cli.held:approve", CARE,
+    Later("approve", "cli.operating.held:approve", CARE,
           "Let held sets happen. Each item is still confirmed by itself before it is written."),
-    Later("reject", "cli.held:reject", CARE,
+    Later("reject", "cli.operating.held:reject", CARE,
           "Refuse held sets: their items stay as they are and are not asked about again while they do not change."),
-    Later("acknowledge", "cli.sources:acknowledge", CARE,
+    Later("acknowledge", "cli.operating.sources:acknowledge", CARE,
           "Say that a source which lost much at once is right: from now on, what is missing counts as missing."),
-    Later("pause", "cli.operators:pause", CARE,
+    Later("pause", "cli.operating.decisions:pause", CARE,
           "Leave a cluster, the main site or everything alone: it is not read and its records keep their state."),
-    Later("resume", "cli.operators:resume", CARE,
+    Later("resume", "cli.operating.decisions:resume", CARE,
           "End a pause before its time."),
-    Later("release", "cli.operators:release", CARE,
+    Later("release", "cli.operating.decisions:release", CARE,
           "End a quarantine before its time, as `panel-sync quarantined` names it; the next run tries at once."),
-    Later("requeue", "cli.journal:requeue", CARE,
+    Later("requeue", "cli.operating.journal:requeue", CARE,
           "Try a dead call once more, as if it had come now; refused where that would undo what came after it."),
-    Later("discard", "cli.journal:discard", CARE,
+    Later("discard", "cli.operating.journal:discard", CARE,
           "Leave a dead call undone: the record stays as it is."),
-    Later("migrate", "cli.migrating:migrate", CARE,
+    Later("migrate", "cli.serving.migrating:migrate", CARE,
           "Bring the database to this version's tables, and make the roles and the application's login."),
-    Later("token", "cli.tokens:token", CARE,
+    Later("token", "cli.operating.tokens:token", CARE,
           "Print a JWT that reads one client's own VPS (GET /api/vps). Whoever has it, is that client: keep it safe."),
-    Later("users", "cli.users:app", CARE,
+    Later("users", "cli.operating.users:app", CARE,
           "The panel's users, and the map to the main site's user ids (a wrong map gives machines to strangers)."),
 )  # fmt: skip
 
@@ -95,7 +95,7 @@ def _begin(
     ] = False,
 ) -> None:
     """Keeps a hosting panel's VPS records true to the main site's orders and to Proxmox VE."""
-    from cli.ending import begin  # noqa: PLC0415 - a command was chosen: only now
+    from cli.logging_and_exit import begin  # noqa: PLC0415 - a command was chosen: only now
 
     begin()
 
@@ -129,7 +129,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - Python would write it past the log and what the log strikes out
-        from cli.ending import told  # noqa: PLC0415 - mostly nothing fails
+        from cli.logging_and_exit import told  # noqa: PLC0415 - mostly nothing fails
 
         sys.exit(told(error))
 

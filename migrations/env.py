@@ -5,13 +5,13 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection, text
 
-import panel.audit_tables
-import panel.duty_tables
-import panel.guest_tables
-import panel.lever_tables
-import panel.prune_tables
-import panel.source_tables  # noqa: F401 - their tables belong to the metadata too
-from panel.tables import metadata
+import panel.schema.audit_tables
+import panel.schema.duty_tables
+import panel.schema.guest_tables
+import panel.schema.lever_tables
+import panel.schema.prune_tables
+import panel.schema.source_tables  # noqa: F401 - their tables belong to the metadata too
+from panel.schema.tables import metadata
 
 LOCK_TIMEOUT = "5s"  # rather fail and be run again than queue every customer's read behind a DDL lock
 STATEMENT_TIMEOUT = "15min"

@@ -7,7 +7,7 @@ What a passed check proves: the connection leads to the server itself, or throug
 each transaction. A pooler that chooses anew is found whether it prefers the session used last or the one unused
 longest, also where another client takes one in between. One that seats several clients on one session for good would
 pass; none that is known does. Even then no work is done twice: each write of a run checks the epoch of its lease
-(:mod:`panel.lease`), and what beat asks for twice is done once (:mod:`panel.duties`).
+(:mod:`panel.runs.lease`), and what beat asks for twice is done once (:mod:`panel.runs.schedule_duties`).
 """
 
 from __future__ import annotations

@@ -14,15 +14,17 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from panel.absences import control_order
-from panel.lease import FencedError
-from panel.quarantine import own_refusal
-from panel.repairs import NotWritten, Repair, Written, write_repair
-from reconcile.changes import Change, Kind
-from reconcile.isolation import Failure, Interrupts, Stage, cause_of
-from reconcile.ports import Found, Gone, GuestConfig, Lookup, Unclear
-from reconcile.standing import standing_since
-from reconcile.state import GuestKey, GuestType, LinkState, Order, OrderState, Record
+from domain.changes import Change, Kind
+from domain.failures import Failure, Interrupts, Stage, cause_of
+from domain.guests import GuestKey, GuestType
+from domain.orders import Order, OrderState
+from domain.records import LinkState, Record
+from domain.source_protocols import Found, Gone, GuestConfig, Lookup, Unclear
+from panel.journal.repairs import NotWritten, Repair, Written, write_repair
+from panel.observations.absences import control_order
+from panel.operators.quarantine import own_refusal
+from panel.runs.lease import FencedError
+from reconcile.decision.drift_since import standing_since
 
 log = structlog.get_logger(__name__)
 

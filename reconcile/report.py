@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from panel.components import Entangled
+from domain.changes import Finding
+from domain.failures import Failure
+from panel.observations.components import Entangled
 from reconcile.apply import Outcome
-from reconcile.changes import Finding
-from reconcile.gate import BY_APPROVAL, REJECTED_BEFORE, Budget, Gated
-from reconcile.isolation import Failure
+from reconcile.decision.gate import BY_APPROVAL, REJECTED_BEFORE, Budget, Gated
 
 
 def held_findings(gated: Gated) -> list[Finding]:

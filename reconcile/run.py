@@ -16,34 +16,47 @@ import structlog
 from sqlalchemy import Connection, Engine
 from structlog.contextvars import bound_contextvars
 
-from panel import components, guest_configs, moves, power_drift, quarantine, run_log, selected, suspects, views
-from panel.absences import load_absences
-from panel.holds import keep_fast_holds, keep_holds
-from panel.lease import LEASE, FencedError, lease_holder, take_lease, turn
-from panel.left_out import load_left_out
-from panel.operators import ask_for_run
-from panel.pauses import ALL, CLUSTER, FEED, Pause, current_pauses
-from panel.repairs import note_confirmations
-from panel.resolving import Reach, undrawn_subjects
-from panel.source_health import forget_other_sources, report_sources
-from panel.wanted_configs import longest_waiting
-from reconcile import fingerprints, observe
+from domain.absences import Absence
+from domain.changes import Change, Finding, Plan
+from domain.config_read_delays import overdue_findings
+from domain.failures import Failure, Stage
+from domain.guests import GuestKey
+from domain.left_out import LeftOut
+from domain.size_drift import spec_findings
+from domain.source_troubles import USERS, without_consequences
+from panel.journal.repairs import note_confirmations
+from panel.observations import (
+    candidates,
+    components,
+    dual_cluster_sightings,
+    guest_configs,
+    loaded_candidates,
+    power_drift,
+    snapshots,
+)
+from panel.observations.absences import load_absences
+from panel.observations.config_read_queue import longest_waiting
+from panel.observations.left_out import load_left_out
+from panel.operators import gate_context, quarantine
+from panel.operators.holds import keep_fast_holds, keep_holds
+from panel.operators.pauses import ALL, CLUSTER, FEED, Pause, current_pauses
+from panel.runs import run_log, source_memory
+from panel.runs.finding_resolution import Reach, undrawn_subjects
+from panel.runs.lease import LEASE, FencedError, lease_holder, take_lease, turn
+from panel.runs.run_requests import ask_for_run
+from panel.runs.source_health import forget_other_sources, report_sources
 from reconcile.apply import Confirmer, Outcome
-from reconcile.cases import LeftOut, World
-from reconcile.changes import Change, Finding, Plan
-from reconcile.gate import Gated
-from reconcile.isolation import Failure, Stage, isolated_plan, isolated_power
-from reconcile.match import RIVALS_APART
-from reconcile.observe import Observed
+from reconcile.decision.cases import World
+from reconcile.decision.failure_isolation import isolated_plan, isolated_power
+from reconcile.decision.gate import Gated
+from reconcile.decision.matching.match import RIVALS_APART
+from reconcile.decision.subjects import Subject
+from reconcile.observation import fingerprints, observe
+from reconcile.observation.observe import Observed
+from reconcile.observation.parallel_reads import FAST, FULL
 from reconcile.phases import Phases
 from reconcile.report import entangled_findings, held_findings, said_in_short, storm_findings, unconfirmed_findings
-from reconcile.side_by_side import FAST, FULL
-from reconcile.spec import spec_findings
-from reconcile.state import Absence, GuestKey
-from reconcile.subjects import Subject
-from reconcile.troubles import USERS, without_consequences
-from reconcile.turns import overdue_findings
-from reconcile.under_way import Reconciler, Run, RunResult
+from reconcile.run_context import Reconciler, Run, RunResult
 from reconcile.users import import_first_users
 
 log = structlog.get_logger(__name__)
@@ -102,7 +115,7 @@ def _in_turn(
         reconciler.tell("reading the main site and new guests", 0, None)
         if kind == "full":
             import_first_users(reconciler)
-        views.make_stages(connection)
+        snapshots.make_stages(connection)
         ahead = _read_ahead(reconciler, connection, pauses) if reads_ahead else _Ahead()
         phases.end("read_ahead")
         lease = take_lease(connection, holder)
@@ -169,7 +182,7 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     looks = run.looks or fingerprints.Looks(observe.database_now(connection), 0)
     looked = fingerprints.read_fingerprints(connection, run.sources, seen, looks)
     run.phases.end("fingerprints")
-    moves.note_moves(connection, reconciler.clusters, reconciler.policy.proof_n)
+    dual_cluster_sightings.note_moves(connection, reconciler.clusters, reconciler.policy.proof_n)
     world, counts = load_world(reconciler, connection, seen)
     run.phases.end("select")
     held_back = quarantine.held_back(connection)
@@ -230,7 +243,7 @@ def _overdue(run: Run, seen: Observed) -> list[Finding]:
 
 def _told(run: Run, seen: Observed, findings: list[Finding], counts: dict[str, Any]) -> tuple[Finding, ...]:
     """The findings, less those that only repeat for each guest or order that a source is not believed."""
-    users_known = run.reconciler.feed is None or run_log.users_imported(run.lease.connection)
+    users_known = run.reconciler.feed is None or source_memory.users_imported(run.lease.connection)
     unbelieved = run.reconciler.clusters - seen.believed
     told, by_cluster, by_users = without_consequences(findings, unbelieved, users_known=users_known)
     if not users_known:
@@ -335,7 +348,7 @@ def load_world(
     feed = reconciler.feed
     names = feed.names_are_authoritative if feed is not None else False
     counts: dict[str, Any] = dict(
-        suspects.prepare(
+        candidates.prepare(
             connection, shared_ids=reconciler.shared_ids, names=names, everything=everything, budget=budget
         )
     )
@@ -348,12 +361,12 @@ def load_world(
     order_absences, guest_absences = load_absences(connection)
     world = World(
         now=observe.database_now(connection),
-        orders=selected.load_orders(connection, seen.broken),
-        guests=selected.load_guests(connection, seen.previous, seen.began, seen.broken),
-        records=selected.load_records(connection, seen.broken),
+        orders=loaded_candidates.load_orders(connection, seen.broken),
+        guests=loaded_candidates.load_guests(connection, seen.previous, seen.began, seen.broken),
+        records=loaded_candidates.load_records(connection, seen.broken),
         order_absences=order_absences,
         guest_absences=guest_absences,
-        sightings=selected.load_sightings(connection),
+        sightings=loaded_candidates.load_sightings(connection),
         clusters=reconciler.clusters,
         trusted=frozenset(seen.trusted),
         orders_at=seen.orders_at,
@@ -362,16 +375,16 @@ def load_world(
         names_are_authoritative=names,
         feed=feed.name if feed is not None else "none",
         left_out=left_out,
-        remembered=selected.load_remembered(connection, seen.broken),
+        remembered=loaded_candidates.load_remembered(connection, seen.broken),
         last_read=_last_read(connection, reconciler.clusters),
-        unidentified=selected.load_unidentified(connection, reconciler.clusters, seen.broken),
-        unlisted=_uncounted(selected.load_unlisted(connection), guest_absences, seen),
+        unidentified=loaded_candidates.load_unidentified(connection, reconciler.clusters, seen.broken),
+        unlisted=_uncounted(loaded_candidates.load_unlisted(connection), guest_absences, seen),
     )
     return world, seen.counts | counts
 
 
 def _last_read(connection: Connection, clusters: Iterable[str]) -> dict[str, datetime]:
-    found = {cluster: views.scope_time(connection, f"proxmox:{cluster}", "all") for cluster in clusters}
+    found = {cluster: snapshots.scope_time(connection, f"proxmox:{cluster}", "all") for cluster in clusters}
     return {cluster: read for cluster, read in found.items() if read is not None}
 
 
@@ -390,7 +403,7 @@ def _uncounted(
 def acknowledge_first_plan(engine: Engine) -> None:
     """An operator has seen a plan and applies it: deletes and bulk creates need no further first-run word."""
     with engine.begin() as connection:
-        run_log.acknowledge_first_plan(connection)
+        gate_context.acknowledge_first_plan(connection)
 
 
 __all__ = [

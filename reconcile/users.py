@@ -15,14 +15,14 @@ from typing import TypeVar
 import structlog
 from sqlalchemy import Engine, text
 
-from panel.pauses import ALL, FEED, current_pauses
-from panel.run_log import remember_source, users_imported
-from panel.source_health import report_sources
+from domain.source_protocols import OrderFeed
+from domain.source_troubles import USERS, Cause, Trouble
+from domain.users import User
+from panel.operators.pauses import ALL, FEED, current_pauses
+from panel.runs.source_health import report_sources
+from panel.runs.source_memory import remember_source, users_imported
 from reconcile.phases import Tell
-from reconcile.ports import OrderFeed
-from reconcile.state import User
-from reconcile.troubles import USERS, Cause, Trouble
-from reconcile.under_way import Reconciler
+from reconcile.run_context import Reconciler
 
 log = structlog.get_logger(__name__)
 

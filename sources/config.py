@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from outgoing.tls import fingerprint_bytes
+from sources.outgoing.tls import fingerprint_bytes
 
 _MIB = 1024 * 1024
 _API_BASE = "/api/panel"

@@ -1,11 +1,11 @@
 """What can go wrong at a source, as types. The messages carry no credentials and no personal data.
 
-They stay inside this package: the feeds and the cluster source turn them into values of ``reconcile.ports``.
+They stay inside this package: the feeds and the cluster source turn them into values of ``domain.source_protocols``.
 """
 
 from __future__ import annotations
 
-from outgoing.faults import CutOff, Malformed, SourceFault, TimedOut, TlsRefused, Unreachable
+from sources.outgoing.faults import CutOff, Malformed, SourceFault, TimedOut, TlsRefused, Unreachable
 
 __all__ = [
     "CredentialRefused",

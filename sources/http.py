@@ -12,10 +12,10 @@ from urllib.parse import quote
 from pydantic import SecretStr
 from pydantic_core import from_json
 
-from outgoing.client import Client, Transport
-from outgoing.limits import Limits
 from sources.clock import DATE_RESOLUTION_S, Clock, http_date
 from sources.faults import Malformed
+from sources.outgoing.client import Client, Transport
+from sources.outgoing.limits import Limits
 
 
 def segment(text: str) -> str:

@@ -18,8 +18,8 @@ from sqlalchemy import Engine
 
 from panel.sessions import sync_engine
 from panel.settings import Settings
-from runtime.embedded_postgres import EmbeddedPostgres
-from runtime.embedded_redis import EmbeddedRedis
+from runtime.servers.embedded_postgres import EmbeddedPostgres
+from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.support.databases import Database, Databases
 from tests.support.logs import plain_logging
 from tests.support.waiting import PATIENCE_S
@@ -32,7 +32,7 @@ def pytest_configure() -> None:
     for name in OF_A_TERMINAL:
         os.environ.pop(name, None)
     # A console keeps the width that COLUMNS has when the console is made. So none is made while a test sets COLUMNS.
-    import_module("cli.console")
+    import_module("cli.output.console")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 from celery import Celery, signals
 
 from panel.broker import use_broker
-from panel.duties import LANES
 from panel.heartbeat import pulse
 from panel.logging import configure_logging
 from panel.redaction import secrets_of
+from panel.runs.schedule_duties import LANES
 from panel.settings import get_settings
-from worker.ending import end_within
 from worker.schedule import beat_schedule
+from worker.shutdown_deadline import end_within
 from worker.transport import drop_what_is_not_ours
 
 TASKS = frozenset({"sync.apply", *LANES})

@@ -19,10 +19,10 @@ import psycopg
 import structlog
 from celery.beat import Scheduler as CeleryScheduler
 
-from panel.duties import ASK
 from panel.heartbeat import pulse
+from panel.journal.publish import CeleryPublisher
 from panel.own_session import NoSessionError, require_session
-from panel.publish import CeleryPublisher
+from panel.runs.schedule_duties import ASK
 from panel.sessions import own_connection
 from panel.settings import get_settings
 from worker.schedule import Entry, Schedule, entries_of

@@ -1,7 +1,8 @@
 """What is due when. Pure but for the drawing of lots: moments are seconds of a clock that only goes forward.
 
 A clock that tells the time of day may go back, and then nothing would be due until it has caught up; so nothing is kept
-over a restart either: whatever was asked for too early is found done (:mod:`panel.duties`), or does no harm.
+over a restart either: whatever was asked for too early is found done (:mod:`panel.runs.schedule_duties`), or does no
+harm.
 """
 
 from __future__ import annotations

@@ -9,15 +9,15 @@ from celery import shared_task
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from panel import duties
-from panel.operators import OPERATOR_TRIGGER
-from panel.prune import prune
+from panel.journal.sweep import ring_unapplied
+from panel.journal.writer import apply_operation
+from panel.operators.prune import prune
+from panel.runs import schedule_duties
+from panel.runs.run_requests import OPERATOR_TRIGGER
 from panel.settings import get_settings
-from panel.sweep import ring_unapplied
-from panel.writer import apply_operation
+from reconcile.decision.subjects import parse_subject
 from reconcile.run import look_around, run_fast, run_full
-from reconcile.subjects import parse_subject
-from reconcile.under_way import RUN_FOR_S
+from reconcile.run_context import RUN_FOR_S
 from reconcile.users import import_users
 from worker.resources import engine
 from worker.webhook import tell_alarms
@@ -57,7 +57,7 @@ NOT_ASKED = "not asked for since it began last"
 def _duty(name: str, work: Work) -> str:
     """Do what beat asked for, unless another message's worker has taken the asking; leave word of how it ended."""
     with engine().begin() as connection:
-        if not duties.begin(connection, name):
+        if not schedule_duties.begin(connection, name):
             return NOT_ASKED
     try:
         done, summary = work()
@@ -72,14 +72,14 @@ def _duty(name: str, work: Work) -> str:
 def _leave_word(name: str, problem: str | None) -> None:
     with engine().begin() as connection:
         if problem is None:
-            duties.note_done(connection, name)
+            schedule_duties.note_done(connection, name)
         else:
-            duties.note_failed(connection, name, problem)
+            schedule_duties.note_failed(connection, name, problem)
 
 
 def _asked(name: str, trigger: str, work: Work) -> str:
     """What beat asked for is its duty; a nudge is followed whatever was asked for, and is done all the same."""
-    if trigger == duties.BEAT:
+    if trigger == schedule_duties.BEAT:
         return _duty(name, work)
     done, summary = work()
     if done:

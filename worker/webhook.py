@@ -10,12 +10,12 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine
 
-from outgoing.client import Client
-from outgoing.faults import SourceFault
-from outgoing.limits import Limits
-from outgoing.tls import trusting_authorities
-from panel.findings import FindingRow, note_told, untold_findings
+from panel.operators.findings import FindingRow, note_told, untold_findings
 from panel.settings import Settings
+from sources.outgoing.client import Client
+from sources.outgoing.faults import SourceFault
+from sources.outgoing.limits import Limits
+from sources.outgoing.tls import trusting_authorities
 
 log = structlog.get_logger(__name__)
 

@@ -11,16 +11,27 @@ from celery.exceptions import SoftTimeLimitExceeded
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from panel import run_log
+from domain.changes import Kind
+from domain.guests import GuestType
+from domain.identity_doubts import GAP
+from domain.orders import Order
+from domain.source_protocols import (
+    ClusterReading,
+    GuestConfig,
+    GuestSource,
+    Health,
+    Lookup,
+    OrderFeed,
+    Sweep,
+    Unclear,
+)
+from domain.users import User
+from panel.runs import source_memory
 from panel.settings import ProxmoxCluster, Settings
-from reconcile.cases import Policy
-from reconcile.changes import Kind
-from reconcile.doubts import GAP
-from reconcile.gate import Budget, Handling
+from reconcile.decision.cases import Policy
+from reconcile.decision.gate import Budget, Handling
 from reconcile.phases import Tell, tell_nobody
-from reconcile.ports import ClusterReading, GuestConfig, GuestSource, Health, Lookup, OrderFeed, Sweep, Unclear
 from reconcile.run import Reconciler
-from reconcile.state import GuestType, Order, User
 from sources.config import ClusterConfig, FeedKind, MainSiteConfig
 from sources.main_site import make_feed
 from sources.proxmox import CircuitBreaker, CircuitState, ClusterSource, make_cluster
@@ -123,7 +134,7 @@ class RememberedCluster:
         if (now := (self._breaker.state, self._source.endpoint)) != self._kept:
             state, endpoint = now
             with self._engine.begin() as connection:
-                run_log.remember_circuit(
+                source_memory.remember_circuit(
                     connection, f"proxmox:{self.cluster}", state.to_plain() | {"endpoint": endpoint}
                 )
             self._kept = now
@@ -160,7 +171,7 @@ def clusters_of(settings: Settings, engine: Engine) -> tuple[GuestSource, ...]:
     found: list[GuestSource] = []
     with engine.connect() as connection:
         for cluster in settings.proxmox_clusters:
-            circuit = run_log.source_state(connection, f"proxmox:{cluster.name}").get("circuit") or {}
+            circuit = source_memory.source_state(connection, f"proxmox:{cluster.name}").get("circuit") or {}
             breaker = CircuitBreaker(CircuitState.from_plain(circuit))
             try:
                 source = make_cluster(cluster_config(cluster), breaker, circuit.get("endpoint"))

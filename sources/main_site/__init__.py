@@ -1,4 +1,4 @@
-"""The main site's two interfaces behind ``reconcile.ports.OrderFeed``."""
+"""The main site's two interfaces behind ``domain.source_protocols.OrderFeed``."""
 
 from __future__ import annotations
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from outgoing.client import Transport
-from outgoing.limits import Limits
-from outgoing.tls import trusting_authorities
 from sources.clock import Clock, http_date, rfc3339, staleness_s
 from sources.config import MainSiteConfig
 from sources.faults import CredentialRefused, Malformed, RefusedStatus, SourceFault, Unreachable
 from sources.http import Answer, JsonClient
+from sources.outgoing.client import Transport
+from sources.outgoing.limits import Limits
+from sources.outgoing.tls import trusting_authorities
 
 _TRANSIENT = frozenset({429, 502, 503, 504})
 _BACKOFF_S = 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reconcile.ports import Health
+from domain.source_protocols import Health
 from sources.faults import CredentialRefused, SourceFault, TlsRefused, Unreachable
 
 

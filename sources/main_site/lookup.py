@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reconcile.ports import Found, Gone, Lookup, Unclear
-from reconcile.state import Order
+from domain.orders import Order
+from domain.source_protocols import Found, Gone, Lookup, Unclear
 from sources.faults import SourceFault
 from sources.main_site.parse import RowRefused
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from outgoing.client import Transport
-from reconcile.ports import Health, Lookup, Sweep
-from reconcile.state import Order, User
+from domain.orders import Order
+from domain.source_protocols import Health, Lookup, Sweep
+from domain.users import User
 from sources.clock import Clock
 from sources.config import MainSiteConfig
 from sources.faults import Malformed
@@ -16,6 +16,7 @@ from sources.main_site.health import check
 from sources.main_site.lookup import look_up
 from sources.main_site.paging import Listing, envelope_of, read_listing
 from sources.main_site.parse import order_row, user_row
+from sources.outgoing.client import Transport
 
 
 class OrdersFeed:

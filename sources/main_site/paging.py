@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from reconcile.ports import Page, Sweep
+from domain.source_protocols import Page, Sweep
 from sources.clock import Clock, rfc3339, staleness_s
 from sources.faults import Malformed, SourceFault
 from sources.http import Answer

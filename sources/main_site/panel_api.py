@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from operator import attrgetter
 
-from outgoing.client import Transport
-from reconcile.ports import Health, Lookup, Page, Sweep
-from reconcile.state import Order, User
+from domain.orders import Order
+from domain.source_protocols import Health, Lookup, Page, Sweep
+from domain.users import User
 from sources.clock import Clock, Pacer
 from sources.config import MainSiteConfig
 from sources.faults import SourceFault
@@ -20,6 +20,7 @@ from sources.main_site.lookup import look_up
 from sources.main_site.paging import Listing, envelope_of, read_listing
 from sources.main_site.parse import RowRefused, panel_api_row, user_row
 from sources.main_site.shapes import server_of, servers_of
+from sources.outgoing.client import Transport
 
 
 class PanelApiFeed:

@@ -14,7 +14,9 @@ from typing import Annotated, TypeVar
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from reconcile.state import GuestType, Order, User, order_state_of
+from domain.guests import GuestType
+from domain.orders import Order, order_state_of
+from domain.users import User
 from sources.clock import rfc3339
 from sources.main_site.tariff import plan_of
 

@@ -1,4 +1,4 @@
-"""Proxmox VE clusters behind ``reconcile.ports.GuestSource``, read only."""
+"""Proxmox VE clusters behind ``domain.source_protocols.GuestSource``, read only."""
 
 from __future__ import annotations
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from outgoing.client import Transport
-from outgoing.limits import Limits
-from outgoing.tls import trusting_authorities, trusting_certificate
 from sources.clock import Clock
 from sources.config import ClusterConfig
 from sources.faults import Malformed, SourceFault, TlsRefused, Unreachable
 from sources.http import Answer, JsonClient
+from sources.outgoing.client import Transport
+from sources.outgoing.limits import Limits
+from sources.outgoing.tls import trusting_authorities, trusting_certificate
 from sources.proxmox.faults import (
     ConfigMissing,
     EndpointDown,

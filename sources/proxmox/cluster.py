@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from outgoing.client import Transport
-from reconcile.ports import ClusterReading, GuestConfig, Health, Lookup, Unclear
-from reconcile.state import GuestType
+from domain.guests import GuestType
+from domain.source_protocols import ClusterReading, GuestConfig, Health, Lookup, Unclear
 from sources.clock import Clock
 from sources.config import ClusterConfig
 from sources.faults import SourceFault
+from sources.outgoing.client import Transport
 from sources.proxmox.circuit import CircuitBreaker
 from sources.proxmox.client import Endpoint
 from sources.proxmox.confirming import confirm_absence, look_up

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reconcile.ports import Found, Gone, GuestConfig, Lookup, Unclear
-from reconcile.state import GuestType
+from domain.guests import GuestType
+from domain.source_protocols import Found, Gone, GuestConfig, Lookup, Unclear
 from sources.proxmox.faults import ConfigMissing, Forbidden, NoQuorum
 from sources.proxmox.guest_config import unreadable
 from sources.proxmox.parse import Listed

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import uuid
 
-from reconcile.ports import GuestConfig
-from reconcile.state import GuestType
+from domain.guests import GuestType
+from domain.source_protocols import GuestConfig
 
 _QEMU_DISK = re.compile(r"(?:scsi|virtio|sata|ide)[0-9]{1,2}")
 _LXC_DISK = re.compile(r"rootfs|mp[0-9]{1,3}")

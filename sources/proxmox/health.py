@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconcile.ports import Health
+from domain.source_protocols import Health
 from sources.faults import SourceFault, TlsRefused
 from sources.proxmox.faults import CircuitOpen, EndpointDown, Forbidden, Unauthorized
 from sources.proxmox.reading import PARTIAL_VIEW, status_forbidden

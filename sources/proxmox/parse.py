@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reconcile.state import Guest, GuestType, PowerState, power_of
+from domain.guests import Guest, GuestType, PowerState, power_of
 
 _MIB = 1024**2
 _GIB = 1024**3

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconcile.ports import ClusterReading
-from reconcile.state import PowerState
+from domain.guests import PowerState
+from domain.source_protocols import ClusterReading
 from sources.faults import SourceFault
 from sources.proxmox.faults import Forbidden, NoQuorum
 from sources.proxmox.parse import Listed, is_silent

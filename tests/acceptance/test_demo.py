@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from demo.story import SCENES
+from lab.demo.story import SCENES
 from panel.settings import Settings
-from runtime.children import descendants
-from runtime.processes import ManagedProcess
+from runtime.processes.children import descendants
+from runtime.processes.supervisor import ManagedProcess
 from tests.support.waiting import PATIENCE_S, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("demo")]

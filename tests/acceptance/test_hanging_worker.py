@@ -14,9 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from cli.environment import with_overrides
-from cli.stack import processes
+from cli.serving.stack import processes
 from runtime.paths import DataDirectory
-from runtime.processes import RestartPolicy, Supervisor
+from runtime.processes.supervisor import RestartPolicy, Supervisor
 from tests.support.databases import Database
 from tests.support.keys import random_key
 from tests.support.waiting import wait_until

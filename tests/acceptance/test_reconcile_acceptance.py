@@ -20,9 +20,9 @@ import httpx
 import psycopg
 import pytest
 
-from simulators.main_site.calls import CallOutcome
-from simulators.main_site.faults import CallFaultKind
-from simulators.main_site.model import Order
+from lab.simulators.main_site.calls import CallOutcome
+from lab.simulators.main_site.faults import CallFaultKind
+from lab.simulators.main_site.model import Order
 from tests.support.databases import Database, Databases
 from tests.support.live_panel import PROOF_N, PROOF_T_S, QUICK, LivePanel, Outside, live_panel, outside
 from tests.support.waiting import wait_until

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from simulators.proxmox.certificates import make_certificates
+from lab.simulators.proxmox.certificates import make_certificates
 from tests.support.databases import Database
 from tests.support.live_panel import live_panel
 from tests.support.tls_proxy import tls_proxy

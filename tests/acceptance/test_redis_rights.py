@@ -11,10 +11,10 @@ import httpx
 import pytest
 import redis
 
-from cli.checks import Verdict, check_workers
-from cli.redis_checks import NEEDED, check_redis
+from cli.health.checks import Verdict, check_workers
+from cli.health.redis_checks import NEEDED, check_redis
 from panel.settings import Settings
-from runtime.embedded_redis import EmbeddedRedis
+from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.support.databases import Database
 from tests.support.live_panel import live_panel
 from tests.support.waiting import wait_until

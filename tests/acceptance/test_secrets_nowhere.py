@@ -22,13 +22,13 @@ import pytest
 import redis
 from psycopg import sql
 
-from chaos.bells import ring
 from cli.main import main
+from lab.chaos.message_faults import ring
+from lab.simulators.main_site.rows import ROOT_PASSWORD_CANARY
 from panel.redaction import secrets_of
 from panel.settings import Settings
-from runtime.ports import free_port
-from runtime.processes import ManagedProcess
-from simulators.main_site.rows import ROOT_PASSWORD_CANARY
+from runtime.processes.free_ports import free_port
+from runtime.processes.supervisor import ManagedProcess
 from tests.support.databases import LOGIN, Databases
 from tests.support.echo_server import EchoServer, echo_server
 from tests.support.keys import random_key

@@ -22,9 +22,9 @@ import httpx
 import pytest
 
 from panel.settings import PLACEHOLDER_SYNC_KEY
-from runtime.children import descendants
-from runtime.ports import free_port
-from runtime.processes import ManagedProcess
+from runtime.processes.children import descendants
+from runtime.processes.free_ports import free_port
+from runtime.processes.supervisor import ManagedProcess
 from tests.support.programs import programs_below
 from tests.support.waiting import PATIENCE_S, PATIENT_API_S, wait_until
 

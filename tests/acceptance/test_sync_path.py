@@ -11,7 +11,7 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from runtime.children import descendants, kill_paused, pause_tree
+from runtime.processes.children import descendants, kill_paused, pause_tree
 from tests.support.databases import Databases
 from tests.support.live_panel import LivePanel, live_panel
 from tests.support.waiting import wait_until

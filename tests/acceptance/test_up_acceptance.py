@@ -13,11 +13,11 @@ import psycopg
 import pytest
 import redis
 
+from lab.simulators.main_site.faults import CallFaultKind
 from panel.migrate import head_revision
-from runtime.embedded_redis import EmbeddedRedis
-from runtime.processes import ManagedProcess
-from runtime.readiness import http_ok
-from simulators.main_site.faults import CallFaultKind
+from runtime.processes.readiness import http_ok
+from runtime.processes.supervisor import ManagedProcess
+from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.support.databases import Database
 from tests.support.keys import random_key
 from tests.support.live_panel import QUICK, Outside, outside

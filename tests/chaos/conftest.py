@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos.rig import Rig
-from cli.chaos import running_rig
-from cli.staging import scratch_directory
+from cli.serving.chaos import running_rig
+from cli.serving.staging import scratch_directory
+from lab.chaos.rig import Rig
 
 WORKERS = 3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.phases import FEWEST, P99_S, Failing, Phase, phases
+from lab.chaos.phases import FEWEST, P99_S, Failing, Phase, phases
 
 FAILING = [Failing("redis", 10.0, 20.0), Failing("postgres", 15.0, 18.0), Failing("workers", 16.0, 30.0)]
 

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from chaos.answers import broken_answers
-from chaos.beats import Push, interleaved, takings
-from chaos.call_proof import Calls, Journaled, prove_calls, prove_records
-from chaos.calls import UNKNOWN, UNSENT, Said, mark_of
-from chaos.phases import Failing
-from chaos.proof import Entry, prove_epochs, prove_lanes
+from lab.chaos.calls import UNKNOWN, UNSENT, Said, mark_of
+from lab.chaos.phases import Failing
+from lab.chaos.proofs.answers import broken_answers
+from lab.chaos.proofs.beats import Push, interleaved, takings
+from lab.chaos.proofs.call_proof import Calls, Journaled, prove_calls, prove_records
+from lab.chaos.proofs.proof import Entry, prove_epochs, prove_lanes
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 

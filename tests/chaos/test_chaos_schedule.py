@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.faults import BY_NAME, FAULTS, KINDS, LOAD_KINDS
-from chaos.schedule import Schedule, schedule_of
+from lab.chaos.faults import BY_NAME, FAULTS, KINDS, LOAD_KINDS
+from lab.chaos.schedule import Schedule, schedule_of
 
 SEEDS = range(20)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.faults import LOAD_KINDS
-from chaos.rig import Rig
-from chaos.schedule import schedule_of
-from chaos.stage import perform
+from lab.chaos.faults import LOAD_KINDS
+from lab.chaos.rig import Rig
+from lab.chaos.schedule import schedule_of
+from lab.chaos.stage import perform
 from tests.chaos.conftest import ANSWERED_S
 
 pytestmark = [pytest.mark.torture]

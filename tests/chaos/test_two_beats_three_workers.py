@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from chaos.faults import KINDS
-from chaos.rig import Rig
-from chaos.schedule import schedule_of
-from chaos.stage import perform
+from lab.chaos.faults import KINDS
+from lab.chaos.rig import Rig
+from lab.chaos.schedule import schedule_of
+from lab.chaos.stage import perform
 from tests.chaos.conftest import ANSWERED_S
 from tests.support.waiting import wait_until
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from panel.writer import apply_operation
+from panel.journal.writer import apply_operation
 from tests.integration.api.test_api_operators import hold, raise_findings
 from tests.support.api_process import ApiProcess, api_process
 from tests.support.databases import Database

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
-from panel import repairs, rows
-from reconcile import apply, cases, claims, decide, deletes, doubts, duplicates, facts, gate, machines, match, table
-from reconcile.changes import Change
-from reconcile.disputes import Disputes
-from reconcile.state import PowerState
-from reconcile.subjects import Paused
+from domain import identity_doubts
+from domain.changes import Change
+from domain.guests import PowerState
+from panel.journal import repairs, rows
+from reconcile import apply
+from reconcile.decision import cases, decide, deletes, fact_updates, gate, table
+from reconcile.decision.matching import address_claims, duplicates, guest_matching, match
+from reconcile.decision.matching.disputes import Disputes
+from reconcile.decision.subjects import Paused
 from tests.convergence import memory, panel
 from tests.convergence.story import Story
 
@@ -73,21 +76,21 @@ def _as_is(matching: Any, record: Any, order: Any) -> Any:
 
 
 def _single_sight(patch: pytest.MonkeyPatch) -> None:
-    real = facts.power_update
+    real = fact_updates.power_update
 
     def power_update(guest: Any, record: Any, policy: Any) -> Any:
         return real(replace(guest, previous_read_at=guest.read_at), record, policy)
 
-    patch.setattr(facts, "power_update", power_update)
+    patch.setattr(fact_updates, "power_update", power_update)
 
 
 def _owner_at_once(patch: pytest.MonkeyPatch) -> None:
     def owner_update(order: Any, record: Any, world: Any) -> Any:
         if order.user_id is None or order.user_id == record.user_id:
             return None
-        return facts.FactUpdate({"user_id": order.user_id, "owner_changed_at": world.now}, "another owner")
+        return fact_updates.FactUpdate({"user_id": order.user_id, "owner_changed_at": world.now}, "another owner")
 
-    patch.setattr(facts, "owner_update", owner_update)
+    patch.setattr(fact_updates, "owner_update", owner_update)
 
 
 def _unprotected(patch: pytest.MonkeyPatch) -> None:
@@ -124,13 +127,13 @@ def _status_of_the_feed(patch: pytest.MonkeyPatch) -> None:
 
 
 def _unknown_is_stopped(patch: pytest.MonkeyPatch) -> None:
-    real = facts.power_update
+    real = fact_updates.power_update
 
     def power_update(guest: Any, record: Any, policy: Any) -> Any:
         stopped = guest.power is PowerState.UNKNOWN
         return real(replace(guest, power=PowerState.STOPPED) if stopped else guest, record, policy)
 
-    patch.setattr(facts, "power_update", power_update)
+    patch.setattr(fact_updates, "power_update", power_update)
     patch.setattr(table, "PRESENT", table.PRESENT | {cases.GuestView.UNKNOWN})
 
 
@@ -149,7 +152,7 @@ def _one_at_the_address(matching: Any, record: Any, order: Any, key: Any) -> Any
 
 
 def _moved_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(machines.Machines, "_moved", _one_at_the_address)
+    patch.setattr(guest_matching.Machines, "_moved", _one_at_the_address)
     _without("left")(patch)
 
 
@@ -165,12 +168,12 @@ def _nobody_is_unknown(patch: pytest.MonkeyPatch) -> None:
 
 def _told_long_ago(patch: pytest.MonkeyPatch) -> None:
     """Whatever stands at an address has stood there since before the orders were read."""
-    real = machines.Machines._reinstalled
+    real = guest_matching.Machines._reinstalled
 
     def reinstalled(matching: Any, order: Any, guest: Any) -> bool:
         return real(matching, order, replace(guest, fingerprint_since=guest.first_seen_at))
 
-    patch.setattr(machines.Machines, "_reinstalled", reinstalled)
+    patch.setattr(guest_matching.Machines, "_reinstalled", reinstalled)
 
 
 def _pending_is_active(patch: pytest.MonkeyPatch) -> None:
@@ -194,13 +197,13 @@ def _locks(change: Callable[[Any, Any], Any]) -> Break:
 
 def _by_its_looks(patch: pytest.MonkeyPatch) -> None:
     """Whoever looks the same in every list is the same machine: neither a start nor a switch-over is a doubt."""
-    real = doubts.listed
+    real = identity_doubts.listed
 
     def listed(*guests: Any, **rest: Any) -> Any:
         found = real(*guests, **rest)
-        return found if found in (doubts.Doubt.UNLISTED, doubts.Doubt.CHANGED) else None
+        return found if found in (identity_doubts.Doubt.UNLISTED, identity_doubts.Doubt.CHANGED) else None
 
-    patch.setattr(doubts, "listed", listed)
+    patch.setattr(identity_doubts, "listed", listed)
 
 
 def _in_doubt_all_the_same(patch: pytest.MonkeyPatch) -> None:
@@ -217,8 +220,8 @@ def _in_doubt_all_the_same(patch: pytest.MonkeyPatch) -> None:
 
 def _whoever_claims_it(patch: pytest.MonkeyPatch) -> None:
     """Nobody asks who else names a guest, before the link or after it."""
-    _always(claims.Claims, "strange", value=None)(patch)
-    _always(claims.Claims, "sold_to", value=None)(patch)
+    _always(address_claims.Claims, "strange", value=None)(patch)
+    _always(address_claims.Claims, "sold_to", value=None)(patch)
 
 
 def _a_template_is_a_machine(patch: pytest.MonkeyPatch) -> None:
@@ -244,11 +247,11 @@ GUARDS = (
     Guard("proof", "an absence counts only after several complete looks", _always(cases.Policy, "proven", value=True)),
     Guard("confirm-guest", "the guest is asked for singly before a delete or an alarm", _without("guest")),
     Guard("confirm-order", "the order is asked for singly before a delete, a create or a new owner", _without("order")),
-    Guard("freshness", "a read older than the last call changes nothing", _always(facts, "_fresh", value=True)),
+    Guard("freshness", "a read older than the last call changes nothing", _always(fact_updates, "_fresh", value=True)),
     Guard("two-sights", "running becomes stopped only when seen twice", _single_sight),
     Guard("owner-twice", "an owner changes only after two complete sweeps", _owner_at_once),
     Guard("fingerprint", "another machine at the same address is not the same machine",
-          _set(machines.Machines, "of_record", _as_is)),
+          _set(guest_matching.Machines, "of_record", _as_is)),
     Guard("claims", "nobody is linked unseen to a guest that another order names",
           _whoever_claims_it, _for("late-create")),
     Guard("budget", "many deletes at once wait for an operator", _always(gate, "_over", value=None)),
@@ -263,7 +266,7 @@ GUARDS = (
           _set(match._Matching, "_pair_group", _by_chance), _for("plans", "equal")),
     Guard("plans", "of equal names only an equal plan pairs", _always(match, "same_plan", value=True), _for("plans")),
     Guard("clones", "two guests of one cluster with one uuid are quarantined",
-          _always(machines.Machines, "clone_doubt", value=None), _for("clone")),
+          _always(guest_matching.Machines, "clone_doubt", value=None), _for("clone")),
     Guard("moving", "who has not provably left an address has not moved", _moved_at_once, _for("clone")),
     Guard("seen-elsewhere", "who moved is not gone with the old address", _nowhere_else,
           _for("move", "renumber", "move-unread")),
@@ -285,7 +288,7 @@ GUARDS = (
     Guard("doubt-silence", "a guest in doubt says nothing before it was read again",
           _in_doubt_all_the_same, _for(*SWAPS)),
     Guard("sold-to", "a machine that another going order names is not shown to whose order ended",
-          _always(claims.Claims, "sold_to", value=None), _for("sold-on")),
+          _always(address_claims.Claims, "sold_to", value=None), _for("sold-on")),
     Guard("template", "a sold machine that is a template now is told", _a_template_is_a_machine, _for("template")),
     Guard("template-moved", "a sold machine that is a template at another address is not gone",
           _templates_stay_where_they_are, _for("template-moved")),

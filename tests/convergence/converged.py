@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconcile.changes import Finding
+from domain.changes import Finding
 from tests.convergence.truth import USERS, Sale, Truth
 
 Row = Mapping[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reconcile.state import GuestKey, PowerState
+from domain.guests import GuestKey, PowerState
 from tests.convergence.story import CUSTOMERS, Happening
 from tests.convergence.truth import CLUSTERS, NODES, Machine, Sale, Truth, place
 

@@ -1,7 +1,7 @@
 """The panel's records without a database: sync calls in lanes, and repairs with compare-and-set.
 
 Rows are the real ones, and what calls and repairs make of them are the panel's own pure functions; only the locking
-and the SQL of panel/writer.py and panel/repairs.py are left out.
+and the SQL of panel/journal/writer.py and panel/journal/repairs.py are left out.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from panel.facts import Row, in_conflict, let_go, new_row, updated_row, with_status
-from panel.repairs import NotWritten, Repair, Written, _inherited
-from reconcile.gate import Standing
-from reconcile.state import GuestKey, GuestType, LinkState, OrderState, PowerState, Record
+from domain.guests import GuestKey, GuestType, PowerState
+from domain.orders import OrderState
+from domain.records import LinkState, Record
+from panel.journal.repairs import NotWritten, Repair, Written, _inherited
+from panel.records.projection import Row, in_conflict, let_go, new_row, updated_row, with_status
+from reconcile.decision.gate import Standing
 from tests.convergence.truth import Call
 
 Queued = tuple[Call, int, datetime]
@@ -136,7 +138,7 @@ class Ledger:
     # --- repairs
 
     def write(self, at: datetime, repair: Repair) -> Written | NotWritten:
-        """Write one repair if it still fits, as ``panel.repairs.write_repair`` does."""
+        """Write one repair if it still fits, as ``panel.journal.repairs.write_repair`` does."""
         match repair.action:
             case "create":
                 return self._write_create(at, repair)
@@ -243,7 +245,7 @@ class Ledger:
         return {GuestKey(r["cluster"], r["vmid"]): r["fingerprint"] for r in live}
 
     def standing(self, now: datetime, approved: frozenset[str], waited: frozenset[str]) -> Standing:
-        """The gate's measures, as ``panel.run_log.standing`` takes them."""
+        """The gate's measures, as ``panel.operators.gate_context.load_gate_context`` takes them."""
         nodes: dict[tuple[str, str], int] = {}
         users: dict[int, int] = {}
         clusters: dict[str, int] = {}

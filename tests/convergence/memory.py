@@ -1,4 +1,5 @@
-"""The panel's memory of the outside without a database: what panel/views.py and reconcile/observe.py make of reads."""
+"""The panel's memory of the outside without a database: what ``panel.observations.snapshots`` and
+``reconcile.observation.observe`` make of reads."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconcile import doubts
-from reconcile.losses import ASKED_SINGLY, much
-from reconcile.observe import DELTA_OVERLAP
-from reconcile.ports import ClusterReading, Found, Gone, GuestConfig, GuestSource, OrderFeed
-from reconcile.state import Absence, FingerprintState, Guest, GuestKey, Order, OrderState, PowerState
+from domain import identity_doubts
+from domain.absences import Absence
+from domain.guests import FingerprintState, Guest, GuestKey, PowerState
+from domain.orders import Order, OrderState
+from domain.source_protocols import ClusterReading, Found, Gone, GuestConfig, GuestSource, OrderFeed
+from reconcile.observation.mass_disappearance import ASKED_SINGLY, much
+from reconcile.observation.observe import DELTA_OVERLAP
 
 
 @dataclass(slots=True)
@@ -96,7 +99,9 @@ class Memory:
             return
         old = known.guest
         before = replace(old, fingerprint_read_at=known.read)
-        doubt = doubts.listed(before, shown, began, previous, missed=known.missed or shown.key in self.gone_guests)
+        doubt = identity_doubts.listed(
+            before, shown, began, previous, missed=known.missed or shown.key in self.gone_guests
+        )
         state = old.fingerprint_state if doubt is None else FingerprintState.STALE
         known.missed = False
         self.gone_guests.pop(shown.key, None)
@@ -117,7 +122,7 @@ class Memory:
     def doubt(self, key: GuestKey | None) -> None:
         """Whoever an order or a call begins or ceases to name may be another machine than the one that was read."""
         known = self.guests.get(key) if key is not None else None
-        if known is not None and known.guest.fingerprint_state in doubts.LOOKED_AT:
+        if known is not None and known.guest.fingerprint_state in identity_doubts.LOOKED_AT:
             known.guest = replace(known.guest, fingerprint_state=FingerprintState.STALE)
 
     def read_doubted(self, sources: Iterable[GuestSource], seen: Seen, linked: dict[GuestKey, str | None]) -> None:
@@ -326,7 +331,7 @@ def _wanted(known: Known, believed: str | None, now: datetime) -> bool:
 def _store_fingerprint(known: Known, config: GuestConfig, at: datetime) -> None:
     old, fingerprint = known.guest, config.fingerprint
     if config.forbidden:
-        fingerprint = old.fingerprint if old.fingerprint_state in doubts.LOOKED_AT else None
+        fingerprint = old.fingerprint if old.fingerprint_state in identity_doubts.LOOKED_AT else None
     same = old.fingerprint == fingerprint
     if not same and old.fingerprint is not None:
         known.earlier = old.fingerprint

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from reconcile.state import GuestKey, PowerState
+from domain.guests import GuestKey, PowerState
 from tests.convergence.shown import Shown
 from tests.convergence.truth import USERS, Sale, Truth
 

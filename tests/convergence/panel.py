@@ -11,14 +11,16 @@ from typing import Any, Self, cast
 import pytest
 from sqlalchemy import Engine
 
-from panel.facts import Row
-from panel.repairs import NotWritten, Repair, Written
+from domain.changes import Change, Finding, plan_hash
+from domain.guests import FingerprintState, Guest, GuestKey, PowerState
+from domain.orders import OrderState
+from domain.records import LinkState, Record
+from panel.journal.repairs import NotWritten, Repair, Written
+from panel.records.projection import Row
 from reconcile import apply as applying
-from reconcile import decide, fast, gate
 from reconcile.apply import Confirmer
-from reconcile.cases import Policy, World
-from reconcile.changes import Change, Finding, plan_hash
-from reconcile.state import FingerprintState, Guest, GuestKey, LinkState, OrderState, PowerState, Record
+from reconcile.decision import decide, gate, power
+from reconcile.decision.cases import Policy, World
 from tests.convergence.ledger import Ledger
 from tests.convergence.memory import Memory, Seen
 from tests.convergence.shown import Shown, ShownCluster, ShownFeed
@@ -92,14 +94,14 @@ class PurePanel:
         going = {o.order_id for o in self.memory.shown_orders() if o.state is not OrderState.ENDED}
         pairs = [(r, g) for r, g in pairs if r.order_id in going or not self._named(g.key, r.order_id)]
         drifted = [(r, g) for r, g in pairs if _drifted(r, g) and not _cloned(g, guests.values(), now)]
-        plan = fast.power_plan(drifted, world, POLICY)
+        plan = power.power_plan(drifted, world, POLICY)
         gated = gate.gate(plan, self.ledger.standing(now, frozenset(), frozenset()), gate.Budget())
         engine = cast("Engine", _Beside(self, now))
         confirmer = Confirmer(engine, None, {}, frozenset(), frozenset(CLUSTERS))
         applying.apply_changes(engine, 1, 1, gated.allowed, confirmer)
 
     def _named(self, key: GuestKey, other_than: str | None) -> bool:
-        """What ``panel.doubts.SOLD_ON`` asks."""
+        """What ``panel.observations.identity_doubts.SOLD_ON`` asks."""
         named = (o for o in self.memory.shown_orders() if o.guest_key == key and o.order_id != other_than)
         return any(o.state is not OrderState.ENDED for o in named)
 
@@ -166,7 +168,7 @@ class PurePanel:
 
 
 def _drifted(record: Record, guest: Guest) -> bool:
-    """What ``panel.power_drift.POWER_DRIFT`` selects."""
+    """What ``panel.observations.power_drift.POWER_DRIFT`` selects."""
     return (
         record.live
         and record.link_state is LinkState.VERIFIED

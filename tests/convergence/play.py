@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from reconcile.changes import Finding
+from domain.changes import Finding
 from tests.convergence.converged import differences
 from tests.convergence.events import happen
 from tests.convergence.oracle import Oracle

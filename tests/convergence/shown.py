@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from reconcile.ports import (
+from domain.guests import Guest, GuestKey, GuestType, PowerState
+from domain.orders import Order, order_state_of
+from domain.source_protocols import (
     ClusterReading,
     Found,
     Gone,
@@ -17,8 +19,8 @@ from reconcile.ports import (
     Sweep,
     Unclear,
 )
-from reconcile.state import Guest, GuestKey, GuestType, Order, PowerState, User, order_state_of
-from reconcile.subjects import Paused
+from domain.users import User
+from reconcile.decision.subjects import Paused
 from tests.convergence.story import Happening
 from tests.convergence.truth import CLUSTERS, NODES, Machine, Sale, Truth
 

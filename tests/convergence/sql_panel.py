@@ -11,19 +11,23 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, insert, select, text, update
 
-from panel import absences as missed
-from panel import parsing, pauses, rows, run_log, tables
-from panel.repairs import write_repair
-from panel.writer import apply_operation
+from domain.changes import Finding
+from domain.guests import GuestKey
+from panel.journal import rows
+from panel.journal.repairs import write_repair
+from panel.journal.writer import apply_operation
+from panel.observations import absences as missed
+from panel.observations import row_values
+from panel.operators import pauses
+from panel.runs import source_memory
+from panel.schema import tables
 from reconcile import apply as applying
 from reconcile import run as running
-from reconcile.cases import World
-from reconcile.changes import Finding
-from reconcile.decide import plan
-from reconcile.gate import Budget
-from reconcile.observe import Observed
+from reconcile.decision.cases import World
+from reconcile.decision.decide import plan
+from reconcile.decision.gate import Budget
+from reconcile.observation.observe import Observed
 from reconcile.run import Reconciler, run_fast, run_full
-from reconcile.state import GuestKey
 from tests.convergence.panel import Killed
 from tests.convergence.shown import Shown, ShownCluster, ShownFeed
 from tests.convergence.truth import CLUSTERS, Call
@@ -68,7 +72,7 @@ class SqlPanel:
         if quiet == 2:
             with self.engine.begin() as connection:
                 for source in ("orders", *(f"proxmox:{c}" for c in CLUSTERS)):
-                    run_log.remember_source(connection, source, acknowledged_at=rows.database_now(connection))
+                    source_memory.remember_source(connection, source, acknowledged_at=rows.database_now(connection))
 
     def restore(self, vps_id: int, at: datetime) -> None:
         """Left to the pure core: here an operator has no part."""
@@ -235,9 +239,9 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
             for a in absences if a.kind == "guest"}  # fmt: skip
     return replace(
         world,
-        orders=tuple(parsing.order_of(row) for row in orders),
-        guests=tuple(parsing.guest_of(row, seen.previous, seen.began) for row in guests),
-        records=tuple(parsing.record_of(row) for row in records),
+        orders=tuple(row_values.order_of(row) for row in orders),
+        guests=tuple(row_values.guest_of(row, seen.previous, seen.began) for row in guests),
+        records=tuple(row_values.record_of(row) for row in records),
         order_absences={a.subject: told[a.subject] for a in absences if a.kind == "order"},
         sightings={fingerprint: frozenset(at) for fingerprint, at in sightings.items()},
         guest_absences={key: told[subject] for subject, key in keys.items()},

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from reconcile.state import GuestKey, GuestType, PowerState
+from domain.guests import GuestKey, GuestType, PowerState
 from tests.convergence.story import CUSTOMERS, Story
 
 CLUSTERS = ("main", "second")

@@ -8,9 +8,9 @@ from ipaddress import IPv4Address
 
 from sqlalchemy import Engine, text
 
-from chaos.audit import journal_of, lanes, marks_of
-from chaos.call_proof import Journaled, prove_calls, prove_records
-from chaos.calls import Said
+from lab.chaos.calls import Said
+from lab.chaos.proofs.audit import journal_of, lanes, marks_of
+from lab.chaos.proofs.call_proof import Journaled, prove_calls, prove_records
 from tests.faults.load import Load
 
 

@@ -13,7 +13,7 @@ import httpx
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from chaos.calls import Said, mark_of, say
+from lab.chaos.calls import Said, mark_of, say
 
 PLAN: dict[str, Any] = {"user_id": 5, "cpu": 1, "ram": 1024, "disk": 10, "os": "0", "hypervisor": "kvm"}
 CALLERS, VPS_EACH, RATE = 5, 3, 60.0

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import redis
 from sqlalchemy.exc import DBAPIError
 
-from chaos import bells
-from chaos.calls import Said
-from chaos.tcp_proxy import TcpProxy
-from runtime.children import descendants
+from lab.chaos import message_faults
+from lab.chaos.calls import Said
+from lab.chaos.tcp_proxy import TcpProxy
+from runtime.processes.children import descendants
 from tests.faults.audit import journal_faults
 from tests.faults.load import Load
 from tests.support.databases import Database, Databases
@@ -138,7 +138,7 @@ class Rig:
             worker.pause()
             try:
                 # The one it had asked for is sent to it still: the next caller's, not the block's.
-                wait_until(lambda: bells.waiting(client), "a message that nobody takes")
+                wait_until(lambda: message_faults.waiting(client), "a message that nobody takes")
                 yield client
             finally:
                 worker.resume()
@@ -156,13 +156,13 @@ class Rig:
 
     def ring(self, *operations: int) -> None:
         """Send these doorbells, in this order, as a queue that doubles, reorders or delays would."""
-        bells.ring(self.panel.redis.url, operations)
+        message_faults.ring(self.panel.redis.url, operations)
 
     def ring_first(self, operation: int) -> None:
         """Send its doorbell past what waits."""
         self.ring(operation)
         with redis.Redis.from_url(self.panel.redis.url, socket_timeout=60) as client:
-            client.lmove(bells.QUEUE, bells.QUEUE, "LEFT", "RIGHT")
+            client.lmove(message_faults.QUEUE, message_faults.QUEUE, "LEFT", "RIGHT")
 
     def age(self, vps_id: int) -> None:
         """Let an hour pass for a VPS's calls: they were accepted and published an hour ago."""

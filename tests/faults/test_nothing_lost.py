@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from chaos import bells
-from chaos.tcp_proxy import TcpProxy, tcp_proxy
-from panel.writer import MAX_ATTEMPTS
+from lab.chaos import message_faults
+from lab.chaos.tcp_proxy import TcpProxy, tcp_proxy
+from panel.journal.writer import MAX_ATTEMPTS
 from tests.faults.audit import application_faults, counted, journal_faults, unsettled
 from tests.faults.load import PLAN, Load
 from tests.faults.rig import STATES, Rig
@@ -170,7 +170,7 @@ def test_messages_doubled_reordered_and_an_hour_late(rig: Rig) -> None:
         marks = [_call(rig, "update", id=vps_id, status="running", os=f"mark-{n}") for n in range(3)]
         ids = [answer["operation"]["id"] for answer in marks]
         wait_until(lambda: all(row["publishes"] for row in journal(rig.panel.engine, vps_id)), "their messages")
-        queue.delete(bells.QUEUE)
+        queue.delete(message_faults.QUEUE)
         rig.age(vps_id)
         rig.ring(*reversed(ids), *reversed(ids))
     wait_until(lambda: {row["state"] for row in journal(rig.panel.engine, vps_id)} == {"applied"}, "all of them")

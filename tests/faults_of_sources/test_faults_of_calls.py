@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from simulators.main_site.faults import CallFaultKind
+from lab.simulators.main_site.faults import CallFaultKind
 from tests.faults_of_sources.conftest import MakeBench
 from tests.faults_of_sources.ledger import Ledger
 from tests.stories.steps import Sold, sell, settle, settled

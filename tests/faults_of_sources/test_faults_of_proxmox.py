@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from simulators.proxmox.server import ProxmoxServer
-from simulators.proxmox.verbs import Guest
+from lab.simulators.proxmox.server import ProxmoxServer
+from lab.simulators.proxmox.verbs import Guest
 from tests.faults_of_sources.conftest import MakeBench
 from tests.faults_of_sources.ledger import Ledger, Write
 from tests.stories.steps import Sold, execute, record, sell, settle, statuses

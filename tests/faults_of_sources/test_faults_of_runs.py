@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from reconcile.ports import ClusterReading, GuestSource
+from domain.source_protocols import ClusterReading, GuestSource
+from lab.simulators.main_site.faults import FeedFaultKind
 from reconcile.run import Reconciler, RunResult, run_full
-from simulators.main_site.faults import FeedFaultKind
 from tests.faults_of_sources.conftest import MakeBench
 from tests.faults_of_sources.ledger import Ledger, Write
 from tests.stories.steps import Sold, record, sell, settle, statuses

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import pytest
 
-from simulators.main_site.faults import FeedFaultKind
+from lab.simulators.main_site.faults import FeedFaultKind
 from tests.faults_of_sources.conftest import MakeBench
 from tests.faults_of_sources.ledger import Ledger, Write
 from tests.stories.steps import Sold, execute, record, sell, settle, statuses

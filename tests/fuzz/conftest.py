@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import structlog
 
-from api import http_protocol
+from api.http import protocol
 
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "log", structlog.wrap_logger(structlog.testing.ReturnLogger(), processors=[]))
+    monkeypatch.setattr(protocol, "log", structlog.wrap_logger(structlog.testing.ReturnLogger(), processors=[]))

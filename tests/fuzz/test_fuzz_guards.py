@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from api import http_framing
-from api.http_framing import Chunked, Head, InvalidHttpError
-from api.http_protocol import BoundedHttp, Exchange
+from api.http import framing
+from api.http.framing import Chunked, Head, InvalidHttpError
+from api.http.protocol import BoundedHttp, Exchange
 from tests.fuzz.judge import wrong_with
 from tests.fuzz.streams import stream
 from tests.fuzz.wire import Server
@@ -21,19 +21,19 @@ Break = Callable[[pytest.MonkeyPatch], None]
 
 
 def _pattern(name: str, pattern: bytes) -> Break:
-    return lambda monkeypatch: monkeypatch.setattr(http_framing, name, re.compile(pattern))
+    return lambda monkeypatch: monkeypatch.setattr(framing, name, re.compile(pattern))
 
 
 def _length(change: Callable[[dict[bytes, bytes]], object]) -> Break:
     """The framing as if the headers were others."""
-    right = http_framing._length
+    right = framing._length
 
     def wrong(named: Mapping[bytes, bytes], version: str) -> int | None:
         changed = dict(named)
         change(changed)
         return right(changed, version)
 
-    return lambda monkeypatch: monkeypatch.setattr(http_framing, "_length", wrong)
+    return lambda monkeypatch: monkeypatch.setattr(framing, "_length", wrong)
 
 
 def _llhttp_s_upgrade(named: dict[bytes, bytes]) -> None:
@@ -53,8 +53,8 @@ def _unknown_codings(named: dict[bytes, bytes]) -> None:
 
 
 def _chunks_in_http_1_0(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = http_framing._length
-    monkeypatch.setattr(http_framing, "_length", lambda named, _version: right({b"host": b"", **named}, "1.1"))
+    right = framing._length
+    monkeypatch.setattr(framing, "_length", lambda named, _version: right({b"host": b"", **named}, "1.1"))
 
 
 def _no_end_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,14 +77,14 @@ def _no_trailers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = http_framing.parse_head
+    right = framing.parse_head
 
     def parse(raw: bytes) -> Head:
         head = right(raw)
         head.keeps = True
         return head
 
-    monkeypatch.setattr(http_framing, "parse_head", parse)
+    monkeypatch.setattr(framing, "parse_head", parse)
 
 
 def _refused_though_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ GUARDS: list[tuple[str, Break]] = [
     ("any Host", _pattern("HOST", rb"[^?]*")),
     ("a length that is no number", _length(lambda named: named.update({b"content-length": b"7"})
                                            if not named.get(b"content-length", b"0").isdigit() else None)),
-    ("several lengths", lambda monkeypatch: monkeypatch.setattr(http_framing, "SEVERAL", http_framing.FRAMING)),
+    ("several lengths", lambda monkeypatch: monkeypatch.setattr(framing, "SEVERAL", framing.FRAMING)),
     ("lax header lines", _pattern("FIELDS", LAX)),
     ("lax trailers", _pattern("FIELD", rb"[^\r\n]*")),
     ("any version", _pattern("REQUEST_LINE", rb"([A-Z][A-Z_-]{0,31}) ([!\"$-~]+) (HTTP/[0-9]\.[0-9])")),

@@ -11,8 +11,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from api.http_framing import HEAD_BYTES, InvalidHttpError
-from api.http_protocol import BoundedHttp
+from api.http.framing import HEAD_BYTES, InvalidHttpError
+from api.http.protocol import BoundedHttp
 from tests.fuzz.model import is_blind
 
 ROUNDS = 12  # of the event loop, in which everything that an arriving byte causes has happened

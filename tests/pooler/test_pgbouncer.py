@@ -12,15 +12,15 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from cli.checks import Verdict, check_postgres
-from panel.lease import turn
+from cli.health.checks import Verdict, check_postgres
 from panel.own_session import NoSessionError, require_session
+from panel.runs.lease import turn
 from panel.sessions import sync_engine
 from panel.settings import Settings
-from runtime.ports import free_port
-from runtime.processes import ManagedProcess
-from runtime.readiness import port_open
-from runtime.server_account import unprivileged_account
+from runtime.processes.free_ports import free_port
+from runtime.processes.readiness import port_open
+from runtime.processes.supervisor import ManagedProcess
+from runtime.servers.server_account import unprivileged_account
 from tests.support.databases import Database
 from tests.support.live_panel import LivePanel, live_panel
 from tests.support.waiting import wait_until

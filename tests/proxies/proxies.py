@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.ports import free_port
-from runtime.processes import ManagedProcess
+from runtime.processes.free_ports import free_port
+from runtime.processes.supervisor import ManagedProcess
 
 MARK = "X-Proxy-Mark"
 PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))

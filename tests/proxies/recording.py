@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from api.http_protocol import BoundedHttp
+from api.http.protocol import BoundedHttp
 from tests.proxies.proxies import MARK
 from tests.support.waiting import wait_until
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import redis
 from sqlalchemy import text
 
-from runtime.children import descendants
+from runtime.processes.children import descendants
 from tests.support.live_panel import LivePanel
 from tests.support.resources import resident_bytes
 

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from panel import audit, tables
-from panel.audit import Actor, Use
-from panel.holds import Decision, decide_hold
-from panel.prune import prune
+from panel.operators import audit
+from panel.operators.audit import Actor, Use
+from panel.operators.holds import Decision, decide_hold
+from panel.operators.prune import prune
+from panel.schema import tables
 from panel.sessions import sync_engine
-from reconcile import fingerprints
+from reconcile.observation import fingerprints
 from reconcile.run import run_fast
 from tests.support.databases import Database, Databases
 from tests.support.grown import explained, watched

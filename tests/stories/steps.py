@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from panel.holds import Decision, HeldSet, decide_hold, list_holds
+from panel.operators.holds import Decision, HeldSet, decide_hold, list_holds
 from tests.support.bench import Bench
 
 ABSENT = 3

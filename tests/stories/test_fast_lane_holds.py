@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from panel.holds import Decision, HeldSet, decide_hold, list_holds
+from panel.operators.holds import Decision, HeldSet, decide_hold, list_holds
 from tests.stories.steps import Sold, sell, settle, statuses
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from panel.holds import Decision
-from panel.run_log import acknowledge_first_plan
+from panel.operators.gate_context import acknowledge_first_plan
+from panel.operators.holds import Decision
 from reconcile.run import RunResult, run_full
 from tests.stories.steps import decide, execute, held_sets, live
 from tests.support.bench import Bench

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from panel.operators import OperatorError
-from panel.pauses import current_pauses, pause, resume, target_of
-from panel.restore import restore_vps
-from reconcile.gate import Budget
+from panel.journal.restore import restore_vps
+from panel.operator_error import OperatorError
+from panel.operators.pauses import current_pauses, pause, resume, target_of
+from reconcile.decision.gate import Budget
+from reconcile.decision.subjects import parse_subject
 from reconcile.run import run_fast, run_full
-from reconcile.subjects import parse_subject
 from reconcile.users import import_users
 from tests.stories.steps import ABSENT, Sold, end_silently, execute, live, record, sell, settle, settled, statuses
 from tests.support.bench import Bench

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from panel import quarantine
-from panel.operators import OperatorError
+from panel.operator_error import OperatorError
+from panel.operators import quarantine
 from panel.settings import sqlalchemy_url
-from reconcile import isolation
-from reconcile.cases import Case, Policy, World
-from reconcile.decide import Decision, decide
-from reconcile.match import match as matching
+from reconcile.decision import failure_isolation
+from reconcile.decision.cases import Case, Policy, World
+from reconcile.decision.decide import Decision, decide
+from reconcile.decision.matching.match import match as matching
 from reconcile.run import run_full
 from tests.stories.steps import Sold, execute, record, sell, settle, statuses
 from tests.support.bench import Bench
@@ -126,7 +126,7 @@ def test_a_defect_in_deciding_one_record(
     world: Bench, three: tuple[Sold, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, poison, third = three
-    monkeypatch.setattr(isolation, "decide", failing_for(poison.vps_id))
+    monkeypatch.setattr(failure_isolation, "decide", failing_for(poison.vps_id))
     execute(
         world,
         "INSERT INTO findings (class, subject, severity, reason, vps_id)"
@@ -158,7 +158,7 @@ def test_a_defect_in_matching_one_customer(
             raise KeyError("a defect")
         return matching(part, policy)
 
-    monkeypatch.setattr(isolation, "match", match)
+    monkeypatch.setattr(failure_isolation, "match", match)
     world.run()
     assert suspended(world) == {third.vps_id}
     (kept,) = rows(world).values()
@@ -250,7 +250,7 @@ def test_the_end_of_a_run_s_time_is_nobody_s_failure(
     def late(*_: Any) -> Decision:
         raise OutOfTimeError
 
-    monkeypatch.setattr(isolation, "decide", late)
+    monkeypatch.setattr(failure_isolation, "decide", late)
     with pytest.raises(OutOfTimeError):
         run_full(replace(world.reconciler(), interrupts=(OutOfTimeError,)), trigger="test")
     assert rows(world) == {}

@@ -7,12 +7,12 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from panel.pauses import pause
-from panel.run_log import acknowledge_source
-from panel.source_health import SourceHealth, list_sources
+from lab.simulators.main_site.faults import FeedFaultKind
+from panel.operators.pauses import pause
+from panel.runs.source_health import SourceHealth, list_sources
+from panel.runs.source_memory import acknowledge_source
 from reconcile.run import run_full
 from reconcile.users import import_users
-from simulators.main_site.faults import FeedFaultKind
 from tests.stories.steps import Sold, execute, record, sell, settle, settled, statuses
 from tests.support.bench import Bench
 

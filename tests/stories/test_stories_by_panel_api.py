@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from sqlalchemy import Engine
 
-from simulators.main_site.rows import ROOT_PASSWORD_CANARY
+from lab.simulators.main_site.rows import ROOT_PASSWORD_CANARY
 from tests.stories.steps import record, sell, statuses
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from panel.holds import Decision
-from panel.operators import OperatorError
-from panel.pauses import CLUSTER, pause, resume
-from panel.restore import restore_vps
+from panel.journal.restore import restore_vps
+from panel.operator_error import OperatorError
+from panel.operators.holds import Decision
+from panel.operators.pauses import CLUSTER, pause, resume
 from tests.stories.steps import (
     ABSENT,
     Sold,

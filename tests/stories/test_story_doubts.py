@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from panel.holds import Decision
-from panel.pauses import CLUSTER, pause, resume
-from reconcile.ports import Found
+from domain.source_protocols import Found
+from panel.operators.holds import Decision
+from panel.operators.pauses import CLUSTER, pause, resume
 from reconcile.run import look_around
 from sources.main_site import OrdersFeed
 from sources.proxmox import ClusterSource

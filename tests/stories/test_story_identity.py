@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from panel.holds import Decision
-from panel.restore import restore_vps
-from simulators.main_site.faults import CallFaultKind
+from lab.simulators.main_site.faults import CallFaultKind
+from panel.journal.restore import restore_vps
+from panel.operators.holds import Decision
 from tests.stories.steps import ABSENT, decide, execute, held_sets, live, record, sell, settle, settled
 from tests.support.bench import Bench
 

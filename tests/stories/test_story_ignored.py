@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panel.findings import ignore_finding, list_findings
+from panel.operators.findings import ignore_finding, list_findings
 from tests.stories.steps import execute
 from tests.support.bench import Bench
 

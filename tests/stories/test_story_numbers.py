@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from api.ops_models import Metrics
-from panel.metrics import metrics
+from api.operators.operator_models import Metrics
+from panel.operators.metrics import metrics
 from tests.stories.steps import execute, settled
 from tests.support.bench import Bench
 

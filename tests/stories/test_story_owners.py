@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from simulators.main_site.faults import FeedFaultKind
+from lab.simulators.main_site.faults import FeedFaultKind
 from tests.stories.steps import record, sell, settle, settled, statuses
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database

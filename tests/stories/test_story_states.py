@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from panel.findings import untold_findings
-from simulators.main_site.faults import CallFaultKind, FeedFaultKind
+from lab.simulators.main_site.faults import CallFaultKind, FeedFaultKind
+from panel.operators.findings import untold_findings
 from tests.stories.steps import execute, record, sell, settle, settled, statuses
 from tests.support.bench import Bench
 

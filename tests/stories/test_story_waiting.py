@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconcile import fingerprints
+from reconcile.observation import fingerprints
 from tests.stories.steps import Sold, execute, sell, settle
 from tests.support.bench import Bench
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from panel import components
-from panel.holds import Decision
+from panel.observations import components
+from panel.operators.holds import Decision
 from tests.stories.steps import decide, execute, held_sets, live, sell, settle, statuses
 from tests.support.bench import Bench
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import jwt
 
-from cli.stack import api_part
+from cli.serving.stack import api_part
 from panel.settings import Settings, load_settings
-from runtime.ports import free_port
-from runtime.processes import ManagedProcess
-from runtime.readiness import http_ok
+from runtime.processes.free_ports import free_port
+from runtime.processes.readiness import http_ok
+from runtime.processes.supervisor import ManagedProcess
 from tests.support.databases import Database
 from tests.support.keys import random_key
 from tests.support.waiting import PATIENT_API_S

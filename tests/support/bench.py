@@ -19,18 +19,18 @@ import uvicorn
 from sqlalchemy import Engine, select, text
 
 from api.main import create_app
-from panel import tables
+from domain.source_protocols import OrderFeed
+from lab.simulators.main_site import MainSiteServer
+from lab.simulators.provisioning import ProxmoxGuests
+from lab.simulators.proxmox.server import ProxmoxServer
+from panel.journal.writer import apply_operation
+from panel.schema import tables
 from panel.settings import Settings
-from panel.writer import apply_operation
-from reconcile.cases import Policy
-from reconcile.ports import OrderFeed
+from reconcile.decision.cases import Policy
 from reconcile.run import Reconciler, RunResult, run_fast, run_full
 from reconcile.users import import_users
-from runtime.ports import free_port
-from runtime.readiness import http_ok
-from simulators.main_site import MainSiteServer
-from simulators.provisioning import ProxmoxGuests
-from simulators.proxmox.server import ProxmoxServer
+from runtime.processes.free_ports import free_port
+from runtime.processes.readiness import http_ok
 from sources.main_site import OrdersFeed
 from tests.support.databases import Database
 from tests.support.keys import random_key

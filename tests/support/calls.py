@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from panel.calls import Action, Call
+from panel.journal.calls import Action, Call
 
 PLAN: dict[str, Any] = {
     "user_id": 5,

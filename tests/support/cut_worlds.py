@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 
-from reconcile.cases import Policy, World
-from reconcile.changes import Plan
-from reconcile.decide import plan
-from reconcile.isolation import subjects_in
-from reconcile.match import match
+from domain.changes import Plan
+from reconcile.decision.cases import Policy, World
+from reconcile.decision.decide import plan
+from reconcile.decision.failure_isolation import subjects_in
+from reconcile.decision.matching.match import match
 
 MAY_BE = re.compile(r"the unlinked VPS (\d+) of the same customer may be its own")
 ANOTHER = "has another fingerprint than"

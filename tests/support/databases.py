@@ -13,8 +13,8 @@ import psycopg
 from psycopg import sql
 
 from panel.migrate import migrate
-from runtime.embedded_postgres import EmbeddedPostgres
-from runtime.ports import LOOPBACK
+from runtime.processes.free_ports import LOOPBACK
+from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.support.keys import random_key
 
 OWNER = "panel_owner"

@@ -9,13 +9,15 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from panel import run_log
-from panel.rows import database_now
-from reconcile.cases import Policy
-from reconcile.gate import Budget
-from reconcile.ports import Found, Gone, Health, Lookup, Page, Sweep
+from domain.guests import Guest, GuestType, PowerState
+from domain.orders import Order, OrderState
+from domain.source_protocols import Found, Gone, Health, Lookup, Page, Sweep
+from domain.users import User
+from panel.journal.rows import database_now
+from panel.runs import source_memory
+from reconcile.decision.cases import Policy
+from reconcile.decision.gate import Budget
 from reconcile.run import Reconciler, RunResult, run_fast, run_full
-from reconcile.state import Guest, GuestType, Order, OrderState, PowerState, User
 from tests.support.bench import QUICK
 from tests.support.listed_cluster import ListedCluster
 from tests.support.waiting import wait_until
@@ -136,7 +138,7 @@ class Hoster:
         """Acknowledge whatever a source is not believed for."""
         with self.engine.begin() as connection:
             for source in ("orders", "proxmox:main"):
-                run_log.remember_source(connection, source, acknowledged_at=database_now(connection))
+                source_memory.remember_source(connection, source, acknowledged_at=database_now(connection))
 
     def _runs(self, run: Any, times: int) -> RunResult:
         result: RunResult | None = None

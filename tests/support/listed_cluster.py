@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Engine, insert, text
 
-from panel import rows, tables
-from panel.facts import new_row
-from reconcile.ports import ClusterReading, Found, Gone, GuestConfig, Health, Lookup, Unclear
-from reconcile.state import Guest, GuestType, PowerState
+from domain.guests import Guest, GuestType, PowerState
+from domain.source_protocols import ClusterReading, Found, Gone, GuestConfig, Health, Lookup, Unclear
+from panel.journal import rows
+from panel.records.projection import new_row
+from panel.schema import tables
 from sources.proxmox.parse import Listed
 from sources.proxmox.reading import interpret
 from sources.proxmox.selfcheck import Membership

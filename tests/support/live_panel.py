@@ -18,17 +18,17 @@ import httpx
 from sqlalchemy import Engine, text
 
 from cli.environment import with_overrides
-from cli.stack import processes
-from cli.tokens import client_token
+from cli.operating.tokens import client_token
+from cli.serving.stack import processes
+from lab.simulators.main_site import MainSiteServer
+from lab.simulators.provisioning import ProxmoxGuests
+from lab.simulators.proxmox.server import ProxmoxServer
 from panel.sessions import sync_engine
 from panel.settings import Settings
-from runtime.embedded_redis import EmbeddedRedis
 from runtime.paths import DataDirectory
-from runtime.ports import free_port
-from runtime.processes import ManagedProcess, Supervisor
-from simulators.main_site import MainSiteServer
-from simulators.provisioning import ProxmoxGuests
-from simulators.proxmox.server import ProxmoxServer
+from runtime.processes.free_ports import free_port
+from runtime.processes.supervisor import ManagedProcess, Supervisor
+from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.support.databases import Database
 from tests.support.keys import random_key
 from tests.support.waiting import PATIENCE_S, PATIENT_API_S, wait_until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtime.children import descendants
+from runtime.processes.children import descendants
 
 
 def programs_below(pid: int) -> list[str]:

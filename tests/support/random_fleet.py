@@ -10,9 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert
 
-from panel import tables, views
-from reconcile.ports import ClusterReading, GuestConfig, Health, Lookup, Sweep
-from reconcile.state import GuestType, Order, User
+from domain.guests import GuestType
+from domain.orders import Order
+from domain.source_protocols import ClusterReading, GuestConfig, Health, Lookup, Sweep
+from domain.users import User
+from panel.observations import snapshots
+from panel.schema import tables
 
 CLUSTERS = ("main", "second")
 MACHINES, CUSTOMERS = 40, 20
@@ -63,7 +66,7 @@ class NoFeed:
 def scratch(engine: Engine) -> Iterator[Connection]:
     """A connection with a run's stages whose work, temporary tables too, is forgotten."""
     with engine.connect() as connection:
-        views.make_stages(connection)
+        snapshots.make_stages(connection)
         try:
             yield connection
         finally:
@@ -305,8 +308,8 @@ class Rows:
         absences = {(a["kind"], a["subject"]): a | {"last_run_id": run_id} for a in self.absences}
         if absences:
             connection.execute(insert(tables.absences), list(absences.values()))
-        staged = [tuple(g.get(c) for c in views.GUEST_COLUMNS) for k, g in places.items() if k not in self.unstaged]
-        views.copy_rows(connection, "stage_guests", views.GUEST_COLUMNS, staged)
+        staged = [tuple(g.get(c) for c in snapshots.GUEST_COLUMNS) for k, g in places.items() if k not in self.unstaged]
+        snapshots.copy_rows(connection, "stage_guests", snapshots.GUEST_COLUMNS, staged)
 
 
 KINDS = (

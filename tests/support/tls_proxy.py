@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from simulators.proxmox.certificates import Certificates
+from lab.simulators.proxmox.certificates import Certificates
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 """How a client of PostgreSQL asks for TLS before it says anything else."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Engine, insert, select
 
-from panel import tables
+from panel.schema import tables
 
 
 def add_user(

@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from api.main import create_app
+from panel.journal.writer import Applied, apply_operation
 from panel.settings import Settings, load_settings
-from panel.writer import Applied, apply_operation
 from tests.support.databases import Database
 from tests.support.keys import random_key
 from tests.support.waiting import PATIENT_API_S

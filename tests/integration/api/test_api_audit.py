@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from api.access_audit import AccessAudit
-from api.audit_models import AuditAnswer
-from api.edge import Edge
-from panel import refusals
+from api.dependencies import Edge
+from api.operators.audit_models import AuditAnswer
+from panel.journal import refusals
 from panel.sessions import async_engine
 from panel.settings import OperatorKey, Settings
 from tests.integration.api.conftest import Secrets, Worker, calling

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from api.main import create_app
-from panel.public import Place
+from panel.records.public import Place
 from panel.settings import Settings
 from tests.integration.api.conftest import Secrets, calling
 

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from api import openapi
-from panel import tables
-from panel.reads import reading_as_client
+from panel.records.reads import reading_as_client
+from panel.schema import tables
 from panel.sessions import async_engine
 from tests.integration.api.conftest import Secrets, Worker
 from tests.integration.api.test_api_sync import create, delete, update

@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cli.stack import api_part
+from cli.serving.stack import api_part
 from panel.settings import load_settings
-from runtime.ports import free_port, reached_by, url_host
-from runtime.processes import ManagedProcess
-from runtime.readiness import http_ok
+from runtime.processes.free_ports import free_port, reached_by, url_host
+from runtime.processes.readiness import http_ok
+from runtime.processes.supervisor import ManagedProcess
 from tests.support.databases import Database
 from tests.support.keys import random_key
 from tests.support.sockets import has_ipv6

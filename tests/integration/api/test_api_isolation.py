@@ -15,9 +15,9 @@ from fastapi.routing import APIRoute
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
-from api import edge as edges
-from api.edge import Edge
-from panel.reads import reading_as_client
+from api import dependencies as edges
+from api.dependencies import Edge
+from panel.records.reads import reading_as_client
 from tests.integration.api.conftest import Secrets, Worker
 from tests.integration.api.test_api_sync import create, delete
 from tests.support.world import add_user

@@ -10,13 +10,13 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from sqlalchemy import Engine, insert, text
 
-from api import ops_models
-from panel import tables
-from panel.holds import keep_holds
-from panel.quarantine import note_failures
-from reconcile.changes import Change, Kind
-from reconcile.gate import Held
-from reconcile.isolation import Failure, Stage
+from api.operators import operator_models
+from domain.changes import Change, Kind
+from domain.failures import Failure, Stage
+from panel.operators.holds import keep_holds
+from panel.operators.quarantine import note_failures
+from panel.schema import tables
+from reconcile.decision.gate import Held
 from tests.integration.api.conftest import Secrets, Worker, calling
 from tests.integration.api.test_api_sync import create, delete
 from tests.integration.panel.conftest import begin_run
@@ -136,21 +136,21 @@ class TestHeld:
 
     async def test_a_set_is_shown_and_approved(self, operator: httpx.AsyncClient, engine: Engine) -> None:
         held = hold(engine, 1, 2)
-        (shown,) = await answered(operator, "/held", ops_models.HeldAnswer)
+        (shown,) = await answered(operator, "/held", operator_models.HeldAnswer)
         assert (shown["hash"], [item["subject"] for item in shown["items"]]) == (held.hash, ["vps:1", "vps:2"])
         assert (shown["items_total"], shown["items"][0]["action"]) == (2, "delete")
         for asked, sets in (("class=missed-delete", 1), ("class=orphan", 0), ("cluster=nowhere", 0), ("user=77", 0),
                             ("offset=1", 0)):  # fmt: skip
-            assert len(await answered(operator, f"/held?{asked}", ops_models.HeldAnswer)) == sets, asked
-        done = await answered(operator, f"/held/{held.hash[:8]}/approve", ops_models.DecisionAnswer, {})
+            assert len(await answered(operator, f"/held?{asked}", operator_models.HeldAnswer)) == sets, asked
+        done = await answered(operator, f"/held/{held.hash[:8]}/approve", operator_models.DecisionAnswer, {})
         assert (done["decision"], done["decided_by"]) == ("approved", "api:operator")
-        assert await answered(operator, "/held", ops_models.HeldAnswer) == []
-        assert len(await answered(operator, "/held?all=true", ops_models.HeldAnswer)) == 1
+        assert await answered(operator, "/held", operator_models.HeldAnswer) == []
+        assert len(await answered(operator, "/held?all=true", operator_models.HeldAnswer)) == 1
         assert nudges(engine) == ["operator"], "the workers are asked for a run"
 
     async def test_refusals(self, operator: httpx.AsyncClient, engine: Engine) -> None:
         held = hold(engine, 1)
-        await answered(operator, f"/held/{held.hash}/reject", ops_models.DecisionAnswer, {})
+        await answered(operator, f"/held/{held.hash}/reject", operator_models.DecisionAnswer, {})
         assert await problem(operator, f"/held/{held.hash}/reject", {}) == (409, "operator_conflict")
         assert await problem(operator, f"/held/{'0' * 64}/approve", {}) == (404, "operator_unknown")
         assert await problem(operator, f"/held/{held.hash[:7]}/approve", {}) == (422, "operator_invalid")
@@ -161,25 +161,25 @@ class TestFindings:
 
     async def test_the_loudest_first_and_by_class(self, operator: httpx.AsyncClient, engine: Engine) -> None:
         raise_findings(engine)
-        found = await answered(operator, "/findings", ops_models.FindingsAnswer)
+        found = await answered(operator, "/findings", operator_models.FindingsAnswer)
         assert [f["class"] for f in found] == ["paid-but-missing", "unmanaged-guest"]
-        (one,) = await answered(operator, "/findings?class=unmanaged-guest", ops_models.FindingsAnswer)
+        (one,) = await answered(operator, "/findings?class=unmanaged-guest", operator_models.FindingsAnswer)
         assert one["severity"] == "info"
         for asked in ("offset=2", "cluster=nowhere", "user=77"):
-            assert await answered(operator, f"/findings?{asked}", ops_models.FindingsAnswer) == [], asked
+            assert await answered(operator, f"/findings?{asked}", operator_models.FindingsAnswer) == [], asked
 
     async def test_acknowledged_and_snoozed(self, operator: httpx.AsyncClient, engine: Engine) -> None:
         raise_findings(engine)
-        seen = await answered(operator, "/findings/1/ack", ops_models.FindingAnswer, {})
+        seen = await answered(operator, "/findings/1/ack", operator_models.FindingAnswer, {})
         assert (seen["acknowledged_by"], seen["snoozed"]) == ("api:operator", False)
-        assert len(await answered(operator, "/findings", ops_models.FindingsAnswer)) == 2
-        late = await answered(operator, "/findings/2/snooze", ops_models.FindingAnswer, {"for_s": 3600})
+        assert len(await answered(operator, "/findings", operator_models.FindingsAnswer)) == 2
+        late = await answered(operator, "/findings/2/snooze", operator_models.FindingAnswer, {"for_s": 3600})
         assert late["snoozed"] is True
-        assert [f["id"] for f in await answered(operator, "/findings", ops_models.FindingsAnswer)] == [1]
-        assert len(await answered(operator, "/findings?all=true", ops_models.FindingsAnswer)) == 2
+        assert [f["id"] for f in await answered(operator, "/findings", operator_models.FindingsAnswer)] == [1]
+        assert len(await answered(operator, "/findings?all=true", operator_models.FindingsAnswer)) == 2
         with engine.begin() as connection:
             connection.execute(text("UPDATE findings SET snoozed_until = clock_timestamp()"))
-        assert len(await answered(operator, "/findings", ops_models.FindingsAnswer)) == 2, "woken up"
+        assert len(await answered(operator, "/findings", operator_models.FindingsAnswer)) == 2, "woken up"
 
     async def test_ignored_without_end_as_long_as_it_is_that_machine(
         self, operator: httpx.AsyncClient, engine: Engine
@@ -192,17 +192,17 @@ class TestFindings:
         assert await problem(operator, "/findings/2/ignore", body) == (409, "operator_conflict"), "no alarm is ignored"
         assert await problem(operator, "/findings/1/ignore", {"reason": ""}) == (422, "invalid_field")
         assert await problem(operator, "/findings/1/heed", {}) == (409, "operator_conflict")
-        kept = await answered(operator, "/findings/1/ignore", ops_models.FindingAnswer, body)
+        kept = await answered(operator, "/findings/1/ignore", operator_models.FindingAnswer, body)
         assert (kept["ignored_by"], kept["ignored_reason"]) == ("api:operator", "our monitoring")
-        assert [f["id"] for f in await answered(operator, "/findings", ops_models.FindingsAnswer)] == [2]
-        assert len(await answered(operator, "/findings?all=true", ops_models.FindingsAnswer)) == 2
+        assert [f["id"] for f in await answered(operator, "/findings", operator_models.FindingsAnswer)] == [2]
+        assert len(await answered(operator, "/findings?all=true", operator_models.FindingsAnswer)) == 2
         with engine.begin() as connection:
             connection.execute(text("UPDATE guests SET fingerprint = 'smbios:b'"))
-        assert len(await answered(operator, "/findings", ops_models.FindingsAnswer)) == 2, "another machine"
+        assert len(await answered(operator, "/findings", operator_models.FindingsAnswer)) == 2, "another machine"
         with engine.begin() as connection:
             connection.execute(text("UPDATE guests SET fingerprint_state = 'stale'"))
         assert await problem(operator, "/findings/1/ignore", body) == (409, "operator_conflict"), "who is it?"
-        heard = await answered(operator, "/findings/1/heed", ops_models.FindingAnswer, {})
+        heard = await answered(operator, "/findings/1/heed", operator_models.FindingAnswer, {})
         assert heard["ignored_by"] is None
         assert await problem(operator, "/findings/9/ignore", body) == (404, "operator_unknown")
 
@@ -222,8 +222,8 @@ class TestVps:
     async def test_its_story_and_its_return(
         self, operator: httpx.AsyncClient, site: httpx.AsyncClient, deleted: int, engine: Engine
     ) -> None:
-        await answered(operator, f"/vps/{deleted}/restore", ops_models.DoneAnswer, {"reason": "paid after all"})
-        story = await answered(operator, f"/vps/{deleted}/history", ops_models.HistoryAnswer)
+        await answered(operator, f"/vps/{deleted}/restore", operator_models.DoneAnswer, {"reason": "paid after all"})
+        story = await answered(operator, f"/vps/{deleted}/history", operator_models.HistoryAnswer)
         assert story["live"] is True
         assert [(e["action"], e["kind"], e["reason"]) for e in story["entries"]] == [
             ("create", "sync", None),
@@ -239,12 +239,12 @@ class TestVps:
         self, operator: httpx.AsyncClient, deleted: int, engine: Engine
     ) -> None:
         path = f"/vps/{deleted}/history"
-        assert (await answered(operator, path, ops_models.HistoryAnswer))["identity"] is None
+        assert (await answered(operator, path, operator_models.HistoryAnswer))["identity"] is None
         with engine.begin() as connection:
             connection.execute(text(UNSOLD))
             connection.execute(text("UPDATE guests SET fingerprint_read_at = read_at - interval '5 minutes'"))
             connection.execute(text("UPDATE vps SET cluster = 'main', vmid = 900, link_state = 'verified'"))
-        known = (await answered(operator, path, ops_models.HistoryAnswer))["identity"]
+        known = (await answered(operator, path, operator_models.HistoryAnswer))["identity"]
         assert (known["guest"], known["fingerprint"], known["in_doubt"], known["doubt"]) == (
             "main/900", "smbios:a", False, None,
         )  # fmt: skip
@@ -252,7 +252,7 @@ class TestVps:
         with engine.begin() as connection:
             statement = "UPDATE guests SET fingerprint_state = 'stale', doubt = 'started', doubted_at = read_at"
             connection.execute(text(statement))
-        doubted = (await answered(operator, path, ops_models.HistoryAnswer))["identity"]
+        doubted = (await answered(operator, path, operator_models.HistoryAnswer))["identity"]
         assert (doubted["in_doubt"], doubted["doubt"], doubted["why"]) == (
             True, "started", "it was started after its configuration was read",
         )  # fmt: skip
@@ -286,7 +286,7 @@ class TestRuns:
     ) -> None:
         answer = await operator.post("/api/ops/reconcile", json=body)
         assert answer.status_code == 202
-        await answered(operator, "/reconcile", ops_models.DoneAnswer, body)
+        await answered(operator, "/reconcile", operator_models.DoneAnswer, body)
         assert nudges(engine) == [trigger], "asking twice is once"
 
     @pytest.mark.parametrize("body", [{"vps": 1, "user": 5}, {"vps": "1"}, {"vps": 0}, {"node": "pve1"}, [], "vps:1"])
@@ -296,20 +296,20 @@ class TestRuns:
 
     async def test_runs(self, operator: httpx.AsyncClient, engine: Engine) -> None:
         run_id = begin_run(engine)
-        (shown,) = await answered(operator, "/runs", ops_models.RunsAnswer)
+        (shown,) = await answered(operator, "/runs", operator_models.RunsAnswer)
         assert (shown["id"], shown["kind"], shown["finished_at"]) == (run_id, "full", None)
-        assert await answered(operator, "/runs?kind=fast", ops_models.RunsAnswer) == []
+        assert await answered(operator, "/runs?kind=fast", operator_models.RunsAnswer) == []
 
     async def test_numbers_for_monitoring(self, operator: httpx.AsyncClient, engine: Engine) -> None:
-        empty = await answered(operator, "/metrics", ops_models.MetricsAnswer)
+        empty = await answered(operator, "/metrics", operator_models.MetricsAnswer)
         assert (empty["journal"], empty["findings"]) == ({"queued": 0, "oldest_queued_s": None, "dead": 0}, [])
         hold(engine, 1, 2)
-        await answered(operator, "/pause", ops_models.DoneAnswer, {"target": "all", "reason": "why", "for_s": 60})
+        await answered(operator, "/pause", operator_models.DoneAnswer, {"target": "all", "reason": "why", "for_s": 60})
         run_id = begin_run(engine)
         with engine.begin() as connection:
             note_failures(connection, run_id, [Failure("vps:1", Stage.WRITE, "why")])
             connection.execute(text("UPDATE findings SET first_seen_at = first_seen_at - interval '1 hour'"))
-        numbers = await answered(operator, "/metrics", ops_models.MetricsAnswer)
+        numbers = await answered(operator, "/metrics", operator_models.MetricsAnswer)
         assert (numbers["held"]["sets"], numbers["held"]["items"]) == (1, 2)
         assert (numbers["pauses"], numbers["quarantined"]) == (1, 1)
         assert [(f["class"], f["open"], round(f["oldest_s"] / 3600)) for f in numbers["findings"]] == [
@@ -322,29 +322,29 @@ class TestRuns:
         run_id = begin_run(engine)
         with engine.begin() as connection:
             note_failures(connection, run_id, [Failure("guest:main/101", Stage.LOAD, "ValueError in state.py:9")])
-        (one,) = await answered(operator, "/quarantine", ops_models.QuarantineAnswer)
+        (one,) = await answered(operator, "/quarantine", operator_models.QuarantineAnswer)
         assert (one["subject"], one["stage"], one["failures"]) == ("guest:main/101", "load", 1)
         assert await problem(operator, "/release", {"subject": "vps:1"}) == (404, "operator_unknown")
         assert await problem(operator, "/release", {"subject": "node:1"}) == (422, "invalid_field")
-        await answered(operator, "/release", ops_models.DoneAnswer, {"subject": "guest:main/101"})
-        assert await answered(operator, "/quarantine", ops_models.QuarantineAnswer) == []
+        await answered(operator, "/release", operator_models.DoneAnswer, {"subject": "guest:main/101"})
+        assert await answered(operator, "/quarantine", operator_models.QuarantineAnswer) == []
 
     async def test_a_pause_from_beginning_to_end(self, operator: httpx.AsyncClient) -> None:
         body = {"target": "feed", "reason": "moving house", "for_s": 3600}
-        await answered(operator, "/pause", ops_models.DoneAnswer, body)
-        (source,) = await answered(operator, "/sources", ops_models.SourcesAnswer)
+        await answered(operator, "/pause", operator_models.DoneAnswer, body)
+        (source,) = await answered(operator, "/sources", operator_models.SourcesAnswer)
         assert (source["source"], source["pause_reason"], source["paused_by"]) == (
             "feed",
             "moving house",
             "api:operator",
         )
-        (paused,) = await answered(operator, "/pauses", ops_models.PausesAnswer)
+        (paused,) = await answered(operator, "/pauses", operator_models.PausesAnswer)
         assert (paused["target"], paused["by"]) == ("feed", source["paused_by"])
-        (found,) = await answered(operator, "/findings", ops_models.FindingsAnswer)
+        (found,) = await answered(operator, "/findings", operator_models.FindingsAnswer)
         assert (found["class"], found["subject"]) == ("paused", "source:feed")
-        await answered(operator, "/resume", ops_models.DoneAnswer, {"target": "feed"})
-        assert await answered(operator, "/sources", ops_models.SourcesAnswer) == []
-        assert await answered(operator, "/findings", ops_models.FindingsAnswer) == []
+        await answered(operator, "/resume", operator_models.DoneAnswer, {"target": "feed"})
+        assert await answered(operator, "/sources", operator_models.SourcesAnswer) == []
+        assert await answered(operator, "/findings", operator_models.FindingsAnswer) == []
         assert await problem(operator, "/resume", {"target": "feed"}) == (409, "operator_conflict")
         assert await problem(operator, "/pause", body | {"target": "fra1"}) == (404, "operator_unknown")
 
@@ -355,7 +355,7 @@ class TestRuns:
                 text("INSERT INTO source_states (source, degraded_since) VALUES ('orders', clock_timestamp())")
             )
         for source in ("orders", "plan"):
-            await answered(operator, "/acknowledge", ops_models.DoneAnswer, {"source": source})
+            await answered(operator, "/acknowledge", operator_models.DoneAnswer, {"source": source})
         with engine.connect() as connection:
             said = connection.scalars(text("SELECT source FROM source_states WHERE acknowledged_at IS NOT NULL"))
             assert sorted(said) == ["orders", "panel"]

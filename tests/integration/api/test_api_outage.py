@@ -13,13 +13,13 @@ import structlog
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from api.deadline import within
-from api.edge import Edge
+from api.dependencies import Edge
+from api.http.deadline import within
 from api.main import create_app
-from panel.calls import Call, OutcomeUnknownError, OverloadedError
+from panel.journal.calls import Call, OutcomeUnknownError, OverloadedError
 from panel.settings import Settings, load_settings
-from runtime.embedded_postgres import EmbeddedPostgres
-from runtime.ports import free_port
+from runtime.processes.free_ports import free_port
+from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.integration.api.conftest import Secrets
 from tests.integration.api.test_api_sync import CREATE
 from tests.support.databases import Database
@@ -89,7 +89,7 @@ async def test_slow_keys_and_a_frozen_database_are_in_time_together(
         granted.append(seconds)
         return await within(seconds, work)
 
-    monkeypatch.setattr("api.edge.within", noted)
+    monkeypatch.setattr("api.dependencies.within", noted)
     await _well(lambda: anna.get("/api/vps"), 200)
     assert max(granted) <= edge.deadlines.read_s
     granted.clear()

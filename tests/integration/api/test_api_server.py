@@ -21,10 +21,10 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from api import bodies
+from api.http import bodies
 from api.main import app_from_environment, create_app
 from panel.settings import Settings, SettingsError, get_settings
-from runtime.ports import free_port
+from runtime.processes.free_ports import free_port
 from tests.integration.api.conftest import Secrets, calling
 from tests.integration.api.test_api_sync import CREATE
 from tests.support.databases import Database

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from api import openapi
-from panel import tables
+from panel.schema import tables
 from tests.integration.api.conftest import Secrets, Worker
 from tests.support.world import journal
 

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
-from api.edge import Edge
+from api.dependencies import Edge
 from tests.integration.api.conftest import Worker
 from tests.integration.api.test_api_sync import CREATE, delete, update
 from tests.support.waiting import PATIENCE_S

@@ -17,7 +17,7 @@ from psycopg import sql
 from sqlalchemy import Engine
 
 from panel.sessions import sync_engine
-from runtime.postgres_installation import choose_installation
+from runtime.servers.postgres_installation import choose_installation
 from tests.stories.steps import sell, settle
 from tests.support.bench import bench
 from tests.support.databases import Database, Databases

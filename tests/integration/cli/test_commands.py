@@ -12,17 +12,17 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, insert, text
 
-from cli import reconcile
-from panel import tables
-from panel.accept import Acceptor
-from panel.lease import turn
+from cli.operating import reconcile
+from domain.failures import Failure, Stage
+from panel.journal.accept import Acceptor
+from panel.journal.repairs import Repair, write_repair
+from panel.journal.writer import apply_operation
 from panel.migrate import head_revision
-from panel.quarantine import note_failures
-from panel.repairs import Repair, write_repair
+from panel.operators.quarantine import note_failures
+from panel.runs.lease import turn
+from panel.schema import tables
 from panel.sessions import async_engine
-from panel.writer import apply_operation
-from reconcile.isolation import Failure, Stage
-from runtime.embedded_postgres import EmbeddedPostgres
+from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.integration.cli.conftest import PanelSync
 from tests.integration.panel.conftest import accepted, begin_run
 from tests.support.calls import create_call, update_call

@@ -12,16 +12,16 @@ import pytest
 import redis
 from sqlalchemy import Engine, make_url, text
 
-from cli.checks import Check, Verdict, clock_check, durability_check, queue_checks
-from cli.source_checks import match_check
-from panel.pauses import pause
-from panel.quarantine import note_failures
-from panel.source_health import report_sources
-from reconcile.isolation import Failure, Stage
-from reconcile.troubles import Cause, Trouble
-from runtime.embedded_redis import EmbeddedRedis
-from simulators.main_site import MainSiteServer
-from simulators.proxmox.server import ProxmoxServer
+from cli.health.checks import Check, Verdict, clock_check, durability_check, queue_checks
+from cli.health.source_checks import match_check
+from domain.failures import Failure, Stage
+from domain.source_troubles import Cause, Trouble
+from lab.simulators.main_site import MainSiteServer
+from lab.simulators.proxmox.server import ProxmoxServer
+from panel.operators.pauses import pause
+from panel.operators.quarantine import note_failures
+from panel.runs.source_health import report_sources
+from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.integration.api.test_api_operators import hold
 from tests.integration.cli.conftest import PanelSync
 from tests.support.databases import Database

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from cli.stack import flower_part
+from cli.serving.stack import flower_part
 from panel.settings import load_settings
-from runtime.ports import free_port, reached_by
-from runtime.processes import ManagedProcess
-from runtime.readiness import http_ok
+from runtime.processes.free_ports import free_port, reached_by
+from runtime.processes.readiness import http_ok
+from runtime.processes.supervisor import ManagedProcess
 from tests.support.keys import random_key
 from tests.support.sockets import has_ipv6
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from cli.errors import CommandError
-from cli.stack import require_free_ports
+from cli.serving.stack import require_free_ports
 from panel.settings import load_settings
 from runtime.errors import RuntimeFaultError
-from runtime.ports import free_port, reached_by, url_host
+from runtime.processes.free_ports import free_port, reached_by, url_host
 from tests.integration.cli.conftest import PanelSync
 from tests.integration.sources.raw_server import RawServer, http
 from tests.support.keys import random_key

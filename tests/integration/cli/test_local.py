@@ -11,11 +11,11 @@ import pytest
 
 from cli.environment import RUNNING, SECRETS, command_settings, read_overrides, with_overrides, write_overrides
 from cli.errors import CommandError
-from cli.local import missing_secrets, prepare_embedded
-from cli.seed_example import curl_calls, example_settings
+from cli.serving.local_servers import missing_secrets, prepare_embedded
+from cli.serving.seed_example import curl_calls, example_settings
 from panel.settings import PLACEHOLDER_SYNC_KEY, load_settings
-from runtime.embedded_postgres import EmbeddedPostgres
 from runtime.paths import DataDirectory
+from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.support.keys import random_key
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from cli import console
-from simulators.main_site import MainSiteServer
+from cli.output import console
+from lab.simulators.main_site import MainSiteServer
 from tests.integration.cli.conftest import PanelSync
 from tests.support.world import add_user
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.ports import free_port
+from runtime.processes.free_ports import free_port
 from tests.integration.cli.conftest import PanelSync
 from tests.support.databases import Database
 from tests.support.keys import random_key

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from simulators.main_site import MainSiteServer
+from lab.simulators.main_site import MainSiteServer
 from tests.integration.cli.conftest import PanelSync
 from tests.support.world import add_user
 

@@ -7,12 +7,12 @@ import pytest
 from sqlalchemy import Engine, insert, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from panel import tables
-from panel.accept import Acceptor
-from panel.calls import Accepted, Call, Outcome, Refused
 from panel.deadlines import Deadlines
-from panel.lease import LEASE
-from panel.repairs import Repair
+from panel.journal.accept import Acceptor
+from panel.journal.calls import Accepted, Call, Outcome, Refused
+from panel.journal.repairs import Repair
+from panel.runs.lease import LEASE
+from panel.schema import tables
 from panel.sessions import async_engine
 from tests.support.databases import Database
 from tests.support.waiting import PATIENT_API_S

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from panel.observations.snapshots import copy_rows, make_stages
 from panel.sessions import async_engine, sync_engine
-from panel.views import copy_rows, make_stages
 from tests.support.databases import Database
 
 PERSONAL = "person5@example.test"

@@ -18,16 +18,16 @@ from kombu.exceptions import OperationalError as KombuError
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from cli.checks import Verdict, check_postgres
-from cli.redis_checks import check_redis
+from cli.health.checks import Verdict, check_postgres
+from cli.health.redis_checks import check_redis
+from lab.simulators.proxmox.certificates import Certificates, make_certificates
 from panel.broker import async_redis_client, redis_client
+from panel.journal.publish import CeleryPublisher, producer_app
+from panel.journal.relay import Doorbell
 from panel.migrate import migrate
-from panel.publish import CeleryPublisher, producer_app
-from panel.relay import Doorbell
 from panel.sessions import async_engine, own_connection, sync_engine
 from panel.settings import Settings
-from runtime.embedded_redis import EmbeddedRedis
-from simulators.proxmox.certificates import Certificates, make_certificates
+from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.support.databases import Database
 from tests.support.tls_proxy import TlsProxy, tls_proxy
 from tests.support.waiting import wait_until

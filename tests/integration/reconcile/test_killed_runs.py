@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from panel.lease import LOCK_KEY
-from simulators.main_site.feeds import Feeds
+from lab.simulators.main_site.feeds import Feeds
+from panel.runs.lease import LOCK_KEY
 from tests.integration.cli.test_operations_document import environment
 from tests.stories.steps import Sold, execute, sell, settle
 from tests.support.bench import Bench, bench

@@ -12,10 +12,10 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Engine, text
 
-from panel.lease import take_lease, turn
-from panel.pauses import ALL, pause
-from reconcile import fingerprints
-from reconcile.ports import OrderFeed
+from domain.source_protocols import OrderFeed
+from panel.operators.pauses import ALL, pause
+from panel.runs.lease import take_lease, turn
+from reconcile.observation import fingerprints
 from reconcile.run import run_fast, run_full
 from tests.stories.steps import record, settled
 from tests.support.bench import Bench, bench

@@ -11,10 +11,11 @@ import httpx
 import pytest
 from sqlalchemy import Engine, event, text
 
-from panel import run_log, views
-from panel.absences import Proof
-from reconcile import observe
-from reconcile.observe import Observed
+from panel.observations import snapshots
+from panel.observations.absences import Proof
+from panel.runs import run_log
+from reconcile.observation import observe
+from reconcile.observation.observe import Observed
 from sources.main_site import PanelApiFeed
 from tests.support.listed_cluster import make_record
 from tests.support.world import add_user
@@ -61,7 +62,7 @@ class Runs:
         feed = PanelApiFeed(main_site(panel_api_cluster="main"), StillClock().clock(), self.site)
         run_id, _ = run_log.begin_run(self.engine, "full", "test", 1)
         with self.engine.connect() as connection:
-            views.make_stages(connection)
+            snapshots.make_stages(connection)
             staged = observe.stage_orders(connection, feed, timedelta(0) if sweep else timedelta(days=1))
             seen = Observed()
             with self._counting():

@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from panel import tables
+from panel.schema import tables
 from panel.sessions import sync_engine
-from reconcile import fingerprints
+from reconcile.observation import fingerprints
 from tests.support.databases import Databases
 from tests.support.hoster import Hoster, versions
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Engine, text
 
 from reconcile.run import run_full
-from tests.integration.reconcile.test_nodes_away import column, reconciler
+from tests.integration.reconcile.observation.test_nodes_away import column, reconciler
 from tests.support.listed_cluster import ListedCluster, make_record
 
 

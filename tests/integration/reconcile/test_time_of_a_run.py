@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from reconcile import under_way
-from reconcile.under_way import APPLY_AT_LEAST_S, APPLY_FOR_S, RUN_FOR_S
-from simulators.main_site.feeds import Feeds
+from lab.simulators.main_site.feeds import Feeds
+from reconcile import run_context
+from reconcile.run_context import APPLY_AT_LEAST_S, APPLY_FOR_S, RUN_FOR_S
 from tests.stories.steps import end_silently, sell, settle
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
@@ -56,8 +56,8 @@ def test_a_run_whose_confirmations_do_not_come_reports_and_the_next_goes_on(
         return real(self, order_id)
 
     monkeypatch.setattr(Feeds, "single_order", single_order)
-    monkeypatch.setattr(under_way, "APPLY_FOR_S", 4.0)
-    monkeypatch.setattr(under_way, "APPLY_AT_LEAST_S", 4.0)
+    monkeypatch.setattr(run_context, "APPLY_FOR_S", 4.0)
+    monkeypatch.setattr(run_context, "APPLY_AT_LEAST_S", 4.0)
     try:
         result = world.run()
     finally:
@@ -89,8 +89,8 @@ def test_what_the_time_did_not_reach_keeps_its_finding(world: Bench, monkeypatch
     monkeypatch.setattr("sources.proxmox.cluster.ClusterSource.confirm", ListedCluster(unclear=True).confirm)
     world.run(times=4)
     assert ("not-confirmed", f"vps:{sold[0].vps_id}") in world.findings()
-    monkeypatch.setattr(under_way, "APPLY_FOR_S", -1.0)
-    monkeypatch.setattr(under_way, "APPLY_AT_LEAST_S", -1.0)
+    monkeypatch.setattr(run_context, "APPLY_FOR_S", -1.0)
+    monkeypatch.setattr(run_context, "APPLY_AT_LEAST_S", -1.0)
     assert world.run().counts["postponed"] == 1
     assert ("not-confirmed", f"vps:{sold[0].vps_id}") in world.findings()
 

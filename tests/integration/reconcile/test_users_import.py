@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, text
 
+from domain.source_protocols import Page, Sweep
+from domain.users import User
 from reconcile import users
-from reconcile.cases import Policy
-from reconcile.gate import Budget
-from reconcile.ports import Page, Sweep
+from reconcile.decision.cases import Policy
+from reconcile.decision.gate import Budget
 from reconcile.run import Reconciler
-from reconcile.state import User
 from reconcile.users import Imported, import_users
 from tests.support.random_fleet import NoFeed
 from tests.support.world import add_user

@@ -8,11 +8,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine, text
 
-from panel import components, pauses, rows
-from reconcile import observe, run
+from panel.journal import rows
+from panel.observations import components
+from panel.operators import pauses
+from reconcile import run
+from reconcile.observation import observe
+from reconcile.observation.parallel_reads import Patience
 from reconcile.run import run_full
-from reconcile.side_by_side import Patience
-from tests.integration.reconcile.test_nodes_away import reconciler
+from tests.integration.reconcile.observation.test_nodes_away import reconciler
 from tests.support.listed_cluster import ListedCluster
 
 OLD_NEWS = "vps:77"

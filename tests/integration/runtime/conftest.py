@@ -11,9 +11,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from runtime.embedded_postgres import EmbeddedPostgres
-from runtime.embedded_redis import EmbeddedRedis
-from runtime.embedded_server import EmbeddedServer
+from runtime.servers.embedded_postgres import EmbeddedPostgres
+from runtime.servers.embedded_redis import EmbeddedRedis
+from runtime.servers.embedded_server import EmbeddedServer
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from runtime.children import descendants, pause_tree
-from runtime.embedded_redis import EmbeddedRedis
-from runtime.embedded_server import EmbeddedServer
 from runtime.errors import InUseError, ProcessDiedError, RuntimeFaultError
+from runtime.processes.children import descendants, pause_tree
+from runtime.servers.embedded_redis import EmbeddedRedis
+from runtime.servers.embedded_server import EmbeddedServer
 from tests.integration.runtime.conftest import Make, new_server, read, wait_gone, write
 
 NO_ANSWER = (psycopg.OperationalError, redis.ConnectionError, redis.TimeoutError)

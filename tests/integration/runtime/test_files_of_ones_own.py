@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from cli import main
-from runtime.embedded_postgres import EmbeddedPostgres
-from runtime.embedded_redis import EmbeddedRedis
 from runtime.paths import DataDirectory
-from runtime.processes import ManagedProcess
+from runtime.processes.supervisor import ManagedProcess
+from runtime.servers.embedded_postgres import EmbeddedPostgres
+from runtime.servers.embedded_redis import EmbeddedRedis
 
 WRITES = (
     "import pathlib, shelve, sys; shelve.open(sys.argv[1]).close(); pathlib.Path(sys.argv[2]).mkdir();"

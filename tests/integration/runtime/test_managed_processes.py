@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import runtime
-from runtime.embedded_redis import EmbeddedRedis
 from runtime.errors import NotReadyError, ProcessDiedError, RuntimeFaultError
-from runtime.ports import free_port
-from runtime.processes import ManagedProcess, RestartPolicy, Supervisor
-from runtime.readiness import http_ok, port_open
+from runtime.processes.free_ports import free_port
+from runtime.processes.readiness import http_ok, port_open
+from runtime.processes.supervisor import ManagedProcess, RestartPolicy, Supervisor
+from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.integration.runtime.conftest import wait_gone
 from tests.support.waiting import wait_until
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import runtime
-from runtime import launch
-from runtime.embedded_postgres import EmbeddedPostgres
-from runtime.embedded_redis import EmbeddedRedis
-from runtime.processes import ManagedProcess
+from runtime.processes import launch
+from runtime.processes.supervisor import ManagedProcess
+from runtime.servers.embedded_postgres import EmbeddedPostgres
+from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.integration.runtime.conftest import wait_gone
 
 ROOT = Path(runtime.__file__).resolve().parent.parent

@@ -7,12 +7,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from runtime import embedded_postgres, postgres_installation, server_account
-from runtime.children import Account
-from runtime.embedded_postgres import EmbeddedPostgres, PostgresInstallation, find_postgres_installations
 from runtime.errors import NotInstalledError
-from runtime.postgres_installation import choose_installation, probe_version, reachable_installation
-from runtime.server_account import can_enter, unprivileged_account
+from runtime.processes.children import Account
+from runtime.servers import embedded_postgres, postgres_installation, server_account
+from runtime.servers.embedded_postgres import (
+    EmbeddedPostgres,
+    PostgresInstallation,
+    find_postgres_installations,
+)
+from runtime.servers.postgres_installation import choose_installation, probe_version, reachable_installation
+from runtime.servers.server_account import can_enter, unprivileged_account
 
 
 @pytest.fixture

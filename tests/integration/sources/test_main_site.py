@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from reconcile.ports import Found, Gone, Sweep, Unclear
-from reconcile.state import Order, OrderState
-from simulators.main_site import ROOT_PASSWORD_CANARY, FeedFaultKind, MainSiteServer
+from domain.orders import Order, OrderState
+from domain.source_protocols import Found, Gone, Sweep, Unclear
+from lab.simulators.main_site import ROOT_PASSWORD_CANARY, FeedFaultKind, MainSiteServer
 from sources.config import FeedKind, MainSiteConfig
 from sources.main_site import OrdersFeed, PanelApiFeed
 

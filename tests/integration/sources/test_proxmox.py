@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from reconcile.ports import Found, Gone, Unclear
-from reconcile.state import GuestType, PowerState
-from simulators.proxmox.server import ProxmoxServer
+from domain.guests import GuestType, PowerState
+from domain.source_protocols import Found, Gone, Unclear
+from lab.simulators.proxmox.server import ProxmoxServer
 from sources.config import ClusterConfig
 from sources.proxmox import ClusterSource, make_cluster
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from reconcile.ports import Gone, Sweep, Unclear
-from reconcile.state import GuestType, Order
-from simulators.proxmox.certificates import Certificates, make_certificates
+from domain.guests import GuestType
+from domain.orders import Order
+from domain.source_protocols import Gone, Sweep, Unclear
+from lab.simulators.proxmox.certificates import Certificates, make_certificates
 from sources.config import ClusterConfig, MainSiteConfig
 from sources.main_site import OrdersFeed
 from sources.proxmox import ClusterSource

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from panel import late_sources, run_log
+from panel.runs import source_backoff, source_memory
 from sources.proxmox import CircuitBreaker
 from tests.unit.sources.fake_cluster import NO_QUORUM, FakeCluster, data, refusal, source_of
 from worker.wiring import RememberedCluster
@@ -15,12 +15,12 @@ SOURCE = "proxmox:main"
 
 def circuit(engine: Engine) -> dict[str, object]:
     with engine.connect() as connection:
-        return dict(run_log.source_state(connection, SOURCE).get("circuit") or {})
+        return dict(source_memory.source_state(connection, SOURCE).get("circuit") or {})
 
 
 def test_the_endpoint_that_was_good_is_remembered_beside_the_circuit_and_the_lateness(engine: Engine) -> None:
     with engine.begin() as connection:
-        late_sources.note_late(connection, SOURCE, "fast")
+        source_backoff.note_late(connection, SOURCE, "fast")
     breaker = CircuitBreaker()
     cluster = FakeCluster().but("one.test /cluster/status", data(NO_QUORUM))
     remembered = RememberedCluster(source_of(cluster, urls=URLS, breaker=breaker), breaker, engine)
@@ -32,4 +32,4 @@ def test_the_endpoint_that_was_good_is_remembered_beside_the_circuit_and_the_lat
     assert circuit(engine)["refusals"] == 1
     assert circuit(engine)["endpoint"] == "two.test:8006"
     with engine.begin() as connection:
-        assert late_sources.late_until(connection, SOURCE, "fast") is not None, "nor does it forget who was late"
+        assert source_backoff.late_until(connection, SOURCE, "fast") is not None, "nor does it forget who was late"

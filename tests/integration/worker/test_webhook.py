@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from panel.findings import acknowledge_finding, snooze_finding
-from panel.rows import raise_finding
+from lab.simulators.proxmox.certificates import Certificates, make_certificates
+from panel.journal.rows import raise_finding
+from panel.operators.findings import acknowledge_finding, snooze_finding
 from panel.settings import Settings
-from simulators.proxmox.certificates import Certificates, make_certificates
 from tests.integration.sources.raw_server import RawServer
 from worker.webhook import tell_alarms
 

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from api import access_audit
 from api.access_audit import HOUR_S, AccessAudit
-from panel.audit import Use
+from panel.operators.audit import Use
 
 
 class Clock:

@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from api import openapi
 from api.main import create_app
-from api.sync_call import CHECKS, CREATE_REQUIRED, HYPERVISORS, STATUSES
-from panel.calls import PAYLOAD_FIELDS
+from api.main_site.sync_call import CHECKS, CREATE_REQUIRED, HYPERVISORS, STATUSES
+from panel.journal.calls import PAYLOAD_FIELDS
 from panel.settings import load_settings
 from tests.support.keys import random_key
 

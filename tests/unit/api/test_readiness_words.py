@@ -13,13 +13,13 @@ import redis
 from sqlalchemy.exc import OperationalError
 
 from api import health_routes
-from api.edge import Edge
+from api.dependencies import Edge
 from api.main import create_app
-from api.readiness import READINESS, pattern_of
-from panel.calls import DatabaseAwayError
+from api.readiness_words import READINESS, pattern_of
+from panel.journal.calls import DatabaseAwayError
+from panel.journal.relay import STALLED_S, Relay
 from panel.migrate import head_revision
-from panel.reads import Standing
-from panel.relay import STALLED_S, Relay
+from panel.records.reads import Standing
 from panel.settings import load_settings
 from tests.support.keys import random_key
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from typer._click.core import Command, Context
 
-from cli.lazy import Later
+from cli.lazy_commands import Later
 from cli.main import COMMANDS, app
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.part_secrets import SECRETS, Needs, withheld
-from cli.stack import worker_part
+from cli.serving.part_secrets import SECRETS, Needs, withheld
+from cli.serving.stack import worker_part
 from panel.redaction import secrets_of
 from panel.settings import Settings, load_settings
 

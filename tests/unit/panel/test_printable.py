@@ -109,7 +109,7 @@ def test_no_call_can_ask_for_markup() -> None:
     assert stream.getvalue() == "[red]x[/] [/y]\n"
 
 
-PRINTING = ("api", "chaos", "cli", "demo", "panel", "reconcile", "runtime", "sources", "worker")
+PRINTING = ("api", "cli", "domain", "lab/chaos", "lab/demo", "panel", "reconcile", "runtime", "sources", "worker")
 
 
 def test_nothing_else_hands_text_to_rich() -> None:

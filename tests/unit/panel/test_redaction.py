@@ -110,7 +110,7 @@ HEADER, CLAIMS, SIGNATURE = "eyJhbGciOiJIUzI1NiJ9", "eyJ1c2VyX2lkIjo1fQ", "c2lnb
         (f"x={HEADER}.{CLAIMS}.k.c.{SIGNATURE}", f"x={REDACTED}"),
         ("eyJhbGciOiJIUzI1NiJ9", "eyJhbGciOiJIUzI1NiJ9"),
         ("node eyewitness.example.com, v1.22.333", "node eyewitness.example.com, v1.22.333"),
-        ("api.client_routes.get_vps", "api.client_routes.get_vps"),
+        ("api.client.client_routes.get_vps", "api.client.client_routes.get_vps"),
     ],
 )
 def test_tokens_are_struck_out_by_their_shape(text: str, redacted: str) -> None:

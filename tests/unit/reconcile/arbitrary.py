@@ -12,20 +12,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from reconcile.cases import World
-from reconcile.changes import Change
-from reconcile.state import (
-    Absence,
-    FingerprintState,
-    Guest,
-    GuestKey,
-    GuestType,
-    LinkState,
-    Order,
-    OrderState,
-    PowerState,
-    Record,
-)
+from domain.absences import Absence
+from domain.changes import Change
+from domain.guests import FingerprintState, Guest, GuestKey, GuestType, PowerState
+from domain.orders import Order, OrderState
+from domain.records import LinkState, Record
+from reconcile.decision.cases import World
 from tests.unit.reconcile.worlds import NOW, ago
 
 KEYS = (GuestKey("main", 100), GuestKey("main", 101), GuestKey("second", 100))

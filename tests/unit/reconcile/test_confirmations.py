@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine
 
-from panel.repairs import Repair, Written
+from domain.changes import Change, Kind
+from domain.guests import GuestKey, GuestType
+from domain.source_protocols import Gone, GuestConfig, Lookup, Unclear
+from panel.journal.repairs import Repair, Written
 from reconcile import apply as applying
-from reconcile import confirmations
+from reconcile import parallel_confirmations
 from reconcile.apply import Confirmer, Confirms, OutOfTimeError, apply_changes, unconfirmed_last
-from reconcile.changes import Change, Kind
-from reconcile.confirmations import CLUSTER_AT_ONCE, SideBySide
-from reconcile.ports import Gone, GuestConfig, Lookup, Unclear
-from reconcile.state import GuestKey, GuestType
+from reconcile.parallel_confirmations import CLUSTER_AT_ONCE, SideBySide
 from tests.unit.reconcile.worlds import record
 
 ALL_AT_ONCE_S = 30.0
@@ -124,7 +124,7 @@ def test_a_slow_answer_is_waited_for_and_what_follows_is_asked_meanwhile(written
 def test_a_cluster_that_gives_no_answer_is_left_alone_and_the_others_go_on(
     written: list[int], never: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(confirmations, "WITHIN_S", 0.1)
+    monkeypatch.setattr(parallel_confirmations, "WITHIN_S", 0.1)
 
     def silent(vmid: int) -> Lookup[GuestConfig]:
         never.wait()
@@ -143,7 +143,7 @@ def test_a_cluster_that_gives_no_answer_is_left_alone_and_the_others_go_on(
 
 
 def test_unclear_after_long_is_no_answer_either(written: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confirmations, "SLOW_S", -1.0)
+    monkeypatch.setattr(parallel_confirmations, "SLOW_S", -1.0)
     cluster, changes = Cluster(lambda _: Unclear("596")), [delete(n) for n in range(1, 21)]
     with SideBySide(confirmer({"main": cluster}), changes, math.inf) as confirming:
         apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
@@ -183,7 +183,7 @@ def test_no_write_begins_after_the_end(written: list[int]) -> None:
 
 
 def test_a_confirmation_that_grew_old_is_asked_for_again(written: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confirmations, "FRESH_S", -1.0)
+    monkeypatch.setattr(parallel_confirmations, "FRESH_S", -1.0)
     cluster, changes = Cluster(gone), [delete(1), delete(2)]
     with SideBySide(confirmer({"main": cluster}), changes, math.inf) as confirming:
         apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)

@@ -5,19 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from reconcile.cases import Policy, World
-from reconcile.state import (
-    Absence,
-    FingerprintState,
-    Guest,
-    GuestKey,
-    GuestType,
-    LinkState,
-    Order,
-    OrderState,
-    PowerState,
-    Record,
-)
+from domain.absences import Absence
+from domain.guests import FingerprintState, Guest, GuestKey, GuestType, PowerState
+from domain.orders import Order, OrderState
+from domain.records import LinkState, Record
+from reconcile.decision.cases import Policy, World
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 POLICY = Policy()

@@ -15,7 +15,7 @@ PLACES = {"panel/broker.py", "panel/sessions.py"}
 BESIDE = {"panel/own_session.py"}
 """Opens a second connection with everything that the first was given."""
 
-EMBEDDED = {"cli/local.py"}
+EMBEDDED = {"cli/serving/local_servers.py"}
 """Speaks to the server that this very process started."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 WHEEL = set(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"])
-NOT_SERVING = {"benchmarks", "supply_chain", "tests"}
+NOT_SERVING = {"benchmarks", "lab", "tests", "tools"}
 
 
 def test_a_wheel_has_every_package_but_those_that_serve_nobody() -> None:
@@ -19,4 +19,11 @@ def test_a_wheel_has_every_package_but_those_that_serve_nobody() -> None:
 def test_the_image_is_built_from_all_that_the_wheel_has() -> None:
     copied = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"}
     assert copied >= WHEEL
-    assert not copied & NOT_SERVING
+    assert copied & NOT_SERVING == {"lab"}, "for the demo profile alone"
+
+
+def test_the_lab_is_in_no_production_image() -> None:
+    file = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    taking = [line for line in file.splitlines() if "lab" in line.split() and not line.startswith("#")]
+    assert len(taking) == 1
+    assert taking[0].startswith('RUN if [ "$EXTRA" = demo ]; then cp -r lab ')

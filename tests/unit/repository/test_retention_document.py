@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from panel import audit_tables, duty_tables, guest_tables, lever_tables, prune_tables, source_tables, tables
+from panel.schema import (
+    audit_tables,
+    duty_tables,
+    guest_tables,
+    lever_tables,
+    prune_tables,
+    source_tables,
+    tables,
+)
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reliability.md"
 MODULES = (audit_tables, duty_tables, guest_tables, lever_tables, prune_tables, source_tables, tables)
@@ -18,5 +26,5 @@ def test_every_table_has_its_line() -> None:
 
 
 def test_all_modules_of_tables_are_looked_at() -> None:
-    there = {path.stem for path in (PAGE.parents[1] / "panel").glob("*tables.py")}
+    there = {path.stem for path in (PAGE.parents[1] / "panel" / "schema").glob("*tables.py")}
     assert there == {module.__name__.rpartition(".")[2] for module in MODULES}

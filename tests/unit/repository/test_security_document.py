@@ -13,8 +13,8 @@ import celeryconfig
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "security.md"
-SOURCE = ["api", "chaos", "cli", "demo", "migrations", "panel", "reconcile", "runtime", "simulators", "sources",
-          "supply_chain", "tests", "worker", "benchmarks"]  # fmt: skip
+SOURCE = ["api", "benchmarks", "cli", "domain", "lab", "migrations", "panel", "reconcile", "runtime", "sources",
+          "tests", "tools", "worker"]  # fmt: skip
 STRIDE = {"spoofing", "tampering", "repudiation", "disclosure", "denial", "elevation"}
 BOUNDARIES = [
     "Main site → API",
@@ -104,6 +104,7 @@ def test_sources_only_read() -> None:
     calls = [
         (path.name, node.func.attr, ast.unparse(node.args[0]) if node.args else "")
         for path in (ROOT / "sources").rglob("*.py")
+        if path.parent.name != "outgoing"  # the client itself, which the webhook has, too
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     ]

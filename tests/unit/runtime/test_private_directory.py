@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.children import Account
 from runtime.errors import RuntimeFaultError
 from runtime.private_directory import private_directory
-from runtime.server_account import can_enter
+from runtime.processes.children import Account
+from runtime.servers.server_account import can_enter
 
 STRANGER = Account(uid=os.geteuid() + 54_321, gid=os.getegid() + 54_321)
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from reconcile.ports import Gone, Unclear
-from reconcile.state import GuestType, PowerState
+from domain.guests import GuestType, PowerState
+from domain.source_protocols import Gone, Unclear
 from sources.proxmox import CircuitBreaker, CircuitState
 from tests.unit.sources.canned import DATE, StillClock
 from tests.unit.sources.fake_cluster import (

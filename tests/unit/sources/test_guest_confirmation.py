@@ -7,8 +7,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from reconcile.ports import Found, Gone, GuestConfig, Lookup, Unclear
-from reconcile.state import GuestType
+from domain.guests import GuestType
+from domain.source_protocols import Found, Gone, GuestConfig, Lookup, Unclear
 from tests.unit.sources.fake_cluster import (
     NO_QUORUM,
     PVE2_OFFLINE,

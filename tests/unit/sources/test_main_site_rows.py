@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconcile.state import OrderState, User
+from domain.orders import OrderState
+from domain.users import User
 from sources.main_site.parse import RowRefused, order_row, panel_api_row, user_row
 from sources.main_site.tariff import Plan, plan_of
 from tests.unit.sources.canned import CANARY, order

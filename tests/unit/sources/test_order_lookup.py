@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from reconcile.ports import Found, Gone, OrderFeed, Unclear
+from domain.source_protocols import Found, Gone, OrderFeed, Unclear
 from sources.config import FeedKind
 from sources.main_site import OrdersFeed, PanelApiFeed, make_feed
 from tests.unit.sources.canned import CANARY, KEY, Canned, StillClock, answer, html, main_site, order

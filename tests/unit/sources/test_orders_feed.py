@@ -9,8 +9,9 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from reconcile.ports import Page, Sweep
-from reconcile.state import GuestType, Order, OrderState
+from domain.guests import GuestType
+from domain.orders import Order, OrderState
+from domain.source_protocols import Page, Sweep
 from sources.main_site import OrdersFeed
 from tests.unit.sources.canned import (
     AS_OF,

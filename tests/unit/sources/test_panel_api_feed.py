@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from reconcile.ports import Page, Sweep
-from reconcile.state import Order, OrderState
+from domain.orders import Order, OrderState
+from domain.source_protocols import Page, Sweep
 from sources.main_site import PanelApiFeed
 from tests.unit.sources.canned import CANARY, Canned, StillClock, answer, html, main_site, order
 

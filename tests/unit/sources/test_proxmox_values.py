@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconcile.ports import GuestConfig
-from reconcile.state import Guest, GuestType, PowerState
+from domain.guests import Guest, GuestType, PowerState
+from domain.source_protocols import GuestConfig
 from sources.faults import Malformed
 from sources.proxmox.guest_config import read_config
 from sources.proxmox.parse import Listed, guests_of, vmids_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from outgoing.tls import fingerprint_bytes
-from reconcile.ports import GuestSource
+from domain.source_protocols import GuestSource
 from sources.config import ClusterConfig, MainSiteConfig
+from sources.outgoing.tls import fingerprint_bytes
 from sources.proxmox import make_cluster
 from tests.unit.sources.canned import KEY, main_site
 from tests.unit.sources.fake_cluster import SECRET

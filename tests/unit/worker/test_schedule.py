@@ -12,7 +12,7 @@ from celery.schedules import crontab
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panel.duties import LANES
+from panel.runs.schedule_duties import LANES
 from panel.settings import load_settings
 from worker.beat import CHECK_S, RETRY_S, BeatLock, Scheduler
 from worker.schedule import Entry, Schedule, beat_schedule, entries_of

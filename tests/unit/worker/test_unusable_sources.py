@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from domain.source_protocols import Unclear
 from panel.settings import Settings
-from reconcile.ports import Unclear
 from worker.wiring import UnusableFeed, feed_of
 
 SITE = {"main_site_url": "https://site.test", "user_id_space": "mapped"}

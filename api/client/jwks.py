@@ -1,0 +1,156 @@
+"""Public keys from a JWKS address, kept and refreshed; an outage of the address does not sign clients out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
+import structlog
+
+from api.client.key_kinds import algorithm_of
+from api.http.strict_json import parse_json
+from panel.deadlines import DEFAULT
+from sources.outgoing.client import Client, Transport
+from sources.outgoing.faults import Malformed, SourceFault
+from sources.outgoing.limits import Limits
+from sources.outgoing.tls import trusting_authorities
+
+log = structlog.get_logger(__name__)
+
+FRESH_S = 300.0  # a key that was withdrawn is refused after at most this, while the address answers
+KEPT_S = 6 * 3600.0  # and after this when it does not
+RETRY_S = 30.0  # between fetches after a failure or for an unknown key id, whatever tokens ask for
+SIZE_LIMIT = 256 * 1024
+KINDS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
+
+
+class KeysAwayError(Exception):
+    """The key cannot be had: there are none at hand, or none of that name while the address does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyingKey:
+    """One usable public key."""
+
+    kid: str | None
+    algorithm: str
+    key: jwt.PyJWK
+
+
+class Jwks:
+    """The keys of one address. Concurrent callers share one fetch."""
+
+    def __init__(
+        self,
+        url: str,
+        algorithms: tuple[str, ...],
+        clock: Callable[[], float],
+        *,
+        ca_file: Path | None = None,
+        proxy: str | None = None,
+        transport: Transport | None = None,
+        fetch_s: float = DEFAULT.keys_s,
+    ) -> None:
+        """Raises ``ValueError`` for a ``ca_file`` or a ``proxy`` that cannot be used."""
+        self._algorithms = algorithms
+        self._clock = clock
+        self._client = Client(
+            url,
+            tls=trusting_authorities(ca_file),
+            limits=Limits(connect_s=fetch_s, read_s=fetch_s, answer_s=fetch_s, body_bytes=SIZE_LIMIT),
+            headers={"Accept": "application/json"},
+            proxy=proxy,
+            transport=transport,
+        )
+        self._lock = asyncio.Lock()
+        self._keys: tuple[VerifyingKey, ...] = ()
+        self._fetched_at: float | None = None
+        self._tried_at: float | None = None
+        self._failed = False
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await asyncio.to_thread(self._client.close)
+
+    async def key_for(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+        """The key that a token's header names; None if there is none. Raises KeysAwayError.
+
+        A name that is not known while the address is down may be that of a new key: nobody can say, so a client
+        should try again and not sign in anew.
+        """
+        if self._age() >= FRESH_S:
+            await self._refresh()
+        if self._age() >= KEPT_S:
+            raise KeysAwayError
+        found = self._find(kid, algorithm)
+        if found is None and kid is not None:  # a new key may just have been brought into use
+            await self._refresh()
+            found = self._find(kid, algorithm)
+            if found is None and self._failed:
+                raise KeysAwayError
+        return found
+
+    def _age(self) -> float:
+        return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at
+
+    def _find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+        fitting = [k for k in self._keys if k.algorithm == algorithm and (kid is None or k.kid == kid)]
+        return fitting[0].key if len(fitting) == 1 else None
+
+    async def _refresh(self) -> None:
+        async with self._lock:
+            if self._tried_at is not None and self._clock() - self._tried_at < RETRY_S:
+                return  # somebody else just did
+            self._tried_at = self._clock()
+            try:
+                # The client's deadline ends it: nothing needs to be cancelled.
+                self._keys = self._parse(await asyncio.to_thread(self._fetch))
+            except (SourceFault, ValueError) as error:
+                self._failed = True
+                log.warning("jwks_not_fetched", error=str(error), keys_kept=len(self._keys))
+            else:
+                self._failed = False
+                self._fetched_at = self._clock()
+
+    def _fetch(self) -> bytes:
+        answer = self._client.exchange("GET")
+        if answer.status != 200:
+            raise Malformed(f"answered {answer.status}")
+        return answer.body
+
+    def _parse(self, body: bytes) -> tuple[VerifyingKey, ...]:
+        """Public keys for signatures whose algorithm is configured; shared secrets (``oct``) never count."""
+        document = parse_json(body)
+        if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
+            raise ValueError("not a key set")
+        found = [key for entry in document["keys"] if (key := self._usable(entry)) is not None]
+        if not found:
+            raise ValueError("the key set holds no usable key")
+        return tuple(found)
+
+    def _usable(self, entry: object) -> VerifyingKey | None:
+        """The key if it is public, for signatures, of a kind and size that fit its algorithm, and configured."""
+        if not isinstance(entry, dict) or entry.get("use", "sig") != "sig" or entry.get("kty") == "oct":
+            return None
+        operations = entry.get("key_ops", ["verify"])
+        if not isinstance(operations, list) or "verify" not in operations:
+            return None
+        if "d" in entry:
+            log.warning("jwks_key_unusable", error="its private half is published")
+            return None
+        algorithm = KINDS.get(str(entry.get("kty")))
+        if algorithm not in self._algorithms or entry.get("alg", algorithm) != algorithm:
+            return None
+        try:
+            key = jwt.PyJWK(entry, algorithm)
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            log.warning("jwks_key_unusable", error=type(error).__name__)
+            return None
+        if algorithm_of(key.key) != algorithm:
+            log.warning("jwks_key_unusable", error="its size or curve does not fit")
+            return None
+        kid = entry.get("kid")
+        return VerifyingKey(kid if isinstance(kid, str) else None, algorithm, key)

@@ -1,0 +1,204 @@
+"""Who a client is: the panel user id of a signed token.
+
+The algorithms are configuration, never the token's choice; a token is refused for whatever two parsers could
+read differently (duplicate members, extensions, an unknown type).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from api.client.jwks import Jwks, KeysAwayError
+from api.client.key_kinds import algorithm_of
+from api.http.problems import ProblemError
+from api.http.strict_json import InvalidJsonError, parse_json
+from panel.settings import Settings, SettingsError
+
+MAX_TOKEN_BYTES = 8192
+MAX_KID_LENGTH = 256
+MAX_USER_ID = 2**63 - 1
+LAST_TIME = 253_402_300_799  # the end of the year 9999: whatever lies beyond is a mistake or a trick
+TYPES = {"jwt", "at+jwt", "application/jwt", "application/at+jwt"}
+EXTENSIONS = {"crit", "b64", "zip", "jku", "jwk", "x5u", "x5c"}
+"""Header members that change how a token is read, or bring or name a key: keys are configuration."""
+
+SUBJECT = re.compile(r"[1-9][0-9]{0,18}")
+
+
+class _RefusedTokenError(Exception):
+    """Why a token is refused, in words that help its owner and tell an attacker nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    algorithm: str
+    kid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Seconds since 1970. A token is good from ``nbf`` on, not before it was issued, and until just before ``exp``."""
+
+    exp: float
+    nbf: float | None
+    iat: float | None
+
+    def check(self, now: float, leeway_s: float) -> None:
+        """Raise ExpiredSignatureError, or _RefusedTokenError for a token from the future."""
+        if now >= self.exp + leeway_s:
+            raise jwt.ExpiredSignatureError
+        if any(begins is not None and now < begins - leeway_s for begins in (self.nbf, self.iat)):
+            raise _RefusedTokenError("not valid yet")
+
+
+def public_key_algorithm(pem: str) -> str:
+    """The one algorithm that a PEM public key fits. Raises SettingsError."""
+    try:
+        key = load_pem_public_key(pem.encode())
+    except ValueError:
+        raise SettingsError("JWT_PUBLIC_KEY is not a public key in PEM form") from None
+    found = algorithm_of(key)
+    if found is None:
+        raise SettingsError("JWT_PUBLIC_KEY must be RSA of at least 2048 bits, EC P-256 or Ed25519")
+    return found
+
+
+class TokenVerifier:
+    """Verifies bearer tokens with the one configured kind of key. ``clock``: seconds since 1970."""
+
+    def __init__(self, settings: Settings, jwks: Jwks | None = None, clock: Callable[[], float] = time.time) -> None:
+        settings.require_jwt()
+        self._clock = clock
+        self._settings = settings
+        self._algorithms = settings.jwt_algorithms
+        self._jwks = jwks
+        self._key: str | bytes | None = None
+        if settings.jwt_public_key:
+            fits = public_key_algorithm(settings.jwt_public_key)
+            if fits not in self._algorithms:
+                raise SettingsError(f"JWT_ALGORITHMS must list {fits}, which JWT_PUBLIC_KEY is for")
+            self._key, self._algorithms = settings.jwt_public_key, (fits,)
+        elif secret := settings.jwt_secret.get_secret_value():
+            if "HS256" not in self._algorithms:
+                raise SettingsError("JWT_ALGORITHMS must list HS256, which JWT_SECRET is for")
+            self._key, self._algorithms = secret.encode(), ("HS256",)
+
+    async def user_of(self, authorization: list[str]) -> int:
+        """The panel user id of the caller. Raises ProblemError: 401, or 503 while no key can be had."""
+        if not authorization:
+            raise _unauthorized("token_missing", "A bearer token is needed", challenge="Bearer")
+        scheme, _, token = authorization[0].partition(" ")
+        token = token.strip(" ")
+        if len(authorization) > 1 or scheme.lower() != "bearer" or not token:
+            raise _unauthorized("token_missing", "A bearer token is needed", challenge="Bearer")
+        try:
+            return _user_id(await self._claims(token))
+        except jwt.ExpiredSignatureError:
+            raise _unauthorized("token_expired", "The token has expired") from None
+        except (_RefusedTokenError, jwt.PyJWTError, InvalidJsonError):
+            raise _unauthorized("token_invalid", "The token is not valid") from None
+        except KeysAwayError:
+            message = "The keys that verify tokens cannot be read; try again"
+            raise ProblemError(503, "token_keys_away", message, headers={"Retry-After": "30"}) from None
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        if len(token) > MAX_TOKEN_BYTES or not token.isascii():
+            raise _RefusedTokenError("too long or not ASCII")
+        header, claims = _read_strictly(token, self._algorithms)
+        times = _times(claims)
+        key = self._key
+        verifying: Any = key if key is not None else await self._fetched_key(header)
+        options: Any = {
+            "verify_aud": bool(self._settings.jwt_audience),
+            "enforce_minimum_key_length": True,
+            **dict.fromkeys(("verify_exp", "verify_nbf", "verify_iat"), False),  # below, by this verifier's clock
+        }
+        verified: dict[str, Any] = jwt.decode(
+            token,
+            verifying,
+            algorithms=[header.algorithm],
+            options=options,
+            audience=self._settings.jwt_audience or None,
+            issuer=self._settings.jwt_issuer or None,
+        )
+        # After the signature: only the owner of a real token is told that it has expired.
+        times.check(self._clock(), self._settings.jwt_leeway_s)
+        return verified
+
+    async def _fetched_key(self, header: _Header) -> jwt.PyJWK:
+        found = await self._jwks.key_for(header.kid, header.algorithm) if self._jwks else None
+        if found is None:
+            raise _RefusedTokenError("signed with an unknown key")
+        return found
+
+
+def _read_strictly(token: str, algorithms: tuple[str, ...]) -> tuple[_Header, dict[str, Any]]:
+    """The header and the claims, before any signature is looked at: only to refuse."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise _RefusedTokenError("not three parts")
+    decoded = [_base64url(part) for part in parts]
+    header, claims = parse_json(decoded[0]), parse_json(decoded[1])
+    if not isinstance(header, dict) or not isinstance(claims, dict):
+        raise _RefusedTokenError("not JSON objects")
+    algorithm, kid = header.get("alg"), header.get("kid")
+    if not isinstance(algorithm, str) or algorithm not in algorithms:
+        raise _RefusedTokenError("the algorithm is not configured")
+    if EXTENSIONS & header.keys():
+        raise _RefusedTokenError("uses an extension")
+    if kid is not None and not (isinstance(kid, str) and 1 <= len(kid) <= MAX_KID_LENGTH):
+        raise _RefusedTokenError("kid is no name")
+    if "typ" in header and str(header["typ"]).lower() not in TYPES:
+        raise _RefusedTokenError("of another type")
+    return _Header(algorithm, kid), claims
+
+
+def _times(claims: dict[str, Any]) -> _Times:
+    exp = _time(claims, "exp")
+    if exp is None:
+        raise _RefusedTokenError("it never expires")
+    return _Times(exp, _time(claims, "nbf"), _time(claims, "iat"))
+
+
+def _time(claims: dict[str, Any], name: str) -> float | None:
+    if name not in claims:
+        return None
+    given = claims[name]
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= LAST_TIME:
+        raise _RefusedTokenError(f"{name} is no time")
+    return given
+
+
+def _base64url(part: str) -> bytes:
+    """Decode; of the several texts that decoders take for the same bytes, only the one that encoders make."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", part) or len(part) % 4 == 1:
+        raise _RefusedTokenError("not base64url")
+    decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != part.encode():
+        raise _RefusedTokenError("not the one way to write it")
+    return decoded
+
+
+def _user_id(claims: dict[str, Any]) -> int:
+    """``user_id`` (an integer) and ``sub`` (the same id as text); one may be absent, they may not disagree."""
+    user_id, subject = claims.get("user_id"), claims.get("sub")
+    if user_id is None and isinstance(subject, str) and SUBJECT.fullmatch(subject):
+        user_id = int(subject)
+    if isinstance(user_id, bool) or not isinstance(user_id, int) or not 1 <= user_id <= MAX_USER_ID:
+        raise _RefusedTokenError("names no user")
+    if subject is not None and subject != str(user_id):
+        raise _RefusedTokenError("sub and user_id disagree")
+    return user_id
+
+
+def _unauthorized(code: str, message: str, *, challenge: str | None = None) -> ProblemError:
+    given = challenge or f'Bearer error="invalid_token", error_description="{message}"'
+    return ProblemError(401, code, message, headers={"WWW-Authenticate": given})

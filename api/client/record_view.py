@@ -1,0 +1,55 @@
+"""How a client sees a record: the public record, and how fresh what it shows is. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from api.http.problems import ProblemError
+from panel.records.public import public_record
+
+STALE_AFTER = timedelta(minutes=10)
+"""Twice what Proxmox itself may cache a status for; a healthy panel confirms every two minutes."""
+
+MAX_ID = 2**63 - 1
+
+LINKED = frozenset({"verified", "unverified", "pushed"})
+
+
+def client_view(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with ``power_detail``, ``as_of`` (when its power state was last confirmed), ``source`` (by
+    whom) and ``stale``.
+
+    A record that is linked to a guest is confirmed by every complete read of its node, unless the guest did
+    not bear it out. One that is not linked speaks of what the main site said last; nobody is late to confirm
+    that, so it is never stale.
+    """
+    as_of, source = row["power_as_of"], row["power_source"]
+    linked = row["link_state"] in LINKED
+    node_read = row["scope_began_at"]
+    if linked and row["unconfirmed_since"] is None and node_read is not None and node_read > as_of:
+        as_of, source = node_read, "proxmox"
+    return public_record(row) | {
+        "power_detail": row["power_detail"],
+        "as_of": as_of.isoformat(),
+        "source": source,
+        "stale": linked and row["read_at"] - as_of > STALE_AFTER,
+    }
+
+
+CURSOR_PATTERN = r"^v1-[1-9][0-9]{0,18}$"
+
+
+def cursor_after(vps_id: int) -> str:
+    """A cursor: the next page begins below this id."""
+    return f"v1-{vps_id}"
+
+
+def id_before(cursor: str) -> int:
+    """The id that a cursor stands for. Raises ProblemError 422."""
+    if not re.fullmatch(CURSOR_PATTERN, cursor, re.ASCII):
+        message = "cursor must be a next_cursor of an earlier answer"
+        raise ProblemError(422, "invalid_parameter", message, field="cursor")
+    return min(int(cursor.removeprefix("v1-")), MAX_ID)

@@ -1,0 +1,151 @@
+"""What the routes need, made once per process, and who is asking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, cast
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.convertors import Convertor, register_url_convertor
+
+from api.access_audit import AccessAudit
+from api.client.jwt_auth import TokenVerifier
+from api.http.addresses import network_of
+from api.http.deadline import within
+from api.http.problems import ProblemError
+from api.main_site.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes
+from api.operators.operator_keys import OperatorKeys
+from panel.deadlines import Deadlines
+from panel.journal.accept import Acceptor
+from panel.journal.calls import DatabaseAwayError
+from panel.journal.operation_waiter import Settlements
+from panel.operators.audit import Actor
+from panel.redaction import Redactor
+from panel.settings import Settings
+
+READING = {"GET", "HEAD"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The parts of one API process. Reads have connections of their own, so they cannot starve sync calls."""
+
+    settings: Settings
+    acceptor: Acceptor
+    reader: AsyncEngine
+    settlements: Settlements
+    keys: ApiKeys
+    operator_keys: OperatorKeys
+    prefixes: KeyPrefixes
+    limiter: BadKeyLimiter
+    verifier: TokenVerifier
+    access: AccessAudit
+    redactor: Redactor
+
+    @property
+    def deadlines(self) -> Deadlines:
+        return Deadlines(self.settings.answer_within_s)
+
+    async def read(self, work: Coroutine[Any, Any, T], began: float | None = None) -> T:
+        """A read of the database, in time. Raises DatabaseAwayError.
+
+        ``began``: when the request did (``time.perf_counter``), where it may have waited for something else before:
+        the time is for both.
+        """
+        spent_s = 0.0 if began is None else time.perf_counter() - began
+        try:
+            return await within(self.deadlines.left_to_read_s(spent_s), work)
+        except TimeoutError as error:
+            raise DatabaseAwayError("no answer in time") from error
+
+
+class IdConvertor(Convertor[int]):
+    """A path segment that can be an id; any other segment is simply not found."""
+
+    regex = "[1-9][0-9]{0,17}"  # 18 digits are more than the sequence will ever give
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("id", IdConvertor())
+
+
+async def _edge(request: Request) -> Edge:
+    return cast("Edge", request.app.state.edge)
+
+
+EdgeOf = Annotated[Edge, Depends(_edge)]
+
+# These only describe the credentials in the OpenAPI document; the raw headers are read below.
+_api_key_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The key shared with the main site")
+_operator_header = APIKeyHeader(
+    name="X-API-Key", scheme_name="OperatorKey", auto_error=False, description="The operators' own key"
+)
+_bearer_header = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A client's token")
+
+
+async def _main_site(
+    request: Request, edge: EdgeOf, _described: Annotated[str | None, Security(_api_key_header)]
+) -> str:
+    label = edge.keys.label_of(request.scope["headers"])
+    if label is None:
+        raise _bad_key(request, edge)
+    request.scope["api_key_label"] = label  # for the access log
+    request.scope["caller"] = f"main-site:{label}"  # for the audit of use
+    return label
+
+
+async def _operator(
+    request: Request, edge: EdgeOf, _described: Annotated[str | None, Security(_operator_header)]
+) -> str:
+    found = edge.operator_keys.operator_of(request.scope["headers"])
+    if found is None:
+        raise _bad_key(request, edge)
+    request.scope["api_key_label"] = request.scope["caller"] = f"api:{found.label}"
+    if request.method not in READING and found.role != "operate":  # by the method, so that no route can forget it
+        raise ProblemError(403, "role_required", "This needs a key with the role operate")
+    return f"api:{found.name}"
+
+
+async def _actor(request: Request, by: Annotated[str, Depends(_operator)]) -> Actor:
+    network = network_of(request.client.host if request.client else None)
+    return Actor(by, request.scope["request_id"], network)
+
+
+def _bad_key(request: Request, edge: Edge) -> ProblemError:
+    """Count one more wrong key; what to answer."""
+    prefix = edge.prefixes.name_of(request.scope["headers"])
+    request.scope["caller"] = "no-key" if prefix is None else f"key:{prefix}"
+    return edge.limiter.refusal(request.client.host if request.client else None, prefix)
+
+
+async def _client(
+    request: Request, edge: EdgeOf, _described: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer_header)]
+) -> int:
+    request.scope["caller"] = "token"
+    user_id = await edge.verifier.user_of(request.headers.getlist("authorization"))
+    request.scope["caller"] = f"client:{user_id}"
+    return user_id
+
+
+MainSite = Annotated[str, Depends(_main_site)]
+"""The label of the API key that was used."""
+
+Operator = Annotated[str, Depends(_operator)]
+"""By whom. Whoever has the role ``read`` may only read."""
+
+Acting = Annotated[Actor, Depends(_actor)]
+"""The operator who decides, for the decision and its audit."""
+
+Client = Annotated[int, Depends(_client)]
+"""The panel user id of the token."""

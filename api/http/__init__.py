@@ -1,0 +1,1 @@
+"""What every route shares: framing, limits, bodies, errors. Knows no caller."""

@@ -1,0 +1,61 @@
+"""Reading a request's body: bounded in size and time, and only as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import Request
+
+from api.http.framing import InvalidHttpError
+from api.http.problems import ProblemError
+from api.http.request_headers import is_json, is_utf8
+from api.http.strict_json import InvalidJsonError, parse_json
+
+BODY_S = 10.0  # seconds for a body to arrive
+
+
+async def json_body(request: Request, limit: int) -> Any:  # noqa: ANN401 - JSON is any of six types
+    """The body as strict JSON, of at most ``limit`` bytes, within BODY_S. Raises ProblemError."""
+    _require_plain_json(request)
+    try:
+        async with asyncio.timeout(BODY_S):
+            raw = await _read_body(request, limit)
+    except TimeoutError:
+        message = f"The body did not arrive within {BODY_S:.0f} s"
+        raise ProblemError(408, "body_timeout", message, headers={"Connection": "close"}) from None
+    except InvalidHttpError as error:
+        raise ProblemError(error.status_code, error.code, error.message, headers={"Connection": "close"}) from None
+    try:
+        return parse_json(raw)
+    except InvalidJsonError as error:
+        raise ProblemError(400, "invalid_json", f"Invalid JSON: {error}") from None
+
+
+def _require_plain_json(request: Request) -> None:
+    """Refuse what would have to be converted before it could be parsed, bombs included."""
+    types = request.headers.getlist("content-type")
+    if len(types) != 1 or not is_json(types[0]):
+        raise ProblemError(415, "unsupported_media_type", "Content-Type must be application/json")
+    if not is_utf8(types[0]):
+        raise ProblemError(415, "unsupported_media_type", "JSON is UTF-8: leave the charset of Content-Type out")
+    encodings = ",".join(request.headers.getlist("content-encoding")).strip().lower()
+    if encodings not in {"", "identity"}:
+        message = "Content-Encoding must be left out: a compressed body is not accepted"
+        raise ProblemError(415, "unsupported_media_type", message, headers={"Accept-Encoding": "identity"})
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    """The body, never more of it in memory than the limit and one chunk."""
+    too_large = ProblemError(
+        413, "body_too_large", f"The body must not exceed {limit} bytes", headers={"Connection": "close"}
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large
+    return bytes(body)

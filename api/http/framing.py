@@ -1,0 +1,278 @@
+"""HTTP/1.1 requests in a stream of bytes, read as RFC 9112 says and in no other way.
+
+A proxy and a server that read the same bytes differently let one caller's body become another caller's request. So
+there is one reading here or none: what the RFC leaves open, forbids or only tolerates is refused, and with it the
+connection ends. Nothing here switches to another protocol, whatever a request asks for.
+
+Values in, values out: :mod:`api.http.protocol` has the connection, its deadlines and the answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import unquote
+
+HEAD_BYTES = 16 * 1024  # request line and headers, and again trailers; the largest token that is accepted has 8 KB
+CHUNK_LINE_BYTES = 256  # a chunk's size with its extensions, which are ignored
+LENGTH_DIGITS = 18  # of a Content-Length: more than any body that is read here
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_VALUE = rb"[\t\x20-\x7e\x80-\xff]*"
+_FIELD = _TOKEN + rb":" + _VALUE
+FIELD = re.compile(_FIELD)
+FIELDS = re.compile(rb"(?:\r\n" + _FIELD + rb")*")
+REQUEST_LINE = re.compile(rb"([A-Z][A-Z_-]{0,31}) ([!\"$-~]+) (HTTP/1\.[01])")  # a target has no blank and no "#"
+REQUEST_LINE_BEGUN = re.compile(rb"(?:[A-Z][A-Z_-]{0,31}(?: [!\"$-~]*(?: [HTP/1.0]{0,8}\r?)?)?)?")
+ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://[^/?@]+(/[^?]*)?(\?.*)?")
+HOST = re.compile(rb"(?:[0-9A-Za-z._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+LENGTH = re.compile(rb"[0-9]{1,%d}" % LENGTH_DIGITS)
+NEVER_IN_A_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])")
+CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;" + _VALUE + rb")?")
+CHUNK_BEGUN = re.compile(rb"[0-9A-Fa-f]{0,8}(?:(?<=[0-9A-Fa-f]);" + _VALUE + rb")?\r?")
+
+
+FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect"})
+"""The headers that say where a request ends, and what becomes of the connection."""
+
+SEVERAL = frozenset({b"connection", b"upgrade", b"expect"})
+"""Those of them that are lists; of the others there is one, or the request is refused."""
+
+
+class InvalidHttpError(Exception):
+    """Bytes that are no request of HTTP/1.1. ``message`` is for the caller."""
+
+    def __init__(self, message: str, status_code: int = 400, code: str = "invalid_http") -> None:
+        super().__init__(message)
+        self.message = message
+        self.status_code = status_code
+        self.code = code
+
+
+def _too_large(what: str) -> InvalidHttpError:
+    return InvalidHttpError(f"{what} must not exceed {HEAD_BYTES} bytes", 431, "headers_too_large")
+
+
+@dataclass(slots=True)
+class Head:
+    """A request line and its headers. ``path`` is decoded, ``raw_path`` is as it came."""
+
+    method: str
+    path: str
+    raw_path: bytes
+    query: bytes
+    version: str
+    headers: list[tuple[bytes, bytes]]
+    """Names in lower case, values without the blanks around them (RFC 9110, 5.5)."""
+
+    length: int | None
+    """Of the body, in bytes; None where it comes in chunks."""
+
+    keeps: bool
+    """Whether the connection may have another request."""
+
+    continues: bool
+    """Whether the caller waits for "100 Continue" before it sends the body."""
+
+
+class Body(Protocol):
+    """What is left of a body. ``take`` removes what it has read from the front of the buffer."""
+
+    complete: bool
+
+    def take(self, buffer: bytearray) -> bytes:
+        """The content that has arrived. Raises InvalidHttpError."""
+
+
+def take_head(buffer: bytearray) -> Head | None:
+    """The next request's head, removed from the buffer; None while it is incomplete. Raises InvalidHttpError as soon
+    as it cannot become one."""
+    start = 2 if buffer.startswith(b"\r\n") else 0  # one empty line before a request is none (RFC 9112, 2.2)
+    end = buffer.find(b"\r\n\r\n", start, start + HEAD_BYTES + 4)
+    if end < 0:
+        _require_beginning(buffer[start:])
+        return None
+    raw = bytes(buffer[start:end])
+    del buffer[: end + 4]
+    return parse_head(raw)
+
+
+def parse_head(raw: bytes) -> Head:
+    """The head of these bytes, which end before the empty line. Raises InvalidHttpError."""
+    line, _, rest = raw.partition(b"\r\n")
+    method, raw_path, query, version = _request_line(line)
+    if len(line) < len(raw) and not FIELDS.fullmatch(raw, len(line)):
+        raise InvalidHttpError("A header line is not one of HTTP/1.1")
+    headers = []
+    named: dict[bytes, bytes] = {}
+    for field in rest.split(b"\r\n") if rest else ():
+        name, _, value = field.partition(b":")
+        name, value = name.lower(), value.strip(b" \t")
+        headers.append((name, value))
+        if name in FRAMING:
+            if name not in named:
+                named[name] = value
+            elif name in SEVERAL:
+                named[name] += b"," + value
+            else:
+                raise InvalidHttpError(f"There must not be two headers {name.decode()}")
+    length = _length(named, version)
+    # An upgrade is ignored (RFC 9110, 7.8); but who asked for it may go on in that protocol.
+    keeps = version == "1.1" and b"upgrade" not in named and b"close" not in _options(named.get(b"connection", b""))
+    continues = version == "1.1" and named.get(b"expect", b"").lower() == b"100-continue"
+    return Head(method, _decoded(raw_path), raw_path, query, version, headers, length, keeps, continues)
+
+
+def _length(named: Mapping[bytes, bytes], version: str) -> int | None:
+    """Of the body, as the headers of this request frame it; None: it comes in chunks."""
+    if not HOST.fullmatch(named.get(b"host", b"" if version == "1.0" else b"?")):
+        raise InvalidHttpError("A request of HTTP/1.1 must have a Host: a name or an address, with or without a port")
+    length = named.get(b"content-length")
+    coding = named.get(b"transfer-encoding")
+    if coding is not None:
+        if coding.lower() != b"chunked":
+            raise InvalidHttpError("Transfer-Encoding must be chunked or left out")
+        if length is not None or version == "1.0":
+            raise InvalidHttpError("Transfer-Encoding goes neither with Content-Length nor with HTTP/1.0")
+        return None
+    if length is None:
+        return 0
+    if not LENGTH.fullmatch(length):
+        raise InvalidHttpError("Content-Length must be one number")
+    return int(length)
+
+
+def _options(connection: bytes) -> list[bytes]:
+    return [option.strip(b" \t") for option in connection.lower().split(b",")]
+
+
+def body_of(head: Head) -> Body:
+    """What is to be read behind this head."""
+    return Chunked() if head.length is None else Counted(head.length)
+
+
+class Counted:
+    """A body of a known length."""
+
+    __slots__ = ("_left", "complete")
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.complete = length == 0
+
+    def take(self, buffer: bytearray) -> bytes:
+        """The content that has arrived."""
+        content = bytes(buffer[: self._left])
+        del buffer[: len(content)]
+        self._left -= len(content)
+        self.complete = self._left == 0
+        return content
+
+
+class Chunked:
+    """A body in chunks. Extensions are ignored; trailers are bounded and dropped: a key, an address or a content type
+    behind the body is not the request's."""
+
+    __slots__ = ("_left", "_next", "_trailers", "complete")
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._trailers = 0
+        self._next = self._size
+        self.complete = False
+
+    def take(self, buffer: bytearray) -> bytes:
+        """The content that has arrived. Raises InvalidHttpError."""
+        content = bytearray()
+        while not self.complete:
+            if self._left:
+                part = buffer[: self._left]
+                content += part
+                del buffer[: len(part)]
+                self._left -= len(part)
+                if self._left:
+                    break
+                self._next = self._end
+            if not self._next(buffer):
+                break
+        return bytes(content)
+
+    def _size(self, buffer: bytearray) -> bool:
+        """The line before a chunk; whether it was there."""
+        end = buffer.find(b"\r\n", 0, CHUNK_LINE_BYTES)
+        if end < 0:
+            if len(buffer) >= CHUNK_LINE_BYTES or not CHUNK_BEGUN.fullmatch(buffer):
+                raise InvalidHttpError("A chunk of the body does not begin with its size")
+            return False
+        found = CHUNK.fullmatch(buffer, 0, end)
+        if found is None:
+            raise InvalidHttpError("A chunk of the body does not begin with its size")
+        self._left = int(found[1], 16)
+        del found  # it holds the buffer, which cannot be shortened meanwhile
+        del buffer[: end + 2]
+        if not self._left:
+            self._next = self._trailer
+        return True
+
+    def _end(self, buffer: bytearray) -> bool:
+        """The line break behind a chunk."""
+        if not b"\r\n".startswith(buffer[:2]):
+            raise InvalidHttpError("A chunk of the body is longer than its size")
+        if len(buffer) < 2:
+            return False
+        del buffer[:2]
+        self._next = self._size
+        return True
+
+    def _trailer(self, buffer: bytearray) -> bool:
+        """A line behind the last chunk; the empty one is the end."""
+        end = buffer.find(b"\r\n", 0, HEAD_BYTES + 2)
+        if self._trailers + (len(buffer) if end < 0 else end) > HEAD_BYTES:
+            raise _too_large("Trailers")
+        if end < 0:
+            if NEVER_IN_A_HEAD.search(buffer):
+                raise InvalidHttpError("A trailer is not a header line of HTTP/1.1")
+            return False
+        if end and not FIELD.fullmatch(buffer, 0, end):
+            raise InvalidHttpError("A trailer is not a header line of HTTP/1.1")
+        self.complete = end == 0
+        self._trailers += end + 2
+        del buffer[: end + 2]
+        return True
+
+
+def _require_beginning(begun: bytearray) -> None:
+    """Raise InvalidHttpError if this is not the beginning of a head, or too much of one."""
+    if len(begun) >= HEAD_BYTES + 4:
+        raise _too_large("The request line and headers")
+    if NEVER_IN_A_HEAD.search(begun):
+        raise InvalidHttpError("This is not HTTP/1.1")
+    line, whole, _ = begun.partition(b"\r\n")
+    if whole:
+        _request_line(bytes(line))
+    elif not REQUEST_LINE_BEGUN.fullmatch(line) and line != b"\r":
+        raise InvalidHttpError("The request line is not one of HTTP/1.1")
+
+
+def _request_line(line: bytes) -> tuple[str, bytes, bytes, str]:
+    """Method, path, query and version."""
+    found = REQUEST_LINE.fullmatch(line)
+    if found is None:
+        raise InvalidHttpError("The request line is not one of HTTP/1.1")
+    method, target, version = found.groups()
+    if not target.startswith(b"/"):
+        absolute = ABSOLUTE.fullmatch(target)
+        if absolute is None or method == b"CONNECT":
+            raise InvalidHttpError("The request's target must be a path")
+        target = (absolute[1] or b"/") + (absolute[2] or b"")
+    elif method == b"CONNECT":
+        raise InvalidHttpError("There is no tunnel here")
+    path, _, query = target.partition(b"?")
+    return method.decode(), path, query, version[5:].decode()
+
+
+def _decoded(raw_path: bytes) -> str:
+    path = raw_path.decode("ascii")
+    return unquote(path) if "%" in path else path

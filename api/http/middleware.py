@@ -1,0 +1,125 @@
+"""Around every request: its id, one access log line, security headers, and an answer to what went wrong."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.http.addresses import address_of
+from api.http.problems import SERVER_FAULT, ProblemResponse, problem_body
+from panel.redaction import Redactor
+
+log = structlog.get_logger(__name__)
+
+SANE_ID = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+QUIET = {"/healthz", "/readyz"}  # asked every few seconds; logged only when they fail
+CLOSED_BY_CLIENT = 499
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""No path here has one. Routes end with `$` in their patterns, which a line break may follow."""
+
+NOTHING_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
+"""Nothing here is a page but /docs, which says for itself what it needs."""
+
+HSTS = "max-age=31536000"  # a year, of this host only: the others of its domain are not the panel's to speak for
+
+
+NO_SECRETS = Redactor(())
+
+
+def _unnoted(_scope: Scope, _status: int) -> None:
+    """What is refused for the connection's sake is nobody's use of anything."""
+
+
+class RequestContext:
+    """Pure ASGI, so that neither bodies nor cancellation are touched."""
+
+    def __init__(
+        self, app: ASGIApp, note: Callable[[Scope, int], None] = _unnoted, redactor: Redactor = NO_SECRETS
+    ) -> None:
+        """``note`` is told of every request that ended, with its status. A caller's id that ``redactor`` would
+        change is not kept: it holds a key, and ids are journaled."""
+        self._app = app
+        self._note = note
+        self._redactor = redactor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        client = scope.get("client")
+        address = address_of(client[0]) if client else None  # a proxy passes on whatever it was told
+        scope["client"] = (address, client[1]) if client and address else None
+        given = Headers(scope=scope).get("x-request-id", "")
+        kept = SANE_ID.fullmatch(given) is not None and self._redactor(given) == given
+        request_id = given if kept else uuid.uuid4().hex
+        scope["request_id"] = request_id
+        scope["began"] = began = time.perf_counter()
+        status = 0
+        finished = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status, finished
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(MutableHeaders(scope=message), request_id, https=scope["scheme"] == "https")
+            elif message["type"] == "http.response.body":
+                finished = not message.get("more_body", False)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                app = self._app if CONTROL.search(scope["path"]) is None else _nothing
+                await app(scope, receive, send_and_note)
+            except ClientDisconnect:
+                status = CLOSED_BY_CLIENT
+            except Exception:  # the last resort: said once in the log, never to the caller
+                log.exception("request_failed")
+                if not status:
+                    body = problem_body(500, "internal_error", SERVER_FAULT, scope["path"], request_id)
+                    await ProblemResponse(body, 500)(scope, receive, send_and_note)
+                elif not finished:
+                    raise
+            finally:
+                self._note(scope, status)
+                if scope["path"] not in QUIET or status != 200:
+                    _log_access(scope, status, began, self._redactor)
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    path = scope["path"]
+    body = problem_body(404, "not_found", f"There is nothing at {path[:200]}", path, scope["request_id"])
+    await ProblemResponse(body, 404)(scope, receive, send)
+
+
+def _add_headers(headers: MutableHeaders, request_id: str, *, https: bool) -> None:
+    headers["X-Request-Id"] = request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers["X-Frame-Options"] = "DENY"  # frame-ancestors, for browsers that do not know it
+    headers.setdefault("Content-Security-Policy", NOTHING_ALLOWED)
+    headers.setdefault("Cache-Control", "no-store")
+    if https:  # by the proxy's X-Forwarded-Proto, where uvicorn trusts the proxy
+        headers["Strict-Transport-Security"] = HSTS
+
+
+def _log_access(scope: Scope, status: int, began: float, redactor: Redactor) -> None:
+    """Without query strings and headers: they may carry names and secrets. Half a token is none that a redactor knows,
+    so it comes before the cut."""
+    client = scope.get("client")
+    log.info(
+        "http_request",
+        method=scope["method"],
+        path=redactor(scope["path"])[:200],
+        status=status,
+        duration_ms=round((time.perf_counter() - began) * 1000, 1),
+        address=client[0] if client else None,
+        api_key_label=scope.get("api_key_label"),
+    )

@@ -1,0 +1,136 @@
+"""Every error of the API in one shape: RFC 9457's members, a human ``message`` and a stable ``code``."""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from fastapi.exceptions import RequestValidationError
+from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from panel.journal.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
+from panel.records.public import Place, operation_url
+
+log = structlog.get_logger(__name__)
+
+FRAMEWORK_CODES = {404: "not_found", 405: "method_not_allowed"}
+SERVER_FAULT = "The panel failed to answer this request; it is logged under the request id"
+
+
+class ProblemError(Exception):
+    """A request that is refused. ``extra`` adds members (``field``, ``missing``); none repeats a value that
+    may be a secret."""
+
+    def __init__(
+        self,
+        status_code: int,
+        code: str,
+        message: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **extra: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.code = code
+        self.message = message
+        self.headers = dict(headers or {})
+        self.extra = extra
+
+
+class ProblemResponse(JSONResponse):
+    """An error's body under its own media type."""
+
+    media_type = "application/problem+json"
+
+
+def problem_body(
+    status_code: int, code: str, message: str, instance: str, request_id: str | None, **extra: object
+) -> dict[str, Any]:
+    """The body of an error. In errors ``status`` is RFC 9457's integer; in successes it is "success"."""
+    body: dict[str, Any] = {
+        "type": f"urn:panel-sync:problem:{code}",
+        "title": http.HTTPStatus(status_code).phrase,
+        "status": status_code,
+        "detail": message,
+        "instance": f"{Place.root}{instance}" if instance else "",
+        "message": message,
+        "code": code,
+        "request_id": request_id,
+    }
+    return body | extra
+
+
+def problem_for(request: Request, error: ProblemError, background: BackgroundTask | None = None) -> ProblemResponse:
+    """The response of one refused request."""
+    request.scope["problem_code"] = error.code  # for the audit of use
+    body = problem_body(
+        error.status_code,
+        error.code,
+        error.message,
+        request.url.path,
+        request.scope.get("request_id"),
+        **error.extra,
+    )
+    return ProblemResponse(body, error.status_code, headers=error.headers, background=background)
+
+
+async def on_problem(request: Request, error: Exception) -> ProblemResponse:
+    """Answer a ProblemError, or the store's own kinds of being away."""
+    return problem_for(request, as_problem(error))
+
+
+def as_problem(error: Exception) -> ProblemError:
+    """What a caller is told of an error, with when to try again. Re-raises what has no such answer."""
+    match error:
+        case ProblemError():
+            return error
+        case DatabaseAwayError():
+            message = "The panel's database is away; nothing was accepted, try again"
+            return ProblemError(503, "database_away", message, headers={"Retry-After": "5"})
+        case OverloadedError():
+            message = "Too many calls are waiting; nothing was accepted, try again"
+            return ProblemError(503, "overloaded", message, headers={"Retry-After": "1"})
+        case OutcomeUnknownError():
+            return _outcome_unknown(error.operation_id)
+        case _:
+            raise error
+
+
+def _outcome_unknown(operation_id: int | None) -> ProblemError:
+    message = (
+        "The database did not confirm whether the call was accepted; repeat it with the same "
+        "Idempotency-Key or order_id"
+    )
+    extra: dict[str, Any] = {}
+    if operation_id is not None:
+        message += ", or look the operation up"
+        extra["operation"] = {"id": operation_id, "url": operation_url(operation_id)}
+    return ProblemError(503, "outcome_unknown", message, headers={"Retry-After": "5"}, **extra)
+
+
+async def on_http_exception(request: Request, error: Exception) -> ProblemResponse:
+    """404 and 405 of the framework."""
+    if not isinstance(error, HTTPException):
+        raise error
+    code = FRAMEWORK_CODES.get(error.status_code, "http_error")
+    message = {
+        404: f"There is nothing at {request.url.path[:200]}",
+        405: f"{request.method} is not possible here",
+    }.get(error.status_code, error.detail)
+    return problem_for(request, ProblemError(error.status_code, code, message, headers=error.headers))
+
+
+async def on_invalid_parameter(request: Request, error: Exception) -> ProblemResponse:
+    """A path or query parameter of the wrong form; the value itself is not repeated."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    message = f"{name}: {first['msg']}"
+    return problem_for(request, ProblemError(422, "invalid_parameter", message, field=name))

@@ -1,0 +1,311 @@
+"""One connection of HTTP/1.1: one request at a time, bounded in size and time, and an end in good order.
+
+:mod:`api.http.framing` reads the requests; uvicorn runs the application and writes its answers. uvicorn's own parser
+is not used: docs/adr/0017 says why. Bodies are bounded where they are read (:mod:`api.http.bodies`), reads and
+commits where they are done, so that nobody can hold a connection for longer than these limits together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any, Literal, cast
+
+import structlog
+from starlette.types import Receive, Scope, Send
+from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent, HTTPScope
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from api.http.addresses import address_of
+from api.http.framing import Body, Head, InvalidHttpError, body_of, take_head
+from api.http.middleware import RequestContext
+from api.http.problems import ProblemResponse, problem_body
+
+log = structlog.get_logger(__name__)
+
+CONNECTIONS = 512  # more are answered 503; within the 1024 open files that a process usually may have
+CONNECTIONS_AT_ALL = 768  # more are closed unread
+HEAD_S = 10.0  # from a connection, or a request's first byte, to the end of its headers; or of a body nobody waits for
+OVERLOADED_HEAD_S = 1.0  # for connections that are only told to come again
+WRITE_S = 10.0  # a caller that does not read its answer
+IDLE_S = 65.0  # kept open between requests: longer than proxies keep theirs, so that none posts into a closing one
+CROWDED_IDLE_S = 1.0  # once half of the connections are taken
+LINGER_S = 2.0  # from the last answer to the end of a connection whose caller goes on sending
+PEER_LOST_MS = 15_000  # unacknowledged bytes, a closing connection's too
+
+Wait = Literal["head", "rest", "next", "end"]
+"""What a connection waits for while no answer is due: a request's head, the rest of a body whose answer is out already,
+the next request, or that the caller hears the end."""
+
+
+class Exchange(RequestResponseCycle):
+    """One request and its one answer."""
+
+    fault: InvalidHttpError | None = None
+    """What is wrong with the body. Who reads it is told; who does not need it answers as ever."""
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """The next part of the body. Raises InvalidHttpError."""
+        if self.fault is None:
+            message = await super().receive()
+        if self.fault is not None:
+            raise self.fault
+        return message
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Write a part of the answer."""
+        if self.waiting_for_100_continue and not self.response_started:
+            self.keep_alive = False  # nobody can tell whether the caller still sends the body
+        await super().send(message)
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """uvicorn's protocol with another parser and with deadlines; what is refused here is a problem document, too."""
+
+    cycle: Exchange
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.parser = None  # type: ignore[assignment]  # uvicorn's; it would see nothing
+        self._buffer = bytearray()  # what has arrived and was not read yet
+        self._body: Body | None = None  # of the request under way, until it is complete
+        self._deaf = False  # whatever arrives from now on is dropped
+        self._wait: Wait | None = None
+        self._wait_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._surplus = False
+        self._way: asyncio.Transport
+
+    # --- a connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Take the connection, or close it at once if there are far too many."""
+        super().connection_made(transport)
+        if self.client is not None:  # an IPv4 caller of an IPv6 socket is the one that a list of proxies names
+            self.client = (address_of(self.client[0]) or self.client[0], self.client[1])
+        if len(self.connections) > CONNECTIONS_AT_ALL:
+            transport.abort()
+            return
+        self._surplus = len(self.connections) > CONNECTIONS
+        self._way = cast("asyncio.Transport", _Way(self))
+        plain = transport.get_extra_info("socket")
+        if plain is not None and plain.family in {socket.AF_INET, socket.AF_INET6}:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_LOST_MS)
+        self._set_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadlines."""
+        self._deaf = True
+        self._wait_for(None)
+        self._written()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server ends: whoever waits for an outcome is answered now, with what is known."""
+        release = self.app_state.get("release_waiting")
+        if release is not None:
+            release()
+        super().shutdown()
+
+    def end(self) -> None:
+        """No more answers. What still arrives is dropped for a moment: a connection that is closed with bytes unread
+        takes the answer with it that the caller has not read yet (RFC 9112, 9.6)."""
+        if self._wait == "end":
+            return
+        self._deaf = True
+        self._buffer.clear()
+        self._wait_for("end")
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+            self.flow.resume_reading()
+
+    # --- requests
+
+    def data_received(self, data: bytes) -> None:
+        """Read what has arrived."""
+        if self._deaf:
+            return
+        self._buffer += data
+        self._read()
+
+    def on_response_complete(self) -> None:
+        """Go on with what has arrived behind the request that was answered now."""
+        self.server_state.total_requests += 1
+        if self._deaf or self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        self._read()
+
+    def _read(self) -> None:
+        """To the end of one request: what is behind it is not looked at before its answer is out."""
+        try:
+            self._read_body()
+            if self._body is None and not self._answering() and (head := take_head(self._buffer)) is not None:
+                self._begin(head)
+                self._read_body()
+            if self._body is None and self._answering() and self._buffer:
+                self.flow.pause_reading()
+        except InvalidHttpError as error:
+            self._refuse(error)
+        self._set_deadline()
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _begin(self, head: Head) -> None:
+        scope: HTTPScope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": head.version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,  # type: ignore[typeddict-item]  # set with the connection
+            "method": head.method,
+            "root_path": self.root_path,
+            "path": self.root_path + head.path,
+            "raw_path": self.root_path.encode("ascii") + head.raw_path,
+            "query_string": head.query,
+            "headers": head.headers,
+            "state": self.app_state.copy(),
+        }
+        self._body = body_of(head)
+        self.cycle = Exchange(
+            scope=scope,
+            transport=self._way,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=head.continues,
+            keep_alive=head.keeps,
+            on_response=self.on_response_complete,
+        )
+        self._start_asgi_task(self.cycle, _OVERLOADED if self._surplus else self.app)
+
+    def _read_body(self) -> None:
+        """Of the request under way; dropped where its answer is out already."""
+        if self._body is None:
+            return
+        content = self._body.take(self._buffer)
+        complete = self._body.complete
+        if complete:
+            self._body = None
+        if self.cycle.response_complete:
+            return
+        self.cycle.body += content
+        self.cycle.more_body = not complete
+        if len(self.cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        if content or complete:
+            self.cycle.message_event.set()
+
+    # --- an answer
+
+    def pause_writing(self) -> None:
+        """The caller does not read: give it a while, then drop it and what it was to get."""
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(WRITE_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._written()
+        super().resume_writing()
+
+    def _written(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    # --- deadlines
+
+    def _set_deadline(self) -> None:
+        """For what the connection waits for now. One that runs goes on, however much arrives meanwhile."""
+        if self._wait == "end":
+            return
+        if self._answering():
+            self._wait_for(None)  # the application bounds what it waits for
+        elif self._body is not None:
+            self._wait_for("rest")
+        else:
+            self._wait_for("head" if self._buffer or self.cycle is None else "next")
+
+    def _wait_for(self, what: Wait | None) -> None:
+        if what == self._wait:
+            return
+        self._wait = what
+        if self._wait_timer is not None:
+            self._wait_timer.cancel()
+        self._wait_timer = None if what is None else self.loop.call_later(self._patience(what), self._too_late)
+
+    def _patience(self, what: Wait) -> float:
+        match what:
+            case "head":
+                return OVERLOADED_HEAD_S if self._surplus else HEAD_S
+            case "rest":
+                return HEAD_S
+            case "next":
+                return CROWDED_IDLE_S if len(self.connections) > CONNECTIONS // 2 else IDLE_S
+            case "end":
+                return LINGER_S
+
+    def _too_late(self) -> None:
+        if self._wait == "head" and self._buffer:
+            self._refuse(InvalidHttpError(f"The headers did not arrive within {HEAD_S:.0f} s", 408, "headers_timeout"))
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+    # --- refusals of what never becomes a request
+
+    def _refuse(self, error: InvalidHttpError) -> None:
+        """Answer what cannot be read, unless it belongs to a request: that has its own answer, and never a second."""
+        self._deaf = True
+        self._buffer.clear()
+        if self._answering():
+            self.cycle.fault = error
+            self.cycle.keep_alive = False
+            self.cycle.message_event.set()
+            return
+        if self._body is None:
+            log.info("http_refused", code=error.code, reason=error.message, address=self.client and self.client[0])
+            answer = ProblemResponse(
+                problem_body(error.status_code, error.code, error.message, "", None), error.status_code
+            )
+            lines = [b"%s: %s" % header for header in [*self.server_state.default_headers, *answer.raw_headers]]
+            head = [f"HTTP/1.1 {error.status_code} {_PHRASES[error.status_code]}".encode(), *lines, *_ALWAYS, b"", b""]
+            self.transport.write(b"\r\n".join(head) + bytes(answer.body))
+        self.end()
+
+
+class _Way:
+    """What an answer is written to; its end is the connection's, in good order."""
+
+    def __init__(self, protocol: BoundedHttp) -> None:
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+        self.close = protocol.end
+
+
+_PHRASES = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
+_ALWAYS = (b"connection: close", b"cache-control: no-store", b"x-content-type-options: nosniff")
+
+
+async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
+    """Says only this, and ends the connection."""
+    message = "Too many connections; nothing was accepted, try again"
+    body = problem_body(503, "overloaded", message, scope["path"], scope["request_id"])
+    answer = ProblemResponse(body, 503, headers={"Connection": "close", "Retry-After": "1"})
+    await answer(scope, receive, send)
+
+
+_OVERLOADED = cast("ASGI3Application", RequestContext(_overloaded))

@@ -1,0 +1,1 @@
+"""The main site's side of the API: its keys and its sync calls."""

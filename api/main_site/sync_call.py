@@ -1,0 +1,214 @@
+"""Validate the body of a sync call. Pure. Messages are exact and say how to mend the call."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+from api.http.problems import ProblemError
+from panel.journal.calls import PAYLOAD_FIELDS, Action
+
+MAX_ID = 2**63 - 1
+MAX_INT = 2**31 - 1
+MIN_RAM_MB = 128
+
+ACTIONS: tuple[str, ...] = get_args(Action)
+STATUSES = ("creating", "running", "stopped", "suspended", "error")
+HYPERVISORS = ("proxmox", "vmware", "hyperv", "kvm", "xen")
+GUEST_TYPES = ("qemu", "lxc")
+CREATE_REQUIRED = ("user_id", "name", "cpu", "ram", "disk", "os")
+CREATE_DEFAULTS = {"status": "creating", "hypervisor": "proxmox"}
+
+CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class SyncCall:
+    """A valid body: ``payload`` holds only what the journal keeps, in the contract's words and units."""
+
+    action: Action
+    payload: dict[str, Any]
+    vps_id: int | None
+    order_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clues:
+    """What can safely be told of a body that was refused: ids and the action, each only if well formed."""
+
+    action: str | None = None
+    user_id: int | None = None
+    order_id: str | None = None
+    vps_id: int | None = None
+
+
+def parse_call(body: object) -> SyncCall:
+    """Validate a parsed JSON body. Raises ProblemError 400 (something is missing) or 422 (something is wrong).
+
+    null counts as missing, since JavaScript sends NaN and undefined results as null. Unknown fields are ignored.
+    """
+    if not isinstance(body, dict):
+        raise _wrong("body", "must be a JSON object")
+    _require([name for name in ("action", "vps") if body.get(name) is None])
+    action, vps = body["action"], body["vps"]
+    if not isinstance(action, str) or action not in ACTIONS:
+        raise _wrong("action", f"must be one of {', '.join(ACTIONS)}")
+    if not isinstance(vps, dict):
+        raise _wrong("vps", "must be a JSON object")
+    given = {name: value for name, value in vps.items() if value is not None}
+    _require([f"vps.{name}" for name in _missing(action, given)])
+    payload = {name: CHECKS[name](f"vps.{name}", given[name]) for name in PAYLOAD_FIELDS if name in given}
+    if action == "create":
+        payload = CREATE_DEFAULTS | payload
+    for name, other in (("cluster", "vmid"), ("vmid", "cluster")):
+        if name in payload and other not in payload:
+            raise _wrong(f"vps.{other}", f"must come along with vps.{name}: together they name the guest")
+    vps_id = _integer(1, MAX_ID)("vps.id", given["id"]) if action != "create" and "id" in given else None
+    return SyncCall(cast("Action", action), payload, vps_id, payload.get("order_id"))
+
+
+def clues(body: object) -> Clues:
+    """What the audit may note of any body."""
+    if not isinstance(body, dict):
+        return Clues()
+    action, vps = body.get("action"), body.get("vps")
+    vps = vps if isinstance(vps, dict) else {}
+
+    def well_formed(name: str, check: Callable[[str, object], Any]) -> Any:  # noqa: ANN401
+        try:
+            return check(name, vps[name])
+        except (KeyError, ProblemError):
+            return None
+
+    return Clues(
+        action=action if isinstance(action, str) and action in ACTIONS else None,
+        user_id=well_formed("user_id", CHECKS["user_id"]),
+        order_id=well_formed("order_id", CHECKS["order_id"]),
+        vps_id=well_formed("id", CHECKS["user_id"]),
+    )
+
+
+def _missing(action: str, given: Mapping[str, Any]) -> list[str]:
+    if action == "create":
+        return [name for name in CREATE_REQUIRED if name not in given]
+    named = "id" in given or "order_id" in given
+    missing = [] if named else ["id"]
+    if action == "update" and "status" not in given:
+        missing.append("status")
+    return missing
+
+
+def _require(missing: list[str]) -> None:
+    if missing:
+        raise ProblemError(400, "missing_fields", f"Missing required fields: {', '.join(missing)}", missing=missing)
+
+
+def _wrong(field: str, how: str) -> ProblemError:
+    return ProblemError(422, "invalid_field", f"{field} {how}", field=field)
+
+
+# --- one check per field: (name as shown, value) -> the value to keep
+
+Check = Callable[[str, Any], Any]
+
+
+def _integer(low: int, high: int) -> Check:
+    """JSON's integers (4 and 4.0 are the same number); not true, not "4"."""
+
+    def check(name: str, value: object) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _wrong(name, "must be an integer")
+        if not low <= value <= high:
+            raise _wrong(name, f"must be between {low} and {high}")
+        return value
+
+    return check
+
+
+def _ram(name: str, value: object) -> int:
+    mb: int = _integer(-MAX_ID, MAX_ID)(name, value)
+    if mb < MIN_RAM_MB:
+        hint = f" ({mb} looks like GB)" if mb > 0 else ""
+        raise _wrong(name, f"must be in MB, at least {MIN_RAM_MB}{hint}")
+    if mb > MAX_INT:
+        raise _wrong(name, f"must be in MB, at most {MAX_INT}")
+    return mb
+
+
+def _text(name: str, value: object, *, longest: int = 255) -> str:
+    if not isinstance(value, str):
+        raise _wrong(name, "must be a text")
+    kept = value.strip()
+    if not 1 <= len(kept) <= longest:
+        raise _wrong(name, f"must be 1 to {longest} characters long")
+    if any(unicodedata.category(c) in {"Cc", "Zl", "Zp"} for c in kept):
+        raise _wrong(name, "must not contain control characters or line breaks")
+    return kept
+
+
+def _order_id(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return _text(name, value, longest=64)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong(name, "must be a text of 1 to 64 characters or an integer")
+    return str(_integer(0, MAX_ID)(name, value))
+
+
+def _one_of(*values: str) -> Check:
+    def check(name: str, value: object) -> str:
+        if not isinstance(value, str) or value not in values:
+            raise _wrong(name, f"must be one of {', '.join(values)}")
+        return value
+
+    return check
+
+
+def _status(name: str, value: object) -> str:
+    if value == "deleted":
+        raise _wrong(name, "cannot be set to deleted: use action delete")
+    kept: str = _one_of(*STATUSES)(name, value)
+    return kept
+
+
+def _matching(pattern: re.Pattern[str], how: str) -> Check:
+    def check(name: str, value: object) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise _wrong(name, how)
+        return value
+
+    return check
+
+
+def _ip_address(name: str, value: object) -> str:
+    wrong = _wrong(name, "must be an IPv4 or IPv6 address")
+    if not isinstance(value, str) or "%" in value:  # a scope id means something on one host only
+        raise wrong
+    try:
+        return str(ipaddress.ip_address(value.strip()))
+    except ValueError:
+        raise wrong from None
+
+
+CHECKS: dict[str, Check] = {
+    "user_id": _integer(1, MAX_ID),
+    "name": _text,
+    "status": _status,
+    "cpu": _integer(1, 1024),
+    "ram": _ram,
+    "disk": _integer(1, MAX_INT),
+    "os": _text,
+    "hypervisor": _one_of(*HYPERVISORS),
+    "ip_address": _ip_address,
+    "order_id": _order_id,
+    "cluster": _matching(CLUSTER, "must be 1 to 63 letters, digits, '_', '.' or '-', the first a letter or digit"),
+    "node": _matching(NODE, "must be 1 to 63 letters, digits, '.' or '-', the first a letter or digit"),
+    "vmid": _integer(100, 999_999_999),
+    "guest_type": _one_of(*GUEST_TYPES),
+}

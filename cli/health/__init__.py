@@ -1,0 +1,1 @@
+"""`panel-sync doctor`: each dependency, what is wrong with it and how to mend it."""

@@ -1,0 +1,278 @@
+"""The findings of ``doctor`` as values, and the checks of PostgreSQL and the workers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from cli.connect import database_fault, opened, place
+from cli.errors import CommandError
+from panel.journal.publish import producer_app
+from panel.migrate import current_revision, head_revision
+from panel.operators.holds import list_holds
+from panel.operators.pauses import pauses_in_force
+from panel.operators.quarantine import list_quarantined
+from panel.own_session import NoSessionError, require_session
+from panel.runs.schedule_duties import RELAY, Duty, list_duties
+from panel.server_urls import is_elsewhere, postgres_tls
+from panel.sessions import driver_connection, plain_engine
+from panel.settings import Settings
+from runtime.servers.embedded_postgres import THROWAWAY
+from worker.beat import BEAT_LOCK
+
+SKEW_WARNING_S = 5.0
+"""Decisions use one clock each, so skew is harmless to them; to whoever compares logs and to tokens it is not."""
+
+MINIMUM_POSTGRES = 15
+WORKER_ANSWER_S = 1.0
+QUEUED_WARNING_S = 60.0
+
+
+class Verdict(StrEnum):
+    """How bad it is. A problem makes ``doctor`` end with 1."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at: what was seen and, unless all is well, how to mend it. Never a secret."""
+
+    subject: str
+    verdict: Verdict
+    seen: str
+    mend: str = ""
+
+
+def clock_check(subject: str, skew_s: float) -> Check:
+    """Judge a clock; ``skew_s``: theirs minus ours, in seconds."""
+    seen = f"clock {skew_s:+.1f} s from this machine's"
+    if abs(skew_s) > SKEW_WARNING_S:
+        return Check(subject, Verdict.WARNING, seen, "let both machines keep their time by NTP")
+    return Check(subject, Verdict.OK, seen)
+
+
+def check_postgres(settings: Settings) -> list[Check]:
+    """Reachable, new enough, migrated, the right role, its clock, and the journal's backlog."""
+    subject = "PostgreSQL"
+    try:
+        with opened(settings.session_url) as engine:
+            revision = current_revision(engine)
+            with engine.connect() as connection:
+                found = [_postgres_version(connection, settings.session_url), _durability(connection)]
+                found += [*postgres_tls_check(settings.session_url), *_sessions(connection, settings)]
+                found.append(_revision(revision))
+                if revision == head_revision():
+                    found += [_role(connection), *_journal(connection), _beat(connection), *_levers(connection)]
+                    found += duty_checks(list_duties(connection))
+                found.append(_postgres_clock(connection))
+                return found
+    except CommandError as error:
+        return [Check(subject, Verdict.PROBLEM, str(error), "check DATABASE_URL, the server and its pg_hba.conf")]
+
+
+def _postgres_version(connection: Connection, url: str) -> Check:
+    version = connection.scalar(text("SHOW server_version"))
+    number = int(connection.scalar(text("SHOW server_version_num")) or 0)
+    seen = f"version {version} at {place(url)}"
+    if number // 10_000 < MINIMUM_POSTGRES:
+        return Check("PostgreSQL", Verdict.PROBLEM, seen, f"upgrade it to {MINIMUM_POSTGRES} or later")
+    return Check("PostgreSQL", Verdict.OK, seen)
+
+
+def postgres_tls_check(url: str) -> list[Check]:
+    """Judge whether a server on another host is verified before it gets the password."""
+    mode = postgres_tls(url) or "prefer"
+    if mode.startswith("verify-") or not is_elsewhere(url):
+        return []
+    mend = "let sslmode=verify-full stand in DATABASE_URL, unless nobody else is on the way to that host"
+    return [Check("PostgreSQL", Verdict.WARNING, f"sslmode={mode}: its certificate is not verified", mend)]
+
+
+def _sessions(connection: Connection, settings: Settings) -> list[Check]:
+    """Whether there is a session for what needs one, and whether calls and reads get through their pooler."""
+    found = []
+    try:
+        require_session(driver_connection(connection))
+    except NoSessionError as error:
+        found.append(Check("PostgreSQL", Verdict.PROBLEM, "no run can take place: no session of its own", str(error)))
+    if settings.pooled:
+        pooled = plain_engine(settings.database_url, "panel-sync command")
+        try:
+            with pooled.connect() as through:
+                through.execute(text("SELECT 1"))
+            found.append(Check("pooler", Verdict.OK, f"answers at {place(settings.database_url)}"))
+        except DBAPIError as error:
+            seen = f"{database_fault(error, settings.database_url)}, at {place(settings.database_url)}"
+            found.append(Check("pooler", Verdict.PROBLEM, seen, "check DATABASE_URL and the pooler's configuration"))
+        finally:
+            pooled.dispose()
+    return found
+
+
+DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
+SETTING = text("SELECT current_setting(:name, true)")
+
+
+def _durability(connection: Connection) -> Check:
+    off = [name for name in DURABLE if connection.scalar(SETTING, {"name": name}) == "off"]
+    return durability_check(off, throwaway=connection.scalar(SETTING, {"name": THROWAWAY}) == "on")
+
+
+def durability_check(off: list[str], *, throwaway: bool) -> Check:
+    """Judge whether a commit outlives a crash of its machine; ``off``: the settings that are."""
+    if not off:
+        return Check("PostgreSQL", Verdict.OK, "what is committed is on the disk")
+    seen = f"{', '.join(off)} {'is' if len(off) == 1 else 'are'} off"
+    if throwaway:
+        return Check("PostgreSQL", Verdict.NOTE, f"{seen}: a server for the demo or tests, whose data may be lost")
+    mend = "turn it on: accepted calls are lost when its machine crashes"
+    return Check("PostgreSQL", Verdict.PROBLEM, seen, mend if len(off) == 1 else mend.replace(" it ", " them ", 1))
+
+
+def _revision(found: str | None) -> Check:
+    needed = head_revision()
+    if found != needed:
+        return Check(
+            "tables", Verdict.PROBLEM, f"revision {found or 'none'}, needed {needed}", "run: panel-sync migrate"
+        )
+    return Check("tables", Verdict.OK, f"revision {found}")
+
+
+ROLE = text(
+    "SELECT r.rolsuper OR r.rolbypassrls AS above_rows, pg_has_role(r.oid, 'panel_app', 'USAGE') AS writes,"
+    " pg_has_role(r.oid, 'panel_client', 'MEMBER') AS steps_down,"
+    " pg_has_role(r.oid, c.relowner, 'USAGE') AS owns"
+    " FROM pg_roles r, pg_class c WHERE r.rolname = current_user AND c.oid = 'vps'::regclass"
+)
+
+
+def _role(connection: Connection) -> Check:
+    role = connection.execute(ROLE).one()
+    if not (role.writes or role.owns) or not role.steps_down:
+        missing = "panel_app" if not (role.writes or role.owns) else "panel_client"
+        return Check(
+            "database role", Verdict.PROBLEM, f"the login is no member of {missing}", "run: panel-sync migrate"
+        )
+    if role.above_rows or role.owns:
+        kind = "is a superuser" if role.above_rows else "owns the tables"
+        return Check(
+            "database role",
+            Verdict.WARNING,
+            f"the login {kind}",
+            "let DATABASE_URL name another login and DATABASE_OWNER_URL this one, then run: panel-sync migrate",
+        )
+    return Check("database role", Verdict.OK, "rows only, steps down to the client's role for client reads")
+
+
+QUEUE = text(
+    "SELECT count(*) AS queued, extract(epoch FROM clock_timestamp() - min(accepted_at)) AS oldest_s"
+    " FROM operations WHERE state = 'queued'"
+)
+DEAD = text("SELECT count(*) FROM operations WHERE state = 'dead'")
+
+
+def _journal(connection: Connection) -> list[Check]:
+    queue = connection.execute(QUEUE).one()
+    seen = f"{queue.queued} operations wait to be applied"
+    late = queue.oldest_s is not None and queue.oldest_s > QUEUED_WARNING_S
+    found = [
+        Check("journal", Verdict.WARNING, f"{seen}, the oldest for {queue.oldest_s:.0f} s", "look at the workers below")
+        if late
+        else Check("journal", Verdict.OK, seen)
+    ]
+    if dead := connection.scalar(DEAD):
+        mend = "see why: panel-sync operations --state dead"
+        found.append(Check("journal", Verdict.WARNING, f"{dead} operations are dead", mend))
+    return found
+
+
+BEAT = text(
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+    " AND classid = 0 AND objid = :key AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+def _beat(connection: Connection) -> Check:
+    if connection.scalar(BEAT, {"key": BEAT_LOCK}):
+        return Check("beat", Verdict.OK, "one scheduler holds the lock")
+    return Check("beat", Verdict.PROBLEM, "no scheduler is running", "start: panel-sync beat")
+
+
+def duty_checks(standing: list[Duty]) -> list[Check]:
+    """Judge whether lanes run and the relay publishes."""
+    found = []
+    for duty in standing:
+        subject = "relay" if duty.name == RELAY else f"lane {duty.lane}"
+        seen = duty.standing if duty.every_s is None else f"{duty.standing}, due every {duty.every_s:g} s"
+        if duty.late:
+            found.append(Check(subject, Verdict.PROBLEM, seen, duty.cause))
+        elif duty.failing:
+            mend = "look at Redis above" if duty.name == RELAY else "see: panel-sync runs, and the worker's log"
+            verdict = Verdict.PROBLEM if duty.name == RELAY else Verdict.WARNING
+            found.append(Check(subject, verdict, seen, mend))
+        elif duty.name == RELAY or duty.lane in SHOWN_LANES:
+            found.append(Check(subject, Verdict.OK, seen))
+    return found
+
+
+SHOWN_LANES = ("fast", "full", "users")
+SHOWN = 3
+"""Names in one line of the table; commands list the rest."""
+
+
+def _levers(connection: Connection) -> list[Check]:
+    """What operators hold, or should decide: pauses in force, held sets, quarantine."""
+    found = [Check("pauses", Verdict.NOTE, f"{t} is {p}", f"to go on: panel-sync resume {t.removeprefix('proxmox:')}")
+             for t, p in pauses_in_force(connection).items()]  # fmt: skip
+    if sets := [one for one in list_holds(connection) if not one.by_approval]:
+        named = _some([f"{one.scope} ({len(one.items)})" for one in sets])
+        found.append(Check("held sets", Verdict.WARNING, f"waiting: {named}", "decide: panel-sync held"))
+    if ill := list_quarantined(connection):
+        named = _some([f"{one.subject} ({one.cause})" for one in ill])
+        found.append(Check("quarantine", Verdict.WARNING, f"failing: {named}", "see: panel-sync quarantined"))
+    return found
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _postgres_clock(connection: Connection) -> Check:
+    before = time.time()
+    theirs = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
+    return clock_check("PostgreSQL", theirs - (before + time.time()) / 2)
+
+
+def check_workers(settings: Settings) -> list[Check]:
+    """Whether somebody takes the messages of each queue: one broadcast, one second."""
+    app = producer_app(settings.redis_url)
+    try:
+        answers = app.control.inspect(timeout=WORKER_ANSWER_S).active_queues() or {}
+    except Exception as error:  # noqa: BLE001 - kombu, redis or the socket: the broker's fault in any case
+        seen = f"the workers can't be asked ({type(error).__name__})"
+        return [Check("workers", Verdict.PROBLEM, seen, "mend Redis first")]
+    finally:
+        app.close()
+    return queue_checks({worker: {queue["name"] for queue in queues} for worker, queues in answers.items()})
+
+
+def queue_checks(taken: dict[str, set[str]]) -> list[Check]:
+    """Judge which queues are served; ``taken``: the queues of each worker that answered."""
+    found = []
+    for queue in ("sync", "reconcile"):
+        serving = sorted(worker for worker, queues in taken.items() if queue in queues)
+        if serving:
+            found.append(Check("workers", Verdict.OK, f"{queue}: {', '.join(serving)}"))
+        else:
+            mend = f"start: panel-sync worker --queue {queue}"
+            found.append(Check("workers", Verdict.PROBLEM, f"nobody takes the queue {queue}", mend))
+    return found

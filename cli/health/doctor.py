@@ -1,0 +1,117 @@
+"""``panel-sync doctor``: each dependency, what is wrong with it and how to mend it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import typer
+
+from cli.environment import command_settings
+from cli.errors import CommandError
+from cli.health.checks import Check, Verdict, check_postgres, check_workers
+from cli.health.redis_checks import check_redis
+from cli.health.source_checks import check_cluster, check_main_site, check_standing
+from cli.output.console import out
+from cli.output.progress import Working
+from panel.settings import ProxmoxCluster, Settings, SettingsError
+from panel.terminal import styled, table
+from reconcile.phases import Tell, tell_nobody
+from sources.proxmox import make_cluster
+from worker.wiring import cluster_config, feed_of
+
+MARKS = {
+    Verdict.OK: styled("green", "ok"),
+    Verdict.NOTE: styled("dim", "note"),
+    Verdict.WARNING: styled("yellow", "warning"),
+    Verdict.PROBLEM: styled("bold red", "problem"),
+}
+
+
+def doctor() -> None:
+    """Look at every dependency and say what is wrong and how to mend it. Changes nothing.
+
+    Example: panel-sync doctor
+
+    Ends with 0 if nothing is wrong (warnings may be), with 1 on problems.
+    """
+    with Working("looking at the settings") as moving:
+        found = list(examine(command_settings(), moving))
+    shown = table("", "what", "seen", "how to mend it")
+    for check in found:
+        shown.add_row(MARKS[check.verdict], check.subject, check.seen, check.mend)
+    out.print(shown)
+    if any(check.verdict is Verdict.PROBLEM for check in found):
+        raise typer.Exit(1)
+
+
+def examine(settings: Settings, tell: Tell = tell_nobody) -> Iterator[Check]:
+    """Every check, in the order in which things depend on each other. ``tell``: who is told what is looked at."""
+    yield from _configured(settings)
+    if settings.database_url:
+        tell("looking at PostgreSQL", 0, None)
+        yield from check_postgres(settings)
+    if settings.redis_url:
+        tell("looking at Redis", 0, None)
+        broker = check_redis(settings)
+        yield from broker
+        if all(check.verdict is not Verdict.PROBLEM for check in broker):
+            tell("looking for the workers", 0, None)
+            yield from check_workers(settings)
+    yield from _sources(settings, tell)
+
+
+def _configured(settings: Settings) -> Iterator[Check]:
+    for name in ("database_url", "redis_url", "vps_sync_api_key"):
+        try:
+            settings.require(name)
+        except SettingsError as error:
+            yield Check("settings", Verdict.PROBLEM, str(error))
+    if not settings.operators():
+        yield Check("settings", Verdict.NOTE, "no operator has a key: /api/ops is closed", "set OPS_API_KEYS")
+    try:
+        settings.require_jwt()
+    except SettingsError as error:
+        yield Check("settings", Verdict.PROBLEM, str(error))
+    if not settings.main_site_url:
+        yield Check("main site", Verdict.NOTE, "not configured: nothing is compared with orders", "set MAIN_SITE_URL")
+    if settings.main_site_url and settings.main_site_feed == "panel-api" and not settings.panel_api_cluster:
+        seen = "PANEL_API_CLUSTER is not set: a proxmoxId of the feed names no guest, so no order finds its machine"
+        yield Check(
+            "main site", Verdict.PROBLEM, seen, "set it to the name in PROXMOX_CLUSTERS that proxmoxId belongs to"
+        )
+    if not settings.proxmox_clusters:
+        yield Check("Proxmox", Verdict.NOTE, "not configured: guests can't be observed", "set PROXMOX_CLUSTERS")
+
+
+def _sources(settings: Settings, tell: Tell) -> Iterator[Check]:
+    if settings.database_url and (settings.main_site_url or settings.proxmox_clusters):
+        yield from _guarded("sources", partial(check_standing, settings))
+    if settings.main_site_url:
+        tell("looking at the main site", 0, None)
+        yield from _guarded("main site", partial(_main_site, settings))
+    for cluster in settings.proxmox_clusters:
+        tell(f"looking at Proxmox {cluster.name}", 0, None)
+        yield from _guarded(f"Proxmox {cluster.name}", partial(_cluster, cluster))
+
+
+def _main_site(settings: Settings) -> list[Check]:
+    feed = feed_of(settings)
+    if feed is None:
+        return []
+    return check_main_site(feed, settings)
+
+
+def _cluster(cluster: ProxmoxCluster) -> list[Check]:
+    # Asked directly, past the remembered pause after a refused token: doctor is run to see if it is mended.
+    with contextlib.closing(make_cluster(cluster_config(cluster))) as source:
+        return check_cluster(source)
+
+
+def _guarded(subject: str, look: Callable[[], list[Check]]) -> list[Check]:
+    """A source that is configured wrongly is a finding, not the end of the examination."""
+    try:
+        return look()
+    except (ValueError, CommandError) as error:
+        return [Check(subject, Verdict.PROBLEM, str(error))]

@@ -1,0 +1,133 @@
+"""The checks of ``doctor`` that concern Redis: does it take our work, may we do all we need, does it keep things."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+
+from cli.connect import REDIS_TIMEOUT_S, place
+from cli.health.checks import Check, Verdict, clock_check
+from panel.broker import PROBE, fault_of, redis_client, refusal_code, try_work
+from panel.server_urls import is_loopback, redis_tls
+from panel.settings import Settings
+
+MINIMUM_REDIS = (6, 2)
+
+NEEDED: tuple[tuple[str | int, ...], ...] = (
+    ("LLEN", "sync"),
+    ("LLEN", "reconcile"),
+    ("BRPOP", f"{PROBE}none", "0.01"),
+    ("HGET", "unacked", "none"),
+    ("HDEL", "unacked", "none"),
+    ("ZREM", "unacked_index", "none"),
+    ("ZRANGE", "unacked_index", 0, 0),
+    ("GET", "unacked_mutex"),
+    ("SMEMBERS", "_kombu.binding.sync"),
+    ("SREM", "_kombu.binding.sync", "none"),
+    ("ZRANGEBYSCORE", "_kombu.binding_deadlines", 1, 0),
+    ("LLEN", "none.reply.celery.pidbox"),
+    ("HSET", f"{PROBE}hash", "field", 1),
+    ("ZADD", f"{PROBE}sorted", 1, "member"),
+    ("SADD", f"{PROBE}set", "member"),
+    ("SET", f"{PROBE}text", 1, "PX", 1000),
+    ("RPUSH", f"{PROBE}list", 1),
+    ("DEL", *(f"{PROBE}{kind}" for kind in ("hash", "sorted", "set", "text", "list"))),
+    ("EVAL", "return 0", 0),
+    ("SCRIPT", "EXISTS", "0" * 40),
+    ("WATCH", f"{PROBE}none"),
+    ("UNWATCH",),
+    ("TIME",),
+)
+"""Every command that Celery gives Redis for the panel, on the keys that it uses, so that nothing changes."""
+
+
+def check_redis(settings: Settings) -> list[Check]:
+    """Takes work, with all the rights needed; verified, new enough, durable, never evicting; its clock."""
+    client = redis_client(settings.redis_url, REDIS_TIMEOUT_S)
+    try:
+        try_work(client)
+        found = [Check("Redis", Verdict.OK, f"takes work at {place(settings.redis_url)}")]
+        found += [*_rights(client, settings.redis_url), *redis_tls_check(settings.redis_url), *_information(client)]
+    except (redis.RedisError, OSError) as error:
+        seen = f"{fault_of(error)}, at {place(settings.redis_url)}"
+        return [Check("Redis", Verdict.PROBLEM, seen, "check REDIS_URL and the server; calls are accepted meanwhile")]
+    finally:
+        client.close()
+    return found
+
+
+def _rights(client: redis.Redis, url: str) -> list[Check]:
+    """What the user may not do of what is needed."""
+    number = urlsplit(url).path.strip("/") or "0"
+    lacking: list[str] = []
+    for command in (*NEEDED, ("PUBLISH", f"/{number}.celeryev/none", "")):
+        try:
+            client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's
+        except redis.ResponseError as error:
+            if refusal_code(error) == "NOPERM":
+                lacking.append(" ".join(map(str, command[:2])))
+    lacking += _subscribing(client, number)
+    if not lacking:
+        return []
+    mend = "grant the rights that docs/runtime.md lists under Redis"
+    return [Check("Redis", Verdict.PROBLEM, f"the user may not: {', '.join(lacking)}", mend)]
+
+
+def _subscribing(client: redis.Redis, number: str) -> list[str]:
+    with client.pubsub() as listening:  # type: ignore[no-untyped-call]  # redis-py's
+        try:
+            listening.psubscribe(f"/{number}.celery.pidbox")
+            listening.get_message(timeout=REDIS_TIMEOUT_S)
+        except redis.ResponseError as error:
+            return ["PSUBSCRIBE"] if refusal_code(error) == "NOPERM" else []
+    return []
+
+
+def _information(client: redis.Redis) -> list[Check]:
+    """What INFO and TIME tell. A user who may not ask for INFO can work all the same."""
+    try:
+        info: dict[str, Any] = client.info()
+    except redis.ResponseError as error:
+        seen = f"INFO is refused ({refusal_code(error)}): its version, and whether it keeps messages, are not known"
+        found = [Check("Redis", Verdict.NOTE, seen, "grant the user +info, if doctor is to judge them")]
+    else:
+        found = [redis_version(info), *_redis_memory(info)]
+    before = time.time()
+    seconds, micros = client.time()
+    return [*found, clock_check("Redis", seconds + micros / 1e6 - (before + time.time()) / 2)]
+
+
+def redis_version(info: dict[str, Any]) -> Check:
+    """Judge the server's version."""
+    version = str(info.get("redis_version", "0"))
+    seen = f"version {version}"
+    if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_REDIS:
+        return Check("Redis", Verdict.PROBLEM, seen, "upgrade it to 6.2 or later")
+    return Check("Redis", Verdict.OK, seen)
+
+
+def _redis_memory(info: dict[str, Any]) -> list[Check]:
+    found = []
+    if info.get("aof_enabled") != 1:
+        mend = "set appendonly yes; without it a restart of Redis delays calls until they are published again"
+        found.append(Check("Redis", Verdict.WARNING, "appendonly is off", mend))
+    if (policy := info.get("maxmemory_policy")) != "noeviction":
+        mend = "set maxmemory-policy noeviction; an evicting Redis throws messages away"
+        found.append(Check("Redis", Verdict.WARNING, f"maxmemory-policy is {policy}", mend))
+    return found or [Check("Redis", Verdict.OK, "appendonly, noeviction")]
+
+
+def redis_tls_check(url: str) -> list[Check]:
+    """Judge whether Redis is verified before it gets the password."""
+    bare, tls = redis_tls(url)
+    if tls and tls["ssl_cert_reqs"] is not ssl.CERT_REQUIRED:
+        mend = "take ssl_cert_reqs out of REDIS_URL; REDIS_CA_FILE names an authority of your own"
+        return [Check("Redis", Verdict.WARNING, "its certificate is not verified", mend)]
+    if not tls and not is_loopback(urlsplit(bare).hostname or "localhost"):
+        mend = "use rediss://, unless nobody else is on the way to that host"
+        return [Check("Redis", Verdict.NOTE, "reached without TLS: its password travels in the clear", mend)]
+    return []

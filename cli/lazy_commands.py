@@ -1,0 +1,55 @@
+"""Commands that are imported when they are chosen: a list of them costs nothing of what they use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from typer._click.core import Command, Context
+
+
+NO_LAB = (
+    "{name} needs the simulators and the faults of lab/, which no installed package has. "
+    "Run it from a checkout of the source: make {name}"
+)
+
+
+class Later(TyperCommand):
+    """A command as a list shows it. ``at``: "module:function", or "module:a Typer of its own". ``says``: the first
+    paragraph of its docstring."""
+
+    def __init__(self, name: str, at: str, panel: str, says: str) -> None:
+        super().__init__(name, help=says, rich_help_panel=panel)
+        self.at = at
+
+    def loaded(self) -> Command:
+        """The command itself."""
+        module, _, name = self.at.partition(":")
+        try:
+            found = getattr(import_module(module), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "lab":
+                raise
+            raise CommandError(NO_LAB.format(name=self.name)) from error
+        if not isinstance(found, typer.Typer):
+            function, found = found, typer.Typer(add_completion=False)
+            found.command(self.name)(function)
+        command = get_command(found)
+        command.name = self.name
+        return command
+
+
+class Commands(TyperGroup):
+    """A group that may hold :class:`Later`."""
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        """The one that is to run."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.loaded() if isinstance(command, Later) else command, rest

@@ -1,0 +1,54 @@
+"""``panel-sync runs``: what the reconciler did lately."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from cli.connect import opened_panel
+from cli.environment import command_settings
+from cli.output.console import as_json, moment, out
+from cli.output.listing import Json
+from panel.records.history import recent_runs
+from panel.terminal import table
+
+
+def runs(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+    kind: Annotated[str | None, typer.Option("--kind", help="full, fast or plan; by default all.")] = None,
+    json: Json = False,
+) -> None:
+    """List reconciliation runs: when, by whom, what was counted, which sources had problems.
+
+    Examples: panel-sync runs --kind full --limit 5; panel-sync runs --json
+
+    Ends with 0, whatever became of them.
+    """
+    settings = command_settings()
+    settings.require("database_url")
+    with opened_panel(settings.session_url) as engine, engine.connect() as connection:
+        found = recent_runs(connection, kind=kind, limit=limit)
+    if json:
+        as_json([dict(row._mapping) for row in found])
+        return
+    shown = table("run", "kind", "by", "state", "started (UTC)", "took", "counted", "problems")
+    for row in found:
+        took = "" if row.finished_at is None else f"{(row.finished_at - row.started_at).total_seconds():.1f} s"
+        problems = "; ".join([*row.problems, *([row.error] if row.error else [])])
+        shown.add_row(
+            str(row.id), row.kind, row.trigger, row.state, moment(row.started_at), took, counted(row.counts), problems
+        )
+    out.print(shown)
+
+
+def counted(counts: Mapping[str, Any]) -> str:
+    """A run's counts in a line: zeros left out, groups flattened ("repaired.create=2")."""
+    parts: list[str] = []
+    for name, value in sorted(counts.items()):
+        if isinstance(value, Mapping):
+            parts.extend(f"{name}.{inner}" for inner in counted(value).split() if inner)
+        elif value:
+            parts.append(f"{name}={value}")
+    return " ".join(parts)

@@ -1,0 +1,79 @@
+"""``panel-sync token``: a client's token, for support and for trying things out."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import jwt
+import typer
+
+from cli.connect import opened_panel
+from cli.environment import command_settings
+from cli.errors import CommandError
+from cli.operating.acting import note
+from cli.output.console import out
+from panel.settings import Settings
+
+UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def client_token(settings: Settings, user_id: int, now: datetime, ttl: timedelta, username: str = "") -> str:
+    """An HS256 token as the main site issues it. ``now`` is aware; raises CommandError without JWT_SECRET."""
+    secret = settings.jwt_secret.get_secret_value()
+    if not secret:
+        raise CommandError(
+            "JWT_SECRET is not set, so no token can be signed here"
+            + (" (tokens are verified by public key; ask their issuer)" if _by_public_key(settings) else "")
+        )
+    if "HS256" not in settings.jwt_algorithms:
+        raise CommandError("JWT_ALGORITHMS does not list HS256, so a token signed with JWT_SECRET would be refused")
+    claims: dict[str, object] = {
+        "user_id": user_id,
+        "username": username or f"user{user_id}",
+        "sub": str(user_id),
+        "iat": now,
+        "exp": now + ttl,
+    }
+    if settings.jwt_issuer:
+        claims["iss"] = settings.jwt_issuer
+    if settings.jwt_audience:
+        claims["aud"] = settings.jwt_audience
+    return jwt.encode(claims, secret, algorithm="HS256")
+
+
+def duration(text: str) -> timedelta:
+    """Read "90", "90s", "15m", "24h" or "7d"; raises typer.BadParameter."""
+    match = re.fullmatch(r"(\d{1,7})([smhd]?)", text)
+    if match is None or int(match[1]) == 0:
+        raise typer.BadParameter("write a duration such as 90s, 15m, 24h or 7d")
+    return timedelta(seconds=int(match[1]) * UNITS_S[match[2]])
+
+
+def token(
+    user: Annotated[int, typer.Option("--user", min=1, help="The panel's user id (not the main site's).")],
+    ttl: Annotated[
+        timedelta, typer.Option("--ttl", parser=duration, metavar="DURATION", help="How long it is good for: 15m, 24h.")
+    ] = "24h",  # type: ignore[assignment]  # Typer hands the default to the parser
+    username: Annotated[str, typer.Option("--username", help="Its username claim; informative only.")] = "",
+) -> None:
+    """Print a JWT that reads one client's own VPS (GET /api/vps). Whoever has it, is that client: keep it safe.
+
+    With DATABASE_URL set the audit tells who made it; if that cannot be written, none is made.
+
+    Example: panel-sync token --user 5 --ttl 15m
+
+    Ends with 0; with 2, and why, if none can be made here.
+    """
+    settings = command_settings()
+    made = client_token(settings, user, datetime.now(UTC), ttl, username)
+    if settings.database_url:
+        with opened_panel(settings.session_url) as engine, engine.begin() as connection:
+            note(connection, "token", f"user:{user}")
+    # Plain, without Rich's wrapping: it is piped and pasted.
+    out.print(made, soft_wrap=True)
+
+
+def _by_public_key(settings: Settings) -> bool:
+    return bool(settings.jwt_public_key or settings.jwt_jwks_url)

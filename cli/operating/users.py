@@ -1,0 +1,245 @@
+"""``panel-sync users``: the panel's users and which of the main site's users each of them is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from cli.connect import opened_panel
+from cli.environment import command_settings
+from cli.errors import CommandError
+from cli.operating.acting import note
+from cli.operating.user_maps import list_unmapped, map_by_csv, map_by_email
+from cli.output.console import as_json, err, moment, out
+from cli.output.listing import Json, Page, PerPage
+from cli.output.progress import Working
+from panel.operators.user_maps import mark_email_verified
+from panel.schema import tables
+from panel.settings import Settings
+from panel.terminal import table
+from reconcile.users import READING, import_users
+from worker.wiring import reconciler
+
+app = typer.Typer(
+    help="The panel's users, and the map to the main site's user ids (a wrong map gives machines to strangers).",
+    no_args_is_help=True,
+)
+
+UserId = Annotated[int, typer.Argument(min=1, help="The panel's user id.")]
+
+
+@app.command("list")
+def list_users(
+    unmapped: Annotated[bool, typer.Option("--unmapped", help="Only those without a main site's id.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    json: Json = False,
+) -> None:
+    """List the panel's users, newest first.
+
+    Example: panel-sync users list --unmapped --json
+
+    Ends with 0, whether there are any or not.
+    """
+    users, vps = tables.users, tables.vps
+    owned = select(func.count()).where(vps.c.user_id == users.c.id, vps.c.deleted_at.is_(None)).scalar_subquery()
+    wanted = select(users, owned.label("owned")).order_by(users.c.created_at.desc(), users.c.id.desc()).limit(limit)
+    if unmapped:
+        wanted = wanted.where(users.c.main_site_user_id.is_(None))
+    with opened_panel(_settings().session_url) as engine, engine.connect() as connection:
+        found = connection.execute(wanted).all()
+    if json:
+        as_json([dict(row._mapping) for row in found])
+        return
+    shown = table("id", "username", "main site's id", "mapped by", "VPS", "since")
+    for row in found:
+        shown.add_row(
+            str(row.id),
+            row.username,
+            row.main_site_user_id or "-",
+            row.map_source or "-",
+            str(row.owned),
+            moment(row.created_at),
+        )
+    out.print(shown)
+
+
+@app.command("add")
+def add_user(
+    user: UserId,
+    username: Annotated[str, typer.Option("--username", help="The name shown; from the main site.")],
+    email: Annotated[str | None, typer.Option("--email", help="Maps nobody by itself, unless it is verified.")] = None,
+    email_verified: Annotated[
+        bool, typer.Option("--email-verified", help="You vouch for the e-mail: the import may map by it.")
+    ] = False,
+    main_site_id: Annotated[str | None, typer.Option("--main-site-id", help="The main site's id of this user.")] = None,
+) -> None:
+    """Add a user, so that sync calls for it are accepted.
+
+    Example: panel-sync users add 5 --username ann --email ann@example.com --email-verified
+
+    Ends with 0; with 2 if it was not added.
+    """
+    if email_verified and email is None:
+        raise CommandError("--email-verified needs --email")
+    row = {
+        "id": user,
+        "username": username,
+        "email": email,
+        "email_verified": email_verified,
+        "main_site_user_id": main_site_id,
+        "map_source": None if main_site_id is None else "operator",
+    }
+    with opened_panel(_settings().session_url) as engine:
+        try:
+            with engine.begin() as connection:
+                connection.execute(insert(tables.users).values(row))
+                note(connection, "users add", f"user:{user}")
+        except IntegrityError as error:
+            raise CommandError(_taken(error, user, main_site_id)) from error
+    err.print(f"User {user} added.")
+
+
+@app.command("map")
+def map_user(
+    user: Annotated[int | None, typer.Argument(min=1, help="The panel's user id.")] = None,
+    main_site_id: Annotated[str | None, typer.Argument(help="The main site's id of the same person.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a map that is there already.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Many: a file with the columns panel_id,main_site_id.")
+    ] = None,
+    by_email: Annotated[
+        bool, typer.Option("--by-email", help="All whose e-mail is verified and unique here and there.")
+    ] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply/--dry-run", help="Of many: do it, or only show what would be done.")
+    ] = False,
+    item_by_item: Annotated[
+        bool, typer.Option("--item-by-item", help="Of many: do what is good, whatever is refused.")
+    ] = False,
+) -> None:
+    """Say which of the main site's users a panel user is. Their orders become this user's from the next run on.
+
+    Many at once, by a CSV file or by verified e-mail: shown first, done with --apply, all or nothing. A line that
+    cannot be done is named with its field. `users unmapped --csv` prints a file to fill in.
+
+    Examples: panel-sync users map 5 77; panel-sync users map --csv maps.csv --apply
+
+    Ends with 0; with 1 if a line was refused; with 2 if a single map was, or the file cannot be read.
+    """
+    settings = _settings()
+    many = csv is not None or by_email
+    if many and (user is not None or (csv is not None and by_email)):
+        raise CommandError("Give a user and its id, or --csv, or --by-email")
+    if csv is not None:
+        map_by_csv(settings, csv, apply=apply, item_by_item=item_by_item, replace=replace)
+    elif by_email:
+        map_by_email(settings, apply=apply, item_by_item=item_by_item)
+    elif user is None or main_site_id is None:
+        raise CommandError("Give a user and its id (panel-sync users map 5 77), or --csv, or --by-email")
+    else:
+        _map_one(settings, user, main_site_id, replace=replace)
+
+
+@app.command("unmapped")
+def unmapped(
+    page: Page = 1,
+    limit: PerPage = 50,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="As a file for `users map --csv`, to be filled in.")] = False,
+) -> None:
+    """List the main site's users that no panel user is mapped to, those with most orders first.
+
+    Read from the main site now. Who has the same e-mail here is named, if exactly one has.
+
+    Examples: panel-sync users unmapped; panel-sync users unmapped --csv > maps.csv
+
+    Ends with 0; with 2 if they can't be read.
+    """
+    list_unmapped(_settings(), page=page, limit=limit, json=json, as_csv=csv)
+
+
+@app.command("verified")
+def verified(user: UserId) -> None:
+    """Vouch for a panel user's e-mail, so that the import may map by it.
+
+    Example: panel-sync users verified 5
+
+    Ends with 0; with 2 if there is no such user, or no e-mail.
+    """
+    with opened_panel(_settings().session_url) as engine, engine.begin() as connection:
+        if mark_email_verified(connection, user) is None:
+            raise CommandError(f"User {user} does not exist in the panel database, or has no e-mail")
+        note(connection, "users verified", f"user:{user}")
+    err.print(f"The e-mail of user {user} counts as verified; the next import may map by it.")
+
+
+@app.command("import")
+def import_now() -> None:
+    """Import the main site's users now; the workers do it before their first run and every USERS_INTERVAL_S.
+
+    Only adds users and fills empty maps.
+
+    Example: panel-sync users import
+
+    Ends with 0; with 2 if the list could not be read completely.
+    """
+    settings = _settings()
+    settings.require("main_site_url")
+    with opened_panel(settings.session_url) as engine:
+        with Working(READING) as moving:
+            done = import_users(reconciler(engine, settings, moving))
+        with engine.begin() as connection:
+            note(connection, "users import", "users")
+    out.print(done.summary)
+    if done.problem is not None:
+        raise CommandError(f"The users could not be read completely: {done.problem}")
+
+
+def _map_one(settings: Settings, user: int, main_site_id: str, *, replace: bool) -> None:
+    users = tables.users
+    with opened_panel(settings.session_url) as engine:
+        try:
+            with engine.begin() as connection:
+                known = connection.execute(
+                    select(users.c.main_site_user_id).where(users.c.id == user).with_for_update()
+                ).one_or_none()
+                if known is None:
+                    raise CommandError(f"User {user} does not exist in the panel database; add it with: users add")
+                if known.main_site_user_id not in (None, main_site_id) and not replace:
+                    raise CommandError(
+                        f"User {user} is mapped to the main site's {known.main_site_user_id} already; "
+                        "to change that, say --replace"
+                    )
+                connection.execute(
+                    update(users)
+                    .where(users.c.id == user)
+                    .values(
+                        main_site_user_id=main_site_id,
+                        map_source="operator",
+                        mapped_at=text("clock_timestamp()"),
+                        updated_at=text("clock_timestamp()"),
+                    )
+                )
+                note(connection, "users map", f"user:{user}")
+        except IntegrityError as error:
+            raise CommandError(_taken(error, user, main_site_id)) from error
+    err.print(f"User {user} is the main site's {main_site_id}.")
+
+
+def _settings() -> Settings:
+    settings = command_settings()
+    settings.require("database_url")
+    return settings
+
+
+def _taken(error: IntegrityError, user: int, main_site_id: str | None) -> str:
+    constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+    if constraint == "pk_users":
+        return f"User {user} exists already"
+    if constraint == "uq_users_main_site_user_id":
+        return f"The main site's user {main_site_id} is mapped to another panel user already; see: users list"
+    return f"The database refused it ({constraint})"

@@ -1,0 +1,1 @@
+"""Commands that start something: the panel or one of its parts, the demo, chaos."""

@@ -1,0 +1,91 @@
+"""Each part alone: ``panel-sync api``, ``worker``, ``beat``, ``flower``. They become the real thing."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from cli.environment import data_root
+from cli.serving.stack import RECONCILE_PROCESSES, Part, api_part, beat_part, flower_part, worker_part
+from panel.settings import Settings, load_settings
+from runtime.private_directory import close_to_others, own_directory
+
+
+class Queue(StrEnum):
+    """Which tasks a worker takes."""
+
+    SYNC = "sync"
+    RECONCILE = "reconcile"
+    BOTH = "both"
+
+
+def _become(part: Part, settings: Settings) -> None:
+    """Replace this process, so that a container's signals reach the program itself."""
+    os.execvpe(part.argv[0], part.argv, {**os.environ, **part.environment(settings)})  # noqa: S606 - our own command line
+
+
+def api() -> None:
+    """Run the HTTP edge alone (uvicorn on HOST and PORT).
+
+    Example: panel-sync api
+
+    Ends with 2, and why, if a setting is missing or wrong; else as the program that it becomes.
+    """
+    settings = load_settings()
+    settings.require("database_url", "vps_sync_api_key")
+    settings.require_jwt()
+    _become(api_part(settings), settings)
+
+
+def worker(
+    queue: Annotated[Queue, typer.Option("--queue", "-q", help="Which tasks to take.")] = Queue.BOTH,
+    concurrency: Annotated[
+        int | None,
+        typer.Option("--concurrency", "-c", min=1, help="Processes; by default WORKER_CONCURRENCY (reconcile: 3)."),
+    ] = None,
+) -> None:
+    """Run a Celery worker alone. A reconcile run is long: give it a worker of its own in production.
+
+    Examples: panel-sync worker --queue sync --concurrency 4; panel-sync worker --queue reconcile
+
+    Ends with 2, and why, if a setting is missing or wrong; else as the program that it becomes.
+    """
+    settings = load_settings()
+    settings.require("database_url", "redis_url")
+    queues = "sync,reconcile" if queue is Queue.BOTH else queue.value
+    default = RECONCILE_PROCESSES if queue is Queue.RECONCILE else settings.worker_concurrency
+    _become(worker_part(queues, concurrency or default), settings)
+
+
+def beat() -> None:
+    """Run the scheduler alone. Any number may be started: one works, the others stand by.
+
+    Example: panel-sync beat
+
+    Ends with 0 when it was told to; with 1 when another may have taken its place (start it again); with 2, and why,
+    if a setting is missing or wrong.
+    """
+    settings = load_settings()
+    settings.require("database_url", "redis_url")
+    _become(beat_part(), settings)
+
+
+def flower(
+    address: Annotated[
+        str, typer.Option("--address", envvar="FLOWER_ADDRESS", help="Where to listen; 0.0.0.0 inside a container.")
+    ] = "127.0.0.1",
+) -> None:
+    """Run Flower alone, behind FLOWER_USER and FLOWER_PASSWORD; only its /healthcheck answers without.
+
+    Examples: panel-sync flower; panel-sync flower --address 0.0.0.0
+
+    Ends with 2, and why, if a setting is missing or wrong; else as the program that it becomes.
+    """
+    settings = load_settings()
+    settings.require("redis_url", "flower_password")
+    root = own_directory(data_root())
+    close_to_others(root)
+    _become(flower_part(settings, root / "flower-state", address), settings)

@@ -1,0 +1,32 @@
+"""``panel-sync relay``: a relay alone."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+from cli.environment import command_settings
+from panel.journal.publish import CeleryPublisher, producer_app
+from panel.journal.relay import Relay
+from panel.logging import configure_logging
+from panel.redaction import secrets_of
+
+
+def relay() -> None:
+    """Run a relay alone. The API runs one already; more may run side by side.
+
+    Example: panel-sync relay
+
+    Ends with 0 when it was told to; with 2, and why, if a setting is missing or wrong.
+    """
+    settings = command_settings()
+    settings.require("database_url", "redis_url")
+    configure_logging(settings.log_format, secrets=secrets_of(settings))
+    running = Relay(settings.session_url, CeleryPublisher(producer_app(settings.redis_url)))
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        running.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    running.run()

@@ -1,0 +1,153 @@
+"""The panel's processes: API, two workers, beat and Flower, as one supervised whole.
+
+Secrets travel by the environment only; a command line can be read by every user of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.errors import CommandError
+from cli.serving.part_secrets import Needs, withheld
+from panel.heartbeat import VARIABLE
+from panel.settings import Settings
+from runtime.paths import DataDirectory
+from runtime.processes.free_ports import LOOPBACK, is_free, reached_by
+from runtime.processes.readiness import http_ok
+from runtime.processes.supervisor import ManagedProcess
+
+WORKER_GRACE_S = 12.0
+"""Longer than Celery's soft shutdown (8 s), in which running tasks may end and the others are given back."""
+
+RECONCILE_PROCESSES = 3
+"""One for a full run, one for the fast lane, one for imports and maintenance: none of them stands before another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One program: its command line, the secrets it needs, what else it needs in its environment, and whether it tells
+    that it is well (:mod:`panel.heartbeat`)."""
+
+    argv: tuple[str, ...]
+    needs: Needs
+    more: Mapping[str, str]
+    beats: bool = True
+
+    def environment(self, settings: Settings) -> dict[str, str]:
+        """What is added to the caller's environment, or put in the place of what the program must not know."""
+        return {**withheld(self.needs, settings), **self.more}
+
+
+def _python(*arguments: str) -> tuple[str, ...]:
+    # -P: a directory named worker/ or api/ where the command was typed must not come to be imported.
+    return (sys.executable, "-P", "-m", *arguments)
+
+
+def api_part(settings: Settings) -> Part:
+    """The HTTP edge, one process (it shares commits between calls, so it is one by design)."""
+    argv = _python(
+        "uvicorn", "api.main:app_from_environment", "--factory", f"--host={settings.host}", f"--port={settings.port}",
+        "--loop=uvloop", "--http=api.http.protocol:BoundedHttp", "--ws=none",
+        "--no-access-log", "--no-server-header", "--log-level=warning", "--timeout-graceful-shutdown=8",
+    )  # fmt: skip
+    # uvicorn's own default is 127.0.0.1; a proxy on this machine may come by IPv6, too.
+    return Part(argv, Needs.API, {"FORWARDED_ALLOW_IPS": os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")})
+
+
+def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:
+    """A prefork worker of one queue, or of ``sync,reconcile``. ``name``: where several serve the same queue."""
+    name = name or queue.replace(",", "-")
+    argv = _python(
+        "celery", "--app=worker.app", "worker", f"--queues={queue}", f"--concurrency={concurrency}",
+        f"--hostname={name}@%h", "--without-gossip", "--without-mingle", "--loglevel=WARNING",
+    )  # fmt: skip
+    needs = Needs.RECONCILE if "reconcile" in queue.split(",") else Needs.SERVERS
+    return Part(argv, needs, {"REMAP_SIGTERM": "SIGQUIT"})
+
+
+def beat_part() -> Part:
+    """The scheduler, behind its lock."""
+    return Part(_python("celery", "--app=worker.app", "--quiet", "beat", "--loglevel=WARNING"), Needs.SERVERS, {})
+
+
+def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Part:
+    """Flower behind a password; only /healthcheck answers without one (:mod:`worker.flower_app`)."""
+    user, password = settings.flower_user, settings.flower_password.get_secret_value()
+    if not password:
+        raise CommandError("FLOWER_PASSWORD is not set; set it in the environment or in .env")
+    # Flower splits the variable at commas and compares ASCII text only.
+    if not user or set(user) & set(":,") or "," in password or not (user + password).isascii():
+        raise CommandError("FLOWER_USER and FLOWER_PASSWORD must be ASCII without commas (the user without colons)")
+    argv = _python(
+        "celery", "--app=worker.flower_app", "flower", f"--address={address}", f"--port={settings.flower_port}",
+        "--persistent=True", f"--db={state}", "--state_save_interval=60000", "--logging=warning",
+    )  # fmt: skip
+    return Part(argv, Needs.FLOWER, {"FLOWER_BASIC_AUTH": f"{user}:{password}"}, beats=False)
+
+
+def require_free_ports(settings: Settings, *, flower: bool) -> None:
+    """Raise CommandError naming the first port that something else listens on."""
+    ports = {"PORT": (settings.port, reached_by(settings.host))}
+    if flower:
+        ports["FLOWER_PORT"] = (settings.flower_port, LOOPBACK)
+    for variable, (port, host) in ports.items():
+        if not is_free(port, host):
+            raise CommandError(f"Port {port} is taken by another program; stop it or set {variable} to another port")
+    if flower and settings.port == settings.flower_port:
+        raise CommandError("PORT and FLOWER_PORT are the same; set one of them to another port")
+
+
+def processes(
+    settings: Settings,
+    overrides: Mapping[str, str],
+    data: DataDirectory,
+    *,
+    flower: bool = True,
+    extra_workers: Sequence[str] = (),
+    beats: int = 1,
+) -> list[ManagedProcess]:
+    """All parts in starting order; stopped in reverse, so that the API takes no call that nobody applies.
+
+    ``extra_workers``: the queues of workers beyond the usual two. Of several beats one works. Only the API's
+    readiness is waited for: what workers and beat do may come a moment later.
+    """
+    host = reached_by(settings.host)
+
+    def managed(
+        name: str, part: Part, *, ready: Callable[[], bool] | None = None, grace_s: float = 10.0
+    ) -> ManagedProcess:
+        beats = data.beats_path(name) if part.beats else None
+        return ManagedProcess(
+            name,
+            part.argv,
+            {**os.environ, **overrides, **part.environment(settings), VARIABLE: str(beats or "")},
+            data.log_path(name),
+            ready=ready,
+            stop_grace_s=grace_s,
+            beats=beats,
+            # Parted from their parent they still end in good order, pool processes included.
+            death_signal=signal.SIGTERM,
+        )
+
+    sync = worker_part("sync", settings.worker_concurrency)
+    reconcile = worker_part("reconcile", RECONCILE_PROCESSES)
+    made = [
+        managed("worker-sync", sync, grace_s=WORKER_GRACE_S),
+        managed("worker-reconcile", reconcile, grace_s=WORKER_GRACE_S),
+    ]
+    for number, queue in enumerate(extra_workers, 3):
+        name = f"worker-{number}"
+        made.append(managed(name, worker_part(queue, settings.worker_concurrency, name), grace_s=WORKER_GRACE_S))
+    for number in range(1, beats + 1):
+        name = "beat" if number == 1 else f"beat-{number}"
+        made.append(managed(name, beat_part()))
+    if flower:
+        made.append(managed("flower", flower_part(settings, data.root / "flower-state")))
+    grace_s = settings.wait_cap_s + 5.0  # calls that wait for their outcome are answered first
+    made.append(managed("api", api_part(settings), ready=http_ok(settings.port, "/readyz", host), grace_s=grace_s))
+    return made

@@ -1,0 +1,82 @@
+"""What one object of a run failed at, and by which names it belongs together with others. Standard library only.
+
+Everything is named by a subject: ``vps:12``, ``order:7041``, ``guest:main/101``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any
+
+from domain.guests import identity_tags
+
+
+class Stage(StrEnum):
+    """Where it failed: parsed from its row, brought together with others, decided, or confirmed and written."""
+
+    LOAD = "load"
+    MATCH = "match"
+    DECIDE = "decide"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One object that failed. ``cause`` names classes, codes and places, never values. ``patience``: how often in a
+    row before it is held back."""
+
+    subject: str
+    stage: Stage
+    cause: str
+    patience: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A row that could not be parsed: all that is known of it is what it belongs to."""
+
+    cause: str
+    belongs: frozenset[str]
+
+
+Interrupts = tuple[type[BaseException], ...]
+"""Exceptions that are nobody's own failure: the run's time is over, say."""
+
+
+def cause_of(error: BaseException) -> str:
+    """The error's class and where it was raised; not its text, which may quote a customer."""
+    frames = extract_tb(error.__traceback__)
+    place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
+
+
+def record_ties(row: Any) -> frozenset[str]:  # noqa: ANN401 - a Record, or a Row with its columns
+    """Everything by which a record may be brought together with others; its own subject is among it."""
+    guest = f"guest:{row.cluster}/{row.vmid}" if row.vmid is not None else None
+    merged = f"vps:{row.merged_into}" if row.merged_into is not None else None
+    claimed = f"guest:{row.claimed_cluster}/{row.claimed_vmid}" if row.claimed_vmid is not None else None
+    return _ties(f"vps:{row.id}", merged, guest, claimed, _tie("order", row.order_id),
+                 _tie("print", row.fingerprint), _tie("user", row.user_id))  # fmt: skip
+
+
+def order_ties(row: Any) -> frozenset[str]:  # noqa: ANN401 - an Order, or a Row with its columns
+    """The same of an order."""
+    guest = f"guest:{row.cluster}/{row.vmid}" if row.cluster is not None and row.vmid is not None else None
+    return _ties(f"order:{row.order_id}", guest, _tie("vps", row.panel_vps_id), _tie("user", row.user_id))
+
+
+def guest_ties(row: Any) -> frozenset[str]:  # noqa: ANN401 - a Guest, or a Row with its columns
+    """The same of a guest."""
+    marks = (f"tag:{row.cluster}/{mark}" for mark in identity_tags(row.tags or ()))
+    return _ties(f"guest:{row.cluster}/{row.vmid}", _tie("print", row.fingerprint), *marks)
+
+
+def _tie(kind: str, value: object) -> str | None:
+    return None if value is None else f"{kind}:{value}"
+
+
+def _ties(*ties: str | None) -> frozenset[str]:
+    return frozenset(tie for tie in ties if tie is not None)

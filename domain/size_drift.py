@@ -1,0 +1,68 @@
+"""What was sold against what the guest's own configuration says: told, never mended. Pure.
+
+Nobody's word wins here: the client is shown what was sold, and the guest is resized by whoever runs Proxmox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+
+from domain.changes import Finding
+from domain.guests import GuestKey
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Cores, memory in MiB and all disks in GiB; None where it is not said, which differs from nothing."""
+
+    cores: float | None
+    memory_mb: int | None
+    disk_gb: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A record and its guest that differ in size. ``since``: both have said this for as long (database clock)."""
+
+    vps_id: int
+    order_id: str | None
+    key: GuestKey
+    sold: Size
+    has: Size
+    since: datetime
+
+
+def spec_findings(drifts: Iterable[Drift], now: datetime, grace: timedelta) -> list[Finding]:
+    """The findings that are due: a plan is changed in two places, one after the other, and a guest restarts later."""
+    return [_finding(drift) for drift in drifts if now - drift.since >= grace and _differing(drift)]
+
+
+def _finding(drift: Drift) -> Finding:
+    differing = _differing(drift)
+    said = ", ".join(f"{_plain(has)} {unit} instead of {_plain(sold)}" for unit, sold, has in differing)
+    less = any(has < sold for _, sold, has in differing)
+    return Finding(
+        "spec",
+        f"vps:{drift.vps_id}",
+        f"guest {drift.key} is configured with {said}: {'less' if less else 'more'} than was sold",
+        "warning" if less else "info",
+        vps_id=drift.vps_id,
+        order_id=drift.order_id,
+        cluster=drift.key.cluster,
+        vmid=drift.key.vmid,
+    )
+
+
+def _differing(drift: Drift) -> list[tuple[str, float, float]]:
+    """(unit, sold, configured) of what both say, differently."""
+    pairs = [(UNITS[f.name], getattr(drift.sold, f.name), getattr(drift.has, f.name)) for f in fields(Size)]
+    return [(unit, sold, has) for unit, sold, has in pairs if None not in (sold, has) and sold != has]
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else str(number)
+
+
+UNITS = {"cores": "cores", "memory_mb": "MiB of memory", "disk_gb": "GiB of disk"}

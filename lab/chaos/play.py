@@ -1,0 +1,266 @@
+"""Play a schedule on a rig, watch it all the while, let it settle, and tell what came of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from sqlalchemy.exc import DBAPIError
+
+from lab.chaos.faults import BY_NAME, cluster_of
+from lab.chaos.load import Load
+from lab.chaos.operator import approve_right_deletes
+from lab.chaos.phases import Failing, phases
+from lab.chaos.proofs import audit
+from lab.chaos.proofs.answers import ANSWER_S, broken_answers
+from lab.chaos.proofs.call_proof import prove_calls, prove_records
+from lab.chaos.report import Outcome
+from lab.chaos.rig import Rig
+from lab.chaos.schedule import Schedule, Trouble
+from lab.chaos.world import World
+from lab.simulators.control import ControlError
+from lab.simulators.main_site.calls import CallOutcome
+
+POLL_S = 0.05
+AUDIT_EVERY_S = 2.0
+DRAIN_S = 300.0
+SETTLE_S = 120.0
+MOST_CLEAN_RUNS = 20
+"""K: so many full runs without a problem are enough to repair or name every difference. A proof of absence takes
+about five of them, and a delete that was held waits for an operator's word in between."""
+
+LEAST_CLEAN_RUNS = 2
+"""Right after the first, and still right after one more."""
+
+HELD_CLEAN_RUNS = 8
+"""What a person must decide is still held when a proof and an approval have had their time."""
+
+SLACK_S = 6.0
+"""So long after a fault its callers may still feel it."""
+
+POISONED_S = 120.0
+"""A poison call that nobody rings is tried for half a minute."""
+
+Tell = Callable[[str], None]
+
+
+def silent(_text: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(slots=True)
+class _Under:
+    """A fault under way."""
+
+    trouble: Trouble
+    until: float
+
+
+@dataclass(slots=True)
+class Play:
+    """One schedule on one rig. ``worlds`` must be populated, one for each of the schedule's."""
+
+    rig: Rig
+    schedule: Schedule
+    worlds: Sequence[World]
+    load: Load | None = None
+    tell: Tell = silent
+    answer_s: float = ANSWER_S
+    wrong: dict[str, float] = field(default_factory=dict)
+    story: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    _under: list[_Under] = field(default_factory=list)
+    _failing: list[Failing] = field(default_factory=list)
+    _began: float = 0.0
+    _audited: float = 0.0
+    _status: str = ""
+
+    def run(self) -> Outcome:
+        """Play it to the end. Raises RuntimeFaultError when a part cannot be started again."""
+        self._began = time.monotonic()
+        happening = threading.Thread(target=self._happen, name="goings-on", daemon=True)
+        happening.start()
+        if self.load is not None:
+            self.load.start()
+        todo = list(self.schedule.troubles)
+        while (now := self._passed()) < self.schedule.seconds:
+            while todo and todo[0].at_s <= now:
+                self._begin(todo.pop(0))
+            self._end([u for u in self._under if u.until <= now])
+            self._watch()
+            time.sleep(POLL_S)
+        self._end(list(self._under))
+        happening.join(60)
+        if self.load is not None:
+            self.load.stop()
+        self.rig.calm()
+        self.rig.site.drain(30)
+        if self.rig.poisoner is not None:
+            self.rig.poisoner.finish(POISONED_S, self.rig.check)
+        self._note(f"{self.rig.bring_messages()} messages that were kept back are brought")
+        self._drain()
+        held, unnamed, runs, took_s = self._settle(datetime.now(UTC))
+        return self._outcome(held, unnamed, runs, took_s)
+
+    # --- while it goes on
+
+    def _passed(self) -> float:
+        return time.monotonic() - self._began
+
+    def _note(self, what: str) -> None:
+        self.story.append(f"{self._passed():7.1f} s  {what}")
+
+    def _happen(self) -> None:
+        for going in self.schedule.goings:
+            time.sleep(max(0.0, going.at_s - self._passed()))
+            world = self.worlds[going.world]
+            self._note(f"world {world.number}: {going}")
+            try:
+                world.happen(going.kind, going.subject)
+            except (ControlError, LookupError) as error:
+                self._accuse(f"the outside refused: {going.kind}: {error}")
+
+    def _begin(self, trouble: Trouble) -> None:
+        self._note(f"! {trouble}")
+        self.faults[trouble.kind.name] += 1
+        BY_NAME[trouble.kind.name].begin(self.rig, trouble.choice)
+        self._under.append(_Under(trouble, self._passed() + trouble.lasts_s))
+        if not trouble.kind.outside:
+            until = time.monotonic() + trouble.lasts_s + SLACK_S
+            self._failing.append(Failing(trouble.kind.place, self._began + trouble.at_s - 0.5, until))
+
+    def _end(self, over: Sequence[_Under]) -> None:
+        for one in over:
+            self._under.remove(one)
+            kind = one.trouble.kind
+            if kind.lasts_s[1]:
+                self._note(f"  {kind.name} is over")
+            BY_NAME[kind.name].end(self.rig, one.trouble.choice)
+            if kind.place == "proxmox":
+                cluster_of(self.rig, one.trouble.choice).clear_faults()
+            elif kind.place in ("calls", "feed"):
+                # The site clears everything at once: what is still under way begins again.
+                self.rig.site.clear_faults()
+                for other in self._under:
+                    if other.trouble.kind.place in ("calls", "feed"):
+                        BY_NAME[other.trouble.kind.name].begin(self.rig, other.trouble.choice)
+
+    def _watch(self) -> None:
+        self.rig.check()
+        if self.rig.database_frozen or time.monotonic() - self._audited < AUDIT_EVERY_S:
+            return
+        self._audited = time.monotonic()
+        # Away on purpose, now and then: the next look sees what this one did not.
+        with suppress(DBAPIError), self.rig.database.connect() as connection:
+            for wrong in audit.trespasses(connection, self.worlds):
+                self._accuse(wrong)
+            counts = audit.counted(connection)
+            self._status = f"{counts.accepted} calls, {counts.repairs} repairs, {counts.epochs} runs"
+        names = ", ".join(sorted(u.trouble.kind.name for u in self._under)) or "all is well"
+        self.tell(
+            f"{self._passed():.0f}/{self.schedule.seconds:.0f} s  {self._status}, {self.rig.kills} kills; {names}"
+        )
+
+    def _accuse(self, wrong: str) -> None:
+        if wrong not in self.wrong:
+            self.wrong[wrong] = self._passed()
+            self._note(f"WRONG: {wrong}")
+
+    # --- afterwards
+
+    def _drain(self) -> None:
+        """Wait until every accepted call is settled; what is left when the time is over shows up as lost."""
+        began = time.monotonic()
+        while time.monotonic() - began < DRAIN_S:
+            self.rig.check()
+            with suppress(DBAPIError), self.rig.database.connect() as connection:
+                waiting = audit.counted(connection).calls.get("queued", 0)
+                self.tell(f"{waiting} calls wait")
+                if not waiting:
+                    return
+            time.sleep(0.3)
+
+    def _settle(self, since: datetime) -> tuple[list[str], list[str], int, float]:
+        """Wait until every difference is repaired or named."""
+        began = time.monotonic()
+        held: list[str] = []
+        unnamed: list[str] = ["nothing was compared yet"]
+        runs = 0
+        while time.monotonic() - began < SETTLE_S and runs < MOST_CLEAN_RUNS:
+            self.rig.check()
+            with suppress(DBAPIError), self.rig.database.connect() as connection:
+                runs = audit.clean_runs(connection, since)
+                held, unnamed = audit.differences(connection, self.worlds)
+                self.tell(f"settling: {len(unnamed)} differences, {len(held)} held, {runs} clean runs")
+                if runs >= (HELD_CLEAN_RUNS if held else LEAST_CLEAN_RUNS) and not unnamed:
+                    break
+            approve_right_deletes(self.rig, self.worlds)
+            time.sleep(0.3)
+        return held, unnamed, runs, time.monotonic() - began
+
+    def _outcome(self, held: list[str], unnamed: list[str], runs: int, took_s: float) -> Outcome:
+        load, poisoner = self.load, self.rig.poisoner
+        said = load.said if load is not None else {}
+        every = list(load.every()) if load is not None else []
+        operations = [
+            call.operation_id
+            for call in self.rig.site.list_calls()
+            if call.outcome is CallOutcome.ANSWERED and call.operation_id is not None
+        ]
+        proof = audit.lanes(self.rig.database)
+        with self.rig.database.connect() as connection:
+            for wrong in (*audit.trespasses(connection, self.worlds), *(poisoner.wrong if poisoner else ())):
+                self._accuse(wrong)
+            counts = audit.counted(connection)
+            lost = [f"operation {id_} was answered and is not there" for id_ in audit.unknown_operations(
+                connection, operations)]  # fmt: skip
+            journal = audit.journal_of(connection, said)
+            calls = prove_calls(said, journal)
+            unlike = list(prove_records(journal, audit.marks_of(connection, said)))
+            epochs = audit.epochs(connection)
+            histories = audit.history(connection, self._named_in([*self.wrong, *unnamed]))
+        takeovers = [self.rig.beats.took_over(pid, at) for pid, at in self.rig.killed_beats]
+        away = [f for f in self._failing if f.place == "postgres"]
+        answers = list(broken_answers(every, away, self._api_away(), self.answer_s))
+        read = [one for one in every if one.status is not None]
+        felt = phases([one.at for one in read], [one.took_s for one in read], self._failing)
+        return Outcome(
+            seed=self.schedule.seed,
+            counts=counts,
+            faults=dict(self.faults),
+            kills=self.rig.kills,
+            seconds=self.schedule.seconds,
+            answered=len(operations) + sum(one.operation is not None for one in every),
+            calls=calls,
+            poison=(poisoner.requeued, poisoner.discarded) if poisoner is not None else (0, 0),
+            lost=(*lost, *proof.lost, *calls.lost),
+            doubled=(*proof.doubled, *calls.doubled),
+            disordered=(*proof.disordered, *calls.disordered),
+            unlike=(*calls.unasked, *unlike),
+            epochs=(*epochs, *self.rig.beats.interleaved()),
+            wrong=tuple(self.wrong),
+            held=tuple(held),
+            unnamed=tuple(unnamed),
+            clean_runs=runs,
+            settled_in_s=took_s,
+            takeovers_s=tuple(takeovers),
+            sales=sum(len(world.sales) for world in self.worlds),
+            statuses=Counter(one.status for one in every),
+            phases=tuple(felt),
+            answers=tuple(answers),
+            story=tuple(self.story),
+            histories=tuple(histories),
+        )
+
+    def _named_in(self, sentences: Sequence[str]) -> list[str]:
+        words = {word.strip("(),:;") for sentence in sentences for word in sentence.split()}
+        return [sale.name for world in self.worlds for sale in world.sales if sale.name in words]
+
+    def _api_away(self) -> list[Failing]:
+        """While no API listened, and a moment longer: a connection may have come to the end of the old one."""
+        return [replace(one, until=one.until + POLL_S) for one in self.rig.api_away]

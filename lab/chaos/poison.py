@@ -1,0 +1,175 @@
+"""Calls that the database refuses whenever they are tried, and the operator who finds them dead: tried once more when
+they are cured, or left."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any
+
+import httpx
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from lab.chaos.calls import SYNC_PATH
+from lab.chaos.message_faults import BrokerAwayError, ring
+from panel.journal.writer import MAX_ATTEMPTS
+
+LOOK_S = 0.5
+RING_S = 2.0
+"""How often a message is sent for it: by itself it would be dead after half a minute."""
+
+
+class _GivenUpError(Exception):
+    """Nobody waits for it any more."""
+
+
+@dataclass(slots=True)
+class Poisoner:
+    """One machine's poison calls, one after the other, from a thread of its own. ``database``: as superuser.
+
+    Its steps are repeated until they succeed: everything else fails meanwhile.
+    """
+
+    url: str
+    sync_key: str
+    ops_key: str
+    redis_url: str
+    database: Engine
+    vps_id: int
+    wrong: list[str] = field(default_factory=list)
+    requeued: int = 0
+    discarded: int = 0
+    struck: int = 0
+    _todo: SimpleQueue[bool | None] = field(default_factory=SimpleQueue)
+    _at: str = "nothing"
+    _rung: float = 0.0
+    _thread: threading.Thread | None = None
+    _given_up: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> None:
+        """Lay the trigger and begin to wait for work."""
+        with self.database.begin() as connection:
+            for statement in (CURED, FUNCTION, TRIGGER):
+                connection.execute(text(statement))
+        self._thread = threading.Thread(target=self._work, name="poison", daemon=True)
+        self._thread.start()
+
+    def strike(self, *, discard: bool) -> None:
+        """One more poison call: dead in the end, then discarded, else requeued."""
+        self.struck += 1
+        self._todo.put(discard)
+
+    def finish(self, timeout_s: float, meanwhile: Callable[[], None]) -> None:
+        """Wait for those under way; for when nothing fails any more. ``meanwhile`` starts again what failed last."""
+        self._todo.put(None)
+        until = time.monotonic() + timeout_s
+        while self._thread is not None and self._thread.is_alive() and time.monotonic() < until:
+            meanwhile()
+            self._thread.join(LOOK_S)
+        self._given_up.set()
+        if open_ := self.struck - self.requeued - self.discarded:
+            self.wrong.append(f"{open_} poison calls are not settled; of the first {self._at}")
+
+    def _work(self) -> None:
+        number = 0
+        with suppress(_GivenUpError):
+            while (discard := self._todo.get()) is not None:
+                number += 1
+                self._one(f"poison-{self.vps_id}-{number}", discard=discard)
+
+    def _one(self, mark: str, *, discard: bool) -> None:
+        operation = self._until(f"{mark} is to be accepted", lambda: self._accepted(mark))
+        dead = self._until(f"operation {operation} is to be dead", lambda: self._dead(operation))
+        # One fewer than that where two attempts were under way at once: each notes that it began.
+        if dead.attempts < MAX_ATTEMPTS - 1:
+            self.wrong.append(f"operation {operation} was dead after {dead.attempts} attempts")
+        decision = "discard" if discard else "requeue"
+        if not discard:
+            self._until(f"{mark} is to be cured", lambda: self._cured(mark))
+        after = self._until(f"operation {operation}: {decision}", lambda: self._decided(operation, decision))
+        if after.state != ("rejected" if discard else "superseded") or not after.reason:
+            self.wrong.append(f"operation {operation} is {after.state} ({after.reason}) after {decision}")
+        if discard:
+            self.discarded += 1
+            return
+        self._until(f"{mark} is to be applied", lambda: self._said(mark))
+        self.requeued += 1
+
+    def _until(self, what: str, done: Callable[[], Any]) -> Any:  # noqa: ANN401 - a row, or a number
+        self._at = what
+        while not self._given_up.is_set():
+            with suppress(httpx.HTTPError, DBAPIError, PoolTimeoutError, BrokerAwayError):
+                if (found := done()) is not None:
+                    return found
+            time.sleep(LOOK_S)
+        raise _GivenUpError
+
+    def _accepted(self, mark: str) -> int | None:
+        vps = {"id": self.vps_id, "status": "running", "os": mark}
+        headers = {"X-API-Key": self.sync_key, "Idempotency-Key": mark}
+        answer = httpx.post(
+            self.url + SYNC_PATH, json={"action": "update", "vps": vps}, headers=headers, timeout=10, trust_env=False
+        )
+        return int(answer.json()["operation"]["id"]) if answer.status_code == 202 else None
+
+    def _dead(self, operation: int) -> Any:  # noqa: ANN401
+        row = self._row(operation)
+        if row.state == "queued":
+            self._at = f"operation {operation} is queued after {row.attempts} attempts"
+            if time.monotonic() - self._rung >= RING_S:
+                self._rung = time.monotonic()
+                ring(self.redis_url, [operation])
+            return None
+        if row.state != "dead":
+            self.wrong.append(f"operation {operation}, which nobody can apply, is {row.state}")
+        return row
+
+    def _cured(self, mark: str) -> bool:
+        with self.database.begin() as connection:
+            connection.execute(text("INSERT INTO chaos_cured VALUES (:mark) ON CONFLICT DO NOTHING"), {"mark": mark})
+        return True
+
+    def _decided(self, operation: int, decision: str) -> Any:  # noqa: ANN401
+        row = self._row(operation)
+        if row.state != "dead":
+            return row
+        httpx.post(
+            f"{self.url}/api/ops/dead/{operation}/{decision}",
+            json={"reason": "nobody needs it"} if decision == "discard" else None,
+            headers={"X-API-Key": self.ops_key},
+            timeout=10,
+            trust_env=False,
+        )
+        return None
+
+    def _said(self, mark: str) -> bool | None:
+        with self.database.connect() as connection:
+            now = connection.scalar(text("SELECT os FROM vps WHERE id = :id"), {"id": self.vps_id})
+        return True if now == mark else None
+
+    def _row(self, operation: int) -> Any:  # noqa: ANN401
+        with self.database.connect() as connection:
+            return connection.execute(ROW, {"id": operation}).one()
+
+
+ROW = text("SELECT state, attempts, reason FROM operations WHERE id = :id")
+CURED = "CREATE TABLE IF NOT EXISTS chaos_cured (mark text PRIMARY KEY)"
+FUNCTION = """
+CREATE OR REPLACE FUNCTION chaos_refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS
+$$ BEGIN
+  IF NOT EXISTS (SELECT 1 FROM chaos_cured WHERE mark = NEW.os) THEN
+    RAISE EXCEPTION 'refused' USING ERRCODE = '22023';
+  END IF;
+  RETURN NEW;
+END $$
+"""
+TRIGGER = (
+    "CREATE OR REPLACE TRIGGER chaos_refuse BEFORE UPDATE ON vps FOR EACH ROW"
+    " WHEN (NEW.os LIKE 'poison-%') EXECUTE FUNCTION chaos_refuse()"
+)

@@ -1,0 +1,264 @@
+"""What the panel's database says, held against what is true. Runs while everything goes wrong, and afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, text
+
+from lab.chaos.proofs.call_proof import Journaled
+from lab.chaos.proofs.proof import Entry, Lanes, prove_epochs, prove_lanes
+from lab.chaos.world import Sale, World
+
+Record = Row[Any]
+
+DELETED_GRACE = timedelta(minutes=10)
+"""So long a delete is not held against an order or a guest that reads still show; no setting shortens that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An open finding."""
+
+    class_: str
+    subject: str
+    vps_id: int | None
+    order_id: str | None
+    cluster: str | None
+    vmid: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The journal in numbers; ``calls``: of sync calls by state."""
+
+    calls: Mapping[str, int]
+    repairs: int
+    runs: Mapping[str, int]
+    epochs: int
+
+    @property
+    def accepted(self) -> int:
+        return sum(self.calls.values())
+
+
+def trespasses(connection: Connection, worlds: Iterable[World]) -> list[str]:
+    """What may never be, not even for a moment: sentences."""
+    by_name = {sale.name: sale for world in worlds for sale in world.sales}
+    found = connection.execute(RECORDS).all()
+    wrong = [said for row in found if (sale := by_name.get(row.name)) is not None for said in _trespass(row, sale)]
+    names = {row.id: row.name for row in found}
+    wrong += [
+        f"VPS {row.id} ({row.name}) was merged into VPS {row.merged_into} ({names.get(row.merged_into)})"
+        for row in found
+        if row.merged_into is not None and names.get(row.merged_into) != row.name
+    ]
+    return wrong
+
+
+def _trespass(row: Record, sale: Sale) -> Iterator[str]:
+    named = f"VPS {row.id} ({sale.name}, order {sale.order_id})"
+    if row.user_id not in sale.owners:
+        yield f"{named} belongs to user {row.user_id}, its owners were {sale.owners}"
+    if row.fingerprint not in (None, sale.fingerprint):
+        yield f"{named} is linked to {row.fingerprint}, its guest is {sale.fingerprint}"
+    if row.order_id not in (None, str(sale.order_id)):
+        yield f"{named} is linked to order {row.order_id}"
+    if row.deleted_at is None or row.merged_into is not None:
+        return
+    if sale.ended_at is None or sale.ended_at > row.settled_at:
+        yield f"{named} was deleted ({row.deleted_reason}) though its order goes on"
+    elif row.deleted_by == "repair" and (sale.gone_at is None or sale.gone_at > row.settled_at):
+        yield f"{named} was deleted ({row.deleted_reason}) though its guest exists"
+
+
+def differences(connection: Connection, worlds: Iterable[World]) -> tuple[list[str], list[str]]:
+    """(held, unnamed): differences from the truth that a finding names, and those that nobody is told of."""
+    told = [Told(*row) for row in connection.execute(FINDINGS)]
+    live: dict[str, list[Record]] = {}
+    ids: dict[str, set[int]] = {}
+    deleted_lately: set[str] = set()
+    now = datetime.now(UTC)
+    for row in connection.execute(RECORDS):
+        ids.setdefault(row.name, set()).add(row.id)
+        if row.deleted_at is None:
+            live.setdefault(row.name, []).append(row)
+        elif now - row.deleted_at < DELETED_GRACE:
+            deleted_lately.add(row.name)
+    held: list[str] = []
+    unnamed: list[str] = []
+    for world in worlds:
+        guests = {g.name: (g.status, g.node) for c in world.clusters.values() for g in c.list_guests()}
+        orders = {order.id: order.status for order in world.site.list_orders()}
+        for sale in list(world.sales):
+            power, node = guests.get(sale.name, (None, None))
+            wrong = _wrong(sale, live.get(sale.name, []), orders.get(sale.order_id), power, node)
+            classes = {t.class_ for t in told if _about(t, sale, ids.get(sale.name, set()))}
+            # Whoever else has a claim to the same address may be the one whom the doubt is told of.
+            here = {t.class_ for t in told if sale.there and (t.cluster, t.vmid) == (sale.cluster, sale.vmid)}
+            expected = _expected(sale, live.get(sale.name, []), power)
+            if not live.get(sale.name) and sale.name in deleted_lately:
+                expected = None
+            if expected and not (classes | (here & set(_INSTEAD))) & {expected, *_INSTEAD}:
+                unnamed.append(f"{_named(sale)}: no finding {expected} (found: {sorted(classes)})")
+            if wrong and not classes & _HOLDING:
+                unnamed.append(f"{_named(sale)}: {wrong} (found: {sorted(classes)})")
+            elif wrong:
+                held.append(f"{_named(sale)}: {wrong}; held as {sorted(classes & _HOLDING)}")
+        unnamed += [
+            f"guest {world.stray_cluster}/{guest.vmid}, which nobody sold, has no finding"
+            for guest in list(world.strays)
+            if not any((t.class_, t.vmid) == ("unmanaged-guest", guest.vmid) for t in told)
+        ]
+    return held, unnamed
+
+
+_INSTEAD = ("ambiguous", "delete-held", "unlinked-record", "held")
+_HOLDING = {
+    "ambiguous", "delete-held", "unlinked-record", "order-vanished", "held", "link-conflict", "not-confirmed",
+}  # fmt: skip
+"""Findings that say: this is not right, and it takes a person."""
+
+
+def _named(sale: Sale) -> str:
+    state = sale.status if sale.going else "ended" if sale.listed else "removed"
+    return f"{sale.name} (order {sale.order_id} {state}, guest {sale.cluster}/{sale.vmid}" + (
+        ")" if sale.there else " gone)"
+    )
+
+
+def _about(told: Told, sale: Sale, ids: set[int]) -> bool:
+    return (
+        told.vps_id in ids
+        or told.order_id == str(sale.order_id)
+        or (sale.there and told.vps_id is None and (told.cluster, told.vmid) == (sale.cluster, sale.vmid))
+    )
+
+
+def _expected(sale: Sale, live: Sequence[Record], power: str | None) -> str | None:
+    """The finding that the truth itself asks for."""
+    if sale.going:
+        return "paid-but-missing" if power is None else None
+    if power is None:
+        return None
+    if sale.listed:
+        return "ended-but-running"
+    return "guest-without-order" if live else "unmanaged-guest"
+
+
+def _wrong(sale: Sale, live: Sequence[Record], order: str | None, power: str | None, node: str | None) -> str | None:
+    if not sale.going:
+        return f"{len(live)} record(s) are still there" if live and power is None else None
+    if len(live) != 1:
+        return f"it has {len(live)} records" if live or power is not None else None
+    row = live[0]
+    said = {"user_id": sale.owners[-1], "order_id": str(sale.order_id), "cpu": sale.cpu}
+    if order == "suspended":
+        said["status"] = "suspended"
+    elif power is None:
+        said["status"] = "error"
+    else:
+        said["status"] = "creating" if order == "creating" else power
+    if power is not None:
+        said |= {"fingerprint": sale.fingerprint, "node": node}
+    wrong = [f"{name} is {getattr(row, name)}, not {value}" for name, value in said.items()
+             if getattr(row, name) != value]  # fmt: skip
+    return f"VPS {row.id}: {', '.join(wrong)}" if wrong else None
+
+
+def counted(connection: Connection) -> Counts:
+    """The journal in numbers."""
+    calls = {row.state: row.n for row in connection.execute(CALLS)}
+    runs = {row.state: row.n for row in connection.execute(RUNS)}
+    repairs = connection.scalar(text("SELECT count(*) FROM operations WHERE kind = 'repair'")) or 0
+    epoch = connection.scalar(text("SELECT coalesce(max(epoch), 0) FROM leases")) or 0
+    return Counts(calls, repairs, runs, epoch)
+
+
+def clean_runs(connection: Connection, since: datetime) -> int:
+    """Full runs that began after that moment and ended without a problem."""
+    return connection.scalar(CLEAN, {"since": since}) or 0
+
+
+def lanes(engine: Engine) -> Lanes:
+    """The whole journal's proof; rows are streamed."""
+    with engine.connect().execution_options(stream_results=True, max_row_buffer=2000) as connection:
+        versions = {row.id: row.version for row in connection.execute(VERSIONS)}
+        return prove_lanes((Entry(**row._mapping) for row in connection.execute(ENTRIES)), versions)
+
+
+def journal_of(connection: Connection, vps_ids: Iterable[int]) -> dict[int, list[Journaled]]:
+    """The marked calls of these VPSs as the journal has them, in their lanes' order."""
+    found: dict[int, list[Journaled]] = {vps_id: [] for vps_id in vps_ids}
+    for row in connection.execute(MARKED, {"ids": sorted(found)}):
+        found[row.vps_id].append(Journaled(row.id, row.mark, row.state))
+    return found
+
+
+def marks_of(connection: Connection, vps_ids: Iterable[int]) -> dict[int, str | None]:
+    """What the records of these VPSs say."""
+    return {row.id: row.ip_address for row in connection.execute(MARKS, {"ids": sorted(vps_ids)})}
+
+
+def epochs(connection: Connection) -> list[str]:
+    """Whether the reconciler's writes lie in the order of their epochs."""
+    epoch_of = {row.id: row.epoch for row in connection.execute(text("SELECT id, epoch FROM runs"))}
+    repairs = (Entry(**row._mapping) for row in connection.execute(REPAIRS))
+    return list(prove_epochs(repairs, epoch_of))
+
+
+def unknown_operations(connection: Connection, answered: Iterable[int]) -> list[int]:
+    """Which of the operations that callers were told of are not in the journal."""
+    rows = connection.execute(UNKNOWN, {"ids": sorted(set(answered))})
+    return [row.id for row in rows]
+
+
+def history(connection: Connection, names: Iterable[str]) -> list[str]:
+    """The journal of the records of these names, a line an operation."""
+    lines = []
+    for row in connection.execute(HISTORY, {"names": sorted(set(names))}):
+        what = f"{row.at:%H:%M:%S.%f} operation {row.id} ({row.kind} {row.action}, {row.source}), VPS {row.vps_id}"
+        lines.append(f"{what}: {row.state} {row.result or ''} {row.reason or row.error or ''}")
+        lines.append(f"    {row.before} -> {row.after}; run {row.run_id}, evidence {row.evidence}")
+    return lines
+
+
+RECORDS = text(
+    "SELECT r.id, r.user_id, r.name, r.fingerprint, r.order_id, r.status, r.node, r.cpu, r.deleted_at,"
+    " r.deleted_reason, r.merged_into, d.kind AS deleted_by, coalesce(d.applied_at, r.deleted_at) AS settled_at"
+    " FROM vps r LEFT JOIN operations d ON d.vps_id = r.id AND d.action = 'delete' AND d.state = 'applied'"
+)
+FINDINGS = text(
+    "SELECT class, subject, vps_id, order_id, cluster, vmid, reason FROM findings WHERE resolved_at IS NULL"
+)
+CALLS = text("SELECT state, count(*) AS n FROM operations WHERE kind = 'sync' GROUP BY state")
+RUNS = text("SELECT state, count(*) AS n FROM runs GROUP BY state")
+CLEAN = text(
+    "SELECT count(*) FROM runs WHERE kind = 'full' AND state = 'done' AND started_at > :since AND problems = '{}'"
+)
+VERSIONS = text("SELECT id, version FROM vps")
+_ENTRY = (
+    "SELECT id, kind, action, vps_id, seq, state, accepted_at, applied_at, (before ->> 'version')::bigint AS before,"
+    " (after ->> 'version')::bigint AS after, coalesce(reason, error) AS why, run_id, epoch"
+)
+ENTRIES = text(f"{_ENTRY} FROM operations ORDER BY vps_id, seq")
+REPAIRS = text(f"{_ENTRY}, pg_xact_commit_timestamp(xmin) AS committed_at FROM operations WHERE kind = 'repair'")
+MARKED = text(
+    "SELECT vps_id, id, payload ->> 'ip_address' AS mark, state FROM operations"
+    " WHERE kind = 'sync' AND vps_id = ANY(CAST(:ids AS bigint[])) AND payload ->> 'ip_address' IS NOT NULL"
+    " ORDER BY vps_id, seq"
+)
+MARKS = text("SELECT id, ip_address FROM vps WHERE id = ANY(CAST(:ids AS bigint[]))")
+HISTORY = text(
+    "SELECT coalesce(applied_at, accepted_at) AS at, id, kind, action, source, vps_id, state, result, reason, error,"
+    " before, after, run_id, evidence FROM operations"
+    " WHERE vps_id IN (SELECT id FROM vps WHERE name = ANY(CAST(:names AS text[]))) ORDER BY vps_id, seq"
+)
+UNKNOWN = text(
+    "SELECT asked.id FROM unnest(CAST(:ids AS bigint[])) AS asked(id)"
+    " WHERE NOT EXISTS (SELECT 1 FROM operations o WHERE o.id = asked.id)"
+)

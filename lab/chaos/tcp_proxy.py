@@ -1,0 +1,86 @@
+"""A TCP proxy that can fall silent: connections stay open, new ones are taken, and no byte passes any more."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+
+from runtime.processes.free_ports import LOOPBACK
+
+CHUNK = 65_536
+LOOK_S = 0.05
+
+
+class TcpProxy:
+    """Forwards to one port of the loopback. ``partition`` and ``heal`` from any thread."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open = threading.Event()
+        self._open.set()
+        self._ended = threading.Event()
+        self._sockets: set[socket.socket] = set()  # those that are open
+        threading.Thread(target=self._accept, name="tcp-proxy", daemon=True).start()
+
+    def partition(self) -> None:
+        """From now on nothing gets through, in either direction, and nobody is told."""
+        self._open.clear()
+
+    def heal(self) -> None:
+        """What comes gets through again; what was held back arrives now."""
+        self._open.set()
+
+    def close(self) -> None:
+        """End, with all connections."""
+        self._ended.set()
+        self._open.set()
+        for one in (self._listener, *list(self._sockets)):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        while not self._ended.is_set():
+            try:
+                caller, _ = self._listener.accept()
+            except OSError:
+                return
+            self._sockets.add(caller)
+            threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
+
+    def _serve(self, caller: socket.socket) -> None:
+        self._open.wait()
+        with caller, contextlib.suppress(OSError):
+            with socket.create_connection((LOOPBACK, self._target_port), timeout=2) as target:
+                target.settimeout(None)
+                self._sockets.add(target)
+                self._forward(caller, target)
+            self._sockets.discard(target)
+        self._sockets.discard(caller)
+
+    def _forward(self, caller: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError, ValueError), selectors.DefaultSelector() as ready:
+            ready.register(caller, selectors.EVENT_READ)
+            ready.register(target, selectors.EVENT_READ)
+            while not self._ended.is_set():
+                for key, _ in ready.select(LOOK_S):
+                    self._open.wait()
+                    source, sink = (caller, target) if key.fileobj is caller else (target, caller)
+                    if not (chunk := source.recv(CHUNK)):
+                        return
+                    sink.sendall(chunk)
+
+
+@contextlib.contextmanager
+def tcp_proxy(target_port: int) -> Iterator[TcpProxy]:
+    """A proxy in front of that port, closed at the end."""
+    made = TcpProxy(target_port)
+    try:
+        yield made
+    finally:
+        made.close()

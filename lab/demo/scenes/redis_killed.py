@@ -1,0 +1,65 @@
+"""Redis is killed while sync calls are made: every call is accepted, and applied once Redis is back."""
+
+from __future__ import annotations
+
+from lab.demo.errors import DemoError
+from lab.demo.screen import Sight
+from lab.demo.stage import Stage
+from lab.demo.world import BORIS, CLARA
+from lab.simulators.main_site.calls import CallOutcome, CallRecord
+
+TITLE = "Redis is killed"
+TOGGLED = ("web-01", "shop-01", "mail-01")
+ACCEPTED = 202
+
+
+def play(stage: Stage) -> None:
+    """Calls before, during and after the outage; each journaled, each applied, none lost."""
+    first_call, mark = len(stage.site.list_calls()), stage.journal.last_id()
+    stage.screen.say("Calls keep coming while Redis gets SIGKILL in their midst.")
+    _set(stage, TOGGLED[0], "stopped")
+    stage.redis.kill()
+    down = stage.journal.last_id()
+    _set(stage, TOGGLED[1], "stopped")
+    _set(stage, TOGGLED[2], "stopped")
+    for name, customer in (("burst-01", BORIS), ("burst-02", CLARA)):
+        order = stage.site.place_order(user_id=customer.main_site_id, name=name, cluster="riga")
+        stage.site.set_status(order.id, "running")
+    for name in TOGGLED:
+        _set(stage, name, "running")
+    made = stage.site.list_calls()[first_call:]
+    _all_accepted(made)
+    waiting = [o for o in stage.journal.since(down, kind="sync") if o.state == "queued"]
+    meanwhile = len(stage.journal.since(down, kind="sync"))
+    if stage.redis.running or len(waiting) != meanwhile or not waiting:
+        raise DemoError("with Redis dead every call waits in the journal", f"{len(waiting)} of {meanwhile} wait")
+    broken = f"{len(made)} calls, all 202; {len(waiting)} wait, none of them applied"
+    stage.screen.broken(f"{broken}: Redis is dead")
+    stage.redis.start()
+    took = stage.until(
+        "Redis is back: the relay publishes what is journaled",
+        lambda: not stage.journal.unsettled(),
+        within_s=180,
+        tell=lambda: f"{stage.journal.unsettled()} left",
+        seen=lambda: f"{stage.journal.unsettled()} operations are still queued",
+        logs=("api", "worker-sync"),
+    )
+    journaled = stage.journal.since(mark, kind="sync")
+    applied = [o for o in journaled if o.state == "applied"]
+    if len(journaled) != len(made) or len(applied) != len(made):
+        raise DemoError(f"{len(made)} calls are journaled and applied", f"{len(journaled)} and {len(applied)}")
+    stage.until_true("all clients see the truth")
+    reason = f"{len(applied)} of {len(made)} calls applied from the journal, none lost"
+    stage.screen.right(f"{reason}, {took:.1f} s after Redis came back")
+    stage.sights.append(Sight(TITLE, "SIGKILL between sync calls", broken, f"{took:.1f} s", reason))
+
+
+def _set(stage: Stage, name: str, status: str) -> None:
+    stage.site.set_status(stage.existing(name).id, status)
+
+
+def _all_accepted(calls: list[CallRecord]) -> None:
+    refused = [c for c in calls if c.outcome is not CallOutcome.ANSWERED or c.status != ACCEPTED]
+    if refused:
+        seen = "; ".join(f"{c.action}: {c.outcome} {c.status}" for c in refused)
+        raise DemoError("every call is answered 202", seen, ("api", "main-site"))

@@ -1,0 +1,139 @@
+"""Everything the scenes act on, and how they wait: for an event with a deadline, never for time to pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from lab.demo.errors import DemoError
+from lab.demo.journal import Journal
+from lab.demo.panel_client import PanelClient, Record
+from lab.demo.screen import Screen, Sight
+from lab.demo.truth import difference
+from lab.demo.world import CUSTOMERS, Customer
+from lab.simulators.control import MainSiteControl, ProxmoxControl
+from lab.simulators.main_site.model import Order
+from lab.simulators.proxmox.guests import Guest
+from panel.settings import Settings
+from runtime.processes.supervisor import ManagedProcess, Supervisor
+from runtime.servers.embedded_redis import EmbeddedRedis
+
+POLL_S = 0.1
+
+
+@dataclass(slots=True)
+class Stage:
+    """The running processes, their controls, and what was seen so far."""
+
+    settings: Settings
+    outside: Supervisor
+    parts: Supervisor
+    redis: EmbeddedRedis
+    site: MainSiteControl
+    clusters: Mapping[str, ProxmoxControl]
+    panel: PanelClient
+    journal: Journal
+    screen: Screen
+    sights: list[Sight] = field(default_factory=list)
+
+    # --- waiting
+
+    def until(
+        self,
+        expected: str,
+        done: Callable[[], bool],
+        *,
+        within_s: float = 180.0,
+        tell: Callable[[], str] | None = None,
+        seen: Callable[[], str] = lambda: "not yet",
+        logs: tuple[str, ...] = ("worker-reconcile", "worker-sync", "api"),
+    ) -> float:
+        """Ask again and again until `done`; the seconds it took.
+
+        `tell` words the live line, `seen` what stood in the way. Raises DemoError at the deadline and
+        ProcessDiedError when any process ends.
+        """
+        began = time.monotonic()
+        with self.screen.waiting(expected) as waiting:
+            while not done():
+                self.check()
+                if time.monotonic() - began > within_s:
+                    raise DemoError(f"{expected} within {within_s:g} s", seen(), logs)
+                if tell is not None:
+                    waiting.tell(tell())
+                time.sleep(POLL_S)
+        return time.monotonic() - began
+
+    def until_true(self, expected: str) -> float:
+        """Wait until every client sees the truth; the seconds it took."""
+        return self.until(expected, lambda: not self.differences(), seen=lambda: "; ".join(self.differences()))
+
+    def check(self) -> None:
+        """Raise ProcessDiedError, with the log's last lines, if any process has ended."""
+        self.outside.check()
+        self.parts.check()
+
+    @contextmanager
+    def paused(self, *names: str) -> Iterator[None]:
+        """Processes of the panel stand still for as long as the block lasts."""
+        stopped: list[ManagedProcess] = []
+        try:
+            for name in names:
+                process = self.parts.process(name)
+                stopped.append(process)
+                process.pause()
+            yield
+        finally:
+            for process in stopped:
+                process.resume()
+
+    def tails(self, names: tuple[str, ...], lines: int = 15) -> list[tuple[str, list[str]]]:
+        """The last lines of the named processes' logs."""
+        processes = {process.name: process for process in (*self.outside.processes, *self.parts.processes)}
+        return [(f"{name} ({processes[name].log_path})", processes[name].tail(lines)) for name in names]
+
+    # --- looking
+
+    def order(self, name: str) -> Order | None:
+        """The main site's order of that name; names are unique here."""
+        return next((order for order in self.site.list_orders() if order.name == name), None)
+
+    def existing(self, name: str) -> Order:
+        """As `order`; raises DemoError if there is none."""
+        found = self.order(name)
+        if found is None:
+            raise DemoError(f"the main site has an order {name}", "none", ("main-site",))
+        return found
+
+    def customer(self, order: Order) -> Customer:
+        """Whose order it is."""
+        return next(customer for customer in CUSTOMERS if customer.main_site_id == order.user_id)
+
+    def guest(self, order: Order) -> Guest | None:
+        """The order's guest as it really is."""
+        if order.cluster is None or order.vmid is None:
+            return None
+        return self.clusters[order.cluster].find_guest(order.vmid)
+
+    def shown(self, order: Order) -> list[Record]:
+        """The order's records as its owner sees them."""
+        return self.panel.named(self.customer(order).panel_id, order.name)
+
+    def vps_id(self, name: str) -> int:
+        """The id under which the client sees it; raises DemoError unless it sees exactly one."""
+        shown = self.shown(self.existing(name))
+        if len(shown) != 1:
+            raise DemoError(f"the client sees one {name}", f"{len(shown)} of them")
+        return int(shown[0]["id"])
+
+    def difference(self, name: str) -> str | None:
+        """What the client sees wrongly of that order, if there is one."""
+        order = self.order(name)
+        return None if order is None else difference(order, self.guest(order), self.shown(order))
+
+    def differences(self) -> list[str]:
+        """What all clients see wrongly."""
+        found = (self.difference(order.name) for order in self.site.list_orders())
+        return [sentence for sentence in found if sentence is not None]

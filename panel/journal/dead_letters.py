@@ -1,0 +1,138 @@
+"""Calls that failed for good, and what operators decide about each: try it once more, or leave it.
+
+The lane went on without the dead call, so trying it again is a new entry at the lane's end: the order in which a VPS's
+calls were applied stays what the journal says. Either way the call is dead no longer, and its reason says what became
+of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, text, update
+
+from panel.journal import rows
+from panel.journal.accept_batch import JOURNAL_CHANNEL
+from panel.operator_error import OperatorError
+from panel.records.projection import Row as Record
+from panel.schema import tables
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One dead call. ``error``: the last failure, a class and a code, never a value."""
+
+    id: int
+    vps_id: int
+    action: str
+    attempts: int
+    error: str | None
+    accepted_at: datetime
+    applied_at: datetime
+
+
+def list_dead(connection: Connection, limit: int = 100) -> list[DeadLetter]:
+    """The dead calls, newest first."""
+    return [DeadLetter(**row._mapping) for row in connection.execute(DEAD, {"limit": limit})]
+
+
+def requeue(connection: Connection, operation_id: int, by: str) -> int:
+    """Journal a dead call anew, as if it had come now; the new operation's id. Raises OperatorError.
+
+    Refused where it would undo what came after it, or bring back what was given to another record.
+    """
+    dead, lane, record = _held(connection, operation_id)
+    if (why_not := _hindrance(connection, dead, lane, record)) is not None:
+        raise OperatorError("conflict", why_not)
+    seq = lane["last_seq"] + 1
+    again = connection.scalar(
+        insert(tables.operations)
+        .values(
+            kind="sync", action=dead.action, vps_id=dead.vps_id, seq=seq, source=dead.source, payload=dead.payload,
+            state="queued", request_id=dead.request_id, api_key_label=dead.api_key_label,
+            reason=f"operation {dead.id} once more, by {by}",
+        )
+        .returning(tables.operations.c.id)
+    )  # fmt: skip
+    if again is None:
+        raise RuntimeError("the journal returned no id")
+    head = "deleted" if dead.action == "delete" else "live"
+    rows.advance_lane(connection, dead.vps_id, lane["applied_seq"], last_seq=seq, head=head)
+    if dead.action == "create" and (order := dead.payload.get("order_id")) is not None:
+        rows.claim_order(connection, order, dead.vps_id, again)
+    _settle(connection, dead.id, "superseded", f"tried once more as operation {again}, by {by}")
+    connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": JOURNAL_CHANNEL})
+    return int(again)
+
+
+def discard(connection: Connection, operation_id: int, reason: str, by: str) -> None:
+    """Leave a dead call undone, for that reason. Raises OperatorError."""
+    if not reason.strip():
+        raise OperatorError("invalid", "to discard a call needs a reason")
+    dead, _, _ = _held(connection, operation_id)
+    _settle(connection, dead.id, "rejected", f"discarded by {by}: {reason.strip()}")
+
+
+def _held(connection: Connection, operation_id: int) -> tuple[Row[Any], Record, Record | None]:
+    """The dead call, its lane, locked, and its record."""
+    operations = tables.operations
+    wanted = select(operations).where(operations.c.id == operation_id)
+    known = connection.execute(wanted).one_or_none()
+    if known is None or known.kind != "sync":
+        raise OperatorError("unknown", f"there is no call {operation_id}; `panel-sync operations` lists them")
+    rows.lock_orders(connection, [known.payload.get("order_id")])
+    lane = rows.lock_lanes(connection, [known.vps_id])[known.vps_id]
+    dead = connection.execute(wanted).one()
+    if dead.state != "dead":
+        raise OperatorError("conflict", f"operation {operation_id} is {dead.state}, not dead")
+    return dead, lane, rows.load_row(connection, dead.vps_id)
+
+
+def _hindrance(connection: Connection, dead: Row[Any], lane: Record, record: Record | None) -> str | None:
+    named = f"VPS {dead.vps_id}"
+    if dead.action == "create":
+        if record is not None:
+            return f"{named} exists already"
+        order = dead.payload.get("order_id")
+        owner = connection.scalar(OWNER, {"order": order, "id": dead.vps_id}) if order else None
+        return None if owner is None else f"order {order} belongs to VPS {owner} by now"
+    if record is None:
+        return f"{named} was never created; requeue its create first"
+    if record["deleted_at"] is not None or (dead.action == "update" and lane["head"] == "deleted"):
+        return f"{named} is deleted"
+    if _later(connection, dead):
+        return f"{named} was changed since, which this call would undo"
+    return None
+
+
+def _later(connection: Connection, dead: Row[Any]) -> bool:
+    operations = tables.operations
+    found = connection.scalar(
+        select(operations.c.id)
+        .where(
+            operations.c.vps_id == dead.vps_id,
+            operations.c.seq > dead.seq,
+            operations.c.state.in_(("queued", "applied")),
+        )
+        .limit(1)
+    )
+    return found is not None
+
+
+def _settle(connection: Connection, operation_id: int, state: str, reason: str) -> None:
+    operations = tables.operations
+    connection.execute(update(operations).where(operations.c.id == operation_id).values(state=state, reason=reason))
+
+
+OWNER = text(
+    "SELECT c.vps_id FROM claims c JOIN lanes l ON l.vps_id = c.vps_id"
+    " WHERE c.order_id = :order AND c.vps_id <> :id AND l.head = 'live'"
+)
+"""Whoever has the order and was not deleted since, as a create that came now would find it."""
+
+DEAD = text(
+    "SELECT id, vps_id, action, attempts, error, accepted_at, applied_at FROM operations WHERE state = 'dead'"
+    " ORDER BY id DESC LIMIT :limit"
+)

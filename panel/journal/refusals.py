@@ -1,0 +1,26 @@
+"""The detail of refused sync calls: one row each, up to a number an hour. All of them are counted in
+``access_counts``; a main site that repeats a wrong call for days must not fill the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import insert, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from panel.schema import tables
+
+DETAILS_AN_HOUR = 1000
+
+
+async def note_refusals(connection: AsyncConnection, refusals: Sequence[Mapping[str, Any]]) -> None:
+    """Keep rows of :func:`panel.journal.accept_batch.refused_row`, as many as the last hour has room for."""
+    recent: int = await connection.scalar(RECENT, {"limit": DETAILS_AN_HOUR}) or 0
+    if kept := refusals[: max(0, DETAILS_AN_HOUR - recent)]:
+        await connection.execute(insert(tables.refused_calls), [dict(row) for row in kept])
+
+
+RECENT = text(
+    "SELECT count(*) FROM (SELECT FROM refused_calls WHERE at > clock_timestamp() - interval '1 hour' LIMIT :limit) r"
+)

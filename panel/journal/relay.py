@@ -1,0 +1,275 @@
+"""Publish what is journaled but not applied. Works from PostgreSQL alone; Redis away only means later.
+
+A message is a doorbell: it names an operation and workers take the work from PostgreSQL, so a lost, doubled or
+reordered message costs nothing. An operation is published at once, again after 30 s if it is still not applied,
+then less and less often. Several relays may run side by side (``SKIP LOCKED``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import psycopg
+import structlog
+from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from panel.broker import refusal_code
+from panel.journal.accept_batch import JOURNAL_CHANNEL
+from panel.own_session import NoSessionError, require_session
+from panel.runs import schedule_duties
+from panel.sessions import sync_engine
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+POLL_S = 1.0  # a NOTIFY may be lost with its connection; polling is the floor
+REPUBLISH_LIMIT = 1000  # of an unmoving backlog, per window: the queue may simply be long
+REPUBLISH_WINDOW_S = 30.0
+OVERTAKEN_S = 10.0  # by this much: the queue is first in, first out, so a message that was passed is lost
+OVERTAKEN_CHECK_S = 5.0
+TELL_S = 10.0
+LANES_S = 15.0
+STALLED_S = 30.0  # since its last turn: longer than a database or a broker that is away keeps it
+OVERTAKEN_TIMES = 5  # then the long waits hold: whatever kills its worker must not come back every ten seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Doorbell:
+    """One message: which task, its argument, and how it reads in task lists (no personal data)."""
+
+    task: str
+    argument: int | str
+    shown: str
+
+
+class Publisher(Protocol):
+    """Puts messages on the broker. An error means "perhaps delivered", never "not delivered"."""
+
+    def publish(self, bells: Sequence[Doorbell]) -> None: ...
+
+
+class Relay:
+    """A thread that claims due operations and publishes them. ``start`` and ``stop`` from any thread."""
+
+    def __init__(self, database_url: str, publisher: Publisher, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._engine: Engine = sync_engine(database_url, "panel-sync relay")
+        self._publisher = publisher
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._oldest: tuple[int | None, float] = (None, clock())
+        self._window = (0.0, 0)
+        self._looked_at = clock()
+        self._turned_at = clock()
+        self._failing: str | None = None
+        self._refused: str | None = None
+        self._polls = self._told_polling = False
+        self._told_at: float | None = None
+        self._lanes_at = clock()
+
+    def start(self) -> None:
+        """Start relaying in the background."""
+        self._thread = threading.Thread(target=self._loop, name="relay", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the current batch and end."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        self._engine.dispose()
+
+    @property
+    def health(self) -> str:
+        """``ok``, ``stopped``, ``stalled``, ``database away``, ``publishing fails:`` and why, or ``failing:`` and an
+        error's class."""
+        if self._thread is None or not self._thread.is_alive():
+            return "stopped"
+        if self._clock() - self._turned_at > STALLED_S:
+            return "stalled"
+        return self._failing or (f"publishing fails: {self._refused}" if self._refused else self._well)
+
+    @property
+    def _well(self) -> str:
+        return "ok, by polling: no session of its own (set DATABASE_SESSION_URL)" if self._polls else "ok"
+
+    def run(self) -> None:
+        """Relay in this thread until ``stop`` is called from another one or a signal handler."""
+        self._loop()
+
+    def _loop(self) -> None:
+        pause = 0.1
+        while not self._stop.is_set():
+            self._turned_at = self._clock()
+            try:
+                with self._listening() as connection:
+                    while not self._stop.is_set():
+                        published = self.relay_once()
+                        self._look_at_lanes()
+                        pause, self._failing, self._turned_at = 0.1, None, self._clock()
+                        if published == 0 and connection is None:
+                            self._stop.wait(POLL_S)
+                        elif published == 0 and connection is not None:
+                            for _ in connection.notifies(timeout=POLL_S, stop_after=1):
+                                pass
+            except (DBAPIError, psycopg.Error, PoolTimeoutError, OSError) as error:
+                log.warning("relay_database_away", error=type(error).__name__)
+                self._failing = "database away"
+            except Exception as error:  # its thread must not end: calls would be accepted and nobody would be told
+                log.exception("relay_failed")
+                self._failing = f"failing: {type(error).__name__}"
+            else:
+                continue
+            self._stop.wait(pause)
+            pause = min(pause * 2, 5.0)
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[psycopg.Connection[Any] | None]:
+        """A connection that is told of calls; None where a pooler keeps it from having a session: it polls."""
+        raw = self._engine.raw_connection()
+        try:
+            connection = raw.driver_connection
+            if not isinstance(connection, psycopg.Connection):
+                raise TypeError("the relay needs psycopg 3")
+            raw.detach()  # before it may fail: one that cannot listen (a standby's) must not be used again
+            connection.autocommit = True
+            self._polls = False
+            try:
+                require_session(connection)
+            except NoSessionError as error:
+                if not self._told_polling:
+                    log.warning("relay_polls", why=str(error))
+                self._polls = self._told_polling = True
+                yield None
+                return
+            connection.execute(f"LISTEN {JOURNAL_CHANNEL}")
+            yield connection
+        finally:
+            raw.close()
+
+    def relay_once(self) -> int:
+        """Publish one batch of what is due; the number of messages."""
+        bells = self._claim()
+        if bells:
+            try:
+                self._publisher.publish(bells)
+            except Exception as error:  # noqa: BLE001 - any broker's fault: perhaps delivered, published again later
+                code = refusal_code(error)
+                log.warning("publish_failed", messages=len(bells), error=type(error).__name__, code=code)
+                self._leave_word(code or type(error).__name__)
+                # The rows are marked for a later publication already; do not spin on a dead broker.
+                self._make_due_again(bells)
+                self._stop.wait(0.5)
+            else:
+                self._leave_word(None)
+        return len(bells)
+
+    def _leave_word(self, problem: str | None) -> None:
+        """Note in the database how publishing went, when that changed and every few seconds: others ask there."""
+        changed, self._refused = problem != self._refused, problem
+        now = self._clock()
+        if changed or self._told_at is None or now - self._told_at >= TELL_S:
+            self._told_at = now
+            with self._engine.begin() as connection:
+                if problem is None:
+                    schedule_duties.note_done(connection, schedule_duties.RELAY)
+                else:
+                    schedule_duties.note_failed(connection, schedule_duties.RELAY, problem)
+
+    def _look_at_lanes(self) -> None:
+        """Raise the alarm for lanes that do not run. Here, since this needs neither Redis nor beat nor workers."""
+        if (now := self._clock()) - self._lanes_at >= LANES_S:
+            self._lanes_at = now
+            with self._engine.begin() as connection:
+                if late := schedule_duties.tell_late(connection):
+                    log.warning("lanes_late", lanes=late)
+
+    def _claim(self) -> list[Doorbell]:
+        """Mark due operations as published (again later) and take due nudges, in one short transaction.
+
+        Marked before the publication: killed in between, they are published 30 s later.
+        """
+        with self._engine.begin() as connection:
+            first = list(connection.execute(CLAIM_FIRST, {"limit": BATCH}))
+            again: list[Row[Any]] = []
+            if len(first) < BATCH:
+                again = self._overtaken(connection, BATCH - len(first))
+            if len(first) + len(again) < BATCH and (allowed := self._republish_allowance(connection)):
+                unmoved = list(connection.execute(CLAIM_AGAIN, {"limit": min(allowed, BATCH - len(first))}))
+                self._window = (self._window[0], self._window[1] + len(unmoved))
+                again += unmoved
+            nudged = connection.execute(TAKE_NUDGES).all()
+        bells = [Doorbell("sync.apply", o.id, f"op={o.id} vps={o.vps_id} {o.action}") for o in (*first, *again)]
+        return bells + [Doorbell(n.task, n.subject, n.subject) for n in nudged]
+
+    def _overtaken(self, connection: Connection, limit: int) -> list[Row[Any]]:
+        """Claim what is queued still although a call accepted well after it is applied: its message was lost."""
+        now = self._clock()
+        if now - self._looked_at < OVERTAKEN_CHECK_S or connection.scalar(OLDEST) is None:
+            return []
+        self._looked_at = now
+        values = {"limit": limit, "behind": OVERTAKEN_S, "times": OVERTAKEN_TIMES}
+        return list(connection.execute(CLAIM_OVERTAKEN, values))
+
+    def _republish_allowance(self, connection: Connection) -> int:
+        """How many may be published again now: none while the oldest queued operation keeps changing, since
+        then workers are moving and the messages simply stand in line."""
+        now, oldest = self._clock(), connection.scalar(OLDEST)
+        if oldest != self._oldest[0]:
+            self._oldest = (oldest, now)
+        if oldest is None or now - self._oldest[1] < REPUBLISH_WINDOW_S:
+            return 0
+        if now - self._window[0] >= REPUBLISH_WINDOW_S:
+            self._window = (now, 0)
+        return max(0, REPUBLISH_LIMIT - self._window[1])
+
+    def _make_due_again(self, bells: Sequence[Doorbell]) -> None:
+        ids = [b.argument for b in bells if b.task == "sync.apply"]
+        nudges = [b for b in bells if b.task != "sync.apply"]
+        with self._engine.begin() as connection:
+            connection.execute(DUE_AGAIN, {"ids": ids})
+            for bell in nudges:
+                connection.execute(NUDGE, {"task": bell.task, "subject": bell.argument})
+
+
+_CLAIM = """
+UPDATE operations SET publishes = publishes + 1,
+  publish_at = clock_timestamp() + make_interval(secs => least(30 * power(2, least(publishes, 10)), 600))
+WHERE id IN (
+  SELECT id FROM operations
+  WHERE state = 'queued' AND {which}
+  ORDER BY publish_at, id LIMIT :limit FOR UPDATE SKIP LOCKED)
+RETURNING id, vps_id, action
+"""
+_DUE = "publish_at <= clock_timestamp() AND "
+CLAIM_FIRST = text(_CLAIM.format(which=_DUE + "(publishes = 0 OR error IS NOT NULL)"))
+CLAIM_AGAIN = text(_CLAIM.format(which=_DUE + "publishes > 0 AND error IS NULL"))
+# Of those applied last the one that was accepted last: not by id, since a long queue would stand before it.
+_NEWEST = (
+    "(SELECT max(accepted_at) FROM (SELECT accepted_at FROM operations WHERE kind = 'sync' AND state = 'applied'"
+    " ORDER BY applied_at DESC LIMIT 100) AS late)"
+)
+_PUBLISHED = "publish_at - make_interval(secs => 30 * power(2, publishes - 1))"
+CLAIM_OVERTAKEN = text(
+    _CLAIM.format(
+        which=f"error IS NULL AND publishes BETWEEN 1 AND :times AND {_PUBLISHED} < clock_timestamp()"
+        f" - make_interval(secs => :behind) AND accepted_at < {_NEWEST} - make_interval(secs => :behind)"
+    )
+)
+TAKE_NUDGES = text(
+    "DELETE FROM nudges WHERE (task, subject) IN "
+    "(SELECT task, subject FROM nudges ORDER BY asked_at LIMIT 100 FOR UPDATE SKIP LOCKED) RETURNING task, subject"
+)
+NUDGE = text("INSERT INTO nudges (task, subject) VALUES (:task, :subject) ON CONFLICT DO NOTHING")
+OLDEST = text("SELECT min(id) FROM operations WHERE state = 'queued'")
+DUE_AGAIN = text(
+    "UPDATE operations SET publishes = publishes - 1, publish_at = clock_timestamp() + interval '1 second' "
+    "WHERE id = ANY(:ids) AND state = 'queued' AND publishes > 0"
+)

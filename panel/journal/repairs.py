@@ -1,0 +1,297 @@
+"""Write the reconciler's repairs: compare-and-set on the record's version, fenced by the run's epoch.
+
+Nothing here decides. A repair that no longer fits (the record changed, a sync call came in, another run took
+the lease) is not written; the next run looks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, insert, select, text, update
+from sqlalchemy.exc import DataError, IntegrityError
+
+from panel.journal import rows
+from panel.observations.identity_doubts import SOLD_ON
+from panel.records.projection import LINK_COLUMNS, Row, let_go, new_row, with_status
+from panel.runs.lease import hold_lease
+from panel.schema import tables
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One change that a run wants to make.
+
+    ``values``: columns of ``vps`` (for a create: the call's payload fields plus ``link``). ``expect_version``
+    is the version that was decided on; ``other_id``/``other_version`` name the survivor of a merge.
+    """
+
+    action: str  # create | update | delete | merge | unlink
+    source: str
+    reason: str
+    evidence: Mapping[str, Any]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    vps_id: int | None = None
+    expect_version: int | None = None
+    other_id: int | None = None
+    other_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A repair that was committed. ``text`` is the short result ("running -> stopped")."""
+
+    operation_id: int
+    vps_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotWritten:
+    """A repair that no longer fits; ``why`` is a sentence. ``refused``: the database would not take it, which may
+    well be so the next time."""
+
+    why: str
+    refused: bool = False
+
+
+def write_repair(engine: Engine, run_id: int, epoch: int, repair: Repair) -> Written | NotWritten:
+    """Write one repair in one transaction. Raises FencedError when the run's lease is gone."""
+    try:
+        with engine.begin() as connection:
+            hold_lease(connection, epoch)
+            rows.lock_orders(connection, [repair.values.get("order_id")])
+            match repair.action:
+                case "create":
+                    return _create(connection, run_id, epoch, repair)
+                case "merge":
+                    return _merge(connection, run_id, epoch, repair)
+                case _:
+                    return _change(connection, run_id, epoch, repair)
+    except DataError as error:  # one record that the database will not take must not end the run for all others
+        return NotWritten(
+            f"the database refuses the values (SQLSTATE {getattr(error.orig, 'sqlstate', None)})", refused=True
+        )
+    except IntegrityError as error:
+        # A constraint that another transaction satisfied first (order or guest linked elsewhere).
+        constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+        return NotWritten(f"another record holds this order or guest ({constraint})", refused=True)
+
+
+def _create(connection: Connection, run_id: int, epoch: int, repair: Repair) -> Written | NotWritten:
+    values = repair.values
+    order_id = values.get("order_id")
+    claims, lanes, vps = tables.claims, tables.lanes, tables.vps
+    claimed = connection.execute(
+        select(lanes.c.vps_id, lanes.c.head)
+        .join(claims, claims.c.vps_id == lanes.c.vps_id)
+        .where(claims.c.order_id == order_id)
+    ).one_or_none()
+    if claimed is not None and claimed.head == "live":
+        return NotWritten(f"order {order_id} is claimed by VPS {claimed.vps_id}, whose create is on its way")
+    if connection.scalar(select(vps.c.id).where(vps.c.order_id == order_id, vps.c.deleted_at.is_(None))) is not None:
+        return NotWritten(f"order {order_id} has a record by now")
+    coming = connection.scalar(
+        select(lanes.c.vps_id).where(
+            lanes.c.vps_id == values.get("panel_vps_id"), lanes.c.head == "live", lanes.c.applied_seq < lanes.c.last_seq
+        )
+    )
+    if coming is not None:
+        return NotWritten(f"VPS {coming}, which the main site names for order {order_id}, is on its way")
+    vps_id = connection.scalar(text("SELECT nextval('vps_id_seq')"))
+    connection.execute(insert(lanes).values(vps_id=vps_id, last_seq=1, applied_seq=1, head="live", order_id=order_id))
+    at = rows.database_now(connection)
+    link = dict(values.get("link", {}))
+    facts = dict(values.get("facts", {}))
+    payload = {k: v for k, v in values.items() if k not in ("link", "facts", "panel_vps_id")}
+    row = new_row(vps_id, payload, at, source=repair.source)
+    if link:
+        row |= link | {"link_changed_at": at, "link_source": repair.source, "guest_linked_once": True}
+    row |= facts | {"order_linked_once": True}
+    row = with_status(row)
+    rows.store_new(connection, row)
+    written = _journal(connection, run_id, epoch, repair, vps_id, 1, None, row)
+    if order_id is not None:
+        rows.claim_order(connection, order_id, vps_id, written.operation_id)
+    return written
+
+
+def _change(connection: Connection, run_id: int, epoch: int, repair: Repair) -> Written | NotWritten:
+    if repair.vps_id is None:
+        raise ValueError(f"{repair.action} needs a vps_id")
+    found = _settled(connection, repair.vps_id, repair.expect_version)
+    if isinstance(found, NotWritten):
+        return found
+    lane, row = found
+    at = rows.database_now(connection)
+    after = row | dict(repair.values) | {"updated_at": at}
+    head: dict[str, Any] = {}
+    if repair.action == "unlink":
+        after = let_go(after, at)
+    if repair.action == "delete":
+        after |= {"deleted_at": at, "deleted_reason": repair.reason}
+        head = {"head": "deleted"}
+    seq = lane["last_seq"] + 1
+    after = rows.store_changed(connection, row, with_status(after | {"applied_seq": seq}))
+    rows.advance_lane(connection, repair.vps_id, seq, last_seq=seq, **head)
+    written = _journal(connection, run_id, epoch, repair, repair.vps_id, seq, row, after)
+    if after["order_id"] is not None and after["order_id"] != row["order_id"]:
+        rows.claim_order(connection, after["order_id"], repair.vps_id, written.operation_id)
+    return written
+
+
+def _merge(connection: Connection, run_id: int, epoch: int, repair: Repair) -> Written | NotWritten:
+    """Fold ``vps_id`` into ``other_id``: nothing is lost, either id reaches the survivor afterwards."""
+    loser_id, survivor_id = repair.vps_id, repair.other_id
+    if loser_id is None or survivor_id is None:
+        raise ValueError("a merge needs a loser and a survivor")
+    # Names before lanes, as everywhere: a create of one of these orders may be waiting for a lane already.
+    orders = [row["order_id"] for id_ in (loser_id, survivor_id) if (row := rows.load_row(connection, id_)) is not None]
+    rows.lock_orders(connection, orders)
+    rows.lock_lanes(connection, [loser_id, survivor_id])
+    lost = _settled(connection, loser_id, repair.expect_version)
+    kept = _settled(connection, survivor_id, repair.other_version)
+    for found in (lost, kept):
+        if isinstance(found, NotWritten):
+            return found
+    if isinstance(lost, NotWritten) or isinstance(kept, NotWritten):
+        raise AssertionError("unreachable")
+    (lane, row), (other_lane, other) = lost, kept
+    if [row["order_id"], other["order_id"]] != orders:
+        return NotWritten("one of the two records was linked to another order meanwhile")
+    if row["user_id"] != other["user_id"]:
+        return NotWritten("the two records have different owners")
+    at = rows.database_now(connection)
+    seq, other_seq = lane["last_seq"] + 1, other_lane["last_seq"] + 1
+    after = row | {"deleted_at": at, "deleted_reason": "merged", "merged_into": survivor_id, "updated_at": at}
+    after = rows.store_changed(connection, row, after | {"applied_seq": seq})
+    survivor = other | _inherited(other, row) | dict(repair.values) | {"updated_at": at, "applied_seq": other_seq}
+    survivor = rows.store_changed(connection, other, with_status(survivor))
+    rows.advance_lane(connection, loser_id, seq, last_seq=seq, merged_into=survivor_id)
+    rows.advance_lane(connection, survivor_id, other_seq, last_seq=other_seq)
+    written = _journal(connection, run_id, epoch, repair, loser_id, seq, row, after)
+    _journal(connection, run_id, epoch, repair, survivor_id, other_seq, other, survivor, action="update")
+    claims = tables.claims
+    connection.execute(update(claims).where(claims.c.vps_id == loser_id).values(vps_id=survivor_id))
+    if survivor["order_id"] is not None:
+        rows.claim_order(connection, survivor["order_id"], survivor_id, written.operation_id)
+    return written
+
+
+def _inherited(survivor: Row, loser: Row) -> Row:
+    """What the survivor takes over: an order or a guest only where it has none of its own, and the newer of
+    two facts."""
+    new: Row = {}
+    if survivor["order_id"] is None and loser["order_id"] is not None:
+        new |= {"order_id": loser["order_id"], "order_linked_once": True}
+    if survivor["vmid"] is None and loser["vmid"] is not None:
+        new |= {column: loser[column] for column in LINK_COLUMNS} | {"guest_linked_once": True}
+    if loser["order_changed_at"] > survivor["order_changed_at"]:
+        new |= {c: loser[c] for c in ("order_state", "order_source", "order_changed_at", "order_as_of")}
+    if loser["power_changed_at"] > survivor["power_changed_at"] and loser["power_state"] != "unknown":
+        columns = ("power_state", "power_detail", "power_source", "power_changed_at", "power_as_of")
+        new |= {c: loser[c] for c in columns}
+    return new
+
+
+def _settled(connection: Connection, vps_id: int, expected: int | None) -> tuple[Row, Row] | NotWritten:
+    """The lane and the record, locked, if nothing is in flight and the version is the one decided on."""
+    lane = rows.lock_lanes(connection, [vps_id]).get(vps_id)
+    row = rows.load_row(connection, vps_id)
+    if lane is None or row is None:
+        return NotWritten(f"VPS {vps_id} has no record")
+    if lane["applied_seq"] < lane["last_seq"]:
+        return NotWritten(f"a newer call for VPS {vps_id} is waiting to be applied")
+    if row["version"] != expected:
+        return NotWritten(f"VPS {vps_id} changed since it was looked at")
+    if row["deleted_at"] is not None:
+        return NotWritten(f"VPS {vps_id} is deleted by now")
+    return lane, row
+
+
+def _journal(
+    connection: Connection,
+    run_id: int,
+    epoch: int,
+    repair: Repair,
+    vps_id: int,
+    seq: int,
+    before: Row | None,
+    after: Row,
+    action: str | None = None,
+) -> Written:
+    old, new = rows.difference(before, after)
+    short = rows.summary(before, after)
+    operation_id = connection.scalar(
+        insert(tables.operations)
+        .values(
+            kind="repair",
+            action=action or ("update" if repair.action == "unlink" else repair.action),
+            vps_id=vps_id,
+            seq=seq,
+            source=repair.source,
+            payload={},
+            state="applied",
+            attempts=0,
+            result=short,
+            reason=repair.reason,
+            evidence=_with_reads(connection, repair.evidence),
+            before=old,
+            after=new,
+            run_id=run_id,
+            epoch=epoch,
+            applied_at=text("clock_timestamp()"),
+            publish_at=None,
+        )
+        .returning(tables.operations.c.id)
+    )
+    if operation_id is None:
+        raise RuntimeError("the journal returned no id")
+    return Written(operation_id, vps_id, short)
+
+
+def _with_reads(connection: Connection, evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """The evidence, and what the reads said that it rests on: it is to be readable for as long as the journal is."""
+    proof = [*evidence.get("guest_snapshots", ()), *evidence.get("order_snapshots", ())]
+    if not proof:
+        return dict(evidence)
+    reads = [dict(row._mapping) for row in connection.execute(READS, {"ids": proof})]
+    plain = [{k: v.isoformat() if isinstance(v, datetime) else v for k, v in read.items()} for read in reads]
+    return dict(evidence) | {"reads": plain}
+
+
+READS = text(
+    "SELECT id AS snapshot, source, scope, began_at, effective_at, count FROM snapshots WHERE id = ANY(:ids)"
+    " ORDER BY id"
+)
+
+
+def note_confirmations(connection: Connection, began: Mapping[str, datetime]) -> None:
+    """Mark since when a record's power is not borne out by trusted reads, and take the mark back.
+
+    A confirmed record is not touched: clients get its "as of" from the read of its node. ``began``: per
+    cluster, when the trusted read began. No version changes, since no fact does.
+    """
+    for cluster, at in began.items():
+        connection.execute(text(DOUBT), {"cluster": cluster, "began": at})
+        connection.execute(text(BELIEVE), {"cluster": cluster})
+
+
+# A guest speaks for a record only while it is known to be the record's own machine, and nobody else's by now.
+_BORNE_OUT = f"""
+EXISTS (SELECT 1 FROM guests g WHERE g.cluster = r.cluster AND g.vmid = r.vmid AND g.power = r.power_state
+        AND g.fingerprint_state IN ('read', 'forbidden') AND g.fingerprint IS NOT DISTINCT FROM r.fingerprint
+        AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid))
+AND NOT {SOLD_ON}
+"""
+DOUBT = f"""
+UPDATE vps r SET unconfirmed_since = :began
+WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.unconfirmed_since IS NULL AND NOT ({_BORNE_OUT})
+"""
+BELIEVE = f"""
+UPDATE vps r SET unconfirmed_since = NULL
+WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.unconfirmed_since IS NOT NULL AND {_BORNE_OUT}
+"""

@@ -1,0 +1,125 @@
+"""Bring a deleted record back: an operator's word against a delete, within its time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, text
+
+from domain.identity_doubts import Doubt
+from panel.journal import rows
+from panel.observations.identity_doubts import doubt_guest
+from panel.operator_error import OperatorError
+from panel.records.projection import Row, with_status
+from panel.runs.run_requests import nudge_run
+from panel.schema import tables
+
+RESTORABLE = timedelta(days=7)
+PROTECTED = timedelta(days=7)
+"""For so long reconciliation does not delete a restored record again, whatever the evidence."""
+
+
+def restore_vps(connection: Connection, vps_id: int, reason: str, by: str) -> Row:
+    """Make a tombstone live again and journal why; the record as it is now. Raises OperatorError.
+
+    All absences of its order and guest are forgotten: a later delete needs new proof. Its facts are what they were;
+    the next run brings them up to date, once it has read who stands at the address by now. Refused after 7 days, for a
+    merged record, while a call for it waits, and where its order or guest belongs to another live record by now.
+    """
+    if not reason.strip():
+        raise OperatorError("invalid", "a restore needs a reason")
+    known = rows.load_row(connection, vps_id)
+    if known is None:
+        raise OperatorError("unknown", f"VPS {vps_id} does not exist in the panel")
+    rows.lock_orders(connection, [known["order_id"]])
+    lane = rows.lock_lanes(connection, [vps_id])[vps_id]
+    row = rows.load_row(connection, vps_id)
+    if row is None:
+        raise RuntimeError(f"VPS {vps_id} vanished")
+    at = rows.database_now(connection)
+    if (why_not := _hindrance(connection, row, lane, known["order_id"])) is not None:
+        raise OperatorError("conflict", why_not)
+    if at - row["deleted_at"] > RESTORABLE:
+        raise OperatorError("conflict", f"VPS {vps_id} was deleted more than {RESTORABLE.days} days ago")
+    seq = lane["last_seq"] + 1
+    alive = {
+        "deleted_at": None,
+        "deleted_reason": None,
+        "missing_since": None,
+        "unconfirmed_since": None,
+        "protected_until": at + PROTECTED,
+        "updated_at": at,
+        "applied_seq": seq,
+    }
+    after = rows.store_changed(connection, row, with_status(row | alive))
+    rows.advance_lane(connection, vps_id, seq, last_seq=seq, head="live")
+    operation_id = _journal(connection, row, after, reason.strip(), by)
+    if after["order_id"] is not None:
+        rows.claim_order(connection, after["order_id"], vps_id, operation_id)
+    guest = f"{after['cluster']}/{after['vmid']}" if after["vmid"] is not None else None
+    connection.execute(FORGET, {"order": after["order_id"], "guest": guest})
+    if guest is not None:
+        doubt_guest(connection, after["cluster"], after["vmid"], Doubt.RESTORED)
+    nudge_run(connection, f"vps:{vps_id}")
+    return after
+
+
+def _hindrance(connection: Connection, row: Row, lane: Row, locked_order: str | None) -> str | None:
+    vps_id, vps = row["id"], tables.vps
+    if row["merged_into"] is not None:
+        return f"VPS {vps_id} was merged into VPS {row['merged_into']}, which both ids reach"
+    if row["deleted_at"] is None:
+        return f"VPS {vps_id} is not deleted"
+    if lane["applied_seq"] < lane["last_seq"]:
+        return f"a call for VPS {vps_id} waits to be applied; try again when it is"
+    if row["order_id"] != locked_order:
+        return f"VPS {vps_id} was linked to another order at this moment; try again"
+    if row["order_id"] is not None:
+        claimed = connection.scalar(CLAIMED, {"order": row["order_id"], "id": vps_id})
+        if claimed is not None:
+            return f"order {row['order_id']} belongs to VPS {claimed} by now"
+    if row["vmid"] is not None:
+        other = connection.scalar(
+            select(vps.c.id).where(
+                vps.c.cluster == row["cluster"], vps.c.vmid == row["vmid"], vps.c.deleted_at.is_(None)
+            )
+        )
+        if other is not None:
+            return f"guest {row['cluster']}/{row['vmid']} belongs to VPS {other} by now"
+    return None
+
+
+def _journal(connection: Connection, before: Row, after: Row, reason: str, by: str) -> int:
+    old, new = rows.difference(before, after)
+    values: dict[str, Any] = {
+        "kind": "operator",
+        "action": "restore",
+        "vps_id": after["id"],
+        "seq": after["applied_seq"],
+        "source": "operator",
+        "payload": {},
+        "state": "applied",
+        "result": f"restored {after['status']}",
+        "reason": reason,
+        "evidence": {"by": by, "protected_until": after["protected_until"].isoformat()},
+        "before": old,
+        "after": new,
+        "applied_at": text("clock_timestamp()"),
+        "publish_at": None,
+    }
+    operation_id = connection.scalar(insert(tables.operations).values(**values).returning(tables.operations.c.id))
+    if operation_id is None:
+        raise RuntimeError("the journal returned no id")
+    return int(operation_id)
+
+
+CLAIMED = text(
+    "SELECT vps_id FROM ("
+    " SELECT v.id AS vps_id FROM vps v WHERE v.order_id = :order AND v.deleted_at IS NULL"
+    " UNION ALL SELECT c.vps_id FROM claims c JOIN lanes l ON l.vps_id = c.vps_id"
+    " WHERE c.order_id = :order AND l.head = 'live') AS taken WHERE vps_id <> :id LIMIT 1"
+)
+FORGET = text(
+    "DELETE FROM absences WHERE (kind = 'order' AND subject = :order) OR (kind = 'guest' AND subject = :guest)"
+)

@@ -1,0 +1,209 @@
+"""Low-level writes of records, lanes and the journal.
+
+Only :mod:`panel.journal.writer` and :mod:`panel.journal.repairs` use it.
+
+Lock order everywhere: names (order ids, sorted), then lanes by id, then rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+
+from panel.records.projection import Row
+from panel.schema import tables
+
+log = structlog.get_logger(__name__)
+
+SETTLED_CHANNEL = "panel_settled"
+"""NOTIFY here (payload: operation id) tells waiting calls that an operation is settled."""
+
+
+def database_now(connection: Connection) -> datetime:
+    """The database's clock, the only one that decides anything."""
+    now: datetime = connection.scalar(text("SELECT clock_timestamp()"))
+    return now
+
+
+def lock_orders(connection: Connection, order_ids: Iterable[str | None]) -> None:
+    """Hold these order ids to the end of the transaction, against creates that claim them."""
+    names = sorted(f"order:{o}" for o in set(order_ids) if o is not None)
+    for name in names:
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
+
+def lock_lanes(connection: Connection, ids: Iterable[int]) -> dict[int, Row]:
+    """Lock the lanes of these ids, in id order."""
+    lanes = tables.lanes
+    rows = connection.execute(
+        select(lanes).where(lanes.c.vps_id.in_(sorted(ids))).order_by(lanes.c.vps_id).with_for_update()
+    )
+    return {row.vps_id: dict(row._mapping) for row in rows}
+
+
+def load_row(connection: Connection, vps_id: int) -> Row | None:
+    """A record's row, or None."""
+    found = connection.execute(select(tables.vps).where(tables.vps.c.id == vps_id)).one_or_none()
+    return dict(found._mapping) if found else None
+
+
+def store_new(connection: Connection, row: Row) -> None:
+    """Insert a record."""
+    connection.execute(insert(tables.vps).values(row))
+
+
+def store_changed(connection: Connection, before: Row, after: Row) -> Row:
+    """Write what differs, with the next version; the caller holds the lane."""
+    changed = {k: v for k, v in after.items() if before[k] != v} | {"version": before["version"] + 1}
+    connection.execute(update(tables.vps).where(tables.vps.c.id == before["id"]).values(changed))
+    return {**after, "version": before["version"] + 1}
+
+
+def advance_lane(connection: Connection, vps_id: int, applied_seq: int, **values: Any) -> None:  # noqa: ANN401
+    """Note how far a lane is applied, and what a repair changed of its head."""
+    lanes = tables.lanes
+    connection.execute(update(lanes).where(lanes.c.vps_id == vps_id).values(applied_seq=applied_seq, **values))
+
+
+def claim_order(connection: Connection, order_id: str, vps_id: int, operation_id: int) -> None:
+    """Point an order's claim at a record; the caller holds the order's lock."""
+    upsert = pg_insert(tables.claims).values(order_id=order_id, vps_id=vps_id, operation_id=operation_id)
+    connection.execute(
+        upsert.on_conflict_do_update(index_elements=["order_id"], set_={"vps_id": vps_id, "operation_id": operation_id})
+    )
+
+
+def settle(connection: Connection, operation_id: int, state: str, **values: Any) -> None:  # noqa: ANN401
+    """Give a queued operation its final state and tell whoever waits for it."""
+    operations = tables.operations
+    connection.execute(
+        update(operations)
+        .where(operations.c.id == operation_id)
+        .values(state=state, applied_at=text("clock_timestamp()"), publish_at=None, **values)
+    )
+    connection.execute(text("SELECT pg_notify(:channel, :id)"), {"channel": SETTLED_CHANNEL, "id": str(operation_id)})
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """One finding as it is raised. ``run_id``: the run that found it; None for what a call met."""
+
+    class_: str
+    subject: str
+    reason: str
+    severity: str = "warning"
+    vps_id: int | None = None
+    order_id: str | None = None
+    cluster: str | None = None
+    vmid: int | None = None
+    run_id: int | None = None
+
+
+def raise_findings(connection: Connection, raised: Sequence[Raised]) -> None:
+    """Open findings, or renew the open ones of the same class and subject; new alarms are logged and told.
+
+    What stands as it stood is not written, but for its ``last_seen_at`` once a day. A finding that has become an alarm
+    is heard anew: what was acknowledged or snoozed was less.
+    """
+    _raise(connection, raised, whole=True)
+
+
+def raise_finding(
+    connection: Connection,
+    class_: str,
+    subject: str,
+    reason: str,
+    *,
+    severity: str = "warning",
+    last_run_id: int | None = None,
+    **values: Any,  # noqa: ANN401
+) -> None:
+    """The same for a single finding. What is not given (its record, order or guest) stays as it was said before."""
+    _raise(connection, [Raised(class_, subject, reason, severity, run_id=last_run_id, **values)], whole=False)
+
+
+def _raise(connection: Connection, raised: Sequence[Raised], *, whole: bool) -> None:
+    if not raised:
+        return
+    found = [{"n": n, **asdict(one)} for n, one in enumerate(raised)]
+    opened = connection.execute(RAISE, {"found": json.dumps(found), "whole": whole}).all()
+    alarms = [row for row in opened if row.opened and row.severity == "alarm"]
+    for row in alarms:
+        log.warning("alarm_opened", finding_class=row.finding_class, subject=row.subject)
+    if alarms:
+        connection.execute(TELL)
+
+
+# One that is said twice in one breath is what was said last. Conflicting rows would be locked, and that is a write:
+# what stands as it stood is left out before.
+RAISE = text("""
+WITH said AS (
+  SELECT DISTINCT ON (t.class_, t.subject) t.* FROM jsonb_to_recordset(CAST(:found AS jsonb)) AS t(
+    n int, class_ text, subject text, reason text, severity text, vps_id bigint, order_id text, cluster text,
+    vmid int, run_id bigint)
+  ORDER BY t.class_, t.subject, t.n DESC),
+news AS (
+  SELECT s.* FROM said s
+  LEFT JOIN findings f ON f.class = s.class_ AND f.subject = s.subject AND f.resolved_at IS NULL
+  WHERE f.id IS NULL OR f.last_seen_at < clock_timestamp() - interval '1 day'
+    OR (f.reason, f.severity) IS DISTINCT FROM (s.reason, s.severity)
+    OR ((CAST(:whole AS boolean) OR s.vps_id IS NOT NULL) AND f.vps_id IS DISTINCT FROM s.vps_id)
+    OR ((:whole OR s.order_id IS NOT NULL) AND f.order_id IS DISTINCT FROM s.order_id)
+    OR ((:whole OR s.cluster IS NOT NULL) AND f.cluster IS DISTINCT FROM s.cluster)
+    OR ((:whole OR s.vmid IS NOT NULL) AND f.vmid IS DISTINCT FROM s.vmid))
+INSERT INTO findings AS f (class, subject, reason, severity, vps_id, order_id, cluster, vmid, last_run_id)
+SELECT class_, subject, reason, severity, vps_id, order_id, cluster, vmid, run_id FROM news ORDER BY n
+ON CONFLICT (class, subject) WHERE resolved_at IS NULL DO UPDATE SET
+  reason = excluded.reason, severity = excluded.severity, last_seen_at = clock_timestamp(),
+  vps_id = CASE WHEN :whole THEN excluded.vps_id ELSE coalesce(excluded.vps_id, f.vps_id) END,
+  order_id = CASE WHEN :whole THEN excluded.order_id ELSE coalesce(excluded.order_id, f.order_id) END,
+  cluster = CASE WHEN :whole THEN excluded.cluster ELSE coalesce(excluded.cluster, f.cluster) END,
+  vmid = CASE WHEN :whole THEN excluded.vmid ELSE coalesce(excluded.vmid, f.vmid) END,
+  last_run_id = coalesce(excluded.last_run_id, f.last_run_id),
+  acknowledged_by = CASE WHEN f.severity <> 'alarm' AND excluded.severity = 'alarm' THEN NULL
+                         ELSE f.acknowledged_by END,
+  acknowledged_at = CASE WHEN f.severity <> 'alarm' AND excluded.severity = 'alarm' THEN NULL
+                         ELSE f.acknowledged_at END,
+  snoozed_until = CASE WHEN f.severity <> 'alarm' AND excluded.severity = 'alarm' THEN NULL ELSE f.snoozed_until END
+RETURNING f.class AS finding_class, f.subject, f.severity, xmax = 0 AS opened
+""")
+TELL = text("INSERT INTO nudges (task, subject) VALUES ('findings.tell', '') ON CONFLICT DO NOTHING")
+
+
+JOURNALED = (
+    "user_id", "name", "cpu", "ram_mb", "disk_gb", "os", "hypervisor", "ip_address", "order_id", "order_state",
+    "power_state", "status", "cluster", "node", "vmid", "guest_type", "fingerprint", "link_state", "missing_since",
+    "deleted_at", "deleted_reason", "merged_into", "version",
+)  # fmt: skip
+
+
+def difference(before: Row | None, after: Row) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """What the journal shows of a change: the columns that differ, before and after, JSON-ready."""
+
+    def plain(value: object) -> object:
+        return value.isoformat() if isinstance(value, datetime) else value
+
+    if before is None:
+        return None, {k: plain(after[k]) for k in JOURNALED if after.get(k) is not None}
+    changed = [k for k in JOURNALED if before.get(k) != after.get(k)]
+    return {k: plain(before.get(k)) for k in changed}, {k: plain(after.get(k)) for k in changed}
+
+
+def summary(before: Row | None, after: Row) -> str:
+    """One short line for task lists: statuses only, no personal data."""
+    if after["deleted_at"] is not None:
+        return "deleted" if after["merged_into"] is None else f"merged into vps={after['merged_into']}"
+    if before is None:
+        return f"created {after['status']}"
+    if before["status"] != after["status"]:
+        return f"{before['status']} -> {after['status']}"
+    old, _ = difference(before, after)
+    changed = sorted(set(old or {}) - {"version"})
+    return "changed " + ", ".join(changed) if changed else f"unchanged {after['status']}"

@@ -1,0 +1,395 @@
+"""Apply journaled sync calls to records: idempotent, in the order of their journaling, one lane at a time.
+
+A task names one operation; whatever the queue did (lost, doubled, reordered), the lane's own order decides:
+everything queued before that operation for the same VPS is applied first, and what is applied already is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Engine, case, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from domain.identity_doubts import Doubt
+from panel.journal import rows
+from panel.journal.attempts import NOTE_ATTEMPT, OWED, TAKE_BACK, WHY
+from panel.observations.identity_doubts import doubt_guest
+from panel.records.projection import Row, in_conflict, new_row, updated_row
+from panel.schema import tables
+from panel.sessions import is_away
+
+log = structlog.get_logger(__name__)
+
+MAX_ATTEMPTS = 5
+"""An operation that fails this often for a reason of its own is dead: shown to operators, blocking nobody."""
+
+MAX_PER_TRANSACTION = 100
+"""A lane with more queued operations than this is drained over several tasks, so locks stay short."""
+
+
+UNFIT = frozenset({"42501", "42703", "42P01"})
+"""No right, column or table: the tables are not migrated yet. Every call fails alike, so none is counted against."""
+
+
+class NotYetError(Exception):
+    """The operation must wait for another lane (it stays queued and is published again)."""
+
+
+class OrderTakenError(Exception):
+    """The order of a create has a live record that nothing queued will delete."""
+
+    def __init__(self, order_id: str, vps_id: int) -> None:
+        super().__init__(f"order {order_id} belongs to vps={vps_id}, whose delete failed")
+        self.order_id = order_id
+        self.vps_id = vps_id
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of the operation that was asked for. ``text`` goes to the task list."""
+
+    operation_id: int
+    state: str
+    text: str
+
+
+def apply_operation(engine: Engine, operation_id: int, *, again: bool = False) -> Applied:
+    """Apply the lane of ``operation_id`` up to and including it.
+
+    ``again``: it was tried before and nobody knows how that ended. Then, as for one that was published before, each
+    attempt is noted before it is made, so that a call that kills its process is dead in the end, too.
+    Raises SQLAlchemy's DBAPIError when the database is away or not fit (retry later).
+    """
+    operations = tables.operations
+    OWED.pay(engine)
+    with engine.begin() as connection:
+        asked = connection.execute(
+            select(
+                operations.c.id, operations.c.vps_id, operations.c.seq, operations.c.state, operations.c.publishes
+            ).where(operations.c.id == operation_id)
+        ).one_or_none()
+        if asked is None:
+            return Applied(operation_id, "unknown", "unknown operation")
+        if asked.state != "queued":
+            return Applied(operation_id, asked.state, f"already {asked.state}")
+        again = again or asked.publishes > 1
+        if not again:
+            _apply_lane(connection, asked.vps_id, asked.seq)
+            return _outcome(connection, operation_id)
+    _apply_noted(engine, asked.vps_id, asked.seq)
+    with engine.begin() as connection:
+        return _outcome(connection, operation_id)
+
+
+def _outcome(connection: Connection, operation_id: int) -> Applied:
+    operations = tables.operations
+    now = connection.execute(
+        select(operations.c.state, operations.c.result, operations.c.error).where(operations.c.id == operation_id)
+    ).one()
+    said = now.result if now.state == "applied" else now.error or "waiting"
+    return Applied(operation_id, now.state, f"{now.state} {said}")
+
+
+def _apply_noted(engine: Engine, vps_id: int, up_to: int) -> None:
+    """Apply a lane call by call, each attempt noted in a transaction of its own before it is made.
+
+    The note is taken back in the transaction that ends the attempt, well or badly; if the database fails in between, as
+    soon as it can be. What remains are the attempts that ended with their process.
+    """
+    for _ in range(MAX_PER_TRANSACTION):
+        with engine.begin() as connection:
+            head = connection.execute(NOTE_ATTEMPT, {"vps_id": vps_id, "up_to": up_to}).one_or_none()
+        if head is None:
+            return
+        try:
+            with engine.begin() as connection:
+                connection.execute(TAKE_BACK, {"id": head.id, "notes": 1})
+                if head.attempts > MAX_ATTEMPTS:
+                    _bury(connection, head)
+                else:
+                    _apply_lane(connection, vps_id, head.seq)
+        except DBAPIError as error:
+            if _is_no_call_s(error):
+                OWED.add(head.id)
+                with contextlib.suppress(DBAPIError):
+                    OWED.pay(engine)
+            else:  # COMMIT itself refused it, or what is read for it: the note stays, with the reason
+                with engine.begin() as connection:
+                    connection.execute(WHY, {"id": head.id, "why": _said(error), "wait": 2.0**head.attempts})
+            raise
+        with engine.connect() as connection:
+            if (
+                connection.scalar(select(tables.operations.c.state).where(tables.operations.c.id == head.id))
+                == "queued"
+            ):
+                return
+
+
+def _bury(connection: Connection, head: Any) -> None:  # noqa: ANN401
+    """End a call whose attempts did not end: whatever tried it was killed, or hung until it was."""
+    rows.lock_lanes(connection, [head.vps_id])
+    operations = tables.operations
+    if connection.scalar(select(operations.c.state).where(operations.c.id == head.id)) != "queued":
+        return
+    attempts = head.attempts - 1
+    log.warning("operation_killed_its_process", operation_id=head.id, vps_id=head.vps_id, attempts=attempts)
+    _die(connection, head, attempts, head.error or f"none of {attempts} attempts came to an end")
+
+
+def _apply_lane(connection: Connection, vps_id: int, up_to: int) -> None:
+    operations = tables.operations
+    queued = (
+        select(operations)
+        .where(operations.c.vps_id == vps_id, operations.c.state == "queued", operations.c.seq <= up_to)
+        .order_by(operations.c.seq)
+        .limit(MAX_PER_TRANSACTION)
+    )
+    hinted = [row.payload.get("order_id") for row in connection.execute(queued)]
+    rows.lock_orders(connection, hinted)
+    rows.lock_lanes(connection, [vps_id])
+    row = rows.load_row(connection, vps_id)
+    # Read again under the lock: another worker may have applied some of them meanwhile.
+    for operation in connection.execute(queued).all():
+        try:
+            with connection.begin_nested():
+                row = _apply_one(connection, row, operation)
+        except NotYetError as waiting:
+            _postpone(connection, operation.id, str(waiting))
+            return
+        except OrderTakenError as taken:
+            _die(connection, operation, operation.attempts, str(taken))
+            # The order is the older record's again, whose delete may be sent once more.
+            rows.claim_order(connection, taken.order_id, taken.vps_id, operation.id)
+        except DBAPIError as error:
+            if _is_no_call_s(error):
+                raise
+            if not _failed(connection, operation, error):
+                return
+
+
+def _apply_one(connection: Connection, row: Row | None, operation: Any) -> Row | None:  # noqa: ANN401
+    before = dict(row) if row else None
+    match operation.action:
+        case "create" if row is None:
+            after = _create(connection, operation)
+        case "update" if row is not None and row["deleted_at"] is None:
+            after = _update(connection, row, operation)
+        case "delete" if row is not None and row["deleted_at"] is None:
+            after = _delete(connection, row, operation)
+        case _:
+            _supersede(connection, row, operation)
+            return row
+    old, new = rows.difference(before, after)
+    rows.settle(
+        connection,
+        operation.id,
+        "applied",
+        result=rows.summary(before, after),
+        before=old,
+        after=new,
+        error=None,
+    )
+    head = {"head": "deleted"} if operation.action == "delete" else {}
+    rows.advance_lane(connection, operation.vps_id, operation.seq, **head)
+    return after
+
+
+def _create(connection: Connection, operation: Any) -> Row:  # noqa: ANN401
+    row = new_row(operation.vps_id, operation.payload, operation.accepted_at)
+    row["applied_seq"] = operation.seq
+    _wait_for_older_order(connection, row)
+    _doubt_named(connection, operation.payload, None)
+    row = _without_conflicting_link(connection, row, None)
+    rows.store_new(connection, row)
+    return row
+
+
+def _update(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: ANN401
+    payload = dict(operation.payload)
+    if payload.get("order_id") is not None and not _may_claim(connection, payload["order_id"], row["id"]):
+        rows.raise_finding(
+            connection,
+            "link-conflict",
+            f"vps:{row['id']}",
+            f"an update names order {payload['order_id']}, which belongs to another VPS; the order was not linked",
+            vps_id=row["id"],
+            order_id=payload["order_id"],
+        )
+        del payload["order_id"]
+    if payload.get("user_id") not in (None, row["user_id"]):
+        rows.raise_finding(
+            connection,
+            "ownership",
+            f"vps:{row['id']}",
+            "an update call names another owner; owners change only by reconciliation with the order",
+            severity="alarm",
+            vps_id=row["id"],
+        )
+    after = updated_row(row, payload, operation.accepted_at) | {"applied_seq": operation.seq}
+    _doubt_named(connection, payload, row)
+    after = _without_conflicting_link(connection, after, row)
+    if after["order_id"] != row["order_id"]:
+        rows.claim_order(connection, after["order_id"], row["id"], operation.id)
+    return rows.store_changed(connection, row, after)
+
+
+def _delete(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: ANN401
+    at = operation.accepted_at
+    after = row | {"deleted_at": at, "deleted_reason": "sync", "updated_at": at, "last_sync_at": at}
+    return rows.store_changed(connection, row, after | {"applied_seq": operation.seq})
+
+
+def _supersede(connection: Connection, row: Row | None, operation: Any) -> None:  # noqa: ANN401
+    if row is None:
+        why, state = "its create was never applied", "rejected"
+    elif row["deleted_at"] is not None:
+        why, state = "the VPS is deleted; a tombstone beats a late call", "superseded"
+    else:
+        why, state = "the record exists already", "superseded"
+    rows.settle(connection, operation.id, state, result=None, reason=why)
+    rows.advance_lane(connection, operation.vps_id, operation.seq)
+
+
+def _doubt_named(connection: Connection, payload: Mapping[str, Any], before: Row | None) -> None:
+    """Note that a call names another guest than its record has: who stands there is to be asked, for whoever's record
+    that is, and who stands where the record's guest was."""
+    cluster, vmid = payload.get("cluster"), payload.get("vmid")
+    if (
+        cluster is None
+        or vmid is None
+        or (before is not None and (before["cluster"], before["vmid"]) == (cluster, vmid))
+    ):
+        return
+    doubt_guest(connection, cluster, vmid, Doubt.CALL)
+    if before is not None and before["vmid"] is not None:
+        doubt_guest(connection, before["cluster"], before["vmid"], Doubt.CALL)
+
+
+def _without_conflicting_link(connection: Connection, row: Row, before: Row | None) -> Row:
+    """A pushed guest that belongs to another live record is not taken over: the reconciler settles it."""
+    if row["vmid"] is None or row["link_state"] != "pushed":
+        return row
+    vps = tables.vps
+    other = connection.scalar(
+        select(vps.c.id).where(
+            vps.c.cluster == row["cluster"],
+            vps.c.vmid == row["vmid"],
+            vps.c.deleted_at.is_(None),
+            vps.c.id != row["id"],
+        )
+    )
+    if other is None:
+        return row
+    named = f"guest {row['cluster']}/{row['vmid']}, which a call named for VPS {row['id']}, is VPS {other}'s"
+    after = in_conflict(row, before)
+    kept = f"VPS {row['id']} keeps guest {after['cluster']}/{after['vmid']}, which was read to be its own"
+    rows.raise_finding(
+        connection,
+        "link-conflict",
+        f"vps:{row['id']}",
+        f"{named}; {kept if after['vmid'] is not None else 'accepted without a guest, the next run looks at both'}",
+        vps_id=row["id"],
+        cluster=row["cluster"],
+        vmid=row["vmid"],
+    )
+    return after
+
+
+def _may_claim(connection: Connection, order_id: str, vps_id: int) -> bool:
+    claims, vps = tables.claims, tables.vps
+    claimed = connection.scalar(select(claims.c.vps_id).where(claims.c.order_id == order_id))
+    linked = connection.scalar(
+        select(vps.c.id).where(vps.c.order_id == order_id, vps.c.deleted_at.is_(None), vps.c.id != vps_id)
+    )
+    return claimed in (None, vps_id) and linked is None
+
+
+def _wait_for_older_order(connection: Connection, row: Row) -> None:
+    """A new create for an order whose older record's delete is accepted but not applied waits for it.
+
+    It waits for nothing else: where no delete is queued any more, the older record keeps the order.
+    """
+    if (older := _order_s_record(connection, row)) is None:
+        return
+    operations = tables.operations
+    coming = select(operations.c.id).where(
+        operations.c.vps_id == older, operations.c.state == "queued", operations.c.action == "delete"
+    )
+    if connection.scalar(coming.limit(1)) is not None:
+        raise NotYetError(f"waiting for the delete of vps={older}, the order's former record")
+    if _order_s_record(connection, row) is not None:  # it may have been applied at this very moment
+        raise OrderTakenError(row["order_id"], older)
+
+
+def _order_s_record(connection: Connection, row: Row) -> int | None:
+    """The other live record of a record's order."""
+    if row["order_id"] is None:
+        return None
+    vps = tables.vps
+    return connection.scalar(
+        select(vps.c.id).where(vps.c.order_id == row["order_id"], vps.c.deleted_at.is_(None), vps.c.id != row["id"])
+    )
+
+
+def _postpone(connection: Connection, operation_id: int, why: str) -> None:
+    operations = tables.operations
+    connection.execute(
+        update(operations)
+        .where(operations.c.id == operation_id)
+        .values(error=why, publish_at=text("clock_timestamp() + interval '1 second'"))
+    )
+
+
+def _failed(connection: Connection, operation: Any, error: Exception) -> bool:  # noqa: ANN401
+    """Count a failure of the operation's own; True when it is dead and the lane may go on."""
+    said = _said(error)
+    attempts = operation.attempts + 1
+    log.warning("operation_failed", operation_id=operation.id, vps_id=operation.vps_id, attempts=attempts, error=said)
+    operations = tables.operations
+    if attempts < MAX_ATTEMPTS:
+        connection.execute(
+            update(operations)
+            .where(operations.c.id == operation.id)
+            .values(
+                attempts=attempts,
+                error=said,
+                publish_at=text("clock_timestamp() + make_interval(secs => :wait)").bindparams(wait=2.0**attempts),
+            )
+        )
+        return False
+    _die(connection, operation, attempts, said)
+    return True
+
+
+def _said(error: Exception) -> str:
+    """SQLSTATE and constraint, never the message: it quotes the row's values."""
+    cause = getattr(error, "orig", None)
+    constraint = getattr(getattr(cause, "diag", None), "constraint_name", None)
+    return f"{type(cause).__name__} {getattr(cause, 'sqlstate', '')} {constraint or ''}".strip()
+
+
+def _is_no_call_s(error: DBAPIError) -> bool:
+    return is_away(error) or getattr(error.orig, "sqlstate", None) in UNFIT
+
+
+def _die(connection: Connection, operation: Any, attempts: int, why: str) -> None:  # noqa: ANN401
+    rows.settle(connection, operation.id, "dead", attempts=attempts, error=why)
+    lanes = tables.lanes
+    head: dict[str, Any] = {}
+    if operation.action == "create":
+        # Without its create there is no VPS: the lane takes no more calls, and the order may be created anew.
+        head = {"head": "deleted"}
+    elif operation.action == "delete" and _is_live(connection, operation.vps_id):
+        # It lives on: it takes calls, and whoever sends the delete again is not told that it was done.
+        head = {"head": case((lanes.c.last_seq == operation.seq, "live"), else_=lanes.c.head)}
+    rows.advance_lane(connection, operation.vps_id, operation.seq, **head)
+
+
+def _is_live(connection: Connection, vps_id: int) -> bool:
+    row = rows.load_row(connection, vps_id)
+    return row is not None and row["deleted_at"] is None

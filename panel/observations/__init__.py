@@ -1,0 +1,1 @@
+"""What the sources showed, as it is remembered, and what of it a run looks at."""

@@ -1,0 +1,158 @@
+"""What complete reads did not show, counted until it is proven gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from domain.absences import Absence
+from domain.guests import GuestKey
+from panel.observations.identity_doubts import doubt_by_absent_orders
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How often and for how long something must be missed before it counts as gone, and is counted no more."""
+
+    times: int
+    period: timedelta
+
+
+def count_absent_guests(
+    connection: Connection, run_id: int, cluster: str, snapshot_ids: dict[str, int], began_at: datetime, proof: Proof
+) -> None:
+    """One more complete look at these nodes without the guests that used to be there."""
+    for node, snapshot_id in snapshot_ids.items():
+        values = {"run": run_id, "cluster": cluster, "node": node, "snapshot": snapshot_id, "began": began_at}
+        connection.execute(text(ABSENT_GUESTS), values | asdict(proof))
+
+
+def scopes_with_missing_orders(connection: Connection, scopes: Sequence[str], proof: Proof) -> list[str]:
+    """Those of these users' scopes that lack an order which used to be there and is not proven to be gone."""
+    rows = connection.execute(text(SCOPES_WITH_MISSING), {"scopes": list(scopes)} | asdict(proof))
+    return [row.scope for row in rows]
+
+
+def count_absent_orders(
+    connection: Connection, run_id: int, snapshot_ids: Mapping[str, int], effective_at: datetime, proof: Proof
+) -> None:
+    """One more complete sweep without orders that used to be there. Scopes: "all" alone, or "user:<id>"."""
+    values = {"run": run_id, "scopes": list(snapshot_ids), "snapshots": list(snapshot_ids.values())}
+    values |= {"whole": "all" in snapshot_ids, "effective": effective_at}
+    connection.execute(text(ABSENT_ORDERS), values | asdict(proof))
+    doubt_by_absent_orders(connection, run_id)
+
+
+def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[GuestKey, Absence]]:
+    """What is known to be absent, of what was loaded."""
+    orders: dict[str, Absence] = {}
+    guests: dict[GuestKey, Absence] = {}
+    for row in connection.execute(text(LOAD_ABSENCES)):
+        absence = _absence(row)
+        if row.kind == "order":
+            orders[row.subject] = absence
+        else:
+            cluster, _, vmid = row.subject.rpartition("/")
+            guests[GuestKey(cluster, int(vmid))] = absence
+    return orders, guests
+
+
+def control_order(connection: Connection, *, other_than: str) -> str | None:
+    """An order known to exist, to tell "this order is gone" from "nothing answers"."""
+    found: str | None = connection.scalar(text(CONTROL_ORDER), {"other": other_than})
+    return found
+
+
+def _absence(row: Any) -> Absence:  # noqa: ANN401 - a Row
+    missed_at = max(row.last_absent_at, row.read_without or row.last_absent_at)
+    return Absence(row.absent_since, row.consecutive, missed_at, tuple(row.evidence))
+
+
+# What was missed before the record last changed proves nothing against it: the count begins anew.
+_ORDER_ANEW = """a.absent_since <= (SELECT greatest(r.order_changed_at, r.link_changed_at) FROM vps r
+                   WHERE r.order_id = a.subject AND r.deleted_at IS NULL)"""
+_GUEST_ANEW = """a.absent_since <= (SELECT max(r.link_changed_at) FROM vps r WHERE r.deleted_at IS NULL
+                   AND r.cluster = split_part(a.subject, '/', 1)
+                   AND r.vmid = CAST(split_part(a.subject, '/', 2) AS int))"""
+
+
+# Once made, a proof stands still: further misses add nothing to it, and a row that is left alone costs nothing. When
+# such a guest was missed last is known all the same, by the last complete read of its node (below).
+def _unproven(anew: str) -> str:
+    return f"""(a.subject IS NULL OR a.consecutive < CAST(:times AS int)
+       OR a.last_absent_at - a.absent_since < CAST(:period AS interval) OR {anew})"""
+
+
+def _count(anew: str) -> str:
+    return f"""
+ON CONFLICT (kind, subject) DO UPDATE SET
+  absent_since = CASE WHEN {anew} THEN excluded.absent_since ELSE a.absent_since END,
+  consecutive = CASE WHEN {anew} THEN 1 ELSE a.consecutive + 1 END,
+  evidence = CASE WHEN {anew} THEN excluded.evidence
+                  ELSE a.evidence[greatest(1, cardinality(a.evidence) - 8):] || excluded.evidence END,
+  last_absent_at = excluded.last_absent_at, last_run_id = excluded.last_run_id
+WHERE a.last_run_id <> excluded.last_run_id AND a.last_absent_at < excluded.last_absent_at
+"""
+
+
+ABSENT_GUESTS = f"""
+INSERT INTO absences AS a (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)
+SELECT 'guest', g.cluster || '/' || g.vmid, :began, 1, :began, :run, ARRAY[CAST(:snapshot AS bigint)]
+FROM guests g LEFT JOIN absences a ON a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid
+WHERE g.cluster = :cluster AND g.node = :node
+  AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
+  AND {_unproven(_GUEST_ANEW)}
+{_count(_GUEST_ANEW)}
+"""
+
+_MISSING_ORDERS = f"""
+(SELECT o.order_id, o.owner
+ FROM (SELECT o.order_id, o.owner FROM orders_seen o WHERE o.state <> 'ended'
+       UNION SELECT o.order_id, o.owner FROM vps r JOIN orders_seen o ON o.order_id = r.order_id
+       WHERE r.deleted_at IS NULL) o
+ LEFT JOIN absences a ON a.kind = 'order' AND a.subject = o.order_id
+ WHERE {_unproven(_ORDER_ANEW)} AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)) o
+"""
+
+SCOPES_WITH_MISSING = f"""
+SELECT DISTINCT 'user:' || o.owner AS scope FROM {_MISSING_ORDERS}
+WHERE 'user:' || o.owner = ANY(CAST(:scopes AS text[]))
+"""
+
+ABSENT_ORDERS = f"""
+INSERT INTO absences AS a (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)
+SELECT 'order', o.order_id, :effective, 1, :effective, :run, ARRAY[c.snapshot]
+FROM {_MISSING_ORDERS}
+JOIN unnest(CAST(:scopes AS text[]), CAST(:snapshots AS bigint[])) AS c(scope, snapshot)
+  ON c.scope = CASE WHEN :whole THEN 'all' ELSE 'user:' || o.owner END
+{_count(_ORDER_ANEW)}
+"""
+
+# A proof that is made is counted no more; the last complete read of its node missed a guest all the same.
+ABSENCES = """
+SELECT a.*, (SELECT c.began_at FROM guests g JOIN scopes c ON c.source = 'proxmox:' || g.cluster AND c.scope = g.node
+  WHERE a.kind = 'guest' AND g.cluster = split_part(a.subject, '/', 1)
+    AND g.vmid = CAST(split_part(a.subject, '/', 2) AS int)) AS read_without
+FROM absences a
+"""
+LOAD_ABSENCES = """
+SELECT a.*, CAST(NULL AS timestamptz) AS read_without
+FROM pick_orders p JOIN absences a ON a.kind = 'order' AND a.subject = p.order_id
+UNION ALL
+SELECT a.*, c.began_at FROM pick_guests p JOIN absences a ON a.kind = 'guest' AND a.subject = p.cluster || '/' || p.vmid
+LEFT JOIN guests g ON g.cluster = p.cluster AND g.vmid = p.vmid
+LEFT JOIN scopes c ON c.source = 'proxmox:' || g.cluster AND c.scope = g.node
+"""
+
+_GOING = """
+SELECT o.order_id FROM orders_seen o
+WHERE o.state IN ('active', 'pending', 'suspended') AND o.order_id <> :other
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
+"""
+CONTROL_ORDER = f"""
+SELECT coalesce(({_GOING} AND o.effective_at IS NOT NULL ORDER BY o.effective_at DESC LIMIT 1), ({_GOING} LIMIT 1))
+"""

@@ -1,0 +1,161 @@
+"""Pick out what a run must think about: one set-based join leaves the converged fleet in the database.
+
+A record is *settled* when its order, its guest and every fact agree and nothing hangs over it. Everything else, drawn
+at random where it is much, is loaded with what it hangs together with (``panel.observations.components``) and decided
+in memory, so that memory follows the number of differences, and what stays a suspect for good keeps nobody else from
+being looked at.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from domain.guests import IDENTITY_TAG
+from panel.observations import components
+
+
+def prepare(
+    connection: Connection, *, shared_ids: bool, names: bool, everything: bool = False, budget: int | None = None
+) -> dict[str, int]:
+    """Fill the temporary tables of what is selected; their counts, how many components are ``entangled``, and as
+    ``cut`` how many suspects are left to a later run.
+
+    ``shared_ids``: the main site's user ids are the panel's. ``names``: the feed's names are authoritative.
+    ``everything`` skips the filter (for comparison). ``budget``: ``components.BUDGET``, if it is not given.
+    """
+    most = components.share(budget)
+    connection.execute(text(USER_MAP.format(key="id::text" if shared_ids else "main_site_user_id")))
+    connection.execute(text("CREATE UNIQUE INDEX ON user_map (owner)"))
+    connection.execute(text(TAG_TWINS))
+    connection.execute(text("CREATE INDEX ON tag_twins (cluster, vmid)"))
+    connection.execute(text("CREATE INDEX ON tag_twins (cluster, tag)"))
+    connection.execute(text(MACHINE_TWINS))
+    connection.execute(text("ANALYZE user_map, tag_twins, machine_twins"))
+    if everything:
+        connection.execute(text(SETTLED_NOTHING))
+    else:
+        connection.execute(text(SETTLED), {"names": names})
+    connection.execute(text("ANALYZE settled"))
+    more = False
+    for make, draw, index in SEEDS:
+        connection.execute(text(make))
+        more |= connection.execute(text(draw), {"most": most}).rowcount == most
+        connection.execute(text(index))
+    connection.execute(text("ANALYZE pick_records, pick_orders, pick_guests"))
+    components.gather(connection, most)
+    counts = dict(connection.execute(text(COUNTS)).one()._mapping)
+    more |= counts.pop("parts_left") > 0
+    cut: int = connection.scalar(text(f"SELECT {LEFT}")) or 0 if more else 0
+    return counts | {"cut": cut}
+
+
+USER_MAP = (
+    "CREATE TEMP TABLE user_map ON COMMIT DROP AS "
+    "SELECT {key} AS owner, id AS user_id, mapped_at FROM users WHERE {key} IS NOT NULL"
+)
+
+TAGGED_TWICE = f"""
+SELECT cluster, vmid, tag FROM (
+  SELECT s.cluster, s.vmid, t.tag, count(*) OVER (PARTITION BY s.cluster, t.tag) AS guests
+  FROM stage_guests s CROSS JOIN LATERAL (SELECT DISTINCT unnest(s.tags) AS tag) t
+  WHERE NOT s.template AND strpos(array_to_string(s.tags, ' '), 'pnl-') > 0 AND t.tag ~ '{IDENTITY_TAG}') tagged
+WHERE guests > 1
+"""
+TAG_TWINS = f"CREATE TEMP TABLE tag_twins ON COMMIT DROP AS {TAGGED_TWICE}"
+
+MACHINE_TWINS = """
+CREATE TEMP TABLE machine_twins ON COMMIT DROP AS
+SELECT fingerprint FROM vps WHERE deleted_at IS NULL AND fingerprint IS NOT NULL
+GROUP BY fingerprint HAVING count(*) > 1
+UNION
+SELECT g.fingerprint FROM stage_guests s JOIN guests g ON g.cluster = s.cluster AND g.vmid = s.vmid
+WHERE g.fingerprint IS NOT NULL GROUP BY g.fingerprint HAVING count(*) > 1
+"""
+
+# Each row is found by a key of its own, and by nothing that one customer has much of: who knows nothing of a table that
+# was filled just now, or restored, takes the customer for as good a key.
+SETTLED = """
+CREATE TEMP TABLE settled ON COMMIT DROP AS
+SELECT r.id, r.order_id, r.cluster, r.vmid
+FROM vps r
+JOIN orders_seen o ON o.order_id = r.order_id
+JOIN guests g ON g.cluster = r.cluster AND g.vmid = r.vmid
+JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
+JOIN lanes l ON l.vps_id = r.id
+WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS NULL AND r.hypervisor = 'proxmox'
+  AND l.applied_seq = l.last_seq
+  AND o.state = r.order_state
+  AND (o.state = 'active' OR (o.state = 'suspended' AND g.power = 'stopped' AND r.power_state = 'stopped'))
+  AND (o.panel_vps_id IS NULL OR o.panel_vps_id = r.id)
+  AND r.user_id = (SELECT u.user_id FROM user_map u WHERE u.owner = o.owner)
+  AND coalesce(o.cpu = r.cpu, true) AND coalesce(o.ram_mb = r.ram_mb, true)
+  AND coalesce(o.disk_gb = r.disk_gb, true) AND coalesce(o.os = r.os, true)
+  AND (NOT :names OR coalesce(o.name = r.name, true))
+  AND (o.ip_address IS NULL OR o.ip_address IS NOT DISTINCT FROM r.ip_address)
+  AND (o.cluster IS NULL OR o.vmid IS NULL OR (o.cluster = r.cluster AND o.vmid = r.vmid))
+  AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint AND g.fingerprint IS NOT NULL
+  AND g.node = r.node AND g.guest_type = r.guest_type AND g.lock IS NULL AND NOT g.template
+  AND g.moving_since IS NULL
+  AND NOT EXISTS (SELECT 1 FROM tag_twins t WHERE t.cluster = r.cluster AND t.vmid = r.vmid)
+  AND (g.power = r.power_state OR g.power = 'unknown')
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
+  AND NOT EXISTS (SELECT 1 FROM orders_seen x WHERE x.panel_vps_id = r.id AND x.order_id <> o.order_id)
+  AND NOT EXISTS (SELECT 1 FROM orders_seen x WHERE x.cluster = r.cluster AND x.vmid = r.vmid
+                  AND x.order_id <> o.order_id AND x.state <> 'ended')
+  AND NOT EXISTS (SELECT 1 FROM machine_twins t WHERE t.fingerprint = r.fingerprint)
+"""
+
+SETTLED_NOTHING = """
+CREATE TEMP TABLE settled ON COMMIT DROP AS SELECT id, order_id, cluster, vmid FROM vps WHERE false
+"""
+
+RECORDS = """
+SELECT r.id FROM vps r WHERE r.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.id = r.id)
+"""
+
+ORDERS = """
+SELECT o.order_id FROM (
+  SELECT o.order_id FROM orders_seen o WHERE o.state <> 'ended'
+  -- of those that ended, what still has a record or a guest: each by its index, since the others are years of them
+  UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.order_id = r.order_id WHERE r.deleted_at IS NULL
+  UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.panel_vps_id = r.id WHERE r.deleted_at IS NULL
+  UNION SELECT o.order_id FROM stage_guests s JOIN orders_seen o ON o.cluster = s.cluster AND o.vmid = s.vmid) o
+WHERE NOT EXISTS (SELECT 1 FROM settled s WHERE s.order_id = o.order_id)
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
+"""
+
+GUESTS = """
+SELECT s.cluster, s.vmid FROM stage_guests s
+WHERE NOT s.template AND NOT EXISTS (SELECT 1 FROM settled t WHERE t.cluster = s.cluster AND t.vmid = s.vmid)
+"""
+
+SUSPECTS = (
+    ("pick_records", "id", "id bigint", RECORDS),
+    ("pick_orders", "order_id", "order_id text", ORDERS),
+    ("pick_guests", "cluster, vmid", "cluster text, vmid int", GUESTS),
+)
+
+
+def _seeds(place: int, table: str, key: str, columns: str, suspects: str) -> tuple[str, ...]:
+    """The kinds take turns in the numbers of their parts: many suspects of one kind leave room for the others'."""
+    return (
+        f"CREATE TEMP TABLE {table} ({columns}, part bigint, wave int, PRIMARY KEY ({key})) ON COMMIT DROP",
+        f"INSERT INTO {table} SELECT {key}, 3 * row_number() OVER () + {place}, 0"
+        f" FROM ({suspects} ORDER BY random() LIMIT :most) s",
+        f"CREATE INDEX ON {table} (wave)",
+    )
+
+
+SEEDS = tuple(_seeds(place, *of) for place, of in enumerate(SUSPECTS))
+
+COUNTS = """
+SELECT (SELECT count(*) FROM settled) AS settled, (SELECT count(*) FROM pick_records) AS records,
+  (SELECT count(*) FROM pick_orders) AS orders, (SELECT count(*) FROM pick_guests) AS guests,
+  (SELECT count(*) FROM entangled) AS entangled, (SELECT count(*) FROM parts WHERE NOT taken) AS parts_left
+"""
+
+LEFT = " + ".join(
+    f"(SELECT count(*) FROM ({suspects}) s WHERE NOT EXISTS (SELECT 1 FROM {table} p WHERE ({key}) = ({theirs})))"
+    for table, key, _, suspects in SUSPECTS
+    for theirs in [", ".join(f"s.{column}" for column in key.split(", "))]
+)

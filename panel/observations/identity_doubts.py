@@ -1,0 +1,114 @@
+"""Whose identity is in doubt: what ``domain.identity_doubts`` says, set by set, in the merge of each read.
+
+A guest in doubt is ``stale``, with the reason and since when. It stays so until its configuration, asked for later than
+that, was read. Only what raises a doubt is written: a quiet fleet costs nothing here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, text
+
+from domain.guests import IDENTITY_TAG
+from domain.identity_doubts import LOOKED_AT, Doubt
+
+
+def doubt_listed(
+    connection: Connection, cluster: str, began: datetime, previous: datetime | None, gap: timedelta
+) -> int:
+    """Doubt the guests of which the staged list does not prove, or denies, that they are who they were; how many. To be
+    called before the list is merged."""
+    long_ago = previous is None or began - previous > gap
+    values = {"cluster": cluster, "began": began, "gap": long_ago}
+    return connection.execute(text(DOUBT_LISTED), values).rowcount
+
+
+def doubt_by_orders(connection: Connection, feed: str) -> int:
+    """Doubt the guests that staged orders name newly, name no more, or named until they ended or began anew; how many.
+    To be called before the orders are merged."""
+    return connection.execute(text(DOUBT_BY_ORDERS), {"feed": feed}).rowcount
+
+
+def doubt_by_absent_orders(connection: Connection, run_id: int) -> int:
+    """Doubt the guests of orders that this run is the first to miss; how many."""
+    return connection.execute(text(DOUBT_BY_ABSENT_ORDERS), {"run": run_id}).rowcount
+
+
+def doubt_guest(connection: Connection, cluster: str, vmid: int, why: Doubt) -> None:
+    """Doubt the guest at an address that a call named for another record than its own, or for none any more, or whose
+    record an operator restored."""
+    connection.execute(text(DOUBT_GUEST), {"cluster": cluster, "vmid": vmid, "why": why.value})
+
+
+# Without an identity tag it is what it was before there were any.
+_MARKS = (
+    "CASE WHEN strpos(array_to_string(s.tags, ' '), 'pnl-') > 0 THEN"  # mostly nobody has one
+    f" (SELECT string_agg(DISTINCT t, ',') FROM unnest(s.tags) AS t WHERE t ~ '{IDENTITY_TAG}') END"
+)
+SIGNATURE = f"md5(concat_ws('|', s.name, s.guest_type, s.node, s.memory_mb, s.cores, {_MARKS}))"
+"""What a staged guest ``s`` tells of its machine that rarely changes by itself."""
+
+_STATES = ", ".join(f"'{state.value}'" for state in LOOKED_AT)
+_LOOKED_AT = f"g.fingerprint_state IN ({_STATES})"
+
+_GOES_ON = "(CAST(:began AS timestamptz) - make_interval(secs => s.uptime_s) <= g.fingerprint_read_at) IS TRUE"
+
+_LISTED = f"""CASE
+  WHEN g.unlisted_since IS NOT NULL OR EXISTS (
+    SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
+    THEN '{Doubt.UNLISTED}'
+  WHEN g.signature <> {SIGNATURE} OR g.template <> s.template THEN '{Doubt.CHANGED}'
+  WHEN s.uptime_s IS NOT NULL THEN CASE WHEN NOT {_GOES_ON} THEN '{Doubt.STARTED}' END
+  WHEN g.disk_gb IS DISTINCT FROM s.disk_gb THEN '{Doubt.CHANGED}'
+  WHEN g.power <> s.power THEN '{Doubt.POWER}'
+  WHEN :gap THEN '{Doubt.GAP}' END"""
+
+DOUBT_LISTED = f"""
+UPDATE guests g SET fingerprint_state = 'stale', doubt = d.why, doubted_at = :began
+FROM (SELECT g.cluster, g.vmid, {_LISTED} AS why
+      FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
+      WHERE g.cluster = :cluster AND {_LOOKED_AT}) d
+WHERE d.why IS NOT NULL AND g.cluster = d.cluster AND g.vmid = d.vmid
+"""
+
+# Of one whose configuration is being asked for right now, the answer may be from before.
+_DOUBT = f"""
+UPDATE guests g SET fingerprint_state = CASE WHEN {_LOOKED_AT} THEN 'stale' ELSE g.fingerprint_state END,
+  doubted_at = clock_timestamp(), doubt ="""
+
+# An older answer than the one that is known is not merged, so it is no news either.
+DOUBT_BY_ORDERS = f"""
+WITH news AS (
+  SELECT o.cluster AS before, o.vmid AS before_vmid, s.cluster, s.vmid,
+    o.order_id IS NOT NULL AND o.state <> 'ended' AS named, s.state <> 'ended' AS names
+  FROM stage_orders s LEFT JOIN orders_seen o ON o.order_id = s.order_id
+  LEFT JOIN absences a ON a.kind = 'order' AND a.subject = s.order_id
+  LEFT JOIN scopes c ON c.source = :feed AND c.scope = s.scope
+  WHERE o.order_id IS NULL OR a.subject IS NOT NULL
+     OR ((o.cluster, o.vmid, o.state = 'ended') IS DISTINCT FROM (s.cluster, s.vmid, s.state = 'ended')
+         AND (o.effective_at IS NULL OR s.effective_at > o.effective_at)
+         AND (s.effective_at < c.began_at) IS NOT TRUE))
+{_DOUBT} '{Doubt.ORDER}'
+FROM (SELECT before AS cluster, before_vmid AS vmid FROM news WHERE named
+      UNION SELECT cluster, vmid FROM news WHERE names) n
+WHERE g.cluster = n.cluster AND g.vmid = n.vmid
+"""
+
+DOUBT_BY_ABSENT_ORDERS = f"""
+{_DOUBT} '{Doubt.ORDER}'
+FROM absences a JOIN orders_seen o ON o.order_id = a.subject
+WHERE a.kind = 'order' AND a.consecutive = 1 AND a.last_run_id = :run
+  AND g.cluster = o.cluster AND g.vmid = o.vmid
+"""
+
+DOUBT_GUEST = f"{_DOUBT} :why WHERE g.cluster = :cluster AND g.vmid = :vmid"
+
+_GOING = "{o}.state <> 'ended' AND {o}.unlisted_since IS NULL"
+
+SOLD_ON = f"""EXISTS (
+  SELECT 1 FROM orders_seen x WHERE x.cluster = r.cluster AND x.vmid = r.vmid AND x.order_id IS DISTINCT FROM r.order_id
+    AND {_GOING.format(o="x")}
+    AND NOT EXISTS (SELECT 1 FROM orders_seen o WHERE o.order_id = r.order_id AND {_GOING.format(o="o")}))"""
+"""A going order names the guest of record ``r``, whose own order goes on no more: it may be the next customer's by now.
+"""

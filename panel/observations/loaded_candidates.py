@@ -1,0 +1,121 @@
+"""What ``panel.observations.candidates`` selected, loaded as values, and what is known besides of its machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from domain.failures import Broken
+from domain.guests import Guest, GuestKey
+from domain.orders import Order
+from domain.records import Record
+from panel.observations.components import share
+from panel.observations.row_values import parsed_guests, parsed_orders, parsed_records
+
+
+def load_orders(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Order, ...]:
+    """The suspect orders and those connected to suspects, with the panel's user id where the map knows it.
+
+    Here and below: a row that cannot be parsed is noted in ``broken`` by its subject, if that is given.
+    """
+    return parsed_orders(connection.execute(text(LOAD_ORDERS)), broken)
+
+
+def load_guests(
+    connection: Connection,
+    previous: dict[str, datetime | None],
+    began: dict[str, datetime],
+    broken: dict[str, Broken] | None = None,
+) -> tuple[Guest, ...]:
+    """Suspect and connected guests that this run's trusted reads showed.
+
+    ``previous``: when the trusted read before this one began, per cluster; ``began``: this one.
+    """
+    return parsed_guests(connection.execute(text(LOAD_GUESTS)), previous, began, broken)
+
+
+def load_records(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Record, ...]:
+    """Suspect and connected records, tombstones included."""
+    return parsed_records(connection.execute(text(LOAD_RECORDS)), broken)
+
+
+def load_unidentified(
+    connection: Connection, clusters: Iterable[str], broken: dict[str, Broken] | None = None, limit: int | None = None
+) -> tuple[Guest, ...] | None:
+    """Guests of these clusters, not known to be gone, of whom nobody knows who they are by now; None if they are more
+    than ``limit`` (a share of the budget), or if one cannot be parsed: it may be anybody."""
+    limit = share() if limit is None else limit
+    rows = connection.execute(text(LOAD_UNIDENTIFIED), {"clusters": sorted(clusters), "limit": limit + 1}).all()
+    parsed = parsed_guests(rows, {}, {}, broken)
+    return parsed if len(parsed) == len(rows) <= limit else None
+
+
+def load_remembered(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Guest, ...]:
+    """Of what was loaded the guests that are not listed now, as they were last."""
+    return parsed_guests(connection.execute(text(LOAD_REMEMBERED)), {}, {}, broken)
+
+
+def load_unlisted(connection: Connection) -> dict[GuestKey, datetime]:
+    """Of what was loaded the guests that were known and are not listed any more, and since when."""
+    rows = connection.execute(text(LOAD_UNLISTED))
+    return {GuestKey(row.cluster, row.vmid): row.unlisted_since for row in rows}
+
+
+def load_sightings(connection: Connection) -> dict[str, frozenset[GuestKey]]:
+    """The addresses at which the fingerprints of what was loaded were read last, listed now or not."""
+    found: dict[str, set[GuestKey]] = {}
+    for row in connection.execute(text(LOAD_SIGHTINGS)):
+        found.setdefault(row.fingerprint, set()).add(GuestKey(row.cluster, row.vmid))
+    return {fingerprint: frozenset(keys) for fingerprint, keys in found.items()}
+
+
+LOAD_ORDERS = """
+SELECT o.*, m.user_id, m.mapped_at, s.effective_at AS staged_at
+FROM orders_seen o LEFT JOIN user_map m ON m.owner = o.owner LEFT JOIN stage_orders s ON s.order_id = o.order_id
+WHERE o.order_id IN (SELECT order_id FROM pick_orders)
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
+"""
+
+LOAD_GUESTS = """
+SELECT g.* FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
+WHERE (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
+"""
+
+LOAD_RECORDS = """
+SELECT r.*, (l.applied_seq < l.last_seq) AS in_flight FROM vps r JOIN lanes l ON l.vps_id = r.id
+WHERE r.id IN (SELECT id FROM pick_records)
+"""
+
+# Who may not be read any more was last seen to be who he was before.
+_LAST_SEEN_AS = "CASE g.fingerprint_state WHEN 'forbidden' THEN coalesce(g.fingerprint, g.previous_fingerprint)"
+_LAST_SEEN_AS += " ELSE g.fingerprint END"
+
+LOAD_SIGHTINGS = f"""
+SELECT {_LAST_SEEN_AS} AS fingerprint, g.cluster, g.vmid FROM guests g
+WHERE {_LAST_SEEN_AS} IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
+"""
+
+# Those of a cluster that was not read now are where they were. Who is to be looked at anew at the address of the record
+# whose machine he was passes for him: a dead node's guests would hold the deletes of all others.
+LOAD_UNIDENTIFIED = """
+SELECT g.* FROM guests g
+WHERE g.cluster = ANY(:clusters)
+  AND (g.fingerprint_state IN ('unread', 'stale') OR (g.fingerprint_state = 'forbidden' AND g.fingerprint IS NULL))
+  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
+  AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
+                  AND r.fingerprint = g.fingerprint)
+ORDER BY g.cluster, g.vmid LIMIT :limit
+"""
+
+LOAD_REMEMBERED = """
+SELECT g.* FROM guests g
+WHERE (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
+  AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
+"""
+
+LOAD_UNLISTED = """
+SELECT g.cluster, g.vmid, g.unlisted_since FROM guests g
+WHERE g.unlisted_since IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
+"""

@@ -1,0 +1,73 @@
+"""Whose power state or node differs from what its guest shows: the pairs that the fast lane looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from domain.failures import Broken
+from domain.guests import Guest, GuestKey
+from domain.records import Record
+from panel.observations.candidates import TAGGED_TWICE
+from panel.observations.identity_doubts import SOLD_ON
+from panel.observations.row_values import parsed_guests, parsed_records
+
+LIMIT = 5_000
+"""Pairs a run, drawn anew by each."""
+
+
+def load_power_drift(
+    connection: Connection,
+    clusters: Iterable[str],
+    previous: dict[str, datetime | None],
+    began: dict[str, datetime],
+    copied_since: datetime,
+    broken: dict[str, Broken] | None = None,
+) -> list[tuple[Record, Guest]]:
+    """For the fast lane: linked, identified pairs whose power or node differs, nothing in flight, no clones.
+
+    A machine that stands in another cluster too since before ``copied_since`` is a clone.
+    """
+    rows = connection.execute(text(POWER_DRIFT), {"clusters": list(clusters), "moving": copied_since})
+    pairs = sorted((row.record_id, row.cluster, row.vmid) for row in rows)
+    if not pairs:
+        return []
+    values = {"ids": [p[0] for p in pairs], "clusters": [p[1] for p in pairs], "vmids": [p[2] for p in pairs]}
+    rows = connection.execute(text(RECORDS_BY_ID), values)
+    records = {r.id: r for r in parsed_records(rows, broken)}
+    rows = connection.execute(text(GUESTS_BY_KEY), values)
+    guests = {g.key: g for g in parsed_guests(rows, previous, began, broken)}
+    return [(records[i], guests[GuestKey(c, v)]) for i, c, v in pairs if i in records and GuestKey(c, v) in guests]
+
+
+RECORDS_BY_ID = """
+SELECT r.*, (l.applied_seq < l.last_seq) AS in_flight FROM vps r JOIN lanes l ON l.vps_id = r.id
+WHERE r.id = ANY(:ids)
+"""
+
+GUESTS_BY_KEY = """
+SELECT g.* FROM guests g
+JOIN unnest(CAST(:clusters AS text[]), CAST(:vmids AS int[])) AS k(cluster, vmid)
+  ON k.cluster = g.cluster AND k.vmid = g.vmid
+"""
+
+POWER_DRIFT = f"""
+SELECT r.id AS record_id, g.cluster, g.vmid
+FROM vps r
+JOIN guests g ON g.cluster = r.cluster AND g.vmid = r.vmid
+JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
+JOIN lanes l ON l.vps_id = r.id
+WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND l.applied_seq = l.last_seq
+  AND r.order_state IN ('active', 'suspended', 'ended', 'unknown') AND g.cluster = ANY(:clusters)
+  AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint
+  AND (g.lock IS NULL OR g.lock = 'suspended')
+  AND (g.moving_since IS NULL OR g.moving_since > CAST(:moving AS timestamptz))
+  AND NOT EXISTS (SELECT 1 FROM guests x JOIN stage_guests y ON y.cluster = x.cluster AND y.vmid = x.vmid
+                  WHERE x.cluster = g.cluster AND x.fingerprint = g.fingerprint AND x.vmid <> g.vmid AND NOT x.template)
+  AND (g.cluster, g.vmid) NOT IN (SELECT cluster, vmid FROM ({TAGGED_TWICE}) twins)
+  AND ((g.power <> r.power_state AND g.power <> 'unknown') OR g.node <> r.node)
+  AND NOT g.template AND NOT {SOLD_ON}
+ORDER BY random() LIMIT {LIMIT}
+"""

@@ -1,0 +1,381 @@
+"""The panel's memory of the outside: guests, orders, snapshots and absences.
+
+A read is streamed into temporary tables by COPY and merged by a few set-based statements, so that memory stays
+flat and a quiet fleet costs no writes. Nothing here touches a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Connection, insert, text
+
+from domain.guests import GuestType
+from panel.observations import identity_doubts
+from panel.schema import tables
+from panel.sessions import keep_values_out
+
+GUEST_COLUMNS = (
+    "cluster", "vmid", "guest_type", "node", "status", "power", "name", "lock", "template", "cores", "memory_mb",
+    "disk_gb", "tags", "uptime_s",
+)  # fmt: skip
+ORDER_COLUMNS = (
+    "order_id", "state", "status", "owner", "panel_vps_id", "panel_vps_id_given", "name", "cpu", "ram_mb", "disk_gb",
+    "os", "hypervisor", "ip_address", "cluster", "node", "vmid", "guest_type", "created_at", "updated_at",
+    "effective_at", "scope",
+)  # fmt: skip
+
+
+def make_stages(connection: Connection) -> None:
+    """The run's temporary tables. They die with the run's connection."""
+    for statement in STAGES:
+        connection.execute(text(statement))
+    connection.commit()
+
+
+def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """Stream rows into a temporary table; how many. The planner is told of them: what it knows nothing of it takes for
+    so much that it had better read the other tables whole."""
+    driver = connection.connection.driver_connection
+    if driver is None:
+        raise RuntimeError("no driver connection")
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    count = 0
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+                count += 1
+    except psycopg.Error as error:  # past SQLAlchemy, so its listener does not see it
+        keep_values_out(error)
+        raise
+    connection.execute(text(f"ANALYZE {table}"))
+    return count
+
+
+def record_snapshot(
+    connection: Connection,
+    run_id: int,
+    source: str,
+    scope: str,
+    *,
+    complete: bool,
+    count: int,
+    problem: str | None,
+    began_at: datetime,
+    effective_at: datetime | None = None,
+) -> int:
+    """Keep one read of one scope; complete ones become the scope's latest. Returns the snapshot's id."""
+    snapshots = tables.snapshots
+    snapshot_id: int | None = connection.scalar(
+        insert(snapshots)
+        .values(
+            run_id=run_id,
+            source=source,
+            scope=scope,
+            complete=complete,
+            count=count,
+            problem=problem,
+            began_at=began_at,
+            effective_at=effective_at,
+        )
+        .returning(snapshots.c.id)
+    )
+    if snapshot_id is None:
+        raise RuntimeError("no snapshot id")
+    if complete:
+        values = {
+            "source": source,
+            "scope": scope,
+            "id": snapshot_id,
+            "began": effective_at or began_at,
+            "count": count,
+        }
+        connection.execute(text(LATEST_SCOPE), values)
+    return snapshot_id
+
+
+def record_evidence(
+    connection: Connection,
+    run_id: int,
+    source: str,
+    scopes: Sequence[str],
+    *,
+    count: int,
+    began_at: datetime,
+    effective_at: datetime,
+) -> dict[str, int]:
+    """Keep a complete read of each of these scopes, as the evidence of what it lacks; the snapshots' ids by scope."""
+    values = {"run": run_id, "source": source, "scopes": list(scopes), "count": count, "began": began_at}
+    rows = connection.execute(text(RECORD_EVIDENCE), values | {"effective": effective_at})
+    return {row.scope: row.id for row in rows}
+
+
+def scope_time(connection: Connection, source: str, scope: str) -> datetime | None:
+    """When the last complete read of a scope began (database clock)."""
+    found: datetime | None = connection.scalar(
+        text("SELECT began_at FROM scopes WHERE source = :source AND scope = :scope"),
+        {"source": source, "scope": scope},
+    )
+    return found
+
+
+def missing_guests(connection: Connection, cluster: str, nodes: Sequence[str]) -> tuple[int, int]:
+    """(how many known guests of these nodes this read did not show for the first time, how many are known)."""
+    row = connection.execute(text(MISSING_GUESTS), {"cluster": cluster, "nodes": list(nodes)}).one()
+    return row.missing, row.known
+
+
+def vanished_guests(
+    connection: Connection, cluster: str, nodes: Sequence[str], limit: int
+) -> list[tuple[str, GuestType, int]]:
+    """(node, type, vmid) of the guests that ``missing_guests`` counts; at most ``limit``."""
+    values = {"cluster": cluster, "nodes": list(nodes), "limit": limit}
+    return [(r.node, GuestType(r.guest_type), r.vmid) for r in connection.execute(text(VANISHED_GUESTS), values)]
+
+
+def vanished_orders(connection: Connection, scopes: Sequence[str], limit: int) -> list[str]:
+    """The orders that ``missing_orders`` counts; at most ``limit``."""
+    values = {"scopes": list(scopes), "limit": limit}
+    return [row.order_id for row in connection.execute(text(VANISHED_ORDERS), values)]
+
+
+def merge_guests(
+    connection: Connection, cluster: str, began_at: datetime, previous: datetime | None, gap: timedelta
+) -> None:
+    """Take what a trusted read showed into ``guests``, and note whose identity it puts in doubt.
+
+    ``previous``: when the trusted read before this one began. ``gap``: after how long without one a guest that proves
+    nothing may be another.
+    """
+    identity_doubts.doubt_listed(connection, cluster, began_at, previous, gap)
+    values = {"cluster": cluster, "began": began_at}
+    connection.execute(text(MERGE_GUESTS), values)
+    connection.execute(text(GUESTS_LISTED), values)
+    connection.execute(text(GUESTS_BACK), values)
+    connection.execute(text(GUESTS_UNLISTED), values)
+
+
+def merge_orders(connection: Connection, feed: str, began_at: datetime) -> None:
+    """Take what a feed showed into ``orders_seen``. An order that says what it said, and whose record has long been
+    what it says, is not written: until when it said so is in the stage. Whose identity it puts in doubt is noted."""
+    identity_doubts.doubt_by_orders(connection, feed)
+    connection.execute(text(MERGE_ORDERS), {"began": began_at, "feed": feed})
+    connection.execute(text(ORDERS_BACK))
+    connection.execute(text(ORDERS_LISTED))
+
+
+def note_unlisted_orders(connection: Connection, scopes: Sequence[str], began_at: datetime) -> None:
+    """Note since when a known order is not in the complete sweeps of its scope, also one that ended long ago."""
+    connection.execute(text(ORDERS_UNLISTED), {"scopes": list(scopes), "began": began_at})
+
+
+def missing_orders(connection: Connection, scopes: Sequence[str]) -> tuple[int, int]:
+    """(known orders of complete scopes that this sweep did not show for the first time, known orders)."""
+    row = connection.execute(text(MISSING_ORDERS), {"scopes": list(scopes)}).one()
+    return row.missing, row.known
+
+
+def store_fingerprint(
+    connection: Connection,
+    cluster: str,
+    vmid: int,
+    fingerprint: str | None,
+    state: str,
+    read_at: datetime,
+    name: str | None = None,
+    changed_at: datetime | None = None,
+) -> bool:
+    """Keep what a guest's configuration said of its identity; another fingerprint, or none, starts the count anew. Of
+    ``state`` "forbidden" it said nothing, and what is known of it stays.
+
+    False, and nothing is kept, where the configuration has another ``name`` than the list: a VMID was given away and
+    the list still shows what a node reported of the machine before, its power too. Who it is stays in question.
+    Nor where a list changed the guest since ``changed_at``, if that is given; nor where a doubt was raised after the
+    configuration was asked for: what was read may have been the machine before.
+    """
+    values = {"cluster": cluster, "vmid": vmid, "fingerprint": fingerprint, "state": state, "at": read_at, "name": name}
+    values["changed"] = changed_at
+    return connection.execute(text(STORE_FINGERPRINT), values).rowcount > 0
+
+
+STAGES = (
+    "CREATE TEMP TABLE stage_guests (cluster text, vmid int, guest_type text, node text, status text, power text,"
+    " name text, lock text, template boolean, cores float8, memory_mb int, disk_gb int, tags text[],"
+    " uptime_s float8, PRIMARY KEY (cluster, vmid))",
+    "CREATE TEMP TABLE stage_orders (order_id text PRIMARY KEY, state text, status text, owner text,"
+    " panel_vps_id bigint, panel_vps_id_given boolean, name text, cpu int, ram_mb int, disk_gb int, os text,"
+    " hypervisor text, ip_address text, cluster text, node text, vmid int, guest_type text, created_at timestamptz,"
+    " updated_at timestamptz, effective_at timestamptz, scope text)",
+)
+
+RECORD_EVIDENCE = """
+INSERT INTO snapshots (run_id, source, scope, complete, count, began_at, effective_at)
+SELECT :run, :source, s.scope, true, :count, :began, :effective FROM unnest(CAST(:scopes AS text[])) AS s(scope)
+RETURNING scope, id
+"""
+
+LATEST_SCOPE = """
+INSERT INTO scopes (source, scope, snapshot_id, began_at, count)
+VALUES (:source, :scope, :id, :began, :count)
+ON CONFLICT (source, scope) DO UPDATE
+SET snapshot_id = excluded.snapshot_id, began_at = excluded.began_at, count = excluded.count
+WHERE scopes.began_at <= excluded.began_at
+"""
+
+
+def _listed_anew(known: str) -> str:
+    """Whether a list tells something new. Asked before the upsert, not by its WHERE: that would lock every row, and a
+    lock is a write."""
+    told = ("guest_type", "node", "status", "power", "name", "lock", "template", "disk_gb", "tags")
+    before = ", ".join(f"{known}.{column}" for column in (*told, "signature"))
+    return f"({before}) IS DISTINCT FROM ({', '.join(f's.{column}' for column in told)}, {identity_doubts.SIGNATURE})"
+
+
+MERGE_GUESTS = f"""
+INSERT INTO guests AS g (cluster, vmid, guest_type, node, status, power, power_since, name, lock, lock_since,
+  template, cores, memory_mb, disk_gb, tags, signature, fingerprint_state, first_seen_at, changed_at, read_at)
+SELECT s.cluster, s.vmid, s.guest_type, s.node, s.status, s.power, :began, s.name, s.lock,
+  CASE WHEN s.lock IS NOT NULL THEN CAST(:began AS timestamptz) END,
+  s.template, s.cores, s.memory_mb, s.disk_gb, s.tags, {identity_doubts.SIGNATURE}, 'unread', :began, :began, :began
+FROM stage_guests s LEFT JOIN guests k ON k.cluster = s.cluster AND k.vmid = s.vmid
+WHERE s.cluster = :cluster AND (k.vmid IS NULL OR {_listed_anew("k")})
+ON CONFLICT (cluster, vmid) DO UPDATE SET
+  guest_type = excluded.guest_type, node = excluded.node, status = excluded.status,
+  power = excluded.power,
+  power_since = CASE WHEN g.power = excluded.power THEN g.power_since ELSE excluded.read_at END,
+  name = excluded.name, lock = excluded.lock,
+  lock_since = CASE WHEN excluded.lock IS NULL THEN NULL
+                    WHEN g.lock IS NOT DISTINCT FROM excluded.lock THEN g.lock_since ELSE excluded.read_at END,
+  template = excluded.template, cores = excluded.cores, memory_mb = excluded.memory_mb,
+  disk_gb = excluded.disk_gb, tags = excluded.tags, signature = excluded.signature,
+  changed_at = excluded.read_at, read_at = excluded.read_at
+"""
+
+GUESTS_LISTED = """
+UPDATE guests g SET unlisted_since = NULL, changed_at = :began
+FROM stage_guests s WHERE g.cluster = :cluster AND s.cluster = g.cluster AND s.vmid = g.vmid
+  AND g.unlisted_since IS NOT NULL
+"""
+
+GUESTS_BACK = """
+WITH back AS (
+  DELETE FROM absences a USING stage_guests s
+  WHERE s.cluster = :cluster AND a.kind = 'guest' AND a.subject = s.cluster || '/' || s.vmid
+  RETURNING s.cluster, s.vmid)
+UPDATE guests g SET changed_at = :began
+FROM back b WHERE g.cluster = b.cluster AND g.vmid = b.vmid
+"""
+
+# A read that did not list a guest is no sight of its power: "seen twice" begins anew.
+GUESTS_UNLISTED = """
+UPDATE guests g SET power = 'unknown', power_since = :began, changed_at = :began, unlisted_since = :began
+WHERE g.cluster = :cluster AND g.unlisted_since IS NULL
+  AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
+"""
+
+_KNOWN_GUESTS = """
+FROM guests g
+LEFT JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
+LEFT JOIN absences a ON a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid
+WHERE g.cluster = :cluster AND g.node = ANY(:nodes) AND NOT g.template AND a.subject IS NULL
+"""
+MISSING_GUESTS = f"SELECT count(*) FILTER (WHERE s.vmid IS NULL) AS missing, count(*) AS known {_KNOWN_GUESTS}"
+VANISHED_GUESTS = f"SELECT g.node, g.guest_type, g.vmid {_KNOWN_GUESTS} AND s.vmid IS NULL LIMIT :limit"
+
+_TOLD = (
+    "state", "status", "owner", "panel_vps_id", "panel_vps_id_given", "name", "cpu", "ram_mb", "disk_gb", "os",
+    "hypervisor", "ip_address", "cluster", "node", "vmid", "guest_type", "created_at", "updated_at",
+)  # fmt: skip
+_SAYS_NEWS = f"({', '.join(f'k.{c}' for c in _TOLD)}) IS DISTINCT FROM ({', '.join(f's.{c}' for c in _TOLD)})"
+
+# What is decided of an order compares its moment with those of its record. An hour after both agreed for the last time
+# no comparison comes out otherwise any more.
+_SETTLED_ORDER = """
+(EXISTS (SELECT 1 FROM vps r WHERE r.order_id = k.order_id AND r.deleted_at IS NULL AND r.order_state = k.state
+         AND r.updated_at < k.effective_at - interval '1 hour')
+ OR (k.state = 'ended' AND NOT EXISTS (
+       SELECT 1 FROM vps r WHERE r.order_id = k.order_id
+         AND coalesce(r.deleted_at > k.effective_at - interval '1 hour', true))
+     AND NOT EXISTS (
+       SELECT 1 FROM vps r WHERE r.id = k.panel_vps_id
+         AND coalesce(r.deleted_at > k.effective_at - interval '1 hour', true))))
+"""
+
+# An answer that is older than the last complete one knows nothing better, also of what that one did not change.
+MERGE_ORDERS = f"""
+INSERT INTO orders_seen AS o (order_id, state, status, state_since, owner, owner_since, panel_vps_id,
+  panel_vps_id_given, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, cluster, node, vmid, guest_type,
+  guest_since, created_at, updated_at, first_seen_at, changed_at, effective_at)
+SELECT s.order_id, s.state, s.status, coalesce(s.effective_at, :began), s.owner,
+  least(s.effective_at, :began),  -- one read, one moment: the owner on a later page is not news since the first
+  s.panel_vps_id, s.panel_vps_id_given, s.name, s.cpu, s.ram_mb, s.disk_gb, s.os, s.hypervisor, s.ip_address,
+  s.cluster, s.node, s.vmid, s.guest_type, :began, s.created_at, s.updated_at, :began, :began, s.effective_at
+FROM stage_orders s
+LEFT JOIN orders_seen k ON k.order_id = s.order_id
+LEFT JOIN scopes c ON c.source = :feed AND c.scope = s.scope
+WHERE k.order_id IS NULL OR (({_SAYS_NEWS} OR NOT {_SETTLED_ORDER})
+  AND (k.effective_at IS NULL OR s.effective_at > k.effective_at) AND (s.effective_at < c.began_at) IS NOT TRUE)
+ON CONFLICT (order_id) DO UPDATE SET
+  state = excluded.state, status = excluded.status,
+  state_since = CASE WHEN o.state = excluded.state THEN o.state_since ELSE excluded.state_since END,
+  owner = excluded.owner,
+  owner_since = CASE WHEN o.owner IS NOT DISTINCT FROM excluded.owner THEN o.owner_since
+                     ELSE excluded.owner_since END,
+  panel_vps_id = excluded.panel_vps_id, panel_vps_id_given = excluded.panel_vps_id_given, name = excluded.name,
+  cpu = excluded.cpu, ram_mb = excluded.ram_mb, disk_gb = excluded.disk_gb, os = excluded.os,
+  hypervisor = excluded.hypervisor, ip_address = excluded.ip_address,
+  cluster = excluded.cluster, node = excluded.node, vmid = excluded.vmid, guest_type = excluded.guest_type,
+  guest_since = CASE WHEN (o.cluster, o.vmid) IS NOT DISTINCT FROM (excluded.cluster, excluded.vmid)
+                     THEN o.guest_since ELSE excluded.guest_since END,
+  created_at = excluded.created_at, updated_at = excluded.updated_at,
+  changed_at = excluded.changed_at, effective_at = excluded.effective_at
+"""
+
+ORDERS_BACK = """
+DELETE FROM absences a USING stage_orders s WHERE a.kind = 'order' AND a.subject = s.order_id
+"""
+ORDERS_LISTED = """
+UPDATE orders_seen o SET unlisted_since = NULL FROM stage_orders s
+WHERE s.order_id = o.order_id AND o.unlisted_since IS NOT NULL
+"""
+ORDERS_UNLISTED = """
+UPDATE orders_seen o SET unlisted_since = :began
+WHERE o.unlisted_since IS NULL AND ('all' = ANY(CAST(:scopes AS text[])) OR 'user:' || o.owner = ANY(:scopes))
+  AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)
+"""
+
+_KNOWN_ORDERS = """
+FROM orders_seen o
+LEFT JOIN stage_orders s ON s.order_id = o.order_id
+LEFT JOIN absences a ON a.kind = 'order' AND a.subject = o.order_id
+WHERE o.state <> 'ended' AND ('all' = ANY(:scopes) OR 'user:' || o.owner = ANY(:scopes)) AND a.subject IS NULL
+"""
+MISSING_ORDERS = f"SELECT count(*) FILTER (WHERE s.order_id IS NULL) AS missing, count(*) AS known {_KNOWN_ORDERS}"
+VANISHED_ORDERS = f"SELECT o.order_id {_KNOWN_ORDERS} AND s.order_id IS NULL LIMIT :limit"
+
+# Who may not be read is who it was, while nothing new is said of it; who was read and has no fingerprint, or may not
+# be read since its list told something new, is nobody that is known.
+_NO_LOOK = "CAST(:state AS text) = 'forbidden'"
+_AS_IT_WAS = "CASE WHEN fingerprint_state IN ('read', 'forbidden') THEN fingerprint END"
+_SAID = f"CASE WHEN {_NO_LOOK} THEN {_AS_IT_WAS} ELSE CAST(:fingerprint AS text) END"
+
+STORE_FINGERPRINT = f"""
+UPDATE guests SET
+  fingerprint_seen = CASE WHEN {_NO_LOOK} THEN fingerprint_seen
+                          WHEN fingerprint IS NOT DISTINCT FROM :fingerprint THEN fingerprint_seen + 1 ELSE 1 END,
+  fingerprint_since = CASE WHEN {_NO_LOOK} OR fingerprint IS NOT DISTINCT FROM :fingerprint
+                           THEN coalesce(fingerprint_since, :at) ELSE :at END,
+  previous_fingerprint = CASE WHEN fingerprint IS DISTINCT FROM {_SAID} AND fingerprint IS NOT NULL
+                              THEN fingerprint ELSE previous_fingerprint END,
+  fingerprint = {_SAID}, fingerprint_state = :state, fingerprint_read_at = :at, doubt = NULL, doubted_at = NULL
+WHERE cluster = :cluster AND vmid = :vmid AND (name = :name) IS NOT FALSE
+  AND (doubted_at <= :at) IS NOT FALSE
+  AND (changed_at = CAST(:changed AS timestamptz)) IS NOT FALSE
+"""

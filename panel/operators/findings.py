@@ -1,0 +1,215 @@
+"""What runs found and could not mend, for people: seen, acknowledged, snoozed. Findings resolve by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from panel.operator_error import OperatorError
+
+LONGEST_SNOOZE = timedelta(days=30)
+UNMANAGED = "unmanaged-guest"
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One finding. ``snoozed_until`` is in the past, or None, for one that is not snoozed; ``age_s`` counts from when
+    it was first seen to now, or to when it was resolved; ``ignored_by``: who wants to hear no more of that guest."""
+
+    id: int
+    class_: str
+    subject: str
+    severity: str
+    reason: str
+    vps_id: int | None
+    order_id: str | None
+    cluster: str | None
+    vmid: int | None
+    first_seen_at: datetime
+    last_seen_at: datetime
+    age_s: float
+    acknowledged_by: str | None
+    acknowledged_at: datetime | None
+    snoozed_until: datetime | None
+    snoozed: bool
+    ignored_by: str | None
+    ignored_reason: str | None
+    resolved_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FindingFilter:
+    """Which findings: of a class, a cluster, a customer (the panel's user id)."""
+
+    class_: str | None = None
+    cluster: str | None = None
+    user: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FindingCount:
+    """Open findings of a class: how many, and for how many seconds the oldest has stood."""
+
+    class_: str
+    severity: str
+    open: int
+    oldest_s: float
+
+
+def list_findings(
+    connection: Connection,
+    wanted: FindingFilter | None = None,
+    *,
+    everything: bool = False,
+    limit: int = 200,
+    offset: int = 0,
+) -> list[FindingRow]:
+    """Open findings that are neither snoozed nor ignored, the loudest first; ``everything``: those, and resolved ones
+    of the last 30 days, too."""
+    wanted = wanted or FindingFilter()
+    values = {"class": wanted.class_, "cluster": wanted.cluster, "user": wanted.user}
+    rows = connection.execute(LIST_ALL if everything else LIST, values | {"limit": limit, "offset": offset})
+    return [_finding(row) for row in rows]
+
+
+def count_findings(connection: Connection) -> list[FindingCount]:
+    """Open findings by class and severity, the loudest first."""
+    return [FindingCount(*row) for row in connection.execute(COUNTS)]
+
+
+def finding_as_json(found: FindingRow | FindingCount) -> dict[str, Any]:
+    """A finding, or a count of them, for programs: ``class`` is called so."""
+    values = asdict(found)
+    return {"class": values.pop("class_"), **values}
+
+
+def acknowledge_finding(connection: Connection, finding_id: int, by: str) -> FindingRow:
+    """Note that somebody has seen it. Raises OperatorError."""
+    return _changed(connection, ACKNOWLEDGE, finding_id, by=by)
+
+
+def snooze_finding(connection: Connection, finding_id: int, length: timedelta, by: str) -> FindingRow:
+    """Leave it out of lists and alarms for a while; acknowledges it too. Raises OperatorError."""
+    if not timedelta(0) < length <= LONGEST_SNOOZE:
+        raise OperatorError("invalid", "a finding is snoozed for longer than no time and at most 30 days")
+    return _changed(connection, SNOOZE, finding_id, by=by, length=length)
+
+
+def ignore_finding(connection: Connection, finding_id: int, reason: str, by: str) -> FindingRow:
+    """Leave a guest that no order names out of lists for good: this machine, not who is given its VMID later.
+
+    Raises OperatorError.
+    """
+    found = _one(connection, finding_id)
+    if found.class_ != UNMANAGED:
+        raise OperatorError("conflict", f"only {UNMANAGED} is ignored for good; acknowledge or snooze {found.class_}")
+    if not reason.strip():
+        raise OperatorError("invalid", "what is ignored needs a reason")
+    values = {"cluster": found.cluster, "vmid": found.vmid, "reason": reason.strip(), "by": by}
+    if connection.execute(IGNORE, values).rowcount == 0:
+        raise OperatorError("conflict", f"who {found.subject} is was not read yet, or cannot be: snooze it")
+    return _one(connection, finding_id)
+
+
+def heed_finding(connection: Connection, finding_id: int) -> FindingRow:
+    """Take ``ignore_finding`` back. Raises OperatorError."""
+    found = _one(connection, finding_id)
+    if connection.execute(HEED, {"cluster": found.cluster, "vmid": found.vmid}).rowcount == 0:
+        raise OperatorError("conflict", f"{found.subject} is not ignored")
+    return _one(connection, finding_id)
+
+
+def untold_findings(connection: Connection, limit: int = 20) -> list[FindingRow]:
+    """Open alarms that nobody was told of and nobody has seen by himself, the oldest first."""
+    return [_finding(row) for row in connection.execute(UNTOLD, {"limit": limit})]
+
+
+def note_told(connection: Connection, finding_id: int) -> None:
+    """A webhook took it: it is not told again."""
+    connection.execute(TOLD, {"id": finding_id})
+
+
+def _changed(connection: Connection, statement: Any, finding_id: int, **values: Any) -> FindingRow:  # noqa: ANN401
+    row = connection.execute(statement, {"id": finding_id, **values}).one_or_none()
+    if row is not None:
+        return _finding(row)
+    if connection.scalar(text("SELECT 1 FROM findings WHERE id = :id"), {"id": finding_id}) is None:
+        raise OperatorError("unknown", f"finding {finding_id} does not exist; `panel-sync findings` lists them")
+    raise OperatorError("conflict", f"finding {finding_id} is resolved already")
+
+
+def _one(connection: Connection, finding_id: int) -> FindingRow:
+    row = connection.execute(ONE, {"id": finding_id}).one_or_none()
+    if row is None:
+        raise OperatorError("unknown", f"finding {finding_id} does not exist; `panel-sync findings` lists them")
+    return _finding(row)
+
+
+def _finding(row: Row[Any]) -> FindingRow:
+    values = {name: getattr(row, name) for name in FindingRow.__slots__ if name not in ("class_", "age_s")}
+    return FindingRow(class_=row._mapping["class"], age_s=float(row.age_s), **values)
+
+
+_RULE = (
+    "FROM ignored_guests i JOIN guests g ON g.cluster = i.cluster AND g.vmid = i.vmid AND g.fingerprint = i.fingerprint"
+    f" WHERE f.class = '{UNMANAGED}' AND i.cluster = f.cluster AND i.vmid = f.vmid"
+)
+_SHOWN = (
+    f"f.*, (SELECT i.ignored_by {_RULE}) AS ignored_by, (SELECT i.reason {_RULE}) AS ignored_reason,"  # noqa: S608 - own text
+    " coalesce(f.snoozed_until > clock_timestamp(), false) AS snoozed,"
+    " extract(epoch FROM coalesce(f.resolved_at, clock_timestamp()) - f.first_seen_at) AS age_s"
+)
+_OF_USER = (
+    "EXISTS (SELECT 1 FROM vps r WHERE r.id = f.vps_id AND r.user_id = :user) OR EXISTS (SELECT 1 FROM orders_seen o"
+    " JOIN users u ON u.main_site_user_id = o.owner WHERE o.order_id = f.order_id AND u.id = :user)"
+    " OR f.subject = 'user:' || CAST(:user AS text)"
+)
+COUNTS = text(
+    "SELECT class, severity, count(*) AS open,"  # noqa: S608 - own text
+    " CAST(max(extract(epoch FROM clock_timestamp() - first_seen_at)) AS float8) AS oldest_s"
+    " FROM findings f WHERE resolved_at IS NULL AND coalesce(snoozed_until <= clock_timestamp(), true)"
+    f" AND NOT EXISTS (SELECT 1 {_RULE}) GROUP BY class, severity"
+    " ORDER BY array_position(ARRAY['alarm', 'warning', 'info'], severity), open DESC, class"
+)
+_IN_ORDER = (
+    " AND (CAST(:class AS text) IS NULL OR f.class = :class)"
+    " AND (CAST(:cluster AS text) IS NULL OR f.cluster = :cluster)"
+    f" AND (CAST(:user AS bigint) IS NULL OR {_OF_USER})"
+    " ORDER BY f.resolved_at IS NOT NULL, array_position(ARRAY['alarm', 'warning', 'info'], f.severity),"
+    " f.first_seen_at, f.id LIMIT :limit OFFSET :offset"
+)
+LIST = text(
+    f"SELECT {_SHOWN} FROM findings f WHERE f.resolved_at IS NULL"  # noqa: S608 - own text
+    f" AND coalesce(f.snoozed_until <= clock_timestamp(), true) AND NOT EXISTS (SELECT 1 {_RULE}) {_IN_ORDER}"
+)
+LIST_ALL = text(
+    f"SELECT {_SHOWN} FROM findings f WHERE (f.resolved_at IS NULL"  # noqa: S608 - own text
+    f" OR f.resolved_at > statement_timestamp() - interval '30 days') {_IN_ORDER}"
+)
+ONE = text(f"SELECT {_SHOWN} FROM findings f WHERE f.id = :id")  # noqa: S608 - own text
+IGNORE = text(
+    "INSERT INTO ignored_guests AS i (cluster, vmid, fingerprint, reason, ignored_by)"
+    " SELECT g.cluster, g.vmid, g.fingerprint, :reason, :by FROM guests g"
+    " WHERE g.cluster = :cluster AND g.vmid = :vmid AND g.fingerprint_state = 'read' AND g.fingerprint IS NOT NULL"
+    " ON CONFLICT (cluster, vmid) DO UPDATE SET fingerprint = excluded.fingerprint, reason = excluded.reason,"
+    " ignored_by = excluded.ignored_by, ignored_at = excluded.ignored_at"
+)
+HEED = text("DELETE FROM ignored_guests WHERE cluster = :cluster AND vmid = :vmid")
+UNTOLD = text(
+    f"SELECT {_SHOWN} FROM findings f WHERE f.resolved_at IS NULL AND f.notified_at IS NULL"  # noqa: S608 - own text
+    " AND f.severity = 'alarm' AND f.acknowledged_at IS NULL"
+    " AND coalesce(f.snoozed_until <= clock_timestamp(), true) ORDER BY f.id LIMIT :limit"
+)
+TOLD = text("UPDATE findings SET notified_at = clock_timestamp() WHERE id = :id")
+ACKNOWLEDGE = text(
+    "UPDATE findings f SET acknowledged_by = :by, acknowledged_at = clock_timestamp()"  # noqa: S608 - own text
+    f" WHERE f.id = :id AND f.resolved_at IS NULL RETURNING {_SHOWN}"
+)
+SNOOZE = text(
+    "UPDATE findings f SET acknowledged_by = :by, acknowledged_at = clock_timestamp(),"  # noqa: S608 - own text
+    " snoozed_until = clock_timestamp() + :length"
+    f" WHERE f.id = :id AND f.resolved_at IS NULL RETURNING {_SHOWN}"
+)

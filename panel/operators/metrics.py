@@ -1,0 +1,89 @@
+"""Numbers for monitoring, read from the journal, the runs and the findings. Ages in seconds; no personal data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from panel.runs.schedule_duties import Duty, list_duties
+
+
+def metrics(connection: Connection) -> dict[str, Any]:
+    """Everything at one moment: the journal, runs, sources, findings, held sets, pauses, quarantine, repairs."""
+    one = dict(connection.execute(NUMBERS).one()._mapping)
+    return {
+        "journal": {name: one[name] for name in ("queued", "oldest_queued_s", "dead")},
+        "records": {"live": one["live"]},
+        "runs": _runs(connection),
+        "sources": [dict(row._mapping) for row in connection.execute(SOURCES)],
+        "findings": [dict(row._mapping) for row in connection.execute(FINDINGS)],
+        "held": {"sets": one["held_sets"], "items": one["held_items"], "oldest_s": one["oldest_held_s"]},
+        "pauses": one["pauses"],
+        "quarantined": one["quarantined"],
+        "lanes": [_lane(duty) for duty in list_duties(connection) if duty.every_s is not None],
+        "repairs": [dict(row._mapping) for row in connection.execute(REPAIRS)],
+    }
+
+
+def _lane(duty: Duty) -> dict[str, Any]:
+    return {"lane": duty.lane, "every_s": duty.every_s, "last_done_s": duty.done_s, "late": duty.late}
+
+
+def _runs(connection: Connection) -> list[dict[str, Any]]:
+    phases: dict[str, dict[str, Any]] = {}
+    for row in connection.execute(PHASES):
+        phases.setdefault(row.kind, {})[row.phase] = {"mean_s": row.mean_s, "longest_s": row.longest_s}
+    return [dict(row._mapping) | {"phases": phases.get(row.kind, {})} for row in connection.execute(RUNS)]
+
+
+def _age(moment: str) -> str:
+    return f"CAST(extract(epoch FROM clock_timestamp() - {moment}) AS float8)"
+
+
+NUMBERS = text(
+    "WITH waiting AS ("  # noqa: S608 - own text
+    " SELECT * FROM holds WHERE decision IS NULL AND NOT starts_with(scope, 'by-approval:')) "
+    "SELECT"
+    " (SELECT count(*) FROM operations WHERE state = 'queued') AS queued,"
+    f" (SELECT {_age('min(accepted_at)')} FROM operations WHERE state = 'queued') AS oldest_queued_s,"
+    " (SELECT count(*) FROM operations WHERE state = 'dead') AS dead,"
+    " (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,"
+    " (SELECT count(*) FROM waiting) AS held_sets,"
+    " (SELECT coalesce(sum(jsonb_array_length(items)), 0)::int FROM waiting) AS held_items,"
+    f" (SELECT {_age('min(created_at)')} FROM waiting) AS oldest_held_s,"
+    " (SELECT count(*) FROM pauses WHERE paused_until > clock_timestamp()) AS pauses,"
+    " (SELECT count(*) FROM quarantine WHERE next_try_at IS NOT NULL) AS quarantined"
+)
+RUNS = text(
+    "SELECT kind, count(*) FILTER (WHERE state = 'done') AS done_day,"
+    " count(*) FILTER (WHERE state IN ('failed', 'abandoned')) AS failed_day,"
+    " CAST(extract(epoch FROM clock_timestamp() - max(finished_at) FILTER (WHERE state = 'done')) AS float8)"
+    " AS last_done_s,"
+    " CAST(max(extract(epoch FROM finished_at - started_at)) FILTER (WHERE state = 'done') AS float8) AS longest_s"
+    " FROM runs WHERE started_at > statement_timestamp() - interval '1 day' GROUP BY kind ORDER BY kind"
+)
+PHASES = text(
+    "SELECT kind, p.key AS phase, avg(CAST(p.value AS float8)) AS mean_s, max(CAST(p.value AS float8)) AS longest_s"
+    " FROM runs, jsonb_each_text(counts -> 'phases') p"
+    " WHERE started_at > statement_timestamp() - interval '1 day' AND state = 'done' GROUP BY kind, p.key"
+)
+SOURCES = text(
+    f"SELECT s.source, {_age('max(s.began_at)')} AS read_s, coalesce(bool_or(t.degraded_since IS NOT NULL), false)"  # noqa: S608 - own text
+    f" AS degraded, {_age('max(t.unwell_since)')} AS unwell_s"
+    " FROM scopes s LEFT JOIN source_states t USING (source) GROUP BY s.source ORDER BY s.source"
+)
+FINDINGS = text(
+    f'SELECT "class", severity, count(*) AS open, {_age("min(first_seen_at)")} AS oldest_s'  # noqa: S608 - own text
+    ' FROM findings WHERE resolved_at IS NULL GROUP BY "class", severity ORDER BY "class", severity'
+)
+_OUT_OF_SYNC = "extract(epoch FROM applied_at - CAST(evidence ->> 'since' AS timestamptz))"
+REPAIRS = text(
+    "SELECT evidence ->> 'kind' AS kind, count(*) AS day,"  # noqa: S608 - own text
+    " count(*) FILTER (WHERE applied_at > clock_timestamp() - interval '1 hour') AS hour,"
+    f" CAST(percentile_cont(0.5) WITHIN GROUP (ORDER BY {_OUT_OF_SYNC}) AS float8) AS median_s,"
+    f" CAST(percentile_cont(0.95) WITHIN GROUP (ORDER BY {_OUT_OF_SYNC}) AS float8) AS p95_s,"
+    f" CAST(max({_OUT_OF_SYNC}) AS float8) AS longest_s"
+    " FROM operations WHERE kind = 'repair' AND state = 'applied' AND evidence ? 'kind'"
+    " AND applied_at > statement_timestamp() - interval '1 day' GROUP BY 1 ORDER BY 1"
+)

@@ -1,0 +1,122 @@
+"""Pauses: what an operator told the panel to leave alone, with a reason and an end.
+
+The targets are ``all``, ``feed``, ``proxmox:<cluster>``, ``vps:<id>`` and ``user:<id>``. A paused source is not read,
+its records keep their state, and nothing is concluded. A paused VPS, or a paused customer's, is read and its findings
+stay true, but no run writes it. Sync calls are accepted and applied as ever.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from panel.journal import rows
+from panel.operator_error import OperatorError
+from panel.runs.run_requests import nudge_run
+
+ALL, FEED, CLUSTER, VPS, USER = "all", "feed", "proxmox:", "vps:", "user:"
+LONGEST = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause in force; ``since`` and ``until`` on the database's clock."""
+
+    target: str
+    reason: str
+    by: str
+    since: datetime
+    until: datetime
+
+    def __str__(self) -> str:
+        return f"paused until {self.until:%Y-%m-%d %H:%M:%S} UTC by {self.by}: {self.reason}"
+
+
+def target_of(name: str, clusters: Iterable[str]) -> str:
+    """The target that an operator names: ``all``, ``feed``, a configured cluster, ``vps:12``, ``user:5``. Raises
+    OperatorError."""
+    known = sorted(clusters)
+    if name in (ALL, FEED) or re.fullmatch(r"(vps|user):[1-9][0-9]{0,17}", name):
+        return name
+    if name.removeprefix(CLUSTER) in known:
+        return CLUSTER + name.removeprefix(CLUSTER)
+    raise OperatorError(
+        "unknown",
+        f"{name} is neither all, feed, vps:ID, user:ID nor a configured cluster ({', '.join(known) or 'none'})",
+    )
+
+
+def pause(connection: Connection, target: str, reason: str, length: timedelta, by: str) -> Pause:
+    """Pause it from the next run on; a second pause replaces the first. Raises OperatorError."""
+    if not timedelta(0) < length <= LONGEST:
+        raise OperatorError("invalid", "a pause lasts for longer than no time and at most 30 days")
+    if not reason.strip():
+        raise OperatorError("invalid", "a pause needs a reason")
+    for prefix, known in KNOWN.items():
+        if target.startswith(prefix) and connection.scalar(known, {"id": int(target.removeprefix(prefix))}) is None:
+            raise OperatorError("unknown", f"{target} does not exist in the panel")
+    values = {"target": target, "reason": reason.strip(), "length": length, "by": by}
+    made = _pause(connection.execute(PAUSE, values).one())
+    rows.raise_finding(
+        connection,
+        "paused",
+        _subject(target),
+        f"{target} is {made}",
+        cluster=target.removeprefix(CLUSTER) if target.startswith(CLUSTER) else None,
+        vps_id=int(target.removeprefix(VPS)) if target.startswith(VPS) else None,
+    )
+    return made
+
+
+def resume(connection: Connection, target: str) -> None:
+    """End a pause before its time and ask for a run. Raises OperatorError."""
+    if connection.execute(RESUME, {"target": target}).rowcount == 0:
+        raise OperatorError("conflict", f"{target} is not paused")
+    connection.execute(RESOLVE, {"subjects": [_subject(target)]})
+    nudge_run(connection)
+
+
+def current_pauses(connection: Connection) -> dict[str, Pause]:
+    """The pauses in force by target; those whose time is over end here, with their findings."""
+    over = [row.target for row in connection.execute(END_OVER)]
+    if over:
+        connection.execute(RESOLVE, {"subjects": [_subject(target) for target in over]})
+    return pauses_in_force(connection)
+
+
+def pauses_in_force(connection: Connection) -> dict[str, Pause]:
+    """The same, changing nothing."""
+    return {row.target: _pause(row) for row in connection.execute(IN_FORCE)}
+
+
+def _pause(row: Row[Any]) -> Pause:
+    return Pause(row.target, row.reason, row.paused_by, row.paused_at, row.paused_until)
+
+
+def _subject(target: str) -> str:
+    """What the finding is about."""
+    return target if target.startswith((VPS, USER)) else f"source:{target}"
+
+
+KNOWN = {
+    VPS: text("SELECT 1 FROM lanes WHERE vps_id = :id"),
+    USER: text("SELECT 1 FROM users WHERE id = :id"),
+}
+PAUSE = text(
+    "INSERT INTO pauses (target, paused_at, paused_until, paused_by, reason)"
+    " VALUES (:target, clock_timestamp(), clock_timestamp() + :length, :by, :reason)"
+    " ON CONFLICT (target) DO UPDATE SET paused_at = excluded.paused_at, paused_until = excluded.paused_until,"
+    " paused_by = excluded.paused_by, reason = excluded.reason RETURNING *"
+)
+RESUME = text("DELETE FROM pauses WHERE target = :target AND paused_until > clock_timestamp()")
+END_OVER = text("DELETE FROM pauses WHERE paused_until <= clock_timestamp() RETURNING target")
+IN_FORCE = text("SELECT * FROM pauses WHERE paused_until > clock_timestamp() ORDER BY target")
+RESOLVE = text(
+    "UPDATE findings SET resolved_at = clock_timestamp()"
+    " WHERE class = 'paused' AND resolved_at IS NULL AND subject = ANY(:subjects)"
+)

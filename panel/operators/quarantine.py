@@ -1,0 +1,181 @@
+"""What runs failed at, held back for longer and longer so that it costs the others nothing, and tried again.
+
+One row a subject (``vps:12``, ``order:7041``, ``guest:main/101``). It goes when a run gets through with the subject,
+or when an operator releases it, whose next run tries at once.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Row, text
+from sqlalchemy.exc import DBAPIError
+
+from domain.failures import Failure, Stage
+from panel.journal import rows
+from panel.operator_error import OperatorError
+from panel.runs.run_requests import nudge_run
+
+log = structlog.get_logger(__name__)
+
+FIRST_S, LONGEST_S = 60.0, 6 * 3600.0
+"""The first and the longest time for which a subject is left alone; it doubles in between."""
+
+SPREAD = 0.2
+"""By how large a share the time differs at random, so that what failed together is not tried together."""
+
+LOUD_AFTER = 5
+"""Failures after which the finding is an alarm: by then it has stood for half an hour."""
+
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A subject that is held back until ``next_try_at``. ``cause``: classes, codes and places, no values."""
+
+    subject: str
+    stage: str
+    cause: str
+    failures: int
+    first_failed_at: datetime
+    last_failed_at: datetime
+    next_try_at: datetime
+
+
+def backoff_s(failures: int, draw: Callable[[float, float], float] = random.uniform) -> float:
+    """Seconds until the next try after so many failures in a row; ``draw`` gives the jitter's factor."""
+    return min(LONGEST_S, FIRST_S * 2.0 ** min(failures - 1, 30)) * draw(1 - SPREAD, 1 + SPREAD)
+
+
+TRANSIENT = frozenset({"40001", "40P01", "55P03", "57014"})
+"""Serialisation failure, deadlock, a lock or a statement that took too long: perhaps only just now."""
+
+EVERYBODYS = frozenset({"08", "0A", "25", "28", "3D", "3F", "42", "53", "55", "57", "58", "F0", "XX"})
+"""Classes of SQLSTATE that say nothing about one object: the connection, rights, tables, resources, the server."""
+
+
+def own_refusal(error: Exception) -> tuple[str, int] | None:
+    """(cause, patience) if the database refused this one object; None if it is away, or wrong for everybody."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    if not isinstance(error, DBAPIError) or error.connection_invalidated or state is None:
+        return None
+    if state in TRANSIENT:
+        return f"{type(error.orig).__name__} (SQLSTATE {state})", 3
+    if state[:2] in EVERYBODYS:
+        return None
+    return f"{type(error.orig).__name__} (SQLSTATE {state})", 1
+
+
+def held_back(connection: Connection) -> dict[str, Stage]:
+    """The subjects that are not due yet, and where each failed last."""
+    return {row.subject: Stage(row.stage) for row in connection.execute(HELD_BACK)}
+
+
+def note_failures(
+    connection: Connection,
+    run_id: int,
+    failures: Iterable[Failure],
+    draw: Callable[[float, float], float] = random.uniform,
+) -> None:
+    """Count failures, the last of a subject in a run; from its patience on hold it back and raise a finding."""
+    for failure in {failure.subject: failure for failure in failures}.values():
+        so_far = connection.scalar(SO_FAR, {"subject": failure.subject}) or 0
+        held = so_far + 1 - failure.patience + 1
+        values = {
+            "subject": failure.subject,
+            "stage": failure.stage.value,
+            "cause": failure.cause,
+            "run": run_id,
+            "wait_s": backoff_s(held, draw) if held > 0 else None,
+        }
+        row = connection.execute(NOTE, values).one()
+        log.warning(
+            "object_failed", subject=failure.subject, stage=failure.stage.value, cause=failure.cause,
+            failures=row.failures, next_try_at=row.next_try_at.isoformat() if row.next_try_at else None,
+        )  # fmt: skip
+        if row.next_try_at is not None:
+            _raise(connection, run_id, row)
+
+
+def note_recovered(connection: Connection, recovered: Callable[[str], bool]) -> list[str]:
+    """Let go of the due subjects that a run got through with; which they were."""
+    due = [row.subject for row in connection.execute(DUE)]
+    over = [subject for subject in due if recovered(subject)]
+    if over:
+        connection.execute(RELEASE, {"subjects": over})
+        connection.execute(RESOLVE, {"subjects": over})
+        log.info("quarantine_over", subjects=over)
+    return over
+
+
+def list_quarantined(connection: Connection, limit: int = 200) -> list[Quarantined]:
+    """What is held back, or was and is due, the longest standing first."""
+    return [_quarantined(row) for row in connection.execute(LIST, {"limit": limit})]
+
+
+def release(connection: Connection, subject: str) -> list[str]:
+    """Forget the failures of a subject, or of all, and ask for a run; which they were. Raises OperatorError."""
+    known = [row.subject for row in connection.execute(LIST, {"limit": None})]
+    chosen = known if subject == ALL else [s for s in known if s == subject]
+    if not chosen:
+        raise OperatorError("unknown", f"{subject} is not quarantined; `panel-sync quarantined` lists what is")
+    connection.execute(RELEASE, {"subjects": chosen})
+    connection.execute(RESOLVE, {"subjects": chosen})
+    nudge_run(connection, subject if re.fullmatch(r"vps:\d+", subject) else "")
+    return chosen
+
+
+DOING: Mapping[str, str] = {
+    "load": "reading its row",
+    "match": "bringing it together with what it belongs to",
+    "decide": "deciding about it",
+    "write": "repairing it",
+}
+
+
+def _raise(connection: Connection, run_id: int, row: Row[Any]) -> None:
+    kind, _, name = row.subject.partition(":")
+    cluster, _, vmid = name.rpartition("/") if kind == "guest" else (None, None, None)
+    rows.raise_finding(
+        connection,
+        "quarantined",
+        row.subject,
+        f"{DOING[row.stage]} failed {row.failures} times ({row.cause}); not before {row.next_try_at:%Y-%m-%d %H:%M:%S}"
+        " UTC again",
+        severity="alarm" if row.failures >= LOUD_AFTER else "warning",
+        vps_id=int(name) if kind == "vps" else None,
+        order_id=name if kind == "order" else None,
+        cluster=cluster,
+        vmid=int(vmid) if vmid else None,
+        last_run_id=run_id,
+    )
+
+
+def _quarantined(row: Row[Any]) -> Quarantined:
+    return Quarantined(**{name: getattr(row, name) for name in Quarantined.__slots__})
+
+
+HELD_BACK = text("SELECT subject, stage FROM quarantine WHERE next_try_at > clock_timestamp()")
+DUE = text("SELECT subject FROM quarantine WHERE coalesce(next_try_at <= clock_timestamp(), true)")
+SO_FAR = text("SELECT failures FROM quarantine WHERE subject = :subject")
+NOTE = text(
+    "INSERT INTO quarantine AS q (subject, stage, cause, failures, first_failed_at, last_failed_at, next_try_at,"
+    " last_run_id) VALUES (:subject, :stage, :cause, 1, clock_timestamp(), clock_timestamp(),"
+    " clock_timestamp() + make_interval(secs => :wait_s), :run)"
+    " ON CONFLICT (subject) DO UPDATE SET stage = excluded.stage, cause = excluded.cause, failures = q.failures + 1,"
+    " last_failed_at = excluded.last_failed_at, next_try_at = excluded.next_try_at,"
+    " last_run_id = excluded.last_run_id RETURNING *"
+)
+LIST = text("SELECT * FROM quarantine WHERE next_try_at IS NOT NULL ORDER BY first_failed_at, subject LIMIT :limit")
+RELEASE = text("DELETE FROM quarantine WHERE subject = ANY(:subjects)")
+RESOLVE = text(
+    "UPDATE findings SET resolved_at = clock_timestamp()"
+    " WHERE class = 'quarantined' AND resolved_at IS NULL AND subject = ANY(:subjects)"
+)

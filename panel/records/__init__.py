@@ -1,0 +1,1 @@
+"""How a record is made and how it looks to callers, clients and operators."""

@@ -1,0 +1,44 @@
+"""The journal and the runs, read for people: why did this change, and what did the reconciler do lately."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from panel.operator_error import OperatorError
+from panel.records.identities import Identity, identity_of
+from panel.schema import tables
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """``record``: None while its create is not applied. ``operations`` in order; ``removed``: how many more there were,
+    whose time is over. ``identity``: None for a record that names no guest."""
+
+    record: Row[Any] | None
+    operations: Sequence[Row[Any]]
+    removed: int
+    identity: Identity | None
+
+
+def vps_history(connection: Connection, vps_id: int) -> History:
+    """A VPS's part of the journal. Raises OperatorError."""
+    vps, operations, lanes = tables.vps, tables.operations, tables.lanes
+    found = connection.execute(select(operations).where(operations.c.vps_id == vps_id).order_by(operations.c.seq)).all()
+    if not found:
+        raise OperatorError("unknown", f"VPS {vps_id} does not exist in the panel")
+    record = connection.execute(select(vps).where(vps.c.id == vps_id)).one_or_none()
+    journaled = connection.scalar(select(lanes.c.last_seq).where(lanes.c.vps_id == vps_id)) or 0
+    return History(record, found, max(0, journaled - len(found)), identity_of(connection, vps_id))
+
+
+def recent_runs(connection: Connection, *, kind: str | None = None, limit: int = 20) -> Sequence[Row[Any]]:
+    """Runs, newest first."""
+    runs = tables.runs
+    wanted = select(runs).order_by(runs.c.id.desc()).limit(limit)
+    if kind is not None:
+        wanted = wanted.where(runs.c.kind == kind)
+    return connection.execute(wanted).all()

@@ -1,0 +1,181 @@
+"""What a sync call makes of a record: a pure function of the stored row and the call's payload.
+
+The worker applies with it and the API answers with it, so that the first answer shows what will be written.
+Rows are mappings of ``vps`` columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from domain.guests import PowerState
+from domain.orders import OrderState
+from domain.records import status_of
+
+Row = dict[str, Any]
+
+PUSHED: dict[str, tuple[OrderState, PowerState | None]] = {
+    "creating": (OrderState.PENDING, PowerState.UNKNOWN),
+    "running": (OrderState.ACTIVE, PowerState.RUNNING),
+    "stopped": (OrderState.ACTIVE, PowerState.STOPPED),
+    "error": (OrderState.ACTIVE, PowerState.ERROR),
+    "suspended": (OrderState.SUSPENDED, None),  # says nothing of the guest: the power fact stays
+}
+"""A pushed status as the two facts it speaks of."""
+
+PLAN_COLUMNS = {"name": "name", "cpu": "cpu", "ram": "ram_mb", "disk": "disk_gb", "os": "os"}
+OTHER_COLUMNS = {"hypervisor": "hypervisor", "ip_address": "ip_address"}
+
+
+EMPTY = (
+    "ip_address", "order_id", "cluster", "node", "vmid", "guest_type", "fingerprint", "link_source", "power_detail",
+    "unconfirmed_since", "missing_since", "last_update_at", "deleted_at", "deleted_reason", "merged_into",
+    "protected_until", "claimed_cluster", "claimed_vmid",
+)  # fmt: skip
+TIMES = (
+    "order_changed_at", "order_as_of", "link_changed_at", "power_changed_at", "power_as_of", "owner_changed_at",
+    "plan_changed_at", "created_at", "updated_at",
+)  # fmt: skip
+
+
+def with_status(row: Row) -> Row:
+    """The row with its status computed from its facts."""
+    status = status_of(OrderState(row["order_state"]), PowerState(row["power_state"]), row["missing_since"] is not None)
+    return {**row, "status": status}
+
+
+def new_row(vps_id: int, payload: Mapping[str, Any], at: datetime, *, source: str = "sync") -> Row:
+    """The record that a create makes. ``at`` is when the call was accepted."""
+    order_state, power = PUSHED[payload["status"]]
+    row: Row = dict.fromkeys(EMPTY) | dict.fromkeys(TIMES, at)
+    row |= {
+        "id": vps_id,
+        "user_id": payload["user_id"],
+        "order_state": order_state.value,
+        "order_source": source,
+        "power_state": (power or PowerState.UNKNOWN).value,
+        "power_source": source,
+        "link_state": "unlinked",
+        "order_linked_once": False,
+        "guest_linked_once": False,
+        "last_sync_at": at if source == "sync" else None,
+        "applied_seq": 1,
+        "version": 1,
+    }
+    for field, column in (PLAN_COLUMNS | OTHER_COLUMNS).items():
+        row[column] = payload.get(field)
+    if payload.get("order_id") is not None:
+        row |= {"order_id": payload["order_id"], "order_linked_once": True}
+    return with_status(_linked(row, payload, at, source))
+
+
+def updated_row(row: Row, payload: Mapping[str, Any], at: datetime) -> Row:
+    """The record after an update call accepted ``at``. Never changes the owner: only a reconciled, twice
+    observed and confirmed owner may, since a mistake there hands a machine to a stranger."""
+    new = dict(row)
+    if (status := payload.get("status")) is not None:
+        order_state, power = PUSHED[status]
+        new |= {
+            "order_state": order_state.value,
+            "order_source": "sync",
+            "order_as_of": at,
+            "order_changed_at": at,
+        }
+        if power is not None:
+            new |= {
+                "power_state": power.value,
+                "power_source": "sync",
+                "power_detail": None,
+                "power_as_of": at,
+                "power_changed_at": at,
+                "missing_since": None,
+            }
+    plan = {column: payload[field] for field, column in PLAN_COLUMNS.items() if payload.get(field) is not None}
+    if any(row[column] != value for column, value in plan.items()):
+        new |= plan | {"plan_changed_at": at}
+    new |= {column: payload[field] for field, column in OTHER_COLUMNS.items() if payload.get(field) is not None}
+    if payload.get("order_id") is not None and row["order_id"] is None:
+        new |= {"order_id": payload["order_id"], "order_linked_once": True}
+    new = _linked(new, payload, at, "sync")
+    new |= {"last_sync_at": at, "last_update_at": at, "updated_at": at}
+    return with_status(new)
+
+
+def _linked(row: Row, payload: Mapping[str, Any], at: datetime, source: str) -> Row:
+    """Take a pushed (cluster, vmid). Naming the guest the record already has changes nothing."""
+    vmid, cluster = payload.get("vmid"), payload.get("cluster")
+    if vmid is None or cluster is None:
+        return row
+    if (row["cluster"], row["vmid"]) == (cluster, vmid):
+        # Until Proxmox was asked, the calls' word is all there is: a later one corrects an earlier one.
+        said = {key: payload[key] for key in ("node", "guest_type") if payload.get(key) is not None}
+        if row["link_state"] != "pushed" or all(row[key] == value for key, value in said.items()):
+            return row
+        return row | said | {"link_changed_at": at}
+    return row | {
+        "cluster": cluster,
+        "node": payload.get("node"),
+        "vmid": vmid,
+        "guest_type": payload.get("guest_type"),
+        "fingerprint": None,
+        "link_state": "pushed",
+        "link_source": source,
+        "link_changed_at": at,
+        "guest_linked_once": True,
+        "claimed_cluster": None,
+        "claimed_vmid": None,
+    }
+
+
+LINK_COLUMNS = (
+    "cluster", "node", "vmid", "guest_type", "fingerprint", "link_state", "link_source", "link_changed_at",
+    "claimed_cluster", "claimed_vmid",
+)  # fmt: skip
+
+
+def in_conflict(row: Row, before: Row | None) -> Row:
+    """The record of which a call named a guest that another live record has. ``before``: the record before the call.
+
+    What was read beats what was called: a record whose own machine was identified keeps it. Any other has no guest
+    until a run settles it, and the call's word is kept for that.
+    """
+    if before is not None and before["link_state"] == "verified":
+        return row | {column: before[column] for column in LINK_COLUMNS}
+    claimed = {"claimed_cluster": row["cluster"], "claimed_vmid": row["vmid"]}
+    return unlinked(row, row["link_changed_at"], "conflict") | claimed | {"guest_linked_once": False}
+
+
+def let_go(row: Row, at: datetime) -> Row:
+    """The record of which another guest stands at its address. Who was never seen was not replaced, as far as anybody
+    knows: that one is in dispute, and its end waits for a word."""
+    return unlinked(row, at, "unlinked" if row["fingerprint"] is not None else "conflict")
+
+
+def unlinked(row: Row, at: datetime, link_state: str = "unlinked") -> Row:
+    """The record without a guest; what is known of its power stays, as last seen."""
+    return row | {
+        "cluster": None,
+        "node": None,
+        "vmid": None,
+        "guest_type": None,
+        "fingerprint": None,
+        "link_state": link_state,
+        "link_changed_at": at,
+        "claimed_cluster": None,
+        "claimed_vmid": None,
+    }
+
+
+def project(row: Row | None, pending: Iterable[Mapping[str, Any]]) -> Row | None:
+    """The row once the queued operations (oldest first) are applied; None if no create was seen yet."""
+    for operation in pending:
+        action, at, payload = operation["action"], operation["accepted_at"], operation["payload"]
+        if action == "create":
+            row = row or new_row(operation["vps_id"], payload, at)
+        elif row is not None and action == "update":
+            row = updated_row(row, payload, at)
+        elif row is not None and action == "delete":
+            row = {**row, "deleted_at": at, "deleted_reason": "sync", "updated_at": at}
+    return row

@@ -1,0 +1,203 @@
+"""The API's reads. Clients' reads step down to the role that row-level security confines to one user."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, func, literal, select, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from panel.journal.calls import DatabaseAwayError
+from panel.records.projection import Row, project
+from panel.schema import tables
+
+FOUND_LIMIT = 100  # records of one look-up; a user with more of one name is better asked by order_id
+
+OPERATION_COLUMNS = (
+    "id", "action", "vps_id", "state", "attempts", "error", "result", "reason", "accepted_at", "applied_at",
+)  # fmt: skip
+CLIENT_COLUMNS = (
+    "id", "user_id", "name", "cpu", "ram_mb", "disk_gb", "os", "hypervisor", "ip_address", "status", "order_id",
+    "order_state", "power_state", "power_detail", "power_source", "power_as_of", "unconfirmed_since", "link_state",
+    "created_at", "updated_at",
+)  # fmt: skip
+"""What the client's role may read and an answer needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One journaled operation, and its record as it is stored now (None: not written yet)."""
+
+    id: int
+    action: str
+    vps_id: int
+    state: str
+    attempts: int
+    error: str | None
+    result: str | None
+    reason: str | None
+    accepted_at: datetime
+    applied_at: datetime | None
+    record: Row | None
+
+    @property
+    def settled(self) -> bool:
+        return self.state != "queued"
+
+
+@contextlib.asynccontextmanager
+async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection for one read. Raises DatabaseAwayError when PostgreSQL is away or too slow."""
+    try:
+        async with engine.connect() as connection:
+            yield connection
+    except (OperationalError, InterfaceError, PoolTimeoutError, OSError) as error:
+        raise DatabaseAwayError(type(error).__name__) from error
+
+
+@contextlib.asynccontextmanager
+async def reading_as_client(engine: AsyncEngine, user_id: int) -> AsyncIterator[AsyncConnection]:
+    """A transaction in which only this user's live records exist, whatever is asked.
+
+    Role and user are local to the transaction (``SET LOCAL``), so the pooled connection forgets both.
+    """
+    async with reading(engine) as connection:
+        await connection.execute(
+            text("SELECT set_config('role', 'panel_client', true), set_config('panel.user_id', :id, true)"),
+            {"id": str(user_id)},
+        )
+        yield connection
+
+
+class Standing(NamedTuple):
+    """What readiness asks of a database: the migration it is at (None: without any), and whether it takes writes, as a
+    standby does not."""
+
+    revision: str | None
+    writable: bool
+
+
+async def database_standing(engine: AsyncEngine) -> Standing:
+    """How the database is. Raises DatabaseAwayError when PostgreSQL is away or too slow."""
+    async with reading(engine) as connection:
+        revision, writable = None, await connection.scalar(text("SHOW transaction_read_only")) == "off"
+        if await connection.scalar(text("SELECT to_regclass('alembic_version')")) is not None:
+            revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+        if not writable:
+            await connection.invalidate()  # its session would keep to that when the database takes writes again
+        return Standing(revision, writable)
+
+
+async def operation(engine: AsyncEngine, operation_id: int) -> Operation | None:
+    """One operation of the journal, or None."""
+    journal = tables.operations
+    columns = [journal.c[name] for name in OPERATION_COLUMNS]
+    async with reading(engine) as connection:
+        found = (await connection.execute(select(*columns).where(journal.c.id == operation_id))).one_or_none()
+        if found is None:
+            return None
+        records = await _rows(connection, [found.vps_id])
+    return Operation(**found._mapping, record=records.get(found.vps_id))
+
+
+async def settled_among(engine: AsyncEngine, operation_ids: Iterable[int]) -> list[int]:
+    """Those of the given operations that are settled."""
+    journal = tables.operations
+    statement = select(journal.c.id).where(journal.c.id.in_(list(operation_ids)), journal.c.state != "queued")
+    async with reading(engine) as connection:
+        return list((await connection.scalars(statement)).all())
+
+
+async def records_of_order(engine: AsyncEngine, order_id: str) -> list[Row]:
+    """Live records of an order, newest id first, as they will be once queued operations are applied."""
+    vps, claims = tables.vps, tables.claims
+    candidates = (
+        select(vps.c.id)
+        .where(vps.c.order_id == order_id, vps.c.deleted_at.is_(None))
+        .union(select(claims.c.vps_id).where(claims.c.order_id == order_id))
+    )
+    async with reading(engine) as connection:
+        rows = await _projected(connection, candidates)
+    return [row for row in rows if row["order_id"] == order_id]
+
+
+async def records_named(engine: AsyncEngine, user_id: int, name: str) -> list[Row]:
+    """Live records of a user with this name (there may be several), newest id first, as they will be once
+    queued operations are applied."""
+    vps, journal = tables.vps, tables.operations
+    candidates = (
+        select(vps.c.id)
+        .where(vps.c.user_id == user_id, vps.c.name == name, vps.c.deleted_at.is_(None))
+        .union(
+            select(journal.c.vps_id).where(journal.c.state == "queued", journal.c.payload["name"].as_string() == name)
+        )
+    )
+    async with reading(engine) as connection:
+        rows = await _projected(connection, candidates)
+    return [row for row in rows if (row["user_id"], row["name"]) == (user_id, name)][:FOUND_LIMIT]
+
+
+async def _projected(connection: AsyncConnection, candidates: Any) -> list[Row]:  # noqa: ANN401
+    """Candidates as queued operations will leave them. The queue is read before the rows: what is applied in
+    between then counts twice, which changes nothing, instead of never."""
+    ids = sorted((await connection.scalars(candidates)).all(), reverse=True)
+    journal = tables.operations
+    queued = await connection.execute(
+        select(journal)
+        .where(journal.c.vps_id.in_(ids), journal.c.state == "queued")
+        .order_by(journal.c.vps_id, journal.c.seq)
+    )
+    pending: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in queued:
+        pending[row.vps_id].append(dict(row._mapping))
+    stored = await _rows(connection, ids)
+    projected = [project(stored.get(id_), pending[id_]) for id_ in ids]
+    return [row for row in projected if row is not None and row["deleted_at"] is None]
+
+
+async def _rows(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, Row]:
+    vps = tables.vps
+    found = await connection.execute(select(vps).where(vps.c.id.in_(list(ids))))
+    return {row.id: dict(row._mapping) for row in found}
+
+
+async def client_records(
+    engine: AsyncEngine, user_id: int, *, status: str | None = None, before_id: int | None = None, limit: int
+) -> list[Row]:
+    """A user's live records, newest id first, below ``before_id``: CLIENT_COLUMNS, when their node was last
+    read completely (``scope_began_at``) and the database's clock (``read_at``)."""
+    vps = tables.vps
+    wanted: list[ColumnElement[bool]] = []
+    if status is not None:
+        wanted.append(vps.c.status == status)
+    if before_id is not None:
+        wanted.append(vps.c.id < before_id)
+    statement = _client_select(user_id).where(*wanted).order_by(vps.c.id.desc()).limit(limit)
+    async with reading_as_client(engine, user_id) as connection:
+        return [dict(row._mapping) for row in await connection.execute(statement)]
+
+
+async def client_record(engine: AsyncEngine, user_id: int, vps_id: int) -> Row | None:
+    """One live record of a user; None also for a record of somebody else."""
+    statement = _client_select(user_id).where(tables.vps.c.id == vps_id)
+    async with reading_as_client(engine, user_id) as connection:
+        found = (await connection.execute(statement)).one_or_none()
+    return dict(found._mapping) if found else None
+
+
+def _client_select(user_id: int) -> Select[Any]:
+    vps, scopes = tables.vps, tables.scopes
+    columns = [vps.c[name] for name in CLIENT_COLUMNS]
+    node_read = (scopes.c.source == literal("proxmox:") + vps.c.cluster) & (scopes.c.scope == vps.c.node)
+    return (
+        select(*columns, scopes.c.began_at.label("scope_began_at"), func.clock_timestamp().label("read_at"))
+        .select_from(vps.outerjoin(scopes, node_read))
+        .where(vps.c.user_id == user_id, vps.c.deleted_at.is_(None))
+    )

@@ -1,0 +1,24 @@
+"""Ask the workers for a run of the reconciler, by a row that the relay sees at once."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from panel.journal.accept_batch import JOURNAL_CHANNEL
+
+OPERATOR_TRIGGER = "operator"
+"""How the trigger of a run begins that an operator asked for; a subject may follow: ``operator vps:17``."""
+
+
+def nudge_run(connection: Connection, subject: str = "") -> None:
+    """Ask the workers for a full run, soon; ``subject`` (``vps:17``) limits what it repairs. Asking twice is once."""
+    ask_for_run(connection, f"{OPERATOR_TRIGGER} {subject}".strip())
+
+
+def ask_for_run(connection: Connection, trigger: str) -> None:
+    """Ask the workers for a full run, soon; ``trigger`` is kept with it and says why. Asking twice is once."""
+    connection.execute(NUDGE, {"trigger": trigger})
+    connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": JOURNAL_CHANNEL})
+
+
+NUDGE = text("INSERT INTO nudges (task, subject) VALUES ('reconcile.run', :trigger) ON CONFLICT DO NOTHING")

@@ -1,0 +1,134 @@
+"""Since when a source is not believed, and why: kept by runs, told as one alarm, read by all that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from domain.source_troubles import FINDING_CLASS, Cause, Trouble, remedy_of
+from panel.journal import rows
+
+GRACE_S = 60.0
+"""How long a source may be unwell before it is an alarm: a restart, or one lost answer, is over by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHealth:
+    """One source as it stands. ``cause``, ``reason``, ``since``, ``age_s`` (seconds) and ``remedy`` are None while it
+    is well. ``alarm``: whether it is time to tell a person."""
+
+    source: str
+    read_at: datetime | None
+    read_age_s: float | None
+    entries: int | None
+    cause: str | None
+    reason: str | None
+    since: datetime | None
+    age_s: float | None
+    remedy: str | None
+    alarm: bool
+    severity: str | None
+    paused_until: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
+    degraded_reason: str | None
+
+    @property
+    def paused(self) -> bool:
+        return self.paused_until is not None
+
+
+def report_sources(connection: Connection, run_id: int | None, seen: Mapping[str, Trouble | None]) -> None:
+    """Keep what a read made of each source, open its alarm once it is due, and end the alarm of what is well."""
+    for source, trouble in seen.items():
+        if trouble is None:
+            continue
+        values = {"source": source, "cause": trouble.cause.value, "reason": trouble.reason}
+        connection.execute(UNWELL, values)
+        if trouble.at_once or (connection.scalar(AGE, {"source": source}) or 0.0) >= GRACE_S:
+            rows.raise_finding(
+                connection,
+                FINDING_CLASS,
+                _subject(source),
+                f"{source} is not believed: {sentence(source, trouble)}",
+                severity=trouble.severity,
+                last_run_id=run_id,
+                cluster=source.removeprefix("proxmox:") if source.startswith("proxmox:") else None,
+            )
+    _end(connection, [source for source, trouble in seen.items() if trouble is None])
+
+
+def forget_other_sources(connection: Connection, configured: Iterable[str]) -> None:
+    """End the troubles of sources that are paused, or that the settings do not name any more."""
+    _end(connection, list(connection.scalars(OTHERS, {"configured": sorted(configured)})))
+
+
+def sentence(source: str, trouble: Trouble) -> str:
+    """Reason and remedy."""
+    remedy = remedy_of(source, trouble.cause)
+    return f"{trouble.reason}. {remedy[0].upper()}{remedy[1:]}"  # capitalize() would make small letters of a name
+
+
+def list_sources(connection: Connection) -> list[SourceHealth]:
+    """Every source that was read, is unwell or is paused, by name."""
+    return [_health(dict(row._mapping)) for row in connection.execute(SOURCES, {"grace": GRACE_S})]
+
+
+def _end(connection: Connection, sources: list[str]) -> None:
+    if sources:
+        connection.execute(WELL, {"sources": sources})
+        connection.execute(RESOLVE, {"class": FINDING_CLASS, "subjects": [_subject(source) for source in sources]})
+
+
+def _subject(source: str) -> str:
+    return f"source:{source}"
+
+
+def _health(row: dict[str, Any]) -> SourceHealth:
+    cause = row["cause"]
+    trouble = Trouble(Cause(cause), row["reason"]) if cause in set(Cause) else None
+    late = trouble is not None and (trouble.at_once or row["age_s"] >= GRACE_S)
+    return SourceHealth(
+        **row,
+        remedy=remedy_of(row["source"], trouble.cause) if trouble is not None else None,
+        alarm=late and row["paused_until"] is None,
+        severity=trouble.severity if trouble is not None else None,
+    )
+
+
+UNWELL = text(
+    "INSERT INTO source_states AS s (source, unwell_since, unwell_cause, unwell_reason)"
+    " VALUES (:source, clock_timestamp(), :cause, :reason) ON CONFLICT (source) DO UPDATE"
+    " SET unwell_since = coalesce(s.unwell_since, excluded.unwell_since), unwell_cause = excluded.unwell_cause,"
+    " unwell_reason = excluded.unwell_reason"
+    " WHERE (s.unwell_cause, s.unwell_reason) IS DISTINCT FROM (excluded.unwell_cause, excluded.unwell_reason)"
+)
+AGE = text("SELECT extract(epoch FROM clock_timestamp() - unwell_since) FROM source_states WHERE source = :source")
+WELL = text(
+    "UPDATE source_states SET unwell_since = NULL, unwell_cause = NULL, unwell_reason = NULL"
+    " WHERE source = ANY(CAST(:sources AS text[])) AND unwell_since IS NOT NULL"
+)
+RESOLVE = text(
+    "UPDATE findings SET resolved_at = clock_timestamp()"
+    " WHERE class = :class AND resolved_at IS NULL AND subject = ANY(CAST(:subjects AS text[]))"
+)
+OTHERS = text(
+    "SELECT source FROM source_states WHERE unwell_since IS NOT NULL AND NOT source = ANY(CAST(:configured AS text[]))"
+)
+SOURCES = text(
+    "SELECT source, coalesce(r.read_at, t.last_users_at) AS read_at,"
+    " CAST(extract(epoch FROM clock_timestamp() - coalesce(r.read_at, t.last_users_at)) AS float8) AS read_age_s,"
+    " r.entries, t.unwell_cause AS cause, t.unwell_reason AS reason, t.unwell_since AS since,"
+    " CAST(extract(epoch FROM clock_timestamp() - t.unwell_since) AS float8) AS age_s,"
+    " p.paused_until, p.paused_by, p.reason AS pause_reason,"
+    " CASE WHEN t.degraded_since IS NOT NULL THEN t.degraded_reason END AS degraded_reason"
+    " FROM (SELECT source, max(began_at) AS read_at, max(count) FILTER (WHERE scope = 'all') AS entries"
+    " FROM scopes GROUP BY source) r FULL JOIN source_states t USING (source)"
+    " FULL JOIN (SELECT target AS source, paused_until, paused_by, reason FROM pauses"
+    " WHERE target !~ '^(vps|user):' AND paused_until > clock_timestamp()) p USING (source)"
+    " WHERE source <> 'panel' ORDER BY source"
+)

@@ -1,0 +1,79 @@
+"""Since when a difference that is being repaired has stood, as far as the panel can know. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from domain.changes import Change, Kind
+
+
+def standing_since(change: Change) -> datetime | None:
+    """The latest of what made record and sources differ (database clock); None if that was not seen to happen.
+
+    The main site's own times are another clock's, and nothing tells when a plan was changed.
+    """
+    moments = [moment for moment in _MOMENTS.get(change.kind, _unknown)(change) if moment is not None]
+    return max(moments) if moments else None
+
+
+Moments = list[datetime | None]
+
+
+def _unknown(_change: Change) -> Moments:
+    return []
+
+
+def _created(change: Change) -> Moments:
+    order = change.order
+    return [order.first_seen_at, order.state_since] if order is not None else []
+
+
+def _status(change: Change) -> Moments:
+    record, order, guest = change.record, change.order, change.guest
+    if record is None:
+        return []
+    if "order_state" in change.values and order is not None:
+        return [order.state_since, record.order_changed_at] if order.state_since is not None else []
+    if change.values.get("missing_since") is not None:
+        return [change.values["missing_since"]]
+    if change.source == "proxmox" and guest is not None and guest.power_since is not None:
+        return [guest.power_since, record.power_changed_at]
+    return []
+
+
+def _owner(change: Change) -> Moments:
+    order, record = change.order, change.record
+    if order is None or record is None or order.owner_since is None:
+        return []
+    return [order.owner_since, record.owner_changed_at]
+
+
+def _link(change: Change) -> Moments:
+    order, guest, record = change.order, change.guest, change.record
+    if record is None:
+        return []
+    if change.source == "proxmox":
+        return [guest.changed_at, record.link_changed_at] if guest is not None and guest.changed_at is not None else []
+    return [order.first_seen_at, record.created_at] if order is not None and order.first_seen_at is not None else []
+
+
+def _merge(change: Change) -> Moments:
+    return [record.created_at for record in (change.record, change.other) if record is not None]
+
+
+def _gone(change: Change) -> Moments:
+    """The order's end or its first absence, and the guest's first absence: the later of both."""
+    order = change.order.state_since if change.order is not None else None
+    said = [change.evidence.get(f"{what}_absent_since") for what in ("order", "guest")]
+    return [order, *(datetime.fromisoformat(text) for text in said if text is not None)]
+
+
+_MOMENTS = {
+    Kind.CREATE: _created,
+    Kind.STATUS: _status,
+    Kind.OWNER: _owner,
+    Kind.LINK: _link,
+    Kind.MERGE: _merge,
+    Kind.DELETE: _gone,
+    Kind.ORPHAN: _gone,
+}

@@ -1,0 +1,196 @@
+"""When a finding of the table is due, and how it reads. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from domain.changes import SEVERITY, Finding
+from domain.guests import FingerprintState, Guest, PowerState
+from domain.identity_doubts import WHY, Doubt
+from domain.orders import OrderState
+from domain.records import Record
+from reconcile.decision.cases import Case, Policy, World
+from reconcile.decision.table import Cell
+
+UNLISTED = "it was known and is not listed any more, and nothing proves it gone: its node left, or is not shown whole"
+
+
+def due_finding(verdict: Cell, case: Case, world: World, policy: Policy) -> Finding | None:
+    """The cell's finding, if its grace is over; louder where it has stood for too long."""
+    class_ = verdict.finding
+    if class_ is None or not _read_since_deleted(case, policy) or not _DUE.get(class_, _always)(case, world, policy):
+        return None
+    if class_ in _REMOVABLE:
+        late = class_ == "ended-but-running" and _since(_state_since(case), world, policy.ended_retention)
+        said = verdict.reason + (" (longer than it is kept)" if late else "")
+        return finding(case, class_, f"{said}; {_whom_to_remove(case, world)}", "alarm" if late else None)
+    if class_ == "guest-unseen" and _identified(case):
+        return finding(case, class_, f"{verdict.reason}; {UNLISTED}", "alarm")
+    return finding(case, class_, verdict.reason)
+
+
+_REMOVABLE = {"ended-but-running", "guest-without-order"}
+"""Findings whose remedy may be that somebody removes the guest: they say which machine it is and who else names it."""
+
+READ_LATELY = timedelta(hours=1)
+"""So old the configuration may be by which a machine is called one that may be removed; it is read every half hour."""
+
+
+def _whom_to_remove(case: Case, world: World) -> str:
+    """Which machine stands there, by its own configuration, and whether it may be removed."""
+    guest, record, key = case.guest, case.record, case.guest_key
+    if guest is None or key is None:
+        return "do not remove what stands there: it is not listed now"
+    read = guest.fingerprint_state is FingerprintState.READ and guest.fingerprint is not None
+    if (
+        not read
+        or not _since(guest.fingerprint_read_at, world, timedelta(0))
+        or (_since(guest.fingerprint_read_at, world, READ_LATELY))
+    ):
+        return f"do not remove guest {key}: who it is was not read within the hour"
+    mine = record.fingerprint if record is not None else None
+    if mine is not None and mine != guest.fingerprint:
+        return f"do not remove guest {key}: it is {guest.fingerprint} now, and the machine that was sold is {mine}"
+    if others := _others(case, world):
+        return f"do not remove guest {key} ({guest.fingerprint}): {' and '.join(others)} name it, too"
+    if mine is None:
+        return f"guest {key} is {guest.fingerprint}; nothing says that this was the machine that was sold"
+    return f"guest {key} is {guest.fingerprint}, the machine that was sold, and nobody else names it"
+
+
+def _others(case: Case, world: World) -> list[str]:
+    """Every other order that goes on and every other live record that names a case's guest or has its fingerprint."""
+    guest = case.guest
+    if guest is None:
+        return []
+    orders = [o for o in world.orders if o.guest_key == guest.key and o.state is not OrderState.ENDED]
+    records = [r for r in world.records if r.live and (r.guest_key == guest.key or _same_machine(r, guest))]
+    names = [f"order {o.order_id}" for o in sorted(orders, key=lambda o: o.order_id) if o is not case.order]
+    return names + [f"VPS {r.id}" for r in sorted(records, key=lambda r: r.id) if r is not case.record]
+
+
+def _same_machine(record: Record, guest: Guest) -> bool:
+    return record.fingerprint is not None and record.fingerprint == guest.fingerprint
+
+
+def unread_finding(case: Case, world: World, policy: Policy) -> Finding | None:
+    """Of a guest that is listed and whose identity cannot be read: a record that was verified, or is not yet. Nothing
+    of one that nobody has asked about since: his turn is to come (:mod:`domain.config_read_delays`)."""
+    guest, record, order = case.guest, case.record, case.order
+    if guest is None or guest.cluster not in world.trusted or guest.power is PowerState.UNKNOWN:
+        return None
+    known = record is not None and record.live and record.fingerprint is not None
+    if guest.fingerprint_state is FingerprintState.FORBIDDEN and record is not None and known:
+        same = guest.fingerprint == record.fingerprint
+        so = "it passes for the one it was" if same else "it may be another machine by now"
+        return finding(case, "unverified-guest", f"who guest {guest.key} is may not be read any more (403): {so}")
+    matters = (record is not None and record.live) or (order is not None and order.state is not OrderState.ENDED)
+    unread = guest.fingerprint_state in (FingerprintState.UNREAD, FingerprintState.STALE)
+    since = max((t for t in (guest.changed_at, guest.doubted_at) if t is not None), default=None)
+    tried = since is not None and guest.fingerprint_tried_at is not None and guest.fingerprint_tried_at >= since
+    if matters and unread and tried and _since(since, world, policy.paid_missing_grace):
+        why = WHY[Doubt(guest.doubt)] if guest.doubt is not None else "it was listed as it is now"
+        reason = f"who guest {guest.key} is could not be read since {why}: nothing of it is taken"
+        return finding(case, "unverified-guest", reason)
+    return None
+
+
+def finding(case: Case, class_: str, reason: str, severity: str | None = None) -> Finding:
+    """A finding about a case, named by its record, else its order, else its guest."""
+    order, record, key = case.order, case.record, case.guest_key
+    if record is not None:
+        subject = f"vps:{record.id}"
+    elif order is not None:
+        subject = f"order:{order.order_id}"
+    else:
+        subject = f"guest:{key}"
+    return Finding(
+        class_,
+        subject,
+        reason,
+        severity or SEVERITY.get(class_, "warning"),
+        vps_id=record.id if record else None,
+        order_id=order.order_id if order else record.order_id if record else None,
+        cluster=key.cluster if key else None,
+        vmid=key.vmid if key else None,
+    )
+
+
+def _state_since(case: Case) -> datetime | None:
+    return case.order.state_since if case.order else None
+
+
+def _since(moment: datetime | None, world: World, grace: timedelta) -> bool:
+    return moment is not None and world.now - moment >= grace
+
+
+def _always(_case: Case, _world: World, _policy: Policy) -> bool:
+    return True
+
+
+def _stuck(case: Case, world: World, policy: Policy) -> bool:
+    return _since(_state_since(case), world, policy.stuck_creating)
+
+
+def _read_since_deleted(case: Case, policy: Policy) -> bool:
+    """Of a deleted record only what began after the delete and its grace counts: a lagging feed is no contradiction.
+    An order that ended contradicts nothing, and may be listed no more."""
+    if case.record is None or case.record.deleted_at is None:
+        return True
+    since = case.record.deleted_at + policy.deleted_alive_grace
+    told = case.order is not None and case.order.state is not OrderState.ENDED
+    reads = [case.order.effective_at] if case.order is not None and told else []
+    reads += [case.guest.read_at] if case.guest is not None else []
+    return all(read is not None and read > since for read in reads)
+
+
+def _unlinked(case: Case, world: World, policy: Policy) -> bool:
+    record = case.record
+    if record is None or not world.has_feed:
+        return False
+    if record.order_id in world.order_absences:
+        return False  # its order was there and is missed: the proof is being counted
+    if world.orders_at is not None and world.orders_at - record.created_at >= policy.link_grace:
+        return True
+    # Where the orders are never read completely nothing will ever tell; somebody must.
+    return world.now - record.created_at >= policy.paid_missing_grace
+
+
+def _unmanaged(case: Case, world: World, policy: Policy) -> bool:
+    return case.guest is None or _since(case.guest.first_seen_at, world, policy.create_grace)
+
+
+def _missing(case: Case, world: World, policy: Policy) -> bool:
+    if case.record is not None:
+        return case.record.live or _since(case.record.deleted_at, world, policy.paid_missing_grace)
+    if case.order is None:
+        return True
+    return _since(case.order.first_seen_at, world, policy.paid_missing_grace)
+
+
+def _unproven_for_long(case: Case, world: World, policy: Policy) -> bool:
+    """A proof takes minutes: after a day there is nothing to count, as of a guest that was never listed."""
+    return _since(_state_since(case), world, policy.orphan_grace)
+
+
+def _never_seen(case: Case, world: World, policy: Policy) -> bool:
+    """What was once identified and is not listed has a proof under way, unless nothing is counted any more."""
+    if not _identified(case):
+        return _since(_state_since(case), world, policy.paid_missing_grace)
+    unlisted = world.unlisted.get(case.guest_key) if case.guest_key is not None else None
+    return _since(unlisted, world, policy.paid_missing_grace)
+
+
+def _identified(case: Case) -> bool:
+    return case.record is not None and case.record.fingerprint is not None
+
+
+_DUE: dict[str, Callable[[Case, World, Policy], bool]] = {
+    "stuck-creating": _stuck,
+    "delete-held": _unproven_for_long,
+    "guest-unseen": _never_seen,
+    "unlinked-record": _unlinked,
+    "unmanaged-guest": _unmanaged,
+    "paid-but-missing": _missing,
+}

@@ -1,0 +1,251 @@
+"""Limits over a whole plan, before the first write. A breach holds all changes of that scope as one set. Pure.
+
+A reconciler that is wrong is wrong about many machines at once; these limits turn a catastrophe into a question.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TypeVar
+
+from domain.changes import DELETES, Change, Kind, Plan, plan_hash
+
+T = TypeVar("T")
+
+
+class Handling(StrEnum):
+    """What an operator wants done with a class of drift."""
+
+    REPAIR = "repair"
+    HOLD = "hold"  # each item waits for an approval
+    IGNORE = "ignore"
+
+
+REJECTED_BEFORE = "rejected-before"
+"""The scope of what an operator refused and is not the same any more: it never happens by itself."""
+
+BY_APPROVAL = "by-approval"
+"""The scope, with its subject, of what nothing proves: a set of its own for each, since each is another question."""
+
+REPAIR_ALL: Mapping[Kind, Handling] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many changes of a class may happen; shares are fractions of the records concerned."""
+
+    deletes_run: int = 20
+    deletes_hour: int = 40
+    deletes_day: int = 100
+    deletes_node_min: int = 3
+    deletes_node_share: float = 0.20
+    deletes_user_min: int = 1
+    deletes_user_share: float = 0.20
+    creates_min: int = 25
+    creates_share: float = 0.05
+    flips_min: int = 5
+    flips_share: float = 0.30
+    owners_run: int = 3
+    owners_day: int = 10
+    merges_run: int = 10
+    merges_day: int = 40
+    pushed_deletes_hour: int = 20  # the main site's own calls: more are told, never held
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the gate measures a plan against.
+
+    Counts of live records in all, per node, per customer and per cluster; what was done lately; and the
+    circumstances that hold whole classes (``holds``: scope -> sentence).
+    """
+
+    live: int
+    per_node: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    per_user: Mapping[int, int] = field(default_factory=dict)
+    per_cluster: Mapping[str, int] = field(default_factory=dict)
+    deletes_last_hour: int = 0
+    deletes_last_day: int = 0
+    owners_last_day: int = 0
+    merges_last_day: int = 0
+    holds: Mapping[str, str] = field(default_factory=dict)
+    approved: frozenset[str] = frozenset()  # identities (plan_hash of one change) that an operator approved
+    rejected: frozenset[str] = frozenset()  # and those that an operator refused
+    refused: frozenset[str] = frozenset()  # questions (Change.question) whose last answer ever was a refusal
+    filling: datetime | None = None  # when an operator allowed the first filling: orders known then may have records
+    waited: frozenset[str] = frozenset()  # flip scopes that were held in the previous run already
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One set that was held: its scope, the sentence why, its changes and their hash."""
+
+    scope: str
+    reason: str
+    changes: tuple[Change, ...]
+
+    @property
+    def hash(self) -> str:
+        return plan_hash(self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """What may be applied, what is held, what an operator refused, and what the policy leaves alone."""
+
+    allowed: tuple[Change, ...]
+    held: tuple[Held, ...]
+    rejected: tuple[Change, ...] = ()
+    ignored: tuple[Change, ...] = ()
+
+
+def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind, Handling] = REPAIR_ALL) -> Gated:
+    """Split a plan into what may be applied now and what may not. A class without ``handling`` is repaired."""
+    ignored: list[Change] = []
+    rejected: list[Change] = []
+    classes: dict[Kind, list[Change]] = defaultdict(list)
+    again: list[Change] = []
+    held: list[Held] = []
+    open_: list[tuple[Change, bool]] = []
+    for change in plan.changes:
+        identity, how = plan_hash((change,)), handling.get(change.kind, Handling.REPAIR)
+        approved = identity in standing.approved
+        if how is Handling.IGNORE:
+            ignored.append(change)
+        elif identity in standing.rejected:
+            rejected.append(change)
+        elif change.asks is not None and not approved:
+            held.append(Held(f"{BY_APPROVAL}:{change.subject}", change.asks, (change,)))
+        elif change.question in standing.refused and not approved:
+            again.append(change)
+        elif how is Handling.HOLD and not approved:
+            classes[change.kind].append(change)
+        else:
+            open_.append((change, approved))
+    held += [
+        Held(f"class:{kind.value}", f"the policy holds every {kind.value}", tuple(changes))
+        for kind, changes in sorted(classes.items())
+    ]
+    if again:
+        held.append(
+            Held(REJECTED_BEFORE, "an operator rejected it; it changed since, or that is long ago", tuple(again))
+        )
+    asked = [change for change, approved in open_ if not approved and not _fills(change, standing)]
+    held += _over_budget(asked, standing, budget)
+    stopped = {id(change) for one in held for change in one.changes}
+    allowed = tuple(change for change, _ in open_ if id(change) not in stopped)
+    return Gated(allowed, tuple(held), tuple(rejected), tuple(ignored))
+
+
+def _fills(change: Change, standing: Standing) -> bool:
+    """Whether it is a create of the first filling: its order, owner and map were known when an operator allowed it."""
+    order, allowed = change.order, standing.filling
+    if change.kind is not Kind.CREATE or order is None or allowed is None or order.first_seen_at is None:
+        return False
+    return all(t is None or t <= allowed for t in (order.first_seen_at, order.owner_since, order.mapped_at))
+
+
+def _over_budget(changes: list[Change], standing: Standing, budget: Budget) -> list[Held]:
+    held = _held_deletes([change for change in changes if change.kind in DELETES], standing, budget)
+    scopes: dict[str, list[Change]] = defaultdict(list)
+    for change in changes:
+        if (scope := _scope(change)) is not None:
+            scopes[scope].append(change)
+    for scope, waiting in sorted(scopes.items()):
+        reason = standing.holds.get(scope) or _breach(scope, waiting, standing, budget)
+        if reason is not None:
+            held.append(Held(scope, reason, tuple(waiting)))
+    return held
+
+
+def _held_deletes(deletes: list[Change], standing: Standing, budget: Budget) -> list[Held]:
+    """All of them if there are too many at all; else those of a node or a customer with too many, and the rest if
+    too many were done lately."""
+    count = len(deletes)
+    whole = standing.holds.get("deletes") or _over("deletes in one run", count, budget.deletes_run)
+    if whole is not None:
+        return [Held("deletes", whole, tuple(deletes))] if deletes else []
+    held: list[Held] = []
+    rest = {id(change): change for change in deletes}
+    for scope, over, theirs in _narrow_breaches(deletes, standing, budget):
+        # One that is of two such sets is asked about once.
+        if waiting := tuple(change for change in theirs if rest.pop(id(change), None) is not None):
+            held.append(Held(scope, over, waiting))
+    late = _over("deletes in an hour", len(rest) + standing.deletes_last_hour, budget.deletes_hour) or _over(
+        "deletes in a day", len(rest) + standing.deletes_last_day, budget.deletes_day
+    )
+    if rest and late is not None:
+        held.append(Held("deletes", late, tuple(rest.values())))
+    return held
+
+
+def _narrow_breaches(
+    deletes: list[Change], standing: Standing, budget: Budget
+) -> Iterator[tuple[str, str, tuple[Change, ...]]]:
+    """(scope, sentence, changes) of every node, then every customer, with too many deletes in this run."""
+    for node, on_it in _by(lambda change: change.node, deletes):
+        name = "/".join(node)
+        limit = max(budget.deletes_node_min, int(standing.per_node.get(node, 0) * budget.deletes_node_share))
+        if (over := _over(f"deletes on node {name} in one run", len(on_it), limit)) is not None:
+            yield f"deletes:node:{name}", over, on_it
+    for user_id, of_them in _by(lambda change: change.user_id, deletes):
+        limit = max(budget.deletes_user_min, int(standing.per_user.get(user_id, 0) * budget.deletes_user_share))
+        if (over := _over(f"deletes of customer {user_id} in one run", len(of_them), limit)) is not None:
+            yield f"deletes:user:{user_id}", over, of_them
+
+
+def _by(what: Callable[[Change], T | None], changes: Iterable[Change]) -> list[tuple[T, tuple[Change, ...]]]:
+    groups: dict[T, list[Change]] = defaultdict(list)
+    for change in changes:
+        if (subject := what(change)) is not None:
+            groups[subject].append(change)
+    return [(subject, tuple(groups[subject])) for subject in sorted(groups, key=str)]
+
+
+def _scope(change: Change) -> str | None:
+    if change.kind is Kind.CREATE:
+        return "creates"
+    if change.kind is Kind.OWNER:
+        return "ownership"
+    if change.kind is Kind.MERGE:
+        return "merges"
+    if change.flip is None:
+        return None
+    if change.source != "proxmox":
+        return f"order-flips:{change.source}:{change.flip}"
+    return f"flips:{change.guest_key.cluster}:{change.flip}" if change.guest_key is not None else None
+
+
+def _breach(scope: str, changes: list[Change], standing: Standing, budget: Budget) -> str | None:
+    match scope.split(":"):
+        case ["creates"]:
+            limit = max(budget.creates_min, int(standing.live * budget.creates_share))
+            return _over("creates in one run", len(changes), limit)
+        case ["ownership"]:
+            return _over("changes of owner in one run", len(changes), budget.owners_run) or _over(
+                "changes of owner in a day", len(changes) + standing.owners_last_day, budget.owners_day
+            )
+        case ["merges"]:
+            return _over("merges in one run", len(changes), budget.merges_run) or _over(
+                "merges in a day", len(changes) + standing.merges_last_day, budget.merges_day
+            )
+        case ["flips", cluster, _]:
+            what, among = (
+                f"power states of cluster {cluster} turning the same way",
+                standing.per_cluster.get(cluster, 0),
+            )
+        case ["order-flips", feed, _]:
+            what, among = f"records turning the same way by the word of {feed}", standing.live
+        case _:
+            return None
+    over = _over(what, len(changes), max(budget.flips_min, int(among * budget.flips_share)))
+    return None if scope in standing.waited else over
+
+
+def _over(what: str, count: int, limit: int) -> str | None:
+    return f"{count} {what}, the limit is {limit}" if count > limit else None

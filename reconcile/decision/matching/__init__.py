@@ -1,0 +1,1 @@
+"""Which order, guest and record belong together. Pure."""

@@ -1,0 +1,128 @@
+"""Which orders lay claim to a guest by its address: that is given anew within seconds, and calls are late. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from domain.guests import Guest, GuestKey
+from domain.left_out import LeftOut
+from domain.orders import Order
+from domain.records import LinkState, Record
+from reconcile.decision.matching.order_traits import going, later
+
+
+class Claims:
+    """The orders, the records that each of them has been paired with so far, all live records, and what there is
+    besides."""
+
+    def __init__(
+        self,
+        orders: Sequence[Order],
+        paired: Mapping[str, Sequence[Record]],
+        live: Iterable[Record],
+        left_out: LeftOut,
+    ) -> None:
+        self.paired, self._left_out = paired, left_out
+        self._live = tuple(live)
+        self._naming: dict[GuestKey | None, list[Order]] = defaultdict(list)
+        for order in orders:
+            self._naming[order.guest_key].append(order)
+        self._by_fingerprint: dict[str | None, list[Record]] = defaultdict(list)
+        self._claiming: dict[GuestKey, list[Record]] = defaultdict(list)
+        for record in self._live:
+            self._by_fingerprint[record.fingerprint].append(record)
+            if record.claimed_key is not None:
+                self._claiming[record.claimed_key].append(record)
+
+    def by_going(self, key: GuestKey, order: Order | None) -> bool:
+        """Whether another order, one that goes on, names this guest."""
+        return any(going(o) for o in self._others(key, order))
+
+    def looking_like(self, fingerprint: str | None) -> Sequence[Record]:
+        """All live records whose machine has this fingerprint."""
+        return self._by_fingerprint.get(fingerprint, ()) if fingerprint is not None else ()
+
+    def claiming(self, key: GuestKey, record: Record) -> Record | None:
+        """Another live record for which a call named this guest while it was taken."""
+        return next((r for r in self._claiming.get(key, ()) if r is not record), None)
+
+    def naming(self, key: GuestKey | None) -> Sequence[Order]:
+        """All orders that name this guest; None: none at all."""
+        return self._naming.get(key, ())
+
+    def _others(self, key: GuestKey, order: Order | None) -> list[Order]:
+        return [o for o in self.naming(key) if o is not order]
+
+    def rival(self, order: Order, key: GuestKey) -> Order | None:
+        """Another order with as good a right to this guest. Of two ended ones neither may take it; a going one minds
+        an ended one only if that was made later: then the address had been given away, whatever became of it."""
+        others = self._others(key, order)
+        return next((o for o in others if going(o) or not going(order) or later(o, order)), None)
+
+    def strange(self, record: Record, order: Order | None, guest: Guest) -> str | None:
+        """Why a guest at which a record points without ever having seen who it is may be another one's machine."""
+        names_it = order is not None and going(order) and order.guest_key == guest.key
+        if order is not None and names_it:
+            rival = self.rival(order, guest.key)
+            if rival is not None:
+                return f"orders {order.order_id} and {rival.order_id} name the same guest {guest.key}"
+        elif (other := self.of_another(record, order, guest.key)) is not None:
+            return f"order {other.order_id} names guest {guest.key}, and nothing says that it was VPS {record.id}'s"
+        elif order is not None and _names_elsewhere(order, record):
+            return f"order {order.order_id} names guest {order.guest_key}, a call linked VPS {record.id} to {guest.key}"
+        sold = order.guest_type if order is not None and names_it else None
+        if (sold or record.guest_type or guest.guest_type) is not guest.guest_type:
+            return f"guest {guest.key} is {guest.guest_type.value}, VPS {record.id} was sold as another type"
+        return None
+
+    def homeless(self, order: Order, guest: Guest) -> bool:
+        """Whether a guest may have been sold for another going order, made later, that names none yet; or for a record
+        that a call had named a taken address."""
+        disputed = self._left_out.disputed or any(r.link_state is LinkState.CONFLICT for r in self._live)
+        elsewhere = any(
+            type_ in (None, guest.guest_type) and order.created_at is not None and made_at > order.created_at
+            for type_, made_at in self._left_out.homeless.items()
+        )
+        return (
+            disputed
+            or elsewhere
+            or any(
+                going(o) and later(o, order) and o.hypervisor in (None, "proxmox") and self.of_type(o, guest)
+                for o in self.naming(None)
+                if not any(r.fingerprint is not None for r in self.paired[o.order_id])
+            )
+        )
+
+    def of_type(self, order: Order, guest: Guest) -> bool:
+        """Whether a guest is of the type that was sold, as far as anybody said."""
+        return order.guest_type in (None, guest.guest_type)
+
+    def known(self, guest: Guest, own: Collection[int]) -> str | None:
+        """Whose machine a guest is by its fingerprint, if that is a live record's and none of ``own``."""
+        whose = next((r for r in self.looking_like(guest.fingerprint) if r.id not in own), None)
+        if whose is None:
+            return None
+        return f"the machine at {guest.key} is, by its fingerprint, VPS {whose.id}'s ({whose.guest_key})"
+
+    def of_another(self, record: Record, order: Order | None, key: GuestKey) -> Order | None:
+        """A going order that names this guest and is not the record's own, by which the two could meet yet."""
+        others = filter(going, self._others(key, order))
+        return next((o for o in others if order is not None or not self._may_meet(o, record)), None)
+
+    def sold_to(self, record: Record, order: Order | None) -> Order | None:
+        """The going order that names a record's guest while the record's own order goes on no more, or was never known:
+        the machine may be the next customer's by now. Of several the first by id."""
+        if record.guest_key is None or (order is not None and going(order)):
+            return None
+        others = [o for o in self._others(record.guest_key, order) if going(o) and not self._may_meet(o, record)]
+        return min(others, key=lambda o: o.order_id, default=None)
+
+    def _may_meet(self, order: Order, record: Record) -> bool:
+        return record.order_id is None and order.user_id == record.user_id and not self.paired[order.order_id]
+
+
+def _names_elsewhere(order: Order, record: Record) -> bool:
+    """Whether a going order, read after a record got its address, names another one."""
+    read_since = order.effective_at is not None and order.effective_at > record.link_changed_at
+    return going(order) and order.guest_key not in (None, record.guest_key) and read_since

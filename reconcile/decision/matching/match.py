@@ -1,0 +1,302 @@
+"""Bring orders, guests and records together into cases. Pure; input order is irrelevant.
+
+Explicit keys first (order.panel_vps_id, record.order_id), then the machine (its address and an agreeing fingerprint);
+last, and only where it is unique, (user, name). Whatever is ambiguous is held as a whole: neither missing nor orphan.
+Nothing is ever matched by a bare VMID, nor by name against a disagreeing fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import timedelta
+
+from domain.guests import Guest
+from domain.orders import Order, OrderState
+from domain.records import LinkState, Record
+from reconcile.decision.cases import Case, Policy, World
+from reconcile.decision.matching.address_claims import Claims
+from reconcile.decision.matching.duplicates import UnnamedGuests, order_of_twin, two_machines
+from reconcile.decision.matching.guest_matching import Machines, was_read
+from reconcile.decision.matching.order_traits import apart, ended_before, going, same_plan
+from reconcile.decision.matching.partners import Partners
+
+CREATED_TOGETHER = timedelta(minutes=2)
+RIVALS_APART = timedelta(minutes=10)
+
+PAIRS_COMPARED = 40_000
+"""Of one customer's equal names, orders times records: each is compared with each. Beyond that all are held: time alone
+would tell them apart, and it tells two hundred of one name apart by chance."""
+TOO_ALIKE = "too many orders and records of one customer have this name: name them by panelVpsId or by order_id"
+
+
+def match(world: World, policy: Policy) -> list[Case]:
+    """All cases of a world: every order, guest and live record is in one; a record that several orders name is in the
+    case of each, in doubt."""
+    return _Matching(world, policy).cases()
+
+
+class _Matching:
+    def __init__(self, world: World, policy: Policy) -> None:
+        self.world, self.policy = world, policy
+        self.orders = sorted(world.orders, key=lambda o: o.order_id)
+        listed = sorted(world.guests, key=lambda g: (g.cluster, g.vmid))
+        # A template is nobody's machine, unless an order or a record names it: then it was one.
+        named = {o.guest_key for o in world.orders} | {r.guest_key for r in world.records}
+        self.guests = {g.key: g for g in listed if not g.template or g.key in named}
+        templates = [g for g in listed if g.template and g.key not in named]
+        self.by_id = {r.id: r for r in sorted(world.records, key=lambda r: r.id)}
+        self.live = {id_: r for id_, r in self.by_id.items() if r.live}
+        self.dead: dict[str | None, list[Record]] = defaultdict(list)  # order id -> its tombstones, but for merged ones
+        for record in self.by_id.values():
+            if not record.live and record.merged_into is None:
+                self.dead[record.order_id].append(record)
+        self.paired: dict[str, list[Record]] = {}  # order id -> its live records, survivor first
+        self.claims = Claims(self.orders, self.paired, self.live.values(), world.left_out)
+        self.machines = Machines(world, policy, self.guests, templates, self.live, self.paired, self.claims)
+        self.doubts: dict[str, str] = {}  # order id -> why
+        self.record_doubts: dict[int, str] = {}
+        self.taken: set[int] = set()
+
+    def cases(self) -> list[Case]:
+        self._by_key()
+        self._by_guest()
+        self._by_name()
+        self._twins()
+        found = [case for order in self.orders for case in self._order_cases(order)]
+        found += [self._record_case(r) for r in self.live.values() if r.id not in self.taken]
+        lone = (g for key, g in self.guests.items() if key not in self.machines.used and not g.template)
+        found += [self._lone_guest(g) for g in lone]
+        return found
+
+    def _lone_guest(self, guest: Guest) -> Case:
+        if (clone := self.machines.clone_doubt(guest)) is not None:
+            severity = "alarm" if guest.key in self.machines.copies else None
+            return Case(
+                guest=guest,
+                guest_key=guest.key,
+                doubt=clone,
+                doubt_class="duplicate-fingerprint",
+                doubt_severity=severity,
+            )
+        if same := self.claims.looking_like(guest.fingerprint):
+            moving = f"the machine of VPS {same[0].id} ({same[0].guest_key}) is seen here too"
+            return Case(guest=guest, guest_key=guest.key, doubt=moving, doubt_class="moving")
+        named = " and ".join(f"order {o.order_id}" for o in self.claims.naming(guest.key) if going(o))
+        doubt = f"{named} name{'' if ' and ' in named else 's'} it, and it is no record's guest" if named else None
+        return Case(guest=guest, guest_key=guest.key, doubt=doubt)
+
+    # --- orders and records
+
+    def _resolve(self, record_id: int | None) -> Record | None:
+        record = self.by_id.get(record_id) if record_id is not None else None
+        seen = set()
+        while record is not None and record.merged_into is not None and record.id not in seen:
+            seen.add(record.id)
+            record = self.by_id.get(record.merged_into)
+        return record
+
+    def _by_key(self) -> None:
+        by_order = {r.order_id: r for r in self.live.values() if r.order_id is not None}
+        claims: dict[int, list[Order]] = defaultdict(list)
+        for order in self.orders:
+            named = self._resolve(order.panel_vps_id)
+            candidates = [r for r in (named if named and named.live else None, by_order.get(order.order_id)) if r]
+            records = list({r.id: r for r in candidates}.values())
+            # The id that the main site names survives a merge, since its calls will use it.
+            self.paired[order.order_id] = records
+            for record in records:
+                claims[record.id].append(order)
+        for record_id, orders in claims.items():
+            self._one_order_each(self.live[record_id], orders)
+        self.taken |= {r.id for records in self.paired.values() for r in records}
+
+    def _one_order_each(self, record: Record, orders: list[Order]) -> None:
+        """Two orders that name one record: an ended one gives way to a going one; else all are held."""
+        going = [o for o in orders if o.state is not OrderState.ENDED]
+        if record.order_id is not None and len(orders) > 1 and len(going) != 1:
+            going = []
+        if len(orders) == 1:
+            other = record.order_id is not None and record.order_id != orders[0].order_id
+            if not other or self.policy.proven(self.world.order_absences.get(record.order_id or "")):
+                return
+            going = []
+        keep = going[0].order_id if len(going) == 1 else None
+        for order in orders:
+            if order.order_id == keep:
+                continue
+            if keep is None:
+                self.doubts[order.order_id] = f"several orders name VPS {record.id}"
+            else:
+                self.paired[order.order_id] = [r for r in self.paired[order.order_id] if r.id != record.id]
+
+    def _by_guest(self) -> None:
+        """Pair what has no key but the machine: a record that is verified to be the guest a going order names."""
+        holders = {r.guest_key: r for r in self._free_records() if r.link_state is LinkState.VERIFIED}
+        for order in self.orders:
+            record = holders.get(order.guest_key)
+            if record is None or order.guest_key is None or self.paired[order.order_id] or not going(order):
+                continue
+            named = self._resolve(order.panel_vps_id)
+            if order.user_id != record.user_id or (named is not None and not named.live) or not self._settled(record):
+                continue
+            guest = self.guests.get(order.guest_key)
+            same = guest is not None and was_read(guest) and guest.fingerprint == record.fingerprint is not None
+            if (
+                same
+                and self.claims.rival(order, order.guest_key) is None
+                and order.guest_key not in self.machines.clones
+            ):
+                self._pair(order, record)
+
+    def _free_records(self) -> list[Record]:
+        return [r for r in self.live.values() if r.id not in self.taken and r.order_id is None]
+
+    def _settled(self, record: Record) -> bool:
+        """Whether its main site has had the time to say what it belongs to."""
+        return record.created_at <= self.world.now - self.policy.link_grace and not record.in_flight
+
+    def _by_name(self) -> None:
+        """Pair what has no key: unique by (user, name), ties by plan and then by time; else hold all rivals."""
+        lonely = [o for o in self.orders if not self.paired[o.order_id] and self._may_be_paired(o)]
+        records = self._free_records()
+        groups: dict[tuple[int | None, str | None], tuple[list[Order], list[Record]]] = {}
+        for order in lonely:
+            groups.setdefault((order.user_id, order.name), ([], []))[0].append(order)
+        for record in records:
+            if (key := (record.user_id, record.name)) in groups:
+                groups[key][1].append(record)
+        for orders, rivals in groups.values():
+            # Unique among those of an age says nothing: the next run pairs.
+            if rivals and all(map(self._settled, rivals)):
+                oldest = min(rivals, key=lambda r: r.created_at)
+                self._pair_group([o for o in orders if not ended_before(o, oldest)], rivals)
+        self._hold_possible_partners(lonely)
+
+    def _may_be_paired(self, order: Order) -> bool:
+        named = self._resolve(order.panel_vps_id)
+        return order.user_id is not None and order.name is not None and not (named is not None and not named.live)
+
+    def _pair_group(self, orders: list[Order], records: list[Record]) -> None:
+        if len(orders) * len(records) > PAIRS_COMPARED:
+            self.doubts |= {o.order_id: TOO_ALIKE for o in orders}
+            self.record_doubts |= {r.id: TOO_ALIKE for r in records}
+            return
+        agreeing = {o.order_id: [r for r in records if self._compatible(o, r)] for o in orders}
+        if len(orders) == 1 and len(records) == 1:
+            (order,), (record,) = orders, records
+            # Of another plan it may be the double of a machine that has its record: held, not paired.
+            if agreeing[order.order_id] and same_plan(order, record):
+                self._pair(order, record)
+            return
+        by_plan = {o.order_id: [r for r in agreeing[o.order_id] if same_plan(o, r)] for o in orders}
+        for order in orders:
+            mine = by_plan[order.order_id]
+            if len(mine) == 1 and sum(mine[0] in rs for rs in by_plan.values()) == 1:
+                self._pair(order, mine[0])
+                continue
+            near = [r for r in mine if apart(order, r) <= CREATED_TOGETHER]
+            rivals_far = all(apart(order, r) >= RIVALS_APART for r in mine if r not in near) and all(
+                apart(o, r) >= RIVALS_APART for r in near for o in orders if o is not order and r in by_plan[o.order_id]
+            )
+            if len(near) == 1 and rivals_far:
+                self._pair(order, near[0])
+            elif mine or agreeing[order.order_id]:
+                self.doubts[order.order_id] = "several orders and records of one customer fit each other"
+                for record in agreeing[order.order_id]:
+                    self.record_doubts[record.id] = "several orders of this customer fit it"
+
+    def _hold_possible_partners(self, lonely: list[Order]) -> None:
+        """An order without a record is not "missing" while an unlinked record might be its own."""
+        partners = Partners(self._free_records())
+        within = RIVALS_APART if self.world.names_are_authoritative else None
+        for order in lonely:
+            if self.paired[order.order_id] or order.order_id in self.doubts:
+                continue
+            record = partners.possible(order, within)
+            may_be = record.id if record is not None else self.world.left_out.partners.get(order.order_id)
+            if may_be is not None:
+                self.doubts[order.order_id] = f"the unlinked VPS {may_be} of the same customer may be its own"
+
+    def _pair(self, order: Order, record: Record) -> None:
+        if record.id not in self.taken:
+            self.paired[order.order_id] = [record]
+            self.taken.add(record.id)
+            self.record_doubts.pop(record.id, None)
+
+    def _compatible(self, order: Order, record: Record) -> bool:
+        """No name may bridge two different guests, nor the time between an order's end and another's machine."""
+        mine, theirs = record.guest_key, order.guest_key
+        if ended_before(order, record):
+            return False
+        return mine is None or theirs is None or mine == theirs
+
+    def _twins(self) -> None:
+        """A never-linked record that doubles a linked one: an answer that was lost, and the call repeated.
+
+        Customers do buy two equal machines, and a feed may be late with the second one's order. So: nobody ever
+        used the record's id; a complete sweep that began well after it shows no other order that it could belong
+        to; every cluster was read, and no guest without an order and a record could be its own, wherever it is.
+        """
+        swept, besides = self.world.orders_at, self.world.left_out.unnamed
+        if swept is None or besides is None or not self.world.trusted >= self.world.clusters:
+            return
+        unnamed = UnnamedGuests(self.guests, self.live.values(), self.orders, besides)
+        namesakes: dict[tuple[int | None, str | None], list[Order]] = defaultdict(list)
+        for order in self.orders:
+            namesakes[order.user_id, order.name].append(order)
+        for record in filter(self._settled, self._free_records()):
+            if record.id in self.record_doubts or record.guest_linked_once or record.last_update_at is not None:
+                continue
+            if swept < record.created_at + self.policy.paid_missing_grace:
+                continue
+            if unnamed.may_be_of(record):
+                continue
+            twin_of = order_of_twin(record, namesakes.get((record.user_id, record.name), ()), self.paired)
+            if twin_of is not None and twin_of.order_id not in self.doubts:
+                self.paired[twin_of.order_id].append(record)
+                self.taken.add(record.id)
+
+    # --- cases
+
+    def _order_cases(self, order: Order) -> list[Case]:
+        records = self.paired[order.order_id]
+        doubt = self.doubts.get(order.order_id)
+        if not records:
+            tomb = self._tombstone_of(order)
+            key = order.guest_key if order.state is OrderState.ENDED else None
+            if key is not None and (self.machines.given_away(key, order) or self.machines.another(tomb, key)):
+                return [Case(order, None, tomb, doubt=doubt)]  # VMIDs are reused: it is another machine's address
+            guest, key, clash = self.machines.of_order(order)
+            return [Case(order, guest, tomb, key, doubt=doubt or clash)]
+        record, twin = records[0], next(iter(records[1:]), None)  # what its id names, what it was linked with
+        guest, key, replaced, clash = self.machines.of_record(record, order)
+        doubt, class_ = doubt or self.record_doubts.get(record.id) or clash, "ambiguous"
+        if twin is not None:
+            doubt = doubt or two_machines(record, twin, self.world, self.policy)
+            self.machines.used |= {twin.guest_key} if twin.guest_key is not None else set()
+        unsaid = order.user_id is None and order.owner is None  # a feed that names no owners
+        if doubt is None and record.order_id != order.order_id and not unsaid and order.user_id != record.user_id:
+            # Once linked, it is a change of owner; by a bare id it may as well be somebody else's machine.
+            doubt = f"order {order.order_id} of another customer names VPS {record.id}, which was never linked with it"
+            class_ = "ownership"
+        sold_to = self.claims.sold_to(record, order) if twin is None else None
+        dispute = self.machines.disputes.told(record, order)
+        return [Case(order, guest, record, key, replaced, twin, doubt, class_, sold_to=sold_to, dispute=dispute)]
+
+    def _tombstone_of(self, order: Order) -> Record | None:
+        named = self._resolve(order.panel_vps_id)
+        if named is not None and not named.live:
+            return named
+        dead = self.dead.get(order.order_id, ())
+        return max(dead, key=lambda r: (r.deleted_at or r.created_at, r.id)) if dead else None
+
+    def _record_case(self, record: Record) -> Case:
+        guest, key, replaced, clash = self.machines.of_record(record, None)
+        doubt, class_ = self.record_doubts.get(record.id) or clash, "ambiguous"
+        vanished = record.order_id in self.world.order_absences
+        unseen = record.link_state in (LinkState.PUSHED, LinkState.UNVERIFIED) and record.fingerprint is None
+        if doubt is None and guest is not None and vanished and unseen:
+            doubt = f"order {record.order_id} is not listed any more, and guest {key} was never looked at before"
+            class_ = "guest-without-order"
+        sold_to, dispute = self.claims.sold_to(record, None), self.machines.disputes.told(record, None)
+        return Case(None, guest, record, key, replaced, None, doubt, class_, sold_to=sold_to, dispute=dispute)

@@ -1,0 +1,41 @@
+"""Whether an order and a record, or two orders, go together by what they say. Pure."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from domain.orders import Order, OrderState
+from domain.records import Record
+
+
+def going(order: Order) -> bool:
+    """Whether it has not ended."""
+    return order.state is not OrderState.ENDED
+
+
+def later(order: Order, other: Order) -> bool:
+    """Whether it was made after the other one."""
+    return order.created_at is not None and other.created_at is not None and order.created_at > other.created_at
+
+
+def ended_before(order: Order, record: Record) -> bool:
+    """Whether an order had ended when a record was made."""
+    return order.state is OrderState.ENDED and order.state_since is not None and order.state_since < record.created_at
+
+
+def same_plan(order: Order, record: Record) -> bool:
+    """Nothing that both say of cores, memory, disk and system differs."""
+    pairs = (
+        (order.cpu, record.cpu),
+        (order.ram_mb, record.ram_mb),
+        (order.disk_gb, record.disk_gb),
+        (order.os, record.os),
+    )
+    return all(sold is None or sold == kept for sold, kept in pairs)
+
+
+def apart(order: Order, record: Record) -> timedelta:
+    """How long one was made before the other; for ever where nobody says."""
+    if order.created_at is None:
+        return timedelta.max
+    return abs(order.created_at - record.created_at)

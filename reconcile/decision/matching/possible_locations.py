@@ -1,0 +1,46 @@
+"""Where a machine may be that is missed at its address: under another one, unread, or where nobody has looked. Pure."""
+
+from __future__ import annotations
+
+from domain.guests import Guest, GuestKey
+from domain.records import Record
+from reconcile.decision.cases import World
+
+
+def seen_elsewhere(record: Record, key: GuestKey, world: World) -> tuple[GuestKey, ...]:
+    """The other addresses, of clusters that are read, at which the record's machine was seen last."""
+    known = world.sightings.get(record.fingerprint, frozenset()) if record.fingerprint is not None else frozenset()
+    return tuple(sorted((k for k in known if k != key and k.cluster in world.clusters), key=str))
+
+
+def may_be_one(record: Record, world: World) -> str | None:
+    """Why a record's machine, gone from its address, may be there under another one; None if it cannot."""
+    if (cluster := _not_looked_at(record, world)) is not None:
+        return (
+            f"cluster {cluster} was not read since the machine of VPS {record.id} was missed: it may have moved there"
+        )
+    if world.unidentified is None:
+        return f"so many guests are not looked at yet that one may be the machine of VPS {record.id}"
+    last = next((guest for guest in world.remembered if guest.key == record.guest_key), None)
+    one = next((guest for guest in world.unidentified if _alike(guest, record, last)), None)
+    if one is None:
+        return None
+    return f"nobody knows who guest {one.key} is, and it may be the machine of VPS {record.id}"
+
+
+def _not_looked_at(record: Record, world: World) -> str | None:
+    absence = world.guest_absences.get(record.guest_key) if record.guest_key is not None else None
+    for cluster in sorted(world.clusters - world.trusted):
+        read = world.last_read.get(cluster)
+        if read is None or absence is None or read <= absence.absent_since:
+            return cluster
+    return None
+
+
+def _alike(guest: Guest, record: Record, last: Guest | None) -> bool:
+    """By what was sold, or by what its machine was when it was listed last."""
+    if guest.key == record.guest_key or guest.guest_type is not (record.guest_type or guest.guest_type):
+        return False
+    sizes = {(record.ram_mb, record.cpu)} | ({(last.memory_mb, last.cores)} if last is not None else set())
+    size = any(guest.memory_mb in (None, memory) and guest.cores in (None, cores) for memory, cores in sizes)
+    return size or guest.name in (None, record.name, last.name if last is not None else None)

@@ -1,0 +1,87 @@
+"""A machine that is sold on: one order ended, and the next one names the same machine. Pure.
+
+The record of the ended order lets go of the machine; then the buyer's record is linked with it, or made, as any other.
+Between two customers that is an operator's word, unless the policy says otherwise.
+"""
+
+from __future__ import annotations
+
+from domain.changes import Change, Kind
+from domain.guests import FingerprintState, Guest
+from domain.orders import Order, OrderState
+from domain.records import LinkState, Record
+from reconcile.decision.cases import Case, Policy, World
+from reconcile.decision.matching.order_traits import going, later
+
+
+def not_yet_sold_on(case: Case, buyer: Order, world: World, policy: Policy) -> str | None:
+    """Why it is not decided yet, or cannot be; None if nothing but a word is missing."""
+    record, guest = case.record, case.guest
+    if record is None or guest is None:
+        return "there is nothing to let go of"
+    return _not_let_go(record, guest, case.order, world, policy) or _not_bought(buyer, guest, case.order, world)
+
+
+def _not_let_go(record: Record, guest: Guest, order: Order | None, world: World, policy: Policy) -> str | None:
+    """Why the record keeps its machine."""
+    if guest.cluster not in world.trusted or guest.fingerprint_state is not FingerprintState.READ:
+        return f"who guest {guest.key} is must be read anew first"
+    if record.link_state is not LinkState.VERIFIED or guest.fingerprint != record.fingerprint:
+        return f"nothing says that guest {guest.key} is VPS {record.id}'s machine"
+    if order is not None and record.order_state is not OrderState.ENDED:
+        return f"VPS {record.id} does not say yet that its order ended"
+    if order is None and not policy.proven(world.order_absences.get(record.order_id or "")):
+        return f"nothing proves that VPS {record.id} has no order any more"
+    if record.protected_until is not None and record.protected_until > world.now:
+        return f"VPS {record.id} was restored and is protected until {record.protected_until.isoformat()}"
+    return None
+
+
+def _not_bought(buyer: Order, guest: Guest, order: Order | None, world: World) -> str | None:
+    """Why the buyer's order does not get the machine."""
+    if buyer.state not in (OrderState.ACTIVE, OrderState.SUSPENDED):
+        return f"order {buyer.order_id} is {buyer.state.value}"
+    if buyer.user_id is None:
+        return f"the owner of order {buyer.order_id} is not known to the panel"
+    if order is not None and later(order, buyer):
+        return f"order {buyer.order_id} was made before order {order.order_id}: one of the two names the wrong guest"
+    if any(r.live and r.order_id == buyer.order_id and r.guest_key is not None for r in world.records):
+        return f"order {buyer.order_id} has a record with a guest of its own"
+    others = [
+        o.order_id for o in world.orders if o.guest_key == guest.key and going(o) and o is not buyer and o is not order
+    ]
+    if others:
+        return f"order {min(others)} names it, too"
+    named, swept = buyer.guest_since, world.previous_orders_at
+    if named is None or swept is None or named > swept:
+        return f"order {buyer.order_id} has named it in one full read of the orders only"
+    return None
+
+
+def sold_on(case: Case, buyer: Order, world: World, reason: str) -> Change:
+    """Let go of the machine. Just before: the ended order, the buyer's order and the machine are asked for singly."""
+    record, guest, order = case.record, case.guest, case.order
+    if record is None or guest is None:
+        raise ValueError("a machine that is sold on needs a record and a guest")
+    same_customer = buyer.user_id == record.user_id
+    evidence = {
+        "guest": str(guest.key),
+        "identity": guest.fingerprint,
+        "identity_read_at": guest.fingerprint_read_at.isoformat() if guest.fingerprint_read_at is not None else None,
+        "order": order.order_id if order is not None else record.order_id,
+        "buyer": buyer.order_id,
+        "named_since": buyer.guest_since.isoformat() if buyer.guest_since is not None else None,
+    }
+    return Change(
+        Kind.UNLINK if same_customer else Kind.SOLD_ON,
+        "unlink",
+        world.feed,
+        f"{reason}, the same machine: VPS {record.id} lets go of it",
+        record=record,
+        order=order,
+        claimant=buyer,
+        guest=guest,
+        guest_key=guest.key,
+        evidence=evidence,
+        confirm=frozenset({"claimant", "order", "same"}),
+    )

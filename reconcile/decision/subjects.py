@@ -1,0 +1,89 @@
+"""Which part of a plan a run is about: what it was asked for, less what is paused. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domain.changes import Change, Finding, Kind, Plan
+
+
+class SubjectKind(StrEnum):
+    """What one can ask to be reconciled now."""
+
+    VPS = "vps"
+    USER = "user"
+    CLUSTER = "cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One VPS or user (by the panel's id), or one cluster (by name)."""
+
+    kind: SubjectKind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}:{self.name}"
+
+    def covers(self, change: Change) -> bool:
+        """Whether a change is about it."""
+        match self.kind:
+            case SubjectKind.VPS:
+                return self.name in {str(r.id) for r in (change.record, change.other) if r is not None}
+            case SubjectKind.USER:
+                owners = {str(r.user_id) for r in (change.record, change.other) if r is not None}
+                return self.name in owners | {str(change.user_id), str(change.values.get("user_id"))}
+            case SubjectKind.CLUSTER:
+                return self.name in clusters_of(change)
+
+
+def parse_subject(said: str) -> Subject | None:
+    """The subject in ``vps:17``, ``user:5`` or ``cluster:main``; None for anything else."""
+    found = re.fullmatch(r"(vps|user):([1-9][0-9]{0,18})|(cluster):([A-Za-z0-9][A-Za-z0-9_.-]{0,62})", said)
+    if found is None:
+        return None
+    return Subject(SubjectKind(found[1] or found[3]), found[2] or found[4])
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """What an operator has paused: clusters by name, the main site, and single VPS and users."""
+
+    clusters: frozenset[str] = frozenset()
+    feed: bool = False
+    subjects: frozenset[Subject] = frozenset()
+
+    def spare(self, plan: Plan) -> Plan:
+        """The plan without changes of what is paused: those records keep their state.
+
+        A paused source was not read, so its findings are left out too; a paused VPS was, and they stay.
+        """
+        if not self.clusters and not self.feed and not self.subjects:
+            return plan
+        changes = tuple(c for c in plan.changes if not self._stops(c))
+        return Plan(changes, tuple(f for f in plan.findings if not self._mutes(f)))
+
+    def _stops(self, change: Change) -> bool:
+        return (
+            (self.feed and not _by_guest_alone(change))
+            or bool(clusters_of(change) & self.clusters)
+            or any(subject.covers(change) for subject in self.subjects)
+        )
+
+    def _mutes(self, finding: Finding) -> bool:
+        return finding.cluster in self.clusters
+
+
+def _by_guest_alone(change: Change) -> bool:
+    """Whether no order has a say in it. An unlinking has: it is made for the order that names the guest now."""
+    return change.source == "proxmox" and change.kind is not Kind.UNLINK and "order" not in change.confirm
+
+
+def clusters_of(change: Change) -> frozenset[str]:
+    """The clusters that a change concerns: the guest's, the records' and the order's."""
+    named = [change.guest_key.cluster if change.guest_key else None, change.guest.cluster if change.guest else None]
+    named += [r.cluster for r in (change.record, change.other) if r is not None]
+    named.append(change.order.cluster if change.order else None)
+    return frozenset(name for name in named if name is not None)

@@ -1,0 +1,175 @@
+"""Read who guests are: configurations of those whose identity is not known or may have changed.
+
+They cannot be read in bulk. A run reads a few while it holds the lease; what a new panel or an evacuated node asks for
+is read before, slowly, so that neither Proxmox nor the fast lane is kept busy.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import zip_longest
+
+import structlog
+from sqlalchemy import Connection
+
+from domain.source_protocols import Found, Gone, GuestSource, Unclear
+from panel.observations import guest_configs, snapshots
+from panel.observations.config_read_queue import (
+    WantedConfig,
+    doubted_wants,
+    fingerprint_wants,
+    note_unanswered,
+    rolling_wants,
+    wants_ahead,
+)
+from reconcile.observation.observe import Observed, database_now
+
+log = structlog.get_logger(__name__)
+
+PER_RUN = 20
+"""Of each cluster while the lease is held: a second or two."""
+RUN_FOR_S = 15.0
+"""And no longer than this for all clusters: an answer that does not come takes half a minute."""
+
+DOUBTED_PER_RUN = 20
+DOUBTED_FOR_S = 5.0
+"""Before power states are written, of each cluster and in all: a second's work, unless a node does not answer."""
+
+LOOK_A_MINUTE = 120
+LOOK_PER_TURN = 40
+LOOK_PAUSE_S = 0.1
+LOOK_FOR_S = 8.0
+"""The rolling read after each run of the fast lane: it must be over before the next one."""
+
+AHEAD_PER_RUN = 120
+AHEAD_PAUSE_S = 0.5  # two a second and cluster: three workers serve a whole Proxmox node
+AHEAD_FOR_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What was read before the lease: since when (database clock), and how many configurations were kept."""
+
+    began: datetime
+    kept: int
+
+
+def read_fingerprints(connection: Connection, sources: Iterable[GuestSource], seen: Observed, ahead: Looks) -> int:
+    """Read the configurations that this run's lists ask for; how many were kept, those read ahead included."""
+    kept, until = ahead.kept, time.monotonic() + RUN_FOR_S
+    for source in sources:
+        if source.cluster not in seen.trusted:
+            continue
+        asking = _Asking(connection, source, PER_RUN, until)
+        away = seen.away.get(source.cluster, frozenset())
+        wants = fingerprint_wants(connection, source.cluster, SPARE * PER_RUN, away, ahead.began)
+        kept += sum(_read(asking, wanted) for wanted in wants if asking.may(wanted))
+    return kept
+
+
+def read_doubted(connection: Connection, sources: Iterable[GuestSource], seen: Observed) -> int:
+    """Read who records' guests are whose identity is in doubt, before anything of them is written; how many were kept.
+
+    A guest that was switched over is in doubt, for it may be another one. A handful in each run: power follows within
+    one run of the fast lane, unless very many are switched over at once.
+    """
+    kept, until = 0, time.monotonic() + DOUBTED_FOR_S
+    for source in sources:
+        if source.cluster in seen.trusted:
+            asking = _Asking(connection, source, DOUBTED_PER_RUN, until)
+            away = seen.away.get(source.cluster, frozenset())
+            wants = doubted_wants(connection, source.cluster, SPARE * DOUBTED_PER_RUN, away)
+            kept += sum(_read(asking, wanted) for wanted in wants if asking.may(wanted))
+    return kept
+
+
+def read_ahead(
+    connection: Connection, sources: Iterable[GuestSource], pause: Callable[[float], None] = time.sleep
+) -> Looks:
+    """Read configurations of new and changed guests, before the lease is taken; a handful is left to the run."""
+    began, until = database_now(connection), time.monotonic() + AHEAD_FOR_S
+    waiting = []
+    for source in sources:
+        wants = wants_ahead(connection, source.cluster, SPARE * AHEAD_PER_RUN)
+        asking = _Asking(connection, source, AHEAD_PER_RUN, until)
+        waiting.append([(asking, wanted) for wanted in wants] if len(wants) > PER_RUN else [])
+    kept, asked = 0, False
+    for together in zip_longest(*waiting):
+        due = [one for one in together if one is not None and one[0].may(one[1])]
+        if due and asked:
+            pause(AHEAD_PAUSE_S)
+        asked = asked or bool(due)
+        kept += sum(_read(*one, unchanged=True) for one in due)
+    return Looks(began, kept)
+
+
+def look_around(
+    connection: Connection, sources: Iterable[GuestSource], pause: Callable[[float], None] = time.sleep
+) -> int:
+    """Between two runs, without the lease: read the configurations that were read longest ago; how many were kept.
+
+    Two a second and cluster with all that runs read, so a fleet of 4,000 is read in 34 minutes.
+    """
+    until = time.monotonic() + LOOK_FOR_S
+    waiting = []
+    for source in sources:
+        asking = _Asking(connection, source, LOOK_PER_TURN, until)
+        wants = rolling_wants(connection, source.cluster, LOOK_PER_TURN, LOOK_A_MINUTE)
+        waiting.append([(asking, wanted) for wanted in wants])
+    connection.commit()
+    kept = 0
+    for together in zip_longest(*waiting):
+        due = [one for one in together if one is not None and one[0].may(one[1])]
+        kept += sum(_read(*one, unchanged=True) for one in due)
+        if due:
+            pause(LOOK_PAUSE_S)
+    return kept
+
+
+SPARE = 3
+"""So many times more guests than will be asked about: some are of nodes that turn out to be silent."""
+
+
+@dataclass(slots=True)
+class _Asking:
+    """One cluster being asked: at most ``left`` times, not after ``until`` (monotonic clock), and no node again that
+    gave no answer: what the others on it would say is half a minute of waiting each."""
+
+    connection: Connection
+    source: GuestSource
+    left: int
+    until: float
+    silent: set[str] = field(default_factory=set)
+
+    def may(self, wanted: WantedConfig) -> bool:
+        return self.left > 0 and wanted.node not in self.silent and time.monotonic() < self.until
+
+
+def _read(asking: _Asking, wanted: WantedConfig, *, unchanged: bool = False) -> bool:
+    """``unchanged``: the answer counts only if no list has told anything new of the guest meanwhile."""
+    connection, source = asking.connection, asking.source
+    at = database_now(connection)
+    connection.commit()
+    asking.left -= 1
+    kept = False
+    match source.config(wanted.node, wanted.guest_type, wanted.vmid):
+        case Found(value=config):
+            kept = snapshots.store_fingerprint(
+                connection, source.cluster, wanted.vmid, config.fingerprint,
+                "forbidden" if config.forbidden else "read", at, config.name,
+                wanted.changed_at if unchanged else None,
+            )  # fmt: skip
+            if kept:
+                guest_configs.keep_config(connection, source.cluster, wanted.vmid, config, at)
+            else:
+                log.info("listed_by_an_old_report", cluster=source.cluster, vmid=wanted.vmid)
+        case Gone() | Unclear() as other:
+            asking.silent.add(wanted.node)
+            log.info("fingerprint_not_read", cluster=source.cluster, vmid=wanted.vmid, answer=type(other).__name__)
+    if not kept:
+        note_unanswered(connection, source.cluster, wanted.vmid, at)
+    connection.commit()
+    return kept

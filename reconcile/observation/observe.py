@@ -1,0 +1,356 @@
+"""Read the outside into the panel's memory: clusters, then the order feed. Reads only; no record is touched.
+
+A fault of a source is a value here, never an exception: what was not read completely proves nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, text
+
+from domain.failures import Broken
+from domain.guests import GuestType
+from domain.identity_doubts import GAP
+from domain.orders import Order, OrderState
+from domain.source_protocols import ClusterReading, Found, Gone, GuestSource, OrderFeed, Page, Sweep
+from domain.source_troubles import Trouble, cluster_trouble, feed_trouble
+from panel.observations import absences, snapshots
+from panel.observations.absences import Proof
+from panel.observations.components import Entangled
+from panel.runs import source_backoff, source_memory
+from reconcile.observation import parallel_reads
+from reconcile.observation.mass_disappearance import ASKED_SINGLY, Loss, not_believed
+from reconcile.observation.parallel_reads import FAST, FULL, Patience
+
+log = structlog.get_logger(__name__)
+
+FEED_FOR_S = 400.0
+"""How long the order feed is read: a run must have the time to do its work, and to report, within its limit."""
+
+DELTA_OVERLAP = timedelta(seconds=60)
+
+
+@dataclass(slots=True)
+class Observed:
+    """What a run saw. ``began``/``previous``: when this and the previous trusted read of a cluster began.
+    ``away``: of each trusted cluster the nodes whose guests cannot be asked about. ``late``: clusters that did not
+    answer in time.
+    ``believed``: trusted clusters that lost nothing unusual; ``orders_well``: the feed was read without a problem;
+    ``undrawn``: subjects that wait for another run's selection; ``entangled``: what hangs together and is too much for
+    any run.
+    ``broken``: rows of the panel's own that could not be parsed, by subject. ``troubles``: what is wrong with each
+    source that was asked, or None."""
+
+    began: dict[str, datetime] = field(default_factory=dict)
+    previous: dict[str, datetime | None] = field(default_factory=dict)
+    trusted: set[str] = field(default_factory=set)
+    complete: set[str] = field(default_factory=set)
+    away: dict[str, frozenset[str]] = field(default_factory=dict)
+    late: set[str] = field(default_factory=set)
+    orders_at: datetime | None = None
+    previous_orders_at: datetime | None = None
+    orders_swept: bool = False
+    orders_well: bool = False
+    believed: set[str] = field(default_factory=set)
+    undrawn: frozenset[str] = frozenset()
+    entangled: tuple[Entangled, ...] = ()
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    broken: dict[str, Broken] = field(default_factory=dict)
+    troubles: dict[str, Trouble | None] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    gap: timedelta = GAP  # after how long without a read of its cluster a guest may be another
+
+    @property
+    def nodes_away(self) -> frozenset[tuple[str, str]]:
+        """(cluster, node) of whose guests nothing is known now."""
+        return frozenset((cluster, node) for cluster, nodes in self.away.items() for node in nodes)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Problems and warnings, for people."""
+        return (*self.problems, *self.warnings)
+
+
+def database_now(connection: Connection) -> datetime:
+    """The database's clock."""
+    now: datetime = connection.scalar(text("SELECT clock_timestamp()"))
+    return now
+
+
+def read_clusters(
+    connection: Connection,
+    run_id: int,
+    sources: list[GuestSource],
+    seen: Observed,
+    patience: Patience,
+    proof: Proof,
+) -> None:
+    """Read every cluster, side by side, and merge what may be believed. One that hangs delays the others no longer
+    than for ``patience``, and is left alone by the next runs of the lane."""
+    if not sources:
+        return
+    began = database_now(connection)
+    late = {s.cluster: source_backoff.late_until(connection, f"proxmox:{s.cluster}", patience.lane) for s in sources}
+    connection.commit()
+    answers = parallel_reads.read_all([s for s in sources if late[s.cluster] is None], patience.within_s)
+    left_alone = [parallel_reads.not_asked(s, until) for s in sources if (until := late[s.cluster]) is not None]
+    for answer in (*left_alone, *answers):
+        cluster = answer.source.cluster
+        if answer.took_s is None:
+            seen.late.add(cluster)
+            if late[cluster] is None:
+                source_backoff.note_late(connection, f"proxmox:{cluster}", patience.lane)
+        else:
+            lanes = [lane.lane for lane in (FAST, FULL) if answer.took_s <= lane.within_s]
+            source_backoff.note_in_time(connection, f"proxmox:{cluster}", lanes)
+        _take_cluster(connection, run_id, answer.source, answer.reading, began, seen, proof)
+        connection.commit()
+
+
+def _take_cluster(
+    connection: Connection,
+    run_id: int,
+    asked: GuestSource,
+    reading: ClusterReading,
+    began: datetime,
+    seen: Observed,
+    proof: Proof,
+) -> None:
+    cluster, source = reading.cluster, f"proxmox:{reading.cluster}"
+    seen.problems += [f"{cluster}: {problem}" for problem in reading.problems]
+    seen.warnings += [f"{cluster}: {warning}" for warning in reading.warnings]
+    seen.counts[f"guests:{cluster}"] = len(reading.guests)
+    seen.troubles[source] = cluster_trouble(reading, None)
+    if not reading.trusted:
+        problem = "; ".join(reading.problems) or "not trusted"
+        snapshots.record_snapshot(
+            connection,
+            run_id,
+            source,
+            "all",
+            complete=False,
+            count=len(reading.guests),
+            problem=problem,
+            began_at=began,
+        )
+        return
+    snapshots.copy_rows(connection, "stage_guests", snapshots.GUEST_COLUMNS, _guest_rows(reading))
+    nodes = set(reading.nodes_complete)
+    missing, known = snapshots.missing_guests(connection, cluster, sorted(nodes))
+
+    def vanished(limit: int) -> list[tuple[str, GuestType, int]]:
+        return snapshots.vanished_guests(connection, cluster, sorted(nodes), limit)
+
+    def each_is_gone() -> bool:
+        guests = vanished(ASKED_SINGLY)
+        connection.commit()
+        return all(isinstance(asked.confirm(*guest), Gone) for guest in guests)
+
+    def which() -> frozenset[str]:
+        return frozenset(f"{cluster}/{vmid}" for _, _, vmid in vanished(known))
+
+    shrunk = not_believed(connection, source, Loss(missing, known, which, each_is_gone))
+    if shrunk is not None:
+        seen.troubles[source] = cluster_trouble(reading, shrunk)
+        seen.problems.append(f"{cluster}: {shrunk}")
+        nodes.clear()
+    seen.previous[cluster] = snapshots.scope_time(connection, source, "all")
+    snapshots.merge_guests(connection, cluster, began, seen.previous[cluster], seen.gap)
+    snapshot_ids = {
+        node: snapshots.record_snapshot(
+            connection,
+            run_id,
+            source,
+            node,
+            complete=node in nodes,
+            count=sum(g.node == node for g in reading.guests),
+            problem=shrunk if node not in nodes else None,
+            began_at=began,
+        )
+        for node in sorted(reading.nodes | nodes)
+    }
+    # "all" dates the trusted listing itself, for "two observations"; nodes prove absence.
+    snapshots.record_snapshot(
+        connection, run_id, source, "all", complete=True, count=len(reading.guests), problem=shrunk, began_at=began
+    )
+    absences.count_absent_guests(connection, run_id, cluster, {n: snapshot_ids[n] for n in nodes}, began, proof)
+    seen.began[cluster] = began
+    seen.trusted.add(cluster)
+    seen.away[cluster] = reading.nodes_away
+    if shrunk is None:
+        seen.believed.add(cluster)
+    if reading.complete and shrunk is None:
+        seen.complete.add(cluster)
+
+
+def _guest_rows(reading: ClusterReading) -> Iterator[tuple[Any, ...]]:
+    for g in reading.guests:
+        yield (
+            g.cluster, g.vmid, g.guest_type.value, g.node, g.status, g.power.value, g.name, g.lock, g.template,
+            g.cores, g.memory_mb, g.disk_gb, list(g.tags), g.uptime_s,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRead:
+    """The feed's answer, staged but not merged. ``began`` on the database's clock; ``since``: the start of a read of
+    what changed, None for a full sweep; ``effective``: the oldest moment for which all of it holds, if known."""
+
+    feed: OrderFeed
+    sweep: Sweep[Order]
+    began: datetime
+    since: datetime | None
+    effective: datetime | None
+
+
+def stage_orders(connection: Connection, feed: OrderFeed, sweep_interval: timedelta) -> FeedRead:
+    """Read the order feed: what changed since the last read, or everything when a full sweep is due."""
+    state = source_memory.source_state(connection, feed.name)
+    began = database_now(connection)
+    last_sweep = state.get("last_sweep_at")
+    full = last_sweep is None or began - last_sweep >= sweep_interval
+    since = None if full else state.get("delta_since")
+    suspects = tuple(row.owner for row in connection.execute(text(SUSPECT_OWNERS)))
+    connection.commit()
+    sweep = feed.orders(
+        updated_since=since.isoformat() if since is not None else None,
+        suspects=suspects,
+        rolled_to=state.get("rolled_to"),
+    )
+    oldest = _OldestEffective(began)
+    snapshots.copy_rows(connection, "stage_orders", snapshots.ORDER_COLUMNS, _order_rows(sweep, oldest))
+    connection.commit()
+    return FeedRead(feed, sweep, began, since, oldest.value)
+
+
+def take_orders(
+    connection: Connection, run_id: int, read: FeedRead, seen: Observed, age_max: timedelta, proof: Proof
+) -> None:
+    """Merge a staged read and count who is absent from it, if it is whole and may be believed. ``age_max``: how old its
+    content may be before that is a problem."""
+    feed, sweep, began, since = read.feed, read.sweep, read.began, read.since
+    seen.counts["orders"], problems = sweep.count, len(seen.problems)
+    scopes = set(sweep.complete_scopes) if since is None else set[str]()
+    scopes = {"all"} if "all" in scopes else scopes  # says what its users' scopes say
+    problem, shrunk = sweep.problem, None
+    snapshots.merge_orders(connection, feed.name, began)
+    if scopes:
+        shrunk = not_believed(connection, feed.name, _lost_orders(connection, feed, sorted(scopes)))
+        if shrunk is not None:
+            scopes, problem = set(), shrunk
+    if problem is not None:
+        seen.problems.append(f"{feed.name}: {problem}")
+    effective = read.effective
+    trouble = feed_trouble(sweep.problem, shrunk, sweep.count, began, effective, age_max)
+    seen.troubles[feed.name] = trouble
+    if trouble is not None and problem is None:
+        seen.problems.append(f"{feed.name}: {trouble.reason}")
+    if effective is None and scopes:
+        seen.problems.append(f"{feed.name}: no usable as_of, so nothing of it may be written")
+        scopes = set()
+    seen.previous_orders_at = snapshots.scope_time(connection, feed.name, "all")
+    swept = "all" in scopes
+    snapshot_id = snapshots.record_snapshot(
+        connection, run_id, feed.name, "all" if since is None else "changes", complete=swept, count=sweep.count,
+        problem=None if swept else problem or "only what changed was read", began_at=began, effective_at=effective,
+    )  # fmt: skip
+    if swept and effective is not None:
+        absences.count_absent_orders(connection, run_id, {"all": snapshot_id}, effective, proof)
+    elif scopes and effective is not None:
+        # Of users whose orders are all there a snapshot would prove nothing, and there may be thousands.
+        lacking = absences.scopes_with_missing_orders(connection, sorted(scopes), proof)
+        snapshot_ids = snapshots.record_evidence(
+            connection, run_id, feed.name, lacking, count=sweep.count, began_at=began, effective_at=effective
+        )
+        absences.count_absent_orders(connection, run_id, snapshot_ids, effective, proof)
+    if scopes and effective is not None:
+        snapshots.note_unlisted_orders(connection, sorted(scopes), began)
+    remembered: dict[str, Any] = {"rolled_to": sweep.rolled_to} if sweep.rolled_to is not None else {}
+    if sweep.problem is None and effective is not None:
+        remembered["delta_since"] = effective - DELTA_OVERLAP
+        if swept:
+            remembered["last_sweep_at"] = began
+            seen.orders_swept = True
+    if remembered:
+        source_memory.remember_source(connection, feed.name, **remembered)
+    seen.orders_at = snapshots.scope_time(connection, feed.name, "all")
+    seen.orders_well = len(seen.problems) == problems
+    connection.commit()
+
+
+def _lost_orders(connection: Connection, feed: OrderFeed, scopes: list[str]) -> Loss:
+    missing, known = snapshots.missing_orders(connection, scopes)
+    return Loss(
+        missing,
+        known,
+        which=lambda: frozenset(snapshots.vanished_orders(connection, scopes, known)),
+        each_is_gone=lambda: _orders_gone(connection, feed, scopes),
+    )
+
+
+def _orders_gone(connection: Connection, feed: OrderFeed, scopes: list[str]) -> bool:
+    """Whether every order that vanished is gone, or ended, when it is asked for by itself."""
+    for order_id in snapshots.vanished_orders(connection, scopes, ASKED_SINGLY):
+        control = absences.control_order(connection, other_than=order_id)
+        connection.commit()
+        match feed.order(order_id, control):
+            case Gone() | Found(value=Order(state=OrderState.ENDED)):
+                continue
+            case _:
+                return False
+    return True
+
+
+class _OldestEffective:
+    """The oldest moment for which a whole streamed read holds; None as soon as one page has no usable time."""
+
+    def __init__(self, began: datetime) -> None:
+        self._began = began
+        self.value: datetime | None = began
+        self._first = True
+
+    def page(self, page: Page[Order]) -> datetime | None:
+        """The effective time of a page; remembered for the whole."""
+        if page.staleness_s is None:
+            self.value = None
+            return None
+        effective = self._began + timedelta(seconds=page.began_s - page.staleness_s)
+        if self._first:
+            self.value, self._first = effective, False
+        elif self.value is not None:
+            self.value = min(self.value, effective)
+        return effective
+
+
+def _order_rows(sweep: Sweep[Order], oldest: _OldestEffective) -> Iterator[tuple[Any, ...]]:
+    shown: set[str] = set()  # a page that is repeated shows an order twice; the sweep reports it, COPY must not choke
+    until = time.monotonic() + FEED_FOR_S
+    for page in sweep.pages:
+        effective = oldest.page(page)
+        for o in page.items:
+            if o.order_id in shown:
+                continue
+            shown.add(o.order_id)
+            yield (
+                o.order_id, o.state.value, o.status, o.owner, o.panel_vps_id, o.panel_vps_id_given, o.name, o.cpu,
+                o.ram_mb, o.disk_gb, o.os, o.hypervisor, o.ip_address, o.cluster, o.node, o.vmid,
+                o.guest_type.value if o.guest_type else None, o.created_at, o.updated_at, effective, page.scope,
+            )  # fmt: skip
+        if time.monotonic() > until:  # "all" is complete only where the pages came to their end
+            sweep.problem = sweep.problem or f"not all of it was read within {FEED_FOR_S:g} s; the next run reads on"
+            return
+
+
+SUSPECT_OWNERS = """
+SELECT DISTINCT coalesce(u.main_site_user_id, u.id::text) AS owner
+FROM vps r JOIN users u ON u.id = r.user_id
+WHERE r.deleted_at IS NULL AND (r.order_id IS NULL OR r.link_state <> 'verified' OR r.order_state <> 'active')
+LIMIT 1000
+"""

@@ -1,0 +1,40 @@
+"""Ways to tell that a freshly started process answers."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Callable
+
+from runtime.processes.free_ports import LOOPBACK
+
+_TIMEOUT_S = 2.0
+
+
+def port_open(port: int, host: str = LOOPBACK) -> Callable[[], bool]:
+    """Return a check that something accepts connections on a TCP port."""
+
+    def check() -> bool:
+        try:
+            with socket.create_connection((host, port), timeout=_TIMEOUT_S):
+                return True
+        except OSError:
+            return False
+
+    return check
+
+
+def http_ok(port: int, path: str, host: str = LOOPBACK) -> Callable[[], bool]:
+    """Return a check that GET `path` over plain HTTP answers with a 2xx."""
+
+    def check() -> bool:
+        connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+        try:
+            connection.request("GET", path)
+            return 200 <= connection.getresponse().status < 300
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return check

@@ -1,0 +1,1 @@
+"""Embedded PostgreSQL and Redis for `run`, the demo and the tests."""

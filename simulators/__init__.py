@@ -1,7 +1,0 @@
-"""Stand-ins for the systems around the panel: the hoster's main site and Proxmox VE.
-
-Only the demo, the command line and the tests use them. Each one runs in its own process
-(`python -m simulators.main_site`, `python -m simulators.proxmox`) or inside a test as a context manager
-(`simulators.main_site.MainSiteServer`, `simulators.proxmox.server.ProxmoxServer`); both ways offer the same
-verbs (`MainSiteVerbs`, `ProxmoxVerbs`), from another process through `simulators.control`.
-"""

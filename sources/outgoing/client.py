@@ -1,0 +1,182 @@
+"""One exchange with one server. Whatever a library raises on the way is a ``SourceFault``.
+
+This is a transport and no browser: redirects are not followed nor even looked at, cookies are not kept, nothing is
+taken from the environment (proxies, .netrc).
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import h11
+import httpcore
+import httpx
+
+from sources.outgoing.coding import body_of, is_gzip
+from sources.outgoing.faults import CutOff, Malformed, SourceFault, TimedOut, TlsRefused, Unreachable
+from sources.outgoing.limits import Exchange, Limits, under_way
+from sources.outgoing.sockets import BoundedBackend
+from sources.outgoing.tls import refusal_of
+
+Transport = httpx.BaseTransport
+"""What carries an exchange. Tests put their own in the place of sockets."""
+
+PROXY_FORM = "a proxy's address must read http://host:port or http://user:password@host:port"
+
+ERROR_BODY_BYTES = 64 * 1024
+"""Of an answer that is no success. Its status tells enough, so that a body which cannot be read is left out."""
+
+LIBRARY_ERRORS = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    h11.ProtocolError,
+    OSError,  # of sockets and of ssl
+    ValueError,  # of idna, of codecs, of ports
+    ArithmeticError,
+    LookupError,
+    RuntimeError,
+)
+"""What httpx, httpcore, h11, ssl, idna and codecs raise for nonsense. Not ``Exception``: a task's time limit is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that arrived whole. ``trip_s``: seconds from the beginning to its head.
+
+    The body is kept out of repr: it may carry what must not be shown.
+    """
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    trip_s: float
+    body: bytes = field(repr=False)
+
+
+class Client:
+    """Requests to one address. Used by one thread at a time."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        tls: ssl.SSLContext,
+        limits: Limits,
+        headers: Mapping[str, str] | None = None,
+        proxy: str | None = None,
+        transport: Transport | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``proxy``: ``http://[user:password@]host:port``, else ``ValueError``. ``monotonic`` measures ``trip_s``."""
+        self._url, self._limits, self._monotonic = url, limits, monotonic
+        self._headers = {"User-Agent": "panel-sync", "Accept-Encoding": "gzip", **(headers or {})}
+        self._timeout = httpx.Timeout(limits.read_s, connect=limits.connect_s).as_dict()
+        self._transport = transport or _BoundedTransport(tls, proxy)
+        # Sources live as long as a run: one that nobody closed must not keep its sockets.
+        self._close = weakref.finalize(self, self._transport.close)
+
+    def exchange(
+        self,
+        method: str,
+        path: str = "",
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        status_only: bool = False,
+    ) -> Answer:
+        """Ask, and give the whole answer of whatever status; raise a ``SourceFault`` if there is none.
+
+        With ``status_only`` nothing is read behind the head.
+        """
+        exchange, began = Exchange(self._limits), self._monotonic()
+        try:
+            with under_way(exchange):
+                request = httpx.Request(
+                    method,
+                    self._url + path,
+                    params=params or None,
+                    headers={**self._headers, **(headers or {})},
+                    content=content,
+                    extensions={"timeout": self._timeout},
+                )
+                response = self._transport.handle_request(request)
+                trip_s = self._monotonic() - began
+                try:
+                    body = b"" if status_only else self._body(response, exchange)
+                finally:
+                    response.close()
+            return Answer(response.status_code, response.reason_phrase, response.headers, trip_s, body)
+        except LIBRARY_ERRORS as error:
+            raise self._fault(error, exchange) from error
+
+    def _body(self, response: httpx.Response, exchange: Exchange) -> bytes:
+        limit = self._limits.body_bytes if response.is_success else min(ERROR_BODY_BYTES, self._limits.body_bytes)
+        exchange.body_begins(limit)
+        try:
+            gzip = is_gzip(response.headers.get_list("Content-Encoding"))
+            if not isinstance(response.stream, httpx.SyncByteStream):
+                raise TypeError("a transport of the other kind")
+            return body_of(response.stream, gzip=gzip, limit=limit)
+        except (SourceFault, *LIBRARY_ERRORS):
+            if response.is_success:
+                raise
+            return b""
+
+    def _fault(self, error: Exception, exchange: Exchange) -> SourceFault:
+        refusal = refusal_of(error) if isinstance(error, httpx.ConnectError) else None
+        if refusal is not None:
+            return TlsRefused(f"its certificate is not trusted: {refusal}")
+        if isinstance(error, httpx.ProxyError):
+            status = re.match(r"\d{3}\b", str(error))
+            return Unreachable("the proxy makes no connection" + (f" ({status[0]})" if status else ""))
+        if isinstance(error, httpx.TimeoutException) and exchange.is_over:
+            return TimedOut(f"the answer took longer than {self._limits.answer_s:g} s")
+        if isinstance(error, httpx.ConnectTimeout):
+            return Unreachable(f"no connection within {self._limits.connect_s:g} s")
+        if isinstance(error, httpx.ConnectError):
+            return Unreachable("no connection could be made")
+        if isinstance(error, httpx.TimeoutException):
+            return TimedOut(f"no answer within {self._limits.read_s:g} s")
+        if isinstance(error, httpx.InvalidURL | httpx.LocalProtocolError | httpx.UnsupportedProtocol):
+            return Unreachable("its address or the request's headers cannot be sent")
+        if isinstance(error, httpx.TransportError):
+            return CutOff("the connection ended before the whole answer had arrived")
+        return Malformed(f"the answer cannot be understood ({type(error).__name__})")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._close()
+
+
+class _BoundedTransport(httpx.HTTPTransport):
+    """httpx's own, on connections that heed the exchange under way."""
+
+    def __init__(self, tls: ssl.SSLContext, proxy: str | None) -> None:
+        super().__init__(verify=tls, trust_env=False)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=tls,
+            proxy=None if proxy is None else _proxy(proxy),
+            max_connections=4,
+            max_keepalive_connections=2,
+            # Shorter than any server's own keep-alive, so that no request is written to a dying connection.
+            keepalive_expiry=3,
+            network_backend=BoundedBackend(),
+        )
+
+
+def _proxy(url: str) -> httpcore.Proxy:
+    try:
+        given = httpx.Proxy(url)
+    except httpx.InvalidURL:
+        raise ValueError(PROXY_FORM) from None
+    if given.url.scheme != "http" or not given.url.host or not 0 < (given.url.port or 80) < 65536:
+        raise ValueError(PROXY_FORM)
+    address = httpcore.URL(scheme=b"http", host=given.url.raw_host, port=given.url.port or 80, target=b"/")
+    return httpcore.Proxy(address, auth=given.raw_auth)

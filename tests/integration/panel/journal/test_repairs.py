@@ -1,0 +1,261 @@
+"""The reconciler's writes: only on what was decided on, only while the lease is held, merged rather than lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+
+from panel.journal.accept import Acceptor
+from panel.journal.calls import Call
+from panel.journal.repairs import NotWritten, Written, write_repair
+from panel.journal.writer import apply_operation
+from panel.runs.lease import FencedError
+from tests.integration.panel.conftest import accepted, begin_run, count, refused, repair
+from tests.support.calls import PLAN, create_call, delete_call, update_call
+from tests.support.world import journal, operation, vps_row
+
+EPOCH = 1
+
+
+async def made(acceptor: Acceptor, panel: Engine, **payload: Any) -> int:
+    """A record, applied."""
+    created = await accepted(acceptor, create_call(**payload))
+    apply_operation(panel, created.operation_id)
+    return created.vps_id
+
+
+async def pushed(acceptor: Acceptor, panel: Engine, call: Call) -> None:
+    apply_operation(panel, (await accepted(acceptor, call)).operation_id)
+
+
+def stored(panel: Engine, vps_id: int) -> dict[str, Any]:
+    row = vps_row(panel, vps_id)
+    assert row is not None
+    return row
+
+
+STOPPED = {"power_state": "stopped", "power_source": "proxmox"}
+
+
+class TestCompareAndSet:
+    """A repair is written on the very version that it was decided on, or not at all."""
+
+    async def test_values_that_the_database_refuses_end_nothing(self, acceptor: Acceptor, panel: Engine) -> None:
+        vps_id = await made(acceptor, panel, status="running")
+        run_id = begin_run(panel, EPOCH)
+        written = write_repair(panel, run_id, EPOCH, repair("update", vps_id, 1, values={"cpu": 2**40}))
+        assert isinstance(written, NotWritten)
+        assert "22003" in written.why
+        assert stored(panel, vps_id)["version"] == 1
+
+    async def test_writes_and_journals_why(self, acceptor: Acceptor, panel: Engine) -> None:
+        vps_id = await made(acceptor, panel, status="running")
+        run_id = begin_run(panel, EPOCH)
+        written = write_repair(panel, run_id, EPOCH, repair("update", vps_id, 1, values=STOPPED))
+        assert isinstance(written, Written)
+        assert written.text == "running -> stopped"
+        row = stored(panel, vps_id)
+        assert (row["status"], row["version"], row["applied_seq"]) == ("stopped", 2, 2)
+        entry = operation(panel, written.operation_id)
+        assert (entry["kind"], entry["reason"], entry["evidence"], entry["run_id"], entry["epoch"]) == (
+            "repair",
+            "a test says so",
+            {"snapshot": 1},
+            run_id,
+            EPOCH,
+        )
+
+    @pytest.mark.parametrize(
+        ("meanwhile", "why"),
+        [
+            pytest.param("applied", "changed since it was looked at", id="a call was applied"),
+            pytest.param("queued", "a newer call for VPS 1 is waiting", id="a call is queued"),
+            pytest.param("deleted", "changed since it was looked at", id="it was deleted"),
+        ],
+    )
+    async def test_a_newer_call_wins(self, acceptor: Acceptor, panel: Engine, meanwhile: str, why: str) -> None:
+        vps_id = await made(acceptor, panel, status="running")
+        call = delete_call(vps_id) if meanwhile == "deleted" else update_call(vps_id, "running")
+        answer = await accepted(acceptor, call)
+        if meanwhile != "queued":
+            apply_operation(panel, answer.operation_id)
+        before = vps_row(panel, vps_id)
+        outcome = write_repair(panel, begin_run(panel), EPOCH, repair("update", vps_id, 1, values=STOPPED))
+        assert isinstance(outcome, NotWritten)
+        assert why in outcome.why
+        assert vps_row(panel, vps_id) == before
+
+    def test_what_has_no_record_is_not_written(self, panel: Engine) -> None:
+        outcome = write_repair(panel, begin_run(panel), EPOCH, repair("update", 77, 1, values=STOPPED))
+        assert outcome == NotWritten("VPS 77 has no record")
+
+    async def test_a_dead_operation_is_not_in_flight(self, acceptor: Acceptor, panel: Engine, owner: Engine) -> None:
+        vps_id = await made(acceptor, panel)
+        broken = await accepted(acceptor, update_call(vps_id))
+        with owner.begin() as connection:
+            connection.execute(
+                text("UPDATE operations SET payload = '{\"ram\": 1}' WHERE id = :id"), {"id": broken.operation_id}
+            )
+        while apply_operation(panel, broken.operation_id).state == "queued":
+            pass
+        written = write_repair(panel, begin_run(panel), EPOCH, repair("update", vps_id, 1, values=STOPPED))
+        assert isinstance(written, Written)
+
+
+class TestFence:
+    """A run that lost its lease writes nothing more."""
+
+    async def test_an_older_epoch_is_refused(self, acceptor: Acceptor, panel: Engine) -> None:
+        vps_id = await made(acceptor, panel)
+        run_id = begin_run(panel, 1)
+        begin_run(panel, 2)
+        with pytest.raises(FencedError):
+            write_repair(panel, run_id, 1, repair("update", vps_id, 1, values=STOPPED))
+        assert len(journal(panel, vps_id)) == 1
+
+    def test_without_any_lease_too(self, panel: Engine) -> None:
+        with pytest.raises(FencedError):
+            write_repair(panel, 1, 1, repair("update", 1, 1))
+
+    async def test_a_new_holder_waits_for_a_write_under_way(self, acceptor: Acceptor, panel: Engine) -> None:
+        await made(acceptor, panel)
+        begin_run(panel, 1)
+        with panel.begin() as writing:
+            writing.execute(text("SELECT epoch FROM leases WHERE name = 'reconcile' FOR SHARE"))
+            with panel.connect() as taking:
+                taking.execute(text("SET lock_timeout = '100ms'"))
+                with pytest.raises(OperationalError, match="lock timeout"):
+                    taking.execute(text("UPDATE leases SET epoch = 2"))
+
+
+def create_values(**more: Any) -> dict[str, Any]:
+    return {k: v for k, v in PLAN.items() if k != "status"} | {"status": "running", "order_id": "o-1"} | more
+
+
+LINK = {
+    "cluster": "main",
+    "node": "pve1",
+    "vmid": 100,
+    "guest_type": "qemu",
+    "fingerprint": "f",
+    "link_state": "verified",
+}
+
+
+class TestCreate:
+    """A lost create is made up for once; the main site's own late one finds it."""
+
+    async def test_makes_a_linked_record_that_the_late_call_finds(self, acceptor: Acceptor, panel: Engine) -> None:
+        written = write_repair(panel, begin_run(panel), EPOCH, repair("create", values=create_values(link=LINK)))
+        assert isinstance(written, Written)
+        row = stored(panel, written.vps_id)
+        assert (row["status"], row["order_id"], row["vmid"], row["link_state"]) == ("running", "o-1", 100, "verified")
+        assert (row["order_linked_once"], row["guest_linked_once"]) == (True, True)
+        late = await accepted(acceptor, create_call(order_id="o-1"))
+        assert (late.vps_id, late.created) == (written.vps_id, False)
+        assert late.operation_id == written.operation_id
+
+    async def test_not_while_the_order_s_own_create_is_on_its_way(self, acceptor: Acceptor, panel: Engine) -> None:
+        created = await accepted(acceptor, create_call(order_id="o-1"))
+        outcome = write_repair(panel, begin_run(panel), EPOCH, repair("create", values=create_values()))
+        assert outcome == NotWritten(f"order o-1 is claimed by VPS {created.vps_id}, whose create is on its way")
+
+    async def test_not_for_a_guest_that_is_linked_elsewhere(self, acceptor: Acceptor, panel: Engine) -> None:
+        await made(acceptor, panel, cluster="main", vmid=100)
+        outcome = write_repair(panel, begin_run(panel), EPOCH, repair("create", values=create_values(link=LINK)))
+        assert isinstance(outcome, NotWritten)
+        assert "uq_vps_live_guest" in outcome.why
+        assert count(panel, "vps") == 1
+        assert count(panel, "lanes") == 1
+
+    async def test_again_after_the_order_s_record_was_deleted(self, acceptor: Acceptor, panel: Engine) -> None:
+        old = await made(acceptor, panel, order_id="o-1")
+        await pushed(acceptor, panel, delete_call(old))
+        written = write_repair(panel, begin_run(panel), EPOCH, repair("create", values=create_values()))
+        assert isinstance(written, Written)
+        assert written.vps_id != old
+
+
+async def test_a_repaired_delete_is_a_tombstone_for_later_calls(acceptor: Acceptor, panel: Engine) -> None:
+    vps_id = await made(acceptor, panel)
+    written = write_repair(panel, begin_run(panel), EPOCH, repair("delete", vps_id, 1))
+    assert isinstance(written, Written)
+    assert stored(panel, vps_id)["deleted_reason"] == "a test says so"
+    assert (await refused(acceptor, update_call(vps_id))).code == "vps_deleted"
+    again = await accepted(acceptor, delete_call(vps_id))
+    assert (again.created, again.operation_id) == (False, written.operation_id)
+
+
+@pytest.mark.parametrize(("seen", "left"), [(True, "unlinked"), (False, "conflict")])
+async def test_unlinking_frees_the_guest_for_another(
+    acceptor: Acceptor, panel: Engine, *, seen: bool, left: str
+) -> None:
+    """Who was never seen was not replaced, as far as anybody knows."""
+    vps_id = await made(acceptor, panel, status="running", cluster="main", vmid=100)
+    with panel.begin() as connection:
+        fingerprint = "smbios:a" if seen else None
+        connection.execute(text("UPDATE vps SET fingerprint = :f WHERE id = :id"), {"f": fingerprint, "id": vps_id})
+    run_id = begin_run(panel)
+    assert isinstance(write_repair(panel, run_id, EPOCH, repair("unlink", vps_id, 1)), Written)
+    row = stored(panel, vps_id)
+    assert (row["cluster"], row["vmid"], row["link_state"], row["status"]) == (None, None, left, "running")
+    taken = write_repair(panel, run_id, EPOCH, repair("create", values=create_values(link=LINK)))
+    assert isinstance(taken, Written)
+
+
+class TestMerge:
+    """Two records of one thing become one; either id reaches it afterwards."""
+
+    async def pair(self, acceptor: Acceptor, panel: Engine) -> tuple[int, int]:
+        """(loser, survivor): the loser has the order and the guest, the survivor is what the main site uses."""
+        loser = await made(acceptor, panel, order_id="o-1", cluster="main", vmid=100)
+        survivor = await made(acceptor, panel)
+        return loser, survivor
+
+    def merge(self, panel: Engine, loser: int, survivor: int) -> Written | NotWritten:
+        plan = repair("merge", loser, 1, other_id=survivor, other_version=1)
+        return write_repair(panel, begin_run(panel), EPOCH, plan)
+
+    async def test_the_survivor_takes_over_what_it_lacks(self, acceptor: Acceptor, panel: Engine) -> None:
+        loser, survivor = await self.pair(acceptor, panel)
+        written = self.merge(panel, loser, survivor)
+        assert isinstance(written, Written)
+        assert written.text == f"merged into vps={survivor}"
+        kept, lost = stored(panel, survivor), stored(panel, loser)
+        assert (kept["order_id"], kept["cluster"], kept["vmid"], kept["deleted_at"]) == ("o-1", "main", 100, None)
+        assert (lost["merged_into"], lost["deleted_reason"]) == (survivor, "merged")
+        assert [row["action"] for row in journal(panel, survivor)] == ["create", "update"]
+
+    async def test_calls_by_either_id_or_by_the_order_reach_it(self, acceptor: Acceptor, panel: Engine) -> None:
+        loser, survivor = await self.pair(acceptor, panel)
+        self.merge(panel, loser, survivor)
+        for call in (update_call(loser), update_call(survivor), update_call(None, order_id="o-1")):
+            answer = await accepted(acceptor, call)
+            assert answer.vps_id == survivor
+            assert answer.record["id"] == survivor
+            apply_operation(panel, answer.operation_id)
+        assert stored(panel, survivor)["status"] == "running"
+        deleted = await accepted(acceptor, delete_call(loser))
+        assert deleted.vps_id == survivor
+
+    async def test_a_chain_of_merges_is_followed_to_its_end(self, acceptor: Acceptor, panel: Engine) -> None:
+        first, second, third = [await made(acceptor, panel, name=name) for name in "abc"]
+        assert isinstance(self.merge(panel, first, second), Written)
+        plan = repair("merge", second, 2, other_id=third, other_version=1)
+        assert isinstance(write_repair(panel, begin_run(panel), EPOCH, plan), Written)
+        assert (await accepted(acceptor, update_call(first))).vps_id == third
+
+    async def test_never_across_owners(self, acceptor: Acceptor, panel: Engine) -> None:
+        mine, theirs = await made(acceptor, panel), await made(acceptor, panel, user_id=6)
+        assert self.merge(panel, mine, theirs) == NotWritten("the two records have different owners")
+        assert stored(panel, mine)["deleted_at"] is None
+
+    @pytest.mark.parametrize("changed", ["loser", "survivor"])
+    async def test_not_when_either_changed(self, acceptor: Acceptor, panel: Engine, changed: str) -> None:
+        loser, survivor = await self.pair(acceptor, panel)
+        await pushed(acceptor, panel, update_call(loser if changed == "loser" else survivor))
+        assert isinstance(self.merge(panel, loser, survivor), NotWritten)
+        assert stored(panel, loser)["merged_into"] is None

@@ -1,0 +1,94 @@
+"""The migrations: up, equal to the tables, down and up again, on every PostgreSQL that is to be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic import command
+from sqlalchemy import create_engine
+
+from panel.migrate import MigrationRefusedError, alembic_config, downgrade, head_revision, migrate
+from panel.settings import sqlalchemy_url
+from runtime.servers.embedded_postgres import EmbeddedPostgres, find_postgres_installations
+from runtime.servers.postgres_installation import PostgresInstallation
+from tests.support.databases import Database
+
+INSTALLATIONS = list({found.major: found for found in reversed(find_postgres_installations())}.values())
+
+
+def test_two_versions_are_to_be_had() -> None:
+    """The development packages bring two along, so that no machine tests one version only."""
+    assert {found.major for found in INSTALLATIONS} >= {17, 18}
+
+
+@pytest.mark.parametrize("installation", INSTALLATIONS, ids=lambda found: f"postgresql-{found.major}")
+def test_up_down_and_up_again(installation: PostgresInstallation, tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path / "pg", binaries=installation.bin_dir, durable=False)
+    server.start()
+    try:
+        url = server.admin_url()
+        assert migrate(url, "postgresql://panel:not-a-secret-of-anybody@127.0.0.1/panel") == head_revision()
+        engine = create_engine(sqlalchemy_url(url))
+        with engine.connect() as connection:
+            config = alembic_config()
+            config.attributes["connection"] = connection
+            command.check(config)
+        engine.dispose()
+        with psycopg.connect(url) as asked:
+            login = asked.execute("SELECT pg_has_role('panel', 'panel_app', 'member')").fetchone()
+            tables = asked.execute("SELECT has_table_privilege('panel_client', 'operations', 'SELECT')").fetchone()
+            deletes = asked.execute("SELECT has_table_privilege('panel_app', 'vps', 'DELETE')").fetchone()
+            temporary = asked.execute(
+                "SELECT has_database_privilege('panel_client', current_database(), 'TEMPORARY'),"
+                " has_database_privilege('panel', current_database(), 'TEMPORARY')"
+            ).fetchone()
+        assert (login, tables, deletes, temporary) == ((True,), (False,), (False,), (False, True))
+        downgrade(url, "base")
+        with psycopg.connect(url) as asked:
+            left = asked.execute(
+                "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+            ).fetchone()
+        assert left == (0,)
+        assert migrate(url) == head_revision()
+    finally:
+        server.destroy()
+
+
+def test_what_deletions_rest_on_is_in_the_journal_afterwards(empty_database: Database) -> None:
+    """Up and down on a database in which things have happened."""
+    migrate(empty_database.owner_url, revision="0013")
+    with psycopg.connect(empty_database.owner_url, autocommit=True) as connection:
+        for statement in DELETED:
+            connection.execute(statement)
+        migrate(empty_database.owner_url, revision="0015")
+        (evidence,) = connection.execute("SELECT evidence FROM operations").fetchone() or ()
+        said = {"snapshot": 1, "source": "proxmox:main", "scope": "pve1", "count": 7, "effective_at": None}
+        assert [{k: v for k, v in read.items() if k != "began_at"} for read in evidence["reads"]] == [said]
+        connection.execute("DELETE FROM operations")
+        downgrade(empty_database.owner_url, "0013")
+        assert connection.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+        migrate(empty_database.owner_url)
+
+
+DELETED = (
+    "INSERT INTO runs (kind, trigger, epoch, state) VALUES ('full', 't', 1, 'done')",
+    "INSERT INTO snapshots (run_id, source, scope, complete, count, kept)"
+    " VALUES (1, 'proxmox:main', 'pve1', true, 7, true), (1, 'proxmox:main', 'pve2', true, 7, true)",
+    "INSERT INTO lanes (vps_id, last_seq, applied_seq, head) VALUES (1, 1, 1, 'deleted')",
+    "INSERT INTO operations (kind, action, vps_id, seq, source, payload, state, reason, evidence, run_id, epoch,"
+    " applied_at) VALUES ('repair', 'delete', 1, 1, 'orders', '{}', 'applied', 'gone',"
+    " '{\"guest_snapshots\": [1]}', 1, 1, clock_timestamp())",
+    "INSERT INTO claims (order_id, vps_id, operation_id) VALUES ('a', 1, 1)",
+)
+
+
+def test_another_encoding_is_refused(postgres_server: EmbeddedPostgres) -> None:
+    with psycopg.connect(postgres_server.admin_url(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        try:
+            with pytest.raises(MigrationRefusedError, match="LATIN1"):
+                migrate(postgres_server.admin_url("latin"))
+        finally:
+            connection.execute("DROP DATABASE latin WITH (FORCE)")

@@ -1,0 +1,262 @@
+"""Years of history cost nothing: no statement looks at rows of the past that it has no use for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from cli.main import main
+from panel.journal import dead_letters
+from panel.journal.accept import Acceptor
+from panel.journal.calls import Accepted
+from panel.journal.relay import Doorbell, Relay
+from panel.journal.restore import restore_vps
+from panel.journal.sweep import ring_unapplied
+from panel.journal.writer import apply_operation
+from panel.observations import candidates, components, left_out, loaded_candidates, snapshots
+from panel.operators import audit, findings, holds, metrics, pauses, quarantine
+from panel.operators.audit import Use
+from panel.operators.prune import prune
+from panel.records import history as histories
+from panel.records import reads
+from panel.runs.source_health import list_sources
+from panel.schema import tables
+from panel.sessions import async_engine, sync_engine
+from reconcile.decision.matching.match import RIVALS_APART
+from reconcile.observation import fingerprints
+from reconcile.run import run_full
+from reconcile.users import import_users
+from tests.support import grown
+from tests.support.calls import create_call, delete_call, update_call
+from tests.support.databases import Database, Databases
+from tests.support.grown import Plans
+from tests.support.hoster import Hoster
+from tests.support.keys import random_key
+from tests.support.logs import logging_of_its_own
+from tests.support.one_customer import FLEET as MACHINES
+from tests.support.world import add_user
+
+pytestmark = pytest.mark.timeout(600)
+
+FLEET = 40
+BOUND = 2_500
+"""Rows of one table that one statement may look at. The fleet and its customers are far fewer, the past is far more."""
+
+
+A_ROW_FOR_EACH = {
+    "duties",
+    "scopes",
+    "leases",
+    "pauses",
+    "quarantine",
+    "nudges",
+    "source_states",
+    "prunings",
+    "ignored_guests",
+}
+"""Node, lease, source, task, or decision that stands."""
+
+
+class Published:
+    def publish(self, bells: Sequence[Doorbell]) -> None:
+        del bells
+
+
+@pytest.fixture(scope="module")
+def plans(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plans]:
+    """Every statement that a day of a panel with a long past sends."""
+    database = databases.clone()
+    owner = sync_engine(database.owner_url, "panel-sync test owner", statement_ms=120_000)
+    grown.grow(owner)
+    with grown.explained(databases, database), grown.watched() as seen, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fingerprints, "PER_RUN", 1_000)
+        engine = sync_engine(database.app_url, "panel-sync test", pool_size=2)
+        asyncio.run(_a_day(database, engine))
+        grown.grow_absences(owner)
+        prune(engine, 400)
+        _commands(database, tmp_path_factory.mktemp("commands"))
+        engine.dispose()
+    owner.dispose()
+    yield seen
+    databases.drop(database)
+
+
+async def _a_day(database: Database, engine: Engine) -> None:
+    """Customers buy, turn off and cancel; the main site calls; operators look at everything."""
+    hoster = Hoster(engine)
+    hoster.open()
+    orders = hoster.sell(FLEET)
+    for vmid in range(900, 905):
+        hoster.cluster.add(vmid, "pve1")
+    hoster.full(3)
+    hoster.flip(orders[5])
+    hoster.fast(2)
+    for order_id in orders[:2]:
+        hoster.end(order_id)
+    hoster.full(6)
+    assert hoster.count("vps", "deleted_at IS NULL") == FLEET - 2
+    hoster.sweep_interval = timedelta(hours=1)
+    hoster.full()
+    import_users(hoster.reconciler())
+
+    pool = async_engine(database.app_url, "panel-sync test api", pool_size=4)
+    acceptor = Acceptor(pool)
+    await acceptor.start()
+    made = []
+    for number in range(4):
+        call = create_call(user_id=5, name=f"called-{number}", order_id=f"c{number}", key=f"k{number}")
+        outcome = await acceptor.accept(call)
+        assert isinstance(outcome, Accepted)
+        made.append(outcome)
+        await acceptor.accept(call)
+    relay = Relay(database.app_url, Published())
+    relay.relay_once()
+    ring_unapplied(engine)
+    for outcome in made[:3]:
+        apply_operation(engine, outcome.operation_id)
+    apply_operation(engine, made[3].operation_id, again=True)
+    ended = delete_call(None, order_id="old5")
+    for call in (update_call(made[0].vps_id, "stopped"), delete_call(made[1].vps_id), ended):
+        outcome = await acceptor.accept(call)
+        if isinstance(outcome, Accepted):
+            apply_operation(engine, outcome.operation_id)
+    await acceptor.accept(update_call(made[2].vps_id, "stopped"))
+    await reads.operation(pool, made[0].operation_id)
+    await reads.settled_among(pool, [o.operation_id for o in made])
+    await reads.records_of_order(pool, "c0")
+    await reads.records_named(pool, 5, "called-0")
+    await reads.client_records(pool, 5, limit=50)
+    await reads.client_record(pool, 5, made[0].vps_id)
+    await reads.database_standing(pool)
+    await acceptor.stop()
+    await pool.dispose()
+    relay._looked_at = -1_000.0
+    for _ in range(2):
+        relay.relay_once()
+    relay.stop()
+    ring_unapplied(engine)
+    _operators(engine, made[1].vps_id, made[2].operation_id)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(components, "BUDGET", 4)
+        assert run_full(hoster.reconciler(), trigger="test").counts["cut"]
+    hoster.full()
+    hoster.fast()
+
+
+def _operators(engine: Engine, deleted: int, operation_id: int) -> None:
+    with engine.begin() as connection:
+        restore_vps(connection, deleted, "it was a mistake", "ann")
+        metrics.metrics(connection)
+        for everything in (False, True):
+            listed = findings.list_findings(connection, everything=everything)
+            holds.list_holds(connection, decided=everything)
+            audit.list_access(connection, 50, refused=everything)
+        findings.acknowledge_finding(connection, listed[0].id, "ann")
+        findings.snooze_finding(connection, listed[0].id, timedelta(hours=1), "ann")
+        findings.untold_findings(connection)
+        dead_letters.list_dead(connection)
+        quarantine.list_quarantined(connection)
+        pauses.current_pauses(connection)
+        histories.vps_history(connection, deleted)
+        for kind in (None, "full", "plan"):
+            histories.recent_runs(connection, kind=kind)
+        list_sources(connection)
+        audit.note_action(connection, audit.Actor("api:ann"), "pause", "all")
+        audit.store_uses(connection, [(Use("api:ann", "192.0.2.1", "GET /api", 200, ""), 1, "r")])
+        audit.list_actions(connection, 50)
+        audit.list_refused_calls(connection, 50)
+
+
+LISTS = (
+    ("operations",), *(("operations", "--state", s) for s in ("queued", "applied", "superseded", "rejected", "dead")),
+    ("operations", "--vps", "1000005"), ("vps", "history", "1000005"), ("runs",), ("runs", "--kind", "plan"),
+    ("audit",), ("audit", "--refused"), ("sources",), ("held",), ("quarantined",), ("findings",), ("users", "list"),
+)  # fmt: skip
+
+
+def _commands(database: Database, directory: Path) -> None:
+    """What people type, in this process."""
+    settings = {
+        "DATABASE_URL": database.app_url, "VPS_SYNC_API_KEY": random_key(), "OPS_API_KEY": random_key(),
+        "JWT_SECRET": random_key(), "PANEL_DATA_DIR": str(directory),
+    }  # fmt: skip
+    for command in LISTS:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in list(os.environ):
+                patch.delenv(name)
+            for name, value in settings.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["panel-sync", *command])
+            with pytest.raises(SystemExit) as ended, logging_of_its_own():
+                main()
+        assert not ended.value.code, command
+
+
+def test_every_table_that_grows_has_a_past(plans: Plans) -> None:
+    del plans
+    assert set(tables.metadata.tables) == grown.GROWN | grown.FOLLOWS_THE_FLEET | A_ROW_FOR_EACH
+
+
+def test_no_statement_looks_at_the_past(plans: Plans) -> None:
+    assert len(plans.seen) > 500
+    worst: dict[tuple[str, str], float] = {}
+    for looked in plans.seen:
+        for table, rows in looked.rows.items():
+            if rows > BOUND:
+                key = (table, looked.statement[:300])
+                worst[key] = max(worst.get(key, 0), rows)
+    told = [f"{rows:9.0f} of {table}: {statement}" for (table, statement), rows in sorted(worst.items())]
+    assert not told, "\n".join(told)
+
+
+@pytest.mark.parametrize("known", [None, 5], ids=["nothing", "what was true long ago"])
+def test_selection_takes_each_row_a_few_times_whatever_the_planner_knows(
+    databases: Databases, known: int | None
+) -> None:
+    """Of tables that were filled just now, or restored, PostgreSQL knows nothing, or what was true before. One customer
+    has all the machines: what is joined by customer is joined with each."""
+    many, loose = 1_800, 200
+    database = databases.clone()
+    owner = sync_engine(database.owner_url, "panel-sync test owner")
+    add_user(owner, 5, main_site_user_id="77")
+    with owner.begin() as connection:
+        for table in ("vps", "lanes", "orders_seen", "guests"):
+            connection.execute(text(f"ALTER TABLE {table} SET (autovacuum_enabled = off)"))
+        for count in (known, many):
+            if count is not None:
+                for table in ("vps", "lanes", "orders_seen", "guests"):
+                    connection.execute(text(f"DELETE FROM {table}"))
+                for statement in MACHINES[:-1]:
+                    connection.execute(text(statement), {"settled": count, "all": count + loose})
+            if count == known:
+                connection.execute(text("ANALYZE vps, lanes, orders_seen, guests"))
+    with grown.explained(databases, database), grown.watched() as seen:
+        engine = sync_engine(database.app_url, "panel-sync test")
+        with engine.connect() as connection:
+            snapshots.make_stages(connection)
+            connection.execute(text(MACHINES[-1]))
+            connection.execute(text("ANALYZE stage_guests"))
+            counts = candidates.prepare(connection, shared_ids=False, names=True, budget=loose)
+            left_out.load_left_out(connection, RIVALS_APART)
+            loaded_candidates.load_orders(connection)
+            loaded_candidates.load_records(connection)
+            connection.rollback()
+        engine.dispose()
+    owner.dispose()
+    databases.drop(database)
+    assert counts["settled"] == many
+    assert counts["cut"]
+    told = [
+        f"{rows:9.0f} of {table}: {looked.statement[:300]}"
+        for looked in seen.seen
+        for table, rows in (*looked.rows.items(), *looked.entries.items())
+        if rows > 5 * (many + loose)
+    ]
+    assert not told, "\n".join(told)

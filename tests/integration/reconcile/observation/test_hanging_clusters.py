@@ -1,0 +1,100 @@
+"""A cluster that does not answer delays the others for a bounded time, and then not at all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from sqlalchemy import Engine, text
+
+from domain.guests import PowerState
+from domain.source_protocols import ClusterReading
+from panel.runs import source_backoff
+from reconcile import run
+from reconcile.observation import observe, parallel_reads
+from reconcile.observation.parallel_reads import Patience
+from reconcile.run import run_fast, run_full
+from tests.integration.reconcile.observation.test_nodes_away import column, reconciler
+from tests.support.listed_cluster import ListedCluster, make_record
+
+
+@dataclass(slots=True)
+class Hanging:
+    """Two clusters, one of which answers only when ``let`` is set."""
+
+    well: ListedCluster = field(default_factory=lambda: ListedCluster("well"))
+    let: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def clusters(self) -> tuple[ListedCluster, ListedCluster]:
+        return ListedCluster("hangs", holds_back=self.let), self.well
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
+    fast, full = Patience("fast", 1.0), Patience("full", 1.0)
+    for module in (run, observe):
+        monkeypatch.setattr(module, "FAST", fast)
+        monkeypatch.setattr(module, "FULL", full)
+    made = Hanging()
+    yield made
+    made.let.set()
+
+
+def test_the_others_are_repaired_while_one_hangs(engine: Engine, hanging: Hanging) -> None:
+    hanging.well.add(100, "pve1")
+    make_record(engine, 1, 100, "pve1", "well")
+    for _ in range(2):
+        result = run_full(reconciler(engine, *hanging.clusters), trigger="test")
+        assert result.state == "done"
+        assert any(problem.startswith("hangs: ") for problem in result.problems), result.problems
+    assert column(engine, "link_state", 1) == "verified"
+    hanging.well.change(100, status="stopped", power=PowerState.STOPPED)
+    for _ in range(2):
+        assert run_fast(reconciler(engine, *hanging.clusters), trigger="test").state == "done"
+    assert column(engine, "power_state", 1) == "stopped"
+
+
+def test_a_late_cluster_is_left_alone_for_a_while_and_asked_again(
+    engine: Engine, hanging: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_fast(reconciler(engine, *hanging.clusters), trigger="test")
+    assert first.problems == ("hangs: no answer within 1 s",)
+    hanging.let.set()
+    second = run_fast(reconciler(engine, *hanging.clusters), trigger="test")
+    assert "not asked before" in " ".join(second.problems)
+    assert run_full(reconciler(engine, *hanging.clusters), trigger="test").problems == (), "each lane has its own"
+    with engine.begin() as connection:
+        assert source_backoff.late_until(connection, "proxmox:hangs", "fast") is None, (
+            "it answered soon enough for both"
+        )
+    assert run_fast(reconciler(engine, *hanging.clusters), trigger="test").problems == ()
+
+
+def test_the_pause_doubles_and_has_an_end(engine: Engine) -> None:
+    pauses = list[float]()
+    with engine.begin() as connection:
+        for _ in range(7):
+            source_backoff.note_late(connection, "proxmox:hangs", "fast")
+            now = connection.scalar(text("SELECT clock_timestamp()"))
+            until = source_backoff.late_until(connection, "proxmox:hangs", "fast")
+            assert until is not None
+            assert now is not None
+            pauses.append((until - now).total_seconds())
+        assert [round(pause, -1) for pause in pauses] == [20, 40, 80, 160, 300, 300, 300]
+        assert source_backoff.late_until(connection, "proxmox:hangs", "full") is None
+        source_backoff.note_in_time(connection, "proxmox:hangs", ["full"])
+        assert source_backoff.late_until(connection, "proxmox:hangs", "fast") is not None
+        source_backoff.note_in_time(connection, "proxmox:hangs", ["fast", "full"])
+        assert source_backoff.late_until(connection, "proxmox:hangs", "fast") is None
+
+
+def test_what_a_source_raises_is_raised() -> None:
+    class Broken(ListedCluster):
+        def read(self) -> ClusterReading:
+            raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(parallel_reads.read_all([Broken()], 5))

@@ -1,0 +1,67 @@
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime.processes import free_ports
+from runtime.processes.free_ports import LOOPBACK, free_port, is_free, release_port, reserve_port
+
+RESERVE = "import sys; from runtime.processes.free_ports import reserve_port; print(reserve_port(int(sys.argv[1])))"
+
+
+def reserved_elsewhere(port: int) -> bool:
+    """Let another process try to reserve the port."""
+    ran = subprocess.run(  # noqa: S603 - this interpreter
+        [sys.executable, "-c", RESERVE, str(port)],
+        cwd=Path(free_ports.__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return ran.stdout.strip() == "True"
+
+
+def test_ports_are_distinct_free_and_outside_the_range_of_outgoing_connections() -> None:
+    kernel_lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    chosen = [free_port() for _ in range(20)]
+    assert len(set(chosen)) == 20
+    assert all(is_free(port) for port in chosen)
+    if kernel_lowest > 16_000:
+        assert all(port < kernel_lowest for port in chosen)
+    for port in chosen:
+        release_port(port)
+
+
+def test_a_reserved_port_is_refused_to_another_process_until_released() -> None:
+    port = free_port()
+    assert not reserved_elsewhere(port)
+    assert reserve_port(port), "the same process may have it again"
+    release_port(port)
+    assert reserved_elsewhere(port)
+
+
+def test_a_port_somebody_listens_on_is_not_free() -> None:
+    port = free_port()
+    with socket.create_server((LOOPBACK, port)):
+        assert not is_free(port)
+        assert not reserve_port(port)
+    assert reserve_port(port)
+    release_port(port)
+
+
+def test_a_listener_on_every_address_counts() -> None:
+    port = free_port()
+    with socket.create_server(("", port)):
+        assert not is_free(port)
+    release_port(port)
+
+
+def test_no_room_below_the_kernels_range_means_any_unprivileged_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greedy = tmp_path / "range"
+    greedy.write_text("1024\t65535\n")
+    monkeypatch.setattr(free_ports, "_KERNEL_RANGE", greedy)
+    assert free_ports._highest() == 65_535

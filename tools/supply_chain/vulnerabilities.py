@@ -1,0 +1,91 @@
+"""Known vulnerabilities of what is pinned, by pip-audit: found, none, or not checked, and never mixed up.
+
+pip-audit ends with 0 and "No known vulnerabilities found" when its service knows none of the packages (a mirror
+without that service), and with a traceback when nobody answers. Neither is a clean bill.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from tools.supply_chain.tools import (
+    NETWORK_AWAY,
+    Ran,
+    ToolsAwayError,
+    ToolsFailedError,
+    install,
+    last_line,
+    run,
+)
+
+LOCKS = ("requirements/production.lock", "requirements/dev.lock")
+
+
+class Outcome(StrEnum):
+    """What an audit came to."""
+
+    CLEAN = "clean"
+    VULNERABLE = "vulnerable"
+    NOT_CHECKED = "not checked"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """An outcome and the sentences that tell it."""
+
+    outcome: Outcome
+    said: tuple[str, ...]
+
+    def exit_code(self, *, strict: bool) -> int:
+        """0 goes on. Not being checked stops nothing, since builds must work offline; under ``strict`` (a release)
+        it does."""
+        codes = {Outcome.CLEAN: 0, Outcome.VULNERABLE: 1, Outcome.FAILED: 2, Outcome.NOT_CHECKED: 3 if strict else 0}
+        return codes[self.outcome]
+
+
+def audit(locks: Sequence[str] = LOCKS) -> Audit:
+    """Ask for every pin of the lock files. The service: PIP_AUDIT_VULNERABILITY_SERVICE (pypi, osv), pip-audit's own
+    variable."""
+    try:
+        install()
+    except ToolsAwayError as error:
+        return Audit(Outcome.NOT_CHECKED, (f"no network: {error}",))
+    except ToolsFailedError as error:
+        return Audit(Outcome.FAILED, (str(error),))
+    named = [argument for lock in locks for argument in ("-r", lock)]
+    # --disable-pip: the pins and their hashes are taken as they stand, nothing is resolved or downloaded.
+    return judge(
+        run("pip-audit", "--progress-spinner=off", "--format=json", "--disable-pip", "--require-hashes", *named)
+    )
+
+
+def judge(ran: Ran) -> Audit:
+    """What pip-audit's exit code and output mean together."""
+    try:
+        rows: list[dict[str, Any]] = json.loads(ran.out)["dependencies"]
+    except (ValueError, KeyError, TypeError):
+        if NETWORK_AWAY.search(ran.err):
+            return Audit(Outcome.NOT_CHECKED, ("no network: the vulnerability service did not answer",))
+        return Audit(Outcome.FAILED, (f"pip-audit ended with {ran.code}: {last_line(ran.err)}",))
+    vulnerable = tuple(_sentence(row, vuln) for row in rows for vuln in row.get("vulns", ()))
+    skipped = [row["name"] for row in rows if "skip_reason" in row]
+    if vulnerable:
+        return Audit(Outcome.VULNERABLE, vulnerable)
+    if ran.code or not rows:
+        return Audit(Outcome.FAILED, (f"pip-audit ended with {ran.code}, {len(rows)} packages and no vulnerability",))
+    if len(skipped) == len(rows):
+        said = f"no network to it, or a mirror without it: the vulnerability service knows none of {len(rows)} packages"
+        return Audit(Outcome.NOT_CHECKED, (said,))
+    if skipped:
+        return Audit(Outcome.NOT_CHECKED, (f"{len(rows) - len(skipped)} clean, but unknown: {', '.join(skipped)}",))
+    return Audit(Outcome.CLEAN, (f"no known vulnerability in {len(rows)} packages",))
+
+
+def _sentence(row: dict[str, Any], vuln: dict[str, Any]) -> str:
+    fixed = ", ".join(vuln.get("fix_versions", ())) or "no version yet"
+    return f"{row['name']} {row['version']}: {vuln['id']} (mended in {fixed})"
