@@ -11,13 +11,13 @@ from pydantic.config import JsonDict
 from pydantic.json_schema import models_json_schema
 
 from api.client.record_view import CURSOR_PATTERN
+from api.main_site import call_limits as limits
+from api.main_site.call_limits import GuestType, Hypervisor, Status
 from api.operators import operator_models
 from api.readiness_words import described, pattern_of
 from panel.records.public import Place
 
-Status = Literal["creating", "running", "stopped", "suspended", "error"]
-Hypervisor = Literal["proxmox", "vmware", "hyperv", "kvm", "xen"]
-Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Id = Annotated[int, Field(ge=limits.ID.low, le=limits.ID.high)]
 
 
 class Record(BaseModel):
@@ -164,12 +164,21 @@ _TOGETHER: JsonDict = {
 }
 _TEXT = r"^[^{0}]*[^{0}\s][^{0}]*$".format(r"\u0000-\u001f\u007f-\u009f\u2028\u2029")
 Text = Annotated[
-    str, Field(min_length=1, max_length=255, json_schema_extra={"pattern": _TEXT}, description="No control characters")
+    str,
+    Field(
+        min_length=1,
+        max_length=limits.TEXT_LONGEST,
+        json_schema_extra={"pattern": _TEXT},
+        description="No control characters",
+    ),
 ]
 OrderId = (
-    Annotated[str, Field(min_length=1, max_length=64, json_schema_extra={"pattern": _TEXT})]
-    | Annotated[int, Field(ge=0, le=2**63 - 1)]
+    Annotated[str, Field(min_length=1, max_length=limits.ORDER_ID_LONGEST, json_schema_extra={"pattern": _TEXT})]
+    | Annotated[int, Field(ge=limits.NUMERIC_ORDER_ID.low, le=limits.NUMERIC_ORDER_ID.high)]
 )
+Cores = Annotated[int, Field(ge=limits.CORES.low, le=limits.CORES.high)]
+RamMb = Annotated[int, Field(ge=limits.RAM_MB.low, le=limits.RAM_MB.high)]
+DiskGb = Annotated[int, Field(ge=limits.DISK_GB.low, le=limits.DISK_GB.high)]
 
 
 _NAMED: JsonDict = {
@@ -186,10 +195,10 @@ IpAddress = (
 
 class _Link(BaseModel):
     order_id: OrderId | None = None
-    cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")] | None = None
-    node: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$")] | None = None
-    vmid: Annotated[int, Field(ge=100, le=999_999_999)] | None = None
-    guest_type: Literal["qemu", "lxc"] | None = None
+    cluster: Annotated[str, Field(pattern=f"^{limits.CLUSTER}$")] | None = None
+    node: Annotated[str, Field(pattern=f"^{limits.NODE}$")] | None = None
+    vmid: Annotated[int, Field(ge=limits.VMID.low, le=limits.VMID.high)] | None = None
+    guest_type: GuestType | None = None
     ip_address: IpAddress | None = None
 
 
@@ -200,9 +209,9 @@ class NewVps(_Link):
 
     user_id: Id
     name: Text
-    cpu: Annotated[int, Field(ge=1, le=1024, description="Cores")]
-    ram: Annotated[int, Field(ge=128, le=2**31 - 1, description="MB")]
-    disk: Annotated[int, Field(ge=1, le=2**31 - 1, description="GB")]
+    cpu: Annotated[Cores, Field(description="Cores")]
+    ram: Annotated[RamMb, Field(description="MB")]
+    disk: Annotated[DiskGb, Field(description="GB")]
     os: Text
     status: Status | None = "creating"
     hypervisor: Hypervisor | None = "proxmox"
@@ -216,9 +225,9 @@ class _KnownVps(_Link):
     id: Id | None = None
     user_id: Id | None = None
     name: Text | None = None
-    cpu: Annotated[int, Field(ge=1, le=1024)] | None = None
-    ram: Annotated[int, Field(ge=128, le=2**31 - 1)] | None = None
-    disk: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    cpu: Cores | None = None
+    ram: RamMb | None = None
+    disk: DiskGb | None = None
     os: Text | None = None
     hypervisor: Hypervisor | None = None
 

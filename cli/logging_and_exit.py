@@ -8,6 +8,7 @@ import structlog
 
 from cli.environment import command_settings
 from cli.errors import CommandError
+from domain.failures import caused_by
 from panel.logging import configure_logging
 from panel.printable import printable
 from panel.redaction import secrets_of
@@ -30,21 +31,11 @@ def told(error: Exception) -> int:
         # A sentence may quote the name of a cluster or what a server said.
         sys.stderr.write(f"panel-sync: {printable(str(error), keep=BREAK)}\n")
         return 2
-    if _interrupted(error):
+    if caused_by(error, KeyboardInterrupt):  # Ctrl-C met a library in its midst: what it raised in turn says nothing
         return 130
     begin()  # the command may have sent its log elsewhere
     log.error("command_failed", exc_info=error)
     return 1
-
-
-def _interrupted(error: BaseException) -> bool:
-    """Whether it was Ctrl-C that a library met in its midst: what it raised in turn says nothing of its own."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, KeyboardInterrupt):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
 
 
 def _secrets() -> frozenset[str]:

@@ -47,7 +47,7 @@ COMMANDS = (
           "Show who did what: operators' decisions, uses of credentials by the hour, refused sync calls."),
     Later("vps", "cli.operating.vps:app", LOOKING, "One VPS."),
     Later("plan", "cli.operating.reconcile:plan", LOOKING,
-          "Read every source and show what a run would change, hold and report. Changes no record."),
+          "Read every source and show what a run would change, hold and report. Keeps nothing of what it saw."),
     Later("sources", "cli.operating.sources:sources", LOOKING,
           "List the sources: when each was read last, which are not believed, since when, why, and what to do."),
     Later("held", "cli.operating.held:held", LOOKING,
@@ -105,7 +105,6 @@ def _tree() -> Commands:
         name="panel-sync",
         cls=Commands,
         no_args_is_help=True,
-        add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         epilog="Each command ends with 0 if it was done, with 1 if the answer is no (doctor: a problem), with 2, and "
         "why, if it could not be done, and with 130 after Ctrl-C.",

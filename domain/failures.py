@@ -53,6 +53,16 @@ def cause_of(error: BaseException) -> str:
     return f"{type(error).__name__}{place}"
 
 
+def caused_by(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether the error, or one that it was raised from or in the midst of, is of that kind."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, kind):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
 def record_ties(row: Any) -> frozenset[str]:  # noqa: ANN401 - a Record, or a Row with its columns
     """Everything by which a record may be brought together with others; its own subject is among it."""
     guest = f"guest:{row.cluster}/{row.vmid}" if row.vmid is not None else None

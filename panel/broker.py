@@ -13,6 +13,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from domain.failures import caused_by
 from panel.server_urls import redis_tls, verified_redis_url
 
 
@@ -114,19 +115,10 @@ def fault_of(error: BaseException) -> str:
     code = refusal_code(error)
     if code is not None:
         return REFUSALS.get(code, f"it refuses ({code})")
-    if _behind(error, redis.AuthenticationError):
+    if caused_by(error, redis.AuthenticationError):
         return "the user or the password is refused"
-    if _behind(error, redis.InvalidResponse):
+    if caused_by(error, redis.InvalidResponse):
         return "it does not keep what it is given"
-    if _behind(error, ssl.SSLCertVerificationError):
+    if caused_by(error, ssl.SSLCertVerificationError):
         return "nobody vouches for its certificate"
     return "it can't be reached"
-
-
-def _behind(error: BaseException, kind: type[BaseException]) -> bool:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, kind):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from structlog.contextvars import bound_contextvars
 
 from domain.absences import Absence
@@ -28,6 +28,7 @@ from panel.journal.repairs import note_confirmations
 from panel.observations import (
     candidates,
     components,
+    dry_run,
     dual_cluster_sightings,
     guest_configs,
     loaded_candidates,
@@ -65,13 +66,18 @@ GOES_ON = "goes on"
 """The trigger of a run that takes up what the one before it had no time for."""
 
 
-def run_full(reconciler: Reconciler, *, trigger: str, dry: bool = False, only: Subject | None = None) -> RunResult:
-    """Compare everything and repair what may be repaired; ``dry`` plans only (it still observes).
+def run_full(
+    reconciler: Reconciler, *, trigger: str, dry: bool = False, only: Subject | None = None, plan_seen: bool = False
+) -> RunResult:
+    """Compare everything and repair what may be repaired; ``dry`` plans only, and keeps nothing of what it saw.
+
+    With ``plan_seen``, an operator has seen a plan and lets this run apply it: his word is noted once the run has read
+    the orders, so that it covers them also where no run has read them before.
 
     With ``only``, what concerns that subject is applied and the rest left to the next run. The limits are those of
     the whole plan all the same: one by one must not be a way around them.
     """
-    work = partial(_full, dry=dry, only=only)
+    work = partial(_full, dry=dry, only=only, plan_seen=plan_seen)
     result = _in_turn(reconciler, "plan" if dry else "full", trigger, work, reads_ahead=True)
     if result.outcome is not None and result.outcome.postponed and result.outcome.written:
         with reconciler.engine.begin() as connection:
@@ -116,7 +122,7 @@ def _in_turn(
         if kind == "full":
             import_first_users(reconciler)
         snapshots.make_stages(connection)
-        ahead = _read_ahead(reconciler, connection, pauses) if reads_ahead else _Ahead()
+        ahead = _read_ahead(reconciler, connection, pauses, dry=kind == "plan") if reads_ahead else _Ahead()
         phases.end("read_ahead")
         lease = take_lease(connection, holder)
         if lease is None:
@@ -125,6 +131,8 @@ def _in_turn(
         connection.commit()
         if ALL in pauses:
             return RunResult(None, "paused", str(pauses[ALL]))
+        if kind == "plan":
+            dry_run.observe_on_copies(connection)
         run_id, _ = run_log.begin_run(reconciler.engine, kind, trigger, lease.epoch)
         phases.end("lease")
         with bound_contextvars(run_id=run_id, epoch=lease.epoch):
@@ -155,9 +163,10 @@ class _Ahead:
     looks: fingerprints.Looks | None = None
 
 
-def _read_ahead(reconciler: Reconciler, connection: Connection, pauses: Mapping[str, Pause]) -> _Ahead:
+def _read_ahead(reconciler: Reconciler, connection: Connection, pauses: Mapping[str, Pause], *, dry: bool) -> _Ahead:
     sources = [s for s in reconciler.sources if f"{CLUSTER}{s.cluster}" not in pauses]
-    looks = fingerprints.read_ahead(connection, sources)
+    # A dry run has its copies of what is observed only once it holds the lease.
+    looks = fingerprints.read_ahead(connection, sources) if not dry else None
     if reconciler.feed is None or FEED in pauses:
         return _Ahead(looks=looks)
     # The feed last: what it says is to be as fresh as can be.
@@ -169,7 +178,7 @@ def _busy(reconciler: Reconciler, name: str) -> RunResult:
         return RunResult(None, "busy", f"another run is under way: {lease_holder(connection, name)}")
 
 
-def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
+def _full(run: Run, *, dry: bool, only: Subject | None, plan_seen: bool) -> RunResult:
     reconciler, connection, seen = run.reconciler, run.lease.connection, run.nothing_seen()
     observe.read_clusters(connection, run.id, run.sources, seen, FULL, run.proof)
     run.phases.end("clusters")
@@ -178,6 +187,8 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     run.phases.end("power")
     if run.feed is not None and run.feed_read is not None:
         observe.take_orders(connection, run.id, run.feed_read, seen, reconciler.feed_age_max, run.proof)
+    if plan_seen:
+        gate_context.acknowledge_first_plan(connection)
     run.phases.end("orders")
     looks = run.looks or fingerprints.Looks(observe.database_now(connection), 0)
     looked = fingerprints.read_fingerprints(connection, run.sources, seen, looks)
@@ -197,9 +208,16 @@ def _full(run: Run, *, dry: bool, only: Subject | None) -> RunResult:
     gated = run.gated(plan)
     connection.commit()
     run.phases.end("gate")
-    counts |= {"sizes_differ": len(sizes.found), "sizes_cut": int(sizes.more)}
-    counts |= {"fingerprints_read": looked, "planned": len(plan.changes), "held": len(gated.held)}
-    counts |= {"rejected": len(gated.rejected), "ignored": len(gated.ignored), "quarantined": len(held_back)}
+    counts |= {
+        "sizes_differ": len(sizes.found),
+        "sizes_cut": int(sizes.more),
+        "fingerprints_read": looked,
+        "planned": len(plan.changes),
+        "held": len(gated.held),
+        "rejected": len(gated.rejected),
+        "ignored": len(gated.ignored),
+        "quarantined": len(held_back),
+    }
     if only is not None:
         gated = replace(gated, allowed=tuple(c for c in gated.allowed if only.covers(c)))
     if dry:
@@ -400,17 +418,10 @@ def _uncounted(
     }
 
 
-def acknowledge_first_plan(engine: Engine) -> None:
-    """An operator has seen a plan and applies it: deletes and bulk creates need no further first-run word."""
-    with engine.begin() as connection:
-        gate_context.acknowledge_first_plan(connection)
-
-
 __all__ = [
     "Change",
     "Reconciler",
     "RunResult",
-    "acknowledge_first_plan",
     "load_world",
     "look_around",
     "run_fast",

@@ -18,8 +18,6 @@ from celery.schedules import schedule as CelerySchedule  # noqa: N812 - a class
 
 from panel.settings import Settings
 
-SWEEP_S = 30.0
-
 TELL_EVERY_S = 30.0
 """How often findings that a webhook did not take are offered again; a run that opens one asks at once."""
 
@@ -79,7 +77,6 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "users.import": Every(settings.users_interval_s),
         "reconcile.fast": Every(settings.fast_interval_s),
         "reconcile.run": Every(settings.full_interval_s, settings.full_jitter),
-        "sync.dispatch_pending": Every(SWEEP_S),
         "findings.tell": Every(TELL_EVERY_S),
         "maintenance.prune": Every(PRUNE_EVERY_S),
     }

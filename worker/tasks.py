@@ -9,7 +9,6 @@ from celery import shared_task
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from panel.journal.sweep import ring_unapplied
 from panel.journal.writer import apply_operation
 from panel.operators.prune import prune
 from panel.runs import schedule_duties
@@ -85,12 +84,6 @@ def _asked(name: str, trigger: str, work: Work) -> str:
     if done:
         _leave_word(name, None)
     return summary
-
-
-@shared_task(name="sync.dispatch_pending")
-def dispatch_pending(trigger: str = "nudge") -> str:
-    """Make operations that were published long ago and never applied due for the relay again."""
-    return _asked("sync.dispatch_pending", trigger, lambda: (True, f"{ring_unapplied(engine())} due again"))
 
 
 @shared_task(name="reconcile.fast", soft_time_limit=60, time_limit=75)

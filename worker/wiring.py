@@ -166,8 +166,8 @@ class UnusableCluster:
         return Health(ok=False, detail="not usable", problems=(self.problem,))
 
 
-def clusters_of(settings: Settings, engine: Engine) -> tuple[GuestSource, ...]:
-    """The configured clusters, each with its remembered circuit."""
+def clusters_of(settings: Settings, engine: Engine, *, remember: bool = True) -> tuple[GuestSource, ...]:
+    """The configured clusters, each with its remembered circuit. ``remember`` what it comes to, too."""
     found: list[GuestSource] = []
     with engine.connect() as connection:
         for cluster in settings.proxmox_clusters:
@@ -178,7 +178,7 @@ def clusters_of(settings: Settings, engine: Engine) -> tuple[GuestSource, ...]:
             except ValueError as error:  # an unreadable ca_file, say: the other clusters go on
                 found.append(UnusableCluster(cluster.name, str(error)))
             else:
-                found.append(RememberedCluster(source, breaker, engine))
+                found.append(RememberedCluster(source, breaker, engine) if remember else source)
     return tuple(found)
 
 
@@ -229,12 +229,13 @@ def handling_of(settings: Settings) -> dict[Kind, Handling]:
     return every | asked | named
 
 
-def reconciler(engine: Engine, settings: Settings, tell: Tell = tell_nobody) -> Reconciler:
-    """Everything a run needs, from the settings. ``tell``: who is told what it does."""
+def reconciler(engine: Engine, settings: Settings, tell: Tell = tell_nobody, *, remember: bool = True) -> Reconciler:
+    """Everything a run needs, from the settings. ``tell``: is told what it does. A dry run must not ``remember`` how
+    its sources answered."""
     return Reconciler(
         engine=engine,
         feed=feed_of(settings),
-        sources=clusters_of(settings, engine),
+        sources=clusters_of(settings, engine, remember=remember),
         policy=policy_of(settings),
         budget=budget_of(settings),
         shared_ids=settings.user_id_space == "shared",

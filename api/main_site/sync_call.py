@@ -10,21 +10,13 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from api.http.problems import ProblemError
+from api.main_site import call_limits as limits
+from api.main_site.call_limits import MAX_ID, GuestType, Hypervisor, Status
 from panel.journal.calls import PAYLOAD_FIELDS, Action
 
-MAX_ID = 2**63 - 1
-MAX_INT = 2**31 - 1
-MIN_RAM_MB = 128
-
 ACTIONS: tuple[str, ...] = get_args(Action)
-STATUSES = ("creating", "running", "stopped", "suspended", "error")
-HYPERVISORS = ("proxmox", "vmware", "hyperv", "kvm", "xen")
-GUEST_TYPES = ("qemu", "lxc")
 CREATE_REQUIRED = ("user_id", "name", "cpu", "ram", "disk", "os")
 CREATE_DEFAULTS = {"status": "creating", "hypervisor": "proxmox"}
-
-CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +60,7 @@ def parse_call(body: object) -> SyncCall:
     for name, other in (("cluster", "vmid"), ("vmid", "cluster")):
         if name in payload and other not in payload:
             raise _wrong(f"vps.{other}", f"must come along with vps.{name}: together they name the guest")
-    vps_id = _integer(1, MAX_ID)("vps.id", given["id"]) if action != "create" and "id" in given else None
+    vps_id = _integer(*limits.ID)("vps.id", given["id"]) if action != "create" and "id" in given else None
     return SyncCall(cast("Action", action), payload, vps_id, payload.get("order_id"))
 
 
@@ -134,15 +126,15 @@ def _integer(low: int, high: int) -> Check:
 
 def _ram(name: str, value: object) -> int:
     mb: int = _integer(-MAX_ID, MAX_ID)(name, value)
-    if mb < MIN_RAM_MB:
+    if mb < limits.RAM_MB.low:
         hint = f" ({mb} looks like GB)" if mb > 0 else ""
-        raise _wrong(name, f"must be in MB, at least {MIN_RAM_MB}{hint}")
-    if mb > MAX_INT:
-        raise _wrong(name, f"must be in MB, at most {MAX_INT}")
+        raise _wrong(name, f"must be in MB, at least {limits.RAM_MB.low}{hint}")
+    if mb > limits.RAM_MB.high:
+        raise _wrong(name, f"must be in MB, at most {limits.RAM_MB.high}")
     return mb
 
 
-def _text(name: str, value: object, *, longest: int = 255) -> str:
+def _text(name: str, value: object, *, longest: int = limits.TEXT_LONGEST) -> str:
     if not isinstance(value, str):
         raise _wrong(name, "must be a text")
     kept = value.strip()
@@ -155,10 +147,10 @@ def _text(name: str, value: object, *, longest: int = 255) -> str:
 
 def _order_id(name: str, value: object) -> str:
     if isinstance(value, str):
-        return _text(name, value, longest=64)
+        return _text(name, value, longest=limits.ORDER_ID_LONGEST)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong(name, "must be a text of 1 to 64 characters or an integer")
-    return str(_integer(0, MAX_ID)(name, value))
+        raise _wrong(name, f"must be a text of 1 to {limits.ORDER_ID_LONGEST} characters or an integer")
+    return str(_integer(*limits.NUMERIC_ORDER_ID)(name, value))
 
 
 def _one_of(*values: str) -> Check:
@@ -173,13 +165,13 @@ def _one_of(*values: str) -> Check:
 def _status(name: str, value: object) -> str:
     if value == "deleted":
         raise _wrong(name, "cannot be set to deleted: use action delete")
-    kept: str = _one_of(*STATUSES)(name, value)
+    kept: str = _one_of(*get_args(Status))(name, value)
     return kept
 
 
-def _matching(pattern: re.Pattern[str], how: str) -> Check:
+def _matching(pattern: str, how: str) -> Check:
     def check(name: str, value: object) -> str:
-        if not isinstance(value, str) or not pattern.fullmatch(value):
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
             raise _wrong(name, how)
         return value
 
@@ -197,18 +189,20 @@ def _ip_address(name: str, value: object) -> str:
 
 
 CHECKS: dict[str, Check] = {
-    "user_id": _integer(1, MAX_ID),
+    "user_id": _integer(*limits.ID),
     "name": _text,
     "status": _status,
-    "cpu": _integer(1, 1024),
+    "cpu": _integer(*limits.CORES),
     "ram": _ram,
-    "disk": _integer(1, MAX_INT),
+    "disk": _integer(*limits.DISK_GB),
     "os": _text,
-    "hypervisor": _one_of(*HYPERVISORS),
+    "hypervisor": _one_of(*get_args(Hypervisor)),
     "ip_address": _ip_address,
     "order_id": _order_id,
-    "cluster": _matching(CLUSTER, "must be 1 to 63 letters, digits, '_', '.' or '-', the first a letter or digit"),
-    "node": _matching(NODE, "must be 1 to 63 letters, digits, '.' or '-', the first a letter or digit"),
-    "vmid": _integer(100, 999_999_999),
-    "guest_type": _one_of(*GUEST_TYPES),
+    "cluster": _matching(
+        limits.CLUSTER, "must be 1 to 63 letters, digits, '_', '.' or '-', the first a letter or digit"
+    ),
+    "node": _matching(limits.NODE, "must be 1 to 63 letters, digits, '.' or '-', the first a letter or digit"),
+    "vmid": _integer(*limits.VMID),
+    "guest_type": _one_of(*get_args(GuestType)),
 }

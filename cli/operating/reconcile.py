@@ -23,7 +23,7 @@ from panel.operators.first_filling import filling_since, first_word_given, waiti
 from panel.records.ownership import whose
 from panel.settings import Settings
 from reconcile.decision.subjects import Subject, SubjectKind
-from reconcile.run import RunResult, acknowledge_first_plan, run_full
+from reconcile.run import RunResult, run_full
 from reconcile.users import import_first_users
 from worker.wiring import reconciler
 
@@ -43,7 +43,10 @@ def plan(
     everything: All = False,
     json: Json = False,
 ) -> None:
-    """Read every source and show what a run would change, hold and report. Changes no record.
+    """Read every source and show what a run would change, hold and report. Keeps nothing of what it saw.
+
+    No record changes, and nothing counts for a later run: neither a look at a guest nor a missing order. So a plan does
+    not come nearer to a delete by being made again; the runs of `up`, or `reconcile --apply`, do that.
 
     A large plan is summed up: counts by class and cluster, the customers with most, the ten changes that matter most,
     and what is held with the command that releases it.
@@ -96,8 +99,6 @@ def reconcile(
             return
         if not yes and not typer.confirm("Apply this (what has changed meanwhile is looked at again)?"):
             raise typer.Exit(1)
-        if only is None:
-            acknowledge_first_plan(engine)
         with engine.begin() as connection:
             note(connection, "reconcile", str(only) if only is not None else "everything")
         result = _observed(engine, settings, dry=False, only=only)
@@ -143,8 +144,8 @@ def _observed(engine: Engine, settings: Settings, *, dry: bool, only: Subject | 
     with _quiet(), Working("beginning") as moving:
         deadline = time.monotonic() + BUSY_S
         trigger = f"operator {only}" if only is not None else "operator"
-        made = reconciler(engine, settings, moving)
-        while (result := run_full(made, trigger=trigger, dry=dry, only=only)).state == "busy":
+        made, seen = reconciler(engine, settings, moving, remember=not dry), not dry and only is None
+        while (result := run_full(made, trigger=trigger, dry=dry, only=only, plan_seen=seen)).state == "busy":
             if time.monotonic() > deadline:
                 raise CommandError(f"{result.summary}; gave up after {BUSY_S:g} s, `panel-sync runs` shows it")
             moving("waiting for another run", 0, None)

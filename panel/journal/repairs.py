@@ -76,9 +76,26 @@ def write_repair(engine: Engine, run_id: int, epoch: int, repair: Repair) -> Wri
             f"the database refuses the values (SQLSTATE {getattr(error.orig, 'sqlstate', None)})", refused=True
         )
     except IntegrityError as error:
-        # A constraint that another transaction satisfied first (order or guest linked elsewhere).
-        constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
-        return NotWritten(f"another record holds this order or guest ({constraint})", refused=True)
+        return NotWritten(_broken_rule(error), refused=True)
+
+
+RULES = {
+    "uq_vps_live_order_id": "another record holds this order",
+    "uq_vps_live_guest": "another record holds this guest",
+    "pk_vps": "another record has this id",
+    "pk_lanes": "another record has this id",
+    "fk_vps_user_id_users": "the panel does not know this owner",
+    "fk_vps_merged_into_vps": "the record to merge into does not exist",
+    "fk_lanes_merged_into_lanes": "the record to merge into does not exist",
+    "uq_operations_vps_id_seq": "another operation of this VPS was journaled first",
+}
+"""What a broken constraint means: mostly that another transaction was first. The rest are checks of the values."""
+
+
+def _broken_rule(error: IntegrityError) -> str:
+    """A sentence by the constraint's name as the driver reports it; the server's own words may be of any language."""
+    constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+    return f"{RULES.get(constraint or '', 'the values break a rule of the table')} ({constraint})"
 
 
 def _create(connection: Connection, run_id: int, epoch: int, repair: Repair) -> Written | NotWritten:

@@ -1,7 +1,7 @@
 """The panel's memory of the outside: guests, orders, snapshots and absences.
 
 A read is streamed into temporary tables by COPY and merged by a few set-based statements, so that memory stays
-flat and a quiet fleet costs no writes. Nothing here touches a record.
+flat and a quiet fleet costs the few rows that say what was read when. Nothing here touches a record.
 """
 
 from __future__ import annotations

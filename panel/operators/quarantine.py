@@ -10,13 +10,14 @@ import random
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import DBAPIError
 
+from domain.backoff import Backoff
 from domain.failures import Failure, Stage
 from panel.journal import rows
 from panel.operator_error import OperatorError
@@ -24,8 +25,8 @@ from panel.runs.run_requests import nudge_run
 
 log = structlog.get_logger(__name__)
 
-FIRST_S, LONGEST_S = 60.0, 6 * 3600.0
-"""The first and the longest time for which a subject is left alone; it doubles in between."""
+PAUSES = Backoff(timedelta(minutes=1), timedelta(hours=6))
+"""For how long a subject is left alone."""
 
 SPREAD = 0.2
 """By how large a share the time differs at random, so that what failed together is not tried together."""
@@ -51,7 +52,7 @@ class Quarantined:
 
 def backoff_s(failures: int, draw: Callable[[float, float], float] = random.uniform) -> float:
     """Seconds until the next try after so many failures in a row; ``draw`` gives the jitter's factor."""
-    return min(LONGEST_S, FIRST_S * 2.0 ** min(failures - 1, 30)) * draw(1 - SPREAD, 1 + SPREAD)
+    return PAUSES.pause(failures).total_seconds() * draw(1 - SPREAD, 1 + SPREAD)
 
 
 TRANSIENT = frozenset({"40001", "40P01", "55P03", "57014"})

@@ -11,27 +11,25 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from domain.backoff import Backoff
 from panel.journal import rows
 from panel.runs import source_memory
 
-PAUSE, PAUSE_MAX = timedelta(seconds=20), timedelta(minutes=5)
+PAUSES = Backoff(timedelta(seconds=20), timedelta(minutes=5))
 
 
 def late_until(connection: Connection, source: str, lane: str) -> datetime | None:
     """Before when the lane need not ask the source; None if it may now."""
     late = _late(connection, source).get(lane)
     until = datetime.fromisoformat(late["until"]) if late else None
-    left = until - rows.database_now(connection) if until is not None else timedelta(0)
-    # A pause longer than any that was ever set is a clock that jumped back.
-    return until if timedelta(0) < left <= PAUSE_MAX else None
+    return until if PAUSES.lasts(until, rows.database_now(connection)) else None
 
 
 def note_late(connection: Connection, source: str, lane: str) -> None:
     """The lane waited in vain."""
     late = _late(connection, source)
     times = int(late.get(lane, {}).get("times", 0)) + 1
-    pause = min(PAUSE_MAX, PAUSE * 2 ** min(times - 1, 4))
-    until = (rows.database_now(connection) + pause).isoformat()
+    until = (rows.database_now(connection) + PAUSES.pause(times)).isoformat()
     _keep(connection, source, late | {lane: {"times": times, "until": until}})
 
 

@@ -2,7 +2,9 @@
 
 All times are ``timestamptz`` on the database's clock. Only :mod:`panel.journal` writes ``operations``, ``lanes``,
 ``claims`` and ``vps``. Only :mod:`panel.observations` writes what the sources showed (``guests``, ``orders_seen``,
-``snapshots``, ``absences``). The other modules of this package have the other tables.
+``snapshots``, ``absences``), but for an operator's restore (:mod:`panel.journal.restore`), which takes back the
+absences of what it restores. :mod:`panel.operators.prune` deletes what is old from all of them, and old tombstones.
+The other modules of this package have the other tables.
 """
 
 from __future__ import annotations

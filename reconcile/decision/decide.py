@@ -386,7 +386,7 @@ def _merge(case: Case, world: World) -> Change:
     return Change(
         Kind.MERGE,
         "merge",
-        "orders",
+        world.feed,
         reason,
         record=loser,
         other=survivor,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from domain.backoff import Backoff
+
 
 @dataclass(frozen=True, slots=True)
 class CircuitState:
@@ -32,32 +34,25 @@ class CircuitState:
         return cls(None if open_until is None else datetime.fromisoformat(open_until), refusals)
 
 
-class CircuitBreaker:
-    """Opens at the first refusal, for ``pause`` doubling up to ``pause_max``; closes at the first success."""
+PAUSES = Backoff(timedelta(seconds=60), timedelta(minutes=15))
 
-    def __init__(
-        self,
-        state: CircuitState | None = None,
-        *,
-        pause: timedelta = timedelta(seconds=60),
-        pause_max: timedelta = timedelta(minutes=15),
-    ) -> None:
+
+class CircuitBreaker:
+    """Opens at the first refusal, for a pause that doubles; closes at the first success."""
+
+    def __init__(self, state: CircuitState | None = None) -> None:
         self.state = state or CircuitState()
-        self._pause = pause
-        self._pause_max = pause_max
 
     def allow(self, now: datetime) -> bool:
-        """Whether a call may be made. A pause longer than any that was ever set is a clock that jumped back."""
-        left = timedelta() if self.state.open_until is None else self.state.open_until - now
-        return not timedelta() < left <= self._pause_max
+        """Whether a call may be made."""
+        return not PAUSES.lasts(self.state.open_until, now)
 
     def refused(self, now: datetime) -> None:
         """The token was refused. Of several questions asked at once the first refusal counts."""
         if not self.allow(now):
             return
-        doublings = min(self.state.refusals, 16)
-        pause = min(self._pause_max, self._pause * 2**doublings)
-        self.state = CircuitState(now + pause, self.state.refusals + 1)
+        refusals = self.state.refusals + 1
+        self.state = CircuitState(now + PAUSES.pause(refusals), refusals)
 
     def accepted(self) -> None:
         """The token was accepted."""

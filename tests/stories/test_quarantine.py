@@ -20,7 +20,7 @@ from tests.stories.steps import Sold, execute, record, sell, settle, statuses
 from tests.support.bench import Bench
 from tests.support.databases import Database
 
-FIRST = quarantine.FIRST_S
+FIRST = quarantine.PAUSES.first.total_seconds()
 
 
 def as_owner(database: Database, *statements: str) -> None:

@@ -11,7 +11,8 @@ from pydantic import SecretStr
 
 from api import openapi
 from api.main import create_app
-from api.main_site.sync_call import CHECKS, CREATE_REQUIRED, HYPERVISORS, STATUSES
+from api.main_site.call_limits import GuestType, Hypervisor, Status
+from api.main_site.sync_call import CHECKS, CREATE_REQUIRED
 from panel.journal.calls import PAYLOAD_FIELDS
 from panel.settings import load_settings
 from tests.support.keys import random_key
@@ -72,8 +73,16 @@ def test_the_document_and_the_validation_name_the_same_fields() -> None:
     assert {name for name, field in new.items() if field.is_required()} == set(CREATE_REQUIRED)
     for known in (openapi.ChangedVps, openapi.DeletedVps):
         assert set(known.model_fields) == {*PAYLOAD_FIELDS, "id"}, "whatever comes along is checked"
-    assert get_args(openapi.Status) == STATUSES
-    assert get_args(openapi.Hypervisor) == HYPERVISORS
+
+
+@pytest.mark.parametrize(
+    ("field", "words"), [("status", Status), ("hypervisor", Hypervisor), ("guest_type", GuestType)]
+)
+def test_the_document_names_the_words_that_are_taken(document: dict[str, Any], field: str, words: Any) -> None:
+    shown = document["components"]["schemas"]["NewVps"]["properties"][field]
+    (enum,) = (one["enum"] for one in shown["anyOf"] if "enum" in one)
+    assert tuple(enum) == get_args(words)
+    assert [CHECKS[field](field, word) for word in enum] == enum
 
 
 def test_a_reason_that_the_document_allows_says_something(document: dict[str, Any]) -> None:

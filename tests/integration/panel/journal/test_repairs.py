@@ -10,9 +10,10 @@ from sqlalchemy.exc import OperationalError
 
 from panel.journal.accept import Acceptor
 from panel.journal.calls import Call
-from panel.journal.repairs import NotWritten, Written, write_repair
+from panel.journal.repairs import RULES, NotWritten, Written, write_repair
 from panel.journal.writer import apply_operation
 from panel.runs.lease import FencedError
+from panel.schema import tables
 from tests.integration.panel.conftest import accepted, begin_run, count, refused, repair
 from tests.support.calls import PLAN, create_call, delete_call, update_call
 from tests.support.world import journal, operation, vps_row
@@ -50,6 +51,33 @@ class TestCompareAndSet:
         assert isinstance(written, NotWritten)
         assert "22003" in written.why
         assert stored(panel, vps_id)["version"] == 1
+
+    @pytest.mark.parametrize(
+        ("values", "why"),
+        [
+            pytest.param({"order_id": "o-1"}, "another record holds this order (uq_vps_live_order_id)", id="order"),
+            pytest.param(
+                {"cluster": "main", "vmid": 100, "link_state": "pushed"},
+                "another record holds this guest (uq_vps_live_guest)",
+                id="guest",
+            ),
+            pytest.param({"user_id": 77}, "the panel does not know this owner (fk_vps_user_id_users)", id="owner"),
+            pytest.param({"cpu": -1}, "the values break a rule of the table (ck_vps_plan_positive)", id="check"),
+        ],
+    )
+    async def test_what_a_constraint_refuses_is_named(
+        self, acceptor: Acceptor, panel: Engine, values: dict[str, Any], why: str
+    ) -> None:
+        await made(acceptor, panel, order_id="o-1", cluster="main", vmid=100)
+        other = await made(acceptor, panel)
+        outcome = write_repair(panel, begin_run(panel), EPOCH, repair("update", other, 1, values=values))
+        assert outcome == NotWritten(why, refused=True)
+        assert stored(panel, other)["version"] == 1
+
+    def test_every_named_rule_is_one_of_the_tables(self) -> None:
+        held = {c.name for table in tables.metadata.tables.values() for c in table.constraints}
+        held |= {i.name for table in tables.metadata.tables.values() for i in table.indexes}
+        assert RULES.keys() <= held
 
     async def test_writes_and_journals_why(self, acceptor: Acceptor, panel: Engine) -> None:
         vps_id = await made(acceptor, panel, status="running")

@@ -137,3 +137,13 @@ def test_the_relay_raises_the_alarm_without_redis_beat_and_workers(engine: Engin
     finally:
         relay.stop()
     assert len(alarms(engine)) == 1
+
+
+def test_what_only_an_older_version_did_is_nobodys_duty(engine: Engine) -> None:
+    """Its row stays after the update, and nobody does it ever again."""
+    with engine.begin() as connection:
+        schedule_duties.ask(connection, "sync.dispatch_pending", 30.0)
+        connection.execute(text("UPDATE duties SET since = since - interval '1 day'"))
+    assert told(engine) == []
+    with engine.connect() as connection:
+        assert schedule_duties.list_duties(connection) == []

@@ -18,7 +18,6 @@ from panel.journal.accept import Acceptor
 from panel.journal.calls import Accepted
 from panel.journal.relay import Doorbell, Relay
 from panel.journal.restore import restore_vps
-from panel.journal.sweep import ring_unapplied
 from panel.journal.writer import apply_operation
 from panel.observations import candidates, components, left_out, loaded_candidates, snapshots
 from panel.operators import audit, findings, holds, metrics, pauses, quarantine
@@ -118,7 +117,6 @@ async def _a_day(database: Database, engine: Engine) -> None:
         await acceptor.accept(call)
     relay = Relay(database.app_url, Published())
     relay.relay_once()
-    ring_unapplied(engine)
     for outcome in made[:3]:
         apply_operation(engine, outcome.operation_id)
     apply_operation(engine, made[3].operation_id, again=True)
@@ -141,7 +139,6 @@ async def _a_day(database: Database, engine: Engine) -> None:
     for _ in range(2):
         relay.relay_once()
     relay.stop()
-    ring_unapplied(engine)
     _operators(engine, made[1].vps_id, made[2].operation_id)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(components, "BUDGET", 4)

@@ -204,6 +204,13 @@ def test_survivor(case: Twins) -> None:
     assert kinds(found) == [Kind.MERGE], "everything else waits for the next run"
 
 
+@pytest.mark.parametrize("feed", ["orders", "panel-api"])
+def test_a_merge_is_of_the_feed_that_showed_its_order(feed: str) -> None:
+    records = (record(), record(id=2, **LOOSE | {"created_at": ago(days=20, seconds=-30)}))
+    (merge,) = made(orders=(order(),), guests=(guest(),), records=records, feed=feed).changes
+    assert (merge.kind, merge.source) == (Kind.MERGE, feed)
+
+
 def test_a_merge_waits_for_calls_to_either_record() -> None:
     for first, second in ((True, False), (False, True)):
         found = made(
