@@ -1,21 +1,21 @@
-"""Celery's settings. Each was chosen against a fault that was seen to lose or double work; see docs/runtime.md.
+"""Celery's settings. Each prevents a fault that was seen to lose or double work; see docs/runtime.md.
 
-The broker's URL comes from the settings when the application is made, so that no URL stands here.
+The settings give the broker's URL when the application is made, so there is no URL here.
 """
 
 from kombu import Queue
 
-# --- delivery: at least once, and nothing depends on it (PostgreSQL holds the intent)
+# --- delivery: at least once, and nothing depends on it (PostgreSQL holds what must be done)
 task_acks_late = True
 task_reject_on_worker_lost = True
 task_retry_on_worker_lost = True
 task_acks_on_failure = True
 task_acks_on_timeout = True
 worker_prefetch_multiplier = 1
-task_ignore_result = True  # the truth is in PostgreSQL; a result backend costs a fifth to a third
+task_ignore_result = True  # PostgreSQL holds the results; a result backend costs a fifth to a third of the throughput
 task_store_errors_even_if_ignored = False
 
-# --- queues: a long reconcile never stands before a customer's sync call
+# --- queues: a sync call never waits behind a long reconcile run
 task_queues = (Queue("sync"), Queue("reconcile"))
 task_default_queue = "sync"
 task_create_missing_queues = False
@@ -27,7 +27,7 @@ task_routes = {"sync.*": {"queue": "sync"}} | {
 task_soft_time_limit = 20
 task_time_limit = 30
 broker_transport_options = {
-    # Above every time limit but a full run's; a run delivered twice finds its lease taken and ends.
+    # Longer than every time limit but a full run's. A run delivered twice finds its lease taken and ends.
     "visibility_timeout": 120,
     "unacked_restore_interval": 10,
     "unacked_restore_throttle": 1,
@@ -39,22 +39,22 @@ broker_transport_options = {
 }
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
-broker_channel_error_retry = True  # what Redis refuses today (a replica, full memory) it may take tomorrow
+broker_channel_error_retry = True  # what Redis refuses now (a replica, full memory) it may take later
 broker_connection_timeout = 2
 broker_pool_limit = 4
 broker_pool_acquire_timeout = 2
-worker_consumer = "worker.consumer:Consumer"  # outlives the loss of Redis with messages in hand
+worker_consumer = "worker.consumer:Consumer"  # survives the loss of Redis with messages in hand
 worker_cancel_long_running_tasks_on_connection_loss = False
 worker_soft_shutdown_timeout = 8
-# An idle worker has nothing to hand back that the journal would not ring again: it may go at once. True costs the
-# whole soft shutdown for every worker at every stop.
+# An idle worker may end at once: the journal sends again anything it would hand back. True would cost the whole soft
+# shutdown for every worker at every stop.
 worker_enable_soft_shutdown_on_idle = False
 
-# --- beat: what is due when comes from the settings, too (worker.schedule)
-beat_scheduler = "worker.beat:Scheduler"  # one at a time, by seconds that a change of the clock does not touch
+# --- beat: the settings also say what is due when (worker.schedule)
+beat_scheduler = "worker.beat:Scheduler"  # one at a time, by seconds that no change of the clock affects
 
 # --- Flower
-task_send_sent_event = True  # whether workers send events too is the setting TASK_EVENTS
+task_send_sent_event = True  # the setting TASK_EVENTS says whether workers send events, too
 
 # --- the rest
 task_serializer = "json"

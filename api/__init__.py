@@ -1,1 +1,1 @@
-"""The HTTP edge: parse, call one function, answer. Knows the panel's store; never the workers."""
+"""The HTTP edge: parse, call one function, answer. It knows the panel's store, never the workers."""

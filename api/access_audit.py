@@ -1,7 +1,7 @@
-"""How credentials are used, counted in memory and stored every few seconds: no call waits for its audit.
+"""Counts how credentials are used, in memory, and stores the counts every few seconds: no call waits for its audit.
 
-Every use of an API key counts, and of clients whatever was refused. What a killed process had not stored yet (5 s of
-counts) is lost; the journal and operators' actions are not counted here but written with what they are about.
+Every use of an API key counts; of clients only refused requests do. A killed process loses at most 5 s of counts. The
+journal and operators' actions are not counted here: each is written together with what it is about.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 STORE_EVERY_S = 5.0
 STORE_S = 3.0
 USES_AN_HOUR = 300
-"""Different uses that one process tells apart in an hour; beyond that it drops the network and the kind of wrong key,
-so that neither memory nor the table grow with the number of attackers."""
+"""How many different uses one process keeps apart in an hour. Beyond that it drops the network and the kind of wrong
+key, so that neither memory nor the table grows with the number of attackers."""
 
 HOUR_S = 3600.0
 MANY = "*"
@@ -45,7 +45,7 @@ class AccessAudit:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to store."""
+        """Begin to store counts."""
         self._task = asyncio.create_task(self._store_forever(), name="access-audit")
 
     async def stop(self) -> None:
@@ -57,7 +57,7 @@ class AccessAudit:
         await self.store()
 
     def note(self, scope: Scope, status: int) -> None:
-        """Count a request that ended, by the ``caller`` that the edge found. A client's successes are its own."""
+        """Count a finished request, by the ``caller`` that the edge found. A client's successes are not counted."""
         who = scope.get("caller")
         if who is None or (who.startswith("client:") and status < 400):
             return
@@ -70,7 +70,7 @@ class AccessAudit:
         self._pending[use] = (count + 1, scope["request_id"])
 
     async def store(self) -> None:
-        """Write the counts; if the database is away they are kept for the next time."""
+        """Write the counts. If the database is away they are kept for the next time."""
         if not self._pending:
             return
         taken, self._pending = self._pending, {}

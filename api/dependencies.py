@@ -1,4 +1,4 @@
-"""What the routes need, made once per process, and who is asking."""
+"""What the routes need, made once per process, and who the caller is."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class Edge:
         return Deadlines(self.settings.answer_within_s)
 
     async def read(self, work: Coroutine[Any, Any, T], began: float | None = None) -> T:
-        """A read of the database, in time. Raises DatabaseAwayError.
+        """A read of the database within its time. Raises DatabaseAwayError.
 
-        ``began``: when the request did (``time.perf_counter``), where it may have waited for something else before:
-        the time is for both.
+        ``began``: when the request began (``time.perf_counter``), if it may have waited for something else before. The
+        time is for both.
         """
         spent_s = 0.0 if began is None else time.perf_counter() - began
         try:
@@ -66,7 +66,7 @@ class Edge:
 
 
 class IdConvertor(Convertor[int]):
-    """A path segment that can be an id; any other segment is simply not found."""
+    """A path segment that can be an id. Any other segment is answered 404."""
 
     regex = "[1-9][0-9]{0,17}"  # 18 digits are more than the sequence will ever give
 
@@ -86,7 +86,7 @@ async def _edge(request: Request) -> Edge:
 
 EdgeOf = Annotated[Edge, Depends(_edge)]
 
-# These only describe the credentials in the OpenAPI document; the raw headers are read below.
+# These only describe the credentials in the OpenAPI document. The code below reads the raw headers.
 _api_key_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The key shared with the main site")
 _operator_header = APIKeyHeader(
     name="X-API-Key", scheme_name="OperatorKey", auto_error=False, description="The operators' own key"
@@ -112,7 +112,7 @@ async def _operator(
     if found is None:
         raise _bad_key(request, edge)
     request.scope["api_key_label"] = request.scope["caller"] = f"api:{found.label}"
-    if request.method not in READING and found.role != "operate":  # by the method, so that no route can forget it
+    if request.method not in READING and found.role != "operate":  # checked by method, so that no route can forget it
         raise ProblemError(403, "role_required", "This needs a key with the role operate")
     return f"api:{found.name}"
 
@@ -123,7 +123,7 @@ async def _actor(request: Request, by: Annotated[str, Depends(_operator)]) -> Ac
 
 
 def _bad_key(request: Request, edge: Edge) -> ProblemError:
-    """Count one more wrong key; what to answer."""
+    """Count one more wrong key. Returns the refusal."""
     prefix = edge.prefixes.name_of(request.scope["headers"])
     request.scope["caller"] = "no-key" if prefix is None else f"key:{prefix}"
     return edge.limiter.refusal(request.client.host if request.client else None, prefix)
@@ -142,10 +142,10 @@ MainSite = Annotated[str, Depends(_main_site)]
 """The label of the API key that was used."""
 
 Operator = Annotated[str, Depends(_operator)]
-"""By whom. Whoever has the role ``read`` may only read."""
+"""Who acts. An operator with the role ``read`` may only read."""
 
 Acting = Annotated[Actor, Depends(_actor)]
-"""The operator who decides, for the decision and its audit."""
+"""The operator who acts, for the decision and its audit."""
 
 Client = Annotated[int, Depends(_client)]
 """The panel user id of the token."""

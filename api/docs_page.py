@@ -1,4 +1,4 @@
-"""The page at /docs: the OpenAPI document as plain HTML. No script, and nothing from anywhere else."""
+"""The page at /docs: the OpenAPI document as plain HTML, without scripts and without anything from other sites."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    """What /openapi.json says, for people."""
+    """The content of /openapi.json for people."""
     return HTMLResponse(page(request.app.openapi()), headers={"Content-Security-Policy": POLICY})
 
 
@@ -77,7 +77,7 @@ def _schemas(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Cells are HTML already."""
+    """A table. Its cells are HTML already."""
     head = "".join(f"<th>{one}</th>" for one in heads)
     lines = ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
     return f"<table><tr>{head}</tr>{''.join(lines)}</table>"

@@ -1,4 +1,4 @@
-"""Alive, and ready: for supervisors and load balancers."""
+"""Liveness and readiness, for supervisors and load balancers."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ REDIS_S = 0.5
 
 @router.get("/healthz", summary="Is the process alive", responses=openapi.HEALTH_RESPONSES)
 async def healthz() -> Response:
-    """The event loop answers; nothing else is asked, so that a database outage restarts no process."""
+    """The event loop answers. Nothing else is checked, so that a database outage restarts no process."""
     return JSONResponse({"status": "success"})
 
 
 @router.get("/readyz", summary="Can it serve", responses=openapi.READY_RESPONSES)
 async def readyz(request: Request, edge: EdgeOf) -> Response:
-    """Ready with the database at this version's migration. Redis and the relay are told, not required: calls are
-    accepted without them and published later. Told, too, is a database that takes no writes: every call is 503 then,
-    but clients go on reading, which a balancer that took this process out would end."""
+    """Ready if the database is at this version's migration. Redis and the relay are reported but not required: calls
+    are accepted without them and published later. A database that takes no writes is only reported, too: every call is
+    503 then, but clients can still read, and a balancer that removed this process would end that."""
     relay: Relay | None = request.app.state.relay
     database, redis = await asyncio.gather(_database(edge), _redis(edge.settings.redis_url))
     checks = {"database": database, "redis": redis, "relay": NOT_CONFIGURED if relay is None else relay.health}

@@ -46,9 +46,9 @@ DESCRIPTION = (
 
 
 def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: Relay | None = None) -> FastAPI:
-    """The application. It starts without its database and answers 503 until that is there.
+    """The application. It starts without its database and answers 503 until the database is there.
 
-    ``acceptor`` and ``relay`` replace the ones that the settings call for. Raises SettingsError.
+    ``acceptor`` and ``relay`` replace those made from the settings. Raises SettingsError.
     """
     settings.require("vps_sync_api_key", "database_url")
     for problem in settings.key_conflicts():
@@ -58,7 +58,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
     if settings.jwt_jwks_url:
         jwks = _jwks(settings)
     verifier = TokenVerifier(settings, jwks)
-    # Separate pools: however many clients read, a sync call finds its connection.
+    # Separate pools: however many clients read, a sync call still gets a connection.
     deadlines = Deadlines(settings.answer_within_s)
     writer = _engine(settings, "panel-sync api accept", pool_size=4)
     reader = _engine(settings, "panel-sync api read", pool_size=8)
@@ -81,7 +81,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
-        async with AsyncExitStack() as stack:  # ended in the opposite order
+        async with AsyncExitStack() as stack:  # ended in reverse order
             for engine in (writer, reader, listener):
                 stack.push_async_callback(engine.dispose)
             if jwks is not None:
@@ -104,7 +104,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
         version=version("panel-sync"),
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's page runs scripts of a public CDN; :mod:`api.docs_page` runs none
+        docs_url=None,  # FastAPI's page runs scripts from a public CDN; :mod:`api.docs_page` runs none
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -122,7 +122,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
 
 
 def app_from_environment() -> FastAPI:
-    """The application of the environment's settings; a wrong one ends the process with one sentence."""
+    """The application made from the environment's settings. A wrong setting ends the process with one sentence."""
     try:
         settings = get_settings()
         configure_logging(settings.log_format, secrets=secrets_of(settings))
@@ -133,7 +133,7 @@ def app_from_environment() -> FastAPI:
 
 
 async def _beat() -> None:
-    """For whoever watches this process: the event loop comes by."""
+    """Show the supervisor that the event loop runs."""
     while True:
         pulse.beat()
         await asyncio.sleep(INTERVAL_S)
@@ -160,14 +160,14 @@ def _engine(settings: Settings, application: str, *, pool_size: int) -> AsyncEng
 
 
 def _relay(settings: Settings) -> Relay | None:
-    """Publishing needs a broker; without one calls are accepted and wait in the journal."""
+    """Publishing needs a broker. Without one calls are accepted and wait in the journal."""
     if not settings.redis_url:
         return None
     return Relay(settings.session_url, CeleryPublisher(producer_app(settings.redis_url)))
 
 
 def _quiet_uvicorn() -> None:
-    """One format for all lines; the access line is the middleware's, without query strings."""
+    """One format for all lines. The middleware writes the access lines, without query strings."""
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

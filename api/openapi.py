@@ -1,4 +1,5 @@
-"""What the OpenAPI document says of requests and answers. The models describe; ``api.main_site.sync_call`` decides."""
+"""What the OpenAPI document says of requests and answers. These models describe; ``api.main_site.sync_call``
+decides."""
 
 from __future__ import annotations
 
@@ -115,7 +116,7 @@ class Alive(BaseModel):
 
 
 class Checks(BaseModel):
-    """What readiness depends on (the database), and what is only told."""
+    """What readiness depends on (the database), and what is only reported."""
 
     database: Annotated[str, Field(pattern=pattern_of("database"), description=described("database"))]
     redis: Annotated[str, Field(pattern=pattern_of("redis"), description=described("redis"))]
@@ -218,7 +219,7 @@ class NewVps(_Link):
 
 
 class _KnownVps(_Link):
-    """What may come along is checked, whatever the action."""
+    """Optional fields are checked, too, whatever the action."""
 
     model_config = ConfigDict(json_schema_extra={"allOf": [_TOGETHER, _NAMED]})
 
@@ -373,7 +374,7 @@ SYNC_REQUEST: dict[str, Any] = {
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The document, made once: FastAPI's, with the schemas that its own inspection cannot see."""
+    """The document, made once: FastAPI's own, with the schemas that FastAPI cannot find."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         bodies: list[type[BaseModel]] = [Problem, NotReady, Create, Update, Delete, *operator_models.BODIES]

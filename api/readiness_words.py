@@ -1,6 +1,6 @@
-"""The words of ``/readyz``: each state it can answer, what it means, and what to do. Pure.
+"""The words of ``/readyz``: each possible state, what it means, and what to do. Pure.
 
-The OpenAPI document and docs/operations.md say the same; a test compares them with each other and with the code.
+The OpenAPI document and docs/operations.md say the same. A test compares them with each other and with the code.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ NOT_CONFIGURED = "not configured"
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One state. ``word``: as it is answered; what stands in braces differs. ``answered``: the HTTP
-    status that it brings about."""
+    """One state. ``word``: as it is answered; the parts in braces vary. ``answered``: the HTTP status that it leads
+    to."""
 
     check: str
     word: str
@@ -47,7 +47,7 @@ READINESS = (
     ),
     Said("redis", OK, 200, "it takes a message and gives it back", "nothing"),
     Said(
-        "redis", AWAY, 200, "it cannot be reached, or nobody vouches for its certificate. Calls wait in the journal",
+        "redis", AWAY, 200, "it cannot be reached, or its certificate is not trusted. Calls wait in the journal",
         "bring it back; `panel-sync doctor` says which",
     ),
     Said(
@@ -67,7 +67,7 @@ READINESS = (
     ),
     Said("relay", "database away", 200, "it cannot read the journal", "as for `database`; it tries again by itself"),
     Said(
-        "relay", "failing: {class}", 200, "an error that nobody foresaw; it goes on trying",
+        "relay", "failing: {class}", 200, "an unexpected error; it keeps trying",
         "look for `relay_failed` in the API's log, and report it",
     ),
     Said(
@@ -80,7 +80,7 @@ READINESS = (
 
 
 def pattern_of(check: str) -> str:
-    """A regular expression, for Python and for JSON Schema, of everything that the check can say."""
+    """A regular expression, for Python and JSON Schema, of everything that the check can say."""
     return f"^({'|'.join(_pattern(one.word) for one in READINESS if one.check == check)})$"
 
 

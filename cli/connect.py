@@ -1,4 +1,4 @@
-"""Reaching PostgreSQL and Redis, with faults told as sentences that never show a password."""
+"""Reaching PostgreSQL and Redis. Faults become sentences that never show a password."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def place(url: str) -> str:
 
 
 def database_fault(error: DBAPIError, url: str) -> str:
-    """What the driver's error means, in words: by its SQLSTATE, which is the same in every language.
+    """What the driver's error means, in words, by its SQLSTATE, which is the same in every language.
 
-    Before a session exists libpq gives none, only what the server said, in the server's language. That is shown as it
-    is, without the passwords of ``url``; whether anybody is there at all is found out by connecting. A statement's own
-    text is kept out: it may quote values.
+    Before a session exists libpq gives no SQLSTATE, only what the server said, in the server's language. That is shown
+    without the passwords of ``url``; a connection test finds out whether anything listens at all. The text of a
+    statement's error is left out, because it may quote values.
     """
     state = getattr(error.orig, "sqlstate", None)
     if state in {"28P01", "28000"}:
@@ -53,11 +53,11 @@ def database_fault(error: DBAPIError, url: str) -> str:
 
 
 SAID = 500
-"""Characters of what a server says before it lets anybody in."""
+"""How many characters of a server's refusal are shown."""
 
 
 def _listening(url: str) -> bool:
-    """Whether anything takes connections where the URL leads; for a place that is no single host, it may be."""
+    """Whether anything accepts connections at the URL's address. True if the URL names no single host."""
     place_ = make_url(sqlalchemy_url(url))
     host = place_.query.get("hostaddr") or place_.query.get("host") or place_.host or ""
     if not isinstance(host, str) or not host or host.startswith(("/", "@")) or "," in host:
@@ -71,7 +71,7 @@ def _listening(url: str) -> bool:
 
 @contextlib.contextmanager
 def opened(url: str, variable: str = "DATABASE_URL") -> Iterator[Engine]:
-    """An engine whose every fault within the block becomes a CommandError naming ``variable``."""
+    """An engine. Every database fault inside the block becomes a CommandError that names ``variable``."""
     engine = sync_engine(url, "panel-sync command")
     try:
         yield engine
@@ -91,7 +91,7 @@ def require_head(engine: Engine) -> None:
 
 @contextlib.contextmanager
 def opened_panel(url: str) -> Iterator[Engine]:
-    """As ``opened``, for a database that must have this version's tables."""
+    """Like ``opened``, for a database that must have this version's tables."""
     with opened(url) as engine:
         require_head(engine)
         yield engine

@@ -1,6 +1,6 @@
-"""The settings a command works with: the environment and .env, else those of a local ``panel-sync run``.
+"""The settings of a command: the environment and .env, or else those of a local ``panel-sync run``.
 
-A run that embeds its servers writes where they are into its data directory (readable by its user only), so that
+A run that embeds its servers writes their addresses into its data directory, readable by its user only. So
 ``panel-sync operations`` in a second terminal finds them without any setting.
 """
 
@@ -22,11 +22,11 @@ RUNNING = "running.json"
 SECRETS = "secrets.json"
 
 Overrides = dict[str, str]
-"""Environment variables that a run adds: names as in the environment."""
+"""Environment variables that a run adds, by their names in the environment."""
 
 JSON_SETTINGS = {"OPS_API_KEYS", "PROXMOX_CLUSTERS", "REPAIR_POLICY"}
 
-# Hidden: the files hold secrets, and pydantic's errors quote what they were given.
+# Input is hidden because the files hold secrets and pydantic's errors quote their input.
 OVERRIDES: TypeAdapter[Overrides] = TypeAdapter(Overrides, config=ConfigDict(hide_input_in_errors=True))
 
 
@@ -36,15 +36,15 @@ def data_root() -> Path:
 
 
 def with_overrides(overrides: Mapping[str, str]) -> Settings:
-    """The settings as a child that gets these variables will see them."""
-    # Given as values, not from the environment, a list must be a list already.
+    """The settings as a child process with these variables will see them."""
+    # Passed as a value, not through the environment, a list must already be a list.
     return load_settings(
         **{name.lower(): json.loads(value) if name in JSON_SETTINGS else value for name, value in overrides.items()}
     )
 
 
 def command_settings() -> Settings:
-    """Settings of a command; where no DATABASE_URL is set, those of the run under way, if there is one."""
+    """Settings of a command. Without DATABASE_URL, those of the current local run, if there is one."""
     settings = load_settings()
     if settings.database_url:
         return settings
@@ -53,7 +53,7 @@ def command_settings() -> Settings:
 
 
 def read_overrides(path: Path) -> Overrides:
-    """The variables kept in a file; none when there is no file. Raises CommandError if it is not whole."""
+    """The variables in a file; none if there is no file. Raises CommandError if the file is damaged."""
     try:
         return OVERRIDES.validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -63,5 +63,5 @@ def read_overrides(path: Path) -> Overrides:
 
 
 def write_overrides(path: Path, overrides: Overrides) -> None:
-    """Keep variables in a file that only this user can read."""
+    """Store variables in a file that only this user can read."""
     write_private(path, OVERRIDES.dump_json(overrides, indent=1).decode() + "\n")

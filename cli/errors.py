@@ -1,7 +1,7 @@
-"""Why a command can't go on."""
+"""Why a command cannot continue."""
 
 from __future__ import annotations
 
 
 class CommandError(Exception):
-    """One sentence for the operator: what is wrong and how to mend it. Ends the command with exit code 2."""
+    """One sentence for the operator: what is wrong and how to repair it. Ends the command with exit code 2."""

@@ -1,4 +1,4 @@
-"""Commands that are imported when they are chosen: a list of them costs nothing of what they use."""
+"""Commands that are imported only when chosen, so that a list of commands stays fast."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ class Commands(TyperGroup):
     """A group that may hold :class:`Later`."""
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
-        """The one that is to run."""
+        """The command that is to run."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.loaded() if isinstance(command, Later) else command, rest

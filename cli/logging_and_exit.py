@@ -1,4 +1,4 @@
-"""How a command begins to log, and how it ends on an error: what all commands share, and asking for help does not."""
+"""How commands start logging, and how they end on an error. Help needs neither, so it does not import this."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def begin() -> None:
 
 
 def told(error: Exception) -> int:
-    """Say what ended the command; its exit code. What the operator can mend is one sentence, and 2."""
+    """Report what ended the command, and return its exit code. What the operator can repair is one sentence, and 2."""
     if isinstance(error, CommandError | SettingsError | RuntimeFaultError):
         # A sentence may quote the name of a cluster or what a server said.
         sys.stderr.write(f"panel-sync: {printable(str(error), keep=BREAK)}\n")
@@ -39,7 +39,7 @@ def told(error: Exception) -> int:
 
 
 def _secrets() -> frozenset[str]:
-    """What no line may hold; a command that has no settings has no secrets, and says itself what is wrong with them."""
+    """What no log line may hold. A command without settings has no secrets, and reports itself what is wrong."""
     try:
         return secrets_of(command_settings())
     except (CommandError, SettingsError):

@@ -120,22 +120,22 @@ app = _tree()
 
 
 def main() -> None:
-    """Run the command; what the operator can mend is one sentence on stderr and exit code 2."""
+    """Run the command. What the operator can repair becomes one sentence on stderr and exit code 2."""
     encodable(sys.stdout, sys.stderr)
     try:
         with _files_of_ones_own(), _interrupts_kept():
             app()
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001 - Python would write it past the log and what the log strikes out
-        from cli.logging_and_exit import told  # noqa: PLC0415 - mostly nothing fails
+    except Exception as error:  # noqa: BLE001 - Python would write it without the log's redaction
+        from cli.logging_and_exit import told  # noqa: PLC0415 - needed only after a failure
 
         sys.exit(told(error))
 
 
 @contextmanager
 def _files_of_ones_own() -> Iterator[None]:
-    """Whatever a command or its processes write (schedules, Flower's state, a heartbeat) is for this user alone."""
+    """Files that a command or its processes write (schedules, Flower's state, a heartbeat) are for this user alone."""
     before = os.umask(0o077)
     try:
         yield
@@ -145,8 +145,8 @@ def _files_of_ones_own() -> Iterator[None]:
 
 @contextmanager
 def _interrupts_kept() -> Iterator[None]:
-    """An end of its own is no success if there was Ctrl-C: Python drops what a signal raises while a destructor or a
-    callback runs, and the command would go on as if nothing had been said."""
+    """After Ctrl-C the command never ends as a success. Python drops an exception that a signal raises inside a
+    destructor or callback, and the command would go on as if nothing had happened."""
     heard: list[int] = []
 
     def hear(number: int, frame: FrameType | None) -> None:
@@ -154,7 +154,7 @@ def _interrupts_kept() -> Iterator[None]:
         signal.default_int_handler(number, frame)
 
     before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # else it is ignored (nohup), or whoever called has a handler
+    if before is signal.default_int_handler:  # otherwise it is ignored (nohup), or the caller has a handler
         signal.signal(signal.SIGINT, hear)
     try:
         yield

@@ -1,4 +1,4 @@
-"""How long and how often something known was missed. Standard library only."""
+"""How long and how often something known was absent. Standard library only."""
 
 from __future__ import annotations
 

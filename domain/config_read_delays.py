@@ -1,4 +1,4 @@
-"""Guests are asked about one after the other, two a second and cluster. Whether that goes too slowly. Pure."""
+"""An alarm when a cluster's guests wait too long to be asked for their configurations. Pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from domain.changes import Finding
 
 EACH = timedelta(seconds=1)
-"""So long each listed guest may take until everybody had his turn: twice what it does."""
+"""How long one listed guest may take. A cluster is asked for two configurations a second, so this is twice as long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Guests of a cluster that nobody has asked about yet, of orders or records: since when (database clock) the first
-    of them has been as it is listed, or in doubt."""
+    """Guests of orders or records in one cluster whose configuration is still to be read. ``since``: when (database
+    clock) the first of them was listed as it is, or came into doubt."""
 
     cluster: str
     since: datetime
@@ -24,13 +24,14 @@ class Waiting:
 def overdue_findings(
     waiting: Iterable[Waiting], listed: Mapping[str, int], now: datetime, grace: timedelta
 ) -> list[Finding]:
-    """One alarm for each cluster whose guests wait too long. ``listed``: how many guests a cluster lists."""
+    """One alarm for each cluster whose guests wait too long. ``listed``: how many guests each cluster lists."""
     return [
         Finding(
             "unverified-guest",
             f"cluster:{one.cluster}",
             f"guests of cluster {one.cluster} have waited since {one.since:%Y-%m-%d %H:%M} UTC for their configuration "
-            "to be read, longer than reading all of them takes: nothing of them is taken",
+            "to be read, longer than reading all of them takes. Nothing is written from them. Check whether the "
+            "cluster's nodes answer slowly, and what panel-sync doctor says of lane fast",
             "alarm",
             cluster=one.cluster,
         )

@@ -1,6 +1,6 @@
-"""What one object of a run failed at, and by which names it belongs together with others. Standard library only.
+"""What failed for one object of a run, and the names that tie it to other objects. Standard library only.
 
-Everything is named by a subject: ``vps:12``, ``order:7041``, ``guest:main/101``.
+A subject names each object: ``vps:12``, ``order:7041``, ``guest:main/101``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from domain.guests import identity_tags
 
 
 class Stage(StrEnum):
-    """Where it failed: parsed from its row, brought together with others, decided, or confirmed and written."""
+    """Where it failed: when its row was parsed, matched with others, decided, or confirmed and written."""
 
     LOAD = "load"
     MATCH = "match"
@@ -25,8 +25,8 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One object that failed. ``cause`` names classes, codes and places, never values. ``patience``: how often in a
-    row before it is held back."""
+    """One object that failed. ``cause`` names classes, codes and places, never values. ``patience``: how many failures
+    in a row it takes to hold the object back."""
 
     subject: str
     stage: Stage
@@ -36,14 +36,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A row that could not be parsed: all that is known of it is what it belongs to."""
+    """A row that could not be parsed. Only its ties are known."""
 
     cause: str
     belongs: frozenset[str]
 
 
 Interrupts = tuple[type[BaseException], ...]
-"""Exceptions that are nobody's own failure: the run's time is over, say."""
+"""Exceptions that are not the object's fault, for example that the run's time is over."""
 
 
 def cause_of(error: BaseException) -> str:
@@ -64,7 +64,7 @@ def caused_by(error: BaseException, kind: type[BaseException]) -> bool:
 
 
 def record_ties(row: Any) -> frozenset[str]:  # noqa: ANN401 - a Record, or a Row with its columns
-    """Everything by which a record may be brought together with others; its own subject is among it."""
+    """All names that may tie a record to other objects; its own subject is among them."""
     guest = f"guest:{row.cluster}/{row.vmid}" if row.vmid is not None else None
     merged = f"vps:{row.merged_into}" if row.merged_into is not None else None
     claimed = f"guest:{row.claimed_cluster}/{row.claimed_vmid}" if row.claimed_vmid is not None else None
@@ -73,13 +73,13 @@ def record_ties(row: Any) -> frozenset[str]:  # noqa: ANN401 - a Record, or a Ro
 
 
 def order_ties(row: Any) -> frozenset[str]:  # noqa: ANN401 - an Order, or a Row with its columns
-    """The same of an order."""
+    """All names that may tie an order to other objects."""
     guest = f"guest:{row.cluster}/{row.vmid}" if row.cluster is not None and row.vmid is not None else None
     return _ties(f"order:{row.order_id}", guest, _tie("vps", row.panel_vps_id), _tie("user", row.user_id))
 
 
 def guest_ties(row: Any) -> frozenset[str]:  # noqa: ANN401 - a Guest, or a Row with its columns
-    """The same of a guest."""
+    """All names that may tie a guest to other objects."""
     marks = (f"tag:{row.cluster}/{mark}" for mark in identity_tags(row.tags or ()))
     return _ties(f"guest:{row.cluster}/{row.vmid}", _tie("print", row.fingerprint), *marks)
 

@@ -30,7 +30,7 @@ class FingerprintState(StrEnum):
 
     UNREAD = "unread"
     READ = "read"
-    STALE = "stale"  # the bulk signature changed since it was read: no writes before a new read
+    STALE = "stale"  # it may be another machine since the last read: nothing is written before the next one
     FORBIDDEN = "forbidden"  # Proxmox answered 403 on the configuration
 
 
@@ -47,7 +47,7 @@ class GuestKey:
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """One guest as Proxmox listed it, with the fingerprint when it was read from its configuration."""
+    """One guest as Proxmox listed it, with its fingerprint once its configuration was read."""
 
     cluster: str
     vmid: int
@@ -65,18 +65,18 @@ class Guest:
     fingerprint: str | None = None
     fingerprint_state: FingerprintState = FingerprintState.UNREAD
     ip_address: str | None = None
-    read_at: datetime | None = None  # when the read that showed it began (database clock)
+    read_at: datetime | None = None  # when the read that listed it began (database clock)
     first_seen_at: datetime | None = None
     previous_read_at: datetime | None = None  # an earlier trusted read that showed the same power state
-    fingerprint_seen: int = 1  # consecutive observations with this fingerprint
-    fingerprint_since: datetime | None = None  # when it was read first; None: nobody knows
+    fingerprint_seen: int = 1  # how many reads in a row gave this fingerprint
+    fingerprint_since: datetime | None = None  # when this fingerprint was first read; None: not known
     lock_since: datetime | None = None
-    power_since: datetime | None = None  # since which read it has shown this power state
-    changed_at: datetime | None = None  # which read last told something new of it
-    moving_since: datetime | None = None  # since when its fingerprint is listed in another cluster, too
-    uptime_s: float | None = None  # of its process, as listed; None: none is running, or the list does not say
-    fingerprint_read_at: datetime | None = None  # when its configuration was read last
-    fingerprint_tried_at: datetime | None = None  # when it was asked for last and nothing could be kept
+    power_since: datetime | None = None  # the first read that showed this power state
+    changed_at: datetime | None = None  # the last read that showed something new
+    moving_since: datetime | None = None  # since when another cluster lists the same fingerprint
+    uptime_s: float | None = None  # of its process, as listed; None: not running, or the list does not say
+    fingerprint_read_at: datetime | None = None  # the last read of its configuration
+    fingerprint_tried_at: datetime | None = None  # the last attempt to read it that gave nothing to keep
     doubt: str | None = None  # why its identity is in doubt: a domain.identity_doubts.Doubt
     doubted_at: datetime | None = None  # since when
 
@@ -86,21 +86,21 @@ class Guest:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """Its identity tags: mostly none, at best one."""
+        """Its identity tags: usually none, at most one is right."""
         return identity_tags(self.tags)
 
 
 IDENTITY_TAG = r"^pnl-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-"""A tag that an operator gave one guest and no other; PostgreSQL reads the same expression."""
+"""An operator gives such a tag to exactly one guest. PostgreSQL reads the same expression."""
 
 
 def identity_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """Those of a guest's tags that say who it is, in order; Proxmox copies them to its clones."""
+    """The identity tags among these, sorted. Proxmox copies tags to clones, so two guests may carry the same one."""
     return tuple(sorted({tag for tag in tags if re.fullmatch(IDENTITY_TAG, tag)}))
 
 
 def power_of(guest_type: GuestType, status: str, lock: str | None) -> PowerState:
-    """Map Proxmox's open-ended status words to a power state; what is not listed writes nothing.
+    """Map Proxmox's status word to a power state. An unlisted word becomes ``UNKNOWN``, and nothing is written.
 
     A hibernated guest is ``stopped`` with lock ``suspended``. QEMU's ``suspended`` is a paused CPU and has
     nothing to do with an order that is suspended for non-payment.

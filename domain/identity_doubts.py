@@ -1,12 +1,11 @@
-"""What puts a guest's identity in doubt.
+"""When a guest's identity is in doubt.
 
-``panel.observations.identity_doubts`` says the same in SQL, and a test holds the two together.
+``panel.observations.identity_doubts`` does the same in SQL. A test compares the two.
 
-Only a guest's own configuration says which machine stands at an address. Between two such reads a list can do one
-thing: prove that the machine is the same. A running guest is one process of its node. If that process was started
-before the configuration was read, then what the list says of it is said of the machine that was read. Everything else
-that could mean another machine puts the identity in doubt, and a guest in doubt says nothing of its record until its
-configuration was read again.
+Only a guest's own configuration says which machine has a VMID. Between two reads of it, a list can prove only that the
+machine is the same one. A running guest is one process on its node. If that process started before the configuration
+was read, the list speaks of the machine whose configuration was read. Anything else that may mean another machine puts
+the identity in doubt. The panel takes nothing from a guest in doubt until its configuration is read again.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from enum import StrEnum
 from domain.guests import FingerprintState, Guest
 
 GAP = timedelta(minutes=2)
-"""A guest whose list proves nothing may have been replaced while its cluster was not read for longer than this."""
+"""How long a cluster may go unread before a guest whose list proves nothing may have been replaced."""
 
 LOOKED_AT = (FingerprintState.READ, FingerprintState.FORBIDDEN)
-"""Guests that were asked who they are: only they can be in doubt."""
+"""States after an answer to the question who the guest is. Only such guests can be in doubt."""
 
 
 class Doubt(StrEnum):
@@ -46,16 +45,16 @@ WHY = {
     Doubt.CALL: "a call named its address for another record",
     Doubt.RESTORED: "an operator restored its record",
 }
-"""The same, for people."""
+"""The same as phrases for operators."""
 
 
 def listed(
     known: Guest, shown: Guest, began: datetime, previous: datetime | None, *, missed: bool, gap: timedelta = GAP
 ) -> Doubt | None:
-    """The doubt that a list raises about a guest that was looked at.
+    """The doubt that a list raises about a guest whose configuration was asked for, or None.
 
-    ``known``: as it was last listed. ``shown``: as this list has it. ``began``: when this read began, ``previous``:
-    the trusted one before (database clock). ``missed``: a trusted list left the guest out since.
+    ``known``: the guest as last listed. ``shown``: the guest in this list. ``began``: when this read began.
+    ``previous``: when the trusted read before it began (database clock). ``missed``: a trusted list has left it out.
     """
     if known.fingerprint_state not in LOOKED_AT:
         return None
@@ -75,15 +74,15 @@ def listed(
 
 
 def goes_on(uptime_s: float, read_at: datetime | None, began: datetime) -> bool:
-    """Whether the process that a list shows was running before the configuration was read.
+    """Whether the listed process was running before the configuration was read.
 
-    A node reports every 10 s, so a list's uptime is up to that much too small, and the process seems to have begun
-    later than it did: the error is on the safe side. Proxmox' status cache may show the machine before for as long:
-    then all of the entry that the panel believes is that machine's, and true of it.
+    A node reports every 10 s, so the listed uptime may be up to 10 s too small. The process then seems to have started
+    later than it did, which errs on the safe side. Proxmox's status cache may still show the previous machine for as
+    long. Then the whole entry describes that machine, and what the panel believes of it is true of that machine.
     """
     return read_at is not None and began - timedelta(seconds=uptime_s) <= read_at
 
 
 def signature(guest: Guest) -> tuple[object, ...]:
-    """What a list tells of a machine that rarely changes by itself."""
+    """What a list shows of a machine and rarely changes by itself."""
     return guest.name, guest.guest_type, guest.node, guest.memory_mb, guest.cores, guest.marks

@@ -1,4 +1,4 @@
-"""What matters to a decision of what a run did not load. Standard library only."""
+"""What a run did not load but its decisions need. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from domain.guests import Guest, GuestType
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What matters to a world of what is not in it, since there was more to think about than a run loads.
+    """What matters to a world but is not in it, because there was more than a run loads.
 
-    ``partners``: by order, an unlinked record of its customer that may be its own by plan and time. ``homeless``: when
-    the last going order that names no guest and has none was made, by the type of guest it sold (None: it does not
-    say). ``unnamed``: guests that no order and no verified record names; None: they may be any. ``disputed``: whether
-    a record may have the address that a call named for it, and somebody else has.
+    ``partners``: by order, an unlinked record of the same customer that may belong to the order by plan and time.
+    ``homeless``: by the type of guest sold (None: the order does not say), when the newest going order without a named
+    or linked guest was made. ``unnamed``: guests that no order and no verified record names; None: there may be any.
+    ``disputed``: some record may have a right to an address that a call named for it and another record holds.
     """
 
     partners: Mapping[str, int] = field(default_factory=dict)

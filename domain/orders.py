@@ -21,9 +21,9 @@ class OrderState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order as a feed showed it. ``None`` means the feed does not say: unknown, never drift.
+    """One order as a feed showed it. ``None`` means that the feed does not say: unknown, never drift.
 
-    ``owner`` is the main site's own user id; ``user_id`` the panel's, set once the user map was consulted.
+    ``owner`` is the main site's user id. ``user_id`` is the panel's, set after a look-up in the user map.
     ``effective_at`` is the moment (database clock) from which the values are known to be true.
     """
 
@@ -50,9 +50,9 @@ class Order:
     first_seen_at: datetime | None = None
     state_since: datetime | None = None  # since when the panel has seen this state
     owner_since: datetime | None = None  # since when the panel has seen this owner
-    guest_since: datetime | None = None  # since which read it names that guest
-    mapped_at: datetime | None = None  # since when that owner is the panel's ``user_id``
-    panel_vps_id_given: bool = True  # False: this feed cannot name panel ids (absence of one means nothing)
+    guest_since: datetime | None = None  # since when it names that guest
+    mapped_at: datetime | None = None  # since when that owner maps to ``user_id``
+    panel_vps_id_given: bool = True  # False: this feed cannot name panel ids, so a missing one means nothing
 
     @property
     def guest_key(self) -> GuestKey | None:

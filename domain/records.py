@@ -1,4 +1,4 @@
-"""A record: what the client sees in this panel of one VPS. Standard library only, no I/O, no clock."""
+"""A record: what the client sees of one VPS in this panel. Standard library only, no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from domain.orders import OrderState
 
 
 class LinkState(StrEnum):
-    """How sure the panel is which guest a record speaks of."""
+    """How sure the panel is which guest belongs to a record."""
 
     UNLINKED = "unlinked"
-    PUSHED = "pushed"  # (cluster, vmid) came with a sync call; the guest's fingerprint was not read yet
-    VERIFIED = "verified"  # the fingerprint was read from the guest's own configuration
+    PUSHED = "pushed"  # a sync call named (cluster, vmid); the guest's fingerprint was not read yet
+    VERIFIED = "verified"  # the fingerprint comes from the guest's own configuration
     UNVERIFIED = "unverified"  # the fingerprint cannot be read: power and delete are refused
     CONFLICT = "conflict"  # the pushed link belongs to another live record
 
@@ -74,7 +74,7 @@ class Record:
 
     @property
     def claimed_key(self) -> GuestKey | None:
-        """The guest that a call named for it while another live record had that: not its own before a run says so."""
+        """A guest that a call named while another live record had it. It is not this record's until a run says so."""
         if self.claimed_cluster is None or self.claimed_vmid is None:
             return None
         return GuestKey(self.claimed_cluster, self.claimed_vmid)
@@ -83,7 +83,7 @@ class Record:
 def status_of(order_state: OrderState, power_state: PowerState, missing: bool) -> str:
     """The status a client sees: a pure function of the stored facts. Suspended wins.
 
-    ``missing`` says that the order is paid but its guest was proven absent for longer than its grace.
+    ``missing``: the order is paid, but its guest was proven absent for longer than its grace.
     """
     if order_state is OrderState.SUSPENDED:
         return "suspended"

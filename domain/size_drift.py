@@ -1,6 +1,6 @@
-"""What was sold against what the guest's own configuration says: told, never mended. Pure.
+"""The size that was sold against the size in the guest's configuration. Pure.
 
-Nobody's word wins here: the client is shown what was sold, and the guest is resized by whoever runs Proxmox.
+A difference is reported, never repaired: the client sees what was sold, and only an operator resizes guests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from domain.guests import GuestKey
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Cores, memory in MiB and all disks in GiB; None where it is not said, which differs from nothing."""
+    """Cores, memory in MiB and all disks in GiB. None: not said, so it differs from nothing."""
 
     cores: float | None
     memory_mb: int | None
@@ -24,7 +24,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A record and its guest that differ in size. ``since``: both have said this for as long (database clock)."""
+    """A record and its guest that differ in size. ``since``: when both began to say this (database clock)."""
 
     vps_id: int
     order_id: str | None
@@ -35,7 +35,8 @@ class Drift:
 
 
 def spec_findings(drifts: Iterable[Drift], now: datetime, grace: timedelta) -> list[Finding]:
-    """The findings that are due: a plan is changed in two places, one after the other, and a guest restarts later."""
+    """The findings that are due. The grace is there because the order and the guest are changed one after the other,
+    and a guest takes its new size at its next restart."""
     return [_finding(drift) for drift in drifts if now - drift.since >= grace and _differing(drift)]
 
 
@@ -56,7 +57,7 @@ def _finding(drift: Drift) -> Finding:
 
 
 def _differing(drift: Drift) -> list[tuple[str, float, float]]:
-    """(unit, sold, configured) of what both say, differently."""
+    """(unit, sold, configured) where both say something and it differs."""
     pairs = [(UNITS[f.name], getattr(drift.sold, f.name), getattr(drift.has, f.name)) for f in fields(Size)]
     return [(unit, sold, has) for unit, sold, has in pairs if None not in (sold, has) and sold != has]
 

@@ -1,7 +1,7 @@
-"""What reconciliation needs from the outside, as Protocols. Adapters live in ``sources``.
+"""What reconciliation needs from the sources, as Protocols. The adapters are in ``sources``.
 
-Reads never raise for a source's fault: a fault is a value, so that nobody can mistake a failed read for an
-empty one. Adapters raise only for bugs.
+A read never raises for a source's fault. It returns the fault as a value, so that the caller cannot mistake a failed
+read for an empty one. Adapters raise only for bugs.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Page(Generic[T_co]):
     """One page of a feed.
 
     ``began_s``: seconds from the start of the whole read to this page's request (monotonic clock).
-    ``staleness_s``: how old the page's content was when the request was answered, on the source's own clock
-    (``max(0, Date - as_of)``); ``None`` when the source gave no usable ``as_of``: not fresh, writes nothing.
-    ``scope``: what a complete read of this page's scope covers: ``"all"``, or ``"user:<id>"``.
+    ``staleness_s``: how old the content was when the source answered, by the source's own clock
+    (``max(0, Date - as_of)``). ``None``: no usable ``as_of``, so the page is not fresh and nothing is written from it.
+    ``scope``: what a complete read covers: ``"all"``, or ``"user:<id>"``.
     """
 
     items: tuple[T_co, ...]
@@ -38,9 +38,9 @@ class Page(Generic[T_co]):
 class Sweep(Generic[T]):
     """A streamed read. Iterate ``pages`` to the end, then look at ``problem`` and ``complete_scopes``.
 
-    A scope is complete only when every page of it arrived and agreed with the others; only complete scopes
-    prove absence. ``problem`` is one human sentence (no credentials, no personal data).
-    ``rolled_to``: the user at whom a read that rolls on through the users stopped; None where there was no such read.
+    A scope is complete only if all its pages arrived and agreed with each other. Only complete scopes prove absence.
+    ``problem`` is one sentence for operators (no credentials, no personal data). ``rolled_to``: the user at whom a read
+    that goes user by user stopped; None: the read does not go user by user.
     """
 
     pages: Iterator[Page[T]]
@@ -56,21 +56,21 @@ class Sweep(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[T_co]):
-    """It exists, and this is what it is now."""
+    """The object exists; ``value`` is what it is now."""
 
     value: T_co
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The source is well (shown by a control look-up) and says that it does not exist."""
+    """The source says that the object does not exist, and a control look-up shows that the source works."""
 
     how: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """Neither proven present nor proven absent: nothing follows from it."""
+    """Neither proven present nor proven absent. Nothing may follow from it."""
 
     why: str
 
@@ -98,15 +98,15 @@ class OrderFeed(Protocol):
     def orders(
         self, updated_since: str | None = None, suspects: tuple[str, ...] = (), rolled_to: str | None = None
     ) -> Sweep[Order]:
-        """All orders, or those changed since (RFC 3339; a delta read proves no absence).
+        """All orders, or those changed since ``updated_since`` (RFC 3339). A delta read proves no absence.
 
-        Where the feed is read user by user: ``suspects`` are main-site user ids to read first, and ``rolled_to`` is
-        where the last read through the others stopped (``Sweep.rolled_to``).
+        For a feed that is read user by user: ``suspects`` are the main-site user ids to read first, and ``rolled_to``
+        is where the last read through the other users stopped (``Sweep.rolled_to``).
         """
         ...
 
     def order(self, order_id: str, control_id: str | None) -> Lookup[Order]:
-        """One order, now. ``Gone`` only if ``control_id`` (an order known to exist) answers meanwhile."""
+        """One order, now. ``Gone`` only if ``control_id``, an order known to exist, is answered at the same time."""
         ...
 
     def health(self) -> Health:
@@ -116,7 +116,7 @@ class OrderFeed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a self-check found; ``problems`` are sentences with the remedy in them."""
+    """What a self-check found. Each of ``problems`` is a sentence with its remedy."""
 
     ok: bool
     detail: str
@@ -129,11 +129,11 @@ class ClusterReading:
     """One bulk read of a cluster.
 
     ``nodes_complete``: nodes whose guests are all in ``guests``, so that absence from them counts.
-    ``complete``: every node of the cluster is in ``nodes_complete`` (needed for "nowhere else").
-    ``trusted``: the listing itself may be used for facts (power, node); False keeps everything as it is.
-    ``problems``: why something is not complete or not trusted, in sentences. ``warnings``: what an operator should
-    know and the panel has allowed for.
-    ``nodes_away``: nodes that are not online, or that the cluster does not name: their guests cannot be asked about.
+    ``complete``: all nodes of the cluster are in ``nodes_complete`` (needed to say "on no other node either").
+    ``trusted``: facts (power, node) may be taken from the list. False: everything stays as it is.
+    ``problems``: sentences why it is incomplete or not trusted. ``warnings``: what an operator should know although
+    the panel copes with it.
+    ``nodes_away``: nodes that are offline or that the cluster does not name. Their guests cannot be asked about.
     """
 
     cluster: str
@@ -149,14 +149,14 @@ class ClusterReading:
 
 @dataclass(frozen=True, slots=True)
 class GuestConfig:
-    """What a guest's own configuration says. ``fingerprint`` and ``name`` are None when it has none to offer."""
+    """What a guest's own configuration says. ``fingerprint`` and ``name`` are None if it has none."""
 
     fingerprint: str | None
     node: str
     cores: float | None
     memory_mb: int | None
     disk_gb: int | None
-    forbidden: bool = False  # 403 on the configuration: identity stays unverified
+    forbidden: bool = False  # Proxmox answered 403: the identity stays unverified
     name: str | None = None
 
 
@@ -175,9 +175,9 @@ class GuestSource(Protocol):
         ...
 
     def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
-        """Just before a write: is the guest gone on its last node and on every other node of the cluster?
+        """Just before a write: is the guest gone from its last node and from every other node of the cluster?
 
-        ``Found`` carries the node it is on now (a migrated guest is found elsewhere).
+        ``Found`` carries the node where the guest is now, also after a migration.
         """
         ...
 

@@ -1,6 +1,7 @@
-"""What can be wrong with a source, in one sentence with its remedy, and what it makes of single findings. Pure.
+"""What can be wrong with a source: one sentence with its remedy, and which findings it suppresses. Pure.
 
-A source that is not believed is one alarm. The findings that it would cause, one for each guest or order, are left out.
+A source that the panel does not believe is one alarm. The findings that would follow for single guests or orders are
+left out.
 """
 
 from __future__ import annotations
@@ -14,36 +15,36 @@ from domain.changes import Finding
 from domain.source_protocols import ClusterReading
 
 USERS = "users"
-"""The name under which the list of the main site's users is a source of its own."""
+"""The source name of the list of the main site's users."""
 
 FINDING_CLASS = "source"
 
 
 class Cause(StrEnum):
-    """Why a source is not believed, or not in everything."""
+    """Why a source is not believed, wholly or in part."""
 
-    UNREAD = "unread"  # nothing usable was read
+    UNREAD = "unread"  # the read gave nothing usable
     INCOMPLETE = "incomplete"  # what was read is true, but nothing counts as absent
     MASS_LOSS = "mass-loss"  # much vanished at once
-    OLD = "old"  # what it shows is of a while ago
+    OLD = "old"  # the content is out of date
     NOT_IMPORTED = "not-imported"  # the users were never read completely
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What is wrong with a source at the moment. ``reason``: a sentence that stays the same while nothing changes."""
+    """What is wrong with a source now. ``reason``: a sentence that stays the same until something changes."""
 
     cause: Cause
     reason: str
 
     @property
     def severity(self) -> str:
-        """How loud its finding is."""
+        """The severity of its finding."""
         return "warning" if self.cause is Cause.INCOMPLETE else "alarm"
 
     @property
     def at_once(self) -> bool:
-        """Whether it is told at once: an outage of a minute is nobody's business, a mass loss waits for a person."""
+        """Whether it is reported at once. An outage of a minute ends by itself; a mass loss waits for an operator."""
         return self.cause is Cause.MASS_LOSS
 
 
@@ -51,22 +52,22 @@ def remedy_of(source: str, cause: Cause) -> str:
     """What an operator can do about it, as a sentence."""
     match cause:
         case Cause.UNREAD:
-            return "ask for what is wrong with panel-sync doctor; the source is read again by itself"
+            return "run panel-sync doctor to see what is wrong; the worker keeps trying to read the source"
         case Cause.INCOMPLETE:
-            return "what it shows is used, and nothing that it does not show counts as gone until it is whole again"
+            return "the panel uses what the source shows; nothing counts as gone until the source is complete again"
         case Cause.MASS_LOSS:
             return (
-                f"if they are really gone: panel-sync acknowledge {source}; else mend the source, and the mark goes "
-                "when they are back"
+                f"if they are really gone, run panel-sync acknowledge {source}; otherwise repair the source: the mark "
+                "goes when they are back"
             )
         case Cause.OLD:
-            return "look whether the main site answers from a cache or from a replica that lags or stands still"
+            return "check whether the main site answers from a cache or from a replica that lags or has stopped"
         case Cause.NOT_IMPORTED:
-            return "ask for the reason with panel-sync users import; the workers try again by themselves"
+            return "run panel-sync users import to see the reason; the workers keep trying by themselves"
 
 
 def cluster_trouble(reading: ClusterReading, lost: str | None) -> Trouble | None:
-    """What is wrong with a cluster's reading. ``lost``: why its absences are not believed, if so."""
+    """What is wrong with a cluster's reading. ``lost``: why its absences are not believed, or None."""
     told = "; ".join(reading.problems)
     if not reading.trusted:
         return Trouble(Cause.UNREAD, told or "its answer can't be trusted")
@@ -80,7 +81,7 @@ def cluster_trouble(reading: ClusterReading, lost: str | None) -> Trouble | None
 def feed_trouble(
     problem: str | None, lost: str | None, count: int, began: datetime, effective: datetime | None, bound: timedelta
 ) -> Trouble | None:
-    """What is wrong with a read of the order feed, whose content is of ``effective``."""
+    """What is wrong with a read of the order feed. ``effective``: the time its content speaks of (database clock)."""
     if problem is not None:
         return Trouble(Cause.INCOMPLETE if count else Cause.UNREAD, problem)
     if lost is not None:
@@ -88,20 +89,20 @@ def feed_trouble(
     if effective is not None and began - effective > bound:
         of = f"{effective:%Y-%m-%d %H:%M} UTC (its as_of)"
         return Trouble(
-            Cause.OLD, f"what it shows is of {of}, older than {bound.total_seconds():g} s: nothing newer is known"
+            Cause.OLD, f"its content is of {of}, older than {bound.total_seconds():g} s, and nothing newer is known"
         )
     return None
 
 
 CONSEQUENCES = frozenset({"delete-held", "guest-unseen", "order-vanished", "guest-without-order"})
-"""Findings that a guest's absence from a list leads to."""
+"""Finding classes that follow from a guest's absence from a list."""
 
 
 def without_consequences(
     findings: Iterable[Finding], unbelieved: frozenset[str], *, users_known: bool
 ) -> tuple[tuple[Finding, ...], int, int]:
-    """(the findings that are told, how many are left out because their cluster is not believed, how many because the
-    users were never imported). ``unbelieved``: clusters of which nothing counts as absent now."""
+    """(findings to report, how many are left out because their cluster is not believed, how many because the users were
+    never imported). ``unbelieved``: clusters in which nothing counts as absent now."""
     told: list[Finding] = []
     by_cluster = by_users = 0
     for finding in findings:

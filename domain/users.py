@@ -1,4 +1,4 @@
-"""A customer as the main site names him. Standard library only."""
+"""A customer as the main site names them. Standard library only."""
 
 from __future__ import annotations
 

@@ -1,1 +1,2 @@
-"""The record: settings, tables, sessions, the journal (the only writer of VPS rows) and logging."""
+"""The panel's store: settings, tables, sessions, the journal (the only writer of VPS rows), observations and
+logging."""

@@ -1,4 +1,4 @@
-"""Clients of Redis, and Celery's connection to it: all are made here, so that all check the same certificate."""
+"""Every client of Redis, and Celery's connection to it. All are made here, so that all check the same certificate."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from panel.server_urls import redis_tls, verified_redis_url
 
 
 def use_broker(app: Any, url: str) -> None:  # noqa: ANN401 - Celery has no types
-    """Let a Celery application use that Redis. Flower and everything of kombu's follow the application."""
+    """Let a Celery application use this Redis. Flower and kombu follow the application."""
     bare, tls = redis_tls(url)
     app.conf.broker_url = bare
     app.conf.broker_use_ssl = tls or None
 
 
 def redis_client(url: str, timeout_s: float) -> redis.Redis:
-    """A client that tries once, for so many seconds."""
+    """A client that tries once, for at most ``timeout_s`` seconds."""
     return redis.Redis.from_url(
         verified_redis_url(url),
         socket_timeout=timeout_s,
@@ -45,7 +45,7 @@ def async_redis_client(url: str, timeout_s: float) -> redis.asyncio.Redis:
 
 
 PROBE = "panel-sync:probe:"
-"""How the keys begin by which it is tried whether Redis takes work; each is used once and removed."""
+"""The prefix of the keys that test whether Redis takes work. Each key is used once and removed."""
 
 PROBE_LIFE_MS = 10_000
 
@@ -53,7 +53,7 @@ PROBE_LIFE_MS = 10_000
 def try_work(client: redis.Redis) -> None:
     """Put a message into Redis and take it back, as the relay and the workers do. Raises redis.RedisError, OSError.
 
-    A Redis that answers a ping may yet take no work: a replica, one whose memory or disk is full, a user without
+    A Redis that answers a ping may still take no work: a replica, one with a full memory or disk, or a user without
     rights.
     """
     key, value = PROBE + secrets.token_hex(8), secrets.token_hex(8)
@@ -78,9 +78,9 @@ def _require_back(taken: object, value: str) -> None:
 REFUSALS = {
     "READONLY": "it takes no writes: it is a replica",
     "OOM": "its memory is full",
-    "MISCONF": "it takes no writes since it cannot save to its disk",
+    "MISCONF": "it takes no writes because it cannot save to its disk",
     "NOPERM": "the user lacks a right",
-    "NOAUTH": "it wants a password",
+    "NOAUTH": "it asks for a password",
     "WRONGPASS": "the user or the password is refused",
     "LOADING": "it is loading its data",
     "MASTERDOWN": "it is a replica without its master",
@@ -89,11 +89,11 @@ REFUSALS = {
     "BUSY": "it is busy with a script",
     "NOREPLICAS": "it takes no writes without its replicas",
 }
-"""What the first word of a refusal means. Redis sends these words in every language and version."""
+"""What the first word of a refusal means. Redis sends the same words in every version."""
 
 
 def refusal_code(error: BaseException) -> str | None:
-    """The word with which Redis refused; None if it did not answer at all."""
+    """The word with which Redis refused; None if it did not answer."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, redis.RedisError):
@@ -108,9 +108,9 @@ def refusal_code(error: BaseException) -> str | None:
 
 
 def fault_of(error: BaseException) -> str:
-    """What an error of Redis means, in words, without its text: that quotes keys and names.
+    """What an error of Redis means, in words. Its own text is left out, because that quotes keys and names.
 
-    kombu wraps what Redis said: what stands behind the error counts.
+    kombu wraps Redis's error, so the chain of causes is searched.
     """
     code = refusal_code(error)
     if code is not None:
@@ -120,5 +120,5 @@ def fault_of(error: BaseException) -> str:
     if caused_by(error, redis.InvalidResponse):
         return "it does not keep what it is given"
     if caused_by(error, ssl.SSLCertVerificationError):
-        return "nobody vouches for its certificate"
+        return "its certificate is not trusted"
     return "it can't be reached"

@@ -1,8 +1,8 @@
-"""A sign of life by doing: each part beats from the loop that does its work, and ends when it no longer comes by.
+"""Signs of life: each part beats from the loop that does its work, and ends itself when that loop hangs.
 
-``PANEL_HEARTBEAT_FILE`` names a file for health checks: ``python -m panel.heartbeat`` ends with 1 when its last beat
-is old. A container's health check only tells, so a part that hangs also ends itself, to be started again by whatever
-started it. A part that waits for a broker or database that is away beats all the same: restarting it would not help.
+``PANEL_HEARTBEAT_FILE`` names a file for health checks: ``python -m panel.heartbeat`` exits with 1 if its last beat is
+old. A container's health check only reports. So a part that hangs also ends itself, and its supervisor starts it again.
+A part that waits for a broker or a database beats all the same, because a restart would not help.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VARIABLE = "PANEL_HEARTBEAT_FILE"
 
 
 class Pulse:
-    """This process's beats. ``clock``: seconds that no change of the time of day touches."""
+    """This process's beats. ``clock``: seconds that no change of the system's clock affects."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -37,41 +37,42 @@ class Pulse:
         self._watched = False
 
     def beat(self) -> None:
-        """The loop came by."""
+        """Count one pass of the loop."""
         self.count += 1
         name = os.environ.get(VARIABLE)
         if name and self.clock() - self._written >= 1:
             self._written = self.clock()
-            # A full disk is no reason to end.
+            # A full disk must not end the process.
             with contextlib.suppress(OSError):
                 Path(name).write_text(f"{self._written:.3f}\n", encoding="ascii")
 
     def watch(self) -> None:
-        """End this process, from a thread, once no beat came for ``HANGS_S`` seconds. Again does nothing."""
+        """End this process, from a thread, after ``HANGS_S`` seconds without a beat. A second call does nothing."""
         if not self._watched:
             self._watched = True
             threading.Thread(target=self._watch, args=(HANGS_S,), name="heartbeat", daemon=True).start()
 
     def _watch(self, hangs_s: int) -> None:
         seen, silent = self.count, 0
-        # Counted, not measured: a machine that slept, or a stopped process, has missed its beats and these looks alike.
+        # Seconds are counted in sleeps, not measured. A machine that slept, or a stopped process, has missed beats and
+        # sleeps alike.
         while silent < hangs_s:
             time.sleep(1)
             silent = silent + 1 if self.count == seen else 0
             seen = self.count
         log.critical("hangs", no_beat_for_s=silent)
-        faulthandler.dump_traceback(all_threads=True)  # where it hangs: lines of programs, no values
+        faulthandler.dump_traceback(all_threads=True)  # where it hangs: lines of code, no values
         os._exit(1)
 
 
 @dataclass(slots=True)
 class Taking:
-    """Whether a worker takes messages: when it last was seen to wait for the next one, on the pulse's clock."""
+    """Whether a worker takes messages. ``last``: when it last waited for the next one, on the pulse's clock."""
 
     last: float
 
     def well(self, now: float, *, waits: bool, limit_s: float) -> bool:
-        """``waits``: it has asked for the next message; ``limit_s``: how long what it has in hand may keep it."""
+        """``waits``: it has asked for the next message. ``limit_s``: how long its current work may take."""
         if waits:
             self.last = now
         return now - self.last <= limit_s
@@ -81,7 +82,7 @@ pulse = Pulse()
 
 
 def main() -> int:
-    """0 while the heartbeat is fresh."""
+    """Exit code: 0 while the heartbeat is fresh."""
     name = os.environ.get(VARIABLE)
     if not name:
         sys.stderr.write(f"{VARIABLE} is not set\n")
@@ -91,7 +92,7 @@ def main() -> int:
     except (FileNotFoundError, ValueError):
         sys.stderr.write(f"no heartbeat yet in {name}\n")
         return 1
-    if not -1 <= age <= OLD_S:  # it is written rounded; one of before a restart of the machine is far ahead
+    if not -1 <= age <= OLD_S:  # rounding allows -1; a beat from before a restart of the machine is far in the future
         sys.stderr.write(f"the last heartbeat is {age:.0f} s old\n")
         return 1
     return 0

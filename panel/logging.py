@@ -1,8 +1,8 @@
-"""Structured logs: constant event names with keys and values; the operation or run id is bound by the caller.
+"""Structured logs: constant event names with keys and values. The caller binds the operation id or run id.
 
-Code never logs a secret. Two lines of defence stand behind that: values under secret names are dropped, and the
-process's own secrets are struck out of whatever is written, tracebacks of libraries and of what nobody caught
-included. No traceback shows local variables.
+Code never logs a secret. Two more defences stand behind that: values under secret names are dropped, and the process's
+own secrets are removed from every line, also from tracebacks of libraries and of uncaught errors. No traceback shows
+local variables.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MULTILINE = frozenset({"exception", "stack"})
 
 
 def _redact(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """No value of these names is ever written."""
+    """Values under secret names are never written."""
     return {k: REDACTED if _secret_name(k.lower()) else v for k, v in event.items()}
 
 
@@ -38,7 +38,7 @@ def _secret_name(name: str) -> bool:
 
 
 class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
-    """The last step before the stream: whatever the line was made from, it leaves without the process's secrets."""
+    """The last step before the stream: it removes the process's secrets from the finished line."""
 
     redactor = Redactor(())
 
@@ -47,7 +47,7 @@ class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
 
 
 def _visible(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """For the console: no value starts a line or a colour of its own. Tracebacks keep their lines. JSON escapes."""
+    """For the console: no value may start a line or a colour. Tracebacks keep their lines. JSON escapes by itself."""
     return {
         key: printable(value, keep="\n" if key in MULTILINE else "") if isinstance(value, str) else value
         for key, value in event.items()
@@ -57,8 +57,8 @@ def _visible(_logger: object, _name: str, event: structlog.typing.EventDict) -> 
 def configure_logging(log_format: str = "json", stream: TextIO | None = None, *, secrets: Iterable[str] = ()) -> None:
     """Send structlog's and the standard library's records to ``stream`` (stderr) in one format.
 
-    ``secrets``: what no line may hold (``panel.redaction.secrets_of``), even if a library puts it there. What nobody
-    catches, in whichever thread, is written in the same way from now on.
+    ``secrets``: what no line may hold (``panel.redaction.secrets_of``), even if a library puts it there. From now on
+    uncaught errors of any thread are written in the same way.
     """
     stream = stream or sys.stderr
     encodable(stream)
@@ -78,7 +78,7 @@ def configure_logging(log_format: str = "json", stream: TextIO | None = None, *,
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        # No logger is cached (3 us a line): it would keep to this configuration when another follows.
+        # Loggers are not cached (3 us a line): a cached one would keep this configuration when another follows.
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream)
@@ -98,7 +98,7 @@ def configure_logging(log_format: str = "json", stream: TextIO | None = None, *,
 
 
 def _console(*, colors: bool) -> structlog.dev.ConsoleRenderer:
-    """Its default is a traceback with every local variable, keys and passwords among them."""
+    """The renderer's default traceback shows every local variable, with keys and passwords."""
     return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
 
 
@@ -110,7 +110,7 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def _uncaught_in_thread(told: threading.ExceptHookArgs) -> None:
-    if told.exc_type is SystemExit:  # a thread's ordinary end, as Python itself sees it
+    if told.exc_type is SystemExit:  # the ordinary end of a thread
         return
     error = told.exc_value or told.exc_type()
     uncaught.critical("uncaught_exception_in_thread", exc_info=(told.exc_type, error, told.exc_traceback))

@@ -1,7 +1,7 @@
-"""Bring a database to the tables of this version; make the roles and the application's login.
+"""Migrates a database to the tables of this version, and makes the roles and the application's login.
 
-The owner's connection is needed only here. ``panel_app`` may read and write rows, never tables;
-``panel_client`` sees its own records only, by row-level security.
+Only this needs the owner's connection. ``panel_app`` may read and write rows but not change tables. ``panel_client``
+sees its own records only, by row-level security.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from panel.sessions import plain_engine
 from panel.settings import sqlalchemy_url
 
 APPLICATION = "panel-sync migrate"
-MIGRATION_LOCK = 0x70616E656C  # one migrator at a time
+MIGRATION_LOCK = 0x70616E656C  # one migration at a time
 
 
 def alembic_config() -> Config:
@@ -31,10 +31,10 @@ def alembic_config() -> Config:
 
 
 def migrate(owner_url: str, app_url: str = "", revision: str = "head") -> str:
-    """Migrate to ``revision`` as the owner; grant the application's login what it needs.
+    """Migrate to ``revision`` as the owner, and grant the application's login what it needs.
 
-    Where ``app_url`` names another user than the owner, that login is created if it is missing (its
-    password travels as a SCRAM verifier) and made a member of ``panel_app``. Returns the revision reached.
+    If ``app_url`` names another user than the owner, that login is created if missing (its password is sent as a SCRAM
+    verifier) and made a member of ``panel_app``. Returns the revision reached.
     """
     engine = plain_engine(owner_url, APPLICATION)
     try:
@@ -74,20 +74,21 @@ def downgrade(owner_url: str, revision: str) -> None:
 
 
 def current_revision(engine: Engine) -> str | None:
-    """The revision a database is at; None for an empty one."""
+    """The revision a database is at; None for an empty database."""
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
 def head_revision() -> str:
-    """The revision this version of the code needs."""
+    """The revision that this version of the code needs."""
     return ScriptDirectory.from_config(alembic_config()).get_current_head() or ""
 
 
 def keep_temporary_tables(connection: Connection) -> None:
-    """Let nobody but the application make temporary tables in this database: it reads its sources into some.
+    """Let only the application make temporary tables in this database: it reads its sources into such tables.
 
-    Part of every migration and not a revision of its own: rights on the database are in no copy and no dump of it.
+    This is part of every migration and has no revision of its own, because no copy or dump of a database holds its
+    rights.
     """
     name = connection.scalar(text("SELECT current_database()"))
     database = connection.dialect.identifier_preparer.quote_identifier(str(name))
@@ -96,7 +97,7 @@ def keep_temporary_tables(connection: Connection) -> None:
 
 
 class MigrationRefusedError(Exception):
-    """The database cannot be migrated as it is; one sentence with the remedy."""
+    """The database cannot be migrated as it is. The message is one sentence with the remedy."""
 
 
 def _require_utf8(connection: Connection) -> None:
@@ -111,7 +112,7 @@ def _ensure_roles(connection: Connection) -> None:
     for role in ("panel_app", "panel_client"):
         exists = connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :r"), {"r": role})
         if not exists:
-            # Two databases of one server may be migrated at once (tests): the loser finds it made.
+            # Tests migrate two databases of one server at the same time: the slower one finds the role made.
             connection.execute(
                 text(
                     f"DO $$ BEGIN CREATE ROLE {role} NOLOGIN; "
@@ -139,7 +140,7 @@ def _ensure_login(connection: Connection, app_url: str) -> None:
             connection.exec_driver_sql(f"CREATE ROLE {quoted} LOGIN PASSWORD '{verifier.decode()}'")
         connection.exec_driver_sql(f"GRANT panel_app TO {quoted}")
     elif user and not connection.scalar(text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")):
-        # One login for everything: it must still be able to step down to the client's role. A role that
-        # made another one may administer it already.
+        # One login for everything must still be able to become the client's role. A role that made another one may
+        # administer it already.
         connection.exec_driver_sql(f"GRANT panel_client TO {quoted}")
     connection.commit()

@@ -1,4 +1,4 @@
-"""A request of an operator that cannot be met, whether it came by command line or by HTTP."""
+"""A request of an operator that cannot be met, by the command line or by HTTP."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ Fault = Literal["unknown", "conflict", "invalid"]
 
 
 class OperatorError(Exception):
-    """A request that cannot be met, in one sentence. ``fault``: there is no such thing, it does not fit the present
-    state, or it is wrong in itself."""
+    """One sentence why a request cannot be met. ``fault``: the thing does not exist ("unknown"), the request does not
+    fit the present state ("conflict"), or it is wrong in itself ("invalid")."""
 
     def __init__(self, fault: Fault, message: str) -> None:
         super().__init__(message)

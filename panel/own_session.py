@@ -1,13 +1,13 @@
-"""Whether a connection is a session of PostgreSQL's own, or a place in the queue of a transaction pooler.
+"""Whether a connection is a PostgreSQL session of its own, or shares sessions behind a transaction pooler.
 
-Locks of a session, LISTEN and temporary tables are lost, or somebody else's, behind a pooler that gives each
-transaction to another session. Whoever needs one of them asks here first.
+A transaction pooler gives each transaction another session. Session locks, LISTEN and temporary tables are then lost or
+belong to another client. Code that needs one of them calls this check first.
 
-What a passed check proves: the connection leads to the server itself, or through a pooler that did not choose anew for
-each transaction. A pooler that chooses anew is found whether it prefers the session used last or the one unused
-longest, also where another client takes one in between. One that seats several clients on one session for good would
-pass; none that is known does. Even then no work is done twice: each write of a run checks the epoch of its lease
-(:mod:`panel.runs.lease`), and what beat asks for twice is done once (:mod:`panel.runs.schedule_duties`).
+A passed check proves that the connection leads to the server itself, or to a pooler that keeps the session. A pooler
+that chooses anew for each transaction is found whether it prefers the session used last or the one unused longest, also
+if another client takes one in between. A pooler that kept several clients on one session for good would pass; no known
+one does. Even then no work is done twice: each write of a run checks the epoch of its lease (:mod:`panel.runs.lease`),
+and what beat asks for twice is done once (:mod:`panel.runs.schedule_duties`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MEND = (
 
 
 class NoSessionError(Exception):
-    """There is no session where one is needed; the message says which setting to change."""
+    """The connection keeps no session, but one is needed. The message says which setting to change."""
 
     def __init__(self) -> None:
         super().__init__(MEND)
@@ -34,10 +34,11 @@ class NoSessionError(Exception):
 def require_session(connection: psycopg.Connection[Any]) -> None:
     """Raise NoSessionError unless this connection keeps its session from one transaction to the next.
 
-    ``connection``: outside of a transaction. A server gives its process id when a connection begins; a pooler gives
-    another. Then a second connection tries to take the first one's session right after a transaction of the first (so
-    it meets the one used last), keeps what it got while the first begins another (which is driven elsewhere if its own
-    was taken meanwhile), and tries once more after giving its own back (so it meets the one unused longest).
+    ``connection``: outside a transaction. A server reports its process id when a connection begins; a pooler reports
+    another. Then a second connection tries to get the first one's session. It tries right after a transaction of the
+    first, so it meets the session used last. It keeps what it got while the first begins another transaction, which
+    then moves if its session was taken. It tries again after it gave its own session back, so it meets the session
+    unused longest.
     """
     mine = _backend(connection)
     if mine == connection.info.backend_pid:
@@ -80,7 +81,7 @@ def _backend(connection: psycopg.Connection[Any]) -> int:
 
 
 def _begun(connection: psycopg.Connection[Any]) -> int:
-    """The session of the transaction under way."""
+    """The session of the current transaction."""
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
     return int(row[0]) if row else 0
 

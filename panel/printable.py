@@ -1,4 +1,5 @@
-"""Text for terminals: what would move the cursor, change colours or turn the reading direction is shown, not done."""
+"""Text for terminals: characters that move the cursor, change colours or turn the reading direction are shown as
+text."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ import unicodedata
 from typing import TextIO
 
 SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-JOINER = "\u200d"  # holds emoji together, and does nothing else
+JOINER = "\u200d"  # joins emoji and does nothing else
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """The text with control, format and separator characters as escapes; those in ``keep`` stay. Pure."""
+    """The text with control, format and separator characters as escapes, except those in ``keep``. Pure."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c in keep or c == JOINER or unicodedata.category(c) not in SHOWN else _escaped(c) for c in text)
@@ -21,8 +22,8 @@ def _escaped(character: str) -> str:
 
 
 def encodable(*streams: TextIO) -> None:
-    """What a stream's encoding does not know is written as an escape (``\\u0441``), and is no error."""
+    """Let these streams write a character outside their encoding as an escape (``\\u0441``) instead of failing."""
     for stream in streams:
-        # Tests and callers put streams of other kinds in the place of the process's own.
+        # Tests and callers replace the process's own streams by other kinds.
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors="backslashreplace")

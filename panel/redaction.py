@@ -1,4 +1,4 @@
-"""Secrets out of texts: the last line of defence, behind code that never puts them in."""
+"""Removes secrets from text: the last defence, behind code that never logs them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from panel.settings import Settings
 REDACTED = "[redacted]"
 
 SHORTEST = 8
-"""Characters. Below that a "secret" is a word that any line may hold for another reason."""
+"""Characters. A shorter "secret" is a word that any line may hold for another reason."""
 
 
 def secrets_of(settings: Settings) -> frozenset[str]:
-    """Every secret that these settings hold, as it is written: keys, tokens, and the passwords inside URLs."""
+    """Every secret in these settings: keys, tokens, and the passwords inside URLs."""
     return frozenset(_fields(settings)) - {""}
 
 
@@ -36,7 +36,7 @@ def passwords_in(url: str) -> frozenset[str]:
 
 
 def _in_address(url: str) -> Iterator[str]:
-    """The passwords inside a URL, as they stand there and decoded."""
+    """The passwords inside a URL, as written and decoded."""
     parts = urlsplit(url)
     for password in (parts.password or "", *_in_query(parts.query)):
         yield password
@@ -45,7 +45,7 @@ def _in_address(url: str) -> Iterator[str]:
 
 
 def _in_query(query: str) -> Iterator[str]:
-    """Passwords may stand behind the question mark, too (``?password=``, ``&sslpassword=``)."""
+    """A URL's query may hold passwords, too (``?password=``, ``&sslpassword=``)."""
     for part in query.split("&"):
         name, _, value = part.partition("=")
         if re.search("password|secret|token", unquote(name), re.IGNORECASE):
@@ -53,7 +53,7 @@ def _in_query(query: str) -> Iterator[str]:
 
 
 def _held(value: object) -> Iterator[str]:
-    """The secrets inside a setting's value, however deep: a list of clusters, say, each with its token."""
+    """The secrets inside a setting's value, however deep: for example a list of clusters, each with its token."""
     if isinstance(value, SecretStr):
         text = value.get_secret_value()
         yield text
@@ -70,18 +70,19 @@ def _held(value: object) -> Iterator[str]:
             yield from _held(getattr(value, name))
 
 
-# Three to five parts, the first of which is base64url of a JSON object's beginning. Only where such a word begins, so
-# that a long text without any takes no longer than it is.
+# Three to five parts, the first of them base64url of the beginning of a JSON object. It matches only at the start of a
+# word, so that a long text without tokens takes linear time.
 TOKEN = re.compile(r"(?<![\w-])ey[ABIJ][\w-]{5,}\.[\w-]{4,}(?:\.[\w-]*){1,3}", re.ASCII)
-"""A client's JWT, which no process knows beforehand."""
+"""A client's JWT. No process knows it beforehand."""
 
 
 class Redactor:
-    """Replaces secrets in any text, in the spellings of JSON, of ``repr`` and of URLs too; and whatever is a JWT."""
+    """Replaces secrets in any text, also as JSON, ``repr`` and URLs spell them, and everything that looks like a
+    JWT."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         spellings = {spelt for secret in secrets if len(secret) >= SHORTEST for spelt in _spellings(secret)}
-        # The longest first: one secret may begin with another.
+        # Longest first, because one secret may begin with another.
         alternatives = sorted(spellings, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, alternatives))) if alternatives else None
 

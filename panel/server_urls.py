@@ -1,8 +1,8 @@
-"""Where Redis and PostgreSQL are, and how their certificates are checked: decided here, for every client alike.
+"""Where Redis and PostgreSQL are, and how their certificates are checked: one decision for every client.
 
-Libraries differ in what they do where a URL says nothing about TLS: kombu accepts any certificate of ``rediss://``,
-redis-py verifies it, libpq speaks without TLS to whoever refuses it. So the settings write the decision into each URL,
-and every client is made from such a URL (:mod:`panel.broker`, :mod:`panel.sessions`).
+Libraries differ if a URL says nothing about TLS: kombu accepts any certificate of ``rediss://``, redis-py verifies it,
+and libpq falls back to plain text. So the settings write the decision into each URL, and every client is made from such
+a URL (:mod:`panel.broker`, :mod:`panel.sessions`).
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ REQUIREMENTS = {
     "optional": ssl.CERT_OPTIONAL,
     "none": ssl.CERT_NONE,
 }
-"""What ``ssl_cert_reqs`` may say; kombu's spelling of it (``CERT_NONE``) is understood, too."""
+"""The values of ``ssl_cert_reqs``; kombu's spelling (``CERT_NONE``) works, too."""
 
 
 def authorities() -> str:
-    """The file of the authorities that this machine trusts, else the one that the package certifi brings along."""
+    """The file of the authorities that this machine trusts, or else the one in the package certifi."""
     found = [ssl.get_default_verify_paths().cafile, *BUNDLES]
     return next((file for file in found if file and Path(file).is_file()), certifi.where())
 
 
 def verified_redis_url(url: str, ca_file: Path | None = None) -> str:
-    """The URL with its TLS options written out: ``rediss://`` is verified, unless the URL itself says otherwise.
+    """The URL with its TLS options written out. ``rediss://`` is verified unless the URL itself says otherwise.
 
-    ``ca_file``: the authority that vouches for the server; by default the machine's own. Raises ValueError, which
-    quotes nothing, for an option that no client would understand.
+    ``ca_file``: the authority that signed the server's certificate; by default the machine's own authorities. Raises
+    ValueError, whose text quotes nothing, for an option that no client understands.
     """
     parts = urlsplit(url)
     if parts.scheme != "rediss":
@@ -51,7 +51,7 @@ def verified_redis_url(url: str, ca_file: Path | None = None) -> str:
 
 
 def redis_tls(url: str) -> tuple[str, dict[str, Any]]:
-    """A verified URL as Celery and Flower want it: without TLS options, and those as keywords (empty: no TLS)."""
+    """A verified URL for Celery and Flower: without TLS options, and these as keywords (empty: no TLS)."""
     verified = verified_redis_url(url)
     if not verified.startswith("rediss:"):
         return verified, {}
@@ -66,8 +66,8 @@ def redis_tls(url: str) -> tuple[str, dict[str, Any]]:
 def verified_postgres_url(url: str, ca_file: Path | None = None) -> str:
     """The URL with ``sslmode`` and ``sslrootcert`` written out.
 
-    A server elsewhere is verified (``verify-full``), as is any with a ``ca_file``; one on this machine, reached by the
-    loopback or a socket, may do without TLS. An ``sslmode`` in the URL is obeyed.
+    A server on another machine, or any with a ``ca_file``, is verified (``verify-full``). A server on this machine, by
+    loopback or socket, may go without TLS. An ``sslmode`` in the URL is obeyed.
     """
     options = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
     if "sslmode" not in options and (ca_file is not None or is_elsewhere(url)):
@@ -79,12 +79,12 @@ def verified_postgres_url(url: str, ca_file: Path | None = None) -> str:
 
 
 def postgres_tls(url: str) -> str:
-    """The ``sslmode`` that stands in a URL of PostgreSQL; empty where none does."""
+    """The ``sslmode`` in a URL of PostgreSQL; empty if there is none."""
     return dict(parse_qsl(urlsplit(url).query)).get("sslmode", "")
 
 
 def is_elsewhere(url: str) -> bool:
-    """Whether a PostgreSQL URL names, or libpq's environment means, a host that is not this one."""
+    """Whether a PostgreSQL URL, or libpq's environment, names a host other than this one."""
     parts = urlsplit(url)
     named = [value for name, value in parse_qsl(parts.query) if name == "host"]
     hosts = ",".join(named) or parts.hostname or os.environ.get("PGHOST", "")
@@ -92,8 +92,8 @@ def is_elsewhere(url: str) -> bool:
 
 
 def _with_options(url: str, **options: str | None) -> str:
-    """The URL with these options instead of its own of those names (None: without). The rest stays as it is written:
-    it may hold a password, whose spelling must be known to be struck out of logs."""
+    """The URL with these options in place of its own of the same names (None: removed). The rest keeps its spelling: a
+    password in it can be redacted from logs only if its spelling is known."""
     parts = urlsplit(url)
     kept = [part for part in parts.query.split("&") if part and part.partition("=")[0] not in options]
     added = [f"{name}={quote(value, safe='')}" for name, value in options.items() if value is not None]
@@ -101,7 +101,7 @@ def _with_options(url: str, **options: str | None) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host's name, or a directory of sockets, is this machine's."""
+    """Whether a host name, or a directory of sockets, is on this machine."""
     if host.startswith(("/", "@")):
         return True
     name = host if host.count(":") > 1 else host.split(":", maxsplit=1)[0]

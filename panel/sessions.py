@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, with the timeouts that keep one slow query from stopping the panel."""
+"""Connections to PostgreSQL, with timeouts so that one slow query cannot stop the panel."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from panel.server_urls import verified_postgres_url
 from panel.settings import sqlalchemy_url
 
 READ_ONLY = "25006"
-"""A server that takes no writes: a standby after a failover, or one that is kept from its full disk."""
+"""A server that takes no writes: a standby after a failover, or one set read-only because its disk is full."""
 
 AWAY_CLASSES = frozenset({"08", "40", "53", "57", "58"})
-"""Connection, rollback of a transaction for others' sake, resources, an operator's or a timeout's end, the machine."""
+"""SQLSTATE classes: connection, rollback for another transaction's sake, resources, an end by operator or timeout,
+the machine."""
 
-AWAY_STATES = frozenset({READ_ONLY, "55P03"})  # ... and a lock that somebody holds
+AWAY_STATES = frozenset({READ_ONLY, "55P03"})  # 55P03: another transaction holds the lock
 
 
 def _arguments(application: str, statement_ms: int, lock_ms: int) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def _arguments(application: str, statement_ms: int, lock_ms: int) -> dict[str, A
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 15_000,
-        # No statement is prepared: a pooler may give the next transaction to a session that does not know it.
+        # No statement is prepared: a pooler may run the next transaction in a session that does not know it.
         "prepare_threshold": None,
         "options": " ".join(f"-c {name}={value}" for name, value in _parameters(statement_ms, lock_ms).items()),
     }
@@ -45,12 +46,12 @@ def _parameters(statement_ms: int, lock_ms: int) -> dict[str, str]:
         "lock_timeout": str(lock_ms),
         "idle_in_transaction_session_timeout": "30000",
         "timezone": "UTC",
-        "synchronous_commit": "on",  # what was answered is on the disk, whatever the server's or the role's default
+        "synchronous_commit": "on",  # what was answered is on the disk, whatever the server's or role's default
     }
 
 
 def _set_in_each_transaction(engine: Engine, parameters: Mapping[str, str]) -> None:
-    """For an engine behind a pooler, which takes no parameters of a session and would give them to the next client."""
+    """For an engine behind a pooler, which takes no session parameters: they would reach its next client."""
     calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in parameters.items())
 
     @event.listens_for(engine, "begin")
@@ -59,11 +60,11 @@ def _set_in_each_transaction(engine: Engine, parameters: Mapping[str, str]) -> N
 
 
 def keep_values_out(error: psycopg.Error) -> None:
-    """Shorten PostgreSQL's error, in place, to what never quotes a row.
+    """Shorten PostgreSQL's error, in place, to text that never quotes a row.
 
-    Its DETAIL and CONTEXT do (``Key (email)=(...) already exists``, ``COPY ..., line 1: ...``), and so do the very
-    sentences of class 22 (``invalid input syntax for type integer: "..."``). Errors end in logs, in tracebacks and,
-    by Celery's events, in Flower. ``sqlstate`` and ``diag`` stay as they are. An error that no server sent stays, too.
+    DETAIL and CONTEXT quote rows (``Key (email)=(...) already exists``, ``COPY ..., line 1: ...``), and so does the
+    message itself in class 22 (``invalid input syntax for type integer: "..."``). Errors end up in logs, in tracebacks
+    and, by Celery's events, in Flower. ``sqlstate`` and ``diag`` stay, and so does an error that no server sent.
     """
     state, sentence = error.sqlstate, error.diag.message_primary
     if state is not None and sentence is not None:
@@ -71,11 +72,11 @@ def keep_values_out(error: psycopg.Error) -> None:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the database's own state failed a statement, so that the same may succeed later."""
+    """Whether the database's own state failed a statement, so that the same statement may succeed later."""
     if not isinstance(error, DBAPIError):
         return False
     state = getattr(error.orig, "sqlstate", None)
-    if state is None:  # no server said so: the connection, or a value that never left
+    if state is None:  # no server sent it: a lost connection, or a value that was never sent
         return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
     return error.connection_invalidated or state[:2] in AWAY_CLASSES or state in AWAY_STATES
 
@@ -83,11 +84,11 @@ def is_away(error: BaseException) -> bool:
 def _on_error(context: ExceptionContext) -> None:
     error, wrapper = context.original_exception, context.sqlalchemy_exception
     if isinstance(error, psycopg.Error):
-        if error.sqlstate == READ_ONLY:  # the address may lead elsewhere by now, or the setting be gone: connect anew
+        if error.sqlstate == READ_ONLY:  # a new connection may reach another server, or find the setting gone
             context.is_disconnect = True
         told = str(error)
         keep_values_out(error)
-        if wrapper is not None:  # SQLAlchemy has made its own sentence of it already
+        if wrapper is not None:  # SQLAlchemy has already put the text into its own
             wrapper.args = tuple(a.replace(told, str(error)) if isinstance(a, str) else a for a in wrapper.args)
 
 
@@ -96,7 +97,7 @@ def _verified(url: str) -> str:
 
 
 def plain_engine(url: str, application: str) -> Engine:
-    """An engine without timeouts, for migrations: they set their own."""
+    """An engine without timeouts, for migrations, which set their own."""
     return create_engine(
         _verified(url),
         connect_args={
@@ -109,10 +110,10 @@ def plain_engine(url: str, application: str) -> Engine:
 
 
 def own_connection(url: str, patience: Mapping[str, Any]) -> psycopg.Connection[Any]:
-    """A connection outside of any pool, committing each statement, for what lives as long as its session.
+    """A connection outside any pool that commits each statement. It is for work that lasts as long as its session.
 
-    ``patience``: libpq's own settings. Read in parts, as SQLAlchemy reads a URL for everybody else: libpq's errors
-    quote one that it cannot read.
+    ``patience``: libpq's own settings. The URL is split by SQLAlchemy, because libpq quotes a URL that it cannot read
+    in its errors.
     """
     parts = make_url(_verified(url))
     _, place = parts.get_dialect()().create_connect_args(parts)
@@ -120,7 +121,7 @@ def own_connection(url: str, patience: Mapping[str, Any]) -> psycopg.Connection[
 
 
 def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
-    """The driver's own connection beneath SQLAlchemy's."""
+    """The driver's connection under SQLAlchemy's."""
     found = connection.connection.driver_connection
     if not isinstance(found, psycopg.Connection):
         raise TypeError("this needs psycopg 3")
@@ -151,9 +152,9 @@ def sync_engine(
 def async_engine(
     url: str, application: str, *, pool_size: int = 10, deadlines: Deadlines = DEFAULT, pooled: bool = False
 ) -> AsyncEngine:
-    """The API's engine: its timeouts are short, since every answer must come in time.
+    """The API's engine. Its timeouts are short, because every answer must come in time.
 
-    ``pooled``: the URL leads to a transaction pooler. Nothing is kept in a session then, and nothing expected of one.
+    ``pooled``: the URL leads to a transaction pooler, so nothing is kept in a session.
     """
     statement_ms, lock_ms = int(1000 * deadlines.statement_s), int(1000 * deadlines.connection_s)
     arguments = _arguments(application, statement_ms, lock_ms)

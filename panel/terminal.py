@@ -1,8 +1,8 @@
-"""The only place that hands text to Rich. No text is ever read as markup, and none commands the terminal.
+"""The only module that passes text to Rich. It treats no text as markup, and no text controls the terminal.
 
-Names, content types and addresses come from outside. Rich would read ``[/x]`` in them as markup and fail, or print
-``[link=...]`` as a link. So these consoles know no markup at all: what is to be coloured is made by :func:`styled`.
-A test refuses every other import of Rich in what serves the command line.
+Names, content types and addresses come from outside. Rich would take ``[/x]`` in them for markup and fail, or print
+``[link=...]`` as a link. So these consoles know no markup: :func:`styled` makes coloured text. A test refuses any other
+import of Rich in the code of the command line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.text import Text
 from panel.printable import printable
 
 Piece = str | Text
-"""Something to print: a string as it is, or what :func:`styled` made."""
+"""Something to print: a string as it is, or a result of :func:`styled`."""
 
 
 class SafeConsole(Console):
@@ -36,21 +36,21 @@ class SafeConsole(Console):
         super().__init__(**{**options, "highlight": False, "emoji": False, "markup": False})
 
     def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - Console's own
-        """Rich calls this for every string, those in tables, titles and headings among them."""
+        """Rich calls this for every string, also in tables, titles and headings."""
         return super().render_str(printable(text), **{**options, "markup": False, "emoji": False, "highlight": False})
 
     def waiting(self, text: str = "") -> Status:
-        """A live line on a terminal. Update it with :func:`styled`: it reads a plain string as markup."""
+        """A live line on a terminal. Update it with :func:`styled`, because it reads a plain string as markup."""
         return self.status(styled("", text))
 
 
 class SafeTable(Table):
-    """A table whose cells are strings, printed as they are, or what :func:`styled` made."""
+    """A table whose cells are strings, printed as they are, or results of :func:`styled`."""
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:  # noqa: ANN401 - Table's own
         for cell in cells:
             if not (cell is None or isinstance(cell, str | Text)):
-                raise TypeError(f"a cell is a string or what styled() made, no {type(cell).__name__}")
+                raise TypeError(f"a cell must be a string or a result of styled(), not {type(cell).__name__}")
         super().add_row(*(styled("", cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
@@ -75,9 +75,9 @@ def table(*columns: str, title: str | None = None) -> SafeTable:
 
 
 def progress(console: SafeConsole, *, counted: bool = False) -> Progress:
-    """A live line with a spinner, the text, with ``counted`` a bar and "3/10", and the time that has passed.
+    """A live line with a spinner, the text, the time passed, and with ``counted`` a bar and "3/10".
 
-    It vanishes at its end, and shows nothing where there is no terminal.
+    It vanishes at its end, and shows nothing without a terminal.
     """
     counts: tuple[ProgressColumn, ...] = (BarColumn(), MofNCompleteColumn()) if counted else ()
     spinner = SpinnerColumn("line")  # of ASCII characters

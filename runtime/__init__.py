@@ -1,1 +1,1 @@
-"""Embedded PostgreSQL and Redis, and child processes that live no longer than their parent."""
+"""Embedded PostgreSQL and Redis, and child processes that end with their parent."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class RuntimeFaultError(Exception):
-    """A process or an embedded server could not do what was asked; the text is for the operator."""
+    """A process or an embedded server could not do what was asked. The text is for the operator."""
 
 
 class InUseError(RuntimeFaultError):
@@ -12,12 +12,12 @@ class InUseError(RuntimeFaultError):
 
 
 class NotInstalledError(RuntimeFaultError):
-    """No usable server program was found; the text names what to install."""
+    """No usable server program was found. The text names what to install."""
 
 
 class ProcessDiedError(RuntimeFaultError):
-    """A process ended by itself; the text carries its exit and the last lines of its log."""
+    """A process ended by itself. The text has its exit code and the last lines of its log."""
 
 
 class NotReadyError(RuntimeFaultError):
-    """A process was still not ready at its deadline; the text carries the last lines of its log."""
+    """A process was not ready at its deadline. The text has the last lines of its log."""

@@ -1,4 +1,4 @@
-"""An advisory lock on a file, given back by the kernel when its holder dies."""
+"""An advisory lock on a file. The kernel releases it when its holder dies."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from runtime.errors import InUseError
 
 
 class FileLock:
-    """An exclusive flock on `path`, which names its holder's process id for the error message.
+    """An exclusive flock on `path`. The file holds the holder's process id, for the error message.
 
-    The file stays behind on release: unlinking a lock file lets two holders lock two different inodes.
+    Release leaves the file in place: after an unlink two holders could lock two different inodes.
     """
 
     def __init__(self, path: Path, *, what: str) -> None:
@@ -23,10 +23,10 @@ class FileLock:
         self._fd: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock at once or raise InUseError; taking it twice is an error too."""
+        """Take the lock at once or raise InUseError, also if this object has it already."""
         if self._fd is not None:
             raise InUseError(f"{self._what} is already in use by this object")
-        # O_NOFOLLOW: in a shared directory another user's link must not choose what we write to.
+        # O_NOFOLLOW: in a shared directory another user's link must not choose which file we write.
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,7 +40,7 @@ class FileLock:
         self._fd = fd
 
     def release(self) -> None:
-        """Give the lock back; without it, do nothing."""
+        """Give the lock back. Does nothing without it."""
         if self._fd is None:
             return
         os.ftruncate(self._fd, 0)

@@ -1,8 +1,8 @@
-"""Print a .env with random secrets, from .env.example: ``python3 runtime/make_env.py [--demo] > .env``.
+"""Print a .env with random secrets, made from .env.example: ``python3 runtime/make_env.py [--demo] > .env``.
 
 ``--demo`` points the panel at the simulators of docker-compose.yml's demo profile.
 
-Standard library only, so that a machine with nothing but Docker and Python can prepare itself.
+Standard library only, so that a machine with just Docker and Python can run it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SECRETS = (
 
 
 def filled(template: str) -> str:
-    """The template with a random value for every empty secret; letters and digits, so they fit into URLs."""
+    """The template with a random value for every empty secret: letters and digits only, so that they fit into URLs."""
     lines = [re.sub(r"^#\s*(?=(?:{})=)".format("|".join(SECRETS)), "", line) for line in template.splitlines()]
     present = {line.split("=", 1)[0] for line in lines}
     lines += [f"{name}=" for name in SECRETS if name not in present]
@@ -33,7 +33,7 @@ def filled(template: str) -> str:
 
 
 def simulated() -> str:
-    """Settings for the demo profile: both simulators, and everything in seconds instead of minutes."""
+    """Settings for the demo profile: both simulators, and intervals of seconds instead of minutes."""
     token_id, token_secret = "panel@pve!sync", secrets.token_hex(24)
     place = {"name": "main", "url": "https://sim-proxmox:8006", "ca_file": "/var/lib/sim/main/ca.pem"}
     cluster = {"name": place["name"], "urls": [place["url"]], "ca_file": place["ca_file"]}
@@ -64,7 +64,7 @@ def simulated() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Print it."""
+    """Print the file."""
     example = Path(__file__).resolve().parent.parent / ".env.example"
     text = filled(example.read_text(encoding="utf-8"))
     if arguments == ["--demo"]:

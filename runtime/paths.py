@@ -1,4 +1,4 @@
-"""The directory that holds what the embedded servers and supervised processes write."""
+"""The directory for everything that the embedded servers and supervised processes write."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def default_data_dir(environ: Mapping[str, str], working_dir: Path) -> Path:
 
 
 class DataDirectory:
-    """One run's directory: postgres/, redis/ and logs/ under `root`, held by one run at a time, for this user alone.
+    """One run's directory: postgres/, redis/ and logs/ under `root`, for one run at a time and this user alone.
 
     Entering it makes the directory and takes its lock (InUseError if another run has it).
     """
@@ -52,11 +52,11 @@ class DataDirectory:
         return self.logs / f"{process}.log"
 
     def beats_path(self, process: str) -> Path:
-        """Return the file that the named process writes while it is well."""
+        """Return the file that the named process writes while it is healthy."""
         return self.logs / f"{process}.beat"
 
     def acquire(self) -> None:
-        """Make the directory and take its lock; raise InUseError if another run has it."""
+        """Make the directory and take its lock. Raises InUseError if another run has it."""
         lock = FileLock(self.root / "run.lock", what=f"the data directory {self.root}")
         try:
             own_directory(self.logs)
@@ -70,7 +70,7 @@ class DataDirectory:
         self._lock = lock
 
     def release(self) -> None:
-        """Give the lock back; without it, do nothing."""
+        """Give the lock back. Does nothing without it."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None

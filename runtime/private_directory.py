@@ -10,10 +10,10 @@ from runtime.errors import RuntimeFaultError
 
 
 def private_directory(path: Path, *, mode: int) -> Path:
-    """Make `path` with `mode`, or check that it is a real directory which only this user can write to.
+    """Make `path` with `mode`, or check that it is a real directory that only this user can write to.
 
-    Raises RuntimeFaultError when someone else made it first, or it is a link: its content is then not
-    to be trusted, and nothing is changed.
+    Raises RuntimeFaultError if another user made it first or it is a link. Its content is not to be trusted then, and
+    nothing is changed.
     """
     try:
         path.mkdir(mode=mode)
@@ -25,13 +25,13 @@ def private_directory(path: Path, *, mode: int) -> Path:
                 f"{path} was not made by this user alone and is not used; remove it, or set PANEL_DATA_DIR"
             ) from None
     else:
-        # mkdir's mode is cut by the umask; nobody can have swapped what we own in a sticky directory.
+        # The umask cuts mkdir's mode. In a sticky directory no other user can have replaced what we own.
         path.chmod(mode)
     return path
 
 
 def own_directory(path: Path, *, mode: int = 0o700) -> Path:
-    """Make `path` and what is missing above it, for this user alone; a directory that is there stays as it is."""
+    """Make `path` and its missing parents, for this user alone. An existing directory stays as it is."""
     if not path.is_dir():
         own_directory(path.parent)
         path.mkdir(mode=mode, exist_ok=True)
@@ -39,9 +39,9 @@ def own_directory(path: Path, *, mode: int = 0o700) -> Path:
 
 
 def close_to_others(directory: Path) -> None:
-    """Take from others what earlier versions let them read: the files of `directory`, and the directories in it.
+    """Take away the rights that earlier versions gave others on the files and directories in `directory`.
 
-    As root the directories stay: PostgreSQL's own account passes through one of them.
+    As root the directories keep theirs: PostgreSQL's own account passes through one of them.
     """
     for path in directory.iterdir():
         found = path.lstat()

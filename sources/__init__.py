@@ -1,1 +1,1 @@
-"""Adapters: what the main site and Proxmox VE say, as values of ``reconcile.state``."""
+"""Adapters: they turn what the main site and Proxmox VE say into values of ``domain``."""

@@ -1,4 +1,4 @@
-"""The clocks, the pause and the chance that adapters use, as one injectable value."""
+"""The clocks, the sleep and the random numbers of the adapters, as one injectable value."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """What an adapter knows of time.
+    """Time and chance for an adapter.
 
-    ``monotonic``: seconds, for durations. ``wall``: this host's aware time, only to tell clock skew and to
-    age a circuit. ``sleep``: seconds. ``chance``: uniform in [0, 1), for jitter.
+    ``monotonic``: seconds, for durations. ``wall``: this host's aware time, only for clock skew and for the age of a
+    circuit. ``sleep``: seconds. ``chance``: uniform in [0, 1), for jitter.
     """
 
     monotonic: Callable[[], float] = time.monotonic
@@ -49,16 +49,16 @@ def rfc3339(text: str) -> datetime | None:
         return None
 
 
-# A Date header counts whole seconds and cuts the rest off, so the true moment is up to this much later.
+# A Date header has whole seconds and drops the rest, so the true time is up to this much later.
 DATE_RESOLUTION_S = 1.0
 
 
 def staleness_s(date: datetime | None, as_of: datetime | None) -> float | None:
-    """How old content pinned at ``as_of`` can have been when the answer was dated, in seconds.
+    """How old, in seconds, content of the time ``as_of`` may have been when the answer was dated.
 
-    Both are the source's own clock, so its skew cancels. The ``Date`` header's resolution is counted as age:
-    taking stale content for fresh would undo a newer call, the reverse only waits for the next read.
-    ``None`` when either is missing or ``as_of`` lies in the answer's future: no age can be told.
+    Both times are the source's own clock, so its skew cancels. The ``Date`` header's resolution counts as age: stale
+    content taken for fresh would undo a newer call, while fresh content taken for stale only waits for the next read.
+    ``None`` if either is missing or ``as_of`` is later than ``Date``: then no age can be told.
     """
     if date is None or as_of is None:
         return None
@@ -68,7 +68,7 @@ def staleness_s(date: datetime | None, as_of: datetime | None) -> float | None:
 
 @dataclass(slots=True)
 class Pacer:
-    """Spaces calls evenly, also those of several threads: at most ``rate`` a second, without bursts."""
+    """Spaces calls evenly, over all threads: at most ``rate`` a second, no bursts."""
 
     rate: float
     clock: Clock

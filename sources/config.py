@@ -1,4 +1,4 @@
-"""What the adapters need to be told. Built from the settings elsewhere; frozen, secrets redacted in repr."""
+"""What the adapters need to know. Other code builds it from the settings. Frozen; secrets are redacted in repr."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _API_BASE = "/api/panel"
 
 
 class FeedKind(StrEnum):
-    """Which of the main site's two interfaces is read."""
+    """Which of the main site's two interfaces the panel reads."""
 
     ORDERS = "orders"
     PANEL_API = "panel-api"
@@ -28,9 +28,9 @@ class FeedKind(StrEnum):
 class MainSiteConfig:
     """How to read the main site. Durations in seconds, sizes in bytes.
 
-    ``base_url`` may or may not end in ``/api/panel``. ``panel_api_cluster`` is the cluster that
-    ``proxmoxId`` belongs to where the feed names none. ``proxy``: ``http://[user:password@]host:port``.
-    ``rolling_users`` bounds how many users a delta read of ``panel-api`` takes on top of the suspects.
+    ``base_url`` may end in ``/api/panel`` or not. ``panel_api_cluster``: the cluster that ``proxmoxId`` belongs to
+    if the feed names none. ``proxy``: ``http://[user:password@]host:port``. ``rolling_users``: how many users a delta
+    read of ``panel-api`` takes besides the suspects.
     """
 
     base_url: str
@@ -64,9 +64,9 @@ class ClusterConfig:
     """How to read one Proxmox VE cluster. Durations in seconds, sizes in bytes.
 
     ``urls``: endpoints of the same cluster, tried in order (``https://host:8006``). The server is trusted by
-    ``fingerprint`` (SHA-256 of its certificate; colons optional) if given, else by ``ca_file``, else by the
-    host's own authorities. ``pools``: the pools that the token sees, if it does not see ``/vms``.
-    ``allow_plaintext`` permits ``http://`` to hosts other than loopback, for closed demo networks.
+    ``fingerprint`` (SHA-256 of its certificate; colons optional) if given, else by ``ca_file``, else by the host's own
+    authorities. ``pools``: the pools that the token sees if it does not see ``/vms``. ``allow_plaintext`` permits
+    ``http://`` to hosts other than loopback, for closed demo networks.
     """
 
     name: str
@@ -78,7 +78,7 @@ class ClusterConfig:
     proxy: SecretStr | None = None
     pools: tuple[str, ...] = ()
     connect_timeout_s: float = 5.0
-    read_timeout_s: float = 40.0  # a node that is away is answered with 596 after 30 s
+    read_timeout_s: float = 40.0  # Proxmox answers 596 for an unreachable node after 30 s
     answer_timeout_s: float = 90.0
     max_body_bytes: int = 64 * _MIB  # 10,000 running guests are about 4 MB
     allow_plaintext: bool = False
@@ -98,7 +98,7 @@ class ClusterConfig:
 
     @property
     def api_urls(self) -> tuple[str, ...]:
-        """The roots of the interface; an address may be given with or without them."""
+        """The roots of the interface. The setting may include ``/api2/json`` or not."""
         return tuple(re.sub(r"(/api2(/(json|extjs))?)?/*$", "", url) + "/api2/json" for url in self.urls)
 
 
@@ -116,7 +116,7 @@ def _check_url(name: str, url: str) -> None:
 
 def _check_secret(name: str, secret: SecretStr) -> None:
     value = secret.get_secret_value()
-    # Anything else cannot travel in a header, and the library's own complaint would print it.
+    # Other characters cannot go into a header, and the library's own error would print the secret.
     if not value or not all("!" <= character <= "~" for character in value):
         raise ValueError(f"{name} must be printable ASCII without spaces")
 

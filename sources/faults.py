@@ -1,6 +1,6 @@
-"""What can go wrong at a source, as types. The messages carry no credentials and no personal data.
+"""What can go wrong at a source, as types. Messages carry no credentials and no personal data.
 
-They stay inside this package: the feeds and the cluster source turn them into values of ``domain.source_protocols``.
+Faults stay inside this package: the feeds and the cluster source turn them into values of ``domain.source_protocols``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = [
 
 
 class RefusedStatus(SourceFault):
-    """An HTTP status other than the expected ones. ``retry_after_s`` is the server's own wish."""
+    """An HTTP status other than the expected ones. ``retry_after_s``: what the server asked for."""
 
     def __init__(self, sentence: str, status: int, retry_after_s: float | None = None) -> None:
         super().__init__(sentence)
@@ -29,4 +29,4 @@ class RefusedStatus(SourceFault):
 
 
 class CredentialRefused(RefusedStatus):
-    """401 or 403: the panel's own credential is not accepted."""
+    """401 or 403: the server does not accept the panel's credential."""

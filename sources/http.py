@@ -1,4 +1,4 @@
-"""GETs of JSON documents. :mod:`outgoing` bounds time and size; here the answer is read."""
+"""GETs of JSON documents. ``sources.outgoing`` bounds time and size; this module reads the answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sources.outgoing.limits import Limits
 
 
 def segment(text: str) -> str:
-    """The text as one segment of a path. Raises Malformed for the two that would lead elsewhere."""
+    """The text as one path segment. Raises Malformed for "." and "..", which would lead elsewhere."""
     if text in {".", ".."}:
         raise Malformed(f"cannot be asked for {text!r}: as part of a path it would name something else")
     return quote(text, safe="")
@@ -29,8 +29,8 @@ def segment(text: str) -> str:
 class Answer:
     """An HTTP answer that arrived whole.
 
-    ``began`` is on the clock's monotonic scale. ``document`` is the parsed body if ``is_json``; it is kept
-    out of repr because a source's rows may carry what must not be shown.
+    ``began`` is on the clock's monotonic scale. ``document`` is the parsed body if ``is_json``. It is kept out of repr,
+    because a source's rows may hold secrets and personal data.
     """
 
     status: int
@@ -70,14 +70,14 @@ class JsonClient:
         )
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
-        """GET ``path``; raise a ``SourceFault`` unless a whole answer of any status arrived."""
+        """GET ``path``. Returns an answer of any status; raises a ``SourceFault`` if none arrived whole."""
         began = self._clock.monotonic()
         wall = self._clock.wall()
         answer = self._client.exchange("GET", path, params=params)
         date = http_date(answer.headers.get("Date"))
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         is_json, document = _parsed(answer.body) if _says_json(media_type) else (False, None)
-        # The answer was dated between the request and its head; half of the trip is the best guess.
+        # The server dated the answer between the request and the head; half the trip is the best guess.
         early = (DATE_RESOLUTION_S - answer.trip_s) / 2
         return Answer(
             status=answer.status,

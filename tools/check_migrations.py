@@ -1,4 +1,4 @@
-"""Fail if the migrations and the tables have drifted apart (``alembic check`` on a real PostgreSQL)."""
+"""Fails if the migrations and the tables differ (``alembic check`` on a real PostgreSQL)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runtime.servers.embedded_postgres import EmbeddedPostgres
 
 
 def main() -> int:
-    """Migrate an empty database and compare it with the metadata; 1 on a difference."""
+    """Migrate an empty database and compare it with the metadata. Returns 1 on a difference."""
     with tempfile.TemporaryDirectory(prefix="panel-sync-check-") as directory:
         server = EmbeddedPostgres(Path(directory), durable=False)
         server.start()

@@ -1,1 +1,1 @@
-"""Celery: the application, its tasks and the wiring of settings to sources. Thin."""
+"""Celery: the application, its tasks, and the sources made from the settings. Thin."""

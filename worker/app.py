@@ -1,7 +1,7 @@
 """The Celery application of workers, beat and Flower: ``celery -A worker.app worker``, ``celery -A worker.app beat``.
 
-Beat (:mod:`worker.beat`) only nudges. What is due is decided in PostgreSQL: a second beat, or a message delivered
-twice, finds the lease taken and does nothing.
+Beat (:mod:`worker.beat`) only asks. PostgreSQL decides what is due: a second beat, or a message delivered twice, finds
+the lease taken and does nothing.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from worker.shutdown_deadline import end_within
 from worker.transport import drop_what_is_not_ours
 
 TASKS = frozenset({"sync.apply", *LANES})
-"""Everything that workers do; a message with another task is dropped."""
+"""Everything that workers do. A message for another task is dropped."""
 
 END_MARGIN_S = 4.0
-"""Beyond the soft shutdown, for what ends by itself."""
+"""Seconds beyond the soft shutdown, for a worker that ends by itself."""
 
 settings = get_settings()
 
@@ -43,7 +43,7 @@ def _logging(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
 
 @signals.worker_init.connect
 def _beginning(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
-    from worker.consumer import Heartbeat  # noqa: PLC0415 - beat and Flower import this module, and consume nothing
+    from worker.consumer import Heartbeat  # noqa: PLC0415 - beat and Flower import this module but consume nothing
 
     app.steps["consumer"].add(Heartbeat)
     pulse.watch()

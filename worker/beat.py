@@ -1,11 +1,11 @@
-"""Beat's scheduler: asks for what is due. ``celery --app=worker.app beat`` uses it, and ``panel-sync beat`` is that.
+"""Beat's scheduler: it asks for what is due. ``celery --app=worker.app beat`` uses it, and so does ``panel-sync beat``.
 
-Celery's own goes by the time of day: with a clock that went back it sends nothing until that has caught up, after a
-restart, too. This one counts seconds, keeps nothing, and notes each asking in the database.
+Celery's own scheduler follows the time of day. When a clock went back, it sent nothing until the clock had caught up,
+even after a restart. This one counts seconds, stores nothing, and notes each request in the database.
 
-A second scheduler would send everything twice, so one asks only while it holds an advisory lock in PostgreSQL, on a
-connection of its own (a direct one: a transaction pooler would give the lock away). A second one stands by. A holder
-whose connection is lost stands by, too, since another may hold the lock by then.
+A second scheduler would send everything twice. So a scheduler asks only while it holds an advisory lock in PostgreSQL,
+on a direct connection of its own (a transaction pooler would give the lock away). A second one stands by. A holder that
+loses its connection stands by, too, because another may hold the lock by then.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from panel.settings import get_settings
 from worker.schedule import Entry, Schedule, entries_of
 
 BEAT_LOCK = 0x62656174
-"""The advisory lock's key; locks are per database, so every panel has its own."""
+"""The advisory lock's key. Locks are per database, so every panel has its own."""
 
 PATIENCE: dict[str, Any] = {
     "application_name": "panel-sync beat",
@@ -39,10 +39,10 @@ PATIENCE: dict[str, Any] = {
     "tcp_user_timeout": 6_000,
     "options": "-c statement_timeout=5000",
 }
-"""A half-open connection is noticed well before the network stack would by itself."""
+"""A half-open connection is noticed long before the network stack would notice it."""
 
 CHECK_S = 2.0
-"""How often the lock is looked at, by its holder and by those who stand by."""
+"""How often holders and standbys look at the lock, in seconds."""
 
 RETRY_S = 5.0
 
@@ -50,7 +50,7 @@ log = structlog.get_logger(__name__)
 
 
 class BeatLock:
-    """The right to be the scheduler: held as long as one connection lives."""
+    """The right to be the scheduler. It lasts as long as one connection lives."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
@@ -59,8 +59,8 @@ class BeatLock:
         self._told: str | None = None
 
     def hold(self) -> bool:
-        """Whether it is held: still, or from now on. Waits neither for another holder's end nor for a database that is
-        away. What has changed is logged, once."""
+        """Whether the lock is held, from before or from now on. It waits neither for another holder nor for a database
+        that is away. Each change is logged once."""
         if self._held and self._done("SELECT 1", {}):
             return True
         if self._held:
@@ -77,11 +77,11 @@ class BeatLock:
         return self._held
 
     def ask(self, entry: Entry) -> bool:
-        """Note that it is due, over the connection that holds the lock; whether that still is so."""
+        """Store that it is due, over the connection that holds the lock. Returns whether it still holds it."""
         return self._done(ASK, {"name": entry.task, "every_s": entry.every_s})
 
     def release(self) -> None:
-        """Close the connection, and with it give the lock back."""
+        """Close the connection, which gives the lock back."""
         if self._connection is not None:
             self._connection.close()
         self._connection, self._held = None, False
@@ -110,23 +110,23 @@ class BeatLock:
 
 
 class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery is untyped
-    """Named by ``beat_scheduler`` in the settings."""
+    """Celery loads it by the setting ``beat_scheduler``."""
 
     lock: BeatLock
     send: Callable[[str], None]
-    """Puts a task's message into Redis; may raise anything."""
+    """Puts a task's message into Redis. May raise anything."""
 
     clock: Callable[[], float] = staticmethod(time.monotonic)
     due: Schedule | None = None
 
     def setup_schedule(self) -> None:
-        """Celery calls this once, where there is something to schedule and not only to show."""
+        """Celery calls this once, if it will schedule and not only show the schedule."""
         self.lock = BeatLock(get_settings().session_url)
         self.send = CeleryPublisher(self.app).send
         pulse.watch()
 
     def tick(self) -> float:
-        """Send everything that is due, if it is on this one to do so; how many seconds to wait for the next."""
+        """Send everything that is due if this process holds the lock. Returns the seconds to wait."""
         pulse.beat()
         if not self.lock.hold():
             self.due = None
@@ -134,13 +134,13 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery is untyped
         if self.due is None:
             self.due = Schedule(entries_of(self.app.conf.beat_schedule), self.clock())
         for entry in self.due.due(self.clock()):
-            # Before each: a process that was frozen and lost the lock meanwhile wakes up with everything overdue.
+            # Asked before each: a frozen process that lost the lock meanwhile wakes up with everything overdue.
             if not self.lock.ask(entry):
                 self.due.again(entry, self.clock() + RETRY_S)
                 continue
             try:
                 self.send(entry.task)
-            except Exception as error:  # noqa: BLE001 - whatever Redis, kombu or the network says: later
+            except Exception as error:  # noqa: BLE001 - Redis, kombu or the network: try later
                 name = type(error).__name__
                 log.warning("beat_not_sent", task=entry.task, error=name, why=str(error), retry_in_s=RETRY_S)
                 self.due.again(entry, self.clock() + RETRY_S)

@@ -1,6 +1,6 @@
-"""Celery's consumer, which here outlives the loss of Redis, errors of Redis, and messages that are none of ours.
+"""Celery's consumer, changed to survive a lost Redis, Redis errors, and messages that are not ours.
 
-It also tells the heartbeat that it takes messages: a worker that is alive and deaf is as good as none.
+It also beats only while it takes messages: a worker that is alive but takes none is of no use.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ log = structlog.get_logger(__name__)
 REFUSED_PAUSE_S = 3
 
 SPARE_S = 60.0
-"""Beyond the time limit of what a worker has in hand, before it counts as deaf."""
+"""How long beyond the time limit of its current work a worker may take no message."""
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
-    """Named by ``worker_consumer`` in the settings."""
+    """Celery loads it by the setting ``worker_consumer``."""
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - Celery's
         super().__init__(*args, **options)
-        # Celery outlives those of kombu's list; redis-py knows more.
+        # Celery survives the errors on kombu's list; redis-py has more.
         self.connection_errors: tuple[type[Exception], ...] = (*self.conninfo.connection_errors, redis.RedisError)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Leave what is in hand to the visibility timeout and the journal, and connect again.
+        """Leave the messages in hand to the visibility timeout and the journal, and connect again.
 
-        kombu 5.7 would put it back, and later acknowledge it, through the connection that was just given up, and end
-        the whole worker on the AttributeError that this is (a channel without a connection, or one without a client).
+        kombu 5.7 would put them back, and later acknowledge them, through the lost connection. That raises an
+        AttributeError (a channel without a connection, or one without a client), which ended the whole worker.
         """
         if self.connection is not None:
             for channel in self.connection.transport.channels:
@@ -47,14 +47,14 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
         super().on_connection_error_after_connected(exc)
         if (code := refusal_code(exc)) is not None:
             log.warning("redis_refuses", code=code, again_in_s=REFUSED_PAUSE_S)
-            # Connecting anew succeeds at once, and what comes next is refused again.
+            # A new connection succeeds at once, and Redis refuses again what comes next.
             for _ in range(REFUSED_PAUSE_S):
                 pulse.beat()
                 state.maybe_shutdown()
                 time.sleep(1)
 
     def ensure_connected(self, conn: Any) -> Any:  # noqa: ANN401 - kombu's
-        """Connect, however long that takes. A worker that waits for Redis is well: another would wait, too."""
+        """Connect, however long that takes. A worker that waits for Redis is healthy: a new one would wait, too."""
         connect = conn.ensure_connection
 
         def waiting(errback: Any, max_retries: Any, callback: Callable[[], None], **more: Any) -> Any:  # noqa: ANN401
@@ -68,8 +68,8 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
         return super().ensure_connected(conn)
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:  # noqa: ANN401 - Celery's
-        """What is done with each message. :mod:`worker.transport` has let through what is ours only; should one of
-        those still be too much for Celery, it is dropped, and the worker goes on."""
+        """The handler of each message. :mod:`worker.transport` has let only our messages through. If Celery fails on
+        one of them all the same, the message is dropped and the worker goes on."""
         handle = super().create_task_handler(*args, **options)
 
         def handled(message: Any) -> None:  # noqa: ANN401 - kombu's
@@ -82,10 +82,10 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
 
         return handled
 
-    # Celery's own four would log a message's content.
+    # Celery's own versions of these four would log a message's content.
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ANN401, ARG002 - Celery's
-        """None of Celery's."""
+        """Not a message of Celery's."""
         self._drop(message, "unknown message")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
@@ -107,7 +107,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
 
 
 class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is untyped
-    """Beats from the loop that takes messages, as long as it does take them."""
+    """Beats from the loop that takes messages, as long as it takes them."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -116,7 +116,7 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unt
         self._entry: Any = None
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - Celery's
-        """Beat now, and every few seconds."""
+        """Beat now, and then every few seconds."""
         taking = Taking(pulse.clock())
         pulse.beat()
 
@@ -127,7 +127,7 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unt
         self._entry = parent.timer.call_repeatedly(INTERVAL_S, look)
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401 - Celery's
-        """The next connection brings its own."""
+        """The next connection starts its own beat."""
         if self._entry is not None:
             parent.timer.cancel(self._entry)
             self._entry = None
@@ -136,15 +136,15 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unt
 
 
 def _waits(consumer: Any) -> bool:  # noqa: ANN401 - Celery's
-    """Whether Redis was asked for the next message and has not answered yet."""
+    """Whether the worker has asked Redis for the next message and has no answer yet."""
     return bool(consumer.task_consumer and consumer.task_consumer.channel._in_poll)  # noqa: SLF001 - kombu has no other
 
 
 def _limit_s() -> float:
-    """How long the worker may be busy with what it has in hand before it must ask for more."""
+    """How long the worker may be busy with its messages in hand before it must ask for more."""
     limits = [request.task.time_limit or request.app.conf.task_time_limit for request in state.reserved_requests]
     return max(limits) + SPARE_S if limits else OLD_S
 
 
 def _leave(*_: object, **__: object) -> None:
-    """An unacknowledged message comes once more, and finds its work done."""
+    """Do nothing: an unacknowledged message comes again and finds its work done."""

@@ -1,7 +1,7 @@
 """Whether a request that changes something may come from another site's page. Pure.
 
-A browser sends Flower's password by itself, whoever's page makes it ask. Flower looks at ``Origin`` and
-``Sec-Fetch-Site``; a page may be asked from without either, and then ``Referer`` names another site.
+A browser sends Flower's password by itself, also for a request that another site's page makes. Flower checks ``Origin``
+and ``Sec-Fetch-Site``. A request may come without both, and then ``Referer`` names the other site.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 SIMPLE_TYPES = frozenset({"", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
-"""Content types that a page may send elsewhere without being allowed to."""
+"""Content types that a page may send to another site without its permission."""
 
 
 class Headers(Protocol):
-    """What Tornado gives."""
+    """The request's headers, as Tornado has them."""
 
     def get_list(self, name: str) -> list[str]: ...
 
 
 def refusal_of(host: str, headers: Headers) -> str | None:
-    """Why the request is refused, or None if it comes from Flower's own pages or from no page at all."""
+    """Why the request is refused, or None if it comes from Flower's own pages or from no page."""
     sites, origins, referers = (headers.get_list(name) for name in ("Sec-Fetch-Site", "Origin", "Referer"))
     if any(site.strip().lower() != "same-origin" for site in sites):
         return "Cross-site request forbidden"
@@ -41,7 +41,7 @@ def _is_own(address: str, host: str) -> bool:
 
 
 def _page_may_send(content_types: Sequence[str], headers: Headers) -> bool:
-    """Whether another site's page can make a browser send this without asking first (a "simple" request)."""
+    """Whether another site's page can make a browser send this without a preflight (a "simple" request)."""
     if headers.get_list("X-Requested-With"):
         return False
     types = content_types or [""]

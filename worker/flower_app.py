@@ -1,12 +1,12 @@
-"""The Celery application as Flower uses it: ``celery --app=worker.flower_app flower``.
+"""The Celery application for Flower: ``celery --app=worker.flower_app flower``.
 
-Flower asks workers many things at once, each through two connections of the pool. With the workers' small pool
-every question holds its first connection and waits for its second: for ever, and no event is shown.
+Flower asks workers many things at once, each through two connections of the pool. With the workers' small pool every
+request held its first connection and waited for its second for ever, and Flower showed no event.
 
-Flower answers ``/metrics`` without its password; here it asks there, too. ``/healthcheck`` stays open and says "OK".
-Nothing is changed at the wish of another site's page (:mod:`worker.cross_site`). No answer names versions, and a page
-runs Flower's own scripts only, in nobody's frame. Flower configures no logging where somebody else has: its lines pass
-the redactor like everybody's.
+Flower answers ``/metrics`` without its password; here it needs the password, too. ``/healthcheck`` stays open and says
+"OK". Another site's page can change nothing (:mod:`worker.cross_site`). No answer names versions. A page runs only
+Flower's own scripts, and no other site may frame it. Flower leaves logging alone if it is configured already, so its
+lines pass the redactor, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from panel.redaction import secrets_of
 from worker.app import app, settings
 from worker.cross_site import refusal_of
 
-# The only script that stands within a page; the others are files.
+# The only script inside a page; the others are files.
 _INLINE = [f"\nvar autorefresh = {on};\n" for on in (0, 1)]
 _HASHES = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in _INLINE)
 
@@ -41,7 +41,7 @@ HEADERS = {
 
 
 class SafeHeaders(OutputTransform):
-    """Tornado's own place for what concerns every answer, refusals and static files included."""
+    """Adds headers to every answer, also to refusals and static files. Tornado calls it."""
 
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
@@ -56,7 +56,7 @@ _flowers_own_check = BaseHandler.check_xsrf_cookie
 
 
 def check_where_it_comes_from(handler: BaseHandler) -> None:
-    """Tornado calls this before everything but GET, HEAD and OPTIONS. Raises HTTPError 403."""
+    """Tornado calls this before every method but GET, HEAD and OPTIONS. Raises HTTPError 403."""
     refusal = refusal_of(handler.request.host, handler.request.headers)
     if refusal is not None:
         raise HTTPError(403, refusal)

@@ -1,8 +1,8 @@
-"""Whether what lies in Redis is a message of ours. Pure: a raw message in, a fault or nothing out.
+"""Whether a message in Redis is ours. Pure: a raw message in, a fault or None out.
 
-Celery and kombu expect that everything in their queues was put there by Celery: text that is no JSON, a message
-without headers, a time limit that is no pair end the worker, or leave it with a slot less for each. So nothing reaches
-them that the panel would not have written itself.
+Celery and kombu expect that Celery wrote everything in their queues. A text that is not JSON, a message without
+headers, or a time limit that is not a pair ends the worker, or costs it one slot each. So only messages that the panel
+could have written reach them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from datetime import datetime
 from typing import Any
 
 MAX_BODY = 16_384
-"""Characters. A message of the panel's holds an id and some names: about 700."""
+"""Characters. The panel's messages have an id and some names: about 700."""
 
 MAX_ID = 255
 
 MOMENTS = ("eta", "expires")
 OPTIONAL_TEXTS = (*MOMENTS, "group", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "shadow")
 UNUSED = ("callbacks", "errbacks", "chain", "chord")
-"""Parts of Celery's messages that name further tasks: the panel sends none."""
+"""Parts of Celery's messages that name further tasks. The panel sends none."""
 
 
 def envelope_fault(raw: object) -> str | None:
-    """What is wrong with the outside of a message, be it a task, an event or a control command."""
+    """What is wrong with a message's envelope, whether it is a task, an event or a control command."""
     if not isinstance(raw, dict):
         return "not an object"
     properties = raw.get("properties")
@@ -43,10 +43,10 @@ def envelope_fault(raw: object) -> str | None:
 
 
 def task_fault(raw: object, known: Collection[str]) -> str | None:
-    """What makes a message of a queue none of ours; ``known``: the names of our tasks."""
+    """Why a message of a queue is not ours. ``known``: the names of our tasks."""
     if (fault := envelope_fault(raw)) is not None:
         return fault
-    assert isinstance(raw, dict)  # noqa: S101 - for the type checker: the envelope says so
+    assert isinstance(raw, dict)  # noqa: S101 - for the type checker: envelope_fault has checked it
     headers: dict[str, Any] = raw["headers"]
     if not isinstance(headers.get("task"), str) or headers["task"] not in known:
         return "unknown task"

@@ -1,4 +1,4 @@
-"""What a worker process holds: one engine, made after fork, and the settings."""
+"""What each worker process holds: one engine, made after fork, and the settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from panel.settings import get_settings
 
 @lru_cache(maxsize=1)
 def engine() -> Engine:
-    """This process's engine. Pooled connections must not be shared across fork, so it is made lazily."""
+    """This process's engine. It is made on first use, because connections must not be shared across fork."""
     return sync_engine(get_settings().session_url, "panel-sync worker")
 
 

@@ -1,8 +1,7 @@
-"""What is due when. Pure but for the drawing of lots: moments are seconds of a clock that only goes forward.
+"""When each task is due. Pure except for the random jitter. Times are seconds of a clock that only goes forward.
 
-A clock that tells the time of day may go back, and then nothing would be due until it has caught up; so nothing is kept
-over a restart either: whatever was asked for too early is found done (:mod:`panel.runs.schedule_duties`), or does no
-harm.
+A time-of-day clock may go back, and then nothing would be due until it has caught up. Nothing is stored over a restart
+either: a task asked for too early is found done (:mod:`panel.runs.schedule_duties`) or does no harm.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from celery.schedules import schedule as CelerySchedule  # noqa: N812 - a class
 from panel.settings import Settings
 
 TELL_EVERY_S = 30.0
-"""How often findings that a webhook did not take are offered again; a run that opens one asks at once."""
+"""How often findings that the webhook did not take are sent again. A run that opens one asks at once."""
 
 PRUNE_EVERY_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A task and its interval in seconds. ``jitter``: the share of it, from 0 to below 1, by which it may come
-    earlier, drawn anew each time, so that many panels do not read one Proxmox or main site in lockstep."""
+    """A task and its interval in seconds. ``jitter``: the share of the interval, from 0 to below 1, by which the task
+    may come earlier. It is drawn each time, so that many panels do not read one source at the same moment."""
 
     task: str
     every_s: float
@@ -39,14 +38,14 @@ class Entry:
 
 
 class Schedule:
-    """Which entries are due. All of them are, to begin with."""
+    """Which entries are due. At first all of them are."""
 
     def __init__(self, entries: Sequence[Entry], now: float, lots: random.Random | None = None) -> None:
         self._lots = lots or random.Random()
         self._due = {entry.task: (now, entry) for entry in entries}
 
     def due(self, now: float) -> list[Entry]:
-        """What is due, the longest overdue first, else in their order; each is due again an interval from now, however
+        """What is due, the longest overdue first, then in their order. Each is due again one interval from now, however
         late it is."""
         ripe = sorted((one for one in self._due.values() if one[0] <= now), key=lambda one: one[0])
         found = [entry for _, entry in ripe]
@@ -55,16 +54,16 @@ class Schedule:
         return found
 
     def again(self, entry: Entry, at: float) -> None:
-        """It could not be sent: try at that moment."""
+        """The task could not be sent: try again at that time."""
         self._due[entry.task] = (at, entry)
 
     def wait_s(self, now: float) -> float:
-        """Seconds until the next is due."""
+        """Seconds until the next one is due."""
         return max(0.0, min(at for at, _ in self._due.values()) - now)
 
 
 class Every(CelerySchedule):  # type: ignore[misc]  # Celery is untyped
-    """An interval in Celery's own words, with the share of it by which it may come earlier."""
+    """Celery's interval, with the share of it by which the task may come earlier."""
 
     def __init__(self, seconds: float, jitter: float = 0.0) -> None:
         super().__init__(timedelta(seconds=seconds))
@@ -72,7 +71,7 @@ class Every(CelerySchedule):  # type: ignore[misc]  # Celery is untyped
 
 
 def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Everything the panel does by itself, as Celery's setting of this name."""
+    """Everything the panel does by itself, as Celery's setting ``beat_schedule``."""
     every = {
         "users.import": Every(settings.users_interval_s),
         "reconcile.fast": Every(settings.fast_interval_s),
@@ -84,7 +83,7 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def entries_of(given: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
-    """Celery's setting ``beat_schedule``. Raises ValueError for what is no interval: seconds are counted here."""
+    """The entries of Celery's setting ``beat_schedule``. Raises ValueError for anything but an interval."""
     found = []
     for name, one in given.items():
         schedule = maybe_schedule(one["schedule"])

@@ -1,4 +1,4 @@
-"""A worker that was told to end does, whatever it hangs in."""
+"""Ends a worker that was told to end, whatever it hangs in."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ TOLD_BY = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
 
 def end_within(seconds: float) -> None:
-    """End this process at once when it still runs so long after it was told to. For the main thread, once Celery's
-    handlers stand; again does nothing (a worker is ready anew when Redis is back).
+    """End this process if it still runs ``seconds`` after it was told to end. For the main thread, after Celery has set
+    its handlers. A second call does nothing (a worker is ready again when Redis is back).
 
-    Celery 5.7 waits for ever for a pool it has killed if the signal finds it connecting to Redis again, and tells of
-    the signal only after that. What was in hand is in the journal.
+    Celery 5.7 waits for ever for a pool that it has killed if the signal comes while it connects to Redis again, and
+    logs the signal only after that. The work in hand is in the journal.
     """
     for number in TOLD_BY:
         theirs = signal.getsignal(number)

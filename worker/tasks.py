@@ -23,20 +23,20 @@ from worker.webhook import tell_alarms
 from worker.wiring import reconciler
 
 DATABASE_FAULTS = (DBAPIError, PoolTimeoutError)
-"""What is left of a database's errors: the journal counts an operation's own failures itself."""
+"""The database errors that reach a task: the journal counts an operation's own failures itself."""
 
 RUN_LIMIT_S = int(RUN_FOR_S) + 60
-"""A run ends by itself before it and reports what it did; whatever makes it last longer is a fault."""
+"""A run ends by itself before this and reports what it did. One that lasts longer is faulty."""
 
 BUSY_RETRY_S, BUSY_RETRIES = 5, RUN_LIMIT_S // 5
-"""How an operator's run waits: longer than any other may take."""
+"""How an operator's run waits for its turn: longer than any other run may take."""
 
 
 @shared_task(
     name="sync.apply",
     bind=True,
     autoretry_for=DATABASE_FAULTS,
-    max_retries=20,  # bounds the message, not the operation: while it is queued the relay rings again
+    max_retries=20,  # bounds the message, not the operation: while it is queued the relay sends it again
     default_retry_delay=2,  # for a pool process that was killed; Celery's own default is three minutes
     retry_backoff=1,
     retry_backoff_max=30,
@@ -48,13 +48,13 @@ def apply(self: Any, operation_id: int) -> str:  # noqa: ANN401 - Celery's
 
 
 Work = Callable[[], tuple[bool, str]]
-"""What a task does: whether it was done, and a short text."""
+"""What a task does. Returns whether it was done, and a short text."""
 
 NOT_ASKED = "not asked for since it began last"
 
 
 def _duty(name: str, work: Work) -> str:
-    """Do what beat asked for, unless another message's worker has taken the asking; leave word of how it ended."""
+    """Do what beat asked for, unless another worker has taken the request. Store how it ended."""
     with engine().begin() as connection:
         if not schedule_duties.begin(connection, name):
             return NOT_ASKED
@@ -77,7 +77,7 @@ def _leave_word(name: str, problem: str | None) -> None:
 
 
 def _asked(name: str, trigger: str, work: Work) -> str:
-    """What beat asked for is its duty; a nudge is followed whatever was asked for, and is done all the same."""
+    """A request of beat's is done once. A nudge is always followed, and counts as done, too."""
     if trigger == schedule_duties.BEAT:
         return _duty(name, work)
     done, summary = work()
@@ -88,14 +88,14 @@ def _asked(name: str, trigger: str, work: Work) -> str:
 
 @shared_task(name="reconcile.fast", soft_time_limit=60, time_limit=75)
 def fast(trigger: str = "nudge") -> str:
-    """Read every cluster once and repair power states; then read again who some of the guests are."""
+    """Read every cluster once and repair power states. Then read some guests' identities again."""
 
     def work() -> tuple[bool, str]:
         wired = reconciler(engine(), get_settings())
         result = run_fast(wired, trigger="beat")
         if result.state == "done":
             look_around(wired)
-        # A full run that keeps it waiting reads the same lists and repairs the same.
+        # A full run that keeps this one waiting reads the same lists and repairs the same.
         return result.state in {"done", "paused", "busy"}, result.summary
 
     return _asked("reconcile.fast", trigger, work)
@@ -105,7 +105,7 @@ def fast(trigger: str = "nudge") -> str:
     name="reconcile.run", bind=True, soft_time_limit=RUN_LIMIT_S, time_limit=RUN_LIMIT_S + 30, max_retries=BUSY_RETRIES
 )
 def run(self: Any, trigger: str = "nudge", **_: Any) -> str:  # noqa: ANN401 - Celery's; newer senders may say more
-    """One full reconciliation. One that an operator asked for waits for the run under way, others give up."""
+    """One full reconciliation. One that an operator asked for waits for the current run; others give up."""
     asked = trigger.startswith(OPERATOR_TRIGGER)
     only = parse_subject(trigger.removeprefix(OPERATOR_TRIGGER).strip()) if asked else None
 
@@ -126,7 +126,7 @@ def users_import(trigger: str = "nudge") -> str:
 
 @shared_task(name="findings.tell", soft_time_limit=60, time_limit=75)
 def tell(trigger: str = "nudge") -> str:
-    """Tell FINDING_WEBHOOK_URL of new alarms; what it does not take is offered again by the next of these."""
+    """Send new alarms to FINDING_WEBHOOK_URL. The next call sends again what it did not take."""
     return _asked("findings.tell", trigger, lambda: (True, tell_alarms(engine(), get_settings()).summary))
 
 

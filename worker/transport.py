@@ -1,7 +1,7 @@
-"""kombu's Redis transport, which here drops what is no message of ours before Celery sees it.
+"""kombu's Redis transport, changed to drop messages that are not ours before Celery sees them.
 
-A dropped message is logged, without its content, and gone: it is taken out of Redis already, and what the panel means
-to be done stands in the journal.
+A dropped message is logged without its content and is gone: it was already taken out of Redis. The journal holds
+everything that the panel must do.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ log = structlog.get_logger(__name__)
 
 QUEUES = frozenset({"sync", "reconcile"})
 TOLD_A_MINUTE = 10
-"""A flood of rubbish must not fill the disk with lines about it."""
+"""So that a flood of bad messages does not fill the disk with log lines."""
 
 
 class _Dropping:
-    """Tells of what was dropped: each of the first in a minute, then their number."""
+    """Logs dropped messages: each of the first in a minute, then their number."""
 
     def __init__(self) -> None:
         self._since, self._told, self._silent = 0.0, 0, 0
@@ -49,21 +49,21 @@ known_tasks: Collection[str] = ()
 
 
 class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
-    """What was taken and not acknowledged."""
+    """The messages that were taken and not acknowledged."""
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:  # noqa: ANN401 - kombu's
-        """Put a message back into its queue. An entry that is not ours would keep all those behind it from it."""
+        """Put a message back into its queue. An unreadable entry would otherwise block all those behind it."""
         try:
             super().restore_by_tag(tag, client, leftmost)
         except (redis.RedisError, OSError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever kombu raises for what it cannot read
+        except Exception as error:  # noqa: BLE001 - whatever kombu raises for an unreadable entry
             dropped("unacked", type(error).__name__)
             self._remove_from_indices(tag).execute()
 
 
 class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
-    """Where messages are read from Redis."""
+    """Reads messages from Redis."""
 
     QoS = QoS
 
@@ -73,7 +73,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
         except (redis.RedisError, OSError, Empty):
             raise
         except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-            # What is no JSON text. It was taken out of Redis by the answer that could not be read.
+            # Not JSON. Redis had already given it out with the answer that could not be read.
             dropped("queue", type(error).__name__)
             return True
 
@@ -82,14 +82,14 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
         if str(bytes_to_str(payload["type"])).endswith("message") and payload["data"]:
             try:
                 kombu_redis.loads(bytes_to_str(payload["data"]))
-            except Exception as error:  # noqa: BLE001 - kombu would log it, with its content
+            except Exception as error:  # noqa: BLE001 - kombu would log it with its content
                 dropped("broadcast", type(error).__name__)
                 payload["data"] = None
         return payload
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]  # kombu is untyped
-    """Where messages go from Redis to whoever consumes them."""
+    """Passes messages from Redis to their consumers."""
 
     Channel = Channel
 
@@ -102,7 +102,7 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]  # kombu is untype
 
 
 def drop_what_is_not_ours(tasks: Collection[str]) -> None:
-    """Let every connection to Redis that is made from now on be of this transport; ``tasks``: the names of ours."""
+    """Use this transport for every connection to Redis made from now on. ``tasks``: the names of our tasks."""
     global known_tasks  # noqa: PLW0603 - kombu makes transports by name, without a place for arguments
     known_tasks = tasks
     for scheme in ("redis", "rediss"):

@@ -1,4 +1,4 @@
-"""Tell a configured HTTPS address of alarms: one POST a finding, at least once, no personal data, no redirects."""
+"""Sends alarms to a configured HTTPS address: one POST per finding, at least once, no personal data, no redirects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMITS = Limits(connect_s=5.0, read_s=5.0, answer_s=10.0, body_bytes=0)
 
 @dataclass(slots=True)
 class Told:
-    """How many alarms were taken, and why the rest was not (never the address: it may hold a key)."""
+    """How many alarms the receiver took, and why it did not take the rest (never the address: it may hold a key)."""
 
     taken: int = 0
     problem: str | None = None
@@ -35,7 +35,7 @@ class Told:
 
 
 def tell_alarms(engine: Engine, settings: Settings) -> Told:
-    """Offer every alarm that is open and untold, the oldest first; stop at the first that is not taken."""
+    """Send every open alarm that was not sent yet, the oldest first. Stop at the first that is not taken."""
     told, url = Told(), settings.finding_webhook_url.get_secret_value()
     if not url:
         return told
@@ -62,7 +62,7 @@ def tell_alarms(engine: Engine, settings: Settings) -> Told:
 
 
 def _client(settings: Settings) -> Client:
-    """Raises ``ValueError`` for an authority or a proxy that cannot be used."""
+    """Raises ``ValueError`` for an unusable authority or proxy."""
     return Client(
         settings.finding_webhook_url.get_secret_value(),
         tls=trusting_authorities(settings.finding_webhook_ca_file),
@@ -73,7 +73,7 @@ def _client(settings: Settings) -> Client:
 
 
 def _offer(client: Client, finding: FindingRow) -> str | None:
-    """Why the finding was not taken, or None if it was. Of the answer only the status is read."""
+    """Why the receiver did not take the finding, or None. Only the answer's status is read."""
     content = json.dumps(message_of(finding)).encode("ascii")
     try:
         answer = client.exchange(
@@ -85,7 +85,7 @@ def _offer(client: Client, finding: FindingRow) -> str | None:
 
 
 def message_of(finding: FindingRow) -> dict[str, Any]:
-    """What is sent. ``text`` is for receivers that show one line; ``id`` tells repetitions apart."""
+    """The message. ``text`` is for receivers that show one line; a receiver recognises repetitions by ``id``."""
     return {
         "text": f"{finding.severity} {finding.class_} {finding.subject}: {finding.reason}",
         "event": "finding",

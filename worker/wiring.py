@@ -1,4 +1,4 @@
-"""Settings to sources: the one place that knows both."""
+"""Makes the sources from the settings: the only module that knows both."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class UnusableFeed:
-    """A main site whose configuration cannot be used: every answer says so, and the clusters are read nevertheless."""
+    """A main site with an unusable configuration. Every answer says so; the clusters are still read."""
 
     name: str
     problem: str
@@ -82,7 +82,7 @@ def feed_of(settings: Settings) -> OrderFeed | None:
                 proxy=_given(settings.main_site_proxy),
             )
         )
-    except ValueError as error:  # an unreadable MAIN_SITE_CA_FILE, say: the clusters go on
+    except ValueError as error:  # for example an unreadable MAIN_SITE_CA_FILE: the clusters are still read
         return UnusableFeed(settings.main_site_feed, str(error))
 
 
@@ -105,8 +105,8 @@ def _given(secret: SecretStr) -> SecretStr | None:
 
 
 class RememberedCluster:
-    """A cluster whose circuit and good endpoint outlive the process: a refused token stops all workers' calls, not
-    one's, and a dead endpoint is waited for once."""
+    """A cluster whose circuit and last good endpoint are stored. So a refused token stops the calls of all workers, and
+    a dead endpoint is waited for only once."""
 
     def __init__(self, source: ClusterSource, breaker: CircuitBreaker, engine: Engine) -> None:
         self._source, self._breaker, self._engine = source, breaker, engine
@@ -114,7 +114,7 @@ class RememberedCluster:
         self._kept = (breaker.state, source.endpoint)
 
     def read(self) -> ClusterReading:
-        """The lists."""
+        """One bulk read."""
         return self._remembered(self._source.read)
 
     def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
@@ -143,7 +143,7 @@ class RememberedCluster:
 
 @dataclass(frozen=True, slots=True)
 class UnusableCluster:
-    """A cluster whose configuration cannot be used: every answer says so, and nothing follows from it."""
+    """A cluster with an unusable configuration. Every answer says so, and nothing follows from it."""
 
     cluster: str
     problem: str
@@ -175,7 +175,7 @@ def clusters_of(settings: Settings, engine: Engine, *, remember: bool = True) ->
             breaker = CircuitBreaker(CircuitState.from_plain(circuit))
             try:
                 source = make_cluster(cluster_config(cluster), breaker, circuit.get("endpoint"))
-            except ValueError as error:  # an unreadable ca_file, say: the other clusters go on
+            except ValueError as error:  # for example an unreadable ca_file: the other clusters are still read
                 found.append(UnusableCluster(cluster.name, str(error)))
             else:
                 found.append(RememberedCluster(source, breaker, engine) if remember else source)
@@ -192,7 +192,7 @@ def policy_of(settings: Settings) -> Policy:
         paid_missing_grace=timedelta(seconds=settings.paid_missing_grace_s),
         orphan_grace=timedelta(seconds=settings.orphan_grace_s),
         ended_retention=timedelta(seconds=settings.ended_retention_s),
-        # One that is read more rarely than that by intention has no gap at each read.
+        # With a longer interval between reads, an ordinary read must not count as a gap.
         read_gap=max(GAP, 4 * timedelta(seconds=settings.fast_interval_s)),
         proof_n=settings.absence_proof_n,
         proof_t=timedelta(seconds=settings.absence_proof_t_s),
@@ -218,9 +218,9 @@ def budget_of(settings: Settings) -> Budget:
 
 
 def handling_of(settings: Settings) -> dict[Kind, Handling]:
-    """What is done with each class of drift; "all" speaks for the classes, and the links, that are not named.
+    """What is done with each class of drift. "all" covers the classes, and the links, that are not named.
 
-    A machine goes from one customer to another by an operator's word, unless that very class is named.
+    An operator approves each machine that goes to another customer, unless that very class is named.
     """
     named = {Kind(name): Handling(how) for name, how in settings.repair_policy.items() if name != "all"}
     rest = settings.repair_policy.get("all")
@@ -230,8 +230,8 @@ def handling_of(settings: Settings) -> dict[Kind, Handling]:
 
 
 def reconciler(engine: Engine, settings: Settings, tell: Tell = tell_nobody, *, remember: bool = True) -> Reconciler:
-    """Everything a run needs, from the settings. ``tell``: is told what it does. A dry run must not ``remember`` how
-    its sources answered."""
+    """Everything that a run needs, from the settings. ``tell``: receives its progress. A dry run must not ``remember``
+    how its sources answered."""
     return Reconciler(
         engine=engine,
         feed=feed_of(settings),

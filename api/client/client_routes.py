@@ -30,7 +30,7 @@ async def list_vps(
 ) -> Response:
     """Own records only, newest first. A user that the panel does not know has none."""
     before = id_before(cursor) if cursor is not None else None
-    # One more than asked for tells whether there is another page.
+    # One record more than asked for shows whether there is another page.
     wanted = client_records(edge.reader, user_id, status=status, before_id=before, limit=limit + 1)
     rows = await edge.read(wanted, request.scope["began"])
     page, more = rows[:limit], len(rows) > limit
@@ -48,7 +48,7 @@ async def list_vps(
 async def get_vps(
     request: Request, edge: EdgeOf, user_id: Client, vps_id: Annotated[int, Path(ge=1, le=MAX_ID)]
 ) -> Response:
-    """Somebody else's record does not exist for the caller."""
+    """Another user's record does not exist for the caller."""
     row = await edge.read(client_record(edge.reader, user_id, vps_id), request.scope["began"])
     if row is None:
         raise ProblemError(404, "vps_unknown", f"VPS {vps_id} does not exist")
@@ -56,7 +56,7 @@ async def get_vps(
 
 
 def _cacheable(request: Request, body: dict[str, Any]) -> Response:
-    """The answer with an entity tag over its bytes; 304 if the caller has just that."""
+    """The answer with an entity tag over its bytes; 304 if the caller has the same."""
     answer = JSONResponse(body)
     etag = f'"{hashlib.sha256(answer.body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}

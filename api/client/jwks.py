@@ -1,4 +1,5 @@
-"""Public keys from a JWKS address, kept and refreshed; an outage of the address does not sign clients out."""
+"""Public keys from a JWKS address, stored and refreshed. While the address is down, known keys keep clients signed
+in."""
 
 from __future__ import annotations
 
@@ -20,15 +21,15 @@ from sources.outgoing.tls import trusting_authorities
 
 log = structlog.get_logger(__name__)
 
-FRESH_S = 300.0  # a key that was withdrawn is refused after at most this, while the address answers
-KEPT_S = 6 * 3600.0  # and after this when it does not
-RETRY_S = 30.0  # between fetches after a failure or for an unknown key id, whatever tokens ask for
+FRESH_S = 300.0  # while the address answers, a withdrawn key is refused after at most this
+KEPT_S = 6 * 3600.0  # while it does not answer, after at most this
+RETRY_S = 30.0  # between fetches after a failure or for an unknown key id, however many tokens ask
 SIZE_LIMIT = 256 * 1024
 KINDS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 
 
 class KeysAwayError(Exception):
-    """The key cannot be had: there are none at hand, or none of that name while the address does not answer."""
+    """No key can be had: none is stored, or none of that name while the address does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +79,14 @@ class Jwks:
     async def key_for(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
         """The key that a token's header names; None if there is none. Raises KeysAwayError.
 
-        A name that is not known while the address is down may be that of a new key: nobody can say, so a client
-        should try again and not sign in anew.
+        An unknown name while the address is down may be a new key's. So the client should try again, not sign in again.
         """
         if self._age() >= FRESH_S:
             await self._refresh()
         if self._age() >= KEPT_S:
             raise KeysAwayError
         found = self._find(kid, algorithm)
-        if found is None and kid is not None:  # a new key may just have been brought into use
+        if found is None and kid is not None:  # a new key may just have come into use
             await self._refresh()
             found = self._find(kid, algorithm)
             if found is None and self._failed:
@@ -103,10 +103,10 @@ class Jwks:
     async def _refresh(self) -> None:
         async with self._lock:
             if self._tried_at is not None and self._clock() - self._tried_at < RETRY_S:
-                return  # somebody else just did
+                return  # another caller has just fetched
             self._tried_at = self._clock()
             try:
-                # The client's deadline ends it: nothing needs to be cancelled.
+                # The client's own deadline ends it, so nothing needs to be cancelled.
                 self._keys = self._parse(await asyncio.to_thread(self._fetch))
             except (SourceFault, ValueError) as error:
                 self._failed = True
@@ -122,7 +122,7 @@ class Jwks:
         return answer.body
 
     def _parse(self, body: bytes) -> tuple[VerifyingKey, ...]:
-        """Public keys for signatures whose algorithm is configured; shared secrets (``oct``) never count."""
+        """Public keys for signatures with a configured algorithm. Shared secrets (``oct``) never count."""
         document = parse_json(body)
         if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
             raise ValueError("not a key set")
@@ -132,7 +132,7 @@ class Jwks:
         return tuple(found)
 
     def _usable(self, entry: object) -> VerifyingKey | None:
-        """The key if it is public, for signatures, of a kind and size that fit its algorithm, and configured."""
+        """The key, if it is public, for signatures, configured, and fits its algorithm in kind and size."""
         if not isinstance(entry, dict) or entry.get("use", "sig") != "sig" or entry.get("kty") == "oct":
             return None
         operations = entry.get("key_ops", ["verify"])

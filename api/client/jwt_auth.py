@@ -1,7 +1,7 @@
 """Who a client is: the panel user id of a signed token.
 
-The algorithms are configuration, never the token's choice; a token is refused for whatever two parsers could
-read differently (duplicate members, extensions, an unknown type).
+Settings choose the algorithms, never the token. A token is refused if two parsers could read it differently (duplicate
+members, extensions, an unknown type).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from panel.settings import Settings, SettingsError
 MAX_TOKEN_BYTES = 8192
 MAX_KID_LENGTH = 256
 MAX_USER_ID = 2**63 - 1
-LAST_TIME = 253_402_300_799  # the end of the year 9999: whatever lies beyond is a mistake or a trick
+LAST_TIME = 253_402_300_799  # the end of the year 9999: a later time is a mistake or a trick
 TYPES = {"jwt", "at+jwt", "application/jwt", "application/at+jwt"}
 EXTENSIONS = {"crit", "b64", "zip", "jku", "jwk", "x5u", "x5c"}
-"""Header members that change how a token is read, or bring or name a key: keys are configuration."""
+"""Header members that change how a token is read, or name or bring a key. Only the settings name keys."""
 
 SUBJECT = re.compile(r"[1-9][0-9]{0,18}")
 
 
 class _RefusedTokenError(Exception):
-    """Why a token is refused, in words that help its owner and tell an attacker nothing new."""
+    """Why a token is refused. The words help its owner and tell an attacker nothing new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class _Header:
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """Seconds since 1970. A token is good from ``nbf`` on, not before it was issued, and until just before ``exp``."""
+    """Seconds since 1970. A token is valid from ``nbf`` and ``iat`` on, until just before ``exp``."""
 
     exp: float
     nbf: float | None
@@ -60,7 +60,7 @@ class _Times:
 
 
 def public_key_algorithm(pem: str) -> str:
-    """The one algorithm that a PEM public key fits. Raises SettingsError."""
+    """The one algorithm that fits a PEM public key. Raises SettingsError."""
     try:
         key = load_pem_public_key(pem.encode())
     except ValueError:
@@ -119,7 +119,7 @@ class TokenVerifier:
         options: Any = {
             "verify_aud": bool(self._settings.jwt_audience),
             "enforce_minimum_key_length": True,
-            **dict.fromkeys(("verify_exp", "verify_nbf", "verify_iat"), False),  # below, by this verifier's clock
+            **dict.fromkeys(("verify_exp", "verify_nbf", "verify_iat"), False),  # checked below, by this clock
         }
         verified: dict[str, Any] = jwt.decode(
             token,
@@ -129,7 +129,7 @@ class TokenVerifier:
             audience=self._settings.jwt_audience or None,
             issuer=self._settings.jwt_issuer or None,
         )
-        # After the signature: only the owner of a real token is told that it has expired.
+        # After the signature: only the owner of a real token may learn that it has expired.
         times.check(self._clock(), self._settings.jwt_leeway_s)
         return verified
 
@@ -141,7 +141,7 @@ class TokenVerifier:
 
 
 def _read_strictly(token: str, algorithms: tuple[str, ...]) -> tuple[_Header, dict[str, Any]]:
-    """The header and the claims, before any signature is looked at: only to refuse."""
+    """The header and claims before the signature is checked. They may only lead to a refusal."""
     parts = token.split(".")
     if len(parts) != 3:
         raise _RefusedTokenError("not three parts")
@@ -178,7 +178,7 @@ def _time(claims: dict[str, Any], name: str) -> float | None:
 
 
 def _base64url(part: str) -> bytes:
-    """Decode; of the several texts that decoders take for the same bytes, only the one that encoders make."""
+    """Decode base64url. Several texts decode to the same bytes; only the one that encoders write is accepted."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", part) or len(part) % 4 == 1:
         raise _RefusedTokenError("not base64url")
     decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
@@ -188,7 +188,7 @@ def _base64url(part: str) -> bytes:
 
 
 def _user_id(claims: dict[str, Any]) -> int:
-    """``user_id`` (an integer) and ``sub`` (the same id as text); one may be absent, they may not disagree."""
+    """``user_id`` (an integer) or ``sub`` (the same id as text). One may be absent; they must not differ."""
     user_id, subject = claims.get("user_id"), claims.get("sub")
     if user_id is None and isinstance(subject, str) and SUBJECT.fullmatch(subject):
         user_id = int(subject)

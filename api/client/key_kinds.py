@@ -1,4 +1,4 @@
-"""Which public keys may verify tokens, and the one algorithm that each of them is for."""
+"""Which public keys may verify tokens, and the one algorithm for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a client sees a record: the public record, and how fresh what it shows is. Pure."""
+"""What a client sees of a record: the public record and how fresh it is. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from api.http.problems import ProblemError
 from panel.records.public import public_record
 
 STALE_AFTER = timedelta(minutes=10)
-"""Twice what Proxmox itself may cache a status for; a healthy panel confirms every two minutes."""
+"""Twice as long as Proxmox may cache a status. A healthy panel confirms every two minutes."""
 
 MAX_ID = 2**63 - 1
 
@@ -19,12 +19,11 @@ LINKED = frozenset({"verified", "unverified", "pushed"})
 
 
 def client_view(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with ``power_detail``, ``as_of`` (when its power state was last confirmed), ``source`` (by
-    whom) and ``stale``.
+    """The record with ``power_detail``, ``as_of`` (when its power state was last confirmed), ``source`` (by what) and
+    ``stale``.
 
-    A record that is linked to a guest is confirmed by every complete read of its node, unless the guest did
-    not bear it out. One that is not linked speaks of what the main site said last; nobody is late to confirm
-    that, so it is never stale.
+    Every complete read of its node confirms a linked record, unless the guest showed something else. An unlinked record
+    shows what the main site said last. Nothing ever confirms that again, so it is never stale.
     """
     as_of, source = row["power_as_of"], row["power_source"]
     linked = row["link_state"] in LINKED
@@ -48,7 +47,7 @@ def cursor_after(vps_id: int) -> str:
 
 
 def id_before(cursor: str) -> int:
-    """The id that a cursor stands for. Raises ProblemError 422."""
+    """The id in a cursor. Raises ProblemError 422."""
     if not re.fullmatch(CURSOR_PATTERN, cursor, re.ASCII):
         message = "cursor must be a next_cursor of an earlier answer"
         raise ProblemError(422, "invalid_parameter", message, field="cursor")

@@ -1,1 +1,1 @@
-"""What every route shares: framing, limits, bodies, errors. Knows no caller."""
+"""What every route shares: framing, limits, bodies, errors. It knows no caller."""

@@ -1,15 +1,15 @@
-"""Callers' addresses. What a proxy says of them may be any text, so what is no address is nothing."""
+"""Callers' addresses. A proxy may report any text as an address; text that is not an address counts as none."""
 
 from __future__ import annotations
 
 import ipaddress
 from functools import lru_cache
 
-LONGEST = 45  # characters of an address; what is kept of what was asked lately is bounded, too
+LONGEST = 45  # characters of an address; it bounds the cache, too
 
 
 def address_of(text: str | None) -> str | None:
-    """The one spelling of an IP address, without its zone, IPv4 as such; None for anything else."""
+    """The one spelling of an IP address, without its zone and with mapped IPv4 as IPv4; None for anything else."""
     address = (text or "").partition("%")[0]
     return _spelled(address) if len(address) <= LONGEST else None
 
@@ -25,7 +25,7 @@ def _spelled(address: str) -> str | None:
 
 
 def network_of(address: str | None) -> str:
-    """An IPv4 address, or the /64 that one IPv6 host has to itself; "unknown" without an address."""
+    """An IPv4 address, or the /64 that belongs to one IPv6 host; "unknown" without an address."""
     known = address_of(address)
     if known is None:
         return "unknown"

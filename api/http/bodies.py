@@ -33,7 +33,7 @@ async def json_body(request: Request, limit: int) -> Any:  # noqa: ANN401 - JSON
 
 
 def _require_plain_json(request: Request) -> None:
-    """Refuse what would have to be converted before it could be parsed, bombs included."""
+    """Refuse a body that would need conversion before parsing, such as a compressed one, which may be a bomb."""
     types = request.headers.getlist("content-type")
     if len(types) != 1 or not is_json(types[0]):
         raise ProblemError(415, "unsupported_media_type", "Content-Type must be application/json")
@@ -46,7 +46,7 @@ def _require_plain_json(request: Request) -> None:
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
-    """The body, never more of it in memory than the limit and one chunk."""
+    """The body. Memory never holds more of it than the limit and one chunk."""
     too_large = ProblemError(
         413, "body_too_large", f"The body must not exceed {limit} bytes", headers={"Connection": "close"}
     )

@@ -1,4 +1,4 @@
-"""An answer in time, even when what it waits for cannot be interrupted in time."""
+"""An answer in time, even if the work behind it cannot be interrupted in time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _abandoned: set[asyncio.Task[Any]] = set()
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     """Do ``work``; raise TimeoutError after ``seconds`` without waiting for its end.
 
-    Cancelling a query asks the server first, and a frozen server answers only after many seconds; so the work
-    is cancelled and left to end by itself.
+    Cancelling a query asks the server first, and a frozen server answers only after many seconds. So the work is
+    cancelled but not waited for.
     """
     task = asyncio.create_task(work)
     try:

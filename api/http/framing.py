@@ -1,8 +1,8 @@
-"""HTTP/1.1 requests in a stream of bytes, read as RFC 9112 says and in no other way.
+"""HTTP/1.1 requests in a stream of bytes, read exactly as RFC 9112 says.
 
-A proxy and a server that read the same bytes differently let one caller's body become another caller's request. So
-there is one reading here or none: what the RFC leaves open, forbids or only tolerates is refused, and with it the
-connection ends. Nothing here switches to another protocol, whatever a request asks for.
+If a proxy and a server read the same bytes differently, one caller's body can become another caller's request. So
+anything that the RFC leaves open, forbids or only tolerates is refused, and the connection ends. No request can switch
+to another protocol.
 
 Values in, values out: :mod:`api.http.protocol` has the connection, its deadlines and the answers.
 """
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote
 
-HEAD_BYTES = 16 * 1024  # request line and headers, and again trailers; the largest token that is accepted has 8 KB
-CHUNK_LINE_BYTES = 256  # a chunk's size with its extensions, which are ignored
-LENGTH_DIGITS = 18  # of a Content-Length: more than any body that is read here
+HEAD_BYTES = 16 * 1024  # for request line and headers, and again for trailers; an accepted token has up to 8 KB
+CHUNK_LINE_BYTES = 256  # for a chunk's size and its extensions, which are ignored
+LENGTH_DIGITS = 18  # of a Content-Length: enough for any body that is read here
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*"
@@ -35,14 +35,14 @@ CHUNK_BEGUN = re.compile(rb"[0-9A-Fa-f]{0,8}(?:(?<=[0-9A-Fa-f]);" + _VALUE + rb"
 
 
 FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect"})
-"""The headers that say where a request ends, and what becomes of the connection."""
+"""The headers that decide where a request ends and whether the connection stays open."""
 
 SEVERAL = frozenset({b"connection", b"upgrade", b"expect"})
-"""Those of them that are lists; of the others there is one, or the request is refused."""
+"""Those of them that are lists. Of the others a request may have only one."""
 
 
 class InvalidHttpError(Exception):
-    """Bytes that are no request of HTTP/1.1. ``message`` is for the caller."""
+    """Bytes that are not an HTTP/1.1 request. ``message`` is for the caller."""
 
     def __init__(self, message: str, status_code: int = 400, code: str = "invalid_http") -> None:
         super().__init__(message)
@@ -57,7 +57,7 @@ def _too_large(what: str) -> InvalidHttpError:
 
 @dataclass(slots=True)
 class Head:
-    """A request line and its headers. ``path`` is decoded, ``raw_path`` is as it came."""
+    """A request line and its headers. ``path`` is decoded, ``raw_path`` is as received."""
 
     method: str
     path: str
@@ -68,7 +68,7 @@ class Head:
     """Names in lower case, values without the blanks around them (RFC 9110, 5.5)."""
 
     length: int | None
-    """Of the body, in bytes; None where it comes in chunks."""
+    """Of the body, in bytes; None if it comes in chunks."""
 
     keeps: bool
     """Whether the connection may have another request."""
@@ -78,7 +78,7 @@ class Head:
 
 
 class Body(Protocol):
-    """What is left of a body. ``take`` removes what it has read from the front of the buffer."""
+    """The unread rest of a body. ``take`` removes what it reads from the front of the buffer."""
 
     complete: bool
 
@@ -87,9 +87,9 @@ class Body(Protocol):
 
 
 def take_head(buffer: bytearray) -> Head | None:
-    """The next request's head, removed from the buffer; None while it is incomplete. Raises InvalidHttpError as soon
-    as it cannot become one."""
-    start = 2 if buffer.startswith(b"\r\n") else 0  # one empty line before a request is none (RFC 9112, 2.2)
+    """The next request's head, removed from the buffer; None while it is incomplete. Raises InvalidHttpError as soon as
+    it cannot become a head."""
+    start = 2 if buffer.startswith(b"\r\n") else 0  # an empty line before a request is allowed (RFC 9112, 2.2)
     end = buffer.find(b"\r\n\r\n", start, start + HEAD_BYTES + 4)
     if end < 0:
         _require_beginning(buffer[start:])
@@ -100,7 +100,7 @@ def take_head(buffer: bytearray) -> Head | None:
 
 
 def parse_head(raw: bytes) -> Head:
-    """The head of these bytes, which end before the empty line. Raises InvalidHttpError."""
+    """The head in these bytes, without the empty line that ends it. Raises InvalidHttpError."""
     line, _, rest = raw.partition(b"\r\n")
     method, raw_path, query, version = _request_line(line)
     if len(line) < len(raw) and not FIELDS.fullmatch(raw, len(line)):
@@ -119,14 +119,14 @@ def parse_head(raw: bytes) -> Head:
             else:
                 raise InvalidHttpError(f"There must not be two headers {name.decode()}")
     length = _length(named, version)
-    # An upgrade is ignored (RFC 9110, 7.8); but who asked for it may go on in that protocol.
+    # An upgrade is ignored (RFC 9110, 7.8), but a caller that asked for it may continue in the other protocol.
     keeps = version == "1.1" and b"upgrade" not in named and b"close" not in _options(named.get(b"connection", b""))
     continues = version == "1.1" and named.get(b"expect", b"").lower() == b"100-continue"
     return Head(method, _decoded(raw_path), raw_path, query, version, headers, length, keeps, continues)
 
 
 def _length(named: Mapping[bytes, bytes], version: str) -> int | None:
-    """Of the body, as the headers of this request frame it; None: it comes in chunks."""
+    """The body's length by this request's headers; None: it comes in chunks."""
     if not HOST.fullmatch(named.get(b"host", b"" if version == "1.0" else b"?")):
         raise InvalidHttpError("A request of HTTP/1.1 must have a Host: a name or an address, with or without a port")
     length = named.get(b"content-length")
@@ -149,7 +149,7 @@ def _options(connection: bytes) -> list[bytes]:
 
 
 def body_of(head: Head) -> Body:
-    """What is to be read behind this head."""
+    """The reader for the body after this head."""
     return Chunked() if head.length is None else Counted(head.length)
 
 
@@ -172,8 +172,8 @@ class Counted:
 
 
 class Chunked:
-    """A body in chunks. Extensions are ignored; trailers are bounded and dropped: a key, an address or a content type
-    behind the body is not the request's."""
+    """A body in chunks. Extensions are ignored. Trailers are bounded and dropped: a key, an address or a content type
+    after the body does not belong to the request."""
 
     __slots__ = ("_left", "_next", "_trailers", "complete")
 
@@ -200,7 +200,7 @@ class Chunked:
         return bytes(content)
 
     def _size(self, buffer: bytearray) -> bool:
-        """The line before a chunk; whether it was there."""
+        """Read the line before a chunk. Returns whether it has arrived."""
         end = buffer.find(b"\r\n", 0, CHUNK_LINE_BYTES)
         if end < 0:
             if len(buffer) >= CHUNK_LINE_BYTES or not CHUNK_BEGUN.fullmatch(buffer):
@@ -210,14 +210,14 @@ class Chunked:
         if found is None:
             raise InvalidHttpError("A chunk of the body does not begin with its size")
         self._left = int(found[1], 16)
-        del found  # it holds the buffer, which cannot be shortened meanwhile
+        del found  # it holds the buffer, which could not be shortened otherwise
         del buffer[: end + 2]
         if not self._left:
             self._next = self._trailer
         return True
 
     def _end(self, buffer: bytearray) -> bool:
-        """The line break behind a chunk."""
+        """Read the line break after a chunk."""
         if not b"\r\n".startswith(buffer[:2]):
             raise InvalidHttpError("A chunk of the body is longer than its size")
         if len(buffer) < 2:
@@ -227,7 +227,7 @@ class Chunked:
         return True
 
     def _trailer(self, buffer: bytearray) -> bool:
-        """A line behind the last chunk; the empty one is the end."""
+        """Read a line after the last chunk. The empty line ends the body."""
         end = buffer.find(b"\r\n", 0, HEAD_BYTES + 2)
         if self._trailers + (len(buffer) if end < 0 else end) > HEAD_BYTES:
             raise _too_large("Trailers")
@@ -244,7 +244,7 @@ class Chunked:
 
 
 def _require_beginning(begun: bytearray) -> None:
-    """Raise InvalidHttpError if this is not the beginning of a head, or too much of one."""
+    """Raise InvalidHttpError if this cannot become a head or is too long for one."""
     if len(begun) >= HEAD_BYTES + 4:
         raise _too_large("The request line and headers")
     if NEVER_IN_A_HEAD.search(begun):

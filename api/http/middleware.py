@@ -1,4 +1,4 @@
-"""Around every request: its id, one access log line, security headers, and an answer to what went wrong."""
+"""Around every request: its id, one access log line, security headers, and the answer to an unexpected error."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from panel.redaction import Redactor
 log = structlog.get_logger(__name__)
 
 SANE_ID = re.compile(r"[A-Za-z0-9._~-]{1,64}")
-QUIET = {"/healthz", "/readyz"}  # asked every few seconds; logged only when they fail
+QUIET = {"/healthz", "/readyz"}  # called every few seconds, so logged only when they fail
 CLOSED_BY_CLIENT = 499
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-"""No path here has one. Routes end with `$` in their patterns, which a line break may follow."""
+"""No path here has a control character, but `$` at the end of a route's pattern would accept a line break after it."""
 
 NOTHING_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
-"""Nothing here is a page but /docs, which says for itself what it needs."""
+"""The panel serves no page but /docs, which sets its own policy."""
 
-HSTS = "max-age=31536000"  # a year, of this host only: the others of its domain are not the panel's to speak for
+HSTS = "max-age=31536000"  # a year, for this host only: other hosts of its domain are not the panel's
 
 
 NO_SECRETS = Redactor(())
 
 
 def _unnoted(_scope: Scope, _status: int) -> None:
-    """What is refused for the connection's sake is nobody's use of anything."""
+    """A connection that is refused as such is no use of a credential."""
 
 
 class RequestContext:
-    """Pure ASGI, so that neither bodies nor cancellation are touched."""
+    """Plain ASGI, so that it touches neither bodies nor cancellation."""
 
     def __init__(
         self, app: ASGIApp, note: Callable[[Scope, int], None] = _unnoted, redactor: Redactor = NO_SECRETS
     ) -> None:
-        """``note`` is told of every request that ended, with its status. A caller's id that ``redactor`` would
-        change is not kept: it holds a key, and ids are journaled."""
+        """``note`` receives every finished request with its status. A request id that ``redactor`` would change holds a
+        key, and ids are journaled, so such an id is replaced."""
         self._app = app
         self._note = note
         self._redactor = redactor
@@ -55,7 +55,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         client = scope.get("client")
-        address = address_of(client[0]) if client else None  # a proxy passes on whatever it was told
+        address = address_of(client[0]) if client else None  # a proxy may pass on any text
         scope["client"] = (address, client[1]) if client and address else None
         given = Headers(scope=scope).get("x-request-id", "")
         kept = SANE_ID.fullmatch(given) is not None and self._redactor(given) == given
@@ -80,7 +80,7 @@ class RequestContext:
                 await app(scope, receive, send_and_note)
             except ClientDisconnect:
                 status = CLOSED_BY_CLIENT
-            except Exception:  # the last resort: said once in the log, never to the caller
+            except Exception:  # the last resort: logged once, never shown to the caller
                 log.exception("request_failed")
                 if not status:
                     body = problem_body(500, "internal_error", SERVER_FAULT, scope["path"], request_id)
@@ -103,16 +103,16 @@ def _add_headers(headers: MutableHeaders, request_id: str, *, https: bool) -> No
     headers["X-Request-Id"] = request_id
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
-    headers["X-Frame-Options"] = "DENY"  # frame-ancestors, for browsers that do not know it
+    headers["X-Frame-Options"] = "DENY"  # for browsers that do not know frame-ancestors
     headers.setdefault("Content-Security-Policy", NOTHING_ALLOWED)
     headers.setdefault("Cache-Control", "no-store")
-    if https:  # by the proxy's X-Forwarded-Proto, where uvicorn trusts the proxy
+    if https:  # from X-Forwarded-Proto, if uvicorn trusts the proxy
         headers["Strict-Transport-Security"] = HSTS
 
 
 def _log_access(scope: Scope, status: int, began: float, redactor: Redactor) -> None:
-    """Without query strings and headers: they may carry names and secrets. Half a token is none that a redactor knows,
-    so it comes before the cut."""
+    """Log without query strings and headers, which may hold names and secrets. The redactor runs before the cut,
+    because it would not recognise half a token."""
     client = scope.get("client")
     log.info(
         "http_request",

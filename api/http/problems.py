@@ -1,4 +1,4 @@
-"""Every error of the API in one shape: RFC 9457's members, a human ``message`` and a stable ``code``."""
+"""Every error of the API in one shape: RFC 9457's members, a ``message`` for people and a stable ``code``."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SERVER_FAULT = "The panel failed to answer this request; it is logged under the 
 
 
 class ProblemError(Exception):
-    """A request that is refused. ``extra`` adds members (``field``, ``missing``); none repeats a value that
-    may be a secret."""
+    """A refused request. ``extra`` adds members (``field``, ``missing``). No member repeats a value that may be
+    secret."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class ProblemResponse(JSONResponse):
 def problem_body(
     status_code: int, code: str, message: str, instance: str, request_id: str | None, **extra: object
 ) -> dict[str, Any]:
-    """The body of an error. In errors ``status`` is RFC 9457's integer; in successes it is "success"."""
+    """The body of an error. Its ``status`` is RFC 9457's integer; in successes ``status`` is "success"."""
     body: dict[str, Any] = {
         "type": f"urn:panel-sync:problem:{code}",
         "title": http.HTTPStatus(status_code).phrase,
@@ -81,12 +81,12 @@ def problem_for(request: Request, error: ProblemError, background: BackgroundTas
 
 
 async def on_problem(request: Request, error: Exception) -> ProblemResponse:
-    """Answer a ProblemError, or the store's own kinds of being away."""
+    """Answer a ProblemError or one of the store's errors."""
     return problem_for(request, as_problem(error))
 
 
 def as_problem(error: Exception) -> ProblemError:
-    """What a caller is told of an error, with when to try again. Re-raises what has no such answer."""
+    """What the caller is told of an error, and when to try again. Raises any other error again."""
     match error:
         case ProblemError():
             return error
@@ -115,7 +115,7 @@ def _outcome_unknown(operation_id: int | None) -> ProblemError:
 
 
 async def on_http_exception(request: Request, error: Exception) -> ProblemResponse:
-    """404 and 405 of the framework."""
+    """Answer the framework's 404 and 405."""
     if not isinstance(error, HTTPException):
         raise error
     code = FRAMEWORK_CODES.get(error.status_code, "http_error")
@@ -127,7 +127,7 @@ async def on_http_exception(request: Request, error: Exception) -> ProblemRespon
 
 
 async def on_invalid_parameter(request: Request, error: Exception) -> ProblemResponse:
-    """A path or query parameter of the wrong form; the value itself is not repeated."""
+    """Answer a path or query parameter of the wrong form, without repeating its value."""
     if not isinstance(error, RequestValidationError):
         raise error
     first = error.errors()[0]

@@ -1,8 +1,8 @@
-"""One connection of HTTP/1.1: one request at a time, bounded in size and time, and an end in good order.
+"""One HTTP/1.1 connection: one request at a time, bounded in size and time, and an orderly end.
 
-:mod:`api.http.framing` reads the requests; uvicorn runs the application and writes its answers. uvicorn's own parser
-is not used: docs/adr/0017 says why. Bodies are bounded where they are read (:mod:`api.http.bodies`), reads and
-commits where they are done, so that nobody can hold a connection for longer than these limits together.
+:mod:`api.http.framing` reads the requests. uvicorn runs the application and writes its answers, without its own parser:
+docs/adr/0017 says why. Bodies are bounded where they are read (:mod:`api.http.bodies`), and so are reads and commits of
+the database. So no caller can hold a connection for longer than these limits together.
 """
 
 from __future__ import annotations
@@ -26,26 +26,28 @@ from api.http.problems import ProblemResponse, problem_body
 
 log = structlog.get_logger(__name__)
 
-CONNECTIONS = 512  # more are answered 503; within the 1024 open files that a process usually may have
+CONNECTIONS = 512  # more are answered 503; a process may usually have 1024 open files
 CONNECTIONS_AT_ALL = 768  # more are closed unread
-HEAD_S = 10.0  # from a connection, or a request's first byte, to the end of its headers; or of a body nobody waits for
-OVERLOADED_HEAD_S = 1.0  # for connections that are only told to come again
-WRITE_S = 10.0  # a caller that does not read its answer
-IDLE_S = 65.0  # kept open between requests: longer than proxies keep theirs, so that none posts into a closing one
+HEAD_S = 10.0  # from the connection, or a request's first byte, to the end of its headers; also for an unwanted body
+OVERLOADED_HEAD_S = 1.0  # for connections that are only answered 503
+WRITE_S = 10.0  # for a caller that does not read its answer
+IDLE_S = 65.0  # between requests: longer than proxies keep theirs, so that none posts into a closing connection
 CROWDED_IDLE_S = 1.0  # once half of the connections are taken
-LINGER_S = 2.0  # from the last answer to the end of a connection whose caller goes on sending
-PEER_LOST_MS = 15_000  # unacknowledged bytes, a closing connection's too
+LINGER_S = 2.0  # from the last answer to the end of a connection whose caller keeps sending
+PEER_LOST_MS = 15_000  # for unacknowledged bytes, also on a closing connection
 
 Wait = Literal["head", "rest", "next", "end"]
-"""What a connection waits for while no answer is due: a request's head, the rest of a body whose answer is out already,
-the next request, or that the caller hears the end."""
+"""What a connection waits for while no answer is due: a request's head, the rest of a body that was answered already,
+the next request, or the caller's end of the connection."""
 
 
 class Exchange(RequestResponseCycle):
     """One request and its one answer."""
 
     fault: InvalidHttpError | None = None
-    """What is wrong with the body. Who reads it is told; who does not need it answers as ever."""
+    """What is wrong with the body. Code that reads the body gets it; an answer that does not need the body is
+    unchanged.
+    """
 
     async def receive(self) -> ASGIReceiveEvent:
         """The next part of the body. Raises InvalidHttpError."""
@@ -58,12 +60,12 @@ class Exchange(RequestResponseCycle):
     async def send(self, message: ASGISendEvent) -> None:
         """Write a part of the answer."""
         if self.waiting_for_100_continue and not self.response_started:
-            self.keep_alive = False  # nobody can tell whether the caller still sends the body
+            self.keep_alive = False  # the caller may or may not still send the body
         await super().send(message)
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """uvicorn's protocol with another parser and with deadlines; what is refused here is a problem document, too."""
+    """uvicorn's protocol with another parser and with deadlines. Its refusals are problem documents, too."""
 
     cycle: Exchange
 
@@ -75,10 +77,10 @@ class BoundedHttp(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.parser = None  # type: ignore[assignment]  # uvicorn's; it would see nothing
-        self._buffer = bytearray()  # what has arrived and was not read yet
-        self._body: Body | None = None  # of the request under way, until it is complete
-        self._deaf = False  # whatever arrives from now on is dropped
+        self.parser = None  # type: ignore[assignment]  # uvicorn's own parser; it would get no bytes
+        self._buffer = bytearray()  # bytes that arrived and were not read yet
+        self._body: Body | None = None  # of the current request, until it is complete
+        self._deaf = False  # True: everything that arrives is dropped
         self._wait: Wait | None = None
         self._wait_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -90,7 +92,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take the connection, or close it at once if there are far too many."""
         super().connection_made(transport)
-        if self.client is not None:  # an IPv4 caller of an IPv6 socket is the one that a list of proxies names
+        if self.client is not None:  # an IPv4 caller of an IPv6 socket gets the address that a list of proxies names
             self.client = (address_of(self.client[0]) or self.client[0], self.client[1])
         if len(self.connections) > CONNECTIONS_AT_ALL:
             transport.abort()
@@ -110,15 +112,15 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """The server ends: whoever waits for an outcome is answered now, with what is known."""
+        """The server ends: callers that wait for an outcome get what is known now."""
         release = self.app_state.get("release_waiting")
         if release is not None:
             release()
         super().shutdown()
 
     def end(self) -> None:
-        """No more answers. What still arrives is dropped for a moment: a connection that is closed with bytes unread
-        takes the answer with it that the caller has not read yet (RFC 9112, 9.6)."""
+        """No more answers. Bytes that still arrive are dropped for a moment: closing a connection with unread bytes
+        would discard the answer that the caller has not read yet (RFC 9112, 9.6)."""
         if self._wait == "end":
             return
         self._deaf = True
@@ -138,7 +140,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._read()
 
     def on_response_complete(self) -> None:
-        """Go on with what has arrived behind the request that was answered now."""
+        """Continue with the bytes after the request that was just answered."""
         self.server_state.total_requests += 1
         if self._deaf or self.transport.is_closing():
             return
@@ -146,7 +148,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._read()
 
     def _read(self) -> None:
-        """To the end of one request: what is behind it is not looked at before its answer is out."""
+        """Read to the end of one request. Bytes after it wait until its answer is out."""
         try:
             self._read_body()
             if self._body is None and not self._answering() and (head := take_head(self._buffer)) is not None:
@@ -194,7 +196,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._start_asgi_task(self.cycle, _OVERLOADED if self._surplus else self.app)
 
     def _read_body(self) -> None:
-        """Of the request under way; dropped where its answer is out already."""
+        """Read the current request's body. It is dropped if the answer is out already."""
         if self._body is None:
             return
         content = self._body.take(self._buffer)
@@ -213,7 +215,7 @@ class BoundedHttp(HttpToolsProtocol):
     # --- an answer
 
     def pause_writing(self) -> None:
-        """The caller does not read: give it a while, then drop it and what it was to get."""
+        """The caller does not read. Give it a while, then drop the connection with the unsent answer."""
         super().pause_writing()
         if self._write_timer is None:
             self._write_timer = self.loop.call_later(WRITE_S, self.transport.abort)
@@ -230,11 +232,12 @@ class BoundedHttp(HttpToolsProtocol):
     # --- deadlines
 
     def _set_deadline(self) -> None:
-        """For what the connection waits for now. One that runs goes on, however much arrives meanwhile."""
+        """Set the deadline for what the connection waits for now. A running one stays, however much arrives
+        meanwhile."""
         if self._wait == "end":
             return
         if self._answering():
-            self._wait_for(None)  # the application bounds what it waits for
+            self._wait_for(None)  # the application bounds its own waits
         elif self._body is not None:
             self._wait_for("rest")
         else:
@@ -265,10 +268,10 @@ class BoundedHttp(HttpToolsProtocol):
         elif not self.transport.is_closing():
             self.transport.close()
 
-    # --- refusals of what never becomes a request
+    # --- refusals of bytes that never become a request
 
     def _refuse(self, error: InvalidHttpError) -> None:
-        """Answer what cannot be read, unless it belongs to a request: that has its own answer, and never a second."""
+        """Refuse unreadable bytes. If they belong to a request, that request's own answer is the only one."""
         self._deaf = True
         self._buffer.clear()
         if self._answering():
@@ -288,7 +291,7 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 class _Way:
-    """What an answer is written to; its end is the connection's, in good order."""
+    """What an answer is written to. Its close ends the connection in good order."""
 
     def __init__(self, protocol: BoundedHttp) -> None:
         self.write = protocol.transport.write
@@ -301,7 +304,7 @@ _ALWAYS = (b"connection: close", b"cache-control: no-store", b"x-content-type-op
 
 
 async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
-    """Says only this, and ends the connection."""
+    """Answers 503 and ends the connection."""
     message = "Too many connections; nothing was accepted, try again"
     body = problem_body(503, "overloaded", message, scope["path"], scope["request_id"])
     answer = ProblemResponse(body, 503, headers={"Connection": "close", "Retry-After": "1"})

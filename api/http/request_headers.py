@@ -27,8 +27,8 @@ def idempotency_key(values: Sequence[str]) -> str | None:
 
 
 def wait_seconds(values: Sequence[str], cap_s: float) -> int | None:
-    """Whole seconds that ``Prefer: wait=N`` asks for, capped; None without it. The first one counts, and one
-    that cannot be understood is ignored (RFC 7240)."""
+    """Whole seconds that ``Prefer: wait=N`` asks for, capped; None without it. The first one counts, and an unreadable
+    one is ignored (RFC 7240)."""
     for preference in ",".join(values).split(","):
         if found := WAIT.fullmatch(preference.split(";")[0].strip()):
             return min(int(found[1]), int(cap_s))
@@ -47,7 +47,7 @@ def is_json(content_type: str | None) -> bool:
 
 
 def is_utf8(content_type: str) -> bool:
-    """Whether a Content-Type names no charset, or one that UTF-8 is or contains."""
+    """Whether a Content-Type names no charset, or UTF-8 or a subset of it."""
     parameters = (part.strip().lower() for part in content_type.split(";")[1:])
     charsets = {part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset=")}
     return charsets <= {"utf-8", "utf8", "us-ascii"}

@@ -1,4 +1,4 @@
-"""JSON without the corners where two parsers disagree: no duplicate keys, no NaN, no NUL, bounded depth."""
+"""JSON without the cases where two parsers disagree: no duplicate keys, no NaN, no NUL, bounded depth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_DEPTH = 32
 
 
 class InvalidJsonError(ValueError):
-    """The text is not JSON as the API accepts it; the message is fit for the caller and repeats no value."""
+    """The text is not JSON as the API accepts it. The message may go to the caller and repeats no value."""
 
 
 def parse_json(raw: bytes) -> Any:  # noqa: ANN401 - JSON is any of six types

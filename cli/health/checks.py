@@ -1,4 +1,4 @@
-"""The findings of ``doctor`` as values, and the checks of PostgreSQL and the workers."""
+"""The results of ``doctor`` as values, and the checks of PostgreSQL and the workers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from runtime.servers.embedded_postgres import THROWAWAY
 from worker.beat import BEAT_LOCK
 
 SKEW_WARNING_S = 5.0
-"""Decisions use one clock each, so skew is harmless to them; to whoever compares logs and to tokens it is not."""
+"""Each decision uses one clock, so skew does not harm decisions. It does harm tokens and the comparison of logs."""
 
 MINIMUM_POSTGRES = 15
 WORKER_ANSWER_S = 1.0
@@ -33,7 +33,7 @@ QUEUED_WARNING_S = 60.0
 
 
 class Verdict(StrEnum):
-    """How bad it is. A problem makes ``doctor`` end with 1."""
+    """How bad a result is. A problem makes ``doctor`` exit with 1."""
 
     OK = "ok"
     NOTE = "note"
@@ -43,7 +43,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at: what was seen and, unless all is well, how to mend it. Never a secret."""
+    """One result: what was seen and, unless all is well, how to repair it. Never a secret."""
 
     subject: str
     verdict: Verdict
@@ -52,7 +52,7 @@ class Check:
 
 
 def clock_check(subject: str, skew_s: float) -> Check:
-    """Judge a clock; ``skew_s``: theirs minus ours, in seconds."""
+    """Judge a clock. ``skew_s``: the other clock minus ours, in seconds."""
     seen = f"clock {skew_s:+.1f} s from this machine's"
     if abs(skew_s) > SKEW_WARNING_S:
         return Check(subject, Verdict.WARNING, seen, "let both machines keep their time by NTP")
@@ -92,12 +92,12 @@ def postgres_tls_check(url: str) -> list[Check]:
     mode = postgres_tls(url) or "prefer"
     if mode.startswith("verify-") or not is_elsewhere(url):
         return []
-    mend = "let sslmode=verify-full stand in DATABASE_URL, unless nobody else is on the way to that host"
+    mend = "put sslmode=verify-full into DATABASE_URL, unless the network to that host is yours alone"
     return [Check("PostgreSQL", Verdict.WARNING, f"sslmode={mode}: its certificate is not verified", mend)]
 
 
 def _sessions(connection: Connection, settings: Settings) -> list[Check]:
-    """Whether there is a session for what needs one, and whether calls and reads get through their pooler."""
+    """Whether there is a session for work that needs one, and whether calls and reads get through their pooler."""
     found = []
     try:
         require_session(driver_connection(connection))
@@ -127,7 +127,7 @@ def _durability(connection: Connection) -> Check:
 
 
 def durability_check(off: list[str], *, throwaway: bool) -> Check:
-    """Judge whether a commit outlives a crash of its machine; ``off``: the settings that are."""
+    """Judge whether a commit survives a crash of the machine. ``off``: the settings that are off."""
     if not off:
         return Check("PostgreSQL", Verdict.OK, "what is committed is on the disk")
     seen = f"{', '.join(off)} {'is' if len(off) == 1 else 'are'} off"
@@ -207,7 +207,7 @@ def _beat(connection: Connection) -> Check:
 
 
 def duty_checks(standing: list[Duty]) -> list[Check]:
-    """Judge whether lanes run and the relay publishes."""
+    """Judge whether periodic duties are done and the relay publishes."""
     found = []
     for duty in standing:
         subject = "relay" if duty.name == RELAY else f"lane {duty.lane}"
@@ -225,11 +225,11 @@ def duty_checks(standing: list[Duty]) -> list[Check]:
 
 SHOWN_LANES = ("fast", "full", "users")
 SHOWN = 3
-"""Names in one line of the table; commands list the rest."""
+"""How many names one line of the table shows. Other commands list the rest."""
 
 
 def _levers(connection: Connection) -> list[Check]:
-    """What operators hold, or should decide: pauses in force, held sets, quarantine."""
+    """What operators hold or should decide: pauses in force, held sets, quarantine."""
     found = [Check("pauses", Verdict.NOTE, f"{t} is {p}", f"to go on: panel-sync resume {t.removeprefix('proxmox:')}")
              for t, p in pauses_in_force(connection).items()]  # fmt: skip
     if sets := [one for one in list_holds(connection) if not one.by_approval]:
@@ -253,7 +253,7 @@ def _postgres_clock(connection: Connection) -> Check:
 
 
 def check_workers(settings: Settings) -> list[Check]:
-    """Whether somebody takes the messages of each queue: one broadcast, one second."""
+    """Whether a worker takes the messages of each queue: one broadcast, one second."""
     app = producer_app(settings.redis_url)
     try:
         answers = app.control.inspect(timeout=WORKER_ANSWER_S).active_queues() or {}
@@ -266,7 +266,7 @@ def check_workers(settings: Settings) -> list[Check]:
 
 
 def queue_checks(taken: dict[str, set[str]]) -> list[Check]:
-    """Judge which queues are served; ``taken``: the queues of each worker that answered."""
+    """Judge which queues have a worker. ``taken``: the queues of each worker that answered."""
     found = []
     for queue in ("sync", "reconcile"):
         serving = sorted(worker for worker, queues in taken.items() if queue in queues)
@@ -274,5 +274,5 @@ def queue_checks(taken: dict[str, set[str]]) -> list[Check]:
             found.append(Check("workers", Verdict.OK, f"{queue}: {', '.join(serving)}"))
         else:
             mend = f"start: panel-sync worker --queue {queue}"
-            found.append(Check("workers", Verdict.PROBLEM, f"nobody takes the queue {queue}", mend))
+            found.append(Check("workers", Verdict.PROBLEM, f"no worker takes the queue {queue}", mend))
     return found

@@ -47,7 +47,7 @@ def doctor() -> None:
 
 
 def examine(settings: Settings, tell: Tell = tell_nobody) -> Iterator[Check]:
-    """Every check, in the order in which things depend on each other. ``tell``: who is told what is looked at."""
+    """Every check, in the order in which the parts depend on each other. ``tell``: receives what is being checked."""
     yield from _configured(settings)
     if settings.database_url:
         tell("looking at PostgreSQL", 0, None)
@@ -104,13 +104,13 @@ def _main_site(settings: Settings) -> list[Check]:
 
 
 def _cluster(cluster: ProxmoxCluster) -> list[Check]:
-    # Asked directly, past the remembered pause after a refused token: doctor is run to see if it is mended.
+    # Asked directly, without the stored pause after a refused token: doctor must see whether it is repaired.
     with contextlib.closing(make_cluster(cluster_config(cluster))) as source:
         return check_cluster(source)
 
 
 def _guarded(subject: str, look: Callable[[], list[Check]]) -> list[Check]:
-    """A source that is configured wrongly is a finding, not the end of the examination."""
+    """A wrongly configured source is a result, not the end of the examination."""
     try:
         return look()
     except (ValueError, CommandError) as error:

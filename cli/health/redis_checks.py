@@ -1,4 +1,4 @@
-"""The checks of ``doctor`` that concern Redis: does it take our work, may we do all we need, does it keep things."""
+"""Doctor's checks of Redis: it takes our work, we may do all we need, and it keeps messages."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ NEEDED: tuple[tuple[str | int, ...], ...] = (
     ("UNWATCH",),
     ("TIME",),
 )
-"""Every command that Celery gives Redis for the panel, on the keys that it uses, so that nothing changes."""
+"""Every command that Celery gives Redis for the panel, on its own keys, in forms that change nothing."""
 
 
 def check_redis(settings: Settings) -> list[Check]:
-    """Takes work, with all the rights needed; verified, new enough, durable, never evicting; its clock."""
+    """Takes work, with all rights needed; verified, new enough, durable, never evicting; its clock."""
     client = redis_client(settings.redis_url, REDIS_TIMEOUT_S)
     try:
         try_work(client)
@@ -61,7 +61,7 @@ def check_redis(settings: Settings) -> list[Check]:
 
 
 def _rights(client: redis.Redis, url: str) -> list[Check]:
-    """What the user may not do of what is needed."""
+    """The needed commands that the user may not run."""
     number = urlsplit(url).path.strip("/") or "0"
     lacking: list[str] = []
     for command in (*NEEDED, ("PUBLISH", f"/{number}.celeryev/none", "")):
@@ -88,7 +88,7 @@ def _subscribing(client: redis.Redis, number: str) -> list[str]:
 
 
 def _information(client: redis.Redis) -> list[Check]:
-    """What INFO and TIME tell. A user who may not ask for INFO can work all the same."""
+    """What INFO and TIME show. A user without the right to INFO can still work."""
     try:
         info: dict[str, Any] = client.info()
     except redis.ResponseError as error:
@@ -128,6 +128,6 @@ def redis_tls_check(url: str) -> list[Check]:
         mend = "take ssl_cert_reqs out of REDIS_URL; REDIS_CA_FILE names an authority of your own"
         return [Check("Redis", Verdict.WARNING, "its certificate is not verified", mend)]
     if not tls and not is_loopback(urlsplit(bare).hostname or "localhost"):
-        mend = "use rediss://, unless nobody else is on the way to that host"
+        mend = "use rediss://, unless the network to that host is yours alone"
         return [Check("Redis", Verdict.NOTE, "reached without TLS: its password travels in the clear", mend)]
     return []

@@ -1,4 +1,4 @@
-"""``doctor``'s look at the main site and at Proxmox: usable, complete, whose users are known, clocks."""
+"""Doctor's checks of the main site and of Proxmox: usable, complete, users known, clocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from panel.settings import Settings
 
 
 def health_checks(subject: str, health: Health) -> list[Check]:
-    """A source's own report as checks; its problems carry their remedies."""
+    """A source's own report as checks. Its problems carry their remedies."""
     found = [Check(subject, Verdict.PROBLEM, problem) for problem in health.problems]
     if not found:
         verdict = Verdict.OK if health.ok else Verdict.PROBLEM
@@ -26,7 +26,7 @@ def health_checks(subject: str, health: Health) -> list[Check]:
 
 
 def check_main_site(feed: OrderFeed, settings: Settings) -> list[Check]:
-    """The feed's health, then how many of its users are users here."""
+    """The feed's health, then how many of its users are known here."""
     health = feed.health()
     found = health_checks("main site", health)
     return [*found, *_users(feed, settings)] if health.ok else found
@@ -38,7 +38,7 @@ def check_cluster(source: GuestSource) -> list[Check]:
 
 
 def check_standing(settings: Settings) -> list[Check]:
-    """What the runs have to say of each source: it may answer now and not be believed all the same."""
+    """What the runs say of each source. A source may answer now and still not be believed."""
     with opened_panel(settings.session_url) as engine, engine.connect() as connection:
         found = list_sources(connection)
     checks = []
@@ -54,8 +54,8 @@ def check_standing(settings: Settings) -> list[Check]:
 
 
 def match_check(space: str, listed: int, matched: int, *, imported: bool = True) -> Check:
-    """Judge the rate at which the feed's users are known here. ``space``: USER_ID_SPACE. ``imported``: whether the
-    feed's users were ever imported; before that the rate says nothing."""
+    """Judge how many of the feed's users are known here. ``space``: USER_ID_SPACE. ``imported``: the feed's users were
+    imported at least once; before that the rate says nothing."""
     share = f"{matched} of {listed} users of the feed are known here"
     seen = f"{share} ({100 * matched / listed:.0f} %)" if listed else "the feed lists no users"
     if listed == 0:

@@ -23,7 +23,7 @@ def _plain(value: object) -> object:
 
 
 def span(seconds: float) -> str:
-    """A duration for people: its one largest unit."""
+    """A duration for people, in its one largest unit."""
     for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * length or (seconds >= length and unit == "min"):
             return f"{seconds / length:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Many things on one screen: a summary first, and the rest by filter, by page, in full, or as JSON."""
+"""Many entries on one screen: a summary first, the rest by filter, by page, in full, or as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cli.output.console import out
 from panel.terminal import Piece, styled, table
 
 FITS = 30
-"""So many entries are simply listed; more are summed up."""
+"""Up to this many entries are listed; more are summed up."""
 MATTER, OF_A_CLASS = 10, 3
 TOP = 5
 
@@ -29,8 +29,8 @@ Json = Annotated[bool, typer.Option("--json", help="All entries that the filter 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing. ``column``: where it is counted. ``rank``: the smallest matter most. ``lines``: as it is printed;
-    ``head`` goes before the first one where it stands among others."""
+    """One entry. ``column``: where it is counted. ``rank``: the smallest matters most. ``lines``: as printed. ``head``:
+    printed before the first line if other kinds of entries stand beside it."""
 
     column: str
     class_: str
@@ -44,7 +44,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What of it somebody wants to see."""
+    """Which entries the operator asked for."""
 
     class_: str | None = None
     cluster: str | None = None
@@ -54,7 +54,7 @@ class View:
     everything: bool = False
 
     def whole(self, entries: Sequence[Entry]) -> bool:
-        """Whether everything is listed, in its order."""
+        """Whether everything is listed in its order, without a summary."""
         return self.everything or (not self.filtered and self.page == 1 and len(entries) <= FITS)
 
     @property
@@ -62,7 +62,7 @@ class View:
         return any(one is not None for one in (self.class_, self.cluster, self.user))
 
     def of(self, entries: Iterable[Entry]) -> list[Entry]:
-        """What the filter leaves."""
+        """The entries that pass the filter."""
         return [
             one
             for one in entries
@@ -91,7 +91,7 @@ def show(entries: Sequence[Entry], view: View, columns: Sequence[str], again: st
 
 
 def summarise(entries: Sequence[Entry], columns: Sequence[str]) -> None:
-    """Counts by class, by cluster, of the customers with most, and the ten that matter most."""
+    """Counts by class and by cluster, the customers with most entries, and the ten entries that matter most."""
     shown = table("class", *columns)
     counts = Counter((one.class_, one.column) for one in entries)
     for class_ in sorted({class_ for class_, _ in counts}, key=lambda c: (-_total(entries, c), c)):

@@ -1,4 +1,4 @@
-"""A plan for people: what would be applied, what is held and by which word it is released, and what was found."""
+"""A plan for people: what would be applied, what is held and which command releases it, and what was found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reconcile.decision.subjects import clusters_of
 from reconcile.run import RunResult
 
 SHOWN_AS = {"ram_mb": "ram (MB)", "disk_gb": "disk (GB)", "user_id": "owner"}
-"""How columns read; those that end in ``_at`` or ``_source`` say nothing to an operator and are left out."""
+"""How columns are shown. Columns that end in ``_at`` or ``_source`` say nothing to an operator and are left out."""
 
 SIGNS = {"create": ("green", "+"), "delete": ("red", "-"), "merge": ("red", "-")}
 FIRST_WORD = frozenset({"creates", "deletes"})
@@ -26,7 +26,7 @@ _SEVERITY = {"alarm": 0, "warning": 4, "info": 7}
 
 
 def show_plan(result: RunResult, whose: Mapping[str, Whose], view: View, again: str, *, first: bool) -> None:
-    """Print it. ``again``: the command that shows more of it; ``first``: nobody has applied a plan here yet."""
+    """Print the plan. ``again``: the command that shows more of it. ``first``: no plan was ever applied here."""
     for problem in result.problems:
         out.print(styled("yellow", "source"), problem)
     if result.plan is None or result.gated is None:
@@ -44,7 +44,7 @@ def show_plan(result: RunResult, whose: Mapping[str, Whose], view: View, again: 
 
 
 def plan_as_json(result: RunResult, whose: Mapping[str, Whose], view: View, *, first: bool) -> None:
-    """The same as one JSON object; of the entries what the filter leaves."""
+    """The plan as one JSON object, with the entries that pass the filter."""
     held = result.gated.held if result.gated is not None else ()
     as_json(
         {
@@ -63,7 +63,7 @@ def plan_as_json(result: RunResult, whose: Mapping[str, Whose], view: View, *, f
 
 
 def plan_entries(result: RunResult, whose: Mapping[str, Whose]) -> list[Entry]:
-    """Everything that a plan says, one by one."""
+    """Every entry of a plan."""
     if result.plan is None or result.gated is None:
         return []
     made = [_change_entry(change, "to apply", None, whose) for change in result.gated.allowed]
@@ -73,7 +73,7 @@ def plan_entries(result: RunResult, whose: Mapping[str, Whose]) -> list[Entry]:
 
 
 def _list(held: Sequence[Held], entries: Sequence[Entry], view: View, *, first: bool) -> None:
-    """All of it, each held set with its items."""
+    """Print everything, each held set with its items."""
     sets = {one.scope: one for one in held}
     for entry in view.of(entries):
         scope = entry.plain.get("held_by")
@@ -97,17 +97,18 @@ def show_releases(held: Sequence[Held], *, first: bool) -> None:
     if len(single) > 3:
         out.print(
             styled("bold red", "held"),
-            f"{BY_APPROVAL}: {len(single)} records wait for a word of their own: panel-sync held --all",
+            f"{BY_APPROVAL}: {len(single)} records each need their own approval: panel-sync held --all",
         )
 
 
 def release_of(scope: str, hash_: str, *, first: bool) -> str:
-    """The command that lets a held set happen."""
+    """The command that releases a held set."""
     return "panel-sync reconcile --apply" if first and scope in FIRST_WORD else f"panel-sync approve {hash_[:12]}"
 
 
 def rank_of(kind: str) -> int:
-    """What matters: taking away, then giving away, then making, then the rest."""
+    """How much a change matters: first those that take a record away, then new owners, then new records, then
+    others."""
     if kind in DELETES or kind == Kind.MERGE:
         return 1
     return 2 if kind == Kind.OWNER else 3 if kind in (Kind.CREATE, Kind.UNLINK) else 5
@@ -164,7 +165,7 @@ def _finding_entry(finding: Finding, whose: Mapping[str, Whose]) -> Entry:
 
 
 def _lines(change: Change, of: Whose) -> Iterator[tuple[Piece, ...]]:
-    """What one change says, each line in parts."""
+    """The lines of one change, each in parts."""
     sign = styled(*SIGNS.get(change.action, ("yellow", "~")))
     named = f" ({of.said})" if of.said else ""
     yield sign, change.subject, styled("bold", f"{change.kind.value}:"), change.reason + named
@@ -173,7 +174,7 @@ def _lines(change: Change, of: Whose) -> Iterator[tuple[Piece, ...]]:
 
 
 def _values(change: Change) -> Iterator[tuple[str, str | None, str]]:
-    """(column, what it said or None, what it would say)."""
+    """(column, old value or None, new value)."""
     for name, value in change.values.items():
         if name.endswith(("_at", "_source", "_as_of", "_since", "_once")) or value is None:
             continue

@@ -39,14 +39,14 @@ from runtime.servers.embedded_redis import EmbeddedRedis
 BEATS = 2
 RESTART = RestartPolicy(first_delay_s=0.5, max_delay_s=2.0)
 EXTRA_QUEUES = ("sync,reconcile", "reconcile", "sync")
-"""What workers beyond the usual two serve, in turns."""
+"""The queues of workers beyond the usual two, in turns."""
 
 PROGRESS_S = 10.0
 TORTURE_RATE, TORTURE_VPS, TORTURE_CALLERS = 80.0, 200, 8
 TORTURE_TROUBLE_S, TROUBLE_S = 6.0, 1.3
 
 QUICK: Mapping[str, Any] = {
-    "log_format": "json",  # the proof reads in the beats' logs when they took the lock
+    "log_format": "json",  # the proof reads from the beats' logs when each took the lock
     "sweep_interval_s": 3,
     "users_interval_s": 3,
     "link_grace_s": 1,
@@ -65,8 +65,7 @@ QUICK: Mapping[str, Any] = {
     "budget_merges_day": 100_000,
     "task_events": False,
 }
-"""Seconds where production has minutes, and room for a year's repairs; the limits for one customer and for one node
-hold as they are."""
+"""Seconds where production has minutes, and budgets for a year's repairs. The limits per customer and per node stay."""
 
 
 def chaos(
@@ -126,7 +125,7 @@ def running_rig(
     watched = endings or Endings()
     with DataDirectory(root) as data, contextlib.ExitStack() as stack:
         keys, places = Keys.make(), choose_places(root)
-        # When each row was committed is half of the proof.
+        # The proof needs the time at which each row was committed.
         postgres = EmbeddedPostgres(data.postgres, durable=False, settings={"track_commit_timestamp": "on"})
         redis = EmbeddedRedis(data.redis)
         for server in (postgres, redis):
@@ -162,14 +161,15 @@ def running_rig(
             beats,
             root,
         )
-        # It was killed all the time: at the end there is nothing to wait for. Frozen servers can stop once thawed.
+        # Parts are killed all the time, so there is nothing to wait for at the end. Frozen servers can stop once
+        # thawed.
         stack.callback(rig.kill_parts)
         stack.callback(rig.thaw)
         yield rig
 
 
 class _Progress:
-    """A live line on a terminal, a line every ten seconds elsewhere."""
+    """A live line on a terminal; elsewhere a line every ten seconds."""
 
     def __init__(self, console: SafeConsole) -> None:
         self._console = console
@@ -186,7 +186,7 @@ class _Progress:
             self._status.stop()
 
     def tell(self, text: str) -> None:
-        """Where things stand."""
+        """Show the progress."""
         if self._status is not None:
             self._status.update(styled("", text))
         elif time.monotonic() - self._told_at >= PROGRESS_S:

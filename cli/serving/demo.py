@@ -110,7 +110,7 @@ def _staged(root: Path, screen: Screen, endings: Endings) -> Iterator[Stage]:
             servers = prepare_embedded(postgres) | {"REDIS_URL": redis.url}
             waiting.tell("the main site and Proxmox")
             outside = stack.enter_context(endings.watch(Supervisor(outside_processes(places, keys, data))))
-            # A newcomer's busy machine is no outage.
+            # A slow answer on a newcomer's busy machine must not look like an outage.
             settings = panel_settings(places, keys, servers, answer_within_s=20.0)
             waiting.tell("API, two workers, beat and Flower")
             scratch = root / "tmp"
@@ -154,7 +154,7 @@ def _show_places(stage: Stage) -> None:
     url, flower = stage.panel.url, f"http://127.0.0.1:{settings.flower_port}"
     screen.heading("It goes on running until Ctrl-C")
     screen.say(f"API docs  {url}/docs")
-    # Made for this run alone, and told to nobody but whoever started it.
+    # Made for this run alone and shown only to the user who started it.
     screen.say(
         f"Flower    {flower}   user {settings.flower_user}, password {settings.flower_password.get_secret_value()}"
     )

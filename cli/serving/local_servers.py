@@ -1,4 +1,4 @@
-"""What ``run`` brings along on a machine without servers or secrets: real ones, made for this directory."""
+"""What ``run`` provides on a machine without servers or secrets: real ones, made for this directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOGIN = "panel"
 
 
 def missing_secrets(settings: Settings, data: DataDirectory) -> Overrides:
-    """Random keys for what is not set, the same again on the next run in this data directory."""
+    """Random keys for settings that are missing. The next run in this data directory gets the same ones."""
     verified_elsewhere = bool(settings.jwt_public_key or settings.jwt_jwks_url)
     wanted = {
         "VPS_SYNC_API_KEY": not settings.vps_sync_api_key.get_secret_value(),
@@ -38,7 +38,7 @@ def missing_secrets(settings: Settings, data: DataDirectory) -> Overrides:
 def prepare_embedded(server: EmbeddedPostgres) -> Overrides:
     """Make the panel's database and its login on a started server, migrate, return both URLs.
 
-    The login's password is new with each start: only this run's processes need it.
+    The login's password is new at each start, because only this run's processes need it.
     """
     password = secrets.token_urlsafe(24)
     with psycopg.connect(server.admin_url(), autocommit=True) as connection:

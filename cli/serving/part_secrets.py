@@ -1,7 +1,8 @@
 """Each process gets the secrets that its work needs, and no others.
 
-A process reads ``.env`` itself, so leaving a variable out of its environment is not enough: what it must not know is
-set to a value that says nothing, which wins over ``.env``. What is not named here is withheld, new secrets included.
+A process reads ``.env`` itself, so leaving a variable out of its environment is not enough. Each secret it must not
+know is set to an empty value, which wins over ``.env``. A secret that is not named in its needs is withheld, also a new
+one.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ SECRETS: Mapping[str, str] = {
     "jwt_secret": "",
     "jwt_jwks_proxy": "",
     "flower_password": "",
-    "main_site_api_key": "none",  # not empty: whether there is a main site, every process may know
+    "main_site_api_key": "none",  # not empty: every process may know whether there is a main site
     "main_site_proxy": "",
-    "proxmox_clusters": "",  # see without_tokens: names are no secret, and pauses are asked for by name
+    "proxmox_clusters": "",  # see without_tokens: names are no secret, and operators pause clusters by name
     "finding_webhook_url": "",
     "finding_webhook_proxy": "",
 }
-"""Every setting that holds a secret, and what it says to a process that must not know it."""
+"""Every setting that holds a secret, and its value in a process that must not know it."""
 
 _SERVERS = frozenset({"database_url", "redis_url"})
 
 
 class Needs(Enum):
-    """The secrets of each part. The queue ``sync`` and beat need the servers, and nothing else."""
+    """The secrets of each part. Workers of the queue ``sync`` and beat need the servers only."""
 
     API = _SERVERS | {
         "vps_sync_api_key",
@@ -59,7 +60,7 @@ class Needs(Enum):
 
 
 def withheld(needs: Needs, settings: Settings) -> dict[str, str]:
-    """The variables that keep from a process whatever it does not need."""
+    """The variables that hide from a process what it does not need."""
     hidden = {name.upper(): value for name, value in SECRETS.items() if name not in needs.value}
     if "PROXMOX_CLUSTERS" in hidden:
         hidden["PROXMOX_CLUSTERS"] = json.dumps([without_tokens(one) for one in settings.proxmox_clusters])
@@ -67,6 +68,6 @@ def withheld(needs: Needs, settings: Settings) -> dict[str, str]:
 
 
 def without_tokens(cluster: ProxmoxCluster) -> dict[str, object]:
-    """The cluster as one that does not read it may know it."""
+    """The cluster for a process that does not read it, without secrets."""
     shown = cluster.model_dump(mode="json", exclude={"token_secret", "proxy"}, exclude_none=True)
     return {**shown, "token_secret": ""}

@@ -1,4 +1,4 @@
-"""Each part alone: ``panel-sync api``, ``worker``, ``beat``, ``flower``. They become the real thing."""
+"""Each part alone: ``panel-sync api``, ``worker``, ``beat``, ``flower``. The process becomes the real program."""
 
 from __future__ import annotations
 

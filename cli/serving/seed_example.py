@@ -1,4 +1,4 @@
-"""``panel-sync run --seed-example``: the integration guide's calls, playable as they are printed there."""
+"""``panel-sync run --seed-example``: the calls of the integration guide, playable as printed there."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run_seed_example() -> None:
 
 
 def example_settings() -> Overrides:
-    """The example's key, a token secret made now, and nothing of a real main site or Proxmox."""
+    """The example's key, a token secret made now, and no real main site or Proxmox."""
     return {
         "DEMO": "true",
         "VPS_SYNC_API_KEY": PLACEHOLDER_SYNC_KEY,
@@ -73,7 +73,7 @@ def example_settings() -> Overrides:
 
 
 def curl_calls(port: int, token: str) -> list[tuple[str, str]]:
-    """(what it does, the command) for create, update, delete and the client's list."""
+    """(description, command) for create, update, delete and the client's list."""
     sync = (
         f"curl -X POST http://localhost:{port}/api/vps/sync \\\n"
         '  -H "Content-Type: application/json" \\\n'

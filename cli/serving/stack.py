@@ -1,6 +1,6 @@
-"""The panel's processes: API, two workers, beat and Flower, as one supervised whole.
+"""The panel's processes: API, two workers, beat and Flower, supervised together.
 
-Secrets travel by the environment only; a command line can be read by every user of the machine.
+Secrets go only into the environment, because every user of the machine can read a command line.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from runtime.processes.readiness import http_ok
 from runtime.processes.supervisor import ManagedProcess
 
 WORKER_GRACE_S = 12.0
-"""Longer than Celery's soft shutdown (8 s), in which running tasks may end and the others are given back."""
+"""Longer than Celery's soft shutdown (8 s), in which running tasks may end and the others go back to the queue."""
 
 RECONCILE_PROCESSES = 3
-"""One for a full run, one for the fast lane, one for imports and maintenance: none of them stands before another."""
+"""One for a full run, one for fast runs, one for imports and maintenance, so that none waits for another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One program: its command line, the secrets it needs, what else it needs in its environment, and whether it tells
-    that it is well (:mod:`panel.heartbeat`)."""
+    """One program: its command line, the secrets it needs, further variables, and whether it writes a heartbeat
+    (:mod:`panel.heartbeat`)."""
 
     argv: tuple[str, ...]
     needs: Needs
@@ -39,28 +39,28 @@ class Part:
     beats: bool = True
 
     def environment(self, settings: Settings) -> dict[str, str]:
-        """What is added to the caller's environment, or put in the place of what the program must not know."""
+        """Variables added to the caller's environment. They also replace what the program must not know."""
         return {**withheld(self.needs, settings), **self.more}
 
 
 def _python(*arguments: str) -> tuple[str, ...]:
-    # -P: a directory named worker/ or api/ where the command was typed must not come to be imported.
+    # -P: Python must not import a directory named worker/ or api/ from where the command was typed.
     return (sys.executable, "-P", "-m", *arguments)
 
 
 def api_part(settings: Settings) -> Part:
-    """The HTTP edge, one process (it shares commits between calls, so it is one by design)."""
+    """The HTTP edge, always one process, because it shares commits between calls."""
     argv = _python(
         "uvicorn", "api.main:app_from_environment", "--factory", f"--host={settings.host}", f"--port={settings.port}",
         "--loop=uvloop", "--http=api.http.protocol:BoundedHttp", "--ws=none",
         "--no-access-log", "--no-server-header", "--log-level=warning", "--timeout-graceful-shutdown=8",
     )  # fmt: skip
-    # uvicorn's own default is 127.0.0.1; a proxy on this machine may come by IPv6, too.
+    # uvicorn's default is only 127.0.0.1, but a proxy on this machine may come by IPv6.
     return Part(argv, Needs.API, {"FORWARDED_ALLOW_IPS": os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")})
 
 
 def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:
-    """A prefork worker of one queue, or of ``sync,reconcile``. ``name``: where several serve the same queue."""
+    """A prefork worker of one queue, or of ``sync,reconcile``. ``name``: needed if several serve the same queue."""
     name = name or queue.replace(",", "-")
     argv = _python(
         "celery", "--app=worker.app", "worker", f"--queues={queue}", f"--concurrency={concurrency}",
@@ -80,7 +80,7 @@ def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Par
     user, password = settings.flower_user, settings.flower_password.get_secret_value()
     if not password:
         raise CommandError("FLOWER_PASSWORD is not set; set it in the environment or in .env")
-    # Flower splits the variable at commas and compares ASCII text only.
+    # Flower splits the variable at commas, and compares ASCII text only.
     if not user or set(user) & set(":,") or "," in password or not (user + password).isascii():
         raise CommandError("FLOWER_USER and FLOWER_PASSWORD must be ASCII without commas (the user without colons)")
     argv = _python(
@@ -91,7 +91,7 @@ def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Par
 
 
 def require_free_ports(settings: Settings, *, flower: bool) -> None:
-    """Raise CommandError naming the first port that something else listens on."""
+    """Raise CommandError with the first port that another program listens on."""
     ports = {"PORT": (settings.port, reached_by(settings.host))}
     if flower:
         ports["FLOWER_PORT"] = (settings.flower_port, LOOPBACK)
@@ -111,10 +111,10 @@ def processes(
     extra_workers: Sequence[str] = (),
     beats: int = 1,
 ) -> list[ManagedProcess]:
-    """All parts in starting order; stopped in reverse, so that the API takes no call that nobody applies.
+    """All parts in starting order. They stop in reverse order, so that the API takes no call without workers.
 
-    ``extra_workers``: the queues of workers beyond the usual two. Of several beats one works. Only the API's
-    readiness is waited for: what workers and beat do may come a moment later.
+    ``extra_workers``: the queues of workers beyond the usual two. Of several beats one works. Only the API's readiness
+    is waited for: workers and beat may start a moment later.
     """
     host = reached_by(settings.host)
 
@@ -130,7 +130,7 @@ def processes(
             ready=ready,
             stop_grace_s=grace_s,
             beats=beats,
-            # Parted from their parent they still end in good order, pool processes included.
+            # Without their parent they still end in good order, with their pool processes.
             death_signal=signal.SIGTERM,
         )
 

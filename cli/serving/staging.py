@@ -1,4 +1,4 @@
-"""What commands share that start everything in a directory of their own: the directory, and an end in good order."""
+"""What commands share that start everything in a temporary directory: that directory, and an orderly end."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ STOP_GRACE_S = 1.5
 
 
 class Endings:
-    """SIGINT and SIGTERM end the command; while it ends, another one makes it hurry instead of leaving it half done."""
+    """SIGINT and SIGTERM end the command. A second signal makes the end faster and never leaves it half done."""
 
     def __init__(self) -> None:
         self._supervisors: list[Supervisor] = []
         self._ending = False
 
     def watch(self, supervisor: Supervisor) -> Supervisor:
-        """The supervisor, to be hurried when asked for."""
+        """Register the supervisor, to be hurried by a second signal."""
         self._supervisors.append(supervisor)
         return supervisor
 
@@ -38,7 +38,7 @@ class Endings:
 
     @contextlib.contextmanager
     def ending_after(self) -> Iterator[None]:
-        """Whatever ends the block, from then on the parts are being stopped."""
+        """However the block ends, from then on the parts are being stopped."""
         try:
             yield
         finally:
@@ -53,7 +53,7 @@ class Endings:
 
 @contextlib.contextmanager
 def scratch_directory(name: str) -> Iterator[Path]:
-    """A temporary directory; after a failure it stays, since its logs may say why (the servers' data is gone)."""
+    """A temporary directory. After a failure it stays, because its logs may say why (the servers' data is gone)."""
     root = Path(tempfile.mkdtemp(prefix=f"panel-sync-{name}-"))
     try:
         yield root
@@ -64,7 +64,8 @@ def scratch_directory(name: str) -> Iterator[Path]:
 
 
 def quick_to_stop(parts: list[ManagedProcess]) -> list[ManagedProcess]:
-    """Workers take eight seconds for their soft shutdown; here nothing outlives the run that is worth waiting for."""
+    """Shorten the grace times: workers take eight seconds for a soft shutdown, but here nothing is worth waiting
+    for."""
     for part in parts:
         part.stop_grace_s = STOP_GRACE_S
     return parts

@@ -1,4 +1,4 @@
-"""Running the panel's processes in the foreground until Ctrl-C or SIGTERM."""
+"""Runs the panel's processes in the foreground until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def supervise(
     servers: Sequence[EmbeddedServer] = (),
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Start all parts, say where they are, restart what dies, ``servers`` too, stop all parts at the end.
+    """Start all parts, print their addresses, restart what dies (``servers``, too), and stop all parts at the end.
 
-    Raises RuntimeFaultError, with the log's last lines, when a part doesn't come up at all.
+    Raises RuntimeFaultError, with the log's last lines, if a part does not come up.
     """
     configure_logging("console", secrets=secrets_of(settings))
     whole = Supervisor(processes(settings, overrides, data, flower=flower), restart=RestartPolicy(), servers=servers)

@@ -1,6 +1,6 @@
-"""Marked calls: what a caller said of one machine, and what it was told.
+"""Marked calls: what a caller said of one machine, and how the panel answered.
 
-Each call about a machine says another address of it: a mark, which the journal and the record keep.
+Each call about a machine names another address for it. This mark is kept in the journal and in the record.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ SYNC_PATH = "/api/vps/sync"
 TIMEOUT_S = 10.0
 UNKNOWN = "outcome_unknown"
 UNSENT = "unsent"
-"""There was nobody to say it to: no word of it can have arrived."""
+"""No connection was made, so nothing of the call can have arrived."""
 
 _FIRST = int(IPv4Address("10.0.0.0"))
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One call and its answer. ``at``: seconds of the monotonic clock; ``mark``: what it wrote; ``operation`` if it was
-    accepted; ``code`` of a problem; ``status`` None if there was no answer at all; ``keyed``: it had an
+    """One call and its answer. ``at``: seconds of the monotonic clock. ``mark``: what it wrote. ``operation``: if it
+    was accepted. ``code``: of a problem. ``status``: None if there was no answer at all. ``keyed``: it had an
     Idempotency-Key, the same for each repeat."""
 
     at: float
@@ -39,20 +39,20 @@ class Said:
 
     @property
     def open(self) -> bool:
-        """Whether nobody told if it was accepted."""
+        """Whether the caller does not know if the call was accepted."""
         return self.code == UNKNOWN or (self.status is None and self.code != UNSENT)
 
 
 def mark_of(number: int) -> str:
-    """The mark of a machine's call of that number, up to 16 million. Sold orders name no address, so that a
-    reconciliation has nothing to say against any."""
+    """The mark of a machine's call of that number, up to 16 million. Sold orders name no address, so reconciliation
+    never contradicts a mark."""
     return str(IPv4Address(_FIRST + number))
 
 
 def say(
     client: httpx.Client, mark: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> tuple[Said, int | None]:
-    """Make the call; what was answered, and the VPS's id if it was accepted."""
+    """Make the call. Returns what was said and answered, and the VPS's id if the call was accepted."""
     keyed = "Idempotency-Key" in (headers or {})
     began = time.monotonic()
     try:

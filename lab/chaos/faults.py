@@ -1,4 +1,4 @@
-"""Every fault as data: what it does, how it ends, and the sentence that tells it."""
+"""Every fault as data: how it begins, how it ends, and a sentence about it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.simulators.proxmox.verbs import ProxmoxVerbs
 Act = Callable[[Rig, int], None]
 
 REFUSED_TOKEN_S = 70.0
-"""A refused token stops all calls to its cluster for a minute."""
+"""A refused token stops all calls to its cluster for a minute, so this is longer."""
 
 _SHORT = (1.0, 3.0)
 _LONG = (3.0, 8.0)
@@ -22,12 +22,12 @@ _FROZEN = (3.0, 6.0)  # longer than a beat's look at its lock
 
 
 def _nothing(_rig: Rig, _choice: int) -> None:
-    """What is over by itself."""
+    """For a fault that is over by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """``end`` undoes what ``begin`` did; faults of the outside end by clearing their simulator."""
+    """``end`` undoes what ``begin`` did. Faults of the outside end when their simulator's faults are cleared."""
 
     kind: Kind
     begin: Act
@@ -56,7 +56,7 @@ def _proxmox(name: str, act: Callable[[ProxmoxVerbs], None], sentence: str, *, h
 
 
 def cluster_of(rig: Rig, choice: int) -> ProxmoxVerbs:
-    """The cluster that a choice means."""
+    """The cluster for a choice."""
     return list(rig.clusters.values())[choice % len(rig.clusters)]
 
 
@@ -84,7 +84,7 @@ def _freeze_beat(rig: Rig, _choice: int) -> None:
     beat = rig.active_beat()
     if beat.running:
         beat.pause()
-        # All beats lose their sessions; the frozen one alone cannot notice.
+        # All beats lose their sessions; only the frozen one cannot notice.
         rig.cut_connections("panel-sync beat")
 
 

@@ -1,4 +1,4 @@
-"""A steady load of sync calls, each marked, and what every one of them was told."""
+"""A steady load of sync calls, each with a mark, and the answer to each."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from lab.chaos.world import Sale
 
 RETRY_S = 0.1
 _ONCE, _AGAIN, _KEYED = range(3)
-"""What a caller does when nobody told if its call was accepted: a third of the machines each. It leaves it at that; it
-repeats it as it was, which may make a second entry; or it had given it a key, and repeats it with that, also when it
-was refused."""
+"""What a caller does when it does not know whether its call was accepted; each applies to a third of the machines. It
+leaves the call alone. It repeats the call as it was, which may make a second entry. Or the call had a key, and it
+repeats the call with that key, also after a refusal."""
 
 
 @dataclass(slots=True)
 class Load:
-    """``rate`` calls a second in all, by ``callers`` threads; each machine has one caller, which makes one call after
-    the other. Each says of a machine what is true of it already, and another address, its mark."""
+    """``rate`` calls a second in all, by ``callers`` threads. Each machine has one caller, which makes one call after
+    the other. Each call states what is true of the machine already, and another address, its mark."""
 
     url: str
     key: str
@@ -37,7 +37,7 @@ class Load:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
-        """Begin to call."""
+        """Start calling."""
         self.said = {vps_id: [] for _, vps_id in self.sales}
         for number in range(self.callers):
             thread = threading.Thread(target=self._call_on, args=(number,), name=f"load-{number}", daemon=True)
@@ -45,7 +45,7 @@ class Load:
             thread.start()
 
     def stop(self) -> None:
-        """End after the calls that are under way."""
+        """Stop after the calls in progress."""
         self._stop.set()
         for thread in self._threads:
             thread.join(TIMEOUT_S + 5)
@@ -69,7 +69,7 @@ class Load:
                 at = turn % len(mine)
                 sale, vps_id = mine[at]
                 turn += 1
-                # Behind time it goes on at once, but never makes up for more than a second.
+                # A late caller continues at once, but makes up for at most a second.
                 due = max(due + every_s, time.monotonic() - 1.0)
                 self._call(client, vps_id, sale.status, mark_of(turn), at % 3)
 

@@ -1,4 +1,4 @@
-"""Messages to workers, as a queue that doubles, reorders, loses or delays them would bring them."""
+"""Messages to workers as a faulty queue delivers them: doubled, reordered, lost or late."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUEUE = "sync"
 
 
 class BrokerAwayError(Exception):
-    """Any broker's fault: kombu, redis and the socket each have their own."""
+    """Any fault of the broker: kombu, redis and the socket have different errors."""
 
 
 def ring(redis_url: str, operations: Iterable[int]) -> None:
@@ -28,27 +28,27 @@ def ring(redis_url: str, operations: Iterable[int]) -> None:
 
 
 def waiting(client: Redis) -> int:
-    """How many messages no worker has taken."""
+    """How many messages no worker has taken yet."""
     return client.llen(QUEUE)
 
 
 def reverse_and_double(client: Redis) -> int:
-    """Each message that waits comes twice now, the last one first; how many waited."""
+    """Make each waiting message come twice, the last one first. Returns how many waited."""
     return cast("int", client.eval(_REVERSE, 1, QUEUE))
 
 
 def keep_back(client: Redis) -> list[bytes]:
-    """Take away all that wait, oldest first."""
+    """Take away all waiting messages, oldest first."""
     return cast("list[bytes]", client.eval(_KEEP_BACK, 1, QUEUE))
 
 
 def deliver(client: Redis, messages: list[bytes]) -> None:
-    """Bring those at last."""
+    """Deliver these messages now."""
     if messages:
         client.lpush(QUEUE, *messages)
 
 
-# The newest is the leftmost; workers take from the right.
+# The newest message is the leftmost; workers take from the right.
 _REVERSE = """
 local there = redis.call('LRANGE', KEYS[1], 0, -1)
 redis.call('DEL', KEYS[1])

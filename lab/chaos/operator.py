@@ -1,4 +1,4 @@
-"""The operator at the end: looks at what the gate held, and lets pass what is right."""
+"""The operator of a chaos run: looks at what the gate held and approves what is right."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lab.chaos.world import Sale, World
 
 
 def approve_right_deletes(rig: Rig, worlds: Iterable[World]) -> int:
-    """Approve held sets of deletes in which everything is truly gone, by the operators' API; how many."""
+    """Approve, by the operators' API, held sets of deletes in which everything is truly gone; how many."""
     approved = 0
     by_name = {sale.name: sale for world in worlds for sale in world.sales}
     key = rig.settings.ops_api_key.get_secret_value()
-    # The API may be starting again, or the set may be another by now: there is a next time.
+    # The API may be starting, or the set may have changed: the next call tries again.
     with (
         suppress(httpx.HTTPError, DBAPIError),
         httpx.Client(base_url=rig.url, headers={"X-API-Key": key}, timeout=10, trust_env=False) as client,

@@ -1,4 +1,4 @@
-"""What was failing when a call was made, and how long calls took in each of these times. Pure."""
+"""Which part was failing when a call was made, and how long calls took in each of these phases. Pure."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 CALM = "calm"
 WORST_FIRST = ("postgres", "api", "redis", "beats", "workers", "poison")
-"""Where several parts fail at once, the time counts as the one's that callers feel most."""
+"""If several parts fail at once, the time counts for the part that callers feel most."""
 
 PROMISED = ("poison", "workers", "beats", "redis")
-"""Whose failures callers are not to feel: 99 of 100 answers within ``P99_S``, all within two seconds."""
+"""Parts whose failures callers must not feel: 99 of 100 answers within ``P99_S``, all within two seconds."""
 
 P99_S = 0.5
 FEWEST = 200
-"""Of so few answers no hundredth can be told."""
+"""With fewer answers than this the 99th percentile says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """A part fails, from and until: seconds of the monotonic clock."""
+    """A part is failing. ``since``, ``until``: seconds of the monotonic clock."""
 
     place: str
     since: float
@@ -28,7 +28,7 @@ class Failing:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """The answers of all times in which a part was failing, in seconds."""
+    """All answers while one part was failing, in seconds."""
 
     name: str
     answers: int
@@ -44,7 +44,7 @@ class Phase:
 
     @property
     def broken_promise(self) -> str | None:
-        """The sentence, if its 99th percentile is worse than promised."""
+        """A sentence if the 99th percentile is worse than promised."""
         if self.name not in PROMISED or self.answers < FEWEST or self.p99_s < P99_S:
             return None
         return f"while {self.name} failed 1 answer of 100 took {self.p99_s:.2f} s or longer"

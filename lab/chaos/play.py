@@ -1,4 +1,4 @@
-"""Play a schedule on a rig, watch it all the while, let it settle, and tell what came of it."""
+"""Plays a schedule on a rig, watches it all the while, lets it settle, and reports the outcome."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ AUDIT_EVERY_S = 2.0
 DRAIN_S = 300.0
 SETTLE_S = 120.0
 MOST_CLEAN_RUNS = 20
-"""K: so many full runs without a problem are enough to repair or name every difference. A proof of absence takes
-about five of them, and a delete that was held waits for an operator's word in between."""
+"""After this many full runs without a problem every difference must be repaired or named. A proof of absence takes
+about five of them, and a held delete waits for an operator's approval in between."""
 
 LEAST_CLEAN_RUNS = 2
-"""Right after the first, and still right after one more."""
+"""All must be right after the first clean run and still right after one more."""
 
 HELD_CLEAN_RUNS = 8
-"""What a person must decide is still held when a proof and an approval have had their time."""
+"""Changes that an operator must decide are still held after the time of a proof and an approval."""
 
 SLACK_S = 6.0
-"""So long after a fault its callers may still feel it."""
+"""For this long after a fault its callers may still feel it."""
 
 POISONED_S = 120.0
-"""A poison call that nobody rings is tried for half a minute."""
+"""A poison call without extra messages is tried for half a minute."""
 
 Tell = Callable[[str], None]
 
@@ -55,7 +55,7 @@ def silent(_text: str) -> None:
 
 @dataclass(slots=True)
 class _Under:
-    """A fault under way."""
+    """A fault in progress."""
 
     trouble: Trouble
     until: float
@@ -63,7 +63,7 @@ class _Under:
 
 @dataclass(slots=True)
 class Play:
-    """One schedule on one rig. ``worlds`` must be populated, one for each of the schedule's."""
+    """One schedule on one rig. ``worlds``: populated, one for each of the schedule's."""
 
     rig: Rig
     schedule: Schedule
@@ -81,7 +81,7 @@ class Play:
     _status: str = ""
 
     def run(self) -> Outcome:
-        """Play it to the end. Raises RuntimeFaultError when a part cannot be started again."""
+        """Play it to the end. Raises RuntimeFaultError if a part cannot be started again."""
         self._began = time.monotonic()
         happening = threading.Thread(target=self._happen, name="goings-on", daemon=True)
         happening.start()
@@ -144,7 +144,7 @@ class Play:
             if kind.place == "proxmox":
                 cluster_of(self.rig, one.trouble.choice).clear_faults()
             elif kind.place in ("calls", "feed"):
-                # The site clears everything at once: what is still under way begins again.
+                # The site clears all its faults at once, so those still in progress begin again.
                 self.rig.site.clear_faults()
                 for other in self._under:
                     if other.trouble.kind.place in ("calls", "feed"):
@@ -155,7 +155,7 @@ class Play:
         if self.rig.database_frozen or time.monotonic() - self._audited < AUDIT_EVERY_S:
             return
         self._audited = time.monotonic()
-        # Away on purpose, now and then: the next look sees what this one did not.
+        # The database may be away on purpose: the next look sees what this one did not.
         with suppress(DBAPIError), self.rig.database.connect() as connection:
             for wrong in audit.trespasses(connection, self.worlds):
                 self._accuse(wrong)
@@ -174,7 +174,7 @@ class Play:
     # --- afterwards
 
     def _drain(self) -> None:
-        """Wait until every accepted call is settled; what is left when the time is over shows up as lost."""
+        """Wait until every accepted call is settled. A call left at the deadline shows up as lost."""
         began = time.monotonic()
         while time.monotonic() - began < DRAIN_S:
             self.rig.check()
@@ -262,5 +262,5 @@ class Play:
         return [sale.name for world in self.worlds for sale in world.sales if sale.name in words]
 
     def _api_away(self) -> list[Failing]:
-        """While no API listened, and a moment longer: a connection may have come to the end of the old one."""
+        """When no API listened, and a moment longer: a connection may have reached the old one at its end."""
         return [replace(one, until=one.until + POLL_S) for one in self.rig.api_away]

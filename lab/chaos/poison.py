@@ -1,5 +1,5 @@
-"""Calls that the database refuses whenever they are tried, and the operator who finds them dead: tried once more when
-they are cured, or left."""
+"""Calls that the database refuses each time, and the operator who finds them dead: the operator cures and requeues
+them, or discards them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from panel.journal.writer import MAX_ATTEMPTS
 
 LOOK_S = 0.5
 RING_S = 2.0
-"""How often a message is sent for it: by itself it would be dead after half a minute."""
+"""How often a message is sent for the call. Without these it would take half a minute to be dead."""
 
 
 class _GivenUpError(Exception):
-    """Nobody waits for it any more."""
+    """The play no longer waits for it."""
 
 
 @dataclass(slots=True)
 class Poisoner:
     """One machine's poison calls, one after the other, from a thread of its own. ``database``: as superuser.
 
-    Its steps are repeated until they succeed: everything else fails meanwhile.
+    Its steps are repeated until they succeed, because everything else fails meanwhile.
     """
 
     url: str
@@ -53,7 +53,7 @@ class Poisoner:
     _given_up: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
-        """Lay the trigger and begin to wait for work."""
+        """Make the trigger and start waiting for work."""
         with self.database.begin() as connection:
             for statement in (CURED, FUNCTION, TRIGGER):
                 connection.execute(text(statement))
@@ -61,12 +61,12 @@ class Poisoner:
         self._thread.start()
 
     def strike(self, *, discard: bool) -> None:
-        """One more poison call: dead in the end, then discarded, else requeued."""
+        """One more poison call. In the end it is dead, and then discarded or requeued."""
         self.struck += 1
         self._todo.put(discard)
 
     def finish(self, timeout_s: float, meanwhile: Callable[[], None]) -> None:
-        """Wait for those under way; for when nothing fails any more. ``meanwhile`` starts again what failed last."""
+        """Wait for the calls in progress, once nothing fails any more. ``meanwhile`` starts again what failed last."""
         self._todo.put(None)
         until = time.monotonic() + timeout_s
         while self._thread is not None and self._thread.is_alive() and time.monotonic() < until:
@@ -86,7 +86,7 @@ class Poisoner:
     def _one(self, mark: str, *, discard: bool) -> None:
         operation = self._until(f"{mark} is to be accepted", lambda: self._accepted(mark))
         dead = self._until(f"operation {operation} is to be dead", lambda: self._dead(operation))
-        # One fewer than that where two attempts were under way at once: each notes that it began.
+        # One attempt fewer if two ran at the same time: each notes that it began.
         if dead.attempts < MAX_ATTEMPTS - 1:
             self.wrong.append(f"operation {operation} was dead after {dead.attempts} attempts")
         decision = "discard" if discard else "requeue"

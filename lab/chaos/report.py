@@ -1,4 +1,4 @@
-"""What came of it: the numbers for whoever asked, and the story when something is wrong."""
+"""The outcome: the numbers, and the story if something is wrong."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from lab.chaos.proofs.call_proof import Calls
 
 STORY_LINES = 200
 SENTENCES = 20
-"""So many of a kind tell enough."""
+"""At most this many sentences of a kind are shown."""
 
 FLOOR_PER_S = 100_000 / (30 * 60)
-"""Torture that accepts fewer calls a second has not tried enough: 100,000 in half an hour."""
+"""The fewest accepted calls a second of a torture run: 100,000 in half an hour. With fewer it has not tried enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One play of that many ``seconds``. Every tuple of sentences but ``held`` must be empty; ``takeovers_s``: per
-    killed beat, None if no other one scheduled afterwards; ``calls``: the load's, against the journal; ``poison``:
-    poison calls that were requeued, and discarded; ``statuses``: of the load's calls, None for no answer; ``phases``:
-    how long they took; ``answers``: what no caller should have been told; ``unlike``: records and entries that no call
-    asked for."""
+    """One play of ``seconds`` seconds. Every tuple of sentences but ``held`` must be empty. ``takeovers_s``: per killed
+    beat, None if no other one scheduled afterwards. ``calls``: the load's calls against the journal. ``poison``: how
+    many poison calls were requeued, and how many discarded. ``statuses``: of the load's calls, None for no answer.
+    ``phases``: how long calls took. ``answers``: answers that no caller should have got. ``unlike``: records and
+    entries that no call asked for."""
 
     seed: int
     seconds: float
@@ -53,12 +53,12 @@ class Outcome:
 
     @property
     def accepted_per_s(self) -> float:
-        """The load's accepted calls a second, whatever failed; not those that made its machines before."""
+        """The load's accepted calls a second, whatever failed, without those that made its machines."""
         return (self.statuses.get(200, 0) + self.statuses.get(202, 0)) / self.seconds
 
     @property
     def broken_promises(self) -> list[str]:
-        """What was slower than promised in the 99th percentile, and too small a load: of weight only on a machine that
+        """What was slower than promised in the 99th percentile, and too small a load. It counts only on a machine that
         does nothing else."""
         found = [sentence for phase in self.phases if (sentence := phase.broken_promise)]
         if self.accepted_per_s < FLOOR_PER_S:
@@ -67,7 +67,7 @@ class Outcome:
 
     @property
     def failures(self) -> list[str]:
-        """Everything that must not be, as sentences."""
+        """Sentences about everything that must not be."""
         found = [
             sentence
             for kind in (self.lost, self.doubled, self.disordered, self.unlike, self.epochs, self.wrong, self.answers)
@@ -77,7 +77,7 @@ class Outcome:
         return found
 
     def summary(self) -> list[str]:
-        """The numbers, a line each."""
+        """The numbers, one line each."""
         states = ", ".join(f"{n} {state}" for state, n in sorted(self.counts.calls.items()))
         runs = ", ".join(f"{n} {state}" for state, n in sorted(self.counts.runs.items()))
         lines = [
@@ -111,6 +111,6 @@ class Outcome:
         return [*lines, *(f"answers    {phase}" for phase in self.phases)]
 
     def tale(self) -> list[str]:
-        """What went wrong and what had happened, for a person to read."""
+        """What went wrong and what happened, for a person to read."""
         lines = [f"seed {self.seed}", *self.failures, "what happened:", *self.story[-STORY_LINES:]]
         return [*lines, "the journal of whom it concerns:", *self.histories] if self.histories else lines

@@ -1,4 +1,4 @@
-"""The running parts, and what chaos may do to them: kill, freeze, cut off, look into."""
+"""The running parts, and what chaos may do to them: kill, freeze, cut off, inspect."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from runtime.servers.embedded_redis import EmbeddedRedis
 
 @dataclass(slots=True)
 class Rig:
-    """API, workers, beats, PostgreSQL, Redis and the simulated outside. ``database``: as superuser, since chaos cuts
-    other logins' connections; ``proxy``: the panel's only way to Redis. One thread acts on the parts.
+    """API, workers, beats, PostgreSQL, Redis and the simulated outside. ``database``: as superuser, because chaos cuts
+    other logins' connections. ``proxy``: the panel's only way to Redis. One thread acts on the parts.
 
     ``api_away``: from each end of the API until it listens again, in seconds of the monotonic clock.
     """
@@ -49,7 +49,7 @@ class Rig:
     beats: BeatWatch
     directory: Path
     kills: int = 0
-    database_frozen: bool = False  # whoever asks it now waits until somebody thaws it: this very thread, perhaps
+    database_frozen: bool = False  # a query now would wait until the database is thawed, perhaps by this very thread
     killed_beats: list[tuple[int, float]] = field(default_factory=list)
     api_away: list[Failing] = field(default_factory=list)
     kept_back: list[bytes] = field(default_factory=list)  # messages
@@ -62,7 +62,7 @@ class Rig:
         return f"http://127.0.0.1:{self.settings.port}"
 
     def check(self) -> None:
-        """Start again what died, as a supervisor does; raise if the outside died, which nobody killed."""
+        """Start again what died, as a supervisor does. Raises if the outside died, which chaos never kills."""
         self.outside.check()
         self.parts.check()
         self.beats.know({process.pid: process.log_path for process in self.named("beat") if process.running})
@@ -75,7 +75,7 @@ class Rig:
         return False
 
     def named(self, prefix: str) -> list[ManagedProcess]:
-        """The parts whose names begin so."""
+        """The parts whose names begin with ``prefix``."""
         return [process for process in self.parts.processes if process.name.startswith(prefix)]
 
     def some(self, prefix: str, choice: int) -> ManagedProcess:
@@ -84,11 +84,11 @@ class Rig:
         return found[choice % len(found)]
 
     def reconcilers(self) -> list[ManagedProcess]:
-        """The workers that serve runs."""
+        """The workers that take runs."""
         return [p for p in self.named("worker") if any("reconcile" in part for part in p.argv if "--queues" in part)]
 
     def active_beat(self) -> ManagedProcess:
-        """The beat that schedules; the first one while nobody is known to."""
+        """The beat that schedules; the first one while none is known to."""
         beats = self.named("beat")
         return next((b for b in beats if b.running and b.pid == self.beats.active), beats[0])
 
@@ -106,7 +106,7 @@ class Rig:
                 self.killed_beats.append((pid, time.time()))
 
     def cut_connections(self, application: str = "panel-sync%") -> int:
-        """Terminate the panel's sessions whose application_name is like that; how many."""
+        """Terminate the panel's sessions with such an application_name (LIKE); how many."""
         if self.database_frozen:
             return 0
         try:
@@ -116,40 +116,40 @@ class Rig:
             return 0
 
     def flush_redis(self) -> None:
-        """Everything in Redis is gone."""
+        """Delete everything in Redis."""
         with self._at_redis() as client:
             client.flushall()
 
     def limit_connections(self, most: int) -> None:
-        """The panel's login may have so many connections; -1: any number."""
+        """Limit the connections of the panel's login; -1: no limit."""
         login = make_url(self.settings.database_url).username
         with self.database.begin() as connection:
             connection.execute(text(f'ALTER ROLE "{login}" CONNECTION LIMIT {most}'))
 
     def hold_workers(self) -> None:
-        """No worker takes a message, or holds anything in the database."""
+        """Let no worker take a message or hold anything in the database."""
         for worker in self.named("worker"):
             if worker.running:
                 worker.pause()
         self.cut_connections("panel-sync worker")
 
     def release_workers(self) -> None:
-        """They go on."""
+        """Let the workers continue."""
         for worker in self.named("worker"):
             worker.resume()
 
     def shuffle_messages(self) -> None:
-        """What waits for a worker comes twice, and the last one first."""
+        """Let the waiting messages come twice, the last one first."""
         with self._at_redis() as client:
             message_faults.reverse_and_double(client)
 
     def keep_messages_back(self) -> None:
-        """What waits for a worker comes when ``bring_messages`` is called."""
+        """Keep the waiting messages back until ``bring_messages``."""
         with self._at_redis() as client:
             self.kept_back += message_faults.keep_back(client)
 
     def bring_messages(self) -> int:
-        """Bring what was kept back; how many."""
+        """Deliver the messages that were kept back; how many."""
         kept, self.kept_back = self.kept_back, []
         with self._at_redis() as client:
             message_faults.deliver(client, kept)
@@ -157,7 +157,7 @@ class Rig:
 
     @contextmanager
     def _at_redis(self) -> Iterator[Redis]:
-        """A client beside the proxy; that Redis is away ends the block."""
+        """A client that bypasses the proxy. An error of Redis only ends the block."""
         with suppress(RedisError), Redis.from_url(self.redis.url, socket_timeout=5) as client:
             yield client
 
@@ -168,7 +168,7 @@ class Rig:
                 part.kill()
 
     def thaw(self) -> None:
-        """Whatever was frozen goes on."""
+        """Let everything that was frozen continue."""
         for part in self.parts.processes:
             part.resume()
         for server in (self.redis, self.postgres):
@@ -176,7 +176,7 @@ class Rig:
         self.database_frozen = False
 
     def calm(self) -> None:
-        """End every fault: whatever was frozen goes on, whatever is down comes up."""
+        """End every fault: thaw what was frozen, start what is down."""
         self.thaw()
         self.proxy.heal()
         for server in (self.redis, self.postgres):

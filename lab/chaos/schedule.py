@@ -1,4 +1,4 @@
-"""What happens, and what goes wrong, second by second: made from a seed. Pure."""
+"""What happens and what goes wrong, second by second, made from a seed. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOINGS_ON: dict[str, str] = {
     "terse": "from now on calls carry the documented fields only",
     "explicit": "from now on calls name order and guest",
 }
-"""What happens to sale ``n`` (modulo those there are) of a world."""
+"""What happens to sale ``n`` of a world (modulo the number of sales)."""
 
 _OFTEN = ("buy", "power", "power-behind", "suspend", "cancel", "migrate", "reuse", "resize")
 _LAST_CALM_S = 0.5
@@ -32,8 +32,9 @@ _LAST_CALM_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the schedule must know of a fault: where it strikes (two never strike one place at once), for how many
-    seconds, and how long afterwards the panel may rightly stay blind. ``places``: how many such places there are."""
+    """What the schedule must know of a fault: where it strikes (two faults never strike one place at once), for how
+    many seconds, and for how long afterwards the panel may still see nothing. ``places``: how many such places there
+    are."""
 
     name: str
     place: str
@@ -44,7 +45,7 @@ class Kind:
 
     @property
     def outside(self) -> bool:
-        """Whether it strikes the world that the panel watches, not the panel."""
+        """Whether it strikes the systems that the panel watches, not the panel itself."""
         return self.place in ("calls", "feed", "proxmox")
 
 
@@ -63,7 +64,7 @@ class Going:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One fault: from ``at_s`` on, for ``lasts_s`` seconds. ``choice`` says which of several it hits."""
+    """One fault, from ``at_s`` on, for ``lasts_s`` seconds. ``choice``: which of several targets it hits."""
 
     at_s: float
     kind: Kind
@@ -72,7 +73,7 @@ class Trouble:
 
     @property
     def where(self) -> str:
-        """The one place it strikes."""
+        """The place that it strikes."""
         return f"{self.kind.place}-{self.choice % self.kind.places}"
 
     def __str__(self) -> str:
@@ -105,7 +106,7 @@ def schedule_of(
     goings_every_s: float = 1.0,
     troubles_every_s: float = 1.3,
 ) -> Schedule:
-    """The schedule of a seed: the same for the same arguments. ``goings_every_s`` is for each world."""
+    """The schedule of a seed. The same arguments give the same schedule. ``goings_every_s`` is for each world."""
     dice = random.Random(seed)
     goings = [going for world in range(worlds) for going in _goings(dice, world, seconds, goings_every_s)]
     troubles = tuple(_troubles(dice, seconds, kinds, troubles_every_s))
@@ -113,7 +114,7 @@ def schedule_of(
 
 
 def _goings(dice: random.Random, world: int, seconds: float, every_s: float) -> Iterator[Going]:
-    # One sale has most of the trouble: what meets in one place is what breaks guards.
+    # One sale gets most of the trouble, because faults that meet in one place break guards.
     focus, at_s = dice.randrange(8), dice.uniform(0, every_s)
     while at_s < seconds - _LAST_CALM_S:
         kind = dice.choice(_OFTEN if dice.random() < 0.6 else tuple(GOINGS_ON))
@@ -122,7 +123,9 @@ def _goings(dice: random.Random, world: int, seconds: float, every_s: float) -> 
 
 
 def _troubles(dice: random.Random, seconds: float, kinds: tuple[Kind, ...], every_s: float) -> Iterator[Trouble]:
-    """Inside and outside in turns, each from a deck of its own, so that every fault comes before any comes again."""
+    """Outside and inside faults in turns, each kind from a deck of its own, so that every fault comes before any
+    repeats.
+    """
     decks = [[k for k in kinds if k.outside is outside and _fits(k, 0, seconds)] for outside in (True, False)]
     dealt: list[list[Kind]] = [[], []]
     taken: dict[str, float] = {}

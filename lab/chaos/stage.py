@@ -1,4 +1,4 @@
-"""From a rig and a schedule to an outcome: customers, their first machines, the load, the play."""
+"""From a rig and a schedule to an outcome: makes customers, their first machines and the load, then plays."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def perform(
 ) -> Outcome:
     """Populate the schedule's worlds and play it.
 
-    ``rate``: calls a second beside the story's own, about ``loaded`` machines that nothing else happens to;
-    ``answer_s``: how long any answer to them may take. Raises NotReadyError when the panel does not take up the
-    customers or those machines.
+    ``rate``: calls a second besides the story's own, about ``loaded`` machines to which nothing else happens.
+    ``answer_s``: how long any answer to them may take. Raises NotReadyError if the panel does not accept the customers
+    or those machines.
     """
     worlds = [_world(rig) for _ in range(schedule.worlds)]
     quiet = _world(rig)

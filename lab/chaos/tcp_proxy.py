@@ -1,4 +1,4 @@
-"""A TCP proxy that can fall silent: connections stay open, new ones are taken, and no byte passes any more."""
+"""A TCP proxy that can go silent: connections stay open, new ones are accepted, and no byte passes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOOK_S = 0.05
 
 
 class TcpProxy:
-    """Forwards to one port of the loopback. ``partition`` and ``heal`` from any thread."""
+    """Forwards to one port of the loopback. Any thread may call ``partition`` and ``heal``."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
@@ -28,11 +28,11 @@ class TcpProxy:
         threading.Thread(target=self._accept, name="tcp-proxy", daemon=True).start()
 
     def partition(self) -> None:
-        """From now on nothing gets through, in either direction, and nobody is told."""
+        """From now on nothing passes, in either direction, and neither side gets an error."""
         self._open.clear()
 
     def heal(self) -> None:
-        """What comes gets through again; what was held back arrives now."""
+        """Let bytes pass again; what was held back arrives now."""
         self._open.set()
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class TcpProxy:
 
 @contextlib.contextmanager
 def tcp_proxy(target_port: int) -> Iterator[TcpProxy]:
-    """A proxy in front of that port, closed at the end."""
+    """A proxy in front of that port. It is closed at the end."""
     made = TcpProxy(target_port)
     try:
         yield made

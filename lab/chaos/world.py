@@ -1,7 +1,7 @@
-"""A world: customers of the main site, what they bought, and what happens to it. Everything through the simulators.
+"""A world: customers of the main site, what they bought, and what happens to it. It acts through the simulators only.
 
-Names are unique, and a guest has its order's name: so a record, an order and a guest that belong together are known
-without asking the panel. What ends never comes back; when it ended is noted *before* it is done.
+Names are unique, and a guest has its order's name. So it is known without the panel which record, order and guest
+belong together. Whatever ended never comes back, and the time of the end is noted *before* it is done.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Owner:
 
 @dataclass(slots=True)
 class Sale:
-    """One machine that was sold. ``owners``: the panel's ids of everybody who ever had it, the last one has it now.
+    """One machine that was sold. ``owners``: the panel's ids of all its owners so far, the present one last.
 
-    ``ended_at``, ``gone_at``: since when the order is over and the guest destroyed.
+    ``ended_at``, ``gone_at``: since when the order has ended and the guest is destroyed.
     """
 
     order_id: int
@@ -57,7 +57,7 @@ class Sale:
 
 @dataclass(slots=True)
 class World:
-    """Customers and sales, and the verbs of a schedule carried out on them. One thread acts, others may read."""
+    """Customers and sales, and the events of a schedule done to them. One thread acts, others may read."""
 
     number: int
     site: MainSiteVerbs
@@ -69,7 +69,7 @@ class World:
     _names: int = 0
 
     def add_customers(self, first_panel_id: int) -> None:
-        """Customers whom the main site can name to the panel, once that has imported them."""
+        """Add customers. The main site can name them to the panel once the panel has imported them."""
         for n in range(CUSTOMERS):
             panel_id = first_panel_id + n
             login = f"chaos-{panel_id}"
@@ -77,7 +77,7 @@ class World:
             self.owners.append(Owner(user.id, panel_id))
 
     def happen(self, kind: str, subject: int) -> None:
-        """Let it happen, if it can."""
+        """Do the event, if it is possible."""
         if kind == "buy":
             self.buy(subject)
         elif kind in ("terse", "explicit"):
@@ -88,7 +88,7 @@ class World:
             _VERBS[kind](self, sale)
 
     def buy(self, subject: int) -> Sale:
-        """One more machine, running."""
+        """Sell one more machine, running."""
         self._names += 1
         owner = self.owners[subject % len(self.owners)]
         cluster = list(self.clusters)[subject % len(self.clusters)]
@@ -140,7 +140,7 @@ class World:
             was_there, sale.ended_at = sale.there, _now()
             if not keep:
                 sale.gone_at = sale.gone_at or sale.ended_at
-            # Its VMID may be another machine's by now, if the guest was destroyed before.
+            # If the guest was destroyed before, its VMID may be another machine's by now.
             self.site.cancel_order(sale.order_id, remove_guest=not keep and was_there)
 
     def cancel_keep(self, sale: Sale) -> None:
@@ -188,7 +188,7 @@ class World:
 
 
 def fingerprint_of(guest: Guest) -> str:
-    """What the panel knows a guest by."""
+    """The panel's fingerprint of a guest."""
     return f"smbios:{guest.uuid}" if guest.uuid else f"mac:{guest.mac.lower()}"
 
 

@@ -1,4 +1,4 @@
 """The story that `panel-sync demo` tells: real calls, real faults, and what the panel makes of them.
 
-The command line starts the processes and hands them over as a `lab.demo.stage.Stage`; here is what happens on it.
+The command line starts the processes and passes them on as a `lab.demo.stage.Stage`; the story happens here.
 """

@@ -1,4 +1,4 @@
-"""One fault and its repair: right before, broken right after, healed by reconciliation, with the journal's reason."""
+"""One fault and its repair: right before, broken after, healed by reconciliation, with the journal's reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.demo.stage import Stage
 
 @dataclass(frozen=True, slots=True)
 class Healed:
-    """What became of a drift: the repair that ended it, and after how many seconds."""
+    """How a drift ended: the repair that ended it, and after how many seconds."""
 
     repair: Operation
     seconds: float
@@ -32,15 +32,15 @@ def heal(
     within_s: float = 180.0,
     tell: Callable[[], str] | None = None,
 ) -> Healed:
-    """Make the fault, see it bite, wait until it is healed, and find the repair in the journal.
+    """Make the fault, see that it does harm, wait until it is healed, and find the repair in the journal.
 
-    `wrong` says what is wrong at this moment; `repaired` recognises the repair. Raises DemoError when the fault
-    does not bite, is not healed in time, or is healed without a reason.
+    `wrong` says what is wrong at this moment; `repaired` recognises the repair. Raises DemoError if the fault does no
+    harm, is not healed in time, or is healed without a reason.
     """
     if (already := wrong()) is not None:
         raise DemoError(f"all is right before this fault: {fault}", already)
     mark = stage.journal.last_id()
-    # A run that happened to come at this very moment would mend it before anybody could see it.
+    # Otherwise a run at this very moment would repair it before the demo could see it.
     with stage.paused("worker-reconcile"):
         make()
         broken = wrong()

@@ -70,7 +70,7 @@ class Journal:
         return self._number(select(func.count()).where(tables.operations.c.state == "queued"))
 
     def deletes(self) -> int:
-        """How many deletes were applied, whoever asked for them."""
+        """How many deletes were applied, from calls and from repairs."""
         listed = tables.operations.c
         return self._number(select(func.count()).where(listed.action == "delete", listed.state == "applied"))
 

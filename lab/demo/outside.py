@@ -1,4 +1,4 @@
-"""The world around the panel as processes of their own: the main site and the Proxmox clusters, simulated."""
+"""The systems around the panel, as processes of their own: the simulated main site and Proxmox clusters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNAUTHORIZED_DELAY_S = 0.5
 
 
 def outside_processes(places: Places, keys: Keys, data: DataDirectory) -> list[ManagedProcess]:
-    """Proxmox first: the main site creates guests there."""
+    """Proxmox first, because the main site creates guests there."""
     return [_proxmox(places, keys, data), _main_site(places, keys, data)]
 
 

@@ -1,4 +1,4 @@
-"""The panel as its callers see it: clients by token, the main site by key. Real HTTP calls only."""
+"""The panel as its callers see it: clients by token, the main site by key. It makes real HTTP calls only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the demo shows: headings, short sentences, a live line while it waits, a table. Plain without a terminal."""
+"""What the demo prints: headings, short sentences, a live line while it waits, a table. Plain text without a
+terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ COLUMNS = (("fault", 3), ("seen broken", 4), ("healed in", 2), ("journal's reaso
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One line of the closing table: a fault, how it was seen to bite, and what became of it.
+    """One line of the closing table: a fault, the harm it was seen to do, and how that ended.
 
     `healed` says when ("4.1 s after"), or that nothing had to heal ("nothing deleted in 17 s").
     """
@@ -29,7 +30,7 @@ class Sight:
 
 
 class Waiting:
-    """The live line of one wait: what is waited for, and how far it is. Without a terminal each news is a line."""
+    """The live line of one wait: what it waits for, and the progress. Without a terminal each progress is a line."""
 
     def __init__(self, console: SafeConsole, what: str, live: Callable[[str], None] | None = None) -> None:
         self._console = console
@@ -40,7 +41,7 @@ class Waiting:
             console.print(f"  ... {what}")
 
     def tell(self, news: str) -> None:
-        """Say how far it is; what was said already is not said again."""
+        """Show the progress. The same text is not shown twice in a row."""
         if news == self._last:
             return
         self._last = news
@@ -88,7 +89,7 @@ class Screen:
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[Waiting]:
-        """A live line with the seconds that have passed, for as long as the block lasts."""
+        """A live line with the seconds passed, as long as the block lasts."""
         if not self._console.is_terminal:
             yield Waiting(self._console, text)
             return
@@ -97,7 +98,7 @@ class Screen:
             yield Waiting(self._console, text, lambda news: line.update(task, description=f"{text}: {news}"))
 
     def table(self, sights: Iterable[Sight]) -> None:
-        """All that was seen."""
+        """Everything that was seen."""
         made = table(title="What was seen")
         made.add_column("scene", no_wrap=True)
         for column, ratio in COLUMNS:

@@ -1,4 +1,4 @@
-"""Everything the scenes act on, and how they wait: for an event with a deadline, never for time to pass."""
+"""Everything the scenes act on, and how they wait: for an event with a deadline, never for a fixed time."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Stage:
         seen: Callable[[], str] = lambda: "not yet",
         logs: tuple[str, ...] = ("worker-reconcile", "worker-sync", "api"),
     ) -> float:
-        """Ask again and again until `done`; the seconds it took.
+        """Ask repeatedly until `done`. Returns the seconds it took.
 
-        `tell` words the live line, `seen` what stood in the way. Raises DemoError at the deadline and
-        ProcessDiedError when any process ends.
+        `tell` words the live line, `seen` what was missing. Raises DemoError at the deadline and ProcessDiedError if
+        any process ends.
         """
         began = time.monotonic()
         with self.screen.waiting(expected) as waiting:
@@ -77,7 +77,7 @@ class Stage:
 
     @contextmanager
     def paused(self, *names: str) -> Iterator[None]:
-        """Processes of the panel stand still for as long as the block lasts."""
+        """Pause processes of the panel as long as the block lasts."""
         stopped: list[ManagedProcess] = []
         try:
             for name in names:
@@ -101,14 +101,14 @@ class Stage:
         return next((order for order in self.site.list_orders() if order.name == name), None)
 
     def existing(self, name: str) -> Order:
-        """As `order`; raises DemoError if there is none."""
+        """Like `order`, but raises DemoError if there is none."""
         found = self.order(name)
         if found is None:
             raise DemoError(f"the main site has an order {name}", "none", ("main-site",))
         return found
 
     def customer(self, order: Order) -> Customer:
-        """Whose order it is."""
+        """The order's customer."""
         return next(customer for customer in CUSTOMERS if customer.main_site_id == order.user_id)
 
     def guest(self, order: Order) -> Guest | None:
@@ -122,18 +122,18 @@ class Stage:
         return self.panel.named(self.customer(order).panel_id, order.name)
 
     def vps_id(self, name: str) -> int:
-        """The id under which the client sees it; raises DemoError unless it sees exactly one."""
+        """The id under which the client sees it. Raises DemoError unless it sees exactly one."""
         shown = self.shown(self.existing(name))
         if len(shown) != 1:
             raise DemoError(f"the client sees one {name}", f"{len(shown)} of them")
         return int(shown[0]["id"])
 
     def difference(self, name: str) -> str | None:
-        """What the client sees wrongly of that order, if there is one."""
+        """What is wrong in the client's view of that order, or None."""
         order = self.order(name)
         return None if order is None else difference(order, self.guest(order), self.shown(order))
 
     def differences(self) -> list[str]:
-        """What all clients see wrongly."""
+        """What is wrong in all clients' views."""
         found = (self.difference(order.name) for order in self.site.list_orders())
         return [sentence for sentence in found if sentence is not None]

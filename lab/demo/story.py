@@ -29,7 +29,7 @@ SCENES = (
 
 
 def tell(stage: Stage) -> None:
-    """Play every scene; what was seen is in the stage's sights.
+    """Play every scene. The results are in the stage's sights.
 
     Raises DemoError as soon as something is not as told.
     """

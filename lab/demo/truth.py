@@ -1,4 +1,4 @@
-"""What a client should see of an order, and how what it does see differs. Pure."""
+"""What a client should see of an order, and how the client's view differs. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab.simulators.proxmox.guests import Guest
 
 
 def difference(order: Order, guest: Guest | None, shown: Sequence[Record]) -> str | None:
-    """A sentence that says what the client sees wrongly; None if it sees the truth.
+    """A sentence about what the client sees wrongly; None if it sees the truth.
 
     `shown`: the client's records of the order's name, which no other order of that client has.
     """

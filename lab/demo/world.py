@@ -25,7 +25,7 @@ FLOWER_PORT = 5555
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """Somebody with orders. The panel knows them by another number than the main site does."""
+    """A customer with orders. The panel's id differs from the main site's."""
 
     main_site_id: int
     panel_id: int
@@ -95,7 +95,7 @@ class Places:
 
 
 def choose_places(root: Path) -> Places:
-    """The usual ports where they are free, any others where they are not; all reserved for this process."""
+    """The usual ports if they are free, others if not. All are reserved for this process."""
     return Places(
         panel=_preferred(PANEL_PORT),
         flower=_preferred(FLOWER_PORT),
@@ -112,8 +112,8 @@ def _preferred(port: int) -> int:
 def panel_settings(places: Places, keys: Keys, servers: Mapping[str, str], **others: Any) -> Settings:  # noqa: ANN401
     """The panel's settings; `servers`: DATABASE_URL, DATABASE_OWNER_URL and REDIS_URL; `others` by name.
 
-    The clusters' authorities must have been written. Nothing comes from the environment or from .env: a demo
-    that met a real main site's address there would play its faults on it.
+    The clusters' authorities must have been written. Nothing comes from the environment or from .env: otherwise the
+    demo could play its faults on a real main site whose address is there.
     """
     chosen: dict[str, Any] = {
         "demo": True,
@@ -174,7 +174,7 @@ def _text(value: object) -> str:
 
 
 def _plain(item: BaseModel) -> dict[str, Any]:
-    # Told apart here: a dump in JSON mode would hide the secrets, which the child needs.
+    # Done here by hand: a dump in JSON mode would hide the secrets, which the child needs.
     values = item.model_dump(exclude_none=True)
     return {
         name: value.get_secret_value()

@@ -13,7 +13,7 @@ START_TIMEOUT_S = 60.0
 
 
 class _Announcing(uvicorn.Server):
-    """Sets an event once it accepts connections, so that nobody has to poll."""
+    """Sets an event once it accepts connections, so that no caller has to poll."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -24,7 +24,7 @@ class _Announcing(uvicorn.Server):
         self.accepting.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Also end the connections of callers that hang, so that none outlives the loop it belongs to."""
+        """Also end the connections of callers that hang, so that no socket outlives its loop."""
         await super().shutdown(sockets=sockets)
         for connection in list(self.server_state.connections):
             if (transport := connection.transport) is not None:
@@ -89,7 +89,7 @@ class BackgroundServer:
     def stop(self) -> None:
         """Close the listener and wait for the thread to end."""
         self._server.should_exit = True
-        # A slow answer on purpose must not hold up the end of a test.
+        # An answer that is slow on purpose must not delay the end of a test.
         self._server.force_exit = True
         self._thread.join(START_TIMEOUT_S)
         self._socket.close()

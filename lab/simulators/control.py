@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class ControlError(Exception):
-    """The simulator did not do it: `status` is its HTTP status, None if it did not answer at all."""
+    """The simulator refused or did not answer. `status`: its HTTP status, None without an answer."""
 
     def __init__(self, message: str, status: int | None) -> None:
         super().__init__(message)

@@ -1,1 +1,1 @@
-"""What the sources showed, as it is remembered, and what of it a run looks at."""
+"""What the sources showed, stored, and which part of it a run looks at."""

@@ -1,4 +1,4 @@
-"""What complete reads did not show, counted until it is proven gone."""
+"""Counts how often complete reads missed an object, until it is proven gone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from panel.observations.identity_doubts import doubt_by_absent_orders
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How often and for how long something must be missed before it counts as gone, and is counted no more."""
+    """How often and for how long an object must be missed before it counts as gone. After that it is not counted on."""
 
     times: int
     period: timedelta
@@ -25,14 +25,14 @@ class Proof:
 def count_absent_guests(
     connection: Connection, run_id: int, cluster: str, snapshot_ids: dict[str, int], began_at: datetime, proof: Proof
 ) -> None:
-    """One more complete look at these nodes without the guests that used to be there."""
+    """Count one more complete read of these nodes that missed guests which used to be there."""
     for node, snapshot_id in snapshot_ids.items():
         values = {"run": run_id, "cluster": cluster, "node": node, "snapshot": snapshot_id, "began": began_at}
         connection.execute(text(ABSENT_GUESTS), values | asdict(proof))
 
 
 def scopes_with_missing_orders(connection: Connection, scopes: Sequence[str], proof: Proof) -> list[str]:
-    """Those of these users' scopes that lack an order which used to be there and is not proven to be gone."""
+    """The users' scopes, among these, that lack a known order which is not yet proven gone."""
     rows = connection.execute(text(SCOPES_WITH_MISSING), {"scopes": list(scopes)} | asdict(proof))
     return [row.scope for row in rows]
 
@@ -40,7 +40,7 @@ def scopes_with_missing_orders(connection: Connection, scopes: Sequence[str], pr
 def count_absent_orders(
     connection: Connection, run_id: int, snapshot_ids: Mapping[str, int], effective_at: datetime, proof: Proof
 ) -> None:
-    """One more complete sweep without orders that used to be there. Scopes: "all" alone, or "user:<id>"."""
+    """Count one more complete sweep that missed known orders. Scopes: "all" alone, or "user:<id>"."""
     values = {"run": run_id, "scopes": list(snapshot_ids), "snapshots": list(snapshot_ids.values())}
     values |= {"whole": "all" in snapshot_ids, "effective": effective_at}
     connection.execute(text(ABSENT_ORDERS), values | asdict(proof))
@@ -48,7 +48,7 @@ def count_absent_orders(
 
 
 def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[GuestKey, Absence]]:
-    """What is known to be absent, of what was loaded."""
+    """The absences of the orders and guests that this run loads."""
     orders: dict[str, Absence] = {}
     guests: dict[GuestKey, Absence] = {}
     for row in connection.execute(text(LOAD_ABSENCES)):
@@ -62,7 +62,7 @@ def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[Gues
 
 
 def control_order(connection: Connection, *, other_than: str) -> str | None:
-    """An order known to exist, to tell "this order is gone" from "nothing answers"."""
+    """An order known to exist. A look-up of it tells "that order is gone" from "the feed answers nothing"."""
     found: str | None = connection.scalar(text(CONTROL_ORDER), {"other": other_than})
     return found
 
@@ -72,7 +72,7 @@ def _absence(row: Any) -> Absence:  # noqa: ANN401 - a Row
     return Absence(row.absent_since, row.consecutive, missed_at, tuple(row.evidence))
 
 
-# What was missed before the record last changed proves nothing against it: the count begins anew.
+# An absence from before the record's last change proves nothing against it, so the count starts again.
 _ORDER_ANEW = """a.absent_since <= (SELECT greatest(r.order_changed_at, r.link_changed_at) FROM vps r
                    WHERE r.order_id = a.subject AND r.deleted_at IS NULL)"""
 _GUEST_ANEW = """a.absent_since <= (SELECT max(r.link_changed_at) FROM vps r WHERE r.deleted_at IS NULL
@@ -80,8 +80,8 @@ _GUEST_ANEW = """a.absent_since <= (SELECT max(r.link_changed_at) FROM vps r WHE
                    AND r.vmid = CAST(split_part(a.subject, '/', 2) AS int))"""
 
 
-# Once made, a proof stands still: further misses add nothing to it, and a row that is left alone costs nothing. When
-# such a guest was missed last is known all the same, by the last complete read of its node (below).
+# A finished proof is not written again: further misses add nothing, and an untouched row costs nothing. ABSENCES below
+# finds the time of the last miss from the last complete read of the guest's node.
 def _unproven(anew: str) -> str:
     return f"""(a.subject IS NULL OR a.consecutive < CAST(:times AS int)
        OR a.last_absent_at - a.absent_since < CAST(:period AS interval) OR {anew})"""
@@ -132,7 +132,7 @@ JOIN unnest(CAST(:scopes AS text[]), CAST(:snapshots AS bigint[])) AS c(scope, s
 {_count(_ORDER_ANEW)}
 """
 
-# A proof that is made is counted no more; the last complete read of its node missed a guest all the same.
+# A finished proof is not counted on, but the last complete read of the guest's node missed the guest, too.
 ABSENCES = """
 SELECT a.*, (SELECT c.began_at FROM guests g JOIN scopes c ON c.source = 'proxmox:' || g.cluster AND c.scope = g.node
   WHERE a.kind = 'guest' AND g.cluster = split_part(a.subject, '/', 1)

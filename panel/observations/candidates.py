@@ -1,9 +1,9 @@
-"""Pick out what a run must think about: one set-based join leaves the converged fleet in the database.
+"""Select what a run must think about. One set-based join leaves the converged fleet in the database.
 
-A record is *settled* when its order, its guest and every fact agree and nothing hangs over it. Everything else, drawn
-at random where it is much, is loaded with what it hangs together with (``panel.observations.components``) and decided
-in memory, so that memory follows the number of differences, and what stays a suspect for good keeps nobody else from
-being looked at.
+A record is *settled* when its order, its guest and all its facts agree and nothing is pending for it. All other
+objects are candidates. Too many of them are drawn at random, so that a permanent candidate does not block the others.
+Each is loaded with its component (``panel.observations.components``) and decided in memory, so memory follows the
+number of differences.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from panel.observations import components
 def prepare(
     connection: Connection, *, shared_ids: bool, names: bool, everything: bool = False, budget: int | None = None
 ) -> dict[str, int]:
-    """Fill the temporary tables of what is selected; their counts, how many components are ``entangled``, and as
-    ``cut`` how many suspects are left to a later run.
+    """Fill the temporary tables with the selection. Returns their counts, the number of ``entangled`` components, and
+    as
+    ``cut`` how many candidates are left to a later run.
 
-    ``shared_ids``: the main site's user ids are the panel's. ``names``: the feed's names are authoritative.
-    ``everything`` skips the filter (for comparison). ``budget``: ``components.BUDGET``, if it is not given.
+    ``shared_ids``: the main site's user ids are also the panel's. ``names``: the feed's names are authoritative.
+    ``everything`` skips the filter (for comparison). ``budget``: instead of ``components.BUDGET``.
     """
     most = components.share(budget)
     connection.execute(text(USER_MAP.format(key="id::text" if shared_ids else "main_site_user_id")))
@@ -72,8 +73,8 @@ SELECT g.fingerprint FROM stage_guests s JOIN guests g ON g.cluster = s.cluster 
 WHERE g.fingerprint IS NOT NULL GROUP BY g.fingerprint HAVING count(*) > 1
 """
 
-# Each row is found by a key of its own, and by nothing that one customer has much of: who knows nothing of a table that
-# was filled just now, or restored, takes the customer for as good a key.
+# Each row is joined by its own key, never by the customer. A table that was just filled or restored has no statistics,
+# and then PostgreSQL's planner takes the customer for as good a key.
 SETTLED = """
 CREATE TEMP TABLE settled ON COMMIT DROP AS
 SELECT r.id, r.order_id, r.cluster, r.vmid
@@ -116,7 +117,7 @@ SELECT r.id FROM vps r WHERE r.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM 
 ORDERS = """
 SELECT o.order_id FROM (
   SELECT o.order_id FROM orders_seen o WHERE o.state <> 'ended'
-  -- of those that ended, what still has a record or a guest: each by its index, since the others are years of them
+  -- of ended orders only those with a record or a guest, each by its index: the rest are years of them
   UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.order_id = r.order_id WHERE r.deleted_at IS NULL
   UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.panel_vps_id = r.id WHERE r.deleted_at IS NULL
   UNION SELECT o.order_id FROM stage_guests s JOIN orders_seen o ON o.cluster = s.cluster AND o.vmid = s.vmid) o
@@ -137,7 +138,7 @@ SUSPECTS = (
 
 
 def _seeds(place: int, table: str, key: str, columns: str, suspects: str) -> tuple[str, ...]:
-    """The kinds take turns in the numbers of their parts: many suspects of one kind leave room for the others'."""
+    """The kinds alternate in the numbers of their parts, so that many candidates of one kind leave room for others."""
     return (
         f"CREATE TEMP TABLE {table} ({columns}, part bigint, wave int, PRIMARY KEY ({key})) ON COMMIT DROP",
         f"INSERT INTO {table} SELECT {key}, 3 * row_number() OVER () + {place}, 0"

@@ -1,7 +1,7 @@
-"""Whole components within a budget: a suspect is loaded with all that its decision depends on, or left to a later run.
+"""Whole components within a budget: a candidate is loaded with all that its decision depends on, or not in this run.
 
-Orders, records and guests that may be brought together by an id, an address, a machine or a name hang together. They
-are decided together or not at all.
+Orders, records and guests form a component if an id, an address, a machine or a name may bring them together. They are
+decided together or not at all.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 BUDGET = 40_000
-"""Orders, records and guests that a run loads at most: a flood costs time, not memory. One component may be a quarter
-of it. Components are taken up to a quarter, and the last one whole: half of it. The rest is for what may matter to
-anybody: guests that nobody knows, or that nobody names, a quarter each."""
+"""How many orders, records and guests a run loads at most, so that a flood costs time and not memory. One component may
+have a quarter of it. Components are taken until they fill a quarter, the last one whole, so they need half of it. The
+rest is for guests that may matter to any decision: a quarter for unknown ones, a quarter for unnamed ones."""
 
 
 def share(budget: int | None = None) -> int:
@@ -27,8 +27,8 @@ PICKED = ("pick_records", "pick_orders", "pick_guests")
 
 @dataclass(frozen=True, slots=True)
 class Entangled:
-    """A component that is larger than what a run decides at once: how much is in it, of how many customers, and one
-    suspect of it, the same in every run."""
+    """A component too large for one run's decision: its members by kind, how many customers they have, and one
+    candidate of each kind in it, the same in every run."""
 
     orders: int
     records: int
@@ -41,11 +41,11 @@ class Entangled:
 
 def gather(connection: Connection, most: int) -> None:
     """Widen the seeds in ``pick_records``, ``pick_orders`` and ``pick_guests`` to their components, and keep as many
-    whole ones as there is room for.
+    whole components as fit.
 
-    Each seed begins a ``part`` with a number of its own; parts that meet are one, with the least of their numbers. They
-    are taken in that order until they have ``most`` members: so a large one comes as often as a small one. One that has
-    more than ``most`` members is set aside (``load_entangled``).
+    Each seed starts a ``part`` with its own number. Parts that meet become one, under the least of their numbers. Parts
+    are taken in that order until they have ``most`` members, so large components get their turn as often as small ones.
+    A part of more than ``most`` members is set aside (``load_entangled``).
     """
     for statement in (*NAMES, MEETINGS):
         connection.execute(text(statement))
@@ -61,7 +61,7 @@ def gather(connection: Connection, most: int) -> None:
 
 
 def _join_parts(connection: Connection) -> None:
-    """Give parts that met one number. By numbers alone: a chain of thousands takes no longer than a crowd."""
+    """Give parts that met one number. It works on numbers alone, so a chain of thousands is as fast as a cluster."""
     meetings = connection.execute(text("SELECT DISTINCT part, least FROM meetings"))
     least = _least_of((row.part, row.least) for row in meetings)
     if not least:
@@ -73,7 +73,7 @@ def _join_parts(connection: Connection) -> None:
 
 
 def _least_of(meetings: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """For each part that is joined to a lesser one, the least of all that it is joined with."""
+    """For each part that is joined to a lesser one: the least of all that it is joined with."""
     lesser: dict[int, int] = {}
 
     def least(part: int) -> int:
@@ -92,13 +92,14 @@ def _least_of(meetings: Iterable[tuple[int, int]]) -> dict[int, int]:
 
 
 def load_entangled(connection: Connection) -> tuple[Entangled, ...]:
-    """The components that were set aside, the largest first."""
+    """The components that were set aside, largest first."""
     rows = connection.execute(text("SELECT * FROM entangled ORDER BY orders + records + guests DESC"))
     return tuple(Entangled(**row._mapping) for row in rows)
 
 
-# Names bring together an unlinked record and the orders of its customer that have the same. Of those orders that have a
-# record already one alone can be the record's own, whose answer was lost: of many equal ones two tell that it is none.
+# A name ties an unlinked record to its customer's orders of the same name. An order that has a record already can own
+# this one only if the answer to its create was lost, and only if it is the sole match. Two of each plan are enough to
+# show that it is not the sole one.
 NAMES = (
     """
     CREATE TEMP TABLE loose ON COMMIT DROP AS
@@ -121,7 +122,7 @@ NAMES = (
       FROM named n JOIN theirs o ON o.user_id = n.user_id AND o.name = n.name
       CROSS JOIN LATERAL (SELECT o.state <> 'ended' AND EXISTS (
         SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL) AS linked) l
-      -- what had ended before any of the records was made is none of theirs
+      -- an order that ended before the oldest of the records was made owns none of them
       WHERE (o.state <> 'ended' OR o.state_since >= n.oldest)
         AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)) alike
     WHERE nth <= 2 OR NOT linked
@@ -129,7 +130,7 @@ NAMES = (
     "CREATE UNIQUE INDEX ON namesakes (order_id)",
     "CREATE INDEX ON namesakes (customer, name)",
     "ANALYZE namesakes",
-    # who may not be read any more is the machine that was seen last
+    # Proxmox refuses (403) the configuration of these guests: each counts as the machine last read there.
     """
     CREATE TEMP TABLE hidden ON COMMIT DROP AS
     SELECT cluster, vmid, previous_fingerprint AS fingerprint FROM guests
@@ -142,9 +143,9 @@ NAMES = (
 
 MEETINGS = "CREATE TEMP TABLE meetings (part bigint, least bigint) ON COMMIT DROP"
 
-# Of this step: ``r``, ``o``, ``g`` are the records, orders and guests that were reached in the one before, ``key`` what
-# they may have in common with many. Tombstones are reached, and lead on to the record only that they were merged into,
-# and to the orders that name them.
+# One step: ``r``, ``o`` and ``g`` are the records, orders and guests that the last step reached, and ``key`` what they
+# may share with many. A tombstone is reached, too, but leads on only to the record that it was merged into and to the
+# orders that name it.
 RECORDS = """
 SELECT x.id, o.part FROM pick_orders o JOIN vps x ON x.order_id = o.order_id WHERE o.wave = :wave
 UNION SELECT x.id, o.part FROM o JOIN vps x ON x.id = o.panel_vps_id
@@ -187,7 +188,7 @@ UNION SELECT 'name', x.customer, x.name, r.part FROM r JOIN loose x ON x.id = r.
 
 
 def _reached(what: str, key: str, ties: str) -> str:
-    """All that is reached, from which parts, and the part whose it is; what no part had reached before is kept."""
+    """All that is reached, from which parts, and the part that owns it; what no part had reached before is kept."""
     same = " AND ".join(f"p.{column} = t.{column}" for column in key.split(", "))
     own = ", ".join(f"t.{column}" for column in key.split(", "))
     return f"""
@@ -198,7 +199,7 @@ new_{what} AS (
   INSERT INTO pick_{what} SELECT DISTINCT {key}, least, :wave + 1 FROM {what} WHERE unknown RETURNING 1)"""
 
 
-# What many have in common is gone through once, for the least of their parts, not once for each pair of them.
+# A key shared by many is followed once, for the least of their parts, not once for each pair of them.
 STEP = f"""
 WITH r AS (
   SELECT r.id, r.order_id, r.cluster, r.vmid, r.claimed_cluster, r.claimed_vmid, r.fingerprint, r.deleted_at,
@@ -237,7 +238,7 @@ FROM (SELECT part, count(*) AS size FROM (
   GROUP BY part) sizes
 """
 
-# Named by a member that is a suspect itself: a run that does not come across the component leaves its finding open.
+# An entangled component is named by a member that is itself a candidate: a run that does not meet it leaves it open.
 ENTANGLED = """
 CREATE TEMP TABLE entangled ON COMMIT DROP AS
 SELECT o.orders, r.records, g.guests, r.users, r.vps_id, o.order_id, g.guest

@@ -1,7 +1,7 @@
-"""Whose configuration to read next: guests that are new, changed, in doubt or not looked at for long.
+"""Which configurations to read next: of guests that are new, changed, in doubt or not read for long.
 
-Nodes take turns, and of each the guest that was asked about longest ago, answered or not, comes first: those of a node
-that does not answer keep nobody else from being looked at.
+Nodes take turns. On each node the guest that was asked about longest ago comes first, answered or not. So guests of a
+node that does not answer do not block the others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from domain.guests import GuestType
 
 @dataclass(frozen=True, slots=True)
 class WantedConfig:
-    """A guest whose configuration should be read. ``changed_at``: when a list last told something new of it."""
+    """A guest whose configuration should be read. ``changed_at``: when a list last showed something new of it."""
 
     node: str
     guest_type: GuestType
@@ -29,45 +29,45 @@ class WantedConfig:
 def fingerprint_wants(
     connection: Connection, cluster: str, limit: int, away: Collection[str], not_since: datetime
 ) -> list[WantedConfig]:
-    """Guests of the staged list to be asked about now; those that matter to records first.
+    """Guests of the staged list to ask about now, those that matter to records first.
 
-    ``away``: nodes whose guests nobody can be asked about. ``not_since``: when this run began to read ahead; a second
-    look counts as one only in another run, so those asked about since then wait.
+    ``away``: nodes whose guests cannot be asked about. ``not_since``: when this run began to read ahead. Guests asked
+    about after that wait, because a second read counts as one only in another run.
     """
     values = {"cluster": cluster, "limit": limit, "away": sorted(away), "not_since": not_since}
     return _wanted(connection, FINGERPRINT_WANTS, values)
 
 
 def doubted_wants(connection: Connection, cluster: str, limit: int, away: Collection[str]) -> list[WantedConfig]:
-    """Guests in doubt of the staged list that are records' own, those first of whom something would be written now."""
+    """Guests in doubt of the staged list that belong to records. First come those that would change a record now."""
     return _wanted(connection, DOUBTED_WANTS, {"cluster": cluster, "limit": limit, "away": sorted(away)})
 
 
 def wants_ahead(connection: Connection, cluster: str, limit: int) -> list[WantedConfig]:
-    """Guests that are new or changed, before this run's lists are read; those that matter to records first.
+    """New or changed guests to read before this run's own lists, those that matter to records first.
 
-    Whoever has no known power is left to the run: his node may be away, as the run's own lists will tell.
+    A guest without a known power state is left to the run itself: its node may be away, as the run's lists will show.
     """
     return _wanted(connection, WANTS_AHEAD, {"cluster": cluster, "limit": limit})
 
 
 def rolling_wants(connection: Connection, cluster: str, limit: int, a_minute: int) -> list[WantedConfig]:
-    """Guests to be asked about between the runs: those in doubt, then those that were asked about longest ago, records'
-    own first; nobody who was asked within 5 minutes. Fewer, so that with all other reads there are at most ``a_minute``
-    of them."""
+    """Guests to ask about between runs: those in doubt, then those asked about longest ago, records' own first,
+    and none that was asked about within 5 minutes. At most as many that all reads of the cluster together stay within
+    ``a_minute`` per minute."""
     return _wanted(connection, ROLLING_WANTS, {"cluster": cluster, "limit": limit, "a_minute": a_minute})
 
 
 def note_unanswered(connection: Connection, cluster: str, vmid: int, at: datetime) -> None:
-    """A guest was asked about and nothing could be kept: others come first next time."""
+    """The guest was asked about and the answer gave nothing to keep: next time other guests come first."""
     connection.execute(text(NOTE_UNANSWERED), {"cluster": cluster, "vmid": vmid, "at": at})
 
 
 def longest_waiting(
     connection: Connection, clusters: Collection[str], away: Collection[tuple[str, str]], grace: timedelta
 ) -> list[Waiting]:
-    """Of each of these clusters whose guests of orders or records have waited for their turn beyond ``grace``: since
-    when. ``away``: (cluster, node) whose guests nobody can be asked about."""
+    """The clusters, among these, where guests of orders or records have waited longer than ``grace``, and since when.
+    ``away``: (cluster, node) pairs whose guests cannot be asked about."""
     values = {"clusters": sorted(clusters), "away": sorted("/".join(one) for one in away), "grace": grace}
     return [Waiting(row.cluster, row.since) for row in connection.execute(text(LONGEST_WAITING), values)]
 
@@ -80,7 +80,7 @@ def _wanted(connection: Connection, statement: str, values: dict[str, object]) -
 _ASKED = "greatest(g.fingerprint_read_at, g.fingerprint_tried_at)"
 _RECORDS = (
     "LEFT JOIN vps r ON r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL"
-    # of another size than was sold
+    # joined only if the guest's size differs from what was sold
     " LEFT JOIN guest_configs c ON c.cluster = g.cluster AND c.vmid = g.vmid AND c.fingerprint = r.fingerprint"
     " AND (c.cores <> r.cpu OR c.memory_mb <> r.ram_mb OR c.disk_gb <> r.disk_gb)"
 )
@@ -89,10 +89,10 @@ _OLD = (
     " OR coalesce(c.read_at < clock_timestamp() - interval '1 hour', false)))"
 )
 
-# A template that nobody was sold is asked once who it is: a sold machine may have become one at another address.
+# A template without a record is asked about once: a sold machine may have become a template at another address.
 _ASKABLE = "(NOT g.template OR r.id IS NOT NULL OR g.fingerprint_state IN ('unread', 'stale'))"
 
-# Who was refused is asked again when the others were: else some dozens of them would keep everybody new waiting.
+# Guests that were refused (403) come last. Otherwise some dozens of them would keep new ones waiting.
 _IN_TURN = f"""
 ORDER BY (g.fingerprint_state = 'forbidden'), (r.id IS NULL), {_OLD},
   row_number() OVER (PARTITION BY r.id IS NULL, {_OLD}, g.node ORDER BY {_ASKED} NULLS FIRST, g.vmid), g.vmid
@@ -146,7 +146,7 @@ LIMIT least(:limit, greatest(0, :a_minute - (
 
 NOTE_UNANSWERED = "UPDATE guests SET fingerprint_tried_at = :at WHERE cluster = :cluster AND vmid = :vmid"
 
-# Of one that was never read a doubt is nothing new.
+# A guest that was never read has waited since it changed; a doubt about it is nothing new.
 _SINCE = "CASE g.fingerprint_state WHEN 'unread' THEN g.changed_at ELSE greatest(g.changed_at, g.doubted_at) END"
 
 LONGEST_WAITING = f"""

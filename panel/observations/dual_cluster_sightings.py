@@ -1,4 +1,4 @@
-"""Machines that are seen in two clusters at once, and since when: a migration, for a while."""
+"""Machines that two clusters list at once, and since when. For a while that is a migration."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sqlalchemy import Connection, text
 
 
 def note_moves(connection: Connection, clusters: Iterable[str], absent_times: int) -> None:
-    """Note since when a fingerprint is listed in more than one of the configured clusters, and forget it afterwards.
+    """Store since when more than one configured cluster lists a fingerprint, and clear it afterwards.
 
-    Who was left out of a list has not gone: only after so many complete reads without it does the time end, so that
-    a list that leaves one out now and then does not begin it anew.
+    A list may leave a guest out by accident. So the time ends only after ``absent_times`` complete reads without it,
+    and one such list does not start it again.
     """
     values = {"clusters": sorted(clusters), "times": absent_times}
     connection.execute(text(BEGUN), values)

@@ -1,6 +1,6 @@
-"""How large guests really are, by their own configurations, and whose differ from what was sold.
+"""Sizes of guests by their own configurations, and which of them differ from what was sold.
 
-Lists say less: a container's cores may be a share there, and a machine's disk is its boot disk only.
+Lists say less: a container's cores may be a share there, and a VM's disk is only its boot disk.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from domain.size_drift import Drift, Size
 from domain.source_protocols import GuestConfig
 
 LIMIT = 1_000
-"""Differences a run reports, the oldest records first: the same ones each time, so that none comes and goes."""
+"""How many differences a run reports, the oldest records first: the same ones each run, so that none comes and goes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drifts:
-    """What differs; ``more`` than ``LIMIT``?"""
+    """The differences found. ``more``: there are more than ``LIMIT``."""
 
     found: tuple[Drift, ...]
     more: bool
 
 
 def keep_config(connection: Connection, cluster: str, vmid: int, config: GuestConfig, read_at: datetime) -> None:
-    """Keep the sizes that a configuration says; what has no fingerprint or is forbidden says nothing."""
+    """Keep the sizes of a configuration. One that is forbidden or has no fingerprint says nothing."""
     if config.fingerprint is None or config.forbidden:
         return
     values = {
@@ -44,7 +44,7 @@ def keep_config(connection: Connection, cluster: str, vmid: int, config: GuestCo
 
 
 def size_drifts(connection: Connection, clusters: Iterable[str], limit: int = LIMIT) -> Drifts:
-    """Records of running orders whose guest, identified, is of another size than they and their order say."""
+    """Records of running orders whose identified guest differs in size from what record and order say."""
     rows = connection.execute(text(DRIFTS), {"clusters": sorted(clusters), "limit": limit + 1}).all()
     found = tuple(
         Drift(
@@ -71,7 +71,7 @@ ON CONFLICT (cluster, vmid) DO UPDATE SET
                THEN excluded.since ELSE c.since END
 """
 
-# Where the order says other than the record, the plan itself is on its way (or held): that is another difference.
+# A record that differs from its order is not listed here: that is a plan change, which is on its way or held.
 DRIFTS = """
 SELECT r.id, r.order_id, r.cluster, r.vmid, r.cpu, r.ram_mb, r.disk_gb,
   c.cores, c.memory_mb, c.disk_gb AS config_disk_gb, greatest(r.plan_changed_at, r.link_changed_at, c.since) AS since

@@ -1,7 +1,7 @@
-"""Whose identity is in doubt: what ``domain.identity_doubts`` says, set by set, in the merge of each read.
+"""Puts guests in doubt by the rules of ``domain.identity_doubts``, as one statement for each read that is merged.
 
-A guest in doubt is ``stale``, with the reason and since when. It stays so until its configuration, asked for later than
-that, was read. Only what raises a doubt is written: a quiet fleet costs nothing here.
+A guest in doubt is ``stale``, with the reason and the time. It stays so until a read of its configuration that was
+asked for after that time. Only guests with a new doubt are written: a quiet fleet costs no writes here.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from domain.identity_doubts import LOOKED_AT, Doubt
 def doubt_listed(
     connection: Connection, cluster: str, began: datetime, previous: datetime | None, gap: timedelta
 ) -> int:
-    """Doubt the guests of which the staged list does not prove, or denies, that they are who they were; how many. To be
-    called before the list is merged."""
+    """Put in doubt the guests whose identity the staged list does not prove, or contradicts; how many. To be called
+    before the list is merged."""
     long_ago = previous is None or began - previous > gap
     values = {"cluster": cluster, "began": began, "gap": long_ago}
     return connection.execute(text(DOUBT_LISTED), values).rowcount
 
 
 def doubt_by_orders(connection: Connection, feed: str) -> int:
-    """Doubt the guests that staged orders name newly, name no more, or named until they ended or began anew; how many.
-    To be called before the orders are merged."""
+    """Put in doubt the guests that a staged order begins or ceases to name, or named when it ended or came back; how
+    many. To be called before the orders are merged."""
     return connection.execute(text(DOUBT_BY_ORDERS), {"feed": feed}).rowcount
 
 
 def doubt_by_absent_orders(connection: Connection, run_id: int) -> int:
-    """Doubt the guests of orders that this run is the first to miss; how many."""
+    """Put in doubt the guests of orders that this run misses for the first time; how many."""
     return connection.execute(text(DOUBT_BY_ABSENT_ORDERS), {"run": run_id}).rowcount
 
 
 def doubt_guest(connection: Connection, cluster: str, vmid: int, why: Doubt) -> None:
-    """Doubt the guest at an address that a call named for another record than its own, or for none any more, or whose
-    record an operator restored."""
+    """Put in doubt the guest at an address: a call named it for another record or stopped naming it, or an operator
+    restored its record."""
     connection.execute(text(DOUBT_GUEST), {"cluster": cluster, "vmid": vmid, "why": why.value})
 
 
-# Without an identity tag it is what it was before there were any.
+# A guest without an identity tag keeps the signature that it had before the panel read such tags.
 _MARKS = (
-    "CASE WHEN strpos(array_to_string(s.tags, ' '), 'pnl-') > 0 THEN"  # mostly nobody has one
+    "CASE WHEN strpos(array_to_string(s.tags, ' '), 'pnl-') > 0 THEN"  # cheap test first: few guests have a tag
     f" (SELECT string_agg(DISTINCT t, ',') FROM unnest(s.tags) AS t WHERE t ~ '{IDENTITY_TAG}') END"
 )
 SIGNATURE = f"md5(concat_ws('|', s.name, s.guest_type, s.node, s.memory_mb, s.cores, {_MARKS}))"
-"""What a staged guest ``s`` tells of its machine that rarely changes by itself."""
+"""What a list shows of staged guest ``s`` and rarely changes by itself."""
 
 _STATES = ", ".join(f"'{state.value}'" for state in LOOKED_AT)
 _LOOKED_AT = f"g.fingerprint_state IN ({_STATES})"
@@ -72,12 +72,12 @@ FROM (SELECT g.cluster, g.vmid, {_LISTED} AS why
 WHERE d.why IS NOT NULL AND g.cluster = d.cluster AND g.vmid = d.vmid
 """
 
-# Of one whose configuration is being asked for right now, the answer may be from before.
+# If its configuration is being read right now, the answer may describe the machine before the doubt.
 _DOUBT = f"""
 UPDATE guests g SET fingerprint_state = CASE WHEN {_LOOKED_AT} THEN 'stale' ELSE g.fingerprint_state END,
   doubted_at = clock_timestamp(), doubt ="""
 
-# An older answer than the one that is known is not merged, so it is no news either.
+# An answer older than the known one is not merged, so it raises no doubt either.
 DOUBT_BY_ORDERS = f"""
 WITH news AS (
   SELECT o.cluster AS before, o.vmid AS before_vmid, s.cluster, s.vmid,
@@ -110,5 +110,6 @@ SOLD_ON = f"""EXISTS (
   SELECT 1 FROM orders_seen x WHERE x.cluster = r.cluster AND x.vmid = r.vmid AND x.order_id IS DISTINCT FROM r.order_id
     AND {_GOING.format(o="x")}
     AND NOT EXISTS (SELECT 1 FROM orders_seen o WHERE o.order_id = r.order_id AND {_GOING.format(o="o")}))"""
-"""A going order names the guest of record ``r``, whose own order goes on no more: it may be the next customer's by now.
+"""A going order names the guest of record ``r`` while the record's own order has ended or vanished: the guest may be
+the next customer's by now.
 """

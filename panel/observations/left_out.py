@@ -1,4 +1,4 @@
-"""What of the suspects that a run left to a later one may matter to those it took: looked up, not loaded."""
+"""Looks up what a cut run did not load but its decisions need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from panel.observations.row_values import parsed_guests
 
 
 def load_left_out(connection: Connection, within: timedelta | None, broken: dict[str, Broken] | None = None) -> LeftOut:
-    """To be called while a cut selection stands. ``within``: how long apart an order and an unlinked record of its plan
+    """To be called while a cut selection stands. ``within``: how far apart an order and an unlinked record of its plan
     may have been made; None: any time."""
     for statement in LOOSE_LEFT:
         connection.execute(text(statement))
@@ -36,7 +36,7 @@ def load_left_out(connection: Connection, within: timedelta | None, broken: dict
 
 _LISTED = "NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = {o}.order_id)"
 
-# A record that an order names is that order's.
+# A record that an order names belongs to that order.
 LOOSE_LEFT = (
     f"""
     CREATE TEMP TABLE loose_left ON COMMIT DROP AS
@@ -47,7 +47,7 @@ LOOSE_LEFT = (
     "ANALYZE loose_left",
 )
 
-# As reconcile.decision.matching.partners has it. By plans first: of those a customer has few, of machines many.
+# The same rule as reconcile.decision.matching.partners. Plans come first: a customer has few plans but many machines.
 PARTNERS = """
 SELECT o.order_id, min(r.id) AS id
 FROM pick_orders p JOIN orders_seen o ON o.order_id = p.order_id JOIN user_map m ON m.owner = o.owner
@@ -66,7 +66,7 @@ WHERE o.name IS NOT NULL
 GROUP BY o.order_id
 """
 
-# When the last going order was made, of each type of guest, that names no guest and whose record never had one.
+# By guest type: when the newest going order was made that names no guest and whose record never had one.
 HOMELESS = f"""
 SELECT o.guest_type, max(o.created_at) AS made_at FROM orders_seen o
 WHERE o.state <> 'ended' AND (o.cluster IS NULL OR o.vmid IS NULL) AND coalesce(o.hypervisor = 'proxmox', true)

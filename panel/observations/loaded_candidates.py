@@ -1,4 +1,4 @@
-"""What ``panel.observations.candidates`` selected, loaded as values, and what is known besides of its machines."""
+"""Loads what ``panel.observations.candidates`` selected, and what else is known of its machines."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from panel.observations.row_values import parsed_guests, parsed_orders, parsed_r
 
 
 def load_orders(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Order, ...]:
-    """The suspect orders and those connected to suspects, with the panel's user id where the map knows it.
+    """The selected orders, with the panel's user id where the user map knows it.
 
-    Here and below: a row that cannot be parsed is noted in ``broken`` by its subject, if that is given.
+    Here and below: a row that cannot be parsed goes into ``broken`` by its subject, or is raised if that is None.
     """
     return parsed_orders(connection.execute(text(LOAD_ORDERS)), broken)
 
@@ -29,23 +29,23 @@ def load_guests(
     began: dict[str, datetime],
     broken: dict[str, Broken] | None = None,
 ) -> tuple[Guest, ...]:
-    """Suspect and connected guests that this run's trusted reads showed.
+    """The selected guests that this run's trusted reads listed.
 
-    ``previous``: when the trusted read before this one began, per cluster; ``began``: this one.
+    By cluster, ``began``: when this trusted read began; ``previous``: when the one before it did.
     """
     return parsed_guests(connection.execute(text(LOAD_GUESTS)), previous, began, broken)
 
 
 def load_records(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Record, ...]:
-    """Suspect and connected records, tombstones included."""
+    """The selected records, tombstones included."""
     return parsed_records(connection.execute(text(LOAD_RECORDS)), broken)
 
 
 def load_unidentified(
     connection: Connection, clusters: Iterable[str], broken: dict[str, Broken] | None = None, limit: int | None = None
 ) -> tuple[Guest, ...] | None:
-    """Guests of these clusters, not known to be gone, of whom nobody knows who they are by now; None if they are more
-    than ``limit`` (a share of the budget), or if one cannot be parsed: it may be anybody."""
+    """Guests of these clusters that are not known to be gone and whose identity is not known now. None if there are
+    more than ``limit`` (a share of the budget) or one cannot be parsed: then any guest may be among them."""
     limit = share() if limit is None else limit
     rows = connection.execute(text(LOAD_UNIDENTIFIED), {"clusters": sorted(clusters), "limit": limit + 1}).all()
     parsed = parsed_guests(rows, {}, {}, broken)
@@ -53,18 +53,18 @@ def load_unidentified(
 
 
 def load_remembered(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Guest, ...]:
-    """Of what was loaded the guests that are not listed now, as they were last."""
+    """The selected guests that are not listed now, as they were last listed."""
     return parsed_guests(connection.execute(text(LOAD_REMEMBERED)), {}, {}, broken)
 
 
 def load_unlisted(connection: Connection) -> dict[GuestKey, datetime]:
-    """Of what was loaded the guests that were known and are not listed any more, and since when."""
+    """The selected guests that are known but not listed any more, and since when."""
     rows = connection.execute(text(LOAD_UNLISTED))
     return {GuestKey(row.cluster, row.vmid): row.unlisted_since for row in rows}
 
 
 def load_sightings(connection: Connection) -> dict[str, frozenset[GuestKey]]:
-    """The addresses at which the fingerprints of what was loaded were read last, listed now or not."""
+    """By fingerprint, the addresses among the selected guests where it was last read, listed now or not."""
     found: dict[str, set[GuestKey]] = {}
     for row in connection.execute(text(LOAD_SIGHTINGS)):
         found.setdefault(row.fingerprint, set()).add(GuestKey(row.cluster, row.vmid))
@@ -88,7 +88,7 @@ SELECT r.*, (l.applied_seq < l.last_seq) AS in_flight FROM vps r JOIN lanes l ON
 WHERE r.id IN (SELECT id FROM pick_records)
 """
 
-# Who may not be read any more was last seen to be who he was before.
+# On 403, use the last fingerprint that was read.
 _LAST_SEEN_AS = "CASE g.fingerprint_state WHEN 'forbidden' THEN coalesce(g.fingerprint, g.previous_fingerprint)"
 _LAST_SEEN_AS += " ELSE g.fingerprint END"
 
@@ -97,8 +97,8 @@ SELECT {_LAST_SEEN_AS} AS fingerprint, g.cluster, g.vmid FROM guests g
 WHERE {_LAST_SEEN_AS} IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
 """
 
-# Those of a cluster that was not read now are where they were. Who is to be looked at anew at the address of the record
-# whose machine he was passes for him: a dead node's guests would hold the deletes of all others.
+# Guests of a cluster that was not read now count as still there. A stale guest at its own record's address still counts
+# as that machine: otherwise the guests of a dead node would hold all other deletes.
 LOAD_UNIDENTIFIED = """
 SELECT g.* FROM guests g
 WHERE g.cluster = ANY(:clusters)

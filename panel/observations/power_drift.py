@@ -1,4 +1,4 @@
-"""Whose power state or node differs from what its guest shows: the pairs that the fast lane looks at."""
+"""The records whose power state or node differs from their guest: the pairs that a fast run looks at."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from panel.observations.identity_doubts import SOLD_ON
 from panel.observations.row_values import parsed_guests, parsed_records
 
 LIMIT = 5_000
-"""Pairs a run, drawn anew by each."""
+"""Pairs per run, drawn anew by each."""
 
 
 def load_power_drift(
@@ -26,9 +26,9 @@ def load_power_drift(
     copied_since: datetime,
     broken: dict[str, Broken] | None = None,
 ) -> list[tuple[Record, Guest]]:
-    """For the fast lane: linked, identified pairs whose power or node differs, nothing in flight, no clones.
+    """For a fast run: linked, identified pairs whose power or node differs, with no call in flight and no clone.
 
-    A machine that stands in another cluster too since before ``copied_since`` is a clone.
+    A guest whose machine another cluster has listed since before ``copied_since`` counts as a clone.
     """
     rows = connection.execute(text(POWER_DRIFT), {"clusters": list(clusters), "moving": copied_since})
     pairs = sorted((row.record_id, row.cluster, row.vmid) for row in rows)

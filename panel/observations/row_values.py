@@ -1,4 +1,4 @@
-"""What the database's rows say, as the values that are decided on. What a row cannot be is noted, not raised."""
+"""Turns database rows into domain values. A row that cannot be parsed is noted, not raised."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 def parsed_orders(rows: Iterable[Any], broken: dict[str, Broken] | None) -> tuple[Order, ...]:
     """Rows of ``orders_seen`` with ``user_id``, ``mapped_at`` and ``staged_at``.
 
-    Here and below: a row that cannot be parsed is noted in ``broken`` by its subject, or raised if that is None.
+    Here and below: a row that cannot be parsed goes into ``broken`` by its subject, or is raised if that is None.
     """
     return _parsed(rows, order_of, lambda row: f"order:{row.order_id}", order_ties, broken)
 
@@ -34,7 +34,7 @@ def parsed_guests(
     began: dict[str, datetime],
     broken: dict[str, Broken] | None,
 ) -> tuple[Guest, ...]:
-    """Rows of ``guests``. ``previous``: when the trusted read before this one began, per cluster; ``began``: this."""
+    """Rows of ``guests``. By cluster, ``began``: when this trusted read began; ``previous``: the one before it."""
     return _parsed(
         rows, lambda r: guest_of(r, previous, began), lambda row: f"guest:{row.cluster}/{row.vmid}", guest_ties, broken
     )
@@ -51,7 +51,7 @@ def _parsed(
     for row in rows:
         try:
             found.append(parse(row))
-        except (ValueError, TypeError) as error:  # a word that this version does not know
+        except (ValueError, TypeError) as error:  # an enum value that this version does not know
             if broken is None:
                 raise
             broken[subject(row)] = Broken(cause_of(error), ties(row))
@@ -86,7 +86,7 @@ _ORDER_FIELDS = {f.name for f in fields(Order)}
 def order_of(row: Any) -> Order:  # noqa: ANN401 - a Row
     """One row of ``orders_seen``."""
     values = _values(row, _ORDER_FIELDS)
-    # What says nothing new is not written anew: that it was said again is in this run's stage only.
+    # An order that says nothing new is not written. This run's stage alone has the time at which it was repeated.
     moments = [moment for moment in (values["effective_at"], row.staged_at) if moment is not None]
     return Order(**values | {"effective_at": max(moments, default=None)})
 

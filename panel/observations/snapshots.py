@@ -31,15 +31,15 @@ ORDER_COLUMNS = (
 
 
 def make_stages(connection: Connection) -> None:
-    """The run's temporary tables. They die with the run's connection."""
+    """Make the run's temporary tables. They end with the run's connection."""
     for statement in STAGES:
         connection.execute(text(statement))
     connection.commit()
 
 
 def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-    """Stream rows into a temporary table; how many. The planner is told of them: what it knows nothing of it takes for
-    so much that it had better read the other tables whole."""
+    """Stream rows into a temporary table; how many. ANALYZE follows: without statistics the planner takes the table for
+    so large that it reads the other tables whole."""
     driver = connection.connection.driver_connection
     if driver is None:
         raise RuntimeError("no driver connection")
@@ -52,7 +52,7 @@ def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: 
             for row in rows:
                 copy.write_row(row)
                 count += 1
-    except psycopg.Error as error:  # past SQLAlchemy, so its listener does not see it
+    except psycopg.Error as error:  # raised by the driver itself, so SQLAlchemy's listener does not see it
         keep_values_out(error)
         raise
     connection.execute(text(f"ANALYZE {table}"))
@@ -71,7 +71,7 @@ def record_snapshot(
     began_at: datetime,
     effective_at: datetime | None = None,
 ) -> int:
-    """Keep one read of one scope; complete ones become the scope's latest. Returns the snapshot's id."""
+    """Store one read of one scope; a complete one becomes the scope's latest. Returns the snapshot's id."""
     snapshots = tables.snapshots
     snapshot_id: int | None = connection.scalar(
         insert(snapshots)
@@ -111,7 +111,7 @@ def record_evidence(
     began_at: datetime,
     effective_at: datetime,
 ) -> dict[str, int]:
-    """Keep a complete read of each of these scopes, as the evidence of what it lacks; the snapshots' ids by scope."""
+    """Store a complete read of each of these scopes as evidence of what it lacks; the snapshots' ids by scope."""
     values = {"run": run_id, "source": source, "scopes": list(scopes), "count": count, "began": began_at}
     rows = connection.execute(text(RECORD_EVIDENCE), values | {"effective": effective_at})
     return {row.scope: row.id for row in rows}
@@ -127,7 +127,7 @@ def scope_time(connection: Connection, source: str, scope: str) -> datetime | No
 
 
 def missing_guests(connection: Connection, cluster: str, nodes: Sequence[str]) -> tuple[int, int]:
-    """(how many known guests of these nodes this read did not show for the first time, how many are known)."""
+    """(known guests of these nodes that this read is the first to miss, known guests)."""
     row = connection.execute(text(MISSING_GUESTS), {"cluster": cluster, "nodes": list(nodes)}).one()
     return row.missing, row.known
 
@@ -135,13 +135,13 @@ def missing_guests(connection: Connection, cluster: str, nodes: Sequence[str]) -
 def vanished_guests(
     connection: Connection, cluster: str, nodes: Sequence[str], limit: int
 ) -> list[tuple[str, GuestType, int]]:
-    """(node, type, vmid) of the guests that ``missing_guests`` counts; at most ``limit``."""
+    """(node, type, vmid) of the guests that ``missing_guests`` counts, at most ``limit``."""
     values = {"cluster": cluster, "nodes": list(nodes), "limit": limit}
     return [(r.node, GuestType(r.guest_type), r.vmid) for r in connection.execute(text(VANISHED_GUESTS), values)]
 
 
 def vanished_orders(connection: Connection, scopes: Sequence[str], limit: int) -> list[str]:
-    """The orders that ``missing_orders`` counts; at most ``limit``."""
+    """The orders that ``missing_orders`` counts, at most ``limit``."""
     values = {"scopes": list(scopes), "limit": limit}
     return [row.order_id for row in connection.execute(text(VANISHED_ORDERS), values)]
 
@@ -149,10 +149,10 @@ def vanished_orders(connection: Connection, scopes: Sequence[str], limit: int) -
 def merge_guests(
     connection: Connection, cluster: str, began_at: datetime, previous: datetime | None, gap: timedelta
 ) -> None:
-    """Take what a trusted read showed into ``guests``, and note whose identity it puts in doubt.
+    """Merge the guests of a trusted read into ``guests`` and put those in doubt whose identity it does not prove.
 
-    ``previous``: when the trusted read before this one began. ``gap``: after how long without one a guest that proves
-    nothing may be another.
+    ``previous``: when the trusted read before it began. ``gap``: the longest time between two reads after which a guest
+    whose list proves nothing still counts as the same.
     """
     identity_doubts.doubt_listed(connection, cluster, began_at, previous, gap)
     values = {"cluster": cluster, "began": began_at}
@@ -163,8 +163,8 @@ def merge_guests(
 
 
 def merge_orders(connection: Connection, feed: str, began_at: datetime) -> None:
-    """Take what a feed showed into ``orders_seen``. An order that says what it said, and whose record has long been
-    what it says, is not written: until when it said so is in the stage. Whose identity it puts in doubt is noted."""
+    """Merge the orders of a read into ``orders_seen`` and put the guests in doubt that it casts doubt on. An order that
+    repeats itself, and with which its record has long agreed, is not written: the stage has the time of its repeat."""
     identity_doubts.doubt_by_orders(connection, feed)
     connection.execute(text(MERGE_ORDERS), {"began": began_at, "feed": feed})
     connection.execute(text(ORDERS_BACK))
@@ -172,12 +172,12 @@ def merge_orders(connection: Connection, feed: str, began_at: datetime) -> None:
 
 
 def note_unlisted_orders(connection: Connection, scopes: Sequence[str], began_at: datetime) -> None:
-    """Note since when a known order is not in the complete sweeps of its scope, also one that ended long ago."""
+    """Store since when complete sweeps of its scope lack a known order, also an order that ended long ago."""
     connection.execute(text(ORDERS_UNLISTED), {"scopes": list(scopes), "began": began_at})
 
 
 def missing_orders(connection: Connection, scopes: Sequence[str]) -> tuple[int, int]:
-    """(known orders of complete scopes that this sweep did not show for the first time, known orders)."""
+    """(known orders of complete scopes that this sweep is the first to miss, known orders)."""
     row = connection.execute(text(MISSING_ORDERS), {"scopes": list(scopes)}).one()
     return row.missing, row.known
 
@@ -192,13 +192,12 @@ def store_fingerprint(
     name: str | None = None,
     changed_at: datetime | None = None,
 ) -> bool:
-    """Keep what a guest's configuration said of its identity; another fingerprint, or none, starts the count anew. Of
-    ``state`` "forbidden" it said nothing, and what is known of it stays.
+    """Store the identity that a guest's configuration gave; another fingerprint, or none, starts the count again. A
+    ``state`` of "forbidden" gave none, so the known one stays.
 
-    False, and nothing is kept, where the configuration has another ``name`` than the list: a VMID was given away and
-    the list still shows what a node reported of the machine before, its power too. Who it is stays in question.
-    Nor where a list changed the guest since ``changed_at``, if that is given; nor where a doubt was raised after the
-    configuration was asked for: what was read may have been the machine before.
+    Returns False and stores nothing in three cases, because the configuration may be another machine's. It has another
+    ``name`` than the list: the VMID was given away, and the list still shows the previous machine with its power. A
+    list changed the guest after ``changed_at``, if given. A doubt arose after the configuration was asked for.
     """
     values = {"cluster": cluster, "vmid": vmid, "fingerprint": fingerprint, "state": state, "at": read_at, "name": name}
     values["changed"] = changed_at
@@ -231,7 +230,7 @@ WHERE scopes.began_at <= excluded.began_at
 
 
 def _listed_anew(known: str) -> str:
-    """Whether a list tells something new. Asked before the upsert, not by its WHERE: that would lock every row, and a
+    """Whether a list shows something new. Tested before the upsert, not in its WHERE, which would lock every row: a
     lock is a write."""
     told = ("guest_type", "node", "status", "power", "name", "lock", "template", "disk_gb", "tags")
     before = ", ".join(f"{known}.{column}" for column in (*told, "signature"))
@@ -273,7 +272,7 @@ UPDATE guests g SET changed_at = :began
 FROM back b WHERE g.cluster = b.cluster AND g.vmid = b.vmid
 """
 
-# A read that did not list a guest is no sight of its power: "seen twice" begins anew.
+# A read that does not list a guest shows nothing of its power, so "seen twice" starts again.
 GUESTS_UNLISTED = """
 UPDATE guests g SET power = 'unknown', power_since = :began, changed_at = :began, unlisted_since = :began
 WHERE g.cluster = :cluster AND g.unlisted_since IS NULL
@@ -295,8 +294,8 @@ _TOLD = (
 )  # fmt: skip
 _SAYS_NEWS = f"({', '.join(f'k.{c}' for c in _TOLD)}) IS DISTINCT FROM ({', '.join(f's.{c}' for c in _TOLD)})"
 
-# What is decided of an order compares its moment with those of its record. An hour after both agreed for the last time
-# no comparison comes out otherwise any more.
+# A decision compares an order's time with its record's times. Once both have agreed for an hour, a newer time changes
+# no comparison.
 _SETTLED_ORDER = """
 (EXISTS (SELECT 1 FROM vps r WHERE r.order_id = k.order_id AND r.deleted_at IS NULL AND r.order_state = k.state
          AND r.updated_at < k.effective_at - interval '1 hour')
@@ -308,13 +307,13 @@ _SETTLED_ORDER = """
          AND coalesce(r.deleted_at > k.effective_at - interval '1 hour', true))))
 """
 
-# An answer that is older than the last complete one knows nothing better, also of what that one did not change.
+# An answer older than the last complete sweep knows nothing better, even where that sweep changed nothing.
 MERGE_ORDERS = f"""
 INSERT INTO orders_seen AS o (order_id, state, status, state_since, owner, owner_since, panel_vps_id,
   panel_vps_id_given, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, cluster, node, vmid, guest_type,
   guest_since, created_at, updated_at, first_seen_at, changed_at, effective_at)
 SELECT s.order_id, s.state, s.status, coalesce(s.effective_at, :began), s.owner,
-  least(s.effective_at, :began),  -- one read, one moment: the owner on a later page is not news since the first
+  least(s.effective_at, :began),  -- one time for the whole read: an owner on a later page is not newer than the first
   s.panel_vps_id, s.panel_vps_id_given, s.name, s.cpu, s.ram_mb, s.disk_gb, s.os, s.hypervisor, s.ip_address,
   s.cluster, s.node, s.vmid, s.guest_type, :began, s.created_at, s.updated_at, :began, :began, s.effective_at
 FROM stage_orders s
@@ -360,8 +359,8 @@ WHERE o.state <> 'ended' AND ('all' = ANY(:scopes) OR 'user:' || o.owner = ANY(:
 MISSING_ORDERS = f"SELECT count(*) FILTER (WHERE s.order_id IS NULL) AS missing, count(*) AS known {_KNOWN_ORDERS}"
 VANISHED_ORDERS = f"SELECT o.order_id {_KNOWN_ORDERS} AND s.order_id IS NULL LIMIT :limit"
 
-# Who may not be read is who it was, while nothing new is said of it; who was read and has no fingerprint, or may not
-# be read since its list told something new, is nobody that is known.
+# On 403 a guest keeps its fingerprint while its list shows nothing new. A guest that was read and has no fingerprint,
+# or that is refused after its list showed something new, has no known identity.
 _NO_LOOK = "CAST(:state AS text) = 'forbidden'"
 _AS_IT_WAS = "CASE WHEN fingerprint_state IN ('read', 'forbidden') THEN fingerprint END"
 _SAID = f"CASE WHEN {_NO_LOOK} THEN {_AS_IT_WAS} ELSE CAST(:fingerprint AS text) END"

@@ -1,1 +1,1 @@
-"""How a record is made and how it looks to callers, clients and operators."""
+"""How a record is made, and what callers, clients and operators see of it."""

@@ -1,4 +1,4 @@
-"""The journal and the runs, read for people: why did this change, and what did the reconciler do lately."""
+"""The journal and the runs for operators: why a record changed, and what the reconciler did lately."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from panel.schema import tables
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """``record``: None while its create is not applied. ``operations`` in order; ``removed``: how many more there were,
-    whose time is over. ``identity``: None for a record that names no guest."""
+    """``record``: None while its create is not applied. ``operations``: in order. ``removed``: how many older ones the
+    journal no longer keeps. ``identity``: None for a record that names no guest."""
 
     record: Row[Any] | None
     operations: Sequence[Row[Any]]

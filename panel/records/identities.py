@@ -12,11 +12,11 @@ from domain.identity_doubts import WHY
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Of a record that names a guest. ``fingerprint``: as it was read last; ``believed``: the record's own.
-    ``read_at``: when its configuration was asked for and answered last (``age_s`` seconds ago); ``tried_at``: when it
-    was asked for in vain. ``state``: read | stale | unread | forbidden, or None for a guest that no list ever showed.
-    ``doubt`` and ``why``: what put it in doubt, as a code and as a sentence; ``doubted_at``: since when.
-    ``unlisted_since``: since when no list has shown it any more."""
+    """The identity of a record's guest. ``fingerprint``: as last read; ``believed``: the record's own. ``read_at``:
+    when its configuration was last read (``age_s`` seconds ago); ``tried_at``: the last attempt that gave nothing.
+    ``state``: read | stale | unread | forbidden, or None for a guest that no list ever showed. ``doubt`` and ``why``:
+    what put it in doubt, as a code and as a phrase; ``doubted_at``: since when. ``unlisted_since``: since when no list
+    shows it."""
 
     guest: str
     believed: str | None
@@ -32,12 +32,12 @@ class Identity:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether nothing is taken of the guest before it is read again."""
+        """Whether nothing is taken from the guest until it is read again."""
         return self.state in ("stale", "unread", None)
 
 
 def identity_of(connection: Connection, vps_id: int) -> Identity | None:
-    """The identity of a record's guest; None for a record that names none, or that is not there."""
+    """The identity of a record's guest; None if the record names none or does not exist."""
     row = connection.execute(IDENTITY, {"id": vps_id}).one_or_none()
     if row is None:
         return None

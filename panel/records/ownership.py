@@ -1,4 +1,4 @@
-"""Whose a record or an order is, and what it is called: for people who decide about it."""
+"""The customer and the name of a record or an order, for operators who decide about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True)
 class Whose:
-    """``user_id``: the panel's id of the customer, None where it is not known. ``owner``: the main site's id."""
+    """``user_id``: the panel's id of the customer, None if not known. ``owner``: the main site's id."""
 
     name: str | None = None
     user_id: int | None = None
@@ -31,7 +31,7 @@ NOBODY = Whose()
 
 
 def whose(connection: Connection, subjects: Iterable[str]) -> Mapping[str, Whose]:
-    """By subject (``vps:12``, ``order:7041``); what is unknown is left out. Two statements, however many."""
+    """By subject (``vps:12``, ``order:7041``), without unknown ones. Two statements, however many subjects."""
     named = set(subjects)
     records = [int(s.removeprefix("vps:")) for s in named if s.startswith("vps:")]
     orders = [s.removeprefix("order:") for s in named if s.startswith("order:")]
@@ -50,7 +50,7 @@ def _whose(row: Any) -> Whose:  # noqa: ANN401 - a Row
 
 
 def described(item: Mapping[str, Any], found: Mapping[str, Whose]) -> dict[str, Any]:
-    """An item of a held set with the VPS's name, its customer and the clusters that it concerns."""
+    """An item of a held set, with the VPS's name, its customer and the clusters concerned."""
     of, values = found.get(item["subject"], NOBODY), item.get("values") or {}
     made = item["action"] == "create"
     guest = item.get("guest")

@@ -1,7 +1,7 @@
 """What a sync call makes of a record: a pure function of the stored row and the call's payload.
 
-The worker applies with it and the API answers with it, so that the first answer shows what will be written.
-Rows are mappings of ``vps`` columns.
+The worker applies calls with it and the API answers with it, so that the first answer shows what will be written. Rows
+are mappings of ``vps`` columns.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ PUSHED: dict[str, tuple[OrderState, PowerState | None]] = {
     "running": (OrderState.ACTIVE, PowerState.RUNNING),
     "stopped": (OrderState.ACTIVE, PowerState.STOPPED),
     "error": (OrderState.ACTIVE, PowerState.ERROR),
-    "suspended": (OrderState.SUSPENDED, None),  # says nothing of the guest: the power fact stays
+    "suspended": (OrderState.SUSPENDED, None),  # says nothing of the guest, so the power fact stays
 }
-"""A pushed status as the two facts it speaks of."""
+"""By pushed status, the two facts that it states."""
 
 PLAN_COLUMNS = {"name": "name", "cpu": "cpu", "ram": "ram_mb", "disk": "disk_gb", "os": "os"}
 OTHER_COLUMNS = {"hypervisor": "hypervisor", "ip_address": "ip_address"}
@@ -47,7 +47,7 @@ def with_status(row: Row) -> Row:
 
 
 def new_row(vps_id: int, payload: Mapping[str, Any], at: datetime, *, source: str = "sync") -> Row:
-    """The record that a create makes. ``at`` is when the call was accepted."""
+    """The record that a create makes. ``at``: when the call was accepted."""
     order_state, power = PUSHED[payload["status"]]
     row: Row = dict.fromkeys(EMPTY) | dict.fromkeys(TIMES, at)
     row |= {
@@ -72,8 +72,8 @@ def new_row(vps_id: int, payload: Mapping[str, Any], at: datetime, *, source: st
 
 
 def updated_row(row: Row, payload: Mapping[str, Any], at: datetime) -> Row:
-    """The record after an update call accepted ``at``. Never changes the owner: only a reconciled, twice
-    observed and confirmed owner may, since a mistake there hands a machine to a stranger."""
+    """The record after an update call that was accepted ``at``. It never changes the owner, because a mistake there
+    gives a machine to a stranger: only a reconciled owner, seen twice and confirmed, may."""
     new = dict(row)
     if (status := payload.get("status")) is not None:
         order_state, power = PUSHED[status]
@@ -104,12 +104,12 @@ def updated_row(row: Row, payload: Mapping[str, Any], at: datetime) -> Row:
 
 
 def _linked(row: Row, payload: Mapping[str, Any], at: datetime, source: str) -> Row:
-    """Take a pushed (cluster, vmid). Naming the guest the record already has changes nothing."""
+    """Take a pushed (cluster, vmid). A call that names the guest the record already has changes nothing."""
     vmid, cluster = payload.get("vmid"), payload.get("cluster")
     if vmid is None or cluster is None:
         return row
     if (row["cluster"], row["vmid"]) == (cluster, vmid):
-        # Until Proxmox was asked, the calls' word is all there is: a later one corrects an earlier one.
+        # Until Proxmox was asked, only calls say what the guest is, and a later call corrects an earlier one.
         said = {key: payload[key] for key in ("node", "guest_type") if payload.get(key) is not None}
         if row["link_state"] != "pushed" or all(row[key] == value for key, value in said.items()):
             return row
@@ -136,10 +136,10 @@ LINK_COLUMNS = (
 
 
 def in_conflict(row: Row, before: Row | None) -> Row:
-    """The record of which a call named a guest that another live record has. ``before``: the record before the call.
+    """The record after a call that named a guest of another live record. ``before``: the record before the call.
 
-    What was read beats what was called: a record whose own machine was identified keeps it. Any other has no guest
-    until a run settles it, and the call's word is kept for that.
+    A read identity counts more than a call: a record whose own machine was identified keeps it. Any other record has no
+    guest until a run decides, and the call's claim is kept for that run.
     """
     if before is not None and before["link_state"] == "verified":
         return row | {column: before[column] for column in LINK_COLUMNS}
@@ -148,13 +148,13 @@ def in_conflict(row: Row, before: Row | None) -> Row:
 
 
 def let_go(row: Row, at: datetime) -> Row:
-    """The record of which another guest stands at its address. Who was never seen was not replaced, as far as anybody
-    knows: that one is in dispute, and its end waits for a word."""
+    """The record after another guest took its address. A record whose machine was never identified goes into dispute:
+    nothing shows that its machine was replaced, so an operator must approve its end."""
     return unlinked(row, at, "unlinked" if row["fingerprint"] is not None else "conflict")
 
 
 def unlinked(row: Row, at: datetime, link_state: str = "unlinked") -> Row:
-    """The record without a guest; what is known of its power stays, as last seen."""
+    """The record without a guest. What is known of its power stays as last seen."""
     return row | {
         "cluster": None,
         "node": None,
@@ -169,7 +169,7 @@ def unlinked(row: Row, at: datetime, link_state: str = "unlinked") -> Row:
 
 
 def project(row: Row | None, pending: Iterable[Mapping[str, Any]]) -> Row | None:
-    """The row once the queued operations (oldest first) are applied; None if no create was seen yet."""
+    """The row after the queued operations (oldest first); None before the first create."""
     for operation in pending:
         action, at, payload = operation["action"], operation["accepted_at"], operation["payload"]
         if action == "create":

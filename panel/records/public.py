@@ -1,4 +1,4 @@
-"""How a record looks to callers and clients: the contract's words and units. Pure."""
+"""What callers and clients see of a record, in the contract's words and units. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Place:
-    """Where this process is seen from outside: the path that a reverse proxy puts before every address of it."""
+    """Where this process is reached from outside. ``root``: the path that a reverse proxy puts before every address."""
 
     root = ""
 

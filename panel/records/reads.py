@@ -1,4 +1,4 @@
-"""The API's reads. Clients' reads step down to the role that row-level security confines to one user."""
+"""The API's reads. A client's read runs as a role that row-level security confines to one user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from panel.journal.calls import DatabaseAwayError
 from panel.records.projection import Row, project
 from panel.schema import tables
 
-FOUND_LIMIT = 100  # records of one look-up; a user with more of one name is better asked by order_id
+FOUND_LIMIT = 100  # records per look-up; a caller with more of one name should ask by order_id
 
 OPERATION_COLUMNS = (
     "id", "action", "vps_id", "state", "attempts", "error", "result", "reason", "accepted_at", "applied_at",
@@ -28,12 +28,12 @@ CLIENT_COLUMNS = (
     "order_state", "power_state", "power_detail", "power_source", "power_as_of", "unconfirmed_since", "link_state",
     "created_at", "updated_at",
 )  # fmt: skip
-"""What the client's role may read and an answer needs."""
+"""The columns that the client's role may read and an answer needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One journaled operation, and its record as it is stored now (None: not written yet)."""
+    """One journaled operation, and its record as stored now (None: not written yet)."""
 
     id: int
     action: str
@@ -54,7 +54,7 @@ class Operation:
 
 @contextlib.asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection for one read. Raises DatabaseAwayError when PostgreSQL is away or too slow."""
+    """A connection for one read. Raises DatabaseAwayError if PostgreSQL is away or too slow."""
     try:
         async with engine.connect() as connection:
             yield connection
@@ -64,7 +64,7 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 @contextlib.asynccontextmanager
 async def reading_as_client(engine: AsyncEngine, user_id: int) -> AsyncIterator[AsyncConnection]:
-    """A transaction in which only this user's live records exist, whatever is asked.
+    """A transaction in which only this user's live records exist, whatever the statement.
 
     Role and user are local to the transaction (``SET LOCAL``), so the pooled connection forgets both.
     """
@@ -77,21 +77,21 @@ async def reading_as_client(engine: AsyncEngine, user_id: int) -> AsyncIterator[
 
 
 class Standing(NamedTuple):
-    """What readiness asks of a database: the migration it is at (None: without any), and whether it takes writes, as a
-    standby does not."""
+    """What readiness asks of a database. ``revision``: the migration it is at, None without any. ``writable``: it takes
+    writes, unlike a standby."""
 
     revision: str | None
     writable: bool
 
 
 async def database_standing(engine: AsyncEngine) -> Standing:
-    """How the database is. Raises DatabaseAwayError when PostgreSQL is away or too slow."""
+    """How the database is. Raises DatabaseAwayError if PostgreSQL is away or too slow."""
     async with reading(engine) as connection:
         revision, writable = None, await connection.scalar(text("SHOW transaction_read_only")) == "off"
         if await connection.scalar(text("SELECT to_regclass('alembic_version')")) is not None:
             revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
         if not writable:
-            await connection.invalidate()  # its session would keep to that when the database takes writes again
+            await connection.invalidate()  # its session would stay read-only when the database takes writes again
         return Standing(revision, writable)
 
 
@@ -108,7 +108,7 @@ async def operation(engine: AsyncEngine, operation_id: int) -> Operation | None:
 
 
 async def settled_among(engine: AsyncEngine, operation_ids: Iterable[int]) -> list[int]:
-    """Those of the given operations that are settled."""
+    """The settled ones of these operations."""
     journal = tables.operations
     statement = select(journal.c.id).where(journal.c.id.in_(list(operation_ids)), journal.c.state != "queued")
     async with reading(engine) as connection:
@@ -116,7 +116,7 @@ async def settled_among(engine: AsyncEngine, operation_ids: Iterable[int]) -> li
 
 
 async def records_of_order(engine: AsyncEngine, order_id: str) -> list[Row]:
-    """Live records of an order, newest id first, as they will be once queued operations are applied."""
+    """Live records of an order, newest id first, as they will be after their queued operations."""
     vps, claims = tables.vps, tables.claims
     candidates = (
         select(vps.c.id)
@@ -129,8 +129,8 @@ async def records_of_order(engine: AsyncEngine, order_id: str) -> list[Row]:
 
 
 async def records_named(engine: AsyncEngine, user_id: int, name: str) -> list[Row]:
-    """Live records of a user with this name (there may be several), newest id first, as they will be once
-    queued operations are applied."""
+    """Live records of a user with this name (there may be several), newest id first, as they will be after their
+    queued operations."""
     vps, journal = tables.vps, tables.operations
     candidates = (
         select(vps.c.id)
@@ -145,7 +145,7 @@ async def records_named(engine: AsyncEngine, user_id: int, name: str) -> list[Ro
 
 
 async def _projected(connection: AsyncConnection, candidates: Any) -> list[Row]:  # noqa: ANN401
-    """Candidates as queued operations will leave them. The queue is read before the rows: what is applied in
+    """Candidates as queued operations will leave them. The queue is read before the rows: an operation applied in
     between then counts twice, which changes nothing, instead of never."""
     ids = sorted((await connection.scalars(candidates)).all(), reverse=True)
     journal = tables.operations
@@ -171,8 +171,8 @@ async def _rows(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, Ro
 async def client_records(
     engine: AsyncEngine, user_id: int, *, status: str | None = None, before_id: int | None = None, limit: int
 ) -> list[Row]:
-    """A user's live records, newest id first, below ``before_id``: CLIENT_COLUMNS, when their node was last
-    read completely (``scope_began_at``) and the database's clock (``read_at``)."""
+    """A user's live records below ``before_id``, newest id first: CLIENT_COLUMNS, when their node was last read
+    completely (``scope_began_at``) and the database's clock (``read_at``)."""
     vps = tables.vps
     wanted: list[ColumnElement[bool]] = []
     if status is not None:
@@ -185,7 +185,7 @@ async def client_records(
 
 
 async def client_record(engine: AsyncEngine, user_id: int, vps_id: int) -> Row | None:
-    """One live record of a user; None also for a record of somebody else."""
+    """One live record of a user; None also for another user's record."""
     statement = _client_select(user_id).where(tables.vps.c.id == vps_id)
     async with reading_as_client(engine, user_id) as connection:
         found = (await connection.execute(statement)).one_or_none()

@@ -1,1 +1,1 @@
-"""Who runs, and what came of it: the lease, the run log, the state of the sources."""
+"""Runs and their results: the lease, the run log, the state of the sources."""

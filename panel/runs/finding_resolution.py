@@ -1,7 +1,7 @@
-"""Which findings are over: those that a run did not find again, where it looked.
+"""Resolves the findings that a run did not find again although it looked.
 
-A finding is its own cluster's and the feed's business: a node that is away, or a cluster that hangs, keeps none of
-another open.
+Only a finding's own cluster and the feed matter: a node that is offline or a cluster that hangs keeps no other
+cluster's finding open.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far a run's silence means anything. ``orders``: the feed was read without a problem, or there is none.
-    ``clusters``: the configured ones; ``believed``: those whose list was read, and lost nothing unusual; ``away``:
-    (cluster, node) of whose guests nothing is known now."""
+    """Where a run's silence means something. ``orders``: the feed was read without a problem, or there is none.
+    ``clusters``: the configured ones. ``believed``: those whose list was read and lost nothing unusual. ``away``:
+    (cluster, node) pairs whose guests are unknown now."""
 
     orders: bool
     clusters: frozenset[str]
@@ -27,10 +27,10 @@ class Reach:
 def resolve_findings(
     connection: Connection, found: Collection[tuple[str, str]], reach: Reach, left_out: Iterable[str]
 ) -> int:
-    """Resolve what the run did not find again and would have found; how many. ``found``: (class, subject) of all that
-    it found; ``left_out``: subjects (``vps:12``) that it said nothing about.
+    """Resolve the findings that the run would have found and did not; how many. ``found``: (class, subject) of all that
+    it found. ``left_out``: subjects (``vps:12``) that it did not look at.
 
-    A finding without a cluster may be about any of them.
+    A finding without a cluster may be about any cluster.
     """
     if not reach.orders:
         return 0
@@ -46,8 +46,8 @@ def resolve_findings(
 
 
 def undrawn_subjects(connection: Connection) -> frozenset[str]:
-    """Subjects of open findings whose record, order or guest is a suspect that this run did not draw. For a run that
-    had more suspects than it loads, while its selection stands."""
+    """Subjects of open findings whose record, order or guest is a candidate that this run did not draw. For a cut run,
+    while its selection stands."""
     return frozenset(row.subject for row in connection.execute(UNDRAWN))
 
 

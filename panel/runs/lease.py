@@ -1,10 +1,11 @@
-"""One reconciler at a time. Liveness is a session lock that dies with its process; safety is the epoch.
+"""One reconciler at a time. A session lock, which ends with its process, shows that a run lives; the epoch keeps writes
+safe.
 
-Whoever takes the lease raises the epoch; every write of a run checks it, so a run that lost its connection (and
-with it the lock) cannot write any more, however late it wakes up.
+Taking the lease raises the epoch, and every write of a run checks it. A run that lost its connection, and so the lock,
+cannot write any more, however late it wakes up.
 
-Before the lease comes the turn: one run of each kind at a time. What takes long and writes no record (a feed, many
-configurations) is read in one's turn but without the lease, so that the fast lane need not wait for it.
+A run takes its turn before the lease: one run of each kind at a time. Slow reads that write no record (a feed, many
+configurations) happen in the turn but before the lease, so that the fast runs need not wait for them.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from panel.schema import tables
 from panel.sessions import driver_connection
 
 LEASE = "reconcile"
-LOCK_KEY = 0x7265636F6E  # any constant of this application's own
+LOCK_KEY = 0x7265636F6E  # "recon" in ASCII; any constant that only this application uses
 TURN_KEYS = {"full": 0x7265636F6F, "fast": 0x7265636F70, "look": 0x7265636F71}
 
 LEASE_WAIT_S = 10.0
-"""How long a run waits for one of the other kind to end: longer than that takes once it holds the lease, as a rule."""
+"""How long a run waits for one of the other kind: a run rarely holds the lease for longer."""
 
 LOCK_NOT_AVAILABLE = "55P03"
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write repairs, and the connection that keeps it (also good for temporary tables)."""
+    """The right to write repairs, and the connection that holds it (also used for temporary tables)."""
 
     epoch: int
     connection: Connection
@@ -41,7 +42,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the lease, or held it last: ``name`` is host:pid, ``since`` on the database's clock."""
+    """Who took the lease last: ``name`` is host:pid, ``since`` is on the database's clock."""
 
     name: str
     since: datetime
@@ -55,7 +56,7 @@ class FencedError(Exception):
 
 
 def hold_lease(connection: Connection, epoch: int) -> None:
-    """Keep the lease's epoch as it is to the end of the transaction. Raises FencedError if it is another by now.
+    """Lock the lease's epoch until the transaction ends. Raises FencedError if another run has raised it.
 
     FOR SHARE: a new holder's update waits for this write, so epochs never interleave in what runs write.
     """
@@ -66,7 +67,7 @@ def hold_lease(connection: Connection, epoch: int) -> None:
 
 
 def lease_holder(connection: Connection, name: str = LEASE) -> Holder | None:
-    """Who took the lease (or the turn of that name) last; whether it is still held is the lock's to say."""
+    """Who took the lease, or the turn of that name, last. Only the lock tells whether they still hold it."""
     leases = tables.leases
     row = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
     return Holder(row.holder, row.taken_at) if row is not None and row.taken_at is not None else None
@@ -74,14 +75,14 @@ def lease_holder(connection: Connection, name: str = LEASE) -> Holder | None:
 
 @contextmanager
 def turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
-    """Be the only run of that kind for the length of the block; yields None when there is one. "full", "fast", or
-    "look": the rolling read of configurations.
+    """Be the only run of this kind inside the block; yields None if there is another. Kinds: "full", "fast" and "look"
+    (the rolling read of configurations).
 
-    The connection is for the run alone: it keeps the locks, and temporary tables are its own.
+    The connection belongs to the run alone: it holds the locks and the temporary tables.
     """
     with engine.connect() as connection:
         require_session(driver_connection(connection))
-        # The server must not cut a run's connection for waiting on Proxmox between two statements.
+        # The server must not end a run's connection while the run waits for Proxmox between two statements.
         connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
         connection.execute(text("SET statement_timeout = '120s'"))
         connection.execute(NOTICE_THE_END)
@@ -94,19 +95,19 @@ def turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
             connection.execute(TAKE, {"name": f"turn:{kind}", "holder": holder})
             connection.commit()
             yield connection
-            # Unlock before closing: a busy server notices a closed session late, and the next run would be turned away.
+            # Unlock before closing: a busy server notices a closed session late, and would turn the next run away.
             if not connection.invalidated:
                 with suppress(DBAPIError):
                     connection.rollback()
                     connection.execute(text("SELECT pg_advisory_unlock_all()"))
         finally:
-            # The session holds settings and temporary tables: it is not given back to the pool.
+            # The session has its own settings and temporary tables, so it does not go back to the pool.
             connection.invalidate()
 
 
 def take_lease(connection: Connection, holder: str, wait_s: float = LEASE_WAIT_S) -> Lease | None:
-    """Take the lease until the turn ends; None when a run of the other kind keeps it for more than ``wait_s`` seconds.
-    ``connection``: of ``turn``, outside of a transaction."""
+    """Take the lease until the turn ends; None if a run of the other kind keeps it for more than ``wait_s`` seconds.
+    ``connection``: from ``turn``, outside a transaction."""
     connection.execute(text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": f"{int(wait_s * 1000)}ms"})
     try:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})
@@ -120,8 +121,8 @@ def take_lease(connection: Connection, holder: str, wait_s: float = LEASE_WAIT_S
     return Lease(int(epoch or 0), connection)
 
 
-# A killed process's connection is looked after in the middle of a statement too, or the lease would outlive it by as
-# long as the statement takes. Servers on systems that cannot tell refuse the setting.
+# The server checks a client's connection during a statement, too. Otherwise a killed process would keep the lease until
+# its statement ends. Servers on systems without this check refuse the setting.
 NOTICE_THE_END = text(
     "DO $$ BEGIN PERFORM set_config('client_connection_check_interval', '500ms', false);"
     " EXCEPTION WHEN invalid_parameter_value THEN NULL; END $$"

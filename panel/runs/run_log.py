@@ -1,4 +1,4 @@
-"""Runs, what they found, and what the gate measures them against."""
+"""The log of runs, their findings, and the figures that the gate needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from panel.schema import tables
 
 
 def begin_run(engine: Engine, kind: str, trigger: str, epoch: int) -> tuple[int, datetime]:
-    """Open a run; earlier ones that never ended were killed: they are marked abandoned."""
+    """Open a run. Earlier runs that never ended were killed, so they are marked abandoned."""
     runs = tables.runs
     with engine.begin() as connection:
         connection.execute(
@@ -39,7 +39,7 @@ def end_run(
     plan_hash: str | None = None,
     error: str | None = None,
 ) -> None:
-    """Close a run with what it counted. One that another run marked abandoned meanwhile stays so."""
+    """Close a run with its counts. If another run has marked it abandoned, it stays abandoned."""
     runs = tables.runs
     with engine.begin() as connection:
         connection.execute(
@@ -62,7 +62,7 @@ def report_findings(
     """Open or refresh findings; within ``reach``, if given, resolve those that were not found again.
 
     ``found``: values with class_, subject, reason, severity and ids. ``left_out``: subjects (``vps:12``) that the run
-    said nothing about. Returns how many are open.
+    did not look at. Returns how many are open.
     """
     raised = [
         rows.Raised(f.class_, f.subject, f.reason, f.severity, f.vps_id, f.order_id, f.cluster, f.vmid, run_id)
@@ -75,7 +75,7 @@ def report_findings(
 
 
 def unconfirmed_subjects(connection: Connection) -> frozenset[str]:
-    """What earlier runs wanted to change and could not confirm, or found contradicted, and no run has settled since."""
+    """Subjects that an earlier run wanted to change but could not confirm, and that are still open."""
     return frozenset(row.subject for row in connection.execute(text(UNCONFIRMED)))
 
 
@@ -88,6 +88,6 @@ PUSHED_DELETES = (
     "SELECT count(*) FROM operations WHERE kind = 'sync' AND action = 'delete' AND state = 'applied'"
     " AND applied_at > statement_timestamp() - interval '1 hour'"
 )
-"""The statement's own clock: an index cannot be asked by one that moves on from row to row."""
+"""The statement's own clock: an index cannot be searched with a clock that moves on from row to row."""
 
 UNCONFIRMED = "SELECT subject FROM findings WHERE class = 'not-confirmed' AND resolved_at IS NULL"

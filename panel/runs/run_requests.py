@@ -1,4 +1,4 @@
-"""Ask the workers for a run of the reconciler, by a row that the relay sees at once."""
+"""Asks the workers for a reconcile run, by a row that the relay sees at once."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from sqlalchemy import Connection, text
 from panel.journal.accept_batch import JOURNAL_CHANNEL
 
 OPERATOR_TRIGGER = "operator"
-"""How the trigger of a run begins that an operator asked for; a subject may follow: ``operator vps:17``."""
+"""The trigger of runs that an operator asked for. A subject may follow: ``operator vps:17``."""
 
 
 def nudge_run(connection: Connection, subject: str = "") -> None:
-    """Ask the workers for a full run, soon; ``subject`` (``vps:17``) limits what it repairs. Asking twice is once."""
+    """Ask the workers for a full run soon. ``subject`` (``vps:17``) limits what it repairs. Asking twice is asking
+    once."""
     ask_for_run(connection, f"{OPERATOR_TRIGGER} {subject}".strip())
 
 
 def ask_for_run(connection: Connection, trigger: str) -> None:
-    """Ask the workers for a full run, soon; ``trigger`` is kept with it and says why. Asking twice is once."""
+    """Ask the workers for a full run soon. ``trigger`` is kept with it and says why. Asking twice is asking once."""
     connection.execute(NUDGE, {"trigger": trigger})
     connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": JOURNAL_CHANNEL})
 

@@ -1,8 +1,8 @@
-"""What must happen again and again: who asked for it, when it was done last, and whether that is too long ago.
+"""Periodic duties: who asked for each, when it was last done, and whether it is late.
 
-Everything is measured by the database's clock. A message that said until when it is good would be judged by another
-machine's: a worker whose clock is ahead would throw all of them away. Instead a worker that begins takes what was asked
-for, and finds nothing to do where a message is older than that.
+All times are the database's. A message with an expiry time would be judged by the worker's clock, and a worker whose
+clock is ahead would drop every message. So a worker that begins a duty takes the request from the table, and finds
+nothing to do if the message is older than that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from panel.journal.rows import raise_finding
 log = structlog.get_logger(__name__)
 
 BEAT = "beat"
-"""The trigger of what beat asks for; other messages are nudges, and are followed whatever was asked for."""
+"""The trigger of what beat asks for. Other messages are nudges, and a worker follows them in any case."""
 
 RELAY = "relay"
 
@@ -29,20 +29,20 @@ LANES = {
     "findings.tell": "alarms",
     "maintenance.prune": "prune",
 }
-"""Task -> how it is called towards operators."""
+"""Task -> the name that operators see."""
 
 MISSED = 3
-"""Intervals without its being done, after which a lane is late."""
+"""A duty that was not done for this many intervals is late."""
 
 LEAST_S = 60.0
-"""However short the interval: a restart of the workers takes a while."""
+"""The least time before a duty is late, however short its interval: a restart of the workers takes a while."""
 
 LATE = "lane-late"
 
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """One duty's standing. Ages in seconds, None for what never happened; ``problem``: of the last failure."""
+    """One duty as it is now. Ages in seconds, None if it never happened. ``problem``: of the last failure."""
 
     name: str
     every_s: float | None
@@ -55,12 +55,12 @@ class Duty:
 
     @property
     def lane(self) -> str:
-        """As operators know it."""
+        """The name that operators see."""
         return LANES.get(self.name, self.name)
 
     @property
     def late(self) -> bool:
-        """Whether it was not done for so long that somebody must look."""
+        """Whether it was not done for so long that an operator must look."""
         if self.every_s is None:
             return False
         waited = self.since_s if self.done_s is None else min(self.done_s, self.since_s)
@@ -68,55 +68,55 @@ class Duty:
 
     @property
     def failing(self) -> bool:
-        """Whether the last thing that is known is a failure."""
+        """Whether its last known attempt failed."""
         return self.failed_s is not None and (self.done_s is None or self.failed_s < self.done_s)
 
     @property
     def standing(self) -> str:
-        """One clause for people."""
+        """One clause for operators."""
         did = "was never done" if self.done_s is None else f"was done {self.done_s:.0f} s ago"
         return f"{did}, last failed with {self.problem}" if self.failing else did
 
     @property
     def cause(self) -> str:
-        """Where it stands still, as far as the database can tell."""
+        """Where it is stuck, as far as the database can tell."""
         limit = MISSED * (self.every_s or 0)
         if self.asked_s is None or self.asked_s > limit:
-            return "beat does not ask for it: look whether beat runs"
+            return "beat does not ask for it: check that beat runs"
         if self.began_s is None or self.began_s > limit:
-            return "no worker begins it: look at the workers of its queue and at Redis"
-        return "it is begun and does not end well: look at panel-sync runs and the worker's log"
+            return "no worker begins it: check Redis and the workers of its queue"
+        return "a worker begins it but does not finish: look at panel-sync runs and the worker's log"
 
 
 def ask(connection: Connection, name: str, every_s: float) -> None:
-    """Note that it is due now, as beat does before it sends the message."""
+    """Store that it is due now. Beat does so before it sends the message."""
     connection.exec_driver_sql(ASK, {"name": name, "every_s": every_s})
 
 
 def begin(connection: Connection, name: str) -> bool:
-    """Whether there is something to do: it was asked for since it began last. Takes the asking."""
+    """Whether there is something to do: it was asked for after it last began. Takes the request."""
     found = connection.scalar(BEGIN, {"name": name})
-    # A beat of an older version asks for nothing, it only sends.
+    # A beat of an older version stores no request, it only sends the message.
     return found is not None or not connection.scalar(KNOWN, {"name": name})
 
 
 def note_done(connection: Connection, name: str) -> None:
-    """It was done, to the end."""
+    """It was done to the end."""
     connection.execute(DONE, {"name": name})
 
 
 def note_failed(connection: Connection, name: str, problem: str) -> None:
-    """It was tried. ``problem``: an error's class or code, no text."""
+    """It was tried and failed. ``problem``: an error's class or code, no text."""
     connection.execute(FAILED, {"name": name, "problem": problem})
 
 
 def list_duties(connection: Connection) -> list[Duty]:
-    """All of them that were ever asked for or done."""
+    """All duties that were ever asked for or done."""
     return [Duty(**row._mapping) for row in connection.execute(LIST, {"names": [RELAY, *LANES]})]
 
 
 def tell_late(connection: Connection) -> list[str]:
-    """Open an alarm for every lane that is late, and resolve those of lanes that are no longer; the late ones."""
+    """Open an alarm for every duty that is late, resolve those of duties that are not; the names of the late ones."""
     late = [duty for duty in list_duties(connection) if duty.late]
     for duty in late:
         reason = f"the lane {duty.lane} {duty.standing}, and is due every {duty.every_s:g} s; {duty.cause}"
@@ -125,11 +125,11 @@ def tell_late(connection: Connection) -> list[str]:
     return [duty.lane for duty in late]
 
 
-# As the driver takes it: beat has a connection of its own, which holds its lock.
+# In the driver's own parameter style: beat uses its own connection, which holds its lock.
 ASK: LiteralString = (
     "INSERT INTO duties (name, every_s, asked_at) VALUES (%(name)s, %(every_s)s, clock_timestamp())"
     " ON CONFLICT (name) DO UPDATE SET every_s = excluded.every_s, asked_at = excluded.asked_at,"
-    # Asked for again after a long silence: a panel that was switched off is not late at once.
+    # A first request after a long silence: a panel that was switched off is not late at once.
     " since = CASE WHEN duties.asked_at > clock_timestamp() - make_interval(secs => 3 * excluded.every_s + 60)"
     " THEN duties.since ELSE clock_timestamp() END"
 )

@@ -1,6 +1,6 @@
-"""Sources that did not answer in time: each lane leaves them alone for a while, for twice as long each time.
+"""Back-off for sources that do not answer in time: each kind of run leaves them alone, for twice as long each time.
 
-One that hangs then costs a lane its patience once in minutes, and not in every run.
+A source that hangs then costs a run its full wait once in minutes instead of every time.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ PAUSES = Backoff(timedelta(seconds=20), timedelta(minutes=5))
 
 
 def late_until(connection: Connection, source: str, lane: str) -> datetime | None:
-    """Before when the lane need not ask the source; None if it may now."""
+    """Until when this kind of run leaves the source alone; None if it may ask now."""
     late = _late(connection, source).get(lane)
     until = datetime.fromisoformat(late["until"]) if late else None
     return until if PAUSES.lasts(until, rows.database_now(connection)) else None
 
 
 def note_late(connection: Connection, source: str, lane: str) -> None:
-    """The lane waited in vain."""
+    """This kind of run waited in vain for the source."""
     late = _late(connection, source)
     times = int(late.get(lane, {}).get("times", 0)) + 1
     until = (rows.database_now(connection) + PAUSES.pause(times)).isoformat()
@@ -34,7 +34,7 @@ def note_late(connection: Connection, source: str, lane: str) -> None:
 
 
 def note_in_time(connection: Connection, source: str, lanes: Iterable[str]) -> None:
-    """It answered soon enough for these lanes."""
+    """The source answered soon enough for these kinds of run."""
     late, well = _late(connection, source), set(lanes)
     if late.keys() & well:
         _keep(connection, source, {lane: told for lane, told in late.items() if lane not in well})

@@ -1,4 +1,4 @@
-"""Since when a source is not believed, and why: kept by runs, told as one alarm, read by all that shows it."""
+"""Since when a source is not believed, and why. Runs store it, one alarm reports it, every view reads it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from domain.source_troubles import FINDING_CLASS, Cause, Trouble, remedy_of
 from panel.journal import rows
 
 GRACE_S = 60.0
-"""How long a source may be unwell before it is an alarm: a restart, or one lost answer, is over by then."""
+"""How long a source may be unwell before it is an alarm. A restart or one lost answer is over by then."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceHealth:
-    """One source as it stands. ``cause``, ``reason``, ``since``, ``age_s`` (seconds) and ``remedy`` are None while it
-    is well. ``alarm``: whether it is time to tell a person."""
+    """One source as it is now. ``cause``, ``reason``, ``since``, ``age_s`` (seconds) and ``remedy`` are None while it
+    is well. ``alarm``: it is time to tell an operator."""
 
     source: str
     read_at: datetime | None
@@ -43,7 +43,7 @@ class SourceHealth:
 
 
 def report_sources(connection: Connection, run_id: int | None, seen: Mapping[str, Trouble | None]) -> None:
-    """Keep what a read made of each source, open its alarm once it is due, and end the alarm of what is well."""
+    """Store each source's trouble, open its alarm when it is due, and end the alarms of sources that are well."""
     for source, trouble in seen.items():
         if trouble is None:
             continue
@@ -63,14 +63,14 @@ def report_sources(connection: Connection, run_id: int | None, seen: Mapping[str
 
 
 def forget_other_sources(connection: Connection, configured: Iterable[str]) -> None:
-    """End the troubles of sources that are paused, or that the settings do not name any more."""
+    """End the troubles of sources that are paused or no longer configured."""
     _end(connection, list(connection.scalars(OTHERS, {"configured": sorted(configured)})))
 
 
 def sentence(source: str, trouble: Trouble) -> str:
     """Reason and remedy."""
     remedy = remedy_of(source, trouble.cause)
-    return f"{trouble.reason}. {remedy[0].upper()}{remedy[1:]}"  # capitalize() would make small letters of a name
+    return f"{trouble.reason}. {remedy[0].upper()}{remedy[1:]}"  # capitalize() would put names in small letters
 
 
 def list_sources(connection: Connection) -> list[SourceHealth]:

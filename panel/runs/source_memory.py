@@ -1,4 +1,4 @@
-"""What runs remember of their sources, until the next run and over a restart."""
+"""What runs remember of their sources between runs, also over a restart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from panel.schema.source_tables import source_states
 
 
 def source_state(connection: Connection, source: str) -> dict[str, Any]:
-    """What is remembered of a source; an empty mapping for a new one."""
+    """What is stored for a source; an empty mapping for a new one."""
     row = connection.execute(select(source_states).where(source_states.c.source == source)).one_or_none()
     return dict(row._mapping) if row is not None else {}
 
@@ -25,7 +25,7 @@ def users_imported(connection: Connection) -> bool:
 
 
 def remember_source(connection: Connection, source: str, **values: Any) -> None:  # noqa: ANN401 - columns
-    """Keep something about a source."""
+    """Store columns for a source."""
     names = ", ".join(values)
     marks = ", ".join(f":{name}" for name in values)
     changes = ", ".join(f"{name} = excluded.{name}" for name in values)
@@ -39,8 +39,8 @@ def remember_source(connection: Connection, source: str, **values: Any) -> None:
 
 
 def acknowledge_source(connection: Connection, source: str) -> str:
-    """An operator says that a source which lost much at once is right: what is missing now, and no more. Returns the
-    sentence that was acknowledged. Raises OperatorError."""
+    """An operator confirms that a source which lost much at once is right: for what is missing now, and no more.
+    Returns the confirmed sentence. Raises OperatorError."""
     state = source_state(connection, source)
     if state.get("degraded_since") is None:
         raise OperatorError("conflict", f"{source} is not degraded; `panel-sync sources` lists what is")
@@ -49,7 +49,7 @@ def acknowledge_source(connection: Connection, source: str) -> str:
 
 
 def acknowledged_in_words(source: str, confirmed: str) -> str:
-    """What an acknowledgement means, for whoever gave it. ``confirmed``: what ``acknowledge_source`` returned."""
+    """What an acknowledgement means, for the operator who gave it. ``confirmed``: from ``acknowledge_source``."""
     return (
         f"{source} is believed again. You said that this is right: {confirmed.partition(';')[0]}. They count as "
         "missing from the next read on. A record is deleted only after the whole proof of absence, and within the "
@@ -58,7 +58,7 @@ def acknowledged_in_words(source: str, confirmed: str) -> str:
 
 
 def remember_circuit(connection: Connection, source: str, circuit: Mapping[str, Any]) -> None:
-    """Keep what is named of a source's circuit breaker for the next process; what is not named stays."""
+    """Store these keys of a source's circuit breaker for the next process; other keys stay."""
     states = source_states
     upsert = pg_insert(states).values(source=source, circuit=dict(circuit))
     kept = func.coalesce(states.c.circuit, text("'{}'::jsonb")).op("||")(upsert.excluded.circuit)

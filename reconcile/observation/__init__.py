@@ -1,1 +1,1 @@
-"""Reads of the outside world into the panel's memory. No record is touched."""
+"""Reads the sources into the panel's store. It changes no record."""

@@ -1,7 +1,7 @@
-"""Read who guests are: configurations of those whose identity is not known or may have changed.
+"""Reads the identity of guests: the configurations of those whose identity is unknown or may have changed.
 
-They cannot be read in bulk. A run reads a few while it holds the lease; what a new panel or an evacuated node asks for
-is read before, slowly, so that neither Proxmox nor the fast lane is kept busy.
+Proxmox cannot give them in bulk. A run reads a few while it holds the lease. The many of a new panel or an evacuated
+node are read before the lease, slowly, so that neither Proxmox nor the fast runs are kept busy.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from reconcile.observation.observe import Observed, database_now
 log = structlog.get_logger(__name__)
 
 PER_RUN = 20
-"""Of each cluster while the lease is held: a second or two."""
+"""Per cluster while the lease is held: a second or two."""
 RUN_FOR_S = 15.0
-"""And no longer than this for all clusters: an answer that does not come takes half a minute."""
+"""For all clusters together. A missing answer takes half a minute."""
 
 DOUBTED_PER_RUN = 20
 DOUBTED_FOR_S = 5.0
-"""Before power states are written, of each cluster and in all: a second's work, unless a node does not answer."""
+"""Before power states are written, per cluster, and the time for all: a second's work unless a node does not answer."""
 
 LOOK_A_MINUTE = 120
 LOOK_PER_TURN = 40
 LOOK_PAUSE_S = 0.1
 LOOK_FOR_S = 8.0
-"""The rolling read after each run of the fast lane: it must be over before the next one."""
+"""The rolling read after each fast run. It must end before the next one."""
 
 AHEAD_PER_RUN = 120
 AHEAD_PAUSE_S = 0.5  # two a second and cluster: three workers serve a whole Proxmox node
@@ -51,14 +51,14 @@ AHEAD_FOR_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What was read before the lease: since when (database clock), and how many configurations were kept."""
+    """What was read before the lease: when that began (database clock), and how many configurations were kept."""
 
     began: datetime
     kept: int
 
 
 def read_fingerprints(connection: Connection, sources: Iterable[GuestSource], seen: Observed, ahead: Looks) -> int:
-    """Read the configurations that this run's lists ask for; how many were kept, those read ahead included."""
+    """Read the configurations that this run's lists call for; how many were kept, with those read ahead."""
     kept, until = ahead.kept, time.monotonic() + RUN_FOR_S
     for source in sources:
         if source.cluster not in seen.trusted:
@@ -71,10 +71,10 @@ def read_fingerprints(connection: Connection, sources: Iterable[GuestSource], se
 
 
 def read_doubted(connection: Connection, sources: Iterable[GuestSource], seen: Observed) -> int:
-    """Read who records' guests are whose identity is in doubt, before anything of them is written; how many were kept.
+    """Read the identity of records' guests in doubt before anything is written from them; how many were kept.
 
-    A guest that was switched over is in doubt, for it may be another one. A handful in each run: power follows within
-    one run of the fast lane, unless very many are switched over at once.
+    A guest that was switched on or off is in doubt, because it may be another machine. A few are read in each run, so
+    power follows within one fast run unless very many are switched at once.
     """
     kept, until = 0, time.monotonic() + DOUBTED_FOR_S
     for source in sources:
@@ -89,7 +89,7 @@ def read_doubted(connection: Connection, sources: Iterable[GuestSource], seen: O
 def read_ahead(
     connection: Connection, sources: Iterable[GuestSource], pause: Callable[[float], None] = time.sleep
 ) -> Looks:
-    """Read configurations of new and changed guests, before the lease is taken; a handful is left to the run."""
+    """Read configurations of new and changed guests before the lease. If they are few, the run itself reads them."""
     began, until = database_now(connection), time.monotonic() + AHEAD_FOR_S
     waiting = []
     for source in sources:
@@ -111,7 +111,7 @@ def look_around(
 ) -> int:
     """Between two runs, without the lease: read the configurations that were read longest ago; how many were kept.
 
-    Two a second and cluster with all that runs read, so a fleet of 4,000 is read in 34 minutes.
+    With all that runs read it is two a second and cluster, so a fleet of 4,000 takes 34 minutes.
     """
     until = time.monotonic() + LOOK_FOR_S
     waiting = []
@@ -130,13 +130,13 @@ def look_around(
 
 
 SPARE = 3
-"""So many times more guests than will be asked about: some are of nodes that turn out to be silent."""
+"""How many times more guests are selected than are asked about: some nodes turn out not to answer."""
 
 
 @dataclass(slots=True)
 class _Asking:
-    """One cluster being asked: at most ``left`` times, not after ``until`` (monotonic clock), and no node again that
-    gave no answer: what the others on it would say is half a minute of waiting each."""
+    """One cluster being asked: at most ``left`` times and not after ``until`` (monotonic clock). A node that gave no
+    answer is not asked again, because every further guest on it would cost half a minute of waiting."""
 
     connection: Connection
     source: GuestSource
@@ -149,7 +149,7 @@ class _Asking:
 
 
 def _read(asking: _Asking, wanted: WantedConfig, *, unchanged: bool = False) -> bool:
-    """``unchanged``: the answer counts only if no list has told anything new of the guest meanwhile."""
+    """``unchanged``: the answer counts only if no list has shown anything new of the guest since."""
     connection, source = asking.connection, asking.source
     at = database_now(connection)
     connection.commit()

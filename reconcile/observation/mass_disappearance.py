@@ -1,4 +1,4 @@
-"""Whether a source that lost much at once is believed: an operator's word is for what was missing then, for no more."""
+"""Whether a source that lost much at once is believed. An acknowledgement covers what was missing then, no more."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from panel.journal.rows import database_now
 from panel.runs import source_memory
 
 SHRINK_MIN, SHRINK_SHARE = 3, 0.02
-"""A source that lost more than this since its last good read is not believed before it shows them again, each is
-gone when asked for by itself, or an operator says so. Nor is a source that lost everything it had."""
-ASKED_SINGLY = 20  # above that, asking takes too long for a run: an operator decides
+"""A source that lost more than this since its last good read, or everything, is not believed. It is believed again once
+it shows the lost entries, once each is gone when looked up singly, or once an operator acknowledges the loss."""
+ASKED_SINGLY = 20  # more look-ups than this take too long for a run: an operator decides
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What one read of a source did not show for the first time: how many of how many known entries; ``which`` they
-    are (asked for only if they are many), and whether each is gone when it is asked for by itself."""
+    """What one read of a source is the first to miss: how many of how many known entries; ``which`` (asked for only if
+    they are many); and whether each is gone when it is looked up singly."""
 
     missing: int
     known: int
@@ -32,15 +32,15 @@ class Loss:
 
 
 def much(missing: int, known: int) -> bool:
-    """Whether so many of so many known entries are more than vanish by themselves between two reads."""
+    """Whether more known entries are missing than vanish by themselves between two reads."""
     return missing > max(SHRINK_MIN, int(known * SHRINK_SHARE)) or 0 < known == missing
 
 
 def not_believed(connection: Connection, source: str, loss: Loss) -> str | None:
     """A sentence why no absence of this read counts; None if the loss is believed.
 
-    What is missing is kept with the sentence, and an acknowledgement is for those: once much more is missing, the
-    source is degraded anew, and the operator is asked anew.
+    The missing entries are stored with the sentence, and an acknowledgement covers only those. If much more is missing
+    later, the source is degraded again, and an operator is asked again.
     """
     state = source_memory.source_state(connection, source)
     degraded, acknowledged = state.get("degraded_since"), state.get("acknowledged_at")

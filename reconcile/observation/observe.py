@@ -1,6 +1,6 @@
-"""Read the outside into the panel's memory: clusters, then the order feed. Reads only; no record is touched.
+"""Reads the sources into the panel's store: clusters, then the order feed. It changes no record.
 
-A fault of a source is a value here, never an exception: what was not read completely proves nothing.
+A source's fault is a value here, never an exception: what was not read completely proves nothing.
 """
 
 from __future__ import annotations
@@ -31,21 +31,20 @@ from reconcile.observation.parallel_reads import FAST, FULL, Patience
 log = structlog.get_logger(__name__)
 
 FEED_FOR_S = 400.0
-"""How long the order feed is read: a run must have the time to do its work, and to report, within its limit."""
+"""How long the order feed may be read, so that the run can still do its work and report within its own limit."""
 
 DELTA_OVERLAP = timedelta(seconds=60)
 
 
 @dataclass(slots=True)
 class Observed:
-    """What a run saw. ``began``/``previous``: when this and the previous trusted read of a cluster began.
-    ``away``: of each trusted cluster the nodes whose guests cannot be asked about. ``late``: clusters that did not
-    answer in time.
-    ``believed``: trusted clusters that lost nothing unusual; ``orders_well``: the feed was read without a problem;
-    ``undrawn``: subjects that wait for another run's selection; ``entangled``: what hangs together and is too much for
-    any run.
-    ``broken``: rows of the panel's own that could not be parsed, by subject. ``troubles``: what is wrong with each
-    source that was asked, or None."""
+    """What a run saw. ``began``, ``previous``: by cluster, when this trusted read and the one before it began.
+    ``away``: by trusted cluster, the nodes whose guests cannot be asked about. ``late``: clusters that did not answer
+    in time. ``believed``: trusted clusters that lost nothing unusual. ``orders_well``: the feed was read without a
+    problem.
+    ``undrawn``: subjects left to another run's selection. ``entangled``: components too large for any run.
+    ``broken``: the panel's own rows that could not be parsed, by subject. ``troubles``: by source that was asked, what
+    is wrong with it, or None."""
 
     began: dict[str, datetime] = field(default_factory=dict)
     previous: dict[str, datetime | None] = field(default_factory=dict)
@@ -65,16 +64,16 @@ class Observed:
     broken: dict[str, Broken] = field(default_factory=dict)
     troubles: dict[str, Trouble | None] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    gap: timedelta = GAP  # after how long without a read of its cluster a guest may be another
+    gap: timedelta = GAP  # after this long without a read of its cluster a guest may be another machine
 
     @property
     def nodes_away(self) -> frozenset[tuple[str, str]]:
-        """(cluster, node) of whose guests nothing is known now."""
+        """(cluster, node) pairs whose guests are unknown now."""
         return frozenset((cluster, node) for cluster, nodes in self.away.items() for node in nodes)
 
     @property
     def told(self) -> tuple[str, ...]:
-        """Problems and warnings, for people."""
+        """Problems and warnings, for operators."""
         return (*self.problems, *self.warnings)
 
 
@@ -92,8 +91,8 @@ def read_clusters(
     patience: Patience,
     proof: Proof,
 ) -> None:
-    """Read every cluster, side by side, and merge what may be believed. One that hangs delays the others no longer
-    than for ``patience``, and is left alone by the next runs of the lane."""
+    """Read every cluster at the same time and merge what may be believed. A cluster that hangs delays the others by
+    ``patience`` at most, and the next runs of this kind leave it alone."""
     if not sources:
         return
     began = database_now(connection)
@@ -176,7 +175,7 @@ def _take_cluster(
         )
         for node in sorted(reading.nodes | nodes)
     }
-    # "all" dates the trusted listing itself, for "two observations"; nodes prove absence.
+    # The scope "all" dates the trusted list itself, for "two observations". Only nodes prove absence.
     snapshots.record_snapshot(
         connection, run_id, source, "all", complete=True, count=len(reading.guests), problem=shrunk, began_at=began
     )
@@ -200,8 +199,8 @@ def _guest_rows(reading: ClusterReading) -> Iterator[tuple[Any, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class FeedRead:
-    """The feed's answer, staged but not merged. ``began`` on the database's clock; ``since``: the start of a read of
-    what changed, None for a full sweep; ``effective``: the oldest moment for which all of it holds, if known."""
+    """The feed's answer, staged but not merged. ``began``: on the database's clock. ``since``: from when changes were
+    read, None for a full sweep. ``effective``: the oldest time for which all of it holds, if known."""
 
     feed: OrderFeed
     sweep: Sweep[Order]
@@ -211,7 +210,7 @@ class FeedRead:
 
 
 def stage_orders(connection: Connection, feed: OrderFeed, sweep_interval: timedelta) -> FeedRead:
-    """Read the order feed: what changed since the last read, or everything when a full sweep is due."""
+    """Read the order feed: what changed since the last read, or everything if a full sweep is due."""
     state = source_memory.source_state(connection, feed.name)
     began = database_now(connection)
     last_sweep = state.get("last_sweep_at")
@@ -233,12 +232,12 @@ def stage_orders(connection: Connection, feed: OrderFeed, sweep_interval: timede
 def take_orders(
     connection: Connection, run_id: int, read: FeedRead, seen: Observed, age_max: timedelta, proof: Proof
 ) -> None:
-    """Merge a staged read and count who is absent from it, if it is whole and may be believed. ``age_max``: how old its
-    content may be before that is a problem."""
+    """Merge a staged read, and count absent orders if it is complete and believed. ``age_max``: how old its content may
+    be before that is a problem."""
     feed, sweep, began, since = read.feed, read.sweep, read.began, read.since
     seen.counts["orders"], problems = sweep.count, len(seen.problems)
     scopes = set(sweep.complete_scopes) if since is None else set[str]()
-    scopes = {"all"} if "all" in scopes else scopes  # says what its users' scopes say
+    scopes = {"all"} if "all" in scopes else scopes  # "all" covers the users' scopes
     problem, shrunk = sweep.problem, None
     snapshots.merge_orders(connection, feed.name, began)
     if scopes:
@@ -253,7 +252,7 @@ def take_orders(
     if trouble is not None and problem is None:
         seen.problems.append(f"{feed.name}: {trouble.reason}")
     if effective is None and scopes:
-        seen.problems.append(f"{feed.name}: no usable as_of, so nothing of it may be written")
+        seen.problems.append(f"{feed.name}: no usable as_of, so nothing is written from it")
         scopes = set()
     seen.previous_orders_at = snapshots.scope_time(connection, feed.name, "all")
     swept = "all" in scopes
@@ -264,7 +263,7 @@ def take_orders(
     if swept and effective is not None:
         absences.count_absent_orders(connection, run_id, {"all": snapshot_id}, effective, proof)
     elif scopes and effective is not None:
-        # Of users whose orders are all there a snapshot would prove nothing, and there may be thousands.
+        # A snapshot of users whose orders are all present proves nothing, and there may be thousands of them.
         lacking = absences.scopes_with_missing_orders(connection, sorted(scopes), proof)
         snapshot_ids = snapshots.record_evidence(
             connection, run_id, feed.name, lacking, count=sweep.count, began_at=began, effective_at=effective
@@ -296,7 +295,7 @@ def _lost_orders(connection: Connection, feed: OrderFeed, scopes: list[str]) -> 
 
 
 def _orders_gone(connection: Connection, feed: OrderFeed, scopes: list[str]) -> bool:
-    """Whether every order that vanished is gone, or ended, when it is asked for by itself."""
+    """Whether every order that vanished is gone or ended when it is looked up singly."""
     for order_id in snapshots.vanished_orders(connection, scopes, ASKED_SINGLY):
         control = absences.control_order(connection, other_than=order_id)
         connection.commit()
@@ -309,7 +308,7 @@ def _orders_gone(connection: Connection, feed: OrderFeed, scopes: list[str]) -> 
 
 
 class _OldestEffective:
-    """The oldest moment for which a whole streamed read holds; None as soon as one page has no usable time."""
+    """The oldest time for which a whole streamed read holds; None once a page has no usable time."""
 
     def __init__(self, began: datetime) -> None:
         self._began = began
@@ -317,7 +316,7 @@ class _OldestEffective:
         self._first = True
 
     def page(self, page: Page[Order]) -> datetime | None:
-        """The effective time of a page; remembered for the whole."""
+        """The effective time of a page; it also counts for the whole."""
         if page.staleness_s is None:
             self.value = None
             return None
@@ -330,7 +329,7 @@ class _OldestEffective:
 
 
 def _order_rows(sweep: Sweep[Order], oldest: _OldestEffective) -> Iterator[tuple[Any, ...]]:
-    shown: set[str] = set()  # a page that is repeated shows an order twice; the sweep reports it, COPY must not choke
+    shown: set[str] = set()  # a repeated page shows an order twice: the sweep reports it, COPY must not fail
     until = time.monotonic() + FEED_FOR_S
     for page in sweep.pages:
         effective = oldest.page(page)
@@ -343,7 +342,7 @@ def _order_rows(sweep: Sweep[Order], oldest: _OldestEffective) -> Iterator[tuple
                 o.ram_mb, o.disk_gb, o.os, o.hypervisor, o.ip_address, o.cluster, o.node, o.vmid,
                 o.guest_type.value if o.guest_type else None, o.created_at, o.updated_at, effective, page.scope,
             )  # fmt: skip
-        if time.monotonic() > until:  # "all" is complete only where the pages came to their end
+        if time.monotonic() > until:  # "all" is complete only if the pages came to their end
             sweep.problem = sweep.problem or f"not all of it was read within {FEED_FOR_S:g} s; the next run reads on"
             return
 

@@ -1,4 +1,4 @@
-"""Ask all clusters at once, and wait for none of them longer than for a while."""
+"""Asks all clusters at the same time, and waits for each only so long."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from queue import Empty, SimpleQueue
 from domain.source_protocols import ClusterReading, GuestSource
 
 AT_ONCE = 32
-"""Threads. More clusters than that take turns."""
+"""How many threads. With more clusters than that, they take turns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the runs of a lane wait for the lists of all clusters together, seconds."""
+    """How many seconds the runs of one kind (``lane``) wait for the lists of all clusters together."""
 
     lane: str
     within_s: float
 
 
 FAST, FULL = Patience("fast", 10.0), Patience("full", 60.0)
-"""A list of 10,000 guests takes 2 s; that a node is not there is answered after 30 s, and all clusters wait with it."""
+"""A list of 10,000 guests takes 2 s. A cluster says only after 30 s that a node is away, and all clusters wait for
+it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a cluster said, and after how long; ``took_s`` is None if it said nothing in time."""
+    """A cluster's answer and how long it took; ``took_s`` is None if none came in time."""
 
     source: GuestSource
     reading: ClusterReading
@@ -38,10 +39,10 @@ class Answered:
 
 
 def read_all(sources: Sequence[GuestSource], within_s: float) -> Iterator[Answered]:
-    """Each cluster's reading as it comes in, then those that are late, as readings from which nothing follows.
+    """Each cluster's reading as it arrives, then the late ones as readings from which nothing follows.
 
-    Threads of late ones are left to their source's own time limits: they end by themselves, and what they then say is
-    nobody's any more. An exception of a source is raised here.
+    A late cluster's thread ends by its source's own time limits, and its answer is dropped. An exception of a source is
+    raised here.
     """
     began = time.monotonic()
     waiting, answers = deque(sources), SimpleQueue[tuple[GuestSource, ClusterReading | BaseException, float]]()
@@ -55,7 +56,7 @@ def read_all(sources: Sequence[GuestSource], within_s: float) -> Iterator[Answer
             said: ClusterReading | BaseException
             try:
                 said = source.read()
-            except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 said = error
             answers.put((source, said, time.monotonic() - began))
 
@@ -77,7 +78,7 @@ def read_all(sources: Sequence[GuestSource], within_s: float) -> Iterator[Answer
 
 
 def not_asked(source: GuestSource, until: datetime) -> Answered:
-    """For a cluster that was late last time."""
+    """The answer for a cluster that was late last time."""
     problem = f"not asked before {until:%H:%M:%S} UTC: it did not answer in time"
     return Answered(source, unread(source.cluster, problem), None)
 

@@ -1,4 +1,4 @@
-"""The log file of one child process: opened private, rotated once per run, read back for messages."""
+"""The log file of one child process: private, rotated once per run, read back for messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TAIL_BYTES_PER_LINE = 400
 
 
 def rotate_log(path: Path) -> None:
-    """Move the previous run's log to `<name>.1`, dropping the one before."""
+    """Move the previous run's log to `<name>.1`, replacing the one before."""
     if path.exists():
         path.replace(path.with_name(path.name + ".1"))
 
@@ -23,7 +23,7 @@ def open_log(path: Path) -> int:
 
 
 def tail(path: Path, lines: int) -> list[str]:
-    """Return the last `lines` lines; an absent log is an empty one. Reads only the file's end."""
+    """Return the last `lines` lines; none for a missing log. Reads only the end of the file."""
     try:
         with path.open("rb") as log:
             log.seek(0, os.SEEK_END)
@@ -35,7 +35,7 @@ def tail(path: Path, lines: int) -> list[str]:
 
 
 def with_tail(sentence: str, path: Path, lines: int = 12) -> str:
-    """Return the sentence followed by the log's last lines, or by the fact that the log is empty."""
+    """Return the sentence with the log's last lines, or with the note that the log is empty."""
     last = tail(path, lines)
     if not last:
         return f"{sentence} (its log {path} is empty)"

@@ -32,15 +32,14 @@ class Account:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process runs as that user already, so that there is nothing to change."""
+        """Whether this process already runs as that user, so that nothing need change."""
         return (self.uid, self.gid) == (os.geteuid(), os.getegid())
 
 
 class Child:
     """One process in a session of its own, tied to this process by a parent-death signal.
 
-    It is not reaped before `reap`, so its process id and group id can't come to mean another process
-    between a look and a signal.
+    Only `reap` collects it, so its process id and group id cannot become another process's between a look and a signal.
     """
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
@@ -56,12 +55,12 @@ class Child:
         return status is not None
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process itself; nothing happens once it has been reaped."""
+        """Send a signal to the process itself. Does nothing once it was reaped."""
         if self._popen.returncode is None:
             os.kill(self.pid, number)
 
     def wait_exit(self, timeout_s: float, hurry: threading.Event | None = None) -> bool:
-        """Return whether the process ended within `timeout_s` seconds; `hurry` ends the wait early."""
+        """Return whether the process ended within `timeout_s` seconds. Setting `hurry` ends the wait early."""
         deadline = time.monotonic() + timeout_s
         while not self.exited:
             if time.monotonic() >= deadline or (hurry is not None and hurry.is_set()):
@@ -70,7 +69,7 @@ class Child:
         return True
 
     def reap(self) -> int:
-        """Wait for the end, kill what is left of its process group, return the exit code.
+        """Wait for the end, kill the rest of its process group, return the exit code.
 
         The code is negative for a signal, as in subprocess.
         """
@@ -91,7 +90,7 @@ class Child:
         return self.reap()
 
     def kill_tree(self) -> None:
-        """SIGKILL the process and everything below it as one blow, and return once all are dead."""
+        """SIGKILL the process and everything below it at once, and return when all are dead."""
         kill_paused(self.pause_tree())
 
     def pause_tree(self) -> list[int]:
@@ -108,7 +107,7 @@ class Child:
 
 
 def run_as(account: Account | None) -> dict[str, Any]:
-    """The arguments of :mod:`subprocess` that run a program as `account`; none where no change of user is needed."""
+    """The arguments for :mod:`subprocess` that run a program as `account`; none if no change of user is needed."""
     if account is None or account.is_ours:
         return {}
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
@@ -125,8 +124,8 @@ def spawn(
 ) -> Child:
     """Start `argv` with exactly the environment `env`, its output appended to `log`.
 
-    `death_signal` reaches the child when this process dies, however it dies. `account` needs root.
-    What it writes is for its user alone.
+    `death_signal` reaches the child when this process dies, however it dies. `account` needs root. Files that the child
+    makes are private to its user.
     """
     launcher = [sys.executable, "-I", "-S", str(Path(runtime.processes.launch.__file__).resolve())]
     user = f"{account.uid}:{account.gid}" if account and not account.is_ours else "-"
@@ -135,7 +134,7 @@ def spawn(
     def start() -> Child:
         output = open_log(log)
         try:
-            # Outlives this frame: Child owns it.
+            # Not closed here: Child owns it.
             popen = subprocess.Popen(  # noqa: S603 - the caller chose the program, no shell takes part
                 command,
                 env=dict(env),
@@ -150,15 +149,15 @@ def spawn(
             os.close(output)
         return Child(popen)
 
-    # The kernel sends the parent-death signal when the *thread* that forked ends, so children are
-    # started only by threads that live as long as the process.
+    # The kernel sends the parent-death signal when the *thread* that forked ends. So only threads that live as long as
+    # the process start children.
     if threading.current_thread() is threading.main_thread():
         return start()
     return _starter.call(start)
 
 
 class _Starter:
-    """A thread, made when first needed, that starts children on behalf of short-lived threads."""
+    """A thread, started when first needed, that starts children for short-lived threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -167,7 +166,7 @@ class _Starter:
 
     def call(self, start: Callable[[], Child]) -> Child:
         with self._lock:
-            # Not alive in a forked copy of the process: made anew there.
+            # A forked copy of the process has no such thread, so it is started again there.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="child-starter", daemon=True)
                 self._thread.start()
@@ -180,15 +179,15 @@ class _Starter:
             start, result = self._jobs.get()
             try:
                 result.set_result(start())
-            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, whole
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 result.set_exception(error)
 
 
 def pause_tree(root: int) -> list[int]:
     """SIGSTOP `root` and everything below it, and return the process ids, children first.
 
-    A parent is stopped before its children are listed, so nothing is born behind the listing; a stopped
-    parent doesn't reap, so the ids stay theirs.
+    A parent is stopped before its children are listed, so no child appears after the listing. A stopped parent does not
+    reap, so the ids stay valid.
     """
     signal_if_there(root, signal.SIGSTOP)
     stopped: list[int] = []
@@ -200,7 +199,7 @@ def pause_tree(root: int) -> list[int]:
 
 
 def kill_paused(tree: Sequence[int]) -> None:
-    """SIGKILL what pause_tree stopped and return once nothing of it runs any more."""
+    """SIGKILL what pause_tree stopped, and return when none of it runs any more."""
     for pid in tree:
         signal_if_there(pid, signal.SIGKILL)
     deadline = time.monotonic() + _DEATH_TIMEOUT_S
@@ -224,12 +223,12 @@ def descendants(root: int) -> list[int]:
 
 
 def process_ids() -> list[int]:
-    """Return the ids of all processes that this one can see."""
+    """Return the ids of all processes that this process can see."""
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
 def parent_of(pid: int) -> int | None:
-    """Return the parent's process id, or None when `pid` is gone."""
+    """Return the parent's process id, or None if `pid` is gone."""
     fields = _stat(pid)
     return int(fields[1]) if fields else None
 
@@ -243,13 +242,13 @@ def signal_if_there(pid: int, number: int) -> None:
 
 
 def _is_dead(pid: int) -> bool:
-    """Return whether a process runs no more, though its parent may not have collected it yet."""
+    """Return whether a process has ended, though its parent may not have collected it yet."""
     fields = _stat(pid)
     return not fields or fields[0] in {"Z", "X"}
 
 
 def _stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the state on; none when the process is gone."""
+    """Return the fields of /proc/PID/stat from the state on; none if the process is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except (FileNotFoundError, ProcessLookupError):

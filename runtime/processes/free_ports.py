@@ -1,7 +1,7 @@
-"""Free TCP ports on the loopback, reserved between processes that choose at the same moment.
+"""Free TCP ports on the loopback, reserved against processes that choose at the same moment.
 
-A port is chosen below the range the kernel hands to outgoing connections. Inside that range a client that
-keeps dialling a server which is down can be given the very port it dials, connect to itself and hold it.
+Ports are chosen below the kernel's range for outgoing connections. Inside that range a client that keeps dialling a
+server which is down may get the very port that it dials, connect to itself and hold the port.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KERNEL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _DEFAULT_KERNEL_LOWEST = 32_768
 _TRIES = 200
 
-# Port -> descriptor of its lock file. A reservation lasts as long as the process that made it.
+# Port -> descriptor of its lock file. A reservation ends with the process that made it.
 _reserved: dict[int, int] = {}
 
 
@@ -40,7 +40,7 @@ def free_port() -> int:
 def reserve_port(port: int) -> bool:
     """Reserve `port` for this process; False if another process holds it or something listens on it.
 
-    Reserving what this process already holds succeeds while nothing listens there.
+    Reserving a port again succeeds while nothing listens there.
     """
     if not is_free(port):
         return False
@@ -56,7 +56,7 @@ def reserve_port(port: int) -> bool:
 
 
 def release_port(port: int) -> None:
-    """Give a reservation back; without one, do nothing."""
+    """Give a reservation back. Does nothing without one."""
     lock = _reserved.pop(port, None)
     if lock is not None:
         os.close(lock)
@@ -68,7 +68,7 @@ def reached_by(host: str) -> str:
 
 
 def url_host(host: str) -> str:
-    """Return the host as it stands in a URL: an IPv6 address in brackets."""
+    """Return the host as written in a URL: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -79,7 +79,7 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     except OSError as error:
         raise RuntimeFaultError(f"{host} is no address of this machine: {error.strerror}") from error
     with socket.socket(family, kind, protocol) as probe:
-        # As servers do: connections of an earlier server that linger in TIME_WAIT are no obstacle.
+        # As servers do: connections of an earlier server in TIME_WAIT do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
@@ -90,12 +90,12 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def _highest() -> int:
-    """Return the highest port to choose: the last one before the kernel's own range."""
+    """Return the highest port to choose: the last one below the kernel's own range."""
     try:
         lowest_of_kernel = int(_KERNEL_RANGE.read_text(encoding="ascii").split()[0])
     except FileNotFoundError:
         lowest_of_kernel = _DEFAULT_KERNEL_LOWEST
-    # A kernel set to use nearly everything leaves no room below: any unprivileged port has to do.
+    # A kernel range that starts very low leaves no room below it, so any unprivileged port has to do.
     return lowest_of_kernel - 1 if lowest_of_kernel > _LOWEST + _TRIES else 65_535
 
 

@@ -1,10 +1,10 @@
-"""Become another program that is signalled when its parent dies.
+"""Become another program that gets a signal when its parent dies.
 
-Run by path, by a bare interpreter, between fork and the real program:
+A bare interpreter runs this file by path, between fork and the real program:
 
     python -I -S launch.py PARENT_PID DEATH_SIGNAL UID:GID|- PROGRAM [ARGUMENT ...]
 
-A separate program rather than a pre-exec hook, which is unsafe in a parent with threads. Linux only.
+It is a separate program because a pre-exec hook is unsafe in a parent with threads. Linux only.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _EXIT_NOT_STARTED = 127
 
 
 def main(arguments: list[str]) -> int:
-    """Drop privileges if asked, tie this process to its parent, exec; return only on failure."""
+    """Drop privileges if asked, tie this process to its parent, exec. Returns only on failure."""
     parent, death_signal, account, *argv = arguments
-    # As given: by now this interpreter may have added a locale to it. Read first, since afterwards the
-    # file belongs to a user this process no longer is.
+    # As given: this interpreter may have added a locale to os.environ. Read first, because after the change of user the
+    # file belongs to another user.
     given = Path("/proc/self/environ").read_bytes().split(b"\0")
     environment = dict(entry.split(b"=", 1) for entry in given if b"=" in entry)
     if account != "-":
@@ -32,12 +32,12 @@ def main(arguments: list[str]) -> int:
         os.setgroups([gid])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
-    # After the change of user, which clears the setting.
+    # Only after the change of user, which clears the setting.
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
         sys.stderr.write(f"cannot be tied to the parent process: {os.strerror(ctypes.get_errno())}\n")
         return _EXIT_NOT_STARTED
-    # A parent that died before the call above sends nothing any more.
+    # A parent that died before the call above sends no signal any more.
     if os.getppid() != int(parent):
         return _EXIT_ORPHANED
     # Ignored signals and the mask survive exec; this interpreter ignores some by itself.

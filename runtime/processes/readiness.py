@@ -1,4 +1,4 @@
-"""Ways to tell that a freshly started process answers."""
+"""Checks whether a process that was just started answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TIMEOUT_S = 2.0
 
 
 def port_open(port: int, host: str = LOOPBACK) -> Callable[[], bool]:
-    """Return a check that something accepts connections on a TCP port."""
+    """Return a check that a TCP port accepts connections."""
 
     def check() -> bool:
         try:

@@ -1,4 +1,4 @@
-"""Supervised child processes: started in order, watched, stopped in reverse, never left behind."""
+"""Supervised child processes: started in order, watched, stopped in reverse order, never left behind."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ _log = structlog.get_logger(__name__)
 
 
 class ManagedProcess:
-    """One child process with its log, its way of being ready and its way of stopping.
+    """One child process with its log, its readiness check and its way of stopping.
 
-    `env` is the child's whole environment: secrets go there, never into `argv`, which every user can read.
-    `ready` is asked again and again until it says yes; without it a started process counts as ready.
-    The child leads a session of its own, so the terminal's Ctrl-C doesn't reach it, and gets
-    `death_signal` when this process dies, however it dies. `beats`: a file that it writes anew, with other
-    words, every few seconds while it is well.
+    `env` is the child's whole environment. Secrets go there, never into `argv`, which every user can read. `ready` is
+    called until it returns True; without it a started process counts as ready. The child leads a session of its own, so
+    the terminal's Ctrl-C does not reach it. It gets `death_signal` when this process dies, however it dies. `beats`: a
+    file that a healthy child rewrites, with new content, every few seconds.
     """
 
     def __init__(
@@ -68,21 +67,21 @@ class ManagedProcess:
 
     @property
     def pid(self) -> int:
-        """The process id; RuntimeFaultError if it isn't running."""
+        """The process id. Raises RuntimeFaultError if the process is not running."""
         return self._running_child().pid
 
     @property
     def running(self) -> bool:
-        """Whether the process is there, paused or not."""
+        """Whether the process exists, paused or not."""
         return self._child is not None and not self._child.exited
 
     @property
     def died(self) -> bool:
-        """Whether the process ended, by itself or by a kill, though it was started and never stopped."""
+        """Whether the process ended, by itself or by a kill, after a start and without a stop."""
         return self._wanted and not self.running
 
     def start(self) -> None:
-        """Start the process without waiting for it; the log of an earlier run moves to `<log>.1`."""
+        """Start the process without waiting for it. The log of an earlier run moves to `<log>.1`."""
         if self.running:
             raise RuntimeFaultError(f"{self.name} is already running")
         self._reap()
@@ -96,7 +95,7 @@ class ManagedProcess:
         self._child = spawn(self.argv, env=self._env, log=self.log_path, death_signal=self._death_signal, cwd=self._cwd)
 
     def wait_ready(self, give_up: threading.Event | None = None) -> None:
-        """Return once the process is ready; `give_up` ends the wait early, without an error.
+        """Return once the process is ready. Setting `give_up` ends the wait early, without an error.
 
         Raises ProcessDiedError as soon as it ends, NotReadyError after `ready_timeout_s` seconds.
         """
@@ -118,7 +117,7 @@ class ManagedProcess:
             raise ProcessDiedError(with_tail(f"{self.name} ended unasked with code {self.exit_code}", self.log_path))
 
     def stop(self, hurry: threading.Event | None = None) -> int | None:
-        """Stop the process; after its grace time, or when `hurry` is set, kill it and all below it.
+        """Stop the process. After its grace time, or once `hurry` is set, kill it and all below it.
 
         Returns the exit code (negative for a signal), None if it was never started.
         """
@@ -144,13 +143,13 @@ class ManagedProcess:
         self._paused = True
 
     def resume(self) -> None:
-        """Let a paused process go on; otherwise do nothing."""
+        """Let a paused process continue. Does nothing otherwise."""
         if self._paused and self._child is not None:
             self._child.resume_tree()
         self._paused = False
 
     def last_beat(self) -> bytes | None:
-        """Return what stands in the file of beats; None without one."""
+        """Return the content of the file of beats; None without one."""
         if self.beats is None:
             return None
         try:
@@ -159,7 +158,7 @@ class ManagedProcess:
             return None
 
     def wait_exit(self, timeout_s: float) -> bool:
-        """Return whether the process ended within `timeout_s` seconds; True if there is none."""
+        """Return whether the process ended within `timeout_s` seconds; True if there is no process."""
         return self._child is None or self._child.wait_exit(timeout_s)
 
     def tail(self, lines: int = 20) -> list[str]:
@@ -182,10 +181,10 @@ class ManagedProcess:
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """How long to wait before a process that died is started again: doubling, in seconds.
+    """How long to wait before a dead process is started again, in seconds; the delay doubles.
 
-    A process that ran for `stable_after_s` seconds starts over at the first delay. One that should beat and has not for
-    `silent_s` seconds is killed: it is frozen, or it would have ended itself before (:mod:`panel.heartbeat`).
+    A process that ran for `stable_after_s` seconds starts over at the first delay. A process that should beat and has
+    not for `silent_s` seconds is killed: it is frozen, or it would have ended itself (:mod:`panel.heartbeat`).
     """
 
     first_delay_s: float = 1.0
@@ -195,12 +194,12 @@ class RestartPolicy:
 
     def delay_s(self, deaths_in_a_row: int) -> float:
         """Return the delay after the given number of deaths, counted from 1."""
-        # The exponent is capped: a process may well die for days.
+        # The exponent is capped because a process may keep dying for days.
         return min(self.max_delay_s, self.first_delay_s * 2.0 ** min(deaths_in_a_row - 1, 32))
 
 
 class Server(Protocol):
-    """A server that this program brought along (:mod:`runtime.servers.embedded_server`)."""
+    """A server that this program starts itself (:mod:`runtime.servers.embedded_server`)."""
 
     title: str
 
@@ -212,7 +211,7 @@ class Server(Protocol):
 
 @dataclass(slots=True)
 class _Record:
-    """What the supervisor remembers about one process; times are of the monotonic clock."""
+    """What the supervisor knows about one process. Times are of the monotonic clock."""
 
     started_at: float
     deaths_in_a_row: int = 0
@@ -222,8 +221,8 @@ class _Record:
     silent_s: float = 0.0
 
     def listen(self, process: ManagedProcess, monotonic_now: float) -> None:
-        """Look for a beat, once a second. A look counts for two seconds at most: when this very process was frozen, or
-        the machine asleep, the others had no time to beat either."""
+        """Look for a beat, once a second. One look counts for at most two seconds: if this process was frozen or the
+        machine slept, the others could not beat either."""
         if monotonic_now - self.looked_at < 1:
             return
         beat = process.last_beat()
@@ -231,7 +230,7 @@ class _Record:
         self.beat, self.looked_at = beat, monotonic_now
 
     def plan_restart(self, policy: RestartPolicy, monotonic_now: float) -> float:
-        """Count a death; the delay in seconds until the next start."""
+        """Count a death. Returns the delay in seconds until the next start."""
         stable = monotonic_now - self.started_at >= policy.stable_after_s
         self.deaths_in_a_row = 1 if stable else self.deaths_in_a_row + 1
         delay_s = policy.delay_s(self.deaths_in_a_row)
@@ -240,11 +239,11 @@ class _Record:
 
 
 class Supervisor:
-    """Processes that belong together: each is ready before the next starts; stopped in reverse order.
+    """Processes that belong together. Each is ready before the next starts; they stop in reverse order.
 
-    Without `restart`, a process that dies ends the whole; with it, the process is started again. So are
-    `servers`, which somebody else starts first and stops. One thread supervises; `request_stop` may come from
-    any thread or signal handler.
+    Without `restart`, one process that dies ends all. With it, the process is started again, and so are `servers`,
+    which the caller starts first and stops. One thread supervises; any thread or signal handler may call
+    `request_stop`.
     """
 
     def __init__(
@@ -267,11 +266,11 @@ class Supervisor:
         self._hurry = threading.Event()
 
     def process(self, name: str) -> ManagedProcess:
-        """Return the process of that name; KeyError if there is none."""
+        """Return the process of that name. Raises KeyError if there is none."""
         return {process.name: process for process in self.processes}[name]
 
     def start(self) -> None:
-        """Start all in order, each once the one before is ready; on any failure stop what was started."""
+        """Start all in order, each once the one before is ready. On any failure stop what was started."""
         try:
             for process in self.processes:
                 if self._stop_requested.is_set():
@@ -285,13 +284,13 @@ class Supervisor:
             raise
 
     def wait(self) -> None:
-        """Watch until `request_stop`; raise ProcessDiedError when a process dies and there is no restart."""
+        """Watch until `request_stop`. Raises ProcessDiedError if a process dies and there is no restart."""
         while not self._stop_requested.wait(_POLL_S):
             self.check()
 
     def check(self) -> None:
-        """Look at every process once: raise ProcessDiedError for a dead one, or restart it when due. With a restart,
-        one that should beat and does not is killed first."""
+        """Look at every process once. Raises ProcessDiedError for a dead one, or restarts it when due. With a restart,
+        a process that should beat and does not is killed first."""
         for server, record in self._servers:
             if self._restart is not None and not server.running:
                 _revive_server(server, record, self._restart, self._clock())
@@ -304,7 +303,7 @@ class Supervisor:
                 self._revive(process, self._records[process.name], self._restart, self._clock())
 
     def request_stop(self) -> None:
-        """Ask `wait` and `start` to return; asking a second time makes `stop` kill instead of wait."""
+        """Ask `wait` and `start` to return. A second call makes `stop` kill instead of wait."""
         if self._stop_requested.is_set():
             self._hurry.set()
         self._stop_requested.set()
@@ -349,7 +348,7 @@ class Supervisor:
             record.silent_s = 0.0
             try:
                 process.kill()
-            except RuntimeFaultError as error:  # the kernel holds it: another time
+            except RuntimeFaultError as error:  # the kernel still holds it: try again later
                 _log.error("process_not_killed", process=process.name, error=str(error))
                 return
         if record.restart_at is None:
@@ -375,7 +374,7 @@ class Supervisor:
 
 
 def _revive_server(server: Server, record: _Record, policy: RestartPolicy, monotonic_now: float) -> None:
-    """Start a dead server again when it is due: its clients know its port, which it takes again."""
+    """Start a dead server again when it is due, on its old port, which its clients know."""
     if record.restart_at is None:
         delay_s = record.plan_restart(policy, monotonic_now)
         _log.error("server_died", server=server.title, restart_in_s=delay_s)

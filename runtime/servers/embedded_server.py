@@ -1,4 +1,4 @@
-"""What every embedded server has in common: one owner, a remembered port, a password file, a process."""
+"""What all embedded servers share: one owner, a remembered port, a password file, a process."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _ORPHAN_GRACE_S = 10.0
 
 
 class EmbeddedServer(ABC):
-    """A server program that runs as a child of this process on the loopback, under a directory of its own.
+    """A server program as a child of this process, on the loopback, in a directory of its own.
 
-    At most one object at a time owns a directory. The server dies with this process; one that was left
-    behind all the same is stopped by the next start. Not safe for use by several threads at once.
+    At most one object at a time owns a directory. The server dies with this process; if one is left behind after all,
+    the next start stops it. Not safe for several threads at once.
     """
 
     title: str
@@ -58,7 +58,7 @@ class EmbeddedServer(ABC):
 
     @property
     def port(self) -> int:
-        """The TCP port on the loopback; known once the server has been started."""
+        """The TCP port on the loopback, known once the server was started."""
         if self._port is None:
             raise RuntimeFaultError(f"{self.title} has not been started: it has no port yet")
         return self._port
@@ -69,14 +69,14 @@ class EmbeddedServer(ABC):
 
     @property
     def running(self) -> bool:
-        """Whether the server process is there, paused or not."""
+        """Whether the server process exists, paused or not."""
         return self._child is not None and not self._child.exited
 
     def start(self) -> None:
-        """Start the server and return once it answers; a running server is left alone.
+        """Start the server and return once it answers. A running server stays as it is.
 
         Raises InUseError if another live process owns the directory, ProcessDiedError or NotReadyError,
-        each with the log's last lines, if the server doesn't come up.
+        each with the log's last lines, if the server does not come up.
         """
         if self.running:
             return
@@ -95,7 +95,7 @@ class EmbeddedServer(ABC):
             raise
 
     def stop(self) -> None:
-        """Stop the server cleanly and give the directory back; if it doesn't end in time, kill it."""
+        """Stop the server cleanly and give the directory back. Kill it if it does not end in time."""
         if self._child is not None:
             self.resume()
             self._child.stop(self.stop_signal, self.stop_grace_s)
@@ -103,26 +103,26 @@ class EmbeddedServer(ABC):
         self._disown()
 
     def kill(self) -> None:
-        """SIGKILL every process of the server at once, as a crash would; the directory stays owned."""
+        """SIGKILL every process of the server at once, as a crash would. The directory stays owned."""
         if self._child is not None:
             self._child.kill_tree()
             self._reap()
 
     def pause(self) -> None:
-        """SIGSTOP every process of the server: connections stay open and nothing answers."""
+        """SIGSTOP every process of the server: connections stay open, and nothing answers."""
         if self._child is None or not self.running:
             raise RuntimeFaultError(f"{self.title} is not running and can't be paused")
         self._child.pause_tree()
         self._paused = True
 
     def resume(self) -> None:
-        """Let a paused server go on; otherwise do nothing."""
+        """Let a paused server continue. Does nothing otherwise."""
         if self._paused and self._child is not None:
             self._child.resume_tree()
         self._paused = False
 
     def restart(self) -> None:
-        """Stop cleanly and start again on the same port, whatever state the server was in."""
+        """Stop cleanly and start again on the same port, whatever the server's state."""
         self.stop()
         self.start()
 
@@ -142,7 +142,7 @@ class EmbeddedServer(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.data_dir)!r})"
 
-    # What a kind of server provides.
+    # Each kind of server provides these.
 
     @property
     @abstractmethod
@@ -151,11 +151,11 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Make everything on disk that doesn't depend on the port."""
+        """Make everything on disk that does not depend on the port."""
 
     @abstractmethod
     def _command(self, port: int) -> tuple[Sequence[str], Account | None]:
-        """Write what depends on the port; return the command line and the user it runs as."""
+        """Write what depends on the port. Return the command line and the user that it runs as."""
 
     @abstractmethod
     def _answers(self) -> bool:
@@ -163,12 +163,12 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def _is_orphan(self, pid: int) -> bool:
-        """Whether `pid` is a server process on this directory; asked only while we own the directory."""
+        """Whether `pid` is a server process on this directory. Asked only while we own the directory."""
 
-    # Shared by the kinds of server.
+    # All kinds of server share these.
 
     def _password(self) -> str:
-        """Return the directory's random password, making it on first use."""
+        """Return the directory's random password. The first call makes it."""
         path = self.data_dir / "password"
         with contextlib.suppress(FileNotFoundError):
             if password := path.read_text(encoding="ascii").strip():
@@ -194,7 +194,7 @@ class EmbeddedServer(ABC):
             try:
                 self._wait_ready(self._child)
             except ProcessDiedError:
-                # Somebody may have taken the port between our look and the server's bind.
+                # Another process may have taken the port between our check and the server's bind.
                 if self._wanted_port is not None or is_free(port) or attempt == _PORT_TRIES - 1:
                     raise
                 self._reap()
@@ -255,9 +255,10 @@ class EmbeddedServer(ABC):
         self._paused = False
 
     def _stop_orphans(self) -> None:
-        """Stop server processes whose owner is gone: politely, since they may hold unwritten data."""
+        """Stop server processes whose owner is gone: by their stop signal first, because they may hold unwritten
+        data."""
         orphans = self._orphans()
-        # A server tells its own helpers what to do; a signal of ours means something else to them.
+        # A server tells its own helpers what to do; our signal would mean something else to them.
         roots = [pid for pid in orphans if parent_of(pid) not in orphans]
         for root in roots:
             for pid in [*descendants(root), root]:
@@ -273,7 +274,7 @@ class EmbeddedServer(ABC):
 
 
 def write_private(path: Path, text: str, owner: Account | None = None) -> None:
-    """Replace `path` by a file that only its owner can read, whole or not at all."""
+    """Replace `path` by a file that only its owner can read, completely or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.unlink(missing_ok=True)
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

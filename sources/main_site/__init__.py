@@ -1,4 +1,4 @@
-"""The main site's two interfaces behind ``domain.source_protocols.OrderFeed``."""
+"""The main site's two interfaces, each as a ``domain.source_protocols.OrderFeed``."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["OrdersFeed", "PanelApiFeed", "make_feed"]
 
 
 def make_feed(config: MainSiteConfig) -> OrdersFeed | PanelApiFeed:
-    """The feed that ``config.feed`` names, an ``OrderFeed``; ``close`` it after use."""
+    """The feed that ``config.feed`` names. ``close`` it after use."""
     return OrdersFeed(config) if config.feed is FeedKind.ORDERS else PanelApiFeed(config)

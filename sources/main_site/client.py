@@ -1,4 +1,4 @@
-"""The main site's HTTP interface: one page with bounded retries, every other answer a fault."""
+"""The main site's HTTP interface: one page, with bounded retries. Any other answer is a fault."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sources.outgoing.tls import trusting_authorities
 _TRANSIENT = frozenset({429, 502, 503, 504})
 _BACKOFF_S = 0.5
 _BACKOFF_MAX_S = 8.0
-_RETRY_AFTER_MAX_S = 30.0  # a longer wish is honoured by giving up: the next run is the retry
-# A look-up confirms a change a moment before it is written: an old copy's word is no better than the list's.
+_RETRY_AFTER_MAX_S = 30.0  # if the site asks for more, give up: the next run is the retry
+# A look-up confirms a change just before its write, so an old copy is worth no more than the list.
 LOOK_UP_AGE_MAX_S = 30.0
 KEY_REFUSED = "MAIN_SITE_API_KEY is refused"
 
@@ -43,17 +43,17 @@ class MainSiteClient:
         )
 
     def get(self, path: str, params: dict[str, str] | None = None) -> Answer:
-        """A 200 with JSON; raises a ``SourceFault`` for anything else, after retrying what may pass."""
+        """A 200 with JSON. Retries what may pass; raises a ``SourceFault`` for anything else."""
         answer = self._settled(path, params)
         if answer.status != 200:
             raise RefusedStatus(f"answered {answer.status}", answer.status)
         return _json(answer)
 
     def find(self, path: str) -> Answer | None:
-        """A 200 with JSON, or ``None`` for the interface's own 404; raises a ``SourceFault`` otherwise.
+        """A 200 with JSON, or ``None`` for the interface's own 404. Raises a ``SourceFault`` otherwise.
 
-        A 404 that is not JSON comes from something in front of the interface and says nothing of the row. An
-        answer that says itself it is a copy older than ``LOOK_UP_AGE_MAX_S`` is a fault, whatever it tells.
+        A 404 that is not JSON comes from something in front of the interface and says nothing of the row. An answer
+        that calls itself a copy older than ``LOOK_UP_AGE_MAX_S`` is a fault, whatever it says.
         """
         answer = self._settled(path, None)
         if answer.status not in (200, 404):
@@ -87,7 +87,7 @@ class MainSiteClient:
         return answer
 
     def _pause_after(self, fault: SourceFault, attempt: int) -> float | None:
-        """Seconds to wait before the next attempt; ``None`` when there is to be none."""
+        """Seconds to wait before the next attempt; ``None`` if there is none."""
         transient = isinstance(fault, RefusedStatus) and fault.status in _TRANSIENT
         if attempt >= self._attempts or not (transient or isinstance(fault, Unreachable)):
             return None
@@ -106,7 +106,7 @@ def _json(answer: Answer) -> Answer:
 
 
 def _must_be_of_now(answer: Answer) -> None:
-    """Refuse an answer that names its own moment and it is long past; most look-ups name none and mean now."""
+    """Refuse an answer whose own ``as_of`` is long past. Most look-ups have none and mean now."""
     as_of = answer.document.get("as_of") if isinstance(answer.document, dict) else None
     age = staleness_s(answer.date, rfc3339(as_of)) if isinstance(as_of, str) else None
     if age is not None and age > LOOK_UP_AGE_MAX_S:
@@ -114,7 +114,7 @@ def _must_be_of_now(answer: Answer) -> None:
 
 
 def _retry_after_s(text: str | None, now: datetime) -> float | None:
-    """Seconds asked for by ``Retry-After``, which is a number or a date."""
+    """The seconds that ``Retry-After`` asks for. It is a number or a date."""
     if text is None:
         return None
     if text.isascii() and text.isdigit():

@@ -1,4 +1,4 @@
-"""The main site's self-check, in sentences that carry the remedy."""
+"""The main site's self-check. Its problems are sentences with the remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sources.faults import CredentialRefused, SourceFault, TlsRefused, Unreachab
 
 
 def check(feed: str, probe: Callable[[], float | None]) -> Health:
-    """Run ``probe`` (gives the clock skew in seconds, raises a ``SourceFault``) and tell what it found."""
+    """Run ``probe`` (returns the clock skew in seconds, raises a ``SourceFault``) and report what it found."""
     try:
         skew_s = probe()
     except SourceFault as fault:

@@ -1,4 +1,4 @@
-"""One order, looked up so that "not found" can be told from "not answering"."""
+"""Looks one order up, so that "not found" differs from "not answering"."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ GetOrder = Callable[[str], Order | None]
 
 
 def look_up(get: GetOrder, order_id: str, control_id: str | None) -> Lookup[Order]:
-    """``get`` gives an order, ``None`` for a 404, and raises for everything else.
+    """``get`` returns an order, or ``None`` for a 404, and raises for everything else.
 
-    A 404 alone proves nothing: a misrouted or half-started site answers it for everything. So an order that
-    is known to exist must be found in between, and the 404 must repeat.
+    A 404 alone proves nothing: a misrouted or half-started site answers 404 to everything. So an order that is known to
+    exist must be found in between, and the 404 must repeat.
     """
     try:
         return _concluded(get, order_id, control_id)

@@ -60,7 +60,8 @@ class OrdersFeed:
     def orders(
         self, updated_since: str | None = None, suspects: tuple[str, ...] = (), rolled_to: str | None = None
     ) -> Sweep[Order]:
-        """All orders in id order, or those changed since; suspects need no precedence in one sweep."""
+        """All orders in id order, or those changed since. One sweep shows all orders, so suspects need no
+        precedence."""
         del suspects, rolled_to
         params = {"limit": self._limit}
         if updated_since is not None:

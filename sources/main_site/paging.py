@@ -1,7 +1,7 @@
 """Cursor paging that fails closed.
 
-A sweep counts as complete only when every page arrived and all pages agree. Everything that does not agree
-stops the reading, is told in one sentence, and leaves no scope complete; what had arrived before is kept.
+A sweep is complete only if every page arrived and all pages agree. A page that does not agree stops the read, becomes
+one sentence, and leaves no scope complete. What arrived before is kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CURSOR_MAX = 2_000  # characters
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One page as it came, rows unread."""
+    """One page as it came, its rows not parsed yet."""
 
     rows: list[object] = field(repr=False)
     next_cursor: str | None
@@ -34,9 +34,9 @@ class Envelope:
 class Listing(Generic[T]):
     """What to read and how. ``pinned``: the contract promises ``total`` and ``as_of`` on every page.
 
-    ``get`` takes query parameters and gives a page's answer or raises a ``SourceFault``.
-    ``whole``: whether the complete listing proves absence (a delta does not). ``ascending``: whether the
-    contract promises id order; without it a set of ids finds repetitions.
+    ``get`` takes query parameters and returns a page's answer or raises a ``SourceFault``. ``whole``: the complete
+    listing proves absence (a delta does not). ``ascending``: the contract promises id order; without it a set of ids
+    finds repetitions.
     """
 
     noun: str
@@ -51,7 +51,7 @@ class Listing(Generic[T]):
 
 
 def read_listing(listing: Listing[T], clock: Clock) -> Sweep[T]:
-    """Stream the listing page by page; nothing is asked before the first page is taken."""
+    """Stream the listing page by page. Nothing is asked before the caller takes the first page."""
     sweep: Sweep[T] = Sweep(pages=iter(()))
     sweep.pages = _Reading(listing, clock, sweep).pages()
     return sweep
@@ -82,7 +82,7 @@ class _Reading(Generic[T]):
             except SourceFault as fault:
                 self._stop(str(fault))
                 return
-            # What a disagreeing page shows is still true of what it shows; it only proves nothing absent.
+            # What a disagreeing page shows is still true. It only proves nothing absent.
             items, disorder = self._items(envelope)
             disagreement = self._disagreement(envelope) or disorder
             self._sweep.count += len(items)
@@ -98,7 +98,7 @@ class _Reading(Generic[T]):
             params = {**listing.params, "cursor": envelope.next_cursor}
 
     def _disagreement(self, envelope: Envelope) -> str | None:
-        """What in this page contradicts the earlier pages or the contract, as the end of a sentence."""
+        """What in this page contradicts earlier pages or the contract, as the end of a sentence."""
         first = self._first = self._first or replace(envelope, rows=[])
         if self._listing.pinned and envelope.total is None:
             return "carries no total"
@@ -109,7 +109,7 @@ class _Reading(Generic[T]):
         return None if envelope.next_cursor is None else self._dead_end(envelope, envelope.next_cursor)
 
     def _dead_end(self, envelope: Envelope, cursor: str) -> str | None:
-        """Why the page's cursor is not to be followed."""
+        """Why the page's cursor must not be followed."""
         if not envelope.rows:
             return "is empty but has a next_cursor"
         if cursor in self._cursors:
@@ -119,7 +119,7 @@ class _Reading(Generic[T]):
         return None
 
     def _items(self, envelope: Envelope) -> tuple[tuple[T, ...], str | None]:
-        """The rows that can be read, up to the first one out of order, and what is wrong with that one."""
+        """The readable rows up to the first one out of order, and what is wrong with that one."""
         items: list[T] = []
         for number, row in enumerate(envelope.rows, 1):
             self._arrived += 1
@@ -157,7 +157,7 @@ class _Reading(Generic[T]):
         elif self._undated:
             self._sweep.problem = (
                 f"{self._listing.noun}: as_of or Date is missing, unreadable or as_of lies in the future: "
-                "no fact of it counts as fresh"
+                "nothing of it counts as fresh"
             )
         elif self._listing.whole:
             self._sweep.complete_scopes.add("all")
@@ -167,10 +167,10 @@ class _Reading(Generic[T]):
 
 
 class IdOrder:
-    """Checks that ids ascend strictly, which also means that none repeats. Constant memory.
+    """Checks that ids ascend strictly, so that none repeats. Constant memory.
 
-    Feeds sort numbers as numbers and texts as texts, and some write numbers as text: both orders are
-    followed, and the ids must keep at least one of them from the first row to the last.
+    Some feeds sort ids as numbers, some as text, and some write numbers as text. So both orders are checked, and the
+    ids must keep at least one of them from the first row to the last.
     """
 
     def __init__(self) -> None:
@@ -179,7 +179,7 @@ class IdOrder:
         self._as_number = True
 
     def disorder(self, identity: str) -> str | None:
-        """Take the next id; a sentence if it repeats or breaks the order."""
+        """Take the next id. Returns a sentence if it repeats or breaks the order."""
         previous, self._previous = self._previous, identity
         if previous is None:
             return None
@@ -197,7 +197,7 @@ class IdSet:
         self._seen: set[str] = set()
 
     def disorder(self, identity: str) -> str | None:
-        """Take the next id; a sentence if it was there before."""
+        """Take the next id. Returns a sentence if it came before."""
         if identity in self._seen:
             return f"id {identity} came twice"
         self._seen.add(identity)

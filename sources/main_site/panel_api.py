@@ -1,4 +1,4 @@
-"""The ``panel-api`` feed: the interface that the main site already has, read user by user."""
+"""The ``panel-api`` feed: an interface that the main site already has, read user by user."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from sources.outgoing.client import Transport
 class PanelApiFeed:
     """``/users`` and ``/users/{id}/vps``, paced.
 
-    It has no ``as_of``: an answer is taken to be as old as its request. A whole read takes one request per
-    user. A delta read takes the suspects, and of the others, in the order of their ids, the next ``rolling_users``. It
-    keeps no position: whoever asks says where the last read stopped, so that restarts and several workers lose none.
+    It has no ``as_of``: an answer counts as old as its request. A whole read takes one request per user. A delta read
+    takes the suspects and then the next ``rolling_users`` of the others, in id order. The feed stores no position: the
+    caller passes where the last read stopped, so that restarts and several workers skip no user.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class PanelApiFeed:
     def orders(
         self, updated_since: str | None = None, suspects: tuple[str, ...] = (), rolled_to: str | None = None
     ) -> Sweep[Order]:
-        """All users' orders, suspects first; with ``updated_since`` the suspects' and those of the users who follow
-        ``rolled_to``."""
+        """All users' orders, suspects first. With ``updated_since``: the suspects' orders, then those of the users that
+        follow ``rolled_to``."""
         sweep: Sweep[Order] = Sweep(pages=iter(()))
         sweep.pages = self._pages(sweep, suspects, rolled_to, whole=updated_since is None)
         return sweep
 
     def order(self, order_id: str, control_id: str | None) -> Lookup[Order]:
-        """One order, now. It names its owner only in the flat shape."""
+        """One order, now. Only the flat shape names its owner."""
         return look_up(self._get, order_id, control_id)
 
     def health(self) -> Health:
@@ -110,7 +110,7 @@ class PanelApiFeed:
         rolling = others if whole else self._next(others, rolled_to)
         for number, user in enumerate((*first, *rolling)):
             if not whole and number >= len(first):
-                sweep.rolled_to = user  # also past one whose orders cannot be read: he must not keep the others waiting
+                sweep.rolled_to = user  # also after a failed read: one user must not keep the others waiting
             try:
                 answer = self._get_page(f"/users/{segment(user)}/vps")
                 rows = servers_of(answer.document, user)
@@ -131,12 +131,12 @@ class PanelApiFeed:
             sweep.complete_scopes.add("all")
 
     def _next(self, users: list[str], rolled_to: str | None) -> list[str]:
-        """The users of the next read: those that follow where the last one stopped, and then from the beginning."""
+        """The users of the next read: those after the one where the last read stopped, then from the beginning."""
         start = 0 if rolled_to is None else bisect_right(users, rolled_to)
         return (users[start:] + users[:start])[: self._config.rolling_users]
 
     def _items(self, rows: list[object], user: str, seen: set[str]) -> tuple[tuple[Order, ...], str | None]:
-        """The rows that can be read, owned by ``user``, and what is wrong with the first that cannot."""
+        """The readable rows, with ``user`` as owner, and what is wrong with the first unreadable one."""
         items: list[Order] = []
         spoiled: str | None = None
         for number, row in enumerate(rows, 1):

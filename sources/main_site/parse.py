@@ -1,7 +1,7 @@
-"""Rows of the main site -> ``reconcile.state`` values, by allow-list.
+"""Rows of the main site as ``domain`` values, by an allow-list.
 
-Only the fields named here are ever read. The real feed also carries root passwords: nothing that is not
-listed survives parsing, and a refused row is told by its fields' names, never by their values.
+The panel reads only the fields named here. The real feed also carries root passwords: no field outside the list
+survives parsing, and a refused row is reported by its fields' names, never by their values.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ RowT = TypeVar("RowT", bound="_Row")
 
 
 class RowRefused(Exception):  # noqa: N818 - a verdict on a row
-    """A row that does not fit the contract. ``str()`` names the fields and nothing of their content."""
+    """A row that does not fit the contract. ``str()`` names its fields, never their content."""
 
 
 def _text(value: object) -> str | None:
-    """Short printable text; empty means absent. No control signs: PostgreSQL cannot hold a NUL."""
+    """Short printable text; empty means absent. No control characters: PostgreSQL cannot store a NUL."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -87,7 +87,7 @@ def _moment(value: object) -> datetime | None:
 
 
 def _address(value: object) -> str | None:
-    """One IP address; words such as "pending" mean that none is known yet."""
+    """One IP address. A word such as "pending" means that none is known yet."""
     text = _text(value)
     try:
         return None if text is None else str(ip_interface(text).ip)
@@ -96,7 +96,7 @@ def _address(value: object) -> str | None:
 
 
 def _word_of(known: frozenset[str]) -> Callable[[object], str | None]:
-    """A lower-cased word of a closed set; another word is unknown, not an error."""
+    """A lower-cased word of a closed set. Any other word counts as unknown, not as an error."""
 
     def validate(value: object) -> str | None:
         text = _text(value)
@@ -111,7 +111,7 @@ def _named(value: object) -> str | None:
 
 
 def _described(value: object) -> str | None:
-    """A tariff's description; prose of any other form tells nothing and spoils nothing."""
+    """A tariff's description. A value of another form counts as missing, not as an error."""
     description = value.get("description") if isinstance(value, dict) else None
     return description if isinstance(description, str) else None
 
@@ -123,7 +123,7 @@ OptionalText = Annotated[str | None, BeforeValidator(_text)]
 PanelId = Annotated[int | None, BeforeValidator(_whole(1, _INT8_MAX))]
 Vmid = Annotated[int | None, BeforeValidator(_whole(1, 999_999_999))]
 Amount = Annotated[int | None, BeforeValidator(_whole(1, _INT4_MAX))]
-# Below 128 the sender means gigabytes; writing that as megabytes would shrink a customer's plan on paper.
+# Below 128 the sender means gigabytes. Taken as megabytes, it would shrink a customer's plan on paper.
 Megabytes = Annotated[int | None, BeforeValidator(_whole(128, _INT4_MAX))]
 Moment = Annotated[datetime | None, BeforeValidator(_moment)]
 Address = Annotated[str | None, BeforeValidator(_address)]
@@ -134,7 +134,7 @@ class _Row(BaseModel):
 
 
 class _ServerRow(_Row):
-    """What both interfaces tell of one server."""
+    """What both interfaces say of one server."""
 
     id: Identity
     owner: OptionalIdentity = Field(default=None, alias="userId")
@@ -201,7 +201,7 @@ def order_row(row: object) -> Order:
 def panel_api_row(row: object, cluster: str | None) -> Order:
     """One server of ``panel-api`` in either shape; raises ``RowRefused``.
 
-    ``cluster`` is what ``proxmoxId`` belongs to. The owner is whoever the row names, if it names one.
+    ``cluster``: what ``proxmoxId`` belongs to. The owner is the user that the row names, if it names one.
     """
     parsed = _validated(_PanelApiRow, row)
     plan = plan_of(parsed.tariff or "")
@@ -240,7 +240,7 @@ def _validated(model: type[RowT], row: object) -> RowT:
         return model.model_validate(row)
     except ValidationError as error:
         refused = _refusal(error)
-    # Outside the handler, so that the library's error (which holds the row) is not chained to ours.
+    # Raised outside the handler, so that the library's error, which holds the row, is not chained to ours.
     raise refused
 
 

@@ -1,4 +1,4 @@
-"""A plan read from a tariff's prose, such as "2 CPU, 4GB RAM, 50GB SSD"."""
+"""Reads a plan from a tariff's description, such as "2 CPU, 4GB RAM, 50GB SSD"."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RAM_MIN_MB = 128
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a tariff promises. ``None``: the wording does not say it, or says it twice."""
+    """What a tariff promises. ``None``: the text does not say it, or says it twice."""
 
     cpu: int | None = None
     ram_mb: int | None = None
@@ -24,7 +24,7 @@ class Plan:
 
 
 def plan_of(description: str) -> Plan:
-    """Read cores, RAM and disk; wording that is not understood leaves the amount unknown."""
+    """Read cores, RAM and disk. Text that is not understood leaves the amount unknown."""
     text = description[:_READ_AT_MOST]
     cores = _CPU.findall(text)
     ram_mb = _megabytes(_RAM.findall(text))

@@ -1,1 +1,1 @@
-"""Every HTTP request that the panel makes: one client, with its bounds, deadline, trust and proxy."""
+"""Every HTTP request of the panel: one client with its bounds, deadline, trust and proxy."""

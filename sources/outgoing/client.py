@@ -1,7 +1,7 @@
-"""One exchange with one server. Whatever a library raises on the way is a ``SourceFault``.
+"""One exchange with one server. Any library error on the way becomes a ``SourceFault``.
 
-This is a transport and no browser: redirects are not followed nor even looked at, cookies are not kept, nothing is
-taken from the environment (proxies, .netrc).
+The client is a transport, not a browser: it ignores redirects, keeps no cookies, and takes nothing from the environment
+(proxies, .netrc).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from sources.outgoing.sockets import BoundedBackend
 from sources.outgoing.tls import refusal_of
 
 Transport = httpx.BaseTransport
-"""What carries an exchange. Tests put their own in the place of sockets."""
+"""Carries an exchange. Tests pass their own in place of sockets."""
 
 PROXY_FORM = "a proxy's address must read http://host:port or http://user:password@host:port"
 
 ERROR_BODY_BYTES = 64 * 1024
-"""Of an answer that is no success. Its status tells enough, so that a body which cannot be read is left out."""
+"""The largest error body. The status says enough, so an unreadable error body is left out."""
 
 LIBRARY_ERRORS = (
     httpx.HTTPError,
@@ -47,9 +47,9 @@ LIBRARY_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that arrived whole. ``trip_s``: seconds from the beginning to its head.
+    """An answer that arrived whole. ``trip_s``: seconds until its head arrived.
 
-    The body is kept out of repr: it may carry what must not be shown.
+    The body is kept out of repr, because it may hold secrets and personal data.
     """
 
     status: int
@@ -78,7 +78,7 @@ class Client:
         self._headers = {"User-Agent": "panel-sync", "Accept-Encoding": "gzip", **(headers or {})}
         self._timeout = httpx.Timeout(limits.read_s, connect=limits.connect_s).as_dict()
         self._transport = transport or _BoundedTransport(tls, proxy)
-        # Sources live as long as a run: one that nobody closed must not keep its sockets.
+        # A source lives as long as a run. If nobody closes it, its sockets must still close.
         self._close = weakref.finalize(self, self._transport.close)
 
     def exchange(
@@ -91,9 +91,9 @@ class Client:
         content: bytes | None = None,
         status_only: bool = False,
     ) -> Answer:
-        """Ask, and give the whole answer of whatever status; raise a ``SourceFault`` if there is none.
+        """Send the request. Returns the whole answer, of any status; raises a ``SourceFault`` if there is none.
 
-        With ``status_only`` nothing is read behind the head.
+        With ``status_only`` nothing after the head is read.
         """
         exchange, began = Exchange(self._limits), self._monotonic()
         try:
@@ -156,7 +156,7 @@ class Client:
 
 
 class _BoundedTransport(httpx.HTTPTransport):
-    """httpx's own, on connections that heed the exchange under way."""
+    """httpx's own transport, on connections that obey the current exchange's limits."""
 
     def __init__(self, tls: ssl.SSLContext, proxy: str | None) -> None:
         super().__init__(verify=tls, trust_env=False)
@@ -165,7 +165,7 @@ class _BoundedTransport(httpx.HTTPTransport):
             proxy=None if proxy is None else _proxy(proxy),
             max_connections=4,
             max_keepalive_connections=2,
-            # Shorter than any server's own keep-alive, so that no request is written to a dying connection.
+            # Shorter than any server's keep-alive, so that no request is written to a connection about to close.
             keepalive_expiry=3,
             network_backend=BoundedBackend(),
         )

@@ -1,4 +1,4 @@
-"""An answer's body, decompressed by as much as may be kept and no more."""
+"""Decompresses an answer's body, never further than its limit."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from sources.outgoing.faults import Malformed
 _GZIP = 16 + zlib.MAX_WBITS
 BROKEN = "the answer's compression is broken"
 _STEP = 256 * 1024
-"""Bytes to decompress at once: what is kept is counted in between."""
+"""Bytes to decompress at once. The size is checked after each step."""
 
 _MEMBERS = 10_000
-"""Of a gzip body. Each costs time to begin, also if it holds nothing."""
+"""The most members of a gzip body. Each takes time to start, even an empty one."""
 
 
 def is_gzip(codings: Iterable[str]) -> bool:
     """Whether the body is compressed, by the values of ``Content-Encoding``.
 
-    Raises ``Malformed`` for another coding and for a list of them: layers multiply, and nobody needs two.
+    Raises ``Malformed`` for another coding and for several: nested codings multiply the size, and no server needs two.
     """
     named = [coding.strip().lower() for value in codings for coding in value.split(",") if coding.strip()]
     if named in ([], ["identity"]):
@@ -44,7 +44,7 @@ def body_of(chunks: Iterable[bytes], *, gzip: bool, limit: int) -> bytes:
 
 
 class _Unpacking:
-    """A gzip body as it arrives. It may be several members, one behind the other."""
+    """A gzip body as it arrives. It may have several members, one after the other."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -53,7 +53,7 @@ class _Unpacking:
         self._members = 1
 
     def take(self, rest: bytes) -> None:
-        """Add what the next bytes hold, in steps that are counted."""
+        """Add the content of the next bytes, checking the size at each step."""
         while True:
             if self._member.eof:
                 if not rest:
@@ -71,7 +71,7 @@ class _Unpacking:
                 return
 
     def whole(self) -> bytes:
-        """The body at its end."""
+        """The complete body."""
         if not self._member.eof:
             raise Malformed(BROKEN)
         return bytes(self._body)

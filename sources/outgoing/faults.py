@@ -1,6 +1,6 @@
 """What can go wrong between the panel and a server that it asks.
 
-The messages carry no credentials and no personal data. Those who ask turn them into values of their own: a reading with
+Messages carry no credentials and no personal data. Callers turn these faults into values of their own: a reading with
 a problem, a 503, an alarm that is told again.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class SourceFault(Exception):  # noqa: N818 - a fault of the server that was asked, not an error of the panel
-    """A request that gave nothing to conclude from. ``str()`` is the human sentence."""
+    """A request whose answer proves nothing. ``str()`` is a sentence for operators."""
 
 
 class Unreachable(SourceFault):
@@ -16,7 +16,7 @@ class Unreachable(SourceFault):
 
 
 class TlsRefused(Unreachable):
-    """The server's certificate is not the one that may be trusted; no request was sent."""
+    """The server's certificate is not trusted. No request was sent."""
 
 
 class TimedOut(SourceFault):
@@ -28,4 +28,4 @@ class CutOff(SourceFault):
 
 
 class Malformed(SourceFault):
-    """An answer that is not what the contract says: not HTTP, wrongly compressed, not JSON, wrong shape, too large."""
+    """An answer that breaks the contract: not HTTP, wrongly compressed, not JSON, wrong shape, too large."""

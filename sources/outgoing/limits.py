@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from sources.outgoing.faults import Malformed, TimedOut
 
 HEAD_BYTES = 256 * 1024
-"""Of an answer's head, the interim answers (1xx) before it and a proxy's own answer. Real ones have a few KB."""
+"""For an answer's head, with the interim answers (1xx) before it and a proxy's own answer. Real ones have a few KB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of one exchange, in seconds and bytes.
 
-    ``connect_s``: to the end of the TLS handshake. ``read_s``: silence. ``answer_s``: everything together, from the
-    look-up of the name to the last byte. ``body_bytes``: of the body, as it arrives and as it is after decompression.
+    ``connect_s``: to the end of the TLS handshake. ``read_s``: the longest silence. ``answer_s``: everything, from the
+    name look-up to the last byte. ``body_bytes``: of the body, both as it arrives and after decompression.
     """
 
     connect_s: float
@@ -29,7 +29,7 @@ class Limits:
 
 
 class Exchange:
-    """One request and its answer, on the wire: what is left of its time and of its bytes."""
+    """One request and its answer on the wire: how much time and how many bytes are left."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -38,7 +38,7 @@ class Exchange:
         self._larger = "the answer's head is larger than it may be"
 
     def left_s(self, at_most: float | None = None) -> float:
-        """Seconds that an operation may take. Raises ``TimedOut`` when there are none."""
+        """Seconds that an operation may take. Raises ``TimedOut`` if none are left."""
         left = self._ends - time.monotonic()
         if left <= 0:
             raise TimedOut(f"the answer took longer than {self.limits.answer_s:g} s")
@@ -49,13 +49,13 @@ class Exchange:
         return time.monotonic() >= self._ends
 
     def took(self, count: int) -> None:
-        """Note bytes that arrived. Raises ``Malformed`` when there were too many."""
+        """Count bytes that arrived. Raises ``Malformed`` if there were too many."""
         self._bytes_left -= count
         if self._bytes_left < 0:
             raise Malformed(self._larger)
 
     def body_begins(self, body_bytes: int) -> None:
-        """The head has arrived. What comes on the wire may be the body twice: chunks have heads of their own."""
+        """The head has arrived. A chunked body may be twice as large on the wire, because each chunk has a head."""
         self._bytes_left = 2 * body_bytes + HEAD_BYTES
         self._larger = f"the answer is larger than {body_bytes} bytes"
 
@@ -65,7 +65,7 @@ _current: ContextVar[Exchange] = ContextVar("exchange")
 
 @contextmanager
 def under_way(exchange: Exchange) -> Iterator[None]:
-    """Make it the one that the connections of this thread work for."""
+    """Make this the exchange that this thread's connections work for."""
     token = _current.set(exchange)
     try:
         yield
@@ -74,5 +74,5 @@ def under_way(exchange: Exchange) -> Iterator[None]:
 
 
 def current_exchange() -> Exchange:
-    """The one that is under way here."""
+    """The exchange that this thread works for."""
     return _current.get()

@@ -1,7 +1,7 @@
-"""Connections that heed the exchange they work for, whatever the HTTP library does between two reads.
+"""Connections that obey the limits of the exchange they work for.
 
-The library's timeouts are per read: a head that comes byte by byte, or interim answers without end, never reach them.
-Connections outlive an exchange, so each operation asks for the one that is under way now.
+The HTTP library's timeouts count per read: a head that comes byte by byte, or endless interim answers, never reach
+them. A connection outlives an exchange, so each operation looks up the current one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sources.outgoing.limits import current_exchange
 
 
 class BoundedBackend(httpcore.NetworkBackend):
-    """Connects within the exchange's time, the look-up of the name included."""
+    """Connects within the exchange's time, with the name look-up included."""
 
     def __init__(self) -> None:
         self._plain = httpcore.SyncBackend()
@@ -35,7 +35,7 @@ class BoundedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Try each address of the host, each with its share of the time that is left."""
+        """Try each address of the host with its share of the time left."""
         ends = time.monotonic() + current_exchange().left_s(timeout)
         addresses = _addresses(host, port, ends - time.monotonic())
         failure: Exception = httpcore.ConnectTimeout()
@@ -53,7 +53,7 @@ class BoundedBackend(httpcore.NetworkBackend):
 
 
 class BoundedStream(httpcore.NetworkStream):
-    """A connection whose reads and writes end with the exchange's time, and whose bytes are counted."""
+    """A connection whose reads and writes end with the exchange's time and whose bytes are counted."""
 
     def __init__(self, plain: httpcore.NetworkStream) -> None:
         self._plain = plain
@@ -80,7 +80,7 @@ class BoundedStream(httpcore.NetworkStream):
 
 
 def _addresses(host: str, port: int, left_s: float) -> list[str]:
-    """The host's addresses. The system's look-up knows no timeout, so a thread of its own waits for it."""
+    """The host's addresses. The system's look-up has no timeout, so it runs in a thread of its own."""
     try:
         ip_address(host)
     except ValueError:

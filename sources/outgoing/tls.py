@@ -1,4 +1,4 @@
-"""TLS to every server that is asked: by authority, or by one pinned certificate. Never unverified."""
+"""TLS to every server that the panel asks: by authority or by one pinned certificate. Never unverified."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def trusting_authorities(ca_file: Path | None) -> ssl.SSLContext:
 
 @lru_cache(maxsize=1)
 def _public_authorities(_age: tuple[int, ...]) -> ssl.SSLContext:
-    """Read once, and again when the host's authorities change: reading them takes longer than most requests."""
+    """Cached until the host's authorities change: reading them takes longer than most requests."""
     context = httpx.create_ssl_context(trust_env=False)
     context.load_default_certs()
     return context
 
 
 def _their_age() -> tuple[int, ...]:
-    """When the files and directories of authorities were changed last, in nanoseconds; 0 for one that is not there."""
+    """When the authorities' files and directories were last changed, in nanoseconds; 0 for a missing one."""
     places = ssl.get_default_verify_paths()
     ages = []
     for place in (places.cafile, places.capath, certifi.where()):
@@ -44,11 +44,11 @@ def _their_age() -> tuple[int, ...]:
 
 
 def trusting_certificate(fingerprint: str) -> ssl.SSLContext:
-    """A context that trusts exactly one certificate, named by its SHA-256.
+    """A context that trusts exactly one certificate, by its SHA-256.
 
-    The comparison is part of the handshake: a socket whose peer shows another certificate is never handed to
-    the HTTP layer, so no byte of a request (and no token) goes to it. Name and chain are not looked at: the
-    fingerprint says more than both, and Proxmox's own certificates are usually self-signed.
+    The comparison is part of the handshake. A socket whose peer shows another certificate never reaches the HTTP layer,
+    so no byte of a request, and no token, goes to it. Name and chain are not checked: the fingerprint proves more than
+    both, and Proxmox's own certificates are usually self-signed.
     """
     expected = fingerprint_bytes(fingerprint)
 
@@ -62,7 +62,7 @@ def trusting_certificate(fingerprint: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # the pin in PinnedSocket decides, in the handshake
+    context.verify_mode = ssl.CERT_NONE  # PinnedSocket compares the certificate in the handshake
     context.sslsocket_class = PinnedSocket
     return context
 
@@ -76,7 +76,7 @@ def fingerprint_bytes(fingerprint: str) -> bytes:
 
 
 def refusal_of(error: BaseException) -> str | None:
-    """Why TLS refused the server, if that is behind ``error``."""
+    """Why TLS refused the server, if that caused ``error``."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ssl.SSLCertVerificationError):

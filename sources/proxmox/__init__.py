@@ -1,4 +1,4 @@
-"""Proxmox VE clusters behind ``domain.source_protocols.GuestSource``, read only."""
+"""Proxmox VE clusters, each as a ``domain.source_protocols.GuestSource``. Read only."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ __all__ = ["CircuitBreaker", "CircuitState", "ClusterSource", "make_cluster"]
 def make_cluster(
     config: ClusterConfig, breaker: CircuitBreaker | None = None, first: str | None = None
 ) -> ClusterSource:
-    """The cluster that ``config`` names, a ``GuestSource``; ``close`` it after use. ``first``: the endpoint that was
-    good last (host:port)."""
+    """The cluster that ``config`` names. ``close`` it after use. ``first``: the endpoint that last worked
+    (host:port)."""
     return ClusterSource(config, breaker, first=first)

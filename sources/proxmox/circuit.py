@@ -1,6 +1,6 @@
 """A pause after a refused token. Pure: ``now`` is an argument and the state is a plain value.
 
-A refused token is refused by every node and costs 3 s each time, so one 401 stops all calls to the cluster.
+Every node refuses the same token, and each refusal takes 3 s. So one 401 stops all calls to the cluster.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from domain.backoff import Backoff
 
 @dataclass(frozen=True, slots=True)
 class CircuitState:
-    """``open_until``: no call before this moment. ``refusals``: how often in a row the token was refused."""
+    """``open_until``: no call before this time. ``refusals``: how often in a row the token was refused."""
 
     open_until: datetime | None = None
     refusals: int = 0
 
     def to_plain(self) -> dict[str, str | int | None]:
-        """A JSON-ready form, for whoever keeps it between processes."""
+        """A JSON-ready form, to be stored between processes."""
         return {
             "open_until": None if self.open_until is None else self.open_until.isoformat(),
             "refusals": self.refusals,
@@ -48,7 +48,7 @@ class CircuitBreaker:
         return not PAUSES.lasts(self.state.open_until, now)
 
     def refused(self, now: datetime) -> None:
-        """The token was refused. Of several questions asked at once the first refusal counts."""
+        """The token was refused. Of several calls at the same time only the first refusal counts."""
         if not self.allow(now):
             return
         refusals = self.state.refusals + 1

@@ -24,14 +24,14 @@ from sources.proxmox.faults import (
 )
 
 _CHECK_FAILED = re.compile(r"Permission check failed \(([^,()]{1,200}), ([\w.|, -]{1,200})\)")
-# Proxmox answers 500 for nearly everything; only these words tell that the guest is not on that node.
+# Proxmox answers 500 for nearly everything. Only these words say that the guest is not on that node.
 _CONFIG_MISSING = re.compile(r"Configuration file '[^']{1,300}' does not exist")
 _GATEWAY = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """``data`` of a 200, with the clock skew in seconds (endpoint minus this host) if it was told."""
+    """``data`` of a 200, and the clock skew in seconds (endpoint minus this host) if it is known."""
 
     data: object = field(repr=False)
     skew_s: float | None
@@ -78,7 +78,7 @@ class Endpoint:
 
 
 def fault_of(answer: Answer, path: str) -> SourceFault:
-    """Type a refusal. Old servers tell the reason only in the status line."""
+    """The fault for a refusal. Old servers give the reason only in the status line."""
     text = _message(answer)
     if answer.status == 401:
         return Unauthorized("the token is refused (401)")

@@ -1,4 +1,4 @@
-"""One Proxmox VE cluster as a ``GuestSource``: endpoints, the circuit, and faults turned into values."""
+"""One Proxmox VE cluster as a ``GuestSource``: its endpoints, the circuit, and faults as values."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 
 class ClusterSource:
-    """Reads through one endpoint at a time and turns to the next when one cannot be used.
+    """Reads through one endpoint at a time and takes the next one if it cannot be used.
 
-    ``breaker`` carries the pause after a refused token; whoever builds the source keeps its ``state``, and as
-    ``first`` the ``endpoint`` (host:port) that did its work last.
+    ``breaker`` holds the pause after a refused token. The caller stores its ``state`` between processes, and passes the
+    ``endpoint`` (host:port) that last worked as ``first``.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ClusterSource:
 
     @property
     def endpoint(self) -> str:
-        """Which endpoint is asked first: host:port."""
+        """The endpoint that is asked first: host:port."""
         return self._endpoints[0].label
 
     def read(self) -> ClusterReading:
@@ -61,18 +61,18 @@ class ClusterSource:
             return nothing(self.cluster, str(fault))
 
     def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
-        """A guest's configuration from its node, or from where it has moved; never ``Gone``."""
+        """A guest's configuration from its node, or from the node it has moved to; never ``Gone``."""
         return self._look_up(lambda session: look_up(session, node, guest_type, vmid))
 
     def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
-        """Just before a write: gone on its last node and on every other one, or where it is now.
+        """Just before a write: gone from its last node and every other one, or where it is now.
 
-        ``Found`` may show another guest that took the VMID: compare its fingerprint.
+        ``Found`` may be another guest that got the VMID: compare its fingerprint.
         """
         return self._look_up(lambda session: confirm_absence(session, node, guest_type, vmid))
 
     def health(self) -> Health:
-        """Version, token rights, quorum, clock and TLS, in sentences with the remedy."""
+        """Version, token rights, quorum, clock and TLS. Its problems are sentences with the remedy."""
         try:
             return self._through_one_endpoint(check)
         except SourceFault as fault:
@@ -90,11 +90,11 @@ class ClusterSource:
             return Unclear(str(fault))
 
     def _through_one_endpoint(self, work: Callable[[Session], T]) -> T:
-        """Do the whole of ``work`` through the first endpoint that can do it.
+        """Do the whole ``work`` through the first endpoint that can do it.
 
-        A read is never finished through another endpoint than it began with: quorum seen here says nothing
-        of a list served there. What every endpoint would refuse (the token, a privilege) ends it at once; anything
-        else may be this one's own trouble: down, cut off from the others, without quorum, failing within.
+        A read never changes its endpoint on the way: quorum seen at one says nothing of a list from another. A refused
+        token or a missing privilege ends it at once, because every endpoint would refuse. Anything else may be this
+        endpoint's own trouble: down, cut off, without quorum, failing inside.
         """
         now = self._clock.wall()
         if not self.breaker.allow(now):
@@ -110,7 +110,7 @@ class ClusterSource:
                 raise
             except SourceFault as fault:
                 failures.append(fault)
-                # To the end of the queue, so that the next read does not wait for it first.
+                # Move it to the end, so that the next read does not wait for it first.
                 self._endpoints = (*(other for other in self._endpoints if other is not endpoint), endpoint)
             else:
                 self.breaker.accepted()

@@ -1,4 +1,4 @@
-"""One guest, looked up so that "gone" can be told from "moved", "hidden" and "not answering"."""
+"""Looks one guest up, so that "gone" differs from "moved", "hidden" and "not answering"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sources.proxmox.session import Session, find
 def look_up(session: Session, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
     """The guest's configuration from its node, or from the node that the bulk list names instead.
 
-    Never ``Gone``: one missing file proves nothing. Raises a ``SourceFault`` for a read that failed.
+    Never ``Gone``: one missing file proves nothing. Raises a ``SourceFault`` if a read failed.
     """
     return (
         _on_node(session, node, guest_type, vmid)
@@ -26,19 +26,19 @@ def look_up(session: Session, node: str, guest_type: GuestType, vmid: int) -> Lo
 def confirm_absence(session: Session, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
     """Whether the guest is gone from its last node and from every other one.
 
-    ``Gone`` needs, through one endpoint: a token that sees everything; quorum, and the guest's last node online,
-    before and after; no configuration; no entry in the cluster's list (which is read in one piece, so that a
-    migration under way cannot slip through between two nodes) nor in the own list of any node that is online, and
-    these lists agreeing on the other guests. Another node that is offline is no doubt: with quorum the cluster's list
-    names its guests too, since their configurations are in the file system that all nodes share.
-    Raises a ``SourceFault`` for a read that failed, and ``NoQuorum``.
+    ``Gone`` needs all this, through one endpoint. The token sees everything. There is quorum, and the guest's last node
+    is online, before and after. There is no configuration. The cluster's list has no entry; it is read in one piece, so
+    that a guest that migrates meanwhile cannot be missed between two nodes. No online node's own list has an entry, and
+    these lists agree on the other guests. Another node may be offline: with quorum the cluster's list names its guests,
+    too, because their configurations are in the file system that all nodes share.
+    Raises a ``SourceFault`` if a read failed, and ``NoQuorum``.
     """
     if not session.view().whole:
         return Unclear("the token does not see all guests of the cluster")
     before = session.membership()
     if not before.quorate:
         raise NoQuorum(NO_QUORUM)
-    # Even a node that left the cluster is asked about: a guest hidden from the token answers 403 anywhere.
+    # A node that left the cluster is asked about, too: a guest hidden from the token answers 403 from any node.
     asked = node if node in before.nodes else min(before.online, default=node)
     there = _on_node(session, asked, guest_type, vmid) if asked in before.online else None
     if there is not None and not there.value.forbidden:
@@ -58,7 +58,7 @@ def confirm_absence(session: Session, node: str, guest_type: GuestType, vmid: in
 
 
 def _on_node(session: Session, node: str, guest_type: GuestType, vmid: int) -> Found[GuestConfig] | None:
-    """The configuration on that node; ``None`` when the node has none."""
+    """The configuration on that node; ``None`` if the node has none."""
     try:
         return Found(session.config(node, guest_type, vmid))
     except Forbidden:
@@ -68,7 +68,7 @@ def _on_node(session: Session, node: str, guest_type: GuestType, vmid: int) -> F
 
 
 def _where_listed(session: Session, listed: Listed, vmid: int) -> Found[GuestConfig] | Unclear | None:
-    """The configuration on the node that the cluster's list names; ``None`` when it lists no such guest."""
+    """The configuration on the node that the cluster's list names; ``None`` if it lists no such guest."""
     guest = find(listed, vmid)
     if guest is None:
         return Unclear("the cluster's list is not readable throughout") if listed.blurred else None
@@ -86,7 +86,7 @@ def _how(asked: str, nodes: Membership) -> str:
 def _contradiction(
     session: Session, before: Membership, listed: Listed, guest_type: GuestType, vmid: int
 ) -> str | None:
-    """What speaks against a cluster's list that lacks the guest: a node's own list, or nodes that changed."""
+    """What contradicts a cluster's list without the guest: a node's own list, or nodes that changed."""
     known = {guest.vmid for guest in listed.guests}
     for node in sorted(before.online):
         own = session.vmids(node, guest_type)

@@ -1,4 +1,4 @@
-"""What Proxmox VE answers when it does not answer, as types. Messages carry no token."""
+"""Proxmox VE's refusals as types. Messages carry no token."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from sources.faults import SourceFault
 
 
 class CircuitOpen(SourceFault):
-    """The token was refused lately: nothing is asked until the pause is over."""
+    """The token was refused a short while ago. Nothing is asked until the pause is over."""
 
 
 class Unauthorized(SourceFault):
-    """401: the token is wrong, expired or removed. Each further try costs the cluster 3 s."""
+    """401: the token is wrong, expired or removed. Each further try takes 3 s."""
 
 
 class Forbidden(SourceFault):
-    """403: the token lacks a privilege, which the sentence names if Proxmox did."""
+    """403: the token lacks a privilege. The sentence names it if Proxmox did."""
 
 
 class ConfigMissing(SourceFault):
-    """The guest has no configuration on that node: it is gone, or on another node."""
+    """The guest has no configuration on that node: it is gone or on another node."""
 
 
 class NodeUnreachable(SourceFault):
-    """595 or 596: the endpoint cannot reach the node that was asked about."""
+    """595 or 596: the endpoint cannot reach the node in question."""
 
 
 class EndpointDown(SourceFault):
-    """This endpoint cannot be used at all; another one of the cluster may."""
+    """This endpoint cannot be used. Another one of the cluster may work."""
 
 
 class NoQuorum(SourceFault):
-    """The answering node is not in the majority: what it says may be frozen. Another endpoint's may be."""
+    """The answering node is not in the majority, so its answers may be out of date. Another endpoint may be in it."""
 
 
 class Transient(SourceFault):

@@ -1,4 +1,4 @@
-"""A guest's own configuration -> identity and size. Pure; never raises."""
+"""Identity and size from a guest's own configuration. Pure; never raises."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAME_MAX = 255
 
 
 def read_config(node: str, guest_type: GuestType, data: object) -> GuestConfig | None:
-    """Read ``/nodes/{node}/{type}/{vmid}/config``; ``None`` when it is not a configuration."""
+    """Read ``/nodes/{node}/{type}/{vmid}/config``; ``None`` if it is not a configuration."""
     if not isinstance(data, dict):
         return None
     is_qemu = guest_type is GuestType.QEMU
@@ -34,7 +34,7 @@ def read_config(node: str, guest_type: GuestType, data: object) -> GuestConfig |
 
 
 def unreadable(node: str) -> GuestConfig:
-    """What is known of a guest whose configuration is forbidden to the token."""
+    """The result for a guest whose configuration the token may not read."""
     return GuestConfig(fingerprint=None, node=node, cores=None, memory_mb=None, disk_gb=None, forbidden=True)
 
 
@@ -43,7 +43,7 @@ def _name(value: object) -> str | None:
 
 
 def _smbios(data: dict[object, object]) -> str | None:
-    """``smbios:<uuid>``: the one thing of a virtual machine that a reuse of its VMID does not share."""
+    """``smbios:<uuid>``: the one property of a VM that the next VM with its VMID does not share."""
     text = _options(data.get("smbios1")).get("uuid", "")
     try:
         identity = uuid.UUID(text)
@@ -53,7 +53,7 @@ def _smbios(data: dict[object, object]) -> str | None:
 
 
 def _first_mac(data: dict[object, object]) -> str | None:
-    """``mac:<address>`` of the interface with the lowest number that has one."""
+    """``mac:<address>`` of the lowest-numbered interface that has one."""
     nics = {int(found[1]): value for key, value in data.items() if (found := _NIC.fullmatch(str(key)))}
     for _, value in sorted(nics.items()):
         address = _options(value).get("hwaddr", "").lower()
@@ -68,7 +68,7 @@ def _qemu_cores(data: dict[object, object]) -> float | None:
 
 
 def _memory_mb(value: object) -> int | None:
-    """MiB as an int, as text, or as the ``current`` part of a property text."""
+    """MiB, given as a number, as text, or as ``current`` in a property string."""
     if isinstance(value, str) and not value.isdigit():
         value = _options(value).get("current")
     number = _positive(value)
@@ -76,7 +76,7 @@ def _memory_mb(value: object) -> int | None:
 
 
 def _disk_gb(data: dict[object, object], slots: re.Pattern[str]) -> int | None:
-    """All volumes together, in GiB; CD drives and volumes without a size do not count."""
+    """All volumes together in GiB, without CD drives and volumes of unknown size."""
     total = 0.0
     for key, value in data.items():
         options = _options(value) if slots.fullmatch(str(key)) else {}

@@ -1,4 +1,4 @@
-"""A cluster's self-check for ``doctor``, in sentences that carry the remedy."""
+"""A cluster's self-check for ``doctor``. Its problems are sentences with the remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POWER_PRIVILEGE = "VM.PowerMgmt"
 
 
 def check(session: Session) -> Health:
-    """Ask what a read depends on. Raises a ``SourceFault`` when an answer is missing altogether."""
+    """Check what a read depends on. Raises a ``SourceFault`` if an answer is missing altogether."""
     version = session.version()
     problems = [problem for problem in (version_problem(version),) if problem is not None]
     view = session.view()
@@ -36,7 +36,7 @@ def check(session: Session) -> Health:
 
 
 def unhealthy(fault: SourceFault) -> Health:
-    """What a check that could not be finished says."""
+    """The result of a check that could not be finished."""
     return Health(ok=False, detail="not usable", problems=(f"{fault}{_remedy(fault)}",))
 
 

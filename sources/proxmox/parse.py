@@ -1,4 +1,4 @@
-"""Entries of ``/cluster/resources`` and of node lists -> ``reconcile.state.Guest``. Pure; never raises."""
+"""Entries of ``/cluster/resources`` and of node lists as ``domain.guests.Guest``. Pure; never raises."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _TEXT_MAX = 255
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A listing's readable guests, and the nodes of those entries that cannot be believed.
+    """A listing's readable guests, and the nodes of entries that cannot be believed.
 
-    ``blurred``: nodes with an unreadable or doubled entry, so that absence from them proves nothing; None
-    among them stands for "some node, it does not say which".
+    ``blurred``: nodes with an unreadable or doubled entry, so that absence from them proves nothing. None stands for
+    an entry that names no node.
     """
 
     guests: tuple[Guest, ...]
@@ -25,14 +25,14 @@ class Listed:
 
 
 def guests_of(cluster: str, data: object) -> Listed | None:
-    """Read ``/cluster/resources?type=vm``; ``None`` when it is not a list."""
+    """Read ``/cluster/resources?type=vm``; ``None`` if it is not a list."""
     if not isinstance(data, list):
         return None
     by_vmid: dict[int, list[Guest]] = {}
     blurred: set[str | None] = set()
     for entry in data:
         if isinstance(entry, dict) and entry.get("type") not in ("qemu", "lxc", None):
-            continue  # nodes, storages: a server that does not know the filter
+            continue  # a node or storage, from a server that does not know the filter
         guest = _guest(cluster, entry)
         if guest is None:
             node = entry.get("node") if isinstance(entry, dict) else None
@@ -40,13 +40,13 @@ def guests_of(cluster: str, data: object) -> Listed | None:
         else:
             by_vmid.setdefault(guest.vmid, []).append(guest)
     for same in by_vmid.values():
-        if len(same) > 1:  # a VMID is unique in its cluster: neither entry can be believed
+        if len(same) > 1:  # a VMID is unique in its cluster, so neither entry can be believed
             blurred.update(guest.node for guest in same)
     return Listed(tuple(same[0] for same in by_vmid.values() if len(same) == 1), frozenset(blurred))
 
 
 def vmids_of(data: object) -> frozenset[int] | None:
-    """The VMIDs of a node's own list; ``None`` when any entry cannot be read."""
+    """The VMIDs of a node's own list; ``None`` if any entry cannot be read."""
     if not isinstance(data, list):
         return None
     vmids = [_vmid(entry.get("vmid")) if isinstance(entry, dict) else None for entry in data]
@@ -79,7 +79,7 @@ def _guest(cluster: str, entry: object) -> Guest | None:
         memory_mb=_units(entry.get("maxmem"), _MIB),
         disk_gb=_units(entry.get("maxdisk"), _GIB),
         tags=_tags(entry.get("tags")),
-        uptime_s=uptime if uptime or power is PowerState.RUNNING else None,  # 0 is also said of what is not running
+        uptime_s=uptime if uptime or power is PowerState.RUNNING else None,  # Proxmox says 0 of a stopped guest, too
     )
 
 
@@ -109,7 +109,7 @@ def _number(value: object) -> float | None:
 
 
 def _units(value: object, unit: int) -> int | None:
-    """A byte count in whole units, rounded; nothing at all means that it was not reported."""
+    """A byte count in whole units, rounded; None if nothing was reported."""
     number = _number(value)
     return round(number / unit) or None if number else None
 

@@ -12,8 +12,8 @@ from sources.proxmox.parse import Listed, is_silent
 from sources.proxmox.selfcheck import GRANT_STATUS, NO_QUORUM, Membership, version_problem
 from sources.proxmox.session import Session
 
-# Proxmox loses all states at once when its internal replies overflow. Among fewer guests than this, one
-# starting node is a likelier cause, and only "all" is taken for a sign.
+# Proxmox loses all states at once if its internal replies overflow. Among fewer guests than this a starting node is the
+# likelier cause, and only the loss of all states counts as that fault.
 SILENT_SHARE_FROM = 10
 PARTIAL_VIEW = (
     "the token sees only the configured pools: a guest that is not listed may have left its pool, "
@@ -35,7 +35,7 @@ def nothing(cluster: str, *problems: str) -> ClusterReading:
 
 
 def read_cluster(session: Session, cluster: str) -> ClusterReading:
-    """Self-check, then one list. Raises a ``SourceFault`` when an answer is missing altogether, and ``NoQuorum``."""
+    """Self-check, then one list. Raises a ``SourceFault`` if an answer is missing altogether, and ``NoQuorum``."""
     warned = version_problem(session.version())
     warnings = () if warned is None else (warned,)
     view = session.view()
@@ -51,18 +51,18 @@ def read_cluster(session: Session, cluster: str) -> ClusterReading:
 
 
 def status_forbidden(fault: SourceFault) -> str:
-    """Why a listing without ``/cluster/status`` is not used, and the remedy."""
+    """Why a list without ``/cluster/status`` is not used, and the remedy."""
     return f"quorum and nodes cannot be read: {fault}; grant Sys.Audit on /: {GRANT_STATUS}"
 
 
 def interpret(
     cluster: str, membership: Membership, listed: Listed, *, whole: bool, warnings: tuple[str, ...] = ()
 ) -> ClusterReading:
-    """Judge a listing of a cluster with quorum. Pure.
+    """Judge a list of a cluster with quorum. Pure.
 
-    Guests on nodes that are not online keep their last values in the list for minutes: those are not facts.
-    ``whole``: whether the token sees every guest. ``warnings``: what is known to be wrong with such lists. They still
-    show what is there; that something is not in them proves nothing.
+    For minutes the list repeats the last values of guests on offline nodes, so those are not facts. ``whole``: the
+    token sees every guest. ``warnings``: what is known to be wrong with such lists. They still show what exists, but a
+    missing guest proves nothing.
     """
     told = list[str]()
     foreign = {guest.node for guest in listed.guests} - membership.nodes
@@ -100,5 +100,5 @@ def interpret(
 
 
 def _overflowed(silent: int, listed: int) -> bool:
-    """Whether so many guests without a state mean a broken list, and not broken guests."""
+    """Whether so many guests without a state mean a broken list instead of broken guests."""
     return silent > 0 and (silent == listed or (listed >= SILENT_SHARE_FROM and 2 * silent > listed))

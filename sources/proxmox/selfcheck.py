@@ -1,4 +1,4 @@
-"""What must hold before a listing may be believed: version, token rights, quorum, nodes. Pure."""
+"""What must hold before a list is believed: version, token rights, quorum, nodes. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Membership:
         return self.nodes - self.online
 
     def doubt(self) -> str | None:
-        """Why nothing that is read through this node proves absence from the whole cluster."""
+        """Why nothing read through this node proves that something is absent from the whole cluster."""
         if not self.quorate:
             return NO_QUORUM
         if self.offline:
@@ -43,7 +43,7 @@ def membership_of(data: object) -> Membership:
     names = [entry.get("name") for entry in nodes]
     if not names or not all(isinstance(name, str) and name for name in names):
         raise Malformed("/cluster/status names no nodes")
-    # A standalone host has no cluster entry and one node; anything else without one is half an answer.
+    # A standalone host has one node and no cluster entry. Anything else without such an entry is half an answer.
     if len(clusters) > 1 or len(set(names)) != len(names) or (not clusters and len(names) != 1):
         raise Malformed("/cluster/status contradicts itself")
     if clusters and clusters[0].get("nodes", len(names)) != len(names):
@@ -58,7 +58,7 @@ def membership_of(data: object) -> Membership:
 def holds(data: object, path: str, privilege: str) -> bool:
     """Whether ``/access/permissions?path=`` shows the privilege, propagating to what lies below.
 
-    The value 1 says that it propagates; 0 would cover the path itself and none of the guests below it.
+    The value 1 means that it propagates. 0 covers the path itself and none of the guests below it.
     """
     if not isinstance(data, dict):
         return False
@@ -76,7 +76,7 @@ def version_of(data: object) -> str | None:
 
 
 def version_problem(version: str | None) -> str | None:
-    """What is known to be wrong with this version's lists: they show what is there, and prove no absence."""
+    """What is known to be wrong with this version's lists: they show what exists but prove no absence."""
     if version is None:
         return "the version of Proxmox VE could not be read, so nothing counts as absent"
     if re.fullmatch(r"9\.0\.[0-7](?:\D.*)?", version):

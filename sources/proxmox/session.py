@@ -1,4 +1,4 @@
-"""The questions put to one endpoint, so that one read never mixes two nodes' views of the cluster."""
+"""The requests to one endpoint, so that one read never mixes two nodes' views of the cluster."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from sources.proxmox.selfcheck import (
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the token sees. ``missing``: why it does not see what it should, with the remedy."""
+    """What the token sees. ``missing``: what it should see and does not, and the remedy."""
 
     whole: bool
     missing: tuple[str, ...] = ()
 
 
 class Session:
-    """Typed GETs; each raises a ``SourceFault``."""
+    """Typed GETs. Each raises a ``SourceFault``."""
 
     def __init__(self, endpoint: Endpoint, cluster: str, pools: tuple[str, ...]) -> None:
         self._endpoint = endpoint
@@ -39,7 +39,7 @@ class Session:
         self.skew_s: float | None = None
 
     def version(self) -> str | None:
-        """The version's text; ``None`` if it is not told."""
+        """The version's text; ``None`` if it is not given."""
         reply = self._endpoint.get("/version")
         self.skew_s = reply.skew_s
         return version_of(reply.data)
@@ -73,14 +73,14 @@ class Session:
         return listed
 
     def vmids(self, node: str, guest_type: GuestType) -> frozenset[int]:
-        """The VMIDs that the node itself lists, past the cluster's status cache."""
+        """The VMIDs that the node itself lists, not taken from the cluster's status cache."""
         vmids = vmids_of(self._endpoint.get(f"/nodes/{segment(node)}/{guest_type}").data)
         if vmids is None:
             raise Malformed(f"/nodes/{node}/{guest_type} is not a list of guests")
         return vmids
 
     def config(self, node: str, guest_type: GuestType, vmid: int) -> GuestConfig:
-        """A guest's current configuration, pending changes left out."""
+        """A guest's current configuration, without pending changes."""
         path = f"/nodes/{segment(node)}/{guest_type}/{vmid}/config"
         config = read_config(node, guest_type, self._endpoint.get(path, {"current": "1"}).data)
         if config is None:

@@ -99,7 +99,7 @@ def test_story_07_a_conflict_is_over_once_the_address_is_nobody_elses(extended_w
     world.site.cancel_order(sold.order_id)
     world.drain()
     world.run()
-    assert "no guest stands there" in reason(world, "link-conflict")
+    assert "does not exist" in reason(world, "link-conflict")
     guest = world.pve.add_guest(sold.vmid, name="b")
     world.run(2)
     assert place(world, other) == (sold.vmid, "verified", f"smbios:{guest.uuid}")

@@ -351,7 +351,9 @@ def test_story_28_a_machine_that_moved_and_may_not_be_read_there_is_not_gone(wor
     assert record(world, sold.vps_id)["deleted_at"] is None
     (held,) = world._rows("SELECT reason FROM findings WHERE class = 'delete-held' AND resolved_at IS NULL")
     stranger = f"{world.pve.name}/900"
-    assert held["reason"] == f"nobody knows who guest {stranger} is, and it may be the machine of VPS {sold.vps_id}"
+    assert held["reason"] == (
+        f"the identity of guest {stranger} is not known, and it may be the machine of VPS {sold.vps_id}"
+    )
     world.pve.forbid_config(900, forbidden=False)
     execute(world, "UPDATE guests SET fingerprint_read_at = fingerprint_read_at - interval '1 hour' WHERE vmid = 900")
     world.run(2)

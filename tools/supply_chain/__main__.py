@@ -1,4 +1,4 @@
-"""``python -m tools.supply_chain audit [--strict]`` and ``python -m supply_chain sbom [FILE]``."""
+"""``python -m tools.supply_chain audit [--strict]`` and ``python -m tools.supply_chain sbom [FILE]``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ USAGE = "usage: python -m tools.supply_chain audit [--strict] [LOCK ...] | sbom 
 
 
 def main(arguments: list[str]) -> int:
-    """Run one of the two; the exit code (0: go on)."""
+    """Run one of the two. Returns the exit code (0: all is well)."""
     match arguments:
         case ["audit", *rest]:
             return _audit([lock for lock in rest if lock != "--strict"] or list(LOCKS), strict="--strict" in rest)

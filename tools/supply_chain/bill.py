@@ -1,6 +1,6 @@
 """The bill of materials: CycloneDX JSON of every pin of production.lock, the same bytes for the same lock.
 
-cyclonedx-py writes names, versions, hashes and package URLs. Added here: the licences, which stand in the installed
+cyclonedx-py writes names, versions, hashes and package URLs. This module adds the licences, from the installed
 packages' own metadata, and the markers of packages that only some platforms install.
 """
 
@@ -23,7 +23,7 @@ Metadata = Callable[[Pin], "Message | None"]
 
 
 def write_bill(target: Path) -> int:
-    """Write it; the number of its components. Raises ToolsAwayError, ToolsFailedError."""
+    """Write the bill. Returns the number of its components. Raises ToolsAwayError, ToolsFailedError."""
     install()
     arguments = ("--output-reproducible", "--of", "JSON", "--sv", "1.6", "--pyproject", "pyproject.toml", LOCK)
     ran = run("cyclonedx-py", "requirements", *arguments)
@@ -38,7 +38,7 @@ def write_bill(target: Path) -> int:
 
 
 def completed(bill: Mapping[str, Any], wanted: Iterable[Pin], metadata: Metadata) -> dict[str, Any]:
-    """The bill with licences and markers; components are known by their package URLs instead of line numbers."""
+    """The bill with licences and markers. Package URLs identify its components instead of line numbers."""
     known = {(pin.name, pin.version): pin for pin in wanted}
     components, renamed = [], {}
     for given in bill.get("components", ()):
@@ -68,12 +68,12 @@ def missing(bill: Mapping[str, Any], wanted: Iterable[Pin]) -> set[str]:
 
 
 def installed_metadata(pin: Pin) -> Message | None:
-    """The metadata of the package as it is installed here; None where it is not, or at another version."""
+    """The metadata of the package as installed here; None if it is missing or has another version."""
     try:
         found = distribution(pin.name)
     except PackageNotFoundError:
         return None
-    # A Message in fact, though typed as a protocol.
+    # It is in fact a Message, though typed as a protocol.
     return found.metadata if found.version == pin.version else None  # type: ignore[return-value]
 
 
@@ -95,5 +95,5 @@ def _licences(metadata: Message) -> list[dict[str, Any]]:
     names = [str(c).rpartition(" :: ")[2] for c in metadata.get_all("Classifier", []) if str(c).startswith(prefix)]
     free = str(metadata.get("License") or "").strip()
     if not names and free:
-        names = [free.splitlines()[0][:100]]  # some put the whole text there
+        names = [free.splitlines()[0][:100]]  # some packages put the whole licence there
     return [{"license": {"name": name}} for name in sorted(set(names))]

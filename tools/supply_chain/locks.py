@@ -10,7 +10,7 @@ PIN = re.compile(r"(?m)^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)(?:[ \t]*;[ \t]
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One package at one version. ``marker``: where it is installed at all; empty: everywhere."""
+    """One package at one version. ``marker``: on which platforms it is installed; empty: on all."""
 
     name: str
     version: str

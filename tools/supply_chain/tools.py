@@ -1,6 +1,6 @@
-"""The audit tools in an environment of their own: their dependencies are nobody else's.
+"""The audit tools, in an environment of their own, so that their dependencies are not the panel's.
 
-Nothing of the panel is installed there, so that what looks for tampering does not depend on what it looks at.
+Nothing of the panel is installed there, so that the search for tampering does not depend on what it searches.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ NETWORK_AWAY = re.compile(
     r"|connection broken by|SSLError|CERTIFICATE_VERIFY_FAILED|\(from versions: none\)",
     re.IGNORECASE,
 )
-"""How pip and requests say that nobody answered, or somebody else (a proxy that breaks TLS): there is no other way."""
+"""How pip and requests say that no server answered, or a proxy that breaks TLS did. They say it in text only."""
 
 HASHES_DIFFER = "DO NOT MATCH THE HASHES"
 
 
 class ToolsFailedError(Exception):
-    """The tools could not be installed for another reason than the network. One sentence, and pip's own words."""
+    """The tools could not be installed, though the network is there. One sentence, with pip's own words."""
 
 
 class ToolsAwayError(Exception):
-    """The tools are not here and there is no network to get them from."""
+    """The tools are not installed, and there is no network to fetch them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a program did."""
+    """The result of a program."""
 
     code: int
     out: str
@@ -52,13 +52,13 @@ def run(program: str, *arguments: str) -> Ran:
 
 
 def installed() -> bool:
-    """Whether the environment is there and made from the lock as it stands."""
+    """Whether the environment exists and was made from the present lock."""
     stamp = TOOLS / ".installed"
     return stamp.is_file() and stamp.read_text(encoding="ascii") == _digest()
 
 
 def install() -> None:
-    """Make the environment unless it is there. Raises ToolsAwayError, ToolsFailedError."""
+    """Make the environment if it does not exist. Raises ToolsAwayError, ToolsFailedError."""
     if installed():
         return
     made = subprocess.run(  # noqa: S603 - this interpreter
@@ -75,7 +75,7 @@ def install() -> None:
 
 
 def judge_installation(ran: Ran) -> Exception:
-    """Why pip failed. A package that is not the pinned one is never taken for an absent network."""
+    """Why pip failed. A package with a wrong hash is never taken for a missing network."""
     said = ran.err + ran.out
     if HASHES_DIFFER in said:
         return ToolsFailedError("a package of requirements/audit.lock is not the pinned one: its hash differs")
@@ -85,7 +85,7 @@ def judge_installation(ran: Ran) -> Exception:
 
 
 def last_line(text: str) -> str:
-    """The last line that says something."""
+    """The last line with any text."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"
 

@@ -1,7 +1,7 @@
-"""Known vulnerabilities of what is pinned, by pip-audit: found, none, or not checked, and never mixed up.
+"""Known vulnerabilities of the pinned packages, by pip-audit. The outcome is found, none, or not checked.
 
-pip-audit ends with 0 and "No known vulnerabilities found" when its service knows none of the packages (a mirror
-without that service), and with a traceback when nobody answers. Neither is a clean bill.
+pip-audit exits with 0 and "No known vulnerabilities found" if its service knows none of the packages (a mirror without
+that service), and with a traceback if no server answers. Neither is a clean result.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOCKS = ("requirements/production.lock", "requirements/dev.lock")
 
 
 class Outcome(StrEnum):
-    """What an audit came to."""
+    """The outcome of an audit."""
 
     CLEAN = "clean"
     VULNERABLE = "vulnerable"
@@ -36,21 +36,21 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """An outcome and the sentences that tell it."""
+    """An outcome and the sentences that explain it."""
 
     outcome: Outcome
     said: tuple[str, ...]
 
     def exit_code(self, *, strict: bool) -> int:
-        """0 goes on. Not being checked stops nothing, since builds must work offline; under ``strict`` (a release)
-        it does."""
+        """0 lets the build continue. "Not checked" also does, because builds must work offline, but not under
+        ``strict`` (a release)."""
         codes = {Outcome.CLEAN: 0, Outcome.VULNERABLE: 1, Outcome.FAILED: 2, Outcome.NOT_CHECKED: 3 if strict else 0}
         return codes[self.outcome]
 
 
 def audit(locks: Sequence[str] = LOCKS) -> Audit:
-    """Ask for every pin of the lock files. The service: PIP_AUDIT_VULNERABILITY_SERVICE (pypi, osv), pip-audit's own
-    variable."""
+    """Check every pin of the lock files. PIP_AUDIT_VULNERABILITY_SERVICE (pypi, osv), pip-audit's own variable, names
+    the service."""
     try:
         install()
     except ToolsAwayError as error:
@@ -58,7 +58,7 @@ def audit(locks: Sequence[str] = LOCKS) -> Audit:
     except ToolsFailedError as error:
         return Audit(Outcome.FAILED, (str(error),))
     named = [argument for lock in locks for argument in ("-r", lock)]
-    # --disable-pip: the pins and their hashes are taken as they stand, nothing is resolved or downloaded.
+    # --disable-pip: pins and hashes are taken as they are; pip resolves and downloads nothing.
     return judge(
         run("pip-audit", "--progress-spinner=off", "--format=json", "--disable-pip", "--require-hashes", *named)
     )

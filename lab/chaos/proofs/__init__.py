@@ -1,1 +1,1 @@
-"""What must be true after faults, and what was seen: the sentences of the proof."""
+"""What must be true after faults, and what was seen instead: the sentences of the proof."""

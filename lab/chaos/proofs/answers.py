@@ -1,4 +1,4 @@
-"""What every caller was promised, held against every answer: one at all, in time, and when to come again. Pure."""
+"""The promises to callers, checked against every answer: there is one, in time, and it says when to try again. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lab.chaos.calls import Said
 from lab.chaos.phases import Failing
 
 ANSWER_S = 2.0
-"""So long an answer may take, whatever fails."""
+"""How long an answer may take, whatever fails."""
 
 _AWAY = frozenset({"database_away", "outcome_unknown", "overloaded"})
 _IN_FLIGHT = "idempotency_key_in_flight"
@@ -18,7 +18,7 @@ _IN_FLIGHT = "idempotency_key_in_flight"
 def broken_answers(
     said: Iterable[Said], away: Sequence[Failing], dead: Sequence[Failing], most_s: float = ANSWER_S
 ) -> Iterator[str]:
-    """Sentences about what no caller should have been told.
+    """Sentences about answers that no caller should have got.
 
     ``away``: when the database was failing, the only time for a 503. ``dead``: from each killed API's end until the
     next one listened, the only time for no answer.
@@ -42,7 +42,7 @@ def broken_answers(
 
 
 class _Times:
-    """Spans of time, to be asked often."""
+    """Spans of time, merged for quick look-ups."""
 
     def __init__(self, spans: Iterable[Failing]) -> None:
         merged: list[tuple[float, float]] = []
@@ -54,6 +54,6 @@ class _Times:
         self._since, self._until = [s for s, _ in merged], [u for _, u in merged]
 
     def meet(self, since: float, until: float) -> bool:
-        """Whether any of them has a moment in common with that one."""
+        """Whether any of them overlaps this span."""
         at = bisect_right(self._since, until)
         return at > 0 and self._until[at - 1] >= since

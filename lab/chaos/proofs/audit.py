@@ -1,4 +1,4 @@
-"""What the panel's database says, held against what is true. Runs while everything goes wrong, and afterwards."""
+"""Compares the panel's database with the truth, while everything goes wrong and afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.chaos.world import Sale, World
 Record = Row[Any]
 
 DELETED_GRACE = timedelta(minutes=10)
-"""So long a delete is not held against an order or a guest that reads still show; no setting shortens that."""
+"""For this long a delete does not contradict an order or guest that reads still show. No setting shortens it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Counts:
 
 
 def trespasses(connection: Connection, worlds: Iterable[World]) -> list[str]:
-    """What may never be, not even for a moment: sentences."""
+    """Sentences about what may never be, not even for a moment."""
     by_name = {sale.name: sale for world in worlds for sale in world.sales}
     found = connection.execute(RECORDS).all()
     wrong = [said for row in found if (sale := by_name.get(row.name)) is not None for said in _trespass(row, sale)]
@@ -77,7 +77,7 @@ def _trespass(row: Record, sale: Sale) -> Iterator[str]:
 
 
 def differences(connection: Connection, worlds: Iterable[World]) -> tuple[list[str], list[str]]:
-    """(held, unnamed): differences from the truth that a finding names, and those that nobody is told of."""
+    """(held, unnamed): differences from the truth that a finding names, and differences that no finding names."""
     told = [Told(*row) for row in connection.execute(FINDINGS)]
     live: dict[str, list[Record]] = {}
     ids: dict[str, set[int]] = {}
@@ -98,7 +98,7 @@ def differences(connection: Connection, worlds: Iterable[World]) -> tuple[list[s
             power, node = guests.get(sale.name, (None, None))
             wrong = _wrong(sale, live.get(sale.name, []), orders.get(sale.order_id), power, node)
             classes = {t.class_ for t in told if _about(t, sale, ids.get(sale.name, set()))}
-            # Whoever else has a claim to the same address may be the one whom the doubt is told of.
+            # A finding may name another record that claims the same address.
             here = {t.class_ for t in told if sale.there and (t.cluster, t.vmid) == (sale.cluster, sale.vmid)}
             expected = _expected(sale, live.get(sale.name, []), power)
             if not live.get(sale.name) and sale.name in deleted_lately:
@@ -121,7 +121,7 @@ _INSTEAD = ("ambiguous", "delete-held", "unlinked-record", "held")
 _HOLDING = {
     "ambiguous", "delete-held", "unlinked-record", "order-vanished", "held", "link-conflict", "not-confirmed",
 }  # fmt: skip
-"""Findings that say: this is not right, and it takes a person."""
+"""Findings that say: this is not right, and an operator must decide."""
 
 
 def _named(sale: Sale) -> str:
@@ -140,7 +140,7 @@ def _about(told: Told, sale: Sale, ids: set[int]) -> bool:
 
 
 def _expected(sale: Sale, live: Sequence[Record], power: str | None) -> str | None:
-    """The finding that the truth itself asks for."""
+    """The finding that the truth requires."""
     if sale.going:
         return "paid-but-missing" if power is None else None
     if power is None:
@@ -180,19 +180,19 @@ def counted(connection: Connection) -> Counts:
 
 
 def clean_runs(connection: Connection, since: datetime) -> int:
-    """Full runs that began after that moment and ended without a problem."""
+    """How many full runs began after that time and ended without a problem."""
     return connection.scalar(CLEAN, {"since": since}) or 0
 
 
 def lanes(engine: Engine) -> Lanes:
-    """The whole journal's proof; rows are streamed."""
+    """The proof over the whole journal. Rows are streamed."""
     with engine.connect().execution_options(stream_results=True, max_row_buffer=2000) as connection:
         versions = {row.id: row.version for row in connection.execute(VERSIONS)}
         return prove_lanes((Entry(**row._mapping) for row in connection.execute(ENTRIES)), versions)
 
 
 def journal_of(connection: Connection, vps_ids: Iterable[int]) -> dict[int, list[Journaled]]:
-    """The marked calls of these VPSs as the journal has them, in their lanes' order."""
+    """The marked calls of these VPSs in the journal, in the order of their queues."""
     found: dict[int, list[Journaled]] = {vps_id: [] for vps_id in vps_ids}
     for row in connection.execute(MARKED, {"ids": sorted(found)}):
         found[row.vps_id].append(Journaled(row.id, row.mark, row.state))
@@ -200,25 +200,25 @@ def journal_of(connection: Connection, vps_ids: Iterable[int]) -> dict[int, list
 
 
 def marks_of(connection: Connection, vps_ids: Iterable[int]) -> dict[int, str | None]:
-    """What the records of these VPSs say."""
+    """The marks in the records of these VPSs."""
     return {row.id: row.ip_address for row in connection.execute(MARKS, {"ids": sorted(vps_ids)})}
 
 
 def epochs(connection: Connection) -> list[str]:
-    """Whether the reconciler's writes lie in the order of their epochs."""
+    """Sentences about writes of the reconciler that are out of the order of their epochs."""
     epoch_of = {row.id: row.epoch for row in connection.execute(text("SELECT id, epoch FROM runs"))}
     repairs = (Entry(**row._mapping) for row in connection.execute(REPAIRS))
     return list(prove_epochs(repairs, epoch_of))
 
 
 def unknown_operations(connection: Connection, answered: Iterable[int]) -> list[int]:
-    """Which of the operations that callers were told of are not in the journal."""
+    """Operations that callers were told of and that are not in the journal."""
     rows = connection.execute(UNKNOWN, {"ids": sorted(set(answered))})
     return [row.id for row in rows]
 
 
 def history(connection: Connection, names: Iterable[str]) -> list[str]:
-    """The journal of the records of these names, a line an operation."""
+    """The journal of the records with these names, one line per operation."""
     lines = []
     for row in connection.execute(HISTORY, {"names": sorted(set(names))}):
         what = f"{row.at:%H:%M:%S.%f} operation {row.id} ({row.kind} {row.action}, {row.source}), VPS {row.vps_id}"

@@ -1,4 +1,4 @@
-"""Which beat schedules, as Redis itself sees it: every message names the process that sent it."""
+"""Which beat schedules, as seen in Redis: every message names the process that sent it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Push:
 
 
 def interleaved(pushes: Iterable[Push], took: Mapping[int, Sequence[float]]) -> list[str]:
-    """Where a beat sent something though another one had the lock, as sentences. Pure.
+    """Sentences about messages that a beat sent while another beat held the lock. Pure.
 
-    ``took``: by process, when it took the lock, in seconds since 1970. A beat that is frozen while it sends a message
-    sends that one when it wakes up. A second one would be wrong.
+    ``took``: by process, when it took the lock, in seconds since 1970. A beat that was frozen while sending sends that
+    one message when it wakes up. A second one is wrong.
     """
     wrong: list[str] = []
     holder: int | None = None
@@ -53,7 +53,7 @@ def interleaved(pushes: Iterable[Push], took: Mapping[int, Sequence[float]]) -> 
 
 
 def takings(log: Path) -> list[float]:
-    """When the beat that writes this log took the lock, in seconds since 1970."""
+    """When the beat with this log took the lock, in seconds since 1970."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     entries = [json.loads(line) for line in lines if _TAKEN in line]
     return [datetime.fromisoformat(entry["timestamp"]).timestamp() for entry in entries]
@@ -61,7 +61,7 @@ def takings(log: Path) -> list[float]:
 
 @dataclass(slots=True)
 class BeatWatch:
-    """Listens to Redis from a thread of its own, through restarts of the server."""
+    """Listens to Redis in a thread of its own, across restarts of the server."""
 
     url: str
     pushes: list[Push] = field(default_factory=list)
@@ -71,12 +71,12 @@ class BeatWatch:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start listening."""
         self._thread = threading.Thread(target=self._listen_forever, name="beat-watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End listening."""
+        """Stop listening."""
         self._stop.set()
         if self._socket is not None:
             with contextlib.suppress(OSError):
@@ -85,15 +85,15 @@ class BeatWatch:
             self._thread.join(5)
 
     def know(self, beats: Mapping[int, Path]) -> None:
-        """These processes are beats, and these are their logs; others push too (relay, retries)."""
+        """Register processes as beats, with their logs. Others (relay, retries) push messages, too."""
         self.beats.update(beats)
 
     def sent(self) -> list[Push]:
-        """What beats sent so far, in order."""
+        """What beats have sent so far, in order."""
         return [push for push in list(self.pushes) if push.pid in self.beats]
 
     def interleaved(self) -> list[str]:
-        """Where two beats scheduled at the same time, as sentences."""
+        """Sentences about two beats that scheduled at the same time."""
         return interleaved(self.sent(), {pid: takings(log) for pid, log in self.beats.items()})
 
     @property
@@ -103,12 +103,12 @@ class BeatWatch:
         return sent[-1].pid if sent else None
 
     def took_over(self, pid: int, since: float) -> float | None:
-        """Seconds from ``since`` (since 1970) until another beat than ``pid`` sent something; None if none did."""
+        """Seconds from ``since`` (since 1970) until a beat other than ``pid`` sent something; None if none did."""
         return next((push.at - since for push in self.sent() if push.at > since and push.pid != pid), None)
 
     def _listen_forever(self) -> None:
         while not self._stop.is_set():
-            # Whatever ends the connection: Redis is restarted on purpose here.
+            # Any error ends the connection: Redis is restarted on purpose here.
             with contextlib.suppress(OSError):
                 self._listen()
             time.sleep(_RECONNECT_S)

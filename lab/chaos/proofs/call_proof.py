@@ -1,4 +1,4 @@
-"""Every call held against the journal, by its mark: there as often as its caller was told, and in its place. Pure."""
+"""Checks every call against the journal by its mark: there as often as its caller was told, and in order. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lab.chaos.calls import Said
 
 @dataclass(frozen=True, slots=True)
 class Journaled:
-    """A marked call as the journal has it, in its lane's order."""
+    """A marked call in the journal, in the order of its VPS's queue."""
 
     operation: int
     mark: str
@@ -21,11 +21,11 @@ class Journaled:
 
 @dataclass(slots=True)
 class Calls:
-    """What the calls show: sentences, by what they accuse the panel of, and what is nobody's fault, counted.
+    """What the calls show: sentences by kind of fault, and counts of what is no fault.
 
-    ``unasked``: in the journal, though nobody made that call or all were refused. ``unanswered``: calls whose last word
-    was no answer; ``taken``: those of them that are in the journal all the same. ``repeated``: keyless repeats after
-    no answer; ``twice``: those that made a second entry, as a repeat without a key may.
+    ``unasked``: in the journal, though no caller made that call or all tries were refused. ``unanswered``: calls whose
+    last try got no answer; ``taken``: those of them that are in the journal. ``repeated``: keyless repeats after no
+    answer; ``twice``: those that made a second entry, as a repeat without a key may.
     """
 
     lost: list[str] = field(default_factory=list)
@@ -39,15 +39,16 @@ class Calls:
 
     @property
     def wrong(self) -> list[str]:
-        """All accusations."""
+        """All sentences."""
         return [*self.lost, *self.doubled, *self.disordered, *self.unasked]
 
 
 def prove_calls(said: Mapping[int, Sequence[Said]], journal: Mapping[int, Sequence[Journaled]]) -> Calls:
-    """Both by VPS: the calls in the order in which its one caller made them, the entries in that of their lane.
+    """Both by VPS: the calls in the order in which its one caller made them, the entries in the order of its queue.
 
-    Accepted means there, once; refused means not there; without an answer at most once. Repeats have their first
-    call's mark. With a key they are one call. Without, each accepted one is there, and each unanswered one may be.
+    An accepted call is in the journal once, a refused one is not, and one without an answer is there at most once.
+    Repeats have the first call's mark. With a key they are one call. Without a key each accepted one is there, and each
+    unanswered one may be.
     """
     found = Calls()
     for vps_id, calls in said.items():
@@ -94,9 +95,9 @@ def _prove_call(found: Calls, named: str, tries: Sequence[Said], there: Sequence
 
 
 def prove_records(journal: Mapping[int, Sequence[Journaled]], marks: Mapping[int, str | None]) -> Iterator[str]:
-    """Everything is applied, and each record says what its last call did: sentences about what is not so.
+    """Sentences about calls that were not applied and records that do not show their last call.
 
-    ``marks``: what the records say. For lanes to which nothing but marked calls happened, and nothing waits.
+    ``marks``: what the records say. For VPSs with marked calls only and nothing waiting.
     """
     for vps_id, entries in journal.items():
         for entry in entries:

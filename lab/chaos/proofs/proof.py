@@ -1,7 +1,7 @@
-"""What the journal must show, read after the fact. Pure: entries in, sentences about what is wrong out.
+"""What the journal must show, checked afterwards. Pure: entries in, sentences about what is wrong out.
 
-The reconciler's entries carry their run and its epoch; each entry carries the versions of the record before and
-after it, and the server notes when each was committed.
+The reconciler's entries have their run and its epoch. Each entry has the record's version before and after it, and the
+server notes when each was committed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import groupby
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of ``operations``. ``before``/``after``: the record's version; ``committed_at``: the server's word."""
+    """One row of ``operations``. ``before``, ``after``: the record's version. ``committed_at``: from the server."""
 
     id: int
     kind: str
@@ -34,7 +34,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """What the lanes show: sentences, by what they accuse the panel of."""
+    """What the VPSs' queues show: sentences by kind of fault."""
 
     lost: tuple[str, ...]
     doubled: tuple[str, ...]
@@ -42,10 +42,10 @@ class Lanes:
 
 
 def prove_lanes(entries: Iterable[Entry], versions: Mapping[int, int]) -> Lanes:
-    """Each entry applied exactly once and in its lane's order, or explained.
+    """Each entry was applied exactly once and in its queue's order, or is explained.
 
-    ``entries`` by (vps_id, seq); ``versions``: the version of each record as it stands. Every applied entry raises
-    the version by one, so a chain without gap or fork from 1 to the record's version is once each, in order.
+    ``entries``: by (vps_id, seq). ``versions``: the version of each record now. Every applied entry raises the version
+    by one. So a chain without gap or fork, from 1 to the record's version, means once each and in order.
     """
     lost: list[str] = []
     doubled: list[str] = []
@@ -79,9 +79,9 @@ def prove_lanes(entries: Iterable[Entry], versions: Mapping[int, int]) -> Lanes:
 
 
 def prove_epochs(repairs: Iterable[Entry], epoch_of: Mapping[int, int]) -> Iterator[str]:
-    """No run wrote beside or after a later one: sentences about any that did.
+    """Sentences about runs that wrote beside or after a later run.
 
-    ``epoch_of``: each run's epoch. Every write of an epoch was committed before the first of the next one began.
+    ``epoch_of``: each run's epoch. Every write of an epoch must be committed before the next epoch's first one begins.
     """
     last: Entry | None = None
     closed: Entry | None = None  # the last write of the epoch before

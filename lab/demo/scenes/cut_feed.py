@@ -1,4 +1,4 @@
-"""The order feed breaks off in the middle: what it did not show is not gone, and what Proxmox shows still counts."""
+"""The order feed breaks off: orders it did not show are not gone, and what Proxmox shows still counts."""
 
 from __future__ import annotations
 

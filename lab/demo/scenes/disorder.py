@@ -1,4 +1,4 @@
-"""Calls that come twice, late, or before their time."""
+"""Calls that come twice, late or too early."""
 
 from __future__ import annotations
 

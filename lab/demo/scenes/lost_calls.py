@@ -15,7 +15,7 @@ LATE = "lost-01"
 
 
 def play(stage: Stage) -> None:
-    """A lost create, two lost status changes, and a change that nobody told anybody."""
+    """A lost create, two lost status changes, and a change without any call."""
     stage.screen.say(f"A create is dropped on its way: the order and its guest {LATE} exist, the panel knows nothing.")
     heal(
         stage,
@@ -36,7 +36,7 @@ def play(stage: Stage) -> None:
             wrong=lambda name=name: stage.difference(name),  # type: ignore[misc]
             repaired=update_of(stage.vps_id(name), status),
         )
-    stage.screen.say("Somebody stops the guest of db-01 on the Proxmox node itself; no call is ever made.")
+    stage.screen.say("An administrator stops the guest of db-01 on the Proxmox node itself; no call is ever made.")
     heal(
         stage,
         scene=TITLE,
@@ -71,7 +71,7 @@ def assert_dropped(stage: Stage, order_id: int, action: Action) -> None:
 def _order_unheard(stage: Stage) -> None:
     drop_next(stage, "create")
     order = stage.site.place_order(user_id=ANNA.main_site_id, name=LATE, cluster="berlin")
-    # Without a first answer the site knows no id, so it cannot tell of this either.
+    # Without the answer to its create the site knows no id, so it cannot send this change either.
     stage.site.set_status(order.id, "running")
     assert_dropped(stage, order.id, "create")
 

@@ -14,7 +14,7 @@ PROOF = f"{PROOF_N} complete reads in a row over {PROOF_T_S:g} s"
 
 
 def play(stage: Stage) -> None:
-    """Count the proof up, see the confirmation, and hold the journal's evidence against it."""
+    """Count the proof up, see the confirmation, and compare the journal's evidence."""
     order = stage.existing(NAME)
     if order.cluster is None or order.vmid is None:
         raise DemoError(f"{NAME} has a guest", "none", ("main-site",))

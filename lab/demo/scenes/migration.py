@@ -11,7 +11,7 @@ NAME, TARGET = "web-01", "pve2"
 
 
 def play(stage: Stage) -> None:
-    """Move it, and see the same VPS with its new node."""
+    """Move the guest, and see the same VPS on its new node."""
     order = stage.existing(NAME)
     if order.cluster is None or order.vmid is None:
         raise DemoError(f"{NAME} has a guest", "none", ("main-site",))

@@ -23,7 +23,7 @@ ORDERS: tuple[tuple[str, Customer, str, str], ...] = (
 
 
 def play(stage: Stage) -> None:
-    """Customers, orders, the three documented calls, and who may see what."""
+    """Customers, orders, the three documented calls, and which client sees what."""
     _users(stage)
     stage.screen.say("The main site creates each guest on Proxmox and makes its documented calls, by key:")
     for name, customer, cluster, guest_type in ORDERS:

@@ -1,4 +1,4 @@
-"""What Flower shows of it all: operations and outcomes, nobody's name. And at the end nothing is left over."""
+"""What Flower shows: operations and outcomes without personal data. And at the end nothing is left waiting."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def play(stage: Stage) -> None:
         raise DemoError("Flower shows no personal data", ", ".join(sorted(told)), ("flower",))
     for kind, example in examples(tasks).items():
         stage.screen.call(f"{kind}: {example}")
-    stage.screen.right(f"{len(tasks)} tasks, nobody's name or address among them")
+    stage.screen.right(f"{len(tasks)} tasks without any customer's name or address")
     apply = examples(tasks)["sync.apply"] or ""
     stage.sights.append(Sight(TITLE, "none", f"{len(tasks)} tasks without personal data", "at once", apply))
     _nothing_left_over(stage)
@@ -59,7 +59,7 @@ def examples(tasks: Iterable[Task]) -> dict[str, str | None]:
 
 
 def personal_data(tasks: Iterable[Task], names: Iterable[str]) -> set[str]:
-    """Those of the names that any task's arguments or result contain."""
+    """The names, among these, that any task's arguments or result contain."""
     shown = "\n".join(f"{task['args']} {task['kwargs']} {task['result']} {task['exception']}" for task in tasks)
     return {name for name in names if re.search(rf"\b{re.escape(name)}\b", shown)}
 

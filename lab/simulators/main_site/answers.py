@@ -1,4 +1,4 @@
-"""Answers as values: what to send and how to spoil the sending. Pure, but for the faults that are used up."""
+"""Answers as values: what to send and how to spoil it. Pure, except that faults are used up."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ def refusal(status: int, message: str) -> Answer:
 
 
 def spoil(answer: Answer, faults: Sequence[FeedFault]) -> Answer:
-    """The answer as the faults that concern any answer leave it."""
+    """The answer after the faults that concern any answer."""
     for fault in faults:
         match fault.kind:
             case FeedFaultKind.CUT_BODY:

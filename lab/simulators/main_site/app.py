@@ -138,7 +138,7 @@ def _control_routes(site: MainSite, control_key: str) -> APIRouter:
 
     @routes.post("/{verb}", dependencies=[Depends(check)])
     def do(verb: str, arguments: Annotated[dict[str, Any], Body()]) -> JSONResponse:
-        # In a thread: a verb may call the panel and wait for its answer.
+        # In a thread, because a verb may call the panel and wait for its answer.
         data = carry_out(site, VERBS, verb, arguments)
         return JSONResponse({"status": "success", "data": data})
 

@@ -48,7 +48,7 @@ class CallRecord:
 class PanelCaller:
     """Sends sync calls to one panel and keeps a record of each. Thread-safe.
 
-    `on_answer(action, order_id, vps_id)` is told the `result.vps.id` of every answer that was read.
+    `on_answer(action, order_id, vps_id)` gets the `result.vps.id` of every answer that was read.
     """
 
     def __init__(self, panel_url: str, sync_key: str, on_answer: Callable[[Action, int, int], None]) -> None:
@@ -75,16 +75,16 @@ class PanelCaller:
             self.faults.add(fault)
 
     def clear_faults(self) -> None:
-        """Calls go out untouched again; what was already delayed still comes late."""
+        """Send calls unchanged again. A call that was already delayed still comes late."""
         with self._lock:
             self.faults.clear()
 
     def impossible(self, action: Action, order_id: int, why: str) -> CallRecord:
-        """Note a call that could not be made, since the site knows no id to send."""
+        """Note a call that could not be made because the site knows no id to send."""
         return self._note(action, order_id, {}, CallOutcome.IMPOSSIBLE, why)
 
     def send(self, action: Action, order_id: int, vps: dict[str, Any]) -> CallRecord:
-        """Make the call, or what the faults in force make of it; the record as it stands afterwards."""
+        """Make the call, or what the faults in force make of it. Returns its record afterwards."""
         body = {"action": action, "vps": vps}
         with self._lock:
             taken = {fault.kind: fault for fault in self.faults.take(lambda f: f.action in (None, action))}
@@ -105,13 +105,13 @@ class PanelCaller:
         return self._record(record.seq)
 
     def drain(self, timeout_s: float) -> bool:
-        """Send what reordering holds back, wait for delayed calls; whether all were sent in time."""
+        """Send what reordering holds back and wait for delayed calls. Returns whether all were sent in time."""
         self._release_held()
         with self._idle:
             return self._idle.wait_for(lambda: not self._timers and not self._delivering, timeout_s)
 
     def close(self) -> None:
-        """Forget what was not sent yet and close the connections."""
+        """Drop what was not sent yet and close the connections."""
         with self._lock:
             timers, self._timers = list(self._timers.values()), {}
             self._held.clear()

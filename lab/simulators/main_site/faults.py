@@ -20,7 +20,7 @@ class FeedFaultKind(StrEnum):
 
     CUT_BODY = "cut-body"  # the connection closes in mid body
     STATUS = "status"  # the answer's status is `value`, with the site's error envelope
-    UNAUTHORIZED = "unauthorized"  # 401, as after a key change that nobody told the panel
+    UNAUTHORIZED = "unauthorized"  # 401, as after a key change without the panel's knowledge
     HTML = "html"  # 200 with a page of a proxy
     SLOW = "slow"  # the answer comes `value` seconds later
     EMPTY = "empty"  # a complete list of nothing
@@ -83,11 +83,11 @@ class FaultBook(Generic[F]):
         self._faults.append(fault)
 
     def clear(self) -> None:
-        """Nothing goes wrong any more."""
+        """Remove all faults."""
         self._faults.clear()
 
     def in_force(self) -> list[F]:
-        """What is left, with the times that are left."""
+        """The faults left, with the times they still apply."""
         return list(self._faults)
 
     def take(self, applies: Callable[[F], bool]) -> list[F]:

@@ -22,7 +22,7 @@ from lab.simulators.main_site.verbs import Shape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenFeed:
-    """What both feeds go on showing."""
+    """What both feeds keep showing while they are frozen."""
 
     as_of: datetime
     orders: dict[int, Order]
@@ -30,7 +30,7 @@ class FrozenFeed:
 
 
 class Feeds:
-    """Answers `orders` and `panel-api`. Not locked: its owner is. `now` is the site's own clock."""
+    """Answers `orders` and `panel-api`. It takes no lock: its owner does. `now` is the site's own clock."""
 
     def __init__(self, ledger: Ledger, now: Callable[[], datetime], shape: Shape) -> None:
         self._ledger = ledger
@@ -55,7 +55,7 @@ class Feeds:
         (self._hidden.add if hidden else self._hidden.discard)(order_id)
 
     def freeze(self, *, frozen: bool) -> None:
-        """Go on showing this moment, or move on."""
+        """Keep showing this moment, or show the present again."""
         self._frozen = (
             FrozenFeed(
                 as_of=self._now(),

@@ -8,7 +8,7 @@ from lab.simulators.main_site.model import Order
 
 @dataclass(frozen=True, slots=True)
 class GuestPlace:
-    """Where a guest came to lie."""
+    """Where a guest was placed."""
 
     cluster: str
     node: str
@@ -25,4 +25,4 @@ class GuestHost(Protocol):
         """`running` or `stopped`."""
 
     def remove(self, order: Order) -> None:
-        """Destroy the guest; none there is fine."""
+        """Destroy the guest; a missing one is no error."""

@@ -19,7 +19,7 @@ class MainSiteServer(MainSiteVerbs):
     """Context manager: a main site on a free port of the loopback, all verbs at hand.
 
     `api_key` is what the panel must send to the feeds, `control_key` opens the control API; both are random
-    unless given. `panel_url` and `sync_key` say whom to call; without them no calls are made.
+    unless given. `panel_url` and `sync_key` say which panel to call; without them no calls are made.
     """
 
     def __init__(

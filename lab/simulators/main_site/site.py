@@ -27,7 +27,7 @@ def system_clock() -> datetime:
 class MainSite:
     """Implements `MainSiteVerbs` and answers the feeds.
 
-    `caller` is None for a site that tells its panel nothing; `guests` is None for one that creates no guests.
+    `caller` is None for a site that sends its panel no calls; `guests` is None for one that creates no guests.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ class MainSite:
     # Feeds -----------------------------------------------------------------------------------------------
 
     def feed(self, ask: Callable[[Feeds], Answer]) -> Answer:
-        """One answer of the feeds, read while nothing changes."""
+        """One answer of the feeds, read under the lock."""
         with self._lock:
             return ask(self._feeds)
 

@@ -102,7 +102,7 @@ class MainSiteVerbs(Verbs):
         ip_address: str | None = None,
         panel_vps_id: int | None = None,
     ) -> Order:
-        """Change the row and tell nobody; None leaves a field as it is."""
+        """Change the row without a call to the panel; None leaves a field as it is."""
         return self._do(
             "change_order",
             _ORDER,
@@ -120,7 +120,7 @@ class MainSiteVerbs(Verbs):
         )
 
     def remove_order(self, order_id: int) -> None:
-        """The row vanishes for good; nobody is told."""
+        """The row vanishes for good, without a call to the panel."""
         self._do("remove_order", NOTHING, order_id=order_id)
 
     def hide_order(self, order_id: int, *, hidden: bool = True) -> None:
@@ -175,11 +175,11 @@ class MainSiteVerbs(Verbs):
         return self._do("list_feed_faults", _FEED_FAULTS)
 
     def clear_faults(self) -> None:
-        """Nothing goes wrong any more: no faults, no hidden rows, no frozen feed, no skew."""
+        """Remove everything that goes wrong: faults, hidden rows, a frozen feed, clock skew."""
         self._do("clear_faults", NOTHING)
 
     def freeze_feed(self, *, frozen: bool = True) -> None:
-        """Both feeds go on showing this moment, and say so in as_of."""
+        """Both feeds keep showing this moment, and say so in as_of."""
         self._do("freeze_feed", NOTHING, frozen=frozen)
 
     def skew_clock(self, seconds: float) -> None:

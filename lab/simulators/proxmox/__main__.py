@@ -68,7 +68,7 @@ async def serve(options: argparse.Namespace, token: tuple[str, str], control_key
             )
             serving = serve_cluster(cluster, certificates, control_key=control_key, host=options.host, ports=(port,))
             await stack.enter_async_context(serving)
-            # The servers have read it; nobody else may.
+            # The servers have read it, and no other process may.
             certificates.key_file.unlink()
             sys.stdout.write(f"{name}: port {port}, SHA-256 {certificates.fingerprint}\n")
         sys.stdout.flush()

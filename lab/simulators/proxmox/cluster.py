@@ -1,4 +1,4 @@
-"""One fake cluster: fakepve holds the guests, this class the faults and whatever fakepve does not know.
+"""One fake cluster: fakepve holds the guests, this class the faults and what fakepve does not know.
 
 Not locked: everything runs on the event loop that serves the cluster.
 """

@@ -18,7 +18,7 @@ FIRST_VMID = 100
 
 
 class FakeGuest(Protocol):
-    """What is used of fakepve's guests."""
+    """The part of fakepve's guests that is used here."""
 
     vmid: int
     node: str

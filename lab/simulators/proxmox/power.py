@@ -12,7 +12,7 @@ HARMLESS_WHEN_STOPPED = ("stop", "shutdown")
 
 
 class LateFailures:
-    """Tasks that stand for refusals which the fake gives at once and a real node gives in a task."""
+    """Tasks that stand for refusals: the fake refuses at once, a real node in a task."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)

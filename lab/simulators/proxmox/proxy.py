@@ -1,7 +1,7 @@
 """A reverse proxy in front of fakepve that makes its answers those of a real cluster, faults included.
 
-fakepve is fast, open and always well; a real node answers a bad token late and with nothing, hides what the
-token may not see, keeps the last values of nodes that went away, compresses, and closes connections.
+fakepve is fast, open and never fails. A real node answers a bad token late and with nothing, hides what the token may
+not see, keeps the last values of nodes that went away, compresses, and closes connections.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ def refuse(status: int, message: str, *, in_body: bool = True) -> Reply:
 
 @dataclass(slots=True)
 class ApiProxy:
-    """Answers one cluster's API. `upstream` is fakepve's address; `endpoint` numbers are told by port."""
+    """Answers one cluster's API. `upstream` is fakepve's address. The port of a request tells its `endpoint` number."""
 
     cluster: FakeCluster
     session: aiohttp.ClientSession
@@ -110,7 +110,7 @@ class ApiProxy:
     async def _answer(self, request: web.Request, path: str) -> Reply:
         cluster = self.cluster
         delayed_s = 0.0
-        while delayed_s < cluster.extra_delay_s:  # in small steps: who takes the delay back lets go what waits
+        while delayed_s < cluster.extra_delay_s:  # in small steps, so that a removed delay also ends the current waits
             step_s = min(DELAY_STEP_S, cluster.extra_delay_s - delayed_s)
             await asyncio.sleep(step_s)
             delayed_s += step_s

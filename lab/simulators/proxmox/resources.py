@@ -9,7 +9,7 @@ from lab.simulators.proxmox.guests import Guest
 
 Item = dict[str, Any]
 
-# All that is left of a guest whose status nobody has reported lately.
+# All that is left of a guest whose status no node has reported lately.
 KNOWN_WITHOUT_STATUS = ("id", "vmid", "node", "type", "tags", "lock", "hastate", "pool")
 
 FORMER_UPTIME_S = 86_400

@@ -73,7 +73,7 @@ async def _hang_up(runner: web.AppRunner) -> None:
 
 
 async def _abandon(loop: asyncio.AbstractEventLoop) -> None:
-    """Close what is still saying goodbye to a peer that hangs: aiohttp forgets such connections, their sockets stay."""
+    """Close connections that still wait for a hanging peer: aiohttp forgets them, but their sockets stay open."""
     for transport in list(getattr(loop, "_transports", {}).values()):
         transport.abort()
     for _ in range(2):  # a connection is lost in the loop's next round, and its socket closed there
@@ -90,7 +90,7 @@ def new_cluster(
     unauthorized_delay_s: float = UNAUTHORIZED_DELAY_S,
     status_cache_s: float = STATUS_CACHE_S,
 ) -> FakeCluster:
-    """A cluster without guests. fakepve's own login gets a random password that nobody keeps."""
+    """A cluster without guests. fakepve's own login gets a random password that is not kept."""
     pve = FakePve(password=secrets.token_urlsafe(32), host=LOOPBACK, port=0)
     pve.cluster_name = name
     pve.time_scale = 0

@@ -109,7 +109,7 @@ class ProxmoxVerbs(Verbs):
         disk_gb: int | None = None,
         tags: str | None = None,
     ) -> Guest:
-        """Change the configuration behind everybody's back; None leaves a key as it is."""
+        """Change the configuration without a call to the panel; None leaves a key as it is."""
         return self._do(
             "change_guest",
             _GUEST,
@@ -210,7 +210,7 @@ class ProxmoxVerbs(Verbs):
         self._do("all_unknown", NOTHING, unknown=unknown)
 
     def freeze_list(self, *, frozen: bool = True) -> None:
-        """The bulk list goes on showing this moment, as a minority node's does."""
+        """The bulk list keeps showing this moment, as a minority node's does."""
         self._do("freeze_list", NOTHING, frozen=frozen)
 
     def fail_node(self, node: str, status: int | None, *, after_s: float = 0.0) -> None:
@@ -246,7 +246,7 @@ class ProxmoxVerbs(Verbs):
         self._do("set_endpoint_up", NOTHING, index=index, up=up)
 
     def clear_faults(self) -> None:
-        """Nothing goes wrong any more: nodes online, quorum, the panel's rights, no faults."""
+        """Remove everything that goes wrong: nodes online, quorum, the panel's rights, no faults."""
         self._do("clear_faults", NOTHING)
 
     def list_requests(self) -> list[SeenRequest]:

@@ -1,4 +1,4 @@
-"""Which orders lay claim to a guest by its address: that is given anew within seconds, and calls are late. Pure."""
+"""Which orders have a claim to a guest by its address. VMIDs are reused within seconds, and calls are late. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from reconcile.decision.matching.order_traits import going, later
 
 
 class Claims:
-    """The orders, the records that each of them has been paired with so far, all live records, and what there is
-    besides."""
+    """The orders, the records paired with each of them so far, all live records, and what was not loaded."""
 
     def __init__(
         self,
@@ -36,39 +35,39 @@ class Claims:
                 self._claiming[record.claimed_key].append(record)
 
     def by_going(self, key: GuestKey, order: Order | None) -> bool:
-        """Whether another order, one that goes on, names this guest."""
+        """Whether another going order names this guest."""
         return any(going(o) for o in self._others(key, order))
 
     def looking_like(self, fingerprint: str | None) -> Sequence[Record]:
-        """All live records whose machine has this fingerprint."""
+        """All live records with this fingerprint."""
         return self._by_fingerprint.get(fingerprint, ()) if fingerprint is not None else ()
 
     def claiming(self, key: GuestKey, record: Record) -> Record | None:
-        """Another live record for which a call named this guest while it was taken."""
+        """Another live record for which a call named this guest while a third one held it."""
         return next((r for r in self._claiming.get(key, ()) if r is not record), None)
 
     def naming(self, key: GuestKey | None) -> Sequence[Order]:
-        """All orders that name this guest; None: none at all."""
+        """All orders that name this guest; None: orders that name no guest."""
         return self._naming.get(key, ())
 
     def _others(self, key: GuestKey, order: Order | None) -> list[Order]:
         return [o for o in self.naming(key) if o is not order]
 
     def rival(self, order: Order, key: GuestKey) -> Order | None:
-        """Another order with as good a right to this guest. Of two ended ones neither may take it; a going one minds
-        an ended one only if that was made later: then the address had been given away, whatever became of it."""
+        """Another order with as good a right to this guest. Of two ended orders neither may take it. Against a going
+        order, an ended one counts only if it was made later: then the address was given to it afterwards."""
         others = self._others(key, order)
         return next((o for o in others if going(o) or not going(order) or later(o, order)), None)
 
     def strange(self, record: Record, order: Order | None, guest: Guest) -> str | None:
-        """Why a guest at which a record points without ever having seen who it is may be another one's machine."""
+        """Why a guest that a record points to, but whose identity was never read for it, may be another's machine."""
         names_it = order is not None and going(order) and order.guest_key == guest.key
         if order is not None and names_it:
             rival = self.rival(order, guest.key)
             if rival is not None:
-                return f"orders {order.order_id} and {rival.order_id} name the same guest {guest.key}"
+                return f"orders {order.order_id} and {rival.order_id} name guest {guest.key}: let one name another"
         elif (other := self.of_another(record, order, guest.key)) is not None:
-            return f"order {other.order_id} names guest {guest.key}, and nothing says that it was VPS {record.id}'s"
+            return f"order {other.order_id} names guest {guest.key}, and nothing shows that it was VPS {record.id}'s"
         elif order is not None and _names_elsewhere(order, record):
             return f"order {order.order_id} names guest {order.guest_key}, a call linked VPS {record.id} to {guest.key}"
         sold = order.guest_type if order is not None and names_it else None
@@ -77,8 +76,8 @@ class Claims:
         return None
 
     def homeless(self, order: Order, guest: Guest) -> bool:
-        """Whether a guest may have been sold for another going order, made later, that names none yet; or for a record
-        that a call had named a taken address."""
+        """Whether a guest may have been sold to a later going order that names no guest yet, or belong to a record for
+        which a call named a taken address."""
         disputed = self._left_out.disputed or any(r.link_state is LinkState.CONFLICT for r in self._live)
         elsewhere = any(
             type_ in (None, guest.guest_type) and order.created_at is not None and made_at > order.created_at
@@ -95,24 +94,24 @@ class Claims:
         )
 
     def of_type(self, order: Order, guest: Guest) -> bool:
-        """Whether a guest is of the type that was sold, as far as anybody said."""
+        """Whether a guest is of the type that the order sold, or the order does not say."""
         return order.guest_type in (None, guest.guest_type)
 
     def known(self, guest: Guest, own: Collection[int]) -> str | None:
-        """Whose machine a guest is by its fingerprint, if that is a live record's and none of ``own``."""
+        """Whose machine a guest is by its fingerprint, if it is a live record's that is not among ``own``."""
         whose = next((r for r in self.looking_like(guest.fingerprint) if r.id not in own), None)
         if whose is None:
             return None
         return f"the machine at {guest.key} is, by its fingerprint, VPS {whose.id}'s ({whose.guest_key})"
 
     def of_another(self, record: Record, order: Order | None, key: GuestKey) -> Order | None:
-        """A going order that names this guest and is not the record's own, by which the two could meet yet."""
+        """A going order that names this guest and cannot turn out to be the record's own."""
         others = filter(going, self._others(key, order))
         return next((o for o in others if order is not None or not self._may_meet(o, record)), None)
 
     def sold_to(self, record: Record, order: Order | None) -> Order | None:
-        """The going order that names a record's guest while the record's own order goes on no more, or was never known:
-        the machine may be the next customer's by now. Of several the first by id."""
+        """The going order that names a record's guest while the record's own order ended, vanished or was never known.
+        The machine may be the next customer's by now. Of several orders the first by id."""
         if record.guest_key is None or (order is not None and going(order)):
             return None
         others = [o for o in self._others(record.guest_key, order) if going(o) and not self._may_meet(o, record)]
@@ -123,6 +122,6 @@ class Claims:
 
 
 def _names_elsewhere(order: Order, record: Record) -> bool:
-    """Whether a going order, read after a record got its address, names another one."""
+    """Whether a going order, read after a record got its address, names another address."""
     read_since = order.effective_at is not None and order.effective_at > record.link_changed_at
     return going(order) and order.guest_key not in (None, record.guest_key) and read_since

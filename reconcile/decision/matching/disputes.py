@@ -1,6 +1,6 @@
-"""A record for which a call named a guest that another record had: whether it may have that guest by now. Pure.
+"""Records for which a call named a guest that another record held, and whether each may have that guest by now. Pure.
 
-The call's word was never taken back, so it counts once nothing stands against it. Until then somebody is told what
+The main site never took the call back, so it counts once nothing stands against it. Until then a finding says what
 does, and what to do.
 """
 
@@ -16,7 +16,7 @@ from reconcile.decision.matching.order_traits import going
 
 
 class Disputes:
-    """The guests of a world by address, who holds each of them, and all claims to them."""
+    """The guests of a world by address, the records that hold them, and all claims to them."""
 
     def __init__(
         self,
@@ -29,14 +29,15 @@ class Disputes:
         self.guests, self.holders, self.claims, self.has_feed = guests, holders, claims, has_feed
 
     def settled(self, record: Record, order: Order | None) -> Guest | None:
-        """The guest that the call named, if it is nobody else's by now and the record's order names none itself."""
+        """The guest that the call named, if no other record holds it by now and the record's order names none
+        itself."""
         key = record.claimed_key
         if key is None or (order is not None and order.guest_key is not None):
             return None
         return None if self._against(record, order, key) is not None else self.guests.get(key)
 
     def told(self, record: Record, order: Order | None) -> str | None:
-        """What stands against it and what to do, as a sentence; None if there is no dispute, or none any more."""
+        """What stands against it and what to do, as a sentence; None without a dispute."""
         key = record.claimed_key
         if key is None:
             return None
@@ -50,15 +51,15 @@ class Disputes:
         if holder := next(iter(self.holders.get(key, ())), None):
             return f"is VPS {holder.id}'s"
         if order is None and self.has_feed:
-            return "is nobody's, and no order of that VPS is known"
+            return "has no record, and no order of that VPS is known"
         if order is not None and not going(order):
-            return f"is nobody's, and order {order.order_id} ended"
+            return f"has no record, and order {order.order_id} ended"
         if other := self.claims.of_another(record, order, key):
             return f"is named by order {other.order_id}"
         if rival := self.claims.claiming(key, record):
-            return f"is not its own for certain: a call named it for VPS {rival.id}, too"
+            return f"may be another's: a call named it for VPS {rival.id}, too"
         if guest is None:
-            return "is not there: no guest stands there"
+            return "does not exist"
         if order is not None and not self.claims.of_type(order, guest):
             return f"is {guest.guest_type.value}, and order {order.order_id} sold another type"
         if (known := self.claims.known(guest, {record.id})) is not None:

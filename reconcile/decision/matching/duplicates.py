@@ -1,4 +1,4 @@
-"""One machine with two records, two guests with one identity. A merge cannot be undone, so doubt keeps both. Pure."""
+"""One machine with two records, and two guests with one identity. A merge is final, so in doubt both stay. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconcile.decision.cases import Policy, World, gone_since_linked
 from reconcile.decision.matching.order_traits import going, same_plan
 from reconcile.decision.matching.possible_locations import may_be_one, seen_elsewhere
 
-RETRIED_WITHIN = timedelta(hours=1)  # a lost answer's call is repeated within that, or it is another order's
+RETRIED_WITHIN = timedelta(hours=1)  # the main site repeats a call whose answer was lost within this time
 
 
 def differ(one: Record, other: Record) -> bool:
@@ -23,8 +23,8 @@ def differ(one: Record, other: Record) -> bool:
 
 
 def two_machines(one: Record, other: Record, world: World, policy: Policy) -> str | None:
-    """Why two records of one order may be two machines: of two customers, or with two guests neither of which is
-    proven gone."""
+    """Why two records of one order may be two machines: two customers, or two guests of which neither is proven
+    gone."""
     if one.user_id != other.user_id:
         return "two records of one order have different owners"
     if not differ(one, other):
@@ -36,7 +36,7 @@ def two_machines(one: Record, other: Record, world: World, policy: Policy) -> st
 
 
 def nowhere(record: Record, key: GuestKey, world: World, policy: Policy) -> bool:
-    """Whether a record's machine is proven gone from its address, and from wherever else it was seen."""
+    """Whether a record's machine is proven gone from its address and from everywhere else it was seen."""
     elsewhere = seen_elsewhere(record, key, world)
     return gone_since_linked(record, key, world, policy) and all(
         policy.proven(world.guest_absences.get(place)) for place in elsewhere
@@ -44,8 +44,8 @@ def nowhere(record: Record, key: GuestKey, world: World, policy: Policy) -> bool
 
 
 class UnnamedGuests:
-    """The guests that nobody names. What a call said of an address names nobody: the record that is in dispute over it
-    may be the one. ``besides``: more of them."""
+    """The guests that no order and no verified record names. An address that only a call named does not count:
+    the guest may be the machine of the record in dispute over it. ``besides``: more such guests."""
 
     def __init__(
         self,
@@ -64,15 +64,15 @@ class UnnamedGuests:
         self._newest = max((seen for seen in seen_first if seen is not None), default=None)
 
     def may_be_of(self, record: Record) -> bool:
-        """Whether one of them might be the machine this record was made for."""
+        """Whether one of them may be the machine that this record was made for."""
         sizes = {(memory, cores) for memory in (None, record.ram_mb) for cores in (None, record.cpu)}
         younger = self._newest is not None and self._newest > record.created_at
         return self._ageless or younger or record.name in self._names or not sizes.isdisjoint(self._sizes)
 
 
 def order_of_twin(record: Record, namesakes: Iterable[Order], paired: Mapping[str, Sequence[Record]]) -> Order | None:
-    """The one order that a never-linked record could belong to, if it has a record already, made within the hour.
-    ``namesakes``: its customer's orders of its name."""
+    """The only order that a never-linked record could belong to, if that order has a record made within the hour.
+    ``namesakes``: the orders of the same customer and name."""
     fitting = [o for o in namesakes if going(o) and (same_plan(o, record) or not paired[o.order_id])]
     if len(fitting) != 1 or not same_plan(fitting[0], record):
         return None
@@ -83,7 +83,7 @@ def order_of_twin(record: Record, namesakes: Iterable[Order], paired: Mapping[st
 
 
 def clones(guests: Iterable[Guest]) -> dict[GuestKey, str]:
-    """Guests whose fingerprint or identity tag appears twice in one cluster, and which of them does."""
+    """Guests whose fingerprint or identity tag appears twice in one cluster, and which of the two it is."""
     seen: dict[tuple[str, str], list[GuestKey]] = defaultdict(list)
     for guest in guests:
         for mark in guest.marks:

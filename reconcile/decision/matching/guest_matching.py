@@ -1,6 +1,6 @@
-"""Which guest the machine of a record or an order is, and why that may be in doubt. Pure.
+"""Which guest is the machine of a record or an order, and why that may be in doubt. Pure.
 
-A guest is found by its address and known by its fingerprint; VMIDs are reused, and calls, feeds and lists are late.
+A guest is found by its address and known by its fingerprint. VMIDs are reused, and calls, feeds and lists come late.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from reconcile.decision.matching.order_traits import going, later
 
 
 class Machines:
-    """The guests of a world, by address. ``templates``: those besides that nobody names: a sold machine may have been
-    turned into one. ``paired``: the records that each order has by now. ``used``: the guests that
-    belong to some order or record."""
+    """The guests of a world, by address. ``templates``: further ones that no order or record names; a sold machine may
+    have become one. ``paired``: the records of each order so far. ``used``: the guests that belong to some order or
+    record."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Machines:
                 self._looking_like[guest.fingerprint].append(guest)
 
     def of_order(self, order: Order) -> tuple[Guest | None, GuestKey | None, str | None]:
-        """The guest that an order without a record names, unless somebody else's record holds it."""
+        """The guest that an order without a record names, unless another order's record holds it."""
         key = order.guest_key
         guest = self.guests.get(key) if key else None
         if key is None or guest is None:
@@ -60,27 +60,30 @@ class Machines:
             return None, key, f"guest {key} is linked to VPS {holder.id}"
         rival = self.claims.rival(order, key)
         if rival is not None:
-            return None, key, f"orders {order.order_id} and {rival.order_id} name the same guest {key}"
+            return (
+                None,
+                key,
+                f"orders {order.order_id} and {rival.order_id} name guest {key}: let one name another",
+            )
         self.used.add(key)
         if not self.claims.of_type(order, guest):
             return guest, key, f"guest {key} is {guest.guest_type.value}, order {order.order_id} sold another type"
         return guest, key, self.claims.known(guest, own) or self.clone_doubt(guest)
 
     def of_record(self, record: Record, order: Order | None) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
-        """(guest, key, replaced, doubt) of a record: its own link, else what its order names, else what a call named
-        for it."""
+        """(guest, key, replaced, doubt) of a record: by its own link, else by its order, else by a call."""
         key = record.guest_key or (order.guest_key if order else None)
         guest = self.guests.get(key) if key else None
         if record.guest_key is None and key is not None and guest is not None and order is not None:
             if order.state is OrderState.ENDED and self.given_away(key, order):
-                return None, None, False, None  # the address is another machine's by now: nothing to look for
+                return None, None, False, None  # never link an ended order's record to the next guest of its VMID
             return self._first_link(record, order, guest)
         if guest is None:
             return self._moved(record, order, key)
         self.used.add(key) if key else None
         if record.fingerprint is not None and guest.fingerprint is not None and guest.fingerprint != record.fingerprint:
             if guest.cluster not in self.world.trusted or guest.fingerprint_state is not FingerprintState.READ:
-                return guest, key, False, f"who guest {key} is must be read anew"
+                return guest, key, False, f"the identity of guest {key} must be read again first"
             if order is not None and self._reinstalled(order, guest):
                 return guest, key, False, self.clone_doubt(guest)
             return None, key, True, self._replacement_doubt(record, order, guest)
@@ -91,16 +94,16 @@ class Machines:
             another = self.claims.of_another(record, order, guest.key)
             alien = another is not None and (order is None or not later(order, another))
             if trusted and alien and self._over(record, order):
-                return None, key, True, None  # never seen as its own, and the address is the next order's
+                return None, key, True, None  # its identity was never read, and the address is the next order's
             why = self.claims.strange(record, order, guest) or self.claims.known(guest, {record.id})
             if why is not None:
                 return guest, key, False, why
         elif guest.fingerprint_state is FingerprintState.FORBIDDEN and self.claims.by_going(guest.key, order):
-            return guest, key, False, f"another order names guest {key}, and who it is may not be read any more"
+            return guest, key, False, f"another order names {key}; its identity cannot be read: give the token VM.Audit"
         return guest, key, False, self.clone_doubt(guest)
 
     def _over(self, record: Record, order: Order | None) -> bool:
-        """Whether a record's order ended, or was listed once and is proven to be no more."""
+        """Whether a record's order ended, is proven to be gone, or was never listed though it had the time to be."""
         if order is not None:
             return order.state is OrderState.ENDED
         if self.policy.proven(self.world.order_absences.get(record.order_id or "")):
@@ -110,17 +113,18 @@ class Machines:
         return never and swept is not None and swept - record.created_at >= self.policy.paid_missing_grace
 
     def given_away(self, key: GuestKey, order: Order) -> bool:
-        """Whether somebody else holds this guest, or a going order names it."""
+        """Whether another record holds this guest, or a going order names it."""
         return key in self._holders or self.claims.by_going(key, order)
 
     def another(self, tombstone: Record | None, key: GuestKey) -> bool:
-        """Whether the guest at an address is, by its fingerprint, not the one that a deleted record had."""
+        """Whether, by its fingerprint, the guest at an address is another one than a deleted record had."""
         before = tombstone.fingerprint if tombstone is not None else None
         now = guest.fingerprint if (guest := self.guests.get(key)) is not None else None
         return before is not None and now is not None and before != now
 
     def _reinstalled(self, order: Order, guest: Guest) -> bool:
-        """A new machine at the old address, which the same going order still names and which nobody else was sold."""
+        """A new machine at the old address that the same going order still names and that was sold to no other
+        order."""
         return (
             going(order)
             and not guest.template
@@ -133,8 +137,8 @@ class Machines:
         )
 
     def _long_there(self, guest: Guest) -> bool:
-        """Whether a machine was seen twice and all orders, none left out, were read twice since: late enough for the
-        one that it was sold for to be among them, and once more, for a feed may leave one out and say that it is whole.
+        """Whether a machine was seen twice and all orders were read completely twice since. By then the order that it
+        was sold for must be among them. Twice, because a feed may leave an order out and still call itself complete.
         """
         since, swept = guest.fingerprint_since, self.world.previous_orders_at
         if guest.fingerprint_seen < 2 or since is None or swept is None:
@@ -153,9 +157,10 @@ class Machines:
     def _moved(
         self, record: Record, order: Order | None, key: GuestKey | None
     ) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
-        """Not at its address: the same guest may be elsewhere (VMID changed, or moved to another cluster).
+        """The record's guest is not at its address. It may be elsewhere: its VMID changed, or it moved to another
+        cluster.
 
-        A list that leaves a guest out shows its copy alone: who has not provably left an address has not moved.
+        A list that leaves the guest out shows only its copy, so it counts as moved only once it is proven gone.
         """
         if (claimed := self.disputes.settled(record, order)) is not None:
             self.used.add(claimed.key)
@@ -179,31 +184,32 @@ class Machines:
     def _seen_again(
         self, record: Record, order: Order | None, same: Sequence[Guest]
     ) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
-        """Guests with a record's fingerprint, at other addresses: its machine, if it is one alone and nobody else's."""
+        """Guests with a record's fingerprint at other addresses: its machine, if there is one and no other record has
+        it."""
         left, guest = record.guest_key, same[0]
         key = left or (order.guest_key if order is not None else None)
         if len(same) > 1:
-            return None, key, False, "its fingerprint is seen on several guests"
+            return None, key, False, "its fingerprint is seen on several guests: give each its own"
         named = order.guest_key if order is not None and order.guest_key != left else None
         free = guest.key not in self._holders and was_read(guest)
         free = free and not self.claims.by_going(guest.key, order)
-        # A MAC is copied by hand: only its order says that it is the same one.
+        # People copy MACs by hand, so a MAC counts only if the order names that guest.
         certain = named == guest.key or (named is None and (record.fingerprint or "").startswith("smbios:"))
-        if free and certain:  # elsewhere than its order says, it is a copy of it
+        if free and certain:  # at another address than its order names, it is a copy
             self.used.add(guest.key)
             return guest, guest.key, False, None
         also = f", and order {order.order_id} names {named}" if order is not None and named is not None else ""
         return None, key, False, f"its machine is seen at {guest.key}, which is not its for certain{also}"
 
     def _made_anew(self, record: Record, order: Order, left: GuestKey) -> Guest | None:
-        """The guest that a going order names since the record has the one that is gone, if nobody else claims it and
-        the old one is nowhere."""
+        """The guest that a going order names since the record's own guest is gone, if no other order claims it and the
+        old one exists nowhere."""
         key, since = order.guest_key, order.guest_since
         guest = self.guests.get(key) if key is not None and key != left else None
         if guest is None or guest.template or not going(order) or guest.fingerprint_state is not FingerprintState.READ:
             return None
         if since is None or since <= record.link_changed_at or not self._long_there(guest):
-            return None  # what it named before is where the machine was before, perhaps, and anybody's by now
+            return None  # the order may still name the old address, which may be another's by now
         if not nowhere(record, left, self.world, self.policy):
             return None
         if not self.claims.of_type(order, guest) or self.claims.known(
@@ -213,20 +219,21 @@ class Machines:
         return None if self.given_away(guest.key, order) else guest
 
     def _replacement_doubt(self, record: Record, order: Order | None, guest: Guest) -> str | None:
-        """A replaced guest: doubt unless the replacement is plainly another order's, or this one has ended."""
+        """Why a replaced guest is in doubt: always, unless the record has no going order and the new guest was seen
+        twice."""
         if order is None or order.state is OrderState.ENDED:
             return None if guest.fingerprint_seen >= 2 else f"guest {guest.key} was replaced only just now"
         return f"guest {guest.key} has another fingerprint than VPS {record.id} was linked with"
 
     def clone_doubt(self, guest: Guest) -> str | None:
         if (what := self.clones.get(guest.key)) is not None:
-            return f"the {what} of guest {guest.key} is seen on another guest too: a clone"
+            return f"the {what} of guest {guest.key} is seen on another guest too: a clone; give one of them its own"
         if guest.key in self.copies:
             return f"the machine at {guest.key} is seen in another cluster too, for longer than a move takes: a copy"
         return None
 
     def _copies(self) -> set[GuestKey]:
-        """Guests of records that stand in two clusters for longer than a migration takes, both of them."""
+        """Records' guests that two clusters have listed for longer than a migration takes, both of them."""
         ours = {r.fingerprint for r in self.live.values()}
         return {
             guest.key
@@ -238,16 +245,16 @@ class Machines:
 
 
 def _unlike(record: Record, guest: Guest) -> str | None:
-    """Why a guest without a fingerprint may be another machine than the one that a record was linked with."""
+    """Why a guest without a fingerprint may be another machine than the record's."""
     if record.fingerprint is None or guest.fingerprint is not None:
         return None
     if was_read(guest):
-        return f"guest {guest.key} has nothing that says whether it is VPS {record.id}'s"
+        return f"guest {guest.key} has nothing that shows whether it is VPS {record.id}'s"
     if (record.guest_type or guest.guest_type) is not guest.guest_type:
         return f"guest {guest.key} is {guest.guest_type.value} now, and VPS {record.id}'s was not"
     return None
 
 
 def was_read(guest: Guest) -> bool:
-    """Whether its configuration was read, and nothing new was told since."""
+    """Whether its configuration was read and is not in doubt."""
     return guest.fingerprint_state is FingerprintState.READ

@@ -1,8 +1,8 @@
-"""Bring orders, guests and records together into cases. Pure; input order is irrelevant.
+"""Brings orders, guests and records together into cases. Pure; the order of the input is irrelevant.
 
-Explicit keys first (order.panel_vps_id, record.order_id), then the machine (its address and an agreeing fingerprint);
-last, and only where it is unique, (user, name). Whatever is ambiguous is held as a whole: neither missing nor orphan.
-Nothing is ever matched by a bare VMID, nor by name against a disagreeing fingerprint.
+First by explicit keys (order.panel_vps_id, record.order_id), then by the machine (its address and an agreeing
+fingerprint), last by (user, name) where that is unique. An ambiguous group is held as a whole: nothing in it counts as
+missing or orphaned. A bare VMID never matches, nor does a name against a disagreeing fingerprint.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ CREATED_TOGETHER = timedelta(minutes=2)
 RIVALS_APART = timedelta(minutes=10)
 
 PAIRS_COMPARED = 40_000
-"""Of one customer's equal names, orders times records: each is compared with each. Beyond that all are held: time alone
-would tell them apart, and it tells two hundred of one name apart by chance."""
+"""Orders times records of one customer with the same name that are compared. Beyond it all are held: only time could
+tell them apart, and among two hundred of one name it does so by chance."""
 TOO_ALIKE = "too many orders and records of one customer have this name: name them by panelVpsId or by order_id"
 
 
 def match(world: World, policy: Policy) -> list[Case]:
-    """All cases of a world: every order, guest and live record is in one; a record that several orders name is in the
+    """All cases of a world. Every order, guest and live record is in one. A record that several orders name is in the
     case of each, in doubt."""
     return _Matching(world, policy).cases()
 
@@ -40,13 +40,13 @@ class _Matching:
         self.world, self.policy = world, policy
         self.orders = sorted(world.orders, key=lambda o: o.order_id)
         listed = sorted(world.guests, key=lambda g: (g.cluster, g.vmid))
-        # A template is nobody's machine, unless an order or a record names it: then it was one.
+        # A template is no customer's machine, unless an order or a record names it: then it was one.
         named = {o.guest_key for o in world.orders} | {r.guest_key for r in world.records}
         self.guests = {g.key: g for g in listed if not g.template or g.key in named}
         templates = [g for g in listed if g.template and g.key not in named]
         self.by_id = {r.id: r for r in sorted(world.records, key=lambda r: r.id)}
         self.live = {id_: r for id_, r in self.by_id.items() if r.live}
-        self.dead: dict[str | None, list[Record]] = defaultdict(list)  # order id -> its tombstones, but for merged ones
+        self.dead: dict[str | None, list[Record]] = defaultdict(list)  # order id -> its tombstones but merged ones
         for record in self.by_id.values():
             if not record.live and record.merged_into is None:
                 self.dead[record.order_id].append(record)
@@ -102,7 +102,7 @@ class _Matching:
             named = self._resolve(order.panel_vps_id)
             candidates = [r for r in (named if named and named.live else None, by_order.get(order.order_id)) if r]
             records = list({r.id: r for r in candidates}.values())
-            # The id that the main site names survives a merge, since its calls will use it.
+            # The id that the main site names survives a merge, because its calls will use it.
             self.paired[order.order_id] = records
             for record in records:
                 claims[record.id].append(order)
@@ -111,7 +111,7 @@ class _Matching:
         self.taken |= {r.id for records in self.paired.values() for r in records}
 
     def _one_order_each(self, record: Record, orders: list[Order]) -> None:
-        """Two orders that name one record: an ended one gives way to a going one; else all are held."""
+        """Two orders that name one record: a going order wins over ended ones; otherwise all are held."""
         going = [o for o in orders if o.state is not OrderState.ENDED]
         if record.order_id is not None and len(orders) > 1 and len(going) != 1:
             going = []
@@ -125,12 +125,12 @@ class _Matching:
             if order.order_id == keep:
                 continue
             if keep is None:
-                self.doubts[order.order_id] = f"several orders name VPS {record.id}"
+                self.doubts[order.order_id] = f"several orders name VPS {record.id}: let the main site name one"
             else:
                 self.paired[order.order_id] = [r for r in self.paired[order.order_id] if r.id != record.id]
 
     def _by_guest(self) -> None:
-        """Pair what has no key but the machine: a record that is verified to be the guest a going order names."""
+        """Pair by the machine: a record without an order, verified to be the guest that a going order names."""
         holders = {r.guest_key: r for r in self._free_records() if r.link_state is LinkState.VERIFIED}
         for order in self.orders:
             record = holders.get(order.guest_key)
@@ -152,11 +152,11 @@ class _Matching:
         return [r for r in self.live.values() if r.id not in self.taken and r.order_id is None]
 
     def _settled(self, record: Record) -> bool:
-        """Whether its main site has had the time to say what it belongs to."""
+        """Whether the main site has had the time to say which order it belongs to."""
         return record.created_at <= self.world.now - self.policy.link_grace and not record.in_flight
 
     def _by_name(self) -> None:
-        """Pair what has no key: unique by (user, name), ties by plan and then by time; else hold all rivals."""
+        """Pair what has no key: where (user, name) is unique; else by plan, then by time; else hold all rivals."""
         lonely = [o for o in self.orders if not self.paired[o.order_id] and self._may_be_paired(o)]
         records = self._free_records()
         groups: dict[tuple[int | None, str | None], tuple[list[Order], list[Record]]] = {}
@@ -166,7 +166,7 @@ class _Matching:
             if (key := (record.user_id, record.name)) in groups:
                 groups[key][1].append(record)
         for orders, rivals in groups.values():
-            # Unique among those of an age says nothing: the next run pairs.
+            # A new record may not be unique for long, so the next run pairs.
             if rivals and all(map(self._settled, rivals)):
                 oldest = min(rivals, key=lambda r: r.created_at)
                 self._pair_group([o for o in orders if not ended_before(o, oldest)], rivals)
@@ -184,7 +184,7 @@ class _Matching:
         agreeing = {o.order_id: [r for r in records if self._compatible(o, r)] for o in orders}
         if len(orders) == 1 and len(records) == 1:
             (order,), (record,) = orders, records
-            # Of another plan it may be the double of a machine that has its record: held, not paired.
+            # With another plan it may double a machine that has its record: hold it, do not pair.
             if agreeing[order.order_id] and same_plan(order, record):
                 self._pair(order, record)
             return
@@ -201,12 +201,14 @@ class _Matching:
             if len(near) == 1 and rivals_far:
                 self._pair(order, near[0])
             elif mine or agreeing[order.order_id]:
-                self.doubts[order.order_id] = "several orders and records of one customer fit each other"
+                self.doubts[order.order_id] = (
+                    "several orders and records of one customer fit each other: name panelVpsId or order_id"
+                )
                 for record in agreeing[order.order_id]:
                     self.record_doubts[record.id] = "several orders of this customer fit it"
 
     def _hold_possible_partners(self, lonely: list[Order]) -> None:
-        """An order without a record is not "missing" while an unlinked record might be its own."""
+        """An order without a record is not "missing" while an unlinked record may be its own."""
         partners = Partners(self._free_records())
         within = RIVALS_APART if self.world.names_are_authoritative else None
         for order in lonely:
@@ -224,18 +226,18 @@ class _Matching:
             self.record_doubts.pop(record.id, None)
 
     def _compatible(self, order: Order, record: Record) -> bool:
-        """No name may bridge two different guests, nor the time between an order's end and another's machine."""
+        """A name never joins two different guests, nor an ended order and a machine made after its end."""
         mine, theirs = record.guest_key, order.guest_key
         if ended_before(order, record):
             return False
         return mine is None or theirs is None or mine == theirs
 
     def _twins(self) -> None:
-        """A never-linked record that doubles a linked one: an answer that was lost, and the call repeated.
+        """Pair a never-linked record that doubles a linked one: the answer to a call was lost, and the call repeated.
 
-        Customers do buy two equal machines, and a feed may be late with the second one's order. So: nobody ever
-        used the record's id; a complete sweep that began well after it shows no other order that it could belong
-        to; every cluster was read, and no guest without an order and a record could be its own, wherever it is.
+        Customers do buy two equal machines, and a feed may be late with the second order. So all this must hold: no
+        call ever used the record's id; a complete sweep that began well after the record was made shows no other order
+        for it; every cluster was read, and no unnamed guest could be its machine.
         """
         swept, besides = self.world.orders_at, self.world.left_out.unnamed
         if swept is None or besides is None or not self.world.trusted >= self.world.clusters:
@@ -265,18 +267,18 @@ class _Matching:
             tomb = self._tombstone_of(order)
             key = order.guest_key if order.state is OrderState.ENDED else None
             if key is not None and (self.machines.given_away(key, order) or self.machines.another(tomb, key)):
-                return [Case(order, None, tomb, doubt=doubt)]  # VMIDs are reused: it is another machine's address
+                return [Case(order, None, tomb, doubt=doubt)]  # the VMID was reused: it is another machine's address
             guest, key, clash = self.machines.of_order(order)
             return [Case(order, guest, tomb, key, doubt=doubt or clash)]
-        record, twin = records[0], next(iter(records[1:]), None)  # what its id names, what it was linked with
+        record, twin = records[0], next(iter(records[1:]), None)  # the one that the order names, the one linked to it
         guest, key, replaced, clash = self.machines.of_record(record, order)
         doubt, class_ = doubt or self.record_doubts.get(record.id) or clash, "ambiguous"
         if twin is not None:
             doubt = doubt or two_machines(record, twin, self.world, self.policy)
             self.machines.used |= {twin.guest_key} if twin.guest_key is not None else set()
-        unsaid = order.user_id is None and order.owner is None  # a feed that names no owners
+        unsaid = order.user_id is None and order.owner is None  # this feed names no owners
         if doubt is None and record.order_id != order.order_id and not unsaid and order.user_id != record.user_id:
-            # Once linked, it is a change of owner; by a bare id it may as well be somebody else's machine.
+            # For a linked record this is a change of owner. By a bare id it may be another customer's machine.
             doubt = f"order {order.order_id} of another customer names VPS {record.id}, which was never linked with it"
             class_ = "ownership"
         sold_to = self.claims.sold_to(record, order) if twin is None else None

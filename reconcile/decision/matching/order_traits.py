@@ -1,4 +1,4 @@
-"""Whether an order and a record, or two orders, go together by what they say. Pure."""
+"""Whether an order and a record, or two orders, fit together by what they say. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ended_before(order: Order, record: Record) -> bool:
 
 
 def same_plan(order: Order, record: Record) -> bool:
-    """Nothing that both say of cores, memory, disk and system differs."""
+    """Whether nothing that both say of cores, memory, disk and system differs."""
     pairs = (
         (order.cpu, record.cpu),
         (order.ram_mb, record.ram_mb),
@@ -35,7 +35,7 @@ def same_plan(order: Order, record: Record) -> bool:
 
 
 def apart(order: Order, record: Record) -> timedelta:
-    """How long one was made before the other; for ever where nobody says."""
+    """How far apart the two were made; ``timedelta.max`` if the order does not say."""
     if order.created_at is None:
         return timedelta.max
     return abs(order.created_at - record.created_at)

@@ -1,4 +1,4 @@
-"""Which unlinked record an order without one may belong to, without comparing each with each. Pure."""
+"""The unlinked record that an order without one may belong to, without comparing each with each. Pure."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Partners:
             self._by_plan[record.user_id][record.cpu, record.ram_mb, record.disk_gb, record.os].append(record)
 
     def possible(self, order: Order, within: timedelta | None) -> Record | None:
-        """The one with the greatest id of those that may be the order's: of its name, or of its plan; the latter only
-        if made ``within`` that time of it, where given. None that was made after the order had ended."""
+        """Of the records that may be the order's, the one with the greatest id. It has the order's name, or its plan
+        and was made ``within`` that time of it (None: any time). A record made after the order ended does not count."""
         if order.user_id is None or order.name is None:
             return None
         ended = order.state_since if order.state is OrderState.ENDED else None
@@ -43,7 +43,7 @@ class Partners:
 
 
 def _newest(records: list[Record], since: datetime | None, until: datetime | None) -> Record | None:
-    """The record made last in that time."""
+    """The record made last within these times."""
     first = 0 if since is None else bisect_left(records, since, key=lambda r: r.created_at)
     end = len(records) if until is None else bisect_right(records, until, key=lambda r: r.created_at)
     return records[end - 1] if end > first else None

@@ -1,4 +1,4 @@
-"""Where a machine may be that is missed at its address: under another one, unread, or where nobody has looked. Pure."""
+"""Where a machine missed at its address may be: at another address, among unread guests, or in an unread cluster."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from reconcile.decision.cases import World
 
 
 def seen_elsewhere(record: Record, key: GuestKey, world: World) -> tuple[GuestKey, ...]:
-    """The other addresses, of clusters that are read, at which the record's machine was seen last."""
+    """The other addresses, in configured clusters, where the record's machine was last seen."""
     known = world.sightings.get(record.fingerprint, frozenset()) if record.fingerprint is not None else frozenset()
     return tuple(sorted((k for k in known if k != key and k.cluster in world.clusters), key=str))
 
 
 def may_be_one(record: Record, world: World) -> str | None:
-    """Why a record's machine, gone from its address, may be there under another one; None if it cannot."""
+    """Why a record's machine, gone from its address, may be at another one; None if it cannot."""
     if (cluster := _not_looked_at(record, world)) is not None:
         return (
             f"cluster {cluster} was not read since the machine of VPS {record.id} was missed: it may have moved there"
         )
     if world.unidentified is None:
-        return f"so many guests are not looked at yet that one may be the machine of VPS {record.id}"
+        return f"too many guests are not identified yet, and one may be the machine of VPS {record.id}"
     last = next((guest for guest in world.remembered if guest.key == record.guest_key), None)
     one = next((guest for guest in world.unidentified if _alike(guest, record, last)), None)
     if one is None:
         return None
-    return f"nobody knows who guest {one.key} is, and it may be the machine of VPS {record.id}"
+    return f"the identity of guest {one.key} is not known, and it may be the machine of VPS {record.id}"
 
 
 def _not_looked_at(record: Record, world: World) -> str | None:
@@ -38,7 +38,7 @@ def _not_looked_at(record: Record, world: World) -> str | None:
 
 
 def _alike(guest: Guest, record: Record, last: Guest | None) -> bool:
-    """By what was sold, or by what its machine was when it was listed last."""
+    """Whether a guest fits what was sold, or what the record's machine was when it was last listed."""
     if guest.key == record.guest_key or guest.guest_type is not (record.guest_type or guest.guest_type):
         return False
     sizes = {(record.ram_mb, record.cpu)} | ({(last.memory_mb, last.cores)} if last is not None else set())

@@ -1,7 +1,7 @@
-"""A machine that is sold on: one order ended, and the next one names the same machine. Pure.
+"""A machine that is sold on: one order ended, and the next order names the same machine. Pure.
 
-The record of the ended order lets go of the machine; then the buyer's record is linked with it, or made, as any other.
-Between two customers that is an operator's word, unless the policy says otherwise.
+The record of the ended order gives up the machine. Then the buyer's record is linked with it, or made, like any other.
+Between two customers an operator must approve it, unless the policy says otherwise.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from reconcile.decision.matching.order_traits import going, later
 
 
 def not_yet_sold_on(case: Case, buyer: Order, world: World, policy: Policy) -> str | None:
-    """Why it is not decided yet, or cannot be; None if nothing but a word is missing."""
+    """Why it is not decided yet or cannot be; None if only an approval is missing."""
     record, guest = case.record, case.guest
     if record is None or guest is None:
-        return "there is nothing to let go of"
+        return "there is no linked guest to give up"
     return _not_let_go(record, guest, case.order, world, policy) or _not_bought(buyer, guest, case.order, world)
 
 
 def _not_let_go(record: Record, guest: Guest, order: Order | None, world: World, policy: Policy) -> str | None:
-    """Why the record keeps its machine."""
+    """Why the record keeps its machine for now."""
     if guest.cluster not in world.trusted or guest.fingerprint_state is not FingerprintState.READ:
-        return f"who guest {guest.key} is must be read anew first"
+        return f"the identity of guest {guest.key} must be read again first"
     if record.link_state is not LinkState.VERIFIED or guest.fingerprint != record.fingerprint:
-        return f"nothing says that guest {guest.key} is VPS {record.id}'s machine"
+        return f"nothing shows that guest {guest.key} is VPS {record.id}'s machine"
     if order is not None and record.order_state is not OrderState.ENDED:
-        return f"VPS {record.id} does not say yet that its order ended"
+        return f"the record of VPS {record.id} does not show yet that its order ended"
     if order is None and not policy.proven(world.order_absences.get(record.order_id or "")):
         return f"nothing proves that VPS {record.id} has no order any more"
     if record.protected_until is not None and record.protected_until > world.now:
@@ -38,7 +38,7 @@ def _not_let_go(record: Record, guest: Guest, order: Order | None, world: World,
 
 
 def _not_bought(buyer: Order, guest: Guest, order: Order | None, world: World) -> str | None:
-    """Why the buyer's order does not get the machine."""
+    """Why the buyer's order does not get the machine yet."""
     if buyer.state not in (OrderState.ACTIVE, OrderState.SUSPENDED):
         return f"order {buyer.order_id} is {buyer.state.value}"
     if buyer.user_id is None:
@@ -54,12 +54,13 @@ def _not_bought(buyer: Order, guest: Guest, order: Order | None, world: World) -
         return f"order {min(others)} names it, too"
     named, swept = buyer.guest_since, world.previous_orders_at
     if named is None or swept is None or named > swept:
-        return f"order {buyer.order_id} has named it in one full read of the orders only"
+        return f"order {buyer.order_id} has named it in only one full read of the orders so far"
     return None
 
 
 def sold_on(case: Case, buyer: Order, world: World, reason: str) -> Change:
-    """Let go of the machine. Just before: the ended order, the buyer's order and the machine are asked for singly."""
+    """The change that gives up the machine. Just before it, the run looks up the ended order, the buyer's order and the
+    machine one by one."""
     record, guest, order = case.record, case.guest, case.order
     if record is None or guest is None:
         raise ValueError("a machine that is sold on needs a record and a guest")
@@ -76,7 +77,7 @@ def sold_on(case: Case, buyer: Order, world: World, reason: str) -> Change:
         Kind.UNLINK if same_customer else Kind.SOLD_ON,
         "unlink",
         world.feed,
-        f"{reason}, the same machine: VPS {record.id} lets go of it",
+        f"{reason}, the same machine: VPS {record.id} gives it up",
         record=record,
         order=order,
         claimant=buyer,

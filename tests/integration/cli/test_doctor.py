@@ -176,7 +176,7 @@ class TestRedis:
         out = panel_sync("doctor", REDIS_URL=redis_url).out
         assert line(out, "Redis", "version").startswith("ok")
         assert line(out, "Redis", "appendonly, noeviction").startswith("ok")
-        assert line(out, "workers", "nobody takes the queue sync").startswith("problem")
+        assert line(out, "workers", "no worker takes the queue sync").startswith("problem")
         password = make_url(redis_url).password
         assert isinstance(password, str)
         assert password not in out

@@ -98,7 +98,7 @@ def test_names_are_printed_as_they_are(text: str) -> None:
 
 
 def test_a_cell_is_nothing_but_text() -> None:
-    with pytest.raises(TypeError, match="a cell is"):
+    with pytest.raises(TypeError, match="a cell must be"):
         table("name").add_row(table("other"))
 
 

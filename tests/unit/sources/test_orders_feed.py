@@ -210,8 +210,8 @@ FAULTS: dict[str, tuple[list[httpx.Response], list[str], str]] = {
     "an error told as 200": ([page([], status="error")], [], "page 1 of orders: does not say success"),
     "a cursor that is no text": ([page([order(1)], next_cursor=7)], [], "next_cursor that is not a text"),
     "the key is refused": ([answer({}, status=401)], [], "page 1 of orders: MAIN_SITE_API_KEY is refused"),
-    "no as_of": ([page([order(1)], as_of=None)], ["1"], "no fact of it counts as fresh"),
-    "no Date": ([page([order(1)], date=None)], ["1"], "no fact of it counts as fresh"),
+    "no as_of": ([page([order(1)], as_of=None)], ["1"], "nothing of it counts as fresh"),
+    "no Date": ([page([order(1)], date=None)], ["1"], "nothing of it counts as fresh"),
 }
 
 

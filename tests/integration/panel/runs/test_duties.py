@@ -79,7 +79,7 @@ def test_a_message_of_a_beat_that_asks_for_nothing_is_followed(engine: Engine) -
     [
         ({"asked_at": 100, "began_at": 100, "done_at": 99, "since": 1000}, "beat does not ask for it"),
         ({"asked_at": 3, "began_at": 100, "done_at": 99, "since": 1000}, "no worker begins it"),
-        ({"asked_at": 3, "began_at": 2, "done_at": 99, "since": 1000}, "it is begun and does not end well"),
+        ({"asked_at": 3, "began_at": 2, "done_at": 99, "since": 1000}, "a worker begins it but does not finish"),
     ],
     ids=["beat", "workers", "the work"],
 )

@@ -363,7 +363,7 @@ FINDINGS = [
         ),
         "unverified-guest",
         "warning",
-        "who it is may not be read any more",
+        "its identity cannot be read: give the token VM.Audit",
     ),
     Found(
         world(orders=(order(),), guests=(UNREAD,)),

@@ -375,7 +375,7 @@ def test_nobody_is_gone_while_a_guest_that_nobody_knows_may_be_his(*, stranger: 
 def test_where_too_many_are_not_looked_at_yet_nobody_is_gone() -> None:
     assert deletes(plan(ended(unidentified=None), POLICY)) == []
     (held,) = plan(ended(unidentified=None), POLICY).findings
-    assert held.reason == "so many guests are not looked at yet that one may be the machine of VPS 1"
+    assert held.reason == "too many guests are not identified yet, and one may be the machine of VPS 1"
 
 
 def test_whose_address_is_another_machine_s_by_now_may_have_moved_all_the_same() -> None:

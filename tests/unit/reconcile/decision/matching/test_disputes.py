@@ -33,13 +33,13 @@ def told(*orders: Order, **seen: Any) -> list[str]:
 OTHER = order(order_id="3", user_id=6, owner="6", panel_vps_id=None)
 AGAINST: dict[str, tuple[tuple[Order, ...], dict[str, Any]]] = {
     "is VPS 1's": ((order(), GOES_ON), {"records": (HOLDER, DISPUTED)}),
-    "is nobody's, and no order of that VPS is known": ((), {}),
-    "is nobody's, and order 2 ended": (
+    "has no record, and no order of that VPS is known": ((), {}),
+    "has no record, and order 2 ended": (
         (replace(GOES_ON, state=OrderState.ENDED, status="cancelled", state_since=ago(hours=1)),), {},
     ),
     "is named by order 3": ((GOES_ON, OTHER), {}),
     "a call named it for VPS 4, too": ((GOES_ON,), {"records": (DISPUTED, record(id=4, order_id="4", **CLAIM))}),
-    "is not there": ((GOES_ON,), {"guests": ()}),
+    "does not exist": ((GOES_ON,), {"guests": ()}),
     "is lxc, and order 2 sold another type": (
         (replace(GOES_ON, guest_type=GuestType.QEMU),), {"guests": (guest(guest_type=GuestType.LXC),)},
     ),

@@ -245,7 +245,7 @@ def test_a_machine_with_nothing_to_know_it_by_is_not_taken_for_the_one_that_stoo
     """A VMID was given away to a container without a network card, or to a machine without a uuid."""
     found = replaced(state, **NOBODY, status="stopped", power=PowerState.STOPPED)
     assert not found.replaced
-    assert found.doubt == "guest main/100 has nothing that says whether it is VPS 1's"
+    assert found.doubt == "guest main/100 has nothing that shows whether it is VPS 1's"
     unread = replaced(state, **NOBODY, fingerprint_state=FingerprintState.UNREAD)
     assert unread.doubt is None, "it will be read first"
 
@@ -429,8 +429,8 @@ def test_an_ended_order_without_a_record_does_not_mind_who_has_its_vmid_now(*, t
 def test_a_guest_that_two_going_orders_name_is_not_taken() -> None:
     seen = world(orders=(order(), order(order_id="2", name="new")), guests=(guest(),))
     assert doubts(seen) == [
-        "orders 1 and 2 name the same guest main/100",
-        "orders 2 and 1 name the same guest main/100",
+        "orders 1 and 2 name guest main/100: let one name another",
+        "orders 2 and 1 name guest main/100: let one name another",
         "order 1 and order 2 name it, and it is no record's guest",
     ]
 
