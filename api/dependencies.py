@@ -107,19 +107,15 @@ async def _main_site(
 
 async def _operator(
     request: Request, edge: EdgeOf, _described: Annotated[str | None, Security(_operator_header)]
-) -> str:
+) -> Actor:
     found = edge.operator_keys.operator_of(request.scope["headers"])
     if found is None:
         raise _bad_key(request, edge)
     request.scope["api_key_label"] = request.scope["caller"] = f"api:{found.label}"
     if request.method not in READING and found.role != "operate":  # checked by method, so that no route can forget it
         raise ProblemError(403, "role_required", "This needs a key with the role operate")
-    return f"api:{found.name}"
-
-
-async def _actor(request: Request, by: Annotated[str, Depends(_operator)]) -> Actor:
     network = network_of(request.client.host if request.client else None)
-    return Actor(by, request.scope["request_id"], network)
+    return Actor(f"api:{found.name}", found.role, request.scope["request_id"], network)
 
 
 def _bad_key(request: Request, edge: Edge) -> ProblemError:
@@ -141,11 +137,8 @@ async def _client(
 MainSite = Annotated[str, Depends(_main_site)]
 """The label of the API key that was used."""
 
-Operator = Annotated[str, Depends(_operator)]
-"""Who acts. An operator with the role ``read`` may only read."""
-
-Acting = Annotated[Actor, Depends(_actor)]
-"""The operator who acts, for the decision and its audit."""
+Operator = Annotated[Actor, Depends(_operator)]
+"""The operator who asks. With the role ``read`` only reads get this far."""
 
 Client = Annotated[int, Depends(_client)]
 """The panel user id of the token."""

@@ -24,7 +24,7 @@ from api.http.middleware import RequestContext
 from api.http.problems import ProblemError, on_http_exception, on_invalid_parameter, on_problem
 from api.main_site import sync_routes
 from api.main_site.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes
-from api.operators import operator_routes
+from api.operators import action_routes, reading_routes
 from api.operators.operator_keys import OperatorKeys
 from panel.deadlines import Deadlines
 from panel.heartbeat import INTERVAL_S, pulse
@@ -34,6 +34,7 @@ from panel.journal.operation_waiter import Settlements
 from panel.journal.publish import CeleryPublisher, producer_app
 from panel.journal.relay import Relay
 from panel.logging import configure_logging
+from panel.operator_error import OperatorError
 from panel.records.public import Place
 from panel.redaction import Redactor, secrets_of
 from panel.sessions import async_engine
@@ -112,11 +113,11 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
     app.state.relay = relaying
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
     app.add_middleware(RequestContext, note=edge.access.note, redactor=edge.redactor)
-    for kind in (ProblemError, DatabaseAwayError, OutcomeUnknownError, OverloadedError):
+    for kind in (ProblemError, OperatorError, DatabaseAwayError, OutcomeUnknownError, OverloadedError):
         app.add_exception_handler(kind, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_invalid_parameter)
-    for module in (sync_routes, client_routes, operator_routes, health_routes, docs_page):
+    for module in (sync_routes, client_routes, reading_routes, action_routes, health_routes, docs_page):
         app.include_router(module.router)
     return app
 

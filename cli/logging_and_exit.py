@@ -10,6 +10,7 @@ from cli.environment import command_settings
 from cli.errors import CommandError
 from domain.failures import caused_by
 from panel.logging import configure_logging
+from panel.operator_error import OperatorError
 from panel.printable import printable
 from panel.redaction import secrets_of
 from panel.settings import SettingsError
@@ -27,7 +28,7 @@ def begin() -> None:
 
 def told(error: Exception) -> int:
     """Report what ended the command, and return its exit code. What the operator can repair is one sentence, and 2."""
-    if isinstance(error, CommandError | SettingsError | RuntimeFaultError):
+    if isinstance(error, CommandError | OperatorError | SettingsError | RuntimeFaultError):
         # A sentence may quote the name of a cluster or what a server said.
         sys.stderr.write(f"panel-sync: {printable(str(error), keep=BREAK)}\n")
         return 2

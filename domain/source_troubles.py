@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Literal
 
 from domain.changes import Finding
 from domain.source_protocols import ClusterReading
@@ -38,7 +39,7 @@ class Trouble:
     reason: str
 
     @property
-    def severity(self) -> str:
+    def severity(self) -> Literal["warning", "alarm"]:
         """The severity of its finding."""
         return "warning" if self.cause is Cause.INCOMPLETE else "alarm"
 

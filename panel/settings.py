@@ -306,7 +306,7 @@ class Settings(BaseSettings):
             found.append("USER_ID_SPACE must be 'mapped' or 'shared' once MAIN_SITE_URL is set (see README)")
         if self.absence_proof_t_s < MIN_PROOF_SECONDS and not self.demo:
             found.append(f"ABSENCE_PROOF_T_S must be at least {MIN_PROOF_SECONDS} (Proxmox caches for 300)")
-        names = [c.name for c in self.proxmox_clusters]
+        names = self.cluster_names
         if len(names) != len(set(names)):
             found.append("PROXMOX_CLUSTERS has two clusters of the same name")
         found.extend(self._wrong_urls())
@@ -316,6 +316,11 @@ class Settings(BaseSettings):
     def session_url(self) -> str:
         """Where a connection is a session of PostgreSQL's, with its locks, its LISTEN and its temporary tables."""
         return self.database_session_url or self.database_url
+
+    @property
+    def cluster_names(self) -> list[str]:
+        """The names of the configured clusters, in their order."""
+        return [cluster.name for cluster in self.proxmox_clusters]
 
     @property
     def pooled(self) -> bool:

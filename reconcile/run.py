@@ -40,7 +40,7 @@ from panel.observations.config_read_queue import longest_waiting
 from panel.observations.left_out import load_left_out
 from panel.operators import gate_context, quarantine
 from panel.operators.holds import keep_fast_holds, keep_holds
-from panel.operators.pauses import ALL, CLUSTER, FEED, Pause, current_pauses
+from panel.operators.pauses import ALL, CLUSTER, FEED, PauseView, current_pauses
 from panel.runs import run_log, source_memory
 from panel.runs.finding_resolution import Reach, undrawn_subjects
 from panel.runs.lease import LEASE, FencedError, lease_holder, take_lease, turn
@@ -163,7 +163,9 @@ class _Ahead:
     looks: fingerprints.Looks | None = None
 
 
-def _read_ahead(reconciler: Reconciler, connection: Connection, pauses: Mapping[str, Pause], *, dry: bool) -> _Ahead:
+def _read_ahead(
+    reconciler: Reconciler, connection: Connection, pauses: Mapping[str, PauseView], *, dry: bool
+) -> _Ahead:
     sources = [s for s in reconciler.sources if f"{CLUSTER}{s.cluster}" not in pauses]
     # A dry run has its copies of what is observed only once it holds the lease.
     looks = fingerprints.read_ahead(connection, sources) if not dry else None

@@ -16,7 +16,7 @@ from domain.failures import Interrupts
 from domain.source_protocols import GuestSource, OrderFeed
 from panel.observations.absences import Proof
 from panel.operators import gate_context
-from panel.operators.pauses import CLUSTER, FEED, Pause
+from panel.operators.pauses import CLUSTER, FEED, PauseView
 from panel.runs import source_memory
 from panel.runs.lease import FencedError, Lease, hold_lease
 from reconcile.apply import Confirmer, Confirming, Outcome, apply_changes, unconfirmed_last
@@ -102,7 +102,7 @@ class Run:
     reconciler: Reconciler
     lease: Lease
     id: int
-    pauses: Mapping[str, Pause]
+    pauses: Mapping[str, PauseView]
     phases: Phases
     feed_read: FeedRead | None = None
     looks: Looks | None = None

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine
 
-from panel.operators.findings import FindingRow, note_told, untold_findings
+from panel.operators.findings import FindingView, note_told, untold_findings
 from panel.settings import Settings
 from sources.outgoing.client import Client
 from sources.outgoing.faults import SourceFault
@@ -72,7 +72,7 @@ def _client(settings: Settings) -> Client:
     )
 
 
-def _offer(client: Client, finding: FindingRow) -> str | None:
+def _offer(client: Client, finding: FindingView) -> str | None:
     """Why the receiver did not take the finding, or None. Only the answer's status is read."""
     content = json.dumps(message_of(finding)).encode("ascii")
     try:
@@ -84,7 +84,7 @@ def _offer(client: Client, finding: FindingRow) -> str | None:
     return None if 200 <= answer.status < 300 else f"answered {answer.status}"
 
 
-def message_of(finding: FindingRow) -> dict[str, Any]:
+def message_of(finding: FindingView) -> dict[str, Any]:
     """The message. ``text`` is for receivers that show one line; a receiver recognises repetitions by ``id``."""
     return {
         "text": f"{finding.severity} {finding.class_} {finding.subject}: {finding.reason}",

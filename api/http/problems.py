@@ -14,11 +14,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from panel.journal.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
+from panel.operator_error import Fault, OperatorError
 from panel.records.public import Place, operation_url
 
 log = structlog.get_logger(__name__)
 
 FRAMEWORK_CODES = {404: "not_found", 405: "method_not_allowed"}
+REFUSED: Mapping[Fault, tuple[int, str]] = {
+    "unknown": (404, "operator_unknown"),
+    "conflict": (409, "operator_conflict"),
+    "invalid": (422, "operator_invalid"),
+    "forbidden": (403, "role_required"),
+}
+"""How an operator's request that cannot be met is answered: status and code."""
+
 SERVER_FAULT = "The panel failed to answer this request; it is logged under the request id"
 
 
@@ -81,7 +90,7 @@ def problem_for(request: Request, error: ProblemError, background: BackgroundTas
 
 
 async def on_problem(request: Request, error: Exception) -> ProblemResponse:
-    """Answer a ProblemError or one of the store's errors."""
+    """Answer a ProblemError, a request of an operator that cannot be met, or a store that is away."""
     return problem_for(request, as_problem(error))
 
 
@@ -90,6 +99,9 @@ def as_problem(error: Exception) -> ProblemError:
     match error:
         case ProblemError():
             return error
+        case OperatorError():
+            status_code, code = REFUSED[error.fault]
+            return ProblemError(status_code, code, str(error))
         case DatabaseAwayError():
             message = "The panel's database is away; nothing was accepted, try again"
             return ProblemError(503, "database_away", message, headers={"Retry-After": "5"})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from api.main_site.api_keys import ApiKeys, Headers
+from panel.operators.audit import Role
 from panel.settings import OperatorKey
 
 PREVIOUS = "/previous"
@@ -18,7 +18,7 @@ class CallingOperator:
 
     label: str
     name: str
-    role: Literal["read", "operate"]
+    role: Role
 
 
 class OperatorKeys:

@@ -1,4 +1,5 @@
-"""What operators' requests and answers look like. Bodies are validated by these models; answers are described."""
+"""What operators' requests and answers look like. Bodies are validated by these models; answers are
+described, by the panel's own dataclasses where it has one."""
 
 from __future__ import annotations
 
@@ -6,6 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
+
+from panel.journal.dead_letters import DeadView
+from panel.operators.findings import FindingView
+from panel.operators.pauses import PauseView
+from panel.operators.quarantine import QuarantinedView
+from panel.records.identities import IdentityView
+from panel.runs.source_health import SourceView
 
 
 def _whole(value: object) -> object:
@@ -156,30 +164,6 @@ class HeldSetView(BaseModel):
     decided_at: AwareDatetime | None
 
 
-class FindingView(BaseModel):
-    """Something that a run found and may not mend."""
-
-    id: int
-    class_: Annotated[str, Field(alias="class")]
-    subject: str
-    severity: Literal["info", "warning", "alarm"]
-    reason: str
-    vps_id: int | None
-    order_id: str | None
-    cluster: str | None
-    vmid: int | None
-    first_seen_at: AwareDatetime
-    last_seen_at: AwareDatetime = Field(description="When it was written last; once a day while nothing changes.")
-    age_s: float
-    acknowledged_by: str | None
-    acknowledged_at: AwareDatetime | None
-    snoozed_until: AwareDatetime | None
-    snoozed: bool
-    ignored_by: Annotated[str | None, Field(description="Who wants to hear no more of this guest")]
-    ignored_reason: str | None
-    resolved_at: AwareDatetime | None
-
-
 class JournalEntry(BaseModel):
     """One change of a VPS, and why."""
 
@@ -199,25 +183,6 @@ class JournalEntry(BaseModel):
     api_key_label: Annotated[str | None, Field(description="Of a call: which of the main site's keys it came with")]
     accepted_at: AwareDatetime
     applied_at: AwareDatetime | None
-
-
-class IdentityView(BaseModel):
-    """Which machine a VPS's guest is, by its own configuration. What is in doubt says nothing of the VPS."""
-
-    guest: Annotated[str, Field(description="`cluster/vmid`")]
-    believed: Annotated[str | None, Field(description="Which machine the VPS is linked with")]
-    fingerprint: Annotated[str | None, Field(description="Which machine stood there when it was read last")]
-    state: Annotated[
-        Literal["read", "stale", "unread", "forbidden"] | None, Field(description="null: no list ever showed it")
-    ]
-    read_at: Annotated[AwareDatetime | None, Field(description="When its configuration was read last")]
-    age_s: Annotated[float | None, Field(description="Seconds since then")]
-    tried_at: Annotated[AwareDatetime | None, Field(description="When it was asked for last in vain")]
-    in_doubt: Annotated[bool, Field(description="Nothing is taken of it before it is read again")]
-    doubt: Annotated[str | None, Field(description="What put it in doubt")]
-    why: Annotated[str | None, Field(description="The same as a sentence")]
-    doubted_at: Annotated[AwareDatetime | None, Field(description="Since when")]
-    unlisted_since: Annotated[AwareDatetime | None, Field(description="Since when no list has shown it any more")]
 
 
 class HistoryView(BaseModel):
@@ -245,51 +210,6 @@ class RunView(BaseModel):
     error: str | None
 
 
-class SourceView(BaseModel):
-    """What is known of a source, and whether it is paused."""
-
-    source: str
-    read_at: Annotated[AwareDatetime | None, Field(description="Its last complete read")]
-    degraded_reason: str | None
-    read_age_s: Annotated[float | None, Field(description="Seconds since then")]
-    entries: Annotated[int | None, Field(description="What its last complete read showed")]
-    cause: Annotated[
-        Literal["unread", "incomplete", "mass-loss", "old", "not-imported"] | None,
-        Field(description="Why it is not believed, or not in everything; null: it is well"),
-    ]
-    reason: str | None
-    since: Annotated[AwareDatetime | None, Field(description="Since when it is not believed")]
-    age_s: Annotated[float | None, Field(description="For how many seconds")]
-    remedy: Annotated[str | None, Field(description="What to do about it")]
-    alarm: Annotated[bool, Field(description="Whether it is time to tell a person")]
-    severity: Literal["warning", "alarm"] | None
-    paused_until: AwareDatetime | None
-    paused_by: str | None
-    pause_reason: str | None
-
-
-class PauseView(BaseModel):
-    """One pause in force."""
-
-    target: str
-    reason: str
-    by: str
-    since: AwareDatetime
-    until: AwareDatetime
-
-
-class QuarantinedView(BaseModel):
-    """What runs failed at again and again, and leave alone until ``next_try_at``."""
-
-    subject: str
-    stage: Literal["load", "match", "decide", "write"]
-    cause: Annotated[str, Field(description="Classes, codes and places; no values")]
-    failures: int
-    first_failed_at: AwareDatetime
-    last_failed_at: AwareDatetime
-    next_try_at: AwareDatetime
-
-
 class PausesAnswer(BaseModel):
     """Pauses in force."""
 
@@ -302,18 +222,6 @@ class QuarantineAnswer(BaseModel):
 
     status: Literal["success"]
     data: list[QuarantinedView]
-
-
-class DeadView(BaseModel):
-    """A call that failed for good. ``error``: the last failure, a class and a code; no values."""
-
-    id: int
-    vps_id: int
-    action: Literal["create", "update", "delete"]
-    attempts: int
-    error: str | None
-    accepted_at: AwareDatetime
-    applied_at: Annotated[AwareDatetime, Field(description="When it was given up")]
 
 
 class DeadAnswer(BaseModel):

@@ -1,19 +1,39 @@
-"""Who gives a command, and the audit of what they decide by it."""
+"""A command's transaction on the panel's database, and the operator who gives the command."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
+from typing import ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from panel.operators.audit import Actor, note_action
+from cli.connect import opened_panel
+from cli.environment import command_settings
+from panel.operators.actions.action import Action, Done
+from panel.operators.audit import Actor
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def operator() -> str:
-    """Who gives the command, as far as the machine knows."""
-    return f"cli:{os.environ.get('SUDO_USER') or os.environ.get('USER') or 'operator'}"
+def operator() -> Actor:
+    """Who gives the command, as far as the machine knows. Whoever has the database may decide."""
+    name = os.environ.get("SUDO_USER") or os.environ.get("USER") or "operator"
+    return Actor(f"cli:{name}", "operate")
 
 
-def note(connection: Connection, action: str, subject: str) -> None:
-    """Note a decision in its own transaction; ``action`` is what the command is called."""
-    note_action(connection, Actor(operator()), action, subject)
+@contextlib.contextmanager
+def transaction() -> Iterator[Connection]:
+    """One transaction on the database of the settings. Raises CommandError if it cannot be reached."""
+    settings = command_settings()
+    settings.require("database_url")
+    with opened_panel(settings.session_url) as engine, engine.begin() as connection:
+        yield connection
+
+
+def act(action: Action[P, T], *args: P.args, **kwargs: P.kwargs) -> Done[T]:
+    """Do it as the operator who gives the command, in a transaction of its own. Raises OperatorError, CommandError."""
+    with transaction() as connection:
+        return action(connection, operator(), *args, **kwargs)

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.connect import opened_panel
-from cli.environment import command_settings
+from cli.operating.acting import transaction
 from cli.output.console import as_json, moment, out
 from cli.output.listing import Json
 from panel.operators.audit import list_access, list_actions, list_refused_calls
@@ -26,9 +25,7 @@ def audit(
 
     Ends with 0, whether there is anything or not.
     """
-    settings = command_settings()
-    settings.require("database_url")
-    with opened_panel(settings.session_url) as engine, engine.connect() as connection:
+    with transaction() as connection:
         actions = list_actions(connection, limit)
         uses = list_access(connection, limit, refused=refused)
         calls = list_refused_calls(connection, limit)

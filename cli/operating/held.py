@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import Connection
 
-from cli.connect import opened_panel
-from cli.environment import command_settings
-from cli.errors import CommandError
-from cli.operating.acting import note, operator
+from cli.operating.acting import operator, transaction
 from cli.output.console import as_json, out
 from cli.output.listing import FITS, Entry, Json, OfClass, OfCluster, OfUser, Page, PerPage, View, show
 from cli.output.plan_view import rank_of, release_of
 from cli.output.progress import Working
-from panel.operator_error import OperatorError
-from panel.operators.first_filling import filling_since, first_word_given
-from panel.operators.holds import CREATES, Decision, HeldSet, decide_hold, list_holds
+from panel.operators.actions import holds
+from panel.operators.actions.action import Action
+from panel.operators.first_filling import first_word_given
+from panel.operators.holds import HeldSet, list_holds
 from panel.records.ownership import NOBODY, Whose, described, whose
 from panel.terminal import styled
 
-VERBS = {Decision.APPROVED: "approve", Decision.REJECTED: "reject"}
 EVERY = 10_000
 """Sets at most: those that wait for a word of their own are one for each record."""
 
@@ -50,7 +45,7 @@ def held(
     Ends with 0, whether something is held or not.
     """
     view = View(class_, cluster, user, page, limit, everything=decided)
-    with Working("reading what is held"), _panel() as connection:
+    with Working("reading what is held"), transaction() as connection:
         found = list_holds(connection, decided=decided, limit=EVERY)
         of = whose(connection, {item["subject"] for one in found for item in one.items})
         first = not first_word_given(connection)
@@ -76,7 +71,7 @@ def approve(held_sets: Hashes) -> None:
 
     Ends with 0; with 2, and nothing done, if one of them cannot be approved.
     """
-    _decide(held_sets, Decision.APPROVED)
+    _decide(holds.approve, held_sets)
 
 
 def reject(held_sets: Hashes) -> None:
@@ -86,29 +81,14 @@ def reject(held_sets: Hashes) -> None:
 
     Ends with 0; with 2, and nothing done, if one of them cannot be refused.
     """
-    _decide(held_sets, Decision.REJECTED)
+    _decide(holds.reject, held_sets)
 
 
-@contextlib.contextmanager
-def _panel() -> Iterator[Connection]:
-    """A transaction on the panel's database; what cannot be met becomes a CommandError."""
-    settings = command_settings()
-    settings.require("database_url")
-    try:
-        with opened_panel(settings.session_url) as engine, engine.begin() as connection:
-            yield connection
-    except OperatorError as error:
-        raise CommandError(str(error)) from error
-
-
-def _decide(prefixes: Sequence[str], decision: Decision) -> None:
-    with _panel() as connection:
-        for prefix in prefixes:
-            done = decide_hold(connection, prefix, decision, operator())
-            note(connection, VERBS[decision], done.hash)
-            out.print(f"{done.hash[:12]} {done.scope}: {len(done.items)} {decision.value}")
-            if done.scope == CREATES and decision is Decision.APPROVED and filling_since(connection) is not None:
-                out.print("This covers the first filling: every order that is known now, for 24 hours.")
+def _decide(decision: Action[[str], HeldSet], prefixes: Sequence[str]) -> None:
+    with transaction() as connection:
+        said = [decision(connection, operator(), prefix).message for prefix in prefixes]
+    for one in said:
+        out.print(one)
 
 
 def _show_sets(found: Sequence[HeldSet], of: Mapping[str, Whose], view: View) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy import Row, select
 
-from cli.connect import opened_panel
-from cli.environment import command_settings
-from cli.errors import CommandError
-from cli.operating.acting import note, operator
+from cli.operating.acting import act, transaction
+from cli.operating.words import Reason
 from cli.output.console import as_json, moment, out, span
 from cli.output.listing import Json
-from panel.journal import dead_letters
-from panel.operator_error import OperatorError
+from panel.operators.actions import journal
 from panel.records.history import History, vps_history
 from panel.schema import tables
 from panel.terminal import styled, table
@@ -57,9 +53,7 @@ def operations(
         wanted = wanted.where(listed.c.state == state.value)
     if vps is not None:
         wanted = wanted.where(listed.c.vps_id == vps)
-    settings = command_settings()
-    settings.require("database_url")
-    with opened_panel(settings.session_url) as engine, engine.connect() as connection:
+    with transaction() as connection:
         found = connection.execute(wanted).all()
     if json:
         as_json([dict(row._mapping) for row in found])
@@ -86,38 +80,17 @@ def requeue(operation: Operation) -> None:
 
     Ends with 0; with 2 and nothing done if there is no such call, or it is refused.
     """
-    settings = command_settings()
-    settings.require("database_url")
-    with opened_panel(settings.session_url) as engine, engine.begin() as connection, _sentences():
-        again = dead_letters.requeue(connection, operation, operator())
-        note(connection, "requeue", f"operation:{operation}")
-    out.print(f"operation {operation} is queued again as operation {again}")
+    out.print(act(journal.requeue, operation).message)
 
 
-def discard(
-    operation: Operation, reason: Annotated[str, typer.Option("--reason", help="Why; it is kept and shown.")]
-) -> None:
+def discard(operation: Operation, reason: Reason) -> None:
     """Leave a dead call undone: the record stays as it is.
 
     Example: panel-sync discard 8123 --reason "sent again by hand"
 
     Ends with 0; with 2 and nothing done if there is no such call, or it is not dead.
     """
-    settings = command_settings()
-    settings.require("database_url")
-    with opened_panel(settings.session_url) as engine, engine.begin() as connection, _sentences():
-        dead_letters.discard(connection, operation, reason, operator())
-        note(connection, "discard", f"operation:{operation}")
-    out.print(f"operation {operation} is discarded")
-
-
-@contextlib.contextmanager
-def _sentences() -> Iterator[None]:
-    """What cannot be met becomes a CommandError."""
-    try:
-        yield
-    except OperatorError as error:
-        raise CommandError(str(error)) from error
+    out.print(act(journal.discard, operation, reason).message)
 
 
 def history(
@@ -131,13 +104,8 @@ def history(
 
     Ends with 0; with 2 if there is no such VPS.
     """
-    settings = command_settings()
-    settings.require("database_url")
-    with opened_panel(settings.session_url) as engine, engine.connect() as connection:
-        try:
-            told = vps_history(connection, vps)
-        except OperatorError as error:
-            raise CommandError(str(error)) from error
+    with transaction() as connection:
+        told = vps_history(connection, vps)
     if json:
         as_json([dict(row._mapping) for row in told.operations])
         return

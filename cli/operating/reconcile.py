@@ -14,11 +14,12 @@ from sqlalchemy import Engine
 from cli.connect import opened_panel
 from cli.environment import command_settings
 from cli.errors import CommandError
-from cli.operating.acting import note
+from cli.operating.acting import operator
 from cli.output.console import out
 from cli.output.listing import All, Json, OfClass, OfCluster, OfUser, Page, PerPage, View
 from cli.output.plan_view import plan_as_json, show_plan, show_releases
 from cli.output.progress import Working
+from panel.operators.actions import runs
 from panel.operators.first_filling import filling_since, first_word_given, waiting_guests
 from panel.records.ownership import whose
 from panel.settings import Settings
@@ -100,7 +101,7 @@ def reconcile(
         if not yes and not typer.confirm("Apply this (what has changed meanwhile is looked at again)?"):
             raise typer.Exit(1)
         with engine.begin() as connection:
-            note(connection, "reconcile", str(only) if only is not None else "everything")
+            runs.apply_now(connection, operator(), str(only) if only is not None else "")
         result = _observed(engine, settings, dry=False, only=only)
         if json:
             _show(engine, result, view, "", json=True)
@@ -134,7 +135,7 @@ def _subject(settings: Settings, vps: int | None, user: int | None, cluster: str
     given = [Subject(SubjectKind(kind), str(name)) for kind, name in named.items() if name is not None]
     if len(given) > 1:
         raise CommandError("--vps, --user and --cluster exclude each other")
-    if cluster is not None and cluster not in {c.name for c in settings.proxmox_clusters}:
+    if cluster is not None and cluster not in settings.cluster_names:
         raise CommandError(f"{cluster} is not one of PROXMOX_CLUSTERS")
     return given[0] if given else None
 

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.connect import opened_panel
-from cli.environment import command_settings
+from cli.operating.acting import transaction
 from cli.output.console import as_json, moment, out
 from cli.output.listing import Json
 from panel.records.history import recent_runs
@@ -26,9 +25,7 @@ def runs(
 
     Ends with 0, whatever became of them.
     """
-    settings = command_settings()
-    settings.require("database_url")
-    with opened_panel(settings.session_url) as engine, engine.connect() as connection:
+    with transaction() as connection:
         found = recent_runs(connection, kind=kind, limit=limit)
     if json:
         as_json([dict(row._mapping) for row in found])

@@ -8,23 +8,15 @@ from typing import Annotated
 import typer
 from sqlalchemy import text
 
-from cli.connect import opened_panel
-from cli.environment import command_settings
-from cli.errors import CommandError
-from cli.operating.acting import note
+from cli.operating.acting import act, transaction
 from cli.output.console import as_json, err, moment, out, span
-from panel.operator_error import OperatorError
-from panel.operators.gate_context import PLAN_SEEN, acknowledge_first_plan
+from panel.operators.actions import sources
 from panel.operators.pauses import current_pauses
-from panel.runs.run_requests import nudge_run
-from panel.runs.source_health import SourceHealth, list_sources
-from panel.runs.source_memory import acknowledge_source, acknowledged_in_words
+from panel.runs.source_health import SourceView, list_sources
 from panel.terminal import table
 
-PLAN = "plan"
 
-
-def sources(
+def list_all(
     everything: Annotated[
         bool, typer.Option("--all", help="Also each customer that panel-api reads by itself.")
     ] = False,
@@ -36,9 +28,7 @@ def sources(
 
     Ends with 0, whatever they are; `panel-sync doctor` ends with 1 while one of them is an alarm.
     """
-    settings = command_settings()
-    settings.require("database_url")
-    with opened_panel(settings.session_url) as engine, engine.begin() as connection:
+    with transaction() as connection:
         pauses = current_pauses(connection)
         found = list_sources(connection)
         scopes = connection.execute(SCOPES, {"all": everything}).all()
@@ -79,24 +69,11 @@ def acknowledge(
 
     Ends with 0; with 2 if nothing was to be acknowledged.
     """
-    settings = command_settings()
-    settings.require("database_url")
-    with opened_panel(settings.session_url) as engine, engine.begin() as connection:
-        try:
-            if source == PLAN:
-                acknowledge_first_plan(connection)
-                said = PLAN_SEEN
-            else:
-                said = acknowledged_in_words(source, acknowledge_source(connection, source))
-            nudge_run(connection)
-            note(connection, "acknowledge", source)
-        except OperatorError as error:
-            raise CommandError(str(error)) from error
-    out.print(said, soft_wrap=True)
+    out.print(act(sources.acknowledge, source).message, soft_wrap=True)
     err.print("A run is on its way: panel-sync runs")
 
 
-def _state(one: SourceHealth | None) -> str:
+def _state(one: SourceView | None) -> str:
     if one is None:
         return ""
     if one.paused:

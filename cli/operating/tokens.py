@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import jwt
 import typer
 
-from cli.connect import opened_panel
 from cli.environment import command_settings
 from cli.errors import CommandError
-from cli.operating.acting import note
+from cli.operating.acting import act
+from cli.operating.words import duration
 from cli.output.console import out
+from panel.operators.actions import users
 from panel.settings import Settings
-
-UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def client_token(settings: Settings, user_id: int, now: datetime, ttl: timedelta, username: str = "") -> str:
@@ -43,14 +41,6 @@ def client_token(settings: Settings, user_id: int, now: datetime, ttl: timedelta
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
-def duration(text: str) -> timedelta:
-    """Read "90", "90s", "15m", "24h" or "7d"; raises typer.BadParameter."""
-    match = re.fullmatch(r"(\d{1,7})([smhd]?)", text)
-    if match is None or int(match[1]) == 0:
-        raise typer.BadParameter("write a duration such as 90s, 15m, 24h or 7d")
-    return timedelta(seconds=int(match[1]) * UNITS_S[match[2]])
-
-
 def token(
     user: Annotated[int, typer.Option("--user", min=1, help="The panel's user id (not the main site's).")],
     ttl: Annotated[
@@ -69,8 +59,7 @@ def token(
     settings = command_settings()
     made = client_token(settings, user, datetime.now(UTC), ttl, username)
     if settings.database_url:
-        with opened_panel(settings.session_url) as engine, engine.begin() as connection:
-            note(connection, "token", f"user:{user}")
+        act(users.note_token, user)
     # Plain, without Rich's wrapping: it is piped and pasted.
     out.print(made, soft_wrap=True)
 

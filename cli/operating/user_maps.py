@@ -10,27 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from sqlalchemy import Connection
 
 from cli.connect import opened_panel
 from cli.errors import CommandError
-from cli.operating.acting import note
+from cli.operating.acting import operator
 from cli.output.console import as_json, out
 from cli.output.listing import FITS
 from cli.output.progress import Working
 from domain.users import User
+from panel.operators.actions import users
 from panel.operators.user_maps import (
     LONGEST_ID,
-    Checked,
     Refused,
     Wish,
     check_maps,
     mapped_ids,
     orders_by_owner,
     users_by_email,
-    write_maps,
 )
-from panel.runs.run_requests import nudge_run
 from panel.settings import Settings
 from panel.terminal import table
 from reconcile.users import READING
@@ -156,10 +153,9 @@ def _map(
         checked = check_maps(connection, wishes, replace=replace)
         refused = [*bad, *checked.refused]
         may = apply and (item_by_item or not refused)
-        if may and checked.fresh:
+        if may:
             moving(WRITING, 0, None)
-            write_maps(connection, checked)
-            _noted(connection, checked, moving)
+            done = users.map_many(connection, operator(), checked)
     verb = "is" if may else "would be"
     for wish in checked.fresh:
         was = checked.replaces.get(wish.user_id)
@@ -168,20 +164,13 @@ def _map(
         out.print(f"refused: {one}")
     out.print(f"{len(checked.fresh)} to map, {len(checked.already)} mapped so already, {len(refused)} refused")
     if may:
-        out.print("Done: their orders become theirs from the next run on.")
+        out.print(done.message)
     elif refused and apply:
         out.print("Nothing was done: all or nothing. Mend the refused ones, or say --item-by-item.")
     elif checked.fresh:
         out.print("Nothing was done: --apply does it.")
     if refused:
         raise typer.Exit(1)
-
-
-def _noted(connection: Connection, checked: Checked, moving: Working) -> None:
-    for count, wish in enumerate(checked.fresh):
-        moving(WRITING, count, len(checked.fresh))
-        note(connection, "users map", f"user:{wish.user_id}")
-    nudge_run(connection)
 
 
 def _unmapped(settings: Settings) -> list[Unmapped]:

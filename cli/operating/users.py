@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy import func, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import func, select
 
 from cli.connect import opened_panel
 from cli.environment import command_settings
 from cli.errors import CommandError
-from cli.operating.acting import note
+from cli.operating.acting import act, operator, transaction
 from cli.operating.user_maps import list_unmapped, map_by_csv, map_by_email
 from cli.output.console import as_json, err, moment, out
 from cli.output.listing import Json, Page, PerPage
 from cli.output.progress import Working
-from panel.operators.user_maps import mark_email_verified
+from panel.operators.actions import users
 from panel.schema import tables
 from panel.settings import Settings
 from panel.terminal import table
@@ -44,12 +43,12 @@ def list_users(
 
     Ends with 0, whether there are any or not.
     """
-    users, vps = tables.users, tables.vps
-    owned = select(func.count()).where(vps.c.user_id == users.c.id, vps.c.deleted_at.is_(None)).scalar_subquery()
-    wanted = select(users, owned.label("owned")).order_by(users.c.created_at.desc(), users.c.id.desc()).limit(limit)
+    listed, vps = tables.users, tables.vps
+    owned = select(func.count()).where(vps.c.user_id == listed.c.id, vps.c.deleted_at.is_(None)).scalar_subquery()
+    wanted = select(listed, owned.label("owned")).order_by(listed.c.created_at.desc(), listed.c.id.desc()).limit(limit)
     if unmapped:
-        wanted = wanted.where(users.c.main_site_user_id.is_(None))
-    with opened_panel(_settings().session_url) as engine, engine.connect() as connection:
+        wanted = wanted.where(listed.c.main_site_user_id.is_(None))
+    with transaction() as connection:
         found = connection.execute(wanted).all()
     if json:
         as_json([dict(row._mapping) for row in found])
@@ -85,22 +84,7 @@ def add_user(
     """
     if email_verified and email is None:
         raise CommandError("--email-verified needs --email")
-    row = {
-        "id": user,
-        "username": username,
-        "email": email,
-        "email_verified": email_verified,
-        "main_site_user_id": main_site_id,
-        "map_source": None if main_site_id is None else "operator",
-    }
-    with opened_panel(_settings().session_url) as engine:
-        try:
-            with engine.begin() as connection:
-                connection.execute(insert(tables.users).values(row))
-                note(connection, "users add", f"user:{user}")
-        except IntegrityError as error:
-            raise CommandError(_taken(error, user, main_site_id)) from error
-    err.print(f"User {user} added.")
+    err.print(act(users.add, user, username, email, main_site_id, email_verified=email_verified).message)
 
 
 @app.command("map")
@@ -141,7 +125,7 @@ def map_user(
     elif user is None or main_site_id is None:
         raise CommandError("Give a user and its id (panel-sync users map 5 77), or --csv, or --by-email")
     else:
-        _map_one(settings, user, main_site_id, replace=replace)
+        err.print(act(users.map_one, user, main_site_id, replace=replace).message)
 
 
 @app.command("unmapped")
@@ -170,11 +154,7 @@ def verified(user: UserId) -> None:
 
     Ends with 0; with 2 if there is no such user, or no e-mail.
     """
-    with opened_panel(_settings().session_url) as engine, engine.begin() as connection:
-        if mark_email_verified(connection, user) is None:
-            raise CommandError(f"User {user} does not exist in the panel database, or has no e-mail")
-        note(connection, "users verified", f"user:{user}")
-    err.print(f"The e-mail of user {user} counts as verified; the next import may map by it.")
+    err.print(act(users.verify_email, user).message)
 
 
 @app.command("import")
@@ -193,53 +173,13 @@ def import_now() -> None:
         with Working(READING) as moving:
             done = import_users(reconciler(engine, settings, moving))
         with engine.begin() as connection:
-            note(connection, "users import", "users")
+            users.note_import(connection, operator())
     out.print(done.summary)
     if done.problem is not None:
         raise CommandError(f"The users could not be read completely: {done.problem}")
-
-
-def _map_one(settings: Settings, user: int, main_site_id: str, *, replace: bool) -> None:
-    users = tables.users
-    with opened_panel(settings.session_url) as engine:
-        try:
-            with engine.begin() as connection:
-                known = connection.execute(
-                    select(users.c.main_site_user_id).where(users.c.id == user).with_for_update()
-                ).one_or_none()
-                if known is None:
-                    raise CommandError(f"User {user} does not exist in the panel database; add it with: users add")
-                if known.main_site_user_id not in (None, main_site_id) and not replace:
-                    raise CommandError(
-                        f"User {user} is mapped to the main site's {known.main_site_user_id} already; "
-                        "to change that, say --replace"
-                    )
-                connection.execute(
-                    update(users)
-                    .where(users.c.id == user)
-                    .values(
-                        main_site_user_id=main_site_id,
-                        map_source="operator",
-                        mapped_at=text("clock_timestamp()"),
-                        updated_at=text("clock_timestamp()"),
-                    )
-                )
-                note(connection, "users map", f"user:{user}")
-        except IntegrityError as error:
-            raise CommandError(_taken(error, user, main_site_id)) from error
-    err.print(f"User {user} is the main site's {main_site_id}.")
 
 
 def _settings() -> Settings:
     settings = command_settings()
     settings.require("database_url")
     return settings
-
-
-def _taken(error: IntegrityError, user: int, main_site_id: str | None) -> str:
-    constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
-    if constraint == "pk_users":
-        return f"User {user} exists already"
-    if constraint == "uq_users_main_site_user_id":
-        return f"The main site's user {main_site_id} is mapped to another panel user already; see: users list"
-    return f"The database refused it ({constraint})"

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from cli.operating.decisions import restore
+from cli.operating.acting import act
 from cli.operating.journal import history
+from cli.operating.words import Reason
+from cli.output.console import out
+from panel.operators.actions import journal
 
 app = typer.Typer(help="One VPS.", no_args_is_help=True)
+
+
+def restore(
+    vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VPS's id in the panel.")], reason: Reason
+) -> None:
+    """Bring a deleted record back, within 7 days; for the next 7 days reconciliation will not delete it again.
+
+    Example: panel-sync vps restore 17 --reason "the customer paid after all"
+
+    Ends with 0; with 2, and why, if it cannot be brought back.
+    """
+    out.print(act(journal.restore, vps, reason).message)
+
+
 app.command()(history)
 app.command()(restore)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from sqlalchemy import Connection, Row, insert, select, text, update
 
 from panel.journal import rows
@@ -18,24 +19,26 @@ from panel.journal.accept_batch import JOURNAL_CHANNEL
 from panel.operator_error import OperatorError
 from panel.records.projection import Row as Record
 from panel.schema import tables
+from panel.shown import shown
 
 
+@shown
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One dead call. ``error``: the last failure, a class and a code, never a value."""
+class DeadView:
+    """A call that failed for good. ``error``: the last failure, a class and a code; no values."""
 
     id: int
     vps_id: int
-    action: str
+    action: Literal["create", "update", "delete"]
     attempts: int
     error: str | None
     accepted_at: datetime
-    applied_at: datetime
+    applied_at: Annotated[datetime, Field(description="When it was given up")]
 
 
-def list_dead(connection: Connection, limit: int = 100) -> list[DeadLetter]:
+def list_dead(connection: Connection, limit: int = 100) -> list[DeadView]:
     """The dead calls, newest first."""
-    return [DeadLetter(**row._mapping) for row in connection.execute(DEAD, {"limit": limit})]
+    return [DeadView(**row._mapping) for row in connection.execute(DEAD, {"limit": limit})]
 
 
 def requeue(connection: Connection, operation_id: int, by: str) -> int:

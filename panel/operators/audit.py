@@ -9,19 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from sqlalchemy import Connection, text
+
+from panel.shown import shown
 
 SUBJECT_LENGTH = 300
 """Characters kept of a subject: longer than any name that can be decided about."""
 
 
+Role = Literal["read", "operate"]
+"""What an operator may do: look, or decide too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who decides: ``by`` as it is kept with the decision ("api:ann", "cli:ann"), and where the request came from."""
+    """Who acts: ``by`` as it is kept with the decision ("api:ann", "cli:ann"), and where the request came from."""
 
     by: str
+    role: Role
     request_id: str | None = None
     network: str | None = None
 
@@ -39,37 +47,46 @@ class Use:
     code: str
 
 
+@shown
 @dataclass(frozen=True, slots=True)
-class Action:
+class ActionView:
     """One decision of an operator."""
 
     at: datetime
-    by: str
-    action: str
+    by: Annotated[str, Field(description='"api:ann": by HTTP; "cli:ann": by command, ann being the account')]
+    action: Annotated[str, Field(description="As the command is called: pause, approve, findings ack, ...")]
     subject: str
     request_id: str | None
     network: str | None
 
 
+@shown
 @dataclass(frozen=True, slots=True)
-class Access:
-    """How often a credential was used in one way, within one hour."""
+class AccessView:
+    """How often a credential was used or tried in one way within one hour."""
 
     hour: datetime
-    who: str
-    network: str
-    route: str
+    who: Annotated[
+        str,
+        Field(
+            description='"main-site:current", "main-site:previous", "api:ann", "client:5"; of a refused credential '
+            '"key:" and a keyed hash of how the key begins, "no-key" or "token"; "*": one of many'
+        ),
+    ]
+    network: Annotated[str, Field(description='An IPv4 address or an IPv6 /64; "*": one of many')]
+    route: Annotated[str, Field(description="Method and path template")]
     status_code: int
-    code: str
+    code: Annotated[str, Field(description="Of the problem; empty for a success")]
     count: int
     first_at: datetime
     last_at: datetime
     last_request_id: str
 
 
+@shown
 @dataclass(frozen=True, slots=True)
-class RefusedCall:
-    """One sync call that was refused after a right key."""
+class RefusedCallView:
+    """A sync call that was refused after a right key."""
 
     at: datetime
     status_code: int
@@ -84,16 +101,12 @@ class RefusedCall:
     address: str | None
 
 
-def note_action(connection: Connection, actor: Actor, action: str, subject: str) -> None:
-    """Note what an operator decides, in the decision's own transaction."""
-    values = {
-        "by": actor.by,
-        "action": action,
-        "subject": subject[:SUBJECT_LENGTH],
-        "request_id": actor.request_id,
-        "network": actor.network,
-    }
-    connection.execute(NOTE, values)
+def note_actions(connection: Connection, actor: Actor, action: str, subjects: Iterable[str]) -> None:
+    """Note what an operator decides, one row for each subject, in the decision's own transaction."""
+    common = {"by": actor.by, "action": action, "request_id": actor.request_id, "network": actor.network}
+    rows = [common | {"subject": subject[:SUBJECT_LENGTH]} for subject in subjects]
+    if rows:
+        connection.execute(NOTE, rows)
 
 
 def store_uses(connection: Connection, uses: Iterable[tuple[Use, int, str]]) -> None:
@@ -115,19 +128,19 @@ def store_uses(connection: Connection, uses: Iterable[tuple[Use, int, str]]) -> 
         connection.execute(COUNT, rows)
 
 
-def list_actions(connection: Connection, limit: int) -> list[Action]:
+def list_actions(connection: Connection, limit: int) -> list[ActionView]:
     """What operators decided, newest first."""
-    return [Action(**row._mapping) for row in connection.execute(ACTIONS, {"limit": limit})]
+    return [ActionView(**row._mapping) for row in connection.execute(ACTIONS, {"limit": limit})]
 
 
-def list_access(connection: Connection, limit: int, *, refused: bool = False) -> list[Access]:
+def list_access(connection: Connection, limit: int, *, refused: bool = False) -> list[AccessView]:
     """How credentials were used, the latest first; ``refused``: only what was refused."""
-    return [Access(**row._mapping) for row in connection.execute(ACCESS, {"limit": limit, "refused": refused})]
+    return [AccessView(**row._mapping) for row in connection.execute(ACCESS, {"limit": limit, "refused": refused})]
 
 
-def list_refused_calls(connection: Connection, limit: int) -> list[RefusedCall]:
+def list_refused_calls(connection: Connection, limit: int) -> list[RefusedCallView]:
     """Sync calls that were refused after a right key, newest first."""
-    return [RefusedCall(**row._mapping) for row in connection.execute(REFUSED_CALLS, {"limit": limit})]
+    return [RefusedCallView(**row._mapping) for row in connection.execute(REFUSED_CALLS, {"limit": limit})]
 
 
 def _columns(model: type[Any], alias: str) -> str:
@@ -146,13 +159,13 @@ COUNT = text(
     " last_at = excluded.last_at, last_request_id = excluded.last_request_id"
 )
 ACTIONS = text(
-    f"SELECT {_columns(Action, 'a')} FROM operator_actions a ORDER BY a.id DESC LIMIT :limit"  # noqa: S608 - own text
+    f"SELECT {_columns(ActionView, 'a')} FROM operator_actions a ORDER BY a.id DESC LIMIT :limit"  # noqa: S608 - own text
 )
 ACCESS = text(
-    f"SELECT {_columns(Access, 'a')} FROM access_counts a"  # noqa: S608 - own text
+    f"SELECT {_columns(AccessView, 'a')} FROM access_counts a"  # noqa: S608 - own text
     " WHERE NOT :refused OR a.status_code BETWEEN 400 AND 499"
     " ORDER BY a.hour DESC, a.last_at DESC, a.who, a.route LIMIT :limit"
 )
 REFUSED_CALLS = text(
-    f"SELECT {_columns(RefusedCall, 'r')} FROM refused_calls r ORDER BY r.id DESC LIMIT :limit"  # noqa: S608 - own text
+    f"SELECT {_columns(RefusedCallView, 'r')} FROM refused_calls r ORDER BY r.id DESC LIMIT :limit"  # noqa: S608 - own text
 )

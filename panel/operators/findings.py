@@ -4,38 +4,40 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from sqlalchemy import Connection, Row, text
 
 from panel.operator_error import OperatorError
+from panel.shown import shown
 
 LONGEST_SNOOZE = timedelta(days=30)
 UNMANAGED = "unmanaged-guest"
 
 
+@shown
 @dataclass(frozen=True, slots=True)
-class FindingRow:
-    """One finding. ``snoozed_until`` is in the past, or None, for one that is not snoozed; ``age_s`` counts from when
-    it was first seen to now, or to when it was resolved; ``ignored_by``: who wants to hear no more of that guest."""
+class FindingView:
+    """Something that a run found and may not mend."""
 
     id: int
-    class_: str
+    class_: Annotated[str, Field(alias="class")]
     subject: str
-    severity: str
+    severity: Literal["info", "warning", "alarm"]
     reason: str
     vps_id: int | None
     order_id: str | None
     cluster: str | None
     vmid: int | None
     first_seen_at: datetime
-    last_seen_at: datetime
-    age_s: float
+    last_seen_at: Annotated[datetime, Field(description="When it was written last; once a day while nothing changes.")]
+    age_s: Annotated[float, Field(description="From when it was first seen to now, or to when it was resolved")]
     acknowledged_by: str | None
     acknowledged_at: datetime | None
-    snoozed_until: datetime | None
+    snoozed_until: Annotated[datetime | None, Field(description="In the past for one that is snoozed no more")]
     snoozed: bool
-    ignored_by: str | None
+    ignored_by: Annotated[str | None, Field(description="Who wants to hear no more of this guest")]
     ignored_reason: str | None
     resolved_at: datetime | None
 
@@ -66,7 +68,7 @@ def list_findings(
     everything: bool = False,
     limit: int = 200,
     offset: int = 0,
-) -> list[FindingRow]:
+) -> list[FindingView]:
     """Open findings that are neither snoozed nor ignored, the loudest first; ``everything``: those, and resolved ones
     of the last 30 days, too."""
     wanted = wanted or FindingFilter()
@@ -80,25 +82,25 @@ def count_findings(connection: Connection) -> list[FindingCount]:
     return [FindingCount(*row) for row in connection.execute(COUNTS)]
 
 
-def finding_as_json(found: FindingRow | FindingCount) -> dict[str, Any]:
+def finding_as_json(found: FindingView | FindingCount) -> dict[str, Any]:
     """A finding, or a count of them, for programs: ``class`` is called so."""
     values = asdict(found)
     return {"class": values.pop("class_"), **values}
 
 
-def acknowledge_finding(connection: Connection, finding_id: int, by: str) -> FindingRow:
+def acknowledge_finding(connection: Connection, finding_id: int, by: str) -> FindingView:
     """Note that somebody has seen it. Raises OperatorError."""
     return _changed(connection, ACKNOWLEDGE, finding_id, by=by)
 
 
-def snooze_finding(connection: Connection, finding_id: int, length: timedelta, by: str) -> FindingRow:
+def snooze_finding(connection: Connection, finding_id: int, length: timedelta, by: str) -> FindingView:
     """Leave it out of lists and alarms for a while; acknowledges it too. Raises OperatorError."""
     if not timedelta(0) < length <= LONGEST_SNOOZE:
         raise OperatorError("invalid", "a finding is snoozed for longer than no time and at most 30 days")
     return _changed(connection, SNOOZE, finding_id, by=by, length=length)
 
 
-def ignore_finding(connection: Connection, finding_id: int, reason: str, by: str) -> FindingRow:
+def ignore_finding(connection: Connection, finding_id: int, reason: str, by: str) -> FindingView:
     """Leave a guest that no order names out of lists for good: this machine, not who is given its VMID later.
 
     Raises OperatorError.
@@ -114,15 +116,15 @@ def ignore_finding(connection: Connection, finding_id: int, reason: str, by: str
     return _one(connection, finding_id)
 
 
-def heed_finding(connection: Connection, finding_id: int) -> FindingRow:
+def unignore_finding(connection: Connection, finding_id: int) -> FindingView:
     """Take ``ignore_finding`` back. Raises OperatorError."""
     found = _one(connection, finding_id)
-    if connection.execute(HEED, {"cluster": found.cluster, "vmid": found.vmid}).rowcount == 0:
+    if connection.execute(UNIGNORE, {"cluster": found.cluster, "vmid": found.vmid}).rowcount == 0:
         raise OperatorError("conflict", f"{found.subject} is not ignored")
     return _one(connection, finding_id)
 
 
-def untold_findings(connection: Connection, limit: int = 20) -> list[FindingRow]:
+def untold_findings(connection: Connection, limit: int = 20) -> list[FindingView]:
     """Open alarms that nobody was told of and nobody has seen by himself, the oldest first."""
     return [_finding(row) for row in connection.execute(UNTOLD, {"limit": limit})]
 
@@ -132,7 +134,7 @@ def note_told(connection: Connection, finding_id: int) -> None:
     connection.execute(TOLD, {"id": finding_id})
 
 
-def _changed(connection: Connection, statement: Any, finding_id: int, **values: Any) -> FindingRow:  # noqa: ANN401
+def _changed(connection: Connection, statement: Any, finding_id: int, **values: Any) -> FindingView:  # noqa: ANN401
     row = connection.execute(statement, {"id": finding_id, **values}).one_or_none()
     if row is not None:
         return _finding(row)
@@ -141,16 +143,16 @@ def _changed(connection: Connection, statement: Any, finding_id: int, **values: 
     raise OperatorError("conflict", f"finding {finding_id} is resolved already")
 
 
-def _one(connection: Connection, finding_id: int) -> FindingRow:
+def _one(connection: Connection, finding_id: int) -> FindingView:
     row = connection.execute(ONE, {"id": finding_id}).one_or_none()
     if row is None:
         raise OperatorError("unknown", f"finding {finding_id} does not exist; `panel-sync findings` lists them")
     return _finding(row)
 
 
-def _finding(row: Row[Any]) -> FindingRow:
-    values = {name: getattr(row, name) for name in FindingRow.__slots__ if name not in ("class_", "age_s")}
-    return FindingRow(class_=row._mapping["class"], age_s=float(row.age_s), **values)
+def _finding(row: Row[Any]) -> FindingView:
+    values = {name: getattr(row, name) for name in FindingView.__slots__ if name not in ("class_", "age_s")}
+    return FindingView(class_=row._mapping["class"], age_s=float(row.age_s), **values)
 
 
 _RULE = (
@@ -197,7 +199,7 @@ IGNORE = text(
     " ON CONFLICT (cluster, vmid) DO UPDATE SET fingerprint = excluded.fingerprint, reason = excluded.reason,"
     " ignored_by = excluded.ignored_by, ignored_at = excluded.ignored_at"
 )
-HEED = text("DELETE FROM ignored_guests WHERE cluster = :cluster AND vmid = :vmid")
+UNIGNORE = text("DELETE FROM ignored_guests WHERE cluster = :cluster AND vmid = :vmid")
 UNTOLD = text(
     f"SELECT {_SHOWN} FROM findings f WHERE f.resolved_at IS NULL AND f.notified_at IS NULL"  # noqa: S608 - own text
     " AND f.severity = 'alarm' AND f.acknowledged_at IS NULL"

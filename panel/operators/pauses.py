@@ -11,27 +11,30 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from sqlalchemy import Connection, Row, text
 
 from panel.journal import rows
 from panel.operator_error import OperatorError
 from panel.runs.run_requests import nudge_run
+from panel.shown import shown
 
 ALL, FEED, CLUSTER, VPS, USER = "all", "feed", "proxmox:", "vps:", "user:"
 LONGEST = timedelta(days=30)
 
 
+@shown
 @dataclass(frozen=True, slots=True)
-class Pause:
-    """A pause in force; ``since`` and ``until`` on the database's clock."""
+class PauseView:
+    """One pause in force."""
 
     target: str
     reason: str
     by: str
-    since: datetime
-    until: datetime
+    since: Annotated[datetime, Field(description="On the database's clock")]
+    until: Annotated[datetime, Field(description="On the database's clock")]
 
     def __str__(self) -> str:
         return f"paused until {self.until:%Y-%m-%d %H:%M:%S} UTC by {self.by}: {self.reason}"
@@ -51,7 +54,7 @@ def target_of(name: str, clusters: Iterable[str]) -> str:
     )
 
 
-def pause(connection: Connection, target: str, reason: str, length: timedelta, by: str) -> Pause:
+def pause(connection: Connection, target: str, reason: str, length: timedelta, by: str) -> PauseView:
     """Pause it from the next run on; a second pause replaces the first. Raises OperatorError."""
     if not timedelta(0) < length <= LONGEST:
         raise OperatorError("invalid", "a pause lasts for longer than no time and at most 30 days")
@@ -81,7 +84,7 @@ def resume(connection: Connection, target: str) -> None:
     nudge_run(connection)
 
 
-def current_pauses(connection: Connection) -> dict[str, Pause]:
+def current_pauses(connection: Connection) -> dict[str, PauseView]:
     """The pauses in force by target; those whose time is over end here, with their findings."""
     over = [row.target for row in connection.execute(END_OVER)]
     if over:
@@ -89,13 +92,13 @@ def current_pauses(connection: Connection) -> dict[str, Pause]:
     return pauses_in_force(connection)
 
 
-def pauses_in_force(connection: Connection) -> dict[str, Pause]:
+def pauses_in_force(connection: Connection) -> dict[str, PauseView]:
     """The same, changing nothing."""
     return {row.target: _pause(row) for row in connection.execute(IN_FORCE)}
 
 
-def _pause(row: Row[Any]) -> Pause:
-    return Pause(row.target, row.reason, row.paused_by, row.paused_at, row.paused_until)
+def _pause(row: Row[Any]) -> PauseView:
+    return PauseView(row.target, row.reason, row.paused_by, row.paused_at, row.paused_until)
 
 
 def _subject(target: str) -> str:

@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import structlog
+from pydantic import Field
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import DBAPIError
 
@@ -22,6 +23,7 @@ from domain.failures import Failure, Stage
 from panel.journal import rows
 from panel.operator_error import OperatorError
 from panel.runs.run_requests import nudge_run
+from panel.shown import shown
 
 log = structlog.get_logger(__name__)
 
@@ -37,13 +39,14 @@ LOUD_AFTER = 5
 ALL = "all"
 
 
+@shown
 @dataclass(frozen=True, slots=True)
-class Quarantined:
-    """A subject that is held back until ``next_try_at``. ``cause``: classes, codes and places, no values."""
+class QuarantinedView:
+    """What runs failed at again and again, and leave alone until ``next_try_at``."""
 
     subject: str
-    stage: str
-    cause: str
+    stage: Literal["load", "match", "decide", "write"]
+    cause: Annotated[str, Field(description="Classes, codes and places; no values")]
     failures: int
     first_failed_at: datetime
     last_failed_at: datetime
@@ -116,7 +119,7 @@ def note_recovered(connection: Connection, recovered: Callable[[str], bool]) -> 
     return over
 
 
-def list_quarantined(connection: Connection, limit: int = 200) -> list[Quarantined]:
+def list_quarantined(connection: Connection, limit: int = 200) -> list[QuarantinedView]:
     """What is held back, or was and is due, the longest standing first."""
     return [_quarantined(row) for row in connection.execute(LIST, {"limit": limit})]
 
@@ -159,8 +162,8 @@ def _raise(connection: Connection, run_id: int, row: Row[Any]) -> None:
     )
 
 
-def _quarantined(row: Row[Any]) -> Quarantined:
-    return Quarantined(**{name: getattr(row, name) for name in Quarantined.__slots__})
+def _quarantined(row: Row[Any]) -> QuarantinedView:
+    return QuarantinedView(**{name: getattr(row, name) for name in QuarantinedView.__slots__})
 
 
 HELD_BACK = text("SELECT subject, stage FROM quarantine WHERE next_try_at > clock_timestamp()")

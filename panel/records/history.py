@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from panel.operator_error import OperatorError
-from panel.records.identities import Identity, identity_of
+from panel.records.identities import IdentityView, identity_of
 from panel.schema import tables
 
 
@@ -21,7 +21,7 @@ class History:
     record: Row[Any] | None
     operations: Sequence[Row[Any]]
     removed: int
-    identity: Identity | None
+    identity: IdentityView | None
 
 
 def vps_history(connection: Connection, vps_id: int) -> History:

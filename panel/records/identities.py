@@ -4,44 +4,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated, Literal
 
+from pydantic import Field
 from sqlalchemy import Connection, text
 
 from domain.identity_doubts import WHY
+from panel.shown import shown
 
 
+@shown
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """The identity of a record's guest. ``fingerprint``: as last read; ``believed``: the record's own. ``read_at``:
-    when its configuration was last read (``age_s`` seconds ago); ``tried_at``: the last attempt that gave nothing.
-    ``state``: read | stale | unread | forbidden, or None for a guest that no list ever showed. ``doubt`` and ``why``:
-    what put it in doubt, as a code and as a phrase; ``doubted_at``: since when. ``unlisted_since``: since when no list
-    shows it."""
+class IdentityView:
+    """Which machine a VPS's guest is, by its own configuration. What is in doubt says nothing of the VPS."""
 
-    guest: str
-    believed: str | None
-    fingerprint: str | None
-    state: str | None
-    read_at: datetime | None
-    age_s: float | None
-    tried_at: datetime | None
-    doubt: str | None
-    why: str | None
-    doubted_at: datetime | None
-    unlisted_since: datetime | None
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether nothing is taken from the guest until it is read again."""
-        return self.state in ("stale", "unread", None)
+    guest: Annotated[str, Field(description="`cluster/vmid`")]
+    believed: Annotated[str | None, Field(description="Which machine the VPS is linked with")]
+    fingerprint: Annotated[str | None, Field(description="Which machine stood there when it was read last")]
+    state: Annotated[
+        Literal["read", "stale", "unread", "forbidden"] | None, Field(description="null: no list ever showed it")
+    ]
+    read_at: Annotated[datetime | None, Field(description="When its configuration was read last")]
+    age_s: Annotated[float | None, Field(description="Seconds since then")]
+    tried_at: Annotated[datetime | None, Field(description="When it was asked for last in vain")]
+    in_doubt: Annotated[bool, Field(description="Nothing is taken of it before it is read again")]
+    doubt: Annotated[str | None, Field(description="What put it in doubt")]
+    why: Annotated[str | None, Field(description="The same as a sentence")]
+    doubted_at: Annotated[datetime | None, Field(description="Since when")]
+    unlisted_since: Annotated[datetime | None, Field(description="Since when no list has shown it any more")]
 
 
-def identity_of(connection: Connection, vps_id: int) -> Identity | None:
+def identity_of(connection: Connection, vps_id: int) -> IdentityView | None:
     """The identity of a record's guest; None if the record names none or does not exist."""
     row = connection.execute(IDENTITY, {"id": vps_id}).one_or_none()
     if row is None:
         return None
-    return Identity(**row._mapping, why=WHY.get(row.doubt))
+    in_doubt = row.state in ("stale", "unread", None)
+    return IdentityView(**row._mapping, why=WHY.get(row.doubt), in_doubt=in_doubt)
 
 
 IDENTITY = text("""

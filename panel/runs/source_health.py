@@ -5,37 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from sqlalchemy import Connection, text
 
 from domain.source_troubles import FINDING_CLASS, Cause, Trouble, remedy_of
 from panel.journal import rows
+from panel.shown import shown
 
 GRACE_S = 60.0
 """How long a source may be unwell before it is an alarm. A restart or one lost answer is over by then."""
 
 
+@shown
 @dataclass(frozen=True, slots=True)
-class SourceHealth:
-    """One source as it is now. ``cause``, ``reason``, ``since``, ``age_s`` (seconds) and ``remedy`` are None while it
-    is well. ``alarm``: it is time to tell an operator."""
+class SourceView:
+    """What is known of a source, and whether it is paused."""
 
     source: str
-    read_at: datetime | None
-    read_age_s: float | None
-    entries: int | None
-    cause: str | None
+    read_at: Annotated[datetime | None, Field(description="Its last complete read")]
+    degraded_reason: str | None
+    read_age_s: Annotated[float | None, Field(description="Seconds since then")]
+    entries: Annotated[int | None, Field(description="What its last complete read showed")]
+    cause: Annotated[
+        Literal["unread", "incomplete", "mass-loss", "old", "not-imported"] | None,
+        Field(description="Why it is not believed, or not in everything; null: it is well"),
+    ]
     reason: str | None
-    since: datetime | None
-    age_s: float | None
-    remedy: str | None
-    alarm: bool
-    severity: str | None
+    since: Annotated[datetime | None, Field(description="Since when it is not believed")]
+    age_s: Annotated[float | None, Field(description="For how many seconds")]
+    remedy: Annotated[str | None, Field(description="What to do about it")]
+    alarm: Annotated[bool, Field(description="Whether it is time to tell a person")]
+    severity: Literal["warning", "alarm"] | None
     paused_until: datetime | None
     paused_by: str | None
     pause_reason: str | None
-    degraded_reason: str | None
 
     @property
     def paused(self) -> bool:
@@ -73,7 +78,7 @@ def sentence(source: str, trouble: Trouble) -> str:
     return f"{trouble.reason}. {remedy[0].upper()}{remedy[1:]}"  # capitalize() would put names in small letters
 
 
-def list_sources(connection: Connection) -> list[SourceHealth]:
+def list_sources(connection: Connection) -> list[SourceView]:
     """Every source that was read, is unwell or is paused, by name."""
     return [_health(dict(row._mapping)) for row in connection.execute(SOURCES, {"grace": GRACE_S})]
 
@@ -88,11 +93,11 @@ def _subject(source: str) -> str:
     return f"source:{source}"
 
 
-def _health(row: dict[str, Any]) -> SourceHealth:
+def _health(row: dict[str, Any]) -> SourceView:
     cause = row["cause"]
     trouble = Trouble(Cause(cause), row["reason"]) if cause in set(Cause) else None
     late = trouble is not None and (trouble.at_once or row["age_s"] >= GRACE_S)
-    return SourceHealth(
+    return SourceView(
         **row,
         remedy=remedy_of(row["source"], trouble.cause) if trouble is not None else None,
         alarm=late and row["paused_until"] is None,

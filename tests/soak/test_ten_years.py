@@ -89,7 +89,7 @@ class Years:
         """What calls, keys and operators leave behind."""
         with self.engine.begin() as connection:
             audit.store_uses(connection, [(Use("api:ann", f"192.0.2.{self.month % 250}", "GET /api", 200, ""), 1, "r")])
-            audit.note_action(connection, Actor("api:ann"), "pause", "all")
+            audit.note_actions(connection, Actor("api:ann", "operate"), "pause", ["all"])
             for statement in PEOPLE:
                 connection.execute(text(statement), {"month": self.month})
             vps_id = connection.scalar(text("SELECT max(id) FROM vps WHERE deleted_at IS NULL"))

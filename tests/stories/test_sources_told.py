@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from lab.simulators.main_site.faults import FeedFaultKind
 from panel.operators.pauses import pause
-from panel.runs.source_health import SourceHealth, list_sources
+from panel.runs.source_health import SourceView, list_sources
 from panel.runs.source_memory import acknowledge_source
 from reconcile.run import run_full
 from reconcile.users import import_users
@@ -19,7 +19,7 @@ from tests.support.bench import Bench
 CLUSTER, FEED, USERS = "proxmox:main", "orders", "users"
 
 
-def source(world: Bench, name: str) -> SourceHealth:
+def source(world: Bench, name: str) -> SourceView:
     with world.engine.connect() as connection:
         (found,) = [one for one in list_sources(connection) if one.source == name]
     return found

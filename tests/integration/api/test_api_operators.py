@@ -36,7 +36,7 @@ READS = [
 ]
 WRITES = [
     "/held/00000000/approve", "/held/00000000/reject", "/findings/1/ack", "/findings/1/snooze", "/findings/1/ignore",
-    "/findings/1/heed", "/vps/1/restore",
+    "/findings/1/unignore", "/findings/1/heed", "/vps/1/restore",
     "/pause", "/resume", "/release", "/acknowledge", "/reconcile",
     "/dead/1/requeue", "/dead/1/discard",
 ]  # fmt: skip
@@ -191,7 +191,7 @@ class TestFindings:
         body = {"reason": "our monitoring"}
         assert await problem(operator, "/findings/2/ignore", body) == (409, "operator_conflict"), "no alarm is ignored"
         assert await problem(operator, "/findings/1/ignore", {"reason": ""}) == (422, "invalid_field")
-        assert await problem(operator, "/findings/1/heed", {}) == (409, "operator_conflict")
+        assert await problem(operator, "/findings/1/unignore", {}) == (409, "operator_conflict")
         kept = await answered(operator, "/findings/1/ignore", operator_models.FindingAnswer, body)
         assert (kept["ignored_by"], kept["ignored_reason"]) == ("api:operator", "our monitoring")
         assert [f["id"] for f in await answered(operator, "/findings", operator_models.FindingsAnswer)] == [2]
@@ -202,7 +202,7 @@ class TestFindings:
         with engine.begin() as connection:
             connection.execute(text("UPDATE guests SET fingerprint_state = 'stale'"))
         assert await problem(operator, "/findings/1/ignore", body) == (409, "operator_conflict"), "who is it?"
-        heard = await answered(operator, "/findings/1/heed", operator_models.FindingAnswer, {})
+        heard = await answered(operator, "/findings/1/unignore", operator_models.FindingAnswer, {})
         assert heard["ignored_by"] is None
         assert await problem(operator, "/findings/9/ignore", body) == (404, "operator_unknown")
 

@@ -135,7 +135,7 @@ def test_the_commands_print_what_the_document_says(
         given = dict(words.pop(0).split("=", 1) for _ in range(words.index("panel-sync")))
         for said, real in hashes.items():
             words = [real[: len(word)] if len(word) >= 8 and said.startswith(word) else word for word in words]
-        if words[1] == "findings" and words[2:3] and words[2] in ("ack", "snooze", "ignore", "heed"):
+        if words[1] == "findings" and words[2:3] and words[2] in ("ack", "snooze", "ignore", "unignore"):
             words[3] = numbers[words[3]]
         prepared.clock.tick()
         said_now = bare(*words[1:], **settings | given)

@@ -15,8 +15,10 @@ from cli.main import COMMANDS, app
 
 
 def commands(command: Command = app, path: str = "panel-sync") -> Iterator[tuple[str, Command]]:
-    """Whatever can be run, with its whole name."""
+    """Whatever can be run, with its whole name; a hidden one is the old word for another."""
     command = command.loaded() if isinstance(command, Later) else command
+    if command.hidden:
+        return
     if getattr(command, "invoke_without_command", True):
         yield path, command
     for name, below in getattr(command, "commands", {}).items():

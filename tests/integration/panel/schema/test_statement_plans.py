@@ -165,7 +165,7 @@ def _operators(engine: Engine, deleted: int, operation_id: int) -> None:
         for kind in (None, "full", "plan"):
             histories.recent_runs(connection, kind=kind)
         list_sources(connection)
-        audit.note_action(connection, audit.Actor("api:ann"), "pause", "all")
+        audit.note_actions(connection, audit.Actor("api:ann", "operate"), "pause", ["all"])
         audit.store_uses(connection, [(Use("api:ann", "192.0.2.1", "GET /api", 200, ""), 1, "r")])
         audit.list_actions(connection, 50)
         audit.list_refused_calls(connection, 50)

@@ -1,0 +1,198 @@
+"""What operators decide. A route takes the request apart, calls the action, and answers what it says."""
+
+# ruff: noqa: D103 - an action's own docstring describes its route
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from api import openapi
+from api.client.record_view import MAX_ID
+from api.dependencies import Edge, EdgeOf, Operator
+from api.http.bodies import json_body
+from api.http.problems import ProblemError
+from api.operators.answering import asked, data, sentence
+from api.operators.operator_models import (
+    AcknowledgeBody,
+    DecisionAnswer,
+    DiscardBody,
+    DoneAnswer,
+    FindingAnswer,
+    IgnoreBody,
+    PauseBody,
+    ReconcileBody,
+    ReleaseBody,
+    RestoreBody,
+    ResumeBody,
+    SnoozeBody,
+)
+from panel.operators.actions import findings, holds, journal, pauses, quarantine, runs, sources
+from panel.operators.actions.action import Action, Done
+from panel.operators.audit import Actor
+from panel.operators.findings import FindingView, finding_as_json
+
+router = APIRouter(prefix="/api/ops", tags=["operators"])
+
+P = ParamSpec("P")
+B = TypeVar("B", bound=BaseModel)
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+WRITES = openapi.problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503)
+
+VpsId = Annotated[int, Path(ge=1, le=MAX_ID)]
+FindingId = Annotated[int, Path(ge=1, le=MAX_ID)]
+OperationId = Annotated[int, Path(ge=1, le=MAX_ID)]
+HeldHash = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=64,
+        description="8 characters of it, or more",
+        json_schema_extra={"minLength": 8, "pattern": "^[0-9a-f]{8,64}$"},
+    ),
+]
+
+
+def _does(
+    action: Action[..., Any], answer: type[BaseModel], body: type[BaseModel] | None = None
+) -> Callable[[Endpoint], Endpoint]:
+    """The route of an action, with its path and its words; ``body``: what it takes."""
+    if action.path is None:
+        raise ValueError(f"{action.name} has no path")
+    return router.post(
+        action.path,
+        status_code=_status_of(action),
+        description=action.explained,
+        responses={_status_of(action): {"model": answer}, **WRITES},
+        openapi_extra=_takes(body) if body is not None else None,
+    )
+
+
+def _status_of(action: Action[..., Any]) -> int:
+    return 202 if action.later else 200
+
+
+def _takes(body: type[BaseModel]) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@_does(holds.approve, DecisionAnswer)
+async def approve(edge: EdgeOf, by: Operator, held_hash: HeldHash) -> Response:
+    return await _done(edge, by, holds.approve, held_hash)
+
+
+@_does(holds.reject, DecisionAnswer)
+async def reject(edge: EdgeOf, by: Operator, held_hash: HeldHash) -> Response:
+    return await _done(edge, by, holds.reject, held_hash)
+
+
+@_does(findings.acknowledge, FindingAnswer)
+async def acknowledge(edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
+    return await _done(edge, by, findings.acknowledge, finding_id)
+
+
+@_does(findings.snooze, FindingAnswer, SnoozeBody)
+async def snooze(request: Request, edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
+    body = await _body(request, edge, SnoozeBody)
+    return await _done(edge, by, findings.snooze, finding_id, timedelta(seconds=body.for_s))
+
+
+@_does(findings.ignore, FindingAnswer, IgnoreBody)
+async def ignore(request: Request, edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
+    body = await _body(request, edge, IgnoreBody)
+    return await _done(edge, by, findings.ignore, finding_id, body.reason)
+
+
+@_does(findings.unignore, FindingAnswer)
+async def unignore(edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
+    return await _done(edge, by, findings.unignore, finding_id)
+
+
+@router.post(
+    "/findings/{finding_id:id}/heed",
+    description=findings.unignore.explained,
+    responses={200: {"model": FindingAnswer}, **WRITES},
+    deprecated=True,  # what ``unignore`` was called before
+)
+async def heed(edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
+    return await _done(edge, by, findings.unignore, finding_id)
+
+
+@_does(journal.restore, DoneAnswer, RestoreBody)
+async def restore(request: Request, edge: EdgeOf, by: Operator, vps_id: VpsId) -> Response:
+    body = await _body(request, edge, RestoreBody)
+    return await _done(edge, by, journal.restore, vps_id, body.reason)
+
+
+@_does(pauses.pause, DoneAnswer, PauseBody)
+async def pause_target(request: Request, edge: EdgeOf, by: Operator) -> Response:
+    body = await _body(request, edge, PauseBody)
+    length = timedelta(seconds=body.for_s)
+    return await _done(edge, by, pauses.pause, body.target, edge.settings.cluster_names, body.reason, length)
+
+
+@_does(pauses.resume, DoneAnswer, ResumeBody)
+async def resume_target(request: Request, edge: EdgeOf, by: Operator) -> Response:
+    body = await _body(request, edge, ResumeBody)
+    return await _done(edge, by, pauses.resume, body.target, edge.settings.cluster_names)
+
+
+@_does(quarantine.release, DoneAnswer, ReleaseBody)
+async def release_subject(request: Request, edge: EdgeOf, by: Operator) -> Response:
+    body = await _body(request, edge, ReleaseBody)
+    return await _done(edge, by, quarantine.release, body.subject)
+
+
+@_does(journal.requeue, DoneAnswer)
+async def requeue_dead(edge: EdgeOf, by: Operator, operation_id: OperationId) -> Response:
+    return await _done(edge, by, journal.requeue, operation_id)
+
+
+@_does(journal.discard, DoneAnswer, DiscardBody)
+async def discard_dead(request: Request, edge: EdgeOf, by: Operator, operation_id: OperationId) -> Response:
+    body = await _body(request, edge, DiscardBody)
+    return await _done(edge, by, journal.discard, operation_id, body.reason)
+
+
+@_does(sources.acknowledge, DoneAnswer, AcknowledgeBody)
+async def acknowledge_what_was_seen(request: Request, edge: EdgeOf, by: Operator) -> Response:
+    body = await _body(request, edge, AcknowledgeBody)
+    return await _done(edge, by, sources.acknowledge, body.source)
+
+
+@_does(runs.ask_for_run, DoneAnswer, ReconcileBody)
+async def reconcile(request: Request, edge: EdgeOf, by: Operator) -> Response:
+    body = await _body(request, edge, ReconcileBody)
+    return await _done(edge, by, runs.ask_for_run, "".join(body.named))
+
+
+async def _done(edge: Edge, by: Actor, action: Action[P, Any], *args: P.args, **kwargs: P.kwargs) -> Response:
+    """Do it and answer what it left, or else its sentence. Raises what ``asked`` raises, and OperatorError."""
+
+    def work(connection: Connection) -> Done[Any]:
+        return action(connection, by, *args, **kwargs)
+
+    done = await asked(edge, work)
+    if done.result is None:
+        return sentence(done.message, _status_of(action))
+    return data(finding_as_json(done.result) if isinstance(done.result, FindingView) else asdict(done.result))
+
+
+async def _body(request: Request, edge: Edge, model: type[B]) -> B:
+    """The body as the model has it. Raises ProblemError; the message repeats no value."""
+    given = await json_body(request, edge.settings.body_limit_bytes)
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"]) or "body"
+        raise ProblemError(422, "invalid_field", f"{name}: {first['msg']}", field=name) from None

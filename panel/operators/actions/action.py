@@ -1,0 +1,66 @@
+"""What every action of an operator has: a name, the role that it needs, its rows in the audit, and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Concatenate, Generic, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+
+from panel.operator_error import OperatorError
+from panel.operators.audit import Actor, Role, note_actions
+
+P = ParamSpec("P")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T_co]):
+    """What an action did.
+
+    ``subjects``: what it was about ("vps:17", "proxmox:fra1"), one row in the audit each. ``message``: the sentence
+    that answers the operator. ``result``: what it was about as it is now, or None where the sentence says everything.
+    """
+
+    subjects: tuple[str, ...]
+    message: str
+    result: T_co
+
+
+@dataclass(frozen=True, slots=True)
+class Action(Generic[P, T]):
+    """One action. ``name``: what its command is called after ``panel-sync``, and what the audit calls it. ``path``:
+    what to POST below ``/api/ops``; None where there is only the command. ``later``: the answer comes before it
+    happens (HTTP 202). ``work``: does it, without the audit."""
+
+    name: str
+    path: str | None
+    role: Role
+    later: bool
+    work: Callable[Concatenate[Connection, Actor, P], Done[T]]
+
+    def __call__(self, connection: Connection, actor: Actor, /, *args: P.args, **kwargs: P.kwargs) -> Done[T]:
+        """Do it and note it in the audit, both in the caller's transaction. Raises OperatorError."""
+        if actor.role not in (self.role, "operate"):
+            raise OperatorError("forbidden", f"This needs the role {self.role}")
+        done = self.work(connection, actor, *args, **kwargs)
+        note_actions(connection, actor, self.name, done.subjects)
+        return done
+
+    @property
+    def explained(self) -> str:
+        """What it does, as its function says."""
+        return self.work.__doc__ or ""
+
+
+def action(
+    name: str, path: str | None = None, *, role: Role = "operate", later: bool = False
+) -> Callable[[Callable[Concatenate[Connection, Actor, P], Done[T]]], Action[P, T]]:
+    """Make an action of a function that does it."""
+
+    def made(work: Callable[Concatenate[Connection, Actor, P], Done[T]]) -> Action[P, T]:
+        return Action(name, path, role, later, work)
+
+    return made

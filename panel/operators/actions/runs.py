@@ -1,0 +1,29 @@
+"""Have the reconciler run, by the workers or by the operator's own command."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from panel.operators.actions.action import Done, action
+from panel.operators.audit import Actor
+from panel.operators.gate_context import PLAN_SEEN, acknowledge_first_plan
+from panel.runs.run_requests import nudge_run
+
+EVERYTHING = "everything"
+
+
+@action("reconcile", "/reconcile", later=True)
+def ask_for_run(connection: Connection, _actor: Actor, subject: str = "") -> Done[None]:
+    """Ask the workers for a run now, of everything or of what concerns one VPS, user or cluster."""
+    nudge_run(connection, subject)
+    about = subject or EVERYTHING
+    return Done((about,), f"a run for {about} is on its way; see /api/ops/runs", None)
+
+
+@action("reconcile")
+def apply_now(connection: Connection, _actor: Actor, subject: str = "") -> Done[None]:
+    """Let the operator's own command apply what it has shown; of everything, it is also their word on the plan."""
+    if subject:
+        return Done((subject,), f"what concerns {subject} is applied now", None)
+    acknowledge_first_plan(connection)
+    return Done((EVERYTHING,), PLAN_SEEN, None)
