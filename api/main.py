@@ -38,6 +38,7 @@ from panel.operator_error import OperatorError
 from panel.records.public import Place
 from panel.redaction import Redactor, secrets_of
 from panel.sessions import async_engine
+from panel.setting_conflicts import key_conflicts
 from panel.settings import Settings, SettingsError, get_settings
 
 DESCRIPTION = (
@@ -52,7 +53,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
     ``acceptor`` and ``relay`` replace those made from the settings. Raises SettingsError.
     """
     settings.require("vps_sync_api_key", "database_url")
-    for problem in settings.key_conflicts():
+    for problem in key_conflicts(settings):
         raise SettingsError(problem)
     Place.root = settings.root_path
     jwks = None

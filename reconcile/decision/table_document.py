@@ -13,16 +13,19 @@ INTRODUCTION = """\
 Generated from `reconcile/decision/table.py` by `python -m reconcile.decision.table_document`. A test keeps it equal.
 Do not edit.
 
-Each cell says what *may* be done for one order (rows) and one guest (columns), never whether it is due: grace
-times, freshness, the proof of absence, the look-ups just before a write and the budgets come after it. While a
-sync call for the record is accepted but not applied yet, every cell is **wait**.
+Each cell says what *may* be done for one order (rows) and one guest (columns). It does not say that it is due: grace
+times, freshness, the proof of absence, the look-ups just before a write and the limits come after it. While a sync call
+for the record is accepted but not applied yet, every cell is **wait**.
 
-* *order*, *guest*, *record*: what the main site sold, what exists on Proxmox, what the client sees here.
-* *none-proven*: absent from enough complete reads over enough time; *none-unproven*: not seen, which proves nothing.
-* *transitional*: under a lock, so that nothing of the guest is written, its link neither.
-* *template*: the guest was turned into one. It cannot run, so only where it is may be written.
-* *unobservable*: nothing the panel reads could show it.
-* `order` and `power` name the facts that may be written; a finding is set in italics.
+* *order* is what the main site sold, *guest* what exists on Proxmox, *record* what the client sees here.
+* *none-proven*: it was absent from enough complete reads over enough time.
+* *none-unproven*: it was not seen, which proves nothing.
+* *transitional*: Proxmox has a lock on the guest, so nothing of it is written, nor its link.
+* *template*: the guest was turned into one. It cannot run, so only its place may be written.
+* *unobservable*: nothing that the panel reads could show it.
+* **create** and **delete** make or remove the record; *repair* writes facts of it; *hold* neither
+  makes nor removes it, since too little is known or a person must decide.
+* `order` and `power` name the facts that may be written. A finding is in italics.
 """
 
 HEADINGS = {
@@ -38,14 +41,20 @@ def document() -> str:
 
 
 def _section(record: RecordView) -> str:
-    reasons: dict[str, None] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
     lines = [f"## {HEADINGS[record]}", "", _line("order \\ guest", [guest.value for guest in GuestView])]
     lines.append("|---" * (len(GuestView) + 1) + "|")
     for order in OrderView:
         cells = [cell(order, guest, record, in_flight=False) for guest in GuestView]
-        reasons |= dict.fromkeys(f"* **{order.value}**: {verdict.reason}" for verdict in cells)
+        for guest, verdict in zip(GuestView, cells, strict=True):
+            reasons.setdefault((order.value, verdict.reason), []).append(guest.value)
         lines.append(_line(f"**{order.value}**", [_short(verdict) for verdict in cells]))
-    return "\n".join([*lines, "", *reasons, ""])
+    why = [f"* **{order}**, guest {_guests(guests)}: {reason}" for (order, reason), guests in reasons.items()]
+    return "\n".join([*lines, "", *why, ""])
+
+
+def _guests(guests: list[str]) -> str:
+    return "any" if len(guests) == len(GuestView) else " or ".join(guests)
 
 
 def _short(verdict: Cell) -> str:

@@ -30,7 +30,7 @@ from tests.support.databases import Database
 from tests.support.keys import random_key
 from tests.support.world import add_user
 
-README = Path(__file__).parents[3] / "README.md"
+INSTALL = Path(__file__).parents[3] / "docs" / "install.md"
 
 
 @pytest.fixture
@@ -193,8 +193,8 @@ def test_migrate_makes_tables_and_the_application_s_login(bare: PanelSync, empty
     assert bare("operations", **urls).code == 0
 
 
-def test_the_owner_that_the_readme_makes_can_migrate(bare: PanelSync, tmp_path: Path) -> None:
-    (made,) = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_owner_that_the_install_page_makes_can_migrate(bare: PanelSync, tmp_path: Path) -> None:
+    (made,) = re.findall(r"```sql\n(.*?)```", INSTALL.read_text(encoding="utf-8"), re.DOTALL)
     password, login = random_key(), random_key()
     server = EmbeddedPostgres(tmp_path / "own", durable=False)
     try:

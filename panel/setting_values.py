@@ -1,0 +1,125 @@
+"""The kinds of values that settings have, and what makes one of them wrong by itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, model_validator
+
+
+def readable(url: str) -> bool:
+    """Whether host and port of a URL can be told apart. It never says what was wrong: the URL holds a password."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    # An @ elsewhere comes from a password that was not percent-encoded. A part of the password would be taken for the
+    # host or the path, and those are shown.
+    encoded = parts.netloc.count("@") <= 1 and "@" not in f"{parts.path}{parts.query}{parts.fragment}"
+    return encoded and (port is not None or not parts.netloc.endswith(":"))
+
+
+def percent_encoded(url: str) -> bool:
+    """Whether every % begins an encoded character of a UTF-8 text without NUL. Each library reads anything else in its
+    own way, and some quote it in an error, password included."""
+    try:
+        text = unquote(url, errors="strict")
+    except UnicodeDecodeError:
+        return False
+    return re.search("%(?![0-9A-Fa-f]{2})", url) is None and "\0" not in text
+
+
+def _printable_key(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text and (len(text) < 32 or not re.fullmatch(r"[\x21-\x7e]+", text)):
+        raise ValueError("must be at least 32 printable ASCII characters without spaces")
+    return value
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(_printable_key)]
+
+
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+"""A file, or nothing: an empty variable means the same as none."""
+
+
+def _http_url(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^\s/?#@]+(:\d+)?(/[^\s?#]*)?", value):
+        raise ValueError("must be an http(s) URL without credentials, query or fragment")
+    return value.rstrip("/")
+
+
+def _root_path(value: str) -> str:
+    path = value.rstrip("/")
+    if path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
+        raise ValueError("must be empty or a path such as /panel")
+    return path
+
+
+RootPath = Annotated[str, AfterValidator(_root_path)]
+
+
+def _proxy_url(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text and not (re.fullmatch(r"http://([^\s/?#@:]+:[^\s/?#@:]*@)?[^\s/?#@]+:\d+/?", text) and readable(text)):
+        raise ValueError("must be http://host:port or http://user:password@host:port (percent-encode the password)")
+    return value
+
+
+ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
+"""The HTTP proxy through which one kind of server is asked, or empty. Secret: it may hold a password."""
+
+HttpUrlText = Annotated[str, AfterValidator(_http_url)]
+
+
+class ProxmoxCluster(BaseModel, extra="forbid"):
+    """One cluster of ``PROXMOX_CLUSTERS``. TLS is always verified: against ``ca_file``, a pinned
+    ``fingerprint`` (SHA-256 of the server's certificate) or the system's authorities."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+    urls: Annotated[list[HttpUrlText], Field(min_length=1)]
+    token_id: Annotated[str, Field(pattern=r"^[^\s!@]+@[^\s!@]+![^\s!@]+$")]
+    token_secret: SecretStr
+    ca_file: Path | None = None
+    fingerprint: Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")] | None = None
+    proxy: ProxyUrl = SecretStr("")
+    pools: list[str] = []
+
+    @model_validator(mode="after")
+    def _one_trust(self) -> ProxmoxCluster:
+        if self.ca_file and self.fingerprint:
+            raise ValueError("give ca_file or fingerprint, not both")
+        return self
+
+
+class OperatorKey(BaseModel, extra="forbid"):
+    """One operator of ``OPS_API_KEYS``. ``read`` looks, ``operate`` decides too; the name is kept with what they
+    decide. ``previous`` stays valid while the operator changes over to ``key``."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+    role: Literal["read", "operate"]
+    key: ApiKey
+    previous: ApiKey = SecretStr("")
+
+    @model_validator(mode="after")
+    def _has_a_key(self) -> OperatorKey:
+        if not self.key.get_secret_value():
+            raise ValueError("an operator needs a key")
+        return self
+
+
+DriftClass = Literal[
+    "missed-status",
+    "plan",
+    "ownership",
+    "duplicate",
+    "replaced-guest",
+    "sold-on",
+    "missed-create",
+    "missed-delete",
+    "orphan",
+]
