@@ -1,14 +1,110 @@
-"""What a run says about itself: findings of its gate and its writes, and one line for the task list."""
+"""What a run says of itself: its findings, held sets and sources, kept in one transaction, and one line for the task
+list."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from domain.changes import Finding
 from domain.failures import Failure
-from panel.observations.components import Entangled
+from domain.source_troubles import USERS
+from panel.journal.repairs import note_confirmations
+from panel.operators import quarantine
+from panel.operators.holds import keep_fast_holds, keep_holds
+from panel.runs.finding_resolution import Reach
+from panel.runs.run_log import report_findings
+from panel.runs.source_health import forget_other_sources, report_sources
 from reconcile.apply import Outcome
-from reconcile.decision.gate import BY_APPROVAL, REJECTED_BEFORE, Budget, Gated
+from reconcile.decision.gate import BY_APPROVAL, REJECTED_BEFORE, Gated
+from reconcile.observation.observe import Observed
+from reconcile.planning import RunPlan
+from reconcile.run_context import Run, RunResult
+
+
+def report_full(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcome: Outcome) -> RunResult:
+    """Keep what a full run found, and say what came of it."""
+    findings = [*planned.plan.findings, *held_findings(gated), *unconfirmed_findings(outcome)]
+    failures = [*planned.failures, *outcome.failures]
+    everything = not seen.problems and not planned.counts["cut"]
+    not_reached = {subject for change in outcome.postponed for subject in change.subjects}
+    left_out = planned.left_out | seen.undrawn | not_reached
+    with run.reporting() as report:
+        open_findings = report_findings(report, run.id, findings, _reach(run, seen), left_out)
+        keep_holds(report, run.id, gated.held, seen.undrawn)
+        report_sources(report, run.id, seen.troubles)
+        forget_other_sources(report, _watched(run))
+        note_confirmations(report, seen.began)
+        quarantine.note_failures(report, run.id, failures)
+        quarantine.note_recovered(report, _recovered(planned, outcome, failures, everything=everything))
+    run.phases.end("report")
+    counts = planned.counts | _measured(gated) | _written(outcome, failures) | {"findings": open_findings}
+    return _done(run, seen, planned, gated, outcome, failures, counts)
+
+
+def report_fast(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcome: Outcome) -> RunResult:
+    """Keep what a run of the fast lane found, and say what came of it. It resolves nothing."""
+    failures = [*planned.failures, *outcome.failures]
+    with run.reporting() as report:
+        report_findings(report, run.id, held_findings(gated))
+        keep_fast_holds(report, run.id, gated.held, seen.trusted)
+        report_sources(report, run.id, seen.troubles)
+        note_confirmations(report, seen.began)
+        quarantine.note_failures(report, run.id, failures)
+    run.phases.end("report")
+    counts = planned.counts | {"held": len(gated.held)} | _written(outcome, failures)
+    return _done(run, seen, planned, gated, outcome, failures, counts)
+
+
+def report_dry(run: Run, seen: Observed, planned: RunPlan, gated: Gated) -> RunResult:
+    """Say what a full run would do."""
+    summary, counts = f"{len(planned.plan.changes)} planned", planned.counts | _measured(gated)
+    return RunResult(run.id, "done", summary, planned.plan, gated, None, seen.told, counts)
+
+
+def _done(
+    run: Run,
+    seen: Observed,
+    planned: RunPlan,
+    gated: Gated,
+    outcome: Outcome,
+    failures: Sequence[Failure],
+    counts: dict[str, Any],
+) -> RunResult:
+    summary = said_in_short(outcome, gated, seen.problems, failures)
+    return RunResult(run.id, "done", summary, planned.plan, gated, outcome, seen.told, counts)
+
+
+def _measured(gated: Gated) -> dict[str, Any]:
+    return {"held": len(gated.held), "rejected": len(gated.rejected), "ignored": len(gated.ignored)}
+
+
+def _written(outcome: Outcome, failures: Sequence[Failure]) -> dict[str, Any]:
+    return {"applied": dict(outcome.applied), "failed": len(failures), "postponed": len(outcome.postponed)}
+
+
+def _reach(run: Run, seen: Observed) -> Reach:
+    """How far this run's silence means anything."""
+    no_feed = run.reconciler.feed is None
+    return Reach(no_feed or seen.orders_well, run.reconciler.clusters, frozenset(seen.believed), seen.nodes_away)
+
+
+def _watched(run: Run) -> set[str]:
+    """The sources that are configured and not paused."""
+    feed = set[str]() if run.feed is None else {run.feed.name, USERS}
+    return feed | {f"proxmox:{source.cluster}" for source in run.sources}
+
+
+def _recovered(
+    planned: RunPlan, outcome: Outcome, failures: Sequence[Failure], *, everything: bool
+) -> Callable[[str], bool]:
+    """Whether a run got through with a subject that failed before: all that was to be changed of it was written, and
+    if nothing was, the run at least saw everything."""
+    written = {id(change) for change in outcome.written}
+    done = {subject for change in outcome.written for subject in change.subjects}
+    undone = {subject for change in planned.decided.changes if id(change) not in written for subject in change.subjects}
+    not_yet = undone | planned.quarantined.keys() | {failure.subject for failure in failures}
+    return lambda subject: subject not in not_yet and (everything or subject in done)
 
 
 def held_findings(gated: Gated) -> list[Finding]:
@@ -34,41 +130,6 @@ def held_findings(gated: Gated) -> list[Finding]:
         )
         for change in gated.rejected
     ]
-
-
-def storm_findings(pushed: int, budget: Budget) -> list[Finding]:
-    """``pushed``: records that the main site's own calls deleted within an hour. A call is its owner's word and is
-    applied; but a site gone wrong looks like this, and a deleted record can be restored for 7 days only."""
-    if pushed <= budget.pushed_deletes_hour:
-        return []
-    reason = (
-        f"{pushed} records were deleted by calls of the main site within an hour, more than "
-        f"{budget.pushed_deletes_hour}; if it is wrong, `panel-sync vps restore` brings them back for 7 days"
-    )
-    return [Finding("delete-storm", "calls:delete", reason, "alarm")]
-
-
-def entangled_findings(entangled: Sequence[Entangled]) -> list[Finding]:
-    """One finding for each component that is too large to be decided; of its members nothing else is told."""
-    return [
-        Finding(
-            "entangled",
-            _named(one),
-            f"{one.orders} orders, {one.records} records and {one.guests} guests of {one.users} customers hang "
-            "together by ids, addresses, machines or names, too many to be decided at once: none of it is repaired. "
-            "Name the orders' records by panelVpsId or order_id, or delete the records that no order is known for",
-            "alarm",
-            vps_id=one.vps_id,
-            order_id=one.order_id if one.vps_id is None else None,
-        )
-        for one in entangled
-    ]
-
-
-def _named(one: Entangled) -> str:
-    if one.vps_id is not None:
-        return f"vps:{one.vps_id}"
-    return f"order:{one.order_id}" if one.order_id is not None else f"guest:{one.guest}"
 
 
 def unconfirmed_findings(outcome: Outcome) -> list[Finding]:

@@ -1,32 +1,37 @@
-"""A run while it is under way: what it needs, what it may ask, and its writes under its lease."""
+"""A run while it is under way: its turn, its lease and its time, what it needs and may ask, and its writes."""
 
 from __future__ import annotations
 
+import os
+import socket
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine
+from structlog.contextvars import bound_contextvars
 
 from domain.changes import Change, Kind, Plan
 from domain.failures import Interrupts
 from domain.source_protocols import GuestSource, OrderFeed
 from panel.observations.absences import Proof
+from panel.observations.snapshots import make_stages
 from panel.operators import gate_context
-from panel.operators.pauses import CLUSTER, FEED, PauseView
-from panel.runs import source_memory
-from panel.runs.lease import FencedError, Lease, hold_lease
+from panel.operators.pauses import ALL, CLUSTER, FEED, PauseView, current_pauses
+from panel.runs import run_log, source_memory
+from panel.runs.lease import LEASE, FencedError, Lease, hold_lease, lease_holder, take_lease, turn
 from reconcile.apply import Confirmer, Confirming, Outcome, apply_changes, unconfirmed_last
 from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget, Gated, Handling, Standing, gate
-from reconcile.decision.subjects import Paused, parse_subject
-from reconcile.observation.fingerprints import Looks
-from reconcile.observation.observe import FeedRead, Observed
+from reconcile.decision.subjects import Paused, Subject, parse_subject
+from reconcile.observation.observe import Observed
 from reconcile.parallel_confirmations import SideBySide
-from reconcile.phases import Phases, Tell, tell_nobody
+
+log = structlog.get_logger(__name__)
 
 RUN_FOR_S = 540.0
 """How long a run may read and write. Reporting comes after it, so the task's own limit is later."""
@@ -36,6 +41,54 @@ APPLY_AT_LEAST_S = 30.0
 """However long the reading took, some of what it found is mended, or slow sources would let nothing be."""
 POWER_FOR_S = 20.0
 """How long power states and nodes are written, which need no confirmation."""
+
+
+Tell = Callable[[str, int, int | None], None]
+"""Told what a run is doing: a few words, how much of it is done, and of how much (None: nobody knows)."""
+
+
+def tell_nobody(_doing: str, _done: int, _total: int | None) -> None:
+    """For runs that nobody watches."""
+
+
+NEXT = {
+    "read_ahead": "waiting for the lease",
+    "lease": "reading Proxmox",
+    "clusters": "comparing power states",
+    "power": "comparing orders",
+    "orders": "reading who guests are",
+    "fingerprints": "selecting what differs",
+    "select": "deciding",
+    "decide": "measuring against the limits",
+    "gate": "applying",
+    "apply": "reporting",
+}
+"""What a run does after each phase."""
+
+
+@dataclass(slots=True)
+class Phases:
+    """A stopwatch with laps, on a monotonic clock (seconds)."""
+
+    clock: Callable[[], float] = time.monotonic
+    tell: Tell = tell_nobody
+    spent: dict[str, float] = field(default_factory=dict)
+    _since: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._since = self.clock()
+
+    def end(self, phase: str) -> None:
+        """What was done since the last phase ended was this one; one that comes again adds up."""
+        now = self.clock()
+        self.spent[phase] = self.spent.get(phase, 0.0) + now - self._since
+        self._since = now
+        if phase in NEXT:
+            self.tell(NEXT[phase], 0, None)
+
+    def seconds(self) -> dict[str, float]:
+        """By phase, to the millisecond."""
+        return {phase: round(spent, 3) for phase, spent in self.spent.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +117,6 @@ class Reconciler:
         return frozenset(source.cluster for source in self.sources)
 
 
-@dataclass(slots=True)
-class _Told:
-    """Confirms, and tells before each change how far the writing is."""
-
-    confirming: Confirming
-    tell: Tell
-    total: int
-    done: int = 0
-
-    def hindrance(self, change: Change) -> tuple[str | None, dict[str, Any]]:
-        self.tell("applying", self.done, self.total)
-        self.done += 1
-        return self.confirming.hindrance(change)
-
-
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """What a run did. ``state``: done, busy (another run is under way), paused, or fenced (another run took over,
@@ -95,17 +133,14 @@ class RunResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A run under way: its lease, what is paused, and what was read before the lease was taken. ``began``: on the
-    monotonic clock."""
+class Turn:
+    """The only run of its kind, before it has the lease. ``connection``: the run's own, good for temporary tables;
+    ``began``: on the monotonic clock."""
 
     reconciler: Reconciler
-    lease: Lease
-    id: int
+    connection: Connection
     pauses: Mapping[str, PauseView]
     phases: Phases
-    feed_read: FeedRead | None = None
-    looks: Looks | None = None
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -123,6 +158,95 @@ class Run:
     def feed(self) -> OrderFeed | None:
         """The main site, if it may be asked."""
         return None if self.paused.feed else self.reconciler.feed
+
+
+A = TypeVar("A")
+
+
+def in_turn(
+    reconciler: Reconciler,
+    kind: str,
+    trigger: str,
+    ahead: Callable[[Turn], A],
+    steps: Callable[[Run, A], RunResult],
+) -> RunResult:
+    """Wait for one's turn, read ``ahead`` what takes long, take the lease, do the ``steps``, and leave word of how they
+    ended."""
+    with take_turn(reconciler, "fast" if kind == "fast" else "full") as mine:
+        if isinstance(mine, RunResult):
+            return mine
+        reconciler.tell("reading the main site and new guests", 0, None)
+        make_stages(mine.connection)
+        read = ahead(mine)
+        mine.phases.end("read_ahead")
+        lease = take_lease(mine.connection, _holder())
+        if lease is None:
+            return _busy(reconciler, LEASE)
+        pauses = current_pauses(mine.connection)  # reading takes a while, and a pause counts from when it was made
+        mine.connection.commit()
+        if ALL in pauses:
+            return RunResult(None, "paused", str(pauses[ALL]))
+        run_id, _ = run_log.begin_run(reconciler.engine, kind, trigger, lease.epoch)
+        mine.phases.end("lease")
+        run = Run(reconciler, mine.connection, pauses, mine.phases, mine.began, lease=lease, id=run_id)
+        with bound_contextvars(run_id=run_id, epoch=lease.epoch):
+            return _to_its_end(run, kind, trigger, lambda: steps(run, read))
+
+
+@contextmanager
+def take_turn(reconciler: Reconciler, kind: str) -> Iterator[Turn | RunResult]:
+    """Be the only run of that kind ("full", "fast", or "look") for the length of the block; yields a result instead
+    where another one is under way, or everything is paused."""
+    began = time.monotonic()
+    with reconciler.engine.begin() as connection:
+        pauses = current_pauses(connection)
+    if ALL in pauses:
+        yield RunResult(None, "paused", str(pauses[ALL]))
+        return
+    with turn(reconciler.engine, kind, _holder()) as own:
+        if own is None:
+            yield _busy(reconciler, f"turn:{kind}")
+        else:
+            yield Turn(reconciler, own, pauses, Phases(tell=reconciler.tell), began)
+
+
+def _holder() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _busy(reconciler: Reconciler, name: str) -> RunResult:
+    with reconciler.engine.connect() as connection:
+        return RunResult(None, "busy", f"another run is under way: {lease_holder(connection, name)}")
+
+
+def _to_its_end(run: Run, kind: str, trigger: str, steps: Callable[[], RunResult]) -> RunResult:
+    """Do the steps and close the run in the run log, however they end."""
+    engine = run.reconciler.engine
+    try:
+        result = steps()
+    except FencedError as error:
+        log.warning("run_fenced", kind=kind, error=str(error))
+        return RunResult(run.id, "fenced", "another run took over")
+    except BaseException as error:
+        run_log.end_run(engine, run.id, "failed", {}, [], error=type(error).__name__)
+        if isinstance(error, Exception):
+            log.exception("run_failed", kind=kind)
+        else:  # somebody ended it: where it stood is no news
+            log.warning("run_interrupted", kind=kind, by=type(error).__name__)
+        raise
+    hash_ = result.plan.hash if result.plan is not None else None
+    counts = result.counts | {"phases": run.phases.seconds()}
+    run_log.end_run(engine, run.id, result.state, counts, result.problems, hash_)
+    log.info("run_done", kind=kind, trigger=trigger, summary=result.summary, problems=len(result.problems))
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Turn):
+    """A run that has the lease, and its number in the run log."""
+
+    lease: Lease = field(kw_only=True)
+    id: int = field(kw_only=True)
 
     @property
     def proof(self) -> Proof:
@@ -163,10 +287,30 @@ class Run:
             hold_lease(connection, self.lease.epoch)
             yield connection
 
-    def gated(self, plan: Plan) -> Gated:
-        """What of the plan may be applied."""
-        standing = _standing(self.reconciler, self.lease.connection)
-        return gate(plan, standing, self.reconciler.budget, self.reconciler.handling)
+    def gated(self, plan: Plan, only: Subject | None = None) -> Gated:
+        """What of the plan may be applied; of that, with ``only``, what concerns this subject."""
+        gated = gate(
+            plan, _standing(self.reconciler, self.connection), self.reconciler.budget, self.reconciler.handling
+        )
+        self.connection.commit()
+        if only is not None:
+            gated = replace(gated, allowed=tuple(change for change in gated.allowed if only.covers(change)))
+        return gated
+
+
+@dataclass(slots=True)
+class _Told:
+    """Confirms, and tells before each change how far the writing is."""
+
+    confirming: Confirming
+    tell: Tell
+    total: int
+    done: int = 0
+
+    def hindrance(self, change: Change) -> tuple[str | None, dict[str, Any]]:
+        self.tell("applying", self.done, self.total)
+        self.done += 1
+        return self.confirming.hindrance(change)
 
 
 def _standing(reconciler: Reconciler, connection: Connection) -> Standing:

@@ -21,8 +21,7 @@ from domain.users import User
 from panel.operators.pauses import ALL, FEED, current_pauses
 from panel.runs.source_health import report_sources
 from panel.runs.source_memory import remember_source, users_imported
-from reconcile.phases import Tell
-from reconcile.run_context import Reconciler
+from reconcile.run_context import Reconciler, Tell
 
 log = structlog.get_logger(__name__)
 

@@ -31,10 +31,7 @@ TABLE = """
 |---|---|---|---|
 """
 
-WORDS = {"database_url", "database_owner_url", "database_session_url", "redis_url"}
-"""URLs that hold a password: text for the libraries, secret for everybody else."""
-
-WORDS = {bool: "`true` or `false`", int: "a whole number", float: "a number", str: "text"}
+WORDS: dict[object, str] = {bool: "`true` or `false`", int: "a whole number", float: "a number", str: "text"}
 UNITS = {"_s": "seconds", "_days": "days", "_bytes": "bytes", "_share": "a share"}
 KINDS = {
     "_url": "a URL",

@@ -30,8 +30,8 @@ from panel.runs import source_memory
 from panel.settings import ProxmoxCluster, Settings
 from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget, Handling
-from reconcile.phases import Tell, tell_nobody
 from reconcile.run import Reconciler
+from reconcile.run_context import Tell, tell_nobody
 from sources.config import ClusterConfig, FeedKind, MainSiteConfig
 from sources.main_site import make_feed
 from sources.proxmox import CircuitBreaker, CircuitState, ClusterSource, make_cluster

@@ -17,7 +17,7 @@ from cli.output.console import out
 from cli.output.progress import Working
 from panel.settings import ProxmoxCluster, Settings, SettingsError
 from panel.terminal import styled, table
-from reconcile.phases import Tell, tell_nobody
+from reconcile.run_context import Tell, tell_nobody
 from sources.proxmox import make_cluster
 from worker.wiring import cluster_config, feed_of
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from panel.deadlines import DEFAULT, Deadlines
-from panel.journal.accept_batch import KEY_SCOPE, Batch, Patience, refused_row
+from panel.journal.accept_batch import Batch
 from panel.journal.calls import (
     Call,
     DatabaseAwayError,
@@ -27,7 +27,8 @@ from panel.journal.calls import (
     OverloadedError,
     Refused,
 )
-from panel.journal.refusals import note_refusals
+from panel.journal.journal_state import KEY_SCOPE, Patience
+from panel.journal.refusals import note_refusals, refused_row
 from panel.schema import tables
 from panel.sessions import is_away
 

@@ -9,13 +9,31 @@ from typing import Any
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from panel.journal.calls import Call, Refused
 from panel.schema import tables
 
 DETAILS_AN_HOUR = 1000
 
 
+def refused_row(call: Call, refused: Refused) -> dict[str, Any]:
+    """The audit row of a refused call: ids and texts, never the payload."""
+    user_id = call.payload.get("user_id")
+    return {
+        "status_code": refused.status_code,
+        "code": refused.code,
+        "message": refused.message,
+        "action": call.action,
+        "user_id": user_id if isinstance(user_id, int) else None,
+        "order_id": call.order_id,
+        "vps_id": call.vps_id,
+        "request_id": call.request_id,
+        "api_key_label": call.api_key_label,
+        "address": call.address,
+    }
+
+
 async def note_refusals(connection: AsyncConnection, refusals: Sequence[Mapping[str, Any]]) -> None:
-    """Keep rows of :func:`panel.journal.accept_batch.refused_row`, as many as the last hour has room for."""
+    """Keep rows of ``refused_row``, as many as the last hour has room for."""
     recent: int = await connection.scalar(RECENT, {"limit": DETAILS_AN_HOUR}) or 0
     if kept := refusals[: max(0, DETAILS_AN_HOUR - recent)]:
         await connection.execute(insert(tables.refused_calls), [dict(row) for row in kept])

@@ -1,4 +1,7 @@
-"""Seeded worlds through real PostgreSQL and real runs, 150 to 299; every selection equals the unfiltered one."""
+"""Seeded worlds through real PostgreSQL and real runs, 150 to 299; every selection equals the unfiltered one.
+
+All of them are for `make worlds`: the sample of a test run is in ``test_sql_worlds_1``.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,12 @@ from tests.convergence.worlds import play_all
 
 __all__ = ["sql_worlds"]
 
-FIRST, LAST = 150, 300
-SAMPLE, BATCH = 2, 15
-BATCHES = [(FIRST + SAMPLE, BATCH - SAMPLE), *((n, BATCH) for n in range(FIRST + BATCH, LAST, BATCH))]
+FIRST, LAST, BATCH = 150, 300, 15
+
+pytestmark = pytest.mark.worlds
 
 
-@pytest.mark.parametrize(
-    ("first", "count"),
-    [(FIRST, SAMPLE), *(pytest.param(*batch, marks=pytest.mark.worlds) for batch in BATCHES)],
-)
+@pytest.mark.parametrize(("first", "count"), [(n, BATCH) for n in range(FIRST, LAST, BATCH)])
 def test_worlds_converge_through_postgresql(
     sql_worlds: SqlWorlds, first: int, count: int, record_property: Callable[[str, object], None]
 ) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from panel.operators.actions.action import Done, action
 from panel.operators.audit import Actor
-from panel.operators.gate_context import PLAN_SEEN, acknowledge_first_plan
+from panel.operators.gate_context import PLAN_SEEN
 from panel.runs.run_requests import nudge_run
 
 EVERYTHING = "everything"
@@ -21,9 +21,11 @@ def ask_for_run(connection: Connection, _actor: Actor, subject: str = "") -> Don
 
 
 @action("reconcile")
-def apply_now(connection: Connection, _actor: Actor, subject: str = "") -> Done[None]:
-    """Let the operator's own command apply what it has shown; of everything, it is also their word on the plan."""
+def apply_now(_connection: Connection, _actor: Actor, subject: str = "") -> Done[None]:
+    """Let the operator's own command apply what it has shown; of everything, it is also their word on the plan.
+
+    The run notes that word itself once it has read the orders (``reconcile.run.run_full`` with ``plan_seen``).
+    """
     if subject:
         return Done((subject,), f"what concerns {subject} is applied now", None)
-    acknowledge_first_plan(connection)
     return Done((EVERYTHING,), PLAN_SEEN, None)

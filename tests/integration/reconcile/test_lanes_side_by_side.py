@@ -15,6 +15,7 @@ from sqlalchemy import Engine, text
 from domain.source_protocols import OrderFeed
 from panel.operators.pauses import ALL, pause
 from panel.runs.lease import take_lease, turn
+from reconcile import run as reconcile_run
 from reconcile.observation import fingerprints
 from reconcile.run import run_fast, run_full
 from tests.stories.steps import record, settled
@@ -151,7 +152,7 @@ def test_a_full_run_does_the_fast_lanes_work_first(world: Bench, monkeypatch: py
         seen.append(record(world, sold.vps_id)["status"])
         return 0
 
-    monkeypatch.setattr(fingerprints, "read_fingerprints", look)
+    monkeypatch.setattr(reconcile_run, "read_fingerprints", look)
     world.run()
     assert seen == ["stopped"]
 

@@ -19,7 +19,7 @@ from reconcile.decision.cases import Policy, World
 from reconcile.decision.decide import plan
 from reconcile.decision.gate import Budget
 from reconcile.observation.observe import Observed, database_now
-from reconcile.report import entangled_findings
+from reconcile.planning import entangled_findings
 from reconcile.run import Reconciler, load_world
 from tests.support.one_customer import FLEET
 from tests.support.random_fleet import NoFeed, NoSource, scratch

@@ -10,7 +10,7 @@ import pytest
 from domain.changes import Change, Kind
 from domain.orders import OrderState
 from reconcile.decision.drift_since import standing_since
-from reconcile.phases import Phases
+from reconcile.run_context import Phases
 from tests.unit.reconcile.worlds import ago, guest, order, record
 
 STOPPED = guest(power_since=ago(minutes=4), changed_at=ago(minutes=3))

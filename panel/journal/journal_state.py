@@ -1,0 +1,198 @@
+"""What the journal knows of all that a batch of calls names: read under locks, kept up to date as calls are decided.
+
+Locks are always taken in the same order (order ids and idempotency keys sorted, then lanes by id), here and
+in the writer, so that batches of several API processes and workers cannot deadlock.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from panel.deadlines import Deadlines
+from panel.journal.calls import Call
+from panel.records.projection import Row, project
+from panel.schema import tables
+
+KEY_SCOPE = "main-site"
+"""Whose idempotency keys these are. Both live API keys of a rotation belong to the one main site."""
+
+
+BRIEF_S = 0.15
+
+
+class Patience(Enum):
+    """How long to wait for what another transaction holds."""
+
+    BRIEF = "brief"
+    """``BRIEF_S``: what workers and other batches need; longer is somebody who is stuck."""
+    NONE = "none"
+    """Calls that would have to wait are left out, and have no outcome."""
+    FULL = "full"
+    """``Deadlines.lock_s``: as long as the time of an answer allows."""
+
+
+class JournalState:
+    """Users, keys, orders, lanes, records and queued operations, by what the calls name."""
+
+    def __init__(self, calls: list[Call], patience: Patience, deadlines: Deadlines) -> None:
+        self._calls = calls
+        self._patience = patience
+        self._lock_s = BRIEF_S if patience is Patience.BRIEF else deadlines.lock_s
+        self._held_names: set[str] = set()
+        self._held_lanes: set[int] = set()
+        self.users: set[int] = set()
+        self.keys: dict[str, Mapping[str, Any]] = {}
+        self.claims: dict[str, int] = {}
+        self.lanes: dict[int, dict[str, Any]] = {}
+        self.rows: dict[int, Row] = {}
+        self.pending: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+        self.last_deletes: dict[int, tuple[int, str]] = {}
+        """(operation id, state) by VPS. One of this batch has no id yet: -1 is its first operation, and so on."""
+        self.new_ids: list[int] = []
+        self.now: datetime
+
+    async def lock_names(self, connection: AsyncConnection) -> None:
+        """Lock the calls' order ids and idempotency keys, sorted."""
+        names = {f"order:{c.order_id}" for c in self._calls if c.order_id is not None}
+        names |= {f"key:{c.idempotency_key}" for c in self._calls if c.idempotency_key}
+        if names or any(c.vps_id is not None for c in self._calls):
+            await connection.execute(PATIENCE, {"ms": str(int(1000 * self._lock_s))})
+        if not names:
+            return
+        if self._patience is Patience.NONE:
+            got = await connection.execute(TRY_NAMES, {"names": sorted(names)})
+            self._held_names = names - {row.name for row in got}
+        else:
+            await connection.execute(LOCK_NAMES, {"names": sorted(names)})
+
+    def is_held(self, call: Call) -> bool:
+        """Whether somebody else holds what this call needs."""
+        if not self._held_names and not self._held_lanes:
+            return False
+        claimed = self.claims.get(call.order_id or "")
+        return (
+            f"order:{call.order_id}" in self._held_names
+            or f"key:{call.idempotency_key}" in self._held_names
+            or call.vps_id in self._held_lanes
+            or claimed in self._held_lanes
+        )
+
+    async def load(self, connection: AsyncConnection) -> None:
+        """Lock the VPS' lanes, by id, and read what is known of all that the calls name."""
+        creates = [c for c in self._calls if c.action == "create"]
+        if creates:
+            wanted = {c.payload["user_id"] for c in creates}
+            found = await connection.execute(select(tables.users.c.id).where(tables.users.c.id.in_(wanted)))
+            self.users = {row.id for row in found}
+            ids = await connection.execute(NEXT_IDS, {"count": len(creates)})
+            self.new_ids = [row.id for row in ids]
+        await self._load_keys(connection)
+        orders = {c.order_id for c in self._calls if c.order_id is not None}
+        if orders:
+            claims = tables.claims
+            found = await connection.execute(
+                select(claims.c.order_id, claims.c.vps_id).where(claims.c.order_id.in_(orders))
+            )
+            self.claims = {row.order_id: row.vps_id for row in found}
+        named = {c.vps_id for c in self._calls if c.vps_id is not None} | set(self.claims.values())
+        await self._load_lanes(connection, named)
+        # Under the locks, so that times of acceptance never run backwards along a lane.
+        self.now = await connection.scalar(text("SELECT clock_timestamp()"))
+
+    async def _load_keys(self, connection: AsyncConnection) -> None:
+        wanted = {c.idempotency_key for c in self._calls if c.idempotency_key}
+        if not wanted:
+            return
+        keys, operations = tables.idempotency_keys, tables.operations
+        found = await connection.execute(
+            select(keys, operations.c.vps_id)
+            .join(operations, operations.c.id == keys.c.operation_id)
+            .where(keys.c.scope == KEY_SCOPE, keys.c.key.in_(wanted))
+        )
+        self.keys = {row.key: dict(row._mapping) for row in found}
+
+    async def _load_lanes(self, connection: AsyncConnection, named: Iterable[int]) -> None:
+        ids = set(named)
+        if not ids:
+            return
+        survivors = await connection.execute(SURVIVORS, {"ids": sorted(ids)})
+        ids |= {row.vps_id for row in survivors}
+        lanes, operations = tables.lanes, tables.operations
+        wanted = select(lanes).where(lanes.c.vps_id.in_(ids)).order_by(lanes.c.vps_id)
+        locked = await connection.execute(wanted.with_for_update(skip_locked=self._patience is Patience.NONE))
+        self.lanes = {row.vps_id: dict(row._mapping) for row in locked}
+        if self._patience is Patience.NONE:
+            await self._note_held_lanes(connection, ids)
+        rows = await connection.execute(select(tables.vps).where(tables.vps.c.id.in_(ids)))
+        self.rows = {row.id: dict(row._mapping) for row in rows}
+        queued = await connection.execute(
+            select(operations)
+            .where(operations.c.vps_id.in_(ids), operations.c.state == "queued")
+            .order_by(operations.c.vps_id, operations.c.seq)
+        )
+        for row in queued:
+            self.pending[row.vps_id].append(dict(row._mapping))
+        dead = [lane["vps_id"] for lane in self.lanes.values() if lane["head"] == "deleted"]
+        if dead:
+            found = await connection.execute(LAST_DELETES, {"ids": dead})
+            self.last_deletes = {row.vps_id: (row.id, row.state) for row in found}
+
+    async def _note_held_lanes(self, connection: AsyncConnection, ids: set[int]) -> None:
+        """Of ``ids`` those that exist and were not locked, and whatever was merged into them."""
+        lanes = tables.lanes
+        there = await connection.execute(
+            select(lanes.c.vps_id, lanes.c.merged_into).where(lanes.c.vps_id.in_(ids)).order_by(lanes.c.vps_id)
+        )
+        survivor = {row.vps_id: row.merged_into for row in there}
+        self._held_lanes = held = set(survivor) - set(self.lanes)
+        while more := {id_ for id_, into in survivor.items() if into in held} - held:
+            held |= more
+
+    def follow(self, vps_id: int) -> dict[str, Any] | None:
+        """The lane of a VPS, or of the one that it was merged into; None if there is none."""
+        lane = self.lanes.get(vps_id)
+        while lane is not None and lane.get("merged_into") is not None:
+            lane = self.lanes.get(lane["merged_into"])
+        return lane
+
+    def projected(self, vps_id: int) -> Row:
+        """The record as it will be once what is queued for it is applied."""
+        row = project(self.rows.get(vps_id), self.pending[vps_id])
+        if row is None:
+            raise RuntimeError(f"lane {vps_id} has neither a record nor a queued create")
+        return row
+
+
+LOCK_NAMES = text(
+    "SELECT pg_advisory_xact_lock(hashtextextended(n, 0)) "
+    "FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS t(n, o) ORDER BY o"
+)
+"""Locks on order ids ("order:7") and keys; held to the end of the transaction. Sorted by the caller."""
+
+TRY_NAMES = text(
+    "SELECT n AS name FROM unnest(CAST(:names AS text[])) AS t(n)"
+    " WHERE pg_try_advisory_xact_lock(hashtextextended(n, 0))"
+)
+PATIENCE = text("SELECT set_config('lock_timeout', :ms, true)")
+
+NEXT_IDS = text("SELECT nextval('vps_id_seq') AS id FROM generate_series(1, :count)")
+
+SURVIVORS = text(
+    "WITH RECURSIVE chain AS ("
+    " SELECT merged_into AS vps_id FROM lanes WHERE vps_id = ANY(:ids) AND merged_into IS NOT NULL"
+    " UNION SELECT l.merged_into FROM lanes l JOIN chain c ON l.vps_id = c.vps_id"
+    " WHERE l.merged_into IS NOT NULL"
+    ") SELECT vps_id FROM chain"
+)
+
+LAST_DELETES = text(
+    "SELECT DISTINCT ON (vps_id) vps_id, id, state FROM operations WHERE vps_id = ANY(:ids) AND action = 'delete'"
+    " ORDER BY vps_id, seq DESC"
+)
