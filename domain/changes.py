@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
+from domain.confirmations import Confirmation
 from domain.guests import Guest, GuestKey
 from domain.orders import Order
 from domain.records import Record
@@ -34,47 +35,43 @@ FACTS = frozenset({Kind.LINK, Kind.STATUS, Kind.PLAN})
 """What is observed again and again; the other classes make, take away or give away a record."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One write. ``values`` are record columns; ``link`` and ``facts`` only on creates.
+    """One write; a class for each kind says what more it needs.
 
-    ``confirm`` lists what is looked up singly just before the write: "order", "guest", "left" (that the record's
-    guest is not where it was any more), "either" (that of the two guests of a merge one is gone), "claimant" (that the
-    other order goes on and names the guest), "same" (that the guest still is the record's own machine).
+    ``source``: who is believed ("orders", "proxmox", ...). ``record``: what is changed, as it was decided on.
+    ``values``: columns of ``vps`` to write, none where the class says it all. ``confirm``: what is asked once more just
+    before the write, in this order. ``evidence`` is JSON-ready.
     """
 
-    kind: Kind
-    action: str  # create | update | delete | merge | unlink
+    kind: ClassVar[Kind]
+    action: ClassVar[str]  # create | update | delete | merge | unlink
+
     source: str
     reason: str
     record: Record | None = None
-    other: Record | None = None  # a merge's survivor
     order: Order | None = None
-    claimant: Order | None = None  # whose guest the record's address has become
-    guest: Guest | None = None
     guest_key: GuestKey | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
-    link: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    confirm: frozenset[str] = frozenset()
-    elsewhere: tuple[GuestKey, ...] = ()  # where else its guest was seen: asked for too when "guest" is confirmed
-    asks: str | None = None  # why an operator must approve it by itself, whatever the limits
-    flip: str | None = None  # "to stopped", "to suspended", ...: many at once of one direction have a budget
+    confirm: tuple[Confirmation, ...] = ()
 
     @property
     def subject(self) -> str:
         """What it is about, stable from run to run."""
         if self.record is not None:
             return f"vps:{self.record.id}"
-        if self.order is not None:
-            return f"order:{self.order.order_id}"
-        return f"guest:{self.guest_key}"
+        return f"order:{self.order.order_id}" if self.order is not None else f"guest:{self.guest_key}"
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The records that it changes."""
+        return (self.record,) if self.record is not None else ()
 
     @property
     def subjects(self) -> frozenset[str]:
         """All that it is about: both records of a merge, the order and the guest of a create."""
-        found = [f"vps:{record.id}" for record in (self.record, self.other) if record is not None]
+        found = [f"vps:{record.id}" for record in self.records]
         found += [f"order:{self.order.order_id}"] if self.order is not None else []
         found += [f"guest:{self.guest_key}"] if self.guest_key is not None else []
         return frozenset(found)
@@ -102,29 +99,150 @@ class Change:
     def identity(self) -> dict[str, Any]:
         """What an approval binds to: action, record, version, verdict (what for: state, survivor, every value that is
         written) and kind of evidence. Not when it was seen, which every run says anew."""
-        survivor = self.other.id if self.other else None
+        written = {n: v is not None if n.endswith(TIMES) else v for n, v in self._bound_values().items()}
         return {
             "action": self.action,
             "subject": self.subject,
             "version": self.record.version if self.record else None,
             "kind": self.kind.value,
-            "target": self.flip or survivor or self.values.get("user_id"),
-            "values": self._written(),
+            "target": self._target(),
+            "values": written,
             "order": self.order.order_id if self.order is not None and self.action == "delete" else None,
             "guest": str(self.guest_key) if self.guest_key is not None else None,
             "evidence": sorted(self.evidence),
         }
 
-    def _written(self) -> dict[str, Any]:
-        """The columns that are written; of a time only whether there is one."""
-        values = {**self.values, **self.link}
-        if self.action == "create":  # what its guest does just now, and where, is no part of the question
-            values = {name: value for name, value in values.items() if name not in ("status", "node")}
-        return {name: value is not None if name.endswith(TIMES) else value for name, value in values.items()}
+    def _bound_values(self) -> Mapping[str, Any]:
+        """The values that an approval binds to."""
+        return self.values
+
+    def _target(self) -> str | int | None:
+        """What the record is to become, in one word."""
+        return None
 
 
 TIMES = ("_at", "_as_of", "_since")
-"""How columns end that hold times."""
+"""How columns end that hold times; an approval binds only to whether there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Create(Change):
+    """Make the record of an order that has none. ``guest``: what it is linked with, if that was found."""
+
+    kind: ClassVar[Kind] = Kind.CREATE
+    action: ClassVar[str] = "create"
+    order: Order
+    guest: Guest | None = None
+
+    def _bound_values(self) -> Mapping[str, Any]:
+        # What its guest does just now, and where, is no part of the question. Approvals that stand were given under
+        # the sync call's names, and for the id that the order names.
+        kept = {CALLED.get(n, n): v for n, v in self.values.items() if n not in NOT_ASKED_OF_A_CREATE}
+        return kept | {"panel_vps_id": self.order.panel_vps_id}
+
+    def _target(self) -> str | int | None:
+        return self.order.user_id
+
+
+CALLED = {"ram_mb": "ram", "disk_gb": "disk"}
+"""Columns that a sync call names otherwise."""
+NOT_ASKED_OF_A_CREATE = frozenset({"order_state", "power_state", "power_source", "node"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update(Change):
+    """Write ``values`` on a record. ``guest``: what they were seen of."""
+
+    action: ClassVar[str] = "update"
+    record: Record
+    guest: Guest | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link(Update):
+    """Write down which order or which guest a record is, where, and how sure that is."""
+
+    kind: ClassVar[Kind] = Kind.LINK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetStatus(Update):
+    """Write the state of the order, the power of the guest, or that the guest is missing. ``flip``: "to stopped",
+    "to suspended", ...: many at once of one direction have a budget."""
+
+    kind: ClassVar[Kind] = Kind.STATUS
+    flip: str | None = None
+
+    def _target(self) -> str | int | None:
+        return self.flip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPlan(Update):
+    """Write the size, system, name and address that were sold."""
+
+    kind: ClassVar[Kind] = Kind.PLAN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeOwner(Update):
+    """Give a record to another customer."""
+
+    kind: ClassVar[Kind] = Kind.OWNER
+
+    def _target(self) -> str | int | None:
+        owner: int | None = self.values.get("user_id")
+        return owner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge(Change):
+    """Fold ``record`` into ``survivor``: two records of one machine."""
+
+    kind: ClassVar[Kind] = Kind.MERGE
+    action: ClassVar[str] = "merge"
+    record: Record
+    survivor: Record
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        return self.record, self.survivor
+
+    def _target(self) -> str | int | None:
+        return self.survivor.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlink(Change):
+    """A record lets go of its guest, which is another order's by now."""
+
+    kind: ClassVar[Kind] = Kind.UNLINK
+    action: ClassVar[str] = "unlink"
+    record: Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SellOn(Unlink):
+    """A record lets go of its own machine, which was sold to another customer."""
+
+    kind: ClassVar[Kind] = Kind.SOLD_ON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete(Change):
+    """Delete a record whose order ended. ``asks``: why an operator must approve it by itself, whatever the limits."""
+
+    kind: ClassVar[Kind] = Kind.DELETE
+    action: ClassVar[str] = "delete"
+    record: Record
+    asks: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteOrphan(Delete):
+    """Delete a record whose order is gone or was never known."""
+
+    kind: ClassVar[Kind] = Kind.ORPHAN
 
 
 @dataclass(frozen=True, slots=True)

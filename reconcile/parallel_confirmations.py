@@ -19,7 +19,7 @@ from domain.changes import Change
 from domain.guests import GuestType
 from domain.orders import Order
 from domain.source_protocols import GuestConfig, Lookup, Unclear
-from reconcile.apply import Confirmer, OutOfTimeError
+from reconcile.confirming import Confirmer, OutOfTimeError
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ from panel.observations.dual_cluster_sightings import note_moves
 from panel.operators.gate_context import acknowledge_first_plan
 from panel.runs.run_log import unconfirmed_subjects
 from panel.runs.run_requests import ask_for_run
-from reconcile.apply import Confirmer, Outcome
+from reconcile.apply import Outcome
+from reconcile.confirming import Confirmer
 from reconcile.decision.gate import Gated
 from reconcile.decision.subjects import Subject
 from reconcile.observation import fingerprints

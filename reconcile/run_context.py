@@ -24,7 +24,8 @@ from panel.operators import gate_context
 from panel.operators.pauses import ALL, CLUSTER, FEED, PauseView, current_pauses
 from panel.runs import run_log, source_memory
 from panel.runs.lease import LEASE, FencedError, Lease, hold_lease, lease_holder, take_lease, turn
-from reconcile.apply import Confirmer, Confirming, Outcome, apply_changes, unconfirmed_last
+from reconcile.apply import Outcome, apply_changes, unconfirmed_last
+from reconcile.confirming import Confirmer, Confirming
 from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget, Gated, Handling, Standing, gate
 from reconcile.decision.subjects import Paused, Subject, parse_subject

@@ -7,8 +7,10 @@ from typing import Any
 
 from cli.output.console import as_json, out
 from cli.output.listing import Entry, View, show
-from domain.changes import DELETES, Change, Finding, Kind
+from domain.changes import DELETES, Change, Create, Finding, Kind
+from domain.guests import PowerState
 from panel.records.ownership import NOBODY, Whose
+from panel.records.projection import LINK_COLUMNS
 from panel.terminal import Piece, styled
 from reconcile.decision.gate import BY_APPROVAL, Held
 from reconcile.decision.subjects import clusters_of
@@ -175,11 +177,25 @@ def _lines(change: Change, of: Whose) -> Iterator[tuple[Piece, ...]]:
 
 def _values(change: Change) -> Iterator[tuple[str, str | None, str]]:
     """(column, old value or None, new value)."""
-    for name, value in change.values.items():
+    for name, value in _shown(change).items():
         if name.endswith(("_at", "_source", "_as_of", "_since", "_once")) or value is None:
             continue
         old = None if change.record is None else _plain(getattr(change.record, name, None))
         yield name, old, _plain(value)
+
+
+def _shown(change: Change) -> Mapping[str, Any]:
+    """The values of a change; those of a create under the names of a sync call, without its guest."""
+    if not isinstance(change, Create):
+        return change.values
+    power = change.values["power_state"]
+    called = {"power_state": "status", "ram_mb": "ram", "disk_gb": "disk"}
+    values = {**change.values, "power_state": "creating" if power == PowerState.UNKNOWN else power}
+    shown = {called.get(name, name): value for name, value in values.items() if name not in NOT_SHOWN_OF_A_CREATE}
+    return shown | {"panel_vps_id": change.order.panel_vps_id}
+
+
+NOT_SHOWN_OF_A_CREATE = frozenset({"order_state", *LINK_COLUMNS})
 
 
 def _plain(value: Any) -> str:  # noqa: ANN401 - any column

@@ -1,48 +1,35 @@
-"""Write the reconciler's repairs: compare-and-set on the record's version, fenced by the run's epoch.
+"""Write the reconciler's changes: compare-and-set on the record's version, fenced by the run's epoch.
 
-Nothing here decides. A repair that no longer fits (the record changed, a sync call came in, another run took
+Nothing here decides. A change that no longer fits (the record changed, a sync call came in, another run took
 the lease) is not written; the next run looks again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, text, update
 from sqlalchemy.exc import DataError, IntegrityError
 
+from domain.changes import Change, Create, Delete, Merge, Unlink, Update
+from domain.orders import Order
+from domain.records import Record
 from panel.journal import rows
 from panel.observations.identity_doubts import SOLD_ON
-from panel.records.projection import LINK_COLUMNS, Row, let_go, new_row, with_status
+from panel.records.projection import LINK_COLUMNS, Row, let_go, repaired_row, with_status
 from panel.runs.lease import hold_lease
 from panel.schema import tables
 
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """One change that a run wants to make.
-
-    ``values``: columns of ``vps`` (for a create: the call's payload fields plus ``link``). ``expect_version``
-    is the version that was decided on; ``other_id``/``other_version`` name the survivor of a merge.
-    """
-
-    action: str  # create | update | delete | merge | unlink
-    source: str
-    reason: str
-    evidence: Mapping[str, Any]
-    values: Mapping[str, Any] = field(default_factory=dict)
-    vps_id: int | None = None
-    expect_version: int | None = None
-    other_id: int | None = None
-    other_version: int | None = None
+NO_VERSIONS: Mapping[int, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A repair that was committed. ``text`` is the short result ("running -> stopped")."""
+    """A change that was committed. ``text`` is the short result ("running -> stopped")."""
 
     operation_id: int
     vps_id: int
@@ -51,26 +38,50 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class NotWritten:
-    """A repair that no longer fits; ``why`` is a sentence. ``refused``: the database would not take it, which may
+    """A change that no longer fits; ``why`` is a sentence. ``refused``: the database would not take it, which may
     well be so the next time."""
 
     why: str
     refused: bool = False
 
 
-def write_repair(engine: Engine, run_id: int, epoch: int, repair: Repair) -> Written | NotWritten:
-    """Write one repair in one transaction. Raises FencedError when the run's lease is gone."""
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Who writes, and why. ``versions``: as for ``write_repair``."""
+
+    connection: Connection
+    id: int
+    epoch: int
+    evidence: Mapping[str, Any]
+    versions: Mapping[int, int]
+
+    def settled(self, record: Record) -> tuple[Row, Row] | NotWritten:
+        """The lane and the record, locked, if they are as they were decided on."""
+        return _settled(self.connection, record.id, self.versions.get(record.id, record.version))
+
+
+def write_repair(
+    engine: Engine,
+    run_id: int,
+    epoch: int,
+    change: Change,
+    evidence: Mapping[str, Any],
+    versions: Mapping[int, int] = NO_VERSIONS,
+) -> Written | NotWritten:
+    """Write one change in one transaction. ``evidence``: what the journal keeps of why. ``versions``: of records that
+    this run has changed already, the version that they have now. Raises FencedError when the run's lease is gone."""
     try:
         with engine.begin() as connection:
             hold_lease(connection, epoch)
-            rows.lock_orders(connection, [repair.values.get("order_id")])
-            match repair.action:
-                case "create":
-                    return _create(connection, run_id, epoch, repair)
-                case "merge":
-                    return _merge(connection, run_id, epoch, repair)
-                case _:
-                    return _change(connection, run_id, epoch, repair)
+            run = _Run(connection, run_id, epoch, evidence, versions)
+            match change:
+                case Create():
+                    return _create(run, change)
+                case Merge():
+                    return _merge(run, change)
+                case Update() | Unlink() | Delete():
+                    return _change(run, change)
+            raise TypeError(f"nobody knows how to write {change!r}")
     except DataError as error:  # one record that the database will not take must not end the run for all others
         return NotWritten(
             f"the database refuses the values (SQLSTATE {getattr(error.orig, 'sqlstate', None)})", refused=True
@@ -98,84 +109,89 @@ def _broken_rule(error: IntegrityError) -> str:
     return f"{RULES.get(constraint or '', 'the values break a rule of the table')} ({constraint})"
 
 
-def _create(connection: Connection, run_id: int, epoch: int, repair: Repair) -> Written | NotWritten:
-    values = repair.values
-    order_id = values.get("order_id")
+def _create(run: _Run, change: Create) -> Written | NotWritten:
+    connection, order = run.connection, change.order
+    rows.lock_orders(connection, [order.order_id])
+    if (why := _made_already(connection, order)) is not None:
+        return NotWritten(why)
+    vps_id = connection.scalar(text("SELECT nextval('vps_id_seq')"))
+    lanes = tables.lanes
+    connection.execute(
+        insert(lanes).values(vps_id=vps_id, last_seq=1, applied_seq=1, head="live", order_id=order.order_id)
+    )
+    row = repaired_row(vps_id, change.values, rows.database_now(connection), change.source)
+    rows.store_new(connection, row)
+    written = _journal(run, change, vps_id, 1, None, row)
+    rows.claim_order(connection, order.order_id, vps_id, written.operation_id)
+    return written
+
+
+def _made_already(connection: Connection, order: Order) -> str | None:
+    """Why an order needs no record any more: it has one by now, or one is on its way."""
     claims, lanes, vps = tables.claims, tables.lanes, tables.vps
     claimed = connection.execute(
         select(lanes.c.vps_id, lanes.c.head)
         .join(claims, claims.c.vps_id == lanes.c.vps_id)
-        .where(claims.c.order_id == order_id)
+        .where(claims.c.order_id == order.order_id)
     ).one_or_none()
     if claimed is not None and claimed.head == "live":
-        return NotWritten(f"order {order_id} is claimed by VPS {claimed.vps_id}, whose create is on its way")
-    if connection.scalar(select(vps.c.id).where(vps.c.order_id == order_id, vps.c.deleted_at.is_(None))) is not None:
-        return NotWritten(f"order {order_id} has a record by now")
+        return f"order {order.order_id} is claimed by VPS {claimed.vps_id}, whose create is on its way"
+    held = select(vps.c.id).where(vps.c.order_id == order.order_id, vps.c.deleted_at.is_(None))
+    if connection.scalar(held) is not None:
+        return f"order {order.order_id} has a record by now"
     coming = connection.scalar(
         select(lanes.c.vps_id).where(
-            lanes.c.vps_id == values.get("panel_vps_id"), lanes.c.head == "live", lanes.c.applied_seq < lanes.c.last_seq
+            lanes.c.vps_id == order.panel_vps_id, lanes.c.head == "live", lanes.c.applied_seq < lanes.c.last_seq
         )
     )
     if coming is not None:
-        return NotWritten(f"VPS {coming}, which the main site names for order {order_id}, is on its way")
-    vps_id = connection.scalar(text("SELECT nextval('vps_id_seq')"))
-    connection.execute(insert(lanes).values(vps_id=vps_id, last_seq=1, applied_seq=1, head="live", order_id=order_id))
-    at = rows.database_now(connection)
-    link = dict(values.get("link", {}))
-    facts = dict(values.get("facts", {}))
-    payload = {k: v for k, v in values.items() if k not in ("link", "facts", "panel_vps_id")}
-    row = new_row(vps_id, payload, at, source=repair.source)
-    if link:
-        row |= link | {"link_changed_at": at, "link_source": repair.source, "guest_linked_once": True}
-    row |= facts | {"order_linked_once": True}
-    row = with_status(row)
-    rows.store_new(connection, row)
-    written = _journal(connection, run_id, epoch, repair, vps_id, 1, None, row)
-    if order_id is not None:
-        rows.claim_order(connection, order_id, vps_id, written.operation_id)
-    return written
+        return f"VPS {coming}, which the main site names for order {order.order_id}, is on its way"
+    return None
 
 
-def _change(connection: Connection, run_id: int, epoch: int, repair: Repair) -> Written | NotWritten:
-    if repair.vps_id is None:
-        raise ValueError(f"{repair.action} needs a vps_id")
-    found = _settled(connection, repair.vps_id, repair.expect_version)
+def _change(run: _Run, change: Update | Unlink | Delete) -> Written | NotWritten:
+    connection, vps_id = run.connection, change.record.id
+    rows.lock_orders(connection, [change.values.get("order_id")])
+    found = run.settled(change.record)
     if isinstance(found, NotWritten):
         return found
     lane, row = found
     at = rows.database_now(connection)
-    after = row | dict(repair.values) | {"updated_at": at}
-    head: dict[str, Any] = {}
-    if repair.action == "unlink":
-        after = let_go(after, at)
-    if repair.action == "delete":
-        after |= {"deleted_at": at, "deleted_reason": repair.reason}
-        head = {"head": "deleted"}
+    after = changed_row(row, change, at)
+    head = {"head": "deleted"} if isinstance(change, Delete) else {}
     seq = lane["last_seq"] + 1
     after = rows.store_changed(connection, row, with_status(after | {"applied_seq": seq}))
-    rows.advance_lane(connection, repair.vps_id, seq, last_seq=seq, **head)
-    written = _journal(connection, run_id, epoch, repair, repair.vps_id, seq, row, after)
+    rows.advance_lane(connection, vps_id, seq, last_seq=seq, **head)
+    written = _journal(run, change, vps_id, seq, row, after)
     if after["order_id"] is not None and after["order_id"] != row["order_id"]:
-        rows.claim_order(connection, after["order_id"], repair.vps_id, written.operation_id)
+        rows.claim_order(connection, after["order_id"], vps_id, written.operation_id)
     return written
 
 
-def _merge(connection: Connection, run_id: int, epoch: int, repair: Repair) -> Written | NotWritten:
-    """Fold ``vps_id`` into ``other_id``: nothing is lost, either id reaches the survivor afterwards."""
-    loser_id, survivor_id = repair.vps_id, repair.other_id
-    if loser_id is None or survivor_id is None:
-        raise ValueError("a merge needs a loser and a survivor")
+def changed_row(row: Row, change: Update | Unlink | Delete, at: datetime) -> Row:
+    """What a change makes of a record, but for its place in the journal."""
+    after = row | dict(change.values) | {"updated_at": at}
+    match change:
+        case Unlink():
+            return let_go(after, at)
+        case Delete():
+            return after | {"deleted_at": at, "deleted_reason": change.reason}
+        case Update():
+            return after
+
+
+def _merge(run: _Run, change: Merge) -> Written | NotWritten:
+    """Fold a record into the survivor: nothing is lost, either id reaches the survivor afterwards."""
+    connection, loser_id, survivor_id = run.connection, change.record.id, change.survivor.id
     # Names before lanes, as everywhere: a create of one of these orders may be waiting for a lane already.
     orders = [row["order_id"] for id_ in (loser_id, survivor_id) if (row := rows.load_row(connection, id_)) is not None]
     rows.lock_orders(connection, orders)
     rows.lock_lanes(connection, [loser_id, survivor_id])
-    lost = _settled(connection, loser_id, repair.expect_version)
-    kept = _settled(connection, survivor_id, repair.other_version)
-    for found in (lost, kept):
-        if isinstance(found, NotWritten):
-            return found
-    if isinstance(lost, NotWritten) or isinstance(kept, NotWritten):
-        raise AssertionError("unreachable")
+    lost, kept = run.settled(change.record), run.settled(change.survivor)
+    if isinstance(lost, NotWritten):
+        return lost
+    if isinstance(kept, NotWritten):
+        return kept
     (lane, row), (other_lane, other) = lost, kept
     if [row["order_id"], other["order_id"]] != orders:
         return NotWritten("one of the two records was linked to another order meanwhile")
@@ -185,12 +201,12 @@ def _merge(connection: Connection, run_id: int, epoch: int, repair: Repair) -> W
     seq, other_seq = lane["last_seq"] + 1, other_lane["last_seq"] + 1
     after = row | {"deleted_at": at, "deleted_reason": "merged", "merged_into": survivor_id, "updated_at": at}
     after = rows.store_changed(connection, row, after | {"applied_seq": seq})
-    survivor = other | _inherited(other, row) | dict(repair.values) | {"updated_at": at, "applied_seq": other_seq}
+    survivor = other | inherited(other, row) | {"updated_at": at, "applied_seq": other_seq}
     survivor = rows.store_changed(connection, other, with_status(survivor))
     rows.advance_lane(connection, loser_id, seq, last_seq=seq, merged_into=survivor_id)
     rows.advance_lane(connection, survivor_id, other_seq, last_seq=other_seq)
-    written = _journal(connection, run_id, epoch, repair, loser_id, seq, row, after)
-    _journal(connection, run_id, epoch, repair, survivor_id, other_seq, other, survivor, action="update")
+    written = _journal(run, change, loser_id, seq, row, after)
+    _journal(run, change, survivor_id, other_seq, other, survivor, action="update")
     claims = tables.claims
     connection.execute(update(claims).where(claims.c.vps_id == loser_id).values(vps_id=survivor_id))
     if survivor["order_id"] is not None:
@@ -198,7 +214,7 @@ def _merge(connection: Connection, run_id: int, epoch: int, repair: Repair) -> W
     return written
 
 
-def _inherited(survivor: Row, loser: Row) -> Row:
+def inherited(survivor: Row, loser: Row) -> Row:
     """What the survivor takes over: an order or a guest only where it has none of its own, and the newer of
     two facts."""
     new: Row = {}
@@ -214,7 +230,7 @@ def _inherited(survivor: Row, loser: Row) -> Row:
     return new
 
 
-def _settled(connection: Connection, vps_id: int, expected: int | None) -> tuple[Row, Row] | NotWritten:
+def _settled(connection: Connection, vps_id: int, expected: int) -> tuple[Row, Row] | NotWritten:
     """The lane and the record, locked, if nothing is in flight and the version is the one decided on."""
     lane = rows.lock_lanes(connection, [vps_id]).get(vps_id)
     row = rows.load_row(connection, vps_id)
@@ -230,36 +246,28 @@ def _settled(connection: Connection, vps_id: int, expected: int | None) -> tuple
 
 
 def _journal(
-    connection: Connection,
-    run_id: int,
-    epoch: int,
-    repair: Repair,
-    vps_id: int,
-    seq: int,
-    before: Row | None,
-    after: Row,
-    action: str | None = None,
+    run: _Run, change: Change, vps_id: int, seq: int, before: Row | None, after: Row, action: str | None = None
 ) -> Written:
     old, new = rows.difference(before, after)
     short = rows.summary(before, after)
-    operation_id = connection.scalar(
+    operation_id = run.connection.scalar(
         insert(tables.operations)
         .values(
             kind="repair",
-            action=action or ("update" if repair.action == "unlink" else repair.action),
+            action=action or ("update" if change.action == "unlink" else change.action),
             vps_id=vps_id,
             seq=seq,
-            source=repair.source,
+            source=change.source,
             payload={},
             state="applied",
             attempts=0,
             result=short,
-            reason=repair.reason,
-            evidence=_with_reads(connection, repair.evidence),
+            reason=change.reason,
+            evidence=_with_reads(run.connection, run.evidence),
             before=old,
             after=new,
-            run_id=run_id,
-            epoch=epoch,
+            run_id=run.id,
+            epoch=run.epoch,
             applied_at=text("clock_timestamp()"),
             publish_at=None,
         )

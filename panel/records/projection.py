@@ -46,29 +46,45 @@ def with_status(row: Row) -> Row:
     return {**row, "status": status}
 
 
-def new_row(vps_id: int, payload: Mapping[str, Any], at: datetime, *, source: str = "sync") -> Row:
-    """The record that a create makes. ``at``: when the call was accepted."""
+def new_row(vps_id: int, payload: Mapping[str, Any], at: datetime) -> Row:
+    """The record that a create call makes. ``at``: when the call was accepted."""
     order_state, power = PUSHED[payload["status"]]
-    row: Row = dict.fromkeys(EMPTY) | dict.fromkeys(TIMES, at)
-    row |= {
-        "id": vps_id,
+    row = _empty_row(vps_id, at, "sync") | {
         "user_id": payload["user_id"],
         "order_state": order_state.value,
-        "order_source": source,
         "power_state": (power or PowerState.UNKNOWN).value,
-        "power_source": source,
-        "link_state": "unlinked",
-        "order_linked_once": False,
-        "guest_linked_once": False,
-        "last_sync_at": at if source == "sync" else None,
-        "applied_seq": 1,
-        "version": 1,
+        "last_sync_at": at,
     }
     for field, column in (PLAN_COLUMNS | OTHER_COLUMNS).items():
         row[column] = payload.get(field)
     if payload.get("order_id") is not None:
         row |= {"order_id": payload["order_id"], "order_linked_once": True}
-    return with_status(_linked(row, payload, at, source))
+    return with_status(_linked(row, payload, at))
+
+
+def repaired_row(vps_id: int, values: Mapping[str, Any], at: datetime, source: str) -> Row:
+    """The record that a run makes for an order whose create never came. ``values``: its columns, those of its link
+    included if it has one."""
+    row = _empty_row(vps_id, at, source) | dict(values) | {"order_linked_once": True}
+    if row["vmid"] is not None:
+        row |= {"link_source": source, "guest_linked_once": True}
+    return with_status(row)
+
+
+def _empty_row(vps_id: int, at: datetime, source: str) -> Row:
+    return {
+        **dict.fromkeys(EMPTY),
+        **dict.fromkeys(TIMES, at),
+        "id": vps_id,
+        "order_source": source,
+        "power_source": source,
+        "link_state": "unlinked",
+        "order_linked_once": False,
+        "guest_linked_once": False,
+        "last_sync_at": None,
+        "applied_seq": 1,
+        "version": 1,
+    }
 
 
 def updated_row(row: Row, payload: Mapping[str, Any], at: datetime) -> Row:
@@ -98,12 +114,12 @@ def updated_row(row: Row, payload: Mapping[str, Any], at: datetime) -> Row:
     new |= {column: payload[field] for field, column in OTHER_COLUMNS.items() if payload.get(field) is not None}
     if payload.get("order_id") is not None and row["order_id"] is None:
         new |= {"order_id": payload["order_id"], "order_linked_once": True}
-    new = _linked(new, payload, at, "sync")
+    new = _linked(new, payload, at)
     new |= {"last_sync_at": at, "last_update_at": at, "updated_at": at}
     return with_status(new)
 
 
-def _linked(row: Row, payload: Mapping[str, Any], at: datetime, source: str) -> Row:
+def _linked(row: Row, payload: Mapping[str, Any], at: datetime) -> Row:
     """Take a pushed (cluster, vmid). A call that names the guest the record already has changes nothing."""
     vmid, cluster = payload.get("vmid"), payload.get("cluster")
     if vmid is None or cluster is None:
@@ -121,7 +137,7 @@ def _linked(row: Row, payload: Mapping[str, Any], at: datetime, source: str) -> 
         "guest_type": payload.get("guest_type"),
         "fingerprint": None,
         "link_state": "pushed",
-        "link_source": source,
+        "link_source": "sync",
         "link_changed_at": at,
         "guest_linked_once": True,
         "claimed_cluster": None,

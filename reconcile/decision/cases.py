@@ -209,3 +209,10 @@ def record_view(case: Case) -> RecordView:
     if case.record is None:
         return RecordView.NONE
     return RecordView.LIVE if case.record.live else RecordView.TOMBSTONE
+
+
+def order_to_ask(order: Order | None, record: Record | None) -> str | None:
+    """The id under which the main site is asked once more: the order's, else the one that the record names."""
+    if order is not None:
+        return order.order_id
+    return record.order_id if record is not None else None

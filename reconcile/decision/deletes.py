@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from domain.absences import Absence
-from domain.changes import Change, Kind
+from domain.changes import Delete, DeleteOrphan
+from domain.confirmations import Confirmation, GuestIsGone, GuestIsTheSameMachine, OrderIsOver
 from domain.orders import Order, OrderState
 from domain.records import LinkState, Record
-from reconcile.decision.cases import Case, GuestView, Policy, World, guest_view, seen_on_proxmox
+from reconcile.decision.cases import Case, GuestView, Policy, World, guest_view, order_to_ask, seen_on_proxmox
 from reconcile.decision.matching.guest_matching import was_read
 from reconcile.decision.matching.possible_locations import may_be_one, seen_elsewhere
 
@@ -31,26 +32,26 @@ def two_way(case: Case, world: World) -> bool:
     return record.link_state is LinkState.UNLINKED and (record.guest_linked_once or order.guest_key is None)
 
 
-def delete_change(case: Case, world: World, policy: Policy) -> Change:
+def delete_change(case: Case, world: World, policy: Policy) -> Delete:
     """The delete of a case without hindrance, with its evidence and what is confirmed just before it."""
     record, order, key = case.record, case.order, case.guest_key
     if record is None:
         raise ValueError("a delete needs a record")
     evidence: dict[str, Any] = {}
-    confirm = {"order"}
+    confirm: list[Confirmation] = [OrderIsOver(order_to_ask(order, record))]
     observable = guest_view(case, world, policy) is GuestView.NONE_PROVEN
-    if observable:
-        confirm.add("guest")
+    if observable and key is not None:
+        confirm.insert(0, GuestIsGone(record, key, seen_elsewhere(record, key, world), order_ended=_ended(order)))
         evidence |= {"guest": str(key), "replaced": case.replaced}
-        evidence |= _absence_evidence("guest", world.guest_absences.get(key) if key else None)
+        evidence |= _absence_evidence("guest", world.guest_absences.get(key))
     template = case.guest is not None and case.guest.template
     if case.guest is not None and template:
         evidence |= {"guest": str(key), "template": True, "identity": case.guest.fingerprint}
         if record.fingerprint is not None:
-            confirm.add("same")
+            confirm.append(GuestIsTheSameMachine(record, case.guest.key))
     if order is not None:
         evidence |= {"order": order.order_id, "order_status": order.status}
-        kind, reason = Kind.DELETE, f"order {order.order_id} ended and its guest is gone: a missed delete"
+        made, reason = Delete, f"order {order.order_id} ended and its guest is gone: a missed delete"
         if not observable:
             reason = f"order {order.order_id} ended: a missed delete (no guest can be observed)"
         if template:
@@ -58,24 +59,25 @@ def delete_change(case: Case, world: World, policy: Policy) -> Change:
     else:
         evidence |= {"order": record.order_id}
         evidence |= _absence_evidence("order", world.order_absences.get(record.order_id or ""))
-        kind, reason = Kind.ORPHAN, f"order {record.order_id} and its guest are both gone: an orphan"
+        made, reason = DeleteOrphan, f"order {record.order_id} and its guest are both gone: an orphan"
         if template:
             reason = f"order {record.order_id} is gone, and guest {key} is a template now: an orphan"
-    return Change(
-        kind,
-        "delete",
-        world.feed,
-        reason,
+    return made(
+        source=world.feed,
+        reason=reason,
         record=record,
         order=order,
         guest_key=key,
         evidence=evidence,
-        confirm=frozenset(confirm),
-        elsewhere=seen_elsewhere(record, key, world) if observable and key is not None else (),
+        confirm=tuple(confirm),
     )
 
 
-def approvable_delete(case: Case, world: World, policy: Policy, why: str) -> Change | None:
+def _ended(order: Order | None) -> bool:
+    return order is not None and order.state is OrderState.ENDED
+
+
+def approvable_delete(case: Case, world: World, policy: Policy, why: str) -> Delete | None:
     """The delete that waits for an operator because of ``why``; None if something else stands against it, too."""
     if delete_hindrance(case, world, policy, by_approval=True) is not None:
         return None
@@ -83,7 +85,7 @@ def approvable_delete(case: Case, world: World, policy: Policy, why: str) -> Cha
     return replace(change, reason=f"{change.reason}; {why}", asks=why)
 
 
-def unlinked_delete(case: Case, world: World, policy: Policy) -> Change | None:
+def unlinked_delete(case: Case, world: World, policy: Policy) -> DeleteOrphan | None:
     """The delete of a record that no order is known for, or whose order vanished and whose guest nobody knows, for an
     operator to decide; None while its guest may be there.
 
@@ -96,12 +98,12 @@ def unlinked_delete(case: Case, world: World, policy: Policy) -> Change | None:
         return None  # its order may be on its way
     if record.protected_until is not None and record.protected_until > world.now:
         return None
-    confirm = {"order"} if record.order_id is not None else set[str]()
+    confirm: list[Confirmation] = [OrderIsOver(record.order_id)] if record.order_id is not None else []
     evidence: dict[str, Any] = {"order": record.order_id, "made_at": record.created_at.isoformat()}
     if guest_view(case, world, policy) is GuestView.NONE_PROVEN and key is not None:
         if _guest_hindrance(case, world, policy, by_approval=True) is not None:
             return None
-        confirm.add("guest")
+        confirm.insert(0, GuestIsGone(record, key, seen_elsewhere(record, key, world), order_ended=False))
         evidence |= {"guest": str(key)} | _absence_evidence("guest", world.guest_absences.get(key))
     elif key is not None or record.guest_key is not None or not _lost_both(record, world):
         return None
@@ -109,16 +111,13 @@ def unlinked_delete(case: Case, world: World, policy: Policy) -> Change | None:
     if record.order_id in world.order_absences:
         what = f"has no guest that is known, and its order {record.order_id} is not listed any more"
     why = f"VPS {record.id}, made {record.created_at:%Y-%m-%d}, {what}: deletable only by approval"
-    return Change(
-        Kind.ORPHAN,
-        "delete",
-        world.feed,
-        why,
+    return DeleteOrphan(
+        source=world.feed,
+        reason=why,
         record=record,
         guest_key=key,
         evidence=evidence,
-        confirm=frozenset(confirm),
-        elsewhere=seen_elsewhere(record, key, world) if key is not None else (),
+        confirm=tuple(confirm),
         asks=why,
     )
 

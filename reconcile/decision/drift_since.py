@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from domain.changes import Change, Kind
+from domain.changes import Change, ChangeOwner, Create, Delete, Link, Merge, SetStatus
 
 
 def standing_since(change: Change) -> datetime | None:
@@ -12,26 +12,32 @@ def standing_since(change: Change) -> datetime | None:
 
     The main site's own times are another clock's, and nothing tells when a plan was changed.
     """
-    moments = [moment for moment in _MOMENTS.get(change.kind, _unknown)(change) if moment is not None]
+    moments = [moment for moment in _moments(change) if moment is not None]
     return max(moments) if moments else None
 
 
 Moments = list[datetime | None]
 
 
-def _unknown(_change: Change) -> Moments:
+def _moments(change: Change) -> Moments:
+    match change:
+        case Create():
+            return [change.order.first_seen_at, change.order.state_since]
+        case SetStatus():
+            return _status(change)
+        case ChangeOwner():
+            return _owner(change)
+        case Link():
+            return _link(change)
+        case Merge():
+            return [record.created_at for record in change.records]
+        case Delete():
+            return _gone(change)
     return []
 
 
-def _created(change: Change) -> Moments:
-    order = change.order
-    return [order.first_seen_at, order.state_since] if order is not None else []
-
-
-def _status(change: Change) -> Moments:
+def _status(change: SetStatus) -> Moments:
     record, order, guest = change.record, change.order, change.guest
-    if record is None:
-        return []
     if "order_state" in change.values and order is not None:
         return [order.state_since, record.order_changed_at] if order.state_since is not None else []
     if change.values.get("missing_since") is not None:
@@ -41,39 +47,20 @@ def _status(change: Change) -> Moments:
     return []
 
 
-def _owner(change: Change) -> Moments:
-    order, record = change.order, change.record
-    if order is None or record is None or order.owner_since is None:
-        return []
-    return [order.owner_since, record.owner_changed_at]
+def _owner(change: ChangeOwner) -> Moments:
+    order = change.order
+    return [order.owner_since, change.record.owner_changed_at] if order is not None and order.owner_since else []
 
 
-def _link(change: Change) -> Moments:
+def _link(change: Link) -> Moments:
     order, guest, record = change.order, change.guest, change.record
-    if record is None:
-        return []
     if change.source == "proxmox":
         return [guest.changed_at, record.link_changed_at] if guest is not None and guest.changed_at is not None else []
     return [order.first_seen_at, record.created_at] if order is not None and order.first_seen_at is not None else []
 
 
-def _merge(change: Change) -> Moments:
-    return [record.created_at for record in (change.record, change.other) if record is not None]
-
-
-def _gone(change: Change) -> Moments:
+def _gone(change: Delete) -> Moments:
     """The order's end or its first absence, and the guest's first absence: the later of both."""
     order = change.order.state_since if change.order is not None else None
     said = [change.evidence.get(f"{what}_absent_since") for what in ("order", "guest")]
     return [order, *(datetime.fromisoformat(text) for text in said if text is not None)]
-
-
-_MOMENTS = {
-    Kind.CREATE: _created,
-    Kind.STATUS: _status,
-    Kind.OWNER: _owner,
-    Kind.LINK: _link,
-    Kind.MERGE: _merge,
-    Kind.DELETE: _gone,
-    Kind.ORPHAN: _gone,
-}

@@ -13,7 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TypeVar
 
-from domain.changes import DELETES, Change, Kind, Plan, plan_hash
+from domain.changes import Change, ChangeOwner, Create, Delete, Kind, Merge, Plan, SetStatus, plan_hash
 
 T = TypeVar("T")
 
@@ -119,7 +119,7 @@ def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind,
             ignored.append(change)
         elif identity in standing.rejected:
             rejected.append(change)
-        elif change.asks is not None and not approved:
+        elif isinstance(change, Delete) and change.asks is not None and not approved:
             held.append(Held(f"{BY_APPROVAL}:{change.subject}", change.asks, (change,)))
         elif change.question in standing.refused and not approved:
             again.append(change)
@@ -144,14 +144,15 @@ def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind,
 
 def _fills(change: Change, standing: Standing) -> bool:
     """Whether it is a create of the first filling: its order, owner and map were known when an operator allowed it."""
-    order, allowed = change.order, standing.filling
-    if change.kind is not Kind.CREATE or order is None or allowed is None or order.first_seen_at is None:
+    allowed = standing.filling
+    if not isinstance(change, Create) or allowed is None or change.order.first_seen_at is None:
         return False
+    order = change.order
     return all(t is None or t <= allowed for t in (order.first_seen_at, order.owner_since, order.mapped_at))
 
 
 def _over_budget(changes: list[Change], standing: Standing, budget: Budget) -> list[Held]:
-    held = _held_deletes([change for change in changes if change.kind in DELETES], standing, budget)
+    held = _held_deletes([change for change in changes if isinstance(change, Delete)], standing, budget)
     scopes: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
         if (scope := _scope(change)) is not None:
@@ -208,17 +209,18 @@ def _by(what: Callable[[Change], T | None], changes: Iterable[Change]) -> list[t
 
 
 def _scope(change: Change) -> str | None:
-    if change.kind is Kind.CREATE:
-        return "creates"
-    if change.kind is Kind.OWNER:
-        return "ownership"
-    if change.kind is Kind.MERGE:
-        return "merges"
-    if change.flip is None:
-        return None
-    if change.source != "proxmox":
-        return f"order-flips:{change.source}:{change.flip}"
-    return f"flips:{change.guest_key.cluster}:{change.flip}" if change.guest_key is not None else None
+    match change:
+        case Create():
+            return "creates"
+        case ChangeOwner():
+            return "ownership"
+        case Merge():
+            return "merges"
+        case SetStatus(flip=str(flip), source="proxmox"):
+            return f"flips:{change.guest_key.cluster}:{flip}" if change.guest_key is not None else None
+        case SetStatus(flip=str(flip)):
+            return f"order-flips:{change.source}:{flip}"
+    return None
 
 
 def _breach(scope: str, changes: list[Change], standing: Standing, budget: Budget) -> str | None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from domain.changes import Change, Kind, Plan
+from domain.changes import Change, Link, Plan, SetStatus
 from domain.guests import Guest
 from domain.records import Record
 from reconcile.decision.cases import Case, GuestView, Policy, World, guest_view
-from reconcile.decision.fact_updates import FactUpdate, guest_link_update, power_update
+from reconcile.decision.fact_updates import guest_link_update, power_update
 
 WRITABLE = {GuestView.RUNNING, GuestView.STOPPED, GuestView.ERROR}
 
@@ -22,24 +22,29 @@ def power_plan(pairs: Iterable[tuple[Record, Guest]], world: World, policy: Poli
     for record, guest in pairs:
         if guest_view(Case(guest=guest, record=record, guest_key=guest.key), world, policy) not in WRITABLE:
             continue
-        updates: list[tuple[Kind, FactUpdate | None]] = [
-            (Kind.LINK, guest_link_update(guest, record, world)),
-            (Kind.STATUS, power_update(guest, record, policy)),
-        ]
-        changes += [
-            Change(
-                kind,
-                "update",
-                "proxmox",
-                update.reason,
-                record=record,
-                guest=guest,
-                guest_key=guest.key,
-                values=update.values,
-                evidence=update.evidence,
-                flip=update.flip,
+        if (linked := guest_link_update(guest, record, world)) is not None:
+            changes.append(
+                Link(
+                    source="proxmox",
+                    reason=linked.reason,
+                    record=record,
+                    guest=guest,
+                    guest_key=guest.key,
+                    values=linked.values,
+                    evidence=linked.evidence,
+                )
             )
-            for kind, update in updates
-            if update is not None
-        ]
+        if (turned := power_update(guest, record, policy)) is not None:
+            changes.append(
+                SetStatus(
+                    source="proxmox",
+                    reason=turned.reason,
+                    record=record,
+                    guest=guest,
+                    guest_key=guest.key,
+                    values=turned.values,
+                    evidence=turned.evidence,
+                    flip=turned.flip,
+                )
+            )
     return Plan(tuple(changes), ())

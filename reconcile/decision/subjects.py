@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from domain.changes import Change, Finding, Kind, Plan
+from domain.changes import Change, Finding, Plan
+from domain.confirmations import OrderConfirmation
 
 
 class SubjectKind(StrEnum):
@@ -31,9 +32,9 @@ class Subject:
         """Whether a change is about it."""
         match self.kind:
             case SubjectKind.VPS:
-                return self.name in {str(r.id) for r in (change.record, change.other) if r is not None}
+                return self.name in {str(r.id) for r in change.records}
             case SubjectKind.USER:
-                owners = {str(r.user_id) for r in (change.record, change.other) if r is not None}
+                owners = {str(r.user_id) for r in change.records}
                 return self.name in owners | {str(change.user_id), str(change.values.get("user_id"))}
             case SubjectKind.CLUSTER:
                 return self.name in clusters_of(change)
@@ -77,13 +78,12 @@ class Paused:
 
 
 def _by_guest_alone(change: Change) -> bool:
-    """Whether no order has a say in it. An unlinking has: it is made for the order that names the guest now."""
-    return change.source == "proxmox" and change.kind is not Kind.UNLINK and "order" not in change.confirm
+    """Whether no order has a say in it."""
+    return change.source == "proxmox" and not any(isinstance(asked, OrderConfirmation) for asked in change.confirm)
 
 
 def clusters_of(change: Change) -> frozenset[str]:
     """The clusters that a change concerns: the guest's, the records' and the order's."""
-    named = [change.guest_key.cluster if change.guest_key else None, change.guest.cluster if change.guest else None]
-    named += [r.cluster for r in (change.record, change.other) if r is not None]
-    named.append(change.order.cluster if change.order else None)
+    named = [change.guest_key.cluster if change.guest_key else None, change.order.cluster if change.order else None]
+    named += [r.cluster for r in change.records]
     return frozenset(name for name in named if name is not None)

@@ -13,8 +13,8 @@ from domain import identity_doubts
 from domain.changes import Change
 from domain.guests import PowerState
 from panel.journal import repairs, rows
-from reconcile import apply
-from reconcile.decision import cases, decide, deletes, fact_updates, gate, table
+from reconcile import confirming
+from reconcile.decision import cases, creates, decide, deletes, fact_updates, gate, table, updates
 from reconcile.decision.matching import address_claims, duplicates, guest_matching, match
 from reconcile.decision.matching.disputes import Disputes
 from reconcile.decision.subjects import Paused
@@ -56,14 +56,14 @@ def _always(module: Any, name: str, *, value: Any) -> Break:
     return _set(module, name, lambda *_, **__: value)
 
 
-def _without(what: str) -> Break:
-    """Take one look-up out of every change, just before it would be confirmed."""
-    real = apply.Confirmer.hindrance
+def _without(word: str) -> Break:
+    """Take the look-ups that are journaled under a word out of every change, just before it would be confirmed."""
+    real = confirming.Confirmer.hindrance
 
-    def hindrance(self: apply.Confirmer, change: Change) -> Any:
-        return real(self, replace(change, confirm=change.confirm - {what}))
+    def hindrance(self: confirming.Confirmer, change: Change) -> Any:
+        return real(self, replace(change, confirm=tuple(asked for asked in change.confirm if asked.word != word)))
 
-    return _set(apply.Confirmer, "hindrance", hindrance)
+    return _set(confirming.Confirmer, "hindrance", hindrance)
 
 
 def _as_is(matching: Any, record: Any, order: Any) -> Any:
@@ -117,13 +117,14 @@ def _hold_is_delete(patch: pytest.MonkeyPatch) -> None:
 
 def _status_of_the_feed(patch: pytest.MonkeyPatch) -> None:
     """Where the guest is known, the order's word for its power is taken all the same."""
-    real = decide._repair
+    real = updates.record_updates
 
-    def repair(decision: Any, case: Any, views: Any, world: Any, policy: Any) -> None:
-        real(decision, replace(case, guest=None), (views[0], cases.GuestView.UNOBSERVABLE, views[2]), world, policy)
+    def record_updates(case: Any, found: Any, view: Any, world: Any, policy: Any) -> Any:
+        del view
+        return real(replace(case, guest=None), found, cases.GuestView.UNOBSERVABLE, world, policy)
 
-    patch.setattr(decide, "_repair", repair)
-    patch.setattr(decide, "two_way", lambda *_: True)
+    patch.setattr(decide, "record_updates", record_updates)
+    patch.setattr(updates, "two_way", lambda *_: True)
 
 
 def _unknown_is_stopped(patch: pytest.MonkeyPatch) -> None:
@@ -157,12 +158,12 @@ def _moved_at_once(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nowhere_else(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(deletes, "seen_elsewhere", lambda *_: ())
-    patch.setattr(decide, "seen_elsewhere", lambda *_: ())
+    for module in (decide, deletes, updates):
+        patch.setattr(module, "seen_elsewhere", lambda *_: ())
 
 
 def _nobody_is_unknown(patch: pytest.MonkeyPatch) -> None:
-    for module in (decide, deletes, duplicates):
+    for module in (deletes, duplicates, updates):
         patch.setattr(module, "may_be_one", lambda *_: None)
 
 
@@ -213,7 +214,7 @@ def _in_doubt_all_the_same(patch: pytest.MonkeyPatch) -> None:
         record, guest = case.record, case.guest
         return None not in (record, guest) and record.fingerprint in (None, guest.fingerprint)
 
-    patch.setattr(decide, "_identified", identified)
+    patch.setattr(updates, "_identified", identified)
     patch.setattr(panel, "_known", lambda record, guest: guest.fingerprint == record.fingerprint)
     patch.setattr(memory.Memory, "read_doubted", lambda *_: None)
 
@@ -239,8 +240,8 @@ def _templates_stay_where_they_are(patch: pytest.MonkeyPatch) -> None:
         real(self, replace(world, guests=listed), policy)
 
     patch.setattr(match._Matching, "__init__", init)
-    patch.setattr(deletes, "seen_elsewhere", lambda *_: ())
-    patch.setattr(decide, "seen_elsewhere", lambda *_: ())
+    for module in (decide, deletes, updates):
+        patch.setattr(module, "seen_elsewhere", lambda *_: ())
 
 
 GUARDS = (
@@ -276,7 +277,7 @@ GUARDS = (
           _for("resold", *SWAPS)),
     Guard("pending", "nothing is made of an order that is still being set up", _pending_is_active, _for("pending")),
     Guard("new-owner-waits", "no record is made for an owner seen once",
-          _always(decide, "_owner_seen_once", value=False), _for("blink-owner")),
+          _always(creates, "_owner_seen_once", value=False), _for("blink-owner")),
     Guard("pauses", "a paused source has no say",
           _set(Paused, "spare", lambda _, plan: plan), _for("pause-feed", "pause-cluster")),
     Guard("locks", "a locked guest is left alone",
@@ -300,9 +301,9 @@ GUARDS = (
 def _any_version(patch: pytest.MonkeyPatch) -> None:
     real = repairs._settled
 
-    def settled(connection: Any, vps_id: int, _: int | None) -> Any:
+    def settled(connection: Any, vps_id: int, expected: int) -> Any:
         row = rows.load_row(connection, vps_id)
-        return real(connection, vps_id, row["version"] if row is not None else None)
+        return real(connection, vps_id, row["version"] if row is not None else expected)
 
     patch.setattr(repairs, "_settled", settled)
 

@@ -6,15 +6,17 @@ and the SQL of panel/journal/writer.py and panel/journal/repairs.py are left out
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
+from domain.changes import Change, Create, Delete, Merge, Unlink, Update
 from domain.guests import GuestKey, GuestType, PowerState
 from domain.orders import OrderState
 from domain.records import LinkState, Record
-from panel.journal.repairs import NotWritten, Repair, Written, _inherited
-from panel.records.projection import Row, in_conflict, let_go, new_row, updated_row, with_status
+from panel.journal.repairs import NotWritten, Written, changed_row, inherited
+from panel.records.projection import Row, in_conflict, new_row, repaired_row, updated_row, with_status
 from reconcile.decision.gate import Standing
 from tests.convergence.truth import Call
 
@@ -137,48 +139,42 @@ class Ledger:
 
     # --- repairs
 
-    def write(self, at: datetime, repair: Repair) -> Written | NotWritten:
-        """Write one repair if it still fits, as ``panel.journal.repairs.write_repair`` does."""
-        match repair.action:
-            case "create":
-                return self._write_create(at, repair)
-            case "merge":
-                return self._write_merge(at, repair)
-            case _:
-                return self._write_change(at, repair)
+    def write(self, at: datetime, change: Change, versions: Mapping[int, int]) -> Written | NotWritten:
+        """Write one change if it still fits, as ``panel.journal.repairs.write_repair`` does."""
+        match change:
+            case Create():
+                return self._write_create(at, change)
+            case Merge():
+                return self._write_merge(at, change, versions)
+            case Update() | Unlink() | Delete():
+                return self._write_change(at, change, versions)
+        raise TypeError(change)
 
-    def _write_create(self, at: datetime, repair: Repair) -> Written | NotWritten:
-        values = dict(repair.values)
-        order_id = values["order_id"]
+    def _write_create(self, at: datetime, change: Create) -> Written | NotWritten:
+        order_id = change.order.order_id
         claimed = self.claims.get(order_id)
         if claimed is not None and self._head_lives(self.follow(claimed)):
             return NotWritten("claimed")
         if self._holder(order_id, 0) is not None:
             return NotWritten("it has a record")
-        if any(q[1] == values["panel_vps_id"] for q in self.queue):
+        if any(q[1] == change.order.panel_vps_id for q in self.queue):
             return NotWritten("on its way")
-        link, own = values.get("link", {}), values.get("facts", {})
         self.ids += 1
-        payload = {k: v for k, v in values.items() if k not in ("link", "facts", "panel_vps_id")}
-        row = new_row(self.ids, payload, at, source=repair.source)
-        if link:
-            row |= dict(link) | {"link_changed_at": at, "link_source": repair.source, "guest_linked_once": True}
-        row |= dict(own) | {"order_linked_once": True}
+        row = repaired_row(self.ids, change.values, at, change.source)
         if row["vmid"] is not None and self._linked(row["cluster"], row["vmid"], row):
             return NotWritten("another record holds this guest")
         self.claims[order_id] = self.ids
         self._store(None, row)
         return Written(0, self.ids, "created")
 
-    def _write_change(self, at: datetime, repair: Repair) -> Written | NotWritten:
-        row = self._settled(repair.vps_id, repair.expect_version)
+    def _write_change(
+        self, at: datetime, change: Update | Unlink | Delete, versions: Mapping[int, int]
+    ) -> Written | NotWritten:
+        row = self._settled(change.record, versions)
         if isinstance(row, NotWritten):
             return row
-        after = row | dict(repair.values) | {"updated_at": at}
-        if repair.action == "unlink":
-            after = let_go(after, at)
-        if repair.action == "delete":
-            after |= {"deleted_at": at, "deleted_reason": repair.reason}
+        after = changed_row(row, change, at)
+        if isinstance(change, Delete):
             self.deletes.append(at)
         live = after["deleted_at"] is None
         if live and after["order_id"] is not None and self._holder(after["order_id"], row["id"]) is not None:
@@ -192,9 +188,8 @@ class Ledger:
         self._store(row, after)
         return Written(0, row["id"], "changed")
 
-    def _write_merge(self, at: datetime, repair: Repair) -> Written | NotWritten:
-        lost = self._settled(repair.vps_id, repair.expect_version)
-        kept = self._settled(repair.other_id, repair.other_version)
+    def _write_merge(self, at: datetime, change: Merge, versions: Mapping[int, int]) -> Written | NotWritten:
+        lost, kept = self._settled(change.record, versions), self._settled(change.survivor, versions)
         if isinstance(lost, NotWritten):
             return lost
         if isinstance(kept, NotWritten):
@@ -202,7 +197,7 @@ class Ledger:
         if lost["user_id"] != kept["user_id"]:
             return NotWritten("different owners")
         self._store(lost, lost | {"deleted_at": at, "deleted_reason": "merged", "merged_into": kept["id"]})
-        survivor = self._store(kept, kept | _inherited(kept, lost) | dict(repair.values) | {"updated_at": at})
+        survivor = self._store(kept, kept | inherited(kept, lost) | {"updated_at": at})
         for order_id, vps_id in list(self.claims.items()):
             if vps_id == lost["id"]:
                 self.claims[order_id] = kept["id"]
@@ -210,13 +205,14 @@ class Ledger:
             self.claims[survivor["order_id"]] = kept["id"]
         return Written(0, lost["id"], "merged")
 
-    def _settled(self, vps_id: int | None, expected: int | None) -> Row | NotWritten:
-        row = self.rows.get(vps_id or 0)
+    def _settled(self, decided_on: Record, versions: Mapping[int, int]) -> Row | NotWritten:
+        vps_id = decided_on.id
+        row = self.rows.get(vps_id)
         if row is None:
             return NotWritten("no record")
         if any(q[1] == vps_id for q in self.queue):
             return NotWritten("a newer call is waiting")
-        if row["version"] != expected:
+        if row["version"] != versions.get(vps_id, decided_on.version):
             return NotWritten("changed since it was looked at")
         if row["deleted_at"] is not None:
             return NotWritten("deleted by now")

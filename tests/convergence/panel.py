@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,10 +15,11 @@ from domain.changes import Change, Finding, plan_hash
 from domain.guests import FingerprintState, Guest, GuestKey, PowerState
 from domain.orders import OrderState
 from domain.records import LinkState, Record
-from panel.journal.repairs import NotWritten, Repair, Written
+from panel.journal.repairs import NotWritten, Written
 from panel.records.projection import Row
 from reconcile import apply as applying
-from reconcile.apply import Confirmer
+from reconcile import confirming
+from reconcile.confirming import Confirmer
 from reconcile.decision import decide, gate, power
 from reconcile.decision.cases import Policy, World
 from tests.convergence.ledger import Ledger
@@ -211,13 +212,15 @@ class _Beside:
         return None
 
 
-def _write(engine: Any, _run_id: int, _epoch: int, repair: Repair) -> Written | NotWritten:
+def _write(
+    engine: Any, _run_id: int, _epoch: int, change: Change, _evidence: object, versions: Mapping[int, int]
+) -> Written | NotWritten:
     if engine.writes is not None:
         if engine.writes == 0:
             raise Killed
         engine.writes -= 1
     panel: PurePanel = engine.panel
-    return panel.ledger.write(engine.now, repair)
+    return panel.ledger.write(engine.now, change, versions)
 
 
 def _control(connection: Any, *, other_than: str) -> str | None:
@@ -239,6 +242,6 @@ def without_database() -> Iterator[None]:
     """Let ``reconcile.apply`` write to ledgers for a while."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(applying, "write_repair", _write)
-        patch.setattr(applying, "control_order", _control)
+        patch.setattr(confirming, "control_order", _control)
         patch.setattr(applying, "log", _Quiet())
         yield

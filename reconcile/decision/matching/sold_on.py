@@ -6,11 +6,12 @@ Between two customers an operator must approve it, unless the policy says otherw
 
 from __future__ import annotations
 
-from domain.changes import Change, Kind
+from domain.changes import SellOn, Unlink
+from domain.confirmations import GuestIsTheSameMachine, NextOrderNamesGuest, OrderIsOver
 from domain.guests import FingerprintState, Guest
 from domain.orders import Order, OrderState
 from domain.records import LinkState, Record
-from reconcile.decision.cases import Case, Policy, World
+from reconcile.decision.cases import Case, Policy, World, order_to_ask
 from reconcile.decision.matching.order_traits import going, later
 
 
@@ -58,7 +59,7 @@ def _not_bought(buyer: Order, guest: Guest, order: Order | None, world: World) -
     return None
 
 
-def sold_on(case: Case, buyer: Order, world: World, reason: str) -> Change:
+def sold_on(case: Case, buyer: Order, world: World, reason: str) -> Unlink:
     """The change that gives up the machine. Just before it, the run looks up the ended order, the buyer's order and the
     machine one by one."""
     record, guest, order = case.record, case.guest, case.order
@@ -73,16 +74,17 @@ def sold_on(case: Case, buyer: Order, world: World, reason: str) -> Change:
         "buyer": buyer.order_id,
         "named_since": buyer.guest_since.isoformat() if buyer.guest_since is not None else None,
     }
-    return Change(
-        Kind.UNLINK if same_customer else Kind.SOLD_ON,
-        "unlink",
-        world.feed,
-        f"{reason}, the same machine: VPS {record.id} gives it up",
+    change = Unlink if same_customer else SellOn
+    return change(
+        source=world.feed,
+        reason=f"{reason}, the same machine: VPS {record.id} gives it up",
         record=record,
         order=order,
-        claimant=buyer,
-        guest=guest,
         guest_key=guest.key,
         evidence=evidence,
-        confirm=frozenset({"claimant", "order", "same"}),
+        confirm=(
+            NextOrderNamesGuest(buyer.order_id, guest.key),
+            OrderIsOver(order_to_ask(order, record)),
+            GuestIsTheSameMachine(record, guest.key),
+        ),
     )

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import Engine, insert, text
 
 from api.operators import operator_models
-from domain.changes import Change, Kind
+from domain.changes import Delete
 from domain.failures import Failure, Stage
 from panel.operators.holds import keep_holds
 from panel.operators.quarantine import note_failures
@@ -66,7 +66,7 @@ def nudges(engine: Engine) -> list[str]:
 
 def hold(engine: Engine, *ids: int) -> Held:
     """A held set of deletes of these records."""
-    changes = tuple(Change(Kind.DELETE, "delete", "orders", "its order ended", record=record(id=i)) for i in ids)
+    changes = tuple(Delete(source="orders", reason="its order ended", record=record(id=i)) for i in ids)
     held = Held("deletes", "too many at once", changes)
     run_id = begin_run(engine)
     with engine.begin() as connection:

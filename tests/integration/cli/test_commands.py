@@ -13,9 +13,10 @@ import pytest
 from sqlalchemy import Engine, insert, text
 
 from cli.operating import reconcile
+from domain.changes import SetStatus
 from domain.failures import Failure, Stage
 from panel.journal.accept import Acceptor
-from panel.journal.repairs import Repair, write_repair
+from panel.journal.repairs import write_repair
 from panel.journal.writer import apply_operation
 from panel.migrate import head_revision
 from panel.operators.quarantine import note_failures
@@ -29,6 +30,7 @@ from tests.support.calls import create_call, update_call
 from tests.support.databases import Database
 from tests.support.keys import random_key
 from tests.support.world import add_user
+from tests.unit.reconcile.worlds import record
 
 INSTALL = Path(__file__).parents[3] / "docs" / "install.md"
 
@@ -46,16 +48,13 @@ async def story(engine: Engine, database: Database) -> Engine:
     await acceptor.stop()
     await pool.dispose()
     apply_operation(engine, running.operation_id)
-    repair = Repair(
-        action="update",
+    stopped = SetStatus(
         source="proxmox",
         reason="the guest is stopped in two observations",
-        evidence={"snapshots": [7, 8], "guest": "main/100"},
+        record=record(id=created.vps_id, version=2),
         values={"power_state": "stopped", "power_source": "proxmox"},
-        vps_id=created.vps_id,
-        expect_version=2,
     )
-    write_repair(engine, begin_run(engine), 1, repair)
+    write_repair(engine, begin_run(engine), 1, stopped, {"snapshots": [7, 8], "guest": "main/100"})
     with engine.begin() as connection:
         connection.execute(
             insert(tables.runs).values(

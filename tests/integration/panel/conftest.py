@@ -7,16 +7,19 @@ import pytest
 from sqlalchemy import Engine, insert, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from domain.changes import Change, SetStatus
+from domain.records import Record
 from panel.deadlines import Deadlines
 from panel.journal.accept import Acceptor
 from panel.journal.calls import Accepted, Call, Outcome, Refused
-from panel.journal.repairs import Repair
+from panel.journal.repairs import NotWritten, Written, write_repair
 from panel.runs.lease import LEASE
 from panel.schema import tables
 from panel.sessions import async_engine
 from tests.support.databases import Database
 from tests.support.waiting import PATIENT_API_S
 from tests.support.world import add_user
+from tests.unit.reconcile.worlds import record
 
 PATIENT = Deadlines(5 * PATIENT_API_S)
 
@@ -93,13 +96,17 @@ def begin_run(engine: Engine, epoch: int = 1) -> int:
     return run_id
 
 
-def repair(action: str, vps_id: int | None = None, version: int | None = None, **more: Any) -> Repair:
-    return Repair(
-        action=action,
-        source="orders",
-        reason="a test says so",
-        evidence={"snapshot": 1},
-        vps_id=vps_id,
-        expect_version=version,
-        **more,
-    )
+EPOCH = 1
+
+
+def decided_on(vps_id: int, version: int) -> Record:
+    """A record at the version that a change is decided on; nothing else of it matters to the write."""
+    return record(id=vps_id, version=version)
+
+
+def setting(vps_id: int, version: int, **values: Any) -> SetStatus:
+    return SetStatus(source="orders", reason="a test says so", record=decided_on(vps_id, version), values=values)
+
+
+def write(panel: Engine, run_id: int, change: Change, epoch: int = EPOCH) -> Written | NotWritten:
+    return write_repair(panel, run_id, epoch, change, {"snapshot": 1})

@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from domain.absences import Absence
-from domain.changes import Change
+from domain.changes import Change, Merge
 from domain.guests import FingerprintState, Guest, GuestKey, GuestType, PowerState
 from domain.orders import Order, OrderState
 from domain.records import LinkState, Record
@@ -225,8 +225,8 @@ def _apply(kept: dict[int, Record], change: Change) -> None:
         case "unlink":
             record = unlinked(record, NOW)
         case "merge":
-            assert change.other is not None
-            survivor = kept[change.other.id]
+            assert isinstance(change, Merge)
+            survivor = kept[change.survivor.id]
             record = replace(record, deleted_at=NOW, merged_into=survivor.id)
             kept[survivor.id] = _inheriting(survivor, change.record)
         case _:
@@ -245,27 +245,15 @@ def _inheriting(survivor: Record, loser: Record) -> Record:
 
 
 def _created(new_id: int, change: Change) -> Record:
-    values, order = change.values, change.order
-    assert order is not None
-    power = values["status"]
     times: dict[str, Any] = dict.fromkeys(
         ("created_at", "order_changed_at", "power_changed_at", "owner_changed_at", "plan_changed_at"), NOW
     )
     return Record(
-        new_id,
-        values["user_id"],
-        values["name"],
-        values["cpu"],
-        values["ram"],
-        values["disk"],
-        values["os"],
-        values["hypervisor"],
-        1,
-        power_state=PowerState.UNKNOWN if power == "creating" else PowerState(power),
+        id=new_id,
+        version=1,
+        **_columns(dict(change.values)),
         **times,
         link_changed_at=NOW,
-        order_id=order.order_id,
         order_linked_once=True,
-        guest_linked_once=bool(change.link),
-        **_columns(dict(change.link) | dict(change.facts)),
+        guest_linked_once="vmid" in change.values,
     )

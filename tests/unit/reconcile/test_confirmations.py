@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine
 
-from domain.changes import Change, Kind
+from domain.changes import Change, Delete
+from domain.confirmations import GuestIsGone
 from domain.guests import GuestKey, GuestType
 from domain.source_protocols import Gone, GuestConfig, Lookup, Unclear
-from panel.journal.repairs import Repair, Written
+from panel.journal.repairs import Written
 from reconcile import apply as applying
 from reconcile import parallel_confirmations
-from reconcile.apply import Confirmer, Confirms, OutOfTimeError, apply_changes, unconfirmed_last
+from reconcile.apply import apply_changes, unconfirmed_last
+from reconcile.confirming import Confirmer, Confirms, OutOfTimeError
 from reconcile.parallel_confirmations import CLUSTER_AT_ONCE, SideBySide
 from tests.unit.reconcile.worlds import record
 
@@ -25,11 +27,12 @@ ALL_AT_ONCE_S = 30.0
 """Long enough for any machine: only a test that fails waits for it."""
 
 
-def delete(vps_id: int, cluster: str = "main") -> Change:
+def delete(vps_id: int, cluster: str = "main") -> Delete:
     """A delete that asks whether its guest is gone; its VMID is its record's id."""
     key = GuestKey(cluster, vps_id)
     kept = record(id=vps_id, cluster=cluster, vmid=vps_id, fingerprint=f"smbios:{vps_id}")
-    return Change(Kind.DELETE, "delete", "test", "test", record=kept, guest_key=key, confirm=frozenset({"left"}))
+    gone_from = GuestIsGone(kept, key, (), order_ended=True)
+    return Delete(source="test", reason="test", record=kept, guest_key=key, confirm=(gone_from,))
 
 
 @dataclass(slots=True)
@@ -69,10 +72,9 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The records of the changes that were written, in order."""
     made: list[int] = []
 
-    def write(_engine: object, _run: int, _epoch: int, repair: Repair) -> Written:
-        assert repair.vps_id is not None
-        made.append(repair.vps_id)
-        return Written(len(made), repair.vps_id, "deleted")
+    def write(_engine: object, _run: int, _epoch: int, change: Delete, *_: object) -> Written:
+        made.append(change.record.id)
+        return Written(len(made), change.record.id, "deleted")
 
     monkeypatch.setattr(applying, "write_repair", write)
     return made
@@ -96,7 +98,7 @@ def test_a_cluster_is_asked_as_many_questions_at_once_as_it_bears_and_no_more(wr
     cluster, changes = Cluster(answer), [delete(n) for n in range(1, 5 * CLUSTER_AT_ONCE + 1)]
     with SideBySide(confirmer({"main": cluster}), changes, math.inf) as confirming:
         outcome = apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
-    assert written == [change.record.id for change in changes if change.record is not None], "in the plan's order"
+    assert written == [change.record.id for change in changes], "in the plan's order"
     assert cluster.most == CLUSTER_AT_ONCE
     assert not outcome.postponed
     assert not outcome.not_written

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from domain.absences import Absence
+from domain.changes import Change, Delete
+from domain.confirmations import Confirmation
 from domain.guests import FingerprintState, Guest, GuestKey, GuestType, PowerState
 from domain.orders import Order, OrderState
 from domain.records import LinkState, Record
@@ -80,3 +82,13 @@ def absence(times: int = 3, *, minutes: float = 20, hours: float = 0) -> Absence
     """Absent so often, since so long, last seen absent ten seconds ago."""
     since = ago(minutes=minutes, hours=hours)
     return Absence(since, times, ago(seconds=10), tuple(range(times)))
+
+
+def questions(change: Change) -> tuple[type[Confirmation], ...]:
+    """What is asked just before a change is written, in order."""
+    return tuple(type(asked) for asked in change.confirm)
+
+
+def asks(change: Change) -> str | None:
+    """Why an operator must approve a change by itself."""
+    return change.asks if isinstance(change, Delete) else None

@@ -8,17 +8,19 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
+from domain.changes import Create, Delete, Merge, Unlink
 from panel.journal.accept import Acceptor
 from panel.journal.calls import Call
-from panel.journal.repairs import RULES, NotWritten, Written, write_repair
+from panel.journal.repairs import RULES, NotWritten, Written
 from panel.journal.writer import apply_operation
 from panel.runs.lease import FencedError
 from panel.schema import tables
-from tests.integration.panel.conftest import accepted, begin_run, count, refused, repair
+from tests.integration.panel.conftest import EPOCH, accepted, begin_run, count, decided_on, refused, setting, write
 from tests.support.calls import PLAN, create_call, delete_call, update_call
 from tests.support.world import journal, operation, vps_row
+from tests.unit.reconcile.worlds import order
 
-EPOCH = 1
+WHY: dict[str, Any] = {"source": "orders", "reason": "a test says so"}
 
 
 async def made(acceptor: Acceptor, panel: Engine, **payload: Any) -> int:
@@ -47,7 +49,7 @@ class TestCompareAndSet:
     async def test_values_that_the_database_refuses_end_nothing(self, acceptor: Acceptor, panel: Engine) -> None:
         vps_id = await made(acceptor, panel, status="running")
         run_id = begin_run(panel, EPOCH)
-        written = write_repair(panel, run_id, EPOCH, repair("update", vps_id, 1, values={"cpu": 2**40}))
+        written = write(panel, run_id, setting(vps_id, 1, cpu=2**40))
         assert isinstance(written, NotWritten)
         assert "22003" in written.why
         assert stored(panel, vps_id)["version"] == 1
@@ -82,7 +84,7 @@ class TestCompareAndSet:
     async def test_writes_and_journals_why(self, acceptor: Acceptor, panel: Engine) -> None:
         vps_id = await made(acceptor, panel, status="running")
         run_id = begin_run(panel, EPOCH)
-        written = write_repair(panel, run_id, EPOCH, repair("update", vps_id, 1, values=STOPPED))
+        written = write(panel, run_id, setting(vps_id, 1, **STOPPED))
         assert isinstance(written, Written)
         assert written.text == "running -> stopped"
         row = stored(panel, vps_id)
@@ -111,13 +113,13 @@ class TestCompareAndSet:
         if meanwhile != "queued":
             apply_operation(panel, answer.operation_id)
         before = vps_row(panel, vps_id)
-        outcome = write_repair(panel, begin_run(panel), EPOCH, repair("update", vps_id, 1, values=STOPPED))
+        outcome = write(panel, begin_run(panel), setting(vps_id, 1, **STOPPED))
         assert isinstance(outcome, NotWritten)
         assert why in outcome.why
         assert vps_row(panel, vps_id) == before
 
     def test_what_has_no_record_is_not_written(self, panel: Engine) -> None:
-        outcome = write_repair(panel, begin_run(panel), EPOCH, repair("update", 77, 1, values=STOPPED))
+        outcome = write(panel, begin_run(panel), setting(77, 1, **STOPPED))
         assert outcome == NotWritten("VPS 77 has no record")
 
     async def test_a_dead_operation_is_not_in_flight(self, acceptor: Acceptor, panel: Engine, owner: Engine) -> None:
@@ -129,7 +131,7 @@ class TestCompareAndSet:
             )
         while apply_operation(panel, broken.operation_id).state == "queued":
             pass
-        written = write_repair(panel, begin_run(panel), EPOCH, repair("update", vps_id, 1, values=STOPPED))
+        written = write(panel, begin_run(panel), setting(vps_id, 1, **STOPPED))
         assert isinstance(written, Written)
 
 
@@ -141,12 +143,12 @@ class TestFence:
         run_id = begin_run(panel, 1)
         begin_run(panel, 2)
         with pytest.raises(FencedError):
-            write_repair(panel, run_id, 1, repair("update", vps_id, 1, values=STOPPED))
+            write(panel, run_id, setting(vps_id, 1, **STOPPED))
         assert len(journal(panel, vps_id)) == 1
 
     def test_without_any_lease_too(self, panel: Engine) -> None:
         with pytest.raises(FencedError):
-            write_repair(panel, 1, 1, repair("update", 1, 1))
+            write(panel, 1, setting(1, 1))
 
     async def test_a_new_holder_waits_for_a_write_under_way(self, acceptor: Acceptor, panel: Engine) -> None:
         await made(acceptor, panel)
@@ -159,10 +161,6 @@ class TestFence:
                     taking.execute(text("UPDATE leases SET epoch = 2"))
 
 
-def create_values(**more: Any) -> dict[str, Any]:
-    return {k: v for k, v in PLAN.items() if k != "status"} | {"status": "running", "order_id": "o-1"} | more
-
-
 LINK = {
     "cluster": "main",
     "node": "pve1",
@@ -173,11 +171,19 @@ LINK = {
 }
 
 
+def create(**link: Any) -> Create:
+    """The record of order o-1, running."""
+    sold = {"name": PLAN["name"], "cpu": PLAN["cpu"], "ram_mb": PLAN["ram"], "disk_gb": PLAN["disk"], "os": PLAN["os"]}
+    states = {"order_state": "active", "power_state": "running"}
+    whose = {"user_id": PLAN["user_id"], "hypervisor": PLAN["hypervisor"], "order_id": "o-1"}
+    return Create(**WHY, order=order(order_id="o-1"), values=whose | sold | states | link)
+
+
 class TestCreate:
     """A lost create is made up for once; the main site's own late one finds it."""
 
     async def test_makes_a_linked_record_that_the_late_call_finds(self, acceptor: Acceptor, panel: Engine) -> None:
-        written = write_repair(panel, begin_run(panel), EPOCH, repair("create", values=create_values(link=LINK)))
+        written = write(panel, begin_run(panel), create(**LINK))
         assert isinstance(written, Written)
         row = stored(panel, written.vps_id)
         assert (row["status"], row["order_id"], row["vmid"], row["link_state"]) == ("running", "o-1", 100, "verified")
@@ -188,12 +194,12 @@ class TestCreate:
 
     async def test_not_while_the_order_s_own_create_is_on_its_way(self, acceptor: Acceptor, panel: Engine) -> None:
         created = await accepted(acceptor, create_call(order_id="o-1"))
-        outcome = write_repair(panel, begin_run(panel), EPOCH, repair("create", values=create_values()))
+        outcome = write(panel, begin_run(panel), create())
         assert outcome == NotWritten(f"order o-1 is claimed by VPS {created.vps_id}, whose create is on its way")
 
     async def test_not_for_a_guest_that_is_linked_elsewhere(self, acceptor: Acceptor, panel: Engine) -> None:
         await made(acceptor, panel, cluster="main", vmid=100)
-        outcome = write_repair(panel, begin_run(panel), EPOCH, repair("create", values=create_values(link=LINK)))
+        outcome = write(panel, begin_run(panel), create(**LINK))
         assert isinstance(outcome, NotWritten)
         assert "uq_vps_live_guest" in outcome.why
         assert count(panel, "vps") == 1
@@ -202,14 +208,14 @@ class TestCreate:
     async def test_again_after_the_order_s_record_was_deleted(self, acceptor: Acceptor, panel: Engine) -> None:
         old = await made(acceptor, panel, order_id="o-1")
         await pushed(acceptor, panel, delete_call(old))
-        written = write_repair(panel, begin_run(panel), EPOCH, repair("create", values=create_values()))
+        written = write(panel, begin_run(panel), create())
         assert isinstance(written, Written)
         assert written.vps_id != old
 
 
 async def test_a_repaired_delete_is_a_tombstone_for_later_calls(acceptor: Acceptor, panel: Engine) -> None:
     vps_id = await made(acceptor, panel)
-    written = write_repair(panel, begin_run(panel), EPOCH, repair("delete", vps_id, 1))
+    written = write(panel, begin_run(panel), Delete(**WHY, record=decided_on(vps_id, 1)))
     assert isinstance(written, Written)
     assert stored(panel, vps_id)["deleted_reason"] == "a test says so"
     assert (await refused(acceptor, update_call(vps_id))).code == "vps_deleted"
@@ -227,10 +233,10 @@ async def test_unlinking_frees_the_guest_for_another(
         fingerprint = "smbios:a" if seen else None
         connection.execute(text("UPDATE vps SET fingerprint = :f WHERE id = :id"), {"f": fingerprint, "id": vps_id})
     run_id = begin_run(panel)
-    assert isinstance(write_repair(panel, run_id, EPOCH, repair("unlink", vps_id, 1)), Written)
+    assert isinstance(write(panel, run_id, Unlink(**WHY, record=decided_on(vps_id, 1))), Written)
     row = stored(panel, vps_id)
     assert (row["cluster"], row["vmid"], row["link_state"], row["status"]) == (None, None, left, "running")
-    taken = write_repair(panel, run_id, EPOCH, repair("create", values=create_values(link=LINK)))
+    taken = write(panel, run_id, create(**LINK))
     assert isinstance(taken, Written)
 
 
@@ -244,8 +250,8 @@ class TestMerge:
         return loser, survivor
 
     def merge(self, panel: Engine, loser: int, survivor: int) -> Written | NotWritten:
-        plan = repair("merge", loser, 1, other_id=survivor, other_version=1)
-        return write_repair(panel, begin_run(panel), EPOCH, plan)
+        change = Merge(**WHY, record=decided_on(loser, 1), survivor=decided_on(survivor, 1))
+        return write(panel, begin_run(panel), change)
 
     async def test_the_survivor_takes_over_what_it_lacks(self, acceptor: Acceptor, panel: Engine) -> None:
         loser, survivor = await self.pair(acceptor, panel)
@@ -272,8 +278,8 @@ class TestMerge:
     async def test_a_chain_of_merges_is_followed_to_its_end(self, acceptor: Acceptor, panel: Engine) -> None:
         first, second, third = [await made(acceptor, panel, name=name) for name in "abc"]
         assert isinstance(self.merge(panel, first, second), Written)
-        plan = repair("merge", second, 2, other_id=third, other_version=1)
-        assert isinstance(write_repair(panel, begin_run(panel), EPOCH, plan), Written)
+        change = Merge(**WHY, record=decided_on(second, 2), survivor=decided_on(third, 1))
+        assert isinstance(write(panel, begin_run(panel), change), Written)
         assert (await accepted(acceptor, update_call(first))).vps_id == third
 
     async def test_never_across_owners(self, acceptor: Acceptor, panel: Engine) -> None:

@@ -21,7 +21,7 @@ from reconcile.decision.decide import Decision, decide, plan
 from reconcile.decision.failure_isolation import isolated_plan, isolated_power, parts, subjects_in, without
 from tests.unit.reconcile.arbitrary import worlds
 from tests.unit.reconcile.disturbed import disturbed
-from tests.unit.reconcile.worlds import POLICY, UNLINKED, ago, guest, order, record, world
+from tests.unit.reconcile.worlds import POLICY, UNLINKED, ago, asks, guest, order, record, world
 
 ANYTHING = LeftOut(unnamed=None, disputed=True)
 
@@ -109,7 +109,7 @@ def test_a_guest_that_nobody_names_may_be_a_twins_own(left_out: str) -> None:
     else:
         more = replace(seen, guests=(*seen.guests, guest(vmid=777, name="web", fingerprint="smbios:z")))
         made = isolated_plan(more, POLICY, {subject: Stage.LOAD}, {})
-    assert [(c.kind, c.asks is None) for c in made.plan.changes] == [(Kind.ORPHAN, False)], (
+    assert [(c.kind, asks(c) is None) for c in made.plan.changes] == [(Kind.ORPHAN, False)], (
         "only an operator may say so"
     )
     assert [(f.class_, f.vps_id) for f in made.plan.findings] == [("unlinked-record", 2)]

@@ -10,7 +10,8 @@ from typing import TypeVar
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from domain.changes import Change, Kind, Plan
+from domain.changes import Change, Kind, Merge, Plan, Update
+from domain.confirmations import GuestIsGone, OrderIsOver, OrderNamesOwner
 from domain.guests import FingerprintState
 from domain.orders import OrderState
 from domain.records import LinkState, Record
@@ -19,7 +20,7 @@ from reconcile.decision.decide import plan
 from reconcile.decision.matching.match import match
 from tests.unit.reconcile.arbitrary import applied, worlds
 from tests.unit.reconcile.disturbed import Making, disturbed
-from tests.unit.reconcile.worlds import POLICY
+from tests.unit.reconcile.worlds import POLICY, asks, questions
 
 T = TypeVar("T")
 many = settings(max_examples=200, deadline=None)
@@ -65,7 +66,7 @@ def test_everything_is_in_a_case(seen: World) -> None:
 def test_a_record_with_a_call_in_flight_is_left_alone(seen: World) -> None:
     flying = {r.id for r in seen.records if r.in_flight}
     for change in plan(seen, POLICY).changes:
-        assert {r.id for r in (change.record, change.other) if r is not None}.isdisjoint(flying)
+        assert {r.id for r in change.records}.isdisjoint(flying)
 
 
 @many
@@ -78,7 +79,7 @@ def test_no_delete_without_proof(seen: World) -> None:
         assert kept.live
         assert kept.protected_until is None or kept.protected_until <= seen.now
         event(change.kind.value)
-        if change.asks is not None:  # nothing proves it: the gate holds it for an operator
+        if asks(change) is not None:  # nothing proves it: the gate holds it for an operator
             standing = [g.fingerprint for g in seen.guests if g.key == key and not g.template]
             assert all(None not in (f, kept.fingerprint) and f != kept.fingerprint for f in standing), (
                 "nobody, or another"
@@ -93,14 +94,14 @@ def test_no_delete_without_proof(seen: World) -> None:
             assert POLICY.proven(seen.order_absences[kept.order_id])
             assert kept.order_linked_once
             assert kept.guest_linked_once
-        assert "order" in change.confirm
+        assert OrderIsOver in questions(change)
         _guest_is_proven_gone(seen, change, kept)
         assert all(g.key != kept.guest_key or g.fingerprint != kept.fingerprint for g in seen.guests if not g.template)
-        assert key is None or key.cluster in seen.clusters or "guest" not in change.confirm
+        assert key is None or key.cluster in seen.clusters or GuestIsGone not in questions(change)
 
 
 def _guest_is_proven_gone(seen: World, change: Change, kept: Record) -> None:
-    if "guest" not in change.confirm:  # where no guest can be looked for, an ended order alone
+    if GuestIsGone not in questions(change):  # where no guest can be looked for, an ended order alone
         assert change.order is not None
         never_seen = kept.link_state not in (LinkState.VERIFIED, LinkState.UNVERIFIED)
         assert (not seen.clusters and never_seen) or kept.hypervisor != "proxmox" or kept.guest_key is None
@@ -130,10 +131,10 @@ def test_what_is_not_trusted_never_deletes_nor_changes_power(seen: World) -> Non
     shown = {g.key for g in seen.guests}
     for change in plan(blind, POLICY).changes:
         assert change.action != "unlink"
-        if change.action == "delete" and "guest" in change.confirm:
+        if change.action == "delete" and GuestIsGone in questions(change):
             assert change.guest_key not in shown, "its proof is older than this read"
         assert not ("power_state" in change.values and change.source == "proxmox")
-        assert change.link == {}
+        assert change.action != "create" or "vmid" not in change.values
 
 
 @many
@@ -144,6 +145,7 @@ def test_power_comes_from_a_guest_that_is_known_or_from_an_order_without_one(see
             continue
         assert change.values["power_state"] != "unknown"
         if change.source == "proxmox":
+            assert isinstance(change, Update)
             assert change.guest is not None
             at = guest_view(Case(guest=change.guest, record=change.record, guest_key=change.guest_key), seen, POLICY)
             assert at in {GuestView.RUNNING, GuestView.STOPPED, GuestView.ERROR}
@@ -159,7 +161,7 @@ def test_power_comes_from_a_guest_that_is_known_or_from_an_order_without_one(see
 def test_owners_change_only_when_two_complete_sweeps_agree(seen: World) -> None:
     for change in plan(seen, POLICY).changes:
         if change.kind is Kind.OWNER:
-            assert change.confirm == frozenset({"order"})
+            assert questions(change) == (OrderNamesOwner,)
             assert change.order is not None
             assert seen.previous_orders_at is not None
             assert seen.orders_at is not None
@@ -170,9 +172,7 @@ def test_owners_change_only_when_two_complete_sweeps_agree(seen: World) -> None:
         else:
             assert "user_id" not in change.values or change.action == "create"
         if change.action == "merge":
-            assert change.record is not None
-            assert change.other is not None
-            assert change.record.user_id == change.other.user_id
+            assert len({merged.user_id for merged in change.records}) == 1
 
 
 @many
@@ -180,7 +180,7 @@ def test_owners_change_only_when_two_complete_sweeps_agree(seen: World) -> None:
 def test_no_two_changes_contradict(seen: World) -> None:
     made = plan(seen, POLICY).changes
     whole = [c.record.id for c in made if c.action in {"delete", "merge", "unlink"} and c.record is not None]
-    survivors = [c.other.id for c in made if c.other is not None]
+    survivors = [c.survivor.id for c in made if isinstance(c, Merge)]
     touched = [c.record.id for c in made if c.action == "update" and c.record is not None]
     assert len(set(whole)) == len(whole)
     assert set(whole).isdisjoint(touched)
@@ -191,8 +191,7 @@ def test_no_two_changes_contradict(seen: World) -> None:
     assert len(set(new)) == len(new)
     live = {r.order_id for r in seen.records if r.live}
     assert live.isdisjoint(new)
-    taken = [(c.link["cluster"], c.link["vmid"]) for c in made if c.link]
-    taken += [(c.values["cluster"], c.values["vmid"]) for c in made if "vmid" in c.values and "cluster" in c.values]
+    taken = [(c.values["cluster"], c.values["vmid"]) for c in made if "vmid" in c.values and "cluster" in c.values]
     assert len(set(taken)) == len(taken), "one guest for each"
     linked = [c.values["order_id"] for c in made if c.action == "update" and "order_id" in c.values]
     assert len(set(linked + new)) == len(linked + new), "one record for each order"
@@ -224,8 +223,7 @@ def test_applied_and_read_again_it_comes_to_rest(seen: World) -> None:
 @given(disturbed())
 def test_a_tombstone_is_never_touched(seen: World) -> None:
     for change in plan(seen, POLICY).changes:
-        assert change.record is None or change.record.live
-        assert change.other is None or change.other.live
+        assert all(touched.live for touched in change.records)
 
 
 @given(st.booleans())

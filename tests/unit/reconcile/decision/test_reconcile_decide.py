@@ -7,14 +7,28 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from domain.changes import Change, Kind, Plan
+from domain.changes import Change, Create, Kind, Merge, Plan
+from domain.confirmations import OrderGoesOn, OrderNamesGuest, OrderNamesOwner, PaidGuestIsMissing
 from domain.guests import FingerprintState, PowerState
 from domain.orders import OrderState
 from domain.records import LinkState
 from reconcile.decision.cases import Case, World
 from reconcile.decision.decide import decide, plan
 from reconcile.decision.power import power_plan
-from tests.unit.reconcile.worlds import KEY, NOW, POLICY, UNLINKED, absence, ago, guest, order, record, world
+from tests.unit.reconcile.worlds import (
+    KEY,
+    NOW,
+    POLICY,
+    UNLINKED,
+    absence,
+    ago,
+    asks,
+    guest,
+    order,
+    questions,
+    record,
+    world,
+)
 
 STOPPED: dict[str, Any] = {"power": PowerState.STOPPED, "status": "stopped"}
 LOOSE: dict[str, Any] = UNLINKED | {"order_id": None, "order_linked_once": False}
@@ -42,9 +56,10 @@ def test_a_converged_world_plans_and_finds_nothing() -> None:
 
 def test_a_missed_create_is_made_linked_and_with_the_guests_power() -> None:
     (change,) = made(orders=(order(panel_vps_id=77),), guests=(guest(**STOPPED),)).changes
-    assert (change.kind, change.confirm, change.values["status"]) == (Kind.CREATE, frozenset({"order"}), "stopped")
-    assert change.link["link_state"] == "verified"
-    assert change.values["panel_vps_id"] == 77
+    assert isinstance(change, Create)
+    assert (questions(change), change.values["power_state"]) == ((OrderNamesGuest,), "stopped")
+    assert change.values["link_state"] == "verified"
+    assert change.order.panel_vps_id == 77
 
 
 class NotYet(NamedTuple):
@@ -81,7 +96,7 @@ def test_no_record_is_made(case: NotYet) -> None:
 def test_an_unreadable_identity_is_created_as_unverified() -> None:
     unread = guest(fingerprint=None, fingerprint_state=FingerprintState.FORBIDDEN)
     (change,) = made(orders=(order(),), guests=(unread,)).changes
-    assert change.link["link_state"] == "unverified"
+    assert change.values["link_state"] == "unverified"
 
 
 def test_an_order_without_a_guest_and_a_record_is_paid_but_missing_after_its_grace() -> None:
@@ -137,7 +152,7 @@ def test_a_paid_guest_that_is_proven_absent_is_shown_after_its_grace_and_a_look(
     assert (early.changes, classes(early)) == ((), ["paid-but-missing"])
     (change,) = made(**seen, guest_absences={KEY: absence(minutes=31)}).changes
     assert change.values["missing_since"] == ago(minutes=31)
-    assert change.confirm == frozenset({"order", "guest"})
+    assert questions(change) == (PaidGuestIsMissing, OrderGoesOn)
     again: dict[str, Any] = {"orders": (order(),), "records": (record(missing_since=ago(minutes=31)),)}
     assert made(**again, guest_absences={KEY: absence(minutes=31)}).changes == ()
 
@@ -162,7 +177,7 @@ def test_an_owner_change_is_alarmed_held_and_confirmed() -> None:
     (change,) = made(
         orders=(order(user_id=6, owner_since=ago(days=1)),), guests=(guest(),), records=(record(),)
     ).changes
-    assert (change.kind, change.values["user_id"], change.confirm) == (Kind.OWNER, 6, frozenset({"order"}))
+    assert (change.kind, change.values["user_id"], questions(change)) == (Kind.OWNER, 6, (OrderNamesOwner,))
     unmapped = made(orders=(order(user_id=None),), guests=(guest(),), records=(record(),))
     assert (unmapped.changes, classes(unmapped)) == ((), ["owner-unknown"])
 
@@ -172,9 +187,8 @@ def test_an_owner_change_is_alarmed_held_and_confirmed() -> None:
 
 def survivor_of(found: Plan) -> tuple[int, int]:
     (merge,) = [c for c in found.changes if c.kind is Kind.MERGE]
-    assert merge.record is not None
-    assert merge.other is not None
-    return merge.record.id, merge.other.id
+    assert isinstance(merge, Merge)
+    return merge.record.id, merge.survivor.id
 
 
 class Twins(NamedTuple):
@@ -413,7 +427,7 @@ def test_findings(case: Found) -> None:
     found = plan(case.world, POLICY)
     told = [(f.class_, f.severity) for f in found.findings]
     assert told == ([(case.class_, case.severity)] if case.class_ else []), case.reason
-    assert [c for c in found.changes if c.asks is None] == [], "reported, not repaired"
+    assert [c for c in found.changes if asks(c) is None] == [], "reported, not repaired"
 
 
 # --- the fast lane

@@ -9,19 +9,35 @@ import pytest
 from sqlalchemy import create_engine
 
 from domain.changes import Change, Kind, Plan, plan_hash
+from domain.confirmations import Confirmation, GuestIsGone, OrderIsOver
 from domain.guests import FingerprintState, GuestKey, GuestType
 from domain.orders import OrderState
 from domain.records import LinkState, Record
 from domain.source_protocols import GuestSource
-from reconcile.apply import Confirmer
+from reconcile.confirming import Confirmer
 from reconcile.decision.cases import World
 from reconcile.decision.decide import plan
 from reconcile.decision.gate import Budget, Standing, gate
 from reconcile.report import held_findings
 from tests.support.listed_cluster import ListedCluster
-from tests.unit.reconcile.worlds import KEY, NOW, POLICY, UNLINKED, absence, ago, guest, order, record, world
+from tests.unit.reconcile.worlds import (
+    KEY,
+    NOW,
+    POLICY,
+    UNLINKED,
+    absence,
+    ago,
+    asks,
+    guest,
+    order,
+    questions,
+    record,
+    world,
+)
 
 ENDED: dict[str, Any] = {"state": OrderState.ENDED, "status": "cancelled", "state_since": ago(days=1)}
+
+BOTH = (GuestIsGone, OrderIsOver)
 
 
 def ended(order_values: dict[str, Any] | None = None, **values: Any) -> World:
@@ -38,24 +54,24 @@ def orphan(**values: Any) -> World:
 
 def deletes(made: Plan) -> list[Change]:
     """Those that may happen by themselves."""
-    return [c for c in made.changes if c.action == "delete" and c.asks is None]
+    return [c for c in made.changes if c.action == "delete" and asks(c) is None]
 
 
 def asked(made: Plan) -> list[Change]:
     """Those that wait for an operator, each for a word of its own."""
-    return [c for c in made.changes if c.asks is not None]
+    return [c for c in made.changes if asks(c) is not None]
 
 
 def test_a_missed_delete_is_planned_with_its_evidence_and_confirmed_twice() -> None:
     (change,) = deletes(plan(ended(), POLICY))
-    assert (change.kind, change.confirm) == (Kind.DELETE, frozenset({"order", "guest"}))
+    assert (change.kind, questions(change)) == (Kind.DELETE, BOTH)
     assert change.evidence["guest_snapshots"] == [0, 1, 2]
     assert change.evidence["guest_absent_times"] == 3
 
 
 def test_an_orphan_is_planned_with_both_proofs() -> None:
     (change,) = deletes(plan(orphan(), POLICY))
-    assert (change.kind, change.confirm) == (Kind.ORPHAN, frozenset({"order", "guest"}))
+    assert (change.kind, questions(change)) == (Kind.ORPHAN, BOTH)
     assert {"guest_snapshots", "order_snapshots"} <= set(change.evidence)
 
 
@@ -65,7 +81,7 @@ NAMED = record(order_id=None, order_linked_once=False)
 
 def test_an_order_that_names_the_record_deletes_it_before_the_link_was_ever_written() -> None:
     (change,) = deletes(plan(ended({"panel_vps_id": 1}, records=(NAMED,)), POLICY))
-    assert change.confirm == frozenset({"order", "guest"})
+    assert questions(change) == BOTH
 
 
 def test_an_order_of_another_customer_says_nothing_of_a_record_it_was_never_linked_with() -> None:
@@ -77,7 +93,7 @@ def test_an_order_of_another_customer_says_nothing_of_a_record_it_was_never_link
 
 def test_a_guest_that_was_found_on_proxmox_is_proven_gone_there_whatever_the_main_site_calls_it() -> None:
     (change,) = deletes(plan(ended({"hypervisor": "kvm"}, records=(record(hypervisor="kvm"),)), POLICY))
-    assert change.confirm == frozenset({"order", "guest"})
+    assert questions(change) == BOTH
 
 
 def test_an_order_of_another_customer_that_ended_is_a_held_delete() -> None:
@@ -207,10 +223,9 @@ def test_a_delete_is_held_by_each_guard(guard: Guard) -> None:
 class Asked(NamedTuple):
     reason: str
     world: World
-    confirm: frozenset[str]
+    confirm: tuple[type[Confirmation], ...]
 
 
-BOTH = frozenset({"order", "guest"})
 NEVER_LINKED: dict[str, Any] = UNLINKED | {
     "order_id": None, "order_linked_once": False, "guest_linked_once": False, "created_at": ago(days=3),
 }  # fmt: skip
@@ -222,12 +237,12 @@ ASKED = [
     Asked("it was never linked to an order", orphan(records=(record(order_linked_once=False),)), BOTH),
     Asked("it was never linked to a guest", orphan(records=(record(guest_linked_once=False),)), BOTH),
     Asked("it names an order that nobody ever saw", orphan(order_absences={}), BOTH),
-    Asked("it has no order id", orphan(records=(record(order_id=None),)), frozenset({"guest"})),
-    Asked("nothing is known of it", world(records=(record(**NEVER_LINKED),)), frozenset()),
+    Asked("it has no order id", orphan(records=(record(order_id=None),)), (GuestIsGone,)),
+    Asked("nothing is known of it", world(records=(record(**NEVER_LINKED),)), ()),
     Asked(
         "nothing is known of it, on another hypervisor",
         world(records=(record(**NEVER_LINKED | {"hypervisor": "vmware"}),)),
-        frozenset(),
+        (),
     ),
 ]
 
@@ -237,7 +252,7 @@ def test_what_nothing_proves_waits_for_a_word_of_its_own(case: Asked) -> None:
     made = plan(case.world, POLICY)
     assert deletes(made) == []
     (change,) = asked(made)
-    assert change.confirm == case.confirm
+    assert questions(change) == case.confirm
     assert len(made.findings) == 1, "it is told as well"
     gated = gate(made, Standing(live=1000), Budget())
     assert change not in gated.allowed
@@ -251,7 +266,8 @@ def test_what_nothing_proves_waits_for_a_word_of_its_own(case: Asked) -> None:
 def test_whoever_stands_there_may_be_the_one_that_nobody_identified(kept: Record) -> None:
     """An approval is no look-up: another fingerprint is no other machine where the first was never read."""
     (change,) = asked(plan(ended(records=(kept,)), POLICY))
-    change = replace(change, confirm=frozenset({"guest"}))
+    change = replace(change, confirm=change.confirm[:1])
+    assert questions(change) == (GuestIsGone,)
     cluster, everywhere = ListedCluster(), frozenset({KEY.cluster})
     sources: dict[str, GuestSource] = {KEY.cluster: cluster}
     confirmer = Confirmer(create_engine("sqlite://"), None, sources, everywhere, everywhere)
@@ -322,7 +338,7 @@ def test_where_no_guest_can_be_looked_for_the_ended_order_is_enough(values: dict
     seen = ended(silent, guest_absences={}) if "clusters" not in values else ended(guest_absences={})
     seen = replace(seen, **values)
     (change,) = deletes(plan(seen, POLICY))
-    assert change.confirm == frozenset({"order"}), reason
+    assert questions(change) == (OrderIsOver,), reason
     young = replace(seen, orders=tuple(replace(o, state_since=ago(minutes=9)) for o in seen.orders))
     assert deletes(plan(young, POLICY)) == [], "the end must have stood for as long as a proof takes"
 
@@ -342,7 +358,9 @@ def test_a_machine_that_was_seen_elsewhere_is_not_gone_with_its_old_address() ->
     assert "was seen at second/7, and nothing proves that it is gone" in held.reason
     gone = replace(seen, guest_absences={**seen.guest_absences, elsewhere: absence()})
     (deleted,) = plan(gone, POLICY).changes
-    assert (deleted.kind, deleted.elsewhere) == (Kind.DELETE, (elsewhere,))
+    (gone_from, _) = deleted.confirm
+    assert isinstance(gone_from, GuestIsGone)
+    assert (deleted.kind, gone_from.elsewhere) == (Kind.DELETE, (elsewhere,))
 
 
 UNKNOWN = guest(vmid=300, name="somebody", fingerprint=None, fingerprint_state=FingerprintState.FORBIDDEN)

@@ -8,7 +8,23 @@ from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
-from domain.changes import Change, Kind, Plan, plan_hash
+from domain.changes import (
+    Change,
+    ChangeOwner,
+    Create,
+    Delete,
+    DeleteOrphan,
+    Kind,
+    Link,
+    Merge,
+    Plan,
+    SellOn,
+    SetPlan,
+    SetStatus,
+    Unlink,
+    Update,
+    plan_hash,
+)
 from domain.guests import GuestKey
 from domain.orders import OrderState
 from reconcile.decision.decide import plan
@@ -18,36 +34,34 @@ from tests.unit.reconcile.worlds import NOW, POLICY, guest, order, record, world
 BUDGET = Budget()
 
 
-def delete(number: int, **values: Any) -> Change:
-    return Change(Kind.DELETE, "delete", "orders", "why", record=record(**{"id": number, "user_id": number} | values))
+def delete(number: int, **values: Any) -> Delete:
+    return Delete(source="orders", reason="why", record=record(**{"id": number, "user_id": number} | values))
 
 
-def deletes(count: int, **values: Any) -> tuple[Change, ...]:
+def deletes(count: int, **values: Any) -> tuple[Delete, ...]:
     return tuple(delete(n, **{"node": f"pve{n}"} | values) for n in range(1, count + 1))
 
 
-def creates(count: int) -> tuple[Change, ...]:
-    return tuple(Change(Kind.CREATE, "create", "orders", "why", order=order(order_id=str(n))) for n in range(count))
+def creates(count: int) -> tuple[Create, ...]:
+    return tuple(Create(source="orders", reason="why", order=order(order_id=str(n))) for n in range(count))
 
 
-def owners(count: int) -> tuple[Change, ...]:
-    return tuple(Change(Kind.OWNER, "update", "orders", "why", record=record(id=n)) for n in range(1, count + 1))
+def owners(count: int) -> tuple[ChangeOwner, ...]:
+    return tuple(ChangeOwner(source="orders", reason="why", record=record(id=n)) for n in range(1, count + 1))
 
 
 def merges(count: int) -> tuple[Change, ...]:
     return tuple(
-        Change(Kind.MERGE, "merge", "orders", "why", record=record(id=n), other=record(id=1000 + n))
+        Merge(source="orders", reason="why", record=record(id=n), survivor=record(id=1000 + n))
         for n in range(1, count + 1)
     )
 
 
-def flips(count: int, cluster: str = "main") -> tuple[Change, ...]:
+def flips(count: int, cluster: str = "main") -> tuple[SetStatus, ...]:
     return tuple(
-        Change(
-            Kind.STATUS,
-            "update",
-            "proxmox",
-            "why",
+        SetStatus(
+            source="proxmox",
+            reason="why",
             record=record(id=n),
             guest_key=GuestKey(cluster, n),
             flip="to stopped",
@@ -108,7 +122,7 @@ LIMITS = [
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda c: c.reason)
 def test_limits(limit: Limit) -> None:
     standing = Standing(**{"live": 0} | limit.standing)
-    other = (Change(Kind.PLAN, "update", "orders", "why", record=record(id=999)),)
+    other = (SetPlan(source="orders", reason="why", record=record(id=999)),)
     within = gate(Plan(limit.within + other, ()), standing, BUDGET)
     assert (within.allowed, within.held) == (limit.within + other, ()), limit.reason
     above = gate(Plan(limit.above + other, ()), standing, BUDGET)
@@ -168,11 +182,11 @@ class TestARefusalLasts:
 
     WARDED: ClassVar = [
         deletes(1)[0],
-        replace(deletes(1)[0], kind=Kind.ORPHAN),
+        DeleteOrphan(source="orders", reason="why", record=deletes(1)[0].record),
         creates(1)[0],
         owners(1)[0],
-        Change(Kind.MERGE, "merge", "orders", "why", record=record(id=1), other=record(id=2)),
-        Change(Kind.UNLINK, "unlink", "proxmox", "why", record=record(id=1)),
+        Merge(source="orders", reason="why", record=record(id=1), survivor=record(id=2)),
+        Unlink(source="proxmox", reason="why", record=record(id=1)),
     ]
 
     @pytest.mark.parametrize("change", WARDED, ids=lambda c: c.kind.value)
@@ -189,16 +203,17 @@ class TestARefusalLasts:
 
     def test_a_delete_is_a_delete_for_whatever_reason(self) -> None:
         (change,) = deletes(1)
-        assert change.question == replace(change, kind=Kind.ORPHAN).question == "delete vps:1"
+        orphan = DeleteOrphan(source="orders", reason="why", record=change.record)
+        assert change.question == orphan.question == "delete vps:1"
 
     def test_it_uses_up_no_limit(self) -> None:
         changes = deletes(21)
         standing = Standing(live=100, refused=frozenset({"delete vps:1"}))
         assert gate(Plan(changes, ()), standing, BUDGET).allowed == changes[1:]
 
-    @pytest.mark.parametrize("kind", [Kind.STATUS, Kind.PLAN, Kind.LINK], ids=str)
-    def test_facts_turn_to_and_fro(self, kind: Kind) -> None:
-        assert replace(owners(1)[0], kind=kind).question is None
+    @pytest.mark.parametrize("made", [SetStatus, SetPlan, Link])
+    def test_facts_turn_to_and_fro(self, made: type[Update]) -> None:
+        assert made(source="orders", reason="why", record=record()).question is None
 
 
 @pytest.mark.parametrize("state", [OrderState.SUSPENDED, OrderState.ENDED], ids=str)
@@ -221,6 +236,7 @@ def test_orders_that_are_set_up_turn_no_way() -> None:
     """After an outage of the main site's calls many become active at once."""
     shown = world(orders=(order(),), guests=(guest(),), records=(record(order_state=OrderState.PENDING),))
     (change,) = (c for c in plan(shown, POLICY).changes if "order_state" in c.values)
+    assert isinstance(change, SetStatus)
     assert change.flip is None
 
 
@@ -249,7 +265,7 @@ def test_circumstances_hold_a_whole_class() -> None:
 
 def test_orphans_and_missed_deletes_share_a_budget() -> None:
     orphans = tuple(
-        Change(Kind.ORPHAN, "delete", "orders", "why", record=record(id=100 + n, user_id=100 + n, node=f"x{n}"))
+        DeleteOrphan(source="orders", reason="why", record=record(id=100 + n, user_id=100 + n, node=f"x{n}"))
         for n in range(11)
     )
     assert gate(Plan(deletes(10) + orphans, ()), Standing(live=0), BUDGET).allowed == ()
@@ -294,7 +310,7 @@ class TestPolicy:
         assert (gated.allowed, gated.held, gated.ignored) == (creates(1) + owners(1), (), deletes(1))
 
     def test_a_held_class_does_not_use_up_a_limit(self) -> None:
-        orphan = Change(Kind.ORPHAN, "delete", "orders", "why", record=record(id=900, user_id=900, node="x"))
+        orphan = DeleteOrphan(source="orders", reason="why", record=record(id=900, user_id=900, node="x"))
         gated = gate(Plan((*deletes(20), orphan), ()), Standing(live=0), BUDGET, {Kind.ORPHAN: Handling.HOLD})
         assert gated.allowed == deletes(20)
 
@@ -305,21 +321,28 @@ class TestPolicy:
         pytest.param({"record": record(id=1, version=9)}, id="the record moved on"),
         pytest.param({"values": {"user_id": 7}}, id="another owner"),
         pytest.param({"flip": "to running"}, id="the other way"),
-        pytest.param({"other": record(id=8)}, id="another survivor"),
-        pytest.param({"action": "merge"}, id="another action"),
-        pytest.param({"kind": Kind.STATUS}, id="another verdict"),
         pytest.param({"evidence": {"guest": "main/100"}}, id="another kind of evidence"),
         pytest.param({"values": {"order_state": "ended"}}, id="another state"),
         pytest.param({"values": {"cpu": 64}}, id="another plan"),
         pytest.param({"values": {"missing_since": None}}, id="a time that is taken back"),
         pytest.param({"guest_key": GuestKey("main", 101)}, id="another guest"),
-        pytest.param({"link": {"fingerprint": "smbios:b"}}, id="another machine"),
+        pytest.param({"values": {"fingerprint": "smbios:b"}}, id="another machine"),
     ],
 )
 def test_an_approval_is_for_one_verdict_on_one_version(changed: dict[str, Any]) -> None:
     written = {"order_state": "suspended", "cpu": 4, "missing_since": NOW, "order_changed_at": NOW}
-    change = replace(owners(1)[0], values=written, guest_key=GuestKey("main", 100), link={"fingerprint": "smbios:a"})
+    written |= {"fingerprint": "smbios:a"}
+    change = replace(flips(1)[0], values=written)
+    if "values" in changed:
+        changed = {"values": written | changed["values"]}
     assert plan_hash((replace(change, **changed),)) != plan_hash((change,))
+
+
+def test_an_approval_is_for_one_class_of_change_and_one_survivor() -> None:
+    said: dict[str, Any] = {"source": "orders", "reason": "why", "record": record(id=1)}
+    merged = [Merge(**said, survivor=record(id=n)) for n in (2, 8)]
+    changes = [made(**said) for made in (Link, SetStatus, SetPlan, ChangeOwner, Unlink, SellOn, Delete, DeleteOrphan)]
+    assert len({plan_hash((change,)) for change in (*merged, *changes)}) == 10
 
 
 def test_an_approval_outlives_another_reading_of_the_same() -> None:
@@ -337,7 +360,8 @@ def test_an_approved_delete_is_for_one_order() -> None:
 
 def test_an_approved_create_is_no_other_for_its_guest_being_started_or_moved() -> None:
     (change,) = creates(1)
-    one = replace(change, values={"cpu": 4, "status": "stopped"}, link={"vmid": 100, "node": "pve1"})
-    other = replace(change, values={"cpu": 4, "status": "running"}, link={"vmid": 100, "node": "pve2"})
+    columns = {"cpu": 4, "vmid": 100, "power_state": "stopped", "node": "pve1"}
+    one = replace(change, values=columns)
+    other = replace(change, values=columns | {"power_state": "running", "node": "pve2"})
     assert plan_hash((one,)) == plan_hash((other,))
-    assert plan_hash((one,)) != plan_hash((replace(one, link={"vmid": 101, "node": "pve1"}),))
+    assert plan_hash((one,)) != plan_hash((replace(one, values=columns | {"vmid": 101}),))

@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import pytest
 
-from domain.changes import DELETES, Change, Kind, Plan, plan_hash
+from domain.changes import (
+    DELETES,
+    Change,
+    ChangeOwner,
+    Create,
+    Delete,
+    DeleteOrphan,
+    Kind,
+    Link,
+    Merge,
+    Plan,
+    SellOn,
+    SetPlan,
+    SetStatus,
+    Unlink,
+    plan_hash,
+)
 from domain.guests import GuestKey
 from panel.settings import DriftClass, Settings
 from reconcile.decision.gate import Budget, Gated, Handling, Standing, gate
 from tests.unit.reconcile.worlds import order, record
 from worker.wiring import handling_of
 
-ACTIONS = {
-    Kind.MERGE: "merge", Kind.UNLINK: "unlink", Kind.SOLD_ON: "unlink", Kind.CREATE: "create", Kind.DELETE: "delete",
-    Kind.ORPHAN: "delete",
-}  # fmt: skip
+CHANGES: dict[Kind, type[Any]] = {
+    made.kind: made
+    for made in (Link, SetStatus, SetPlan, ChangeOwner, Merge, Unlink, SellOn, Create, Delete, DeleteOrphan)
+}
 ASKED = {Kind.SOLD_ON: Handling.HOLD}
 CLASSES = [kind for kind in Kind if kind is not Kind.LINK]
 
 
 def change(kind: Kind, number: int) -> Change:
     """A change of that class, far from every limit."""
-    action = ACTIONS.get(kind, "update")
-    if action == "create":
-        return Change(kind, action, "orders", "why", order=order(order_id=str(number), user_id=number))
+    if kind is Kind.CREATE:
+        return Create(source="orders", reason="why", order=order(order_id=str(number), user_id=number))
     about = record(id=number, user_id=number, node=f"pve{number}")
-    return Change(kind, action, "orders", "why", record=about, guest_key=GuestKey("main", number), other=None)
+    more = {"survivor": record(id=5000 + number)} if kind is Kind.MERGE else {}
+    made: Change = CHANGES[kind](
+        source="orders", reason="why", record=about, guest_key=GuestKey("main", number), **more
+    )
+    return made
 
 
 PLAN = Plan(tuple(change(kind, 10 * at + n) for at, kind in enumerate(Kind, 1) for n in (1, 2)), ())

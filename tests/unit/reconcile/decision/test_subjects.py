@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import pytest
 
-from domain.changes import Change, Finding, Kind, Plan
+from domain.changes import (
+    Change,
+    ChangeOwner,
+    Create,
+    Delete,
+    Finding,
+    Link,
+    Merge,
+    Plan,
+    SetPlan,
+    SetStatus,
+    Unlink,
+)
+from domain.confirmations import NextOrderNamesGuest, OrderGoesOn, OrderIsOver, PaidGuestIsMissing
 from domain.guests import GuestKey
 from reconcile.decision.subjects import Paused, Subject, SubjectKind, parse_subject
-from tests.unit.reconcile.worlds import order, record
+from tests.unit.reconcile.worlds import KEY, order, record
 
-OF_RECORD = Change(Kind.STATUS, "update", "proxmox", "why", record=record(id=17, user_id=5, cluster="main"))
-OF_GUEST = Change(Kind.LINK, "update", "proxmox", "why", record=record(id=18), guest_key=GuestKey("second", 300))
-OF_ORDER = Change(Kind.PLAN, "update", "orders", "why", record=record(id=19, cluster=None, vmid=None))
-CREATE = Change(Kind.CREATE, "create", "orders", "why", order=order(user_id=6, cluster="second", vmid=301))
-DELETE = Change(Kind.DELETE, "delete", "panel-api", "why", record=record(id=20), confirm=frozenset({"order"}))
-MERGE = Change(Kind.MERGE, "merge", "orders", "why", record=record(id=21), other=record(id=22))
-UNLINK = Change(Kind.UNLINK, "unlink", "proxmox", "why", record=record(id=24, cluster="third"))
-MISSING = Change(
-    Kind.STATUS,
-    "update",
-    "proxmox",
-    "why",
-    record=record(id=25, cluster="third"),
-    confirm=frozenset({"guest", "order"}),
+OF_RECORD = SetStatus(source="proxmox", reason="why", record=record(id=17, user_id=5, cluster="main"))
+OF_GUEST = Link(source="proxmox", reason="why", record=record(id=18), guest_key=GuestKey("second", 300))
+OF_ORDER = SetPlan(source="orders", reason="why", record=record(id=19, cluster=None, vmid=None))
+CREATE = Create(source="orders", reason="why", order=order(user_id=6, cluster="second", vmid=301))
+DELETE = Delete(source="panel-api", reason="why", record=record(id=20), confirm=(OrderIsOver("1"),))
+MERGE = Merge(source="orders", reason="why", record=record(id=21), survivor=record(id=22))
+UNLINK = Unlink(
+    source="proxmox", reason="why", record=record(id=24, cluster="third"), confirm=(NextOrderNamesGuest("2", KEY),)
 )
-OWNER = Change(Kind.OWNER, "update", "orders", "why", record=record(id=23, user_id=5), values={"user_id": 7})
+LEFT = record(id=25, cluster="third")
+MISSING = SetStatus(
+    source="proxmox",
+    reason="why",
+    record=LEFT,
+    confirm=(PaidGuestIsMissing(LEFT, KEY, ()), OrderGoesOn("1", order())),
+)
+OWNER = ChangeOwner(source="orders", reason="why", record=record(id=23, user_id=5), values={"user_id": 7})
 
 
 @pytest.mark.parametrize(

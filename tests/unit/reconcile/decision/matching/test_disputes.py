@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from domain.changes import Kind
+from domain.confirmations import OrderNamesGuest
 from domain.guests import GuestType
 from domain.orders import Order, OrderState
 from domain.records import LinkState
 from reconcile.decision.decide import plan
-from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, ago, guest, order, record, world
+from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, ago, guest, order, questions, record, world
 
 NAMELESS: dict[str, Any] = {"cluster": None, "vmid": None, "node": None, "guest_type": None}
 CLAIM: dict[str, Any] = UNLINKED | {
@@ -60,7 +61,7 @@ def test_while_something_stands_against_it_that_is_told_and_nothing_is_taken(why
 def test_once_nothing_does_it_is_linked_as_any_first_link_and_the_order_is_asked() -> None:
     seen = world(orders=(GOES_ON,), guests=(guest(),), records=(DISPUTED,))
     (change,) = [c for c in plan(seen, POLICY).changes if c.kind is Kind.LINK]
-    assert (change.record, change.guest_key, change.confirm) == (DISPUTED, KEY, frozenset({"order"}))
+    assert (change.record, change.guest_key, questions(change)) == (DISPUTED, KEY, (OrderNamesGuest,))
     assert {k: change.values[k] for k in ("vmid", "link_state", "claimed_cluster", "claimed_vmid")} == {
         "vmid": KEY.vmid,
         "link_state": "verified",
@@ -72,4 +73,4 @@ def test_once_nothing_does_it_is_linked_as_any_first_link_and_the_order_is_asked
 def test_without_a_main_site_the_calls_word_has_to_do() -> None:
     seen = world(orders=(), guests=(guest(),), records=(DISPUTED,), has_feed=False)
     (change,) = [c for c in plan(seen, POLICY).changes if c.kind is Kind.LINK]
-    assert (change.guest_key, change.confirm) == (KEY, frozenset())
+    assert (change.guest_key, change.confirm) == (KEY, ())

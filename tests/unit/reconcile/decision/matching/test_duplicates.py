@@ -10,16 +10,17 @@ from sqlalchemy import create_engine
 
 from domain.absences import Absence
 from domain.changes import Change, Kind, Plan
+from domain.confirmations import OneGuestIsGone, OrderNamesSurvivor
 from domain.guests import Guest, GuestKey, GuestType
 from domain.left_out import LeftOut
 from domain.records import LinkState
 from domain.source_protocols import Found, Gone, GuestConfig, Unclear
-from reconcile import apply
-from reconcile.apply import Confirmer
+from reconcile import confirming
+from reconcile.confirming import Confirmer
 from reconcile.decision.decide import plan
 from reconcile.decision.gate import Budget, Standing, gate
 from reconcile.decision.matching.match import match
-from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, absence, ago, guest, order, record, world
+from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, absence, ago, guest, order, questions, record, world
 
 OTHER = GuestKey("main", 200)
 LOOSE: dict[str, Any] = UNLINKED | {"order_id": None, "order_linked_once": False}
@@ -70,7 +71,8 @@ def test_two_records_with_a_guest_each_are_merged_only_when_one_is_proven_gone(c
 def test_a_merge_asks_the_order_again_and_looks_for_the_guest_that_is_gone() -> None:
     (plain,) = planned(CASES[0]).changes
     (with_guests,) = planned(CASES[4]).changes
-    assert (plain.confirm, with_guests.confirm) == (frozenset({"order"}), frozenset({"order", "either"}))
+    assert questions(plain) == (OrderNamesSurvivor,)
+    assert questions(with_guests) == (OneGuestIsGone, OrderNamesSurvivor)
 
 
 def test_an_order_that_changed_hands_keeps_its_two_records_together() -> None:
@@ -153,7 +155,9 @@ def test_a_machine_is_not_gone_with_its_old_address(
     )
     merges = [c for c in plan(seen, POLICY).changes if c.kind is Kind.MERGE]
     assert bool(merges) is merged
-    assert all(set(c.elsewhere) == elsewhere for c in merges), "they are asked for singly"
+    asked = [one for c in merges for one in c.confirm if isinstance(one, OneGuestIsGone)]
+    assert len(asked) == len(merges)
+    assert all(set(one.elsewhere) == elsewhere for one in asked), "they are asked for singly"
 
 
 # --- the look-ups just before the write
@@ -192,7 +196,7 @@ def test_of_two_guests_one_must_be_gone_when_asked_for_singly(*, said: dict[int,
     sources: Any = {"main": Cluster(THERE | said)}
     everywhere = frozenset({"main"})
     confirmer = Confirmer(create_engine("sqlite://"), None, sources, everywhere, everywhere)
-    why, _ = confirmer.hindrance(replace(merge, confirm=frozenset({"either"})))
+    why, _ = confirmer.hindrance(replace(merge, confirm=merge.confirm[:1]))
     assert (why is None) == written, why
 
 
@@ -213,7 +217,7 @@ def test_the_order_must_still_name_the_surviving_record(
     monkeypatch: pytest.MonkeyPatch, now: Any, why: str | None
 ) -> None:
     (merge,) = planned(CASES[0]).changes
-    monkeypatch.setattr(apply, "control_order", lambda *_, **__: "9")
+    monkeypatch.setattr(confirming, "control_order", lambda *_, **__: "9")
     assert _confirmed(merge, now) == why
 
 
@@ -239,7 +243,7 @@ def test_a_record_is_made_for_the_guest_that_its_order_names_when_asked(
     monkeypatch: pytest.MonkeyPatch, now: Any, why: str | None
 ) -> None:
     (create,) = plan(world(orders=(order(),), guests=(guest(),)), POLICY).changes
-    monkeypatch.setattr(apply, "control_order", lambda *_, **__: "9")
+    monkeypatch.setattr(confirming, "control_order", lambda *_, **__: "9")
     assert (create.kind, _confirmed(create, Found(now))) == (Kind.CREATE, why)
 
 
@@ -250,5 +254,5 @@ def test_the_guest_of_a_record_that_was_never_looked_at_is_not_gone_because_it_h
     sources: Any = {"main": Cluster(THERE)}
     everywhere = frozenset({"main"})
     confirmer = Confirmer(create_engine("sqlite://"), None, sources, everywhere, everywhere)
-    why, _ = confirmer.hindrance(replace(merge, confirm=frozenset({"either"})))
+    why, _ = confirmer.hindrance(replace(merge, confirm=merge.confirm[:1]))
     assert why is not None

@@ -9,16 +9,29 @@ import pytest
 from sqlalchemy import create_engine
 
 from domain.changes import Kind
+from domain.confirmations import OrderIsOver, OrderNamesGuest
 from domain.guests import FingerprintState, GuestKey, GuestType, PowerState
 from domain.left_out import LeftOut
 from domain.orders import OrderState
 from domain.records import LinkState
 from domain.source_protocols import Found, Gone, Unclear
-from reconcile import apply
-from reconcile.apply import Confirmer
+from reconcile import confirming
+from reconcile.confirming import Confirmer
 from reconcile.decision.cases import World
 from reconcile.decision.decide import plan
-from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, absence, ago, guest, order, record, world
+from tests.unit.reconcile.worlds import (
+    KEY,
+    POLICY,
+    UNLINKED,
+    absence,
+    ago,
+    asks,
+    guest,
+    order,
+    questions,
+    record,
+    world,
+)
 
 TWO = frozenset({"main", "second"})
 BOTH: dict[str, Any] = {"clusters": TWO, "trusted": TWO}
@@ -343,7 +356,7 @@ GROUPS = {
 )
 def test_nothing_of_it_is_written(case: Case) -> None:
     made = plan(case.seen, POLICY)
-    said = [(c.kind, c.record.id if c.record is not None else None) for c in made.changes if c.asks is None]
+    said = [(c.kind, c.record.id if c.record is not None else None) for c in made.changes if asks(c) is None]
     assert said == case.changes, [c.reason for c in made.changes]
     assert {f.class_ for f in made.findings} == case.findings
 
@@ -352,22 +365,22 @@ def test_who_was_told_no_order_is_linked_by_an_order_that_is_asked() -> None:
     """An old copy of the feed may name the address; the order says by itself whether it still does."""
     loose = record(**PUSHED, **LOOSE, name="another name")
     (change,) = plan(world(orders=(OWN,), guests=(guest(**OFF),), records=(loose,)), POLICY).changes
-    assert (change.kind, change.order, change.confirm) == (Kind.LINK, OWN, frozenset({"order"}))
+    assert (change.kind, change.order, questions(change)) == (Kind.LINK, OWN, (OrderNamesGuest,))
 
 
 def test_whose_end_is_told_and_whose_guest_was_let_go_unseen_waits_for_a_word() -> None:
     disputed = record(**UNLINKED | {"link_state": LinkState.CONFLICT}, order_state=OrderState.ENDED)
     made = plan(world(orders=(ENDED, THEIRS), guests=(guest(),), records=(disputed,)), POLICY)
     (change,) = [c for c in made.changes if c.action == "delete"]
-    assert (change.record, change.confirm) == (disputed, frozenset({"order"}))
-    assert change.asks is not None
+    assert (change.record, questions(change)) == (disputed, (OrderIsOver,))
+    assert asks(change) is not None
 
 
 def test_an_order_read_before_the_call_is_asked_what_it_names_by_now() -> None:
     told = record(**PUSHED | {"link_changed_at": ago(seconds=12)})
     seen = world(orders=(order(vmid=105, effective_at=ago(seconds=15)),), guests=(guest(),), records=(told,))
     (change,) = plan(seen, POLICY).changes
-    assert (change.kind, change.guest_key, change.confirm) == (Kind.LINK, KEY, frozenset({"order"}))
+    assert (change.kind, change.guest_key, questions(change)) == (Kind.LINK, KEY, (OrderNamesGuest,))
 
 
 RIVAL = order(order_id="2", name="other")
@@ -401,7 +414,7 @@ def test_a_guest_is_let_go_of_when_the_order_that_claims_it_says_so_itself(
             assert (order_id, control) == ("2", "9")
             return now
 
-    monkeypatch.setattr(apply, "control_order", lambda *_, **__: "9")
+    monkeypatch.setattr(confirming, "control_order", lambda *_, **__: "9")
     (change,) = [c for c in plan(LET_GO, POLICY).changes if c.kind is Kind.UNLINK]
     feed: Any = Feed()
     confirmer = Confirmer(create_engine("sqlite://"), feed, {}, frozenset(), frozenset())

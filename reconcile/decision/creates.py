@@ -1,0 +1,113 @@
+"""Make the record of an order whose create never arrived, or say why not. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain.changes import Create, Finding
+from domain.confirmations import OrderGoesOn, OrderNamesGuest
+from domain.guests import FingerprintState, Guest, PowerState
+from domain.orders import Order
+from domain.records import LinkState
+from reconcile.decision.cases import Case, GuestView, Policy, World
+from reconcile.decision.findings import finding
+
+
+def create(case: Case, view: GuestView, world: World, policy: Policy) -> Create | Finding | None:
+    """The record that a case's order should have, or why none can be made; None while it is too early to tell."""
+    order, guest = case.order, case.guest
+    if order is None:
+        return None
+    if order.user_id is None:
+        return finding(case, "owner-unknown", unknown_owner(order))
+    if order.effective_at is None or order.first_seen_at is None:
+        return None
+    if world.now - order.first_seen_at < policy.create_grace or _owner_seen_once(order, world):
+        return None
+    missing = [
+        n
+        for n, v in (("name", order.name), ("cpu", order.cpu), ("ram", order.ram_mb), ("disk", order.disk_gb))
+        if not v
+    ]
+    if missing:
+        reason = f"the feed does not say {', '.join(missing)} of order {order.order_id}: no record can be made"
+        return finding(case, "incomplete-order", reason)
+    if guest is not None and guest.fingerprint_state not in (FingerprintState.READ, FingerprintState.FORBIDDEN):
+        return None  # its identity is read first; the next run creates
+    evidence: dict[str, Any] = {
+        "order": order.order_id,
+        "order_status": order.status,
+        "first_seen_at": order.first_seen_at.isoformat(),
+    }
+    if guest is not None:
+        evidence |= {"guest": str(guest.key), "guest_status": guest.status}
+    return Create(
+        source=world.feed,
+        reason=f"order {order.order_id} is {order.state.value} and has no record: its create never arrived",
+        order=order,
+        guest=guest,
+        guest_key=case.guest_key,
+        values=_columns(order, guest, _power(order, guest, view)),
+        evidence=evidence,
+        confirm=(_still_sold(order, guest),),
+    )
+
+
+def _columns(order: Order, guest: Guest | None, power: PowerState) -> dict[str, Any]:
+    """What was sold, and what its guest does and who it is, as columns of ``vps``."""
+    values = {
+        "user_id": order.user_id,
+        "name": order.name,
+        "power_state": power.value,
+        "cpu": order.cpu,
+        "ram_mb": order.ram_mb,
+        "disk_gb": order.disk_gb,
+        "os": order.os or "unknown",
+        "hypervisor": order.hypervisor or "proxmox",
+        "ip_address": order.ip_address,
+        "order_id": order.order_id,
+        "order_state": order.state.value,
+    }
+    if guest is None:
+        return values
+    verified = guest.fingerprint_state is FingerprintState.READ and guest.fingerprint is not None
+    return values | {
+        "power_source": "proxmox",
+        "cluster": guest.cluster,
+        "node": guest.node,
+        "vmid": guest.vmid,
+        "guest_type": guest.guest_type.value,
+        "fingerprint": guest.fingerprint if verified else None,
+        "link_state": (LinkState.VERIFIED if verified else LinkState.UNVERIFIED).value,
+    }
+
+
+def _power(order: Order, guest: Guest | None, view: GuestView) -> PowerState:
+    if guest is not None:
+        return guest.power
+    if view is GuestView.UNOBSERVABLE and order.status in ("running", "stopped", "error"):
+        return PowerState(order.status)
+    return PowerState.UNKNOWN
+
+
+def _still_sold(order: Order, guest: Guest | None) -> OrderGoesOn:
+    """What the main site is asked before a record is made: the order, and the guest if one was found for it."""
+    if guest is None:
+        return OrderGoesOn(order.order_id, order)
+    return OrderNamesGuest(order.order_id, order, guest.key, or_none=True)
+
+
+def unknown_owner(order: Order) -> str:
+    """Why an order's customer is not known to the panel, and what to do."""
+    if order.owner is None:
+        return f"the feed names no owner of order {order.order_id}"
+    return (
+        f"the owner of order {order.order_id} is the main site's user {order.owner}, whom the panel does not know: "
+        f"panel-sync users map PANEL_ID {order.owner}"
+    )
+
+
+def _owner_seen_once(order: Order, world: World) -> bool:
+    """Whether an order that is known for longer has its owner since the last sweep only: that may be a mistake."""
+    before, known, owned = world.previous_orders_at, order.first_seen_at, order.owner_since
+    return before is not None and known is not None and owned is not None and known <= before < owned
