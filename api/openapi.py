@@ -1,5 +1,5 @@
-"""What the OpenAPI document says of requests and answers. These models describe; ``api.main_site.sync_call``
-decides."""
+"""What the OpenAPI document says of requests and answers. These models describe, those of a VPS in
+``api.record_models``; ``api.main_site.sync_call`` decides."""
 
 from __future__ import annotations
 
@@ -8,46 +8,15 @@ from typing import Annotated, Any, Literal
 from fastapi import FastAPI, Query
 from fastapi.openapi.utils import get_openapi
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
 from pydantic.json_schema import models_json_schema
 
 from api.client.record_view import CURSOR_PATTERN
-from api.main_site import call_limits as limits
-from api.main_site.call_limits import GuestType, Hypervisor, Status
 from api.operators import operator_models
 from api.readiness_words import described, pattern_of
+from api.record_models import ChangedVps, ClientRecord, DeletedVps, Id, NewVps, Record
 from panel.records.public import Place
 
-Id = Annotated[int, Field(ge=limits.ID.low, le=limits.ID.high)]
-
-
-class Record(BaseModel):
-    """A VPS as the panel records it."""
-
-    id: Id
-    user_id: Id
-    name: str
-    status: Status
-    cpu: Annotated[int, Field(description="Cores")]
-    ram: Annotated[int, Field(description="MB")]
-    disk: Annotated[int, Field(description="GB")]
-    os: str
-    hypervisor: Hypervisor
-    ip_address: str | None
-    order_id: str | None
-    order_state: Literal["pending", "active", "suspended", "ended", "unknown"]
-    power_state: Literal["running", "stopped", "error", "unknown"]
-    created_at: AwareDatetime
-    updated_at: AwareDatetime
-
-
-class ClientRecord(Record):
-    """A VPS as its owner sees it."""
-
-    power_detail: Annotated[str | None, Field(description="Proxmox's own word where it says more")]
-    as_of: Annotated[AwareDatetime, Field(description="When the power state was last confirmed")]
-    source: Annotated[str, Field(description="Who confirmed it")]
-    stale: Annotated[bool, Field(description="Linked to a guest, yet not confirmed for 10 minutes")]
+Status = Literal["creating", "running", "stopped", "suspended", "error"]
 
 
 class OperationRef(BaseModel):
@@ -152,97 +121,6 @@ class NotReady(Problem):
     """The database cannot serve."""
 
     checks: Checks
-
-
-_TOGETHER: JsonDict = {
-    "anyOf": [
-        {"properties": {"cluster": {"type": "null"}, "vmid": {"type": "null"}}},
-        {
-            "properties": {"cluster": {"type": "string"}, "vmid": {"type": "integer"}},
-            "required": ["cluster", "vmid"],
-        },
-    ]
-}
-_TEXT = r"^[^{0}]*[^{0}\s][^{0}]*$".format(r"\u0000-\u001f\u007f-\u009f\u2028\u2029")
-Text = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=limits.TEXT_LONGEST,
-        json_schema_extra={"pattern": _TEXT},
-        description="No control characters",
-    ),
-]
-OrderId = (
-    Annotated[str, Field(min_length=1, max_length=limits.ORDER_ID_LONGEST, json_schema_extra={"pattern": _TEXT})]
-    | Annotated[int, Field(ge=limits.NUMERIC_ORDER_ID.low, le=limits.NUMERIC_ORDER_ID.high)]
-)
-Cores = Annotated[int, Field(ge=limits.CORES.low, le=limits.CORES.high)]
-RamMb = Annotated[int, Field(ge=limits.RAM_MB.low, le=limits.RAM_MB.high)]
-DiskGb = Annotated[int, Field(ge=limits.DISK_GB.low, le=limits.DISK_GB.high)]
-
-
-_NAMED: JsonDict = {
-    "anyOf": [
-        {"properties": {"id": {"type": "integer"}}, "required": ["id"]},
-        {"properties": {"order_id": {"type": ["string", "integer"]}}, "required": ["order_id"]},
-    ]
-}
-IpAddress = (
-    Annotated[str, Field(json_schema_extra={"format": "ipv4"})]
-    | Annotated[str, Field(json_schema_extra={"format": "ipv6"})]
-)
-
-
-class _Link(BaseModel):
-    order_id: OrderId | None = None
-    cluster: Annotated[str, Field(pattern=f"^{limits.CLUSTER}$")] | None = None
-    node: Annotated[str, Field(pattern=f"^{limits.NODE}$")] | None = None
-    vmid: Annotated[int, Field(ge=limits.VMID.low, le=limits.VMID.high)] | None = None
-    guest_type: GuestType | None = None
-    ip_address: IpAddress | None = None
-
-
-class NewVps(_Link):
-    """What a create needs. ``cluster`` and ``vmid`` go together."""
-
-    model_config = ConfigDict(json_schema_extra={"allOf": [_TOGETHER]})
-
-    user_id: Id
-    name: Text
-    cpu: Annotated[Cores, Field(description="Cores")]
-    ram: Annotated[RamMb, Field(description="MB")]
-    disk: Annotated[DiskGb, Field(description="GB")]
-    os: Text
-    status: Status | None = "creating"
-    hypervisor: Hypervisor | None = "proxmox"
-
-
-class _KnownVps(_Link):
-    """Optional fields are checked, too, whatever the action."""
-
-    model_config = ConfigDict(json_schema_extra={"allOf": [_TOGETHER, _NAMED]})
-
-    id: Id | None = None
-    user_id: Id | None = None
-    name: Text | None = None
-    cpu: Cores | None = None
-    ram: RamMb | None = None
-    disk: DiskGb | None = None
-    os: Text | None = None
-    hypervisor: Hypervisor | None = None
-
-
-class ChangedVps(_KnownVps):
-    """What an update needs: ``status``, and ``id`` or ``order_id``; other fields may come along."""
-
-    status: Status
-
-
-class DeletedVps(_KnownVps):
-    """What a delete needs: ``id`` or ``order_id``; other fields may come along."""
-
-    status: Status | None = None
 
 
 class Create(BaseModel):

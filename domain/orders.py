@@ -40,6 +40,7 @@ class Order:
     os: str | None = None
     hypervisor: str | None = None
     ip_address: str | None = None
+    ip6_address: str | None = None
     cluster: str | None = None
     node: str | None = None
     vmid: int | None = None

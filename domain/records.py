@@ -51,6 +51,7 @@ class Record:
     claimed_cluster: str | None = None
     claimed_vmid: int | None = None
     ip_address: str | None = None
+    ip6_address: str | None = None
     power_source: str = "sync"
     last_sync_at: datetime | None = None  # last accepted sync call that named this id
     last_update_at: datetime | None = None  # last accepted sync *update* by this id

@@ -13,7 +13,6 @@ from api.client.record_view import MAX_ID, client_view, cursor_after, id_before
 from api.dependencies import Client, EdgeOf
 from api.http.problems import ProblemError
 from api.http.request_headers import etag_matches
-from api.main_site.call_limits import Status
 from panel.records.reads import client_record, client_records
 
 router = APIRouter(prefix="/api/vps", tags=["client"])
@@ -24,7 +23,7 @@ async def list_vps(
     request: Request,
     edge: EdgeOf,
     user_id: Client,
-    status: Annotated[Status | None, Query(description="Only records of this status")] = None,
+    status: Annotated[openapi.Status | None, Query(description="Only records of this status")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: Annotated[str | None, openapi.CURSOR] = None,
 ) -> Response:

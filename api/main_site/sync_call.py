@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from api.http.problems import ProblemError
-from api.main_site import call_limits as limits
-from api.main_site.call_limits import MAX_ID, GuestType, Hypervisor, Status
+from domain.record_columns import MAX_ID, STATUSES, Kind, RecordColumn, Speaker, said_by
 from panel.journal.calls import PAYLOAD_FIELDS, Action
 
 ACTIONS: tuple[str, ...] = get_args(Action)
 CREATE_REQUIRED = ("user_id", "name", "cpu", "ram", "disk", "os")
 CREATE_DEFAULTS = {"status": "creating", "hypervisor": "proxmox"}
+
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def parse_call(body: object) -> SyncCall:
     for name, other in (("cluster", "vmid"), ("vmid", "cluster")):
         if name in payload and other not in payload:
             raise _wrong(f"vps.{other}", f"must come along with vps.{name}: together they name the guest")
-    vps_id = _integer(*limits.ID)("vps.id", given["id"]) if action != "create" and "id" in given else None
+    vps_id = _integer(1, MAX_ID)("vps.id", given["id"]) if action != "create" and "id" in given else None
     return SyncCall(cast("Action", action), payload, vps_id, payload.get("order_id"))
 
 
@@ -124,17 +126,20 @@ def _integer(low: int, high: int) -> Check:
     return check
 
 
-def _ram(name: str, value: object) -> int:
-    mb: int = _integer(-MAX_ID, MAX_ID)(name, value)
-    if mb < limits.RAM_MB.low:
-        hint = f" ({mb} looks like GB)" if mb > 0 else ""
-        raise _wrong(name, f"must be in MB, at least {limits.RAM_MB.low}{hint}")
-    if mb > limits.RAM_MB.high:
-        raise _wrong(name, f"must be in MB, at most {limits.RAM_MB.high}")
-    return mb
+def _megabytes(low: int, high: int) -> Check:
+    def check(name: str, value: object) -> int:
+        mb: int = _integer(-MAX_ID, MAX_ID)(name, value)
+        if mb < low:
+            hint = f" ({mb} looks like GB)" if mb > 0 else ""
+            raise _wrong(name, f"must be in MB, at least {low}{hint}")
+        if mb > high:
+            raise _wrong(name, f"must be in MB, at most {high}")
+        return mb
+
+    return check
 
 
-def _text(name: str, value: object, *, longest: int = limits.TEXT_LONGEST) -> str:
+def _text(name: str, value: object, *, longest: int = 255) -> str:
     if not isinstance(value, str):
         raise _wrong(name, "must be a text")
     kept = value.strip()
@@ -147,10 +152,10 @@ def _text(name: str, value: object, *, longest: int = limits.TEXT_LONGEST) -> st
 
 def _order_id(name: str, value: object) -> str:
     if isinstance(value, str):
-        return _text(name, value, longest=limits.ORDER_ID_LONGEST)
+        return _text(name, value, longest=64)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong(name, f"must be a text of 1 to {limits.ORDER_ID_LONGEST} characters or an integer")
-    return str(_integer(*limits.NUMERIC_ORDER_ID)(name, value))
+        raise _wrong(name, "must be a text of 1 to 64 characters or an integer")
+    return str(_integer(0, MAX_ID)(name, value))
 
 
 def _one_of(*values: str) -> Check:
@@ -165,44 +170,48 @@ def _one_of(*values: str) -> Check:
 def _status(name: str, value: object) -> str:
     if value == "deleted":
         raise _wrong(name, "cannot be set to deleted: use action delete")
-    kept: str = _one_of(*get_args(Status))(name, value)
+    kept: str = _one_of(*STATUSES)(name, value)
     return kept
 
 
-def _matching(pattern: str, how: str) -> Check:
+def _matching(pattern: re.Pattern[str], how: str) -> Check:
     def check(name: str, value: object) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        if not isinstance(value, str) or not pattern.fullmatch(value):
             raise _wrong(name, how)
         return value
 
     return check
 
 
-def _ip_address(name: str, value: object) -> str:
-    wrong = _wrong(name, "must be an IPv4 or IPv6 address")
-    if not isinstance(value, str) or "%" in value:  # a scope id means something on one host only
-        raise wrong
-    try:
-        return str(ipaddress.ip_address(value.strip()))
-    except ValueError:
-        raise wrong from None
+def _address(known: Callable[[str], object], how: str) -> Check:
+    def check(name: str, value: object) -> str:
+        if not isinstance(value, str) or "%" in value:  # a scope id means something on one host only
+            raise _wrong(name, how)
+        try:
+            return str(known(value.strip()))
+        except ValueError:
+            raise _wrong(name, how) from None
+
+    return check
 
 
-CHECKS: dict[str, Check] = {
-    "user_id": _integer(*limits.ID),
-    "name": _text,
-    "status": _status,
-    "cpu": _integer(*limits.CORES),
-    "ram": _ram,
-    "disk": _integer(*limits.DISK_GB),
-    "os": _text,
-    "hypervisor": _one_of(*get_args(Hypervisor)),
-    "ip_address": _ip_address,
-    "order_id": _order_id,
-    "cluster": _matching(
-        limits.CLUSTER, "must be 1 to 63 letters, digits, '_', '.' or '-', the first a letter or digit"
-    ),
-    "node": _matching(limits.NODE, "must be 1 to 63 letters, digits, '.' or '-', the first a letter or digit"),
-    "vmid": _integer(*limits.VMID),
-    "guest_type": _one_of(*get_args(GuestType)),
+def _check_of(column: RecordColumn) -> Check:
+    match column.kind:
+        case Kind.WORD:
+            return _one_of(*column.words)
+        case Kind.ID | Kind.WHOLE if column.limits is not None:
+            return (_megabytes if column.unit == "MB" else _integer)(*column.limits)
+        case kind:
+            return BY_KIND[kind]
+
+
+BY_KIND: Mapping[Kind, Check] = {
+    Kind.TEXT: _text,
+    Kind.LABEL: _matching(LABEL, "must be 1 to 63 letters, digits, '_', '.' or '-', the first a letter or digit"),
+    Kind.HOST: _matching(NODE, "must be 1 to 63 letters, digits, '.' or '-', the first a letter or digit"),
+    Kind.ORDER_ID: _order_id,
+    Kind.ADDRESS: _address(ipaddress.ip_address, "must be an IPv4 or IPv6 address"),
+    Kind.ADDRESS_6: _address(ipaddress.IPv6Address, "must be an IPv6 address"),
 }
+
+CHECKS = {column.json_name: _check_of(column) for column in said_by(Speaker.CALL)} | {"status": _status}

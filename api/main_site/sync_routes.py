@@ -17,8 +17,8 @@ from api.http.deadline import within
 from api.http.problems import ProblemError, ProblemResponse, problem_body, problem_for
 from api.http.request_headers import idempotency_key, wait_seconds
 from api.http.strict_json import canonical_hash
-from api.main_site.call_limits import MAX_ID
 from api.main_site.sync_call import SyncCall, clues, parse_call
+from domain.record_columns import MAX_ID
 from panel.journal.calls import (
     Accepted,
     Action,

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from domain.record_columns import Speaker, said_by
+
 Action = Literal["create", "update", "delete"]
 
-PAYLOAD_FIELDS = (
-    "user_id", "name", "status", "cpu", "ram", "disk", "os", "hypervisor", "ip_address",
-    "order_id", "cluster", "node", "vmid", "guest_type",
-)  # fmt: skip
+PAYLOAD_FIELDS = tuple(column.json_name for column in said_by(Speaker.CALL))
 """What the journal keeps of a call's ``vps`` object: an allow-list, in the contract's own words and units."""
 
 

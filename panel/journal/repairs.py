@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from domain.changes import Change, Create, Delete, Merge, Unlink, Update
 from domain.orders import Order
+from domain.record_columns import Facts, in_group, names
 from domain.records import Record
 from panel.journal import rows
 from panel.observations.identity_doubts import SOLD_ON
@@ -223,10 +224,9 @@ def inherited(survivor: Row, loser: Row) -> Row:
     if survivor["vmid"] is None and loser["vmid"] is not None:
         new |= {column: loser[column] for column in LINK_COLUMNS} | {"guest_linked_once": True}
     if loser["order_changed_at"] > survivor["order_changed_at"]:
-        new |= {c: loser[c] for c in ("order_state", "order_source", "order_changed_at", "order_as_of")}
+        new |= {column: loser[column] for column in names(in_group(Facts.ORDER))}
     if loser["power_changed_at"] > survivor["power_changed_at"] and loser["power_state"] != "unknown":
-        columns = ("power_state", "power_detail", "power_source", "power_changed_at", "power_as_of")
-        new |= {c: loser[c] for c in columns}
+        new |= {column: loser[column] for column in names(in_group(Facts.POWER))}
     return new
 
 

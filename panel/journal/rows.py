@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
+from domain.record_columns import Reader, names, seen_by
 from panel.records.projection import Row
 from panel.schema import tables
 
@@ -177,11 +178,7 @@ RETURNING f.class AS finding_class, f.subject, f.severity, xmax = 0 AS opened
 TELL = text("INSERT INTO nudges (task, subject) VALUES ('findings.tell', '') ON CONFLICT DO NOTHING")
 
 
-JOURNALED = (
-    "user_id", "name", "cpu", "ram_mb", "disk_gb", "os", "hypervisor", "ip_address", "order_id", "order_state",
-    "power_state", "status", "cluster", "node", "vmid", "guest_type", "fingerprint", "link_state", "missing_since",
-    "deleted_at", "deleted_reason", "merged_into", "version",
-)  # fmt: skip
+JOURNALED = names(seen_by(Reader.OPERATOR))
 
 
 def difference(before: Row | None, after: Row) -> tuple[dict[str, Any] | None, dict[str, Any]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from domain.guests import IDENTITY_TAG
+from domain.record_columns import DRIFTING, RecordColumn
 from panel.observations import components
 
 
@@ -73,9 +74,20 @@ SELECT g.fingerprint FROM stage_guests s JOIN guests g ON g.cluster = s.cluster 
 WHERE g.fingerprint IS NOT NULL GROUP BY g.fingerprint HAVING count(*) > 1
 """
 
+
+def _says_the_same(column: RecordColumn) -> str:
+    """That an order says of a column what its record says, or nothing."""
+    same = f"coalesce(o.{column.name} = r.{column.name}, true)"
+    if not column.required:  # an order that says what the record does not know is drift
+        same = f"(o.{column.name} IS NULL OR o.{column.name} IS NOT DISTINCT FROM r.{column.name})"
+    return f"(NOT :names OR {same})" if column.feed_names_only else same
+
+
+SAYS_THE_SAME = "\n  AND ".join(map(_says_the_same, DRIFTING))
+
 # Each row is joined by its own key, never by the customer. A table that was just filled or restored has no statistics,
 # and then PostgreSQL's planner takes the customer for as good a key.
-SETTLED = """
+SETTLED = f"""
 CREATE TEMP TABLE settled ON COMMIT DROP AS
 SELECT r.id, r.order_id, r.cluster, r.vmid
 FROM vps r
@@ -89,10 +101,7 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS 
   AND (o.state = 'active' OR (o.state = 'suspended' AND g.power = 'stopped' AND r.power_state = 'stopped'))
   AND (o.panel_vps_id IS NULL OR o.panel_vps_id = r.id)
   AND r.user_id = (SELECT u.user_id FROM user_map u WHERE u.owner = o.owner)
-  AND coalesce(o.cpu = r.cpu, true) AND coalesce(o.ram_mb = r.ram_mb, true)
-  AND coalesce(o.disk_gb = r.disk_gb, true) AND coalesce(o.os = r.os, true)
-  AND (NOT :names OR coalesce(o.name = r.name, true))
-  AND (o.ip_address IS NULL OR o.ip_address IS NOT DISTINCT FROM r.ip_address)
+  AND {SAYS_THE_SAME}
   AND (o.cluster IS NULL OR o.vmid IS NULL OR (o.cluster = r.cluster AND o.vmid = r.vmid))
   AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint AND g.fingerprint IS NOT NULL
   AND g.node = r.node AND g.guest_type = r.guest_type AND g.lock IS NULL AND NOT g.template

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from domain.failures import Broken, cause_of, guest_ties, order_ties, record_ties
-from domain.guests import FingerprintState, Guest, GuestType, PowerState
+from domain.guests import FingerprintState, Guest, PowerState
 from domain.orders import Order, OrderState
-from domain.records import LinkState, Record
+from domain.record_columns import COLUMNS
+from domain.records import Record
 
 T = TypeVar("T")
 
@@ -60,10 +61,7 @@ def _parsed(
 
 _RECORD_FIELDS = {f.name for f in fields(Record)}
 _ENUMS: dict[str, Any] = {
-    "order_state": OrderState,
-    "power_state": PowerState,
-    "link_state": LinkState,
-    "guest_type": GuestType,
+    **{column.name: column.words for column in COLUMNS if isinstance(column.words, type)},
     "state": OrderState,
     "power": PowerState,
     "fingerprint_state": FingerprintState,

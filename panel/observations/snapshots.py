@@ -15,6 +15,8 @@ from psycopg import sql
 from sqlalchemy import Connection, insert, text
 
 from domain.guests import GuestType
+from domain.orders import Order
+from domain.record_columns import Kind, RecordColumn, Speaker, names, said_by
 from panel.observations import identity_doubts
 from panel.schema import tables
 from panel.sessions import keep_values_out
@@ -23,11 +25,11 @@ GUEST_COLUMNS = (
     "cluster", "vmid", "guest_type", "node", "status", "power", "name", "lock", "template", "cores", "memory_mb",
     "disk_gb", "tags", "uptime_s",
 )  # fmt: skip
-ORDER_COLUMNS = (
-    "order_id", "state", "status", "owner", "panel_vps_id", "panel_vps_id_given", "name", "cpu", "ram_mb", "disk_gb",
-    "os", "hypervisor", "ip_address", "cluster", "node", "vmid", "guest_type", "created_at", "updated_at",
-    "effective_at", "scope",
+_BY_ORDERS = said_by(Speaker.ORDER)
+_TOLD = (
+    "state", "status", "owner", "panel_vps_id", "panel_vps_id_given", *names(_BY_ORDERS), "created_at", "updated_at",
 )  # fmt: skip
+ORDER_COLUMNS = ("order_id", *_TOLD, "effective_at", "scope")
 
 
 def make_stages(connection: Connection) -> None:
@@ -57,6 +59,12 @@ def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: 
         raise
     connection.execute(text(f"ANALYZE {table}"))
     return count
+
+
+def order_row(order: Order, effective: datetime | None, scope: str) -> tuple[Any, ...]:
+    """What an order said, in the order of ORDER_COLUMNS. ``effective``: from when on that is known to be true."""
+    told = (getattr(order, column) for column in _TOLD)
+    return (order.order_id, *(getattr(value, "value", value) for value in told), effective, scope)
 
 
 def record_snapshot(
@@ -204,13 +212,16 @@ def store_fingerprint(
     return connection.execute(text(STORE_FINGERPRINT), values).rowcount > 0
 
 
+def _staged(column: RecordColumn) -> str:
+    return f"{column.name} {'int' if column.kind is Kind.WHOLE else 'text'}"
+
+
 STAGES = (
     "CREATE TEMP TABLE stage_guests (cluster text, vmid int, guest_type text, node text, status text, power text,"
     " name text, lock text, template boolean, cores float8, memory_mb int, disk_gb int, tags text[],"
     " uptime_s float8, PRIMARY KEY (cluster, vmid))",
     "CREATE TEMP TABLE stage_orders (order_id text PRIMARY KEY, state text, status text, owner text,"
-    " panel_vps_id bigint, panel_vps_id_given boolean, name text, cpu int, ram_mb int, disk_gb int, os text,"
-    " hypervisor text, ip_address text, cluster text, node text, vmid int, guest_type text, created_at timestamptz,"
+    f" panel_vps_id bigint, panel_vps_id_given boolean, {', '.join(map(_staged, _BY_ORDERS))}, created_at timestamptz,"
     " updated_at timestamptz, effective_at timestamptz, scope text)",
 )
 
@@ -288,10 +299,6 @@ WHERE g.cluster = :cluster AND g.node = ANY(:nodes) AND NOT g.template AND a.sub
 MISSING_GUESTS = f"SELECT count(*) FILTER (WHERE s.vmid IS NULL) AS missing, count(*) AS known {_KNOWN_GUESTS}"
 VANISHED_GUESTS = f"SELECT g.node, g.guest_type, g.vmid {_KNOWN_GUESTS} AND s.vmid IS NULL LIMIT :limit"
 
-_TOLD = (
-    "state", "status", "owner", "panel_vps_id", "panel_vps_id_given", "name", "cpu", "ram_mb", "disk_gb", "os",
-    "hypervisor", "ip_address", "cluster", "node", "vmid", "guest_type", "created_at", "updated_at",
-)  # fmt: skip
 _SAYS_NEWS = f"({', '.join(f'k.{c}' for c in _TOLD)}) IS DISTINCT FROM ({', '.join(f's.{c}' for c in _TOLD)})"
 
 # A decision compares an order's time with its record's times. Once both have agreed for an hour, a newer time changes
@@ -309,31 +316,23 @@ _SETTLED_ORDER = """
 
 # An answer older than the last complete sweep knows nothing better, even where that sweep changed nothing.
 MERGE_ORDERS = f"""
-INSERT INTO orders_seen AS o (order_id, state, status, state_since, owner, owner_since, panel_vps_id,
-  panel_vps_id_given, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, cluster, node, vmid, guest_type,
-  guest_since, created_at, updated_at, first_seen_at, changed_at, effective_at)
-SELECT s.order_id, s.state, s.status, coalesce(s.effective_at, :began), s.owner,
+INSERT INTO orders_seen AS o (order_id, {", ".join(_TOLD)}, state_since, owner_since, guest_since, first_seen_at,
+  changed_at, effective_at)
+SELECT s.order_id, {", ".join(f"s.{column}" for column in _TOLD)}, coalesce(s.effective_at, :began),
   least(s.effective_at, :began),  -- one time for the whole read: an owner on a later page is not newer than the first
-  s.panel_vps_id, s.panel_vps_id_given, s.name, s.cpu, s.ram_mb, s.disk_gb, s.os, s.hypervisor, s.ip_address,
-  s.cluster, s.node, s.vmid, s.guest_type, :began, s.created_at, s.updated_at, :began, :began, s.effective_at
+  :began, :began, :began, s.effective_at
 FROM stage_orders s
 LEFT JOIN orders_seen k ON k.order_id = s.order_id
 LEFT JOIN scopes c ON c.source = :feed AND c.scope = s.scope
 WHERE k.order_id IS NULL OR (({_SAYS_NEWS} OR NOT {_SETTLED_ORDER})
   AND (k.effective_at IS NULL OR s.effective_at > k.effective_at) AND (s.effective_at < c.began_at) IS NOT TRUE)
 ON CONFLICT (order_id) DO UPDATE SET
-  state = excluded.state, status = excluded.status,
+  {", ".join(f"{column} = excluded.{column}" for column in _TOLD)},
   state_since = CASE WHEN o.state = excluded.state THEN o.state_since ELSE excluded.state_since END,
-  owner = excluded.owner,
   owner_since = CASE WHEN o.owner IS NOT DISTINCT FROM excluded.owner THEN o.owner_since
                      ELSE excluded.owner_since END,
-  panel_vps_id = excluded.panel_vps_id, panel_vps_id_given = excluded.panel_vps_id_given, name = excluded.name,
-  cpu = excluded.cpu, ram_mb = excluded.ram_mb, disk_gb = excluded.disk_gb, os = excluded.os,
-  hypervisor = excluded.hypervisor, ip_address = excluded.ip_address,
-  cluster = excluded.cluster, node = excluded.node, vmid = excluded.vmid, guest_type = excluded.guest_type,
   guest_since = CASE WHEN (o.cluster, o.vmid) IS NOT DISTINCT FROM (excluded.cluster, excluded.vmid)
                      THEN o.guest_since ELSE excluded.guest_since END,
-  created_at = excluded.created_at, updated_at = excluded.updated_at,
   changed_at = excluded.changed_at, effective_at = excluded.effective_at
 """
 

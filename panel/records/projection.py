@@ -12,6 +12,7 @@ from typing import Any
 
 from domain.guests import PowerState
 from domain.orders import OrderState
+from domain.record_columns import COLUMNS, Facts, Kind, Speaker, in_group, names, said_by
 from domain.records import status_of
 
 Row = dict[str, Any]
@@ -25,19 +26,15 @@ PUSHED: dict[str, tuple[OrderState, PowerState | None]] = {
 }
 """By pushed status, the two facts that it states."""
 
-PLAN_COLUMNS = {"name": "name", "cpu": "cpu", "ram": "ram_mb", "disk": "disk_gb", "os": "os"}
-OTHER_COLUMNS = {"hypervisor": "hypervisor", "ip_address": "ip_address"}
+COPIED = tuple(
+    column
+    for column in said_by(Speaker.CALL)
+    if column.group is not Facts.LINK and column.name not in ("user_id", "status", "order_id")
+)
+"""What a call writes just as it says it. Owner, status, order and guest have rules of their own."""
 
-
-EMPTY = (
-    "ip_address", "order_id", "cluster", "node", "vmid", "guest_type", "fingerprint", "link_source", "power_detail",
-    "unconfirmed_since", "missing_since", "last_update_at", "deleted_at", "deleted_reason", "merged_into",
-    "protected_until", "claimed_cluster", "claimed_vmid",
-)  # fmt: skip
-TIMES = (
-    "order_changed_at", "order_as_of", "link_changed_at", "power_changed_at", "power_as_of", "owner_changed_at",
-    "plan_changed_at", "created_at", "updated_at",
-)  # fmt: skip
+EMPTY = names(column for column in COLUMNS if not column.required)
+TIMES = names(column for column in COLUMNS if column.required and column.kind is Kind.TIME)
 
 
 def with_status(row: Row) -> Row:
@@ -55,8 +52,7 @@ def new_row(vps_id: int, payload: Mapping[str, Any], at: datetime) -> Row:
         "power_state": (power or PowerState.UNKNOWN).value,
         "last_sync_at": at,
     }
-    for field, column in (PLAN_COLUMNS | OTHER_COLUMNS).items():
-        row[column] = payload.get(field)
+    row |= {column.name: payload.get(column.json_name) for column in COPIED}
     if payload.get("order_id") is not None:
         row |= {"order_id": payload["order_id"], "order_linked_once": True}
     return with_status(_linked(row, payload, at))
@@ -108,10 +104,12 @@ def updated_row(row: Row, payload: Mapping[str, Any], at: datetime) -> Row:
                 "power_changed_at": at,
                 "missing_since": None,
             }
-    plan = {column: payload[field] for field, column in PLAN_COLUMNS.items() if payload.get(field) is not None}
-    if any(row[column] != value for column, value in plan.items()):
-        new |= plan | {"plan_changed_at": at}
-    new |= {column: payload[field] for field, column in OTHER_COLUMNS.items() if payload.get(field) is not None}
+    for column in COPIED:
+        value = payload.get(column.json_name)
+        if value is not None and value != row[column.name]:
+            new[column.name] = value
+            if column.group is not None:
+                new[f"{column.group}_changed_at"] = at
     if payload.get("order_id") is not None and row["order_id"] is None:
         new |= {"order_id": payload["order_id"], "order_linked_once": True}
     new = _linked(new, payload, at)
@@ -145,10 +143,7 @@ def _linked(row: Row, payload: Mapping[str, Any], at: datetime) -> Row:
     }
 
 
-LINK_COLUMNS = (
-    "cluster", "node", "vmid", "guest_type", "fingerprint", "link_state", "link_source", "link_changed_at",
-    "claimed_cluster", "claimed_vmid",
-)  # fmt: skip
+LINK_COLUMNS = names(in_group(Facts.LINK))
 
 
 def in_conflict(row: Row, before: Row | None) -> Row:

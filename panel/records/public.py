@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from domain.record_columns import Kind, Reader, seen_by
+
+SHOWN = seen_by(Reader.MAIN_SITE)
+
 
 class Place:
     """Where this process is reached from outside. ``root``: the path that a reverse proxy puts before every address."""
@@ -20,21 +24,8 @@ def operation_url(operation_id: int) -> str:
 def public_record(row: Mapping[str, Any]) -> dict[str, Any]:
     """The ``vps`` object of an answer: ``ram`` in MB, ``disk`` in GB, ``cpu`` in cores; times RFC 3339."""
     return {
-        "id": row["id"],
-        "user_id": row["user_id"],
-        "name": row["name"],
-        "status": row["status"],
-        "cpu": row["cpu"],
-        "ram": row["ram_mb"],
-        "disk": row["disk_gb"],
-        "os": row["os"],
-        "hypervisor": row["hypervisor"],
-        "ip_address": row["ip_address"],
-        "order_id": row["order_id"],
-        "order_state": row["order_state"],
-        "power_state": row["power_state"],
-        "created_at": row["created_at"].isoformat(),
-        "updated_at": row["updated_at"].isoformat(),
+        column.json_name: row[column.name].isoformat() if column.kind is Kind.TIME else row[column.name]
+        for column in SHOWN
     }
 
 

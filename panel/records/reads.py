@@ -14,6 +14,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from domain.record_columns import Reader, names, seen_by
 from panel.journal.calls import DatabaseAwayError
 from panel.records.projection import Row, project
 from panel.schema import tables
@@ -23,11 +24,7 @@ FOUND_LIMIT = 100  # records per look-up; a caller with more of one name should 
 OPERATION_COLUMNS = (
     "id", "action", "vps_id", "state", "attempts", "error", "result", "reason", "accepted_at", "applied_at",
 )  # fmt: skip
-CLIENT_COLUMNS = (
-    "id", "user_id", "name", "cpu", "ram_mb", "disk_gb", "os", "hypervisor", "ip_address", "status", "order_id",
-    "order_state", "power_state", "power_detail", "power_source", "power_as_of", "unconfirmed_since", "link_state",
-    "created_at", "updated_at",
-)  # fmt: skip
+CLIENT_COLUMNS = names(seen_by(Reader.CLIENT))
 """The columns that the client's role may read and an answer needs."""
 
 

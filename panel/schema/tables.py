@@ -9,6 +9,8 @@ The other modules of this package have the other tables.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -17,6 +19,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -30,6 +33,9 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import TypeEngine
+
+from domain.record_columns import COLUMNS, Kind, RecordColumn, Speaker, said_by
 
 metadata = MetaData(
     naming_convention={
@@ -76,68 +82,35 @@ users = Table(
     CheckConstraint("(main_site_user_id IS NULL) = (map_source IS NULL)", name="map_has_source"),
 )
 
+SQL_TYPES: dict[Kind, type[TypeEngine[Any]] | TypeEngine[Any]] = {
+    Kind.ID: BigInteger,
+    Kind.WHOLE: Integer,
+    Kind.FLAG: Boolean,
+    Kind.TIME: Time,
+}
+"""What the database stores a column as; of every other kind it stores a text."""
+
+
+def sql_type(column: RecordColumn) -> type[TypeEngine[Any]] | TypeEngine[Any]:
+    """The type of a record's column, here and where an order says the same."""
+    return SQL_TYPES.get(column.kind, Text)
+
+
+def _record_column(column: RecordColumn) -> Column[Any]:
+    default = text(column.default) if column.kind is Kind.FLAG and column.default else column.default
+    nullable, kind = not column.required, sql_type(column)
+    return Column(column.name, kind, nullable=nullable, server_default=default, autoincrement=False)
+
+
 vps = Table(
     "vps",
     metadata,
-    Column("id", BigInteger, primary_key=True, autoincrement=False),
-    Column("user_id", BigInteger, ForeignKey("users.id"), nullable=False),
-    Column("name", Text, nullable=False),
-    Column("cpu", Integer, nullable=False),
-    Column("ram_mb", Integer, nullable=False),
-    Column("disk_gb", Integer, nullable=False),
-    Column("os", Text, nullable=False),
-    Column("hypervisor", Text, nullable=False),
-    Column("ip_address", Text),
-    # the order
-    Column("order_id", Text),
-    Column("order_state", Text, nullable=False),
-    Column("order_source", Text, nullable=False),
-    Column("order_changed_at", Time, nullable=False),
-    Column("order_as_of", Time, nullable=False),
-    # the guest
-    Column("cluster", Text),
-    Column("node", Text),
-    Column("vmid", Integer),
-    Column("guest_type", Text),
-    Column("fingerprint", Text),
-    Column("link_state", Text, nullable=False, server_default="unlinked"),
-    Column("link_source", Text),
-    Column("link_changed_at", Time, nullable=False),
-    # which guest a call named for a record in conflict: another live record had it
-    Column("claimed_cluster", Text),
-    Column("claimed_vmid", Integer),
-    Column("power_state", Text, nullable=False),
-    Column("power_detail", Text),  # Proxmox's own word where it says more (paused, hibernated)
-    Column("power_source", Text, nullable=False),
-    Column("power_changed_at", Time, nullable=False),
-    Column("power_as_of", Time, nullable=False),
-    # Since when the guest's reads do not bear the power state out (absent, unknown, or held difference);
-    # NULL: every complete read of its node confirms it, so "as of" is scopes.began_at and costs no write.
-    Column("unconfirmed_since", Time),
-    Column("owner_changed_at", Time, nullable=False),
-    Column("plan_changed_at", Time, nullable=False),
-    # what the client sees: panel.records.projection computes it from the facts above, the writer alone stores it
-    Column("status", Text, nullable=False),
-    Column("missing_since", Time),  # paid, but its guest is proven absent for longer than its grace
-    Column("order_linked_once", Boolean, nullable=False, server_default=text("false")),
-    Column("guest_linked_once", Boolean, nullable=False, server_default=text("false")),
-    Column("last_sync_at", Time),
-    Column("last_update_at", Time),
-    Column("applied_seq", BigInteger, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("created_at", Time, nullable=False),
-    Column("updated_at", Time, nullable=False),
-    # tombstone
-    Column("deleted_at", Time),
-    Column("deleted_reason", Text),
-    Column("merged_into", BigInteger, ForeignKey("vps.id")),
-    Column("protected_until", Time),  # a restored record is not deleted again on old evidence
-    one_of("hypervisor", "proxmox", "vmware", "hyperv", "kvm", "xen"),
-    one_of("order_state", "pending", "active", "suspended", "ended", "unknown"),
-    one_of("power_state", "running", "stopped", "error", "unknown"),
-    one_of("status", "creating", "running", "stopped", "suspended", "error"),
-    one_of("guest_type", "qemu", "lxc"),
-    one_of("link_state", "unlinked", "pushed", "verified", "unverified", "conflict"),
+    # The columns are those of domain.record_columns.
+    *(_record_column(column) for column in COLUMNS),
+    *(one_of(column.name, *column.words) for column in COLUMNS if column.kind is Kind.WORD),
+    PrimaryKeyConstraint("id"),
+    ForeignKeyConstraint(["user_id"], ["users.id"]),
+    ForeignKeyConstraint(["merged_into"], ["vps.id"]),
     CheckConstraint("cpu > 0 AND ram_mb >= 128 AND disk_gb > 0", name="plan_positive"),
     CheckConstraint("(cluster IS NULL) = (vmid IS NULL)", name="link_whole"),
     CheckConstraint("vmid > 0", name="vmid_positive"),
@@ -394,17 +367,7 @@ orders_seen = Table(
     Column("owner_since", Time, nullable=False),
     Column("panel_vps_id", BigInteger),
     Column("panel_vps_id_given", Boolean, nullable=False),
-    Column("name", Text),
-    Column("cpu", Integer),
-    Column("ram_mb", Integer),
-    Column("disk_gb", Integer),
-    Column("os", Text),
-    Column("hypervisor", Text),
-    Column("ip_address", Text),
-    Column("cluster", Text),
-    Column("node", Text),
-    Column("vmid", Integer),
-    Column("guest_type", Text),
+    *(Column(column.name, sql_type(column)) for column in said_by(Speaker.ORDER)),
     Column("guest_since", Time),  # since which read it names that guest
     Column("created_at", Time),
     Column("updated_at", Time),

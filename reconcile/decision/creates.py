@@ -8,9 +8,13 @@ from domain.changes import Create, Finding
 from domain.confirmations import OrderGoesOn, OrderNamesGuest
 from domain.guests import FingerprintState, Guest, PowerState
 from domain.orders import Order
+from domain.record_columns import Facts, Speaker, said_by
 from domain.records import LinkState
 from reconcile.decision.cases import Case, GuestView, Policy, World
 from reconcile.decision.findings import finding
+
+SOLD = tuple(column for column in said_by(Speaker.ORDER) if column.group is not Facts.LINK)
+"""What a new record takes from its order as the order says it; which guest it has, the guest itself tells."""
 
 
 def create(case: Case, view: GuestView, world: World, policy: Policy) -> Create | Finding | None:
@@ -55,16 +59,15 @@ def create(case: Case, view: GuestView, world: World, policy: Policy) -> Create 
 
 def _columns(order: Order, guest: Guest | None, power: PowerState) -> dict[str, Any]:
     """What was sold, and what its guest does and who it is, as columns of ``vps``."""
+    sold = {column.name: getattr(order, column.name) for column in SOLD}
     values = {
         "user_id": order.user_id,
-        "name": order.name,
         "power_state": power.value,
-        "cpu": order.cpu,
-        "ram_mb": order.ram_mb,
-        "disk_gb": order.disk_gb,
+        # An approval's hash is made of these values. What an order does not say must not change it, but the address of
+        # a machine that has none always counted.
+        **{name: value for name, value in sold.items() if value is not None or name == "ip_address"},
         "os": order.os or "unknown",
         "hypervisor": order.hypervisor or "proxmox",
-        "ip_address": order.ip_address,
         "order_id": order.order_id,
         "order_state": order.state.value,
     }

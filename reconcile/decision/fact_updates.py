@@ -14,6 +14,7 @@ from typing import Any
 
 from domain.guests import FingerprintState, Guest, PowerState
 from domain.orders import Order, OrderState
+from domain.record_columns import DRIFTING
 from domain.records import LinkState, Record
 from reconcile.decision.cases import Policy, World
 
@@ -51,17 +52,11 @@ def order_state_update(order: Order, record: Record, world: World) -> FactUpdate
 
 
 def plan_update(order: Order, record: Record, world: World) -> FactUpdate | None:
-    """Cores, memory, disk, system, name and address as sold. What the feed does not say is no drift."""
+    """Cores, memory, disk, system, name and addresses as sold. What the feed does not say is no drift."""
     if not _fresh(order.effective_at, record.plan_changed_at):
         return None
-    sold: dict[str, Any] = {
-        "cpu": order.cpu,
-        "ram_mb": order.ram_mb,
-        "disk_gb": order.disk_gb,
-        "os": order.os,
-        "ip_address": order.ip_address,
-        "name": order.name if world.names_are_authoritative else None,
-    }
+    names_count = world.names_are_authoritative
+    sold = {c.name: getattr(order, c.name) for c in DRIFTING if names_count or not c.feed_names_only}
     differing = {k: v for k, v in sold.items() if v is not None and getattr(record, k) != v}
     if not differing:
         return None

@@ -337,11 +337,7 @@ def _order_rows(sweep: Sweep[Order], oldest: _OldestEffective) -> Iterator[tuple
             if o.order_id in shown:
                 continue
             shown.add(o.order_id)
-            yield (
-                o.order_id, o.state.value, o.status, o.owner, o.panel_vps_id, o.panel_vps_id_given, o.name, o.cpu,
-                o.ram_mb, o.disk_gb, o.os, o.hypervisor, o.ip_address, o.cluster, o.node, o.vmid,
-                o.guest_type.value if o.guest_type else None, o.created_at, o.updated_at, effective, page.scope,
-            )  # fmt: skip
+            yield snapshots.order_row(o, effective, page.scope)
         if time.monotonic() > until:  # "all" is complete only if the pages came to their end
             sweep.problem = sweep.problem or f"not all of it was read within {FEED_FOR_S:g} s; the next run reads on"
             return

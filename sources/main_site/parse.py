@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 from ipaddress import ip_interface
 from typing import Annotated, TypeVar
@@ -16,13 +17,11 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from domain.guests import GuestType
 from domain.orders import Order, order_state_of
+from domain.record_columns import HYPERVISORS, MAX_ID, MAX_INT
 from domain.users import User
 from sources.clock import rfc3339
 from sources.main_site.tariff import plan_of
 
-HYPERVISORS = frozenset({"proxmox", "vmware", "hyperv", "kvm", "xen"})
-_INT4_MAX = 2**31 - 1
-_INT8_MAX = 2**63 - 1
 _TEXT_MAX = 255
 
 RowT = TypeVar("RowT", bound="_Row")
@@ -47,7 +46,7 @@ def _text(value: object) -> str | None:
 def _identity(value: object) -> str | None:
     """An id written as a number or as text."""
     if isinstance(value, int) and not isinstance(value, bool):
-        if not 0 <= value <= _INT8_MAX:
+        if not 0 <= value <= MAX_ID:
             raise ValueError("out of range")
         return str(value)
     return _text(value)
@@ -95,6 +94,12 @@ def _address(value: object) -> str | None:
         return None
 
 
+def _address_6(value: object) -> str | None:
+    """The same of an IPv6 address: one of IPv4 is not what the field is for."""
+    address = _address(value)
+    return address if address is not None and ":" in address else None
+
+
 def _word_of(known: frozenset[str]) -> Callable[[object], str | None]:
     """A lower-cased word of a closed set. Any other word counts as unknown, not as an error."""
 
@@ -120,47 +125,51 @@ Identity = Annotated[str, BeforeValidator(_identity)]
 OptionalIdentity = Annotated[str | None, BeforeValidator(_identity)]
 Text = Annotated[str, BeforeValidator(_text)]
 OptionalText = Annotated[str | None, BeforeValidator(_text)]
-PanelId = Annotated[int | None, BeforeValidator(_whole(1, _INT8_MAX))]
+PanelId = Annotated[int | None, BeforeValidator(_whole(1, MAX_ID))]
 Vmid = Annotated[int | None, BeforeValidator(_whole(1, 999_999_999))]
-Amount = Annotated[int | None, BeforeValidator(_whole(1, _INT4_MAX))]
+Amount = Annotated[int | None, BeforeValidator(_whole(1, MAX_INT))]
 # Below 128 the sender means gigabytes. Taken as megabytes, it would shrink a customer's plan on paper.
-Megabytes = Annotated[int | None, BeforeValidator(_whole(128, _INT4_MAX))]
+Megabytes = Annotated[int | None, BeforeValidator(_whole(128, MAX_INT))]
 Moment = Annotated[datetime | None, BeforeValidator(_moment)]
 Address = Annotated[str | None, BeforeValidator(_address)]
+Address6 = Annotated[str | None, BeforeValidator(_address_6)]
 
 
 class _Row(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, hide_input_in_errors=True)
 
 
-class _ServerRow(_Row):
-    """What both interfaces say of one server."""
+class ServerRow(_Row):
+    """What both interfaces say of one server. Fields are named as those of ``Order``, aliases as the feeds do."""
 
-    id: Identity
+    order_id: Identity = Field(alias="id")
     owner: OptionalIdentity = Field(default=None, alias="userId")
     name: OptionalText = None
     status: Text
     cpu: Amount = None
-    ram: Megabytes = None
-    disk: Amount = None
+    ram_mb: Megabytes = Field(default=None, alias="ram")
+    disk_gb: Amount = Field(default=None, alias="disk")
     os: Annotated[str | None, BeforeValidator(_named)] = None
     ip_address: Address = Field(default=None, alias="ipAddress")
+    ip6_address: Address6 = Field(default=None, alias="ip6Address")
     vmid: Vmid = Field(default=None, alias="proxmoxId")
     created_at: Moment = Field(default=None, alias="createdAt")
 
 
-class _OrderRow(_ServerRow):
+class OrderRow(ServerRow):
+    """What the ``orders`` feed tells besides."""
+
     panel_vps_id: PanelId = Field(default=None, alias="panelVpsId")
     cluster: OptionalText = None
     node: OptionalText = None
     guest_type: Annotated[str | None, BeforeValidator(_word_of(frozenset(GuestType)))] = Field(
         default=None, alias="guestType"
     )
-    hypervisor: Annotated[str | None, BeforeValidator(_word_of(HYPERVISORS))] = None
+    hypervisor: Annotated[str | None, BeforeValidator(_word_of(frozenset(HYPERVISORS)))] = None
     updated_at: Moment = Field(default=None, alias="updatedAt")
 
 
-class _PanelApiRow(_ServerRow):
+class _PanelApiRow(ServerRow):
     tariff: Annotated[str | None, BeforeValidator(_described)] = None
 
 
@@ -174,28 +183,10 @@ class _UserRow(_Row):
 
 def order_row(row: object) -> Order:
     """One row of ``/orders``; raises ``RowRefused``."""
-    parsed = _validated(_OrderRow, row)
-    return Order(
-        order_id=parsed.id,
-        state=order_state_of(parsed.status),
-        status=parsed.status,
-        owner=parsed.owner,
-        panel_vps_id=parsed.panel_vps_id,
-        panel_vps_id_given="panel_vps_id" in parsed.model_fields_set,
-        name=parsed.name,
-        cpu=parsed.cpu,
-        ram_mb=parsed.ram,
-        disk_gb=parsed.disk,
-        os=parsed.os,
-        hypervisor=parsed.hypervisor,
-        ip_address=parsed.ip_address,
-        cluster=parsed.cluster,
-        node=parsed.node,
-        vmid=parsed.vmid,
-        guest_type=None if parsed.guest_type is None else GuestType(parsed.guest_type),
-        created_at=parsed.created_at,
-        updated_at=parsed.updated_at,
-    )
+    parsed = _validated(OrderRow, row)
+    told = dict(parsed) | {"guest_type": None if parsed.guest_type is None else GuestType(parsed.guest_type)}
+    given = "panel_vps_id" in parsed.model_fields_set
+    return Order(state=order_state_of(parsed.status), panel_vps_id_given=given, **told)
 
 
 def panel_api_row(row: object, cluster: str | None) -> Order:
@@ -204,23 +195,11 @@ def panel_api_row(row: object, cluster: str | None) -> Order:
     ``cluster``: what ``proxmoxId`` belongs to. The owner is the user that the row names, if it names one.
     """
     parsed = _validated(_PanelApiRow, row)
-    plan = plan_of(parsed.tariff or "")
-    return Order(
-        order_id=parsed.id,
-        state=order_state_of(parsed.status),
-        status=parsed.status,
-        owner=parsed.owner,
-        panel_vps_id_given=False,
-        name=parsed.name,
-        cpu=parsed.cpu if parsed.cpu is not None else plan.cpu,
-        ram_mb=parsed.ram if parsed.ram is not None else plan.ram_mb,
-        disk_gb=parsed.disk if parsed.disk is not None else plan.disk_gb,
-        os=parsed.os,
-        ip_address=parsed.ip_address,
-        cluster=cluster if parsed.vmid is not None else None,
-        vmid=parsed.vmid,
-        created_at=parsed.created_at,
-    )
+    told = dict(parsed)
+    plan = asdict(plan_of(told.pop("tariff") or ""))
+    told |= {name: amount for name, amount in plan.items() if told[name] is None}
+    told["cluster"] = cluster if parsed.vmid is not None else None
+    return Order(state=order_state_of(parsed.status), panel_vps_id_given=False, **told)
 
 
 def user_row(row: object) -> User:

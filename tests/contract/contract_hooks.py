@@ -12,7 +12,7 @@ from typing import Any
 
 import schemathesis
 
-from api.openapi import ChangedVps, NewVps
+from api.record_models import ChangedVps, NewVps
 
 KNOWN_USER = 5
 KEY = re.compile(r"[!-~]{1,255}")

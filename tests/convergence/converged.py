@@ -175,6 +175,7 @@ def _wrong(sale: Sale, live: list[Row]) -> str | None:
         "order_state": state,
         "cpu": sale.cpu if sale.going else row["cpu"],
         "name": sale.name,
+        "ip6_address": (sale.ip6_address if sale.going else None) or row["ip6_address"],
     }
     if not sale.going:
         said["user_id"] = row["user_id"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from domain.guests import GuestKey, PowerState
 from tests.convergence.story import CUSTOMERS, Happening
-from tests.convergence.truth import CLUSTERS, NODES, Machine, Sale, Truth, place
+from tests.convergence.truth import CLUSTERS, NODES, RESIZE, Machine, Sale, Truth, place
 
 
 def happen(truth: Truth, happening: Happening) -> None:
@@ -262,7 +262,7 @@ def _transfer(_: Truth, sale: Sale) -> None:
 
 
 def _resize(truth: Truth, sale: Sale) -> None:
-    sale.cpu += 50  # two plans never become one
+    sale.cpu += RESIZE
     sale.machine.cores = sale.cpu
     if sale.going:
         truth.call("update", sale, cpu=sale.cpu)

@@ -13,8 +13,8 @@ from tests.convergence.truth import USERS, Sale, Truth
 
 Row = Mapping[str, Any]
 _THE_ORDERS = (
-    "id", "user_id", "order_id", "order_state", "name", "cpu", "ram_mb", "disk_gb", "os", "hypervisor", "deleted_at",
-    "merged_into", "missing_since",
+    "id", "user_id", "order_id", "order_state", "name", "cpu", "ram_mb", "disk_gb", "os", "hypervisor", "ip6_address",
+    "deleted_at", "merged_into", "missing_since",
 )  # fmt: skip
 LOCK_PROTECTS = timedelta(hours=2)
 _NEVER = datetime.min.replace(tzinfo=UTC)

@@ -269,6 +269,7 @@ class ShownFeed:
             ram_mb=2048,
             disk_gb=20,
             os="Debian",
+            ip6_address=sale.ip6_address,
             hypervisor="vmware" if machine.hidden else "proxmox",
             cluster=key.cluster if key is not None else None,
             node=machine.node if key is not None else None,

@@ -51,6 +51,10 @@ class Machine:
         return GuestType.QEMU
 
 
+RESIZE = 50
+"""Cores that a larger plan has more: two plans never become one."""
+
+
 @dataclass(slots=True)
 class Sale:
     """One order. ``listed``: the main site still knows it. ``mistake``: what it wrongly says of it, in every answer.
@@ -80,6 +84,11 @@ class Sale:
     @property
     def going(self) -> bool:
         return self.listed and self.state != "cancelled"
+
+    @property
+    def ip6_address(self) -> str | None:
+        """A larger machine gets an address of its own; no call says so."""
+        return f"2001:db8::{self.cpu:x}" if self.cpu > RESIZE else None
 
     @property
     def status(self) -> str:

@@ -51,6 +51,14 @@ def test_missed_calls_heal(world: Bench) -> None:
     assert "404" in repair["evidence"]["confirmed_order"]
 
 
+def test_an_ipv6_address_comes_with_the_server_and_changes_with_it(world: Bench) -> None:
+    sold = sell(world, "web", ip6_address="2001:db8::1")
+    world.run()
+    world.site.change_order(sold.order_id, ip6_address="2001:db8::2")
+    world.run()
+    assert record(world, sold.vps_id)["ip6_address"] == "2001:db8::2"
+
+
 def test_no_password_of_the_feed_arrives_anywhere(world: Bench) -> None:
     sell(world, "secret")
     world.run(2)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from lab.simulators.main_site.faults import CallFaultKind, FeedFaultKind
 from panel.operators.findings import untold_findings
-from tests.stories.steps import execute, record, sell, settle, settled, statuses
+from tests.stories.steps import execute, last_repair, record, repairs_since, sell, settle, settled, statuses
 from tests.support.bench import Bench
 
 
@@ -34,6 +34,27 @@ def test_story_04_a_migrated_guest_is_an_update(world: Bench) -> None:
     assert repair["action"] == "update"
     world.run(4)
     assert record(world, sold.vps_id)["deleted_at"] is None
+
+
+def test_story_04_an_address_that_changed_without_a_call_is_repaired(world: Bench) -> None:
+    """The main site gave the machine another IPv6 address, and its call was lost."""
+    first, second = "2001:db8::1", "2001:db8::2"
+    sold = settled(world, ip6_address=first)
+    other = settled(world, "web-02")
+    assert record(world, sold.vps_id)["ip6_address"] == first, "its create said so"
+    agreed = world.run().plan
+    assert agreed is not None
+    assert agreed.changes == (), "record and order agree"
+    before = last_repair(world)
+    world.site.change_order(sold.order_id, ip6_address=second)
+    world.run()
+    assert record(world, sold.vps_id)["ip6_address"] == second
+    (repair,) = repairs_since(world, before)
+    assert (repair["before"]["ip6_address"], repair["after"]["ip6_address"]) == (first, second)
+    assert repair["reason"] == f"order {sold.order_id} says otherwise of ip6_address"
+    (shown,) = [one for one in world.client_sees(5) if one["id"] == sold.vps_id]
+    assert shown["ip6_address"] == second
+    assert record(world, other.vps_id)["ip6_address"] is None
 
 
 def test_story_05_a_guest_that_moves_to_another_cluster_is_relinked_by_its_uuid(two_clusters: Bench) -> None:

@@ -110,7 +110,8 @@ class Rows:
                 "id": n, "user_id": user, "order_id": str(n), "order_state": "active", "order_source": "orders",
                 "fingerprint": f"smbios:{n}", "link_state": "verified", "power_state": "running",
                 "power_source": "proxmox", "status": "running", "order_linked_once": True, "guest_linked_once": True,
-                "applied_seq": 1, "version": 1, "ip_address": None, "missing_since": None, "deleted_at": None,
+                "applied_seq": 1, "version": 1, "ip_address": None,
+                "ip6_address": None, "missing_since": None, "deleted_at": None,
                 "deleted_reason": None, "merged_into": None, "last_update_at": None, "protected_until": None,
                 "claimed_cluster": None, "claimed_vmid": None,
             }
@@ -123,6 +124,7 @@ class Rows:
                 "owner": str(user + 100), "owner_since": old,
                 "panel_vps_id": pick((n, None)), "panel_vps_id_given": True,
                 "first_seen_at": old, "changed_at": seen, "effective_at": seen, "created_at": old, "ip_address": None,
+                "ip6_address": None,
             }
         )  # fmt: skip
         self.guests.append(
@@ -186,7 +188,8 @@ class Rows:
 
     def facts(self, n: int, _other: int) -> None:
         told: tuple[dict[str, Any], ...] = (
-            {"cpu": 8}, {"name": "renamed"}, {"ip_address": "192.0.2.1"}, {"cpu": None}, {"os": None},
+            {"cpu": 8}, {"name": "renamed"}, {"ip_address": "192.0.2.1"}, {"ip6_address": "2001:db8::1"},
+            {"cpu": None}, {"os": None},
         )  # fmt: skip
         self.orders[n] |= self.random.choice(told)
 

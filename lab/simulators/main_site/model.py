@@ -1,7 +1,7 @@
 """What the main site knows: its own users and the orders they placed. Pure: no clock, no network."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -43,7 +43,19 @@ class Order:
     vmid: int | None = None
     guest_type: str | None = None
     ip_address: str | None = None
+    ip6_address: str | None = None
     panel_vps_id: int | None = None
+
+
+def changed_order(order: Order, changes: Mapping[str, Any]) -> Order:
+    """The order with other values.
+
+    Raises:
+        ValueError: an order has no such field.
+    """
+    if unknown := changes.keys() - {field.name for field in fields(Order)}:
+        raise ValueError(f"An order has no {', '.join(sorted(unknown))}")
+    return replace(order, **changes)
 
 
 class Ledger:
@@ -136,8 +148,8 @@ class Ledger:
         return count
 
     def change_order(self, order_id: int, now: datetime, changes: Mapping[str, Any]) -> Order:
-        """Replace the row with a changed one, updated at `now`."""
-        self._orders[order_id] = changed = replace(self.order(order_id), **changes, updated_at=now)
+        """Replace the row with a changed one, updated at `now`; raises as `changed_order` does."""
+        self._orders[order_id] = changed = changed_order(self.order(order_id), {**changes, "updated_at": now})
         return changed
 
     def give_order(self, order_id: int, user_id: int) -> None:

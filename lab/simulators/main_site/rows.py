@@ -7,6 +7,7 @@ reach the panel's log, tables or journal.
 from datetime import UTC, datetime
 from typing import Any
 
+from domain.record_columns import Facts, Speaker, said_by
 from lab.simulators.main_site.model import Order, SiteUser
 
 ROOT_PASSWORD_CANARY = "rootpw-canary-"
@@ -30,24 +31,20 @@ def user_row(user: SiteUser) -> Row:
     }
 
 
+def _said(order: Order, *left_out: Facts) -> Row:
+    """What an order says of its machine, by the names of the feeds; ``left_out``: not of these groups."""
+    said = (column for column in said_by(Speaker.ORDER) if column.group not in left_out)
+    return {column.feed_name: getattr(order, column.name) for column in said}
+
+
 def order_row(order: Order, root_password: str) -> Row:
     """A row of `/orders`; `ram` in MB, `disk` in GB."""
     return {
         "id": order.id,
         "userId": order.user_id,
         "panelVpsId": order.panel_vps_id,
-        "proxmoxId": order.vmid,
-        "cluster": order.cluster,
-        "node": order.node,
-        "guestType": order.guest_type,
-        "name": order.name,
         "status": order.status,
-        "cpu": order.cpu,
-        "ram": order.ram_mb,
-        "disk": order.disk_gb,
-        "os": order.os,
-        "ipAddress": order.ip_address,
-        "hypervisor": order.hypervisor,
+        **_said(order),
         "rootPassword": root_password,
         "createdAt": timestamp(order.created_at),
         "updatedAt": timestamp(order.updated_at),
@@ -56,16 +53,13 @@ def order_row(order: Order, root_password: str) -> Row:
 
 def flat_server_row(order: Order, name: str, root_password: str) -> Row:
     """A server of the `panel-api` feed in its flat shape; `ram` in MB, `disk` in GB."""
+    said = {field: value for field, value in _said(order, Facts.LINK).items() if field != "hypervisor"}
     return {
         "id": order.id,
         "userId": order.user_id,
-        "name": name,
         "status": order.status,
-        "cpu": order.cpu,
-        "ram": order.ram_mb,
-        "disk": order.disk_gb,
-        "os": order.os,
-        "ipAddress": order.ip_address,
+        **said,
+        "name": name,
         "proxmoxId": order.vmid,
         "rootPassword": root_password,
         "createdAt": timestamp(order.created_at),
@@ -75,14 +69,8 @@ def flat_server_row(order: Order, name: str, root_password: str) -> Row:
 def nested_server_row(order: Order, name: str, root_password: str) -> Row:
     """A server of the `panel-api` feed in its nested shape: the plan is text, RAM in GB."""
     description = f"{order.cpu} CPU, {order.ram_mb / 1024:g}GB RAM, {order.disk_gb}GB SSD"
-    return {
-        "id": order.id,
-        "name": name,
-        "status": order.status,
-        "ipAddress": order.ip_address,
-        "proxmoxId": order.vmid,
-        "rootPassword": root_password,
+    row = flat_server_row(order, name, root_password)
+    return {field: value for field, value in row.items() if field not in ("userId", "cpu", "ram", "disk")} | {
         "tariff": {"name": f"VPS-{order.cpu}", "description": description},
         "os": {"name": order.os},
-        "createdAt": timestamp(order.created_at),
     }

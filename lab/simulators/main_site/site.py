@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from threading import RLock
 from typing import Any
 
+from domain.record_columns import Speaker, said_by
 from lab.simulators.main_site.answers import Answer
 from lab.simulators.main_site.calls import CallRecord, PanelCaller
 from lab.simulators.main_site.faults import Action, CallFault, CallFaultKind, FeedFault, FeedFaultKind
 from lab.simulators.main_site.feeds import Feeds
 from lab.simulators.main_site.guests import GuestHost
-from lab.simulators.main_site.model import CANCELLED, Ledger, Order, SiteUser
+from lab.simulators.main_site.model import CANCELLED, Ledger, Order, SiteUser, changed_order
 from lab.simulators.main_site.verbs import Shape
 
 POWER_OF = {"running": "running", "stopped": "stopped", "suspended": "stopped"}
@@ -88,9 +89,9 @@ class MainSite:
         hypervisor: str = "proxmox",
         cluster: str | None = None,
         guest_type: str = "qemu",
-        ip_address: str | None = None,
         create_guest: bool = True,
         notify: bool = True,
+        **texts: str | None,
     ) -> Order:
         with self._lock:
             now = self.now()
@@ -106,10 +107,10 @@ class MainSite:
                 hypervisor=hypervisor,
                 cluster=cluster,
                 guest_type=guest_type,
-                ip_address=ip_address,
                 created_at=now,
                 updated_at=now,
             )
+            order = changed_order(order, texts)
             self._ledger.add_orders([order])
         if create_guest and self._guests is not None:
             place = self._guests.create(order)
@@ -153,8 +154,8 @@ class MainSite:
         cluster: str | None = None,
         node: str | None = None,
         vmid: int | None = None,
-        ip_address: str | None = None,
         panel_vps_id: int | None = None,
+        **texts: str | None,
     ) -> Order:
         asked = {
             "name": name,
@@ -164,8 +165,8 @@ class MainSite:
             "cluster": cluster,
             "node": node,
             "vmid": vmid,
-            "ip_address": ip_address,
             "panel_vps_id": panel_vps_id,
+            **texts,
         }
         with self._lock:
             if user_id is not None:
@@ -319,25 +320,15 @@ class MainSite:
         return self._caller.send(action, order.id, body)
 
     def _create_body(self, order: Order, panel_user_id: int) -> dict[str, Any]:
+        said = {column.json_name: getattr(order, column.name) for column in said_by(Speaker.ORDER)}
+        documented = ("name", "cpu", "ram", "disk", "os", "hypervisor")
         body: dict[str, Any] = {
             "user_id": panel_user_id,
-            "name": order.name,
             # The documented client sends every create as creating, a retried one too.
             "status": "creating",
-            "cpu": order.cpu,
-            "ram": order.ram_mb,
-            "disk": order.disk_gb,
-            "os": order.os,
-            "hypervisor": order.hypervisor,
+            **{field: said.pop(field) for field in documented},
         }
         if self._extended:
             body["order_id"] = order.id
-            extra = {
-                "cluster": order.cluster,
-                "node": order.node,
-                "vmid": order.vmid,
-                "guest_type": order.guest_type,
-                "ip_address": order.ip_address,
-            }
-            body |= {field: value for field, value in extra.items() if value is not None}
+            body |= {field: value for field, value in said.items() if value is not None}
         return body

@@ -53,11 +53,14 @@ class MainSiteVerbs(Verbs):
         hypervisor: str = "proxmox",
         cluster: str | None = None,
         guest_type: str = "qemu",
-        ip_address: str | None = None,
         create_guest: bool = True,
         notify: bool = True,
+        **texts: str | None,
     ) -> Order:
-        """An order is paid: create the guest (stopped), then tell the panel `create` with status creating."""
+        """An order is paid: create the guest (stopped), then tell the panel `create` with status creating.
+
+        `texts`: more fields of the order, such as `ip_address`.
+        """
         return self._do(
             "place_order",
             _ORDER,
@@ -70,9 +73,9 @@ class MainSiteVerbs(Verbs):
             hypervisor=hypervisor,
             cluster=cluster,
             guest_type=guest_type,
-            ip_address=ip_address,
             create_guest=create_guest,
             notify=notify,
+            **texts,
         )
 
     def set_status(self, order_id: int, status: str, *, notify: bool = True) -> Order:
@@ -99,10 +102,10 @@ class MainSiteVerbs(Verbs):
         cluster: str | None = None,
         node: str | None = None,
         vmid: int | None = None,
-        ip_address: str | None = None,
         panel_vps_id: int | None = None,
+        **texts: str | None,
     ) -> Order:
-        """Change the row without a call to the panel; None leaves a field as it is."""
+        """Change the row without a call to the panel; None leaves a field as it is. `texts`: as of `place_order`."""
         return self._do(
             "change_order",
             _ORDER,
@@ -115,8 +118,8 @@ class MainSiteVerbs(Verbs):
             cluster=cluster,
             node=node,
             vmid=vmid,
-            ip_address=ip_address,
             panel_vps_id=panel_vps_id,
+            **texts,
         )
 
     def remove_order(self, order_id: int) -> None:

@@ -257,9 +257,9 @@ UNION ALL
 SELECT 'CREATE on schema' WHERE has_schema_privilege('panel_client', 'public', 'CREATE')
 """
 COLUMNS = """
-id user_id name cpu ram_mb disk_gb os hypervisor ip_address status order_id order_state order_source order_as_of
-power_state power_detail power_source power_as_of unconfirmed_since cluster node link_state version created_at
-updated_at deleted_at
+id user_id name cpu ram_mb disk_gb os hypervisor ip_address ip6_address status order_id order_state order_source
+order_as_of power_state power_detail power_source power_as_of unconfirmed_since cluster node link_state version
+created_at updated_at deleted_at
 """
 
 IMPOSSIBLE = (

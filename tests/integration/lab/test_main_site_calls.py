@@ -63,7 +63,9 @@ def site(panel: RecordingPanel, panel_server: tuple[RecordingPanel, str]) -> Ite
         yield site
 
 
-def order(site: MainSiteServer, *, cluster: str | None = None, ip_address: str | None = None) -> Order:
+def order(
+    site: MainSiteServer, *, cluster: str | None = None, ip_address: str | None = None, ip6_address: str | None = None
+) -> Order:
     return site.place_order(
         user_id=1,
         name="web-server-01",
@@ -72,6 +74,7 @@ def order(site: MainSiteServer, *, cluster: str | None = None, ip_address: str |
         disk_gb=100,
         cluster=cluster,
         ip_address=ip_address,
+        ip6_address=ip6_address,
     )
 
 
@@ -104,11 +107,12 @@ def test_the_three_documented_calls_and_nothing_more(site: MainSiteServer, panel
 
 def test_the_extended_form_names_order_and_guest(site: MainSiteServer, panel: RecordingPanel) -> None:
     site.set_extended(extended=True)
-    placed = order(site, cluster="main", ip_address="192.0.2.7")
+    placed = order(site, cluster="main", ip_address="192.0.2.7", ip6_address="2001:db8::7")
     site.change_order(placed.id, node="pve1", vmid=100)
     site.send_call(placed.id, "create")
     site.set_status(placed.id, "running")
     extra = {"order_id": 1, "cluster": "main", "guest_type": "qemu", "ip_address": "192.0.2.7"}
+    extra["ip6_address"] = "2001:db8::7"
     assert extra.items() <= panel.bodies[0]["vps"].items()
     assert {**extra, "node": "pve1", "vmid": 100}.items() <= panel.bodies[1]["vps"].items()
     assert panel.bodies[2]["vps"] == {"id": 702, "order_id": 1, "status": "running"}

@@ -67,6 +67,7 @@ def test_an_order_row_has_every_published_field_and_the_password_that_must_not_t
         "disk": 50,
         "os": "Ubuntu 22.04",
         "ipAddress": None,
+        "ip6Address": None,
         "hypervisor": "proxmox",
     }
 
@@ -106,7 +107,7 @@ def test_panel_api_flat(feed: httpx.Client) -> None:
     row = answer["data"][0]
     assert set(row) == {
         *("id", "userId", "name", "status", "cpu", "ram", "disk", "os"),
-        *("ipAddress", "proxmoxId", "rootPassword", "createdAt"),
+        *("ipAddress", "ip6Address", "proxmoxId", "rootPassword", "createdAt"),
     }
     assert (row["name"], row["ram"], row["proxmoxId"]) == ("server-1001", 4096, 100)
     assert row == get(feed, "/vps/1001").json()["data"]

@@ -212,7 +212,7 @@ def _silent_place(m: Making, n: int, v: int) -> None:
 
 
 def _plan(m: Making, n: int, v: int) -> None:
-    m.order(n, **({"cpu": 8}, {"name": "new"}, {"cpu": None}, {"ip_address": "192.0.2.9"}, {"os": None}, {})[v])
+    m.order(n, **({"cpu": 8}, {"name": "new"}, {"cpu": None}, {"ip6_address": "2001:db8::9"}, {"os": None}, {})[v])
 
 
 def _read_at(m: Making, n: int, v: int) -> None:

@@ -22,8 +22,8 @@ JSON = st.recursive(
 )
 FIELDS = [
     *("id", "userId", "panelVpsId", "proxmoxId", "cluster", "node", "guestType", "name", "status", "cpu", "ram"),
-    *("disk", "os", "ipAddress", "hypervisor", "createdAt", "updatedAt", "tariff", "rootPassword", "username"),
-    *("email", "emailVerified", "panelUserId"),
+    *("disk", "os", "ipAddress", "ip6Address", "hypervisor", "createdAt", "updatedAt", "tariff", "rootPassword"),
+    *("username", "email", "emailVerified", "panelUserId"),
 ]
 ROWS = JSON | st.dictionaries(st.sampled_from(FIELDS), JSON)
 
@@ -102,6 +102,9 @@ def test_a_refusal_names_the_fields(given_fields: dict[str, object], refused: st
         ("ipAddress", "2001:DB8::1", "ip_address", "2001:db8::1"),
         ("ipAddress", "192.0.2.1/24", "ip_address", "192.0.2.1"),
         ("ipAddress", "soon", "ip_address", None),
+        ("ip6Address", "2001:DB8::1/64", "ip6_address", "2001:db8::1"),
+        ("ip6Address", "192.0.2.1", "ip6_address", None),
+        ("ip6Address", "soon", "ip6_address", None),
         ("name", "  ", "name", None),
         ("panelVpsId", None, "panel_vps_id_given", True),
         ("somethingElse", 1, "panel_vps_id_given", False),

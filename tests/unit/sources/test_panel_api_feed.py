@@ -53,6 +53,7 @@ def test_the_flat_shape() -> None:
     assert sweep.complete_scopes == {"all", "user:7"}
     assert [(shown.scope, shown.staleness_s) for shown in pages] == [("user:7", 0.0)]
     (found,) = pages[0].items
+    assert found.ip6_address is None
     assert (found.order_id, found.owner, found.state) == ("3", "7", OrderState.SUSPENDED)
     assert (found.cpu, found.ram_mb, found.disk_gb, found.os) == (2, 2048, 20, "Debian 12")
     assert (found.cluster, found.vmid, found.guest_type, found.hypervisor) == ("main", 104, None, None)
@@ -65,6 +66,7 @@ def test_the_nested_shape_takes_owner_from_the_question_and_plan_from_the_tariff
         "name": "server-3",
         "status": "running",
         "ipAddress": "pending",
+        "ip6Address": "2001:db8::7",
         "proxmoxId": None,
         "tariff": {"name": "S", "description": "2 CPU, 4GB RAM, 50GB SSD"},
         "os": {"name": "Ubuntu 22.04", "rootPassword": CANARY},
@@ -75,6 +77,7 @@ def test_the_nested_shape_takes_owner_from_the_question_and_plan_from_the_tariff
     (found,) = pages[0].items
     assert (found.owner, found.cpu, found.ram_mb, found.disk_gb, found.os) == ("7", 2, 4096, 50, "Ubuntu 22.04")
     assert (found.ip_address, found.vmid, found.cluster) == (None, None, None)
+    assert found.ip6_address == "2001:db8::7"
 
 
 # Each: what user 7's list answers, how many orders it still shows, and what the sentence says.

@@ -16,7 +16,7 @@ from tests.support.world import journal, operation, vps_row
 
 
 async def test_the_first_answer_is_what_the_worker_writes(acceptor: Acceptor, panel: Engine) -> None:
-    answer = await accepted(acceptor, create_call(order_id="o-1", ip_address="192.0.2.7"))
+    answer = await accepted(acceptor, create_call(order_id="o-1", ip_address="192.0.2.7", ip6_address="2001:db8::7"))
     assert (answer.state, answer.created, answer.vps_id) == ("queued", True, 1)
     assert vps_row(panel, 1) is None
     apply_operation(panel, answer.operation_id)
@@ -33,6 +33,7 @@ async def test_the_first_answer_is_what_the_worker_writes(acceptor: Acceptor, pa
         "os": row["os"],
         "hypervisor": row["hypervisor"],
         "ip_address": row["ip_address"],
+        "ip6_address": row["ip6_address"],
         "order_id": row["order_id"],
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),

@@ -72,7 +72,7 @@ class TestCompareAndSet:
     ) -> None:
         await made(acceptor, panel, order_id="o-1", cluster="main", vmid=100)
         other = await made(acceptor, panel)
-        outcome = write_repair(panel, begin_run(panel), EPOCH, repair("update", other, 1, values=values))
+        outcome = write(panel, begin_run(panel), setting(other, 1, **values))
         assert outcome == NotWritten(why, refused=True)
         assert stored(panel, other)["version"] == 1
 

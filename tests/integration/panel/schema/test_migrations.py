@@ -72,6 +72,40 @@ def test_what_deletions_rest_on_is_in_the_journal_afterwards(empty_database: Dat
         migrate(empty_database.owner_url)
 
 
+def test_a_second_address_comes_and_goes_with_records_in_the_table(empty_database: Database) -> None:
+    """Up and down on a database that has records and orders."""
+    migrate(empty_database.owner_url, revision="0020")
+    with psycopg.connect(empty_database.owner_url, autocommit=True) as connection:
+        for statement in SOLD:
+            connection.execute(statement)
+        migrate(empty_database.owner_url, revision="0021")
+        assert connection.execute(f"{ADDRESSES} vps").fetchall() == [("192.0.2.1", None)]
+        assert connection.execute(f"{ADDRESSES} orders_seen").fetchall() == [("192.0.2.1", None)]
+        connection.execute("UPDATE vps SET ip6_address = '2001:db8::1'")
+        connection.execute("UPDATE orders_seen SET ip6_address = '2001:db8::1'")
+        downgrade(empty_database.owner_url, "0020")
+        assert connection.execute("SELECT name, ip_address FROM vps").fetchall() == [("web", "192.0.2.1")]
+        assert connection.execute("SELECT order_id, ip_address FROM orders_seen").fetchall() == [("o-1", "192.0.2.1")]
+        migrate(empty_database.owner_url)
+        assert connection.execute(f"{ADDRESSES} vps").fetchall() == [("192.0.2.1", None)]
+
+
+ADDRESSES = "SELECT ip_address, ip6_address FROM"
+_TIMES = (
+    "order_changed_at, order_as_of, link_changed_at, power_changed_at, power_as_of, owner_changed_at, plan_changed_at,"
+    " created_at, updated_at"
+)
+SOLD = (
+    "INSERT INTO users (id, username) VALUES (5, 'ann')",
+    "INSERT INTO vps (id, user_id, name, cpu, ram_mb, disk_gb, os, hypervisor, ip_address, order_state, order_source,"
+    f" power_state, power_source, status, applied_seq, version, {_TIMES})"
+    " VALUES (1, 5, 'web', 1, 512, 10, 'Debian', 'proxmox', '192.0.2.1', 'active', 'sync', 'running', 'sync',"
+    f" 'running', 1, 1, {', '.join(['now()'] * 9)})",
+    "INSERT INTO orders_seen (order_id, state, status, state_since, owner_since, panel_vps_id_given, ip_address,"
+    " first_seen_at, changed_at) VALUES ('o-1', 'active', 'running', now(), now(), false, '192.0.2.1', now(), now())",
+)
+
+
 DELETED = (
     "INSERT INTO runs (kind, trigger, epoch, state) VALUES ('full', 't', 1, 'done')",
     "INSERT INTO snapshots (run_id, source, scope, complete, count, kept)"

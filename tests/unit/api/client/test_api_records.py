@@ -22,7 +22,8 @@ def ago(minutes: float) -> datetime:
 def row(**changes: object) -> dict[str, Any]:
     return {
         "id": 7, "user_id": 5, "name": "web", "status": "running", "cpu": 1, "ram_mb": 1024, "disk_gb": 10,
-        "os": "Debian", "hypervisor": "proxmox", "ip_address": None, "order_id": None, "order_state": "active",
+        "os": "Debian", "hypervisor": "proxmox", "ip_address": None, "ip6_address": None,
+        "order_id": None, "order_state": "active",
         "power_state": "running",
         "power_detail": None, "power_source": "sync", "power_as_of": ago(60), "unconfirmed_since": None,
         "link_state": "verified", "scope_began_at": ago(1), "read_at": NOW, "created_at": ago(90),
@@ -52,8 +53,9 @@ def test_freshness(changes: dict[str, Any], as_of: datetime, source: str, *, sta
 
 def test_the_fields_of_a_clients_record() -> None:
     assert list(client_view(row())) == [
-        "id", "user_id", "name", "status", "cpu", "ram", "disk", "os", "hypervisor", "ip_address", "order_id",
-        "order_state", "power_state", "created_at", "updated_at", "power_detail", "as_of", "source", "stale",
+        "id", "user_id", "name", "status", "cpu", "ram", "disk", "os", "hypervisor", "ip_address", "ip6_address",
+        "order_id", "order_state", "power_state", "created_at", "updated_at", "power_detail", "as_of", "source",
+        "stale",
     ]  # fmt: skip
 
 

@@ -61,6 +61,7 @@ ORDER_ID = "must be a text of 1 to 64 characters or an integer"
 CLUSTER = "must be 1 to 63 letters, digits, '_', '.' or '-', the first a letter or digit"
 NODE = "must be 1 to 63 letters, digits, '.' or '-', the first a letter or digit"
 IP = "must be an IPv4 or IPv6 address"
+IP6 = "must be an IPv6 address"
 CONTROL = "must not contain control characters or line breaks"
 ID_RANGE = "must be between 1 and 9223372036854775807"
 
@@ -103,6 +104,10 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("ip address with a prefix", create(ip_address="10.0.0.1/24"), "vps.ip_address", IP),
     ("ip address of one host's scope", create(ip_address="fe80::1%eth0"), "vps.ip_address", IP),
     ("ip address a number", create(ip_address=167772161), "vps.ip_address", IP),
+    ("ip6 address of IPv4", create(ip6_address="192.0.2.1"), "vps.ip6_address", IP6),
+    ("ip6 address with a prefix", update(ip6_address="2001:db8::1/64"), "vps.ip6_address", IP6),
+    ("ip6 address of one host's scope", create(ip6_address="fe80::1%eth0"), "vps.ip6_address", IP6),
+    ("ip6 address a list", create(ip6_address=["2001:db8::1"]), "vps.ip6_address", IP6),
     ("order id true", create(order_id=True), "vps.order_id", ORDER_ID),
     ("order id a list", create(order_id=[1]), "vps.order_id", ORDER_ID),
     ("order id too long", create(order_id="9" * 65), "vps.order_id", "must be 1 to 64 characters long"),
@@ -146,6 +151,7 @@ KEPT: list[tuple[str, dict[str, Any], str, object]] = [
     ("a numeric order id is kept as text", create(order_id=1204), "order_id", "1204"),
     ("an order id keeps its own zeros", create(order_id="0012"), "order_id", "0012"),
     ("an IPv6 address is written one way", create(ip_address="2001:DB8:0::1"), "ip_address", "2001:db8::1"),
+    ("the same of the other field", create(ip6_address=" 2001:DB8:0::1 "), "ip6_address", "2001:db8::1"),
     ("null hypervisor means the default", create(hypervisor=None), "hypervisor", "proxmox"),
     ("the smallest ram", create(ram=128), "ram", 128),
     ("a name in any script", create(name="сервер-01"), "name", "сервер-01"),
@@ -198,6 +204,7 @@ def test_any_body_is_a_call_or_a_refusal_that_names_the_reason(body: object) -> 
 @given(st.fixed_dictionaries({name: st.just(value) for name, value in PLAN.items()}, optional={
     "order_id": st.integers(0, 2**63 - 1) | st.text("abc123", min_size=1, max_size=64),
     "ip_address": st.ip_addresses().map(str),
+    "ip6_address": st.ip_addresses(v=6).map(str),
     "status": st.sampled_from(["creating", "running", "stopped", "suspended", "error"]),
 }))  # fmt: skip
 def test_what_was_kept_is_accepted_again_unchanged(vps: dict[str, Any]) -> None:

@@ -41,6 +41,7 @@ def payloads(*required: str) -> st.SearchStrategy[dict[str, Any]]:
         "os": names,
         "hypervisor": st.sampled_from(["proxmox", "vmware"]),
         "ip_address": st.sampled_from(["192.0.2.1", "2001:db8::1"]),
+        "ip6_address": st.sampled_from(["2001:db8::2", "2001:db8::3"]),
         "order_id": st.sampled_from(["o-1", "o-2"]),
     }
     needed = {name: fields[name] for name in required}
