@@ -16,7 +16,7 @@ from panel.broker import async_redis_client, refusal_code, try_work_async
 from panel.journal.calls import DatabaseAwayError
 from panel.journal.relay import Relay
 from panel.migrate import head_revision
-from panel.records.reads import database_standing
+from panel.records.reads import database_health
 
 router = APIRouter(tags=["health"])
 
@@ -46,7 +46,7 @@ async def readyz(request: Request, edge: EdgeOf) -> Response:
 
 async def _database(edge: EdgeOf) -> str:
     try:
-        revision, writable = await edge.read(database_standing(edge.reader))
+        revision, writable = await edge.read(database_health(edge.reader))
     except DatabaseAwayError as error:
         state = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
         return AWAY if state is None else f"away (SQLSTATE {state})"

@@ -62,7 +62,7 @@ def _load(connection: Connection, *, everything: bool) -> tuple[float, float, in
 
 FILL = (
     "INSERT INTO runs (kind, trigger, epoch, state) VALUES ('full', 'bench', 1, 'running')",
-    "INSERT INTO lanes (vps_id, last_seq, applied_seq, head, order_id)"
+    "INSERT INTO vps_queues (vps_id, last_seq, applied_seq, queue_state, order_id)"
     " SELECT i, 1, 1, 'live', i FROM generate_series(1, :fleet) i",
     "INSERT INTO orders_seen (order_id, state, status, state_since, owner, owner_since, panel_vps_id_given, name, cpu,"
     " ram_mb, disk_gb, os, cluster, vmid, first_seen_at, changed_at, effective_at)"

@@ -113,8 +113,8 @@ class Change:
         }
 
     def _bound_values(self) -> Mapping[str, Any]:
-        """The values that an approval binds to."""
-        return self.values
+        """The values that an approval binds to, by the names under which standing approvals were given."""
+        return {APPROVED_AS.get(name, name): value for name, value in self.values.items()}
 
     def _target(self) -> str | int | None:
         """What the record is to become, in one word."""
@@ -123,6 +123,10 @@ class Change:
 
 TIMES = ("_at", "_as_of", "_since")
 """How columns end that hold times; an approval binds only to whether there is one."""
+
+
+APPROVED_AS = {"power_unconfirmed_since": "unconfirmed_since"}
+"""Columns that had another name when approvals were given: their hashes must stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +139,8 @@ class Create(Change):
     guest: Guest | None = None
 
     def _bound_values(self) -> Mapping[str, Any]:
-        # What its guest does just now, and where, is no part of the question. Approvals that stand were given under
-        # the sync call's names, and for the id that the order names.
+        # What its guest does just now, and where, is no part of the question. Standing approvals were given under the
+        # sync call's names, and for the id that the order names.
         kept = {CALLED.get(n, n): v for n, v in self.values.items() if n not in NOT_ASKED_OF_A_CREATE}
         return kept | {"panel_vps_id": self.order.panel_vps_id}
 

@@ -153,7 +153,7 @@ COLUMNS: tuple[RecordColumn, ...] = (
     RecordColumn("power_as_of", Kind.TIME, _POWER, seen_by=Reader.CLIENT, required=True),
     # Since when the guest's reads do not bear the power state out (absent, unknown, or held difference);
     # NULL: every complete read of its node confirms it, so "as of" is scopes.began_at and costs no write.
-    RecordColumn("unconfirmed_since", Kind.TIME, seen_by=Reader.CLIENT),
+    RecordColumn("power_unconfirmed_since", Kind.TIME, seen_by=Reader.CLIENT),
     RecordColumn("owner_changed_at", Kind.TIME, _OWNER, required=True),
     RecordColumn("plan_changed_at", Kind.TIME, _PLAN, required=True),
     # paid, but its guest is proven absent for longer than its grace

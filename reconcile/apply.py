@@ -19,7 +19,7 @@ from panel.journal.repairs import NotWritten, Written, write_repair
 from panel.operators.quarantine import own_refusal
 from panel.runs.lease import FencedError
 from reconcile.confirming import Confirming, OutOfTimeError
-from reconcile.decision.drift_since import standing_since
+from reconcile.decision.drift_since import drift_since
 
 log = structlog.get_logger(__name__)
 
@@ -128,7 +128,7 @@ def _own_failure(change: Change, error: Exception, interrupts: Interrupts) -> Fa
 
 def _evidence(change: Change, said: Mapping[str, Any]) -> dict[str, Any]:
     """What the journal keeps of why: the class of drift, since when it stood, what was seen, and what was confirmed."""
-    since = standing_since(change)
+    since = drift_since(change)
     return {"kind": change.kind.value, **({"since": since.isoformat()} if since else {}), **change.evidence, **said}
 
 

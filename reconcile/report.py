@@ -28,10 +28,10 @@ def report_full(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcom
     failures = [*planned.failures, *outcome.failures]
     everything = not seen.problems and not planned.counts["cut"]
     not_reached = {subject for change in outcome.postponed for subject in change.subjects}
-    left_out = planned.left_out | seen.undrawn | not_reached
+    left_out = planned.left_out | seen.not_selected | not_reached
     with run.reporting() as report:
         open_findings = report_findings(report, run.id, findings, _reach(run, seen), left_out)
-        keep_holds(report, run.id, gated.held, seen.undrawn)
+        keep_holds(report, run.id, gated.held, seen.not_selected)
         report_sources(report, run.id, seen.troubles)
         forget_other_sources(report, _watched(run))
         note_confirmations(report, seen.began)

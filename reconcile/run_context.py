@@ -27,7 +27,7 @@ from panel.runs.lease import LEASE, FencedError, Lease, hold_lease, lease_holder
 from reconcile.apply import Outcome, apply_changes, unconfirmed_last
 from reconcile.confirming import Confirmer, Confirming
 from reconcile.decision.cases import Policy
-from reconcile.decision.gate import Budget, Gated, Handling, Standing, gate
+from reconcile.decision.gate import Budget, GateContext, Gated, Handling, gate
 from reconcile.decision.subjects import Paused, Subject, parse_subject
 from reconcile.observation.observe import Observed
 from reconcile.parallel_confirmations import SideBySide
@@ -291,7 +291,7 @@ class Run(Turn):
     def gated(self, plan: Plan, only: Subject | None = None) -> Gated:
         """What of the plan may be applied; of that, with ``only``, what concerns this subject."""
         gated = gate(
-            plan, _standing(self.reconciler, self.connection), self.reconciler.budget, self.reconciler.handling
+            plan, _gate_context(self.reconciler, self.connection), self.reconciler.budget, self.reconciler.handling
         )
         self.connection.commit()
         if only is not None:
@@ -314,7 +314,7 @@ class _Told:
         return self.confirming.hindrance(change)
 
 
-def _standing(reconciler: Reconciler, connection: Connection) -> Standing:
+def _gate_context(reconciler: Reconciler, connection: Connection) -> GateContext:
     measures = gate_context.load_gate_context(connection)
     holds: dict[str, str] = {}
     if reconciler.first_run_asks:
@@ -329,4 +329,4 @@ def _standing(reconciler: Reconciler, connection: Connection) -> Standing:
                     "the panel is empty, and its first filling waits for one word, after a look at the plan: "
                     "panel-sync reconcile --apply, or approve it"
                 )
-    return Standing(holds=holds, **measures)
+    return GateContext(holds=holds, **measures)

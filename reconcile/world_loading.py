@@ -14,7 +14,7 @@ from domain.left_out import LeftOut
 from panel.observations import candidates, components, loaded_candidates, snapshots
 from panel.observations.absences import load_absences
 from panel.observations.left_out import load_left_out
-from panel.runs.finding_resolution import undrawn_subjects
+from panel.runs.finding_resolution import not_selected_subjects
 from reconcile.decision.cases import World
 from reconcile.decision.matching.match import RIVALS_APART
 from reconcile.observation.observe import Observed, database_now
@@ -39,7 +39,7 @@ def load_world(
     )
     left_out = LeftOut()
     if counts["cut"]:
-        seen.undrawn = undrawn_subjects(connection)
+        seen.not_selected = not_selected_subjects(connection)
         seen.entangled = components.load_entangled(connection)
         seen.warnings.append(f"selection: {counts['cut']} suspects are left to the next run, which draws anew")
         left_out = load_left_out(connection, RIVALS_APART if names else None, seen.broken)

@@ -171,7 +171,7 @@ def clusters_of(settings: Settings, engine: Engine, *, remember: bool = True) ->
     found: list[GuestSource] = []
     with engine.connect() as connection:
         for cluster in settings.proxmox_clusters:
-            circuit = source_memory.source_state(connection, f"proxmox:{cluster.name}").get("circuit") or {}
+            circuit = source_memory.source_state(connection, f"proxmox:{cluster.name}").get("backoff_state") or {}
             breaker = CircuitBreaker(CircuitState.from_plain(circuit))
             try:
                 source = make_cluster(cluster_config(cluster), breaker, circuit.get("endpoint"))

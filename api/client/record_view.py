@@ -28,7 +28,7 @@ def client_view(row: Mapping[str, Any]) -> dict[str, Any]:
     as_of, source = row["power_as_of"], row["power_source"]
     linked = row["link_state"] in LINKED
     node_read = row["scope_began_at"]
-    if linked and row["unconfirmed_since"] is None and node_read is not None and node_read > as_of:
+    if linked and row["power_unconfirmed_since"] is None and node_read is not None and node_read > as_of:
         as_of, source = node_read, "proxmox"
     return public_record(row) | {
         "power_detail": row["power_detail"],

@@ -52,7 +52,7 @@ class Load:
 
     def every(self) -> Iterator[Said]:
         """All calls so far, machine by machine."""
-        return itertools.chain.from_iterable(list(lane) for lane in self.said.values())
+        return itertools.chain.from_iterable(list(queue) for queue in self.said.values())
 
     @contextmanager
     def _client(self) -> Iterator[httpx.Client]:

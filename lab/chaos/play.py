@@ -212,7 +212,7 @@ class Play:
             for call in self.rig.site.list_calls()
             if call.outcome is CallOutcome.ANSWERED and call.operation_id is not None
         ]
-        proof = audit.lanes(self.rig.database)
+        proof = audit.vps_queues(self.rig.database)
         with self.rig.database.connect() as connection:
             for wrong in (*audit.trespasses(connection, self.worlds), *(poisoner.wrong if poisoner else ())):
                 self._accuse(wrong)

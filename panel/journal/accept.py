@@ -27,7 +27,7 @@ from panel.journal.calls import (
     OverloadedError,
     Refused,
 )
-from panel.journal.journal_state import KEY_SCOPE, Patience
+from panel.journal.journal_state import KEY_SCOPE, LockTimeout
 from panel.journal.refusals import note_refusals, refused_row
 from panel.schema import tables
 from panel.sessions import is_away
@@ -167,15 +167,15 @@ class Acceptor:
                     waiting.begun = True
                 await self._commit(live)
 
-    async def _commit(self, waiting: list[_Waiting], patience: Patience = Patience.BRIEF) -> None:
+    async def _commit(self, waiting: list[_Waiting], lock_timeout: LockTimeout = LockTimeout.BRIEF) -> None:
         """Commit a batch and answer it; on a fault that one call may have caused, call by call.
 
         What others hold is waited for briefly. Then the calls that need it wait apart, and the rest goes on.
         """
         try:
-            outcomes = await self._transaction([w.call for w in waiting], patience)
+            outcomes = await self._transaction([w.call for w in waiting], lock_timeout)
         except _LockedError:
-            await self._commit(waiting, Patience.NONE)
+            await self._commit(waiting, LockTimeout.NONE)
         except (DatabaseAwayError, OutcomeUnknownError) as error:
             for w in waiting:
                 w.settle(error)
@@ -186,7 +186,7 @@ class Acceptor:
                 return
             log.warning("accept_batch_split", calls=len(waiting), error=type(error).__name__)
             for w in waiting:
-                await self._commit([w], patience)
+                await self._commit([w], lock_timeout)
         else:
             held: dict[tuple[int | None, str | None], list[_Waiting]] = {}
             for w, outcome in zip(waiting, outcomes, strict=True):
@@ -206,16 +206,16 @@ class Acceptor:
             if live := [w for w in waiting if not w.future.done()]:
                 for w in live:
                     w.begun = True
-                await self._commit(live, Patience.FULL)
+                await self._commit(live, LockTimeout.FULL)
 
-    async def _transaction(self, calls: list[Call], patience: Patience) -> list[Outcome | None]:
+    async def _transaction(self, calls: list[Call], lock_timeout: LockTimeout) -> list[Outcome | None]:
         for attempt in (1, 2):
             try:
-                return await self._attempt(calls, patience)
+                return await self._attempt(calls, lock_timeout)
             except DBAPIError as error:
                 if attempt == 1 and _state(error) in RETRIABLE:
                     continue
-                if _state(error) == LOCKED and patience is Patience.BRIEF:
+                if _state(error) == LOCKED and lock_timeout is LockTimeout.BRIEF:
                     raise _LockedError from error
                 if is_away(error):
                     raise DatabaseAwayError(type(error.orig).__name__) from error
@@ -224,9 +224,9 @@ class Acceptor:
                 raise DatabaseAwayError(type(error).__name__) from error
         raise AssertionError("unreachable")
 
-    async def _attempt(self, calls: list[Call], patience: Patience) -> list[Outcome | None]:
+    async def _attempt(self, calls: list[Call], lock_timeout: LockTimeout) -> list[Outcome | None]:
         committing = False
-        batch = Batch(calls, patience, self._deadlines)
+        batch = Batch(calls, lock_timeout, self._deadlines)
         try:
             async with asyncio.timeout(self._deadlines.transaction_s), self._engine.connect() as connection:
                 await batch.decide_and_write(connection)

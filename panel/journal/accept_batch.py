@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from panel.deadlines import DEFAULT, Deadlines
 from panel.journal.calls import Accepted, Call, Outcome, Refused, Replayed
-from panel.journal.journal_state import KEY_SCOPE, JournalState, Patience
+from panel.journal.journal_state import KEY_SCOPE, JournalState, LockTimeout
 from panel.journal.refusals import note_refusals, refused_row
 from panel.records.projection import new_row, project
 from panel.records.public import public_record, success_body
@@ -25,15 +25,17 @@ JOURNAL_CHANNEL = "panel_journal"
 class Batch:
     """The calls of one transaction and what becomes of each.
 
-    ``outcomes``: in the same order, None for a call that was left out (``Patience.NONE``).
+    ``outcomes``: in the same order, None for a call that was left out (``LockTimeout.NONE``).
     """
 
-    def __init__(self, calls: list[Call], patience: Patience = Patience.FULL, deadlines: Deadlines = DEFAULT) -> None:
+    def __init__(
+        self, calls: list[Call], lock_timeout: LockTimeout = LockTimeout.FULL, deadlines: Deadlines = DEFAULT
+    ) -> None:
         self.calls = calls
         self.outcomes: list[Outcome | None] = []
-        self._known = JournalState(calls, patience, deadlines)
+        self._known = JournalState(calls, lock_timeout, deadlines)
         self.xid: str | None = None
-        self._new_lanes: list[dict[str, Any]] = []
+        self._new_vps_queues: list[dict[str, Any]] = []
         self._touched: dict[int, dict[str, Any]] = {}
         self._operations: list[dict[str, Any]] = []
         self._journaled: list[int] = []  # the ids of _operations, once written
@@ -103,45 +105,50 @@ class Batch:
             message = f"User {call.payload['user_id']} does not exist in the panel database"
             return Refused(422, "user_unknown", message, {"field": "vps.user_id"})
         if call.order_id is not None and (claimed := self._known.claims.get(call.order_id)) is not None:
-            lane = self._known.follow(claimed)
-            if lane is not None and lane["head"] == "live":
-                return self._already_created(call, lane)
+            queue = self._known.follow(claimed)
+            if queue is not None and queue["queue_state"] == "live":
+                return self._already_created(call, queue)
         vps_id = self._known.new_ids.pop(0)
-        self._new_lanes.append({"vps_id": vps_id, "last_seq": 1, "head": "live", "order_id": call.order_id})
+        self._new_vps_queues.append({"vps_id": vps_id, "last_seq": 1, "queue_state": "live", "order_id": call.order_id})
         row = new_row(vps_id, call.payload, self._known.now)
         self._journal(call, vps_id, 1)
         if call.order_id is not None:
             self._known.claims[call.order_id] = vps_id
             self._new_claims[call.order_id] = (vps_id, len(self._operations) - 1)
-            self._known.lanes[vps_id] = {"vps_id": vps_id, "last_seq": 1, "head": "live", "merged_into": None}
+            self._known.vps_queues[vps_id] = {
+                "vps_id": vps_id,
+                "last_seq": 1,
+                "queue_state": "live",
+                "merged_into": None,
+            }
             self._known.rows[vps_id] = row
         return Accepted(0, vps_id, "queued", public_record(row), f"VPS {vps_id} is being created", created=True)
 
-    def _already_created(self, call: Call, lane: Mapping[str, Any]) -> Outcome:
-        record = self._known.projected(lane["vps_id"])
-        message = f"VPS {lane['vps_id']} already exists for order {call.order_id}; nothing was changed"
+    def _already_created(self, call: Call, queue: Mapping[str, Any]) -> Outcome:
+        record = self._known.projected(queue["vps_id"])
+        message = f"VPS {queue['vps_id']} already exists for order {call.order_id}; nothing was changed"
         # A second create of one order within one batch: its operation id is known only once written.
-        state = "queued" if self._known.pending[lane["vps_id"]] else "applied"
-        return Accepted(0, lane["vps_id"], state, public_record(record), message, created=False)
+        state = "queued" if self._known.pending[queue["vps_id"]] else "applied"
+        return Accepted(0, queue["vps_id"], state, public_record(record), message, created=False)
 
     def _change(self, call: Call) -> Outcome:
         vps_id = call.vps_id if call.vps_id is not None else self._known.claims.get(call.order_id or "")
-        lane = self._known.follow(vps_id) if vps_id is not None else None
+        queue = self._known.follow(vps_id) if vps_id is not None else None
         named = f"VPS {call.vps_id}" if call.vps_id is not None else f"VPS of order {call.order_id}"
-        if lane is None:
+        if queue is None:
             return Refused(404, "vps_unknown", f"{named} does not exist in the panel")
-        target = lane["vps_id"]
+        target = queue["vps_id"]
         if project(self._known.rows.get(target), self._known.pending[target]) is None:
             return Refused(404, "vps_unknown", f"{named} was never created: its create failed")
-        if lane["head"] == "deleted":
+        if queue["queue_state"] == "deleted":
             if call.action == "update":
                 return Refused(404, "vps_deleted", f"{named} is deleted and cannot be updated")
             return self._already_deleted(target)
-        lane["last_seq"] += 1
-        self._touched[target] = lane
-        self._journal(call, target, lane["last_seq"])
+        queue["last_seq"] += 1
+        self._touched[target] = queue
+        self._journal(call, target, queue["last_seq"])
         if call.action == "delete":
-            lane["head"] = "deleted"
+            queue["queue_state"] = "deleted"
             self._known.last_deletes[target] = (-len(self._operations), "queued")
         record = public_record(self._known.projected(target))
         message = f"VPS {target} is being {'deleted' if call.action == 'delete' else 'updated'}"
@@ -174,16 +181,16 @@ class Batch:
     # --- writing
 
     async def _write(self, connection: AsyncConnection) -> None:
-        if self._new_lanes:
-            await connection.execute(insert(tables.lanes), self._new_lanes)
+        if self._new_vps_queues:
+            await connection.execute(insert(tables.vps_queues), self._new_vps_queues)
         if self._touched:
             await connection.execute(
-                update(tables.lanes)
-                .where(tables.lanes.c.vps_id == bindparam("id"))
-                .values(last_seq=bindparam("seq"), head=bindparam("new_head")),
+                update(tables.vps_queues)
+                .where(tables.vps_queues.c.vps_id == bindparam("id"))
+                .values(last_seq=bindparam("seq"), queue_state=bindparam("new_state")),
                 [
-                    {"id": id_, "seq": lane["last_seq"], "new_head": lane["head"]}
-                    for id_, lane in sorted(self._touched.items())
+                    {"id": id_, "seq": queue["last_seq"], "new_state": queue["queue_state"]}
+                    for id_, queue in sorted(self._touched.items())
                 ],
             )
         ids = self._journaled = await self._write_operations(connection)
@@ -193,7 +200,7 @@ class Batch:
             await note_refusals(connection, self._refusals)
         if self._nudge_users:
             await connection.execute(
-                pg_insert(tables.nudges).values(task="users.import", subject="").on_conflict_do_nothing()
+                pg_insert(tables.task_requests).values(task="users.import", subject="").on_conflict_do_nothing()
             )
         if self._operations or self._nudge_users:
             await connection.execute(select(text(f"pg_notify('{JOURNAL_CHANNEL}', '')")))
@@ -229,19 +236,19 @@ class Batch:
         )
 
     async def _write_claims_and_keys(self, connection: AsyncConnection, ids: list[int]) -> None:
-        claims = [
+        order_claims = [
             {"order_id": order, "vps_id": vps_id, "operation_id": ids[index]}
             for order, (vps_id, index) in self._new_claims.items()
         ]
-        if claims:
-            upsert = pg_insert(tables.claims)
+        if order_claims:
+            upsert = pg_insert(tables.order_claims)
             new = upsert.excluded
             await connection.execute(
                 upsert.on_conflict_do_update(
                     index_elements=["order_id"],
                     set_={"vps_id": new.vps_id, "operation_id": new.operation_id, "claimed_at": self._known.now},
                 ),
-                claims,
+                order_claims,
             )
         if self._new_keys:
             await connection.execute(insert(tables.idempotency_keys), [self._key_row(*k) for k in self._new_keys])

@@ -51,5 +51,5 @@ class Owed:
             raise
 
 
-OWED = Owed()
+PENDING_ATTEMPT_REFUNDS = Owed()
 """This process's."""

@@ -1,8 +1,8 @@
 """Calls that failed for good, and what operators decide about each: try it once more, or leave it.
 
-The lane went on without the dead call, so trying it again is a new entry at the lane's end: the order in which a VPS's
-calls were applied stays what the journal says. Either way the call is dead no longer, and its reason says what became
-of it.
+The VPS's queue went on without the dead call. So trying the call again is a new entry at the queue's end, and the order
+in which a VPS's calls were applied stays what the journal says. Either way the call is no longer dead, and its reason
+says what became of it.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def requeue(connection: Connection, operation_id: int, by: str) -> int:
 
     Refused where it would undo what came after it, or bring back what was given to another record.
     """
-    dead, lane, record = _held(connection, operation_id)
-    if (why_not := _hindrance(connection, dead, lane, record)) is not None:
+    dead, queue, record = _held(connection, operation_id)
+    if (why_not := _hindrance(connection, dead, queue, record)) is not None:
         raise OperatorError("conflict", why_not)
-    seq = lane["last_seq"] + 1
+    seq = queue["last_seq"] + 1
     again = connection.scalar(
         insert(tables.operations)
         .values(
@@ -61,8 +61,8 @@ def requeue(connection: Connection, operation_id: int, by: str) -> int:
     )  # fmt: skip
     if again is None:
         raise RuntimeError("the journal returned no id")
-    head = "deleted" if dead.action == "delete" else "live"
-    rows.advance_lane(connection, dead.vps_id, lane["applied_seq"], last_seq=seq, head=head)
+    queue_state = "deleted" if dead.action == "delete" else "live"
+    rows.advance_vps_queue(connection, dead.vps_id, queue["applied_seq"], last_seq=seq, queue_state=queue_state)
     if dead.action == "create" and (order := dead.payload.get("order_id")) is not None:
         rows.claim_order(connection, order, dead.vps_id, again)
     _settle(connection, dead.id, "superseded", f"tried once more as operation {again}, by {by}")
@@ -79,21 +79,21 @@ def discard(connection: Connection, operation_id: int, reason: str, by: str) -> 
 
 
 def _held(connection: Connection, operation_id: int) -> tuple[Row[Any], Record, Record | None]:
-    """The dead call, its lane, locked, and its record."""
+    """The dead call, its queue, locked, and its record."""
     operations = tables.operations
     wanted = select(operations).where(operations.c.id == operation_id)
     known = connection.execute(wanted).one_or_none()
     if known is None or known.kind != "sync":
         raise OperatorError("unknown", f"there is no call {operation_id}; `panel-sync operations` lists them")
     rows.lock_orders(connection, [known.payload.get("order_id")])
-    lane = rows.lock_lanes(connection, [known.vps_id])[known.vps_id]
+    queue = rows.lock_vps_queues(connection, [known.vps_id])[known.vps_id]
     dead = connection.execute(wanted).one()
     if dead.state != "dead":
         raise OperatorError("conflict", f"operation {operation_id} is {dead.state}, not dead")
-    return dead, lane, rows.load_row(connection, dead.vps_id)
+    return dead, queue, rows.load_row(connection, dead.vps_id)
 
 
-def _hindrance(connection: Connection, dead: Row[Any], lane: Record, record: Record | None) -> str | None:
+def _hindrance(connection: Connection, dead: Row[Any], queue: Record, record: Record | None) -> str | None:
     named = f"VPS {dead.vps_id}"
     if dead.action == "create":
         if record is not None:
@@ -103,7 +103,7 @@ def _hindrance(connection: Connection, dead: Row[Any], lane: Record, record: Rec
         return None if owner is None else f"order {order} belongs to VPS {owner} by now"
     if record is None:
         return f"{named} was never created; requeue its create first"
-    if record["deleted_at"] is not None or (dead.action == "update" and lane["head"] == "deleted"):
+    if record["deleted_at"] is not None or (dead.action == "update" and queue["queue_state"] == "deleted"):
         return f"{named} is deleted"
     if _later(connection, dead):
         return f"{named} was changed since, which this call would undo"
@@ -130,8 +130,8 @@ def _settle(connection: Connection, operation_id: int, state: str, reason: str) 
 
 
 OWNER = text(
-    "SELECT c.vps_id FROM claims c JOIN lanes l ON l.vps_id = c.vps_id"
-    " WHERE c.order_id = :order AND c.vps_id <> :id AND l.head = 'live'"
+    "SELECT c.vps_id FROM order_claims c JOIN vps_queues l ON l.vps_id = c.vps_id"
+    " WHERE c.order_id = :order AND c.vps_id <> :id AND l.queue_state = 'live'"
 )
 """Whoever has the order and was not deleted since, as a create that came now would find it."""
 

@@ -1,6 +1,6 @@
 """What the journal knows of all that a batch of calls names: read under locks, kept up to date as calls are decided.
 
-Locks are always taken in the same order (order ids and idempotency keys sorted, then lanes by id), here and
+Locks are always taken in the same order (order ids and idempotency keys sorted, then VPS queues by id), here and
 in the writer, so that batches of several API processes and workers cannot deadlock.
 """
 
@@ -27,7 +27,7 @@ KEY_SCOPE = "main-site"
 BRIEF_S = 0.15
 
 
-class Patience(Enum):
+class LockTimeout(Enum):
     """How long to wait for what another transaction holds."""
 
     BRIEF = "brief"
@@ -39,18 +39,18 @@ class Patience(Enum):
 
 
 class JournalState:
-    """Users, keys, orders, lanes, records and queued operations, by what the calls name."""
+    """Users, keys, orders, VPS queues, records and queued operations, by what the calls name."""
 
-    def __init__(self, calls: list[Call], patience: Patience, deadlines: Deadlines) -> None:
+    def __init__(self, calls: list[Call], lock_timeout: LockTimeout, deadlines: Deadlines) -> None:
         self._calls = calls
-        self._patience = patience
-        self._lock_s = BRIEF_S if patience is Patience.BRIEF else deadlines.lock_s
+        self._patience = lock_timeout
+        self._lock_s = BRIEF_S if lock_timeout is LockTimeout.BRIEF else deadlines.lock_s
         self._held_names: set[str] = set()
-        self._held_lanes: set[int] = set()
+        self._held_vps_queues: set[int] = set()
         self.users: set[int] = set()
         self.keys: dict[str, Mapping[str, Any]] = {}
         self.claims: dict[str, int] = {}
-        self.lanes: dict[int, dict[str, Any]] = {}
+        self.vps_queues: dict[int, dict[str, Any]] = {}
         self.rows: dict[int, Row] = {}
         self.pending: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
         self.last_deletes: dict[int, tuple[int, str]] = {}
@@ -66,7 +66,7 @@ class JournalState:
             await connection.execute(PATIENCE, {"ms": str(int(1000 * self._lock_s))})
         if not names:
             return
-        if self._patience is Patience.NONE:
+        if self._patience is LockTimeout.NONE:
             got = await connection.execute(TRY_NAMES, {"names": sorted(names)})
             self._held_names = names - {row.name for row in got}
         else:
@@ -74,18 +74,18 @@ class JournalState:
 
     def is_held(self, call: Call) -> bool:
         """Whether somebody else holds what this call needs."""
-        if not self._held_names and not self._held_lanes:
+        if not self._held_names and not self._held_vps_queues:
             return False
         claimed = self.claims.get(call.order_id or "")
         return (
             f"order:{call.order_id}" in self._held_names
             or f"key:{call.idempotency_key}" in self._held_names
-            or call.vps_id in self._held_lanes
-            or claimed in self._held_lanes
+            or call.vps_id in self._held_vps_queues
+            or claimed in self._held_vps_queues
         )
 
     async def load(self, connection: AsyncConnection) -> None:
-        """Lock the VPS' lanes, by id, and read what is known of all that the calls name."""
+        """Lock the VPS' VPS queues, by id, and read what is known of all that the calls name."""
         creates = [c for c in self._calls if c.action == "create"]
         if creates:
             wanted = {c.payload["user_id"] for c in creates}
@@ -96,14 +96,14 @@ class JournalState:
         await self._load_keys(connection)
         orders = {c.order_id for c in self._calls if c.order_id is not None}
         if orders:
-            claims = tables.claims
+            order_claims = tables.order_claims
             found = await connection.execute(
-                select(claims.c.order_id, claims.c.vps_id).where(claims.c.order_id.in_(orders))
+                select(order_claims.c.order_id, order_claims.c.vps_id).where(order_claims.c.order_id.in_(orders))
             )
             self.claims = {row.order_id: row.vps_id for row in found}
         named = {c.vps_id for c in self._calls if c.vps_id is not None} | set(self.claims.values())
-        await self._load_lanes(connection, named)
-        # Under the locks, so that times of acceptance never run backwards along a lane.
+        await self._load_vps_queues(connection, named)
+        # Under the locks, so that times of acceptance never run backwards along a queue.
         self.now = await connection.scalar(text("SELECT clock_timestamp()"))
 
     async def _load_keys(self, connection: AsyncConnection) -> None:
@@ -118,18 +118,18 @@ class JournalState:
         )
         self.keys = {row.key: dict(row._mapping) for row in found}
 
-    async def _load_lanes(self, connection: AsyncConnection, named: Iterable[int]) -> None:
+    async def _load_vps_queues(self, connection: AsyncConnection, named: Iterable[int]) -> None:
         ids = set(named)
         if not ids:
             return
         survivors = await connection.execute(SURVIVORS, {"ids": sorted(ids)})
         ids |= {row.vps_id for row in survivors}
-        lanes, operations = tables.lanes, tables.operations
-        wanted = select(lanes).where(lanes.c.vps_id.in_(ids)).order_by(lanes.c.vps_id)
-        locked = await connection.execute(wanted.with_for_update(skip_locked=self._patience is Patience.NONE))
-        self.lanes = {row.vps_id: dict(row._mapping) for row in locked}
-        if self._patience is Patience.NONE:
-            await self._note_held_lanes(connection, ids)
+        vps_queues, operations = tables.vps_queues, tables.operations
+        wanted = select(vps_queues).where(vps_queues.c.vps_id.in_(ids)).order_by(vps_queues.c.vps_id)
+        locked = await connection.execute(wanted.with_for_update(skip_locked=self._patience is LockTimeout.NONE))
+        self.vps_queues = {row.vps_id: dict(row._mapping) for row in locked}
+        if self._patience is LockTimeout.NONE:
+            await self._note_held_vps_queues(connection, ids)
         rows = await connection.execute(select(tables.vps).where(tables.vps.c.id.in_(ids)))
         self.rows = {row.id: dict(row._mapping) for row in rows}
         queued = await connection.execute(
@@ -139,34 +139,36 @@ class JournalState:
         )
         for row in queued:
             self.pending[row.vps_id].append(dict(row._mapping))
-        dead = [lane["vps_id"] for lane in self.lanes.values() if lane["head"] == "deleted"]
+        dead = [queue["vps_id"] for queue in self.vps_queues.values() if queue["queue_state"] == "deleted"]
         if dead:
             found = await connection.execute(LAST_DELETES, {"ids": dead})
             self.last_deletes = {row.vps_id: (row.id, row.state) for row in found}
 
-    async def _note_held_lanes(self, connection: AsyncConnection, ids: set[int]) -> None:
+    async def _note_held_vps_queues(self, connection: AsyncConnection, ids: set[int]) -> None:
         """Of ``ids`` those that exist and were not locked, and whatever was merged into them."""
-        lanes = tables.lanes
+        vps_queues = tables.vps_queues
         there = await connection.execute(
-            select(lanes.c.vps_id, lanes.c.merged_into).where(lanes.c.vps_id.in_(ids)).order_by(lanes.c.vps_id)
+            select(vps_queues.c.vps_id, vps_queues.c.merged_into)
+            .where(vps_queues.c.vps_id.in_(ids))
+            .order_by(vps_queues.c.vps_id)
         )
         survivor = {row.vps_id: row.merged_into for row in there}
-        self._held_lanes = held = set(survivor) - set(self.lanes)
+        self._held_vps_queues = held = set(survivor) - set(self.vps_queues)
         while more := {id_ for id_, into in survivor.items() if into in held} - held:
             held |= more
 
     def follow(self, vps_id: int) -> dict[str, Any] | None:
-        """The lane of a VPS, or of the one that it was merged into; None if there is none."""
-        lane = self.lanes.get(vps_id)
-        while lane is not None and lane.get("merged_into") is not None:
-            lane = self.lanes.get(lane["merged_into"])
-        return lane
+        """The queue of a VPS, or of the one that it was merged into; None if there is none."""
+        queue = self.vps_queues.get(vps_id)
+        while queue is not None and queue.get("merged_into") is not None:
+            queue = self.vps_queues.get(queue["merged_into"])
+        return queue
 
     def projected(self, vps_id: int) -> Row:
         """The record as it will be once what is queued for it is applied."""
         row = project(self.rows.get(vps_id), self.pending[vps_id])
         if row is None:
-            raise RuntimeError(f"lane {vps_id} has neither a record nor a queued create")
+            raise RuntimeError(f"queue {vps_id} has neither a record nor a queued create")
         return row
 
 
@@ -186,8 +188,8 @@ NEXT_IDS = text("SELECT nextval('vps_id_seq') AS id FROM generate_series(1, :cou
 
 SURVIVORS = text(
     "WITH RECURSIVE chain AS ("
-    " SELECT merged_into AS vps_id FROM lanes WHERE vps_id = ANY(:ids) AND merged_into IS NOT NULL"
-    " UNION SELECT l.merged_into FROM lanes l JOIN chain c ON l.vps_id = c.vps_id"
+    " SELECT merged_into AS vps_id FROM vps_queues WHERE vps_id = ANY(:ids) AND merged_into IS NOT NULL"
+    " UNION SELECT l.merged_into FROM vps_queues l JOIN chain c ON l.vps_id = c.vps_id"
     " WHERE l.merged_into IS NOT NULL"
     ") SELECT vps_id FROM chain"
 )

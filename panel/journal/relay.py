@@ -192,7 +192,7 @@ class Relay:
                     log.warning("lanes_late", lanes=late)
 
     def _claim(self) -> list[Doorbell]:
-        """Mark due operations as published (again later) and take due nudges, in one short transaction.
+        """Mark due operations as published (again later) and take due task requests, in one short transaction.
 
         Marked before the publication: killed in between, they are published 30 s later.
         """
@@ -205,7 +205,7 @@ class Relay:
                 unmoved = list(connection.execute(CLAIM_AGAIN, {"limit": min(allowed, BATCH - len(first))}))
                 self._window = (self._window[0], self._window[1] + len(unmoved))
                 again += unmoved
-            nudged = connection.execute(TAKE_NUDGES).all()
+            nudged = connection.execute(TAKE_REQUESTS).all()
         bells = [Doorbell("sync.apply", o.id, f"op={o.id} vps={o.vps_id} {o.action}") for o in (*first, *again)]
         return bells + [Doorbell(n.task, n.subject, n.subject) for n in nudged]
 
@@ -232,11 +232,11 @@ class Relay:
 
     def _make_due_again(self, bells: Sequence[Doorbell]) -> None:
         ids = [b.argument for b in bells if b.task == "sync.apply"]
-        nudges = [b for b in bells if b.task != "sync.apply"]
+        task_requests = [b for b in bells if b.task != "sync.apply"]
         with self._engine.begin() as connection:
             connection.execute(DUE_AGAIN, {"ids": ids})
-            for bell in nudges:
-                connection.execute(NUDGE, {"task": bell.task, "subject": bell.argument})
+            for bell in task_requests:
+                connection.execute(REQUEST_TASK, {"task": bell.task, "subject": bell.argument})
 
 
 _CLAIM = """
@@ -263,11 +263,12 @@ CLAIM_OVERTAKEN = text(
         f" - make_interval(secs => :behind) AND accepted_at < {_NEWEST} - make_interval(secs => :behind)"
     )
 )
-TAKE_NUDGES = text(
-    "DELETE FROM nudges WHERE (task, subject) IN "
-    "(SELECT task, subject FROM nudges ORDER BY asked_at LIMIT 100 FOR UPDATE SKIP LOCKED) RETURNING task, subject"
+TAKE_REQUESTS = text(
+    "DELETE FROM task_requests WHERE (task, subject) IN "
+    "(SELECT task, subject FROM task_requests ORDER BY asked_at LIMIT 100 FOR UPDATE SKIP LOCKED)"
+    " RETURNING task, subject"
 )
-NUDGE = text("INSERT INTO nudges (task, subject) VALUES (:task, :subject) ON CONFLICT DO NOTHING")
+REQUEST_TASK = text("INSERT INTO task_requests (task, subject) VALUES (:task, :subject) ON CONFLICT DO NOTHING")
 OLDEST = text("SELECT min(id) FROM operations WHERE state = 'queued'")
 DUE_AGAIN = text(
     "UPDATE operations SET publishes = publishes - 1, publish_at = clock_timestamp() + interval '1 second' "

@@ -21,7 +21,7 @@ from domain.record_columns import Facts, in_group, names
 from domain.records import Record
 from panel.journal import rows
 from panel.observations.identity_doubts import SOLD_ON
-from panel.records.projection import LINK_COLUMNS, Row, let_go, repaired_row, with_status
+from panel.records.projection import LINK_COLUMNS, Row, release_address, repaired_row, with_status
 from panel.runs.lease import hold_lease
 from panel.schema import tables
 
@@ -57,7 +57,7 @@ class _Run:
     versions: Mapping[int, int]
 
     def settled(self, record: Record) -> tuple[Row, Row] | NotWritten:
-        """The lane and the record, locked, if they are as they were decided on."""
+        """The queue and the record, locked, if they are as they were decided on."""
         return _settled(self.connection, record.id, self.versions.get(record.id, record.version))
 
 
@@ -95,10 +95,10 @@ RULES = {
     "uq_vps_live_order_id": "another record holds this order",
     "uq_vps_live_guest": "another record holds this guest",
     "pk_vps": "another record has this id",
-    "pk_lanes": "another record has this id",
+    "pk_vps_queues": "another record has this id",
     "fk_vps_user_id_users": "the panel does not know this owner",
     "fk_vps_merged_into_vps": "the record to merge into does not exist",
-    "fk_lanes_merged_into_lanes": "the record to merge into does not exist",
+    "fk_vps_queues_merged_into_vps_queues": "the record to merge into does not exist",
     "uq_operations_vps_id_seq": "another operation of this VPS was journaled first",
 }
 """What a broken constraint means: mostly that another transaction was first. The rest are checks of the values."""
@@ -116,9 +116,9 @@ def _create(run: _Run, change: Create) -> Written | NotWritten:
     if (why := _made_already(connection, order)) is not None:
         return NotWritten(why)
     vps_id = connection.scalar(text("SELECT nextval('vps_id_seq')"))
-    lanes = tables.lanes
+    vps_queues = tables.vps_queues
     connection.execute(
-        insert(lanes).values(vps_id=vps_id, last_seq=1, applied_seq=1, head="live", order_id=order.order_id)
+        insert(vps_queues).values(vps_id=vps_id, last_seq=1, applied_seq=1, queue_state="live", order_id=order.order_id)
     )
     row = repaired_row(vps_id, change.values, rows.database_now(connection), change.source)
     rows.store_new(connection, row)
@@ -129,20 +129,22 @@ def _create(run: _Run, change: Create) -> Written | NotWritten:
 
 def _made_already(connection: Connection, order: Order) -> str | None:
     """Why an order needs no record any more: it has one by now, or one is on its way."""
-    claims, lanes, vps = tables.claims, tables.lanes, tables.vps
+    order_claims, vps_queues, vps = tables.order_claims, tables.vps_queues, tables.vps
     claimed = connection.execute(
-        select(lanes.c.vps_id, lanes.c.head)
-        .join(claims, claims.c.vps_id == lanes.c.vps_id)
-        .where(claims.c.order_id == order.order_id)
+        select(vps_queues.c.vps_id, vps_queues.c.queue_state)
+        .join(order_claims, order_claims.c.vps_id == vps_queues.c.vps_id)
+        .where(order_claims.c.order_id == order.order_id)
     ).one_or_none()
-    if claimed is not None and claimed.head == "live":
+    if claimed is not None and claimed.queue_state == "live":
         return f"order {order.order_id} is claimed by VPS {claimed.vps_id}, whose create is on its way"
     held = select(vps.c.id).where(vps.c.order_id == order.order_id, vps.c.deleted_at.is_(None))
     if connection.scalar(held) is not None:
         return f"order {order.order_id} has a record by now"
     coming = connection.scalar(
-        select(lanes.c.vps_id).where(
-            lanes.c.vps_id == order.panel_vps_id, lanes.c.head == "live", lanes.c.applied_seq < lanes.c.last_seq
+        select(vps_queues.c.vps_id).where(
+            vps_queues.c.vps_id == order.panel_vps_id,
+            vps_queues.c.queue_state == "live",
+            vps_queues.c.applied_seq < vps_queues.c.last_seq,
         )
     )
     if coming is not None:
@@ -156,13 +158,13 @@ def _change(run: _Run, change: Update | Unlink | Delete) -> Written | NotWritten
     found = run.settled(change.record)
     if isinstance(found, NotWritten):
         return found
-    lane, row = found
+    queue, row = found
     at = rows.database_now(connection)
     after = changed_row(row, change, at)
-    head = {"head": "deleted"} if isinstance(change, Delete) else {}
-    seq = lane["last_seq"] + 1
+    queue_state = {"queue_state": "deleted"} if isinstance(change, Delete) else {}
+    seq = queue["last_seq"] + 1
     after = rows.store_changed(connection, row, with_status(after | {"applied_seq": seq}))
-    rows.advance_lane(connection, vps_id, seq, last_seq=seq, **head)
+    rows.advance_vps_queue(connection, vps_id, seq, last_seq=seq, **queue_state)
     written = _journal(run, change, vps_id, seq, row, after)
     if after["order_id"] is not None and after["order_id"] != row["order_id"]:
         rows.claim_order(connection, after["order_id"], vps_id, written.operation_id)
@@ -174,7 +176,7 @@ def changed_row(row: Row, change: Update | Unlink | Delete, at: datetime) -> Row
     after = row | dict(change.values) | {"updated_at": at}
     match change:
         case Unlink():
-            return let_go(after, at)
+            return release_address(after, at)
         case Delete():
             return after | {"deleted_at": at, "deleted_reason": change.reason}
         case Update():
@@ -184,32 +186,32 @@ def changed_row(row: Row, change: Update | Unlink | Delete, at: datetime) -> Row
 def _merge(run: _Run, change: Merge) -> Written | NotWritten:
     """Fold a record into the survivor: nothing is lost, either id reaches the survivor afterwards."""
     connection, loser_id, survivor_id = run.connection, change.record.id, change.survivor.id
-    # Names before lanes, as everywhere: a create of one of these orders may be waiting for a lane already.
+    # Names before VPS queues, as everywhere: a create of one of these orders may be waiting for a queue already.
     orders = [row["order_id"] for id_ in (loser_id, survivor_id) if (row := rows.load_row(connection, id_)) is not None]
     rows.lock_orders(connection, orders)
-    rows.lock_lanes(connection, [loser_id, survivor_id])
+    rows.lock_vps_queues(connection, [loser_id, survivor_id])
     lost, kept = run.settled(change.record), run.settled(change.survivor)
     if isinstance(lost, NotWritten):
         return lost
     if isinstance(kept, NotWritten):
         return kept
-    (lane, row), (other_lane, other) = lost, kept
+    (queue, row), (other_queue, other) = lost, kept
     if [row["order_id"], other["order_id"]] != orders:
         return NotWritten("one of the two records was linked to another order meanwhile")
     if row["user_id"] != other["user_id"]:
         return NotWritten("the two records have different owners")
     at = rows.database_now(connection)
-    seq, other_seq = lane["last_seq"] + 1, other_lane["last_seq"] + 1
+    seq, other_seq = queue["last_seq"] + 1, other_queue["last_seq"] + 1
     after = row | {"deleted_at": at, "deleted_reason": "merged", "merged_into": survivor_id, "updated_at": at}
     after = rows.store_changed(connection, row, after | {"applied_seq": seq})
     survivor = other | inherited(other, row) | {"updated_at": at, "applied_seq": other_seq}
     survivor = rows.store_changed(connection, other, with_status(survivor))
-    rows.advance_lane(connection, loser_id, seq, last_seq=seq, merged_into=survivor_id)
-    rows.advance_lane(connection, survivor_id, other_seq, last_seq=other_seq)
+    rows.advance_vps_queue(connection, loser_id, seq, last_seq=seq, merged_into=survivor_id)
+    rows.advance_vps_queue(connection, survivor_id, other_seq, last_seq=other_seq)
     written = _journal(run, change, loser_id, seq, row, after)
     _journal(run, change, survivor_id, other_seq, other, survivor, action="update")
-    claims = tables.claims
-    connection.execute(update(claims).where(claims.c.vps_id == loser_id).values(vps_id=survivor_id))
+    order_claims = tables.order_claims
+    connection.execute(update(order_claims).where(order_claims.c.vps_id == loser_id).values(vps_id=survivor_id))
     if survivor["order_id"] is not None:
         rows.claim_order(connection, survivor["order_id"], survivor_id, written.operation_id)
     return written
@@ -231,18 +233,18 @@ def inherited(survivor: Row, loser: Row) -> Row:
 
 
 def _settled(connection: Connection, vps_id: int, expected: int) -> tuple[Row, Row] | NotWritten:
-    """The lane and the record, locked, if nothing is in flight and the version is the one decided on."""
-    lane = rows.lock_lanes(connection, [vps_id]).get(vps_id)
+    """The queue and the record, locked, if nothing is in flight and the version is the one decided on."""
+    queue = rows.lock_vps_queues(connection, [vps_id]).get(vps_id)
     row = rows.load_row(connection, vps_id)
-    if lane is None or row is None:
+    if queue is None or row is None:
         return NotWritten(f"VPS {vps_id} has no record")
-    if lane["applied_seq"] < lane["last_seq"]:
+    if queue["applied_seq"] < queue["last_seq"]:
         return NotWritten(f"a newer call for VPS {vps_id} is waiting to be applied")
     if row["version"] != expected:
         return NotWritten(f"VPS {vps_id} changed since it was looked at")
     if row["deleted_at"] is not None:
         return NotWritten(f"VPS {vps_id} is deleted by now")
-    return lane, row
+    return queue, row
 
 
 def _journal(
@@ -313,10 +315,10 @@ EXISTS (SELECT 1 FROM guests g WHERE g.cluster = r.cluster AND g.vmid = r.vmid A
 AND NOT {SOLD_ON}
 """
 DOUBT = f"""
-UPDATE vps r SET unconfirmed_since = :began
-WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.unconfirmed_since IS NULL AND NOT ({_BORNE_OUT})
+UPDATE vps r SET power_unconfirmed_since = :began
+WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.power_unconfirmed_since IS NULL AND NOT ({_BORNE_OUT})
 """
 BELIEVE = f"""
-UPDATE vps r SET unconfirmed_since = NULL
-WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.unconfirmed_since IS NOT NULL AND {_BORNE_OUT}
+UPDATE vps r SET power_unconfirmed_since = NULL
+WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.power_unconfirmed_since IS NOT NULL AND {_BORNE_OUT}
 """

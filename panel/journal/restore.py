@@ -12,7 +12,7 @@ from panel.journal import rows
 from panel.observations.identity_doubts import doubt_guest
 from panel.operator_error import OperatorError
 from panel.records.projection import Row, with_status
-from panel.runs.run_requests import nudge_run
+from panel.runs.run_requests import request_run
 from panel.schema import tables
 
 RESTORABLE = timedelta(days=7)
@@ -33,27 +33,27 @@ def restore_vps(connection: Connection, vps_id: int, reason: str, by: str) -> Ro
     if known is None:
         raise OperatorError("unknown", f"VPS {vps_id} does not exist in the panel")
     rows.lock_orders(connection, [known["order_id"]])
-    lane = rows.lock_lanes(connection, [vps_id])[vps_id]
+    queue = rows.lock_vps_queues(connection, [vps_id])[vps_id]
     row = rows.load_row(connection, vps_id)
     if row is None:
         raise RuntimeError(f"VPS {vps_id} vanished")
     at = rows.database_now(connection)
-    if (why_not := _hindrance(connection, row, lane, known["order_id"])) is not None:
+    if (why_not := _hindrance(connection, row, queue, known["order_id"])) is not None:
         raise OperatorError("conflict", why_not)
     if at - row["deleted_at"] > RESTORABLE:
         raise OperatorError("conflict", f"VPS {vps_id} was deleted more than {RESTORABLE.days} days ago")
-    seq = lane["last_seq"] + 1
+    seq = queue["last_seq"] + 1
     alive = {
         "deleted_at": None,
         "deleted_reason": None,
         "missing_since": None,
-        "unconfirmed_since": None,
+        "power_unconfirmed_since": None,
         "protected_until": at + PROTECTED,
         "updated_at": at,
         "applied_seq": seq,
     }
     after = rows.store_changed(connection, row, with_status(row | alive))
-    rows.advance_lane(connection, vps_id, seq, last_seq=seq, head="live")
+    rows.advance_vps_queue(connection, vps_id, seq, last_seq=seq, queue_state="live")
     operation_id = _journal(connection, row, after, reason.strip(), by)
     if after["order_id"] is not None:
         rows.claim_order(connection, after["order_id"], vps_id, operation_id)
@@ -61,17 +61,17 @@ def restore_vps(connection: Connection, vps_id: int, reason: str, by: str) -> Ro
     connection.execute(FORGET, {"order": after["order_id"], "guest": guest})
     if guest is not None:
         doubt_guest(connection, after["cluster"], after["vmid"], Doubt.RESTORED)
-    nudge_run(connection, f"vps:{vps_id}")
+    request_run(connection, f"vps:{vps_id}")
     return after
 
 
-def _hindrance(connection: Connection, row: Row, lane: Row, locked_order: str | None) -> str | None:
+def _hindrance(connection: Connection, row: Row, queue: Row, locked_order: str | None) -> str | None:
     vps_id, vps = row["id"], tables.vps
     if row["merged_into"] is not None:
         return f"VPS {vps_id} was merged into VPS {row['merged_into']}, which both ids reach"
     if row["deleted_at"] is None:
         return f"VPS {vps_id} is not deleted"
-    if lane["applied_seq"] < lane["last_seq"]:
+    if queue["applied_seq"] < queue["last_seq"]:
         return f"a call for VPS {vps_id} waits to be applied; try again when it is"
     if row["order_id"] != locked_order:
         return f"VPS {vps_id} was linked to another order at this moment; try again"
@@ -117,8 +117,8 @@ def _journal(connection: Connection, before: Row, after: Row, reason: str, by: s
 CLAIMED = text(
     "SELECT vps_id FROM ("
     " SELECT v.id AS vps_id FROM vps v WHERE v.order_id = :order AND v.deleted_at IS NULL"
-    " UNION ALL SELECT c.vps_id FROM claims c JOIN lanes l ON l.vps_id = c.vps_id"
-    " WHERE c.order_id = :order AND l.head = 'live') AS taken WHERE vps_id <> :id LIMIT 1"
+    " UNION ALL SELECT c.vps_id FROM order_claims c JOIN vps_queues l ON l.vps_id = c.vps_id"
+    " WHERE c.order_id = :order AND l.queue_state = 'live') AS taken WHERE vps_id <> :id LIMIT 1"
 )
 FORGET = text(
     "DELETE FROM absences WHERE (kind = 'order' AND subject = :order) OR (kind = 'guest' AND subject = :guest)"

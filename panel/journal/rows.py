@@ -1,8 +1,8 @@
-"""Low-level writes of records, lanes and the journal.
+"""Low-level writes of records, VPS queues and the journal.
 
 Only :mod:`panel.journal.writer` and :mod:`panel.journal.repairs` use it.
 
-Lock order everywhere: names (order ids, sorted), then lanes by id, then rows.
+Lock order everywhere: names (order ids, sorted), then VPS queues by id, then rows.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def lock_orders(connection: Connection, order_ids: Iterable[str | None]) -> None
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
 
 
-def lock_lanes(connection: Connection, ids: Iterable[int]) -> dict[int, Row]:
-    """Lock the lanes of these ids, in id order."""
-    lanes = tables.lanes
+def lock_vps_queues(connection: Connection, ids: Iterable[int]) -> dict[int, Row]:
+    """Lock the VPS queues of these ids, in id order."""
+    vps_queues = tables.vps_queues
     rows = connection.execute(
-        select(lanes).where(lanes.c.vps_id.in_(sorted(ids))).order_by(lanes.c.vps_id).with_for_update()
+        select(vps_queues).where(vps_queues.c.vps_id.in_(sorted(ids))).order_by(vps_queues.c.vps_id).with_for_update()
     )
     return {row.vps_id: dict(row._mapping) for row in rows}
 
@@ -61,21 +61,23 @@ def store_new(connection: Connection, row: Row) -> None:
 
 
 def store_changed(connection: Connection, before: Row, after: Row) -> Row:
-    """Write what differs, with the next version; the caller holds the lane."""
+    """Write what differs, with the next version; the caller holds the queue."""
     changed = {k: v for k, v in after.items() if before[k] != v} | {"version": before["version"] + 1}
     connection.execute(update(tables.vps).where(tables.vps.c.id == before["id"]).values(changed))
     return {**after, "version": before["version"] + 1}
 
 
-def advance_lane(connection: Connection, vps_id: int, applied_seq: int, **values: Any) -> None:  # noqa: ANN401
-    """Note how far a lane is applied, and what a repair changed of its head."""
-    lanes = tables.lanes
-    connection.execute(update(lanes).where(lanes.c.vps_id == vps_id).values(applied_seq=applied_seq, **values))
+def advance_vps_queue(connection: Connection, vps_id: int, applied_seq: int, **values: Any) -> None:  # noqa: ANN401
+    """Note how far a queue is applied, and what a repair changed of its head."""
+    vps_queues = tables.vps_queues
+    connection.execute(
+        update(vps_queues).where(vps_queues.c.vps_id == vps_id).values(applied_seq=applied_seq, **values)
+    )
 
 
 def claim_order(connection: Connection, order_id: str, vps_id: int, operation_id: int) -> None:
     """Point an order's claim at a record; the caller holds the order's lock."""
-    upsert = pg_insert(tables.claims).values(order_id=order_id, vps_id=vps_id, operation_id=operation_id)
+    upsert = pg_insert(tables.order_claims).values(order_id=order_id, vps_id=vps_id, operation_id=operation_id)
     connection.execute(
         upsert.on_conflict_do_update(index_elements=["order_id"], set_={"vps_id": vps_id, "operation_id": operation_id})
     )
@@ -175,7 +177,7 @@ ON CONFLICT (class, subject) WHERE resolved_at IS NULL DO UPDATE SET
   snoozed_until = CASE WHEN f.severity <> 'alarm' AND excluded.severity = 'alarm' THEN NULL ELSE f.snoozed_until END
 RETURNING f.class AS finding_class, f.subject, f.severity, xmax = 0 AS opened
 """)
-TELL = text("INSERT INTO nudges (task, subject) VALUES ('findings.tell', '') ON CONFLICT DO NOTHING")
+TELL = text("INSERT INTO task_requests (task, subject) VALUES ('findings.tell', '') ON CONFLICT DO NOTHING")
 
 
 JOURNALED = names(seen_by(Reader.OPERATOR))

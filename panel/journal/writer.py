@@ -1,6 +1,6 @@
-"""Apply journaled sync calls to records: idempotent, in the order of their journaling, one lane at a time.
+"""Apply journaled sync calls to records: idempotent, in the order of their journaling, one queue at a time.
 
-A task names one operation; whatever the queue did (lost, doubled, reordered), the lane's own order decides:
+A task names one operation; whatever the queue did (lost, doubled, reordered), the queue's own order decides:
 everything queued before that operation for the same VPS is applied first, and what is applied already is left.
 """
 
@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from domain.identity_doubts import Doubt
 from panel.journal import rows
-from panel.journal.attempts import NOTE_ATTEMPT, OWED, TAKE_BACK, WHY
+from panel.journal.attempts import NOTE_ATTEMPT, PENDING_ATTEMPT_REFUNDS, TAKE_BACK, WHY
 from panel.observations.identity_doubts import doubt_guest
 from panel.records.projection import Row, in_conflict, new_row, updated_row
 from panel.schema import tables
@@ -29,7 +29,7 @@ MAX_ATTEMPTS = 5
 """An operation that fails this often for a reason of its own is dead: shown to operators, blocking nobody."""
 
 MAX_PER_TRANSACTION = 100
-"""A lane with more queued operations than this is drained over several tasks, so locks stay short."""
+"""A queue with more queued operations than this is drained over several tasks, so locks stay short."""
 
 
 UNFIT = frozenset({"42501", "42703", "42P01"})
@@ -37,7 +37,7 @@ UNFIT = frozenset({"42501", "42703", "42P01"})
 
 
 class NotYetError(Exception):
-    """The operation must wait for another lane (it stays queued and is published again)."""
+    """The operation must wait for another queue (it stays queued and is published again)."""
 
 
 class OrderTakenError(Exception):
@@ -59,14 +59,14 @@ class Applied:
 
 
 def apply_operation(engine: Engine, operation_id: int, *, again: bool = False) -> Applied:
-    """Apply the lane of ``operation_id`` up to and including it.
+    """Apply the queue of ``operation_id`` up to and including it.
 
     ``again``: it was tried before and nobody knows how that ended. Then, as for one that was published before, each
     attempt is noted before it is made, so that a call that kills its process is dead in the end, too.
     Raises SQLAlchemy's DBAPIError when the database is away or not fit (retry later).
     """
     operations = tables.operations
-    OWED.pay(engine)
+    PENDING_ATTEMPT_REFUNDS.pay(engine)
     with engine.begin() as connection:
         asked = connection.execute(
             select(
@@ -79,7 +79,7 @@ def apply_operation(engine: Engine, operation_id: int, *, again: bool = False) -
             return Applied(operation_id, asked.state, f"already {asked.state}")
         again = again or asked.publishes > 1
         if not again:
-            _apply_lane(connection, asked.vps_id, asked.seq)
+            _apply_vps_queue(connection, asked.vps_id, asked.seq)
             return _outcome(connection, operation_id)
     _apply_noted(engine, asked.vps_id, asked.seq)
     with engine.begin() as connection:
@@ -96,7 +96,7 @@ def _outcome(connection: Connection, operation_id: int) -> Applied:
 
 
 def _apply_noted(engine: Engine, vps_id: int, up_to: int) -> None:
-    """Apply a lane call by call, each attempt noted in a transaction of its own before it is made.
+    """Apply a queue call by call, each attempt noted in a transaction of its own before it is made.
 
     The note is taken back in the transaction that ends the attempt, well or badly; if the database fails in between, as
     soon as it can be. What remains are the attempts that ended with their process.
@@ -110,14 +110,14 @@ def _apply_noted(engine: Engine, vps_id: int, up_to: int) -> None:
             with engine.begin() as connection:
                 connection.execute(TAKE_BACK, {"id": head.id, "notes": 1})
                 if head.attempts > MAX_ATTEMPTS:
-                    _bury(connection, head)
+                    _mark_crashed(connection, head)
                 else:
-                    _apply_lane(connection, vps_id, head.seq)
+                    _apply_vps_queue(connection, vps_id, head.seq)
         except DBAPIError as error:
             if _is_no_call_s(error):
-                OWED.add(head.id)
+                PENDING_ATTEMPT_REFUNDS.add(head.id)
                 with contextlib.suppress(DBAPIError):
-                    OWED.pay(engine)
+                    PENDING_ATTEMPT_REFUNDS.pay(engine)
             else:  # COMMIT itself refused it, or what is read for it: the note stays, with the reason
                 with engine.begin() as connection:
                     connection.execute(WHY, {"id": head.id, "why": _said(error), "wait": 2.0**head.attempts})
@@ -130,18 +130,18 @@ def _apply_noted(engine: Engine, vps_id: int, up_to: int) -> None:
                 return
 
 
-def _bury(connection: Connection, head: Any) -> None:  # noqa: ANN401
+def _mark_crashed(connection: Connection, head: Any) -> None:  # noqa: ANN401
     """End a call whose attempts did not end: whatever tried it was killed, or hung until it was."""
-    rows.lock_lanes(connection, [head.vps_id])
+    rows.lock_vps_queues(connection, [head.vps_id])
     operations = tables.operations
     if connection.scalar(select(operations.c.state).where(operations.c.id == head.id)) != "queued":
         return
     attempts = head.attempts - 1
     log.warning("operation_killed_its_process", operation_id=head.id, vps_id=head.vps_id, attempts=attempts)
-    _die(connection, head, attempts, head.error or f"none of {attempts} attempts came to an end")
+    _mark_dead(connection, head, attempts, head.error or f"none of {attempts} attempts came to an end")
 
 
-def _apply_lane(connection: Connection, vps_id: int, up_to: int) -> None:
+def _apply_vps_queue(connection: Connection, vps_id: int, up_to: int) -> None:
     operations = tables.operations
     queued = (
         select(operations)
@@ -151,7 +151,7 @@ def _apply_lane(connection: Connection, vps_id: int, up_to: int) -> None:
     )
     hinted = [row.payload.get("order_id") for row in connection.execute(queued)]
     rows.lock_orders(connection, hinted)
-    rows.lock_lanes(connection, [vps_id])
+    rows.lock_vps_queues(connection, [vps_id])
     row = rows.load_row(connection, vps_id)
     # Read again under the lock: another worker may have applied some of them meanwhile.
     for operation in connection.execute(queued).all():
@@ -162,7 +162,7 @@ def _apply_lane(connection: Connection, vps_id: int, up_to: int) -> None:
             _postpone(connection, operation.id, str(waiting))
             return
         except OrderTakenError as taken:
-            _die(connection, operation, operation.attempts, str(taken))
+            _mark_dead(connection, operation, operation.attempts, str(taken))
             # The order is the older record's again, whose delete may be sent once more.
             rows.claim_order(connection, taken.order_id, taken.vps_id, operation.id)
         except DBAPIError as error:
@@ -194,8 +194,8 @@ def _apply_one(connection: Connection, row: Row | None, operation: Any) -> Row |
         after=new,
         error=None,
     )
-    head = {"head": "deleted"} if operation.action == "delete" else {}
-    rows.advance_lane(connection, operation.vps_id, operation.seq, **head)
+    queue_state = {"queue_state": "deleted"} if operation.action == "delete" else {}
+    rows.advance_vps_queue(connection, operation.vps_id, operation.seq, **queue_state)
     return after
 
 
@@ -252,7 +252,7 @@ def _supersede(connection: Connection, row: Row | None, operation: Any) -> None:
     else:
         why, state = "the record exists already", "superseded"
     rows.settle(connection, operation.id, state, result=None, reason=why)
-    rows.advance_lane(connection, operation.vps_id, operation.seq)
+    rows.advance_vps_queue(connection, operation.vps_id, operation.seq)
 
 
 def _doubt_named(connection: Connection, payload: Mapping[str, Any], before: Row | None) -> None:
@@ -301,8 +301,8 @@ def _without_conflicting_link(connection: Connection, row: Row, before: Row | No
 
 
 def _may_claim(connection: Connection, order_id: str, vps_id: int) -> bool:
-    claims, vps = tables.claims, tables.vps
-    claimed = connection.scalar(select(claims.c.vps_id).where(claims.c.order_id == order_id))
+    order_claims, vps = tables.order_claims, tables.vps
+    claimed = connection.scalar(select(order_claims.c.vps_id).where(order_claims.c.order_id == order_id))
     linked = connection.scalar(
         select(vps.c.id).where(vps.c.order_id == order_id, vps.c.deleted_at.is_(None), vps.c.id != vps_id)
     )
@@ -346,7 +346,7 @@ def _postpone(connection: Connection, operation_id: int, why: str) -> None:
 
 
 def _failed(connection: Connection, operation: Any, error: Exception) -> bool:  # noqa: ANN401
-    """Count a failure of the operation's own; True when it is dead and the lane may go on."""
+    """Count a failure of the operation's own; True when it is dead and the queue may go on."""
     said = _said(error)
     attempts = operation.attempts + 1
     log.warning("operation_failed", operation_id=operation.id, vps_id=operation.vps_id, attempts=attempts, error=said)
@@ -362,7 +362,7 @@ def _failed(connection: Connection, operation: Any, error: Exception) -> bool:  
             )
         )
         return False
-    _die(connection, operation, attempts, said)
+    _mark_dead(connection, operation, attempts, said)
     return True
 
 
@@ -377,17 +377,19 @@ def _is_no_call_s(error: DBAPIError) -> bool:
     return is_away(error) or getattr(error.orig, "sqlstate", None) in UNFIT
 
 
-def _die(connection: Connection, operation: Any, attempts: int, why: str) -> None:  # noqa: ANN401
+def _mark_dead(connection: Connection, operation: Any, attempts: int, why: str) -> None:  # noqa: ANN401
     rows.settle(connection, operation.id, "dead", attempts=attempts, error=why)
-    lanes = tables.lanes
-    head: dict[str, Any] = {}
+    vps_queues = tables.vps_queues
+    queue_state: dict[str, Any] = {}
     if operation.action == "create":
-        # Without its create there is no VPS: the lane takes no more calls, and the order may be created anew.
-        head = {"head": "deleted"}
+        # Without its create there is no VPS: the queue takes no more calls, and the order may be created anew.
+        queue_state = {"queue_state": "deleted"}
     elif operation.action == "delete" and _is_live(connection, operation.vps_id):
         # It lives on: it takes calls, and whoever sends the delete again is not told that it was done.
-        head = {"head": case((lanes.c.last_seq == operation.seq, "live"), else_=lanes.c.head)}
-    rows.advance_lane(connection, operation.vps_id, operation.seq, **head)
+        queue_state = {
+            "queue_state": case((vps_queues.c.last_seq == operation.seq, "live"), else_=vps_queues.c.queue_state)
+        }
+    rows.advance_vps_queue(connection, operation.vps_id, operation.seq, **queue_state)
 
 
 def _is_live(connection: Connection, vps_id: int) -> bool:

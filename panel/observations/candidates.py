@@ -94,7 +94,7 @@ FROM vps r
 JOIN orders_seen o ON o.order_id = r.order_id
 JOIN guests g ON g.cluster = r.cluster AND g.vmid = r.vmid
 JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
-JOIN lanes l ON l.vps_id = r.id
+JOIN vps_queues l ON l.vps_id = r.id
 WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS NULL AND r.hypervisor = 'proxmox'
   AND l.applied_seq = l.last_seq
   AND o.state = r.order_state

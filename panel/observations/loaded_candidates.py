@@ -84,7 +84,7 @@ WHERE (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
 """
 
 LOAD_RECORDS = """
-SELECT r.*, (l.applied_seq < l.last_seq) AS in_flight FROM vps r JOIN lanes l ON l.vps_id = r.id
+SELECT r.*, (l.applied_seq < l.last_seq) AS in_flight FROM vps r JOIN vps_queues l ON l.vps_id = r.id
 WHERE r.id IN (SELECT id FROM pick_records)
 """
 

@@ -43,7 +43,7 @@ def load_power_drift(
 
 
 RECORDS_BY_ID = """
-SELECT r.*, (l.applied_seq < l.last_seq) AS in_flight FROM vps r JOIN lanes l ON l.vps_id = r.id
+SELECT r.*, (l.applied_seq < l.last_seq) AS in_flight FROM vps r JOIN vps_queues l ON l.vps_id = r.id
 WHERE r.id = ANY(:ids)
 """
 
@@ -58,7 +58,7 @@ SELECT r.id AS record_id, g.cluster, g.vmid
 FROM vps r
 JOIN guests g ON g.cluster = r.cluster AND g.vmid = r.vmid
 JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
-JOIN lanes l ON l.vps_id = r.id
+JOIN vps_queues l ON l.vps_id = r.id
 WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND l.applied_seq = l.last_seq
   AND r.order_state IN ('active', 'suspended', 'ended', 'unknown') AND g.cluster = ANY(:clusters)
   AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint

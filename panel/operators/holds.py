@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, insert, select, text
 from domain.changes import identities_hash, plan_hash
 from panel.operator_error import OperatorError
 from panel.operators.first_filling import begin_filling, first_word_given
-from panel.runs.run_requests import nudge_run
+from panel.runs.run_requests import request_run
 from panel.schema import tables
 
 SHORTEST_PREFIX = 8
@@ -137,7 +137,7 @@ def decide_hold(connection: Connection, prefix: str, decision: Decision, by: str
     connection.execute(RESOLVE_HELD)
     if decision is Decision.APPROVED and row.scope == CREATES and not first_word_given(connection):
         begin_filling(connection)
-    nudge_run(connection)
+    request_run(connection)
     return _held(row)
 
 

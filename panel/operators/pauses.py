@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, text
 
 from panel.journal import rows
 from panel.operator_error import OperatorError
-from panel.runs.run_requests import nudge_run
+from panel.runs.run_requests import request_run
 from panel.shown import shown
 
 ALL, FEED, CLUSTER, VPS, USER = "all", "feed", "proxmox:", "vps:", "user:"
@@ -81,7 +81,7 @@ def resume(connection: Connection, target: str) -> None:
     if connection.execute(RESUME, {"target": target}).rowcount == 0:
         raise OperatorError("conflict", f"{target} is not paused")
     connection.execute(RESOLVE, {"subjects": [_subject(target)]})
-    nudge_run(connection)
+    request_run(connection)
 
 
 def current_pauses(connection: Connection) -> dict[str, PauseView]:
@@ -107,7 +107,7 @@ def _subject(target: str) -> str:
 
 
 KNOWN = {
-    VPS: text("SELECT 1 FROM lanes WHERE vps_id = :id"),
+    VPS: text("SELECT 1 FROM vps_queues WHERE vps_id = :id"),
     USER: text("SELECT 1 FROM users WHERE id = :id"),
 }
 PAUSE = text(

@@ -22,7 +22,7 @@ from domain.backoff import Backoff
 from domain.failures import Failure, Stage
 from panel.journal import rows
 from panel.operator_error import OperatorError
-from panel.runs.run_requests import nudge_run
+from panel.runs.run_requests import request_run
 from panel.shown import shown
 
 log = structlog.get_logger(__name__)
@@ -132,7 +132,7 @@ def release(connection: Connection, subject: str) -> list[str]:
         raise OperatorError("unknown", f"{subject} is not quarantined; `panel-sync quarantined` lists what is")
     connection.execute(RELEASE, {"subjects": chosen})
     connection.execute(RESOLVE, {"subjects": chosen})
-    nudge_run(connection, subject if re.fullmatch(r"vps:\d+", subject) else "")
+    request_run(connection, subject if re.fullmatch(r"vps:\d+", subject) else "")
     return chosen
 
 

@@ -26,12 +26,12 @@ class History:
 
 def vps_history(connection: Connection, vps_id: int) -> History:
     """A VPS's part of the journal. Raises OperatorError."""
-    vps, operations, lanes = tables.vps, tables.operations, tables.lanes
+    vps, operations, vps_queues = tables.vps, tables.operations, tables.vps_queues
     found = connection.execute(select(operations).where(operations.c.vps_id == vps_id).order_by(operations.c.seq)).all()
     if not found:
         raise OperatorError("unknown", f"VPS {vps_id} does not exist in the panel")
     record = connection.execute(select(vps).where(vps.c.id == vps_id)).one_or_none()
-    journaled = connection.scalar(select(lanes.c.last_seq).where(lanes.c.vps_id == vps_id)) or 0
+    journaled = connection.scalar(select(vps_queues.c.last_seq).where(vps_queues.c.vps_id == vps_id)) or 0
     return History(record, found, max(0, journaled - len(found)), identity_of(connection, vps_id))
 
 

@@ -158,7 +158,7 @@ def in_conflict(row: Row, before: Row | None) -> Row:
     return unlinked(row, row["link_changed_at"], "conflict") | claimed | {"guest_linked_once": False}
 
 
-def let_go(row: Row, at: datetime) -> Row:
+def release_address(row: Row, at: datetime) -> Row:
     """The record after another guest took its address. A record whose machine was never identified goes into dispute:
     nothing shows that its machine was replaced, so an operator must approve its end."""
     return unlinked(row, at, "unlinked" if row["fingerprint"] is not None else "conflict")

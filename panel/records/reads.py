@@ -73,7 +73,7 @@ async def reading_as_client(engine: AsyncEngine, user_id: int) -> AsyncIterator[
         yield connection
 
 
-class Standing(NamedTuple):
+class DatabaseHealth(NamedTuple):
     """What readiness asks of a database. ``revision``: the migration it is at, None without any. ``writable``: it takes
     writes, unlike a standby."""
 
@@ -81,7 +81,7 @@ class Standing(NamedTuple):
     writable: bool
 
 
-async def database_standing(engine: AsyncEngine) -> Standing:
+async def database_health(engine: AsyncEngine) -> DatabaseHealth:
     """How the database is. Raises DatabaseAwayError if PostgreSQL is away or too slow."""
     async with reading(engine) as connection:
         revision, writable = None, await connection.scalar(text("SHOW transaction_read_only")) == "off"
@@ -89,7 +89,7 @@ async def database_standing(engine: AsyncEngine) -> Standing:
             revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
         if not writable:
             await connection.invalidate()  # its session would stay read-only when the database takes writes again
-        return Standing(revision, writable)
+        return DatabaseHealth(revision, writable)
 
 
 async def operation(engine: AsyncEngine, operation_id: int) -> Operation | None:
@@ -114,11 +114,11 @@ async def settled_among(engine: AsyncEngine, operation_ids: Iterable[int]) -> li
 
 async def records_of_order(engine: AsyncEngine, order_id: str) -> list[Row]:
     """Live records of an order, newest id first, as they will be after their queued operations."""
-    vps, claims = tables.vps, tables.claims
+    vps, order_claims = tables.vps, tables.order_claims
     candidates = (
         select(vps.c.id)
         .where(vps.c.order_id == order_id, vps.c.deleted_at.is_(None))
-        .union(select(claims.c.vps_id).where(claims.c.order_id == order_id))
+        .union(select(order_claims.c.vps_id).where(order_claims.c.order_id == order_id))
     )
     async with reading(engine) as connection:
         rows = await _projected(connection, candidates)

@@ -45,7 +45,7 @@ def resolve_findings(
     return connection.execute(RESOLVE, values).rowcount
 
 
-def undrawn_subjects(connection: Connection) -> frozenset[str]:
+def not_selected_subjects(connection: Connection) -> frozenset[str]:
     """Subjects of open findings whose record, order or guest is a candidate that this run did not draw. For a cut run,
     while its selection stands."""
     return frozenset(row.subject for row in connection.execute(UNDRAWN))

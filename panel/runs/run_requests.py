@@ -10,7 +10,7 @@ OPERATOR_TRIGGER = "operator"
 """The trigger of runs that an operator asked for. A subject may follow: ``operator vps:17``."""
 
 
-def nudge_run(connection: Connection, subject: str = "") -> None:
+def request_run(connection: Connection, subject: str = "") -> None:
     """Ask the workers for a full run soon. ``subject`` (``vps:17``) limits what it repairs. Asking twice is asking
     once."""
     ask_for_run(connection, f"{OPERATOR_TRIGGER} {subject}".strip())
@@ -18,8 +18,10 @@ def nudge_run(connection: Connection, subject: str = "") -> None:
 
 def ask_for_run(connection: Connection, trigger: str) -> None:
     """Ask the workers for a full run soon. ``trigger`` is kept with it and says why. Asking twice is asking once."""
-    connection.execute(NUDGE, {"trigger": trigger})
+    connection.execute(REQUEST_TASK, {"trigger": trigger})
     connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": JOURNAL_CHANNEL})
 
 
-NUDGE = text("INSERT INTO nudges (task, subject) VALUES ('reconcile.run', :trigger) ON CONFLICT DO NOTHING")
+REQUEST_TASK = text(
+    "INSERT INTO task_requests (task, subject) VALUES ('reconcile.run', :trigger) ON CONFLICT DO NOTHING"
+)

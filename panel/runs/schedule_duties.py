@@ -18,7 +18,7 @@ from panel.journal.rows import raise_finding
 log = structlog.get_logger(__name__)
 
 BEAT = "beat"
-"""The trigger of what beat asks for. Other messages are nudges, and a worker follows them in any case."""
+"""The trigger of what beat asks for. Other messages are task requests, and a worker follows them in any case."""
 
 RELAY = "relay"
 

@@ -41,7 +41,7 @@ def note_in_time(connection: Connection, source: str, lanes: Iterable[str]) -> N
 
 
 def _late(connection: Connection, source: str) -> dict[str, Any]:
-    statement = text("SELECT circuit -> 'late' FROM source_states WHERE source = :source")
+    statement = text("SELECT backoff_state -> 'late' FROM source_states WHERE source = :source")
     return dict(connection.scalar(statement, {"source": source}) or {})
 
 

@@ -60,6 +60,6 @@ def acknowledged_in_words(source: str, confirmed: str) -> str:
 def remember_circuit(connection: Connection, source: str, circuit: Mapping[str, Any]) -> None:
     """Store these keys of a source's circuit breaker for the next process; other keys stay."""
     states = source_states
-    upsert = pg_insert(states).values(source=source, circuit=dict(circuit))
-    kept = func.coalesce(states.c.circuit, text("'{}'::jsonb")).op("||")(upsert.excluded.circuit)
-    connection.execute(upsert.on_conflict_do_update(index_elements=["source"], set_={"circuit": kept}))
+    upsert = pg_insert(states).values(source=source, backoff_state=dict(circuit))
+    kept = func.coalesce(states.c.backoff_state, text("'{}'::jsonb")).op("||")(upsert.excluded.circuit)
+    connection.execute(upsert.on_conflict_do_update(index_elements=["source"], set_={"backoff_state": kept}))

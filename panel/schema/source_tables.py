@@ -26,6 +26,6 @@ source_states = Table(
     Column("unwell_reason", Text),
     Column("filling_since", Time),  # of "panel": since when an operator's word for the first filling counts
     Column("degraded_missing", ARRAY(Text)),  # what was missing then: order ids, or "cluster/vmid"
-    Column("circuit", JSONB),
+    Column("backoff_state", JSONB),
     Column("acknowledged_at", Time),  # covers what degraded_missing says, if it is later than degraded_since
 )

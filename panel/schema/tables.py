@@ -1,10 +1,10 @@
 """The tables, as SQLAlchemy Core sees them. Constraints make wrong states impossible to store.
 
-All times are ``timestamptz`` on the database's clock. Only :mod:`panel.journal` writes ``operations``, ``lanes``,
-``claims`` and ``vps``. Only :mod:`panel.observations` writes what the sources showed (``guests``, ``orders_seen``,
-``snapshots``, ``absences``), but for an operator's restore (:mod:`panel.journal.restore`), which takes back the
-absences of what it restores. :mod:`panel.operators.prune` deletes what is old from all of them, and old tombstones.
-The other modules of this package have the other tables.
+All times are ``timestamptz`` on the database's clock. Only :mod:`panel.journal` writes ``operations``, ``vps_queues``,
+``order_claims`` and ``vps``. Only :mod:`panel.observations` writes what the sources showed (``guests``,
+``orders_seen``, ``snapshots``, ``absences``), but for an operator's restore (:mod:`panel.journal.restore`), which takes
+back the absences of what it restores. :mod:`panel.operators.prune` deletes what is old from all of them, and old
+tombstones. The other modules of this package have the other tables.
 """
 
 from __future__ import annotations
@@ -132,21 +132,21 @@ vps = Table(
     Index("ix_vps_claim", "claimed_cluster", "claimed_vmid", postgresql_where=text("claimed_vmid IS NOT NULL")),
 )
 
-lanes = Table(
-    "lanes",
+vps_queues = Table(
+    "vps_queues",
     metadata,
     # One row per reserved id: the order of its calls, and what the last *accepted* call made of it.
     Column("vps_id", BigInteger, primary_key=True, autoincrement=False),
     Column("last_seq", BigInteger, nullable=False),
     Column("applied_seq", BigInteger, nullable=False, server_default=text("0")),
-    Column("head", Text, nullable=False),
+    Column("queue_state", Text, nullable=False),
     Column("order_id", Text),
-    Column("merged_into", BigInteger, ForeignKey("lanes.vps_id")),
-    one_of("head", "live", "deleted"),
+    Column("merged_into", BigInteger, ForeignKey("vps_queues.vps_id")),
+    one_of("queue_state", "live", "deleted"),
     CheckConstraint("applied_seq <= last_seq", name="applied_within"),
-    Index("ix_lanes_order_id", "order_id"),
-    Index("ix_lanes_merged_into", "merged_into", postgresql_where=text("merged_into IS NOT NULL")),
-    Index("ix_lanes_behind", "vps_id", postgresql_where=text("applied_seq < last_seq")),
+    Index("ix_vps_queues_order_id", "order_id"),
+    Index("ix_vps_queues_merged_into", "merged_into", postgresql_where=text("merged_into IS NOT NULL")),
+    Index("ix_vps_queues_behind", "vps_id", postgresql_where=text("applied_seq < last_seq")),
 )
 
 operations = Table(
@@ -155,7 +155,7 @@ operations = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("kind", Text, nullable=False),  # sync: an accepted call; repair: the reconciler's; operator
     Column("action", Text, nullable=False),
-    Column("vps_id", BigInteger, ForeignKey("lanes.vps_id"), nullable=False),
+    Column("vps_id", BigInteger, ForeignKey("vps_queues.vps_id"), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("source", Text, nullable=False),  # sync | orders | panel-api | proxmox | operator
     Column("payload", JSONB, nullable=False),
@@ -194,15 +194,15 @@ operations = Table(
     Index("ix_operations_waiting", "id", postgresql_where=text("state = 'queued'")),
 )
 
-claims = Table(
-    "claims",
+order_claims = Table(
+    "order_claims",
     metadata,
     # An order_id belongs to one id at a time; the unique row decides races between two creates.
     Column("order_id", Text, primary_key=True),
-    Column("vps_id", BigInteger, ForeignKey("lanes.vps_id"), nullable=False),
+    Column("vps_id", BigInteger, ForeignKey("vps_queues.vps_id"), nullable=False),
     Column("operation_id", BigInteger, nullable=False),  # by which it was claimed; perhaps pruned since
     now_column("claimed_at"),
-    Index("ix_claims_vps_id", "vps_id"),
+    Index("ix_order_claims_vps_id", "vps_id"),
 )
 
 idempotency_keys = Table(
@@ -238,8 +238,8 @@ refused_calls = Table(
     Index("ix_refused_calls_at", "at"),
 )
 
-nudges = Table(
-    "nudges",
+task_requests = Table(
+    "task_requests",
     metadata,
     # Work asked for by a transaction that must not talk to Redis; the relay publishes it.
     Column("task", Text),

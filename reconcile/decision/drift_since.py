@@ -7,7 +7,7 @@ from datetime import datetime
 from domain.changes import Change, ChangeOwner, Create, Delete, Link, Merge, SetStatus
 
 
-def standing_since(change: Change) -> datetime | None:
+def drift_since(change: Change) -> datetime | None:
     """The latest of what made record and sources differ (database clock); None if that was not seen to happen.
 
     The main site's own times are another clock's, and nothing tells when a plan was changed.

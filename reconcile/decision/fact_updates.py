@@ -145,7 +145,7 @@ def power_update(guest: Guest, record: Record, policy: Policy) -> FactUpdate | N
         "power_source": "proxmox",
         "power_changed_at": guest.read_at,
         "power_as_of": guest.read_at,
-        "unconfirmed_since": None,
+        "power_unconfirmed_since": None,
         "missing_since": None,
     }
     reason = f"Proxmox shows guest {guest.key} {guest.status}, the record said {record.power_state.value}"

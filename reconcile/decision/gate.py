@@ -58,7 +58,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class GateContext:
     """What the gate measures a plan against.
 
     Counts of live records in all, per node, per customer and per cluster; what was done lately; and the
@@ -104,7 +104,7 @@ class Gated:
     ignored: tuple[Change, ...] = ()
 
 
-def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind, Handling] = REPAIR_ALL) -> Gated:
+def gate(plan: Plan, context: GateContext, budget: Budget, handling: Mapping[Kind, Handling] = REPAIR_ALL) -> Gated:
     """Split a plan into what may be applied now and what may not. A class without ``handling`` is repaired."""
     ignored: list[Change] = []
     rejected: list[Change] = []
@@ -114,14 +114,14 @@ def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind,
     open_: list[tuple[Change, bool]] = []
     for change in plan.changes:
         identity, how = plan_hash((change,)), handling.get(change.kind, Handling.REPAIR)
-        approved = identity in standing.approved
+        approved = identity in context.approved
         if how is Handling.IGNORE:
             ignored.append(change)
-        elif identity in standing.rejected:
+        elif identity in context.rejected:
             rejected.append(change)
         elif isinstance(change, Delete) and change.asks is not None and not approved:
             held.append(Held(f"{BY_APPROVAL}:{change.subject}", change.asks, (change,)))
-        elif change.question in standing.refused and not approved:
+        elif change.question in context.refused and not approved:
             again.append(change)
         elif how is Handling.HOLD and not approved:
             classes[change.kind].append(change)
@@ -135,50 +135,50 @@ def gate(plan: Plan, standing: Standing, budget: Budget, handling: Mapping[Kind,
         held.append(
             Held(REJECTED_BEFORE, "an operator rejected it; it changed since, or that is long ago", tuple(again))
         )
-    asked = [change for change, approved in open_ if not approved and not _fills(change, standing)]
-    held += _over_budget(asked, standing, budget)
+    asked = [change for change, approved in open_ if not approved and not _fills(change, context)]
+    held += _over_budget(asked, context, budget)
     stopped = {id(change) for one in held for change in one.changes}
     allowed = tuple(change for change, _ in open_ if id(change) not in stopped)
     return Gated(allowed, tuple(held), tuple(rejected), tuple(ignored))
 
 
-def _fills(change: Change, standing: Standing) -> bool:
+def _fills(change: Change, context: GateContext) -> bool:
     """Whether it is a create of the first filling: its order, owner and map were known when an operator allowed it."""
-    allowed = standing.filling
+    allowed = context.filling
     if not isinstance(change, Create) or allowed is None or change.order.first_seen_at is None:
         return False
     order = change.order
     return all(t is None or t <= allowed for t in (order.first_seen_at, order.owner_since, order.mapped_at))
 
 
-def _over_budget(changes: list[Change], standing: Standing, budget: Budget) -> list[Held]:
-    held = _held_deletes([change for change in changes if isinstance(change, Delete)], standing, budget)
+def _over_budget(changes: list[Change], context: GateContext, budget: Budget) -> list[Held]:
+    held = _held_deletes([change for change in changes if isinstance(change, Delete)], context, budget)
     scopes: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
         if (scope := _scope(change)) is not None:
             scopes[scope].append(change)
     for scope, waiting in sorted(scopes.items()):
-        reason = standing.holds.get(scope) or _breach(scope, waiting, standing, budget)
+        reason = context.holds.get(scope) or _breach(scope, waiting, context, budget)
         if reason is not None:
             held.append(Held(scope, reason, tuple(waiting)))
     return held
 
 
-def _held_deletes(deletes: list[Change], standing: Standing, budget: Budget) -> list[Held]:
+def _held_deletes(deletes: list[Change], context: GateContext, budget: Budget) -> list[Held]:
     """All of them if there are too many at all; else those of a node or a customer with too many, and the rest if
     too many were done lately."""
     count = len(deletes)
-    whole = standing.holds.get("deletes") or _over("deletes in one run", count, budget.deletes_run)
+    whole = context.holds.get("deletes") or _over("deletes in one run", count, budget.deletes_run)
     if whole is not None:
         return [Held("deletes", whole, tuple(deletes))] if deletes else []
     held: list[Held] = []
     rest = {id(change): change for change in deletes}
-    for scope, over, theirs in _narrow_breaches(deletes, standing, budget):
+    for scope, over, theirs in _narrow_breaches(deletes, context, budget):
         # One that is of two such sets is asked about once.
         if waiting := tuple(change for change in theirs if rest.pop(id(change), None) is not None):
             held.append(Held(scope, over, waiting))
-    late = _over("deletes in an hour", len(rest) + standing.deletes_last_hour, budget.deletes_hour) or _over(
-        "deletes in a day", len(rest) + standing.deletes_last_day, budget.deletes_day
+    late = _over("deletes in an hour", len(rest) + context.deletes_last_hour, budget.deletes_hour) or _over(
+        "deletes in a day", len(rest) + context.deletes_last_day, budget.deletes_day
     )
     if rest and late is not None:
         held.append(Held("deletes", late, tuple(rest.values())))
@@ -186,16 +186,16 @@ def _held_deletes(deletes: list[Change], standing: Standing, budget: Budget) -> 
 
 
 def _narrow_breaches(
-    deletes: list[Change], standing: Standing, budget: Budget
+    deletes: list[Change], context: GateContext, budget: Budget
 ) -> Iterator[tuple[str, str, tuple[Change, ...]]]:
     """(scope, sentence, changes) of every node, then every customer, with too many deletes in this run."""
     for node, on_it in _by(lambda change: change.node, deletes):
         name = "/".join(node)
-        limit = max(budget.deletes_node_min, int(standing.per_node.get(node, 0) * budget.deletes_node_share))
+        limit = max(budget.deletes_node_min, int(context.per_node.get(node, 0) * budget.deletes_node_share))
         if (over := _over(f"deletes on node {name} in one run", len(on_it), limit)) is not None:
             yield f"deletes:node:{name}", over, on_it
     for user_id, of_them in _by(lambda change: change.user_id, deletes):
-        limit = max(budget.deletes_user_min, int(standing.per_user.get(user_id, 0) * budget.deletes_user_share))
+        limit = max(budget.deletes_user_min, int(context.per_user.get(user_id, 0) * budget.deletes_user_share))
         if (over := _over(f"deletes of customer {user_id} in one run", len(of_them), limit)) is not None:
             yield f"deletes:user:{user_id}", over, of_them
 
@@ -223,30 +223,30 @@ def _scope(change: Change) -> str | None:
     return None
 
 
-def _breach(scope: str, changes: list[Change], standing: Standing, budget: Budget) -> str | None:
+def _breach(scope: str, changes: list[Change], context: GateContext, budget: Budget) -> str | None:
     match scope.split(":"):
         case ["creates"]:
-            limit = max(budget.creates_min, int(standing.live * budget.creates_share))
+            limit = max(budget.creates_min, int(context.live * budget.creates_share))
             return _over("creates in one run", len(changes), limit)
         case ["ownership"]:
             return _over("changes of owner in one run", len(changes), budget.owners_run) or _over(
-                "changes of owner in a day", len(changes) + standing.owners_last_day, budget.owners_day
+                "changes of owner in a day", len(changes) + context.owners_last_day, budget.owners_day
             )
         case ["merges"]:
             return _over("merges in one run", len(changes), budget.merges_run) or _over(
-                "merges in a day", len(changes) + standing.merges_last_day, budget.merges_day
+                "merges in a day", len(changes) + context.merges_last_day, budget.merges_day
             )
         case ["flips", cluster, _]:
             what, among = (
                 f"power states of cluster {cluster} turning the same way",
-                standing.per_cluster.get(cluster, 0),
+                context.per_cluster.get(cluster, 0),
             )
         case ["order-flips", feed, _]:
-            what, among = f"records turning the same way by the word of {feed}", standing.live
+            what, among = f"records turning the same way by the word of {feed}", context.live
         case _:
             return None
     over = _over(what, len(changes), max(budget.flips_min, int(among * budget.flips_share)))
-    return None if scope in standing.waited else over
+    return None if scope in context.waited else over
 
 
 def _over(what: str, count: int, limit: int) -> str | None:

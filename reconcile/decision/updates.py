@@ -171,7 +171,7 @@ def _missing(case: Case, key: GuestKey, record: Record, world: World, policy: Po
     if may_be_one(record, world) is not None:
         return
     missing = FactUpdate(
-        {"missing_since": absence.absent_since, "unconfirmed_since": absence.absent_since},
+        {"missing_since": absence.absent_since, "power_unconfirmed_since": absence.absent_since},
         f"guest {key} is proven absent, yet paid for",
         {"snapshots": list(absence.evidence)},
     )

@@ -26,7 +26,7 @@ from panel.observations.components import Entangled
 from panel.runs import source_backoff, source_memory
 from reconcile.observation import parallel_reads
 from reconcile.observation.mass_disappearance import ASKED_SINGLY, Loss, not_believed
-from reconcile.observation.parallel_reads import FAST, FULL, Patience
+from reconcile.observation.parallel_reads import FAST, FULL, ReadDeadline
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Observed:
     ``away``: by trusted cluster, the nodes whose guests cannot be asked about. ``late``: clusters that did not answer
     in time. ``believed``: trusted clusters that lost nothing unusual. ``orders_well``: the feed was read without a
     problem.
-    ``undrawn``: subjects left to another run's selection. ``entangled``: components too large for any run.
+    ``not_selected``: subjects left to another run's selection. ``entangled``: components too large for any run.
     ``broken``: the panel's own rows that could not be parsed, by subject. ``troubles``: by source that was asked, what
     is wrong with it, or None."""
 
@@ -57,7 +57,7 @@ class Observed:
     orders_swept: bool = False
     orders_well: bool = False
     believed: set[str] = field(default_factory=set)
-    undrawn: frozenset[str] = frozenset()
+    not_selected: frozenset[str] = frozenset()
     entangled: tuple[Entangled, ...] = ()
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -88,24 +88,24 @@ def read_clusters(
     run_id: int,
     sources: list[GuestSource],
     seen: Observed,
-    patience: Patience,
+    deadline: ReadDeadline,
     proof: Proof,
 ) -> None:
     """Read every cluster at the same time and merge what may be believed. A cluster that hangs delays the others by
-    ``patience`` at most, and the next runs of this kind leave it alone."""
+    ``deadline`` at most, and the next runs of this kind leave it alone."""
     if not sources:
         return
     began = database_now(connection)
-    late = {s.cluster: source_backoff.late_until(connection, f"proxmox:{s.cluster}", patience.lane) for s in sources}
+    late = {s.cluster: source_backoff.late_until(connection, f"proxmox:{s.cluster}", deadline.lane) for s in sources}
     connection.commit()
-    answers = parallel_reads.read_all([s for s in sources if late[s.cluster] is None], patience.within_s)
+    answers = parallel_reads.read_all([s for s in sources if late[s.cluster] is None], deadline.within_s)
     left_alone = [parallel_reads.not_asked(s, until) for s in sources if (until := late[s.cluster]) is not None]
     for answer in (*left_alone, *answers):
         cluster = answer.source.cluster
         if answer.took_s is None:
             seen.late.add(cluster)
             if late[cluster] is None:
-                source_backoff.note_late(connection, f"proxmox:{cluster}", patience.lane)
+                source_backoff.note_late(connection, f"proxmox:{cluster}", deadline.lane)
         else:
             lanes = [lane.lane for lane in (FAST, FULL) if answer.took_s <= lane.within_s]
             source_backoff.note_in_time(connection, f"proxmox:{cluster}", lanes)

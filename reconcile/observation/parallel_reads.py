@@ -17,14 +17,14 @@ AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ReadDeadline:
     """How many seconds the runs of one kind (``lane``) wait for the lists of all clusters together."""
 
     lane: str
     within_s: float
 
 
-FAST, FULL = Patience("fast", 10.0), Patience("full", 60.0)
+FAST, FULL = ReadDeadline("fast", 10.0), ReadDeadline("full", 60.0)
 """A list of 10,000 guests takes 2 s. A cluster says only after 30 s that a node is away, and all clusters wait for
 it."""
 

@@ -46,8 +46,8 @@ PERSONAL = frozenset({NAME, ADDRESS, CRASHING, "login-of-5", "login-of-6", "pers
 
 BOUGHT = {"user_id": CLIENT, "name": NAME, "cpu": 1, "ram": 1024, "disk": 1, "os": "x"}
 
-PUBLIC_TABLES = ("runs", "snapshots", "source_states", "quarantine", "holds", "nudges", "findings", "refused_calls",
-                 "operator_actions", "access_counts", "pauses", "scopes")  # fmt: skip
+PUBLIC_TABLES = ("runs", "snapshots", "source_states", "quarantine", "holds", "task_requests", "findings",
+                 "refused_calls", "operator_actions", "access_counts", "pauses", "scopes")  # fmt: skip
 """Read in operation, so without personal data; the others are the records and the journal of customers' machines."""
 
 

@@ -43,12 +43,12 @@ def test_a_worker_that_ends_hands_back_what_it_has_not_done(panel: LivePanel) ->
         status = ("running", "stopped")[number % 2]
         panel.sync("update", {"id": ids[number % 4], "status": status}).raise_for_status()
     with panel.engine.connect() as connection:
-        # The lanes are held, so that tasks are under way and others are fetched when the signal comes.
+        # The VPS queues are held, so that tasks are under way and others are fetched when the signal comes.
         connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
-        connection.execute(text("SELECT vps_id FROM lanes ORDER BY vps_id FOR UPDATE"))
+        connection.execute(text("SELECT vps_id FROM vps_queues ORDER BY vps_id FOR UPDATE"))
         worker.resume()
         waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        wait_until(lambda: panel.rows(waiting), "a task waits for its lane")
+        wait_until(lambda: panel.rows(waiting), "a task waits for its queue")
         worker.send_signal(signal.SIGTERM)
         # Not before it has heard the signal: a worker that has not goes on through all that waits.
         wait_until(lambda: b"Soft Shutdown" in worker.log_path.read_bytes(), "the worker to say that it ends")
@@ -67,17 +67,17 @@ def test_a_worker_that_ends_hands_back_what_it_has_not_done(panel: LivePanel) ->
 
 
 def _one_in_hand(panel: LivePanel, connection: Connection) -> None:
-    """A call whose lane is held by ``connection``, under way in the worker; it waits in Redis for another one."""
+    """A call whose queue is held by ``connection``, under way in the worker; it waits in Redis for another one."""
     made = [panel.sync("create", PLAN | {"name": f"vps-{n}"}).raise_for_status().json() for n in range(4)]
     wait_until(lambda: _states(panel) == ["applied"] * 4, "the fleet is written")
     worker = panel.process("worker-sync")
     worker.pause()
     panel.sync("update", {"id": made[0]["vps"]["id"], "status": "stopped"}).raise_for_status()
     connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
-    connection.execute(text("SELECT vps_id FROM lanes ORDER BY vps_id FOR UPDATE"))
+    connection.execute(text("SELECT vps_id FROM vps_queues ORDER BY vps_id FOR UPDATE"))
     worker.resume()
     waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    wait_until(lambda: panel.rows(waiting), "a task waits for its lane")
+    wait_until(lambda: panel.rows(waiting), "a task waits for its queue")
 
 
 def _redis_killed(panel: LivePanel) -> None:

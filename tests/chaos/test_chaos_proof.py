@@ -15,7 +15,7 @@ from lab.chaos.phases import Failing
 from lab.chaos.proofs.answers import broken_answers
 from lab.chaos.proofs.beats import Push, interleaved, takings
 from lab.chaos.proofs.call_proof import Calls, Journaled, prove_calls, prove_records
-from lab.chaos.proofs.proof import Entry, prove_epochs, prove_lanes
+from lab.chaos.proofs.proof import Entry, prove_epochs, prove_vps_queues
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -60,7 +60,7 @@ LANES = [
 
 @pytest.mark.parametrize("case", LANES, ids=lambda case: case.reason)
 def test_lanes(case: Lane) -> None:
-    found = prove_lanes(case.entries, case.versions)
+    found = prove_vps_queues(case.entries, case.versions)
     accused = {name for name in ("lost", "doubled", "disordered") if getattr(found, name)}
     assert accused == ({case.accused} if case.accused else set())
 
@@ -156,7 +156,7 @@ A, B, C = said("a", 202, 1), said("b", 202, 2), said("c", 202, 3)
 
 
 class Told(NamedTuple):
-    """``journal``: operation and mark, in the lane's order; ``counted``: unanswered, taken, repeated, twice."""
+    """``journal``: operation and mark, in the queue's order; ``counted``: unanswered, taken, repeated, twice."""
 
     calls: list[Said]
     journal: list[tuple[int, str]]
@@ -213,8 +213,8 @@ def test_a_journal_that_doubles_every_call_is_noticed() -> None:
     for n, one in enumerate(calls):
         entries += [call(2 * n + 1), call(2 * n + 2)]
         journal += [Journaled(2 * n, one.mark, "applied"), Journaled(2 * n + 1, one.mark, "applied")]
-    lanes = prove_lanes(entries, {1: 100})
-    assert [*lanes.lost, *lanes.doubled, *lanes.disordered] == []
+    vps_queues = prove_vps_queues(entries, {1: 100})
+    assert [*vps_queues.lost, *vps_queues.doubled, *vps_queues.disordered] == []
     assert len(prove_calls({1: calls}, {1: journal}).doubled) == 50
 
 

@@ -221,8 +221,8 @@ def _in_doubt_all_the_same(patch: pytest.MonkeyPatch) -> None:
 
 def _whoever_claims_it(patch: pytest.MonkeyPatch) -> None:
     """Nobody asks who else names a guest, before the link or after it."""
-    _always(address_claims.Claims, "strange", value=None)(patch)
-    _always(address_claims.Claims, "sold_to", value=None)(patch)
+    _always(address_claims.AddressClaims, "strange", value=None)(patch)
+    _always(address_claims.AddressClaims, "sold_to", value=None)(patch)
 
 
 def _a_template_is_a_machine(patch: pytest.MonkeyPatch) -> None:
@@ -289,7 +289,7 @@ GUARDS = (
     Guard("doubt-silence", "a guest in doubt says nothing before it was read again",
           _in_doubt_all_the_same, _for(*SWAPS)),
     Guard("sold-to", "a machine that another going order names is not shown to whose order ended",
-          _always(address_claims.Claims, "sold_to", value=None), _for("sold-on")),
+          _always(address_claims.AddressClaims, "sold_to", value=None), _for("sold-on")),
     Guard("template", "a sold machine that is a template now is told", _a_template_is_a_machine, _for("template")),
     Guard("template-moved", "a sold machine that is a template at another address is not gone",
           _templates_stay_where_they_are, _for("template-moved")),

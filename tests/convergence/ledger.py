@@ -1,4 +1,4 @@
-"""The panel's records without a database: sync calls in lanes, and repairs with compare-and-set.
+"""The panel's records without a database: sync calls in VPS queues, and repairs with compare-and-set.
 
 Rows are the real ones, and what calls and repairs make of them are the panel's own pure functions; only the locking
 and the SQL of panel/journal/writer.py and panel/journal/repairs.py are left out.
@@ -17,7 +17,7 @@ from domain.orders import OrderState
 from domain.records import LinkState, Record
 from panel.journal.repairs import NotWritten, Written, changed_row, inherited
 from panel.records.projection import Row, in_conflict, new_row, repaired_row, updated_row, with_status
-from reconcile.decision.gate import Standing
+from reconcile.decision.gate import GateContext
 from tests.convergence.truth import Call
 
 Queued = tuple[Call, int, datetime]
@@ -31,7 +31,7 @@ _ENUMS: dict[str, Any] = {
 
 @dataclass(slots=True)
 class Ledger:
-    """Rows by id, who waits in which lane, and which order is claimed by which id."""
+    """Rows by id, who waits in which queue, and which order is claimed by which id."""
 
     rows: dict[int, Row] = field(default_factory=dict)
     claims: dict[str, int] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Ledger:
         return vps_id
 
     def apply_calls(self) -> None:
-        """Apply everything accepted, in the order of acceptance; what must wait for another lane stays."""
+        """Apply everything accepted, in the order of acceptance; what must wait for another queue stays."""
         for queued in list(self.queue):
             if self._apply_call(*queued):
                 self.queue.remove(queued)
@@ -240,7 +240,7 @@ class Ledger:
         live = (r for r in self.rows.values() if r["deleted_at"] is None and r["vmid"] is not None)
         return {GuestKey(r["cluster"], r["vmid"]): r["fingerprint"] for r in live}
 
-    def standing(self, now: datetime, approved: frozenset[str], waited: frozenset[str]) -> Standing:
+    def standing(self, now: datetime, approved: frozenset[str], waited: frozenset[str]) -> GateContext:
         """The gate's measures, as ``panel.operators.gate_context.load_gate_context`` takes them."""
         nodes: dict[tuple[str, str], int] = {}
         users: dict[int, int] = {}
@@ -251,7 +251,7 @@ class Ledger:
             if row["cluster"] is not None and row["node"] is not None:
                 nodes[row["cluster"], row["node"]] = nodes.get((row["cluster"], row["node"]), 0) + 1
                 clusters[row["cluster"]] = clusters.get(row["cluster"], 0) + 1
-        return Standing(
+        return GateContext(
             len(live), nodes, {u: n for u, n in users.items() if n > 5}, clusters,
             sum((now - t).total_seconds() < 3600 for t in self.deletes),
             sum((now - t).total_seconds() < 86400 for t in self.deletes),

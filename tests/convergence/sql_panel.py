@@ -82,13 +82,15 @@ class SqlPanel:
     def accept(self, call: Call, at: datetime, *, answered: bool) -> int | None:
         """Journal a call as the API does."""
         del at
-        lanes, order_id = tables.lanes, call.payload.get("order_id")
+        vps_queues, order_id = tables.vps_queues, call.payload.get("order_id")
         with self.engine.begin() as connection:
             if call.action == "create":
                 vps_id = self._live_claim(connection, order_id)
                 if vps_id is None:
                     vps_id = int(connection.scalar(text("SELECT nextval('vps_id_seq')")) or 0)
-                    connection.execute(insert(lanes).values(vps_id=vps_id, last_seq=1, head="live", order_id=order_id))
+                    connection.execute(
+                        insert(vps_queues).values(vps_id=vps_id, last_seq=1, queue_state="live", order_id=order_id)
+                    )
                     operation_id = self._journal(connection, call, vps_id, 1)
                     if order_id is not None:
                         rows.claim_order(connection, order_id, vps_id, operation_id)
@@ -97,27 +99,31 @@ class SqlPanel:
                 return vps_id
             if call.sale.panel_id is None:
                 return None
-            lane = self._lane(connection, call.sale.panel_id)
-            if lane.head == "deleted":
+            queue = self._lane(connection, call.sale.panel_id)
+            if queue.queue_state == "deleted":
                 return None
-            head = "deleted" if call.action == "delete" else "live"
-            seq = lane.last_seq + 1
-            connection.execute(update(lanes).where(lanes.c.vps_id == lane.vps_id).values(last_seq=seq, head=head))
-            self._journal(connection, call, lane.vps_id, seq)
-            return int(lane.vps_id)
+            queue_state = "deleted" if call.action == "delete" else "live"
+            seq = queue.last_seq + 1
+            connection.execute(
+                update(vps_queues)
+                .where(vps_queues.c.vps_id == queue.vps_id)
+                .values(last_seq=seq, queue_state=queue_state)
+            )
+            self._journal(connection, call, queue.vps_id, seq)
+            return int(queue.vps_id)
 
     def _live_claim(self, connection: Connection, order_id: str | None) -> int | None:
-        claims = tables.claims
-        claimed = connection.scalar(select(claims.c.vps_id).where(claims.c.order_id == order_id))
+        order_claims = tables.order_claims
+        claimed = connection.scalar(select(order_claims.c.vps_id).where(order_claims.c.order_id == order_id))
         if claimed is None:
             return None
-        lane = self._lane(connection, claimed)
-        return int(lane.vps_id) if lane.head == "live" else None
+        queue = self._lane(connection, claimed)
+        return int(queue.vps_id) if queue.queue_state == "live" else None
 
     def _lane(self, connection: Connection, vps_id: int) -> Any:
-        lanes = tables.lanes
-        lane = connection.execute(select(lanes).where(lanes.c.vps_id == vps_id)).one()
-        return lane if lane.merged_into is None else self._lane(connection, lane.merged_into)
+        vps_queues = tables.vps_queues
+        queue = connection.execute(select(vps_queues).where(vps_queues.c.vps_id == vps_id)).one()
+        return queue if queue.merged_into is None else self._lane(connection, queue.merged_into)
 
     def _journal(self, connection: Connection, call: Call, vps_id: int, seq: int) -> int:
         operations = tables.operations
@@ -176,7 +182,7 @@ class SqlPanel:
         )  # fmt: skip
 
     def fast(self, shown: Shown, now: datetime) -> None:
-        """One real run of the fast lane."""
+        """One real run of the fast queue."""
         del now
         self._pause(shown)
         run_fast(self._reconciler(shown), trigger="test")
@@ -254,7 +260,7 @@ ALL_ORDERS = (
     " WHERE o.order_id NOT IN (SELECT subject FROM absences WHERE kind = 'order')"
 )
 ALL_GUESTS = "SELECT g.* FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid"
-ALL_RECORDS = "SELECT r.*, l.applied_seq < l.last_seq AS in_flight FROM vps r JOIN lanes l ON l.vps_id = r.id"
+ALL_RECORDS = "SELECT r.*, l.applied_seq < l.last_seq AS in_flight FROM vps r JOIN vps_queues l ON l.vps_id = r.id"
 
 
 @contextmanager

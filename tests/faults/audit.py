@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from sqlalchemy import Engine, text
 
 from lab.chaos.calls import Said
-from lab.chaos.proofs.audit import journal_of, lanes, marks_of
+from lab.chaos.proofs.audit import journal_of, marks_of, vps_queues
 from lab.chaos.proofs.call_proof import Journaled, prove_calls, prove_records
 from tests.faults.load import Load
 
@@ -41,7 +41,7 @@ def application_faults(engine: Engine, load: Load) -> list[str]:
     """Everything in the journal is applied once and in order, or says why not; each record is what its last call
     said: sentences. For when nothing is queued any more."""
     calls, _ = load.snapshot()
-    proof = lanes(engine)
+    proof = vps_queues(engine)
     with engine.connect() as connection:
         unlike = prove_records(journal_of(connection, calls), marks_of(connection, calls))
         return [*proof.lost, *proof.doubled, *proof.disordered, *unlike]
@@ -55,7 +55,7 @@ def unsettled(engine: Engine) -> int:
 
 def counted(load: Load) -> Mapping[str, int]:
     """How many calls were accepted, refused and never answered."""
-    every = [one for lane in (load.creates, *load.said.values()) for one in lane]
+    every = [one for queue in (load.creates, *load.said.values()) for one in queue]
     return Counter("accepted" if o.operation is not None else "unknown" if o.open else "refused" for o in every)
 
 

@@ -62,12 +62,12 @@ class Load:
         """Every answer to a call that was made from that moment of the monotonic clock on."""
         with self._lock:
             calls: Iterable[list[Said]] = [self.creates, *self.said.values()]
-            return [one for lane in calls for one in lane if one.at >= at]
+            return [one for queue in calls for one in queue if one.at >= at]
 
     def snapshot(self) -> tuple[dict[int, list[Said]], dict[str, set[int]]]:
         """The answers so far, by VPS, and the ids that creates were given, by name."""
         with self._lock:
-            said = {vps_id: list(lane) for vps_id, lane in self.said.items()}
+            said = {vps_id: list(queue) for vps_id, queue in self.said.items()}
             return said, {name: set(ids) for name, ids in self.created.items()}
 
     @contextmanager

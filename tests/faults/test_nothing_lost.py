@@ -224,7 +224,7 @@ def test_a_call_that_kills_each_process_that_tries_it(rig: Rig) -> None:
     row = journal(rig.panel.engine, vps_id)[-1]
     assert row["state"] == "dead"
     assert "came to an end" in row["error"]
-    # One may be counted that gave up waiting for its lane, and was killed before it could take its note back.
+    # One may be counted that gave up waiting for its queue, and was killed before it could take its note back.
     assert kills >= MAX_ATTEMPTS - 1
     assert rig.panel.process("worker-sync").running
     assert (vps_row(rig.panel.engine, vps_id) or {})["os"] == PLAN["os"]

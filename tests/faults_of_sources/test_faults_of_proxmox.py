@@ -212,7 +212,7 @@ def _recover(world: Bench, standing: dict[str, Sold], victim: Sold, fault: Fault
     main.set_version("9.2.1")
     if main.find_guest(victim.vmid) is not None:
         main.remove_guest(victim.vmid)
-    execute(world, "UPDATE source_states SET circuit = NULL")  # the pause after a refused token is over
+    execute(world, "UPDATE source_states SET backoff_state = NULL")  # the pause after a refused token is over
     for node in MOVED_ON:
         main.set_status(standing[node].vmid, "running")
     world.clusters["second"].set_status(standing["other"].vmid, "running")

@@ -139,11 +139,11 @@ PEOPLE = (
     "INSERT INTO refused_calls (status_code, code, message) SELECT 422, 'c', 'm' FROM generate_series(1, 20)",
     "INSERT INTO idempotency_keys (scope, key, body_hash, answer)"
     " SELECT 'main-site', CAST(:month AS text) || '-' || n, 'h', '{}' FROM generate_series(1, 20) n",
-    # a create that died: its lane has no record
-    "WITH lane AS (INSERT INTO lanes (vps_id, last_seq, applied_seq, head)"
+    # a create that died: its queue has no record
+    "WITH queue AS (INSERT INTO vps_queues (vps_id, last_seq, applied_seq, queue_state)"
     " VALUES (nextval('vps_id_seq'), 1, 1, 'deleted') RETURNING vps_id)"
     " INSERT INTO operations (kind, action, vps_id, seq, source, payload, state, applied_at)"
-    " SELECT 'sync', 'create', vps_id, 1, 'sync', '{}', 'dead', clock_timestamp() FROM lane",
+    " SELECT 'sync', 'create', vps_id, 1, 'sync', '{}', 'dead', clock_timestamp() FROM queue",
 )
 HELD = (
     "INSERT INTO holds (plan_hash, scope, reason, items, run_id)"

@@ -232,7 +232,9 @@ class TestRestore:
                 id="its guest has another record",
             ),
             pytest.param(
-                "UPDATE lanes SET last_seq = last_seq + 1 WHERE vps_id = :id", "waits to be applied", id="in flight"
+                "UPDATE vps_queues SET last_seq = last_seq + 1 WHERE vps_id = :id",
+                "waits to be applied",
+                id="in flight",
             ),
         ],
     )

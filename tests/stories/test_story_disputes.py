@@ -208,7 +208,7 @@ def test_story_07_a_cluster_in_back_off_whose_guest_was_swapped_shows_nothing_of
     world.pve.restore_token()
     world.fast()
     assert guest_row(world, sold)["fingerprint"] == before["fingerprint"], "the circuit is open: nobody was asked"
-    execute(world, "UPDATE source_states SET circuit = '{}' WHERE source = 'proxmox:main'")
+    execute(world, "UPDATE source_states SET backoff_state = '{}' WHERE source = 'proxmox:main'")
     world.fast(3)
     assert told(world, sold) == before
     assert guest_row(world, sold)["fingerprint"] == new

@@ -29,7 +29,7 @@ HISTORY = (
     " FROM generate_series(1, 9000) n",
     f"INSERT INTO snapshots (run_id, source, scope, complete, count, began_at, finished_at)"
     f" SELECT n, 'proxmox:main', 'pve' || n % 3 + 1, true, 100, {_AGE}, {_AGE} FROM generate_series(1, 9000) n",
-    f"INSERT INTO lanes (vps_id, last_seq, applied_seq, head, order_id)"
+    f"INSERT INTO vps_queues (vps_id, last_seq, applied_seq, queue_state, order_id)"
     f" SELECT {FIRST_ID} + n, 5, 5, 'deleted', 'old' || n FROM generate_series(1, {TOMBSTONES}) n",
     "INSERT INTO vps (id, user_id, name, cpu, ram_mb, disk_gb, os, hypervisor, order_id, order_state, order_source,"
     " order_changed_at, order_as_of, cluster, node, vmid, guest_type, fingerprint, link_state, link_changed_at,"
@@ -47,7 +47,7 @@ HISTORY = (
     " CASE WHEN s > 2 THEN jsonb_build_object('kind', 'missed-status', 'since', clock_timestamp()) END, '{}', '{}',"
     f" CASE WHEN s > 2 THEN n END, CASE WHEN s > 2 THEN 0 END, {_AGE}, {_AGE}, NULL"
     f" FROM generate_series(1, {TOMBSTONES}) n, generate_series(1, 5) s",
-    f"INSERT INTO claims (order_id, vps_id, operation_id) SELECT 'old' || n, {FIRST_ID} + n, n"
+    f"INSERT INTO order_claims (order_id, vps_id, operation_id) SELECT 'old' || n, {FIRST_ID} + n, n"
     f" FROM generate_series(1, {TOMBSTONES}) n",
     "INSERT INTO idempotency_keys (scope, key, body_hash, operation_id, status_code, answer, created_at)"
     " SELECT 'main-site', 'key' || n, 'h', n, 202, '{}', clock_timestamp() - interval '1 hour'"

@@ -87,6 +87,6 @@ def make_record(engine: Engine, vps_id: int, vmid: int, node: str, cluster: str 
             "user_id": 5, "name": f"g{vmid}", "status": "running", "cpu": 2, "ram": 2048, "disk": 10, "os": "debian-12",
             "hypervisor": "proxmox", "vmid": vmid, "cluster": cluster, "node": node, "guest_type": "qemu",
         }  # fmt: skip
-        lane = {"vps_id": vps_id, "last_seq": 1, "applied_seq": 1, "head": "live"}
-        connection.execute(insert(tables.lanes).values(**lane))
+        queue = {"vps_id": vps_id, "last_seq": 1, "applied_seq": 1, "queue_state": "live"}
+        connection.execute(insert(tables.vps_queues).values(**queue))
         rows.store_new(connection, new_row(vps_id, values, rows.database_now(connection)))

@@ -16,7 +16,8 @@ _VALUES = (
     f" 1, {_OLD}, {_OLD}"
 )
 FLEET = (
-    "INSERT INTO lanes (vps_id, last_seq, applied_seq, head) SELECT n, 1, 1, 'live' FROM generate_series(1, :all) n",
+    "INSERT INTO vps_queues (vps_id, last_seq, applied_seq, queue_state)"
+    " SELECT n, 1, 1, 'live' FROM generate_series(1, :all) n",
     "INSERT INTO vps (id, user_id, name, cpu, ram_mb, disk_gb, os, hypervisor, order_id, cluster, node, vmid,"
     f" guest_type, fingerprint, link_state, {_FACTS})"
     f" SELECT n, 5, {_NAME}, {_PLAN}, n::text, 'main', 'pve1', 1000 + n, 'qemu', 'smbios:' || n, 'verified', {_VALUES}"

@@ -298,8 +298,10 @@ class Rows:
         self.vps[n] |= {"link_state": "unlinked", "order_linked_once": False, "guest_linked_once": False}
 
     def store(self, connection: Connection, run_id: int) -> None:
-        lanes = [{"vps_id": r["id"], "last_seq": 1, "applied_seq": r["applied_seq"], "head": "live"} for r in self.vps]
-        connection.execute(insert(tables.lanes), lanes)
+        vps_queues = [
+            {"vps_id": r["id"], "last_seq": 1, "applied_seq": r["applied_seq"], "queue_state": "live"} for r in self.vps
+        ]
+        connection.execute(insert(tables.vps_queues), vps_queues)
         vps = tables.vps
         connection.execute(insert(vps), [row | {"merged_into": None} for row in self.vps])
         for row in self.vps:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, text
 
 from lab.chaos.proofs.call_proof import Journaled
-from lab.chaos.proofs.proof import Entry, Lanes, prove_epochs, prove_lanes
+from lab.chaos.proofs.proof import Entry, VpsQueues, prove_epochs, prove_vps_queues
 from lab.chaos.world import Sale, World
 
 Record = Row[Any]
@@ -184,11 +184,11 @@ def clean_runs(connection: Connection, since: datetime) -> int:
     return connection.scalar(CLEAN, {"since": since}) or 0
 
 
-def lanes(engine: Engine) -> Lanes:
+def vps_queues(engine: Engine) -> VpsQueues:
     """The proof over the whole journal. Rows are streamed."""
     with engine.connect().execution_options(stream_results=True, max_row_buffer=2000) as connection:
         versions = {row.id: row.version for row in connection.execute(VERSIONS)}
-        return prove_lanes((Entry(**row._mapping) for row in connection.execute(ENTRIES)), versions)
+        return prove_vps_queues((Entry(**row._mapping) for row in connection.execute(ENTRIES)), versions)
 
 
 def journal_of(connection: Connection, vps_ids: Iterable[int]) -> dict[int, list[Journaled]]:

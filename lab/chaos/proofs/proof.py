@@ -33,7 +33,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Lanes:
+class VpsQueues:
     """What the VPSs' queues show: sentences by kind of fault."""
 
     lost: tuple[str, ...]
@@ -41,7 +41,7 @@ class Lanes:
     disordered: tuple[str, ...]
 
 
-def prove_lanes(entries: Iterable[Entry], versions: Mapping[int, int]) -> Lanes:
+def prove_vps_queues(entries: Iterable[Entry], versions: Mapping[int, int]) -> VpsQueues:
     """Each entry was applied exactly once and in its queue's order, or is explained.
 
     ``entries``: by (vps_id, seq). ``versions``: the version of each record now. Every applied entry raises the version
@@ -50,13 +50,13 @@ def prove_lanes(entries: Iterable[Entry], versions: Mapping[int, int]) -> Lanes:
     lost: list[str] = []
     doubled: list[str] = []
     disordered: list[str] = []
-    for vps_id, lane in groupby(entries, key=lambda entry: entry.vps_id):
+    for vps_id, queue in groupby(entries, key=lambda entry: entry.vps_id):
         version, expected, accepted, applied = 0, 0, None, None
-        for entry in lane:
+        for entry in queue:
             expected += 1
             named = f"operation {entry.id} ({entry.kind} {entry.action}, VPS {vps_id}, seq {entry.seq})"
             if entry.seq != expected:
-                lost.append(f"{named}: the lane has no seq {expected}")
+                lost.append(f"{named}: the queue has no seq {expected}")
                 expected = entry.seq
             if entry.applied_at is None:
                 lost.append(f"{named} was accepted and is {entry.state} still")
@@ -75,7 +75,7 @@ def prove_lanes(entries: Iterable[Entry], versions: Mapping[int, int]) -> Lanes:
             version = entry.after or version
         if versions.get(vps_id, 0) != version:
             doubled.append(f"VPS {vps_id} is at version {versions.get(vps_id, 0)}, its journal ends at {version}")
-    return Lanes(tuple(lost), tuple(doubled), tuple(disordered))
+    return VpsQueues(tuple(lost), tuple(doubled), tuple(disordered))
 
 
 def prove_epochs(repairs: Iterable[Entry], epoch_of: Mapping[int, int]) -> Iterator[str]:

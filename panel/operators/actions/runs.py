@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from panel.operators.actions.action import Done, action
 from panel.operators.audit import Actor
 from panel.operators.gate_context import PLAN_SEEN
-from panel.runs.run_requests import nudge_run
+from panel.runs.run_requests import request_run
 
 EVERYTHING = "everything"
 
@@ -15,7 +15,7 @@ EVERYTHING = "everything"
 @action("reconcile", "/reconcile", later=True)
 def ask_for_run(connection: Connection, _actor: Actor, subject: str = "") -> Done[None]:
     """Ask the workers for a run now, of everything or of what concerns one VPS, user or cluster."""
-    nudge_run(connection, subject)
+    request_run(connection, subject)
     about = subject or EVERYTHING
     return Done((about,), f"a run for {about} is on its way; see /api/ops/runs", None)
 

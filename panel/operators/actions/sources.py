@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from panel.operators.actions.action import Done, action
 from panel.operators.audit import Actor
 from panel.operators.gate_context import PLAN_SEEN, acknowledge_first_plan
-from panel.runs.run_requests import nudge_run
+from panel.runs.run_requests import request_run
 from panel.runs.source_memory import acknowledge_source, acknowledged_in_words
 
 PLAN = "plan"
@@ -21,5 +21,5 @@ def acknowledge(connection: Connection, _actor: Actor, source: str) -> Done[None
         said = PLAN_SEEN
     else:
         said = acknowledged_in_words(source, acknowledge_source(connection, source))
-    nudge_run(connection)
+    request_run(connection)
     return Done((source,), said, None)

@@ -10,7 +10,7 @@ from panel.operator_error import OperatorError
 from panel.operators.actions.action import Done, action
 from panel.operators.audit import Actor
 from panel.operators.user_maps import Checked, mark_email_verified, write_maps
-from panel.runs.run_requests import nudge_run
+from panel.runs.run_requests import request_run
 from panel.schema.tables import users
 
 BY_OPERATOR = "operator"
@@ -72,7 +72,7 @@ def map_many(connection: Connection, _actor: Actor, checked: Checked) -> Done[No
     new."""
     if checked.fresh:
         write_maps(connection, checked)
-        nudge_run(connection)
+        request_run(connection)
     subjects = tuple(f"user:{wish.user_id}" for wish in checked.fresh)
     return Done(subjects, "Done: their orders become theirs from the next run on.", None)
 

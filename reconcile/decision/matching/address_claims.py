@@ -12,7 +12,7 @@ from domain.records import LinkState, Record
 from reconcile.decision.matching.order_traits import going, later
 
 
-class Claims:
+class AddressClaims:
     """The orders, the records paired with each of them so far, all live records, and what was not loaded."""
 
     def __init__(

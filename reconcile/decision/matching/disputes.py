@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from domain.guests import Guest, GuestKey
 from domain.orders import Order
 from domain.records import Record
-from reconcile.decision.matching.address_claims import Claims
+from reconcile.decision.matching.address_claims import AddressClaims
 from reconcile.decision.matching.order_traits import going
 
 
@@ -22,11 +22,11 @@ class Disputes:
         self,
         guests: Mapping[GuestKey, Guest],
         holders: Mapping[GuestKey, Sequence[Record]],
-        claims: Claims,
+        claims: AddressClaims,
         *,
         has_feed: bool,
     ) -> None:
-        self.guests, self.holders, self.claims, self.has_feed = guests, holders, claims, has_feed
+        self.guests, self.holders, self.address_claims, self.has_feed = guests, holders, claims, has_feed
 
     def settled(self, record: Record, order: Order | None) -> Guest | None:
         """The guest that the call named, if no other record holds it by now and the record's order names none
@@ -54,15 +54,15 @@ class Disputes:
             return "has no record, and no order of that VPS is known"
         if order is not None and not going(order):
             return f"has no record, and order {order.order_id} ended"
-        if other := self.claims.of_another(record, order, key):
+        if other := self.address_claims.of_another(record, order, key):
             return f"is named by order {other.order_id}"
-        if rival := self.claims.claiming(key, record):
+        if rival := self.address_claims.claiming(key, record):
             return f"may be another's: a call named it for VPS {rival.id}, too"
         if guest is None:
             return "does not exist"
-        if order is not None and not self.claims.of_type(order, guest):
+        if order is not None and not self.address_claims.of_type(order, guest):
             return f"is {guest.guest_type.value}, and order {order.order_id} sold another type"
-        if (known := self.claims.known(guest, {record.id})) is not None:
+        if (known := self.address_claims.known(guest, {record.id})) is not None:
             return f"is another's: {known}"
         return None
 

@@ -12,7 +12,7 @@ from domain.guests import FingerprintState, Guest, GuestKey
 from domain.orders import Order, OrderState
 from domain.records import Record
 from reconcile.decision.cases import Policy, World, gone_since_linked
-from reconcile.decision.matching.address_claims import Claims
+from reconcile.decision.matching.address_claims import AddressClaims
 from reconcile.decision.matching.disputes import Disputes
 from reconcile.decision.matching.duplicates import clones, nowhere
 from reconcile.decision.matching.order_traits import going, later
@@ -31,10 +31,10 @@ class Machines:
         templates: Iterable[Guest],
         live: Mapping[int, Record],
         paired: Mapping[str, Sequence[Record]],
-        claims: Claims,
+        claims: AddressClaims,
     ) -> None:
         self.world, self.policy = world, policy
-        self.guests, self.live, self.paired, self.claims = guests, live, paired, claims
+        self.guests, self.live, self.paired, self.address_claims = guests, live, paired, claims
         self.clones = clones(guests.values())
         self.copies = self._copies()
         self.used: set[GuestKey] = set()
@@ -58,7 +58,7 @@ class Machines:
         holder = next((r for r in self._holders.get(key, ()) if r.id not in own), None)
         if holder is not None:
             return None, key, f"guest {key} is linked to VPS {holder.id}"
-        rival = self.claims.rival(order, key)
+        rival = self.address_claims.rival(order, key)
         if rival is not None:
             return (
                 None,
@@ -66,9 +66,9 @@ class Machines:
                 f"orders {order.order_id} and {rival.order_id} name guest {key}: let one name another",
             )
         self.used.add(key)
-        if not self.claims.of_type(order, guest):
+        if not self.address_claims.of_type(order, guest):
             return guest, key, f"guest {key} is {guest.guest_type.value}, order {order.order_id} sold another type"
-        return guest, key, self.claims.known(guest, own) or self.clone_doubt(guest)
+        return guest, key, self.address_claims.known(guest, own) or self.clone_doubt(guest)
 
     def of_record(self, record: Record, order: Order | None) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
         """(guest, key, replaced, doubt) of a record: by its own link, else by its order, else by a call."""
@@ -91,14 +91,14 @@ class Machines:
             return guest, key, False, why
         if record.fingerprint is None:
             trusted = guest.cluster in self.world.trusted
-            another = self.claims.of_another(record, order, guest.key)
+            another = self.address_claims.of_another(record, order, guest.key)
             alien = another is not None and (order is None or not later(order, another))
             if trusted and alien and self._over(record, order):
                 return None, key, True, None  # its identity was never read, and the address is the next order's
-            why = self.claims.strange(record, order, guest) or self.claims.known(guest, {record.id})
+            why = self.address_claims.strange(record, order, guest) or self.address_claims.known(guest, {record.id})
             if why is not None:
                 return guest, key, False, why
-        elif guest.fingerprint_state is FingerprintState.FORBIDDEN and self.claims.by_going(guest.key, order):
+        elif guest.fingerprint_state is FingerprintState.FORBIDDEN and self.address_claims.by_going(guest.key, order):
             return guest, key, False, f"another order names {key}; its identity cannot be read: give the token VM.Audit"
         return guest, key, False, self.clone_doubt(guest)
 
@@ -114,7 +114,7 @@ class Machines:
 
     def given_away(self, key: GuestKey, order: Order) -> bool:
         """Whether another record holds this guest, or a going order names it."""
-        return key in self._holders or self.claims.by_going(key, order)
+        return key in self._holders or self.address_claims.by_going(key, order)
 
     def another(self, tombstone: Record | None, key: GuestKey) -> bool:
         """Whether, by its fingerprint, the guest at an address is another one than a deleted record had."""
@@ -130,10 +130,10 @@ class Machines:
             and not guest.template
             and order.guest_key == guest.key
             and self._long_there(guest)
-            and self.claims.of_type(order, guest)
-            and self.claims.known(guest, ()) is None
-            and not self.claims.by_going(guest.key, order)
-            and not self.claims.homeless(order, guest)
+            and self.address_claims.of_type(order, guest)
+            and self.address_claims.known(guest, ()) is None
+            and not self.address_claims.by_going(guest.key, order)
+            and not self.address_claims.homeless(order, guest)
         )
 
     def _long_there(self, guest: Guest) -> bool:
@@ -192,7 +192,7 @@ class Machines:
             return None, key, False, "its fingerprint is seen on several guests: give each its own"
         named = order.guest_key if order is not None and order.guest_key != left else None
         free = guest.key not in self._holders and was_read(guest)
-        free = free and not self.claims.by_going(guest.key, order)
+        free = free and not self.address_claims.by_going(guest.key, order)
         # People copy MACs by hand, so a MAC counts only if the order names that guest.
         certain = named == guest.key or (named is None and (record.fingerprint or "").startswith("smbios:"))
         if free and certain:  # at another address than its order names, it is a copy
@@ -212,7 +212,7 @@ class Machines:
             return None  # the order may still name the old address, which may be another's by now
         if not nowhere(record, left, self.world, self.policy):
             return None
-        if not self.claims.of_type(order, guest) or self.claims.known(
+        if not self.address_claims.of_type(order, guest) or self.address_claims.known(
             guest, {r.id for r in self.paired[order.order_id]}
         ):
             return None

@@ -14,7 +14,7 @@ from domain.guests import Guest
 from domain.orders import Order, OrderState
 from domain.records import LinkState, Record
 from reconcile.decision.cases import Case, Policy, World
-from reconcile.decision.matching.address_claims import Claims
+from reconcile.decision.matching.address_claims import AddressClaims
 from reconcile.decision.matching.duplicates import UnnamedGuests, order_of_twin, two_machines
 from reconcile.decision.matching.guest_matching import Machines, was_read
 from reconcile.decision.matching.order_traits import apart, ended_before, going, same_plan
@@ -51,8 +51,8 @@ class _Matching:
             if not record.live and record.merged_into is None:
                 self.dead[record.order_id].append(record)
         self.paired: dict[str, list[Record]] = {}  # order id -> its live records, survivor first
-        self.claims = Claims(self.orders, self.paired, self.live.values(), world.left_out)
-        self.machines = Machines(world, policy, self.guests, templates, self.live, self.paired, self.claims)
+        self.address_claims = AddressClaims(self.orders, self.paired, self.live.values(), world.left_out)
+        self.machines = Machines(world, policy, self.guests, templates, self.live, self.paired, self.address_claims)
         self.doubts: dict[str, str] = {}  # order id -> why
         self.record_doubts: dict[int, str] = {}
         self.taken: set[int] = set()
@@ -78,10 +78,10 @@ class _Matching:
                 doubt_class="duplicate-fingerprint",
                 doubt_severity=severity,
             )
-        if same := self.claims.looking_like(guest.fingerprint):
+        if same := self.address_claims.looking_like(guest.fingerprint):
             moving = f"the machine of VPS {same[0].id} ({same[0].guest_key}) is seen here too"
             return Case(guest=guest, guest_key=guest.key, doubt=moving, doubt_class="moving")
-        named = " and ".join(f"order {o.order_id}" for o in self.claims.naming(guest.key) if going(o))
+        named = " and ".join(f"order {o.order_id}" for o in self.address_claims.naming(guest.key) if going(o))
         doubt = f"{named} name{'' if ' and ' in named else 's'} it, and it is no record's guest" if named else None
         return Case(guest=guest, guest_key=guest.key, doubt=doubt)
 
@@ -143,7 +143,7 @@ class _Matching:
             same = guest is not None and was_read(guest) and guest.fingerprint == record.fingerprint is not None
             if (
                 same
-                and self.claims.rival(order, order.guest_key) is None
+                and self.address_claims.rival(order, order.guest_key) is None
                 and order.guest_key not in self.machines.clones
             ):
                 self._pair(order, record)
@@ -281,7 +281,7 @@ class _Matching:
             # For a linked record this is a change of owner. By a bare id it may be another customer's machine.
             doubt = f"order {order.order_id} of another customer names VPS {record.id}, which was never linked with it"
             class_ = "ownership"
-        sold_to = self.claims.sold_to(record, order) if twin is None else None
+        sold_to = self.address_claims.sold_to(record, order) if twin is None else None
         dispute = self.machines.disputes.told(record, order)
         return [Case(order, guest, record, key, replaced, twin, doubt, class_, sold_to=sold_to, dispute=dispute)]
 
@@ -300,5 +300,5 @@ class _Matching:
         if doubt is None and guest is not None and vanished and unseen:
             doubt = f"order {record.order_id} is not listed any more, and guest {key} was never looked at before"
             class_ = "guest-without-order"
-        sold_to, dispute = self.claims.sold_to(record, None), self.machines.disputes.told(record, None)
+        sold_to, dispute = self.address_claims.sold_to(record, None), self.machines.disputes.told(record, None)
         return Case(None, guest, record, key, replaced, None, doubt, class_, sold_to=sold_to, dispute=dispute)

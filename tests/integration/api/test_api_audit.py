@@ -246,7 +246,7 @@ class TestDecisions:
         answer = await ann.post("/api/ops/reconcile", json={})
         assert answer.status_code == 500
         with engine.connect() as reading:
-            assert reading.scalar(text("SELECT count(*) FROM nudges")) == 0
+            assert reading.scalar(text("SELECT count(*) FROM task_requests")) == 0
 
     def test_the_application_cannot_rewrite_what_was_done(self, engine: Engine) -> None:
         with engine.connect() as connection:

@@ -184,7 +184,10 @@ async def test_a_linked_record_is_as_fresh_as_the_last_complete_read_of_its_node
     assert await seen() == (began.isoformat(), "proxmox", False)
     with engine.begin() as connection:
         connection.execute(
-            text("UPDATE vps SET unconfirmed_since = clock_timestamp(), power_as_of = power_as_of - interval '1 hour'")
+            text(
+                "UPDATE vps SET power_unconfirmed_since = clock_timestamp(),"
+                " power_as_of = power_as_of - interval '1 hour'"
+            )
         )
     as_of, source, stale = await seen()
     assert (source, stale) == ("sync", True)

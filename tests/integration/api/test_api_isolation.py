@@ -215,7 +215,7 @@ DENIED = (
     "SELECT * FROM guests",
     "SELECT v.id FROM vps v JOIN users u ON u.id = v.user_id",
     "SELECT nextval('vps_id_seq')",
-    "INSERT INTO nudges (task, subject) VALUES ('reconcile.run', '')",
+    "INSERT INTO task_requests (task, subject) VALUES ('reconcile.run', '')",
     "UPDATE scopes SET count = 0",
     "TRUNCATE vps",
     "ALTER TABLE vps DISABLE ROW LEVEL SECURITY",
@@ -258,7 +258,7 @@ SELECT 'CREATE on schema' WHERE has_schema_privilege('panel_client', 'public', '
 """
 COLUMNS = """
 id user_id name cpu ram_mb disk_gb os hypervisor ip_address ip6_address status order_id order_state order_source
-order_as_of power_state power_detail power_source power_as_of unconfirmed_since cluster node link_state version
+order_as_of power_state power_detail power_source power_as_of power_unconfirmed_since cluster node link_state version
 created_at updated_at deleted_at
 """
 

@@ -59,9 +59,9 @@ async def problem(client: httpx.AsyncClient, path: str, body: object) -> tuple[i
     return answer.status_code, answer.json()["code"]
 
 
-def nudges(engine: Engine) -> list[str]:
+def task_requests(engine: Engine) -> list[str]:
     with engine.connect() as connection:
-        return list(connection.scalars(text("SELECT subject FROM nudges WHERE task = 'reconcile.run'")))
+        return list(connection.scalars(text("SELECT subject FROM task_requests WHERE task = 'reconcile.run'")))
 
 
 def hold(engine: Engine, *ids: int) -> Held:
@@ -146,7 +146,7 @@ class TestHeld:
         assert (done["decision"], done["decided_by"]) == ("approved", "api:operator")
         assert await answered(operator, "/held", operator_models.HeldAnswer) == []
         assert len(await answered(operator, "/held?all=true", operator_models.HeldAnswer)) == 1
-        assert nudges(engine) == ["operator"], "the workers are asked for a run"
+        assert task_requests(engine) == ["operator"], "the workers are asked for a run"
 
     async def test_refusals(self, operator: httpx.AsyncClient, engine: Engine) -> None:
         held = hold(engine, 1)
@@ -231,7 +231,7 @@ class TestVps:
             ("restore", "operator", "paid after all"),
         ]
         assert story["entries"][2]["evidence"]["by"] == "api:operator"
-        assert nudges(engine) == [f"operator vps:{deleted}"]
+        assert task_requests(engine) == [f"operator vps:{deleted}"]
         again = await site.post("/api/vps/sync", json=create(order_id=12))
         assert (again.status_code, again.json()["vps"]["id"]) == (200, deleted), "its order is its own again"
 
@@ -287,12 +287,12 @@ class TestRuns:
         answer = await operator.post("/api/ops/reconcile", json=body)
         assert answer.status_code == 202
         await answered(operator, "/reconcile", operator_models.DoneAnswer, body)
-        assert nudges(engine) == [trigger], "asking twice is once"
+        assert task_requests(engine) == [trigger], "asking twice is once"
 
     @pytest.mark.parametrize("body", [{"vps": 1, "user": 5}, {"vps": "1"}, {"vps": 0}, {"node": "pve1"}, [], "vps:1"])
     async def test_a_run_of_nonsense(self, operator: httpx.AsyncClient, engine: Engine, body: object) -> None:
         assert await problem(operator, "/reconcile", body) == (422, "invalid_field")
-        assert nudges(engine) == []
+        assert task_requests(engine) == []
 
     async def test_runs(self, operator: httpx.AsyncClient, engine: Engine) -> None:
         run_id = begin_run(engine)

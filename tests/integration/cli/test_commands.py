@@ -321,7 +321,7 @@ class TestQuarantine:
             assert set(connection.scalars(text("SELECT subject FROM quarantine"))) == left
             open_ = text("SELECT subject FROM findings WHERE class = 'quarantined' AND resolved_at IS NULL")
             assert set(connection.scalars(open_)) == left
-            assert connection.scalar(text("SELECT subject FROM nudges WHERE task = 'reconcile.run'")) == asked
+            assert connection.scalar(text("SELECT subject FROM task_requests WHERE task = 'reconcile.run'")) == asked
 
     @pytest.mark.usefixtures("failing")
     def test_what_is_not_quarantined(self, panel_sync: PanelSync) -> None:

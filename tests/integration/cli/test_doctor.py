@@ -134,7 +134,7 @@ class TestPostgres:
 
     def test_what_waits_and_what_died(self, panel_sync: PanelSync, engine: Engine) -> None:
         with engine.begin() as connection:
-            connection.execute(text("INSERT INTO lanes (vps_id, last_seq, head) VALUES (1, 2, 'live')"))
+            connection.execute(text("INSERT INTO vps_queues (vps_id, last_seq, queue_state) VALUES (1, 2, 'live')"))
             connection.execute(
                 text(
                     "INSERT INTO operations"
@@ -155,7 +155,7 @@ class TestPostgres:
         assert "quarantine" not in panel_sync("doctor").out
         hold(engine, 1, 2)
         with engine.begin() as connection:
-            connection.execute(text("INSERT INTO lanes (vps_id, last_seq, head) VALUES (7, 1, 'live')"))
+            connection.execute(text("INSERT INTO vps_queues (vps_id, last_seq, queue_state) VALUES (7, 1, 'live')"))
             pause(connection, "vps:7", "a move", timedelta(hours=1), "cli:ann")
             pause(connection, "proxmox:main", "an upgrade", timedelta(hours=1), "cli:ann")
             run_id = connection.scalar(text("SELECT max(id) FROM runs")) or 0

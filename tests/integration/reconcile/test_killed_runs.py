@@ -95,7 +95,7 @@ def healed(world: Bench) -> bool:
 def half_done(world: Bench) -> list[dict[str, Any]]:
     """Records, lanes and the journal that do not tell the same."""
     return world._rows(
-        "SELECT v.id FROM vps v JOIN lanes l ON l.vps_id = v.id WHERE l.applied_seq <> l.last_seq"
+        "SELECT v.id FROM vps v JOIN vps_queues l ON l.vps_id = v.id WHERE l.applied_seq <> l.last_seq"
         " OR v.applied_seq <> l.applied_seq OR l.last_seq <> (SELECT max(seq) FROM operations o WHERE o.vps_id = v.id)"
         " OR v.order_state <> (SELECT o.after ->> 'order_state' FROM operations o WHERE o.vps_id = v.id"
         "   AND o.after ? 'order_state' ORDER BY o.seq DESC LIMIT 1)"

@@ -37,9 +37,12 @@ def lose_creates(world: Bench) -> list[int]:
     return sorted((order.id for order in placed), key=str)
 
 
-def nudges(world: Bench) -> list[tuple[str, str]]:
+def task_requests(world: Bench) -> list[tuple[str, str]]:
     with world.engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(text("SELECT task, subject FROM nudges WHERE task LIKE 'r%'"))]
+        return [
+            tuple(row)
+            for row in connection.execute(text("SELECT task, subject FROM task_requests WHERE task LIKE 'r%'"))
+        ]
 
 
 def test_a_run_whose_confirmations_do_not_come_reports_and_the_next_goes_on(
@@ -70,7 +73,7 @@ def test_a_run_whose_confirmations_do_not_come_reports_and_the_next_goes_on(
     assert f"{made} of {LOST} written, {left} left to the next run" in result.summary
     states = world._rows("SELECT state, counts -> 'postponed' AS postponed FROM runs ORDER BY id DESC LIMIT 1")
     assert states == [{"state": "done", "postponed": left}]
-    assert nudges(world) == ([("reconcile.run", "goes on")] if made else [])
+    assert task_requests(world) == ([("reconcile.run", "goes on")] if made else [])
 
     before = len(world.repairs())
     after = world.run()

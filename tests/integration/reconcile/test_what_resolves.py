@@ -13,7 +13,7 @@ from panel.observations import components
 from panel.operators import pauses
 from reconcile import run
 from reconcile.observation import observe
-from reconcile.observation.parallel_reads import Patience
+from reconcile.observation.parallel_reads import ReadDeadline
 from reconcile.run import run_full
 from tests.integration.reconcile.observation.test_nodes_away import reconciler
 from tests.support.listed_cluster import ListedCluster
@@ -86,7 +86,7 @@ def test_a_cluster_that_hangs_keeps_open_what_may_be_its_own(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, of: str | None, *, stays: bool
 ) -> None:
     for module in (run, observe):
-        monkeypatch.setattr(module, "FULL", Patience("full", 1.0))
+        monkeypatch.setattr(module, "FULL", ReadDeadline("full", 1.0))
     let = threading.Event()
     old_news(engine, of, 100 if of else None)
     full(engine, cluster("hangs", holds_back=let), cluster("second"))

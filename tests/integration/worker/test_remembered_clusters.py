@@ -15,7 +15,7 @@ SOURCE = "proxmox:main"
 
 def circuit(engine: Engine) -> dict[str, object]:
     with engine.connect() as connection:
-        return dict(source_memory.source_state(connection, SOURCE).get("circuit") or {})
+        return dict(source_memory.source_state(connection, SOURCE).get("backoff_state") or {})
 
 
 def test_the_endpoint_that_was_good_is_remembered_beside_the_circuit_and_the_lateness(engine: Engine) -> None:

@@ -94,7 +94,7 @@ def test_each_alarm_is_told_once(engine: Engine, receiver: Receiver, certificate
     for subject, severity in (("vps:1", "alarm"), ("vps:2", "warning"), ("vps:3", "alarm")):
         find(engine, subject, severity)
     with engine.connect() as connection:
-        assert connection.scalar(text("SELECT count(*) FROM nudges WHERE task = 'findings.tell'")) == 1
+        assert connection.scalar(text("SELECT count(*) FROM task_requests WHERE task = 'findings.tell'")) == 1
     told = tell_alarms(engine, settings(receiver, certificates.ca_file))
     assert told.summary == "2 told"
     assert receiver.subjects == ["vps:1", "vps:3"]

@@ -19,7 +19,7 @@ from api.readiness_words import READINESS, pattern_of
 from panel.journal.calls import DatabaseAwayError
 from panel.journal.relay import STALLED_S, Relay
 from panel.migrate import head_revision
-from panel.records.reads import Standing
+from panel.records.reads import DatabaseHealth
 from panel.settings import load_settings
 from tests.support.keys import random_key
 
@@ -43,16 +43,16 @@ def refused() -> DatabaseAwayError:
 @pytest.mark.parametrize(
     ("answer", "word"),
     [
-        (Standing(head_revision(), writable=True), "ok"),
-        (Standing(head_revision(), writable=False), "read-only"),
-        (Standing("0001", writable=True), f"at migration 0001, this version needs {head_revision()}"),
-        (Standing(None, writable=True), f"at migration none, this version needs {head_revision()}"),
+        (DatabaseHealth(head_revision(), writable=True), "ok"),
+        (DatabaseHealth(head_revision(), writable=False), "read-only"),
+        (DatabaseHealth("0001", writable=True), f"at migration 0001, this version needs {head_revision()}"),
+        (DatabaseHealth(None, writable=True), f"at migration none, this version needs {head_revision()}"),
         (DatabaseAwayError("away"), "away"),
         (refused(), "away (SQLSTATE 28P01)"),
     ],
 )
-async def test_of_the_database(answer: Standing | DatabaseAwayError, word: str) -> None:
-    async def read(looking: Any) -> Standing:
+async def test_of_the_database(answer: DatabaseHealth | DatabaseAwayError, word: str) -> None:
+    async def read(looking: Any) -> DatabaseHealth:
         looking.close()
         if isinstance(answer, DatabaseAwayError):
             raise answer

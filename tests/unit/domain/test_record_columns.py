@@ -36,7 +36,7 @@ from tests.unit.reconcile.worlds import NOW, ago
 FORGOTTEN = RecordColumn("forgotten", Kind.TEXT, Facts.PLAN, Speaker.CALL | Speaker.ORDER, seen_by=Reader.OPERATOR)
 
 NEVER_DECIDED_ON = {
-    "status", "order_source", "order_as_of", "link_source", "power_detail", "power_as_of", "unconfirmed_since",
+    "status", "order_source", "order_as_of", "link_source", "power_detail", "power_as_of", "power_unconfirmed_since",
     "applied_seq", "updated_at", "deleted_reason",
 }  # fmt: skip
 """What no decision asks for: a ``Record`` does without it."""

@@ -86,11 +86,13 @@ async def test_a_refusal_leaves_nothing_but_its_audit(
 ) -> None:
     outcome = await refused(acceptor, call)
     assert (outcome.status_code, outcome.code, outcome.message) == (status_code, code, message)
-    assert {table: count(panel, table) for table in ("operations", "lanes", "vps", "claims", "idempotency_keys")} == {
+    assert {
+        table: count(panel, table) for table in ("operations", "vps_queues", "vps", "order_claims", "idempotency_keys")
+    } == {
         "operations": 0,
-        "lanes": 0,
+        "vps_queues": 0,
         "vps": 0,
-        "claims": 0,
+        "order_claims": 0,
         "idempotency_keys": 0,
     }
     with panel.connect() as connection:
@@ -101,8 +103,8 @@ async def test_a_refusal_leaves_nothing_but_its_audit(
 async def test_an_unknown_user_asks_for_the_users_import_once(acceptor: Acceptor, panel: Engine) -> None:
     await asyncio.gather(*(acceptor.accept(create_call(user_id=404)) for _ in range(5)))
     with panel.connect() as connection:
-        nudges = connection.execute(text("SELECT task, subject FROM nudges")).all()
-    assert [tuple(row) for row in nudges] == [("users.import", "")]
+        task_requests = connection.execute(text("SELECT task, subject FROM task_requests")).all()
+    assert [tuple(row) for row in task_requests] == [("users.import", "")]
 
 
 async def test_order_per_vps_is_the_order_of_journaling(acceptor: Acceptor, panel: Engine) -> None:

@@ -47,7 +47,7 @@ async def test_two_processes_create_one_order_once(acceptor: Acceptor, rival: Ac
         assert first.vps_id == second.vps_id
         assert first.operation_id == second.operation_id
         assert first.created is not second.created
-    assert count(panel, "operations") == count(panel, "claims") == len(orders)
+    assert count(panel, "operations") == count(panel, "order_claims") == len(orders)
 
 
 async def test_two_processes_use_one_idempotency_key_once(acceptor: Acceptor, rival: Acceptor, panel: Engine) -> None:
@@ -131,7 +131,7 @@ async def test_a_caller_that_went_away_during_the_commit_has_its_call_journaled(
         return bool(waiting)
 
     with panel.begin() as held:
-        held.execute(text("SELECT 1 FROM lanes WHERE vps_id = :id FOR UPDATE"), {"id": created.vps_id})
+        held.execute(text("SELECT 1 FROM vps_queues WHERE vps_id = :id FOR UPDATE"), {"id": created.vps_id})
         gone = asyncio.create_task(acceptor.accept(update_call(created.vps_id)))
         await asyncio.to_thread(wait_until, waits_for_the_lane, "the batch to be under way")
         gone.cancel()
@@ -164,7 +164,7 @@ async def test_a_locked_row_is_an_absent_database_not_a_hanging_call(
     hasty = Acceptor(pool)
     await hasty.start()
     with panel.begin() as connection:
-        connection.execute(text("SELECT 1 FROM lanes WHERE vps_id = :id FOR UPDATE"), {"id": created.vps_id})
+        connection.execute(text("SELECT 1 FROM vps_queues WHERE vps_id = :id FOR UPDATE"), {"id": created.vps_id})
         with pytest.raises(DatabaseAwayError):
             await hasty.accept(update_call(created.vps_id))
     await hasty.stop()
@@ -172,10 +172,10 @@ async def test_a_locked_row_is_an_absent_database_not_a_hanging_call(
 
 
 async def test_a_held_lane_keeps_nobody_else_waiting(acceptor: Acceptor, panel: Engine) -> None:
-    """Calls for one VPS whose lane somebody holds wait apart; those of the same commit are answered."""
+    """Calls for one VPS whose queue somebody holds wait apart; those of the same commit are answered."""
     held, free = [(await accepted(acceptor, create_call(name=name))).vps_id for name in ("held", "free")]
     with panel.begin() as connection:
-        connection.execute(text("SELECT 1 FROM lanes WHERE vps_id = :id FOR UPDATE"), {"id": held})
+        connection.execute(text("SELECT 1 FROM vps_queues WHERE vps_id = :id FOR UPDATE"), {"id": held})
         waiting = [asyncio.create_task(acceptor.accept(update_call(held))) for _ in range(3)]
         others = [update_call(free), create_call(name="new"), create_call(name="keyed", key="k"), update_call(4711)]
         outcomes = await asyncio.wait_for(asyncio.gather(*map(acceptor.accept, others)), 60.0)
@@ -199,11 +199,11 @@ async def test_a_survivor_that_is_held_holds_whom_it_took_over(acceptor: Accepto
     survivor, merged = [(await accepted(acceptor, create_call(name=name))).vps_id for name in ("one", "two")]
     with panel.begin() as connection:
         connection.execute(
-            text("UPDATE lanes SET merged_into = :into, head = 'deleted' WHERE vps_id = :id"),
+            text("UPDATE vps_queues SET merged_into = :into, queue_state = 'deleted' WHERE vps_id = :id"),
             {"into": survivor, "id": merged},
         )
     with panel.begin() as connection:
-        connection.execute(text("SELECT 1 FROM lanes WHERE vps_id = :id FOR UPDATE"), {"id": survivor})
+        connection.execute(text("SELECT 1 FROM vps_queues WHERE vps_id = :id FOR UPDATE"), {"id": survivor})
         waiting = asyncio.create_task(acceptor.accept(update_call(merged)))
         await asyncio.wait_for(accepted(acceptor, create_call(name="new")), 60.0)
         assert not waiting.done()

@@ -65,7 +65,7 @@ async def test_a_call_that_kills_its_process_is_dead_in_the_end(acceptor: Accept
 
 @pytest.mark.usefixtures("killing")
 async def test_it_kills_from_behind_a_later_call_too(acceptor: Acceptor, panel: Engine) -> None:
-    """The message names another call of the lane: the one that kills is counted, and that one only."""
+    """The message names another call of the queue: the one that kills is counted, and that one only."""
     vps_id = (await accepted(acceptor, create_call())).vps_id
     poison = (await accepted(acceptor, update_call(vps_id, os=POISON))).operation_id
     later = (await accepted(acceptor, update_call(vps_id, "stopped"))).operation_id

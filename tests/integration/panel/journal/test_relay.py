@@ -81,7 +81,10 @@ def queue_many(panel: Engine, number: int) -> None:
     """That many accepted creates, never published."""
     with panel.begin() as connection:
         connection.execute(
-            text("INSERT INTO lanes (vps_id, last_seq, head) SELECT n, 1, 'live' FROM generate_series(1, :n) n"),
+            text(
+                "INSERT INTO vps_queues (vps_id, last_seq, queue_state)"
+                " SELECT n, 1, 'live' FROM generate_series(1, :n) n"
+            ),
             {"n": number},
         )
         connection.execute(

@@ -203,7 +203,7 @@ class TestCreate:
         assert isinstance(outcome, NotWritten)
         assert "uq_vps_live_guest" in outcome.why
         assert count(panel, "vps") == 1
-        assert count(panel, "lanes") == 1
+        assert count(panel, "vps_queues") == 1
 
     async def test_again_after_the_order_s_record_was_deleted(self, acceptor: Acceptor, panel: Engine) -> None:
         old = await made(acceptor, panel, order_id="o-1")

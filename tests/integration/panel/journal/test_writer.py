@@ -82,7 +82,7 @@ class TestOrderOfMessages:
 
 
 class TestDelete:
-    """Soft, in the lane's order, never undone by a late call."""
+    """Soft, in the queue's order, never undone by a late call."""
 
     async def test_leaves_a_tombstone(self, acceptor: Acceptor, panel: Engine) -> None:
         created = await accepted(acceptor, create_call(order_id="o-1"))

@@ -45,7 +45,7 @@ class Rows:
         return int(self.connection.scalar(text(statement)) or 0)
 
     def record(self, id_: int, *, deleted: str = "NULL", at: str = ANCIENT, **values: Any) -> None:
-        """A record with its lane. What is not said of it is as of any VPS."""
+        """A record with its queue. What is not said of it is as of any VPS."""
         row = {
             "id": str(id_), "user_id": "5", "name": f"'v{id_}'", "cpu": "1", "ram_mb": "512", "disk_gb": "5",
             "os": "'o'",
@@ -62,7 +62,7 @@ class Rows:
         head = "live" if deleted == "NULL" else "deleted"
         into = row.get("merged_into", "NULL")
         self.do(
-            "INSERT INTO lanes (vps_id, last_seq, applied_seq, head, merged_into)"
+            "INSERT INTO vps_queues (vps_id, last_seq, applied_seq, queue_state, merged_into)"
             f" VALUES ({id_}, 1, 1, '{head}', {into})"
         )
         self.do(f"INSERT INTO vps ({', '.join(row)}) VALUES ({', '.join(row.values())})")
@@ -181,7 +181,7 @@ def test_a_deleted_record_goes_with_all_its_own_once_nothing_names_it(engine: En
         rows.record(1, deleted=ANCIENT, vmid=101, fingerprint="smbios:101", order_id="a")
         for action in ("create", "update", "delete"):
             rows.operation(1, action)
-        rows.do("INSERT INTO claims (order_id, vps_id, operation_id) VALUES ('a', 1, 1)")
+        rows.do("INSERT INTO order_claims (order_id, vps_id, operation_id) VALUES ('a', 1, 1)")
         rows.record(2, deleted=OLD)  # deleted 100 days ago
         rows.record(3, deleted=ANCIENT, order_id="c")
         rows.order("c", "active", "NULL")
@@ -198,16 +198,16 @@ def test_a_deleted_record_goes_with_all_its_own_once_nothing_names_it(engine: En
         rows.record(10, deleted=ANCIENT, vmid=110, fingerprint="smbios:10")
         rows.record(11, vmid=110, fingerprint="smbios:110")  # who has its address now
         rows.guest(110, unlisted="NULL", proven=False)
-        rows.do("INSERT INTO lanes (vps_id, last_seq, applied_seq, head) VALUES (12, 1, 1, 'deleted')")
+        rows.do("INSERT INTO vps_queues (vps_id, last_seq, applied_seq, queue_state) VALUES (12, 1, 1, 'deleted')")
         rows.operation(12, "create", ANCIENT, "dead")  # a create that died
         rows.record(13, deleted=ANCIENT)
         rows.record(14, deleted=ANCIENT, merged_into=13)
     assert prune(engine, DAYS)["vps"] == 4
     assert prune(engine, DAYS)["vps"] == 1, "the survivor of a merge goes after whom it survived"
     assert ids(engine, "SELECT id FROM vps ORDER BY id") == [2, 3, 4, 5, 6, 7, 8, 9, 11]
-    assert ids(engine, "SELECT vps_id FROM lanes ORDER BY 1") == [2, 3, 4, 5, 6, 7, 8, 9, 11]
+    assert ids(engine, "SELECT vps_id FROM vps_queues ORDER BY 1") == [2, 3, 4, 5, 6, 7, 8, 9, 11]
     assert ids(engine, "SELECT vps_id FROM operations") == [9]
-    assert ids(engine, "SELECT order_id FROM claims") == []
+    assert ids(engine, "SELECT order_id FROM order_claims") == []
 
 
 def test_a_guest_that_is_gone_goes_with_the_proof_once_nothing_needs_it(engine: Engine, owner: Engine) -> None:

@@ -14,8 +14,8 @@ from tests.support.calls import create_call
 SETTLED = {"state", "attempts", "error", "result", "reason", "before", "after", "applied_at", "publish_at", "publishes"}
 UNCHANGEABLE = ("operator_actions", "refused_calls", "alembic_version")
 COUNTED = {"count", "last_at", "last_request_id"}
-NEVER_DELETED = ("vps", "operations", "lanes", "claims", "users", "findings", "operator_actions", "refused_calls",
-                 "access_counts", "alembic_version")  # fmt: skip
+NEVER_DELETED = ("vps", "operations", "vps_queues", "order_claims", "users", "findings", "operator_actions",
+                 "refused_calls", "access_counts", "alembic_version")  # fmt: skip
 
 DENIED = [
     ("what was asked", "UPDATE operations SET payload = '{}'"),

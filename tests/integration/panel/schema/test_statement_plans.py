@@ -55,7 +55,7 @@ A_ROW_FOR_EACH = {
     "leases",
     "pauses",
     "quarantine",
-    "nudges",
+    "task_requests",
     "source_states",
     "prunings",
     "ignored_guests",
@@ -132,7 +132,7 @@ async def _a_day(database: Database, engine: Engine) -> None:
     await reads.records_named(pool, 5, "called-0")
     await reads.client_records(pool, 5, limit=50)
     await reads.client_record(pool, 5, made[0].vps_id)
-    await reads.database_standing(pool)
+    await reads.database_health(pool)
     await acceptor.stop()
     await pool.dispose()
     relay._looked_at = -1_000.0
@@ -224,16 +224,16 @@ def test_selection_takes_each_row_a_few_times_whatever_the_planner_knows(
     owner = sync_engine(database.owner_url, "panel-sync test owner")
     add_user(owner, 5, main_site_user_id="77")
     with owner.begin() as connection:
-        for table in ("vps", "lanes", "orders_seen", "guests"):
+        for table in ("vps", "vps_queues", "orders_seen", "guests"):
             connection.execute(text(f"ALTER TABLE {table} SET (autovacuum_enabled = off)"))
         for count in (known, many):
             if count is not None:
-                for table in ("vps", "lanes", "orders_seen", "guests"):
+                for table in ("vps", "vps_queues", "orders_seen", "guests"):
                     connection.execute(text(f"DELETE FROM {table}"))
                 for statement in MACHINES[:-1]:
                     connection.execute(text(statement), {"settled": count, "all": count + loose})
             if count == known:
-                connection.execute(text("ANALYZE vps, lanes, orders_seen, guests"))
+                connection.execute(text("ANALYZE vps, vps_queues, orders_seen, guests"))
     with grown.explained(databases, database), grown.watched() as seen:
         engine = sync_engine(database.app_url, "panel-sync test")
         with engine.connect() as connection:

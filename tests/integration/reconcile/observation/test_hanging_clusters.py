@@ -14,7 +14,7 @@ from domain.source_protocols import ClusterReading
 from panel.runs import source_backoff
 from reconcile import run
 from reconcile.observation import observe, parallel_reads
-from reconcile.observation.parallel_reads import Patience
+from reconcile.observation.parallel_reads import ReadDeadline
 from reconcile.run import run_fast, run_full
 from tests.integration.reconcile.observation.test_nodes_away import column, reconciler
 from tests.support.listed_cluster import ListedCluster, make_record
@@ -34,7 +34,7 @@ class Hanging:
 
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
-    fast, full = Patience("fast", 1.0), Patience("full", 1.0)
+    fast, full = ReadDeadline("fast", 1.0), ReadDeadline("full", 1.0)
     for module in (run, observe):
         monkeypatch.setattr(module, "FAST", fast)
         monkeypatch.setattr(module, "FULL", full)

@@ -25,7 +25,7 @@ def row(**changes: object) -> dict[str, Any]:
         "os": "Debian", "hypervisor": "proxmox", "ip_address": None, "ip6_address": None,
         "order_id": None, "order_state": "active",
         "power_state": "running",
-        "power_detail": None, "power_source": "sync", "power_as_of": ago(60), "unconfirmed_since": None,
+        "power_detail": None, "power_source": "sync", "power_as_of": ago(60), "power_unconfirmed_since": None,
         "link_state": "verified", "scope_began_at": ago(1), "read_at": NOW, "created_at": ago(90),
         "updated_at": ago(60),
     } | changes  # fmt: skip
@@ -38,8 +38,8 @@ CASES: list[tuple[str, dict[str, Any], datetime, str, bool]] = [
     ("its node was read too long ago", {"scope_began_at": ago(11)}, ago(11), "proxmox", True),
     ("exactly ten minutes is not too long", {"scope_began_at": ago(10)}, ago(10), "proxmox", False),
     ("its node was never read", {"scope_began_at": None}, ago(60), "sync", True),
-    ("the guest does not bear it out", {"unconfirmed_since": ago(2)}, ago(60), "sync", True),
-    ("lately pushed, not borne out", {"unconfirmed_since": ago(2), "power_as_of": ago(3)}, ago(3), "sync", False),
+    ("the guest does not bear it out", {"power_unconfirmed_since": ago(2)}, ago(60), "sync", True),
+    ("lately pushed, not borne out", {"power_unconfirmed_since": ago(2), "power_as_of": ago(3)}, ago(3), "sync", False),
     ("never linked: nobody is late", {"link_state": "unlinked", "scope_began_at": None}, ago(60), "sync", False),
     ("its link is disputed: no guest speaks for it", {"link_state": "conflict"}, ago(60), "sync", False),
 ]

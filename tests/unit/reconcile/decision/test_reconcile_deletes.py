@@ -17,7 +17,7 @@ from domain.source_protocols import GuestSource
 from reconcile.confirming import Confirmer
 from reconcile.decision.cases import World
 from reconcile.decision.decide import plan
-from reconcile.decision.gate import Budget, Standing, gate
+from reconcile.decision.gate import Budget, GateContext, gate
 from reconcile.report import held_findings
 from tests.support.listed_cluster import ListedCluster
 from tests.unit.reconcile.worlds import (
@@ -254,11 +254,11 @@ def test_what_nothing_proves_waits_for_a_word_of_its_own(case: Asked) -> None:
     (change,) = asked(made)
     assert questions(change) == case.confirm
     assert len(made.findings) == 1, "it is told as well"
-    gated = gate(made, Standing(live=1000), Budget())
+    gated = gate(made, GateContext(live=1000), Budget())
     assert change not in gated.allowed
     assert [(h.scope, h.changes) for h in gated.held] == [("by-approval:vps:1", (change,))]
     assert held_findings(gated) == []
-    approved = Standing(live=1000, approved=frozenset({plan_hash((change,))}))
+    approved = GateContext(live=1000, approved=frozenset({plan_hash((change,))}))
     assert change in gate(made, approved, Budget()).allowed
 
 

@@ -28,7 +28,7 @@ from domain.changes import (
 from domain.guests import GuestKey
 from domain.orders import OrderState
 from reconcile.decision.decide import plan
-from reconcile.decision.gate import Budget, Handling, Standing, gate
+from reconcile.decision.gate import Budget, GateContext, Handling, gate
 from tests.unit.reconcile.worlds import NOW, POLICY, guest, order, record, world
 
 BUDGET = Budget()
@@ -121,7 +121,7 @@ LIMITS = [
 
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda c: c.reason)
 def test_limits(limit: Limit) -> None:
-    standing = Standing(**{"live": 0} | limit.standing)
+    standing = GateContext(**{"live": 0} | limit.standing)
     other = (SetPlan(source="orders", reason="why", record=record(id=999)),)
     within = gate(Plan(limit.within + other, ()), standing, BUDGET)
     assert (within.allowed, within.held) == (limit.within + other, ()), limit.reason
@@ -131,7 +131,7 @@ def test_limits(limit: Limit) -> None:
 
 
 def test_flips_of_another_cluster_are_another_set() -> None:
-    gated = gate(Plan(flips(6) + flips(5, "second"), ()), Standing(live=0), BUDGET)
+    gated = gate(Plan(flips(6) + flips(5, "second"), ()), GateContext(live=0), BUDGET)
     assert gated.allowed == flips(5, "second")
 
 
@@ -142,24 +142,24 @@ class TestABreachHoldsItsOwnScope:
     OTHERS = tuple(delete(n, node=f"pve{n}") for n in range(11, 30))
 
     def test_one_customer_holds_up_no_other(self) -> None:
-        gated = gate(Plan((*self.THEIRS, *self.OTHERS[:18]), ()), Standing(live=1000), BUDGET)
+        gated = gate(Plan((*self.THEIRS, *self.OTHERS[:18]), ()), GateContext(live=1000), BUDGET)
         assert gated.allowed == self.OTHERS[:18]
         assert [(h.scope, h.changes) for h in gated.held] == [("deletes:user:5", self.THEIRS)]
 
     def test_one_node_holds_up_no_other(self) -> None:
         there = deletes(4, node="pve1")
-        gated = gate(Plan((*there, *self.OTHERS[:16]), ()), Standing(live=1000), BUDGET)
+        gated = gate(Plan((*there, *self.OTHERS[:16]), ()), GateContext(live=1000), BUDGET)
         assert gated.allowed == self.OTHERS[:16]
         assert [(h.scope, h.changes) for h in gated.held] == [("deletes:node:main/pve1", there)]
 
     def test_too_many_at_all_are_one_question(self) -> None:
-        gated = gate(Plan((*self.THEIRS, *self.OTHERS), ()), Standing(live=1000), BUDGET)
+        gated = gate(Plan((*self.THEIRS, *self.OTHERS), ()), GateContext(live=1000), BUDGET)
         assert [(h.scope, h.changes) for h in gated.held] == [("deletes", (*self.THEIRS, *self.OTHERS))]
 
     def test_what_is_held_does_not_count_as_done_within_the_hour(self) -> None:
         plan = Plan((*self.THEIRS, *self.OTHERS[:1]), ())
-        assert gate(plan, Standing(live=1000, deletes_last_hour=39), BUDGET).allowed == self.OTHERS[:1]
-        gated = gate(plan, Standing(live=1000, deletes_last_hour=40), BUDGET)
+        assert gate(plan, GateContext(live=1000, deletes_last_hour=39), BUDGET).allowed == self.OTHERS[:1]
+        gated = gate(plan, GateContext(live=1000, deletes_last_hour=40), BUDGET)
         assert [(h.scope, h.changes) for h in gated.held] == [
             ("deletes:user:5", self.THEIRS), ("deletes", self.OTHERS[:1]),
         ]  # fmt: skip
@@ -167,13 +167,13 @@ class TestABreachHoldsItsOwnScope:
     def test_what_is_of_two_sets_is_asked_about_once(self) -> None:
         there = tuple(delete(n, user_id=5, node="pve1") for n in range(1, 5))
         elsewhere = delete(5, user_id=5, node="pve2")
-        gated = gate(Plan((*there, elsewhere), ()), Standing(live=1000), BUDGET)
+        gated = gate(Plan((*there, elsewhere), ()), GateContext(live=1000), BUDGET)
         assert [(h.scope, h.changes) for h in gated.held] == [
             ("deletes:node:main/pve1", there), ("deletes:user:5", (elsewhere,)),
         ]  # fmt: skip
 
     def test_before_the_first_plan_is_acknowledged_all_deletes_are_one_question(self) -> None:
-        gated = gate(Plan(self.THEIRS, ()), Standing(live=5, holds={"deletes": "not acknowledged"}), BUDGET)
+        gated = gate(Plan(self.THEIRS, ()), GateContext(live=5, holds={"deletes": "not acknowledged"}), BUDGET)
         assert [(h.scope, h.reason) for h in gated.held] == [("deletes", "not acknowledged")]
 
 
@@ -192,7 +192,7 @@ class TestARefusalLasts:
     @pytest.mark.parametrize("change", WARDED, ids=lambda c: c.kind.value)
     def test_it_is_asked_about_anew(self, change: Change) -> None:
         assert change.question is not None
-        standing = Standing(live=100, refused=frozenset({change.question}))
+        standing = GateContext(live=100, refused=frozenset({change.question}))
         moved_on = replace(change, record=replace(change.record, version=9)) if change.record is not None else change
         gated = gate(Plan((moved_on,), ()), standing, BUDGET)
         assert (gated.allowed, [h.scope for h in gated.held]) == ((), ["rejected-before"])
@@ -208,7 +208,7 @@ class TestARefusalLasts:
 
     def test_it_uses_up_no_limit(self) -> None:
         changes = deletes(21)
-        standing = Standing(live=100, refused=frozenset({"delete vps:1"}))
+        standing = GateContext(live=100, refused=frozenset({"delete vps:1"}))
         assert gate(Plan(changes, ()), standing, BUDGET).allowed == changes[1:]
 
     @pytest.mark.parametrize("made", [SetStatus, SetPlan, Link])
@@ -226,10 +226,10 @@ def test_a_feed_that_turns_all_orders_at_once_is_asked_twice(state: OrderState) 
     )
     made = plan(shown, POLICY)
     scope = f"order-flips:{shown.feed}:to {state.value}"
-    gated = gate(made, Standing(live=20), BUDGET)
+    gated = gate(made, GateContext(live=20), BUDGET)
     assert [(h.scope, len(h.changes)) for h in gated.held] == [(scope, 20)]
     assert not any("order_state" in change.values for change in gated.allowed)
-    assert gate(made, Standing(live=20, waited=frozenset({scope})), BUDGET).held == ()
+    assert gate(made, GateContext(live=20, waited=frozenset({scope})), BUDGET).held == ()
 
 
 def test_orders_that_are_set_up_turn_no_way() -> None:
@@ -241,13 +241,13 @@ def test_orders_that_are_set_up_turn_no_way() -> None:
 
 
 def test_flips_wait_one_further_run() -> None:
-    waited = Standing(live=0, waited=frozenset({"flips:main:to stopped"}))
+    waited = GateContext(live=0, waited=frozenset({"flips:main:to stopped"}))
     assert gate(Plan(flips(6), ()), waited, BUDGET).held == ()
 
 
 def test_an_approval_lets_through_exactly_what_was_seen() -> None:
     changes = deletes(21)
-    approved = Standing(live=0, approved=frozenset(plan_hash((c,)) for c in changes))
+    approved = GateContext(live=0, approved=frozenset(plan_hash((c,)) for c in changes))
     assert gate(Plan(changes, ()), approved, BUDGET).allowed == changes
     moved_on = (delete(1, version=4, node="pve1"), *changes[1:])
     gated = gate(Plan(moved_on, ()), approved, BUDGET)
@@ -257,7 +257,7 @@ def test_an_approval_lets_through_exactly_what_was_seen() -> None:
 
 
 def test_circumstances_hold_a_whole_class() -> None:
-    standing = Standing(live=5, holds={"deletes": "not acknowledged"})
+    standing = GateContext(live=5, holds={"deletes": "not acknowledged"})
     gated = gate(Plan(deletes(1) + creates(1), ()), standing, BUDGET)
     assert gated.allowed == creates(1)
     assert gated.held[0].reason == "not acknowledged"
@@ -268,7 +268,7 @@ def test_orphans_and_missed_deletes_share_a_budget() -> None:
         DeleteOrphan(source="orders", reason="why", record=record(id=100 + n, user_id=100 + n, node=f"x{n}"))
         for n in range(11)
     )
-    assert gate(Plan(deletes(10) + orphans, ()), Standing(live=0), BUDGET).allowed == ()
+    assert gate(Plan(deletes(10) + orphans, ()), GateContext(live=0), BUDGET).allowed == ()
 
 
 def test_the_hash_does_not_depend_on_the_order() -> None:
@@ -279,14 +279,14 @@ def test_the_hash_does_not_depend_on_the_order() -> None:
 
 def test_what_an_operator_refused_is_neither_done_nor_asked_again() -> None:
     changes = deletes(3)
-    refused = Standing(live=0, rejected=frozenset({plan_hash(changes[:1])}))
+    refused = GateContext(live=0, rejected=frozenset({plan_hash(changes[:1])}))
     gated = gate(Plan(changes, ()), refused, BUDGET)
     assert (gated.allowed, gated.held, gated.rejected) == (changes[1:], (), changes[:1])
 
 
 def test_what_an_operator_refused_does_not_count_against_the_limits() -> None:
     changes = deletes(21)
-    refused = Standing(live=0, rejected=frozenset({plan_hash(changes[:1])}))
+    refused = GateContext(live=0, rejected=frozenset({plan_hash(changes[:1])}))
     assert gate(Plan(changes, ()), refused, BUDGET).allowed == changes[1:]
 
 
@@ -296,22 +296,22 @@ class TestPolicy:
     PLAN = Plan(deletes(1) + creates(1) + owners(1), ())
 
     def test_hold_asks_for_each_item(self) -> None:
-        gated = gate(self.PLAN, Standing(live=0), BUDGET, {Kind.DELETE: Handling.HOLD})
+        gated = gate(self.PLAN, GateContext(live=0), BUDGET, {Kind.DELETE: Handling.HOLD})
         assert gated.allowed == creates(1) + owners(1)
         assert [(h.scope, h.changes) for h in gated.held] == [("class:missed-delete", deletes(1))]
 
     def test_an_approval_lets_a_held_class_through(self) -> None:
-        approved = Standing(live=0, approved=frozenset({plan_hash(deletes(1))}))
+        approved = GateContext(live=0, approved=frozenset({plan_hash(deletes(1))}))
         assert gate(self.PLAN, approved, BUDGET, {Kind.DELETE: Handling.HOLD}).allowed == self.PLAN.changes
 
     def test_ignore_wins_over_an_approval(self) -> None:
-        approved = Standing(live=0, approved=frozenset({plan_hash(deletes(1))}))
+        approved = GateContext(live=0, approved=frozenset({plan_hash(deletes(1))}))
         gated = gate(self.PLAN, approved, BUDGET, {Kind.DELETE: Handling.IGNORE})
         assert (gated.allowed, gated.held, gated.ignored) == (creates(1) + owners(1), (), deletes(1))
 
     def test_a_held_class_does_not_use_up_a_limit(self) -> None:
         orphan = DeleteOrphan(source="orders", reason="why", record=record(id=900, user_id=900, node="x"))
-        gated = gate(Plan((*deletes(20), orphan), ()), Standing(live=0), BUDGET, {Kind.ORPHAN: Handling.HOLD})
+        gated = gate(Plan((*deletes(20), orphan), ()), GateContext(live=0), BUDGET, {Kind.ORPHAN: Handling.HOLD})
         assert gated.allowed == deletes(20)
 
 

@@ -25,7 +25,7 @@ from domain.changes import (
 )
 from domain.guests import GuestKey
 from panel.settings import DriftClass, Settings
-from reconcile.decision.gate import Budget, Gated, Handling, Standing, gate
+from reconcile.decision.gate import Budget, GateContext, Gated, Handling, gate
 from tests.unit.reconcile.worlds import order, record
 from worker.wiring import handling_of
 
@@ -61,7 +61,7 @@ def rest(kind: Kind) -> tuple[Change, ...]:
 
 
 def gated(kind: Kind, how: Handling, *, approved: tuple[Change, ...] = (), rejected: tuple[Change, ...] = ()) -> Gated:
-    standing = Standing(
+    standing = GateContext(
         live=100,
         approved=frozenset(plan_hash((c,)) for c in approved),
         rejected=frozenset(plan_hash((c,)) for c in rejected),
@@ -93,7 +93,7 @@ class TestAll:
     @pytest.mark.parametrize("how", [Handling.HOLD, Handling.IGNORE], ids=str)
     def test_no_class_is_written(self, how: Handling) -> None:
         handling = handling_of(Settings.model_validate({"repair_policy": {"all": how.value}}))
-        found = gate(PLAN, Standing(live=100), Budget(), handling)
+        found = gate(PLAN, GateContext(live=100), Budget(), handling)
         assert found.allowed == ()
         assert {c.kind for c in (*found.ignored, *(c for h in found.held for c in h.changes))} == set(Kind)
 
@@ -152,7 +152,7 @@ LIMITED = [
 @pytest.mark.parametrize("limit", LIMITED, ids=lambda one: one.kind.value)
 def test_a_policy_never_lifts_a_limit_nor_uses_one_up(limit: Limit) -> None:
     flood = tuple(change(limit.kind, 1000 + n) for n in range(limit.flood))
-    plan, standing = Plan(flood, ()), Standing(live=0)
+    plan, standing = Plan(flood, ()), GateContext(live=0)
     assert [h.scope for h in gate(plan, standing, Budget(), {limit.kind: Handling.REPAIR}).held] == [limit.scope]
     held = gate(plan, standing, Budget(), {limit.kind: Handling.HOLD}).held
     assert [(h.scope, h.changes) for h in held] == [(f"class:{limit.kind.value}", flood)]
@@ -162,7 +162,7 @@ def test_a_policy_never_lifts_a_limit_nor_uses_one_up(limit: Limit) -> None:
 def test_holding_deletes_of_one_class_leaves_the_other_to_its_limit() -> None:
     assert {Kind.DELETE, Kind.ORPHAN} == DELETES
     flood = tuple(change(Kind.ORPHAN, 1000 + n) for n in range(21))
-    found = gate(Plan((*of(Kind.DELETE), *flood), ()), Standing(live=0), Budget(), {Kind.DELETE: Handling.HOLD})
+    found = gate(Plan((*of(Kind.DELETE), *flood), ()), GateContext(live=0), Budget(), {Kind.DELETE: Handling.HOLD})
     assert [(h.scope, h.changes) for h in found.held] == [
         ("class:missed-delete", of(Kind.DELETE)),
         ("deletes", flood),

@@ -20,7 +20,7 @@ from domain.changes import (
     Unlink,
 )
 from domain.orders import OrderState
-from reconcile.decision.drift_since import standing_since
+from reconcile.decision.drift_since import drift_since
 from reconcile.run_context import Phases
 from tests.unit.reconcile.worlds import ago, guest, order, record
 
@@ -60,7 +60,7 @@ ENDED = order(state=OrderState.ENDED, state_since=ago(hours=2))
 def test_since_when(made: type[Change], values: dict[str, Any], since: datetime | None) -> None:
     kept = {"source": "orders", "reason": "", "record": record()}
     change = made(**{**kept, **values})
-    assert standing_since(change) == since
+    assert drift_since(change) == since
 
 
 def test_phases_follow_each_other_and_add_up() -> None:

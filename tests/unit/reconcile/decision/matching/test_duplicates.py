@@ -18,7 +18,7 @@ from domain.source_protocols import Found, Gone, GuestConfig, Unclear
 from reconcile import confirming
 from reconcile.confirming import Confirmer
 from reconcile.decision.decide import plan
-from reconcile.decision.gate import Budget, Standing, gate
+from reconcile.decision.gate import Budget, GateContext, gate
 from reconcile.decision.matching.match import match
 from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, absence, ago, guest, order, questions, record, world
 
@@ -98,7 +98,7 @@ def test_a_column_that_slipped_merges_nothing_in_bulk() -> None:
             )
         ),
     )
-    gated = gate(plan(seen, POLICY), Standing(live=2 * count), Budget())
+    gated = gate(plan(seen, POLICY), GateContext(live=2 * count), Budget())
     assert [(h.scope, len(h.changes)) for h in gated.held] == [("merges", count)]
     assert Kind.MERGE not in {c.kind for c in gated.allowed}
 

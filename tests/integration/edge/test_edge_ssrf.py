@@ -17,7 +17,7 @@ from domain.source_protocols import Unclear
 from panel.journal.writer import apply_operation
 from sources.config import MainSiteConfig
 from sources.main_site import OrdersFeed
-from tests.integration.api.edge.conftest import Place, create_vps
+from tests.integration.edge.conftest import Place, create_vps
 from tests.integration.sources.raw_server import RawServer, http
 
 FIELDS = ("url", "href", "callback", "webhook", "next", "links", "self", "image", "proxmoxHost", "avatarUrl")

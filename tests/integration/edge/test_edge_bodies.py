@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panel.journal.writer import apply_operation
-from tests.integration.api.edge.conftest import Answer, Place, create_vps, posted, spoken
+from tests.integration.edge.conftest import Answer, Place, create_vps, posted, spoken
 
 IN_TIME_S = 60.0
 """Bodies are small: more is a reading whose time grows faster than they do, not a busy machine."""
@@ -238,7 +238,7 @@ def test_any_body_is_all_or_nothing(place: Place, caller: httpx.Client, body: by
     assert time.monotonic() - began < IN_TIME_S
     added = {name: count - before[name] for name, count in place.counted().items()}
     if answer.status_code == 202:
-        assert (added["operations"], added["lanes"], added["vps"]) == (1, 1, 0)
+        assert (added["operations"], added["vps_queues"], added["vps"]) == (1, 1, 0)
         record, sent = _shown(place, caller, answer), json.loads(body)["vps"]
         assert (record["name"], record["os"]) == (sent["name"].strip(), sent["os"].strip())
     elif answer.status_code == 200:  # the order has its record already

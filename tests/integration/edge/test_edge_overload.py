@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from panel.sessions import sync_engine
 from runtime.servers.embedded_postgres import EmbeddedPostgres
-from tests.integration.api.edge.conftest import USER, Place, create_vps, posted
+from tests.integration.edge.conftest import USER, Place, create_vps, posted
 from tests.support.api_process import api_process
 from tests.support.databases import Databases
 from tests.support.resources import resident_bytes

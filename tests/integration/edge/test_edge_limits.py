@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from api.http import protocol
 from api.http.framing import HEAD_BYTES
 from api.http.protocol import BoundedHttp
-from tests.integration.api.edge.conftest import Answer, received
+from tests.integration.edge.conftest import Answer, received
 from tests.support.waiting import PATIENCE_S, wait_until
 
 SHORT_S = 0.3

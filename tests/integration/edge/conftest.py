@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 from tests.support.world import add_user
 
 USER = 5
-JOURNAL = ("operations", "lanes", "claims", "idempotency_keys", "vps")
+JOURNAL = ("operations", "vps_queues", "order_claims", "idempotency_keys", "vps")
 
 
 @dataclass(frozen=True, slots=True)

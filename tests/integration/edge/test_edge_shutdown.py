@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from tests.integration.api.edge.conftest import Place, create_vps, posted, received
+from tests.integration.edge.conftest import Place, create_vps, posted, received
 from tests.support.api_process import api_process
 from tests.support.databases import Database
 from tests.support.waiting import PATIENCE_S, wait_until

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.integration.api.edge.conftest import Place, create_vps, logged, posted, spoken
+from tests.integration.edge.conftest import Place, create_vps, logged, posted, spoken
 from tests.support.waiting import wait_until
 
 FORGED = '{"event": "forged", "level": "info"}'

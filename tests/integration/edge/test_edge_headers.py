@@ -17,7 +17,7 @@ from api.main import create_app
 from panel.journal.accept import Acceptor
 from panel.settings import load_settings
 from runtime.processes.free_ports import free_port
-from tests.integration.api.edge.conftest import Place, create_vps, posted, spoken
+from tests.integration.edge.conftest import Place, create_vps, posted, spoken
 from tests.support.keys import random_key
 
 ALWAYS = {

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from api.http.framing import HEAD_BYTES
-from tests.integration.api.edge.conftest import Answer, Place, create_vps, logged, posted, received, spoken
+from tests.integration.edge.conftest import Answer, Place, create_vps, logged, posted, received, spoken
 from tests.support.keys import random_key
 from tests.support.resources import resident_bytes
 from tests.support.waiting import wait_until
