@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NO_LAB = (
     "{name} needs the simulators and the faults of lab/, which no installed package has. "
-    "Run it from a checkout of the source: make {name}"
+    "Run it in a checkout of the source: .venv/bin/panel-sync {name}"
 )
 
 

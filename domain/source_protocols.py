@@ -12,10 +12,20 @@ from typing import Generic, Protocol, TypeVar
 
 from domain.guests import Guest, GuestType
 from domain.orders import Order
-from domain.users import User
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One user as the main site's feed showed it."""
+
+    main_site_user_id: str
+    username: str
+    email: str | None = None
+    email_verified: bool = False
+    panel_user_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

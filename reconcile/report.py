@@ -4,6 +4,7 @@ list."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from domain.changes import Finding
@@ -11,7 +12,9 @@ from domain.failures import Failure
 from domain.source_troubles import USERS
 from panel.journal.repairs import note_confirmations
 from panel.operators import quarantine
+from panel.operators.first_filling import waiting_guests
 from panel.operators.holds import keep_fast_holds, keep_holds
+from panel.records.ownership import whose
 from panel.runs.finding_resolution import Reach
 from panel.runs.run_log import report_findings
 from panel.runs.source_health import forget_other_sources, report_sources
@@ -59,7 +62,9 @@ def report_fast(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcom
 def report_dry(run: Run, seen: Observed, planned: RunPlan, gated: Gated) -> RunResult:
     """Say what a full run would do."""
     summary, counts = f"{len(planned.plan.changes)} planned", planned.counts | _measured(gated)
-    return RunResult(run.id, "done", summary, planned.plan, gated, None, seen.told, counts)
+    counts["guests_to_read"] = waiting_guests(run.connection)
+    result = RunResult(run.id, "done", summary, planned.plan, gated, None, seen.told, counts)
+    return replace(result, customers=whose(run.connection, result.subjects))
 
 
 def _done(

@@ -86,6 +86,7 @@ def _full_steps(run: Run, ahead: _Ahead, *, dry: bool, only: Subject | None, pla
         take_orders(connection, run.id, ahead.feed_read, seen, reconciler.feed_age_max, run.proof)
     if plan_seen:  # noted now, so that it covers the orders that no run has read before
         acknowledge_first_plan(connection)
+        connection.commit()
     run.phases.end("orders")
     looked = read_fingerprints(connection, run.sources, seen, ahead.looks or Looks(database_now(connection), 0))
     run.phases.end("fingerprints")

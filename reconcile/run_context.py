@@ -22,6 +22,7 @@ from panel.observations.absences import Proof
 from panel.observations.snapshots import make_stages
 from panel.operators import gate_context
 from panel.operators.pauses import ALL, CLUSTER, FEED, PauseView, current_pauses
+from panel.records.ownership import Whose
 from panel.runs import run_log, source_memory
 from panel.runs.lease import LEASE, FencedError, Lease, hold_lease, lease_holder, take_lease, turn
 from reconcile.apply import Outcome, apply_changes, unconfirmed_last
@@ -121,7 +122,8 @@ class Reconciler:
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """What a run did. ``state``: done, busy (another run is under way), paused, or fenced (another run took over,
-    since this one lost its connection). ``summary`` goes to the task list: counts only, no personal data."""
+    since this one lost its connection). ``summary`` goes to the task list: counts only, no personal data.
+    ``customers``: of a dry run, whose its subjects are; nothing that it read is left for a later look."""
 
     run_id: int | None
     state: str
@@ -131,6 +133,17 @@ class RunResult:
     outcome: Outcome | None = None
     problems: tuple[str, ...] = ()
     counts: dict[str, Any] = field(default_factory=dict)
+    customers: Mapping[str, Whose] = field(default_factory=dict)
+
+    @property
+    def subjects(self) -> frozenset[str]:
+        """What the plan and its gate are about: ``vps:12``, ``order:7041``."""
+        if self.plan is None or self.gated is None:
+            return frozenset()
+        held = {change.subject for one in self.gated.held for change in one.changes}
+        orders = {f"order:{f.order_id}" for f in self.plan.findings if f.order_id is not None}
+        allowed = {change.subject for change in self.gated.allowed}
+        return frozenset(held | orders | allowed | {f.subject for f in self.plan.findings})
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,8 @@ from typing import TypeVar
 import structlog
 from sqlalchemy import Engine, text
 
-from domain.source_protocols import OrderFeed
+from domain.source_protocols import OrderFeed, User
 from domain.source_troubles import USERS, Cause, Trouble
-from domain.users import User
 from panel.operators.pauses import ALL, FEED, current_pauses
 from panel.runs.source_health import report_sources
 from panel.runs.source_memory import remember_source, users_imported

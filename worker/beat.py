@@ -21,9 +21,8 @@ from celery.beat import Scheduler as CeleryScheduler
 
 from panel.heartbeat import pulse
 from panel.journal.publish import CeleryPublisher
-from panel.own_session import NoSessionError, require_session
 from panel.runs.schedule_duties import ASK
-from panel.sessions import own_connection
+from panel.sessions import NoSessionError, own_connection, require_session
 from panel.settings import get_settings
 from worker.schedule import Entry, Schedule, entries_of
 

@@ -24,8 +24,8 @@ from domain.source_protocols import (
     OrderFeed,
     Sweep,
     Unclear,
+    User,
 )
-from domain.users import User
 from panel.runs import source_memory
 from panel.settings import ProxmoxCluster, Settings
 from reconcile.decision.cases import Policy

@@ -16,10 +16,9 @@ from panel.migrate import current_revision, head_revision
 from panel.operators.holds import list_holds
 from panel.operators.pauses import pauses_in_force
 from panel.operators.quarantine import list_quarantined
-from panel.own_session import NoSessionError, require_session
 from panel.runs.schedule_duties import RELAY, Duty, list_duties
 from panel.server_urls import is_elsewhere, postgres_tls
-from panel.sessions import driver_connection, plain_engine
+from panel.sessions import NoSessionError, driver_connection, plain_engine, require_session
 from panel.settings import Settings
 from runtime.servers.embedded_postgres import THROWAWAY
 from worker.beat import BEAT_LOCK

@@ -175,16 +175,10 @@ def _quiet() -> Iterator[None]:
 def _show(engine: Engine, result: RunResult, view: View, again: str, *, json: bool) -> None:
     with engine.connect() as connection:
         first = not first_word_given(connection)
-        found = whose(connection, _subjects(result))
+        found = result.customers or whose(connection, result.subjects)
     if json:
         plan_as_json(result, found, view, first=first)
     else:
         show_plan(result, found, view, again, first=first)
-
-
-def _subjects(result: RunResult) -> set[str]:
-    if result.plan is None or result.gated is None:
-        return set[str]()
-    held = {change.subject for one in result.gated.held for change in one.changes}
-    found = {f"order:{f.order_id}" for f in result.plan.findings if f.order_id is not None}
-    return held | found | {c.subject for c in result.gated.allowed} | {f.subject for f in result.plan.findings}
+        if to_read := result.counts.get("guests_to_read"):
+            out.print(f"{to_read} guests are not read yet: what is made of their orders is not in this plan")

@@ -17,7 +17,7 @@ from cli.operating.acting import operator
 from cli.output.console import as_json, out
 from cli.output.listing import FITS
 from cli.output.progress import Working
-from domain.users import User
+from domain.source_protocols import User
 from panel.operators.actions import users
 from panel.operators.user_maps import (
     LONGEST_ID,

@@ -1,5 +1,7 @@
 """Tables and columns say what they hold: queues of VPSes, claims of orders, requests for tasks.
 
+Stop the processes of the version before first, as docs/operations.md says: they ask by the old names.
+
 PostgreSQL renames in the catalogue only: no row is written, and views, rights and policies follow. What stands in the
 text of a function does not, so the one function that names these tables is made anew.
 """

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from panel.journal.calls import DatabaseAwayError
 from panel.journal.rows import SETTLED_CHANNEL
-from panel.own_session import NoSessionError, require_session_async
 from panel.records.reads import Operation, operation, settled_among
+from panel.sessions import NoSessionError, require_session_async
 
 log = structlog.get_logger(__name__)
 

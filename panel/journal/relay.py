@@ -22,9 +22,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from panel.broker import refusal_code
 from panel.journal.accept_batch import JOURNAL_CHANNEL
-from panel.own_session import NoSessionError, require_session
 from panel.runs import schedule_duties
-from panel.sessions import sync_engine
+from panel.sessions import NoSessionError, require_session, sync_engine
 
 log = structlog.get_logger(__name__)
 

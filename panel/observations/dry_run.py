@@ -15,8 +15,9 @@ EMPTY = ("snapshots",)
 def observe_on_copies(connection: Connection) -> None:
     """From now on this connection reads and writes temporary copies in place of the tables of what was observed.
 
-    PostgreSQL looks for a table's name among the temporary ones first, so no statement of the run differs. The copies
-    die with the run's connection. 100,000 guests and orders take a few seconds.
+    PostgreSQL looks for a table's name among the temporary ones first, so no statement of the run differs. A login
+    whose ``search_path`` says otherwise is refused. The copies die with the run's connection. 100,000 guests and orders
+    take a few seconds.
     """
     for table in (*COPIED, *EMPTY):
         # The copy has another name at first: the real table could not be read under its own any more.
@@ -25,4 +26,9 @@ def observe_on_copies(connection: Connection) -> None:
             connection.execute(text(f"INSERT INTO copy_of_{table} SELECT * FROM {table}"))  # noqa: S608 - own names
         connection.execute(text(f"ALTER TABLE copy_of_{table} RENAME TO {table}"))
         connection.execute(text(f"ANALYZE {table}"))
+        if connection.scalar(text(OTHERS), {"table": table}):
+            raise RuntimeError(f"search_path finds another {table} before the copy: a dry run must not write to it")
     connection.commit()
+
+
+OTHERS = "SELECT relnamespace <> pg_my_temp_schema() FROM pg_class WHERE oid = CAST(:table AS regclass)"

@@ -18,9 +18,8 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from panel.own_session import require_session
 from panel.schema import tables
-from panel.sessions import driver_connection
+from panel.sessions import driver_connection, require_session
 
 LEASE = "reconcile"
 LOCK_KEY = 0x7265636F6E  # "recon" in ASCII; any constant that only this application uses

@@ -61,5 +61,5 @@ def remember_circuit(connection: Connection, source: str, circuit: Mapping[str, 
     """Store these keys of a source's circuit breaker for the next process; other keys stay."""
     states = source_states
     upsert = pg_insert(states).values(source=source, backoff_state=dict(circuit))
-    kept = func.coalesce(states.c.backoff_state, text("'{}'::jsonb")).op("||")(upsert.excluded.circuit)
+    kept = func.coalesce(states.c.backoff_state, text("'{}'::jsonb")).op("||")(upsert.excluded.backoff_state)
     connection.execute(upsert.on_conflict_do_update(index_elements=["source"], set_={"backoff_state": kept}))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 
 from domain.orders import Order
-from domain.source_protocols import Health, Lookup, Sweep
-from domain.users import User
+from domain.source_protocols import Health, Lookup, Sweep, User
 from sources.clock import Clock
 from sources.config import MainSiteConfig
 from sources.faults import Malformed

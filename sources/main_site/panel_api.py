@@ -8,8 +8,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from domain.orders import Order
-from domain.source_protocols import Health, Lookup, Page, Sweep
-from domain.users import User
+from domain.source_protocols import Health, Lookup, Page, Sweep, User
 from sources.clock import Clock, Pacer
 from sources.config import MainSiteConfig
 from sources.faults import SourceFault

@@ -18,7 +18,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from domain.guests import GuestType
 from domain.orders import Order, order_state_of
 from domain.record_columns import HYPERVISORS, MAX_ID, MAX_INT
-from domain.users import User
+from domain.source_protocols import User
 from sources.clock import rfc3339
 from sources.main_site.tariff import plan_of
 

@@ -18,8 +18,8 @@ from domain.source_protocols import (
     Page,
     Sweep,
     Unclear,
+    User,
 )
-from domain.users import User
 from reconcile.decision.subjects import Paused
 from tests.convergence.story import Happening
 from tests.convergence.truth import CLUSTERS, NODES, Machine, Sale, Truth

@@ -13,9 +13,8 @@ import pytest
 from sqlalchemy import make_url
 
 from cli.health.checks import Verdict, check_postgres
-from panel.own_session import NoSessionError, require_session
 from panel.runs.lease import turn
-from panel.sessions import sync_engine
+from panel.sessions import NoSessionError, require_session, sync_engine
 from panel.settings import Settings
 from runtime.processes.free_ports import free_port
 from runtime.processes.readiness import port_open

@@ -11,8 +11,7 @@ from sqlalchemy import Engine, text
 
 from domain.guests import Guest, GuestType, PowerState
 from domain.orders import Order, OrderState
-from domain.source_protocols import Found, Gone, Health, Lookup, Page, Sweep
-from domain.users import User
+from domain.source_protocols import Found, Gone, Health, Lookup, Page, Sweep, User
 from panel.journal.rows import database_now
 from panel.runs import source_memory
 from reconcile.decision.cases import Policy

@@ -12,8 +12,7 @@ from sqlalchemy import Connection, Engine, insert
 
 from domain.guests import GuestType
 from domain.orders import Order
-from domain.source_protocols import ClusterReading, GuestConfig, Health, Lookup, Sweep
-from domain.users import User
+from domain.source_protocols import ClusterReading, GuestConfig, Health, Lookup, Sweep, User
 from panel.observations import snapshots
 from panel.schema import tables
 

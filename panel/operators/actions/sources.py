@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
+from panel.operator_error import OperatorError
 from panel.operators.actions.action import Done, action
 from panel.operators.audit import Actor
 from panel.operators.gate_context import PLAN_SEEN, acknowledge_first_plan
@@ -12,11 +13,21 @@ from panel.runs.source_memory import acknowledge_source, acknowledged_in_words
 
 PLAN = "plan"
 
+READ_BY_A_RUN = "SELECT 1 FROM runs WHERE kind = 'full' AND state = 'done' LIMIT 1"
+
+# The word covers the orders that are known when it is given, and a plan keeps none.
+NOTHING_READ = (
+    "no run has read the orders yet, so there is nothing that this could let through: start the workers and look at "
+    "the plan again, or use panel-sync reconcile --apply"
+)
+
 
 @action("acknowledge", "/acknowledge")
 def acknowledge(connection: Connection, _actor: Actor, source: str) -> Done[None]:
     """Say that a source which lost much at once is right, or that a plan was looked at before the first deletes."""
     if source == PLAN:
+        if connection.scalar(text(READ_BY_A_RUN)) is None:
+            raise OperatorError("conflict", NOTHING_READ)
         acknowledge_first_plan(connection)
         said = PLAN_SEEN
     else:

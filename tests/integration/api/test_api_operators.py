@@ -354,6 +354,11 @@ class TestRuns:
             connection.execute(
                 text("INSERT INTO source_states (source, degraded_since) VALUES ('orders', clock_timestamp())")
             )
+        assert await problem(operator, "/acknowledge", {"source": "plan"}) == (409, "operator_conflict"), (
+            "nothing is known"
+        )
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO runs (kind, trigger, epoch, state) VALUES ('full', 't', 1, 'done')"))
         for source in ("orders", "plan"):
             await answered(operator, "/acknowledge", operator_models.DoneAnswer, {"source": source})
         with engine.connect() as connection:

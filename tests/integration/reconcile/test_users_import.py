@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, text
 
-from domain.source_protocols import Page, Sweep
-from domain.users import User
+from domain.source_protocols import Page, Sweep, User
 from reconcile import users
 from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget

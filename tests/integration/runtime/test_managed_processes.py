@@ -49,7 +49,7 @@ while True:
 SUPERVISE = """
 import os, sys
 from pathlib import Path
-from runtime.processes import ManagedProcess, Supervisor
+from runtime.processes.supervisor import ManagedProcess, Supervisor
 directory = Path(sys.argv[1])
 deaf = ManagedProcess(
     "deaf", [sys.executable, "-S", "-c", sys.argv[2]], {}, directory / "deaf.log",

@@ -21,9 +21,9 @@ ROOT = Path(runtime.__file__).resolve().parent.parent
 PARENT = """
 import sys, time
 from pathlib import Path
-from runtime.embedded_postgres import EmbeddedPostgres
-from runtime.embedded_redis import EmbeddedRedis
-from runtime.processes import ManagedProcess
+from runtime.servers.embedded_postgres import EmbeddedPostgres
+from runtime.servers.embedded_redis import EmbeddedRedis
+from runtime.processes.supervisor import ManagedProcess
 kind, directory = sys.argv[1], Path(sys.argv[2])
 if kind == "postgres":
     server = EmbeddedPostgres(directory, durable=False)

@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 import psycopg
 import pytest
 
-from panel.own_session import NoSessionError, require_session
+from panel.sessions import NoSessionError, require_session
 
 NEWEST_FIRST: Callable[[list[int]], int] = list.pop
 OLDEST_FIRST: Callable[[list[int]], int] = lambda idle: idle.pop(0)  # noqa: E731 - beside its brother

@@ -12,9 +12,6 @@ MAKING = re.compile(
     r"|\bAsyncConnection\.connect\("
 )
 PLACES = {"panel/broker.py", "panel/sessions.py"}
-BESIDE = {"panel/own_session.py"}
-"""Opens a second connection with everything that the first was given."""
-
 EMBEDDED = {"cli/serving/local_servers.py"}
 """Speaks to the server that this very process started."""
 
@@ -26,4 +23,4 @@ def test_clients_of_servers_are_made_in_one_place() -> None:
         for path in (ROOT / package).rglob("*.py")
         if MAKING.search(path.read_text(encoding="utf-8"))
     }
-    assert found == PLACES | EMBEDDED | BESIDE
+    assert found == PLACES | EMBEDDED

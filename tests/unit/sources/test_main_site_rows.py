@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.orders import OrderState
-from domain.users import User
+from domain.source_protocols import User
 from sources.main_site.parse import RowRefused, order_row, panel_api_row, user_row
 from sources.main_site.tariff import Plan, plan_of
 from tests.unit.sources.canned import CANARY, order
