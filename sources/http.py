@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from sources.clock import DATE_RESOLUTION_S, Clock, http_date
 from sources.faults import Malformed
 from sources.outgoing.client import Client, Transport
-from sources.outgoing.limits import Limits
+from sources.outgoing.sockets import Limits
 
 
 def segment(text: str) -> str:

@@ -14,7 +14,7 @@ from panel.operators.findings import FindingView, note_told, untold_findings
 from panel.settings import Settings
 from sources.outgoing.client import Client
 from sources.outgoing.faults import SourceFault
-from sources.outgoing.limits import Limits
+from sources.outgoing.sockets import Limits
 from sources.outgoing.tls import trusting_authorities
 
 log = structlog.get_logger(__name__)

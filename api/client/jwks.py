@@ -16,7 +16,7 @@ from api.http.strict_json import parse_json
 from panel.deadlines import DEFAULT
 from sources.outgoing.client import Client, Transport
 from sources.outgoing.faults import Malformed, SourceFault
-from sources.outgoing.limits import Limits
+from sources.outgoing.sockets import Limits
 from sources.outgoing.tls import trusting_authorities
 
 log = structlog.get_logger(__name__)

@@ -9,7 +9,7 @@ from sources.config import MainSiteConfig
 from sources.faults import CredentialRefused, Malformed, RefusedStatus, SourceFault, Unreachable
 from sources.http import Answer, JsonClient
 from sources.outgoing.client import Transport
-from sources.outgoing.limits import Limits
+from sources.outgoing.sockets import Limits
 from sources.outgoing.tls import trusting_authorities
 
 _TRANSIENT = frozenset({429, 502, 503, 504})

@@ -1,4 +1,6 @@
-"""One exchange with one server. Any library error on the way becomes a ``SourceFault``.
+"""One exchange with one server: the request, and the answer with its body unpacked.
+
+Any library error on the way becomes a ``SourceFault``.
 
 The client is a transport, not a browser: it ignores redirects, keeps no cookies, and takes nothing from the environment
 (proxies, .netrc).
@@ -10,17 +12,16 @@ import re
 import ssl
 import time
 import weakref
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import h11
 import httpcore
 import httpx
 
-from sources.outgoing.coding import body_of, is_gzip
 from sources.outgoing.faults import CutOff, Malformed, SourceFault, TimedOut, TlsRefused, Unreachable
-from sources.outgoing.limits import Exchange, Limits, under_way
-from sources.outgoing.sockets import BoundedBackend
+from sources.outgoing.sockets import BoundedBackend, Exchange, Limits, under_way
 from sources.outgoing.tls import refusal_of
 
 Transport = httpx.BaseTransport
@@ -43,6 +44,14 @@ LIBRARY_ERRORS = (
     RuntimeError,
 )
 """What httpx, httpcore, h11, ssl, idna and codecs raise for nonsense. Not ``Exception``: a task's time limit is one."""
+
+_GZIP = 16 + zlib.MAX_WBITS
+COMPRESSION_BROKEN = "the answer's compression is broken"
+_STEP = 256 * 1024
+"""Bytes to decompress at once. The size is checked after each step."""
+
+_MEMBERS = 10_000
+"""The most members of a gzip body. Each takes time to start, even an empty one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,3 +189,75 @@ def _proxy(url: str) -> httpcore.Proxy:
         raise ValueError(PROXY_FORM)
     address = httpcore.URL(scheme=b"http", host=given.url.raw_host, port=given.url.port or 80, target=b"/")
     return httpcore.Proxy(address, auth=given.raw_auth)
+
+
+def is_gzip(codings: Iterable[str]) -> bool:
+    """Whether the body is compressed, by the values of ``Content-Encoding``.
+
+    Raises ``Malformed`` for another coding and for several: nested codings multiply the size, and no server needs two.
+    """
+    named = [coding.strip().lower() for value in codings for coding in value.split(",") if coding.strip()]
+    if named in ([], ["identity"]):
+        return False
+    if named in (["gzip"], ["x-gzip"]):
+        return True
+    raise Malformed("the answer is compressed in a way that was not asked for (only gzip, once)")
+
+
+def body_of(chunks: Iterable[bytes], *, gzip: bool, limit: int) -> bytes:
+    """The whole body, of at most ``limit`` bytes after decompression. Raises ``Malformed``."""
+    if gzip:
+        unpacking = _Unpacking(limit)
+        for arrived in chunks:
+            unpacking.take(arrived)
+        return unpacking.whole()
+    body = bytearray()
+    for arrived in chunks:
+        body += arrived
+        _check_size(len(body), limit)
+    return bytes(body)
+
+
+class _Unpacking:
+    """A gzip body as it arrives. It may have several members, one after the other."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._body = bytearray()
+        self._member = zlib.decompressobj(_GZIP)
+        self._members = 1
+
+    def take(self, rest: bytes) -> None:
+        """Add the content of the next bytes, checking the size at each step."""
+        while True:
+            if self._member.eof:
+                if not rest:
+                    return
+                self._begin_another()
+            step = min(_STEP, self._limit + 1 - len(self._body))
+            try:
+                piece = self._member.decompress(rest, step)
+            except zlib.error:
+                raise Malformed(COMPRESSION_BROKEN) from None
+            self._body += piece
+            _check_size(len(self._body), self._limit)
+            rest = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+            if not rest and len(piece) < step:
+                return
+
+    def whole(self) -> bytes:
+        """The complete body."""
+        if not self._member.eof:
+            raise Malformed(COMPRESSION_BROKEN)
+        return bytes(self._body)
+
+    def _begin_another(self) -> None:
+        self._members += 1
+        if self._members > _MEMBERS:
+            raise Malformed(COMPRESSION_BROKEN)
+        self._member = zlib.decompressobj(_GZIP)
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise Malformed(f"the answer is larger than {limit} bytes")

@@ -12,7 +12,7 @@ from sources.config import ClusterConfig
 from sources.faults import Malformed, SourceFault, TlsRefused, Unreachable
 from sources.http import Answer, JsonClient
 from sources.outgoing.client import Transport
-from sources.outgoing.limits import Limits
+from sources.outgoing.sockets import Limits
 from sources.outgoing.tls import trusting_authorities, trusting_certificate
 from sources.proxmox.faults import (
     ConfigMissing,

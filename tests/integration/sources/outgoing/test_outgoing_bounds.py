@@ -17,7 +17,7 @@ import pytest
 from lab.simulators.proxmox.certificates import Certificates, make_certificates
 from sources.outgoing.client import Client
 from sources.outgoing.faults import Malformed, SourceFault, TimedOut, Unreachable
-from sources.outgoing.limits import Limits
+from sources.outgoing.sockets import Limits
 from sources.outgoing.tls import trusting_authorities
 from tests.integration.sources.raw_server import RawServer, Send, http
 

@@ -16,8 +16,7 @@ from sources.http import JsonClient
 from sources.outgoing import client as module
 from sources.outgoing.client import Answer, Client
 from sources.outgoing.faults import CutOff, SourceFault, Unreachable
-from sources.outgoing.limits import Limits
-from sources.outgoing.sockets import BoundedStream
+from sources.outgoing.sockets import BoundedStream, Limits
 from tests.integration.sources.raw_server import RawServer, http
 
 TLS = ssl.create_default_context()
