@@ -1,13 +1,20 @@
-"""The main site's HTTP interface: one page, with bounded retries. Any other answer is a fault."""
+"""The main site's HTTP interface: one page with bounded retries, the look-up of one order, the self-check.
+
+Any other answer is a fault.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
+from domain.orders import Order
+from domain.source_protocols import Found, Gone, Health, Lookup, Unclear
 from sources.clock import Clock, http_date, rfc3339, staleness_s
 from sources.config import MainSiteConfig
-from sources.faults import CredentialRefused, Malformed, RefusedStatus, SourceFault, Unreachable
+from sources.faults import CredentialRefused, Malformed, RefusedStatus, SourceFault, TlsRefused, Unreachable
 from sources.http import Answer, JsonClient
+from sources.main_site.parse import RowRefused
 from sources.outgoing.client import Transport
 from sources.outgoing.sockets import Limits
 from sources.outgoing.tls import trusting_authorities
@@ -19,6 +26,8 @@ _RETRY_AFTER_MAX_S = 30.0  # if the site asks for more, give up: the next run is
 # A look-up confirms a change just before its write, so an old copy is worth no more than the list.
 LOOK_UP_AGE_MAX_S = 30.0
 KEY_REFUSED = "MAIN_SITE_API_KEY is refused"
+
+GetOrder = Callable[[str], Order | None]
 
 
 class MainSiteClient:
@@ -121,3 +130,63 @@ def _retry_after_s(text: str | None, now: datetime) -> float | None:
         return float(text)
     date = http_date(text)
     return None if date is None else max(0.0, (date - now).total_seconds())
+
+
+def look_up(get: GetOrder, order_id: str, control_id: str | None) -> Lookup[Order]:
+    """Look one order up, so that "not found" differs from "not answering".
+
+    ``get`` returns an order, or ``None`` for a 404, and raises for everything else.
+
+    A 404 alone proves nothing: a misrouted or half-started site answers 404 to everything. So an order that is known to
+    exist must be found in between, and the 404 must repeat.
+    """
+    try:
+        return _concluded(get, order_id, control_id)
+    except SourceFault as fault:
+        return Unclear(f"order {order_id}: the main site {fault}")
+    except RowRefused as refused:
+        return Unclear(f"order {order_id}: the main site's row cannot be read ({refused})")
+
+
+def _concluded(get: GetOrder, order_id: str, control_id: str | None) -> Lookup[Order]:
+    found = get(order_id)
+    if found is not None:
+        return _checked(found, order_id)
+    if control_id is None or control_id == order_id:
+        return Unclear(f"order {order_id} is answered 404, and no other order is known to check the site by")
+    control = get(control_id)
+    if control is None or control.order_id != control_id:
+        return Unclear(f"order {order_id} is answered 404, but order {control_id}, which exists, is not found")
+    again = get(order_id)
+    if again is not None:
+        return _checked(again, order_id)
+    return Gone(f"404 twice while order {control_id} was answered in between")
+
+
+def _checked(order: Order, order_id: str) -> Lookup[Order]:
+    if order.order_id != order_id:
+        return Unclear(f"order {order_id} was asked for and order {order.order_id} answered")
+    return Found(order)
+
+
+def health_of(feed: str, probe: Callable[[], float | None]) -> Health:
+    """The feed's self-check: run ``probe`` (returns the clock skew in seconds, raises a ``SourceFault``) and report.
+
+    Problems are sentences with the remedy.
+    """
+    try:
+        skew_s = probe()
+    except SourceFault as fault:
+        sentence = _remedy(feed, fault)
+        return Health(ok=False, detail=f"{feed}: not usable", problems=(sentence,))
+    return Health(ok=True, detail=f"{feed}: answers", clock_skew_s=skew_s)
+
+
+def _remedy(feed: str, fault: SourceFault) -> str:
+    if isinstance(fault, CredentialRefused):
+        return f"{fault} ({fault.status}): set it to the key that the main site expects from the panel"
+    if isinstance(fault, TlsRefused):
+        return f"MAIN_SITE_URL: {fault}; check the address, or name the authority that signed it"
+    if isinstance(fault, Unreachable):
+        return f"MAIN_SITE_URL: {fault}; check the address, the port and the firewall"
+    return f"the main site's {feed} interface: {fault}; check MAIN_SITE_URL and MAIN_SITE_FEED"

@@ -10,9 +10,7 @@ from sources.clock import Clock
 from sources.config import MainSiteConfig
 from sources.faults import Malformed
 from sources.http import segment
-from sources.main_site.client import MainSiteClient
-from sources.main_site.health import check
-from sources.main_site.lookup import look_up
+from sources.main_site.client import MainSiteClient, health_of, look_up
 from sources.main_site.paging import Listing, envelope_of, read_listing
 from sources.main_site.parse import order_row, user_row
 from sources.outgoing.client import Transport
@@ -91,7 +89,7 @@ class OrdersFeed:
             envelope_of(answer.document)
             return answer.skew_s
 
-        return check("orders", probe)
+        return health_of("orders", probe)
 
     def close(self) -> None:
         """Close the connections."""

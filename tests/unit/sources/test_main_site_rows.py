@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from domain.orders import OrderState
 from domain.source_protocols import User
-from sources.main_site.parse import RowRefused, order_row, panel_api_row, user_row
-from sources.main_site.tariff import Plan, plan_of
+from sources.main_site.parse import Plan, RowRefused, order_row, panel_api_row, plan_of, user_row
 from tests.unit.sources.canned import CANARY, order
 
 JSON = st.recursive(
