@@ -13,9 +13,8 @@ from domain.source_protocols import ClusterReading, Found, Gone, GuestConfig, He
 from panel.journal import rows
 from panel.records.projection import new_row
 from panel.schema import tables
-from sources.proxmox.parse import Listed
-from sources.proxmox.reading import interpret
-from sources.proxmox.selfcheck import Membership
+from sources.proxmox.answers import Listed, Membership
+from sources.proxmox.cluster import interpret
 
 
 @dataclass(slots=True)

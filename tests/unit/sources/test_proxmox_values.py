@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 from domain.guests import Guest, GuestType, PowerState
 from domain.source_protocols import GuestConfig
 from sources.faults import Malformed
-from sources.proxmox.guest_config import read_config
-from sources.proxmox.parse import Listed, guests_of, vmids_of
-from sources.proxmox.selfcheck import Membership, holds, membership_of, version_of, version_problem
+from sources.proxmox.answers import (
+    Listed,
+    Membership,
+    guests_of,
+    holds,
+    membership_of,
+    read_config,
+    version_of,
+    version_problem,
+    vmids_of,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
