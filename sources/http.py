@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from pydantic_core import from_json
 
 from sources.clock import DATE_RESOLUTION_S, Clock, http_date
-from sources.faults import Malformed
 from sources.outgoing.client import Client, Transport
+from sources.outgoing.faults import Malformed
 from sources.outgoing.sockets import Limits
 
 

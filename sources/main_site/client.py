@@ -12,10 +12,10 @@ from domain.orders import Order
 from domain.source_protocols import Found, Gone, Health, Lookup, Unclear
 from sources.clock import Clock, http_date, rfc3339, staleness_s
 from sources.config import MainSiteConfig
-from sources.faults import CredentialRefused, Malformed, RefusedStatus, SourceFault, TlsRefused, Unreachable
 from sources.http import Answer, JsonClient
 from sources.main_site.parse import RowRefused
 from sources.outgoing.client import Transport
+from sources.outgoing.faults import Malformed, SourceFault, TlsRefused, Unreachable
 from sources.outgoing.sockets import Limits
 from sources.outgoing.tls import trusting_authorities
 
@@ -28,6 +28,19 @@ LOOK_UP_AGE_MAX_S = 30.0
 KEY_REFUSED = "MAIN_SITE_API_KEY is refused"
 
 GetOrder = Callable[[str], Order | None]
+
+
+class RefusedStatus(SourceFault):
+    """An HTTP status other than the expected ones. ``retry_after_s``: what the server asked for."""
+
+    def __init__(self, sentence: str, status: int, retry_after_s: float | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class CredentialRefused(RefusedStatus):
+    """401 or 403: the server does not accept the panel's credential."""
 
 
 class MainSiteClient:

@@ -12,9 +12,9 @@ from typing import Generic, TypeVar
 
 from domain.source_protocols import Page, Sweep
 from sources.clock import Clock, rfc3339, staleness_s
-from sources.faults import Malformed, SourceFault
 from sources.http import Answer
 from sources.main_site.parse import RowRefused
+from sources.outgoing.faults import Malformed, SourceFault
 
 T = TypeVar("T")
 _CURSOR_MAX = 2_000  # characters

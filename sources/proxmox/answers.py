@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from domain.guests import Guest, GuestType, PowerState, power_of
 from domain.source_protocols import GuestConfig
-from sources.faults import Malformed
+from sources.outgoing.faults import Malformed
 
 GUEST_PRIVILEGE = "VM.Audit"
 NO_QUORUM = "the cluster has no quorum: what it lists may be frozen"

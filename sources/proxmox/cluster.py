@@ -14,8 +14,8 @@ from domain.guests import Guest, GuestType, PowerState
 from domain.source_protocols import ClusterReading, Found, Gone, GuestConfig, Health, Lookup, Unclear
 from sources.clock import Clock
 from sources.config import ClusterConfig
-from sources.faults import SourceFault, TlsRefused
 from sources.outgoing.client import Transport
+from sources.outgoing.faults import SourceFault, TlsRefused
 from sources.proxmox.answers import GRANT_STATUS, NO_QUORUM, Listed, Membership, is_silent, unreadable, version_problem
 from sources.proxmox.circuit import CircuitBreaker
 from sources.proxmox.endpoint import (

@@ -14,9 +14,9 @@ from domain.guests import GuestType
 from domain.source_protocols import GuestConfig
 from sources.clock import Clock
 from sources.config import ClusterConfig
-from sources.faults import Malformed, SourceFault, TlsRefused, Unreachable
 from sources.http import Answer, JsonClient, segment
 from sources.outgoing.client import Transport
+from sources.outgoing.faults import Malformed, SourceFault, TlsRefused, Unreachable
 from sources.outgoing.sockets import Limits
 from sources.outgoing.tls import trusting_authorities, trusting_certificate
 from sources.proxmox.answers import (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from domain.guests import Guest, GuestType, PowerState
 from domain.source_protocols import GuestConfig
-from sources.faults import Malformed
+from sources.outgoing.faults import Malformed
 from sources.proxmox.answers import (
     Listed,
     Membership,
