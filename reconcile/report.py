@@ -15,8 +15,7 @@ from panel.operators import quarantine
 from panel.operators.first_filling import waiting_guests
 from panel.operators.holds import keep_fast_holds, keep_holds
 from panel.records.ownership import whose
-from panel.runs.finding_resolution import Reach
-from panel.runs.run_log import report_findings
+from panel.runs.run_log import Reach, report_findings
 from panel.runs.source_health import forget_other_sources, report_sources
 from reconcile.apply import Outcome
 from reconcile.decision.gate import BY_APPROVAL, REJECTED_BEFORE, Gated

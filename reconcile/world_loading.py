@@ -14,7 +14,7 @@ from domain.left_out import LeftOut
 from panel.observations import candidates, components, loaded_candidates, snapshots
 from panel.observations.absences import load_absences
 from panel.observations.left_out import load_left_out
-from panel.runs.finding_resolution import not_selected_subjects
+from panel.runs.run_log import not_selected_subjects
 from reconcile.decision.cases import World
 from reconcile.decision.matching.match import RIVALS_APART
 from reconcile.observation.observe import Observed, database_now
