@@ -17,7 +17,7 @@ from panel.observations.guest_configs import size_drifts
 from panel.observations.power_drift import load_power_drift
 from panel.operators.quarantine import held_back
 from panel.runs.run_log import pushed_deletes
-from panel.runs.source_memory import users_imported
+from panel.runs.source_states import users_imported
 from reconcile.decision.cases import World
 from reconcile.decision.failure_isolation import isolated_plan, isolated_power
 from reconcile.decision.gate import Budget

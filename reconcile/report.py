@@ -16,7 +16,7 @@ from panel.operators.first_filling import waiting_guests
 from panel.operators.holds import keep_fast_holds, keep_holds
 from panel.records.ownership import whose
 from panel.runs.run_log import Reach, report_findings
-from panel.runs.source_health import forget_other_sources, report_sources
+from panel.runs.source_states import forget_other_sources, report_sources
 from reconcile.apply import Outcome
 from reconcile.decision.gate import BY_APPROVAL, REJECTED_BEFORE, Gated
 from reconcile.observation.observe import Observed

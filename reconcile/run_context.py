@@ -23,7 +23,7 @@ from panel.observations.snapshots import make_stages
 from panel.operators import gate_context
 from panel.operators.pauses import ALL, CLUSTER, FEED, PauseView, current_pauses
 from panel.records.ownership import Whose
-from panel.runs import run_log, source_memory
+from panel.runs import run_log, source_states
 from panel.runs.lease import LEASE, FencedError, Lease, hold_lease, lease_holder, take_lease, turn
 from reconcile.apply import Outcome, apply_changes, unconfirmed_last
 from reconcile.confirming import Confirmer, Confirming
@@ -331,7 +331,7 @@ def _gate_context(reconciler: Reconciler, connection: Connection) -> GateContext
     measures = gate_context.load_gate_context(connection)
     holds: dict[str, str] = {}
     if reconciler.first_run_asks:
-        state = source_memory.source_state(connection, "panel")
+        state = source_states.source_state(connection, "panel")
         if state.get("acknowledged_at") is None:
             holds["deletes"] = (
                 "no plan was applied yet; after a look at it (panel-sync plan): panel-sync reconcile --apply, "

@@ -18,8 +18,7 @@ from sqlalchemy import Engine, text
 from domain.source_protocols import OrderFeed, User
 from domain.source_troubles import USERS, Cause, Trouble
 from panel.operators.pauses import ALL, FEED, current_pauses
-from panel.runs.source_health import report_sources
-from panel.runs.source_memory import remember_source, users_imported
+from panel.runs.source_states import remember_source, report_sources, users_imported
 from reconcile.run_context import Reconciler, Tell
 
 log = structlog.get_logger(__name__)

@@ -26,7 +26,7 @@ from domain.source_protocols import (
     Unclear,
     User,
 )
-from panel.runs import source_memory
+from panel.runs import source_states
 from panel.settings import ProxmoxCluster, Settings
 from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget, Handling
@@ -134,7 +134,7 @@ class RememberedCluster:
         if (now := (self._breaker.state, self._source.endpoint)) != self._kept:
             state, endpoint = now
             with self._engine.begin() as connection:
-                source_memory.remember_circuit(
+                source_states.remember_circuit(
                     connection, f"proxmox:{self.cluster}", state.to_plain() | {"endpoint": endpoint}
                 )
             self._kept = now
@@ -171,7 +171,7 @@ def clusters_of(settings: Settings, engine: Engine, *, remember: bool = True) ->
     found: list[GuestSource] = []
     with engine.connect() as connection:
         for cluster in settings.proxmox_clusters:
-            circuit = source_memory.source_state(connection, f"proxmox:{cluster.name}").get("backoff_state") or {}
+            circuit = source_states.source_state(connection, f"proxmox:{cluster.name}").get("backoff_state") or {}
             breaker = CircuitBreaker(CircuitState.from_plain(circuit))
             try:
                 source = make_cluster(cluster_config(cluster), breaker, circuit.get("endpoint"))

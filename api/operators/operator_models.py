@@ -13,7 +13,7 @@ from panel.operators.findings import FindingView
 from panel.operators.pauses import PauseView
 from panel.operators.quarantine import QuarantinedView
 from panel.records.identities import IdentityView
-from panel.runs.source_health import SourceView
+from panel.runs.source_states import SourceView
 
 
 def _whole(value: object) -> object:

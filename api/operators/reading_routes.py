@@ -25,7 +25,7 @@ from panel.operators.pauses import current_pauses
 from panel.operators.quarantine import list_quarantined
 from panel.records.history import recent_runs, vps_history
 from panel.records.ownership import described, whose
-from panel.runs.source_health import list_sources
+from panel.runs.source_states import list_sources
 
 router = APIRouter(prefix="/api/ops", tags=["operators"])
 

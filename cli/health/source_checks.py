@@ -8,8 +8,7 @@ from cli.connect import opened_panel
 from cli.health.checks import Check, Verdict, clock_check
 from cli.output.console import span
 from domain.source_protocols import GuestSource, Health, OrderFeed
-from panel.runs.source_health import list_sources
-from panel.runs.source_memory import users_imported
+from panel.runs.source_states import list_sources, users_imported
 from panel.schema import tables
 from panel.settings import Settings
 

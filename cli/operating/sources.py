@@ -12,7 +12,7 @@ from cli.operating.acting import act, transaction
 from cli.output.console import as_json, err, moment, out, span
 from panel.operators.actions import sources
 from panel.operators.pauses import current_pauses
-from panel.runs.source_health import SourceView, list_sources
+from panel.runs.source_states import SourceView, list_sources
 from panel.terminal import table
 
 

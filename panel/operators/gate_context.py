@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from panel.journal import rows
 from panel.operators.first_filling import begin_filling, filling_since, first_word_given
 from panel.operators.holds import decided_items, refused_questions
-from panel.runs.source_memory import remember_source
+from panel.runs.source_states import remember_source
 
 
 def load_gate_context(connection: Connection) -> dict[str, Any]:

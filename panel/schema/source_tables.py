@@ -1,4 +1,4 @@
-"""The table of what runs remember of their sources; :mod:`panel.runs.source_memory` writes and reads it."""
+"""The table of what runs remember of their sources; :mod:`panel.runs.source_states` writes and reads it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ source_states = Table(
     Column("last_users_at", Time),
     Column("degraded_since", Time),
     Column("degraded_reason", Text),
-    # Since when it is not believed, and why (:mod:`panel.runs.source_health`); NULL while it is well.
+    # Since when it is not believed, and why (:mod:`panel.runs.source_states`); NULL while it is well.
     Column("unwell_since", Time),
     Column("unwell_cause", Text),
     Column("unwell_reason", Text),

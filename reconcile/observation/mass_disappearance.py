@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from panel.journal.rows import database_now
-from panel.runs import source_memory
+from panel.runs import source_states
 
 SHRINK_MIN, SHRINK_SHARE = 3, 0.02
 """A source that lost more than this since its last good read, or everything, is not believed. It is believed again once
@@ -42,11 +42,11 @@ def not_believed(connection: Connection, source: str, loss: Loss) -> str | None:
     The missing entries are stored with the sentence, and an acknowledgement covers only those. If much more is missing
     later, the source is degraded again, and an operator is asked again.
     """
-    state = source_memory.source_state(connection, source)
+    state = source_states.source_state(connection, source)
     degraded, acknowledged = state.get("degraded_since"), state.get("acknowledged_at")
     if not loss.much or (loss.missing <= ASKED_SINGLY and loss.each_is_gone()):
         if degraded is not None:
-            source_memory.remember_source(
+            source_states.remember_source(
                 connection, source, degraded_since=None, degraded_reason=None, degraded_missing=None
             )
         return None
@@ -61,7 +61,7 @@ def not_believed(connection: Connection, source: str, loss: Loss) -> str | None:
         "acknowledged"
     )
     now = database_now(connection)
-    source_memory.remember_source(
+    source_states.remember_source(
         connection, source, degraded_since=now, degraded_reason=reason, degraded_missing=sorted(which)
     )
     return reason

@@ -23,7 +23,7 @@ from domain.source_troubles import Trouble, cluster_trouble, feed_trouble
 from panel.observations import absences, snapshots
 from panel.observations.absences import Proof
 from panel.observations.components import Entangled
-from panel.runs import source_backoff, source_memory
+from panel.runs import source_states
 from reconcile.observation import parallel_reads
 from reconcile.observation.mass_disappearance import ASKED_SINGLY, Loss, not_believed
 from reconcile.observation.parallel_reads import FAST, FULL, ReadDeadline
@@ -96,7 +96,7 @@ def read_clusters(
     if not sources:
         return
     began = database_now(connection)
-    late = {s.cluster: source_backoff.late_until(connection, f"proxmox:{s.cluster}", deadline.lane) for s in sources}
+    late = {s.cluster: source_states.late_until(connection, f"proxmox:{s.cluster}", deadline.lane) for s in sources}
     connection.commit()
     answers = parallel_reads.read_all([s for s in sources if late[s.cluster] is None], deadline.within_s)
     left_alone = [parallel_reads.not_asked(s, until) for s in sources if (until := late[s.cluster]) is not None]
@@ -105,10 +105,10 @@ def read_clusters(
         if answer.took_s is None:
             seen.late.add(cluster)
             if late[cluster] is None:
-                source_backoff.note_late(connection, f"proxmox:{cluster}", deadline.lane)
+                source_states.note_late(connection, f"proxmox:{cluster}", deadline.lane)
         else:
             lanes = [lane.lane for lane in (FAST, FULL) if answer.took_s <= lane.within_s]
-            source_backoff.note_in_time(connection, f"proxmox:{cluster}", lanes)
+            source_states.note_in_time(connection, f"proxmox:{cluster}", lanes)
         _take_cluster(connection, run_id, answer.source, answer.reading, began, seen, proof)
         connection.commit()
 
@@ -211,7 +211,7 @@ class FeedRead:
 
 def stage_orders(connection: Connection, feed: OrderFeed, sweep_interval: timedelta) -> FeedRead:
     """Read the order feed: what changed since the last read, or everything if a full sweep is due."""
-    state = source_memory.source_state(connection, feed.name)
+    state = source_states.source_state(connection, feed.name)
     began = database_now(connection)
     last_sweep = state.get("last_sweep_at")
     full = last_sweep is None or began - last_sweep >= sweep_interval
@@ -278,7 +278,7 @@ def take_orders(
             remembered["last_sweep_at"] = began
             seen.orders_swept = True
     if remembered:
-        source_memory.remember_source(connection, feed.name, **remembered)
+        source_states.remember_source(connection, feed.name, **remembered)
     seen.orders_at = snapshots.scope_time(connection, feed.name, "all")
     seen.orders_well = len(seen.problems) == problems
     connection.commit()

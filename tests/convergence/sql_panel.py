@@ -19,7 +19,7 @@ from panel.journal.writer import apply_operation
 from panel.observations import absences as missed
 from panel.observations import row_values
 from panel.operators import pauses
-from panel.runs import source_memory
+from panel.runs import source_states
 from panel.schema import tables
 from reconcile import apply as applying
 from reconcile import run as running
@@ -72,7 +72,7 @@ class SqlPanel:
         if quiet == 2:
             with self.engine.begin() as connection:
                 for source in ("orders", *(f"proxmox:{c}" for c in CLUSTERS)):
-                    source_memory.remember_source(connection, source, acknowledged_at=rows.database_now(connection))
+                    source_states.remember_source(connection, source, acknowledged_at=rows.database_now(connection))
 
     def restore(self, vps_id: int, at: datetime) -> None:
         """Left to the pure core: here an operator has no part."""

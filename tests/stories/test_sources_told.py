@@ -9,8 +9,7 @@ from sqlalchemy import text
 
 from lab.simulators.main_site.faults import FeedFaultKind
 from panel.operators.pauses import pause
-from panel.runs.source_health import SourceView, list_sources
-from panel.runs.source_memory import acknowledge_source
+from panel.runs.source_states import SourceView, acknowledge_source, list_sources
 from reconcile.run import run_full
 from reconcile.users import import_users
 from tests.stories.steps import Sold, execute, record, sell, settle, settled, statuses

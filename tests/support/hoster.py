@@ -13,7 +13,7 @@ from domain.guests import Guest, GuestType, PowerState
 from domain.orders import Order, OrderState
 from domain.source_protocols import Found, Gone, Health, Lookup, Page, Sweep, User
 from panel.journal.rows import database_now
-from panel.runs import source_memory
+from panel.runs import source_states
 from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget
 from reconcile.run import Reconciler, RunResult, run_fast, run_full
@@ -137,7 +137,7 @@ class Hoster:
         """Acknowledge whatever a source is not believed for."""
         with self.engine.begin() as connection:
             for source in ("orders", "proxmox:main"):
-                source_memory.remember_source(connection, source, acknowledged_at=database_now(connection))
+                source_states.remember_source(connection, source, acknowledged_at=database_now(connection))
 
     def _runs(self, run: Any, times: int) -> RunResult:
         result: RunResult | None = None

@@ -9,7 +9,7 @@ from panel.operators.actions.action import Done, action
 from panel.operators.audit import Actor
 from panel.operators.gate_context import PLAN_SEEN, acknowledge_first_plan
 from panel.runs.run_requests import request_run
-from panel.runs.source_memory import acknowledge_source, acknowledged_in_words
+from panel.runs.source_states import acknowledge_source, acknowledged_in_words
 
 PLAN = "plan"
 

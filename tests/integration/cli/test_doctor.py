@@ -20,7 +20,7 @@ from lab.simulators.main_site import MainSiteServer
 from lab.simulators.proxmox.server import ProxmoxServer
 from panel.operators.pauses import pause
 from panel.operators.quarantine import note_failures
-from panel.runs.source_health import report_sources
+from panel.runs.source_states import report_sources
 from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.integration.api.test_api_operators import hold
 from tests.integration.cli.conftest import PanelSync

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from panel.runs import source_backoff, source_memory
+from panel.runs import source_states
 from sources.proxmox import CircuitBreaker
 from tests.unit.sources.fake_cluster import NO_QUORUM, FakeCluster, data, refusal, source_of
 from worker.wiring import RememberedCluster
@@ -15,12 +15,12 @@ SOURCE = "proxmox:main"
 
 def circuit(engine: Engine) -> dict[str, object]:
     with engine.connect() as connection:
-        return dict(source_memory.source_state(connection, SOURCE).get("backoff_state") or {})
+        return dict(source_states.source_state(connection, SOURCE).get("backoff_state") or {})
 
 
 def test_the_endpoint_that_was_good_is_remembered_beside_the_circuit_and_the_lateness(engine: Engine) -> None:
     with engine.begin() as connection:
-        source_backoff.note_late(connection, SOURCE, "fast")
+        source_states.note_late(connection, SOURCE, "fast")
     breaker = CircuitBreaker()
     cluster = FakeCluster().but("one.test /cluster/status", data(NO_QUORUM))
     remembered = RememberedCluster(source_of(cluster, urls=URLS, breaker=breaker), breaker, engine)
@@ -32,4 +32,4 @@ def test_the_endpoint_that_was_good_is_remembered_beside_the_circuit_and_the_lat
     assert circuit(engine)["refusals"] == 1
     assert circuit(engine)["endpoint"] == "two.test:8006"
     with engine.begin() as connection:
-        assert source_backoff.late_until(connection, SOURCE, "fast") is not None, "nor does it forget who was late"
+        assert source_states.late_until(connection, SOURCE, "fast") is not None, "nor does it forget who was late"

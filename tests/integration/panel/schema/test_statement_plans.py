@@ -25,7 +25,7 @@ from panel.operators.audit import Use
 from panel.operators.prune import prune
 from panel.records import history as histories
 from panel.records import reads
-from panel.runs.source_health import list_sources
+from panel.runs.source_states import list_sources
 from panel.schema import tables
 from panel.sessions import async_engine, sync_engine
 from reconcile.decision.matching.match import RIVALS_APART

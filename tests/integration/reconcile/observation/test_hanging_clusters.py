@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 
 from domain.guests import PowerState
 from domain.source_protocols import ClusterReading
-from panel.runs import source_backoff
+from panel.runs import source_states
 from reconcile import run
 from reconcile.observation import observe, parallel_reads
 from reconcile.observation.parallel_reads import ReadDeadline
@@ -67,7 +67,7 @@ def test_a_late_cluster_is_left_alone_for_a_while_and_asked_again(
     assert "not asked before" in " ".join(second.problems)
     assert run_full(reconciler(engine, *hanging.clusters), trigger="test").problems == (), "each lane has its own"
     with engine.begin() as connection:
-        assert source_backoff.late_until(connection, "proxmox:hangs", "fast") is None, (
+        assert source_states.late_until(connection, "proxmox:hangs", "fast") is None, (
             "it answered soon enough for both"
         )
     assert run_fast(reconciler(engine, *hanging.clusters), trigger="test").problems == ()
@@ -77,18 +77,18 @@ def test_the_pause_doubles_and_has_an_end(engine: Engine) -> None:
     pauses = list[float]()
     with engine.begin() as connection:
         for _ in range(7):
-            source_backoff.note_late(connection, "proxmox:hangs", "fast")
+            source_states.note_late(connection, "proxmox:hangs", "fast")
             now = connection.scalar(text("SELECT clock_timestamp()"))
-            until = source_backoff.late_until(connection, "proxmox:hangs", "fast")
+            until = source_states.late_until(connection, "proxmox:hangs", "fast")
             assert until is not None
             assert now is not None
             pauses.append((until - now).total_seconds())
         assert [round(pause, -1) for pause in pauses] == [20, 40, 80, 160, 300, 300, 300]
-        assert source_backoff.late_until(connection, "proxmox:hangs", "full") is None
-        source_backoff.note_in_time(connection, "proxmox:hangs", ["full"])
-        assert source_backoff.late_until(connection, "proxmox:hangs", "fast") is not None
-        source_backoff.note_in_time(connection, "proxmox:hangs", ["fast", "full"])
-        assert source_backoff.late_until(connection, "proxmox:hangs", "fast") is None
+        assert source_states.late_until(connection, "proxmox:hangs", "full") is None
+        source_states.note_in_time(connection, "proxmox:hangs", ["full"])
+        assert source_states.late_until(connection, "proxmox:hangs", "fast") is not None
+        source_states.note_in_time(connection, "proxmox:hangs", ["fast", "full"])
+        assert source_states.late_until(connection, "proxmox:hangs", "fast") is None
 
 
 def test_what_a_source_raises_is_raised() -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 
 from domain.source_protocols import ClusterReading
 from panel.operator_error import OperatorError
-from panel.runs.source_memory import acknowledge_source, source_state
+from panel.runs.source_states import acknowledge_source, source_state
 from reconcile.decision.gate import Budget
 from reconcile.observation import fingerprints
 from reconcile.run import Reconciler, run_full
