@@ -12,8 +12,7 @@ from domain.failures import Failure, Stage
 from domain.size_drift import spec_findings
 from domain.source_troubles import without_consequences
 from panel.observations.components import Entangled
-from panel.observations.config_read_queue import longest_waiting
-from panel.observations.guest_configs import size_drifts
+from panel.observations.guest_configs import longest_waiting, size_drifts
 from panel.observations.power_drift import load_power_drift
 from panel.operators.quarantine import held_back
 from panel.runs.run_log import pushed_deletes

@@ -16,11 +16,12 @@ import structlog
 from sqlalchemy import Connection
 
 from domain.source_protocols import Found, Gone, GuestSource, Unclear
-from panel.observations import guest_configs, snapshots
-from panel.observations.config_read_queue import (
+from panel.observations import snapshots
+from panel.observations.guest_configs import (
     WantedConfig,
     doubted_wants,
     fingerprint_wants,
+    keep_config,
     note_unanswered,
     rolling_wants,
     wants_ahead,
@@ -163,7 +164,7 @@ def _read(asking: _Asking, wanted: WantedConfig, *, unchanged: bool = False) -> 
                 wanted.changed_at if unchanged else None,
             )  # fmt: skip
             if kept:
-                guest_configs.keep_config(connection, source.cluster, wanted.vmid, config, at)
+                keep_config(connection, source.cluster, wanted.vmid, config, at)
             else:
                 log.info("listed_by_an_old_report", cluster=source.cluster, vmid=wanted.vmid)
         case Gone() | Unclear() as other:

@@ -67,9 +67,7 @@ def test_a_late_cluster_is_left_alone_for_a_while_and_asked_again(
     assert "not asked before" in " ".join(second.problems)
     assert run_full(reconciler(engine, *hanging.clusters), trigger="test").problems == (), "each lane has its own"
     with engine.begin() as connection:
-        assert source_states.late_until(connection, "proxmox:hangs", "fast") is None, (
-            "it answered soon enough for both"
-        )
+        assert source_states.late_until(connection, "proxmox:hangs", "fast") is None, "it answered soon enough for both"
     assert run_fast(reconciler(engine, *hanging.clusters), trigger="test").problems == ()
 
 
