@@ -10,7 +10,7 @@ from domain.failures import Broken
 from domain.guests import GuestType
 from domain.left_out import LeftOut
 from panel.observations.components import share
-from panel.observations.row_values import parsed_guests
+from panel.observations.loaded_candidates import parsed_guests
 
 
 def load_left_out(connection: Connection, within: timedelta | None, broken: dict[str, Broken] | None = None) -> LeftOut:

@@ -12,7 +12,7 @@ from domain.guests import Guest, GuestKey
 from domain.records import Record
 from panel.observations.candidates import TAGGED_TWICE
 from panel.observations.identity_doubts import SOLD_ON
-from panel.observations.row_values import parsed_guests, parsed_records
+from panel.observations.loaded_candidates import parsed_guests, parsed_records
 
 LIMIT = 5_000
 """Pairs per run, drawn anew by each."""

@@ -17,7 +17,7 @@ from panel.journal import rows
 from panel.journal.repairs import write_repair
 from panel.journal.writer import apply_operation
 from panel.observations import absences as missed
-from panel.observations import row_values
+from panel.observations import loaded_candidates
 from panel.operators import pauses
 from panel.runs import source_states
 from panel.schema import tables
@@ -245,9 +245,9 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
             for a in absences if a.kind == "guest"}  # fmt: skip
     return replace(
         world,
-        orders=tuple(row_values.order_of(row) for row in orders),
-        guests=tuple(row_values.guest_of(row, seen.previous, seen.began) for row in guests),
-        records=tuple(row_values.record_of(row) for row in records),
+        orders=tuple(loaded_candidates.order_of(row) for row in orders),
+        guests=tuple(loaded_candidates.guest_of(row, seen.previous, seen.began) for row in guests),
+        records=tuple(loaded_candidates.record_of(row) for row in records),
         order_absences={a.subject: told[a.subject] for a in absences if a.kind == "order"},
         sightings={fingerprint: frozenset(at) for fingerprint, at in sightings.items()},
         guest_absences={key: told[subject] for subject, key in keys.items()},
