@@ -19,10 +19,10 @@ from runtime.processes.free_ports import LOOPBACK, free_port
 from runtime.processes.readiness import port_open
 from runtime.processes.supervisor import ManagedProcess
 from tests.support.databases import Databases
+from tests.support.fleets.world import add_user
 from tests.support.keys import random_key
 from tests.support.live_panel import SYNC_PATH_PARTS, LivePanel, live_panel
 from tests.support.waiting import wait_until
-from tests.support.world import add_user
 
 pytestmark = pytest.mark.acceptance
 

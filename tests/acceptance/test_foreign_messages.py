@@ -14,9 +14,9 @@ import pytest
 import redis
 
 from tests.support.databases import Database
+from tests.support.fleets.world import add_user
 from tests.support.live_panel import SYNC_PATH_PARTS, LivePanel, live_panel
 from tests.support.waiting import wait_until
-from tests.support.world import add_user
 
 pytestmark = [pytest.mark.faults, pytest.mark.acceptance]
 

@@ -11,10 +11,10 @@ import pytest
 
 from lab.simulators.proxmox.certificates import make_certificates
 from tests.support.databases import Database
+from tests.support.fleets.world import add_user
 from tests.support.live_panel import live_panel
-from tests.support.tls_proxy import tls_proxy
+from tests.support.stand_ins.tls_proxy import tls_proxy
 from tests.support.waiting import wait_until
-from tests.support.world import add_user
 
 pytestmark = [pytest.mark.acceptance]
 

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from tests.support.databases import Database
+from tests.support.fleets.world import add_user
 from tests.support.live_panel import live_panel
-from tests.support.refusing_redis import RefusingRedis, refusing_redis
+from tests.support.stand_ins.refusing_redis import RefusingRedis, refusing_redis
 from tests.support.waiting import wait_until
-from tests.support.world import add_user
 
 pytestmark = [pytest.mark.faults, pytest.mark.acceptance]
 

@@ -16,9 +16,9 @@ from cli.health.redis_checks import NEEDED, check_redis
 from panel.settings import Settings
 from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.support.databases import Database
+from tests.support.fleets.world import add_user
 from tests.support.live_panel import live_panel
 from tests.support.waiting import wait_until
-from tests.support.world import add_user
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "runtime.md"
 PASSWORD = "a-password-of-the-panels-own"

@@ -30,10 +30,10 @@ from panel.settings import Settings
 from runtime.processes.free_ports import free_port
 from runtime.processes.supervisor import ManagedProcess
 from tests.support.databases import LOGIN, Databases
-from tests.support.echo_server import EchoServer, echo_server
 from tests.support.keys import random_key
 from tests.support.live_panel import QUICK, LivePanel, Outside, live_panel, outside
 from tests.support.logs import logging_of_its_own
+from tests.support.stand_ins.echo_server import EchoServer, echo_server
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance]

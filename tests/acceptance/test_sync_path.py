@@ -13,9 +13,9 @@ from sqlalchemy import text
 
 from runtime.processes.children import descendants, kill_paused, pause_tree
 from tests.support.databases import Databases
+from tests.support.fleets.world import add_user, journal
 from tests.support.live_panel import LivePanel, live_panel
 from tests.support.waiting import wait_until
-from tests.support.world import add_user, journal
 
 pytestmark = [pytest.mark.faults, pytest.mark.acceptance, pytest.mark.xdist_group("sync-path")]
 

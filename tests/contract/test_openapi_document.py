@@ -19,7 +19,7 @@ from panel.journal.writer import apply_operation
 from tests.integration.api.test_api_operators import hold, raise_findings
 from tests.support.api_process import ApiProcess, api_process
 from tests.support.databases import Database
-from tests.support.world import add_user
+from tests.support.fleets.world import add_user
 
 HERE = Path(__file__).parent
 TRIED_S = int(os.environ.get("CONTRACT_S", "600"))

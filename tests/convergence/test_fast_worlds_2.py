@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import pytest
 
-from tests.convergence.panel import without_database
-from tests.convergence.worlds import play_all
+from tests.convergence.harness.panel import without_database
+from tests.convergence.harness.worlds import play_all
 
 BATCHES = ((5050, 450), *((n, 500) for n in range(5500, 10000, 500)))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.convergence.broken import GUARDS, Guard
-from tests.convergence.document import DOCUMENT, THROUGH_POSTGRESQL, before_the_rows, caught, recorded
-from tests.convergence.panel import without_database
-from tests.convergence.play import play
-from tests.convergence.story import story_of
+from tests.convergence.harness.broken import GUARDS, Guard
+from tests.convergence.harness.document import DOCUMENT, THROUGH_POSTGRESQL, before_the_rows, caught, recorded
+from tests.convergence.harness.panel import without_database
+from tests.convergence.harness.play import play
+from tests.convergence.harness.story import story_of
 
 SEEDS = recorded(DOCUMENT.read_text(encoding="utf-8"))
 
@@ -17,7 +17,7 @@ SEEDS = recorded(DOCUMENT.read_text(encoding="utf-8"))
 def test_a_broken_guard_is_caught(guard: Guard) -> None:
     seed = SEEDS[guard.name] - 1
     assert caught(guard, range(seed, seed + 1)) is not None, (
-        "write the document anew: python -m tests.convergence.document"
+        "write the document anew: python -m tests.convergence.harness.document"
     )
     with without_database():
         assert play(story_of(seed)).wrong == (), "whole, it ends well"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.convergence.panel import without_database
-from tests.convergence.play import Ending, play
-from tests.convergence.story import BLINKS, FEED, POSTS, PROXMOX, Happening, Round, Story, shrunk, story_of
+from tests.convergence.harness.panel import without_database
+from tests.convergence.harness.play import Ending, play
+from tests.convergence.harness.story import BLINKS, FEED, POSTS, PROXMOX, Happening, Round, Story, shrunk, story_of
 
 
 def told(*rounds: tuple[str, ...], sales: tuple[str, ...] = ("linked", "linked"), names: str = "own") -> Ending:

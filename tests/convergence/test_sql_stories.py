@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.convergence.broken import VERSION, broken
-from tests.convergence.sql_worlds import SqlWorlds, sql_worlds
-from tests.convergence.story import Happening, Round, Story
+from tests.convergence.harness.broken import VERSION, broken
+from tests.convergence.harness.sql_worlds import SqlWorlds, sql_worlds
+from tests.convergence.harness.story import Happening, Round, Story
 
 __all__ = ["sql_worlds"]
 

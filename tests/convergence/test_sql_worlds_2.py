@@ -10,8 +10,8 @@ from dataclasses import asdict
 
 import pytest
 
-from tests.convergence.sql_worlds import SqlWorlds, sql_worlds
-from tests.convergence.worlds import play_all
+from tests.convergence.harness.sql_worlds import SqlWorlds, sql_worlds
+from tests.convergence.harness.worlds import play_all
 
 __all__ = ["sql_worlds"]
 

@@ -24,10 +24,10 @@ from tests.faults.audit import application_faults, counted, journal_faults, unse
 from tests.faults.load import PLAN, Load
 from tests.faults.rig import STATES, Rig
 from tests.support.databases import LOGIN, Databases
+from tests.support.fleets.world import add_user, journal, vps_row
 from tests.support.keys import random_key
 from tests.support.live_panel import live_panel
 from tests.support.waiting import wait_until
-from tests.support.world import add_user, journal, vps_row
 
 pytestmark = [pytest.mark.faults, pytest.mark.acceptance]
 

@@ -21,9 +21,9 @@ from runtime.processes.readiness import port_open
 from runtime.processes.supervisor import ManagedProcess
 from runtime.servers.server_account import unprivileged_account
 from tests.support.databases import Database
+from tests.support.fleets.world import add_user
 from tests.support.live_panel import LivePanel, live_panel
 from tests.support.waiting import wait_until
-from tests.support.world import add_user
 
 pytestmark = [pytest.mark.pooler]
 

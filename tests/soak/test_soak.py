@@ -21,9 +21,9 @@ import pytest
 
 from tests.soak.measured import MB, Measured, open_files
 from tests.support.databases import Database
+from tests.support.fleets.world import add_user
 from tests.support.live_panel import LivePanel, live_panel, outside
 from tests.support.waiting import wait_until
-from tests.support.world import add_user
 
 LONG_S = 1800.0
 SOAK_S = float(os.environ.get("SOAK_S", LONG_S))

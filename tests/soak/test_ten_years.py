@@ -20,8 +20,8 @@ from panel.sessions import sync_engine
 from reconcile.observation import fingerprints
 from reconcile.run import run_fast
 from tests.support.databases import Database, Databases
-from tests.support.grown import explained, watched
-from tests.support.hoster import Hoster, versions
+from tests.support.fleets.grown import explained, watched
+from tests.support.fleets.hoster import Hoster, versions
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3_600)]
 

@@ -20,9 +20,9 @@ from api.main import create_app
 from panel.journal.writer import Applied, apply_operation
 from panel.settings import Settings, load_settings
 from tests.support.databases import Database
+from tests.support.fleets.world import add_user
 from tests.support.keys import random_key
 from tests.support.waiting import PATIENT_API_S
-from tests.support.world import add_user
 
 
 @dataclass

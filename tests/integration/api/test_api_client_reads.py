@@ -16,7 +16,7 @@ from panel.sessions import async_engine
 from tests.integration.api.conftest import Secrets, Worker
 from tests.integration.api.test_api_sync import create, delete, update
 from tests.support.databases import Database
-from tests.support.world import vps_row
+from tests.support.fleets.world import vps_row
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from api.dependencies import Edge
 from panel.records.reads import reading_as_client
 from tests.integration.api.conftest import Secrets, Worker
 from tests.integration.api.test_api_sync import create, delete
-from tests.support.world import add_user
+from tests.support.fleets.world import add_user
 
 ANNA, BORIS, NOBODY = 5, 6, 4711
 OWN = re.compile(r"vps\.user_id = %\(user_id_1\)s(::\w+)? AND ")

@@ -23,7 +23,7 @@ from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.integration.api.conftest import Secrets
 from tests.integration.api.test_api_sync import CREATE
 from tests.support.databases import Database
-from tests.support.refusing import refuse
+from tests.support.stand_ins.refusing import refuse
 from tests.support.waiting import PATIENCE_S
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select, text
 from api import openapi
 from panel.schema import tables
 from tests.integration.api.conftest import Secrets, Worker
-from tests.support.world import journal
+from tests.support.fleets.world import journal
 
 CREATE: dict[str, Any] = {
     "action": "create",

@@ -14,8 +14,8 @@ from sqlalchemy import Engine, text
 from api.dependencies import Edge
 from tests.integration.api.conftest import Worker
 from tests.integration.api.test_api_sync import CREATE, delete, update
+from tests.support.fleets.world import journal
 from tests.support.waiting import PATIENCE_S
-from tests.support.world import journal
 
 
 async def _journaled(engine: Engine, count: int) -> int:

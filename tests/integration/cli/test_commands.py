@@ -28,8 +28,8 @@ from tests.integration.cli.conftest import PanelSync
 from tests.integration.panel.conftest import accepted, begin_run
 from tests.support.calls import create_call, update_call
 from tests.support.databases import Database
+from tests.support.fleets.world import add_user
 from tests.support.keys import random_key
-from tests.support.world import add_user
 from tests.unit.reconcile.worlds import record
 
 INSTALL = Path(__file__).parents[3] / "docs" / "install.md"

@@ -25,8 +25,8 @@ from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.integration.api.test_api_operators import hold
 from tests.integration.cli.conftest import PanelSync
 from tests.support.databases import Database
+from tests.support.fleets.world import add_user
 from tests.support.keys import random_key
-from tests.support.world import add_user
 from worker.beat import BEAT_LOCK
 
 

@@ -13,8 +13,8 @@ from tests.integration.cli.conftest import PanelSync
 from tests.integration.cli.test_operations_document import environment
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
-from tests.support.hoster import versions
-from tests.support.world import add_user
+from tests.support.fleets.hoster import versions
+from tests.support.fleets.world import add_user
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from cli.output import console
 from lab.simulators.main_site import MainSiteServer
 from tests.integration.cli.conftest import PanelSync
-from tests.support.world import add_user
+from tests.support.fleets.world import add_user
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.cli.conftest import PanelSync
-from tests.support.fake_postgres import refusing_postgres
+from tests.support.stand_ins.fake_postgres import refusing_postgres
 
 PASSWORD = "hunter2hunter2"
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from tests.integration.cli.conftest import PanelSync
-from tests.support.world import add_user
+from tests.support.fleets.world import add_user
 
 EVIL = "[/x][link=https://evil.example]y[/link]\x1b[2J\u202e"
 SHOWN = "[/x][link=https://evil.example]y[/link]\\x1b[2J\\u202e"

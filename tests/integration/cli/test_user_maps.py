@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 
 from lab.simulators.main_site import MainSiteServer
 from tests.integration.cli.conftest import PanelSync
-from tests.support.world import add_user
+from tests.support.fleets.world import add_user
 
 
 def maps(engine: Engine) -> dict[int, str | None]:

@@ -13,9 +13,9 @@ from sqlalchemy import Engine, text
 from panel.sessions import sync_engine
 from tests.support.api_process import ApiProcess, api_process
 from tests.support.databases import Databases
+from tests.support.fleets.world import add_user
 from tests.support.keys import random_key
 from tests.support.waiting import wait_until
-from tests.support.world import add_user
 
 USER = 5
 JOURNAL = ("operations", "vps_queues", "order_claims", "idempotency_keys", "vps")

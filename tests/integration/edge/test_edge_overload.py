@@ -15,9 +15,9 @@ from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.integration.edge.conftest import USER, Place, create_vps, posted
 from tests.support.api_process import api_process
 from tests.support.databases import Databases
+from tests.support.fleets.world import add_user
 from tests.support.resources import resident_bytes
 from tests.support.waiting import PATIENCE_S
-from tests.support.world import add_user
 
 CALLERS = 200
 GROWTH = 24 * 2**20  # what 200 connections and their tasks may take; a body or a log kept for each would take more

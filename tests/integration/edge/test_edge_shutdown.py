@@ -14,8 +14,8 @@ from sqlalchemy import Engine, text
 from tests.integration.edge.conftest import Place, create_vps, posted, received
 from tests.support.api_process import api_process
 from tests.support.databases import Database
+from tests.support.fleets.world import add_user
 from tests.support.waiting import PATIENCE_S, wait_until
-from tests.support.world import add_user
 
 
 @pytest.fixture

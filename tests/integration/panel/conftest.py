@@ -17,8 +17,8 @@ from panel.runs.lease import LEASE
 from panel.schema import tables
 from panel.sessions import async_engine
 from tests.support.databases import Database
+from tests.support.fleets.world import add_user
 from tests.support.waiting import PATIENT_API_S
-from tests.support.world import add_user
 from tests.unit.reconcile.worlds import record
 
 PATIENT = Deadlines(5 * PATIENT_API_S)

@@ -29,7 +29,7 @@ from panel.sessions import async_engine, own_connection, sync_engine
 from panel.settings import Settings
 from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.support.databases import Database
-from tests.support.tls_proxy import TlsProxy, tls_proxy
+from tests.support.stand_ins.tls_proxy import TlsProxy, tls_proxy
 from tests.support.waiting import wait_until
 from worker.beat import PATIENCE
 

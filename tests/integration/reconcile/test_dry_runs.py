@@ -13,7 +13,7 @@ from panel.sessions import sync_engine
 from reconcile.observation.mass_disappearance import ASKED_SINGLY
 from reconcile.run import RunResult, run_full
 from tests.support.databases import Databases
-from tests.support.hoster import Hoster, versions
+from tests.support.fleets.hoster import Hoster, versions
 
 ITS_OWN = {"runs", "leases"}
 """The run's row, and who holds the lease since when."""

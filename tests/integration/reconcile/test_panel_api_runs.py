@@ -17,8 +17,8 @@ from panel.runs import run_log
 from reconcile.observation import observe
 from reconcile.observation.observe import Observed
 from sources.main_site import PanelApiFeed
-from tests.support.listed_cluster import make_record
-from tests.support.world import add_user
+from tests.support.fleets.world import add_user
+from tests.support.stand_ins.listed_cluster import make_record
 from tests.unit.sources.canned import Canned, StillClock, answer, main_site, order
 
 AGE_MAX = timedelta(days=36_500)

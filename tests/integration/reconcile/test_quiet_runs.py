@@ -13,7 +13,7 @@ from panel.schema import tables
 from panel.sessions import sync_engine
 from reconcile.observation import fingerprints
 from tests.support.databases import Databases
-from tests.support.hoster import Hoster, versions
+from tests.support.fleets.hoster import Hoster, versions
 
 A_RUN_S_OWN = {"runs", "snapshots", "scopes", "leases", "source_states"}
 """A few rows a run, however large the fleet is."""

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 
 from reconcile.run import run_full
 from tests.integration.reconcile.observation.test_nodes_away import column, reconciler
-from tests.support.listed_cluster import ListedCluster, make_record
+from tests.support.stand_ins.listed_cluster import ListedCluster, make_record
 
 
 def runs(engine: Engine, cluster: ListedCluster, times: int) -> None:

@@ -15,7 +15,7 @@ from reconcile.run_context import APPLY_AT_LEAST_S, APPLY_FOR_S, RUN_FOR_S
 from tests.stories.steps import end_silently, sell, settle
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
-from tests.support.listed_cluster import ListedCluster
+from tests.support.stand_ins.listed_cluster import ListedCluster
 from worker.tasks import RUN_LIMIT_S
 
 LOST, STUCK = 6, 4

@@ -15,8 +15,8 @@ from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget
 from reconcile.run import Reconciler
 from reconcile.users import Imported, import_users
-from tests.support.random_fleet import NoFeed
-from tests.support.world import add_user
+from tests.support.fleets.random_fleet import NoFeed
+from tests.support.fleets.world import add_user
 
 
 class Users(NoFeed):

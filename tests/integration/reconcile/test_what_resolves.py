@@ -16,7 +16,7 @@ from reconcile.observation import observe
 from reconcile.observation.parallel_reads import ReadDeadline
 from reconcile.run import run_full
 from tests.integration.reconcile.observation.test_nodes_away import reconciler
-from tests.support.listed_cluster import ListedCluster
+from tests.support.stand_ins.listed_cluster import ListedCluster
 
 OLD_NEWS = "vps:77"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ def test_modules_stay_readable_in_one_go() -> None:
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 500
     }
     assert long == {}
+
+
+def test_no_folder_holds_more_modules_than_one_sees_at_a_glance() -> None:
+    folders = Counter(path.parent for path in tracked() if path.suffix == ".py" and path.name != "__init__.py")
+    assert {
+        str(folder.relative_to(ROOT)): modules
+        for folder, modules in folders.items()
+        if modules > 15 and folder != ROOT / "migrations" / "versions"
+    } == {}
 
 
 def test_test_modules_have_names_of_their_own() -> None:

@@ -12,7 +12,7 @@ from panel.journal.calls import Accepted, Call, Refused, Replayed
 from panel.journal.writer import apply_operation
 from tests.integration.panel.conftest import accepted, count, facts_of, refused
 from tests.support.calls import create_call, delete_call, update_call
-from tests.support.world import journal, operation, vps_row
+from tests.support.fleets.world import journal, operation, vps_row
 
 
 async def test_the_first_answer_is_what_the_worker_writes(acceptor: Acceptor, panel: Engine) -> None:

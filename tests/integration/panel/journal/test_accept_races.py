@@ -18,8 +18,8 @@ from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.integration.panel.conftest import PATIENT, accepted, count
 from tests.support.calls import create_call, delete_call, update_call
 from tests.support.databases import Database
+from tests.support.fleets.world import journal, vps_row
 from tests.support.waiting import wait_until
-from tests.support.world import journal, vps_row
 
 pytestmark = pytest.mark.faults
 

@@ -18,8 +18,8 @@ from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.integration.panel.conftest import accepted
 from tests.support.calls import create_call, delete_call, update_call
 from tests.support.databases import Database
-from tests.support.refusing import allow, refuse
-from tests.support.world import journal, operation, vps_row
+from tests.support.fleets.world import journal, operation, vps_row
+from tests.support.stand_ins.refusing import allow, refuse
 
 POISON = "poison"
 

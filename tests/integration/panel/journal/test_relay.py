@@ -28,8 +28,8 @@ from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.integration.panel.conftest import accepted
 from tests.support.calls import create_call, update_call
 from tests.support.databases import Database
+from tests.support.fleets.world import operation
 from tests.support.waiting import wait_until
-from tests.support.world import operation
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from panel.runs.lease import FencedError
 from panel.schema import tables
 from tests.integration.panel.conftest import EPOCH, accepted, begin_run, count, decided_on, refused, setting, write
 from tests.support.calls import PLAN, create_call, delete_call, update_call
-from tests.support.world import journal, operation, vps_row
+from tests.support.fleets.world import journal, operation, vps_row
 from tests.unit.reconcile.worlds import order
 
 WHY: dict[str, Any] = {"source": "orders", "reason": "a test says so"}

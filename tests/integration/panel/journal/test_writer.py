@@ -12,7 +12,7 @@ from panel.journal.accept import Acceptor
 from panel.journal.writer import MAX_ATTEMPTS, MAX_PER_TRANSACTION, apply_operation
 from tests.integration.panel.conftest import accepted, count
 from tests.support.calls import create_call, delete_call, update_call
-from tests.support.world import journal, open_findings, operation, vps_row
+from tests.support.fleets.world import journal, open_findings, operation, vps_row
 
 
 def apply(panel: Engine, operation_id: int) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 
 from panel.operators import prune as pruning
 from panel.operators.prune import prune
-from tests.support.world import add_user
+from tests.support.fleets.world import add_user
 
 DAYS = 400
 

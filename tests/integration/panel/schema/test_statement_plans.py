@@ -32,15 +32,15 @@ from reconcile.decision.matching.match import RIVALS_APART
 from reconcile.observation import fingerprints
 from reconcile.run import run_full
 from reconcile.users import import_users
-from tests.support import grown
 from tests.support.calls import create_call, delete_call, update_call
 from tests.support.databases import Database, Databases
-from tests.support.grown import Plans
-from tests.support.hoster import Hoster
+from tests.support.fleets import grown
+from tests.support.fleets.grown import Plans
+from tests.support.fleets.hoster import Hoster
+from tests.support.fleets.one_customer import FLEET as MACHINES
+from tests.support.fleets.world import add_user
 from tests.support.keys import random_key
 from tests.support.logs import logging_of_its_own
-from tests.support.one_customer import FLEET as MACHINES
-from tests.support.world import add_user
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -17,7 +17,7 @@ from reconcile.observation import observe, parallel_reads
 from reconcile.observation.parallel_reads import ReadDeadline
 from reconcile.run import run_fast, run_full
 from tests.integration.reconcile.observation.test_nodes_away import column, reconciler
-from tests.support.listed_cluster import ListedCluster, make_record
+from tests.support.stand_ins.listed_cluster import ListedCluster, make_record
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from reconcile.decision.gate import Budget
 from reconcile.observation import fingerprints
 from reconcile.run import Reconciler, run_full
 from tests.support.bench import QUICK
-from tests.support.listed_cluster import ListedCluster
+from tests.support.stand_ins.listed_cluster import ListedCluster
 
 SOURCE = "proxmox:main"
 GUESTS = range(100, 200)

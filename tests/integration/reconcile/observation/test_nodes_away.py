@@ -12,7 +12,7 @@ from reconcile.decision.gate import Budget
 from reconcile.observation import fingerprints
 from reconcile.run import Reconciler, run_fast, run_full
 from tests.support.bench import QUICK
-from tests.support.listed_cluster import ListedCluster, make_record
+from tests.support.stand_ins.listed_cluster import ListedCluster, make_record
 
 GUESTS_OF_THE_DEAD_NODE = range(100, 125)
 

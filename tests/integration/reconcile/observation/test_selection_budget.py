@@ -21,9 +21,9 @@ from reconcile.decision.gate import Budget
 from reconcile.observation.observe import Observed, database_now
 from reconcile.planning import entangled_findings
 from reconcile.run import Reconciler, load_world
-from tests.support.one_customer import FLEET
-from tests.support.random_fleet import NoFeed, NoSource, scratch
-from tests.support.world import add_user
+from tests.support.fleets.one_customer import FLEET
+from tests.support.fleets.random_fleet import NoFeed, NoSource, scratch
+from tests.support.fleets.world import add_user
 
 
 @contextmanager

@@ -22,10 +22,10 @@ from reconcile.decision.failure_isolation import subjects_in
 from reconcile.decision.gate import Budget
 from reconcile.observation.observe import Observed, database_now
 from reconcile.run import Reconciler, load_world
-from tests.support.cut_worlds import decided_as_in, identities
 from tests.support.databases import Databases
-from tests.support.random_fleet import CLUSTERS, CUSTOMERS, NoFeed, NoSource, Rows, scratch
-from tests.support.world import add_user
+from tests.support.fleets.cut_worlds import decided_as_in, identities
+from tests.support.fleets.random_fleet import CLUSTERS, CUSTOMERS, NoFeed, NoSource, Rows, scratch
+from tests.support.fleets.world import add_user
 
 pytestmark = pytest.mark.xdist_group("selection")
 

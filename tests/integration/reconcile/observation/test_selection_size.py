@@ -11,9 +11,9 @@ from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget
 from reconcile.observation.observe import Observed, database_now
 from reconcile.run import Reconciler, load_world
-from tests.support.one_customer import FLEET
-from tests.support.random_fleet import NoFeed, NoSource, scratch
-from tests.support.world import add_user
+from tests.support.fleets.one_customer import FLEET
+from tests.support.fleets.random_fleet import NoFeed, NoSource, scratch
+from tests.support.fleets.world import add_user
 
 SETTLED, LOOSE = 500, 3
 """Machines of one customer that agree in everything, and records and orders of his that nothing joins yet."""

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 from panel.observations.loaded_candidates import load_unidentified
 from reconcile.run import run_full
 from tests.integration.reconcile.observation.test_nodes_away import reconciler
-from tests.support.listed_cluster import ListedCluster, make_record
+from tests.support.stand_ins.listed_cluster import ListedCluster, make_record
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from reconcile.decision.cases import World
 from reconcile.decision.decide import plan
 from reconcile.decision.gate import Budget, GateContext, gate
 from reconcile.report import held_findings
-from tests.support.listed_cluster import ListedCluster
+from tests.support.stand_ins.listed_cluster import ListedCluster
 from tests.unit.reconcile.worlds import (
     KEY,
     NOW,

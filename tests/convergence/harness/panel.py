@@ -22,10 +22,10 @@ from reconcile import confirming
 from reconcile.confirming import Confirmer
 from reconcile.decision import decide, gate, power
 from reconcile.decision.cases import Policy, World
-from tests.convergence.ledger import Ledger
-from tests.convergence.memory import Memory, Seen
-from tests.convergence.shown import Shown, ShownCluster, ShownFeed
-from tests.convergence.truth import CLUSTERS, USERS, Call
+from tests.convergence.harness.ledger import Ledger
+from tests.convergence.harness.memory import Memory, Seen
+from tests.convergence.harness.shown import Shown, ShownCluster, ShownFeed
+from tests.convergence.harness.truth import CLUSTERS, USERS, Call
 
 POLICY = Policy()
 

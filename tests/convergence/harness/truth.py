@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from domain.guests import GuestKey, GuestType, PowerState
-from tests.convergence.story import CUSTOMERS, Story
+from tests.convergence.harness.story import CUSTOMERS, Story
 
 CLUSTERS = ("main", "second")
 NODES = ("pve1", "pve2")

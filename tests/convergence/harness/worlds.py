@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tests.convergence.play import Ending, play
-from tests.convergence.story import Story, shrunk, story_of
+from tests.convergence.harness.play import Ending, play
+from tests.convergence.harness.story import Story, shrunk, story_of
 
 
 @dataclass(frozen=True, slots=True)

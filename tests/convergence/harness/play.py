@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from domain.changes import Finding
-from tests.convergence.converged import differences
-from tests.convergence.events import happen
-from tests.convergence.oracle import Oracle
-from tests.convergence.panel import PurePanel
-from tests.convergence.shown import Shown
-from tests.convergence.story import BLINKS, Happening, Round, Story
-from tests.convergence.truth import Call, Sale, Truth
+from tests.convergence.harness.converged import differences
+from tests.convergence.harness.events import happen
+from tests.convergence.harness.oracle import Oracle
+from tests.convergence.harness.panel import PurePanel
+from tests.convergence.harness.shown import Shown
+from tests.convergence.harness.story import BLINKS, Happening, Round, Story
+from tests.convergence.harness.truth import Call, Sale, Truth
 
 START = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 QUIET_MIN = (2.0, 2.0, 2.0, 15.0, 40.0, 2.0, 25 * 60.0, 2.0, 2.0, 2.0)

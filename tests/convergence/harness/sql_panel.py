@@ -28,11 +28,11 @@ from reconcile.decision.decide import plan
 from reconcile.decision.gate import Budget
 from reconcile.observation.observe import Observed
 from reconcile.run import Reconciler, run_fast, run_full
-from tests.convergence.panel import Killed
-from tests.convergence.shown import Shown, ShownCluster, ShownFeed
-from tests.convergence.truth import CLUSTERS, Call
+from tests.convergence.harness.panel import Killed
+from tests.convergence.harness.shown import Shown, ShownCluster, ShownFeed
+from tests.convergence.harness.truth import CLUSTERS, Call
 from tests.support.bench import QUICK
-from tests.support.cut_worlds import decided_as_in
+from tests.support.fleets.cut_worlds import decided_as_in
 
 WIDE = Budget(
     deletes_run=999, deletes_hour=999, deletes_day=999, deletes_node_min=999, deletes_user_min=999, creates_min=999,

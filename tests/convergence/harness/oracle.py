@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from domain.guests import GuestKey, PowerState
-from tests.convergence.shown import Shown
-from tests.convergence.truth import USERS, Sale, Truth
+from tests.convergence.harness.shown import Shown
+from tests.convergence.harness.truth import USERS, Sale, Truth
 
 Row = Mapping[str, Any]
 _THE_ORDERS = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from domain.guests import GuestKey, PowerState
-from tests.convergence.story import CUSTOMERS, Happening
-from tests.convergence.truth import CLUSTERS, NODES, RESIZE, Machine, Sale, Truth, place
+from tests.convergence.harness.story import CUSTOMERS, Happening
+from tests.convergence.harness.truth import CLUSTERS, NODES, RESIZE, Machine, Sale, Truth, place
 
 
 def happen(truth: Truth, happening: Happening) -> None:

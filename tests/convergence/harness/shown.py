@@ -21,8 +21,8 @@ from domain.source_protocols import (
     User,
 )
 from reconcile.decision.subjects import Paused
-from tests.convergence.story import Happening
-from tests.convergence.truth import CLUSTERS, NODES, Machine, Sale, Truth
+from tests.convergence.harness.story import Happening
+from tests.convergence.harness.truth import CLUSTERS, NODES, Machine, Sale, Truth
 
 SILENT = ("pve-blind", "pve-401", "pve-595")
 PAUSED = ("swap-paused", "migrate-paused")

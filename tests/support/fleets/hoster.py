@@ -18,9 +18,9 @@ from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget
 from reconcile.run import Reconciler, RunResult, run_fast, run_full
 from tests.support.bench import QUICK
-from tests.support.listed_cluster import ListedCluster
+from tests.support.fleets.world import add_user
+from tests.support.stand_ins.listed_cluster import ListedCluster
 from tests.support.waiting import wait_until
-from tests.support.world import add_user
 
 WIDE = Budget(
     deletes_run=10_000, deletes_hour=10_000, deletes_day=10_000, deletes_node_min=10_000, deletes_user_min=10_000,

@@ -18,8 +18,8 @@ from reconcile.decision import cases, creates, decide, deletes, fact_updates, ga
 from reconcile.decision.matching import address_claims, duplicates, guest_matching, match
 from reconcile.decision.matching.disputes import Disputes
 from reconcile.decision.subjects import Paused
-from tests.convergence import memory, panel
-from tests.convergence.story import Story
+from tests.convergence.harness import memory, panel
+from tests.convergence.harness.story import Story
 
 SWAPS = ("swap", "swap-paused", "swap-unread")
 

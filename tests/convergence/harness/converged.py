@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from domain.changes import Finding
-from tests.convergence.truth import USERS, Sale, Truth
+from tests.convergence.harness.truth import USERS, Sale, Truth
 
 Row = Mapping[str, Any]
 

@@ -18,7 +18,7 @@ from domain.records import LinkState, Record
 from panel.journal.repairs import NotWritten, Written, changed_row, inherited
 from panel.records.projection import Row, in_conflict, new_row, repaired_row, updated_row, with_status
 from reconcile.decision.gate import GateContext
-from tests.convergence.truth import Call
+from tests.convergence.harness.truth import Call
 
 Queued = tuple[Call, int, datetime]
 """An accepted call, its record's id and when it was accepted."""

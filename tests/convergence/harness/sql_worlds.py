@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import Engine
 
 from panel.sessions import sync_engine
-from tests.convergence.play import Ending, play_on
-from tests.convergence.sql_panel import emptied
-from tests.convergence.story import Story
-from tests.convergence.truth import USERS
+from tests.convergence.harness.play import Ending, play_on
+from tests.convergence.harness.sql_panel import emptied
+from tests.convergence.harness.story import Story
+from tests.convergence.harness.truth import USERS
 from tests.support.databases import Databases
-from tests.support.world import add_user
+from tests.support.fleets.world import add_user
 
 ROUNDS, QUIET = 3, 7
 """Quiet rounds: the proof of an absence takes three, and begins anew when a machine's last move is over."""
