@@ -1,1 +1,1 @@
-"""The client's side of the API: tokens, and a user's own records."""
+"""The API for clients: tokens, and a user's own records."""

@@ -1,4 +1,4 @@
-"""The client's side: a user's own records, by token."""
+"""The API for clients: a user's own records. A token names the user."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def get_vps(
 
 
 def _cacheable(request: Request, body: dict[str, Any]) -> Response:
-    """The answer with an entity tag over its bytes; 304 if the caller has the same."""
+    """The answer with an entity tag over its bytes, or 304 if the caller has the same bytes already."""
     answer = JSONResponse(body)
     etag = f'"{hashlib.sha256(answer.body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}

@@ -29,7 +29,7 @@ KINDS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 
 
 class KeysAwayError(Exception):
-    """No key can be had: none is stored, or none of that name while the address does not answer."""
+    """There is no key to verify with: none is stored, or none of that name while the address does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +85,20 @@ class Jwks:
             await self._refresh()
         if self._age() >= KEPT_S:
             raise KeysAwayError
-        found = self._find(kid, algorithm)
-        if found is None and kid is not None:  # a new key may just have come into use
+        key = self._find(kid, algorithm)
+        if key is None and kid is not None:  # the issuer of the tokens may just have begun to use a new key
             await self._refresh()
-            found = self._find(kid, algorithm)
-            if found is None and self._failed:
+            key = self._find(kid, algorithm)
+            if key is None and self._failed:
                 raise KeysAwayError
-        return found
+        return key
 
     def _age(self) -> float:
         return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at
 
     def _find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
-        fitting = [k for k in self._keys if k.algorithm == algorithm and (kid is None or k.kid == kid)]
-        return fitting[0].key if len(fitting) == 1 else None
+        matching = [k for k in self._keys if k.algorithm == algorithm and (kid is None or k.kid == kid)]
+        return matching[0].key if len(matching) == 1 else None
 
     async def _refresh(self) -> None:
         async with self._lock:
@@ -126,13 +126,14 @@ class Jwks:
         document = parse_json(body)
         if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
             raise ValueError("not a key set")
-        found = [key for entry in document["keys"] if (key := self._usable(entry)) is not None]
-        if not found:
+        usable = [key for entry in document["keys"] if (key := self._usable(entry)) is not None]
+        if not usable:
             raise ValueError("the key set holds no usable key")
-        return tuple(found)
+        return tuple(usable)
 
     def _usable(self, entry: object) -> VerifyingKey | None:
-        """The key, if it is public, for signatures, configured, and fits its algorithm in kind and size."""
+        """The key; None unless it is public, for signatures, of a configured algorithm, and of that algorithm's kind
+        and size."""
         if not isinstance(entry, dict) or entry.get("use", "sig") != "sig" or entry.get("kty") == "oct":
             return None
         operations = entry.get("key_ops", ["verify"])

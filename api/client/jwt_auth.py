@@ -1,7 +1,7 @@
-"""Who a client is: the panel user id of a signed token.
+"""Reads who a client is: the panel user id in a signed token.
 
-Settings choose the algorithms, never the token. A token is refused if two parsers could read it differently (duplicate
-members, extensions, an unknown type).
+The settings choose the algorithms, never the token. A token is refused if two parsers could read it differently
+(duplicate members, extensions, an unknown type).
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def public_key_algorithm(pem: str) -> str:
         key = load_pem_public_key(pem.encode())
     except ValueError:
         raise SettingsError("JWT_PUBLIC_KEY is not a public key in PEM form") from None
-    found = algorithm_of(key)
-    if found is None:
+    algorithm = algorithm_of(key)
+    if algorithm is None:
         raise SettingsError("JWT_PUBLIC_KEY must be RSA of at least 2048 bits, EC P-256 or Ed25519")
-    return found
+    return algorithm
 
 
 class TokenVerifier:
@@ -82,17 +82,17 @@ class TokenVerifier:
         self._jwks = jwks
         self._key: str | bytes | None = None
         if settings.jwt_public_key:
-            fits = public_key_algorithm(settings.jwt_public_key)
-            if fits not in self._algorithms:
-                raise SettingsError(f"JWT_ALGORITHMS must list {fits}, which JWT_PUBLIC_KEY is for")
-            self._key, self._algorithms = settings.jwt_public_key, (fits,)
+            algorithm = public_key_algorithm(settings.jwt_public_key)
+            if algorithm not in self._algorithms:
+                raise SettingsError(f"JWT_ALGORITHMS must list {algorithm}, which JWT_PUBLIC_KEY is for")
+            self._key, self._algorithms = settings.jwt_public_key, (algorithm,)
         elif secret := settings.jwt_secret.get_secret_value():
             if "HS256" not in self._algorithms:
                 raise SettingsError("JWT_ALGORITHMS must list HS256, which JWT_SECRET is for")
             self._key, self._algorithms = secret.encode(), ("HS256",)
 
     async def user_of(self, authorization: list[str]) -> int:
-        """The panel user id of the caller. Raises ProblemError: 401, or 503 while no key can be had."""
+        """The panel user id of the caller. Raises ProblemError: 401, or 503 while there is no key to verify with."""
         if not authorization:
             raise _unauthorized("token_missing", "A bearer token is needed", challenge="Bearer")
         scheme, _, token = authorization[0].partition(" ")
@@ -134,10 +134,10 @@ class TokenVerifier:
         return verified
 
     async def _fetched_key(self, header: _Header) -> jwt.PyJWK:
-        found = await self._jwks.key_for(header.kid, header.algorithm) if self._jwks else None
-        if found is None:
+        key = await self._jwks.key_for(header.kid, header.algorithm) if self._jwks else None
+        if key is None:
             raise _RefusedTokenError("signed with an unknown key")
-        return found
+        return key
 
 
 def _read_strictly(token: str, algorithms: tuple[str, ...]) -> tuple[_Header, dict[str, Any]]:
@@ -171,10 +171,10 @@ def _times(claims: dict[str, Any]) -> _Times:
 def _time(claims: dict[str, Any], name: str) -> float | None:
     if name not in claims:
         return None
-    given = claims[name]
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= LAST_TIME:
+    time_s = claims[name]
+    if isinstance(time_s, bool) or not isinstance(time_s, int | float) or not 0 <= time_s <= LAST_TIME:
         raise _RefusedTokenError(f"{name} is no time")
-    return given
+    return time_s
 
 
 def _base64url(part: str) -> bytes:
@@ -188,7 +188,8 @@ def _base64url(part: str) -> bytes:
 
 
 def _user_id(claims: dict[str, Any]) -> int:
-    """``user_id`` (an integer) or ``sub`` (the same id as text). One may be absent; they must not differ."""
+    """The panel user id in ``user_id`` (an integer) or ``sub`` (the same id as text). One of them may be absent. Both
+    together must agree."""
     user_id, subject = claims.get("user_id"), claims.get("sub")
     if user_id is None and isinstance(subject, str) and SUBJECT.fullmatch(subject):
         user_id = int(subject)
@@ -200,5 +201,5 @@ def _user_id(claims: dict[str, Any]) -> int:
 
 
 def _unauthorized(code: str, message: str, *, challenge: str | None = None) -> ProblemError:
-    given = challenge or f'Bearer error="invalid_token", error_description="{message}"'
-    return ProblemError(401, code, message, headers={"WWW-Authenticate": given})
+    header = challenge or f'Bearer error="invalid_token", error_description="{message}"'
+    return ProblemError(401, code, message, headers={"WWW-Authenticate": header})

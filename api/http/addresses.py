@@ -9,7 +9,7 @@ LONGEST = 45  # characters of an address; it bounds the cache, too
 
 
 def address_of(text: str | None) -> str | None:
-    """The one spelling of an IP address, without its zone and with mapped IPv4 as IPv4; None for anything else."""
+    """The canonical spelling of an IP address, without its zone and with mapped IPv4 as IPv4; None for other text."""
     address = (text or "").partition("%")[0]
     return _spelled(address) if len(address) <= LONGEST else None
 
@@ -25,7 +25,7 @@ def _spelled(address: str) -> str | None:
 
 
 def network_of(address: str | None) -> str:
-    """An IPv4 address, or the /64 that belongs to one IPv6 host; "unknown" without an address."""
+    """An IPv4 address, or the /64 network of an IPv6 address, which one host may own; "unknown" without an address."""
     known = address_of(address)
     if known is None:
         return "unknown"

@@ -1,4 +1,4 @@
-"""Reading a request's body: bounded in size and time, and only as JSON."""
+"""Reads a request's body: bounded in size and time, and only as JSON."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote
 
-HEAD_BYTES = 16 * 1024  # for request line and headers, and again for trailers; an accepted token has up to 8 KB
+HEAD_BYTES = 16 * 1024  # for request line and headers, and again for trailers; a token alone may have 8 KB
 CHUNK_LINE_BYTES = 256  # for a chunk's size and its extensions, which are ignored
-LENGTH_DIGITS = 18  # of a Content-Length: enough for any body that is read here
+LENGTH_DIGITS = 18  # of a Content-Length: enough for any body that the panel reads
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*"
@@ -38,11 +38,11 @@ FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connect
 """The headers that decide where a request ends and whether the connection stays open."""
 
 SEVERAL = frozenset({b"connection", b"upgrade", b"expect"})
-"""Those of them that are lists. Of the others a request may have only one."""
+"""Those of FRAMING that a request may have several times, because they are lists. It may have each other one once."""
 
 
 class InvalidHttpError(Exception):
-    """Bytes that are not an HTTP/1.1 request. ``message`` is for the caller."""
+    """The bytes are not an HTTP/1.1 request. ``message`` is for the caller."""
 
     def __init__(self, message: str, status_code: int = 400, code: str = "invalid_http") -> None:
         super().__init__(message)
@@ -104,7 +104,7 @@ def parse_head(raw: bytes) -> Head:
     line, _, rest = raw.partition(b"\r\n")
     method, raw_path, query, version = _request_line(line)
     if len(line) < len(raw) and not FIELDS.fullmatch(raw, len(line)):
-        raise InvalidHttpError("A header line is not one of HTTP/1.1")
+        raise InvalidHttpError("A header line is not valid in HTTP/1.1")
     headers = []
     named: dict[bytes, bytes] = {}
     for field in rest.split(b"\r\n") if rest else ():
@@ -117,16 +117,17 @@ def parse_head(raw: bytes) -> Head:
             elif name in SEVERAL:
                 named[name] += b"," + value
             else:
-                raise InvalidHttpError(f"There must not be two headers {name.decode()}")
+                raise InvalidHttpError(f"The header {name.decode()} must be sent once")
     length = _length(named, version)
-    # An upgrade is ignored (RFC 9110, 7.8), but a caller that asked for it may continue in the other protocol.
+    # An upgrade is ignored (RFC 9110, 7.8). But a caller that asked for it may go on in the other protocol, so the
+    # connection ends after the answer.
     keeps = version == "1.1" and b"upgrade" not in named and b"close" not in _options(named.get(b"connection", b""))
     continues = version == "1.1" and named.get(b"expect", b"").lower() == b"100-continue"
     return Head(method, _decoded(raw_path), raw_path, query, version, headers, length, keeps, continues)
 
 
 def _length(named: Mapping[bytes, bytes], version: str) -> int | None:
-    """The body's length by this request's headers; None: it comes in chunks."""
+    """The body's length that the headers name; None if the body comes in chunks. Raises InvalidHttpError."""
     if not HOST.fullmatch(named.get(b"host", b"" if version == "1.0" else b"?")):
         raise InvalidHttpError("A request of HTTP/1.1 must have a Host: a name or an address, with or without a port")
     length = named.get(b"content-length")
@@ -135,7 +136,7 @@ def _length(named: Mapping[bytes, bytes], version: str) -> int | None:
         if coding.lower() != b"chunked":
             raise InvalidHttpError("Transfer-Encoding must be chunked or left out")
         if length is not None or version == "1.0":
-            raise InvalidHttpError("Transfer-Encoding goes neither with Content-Length nor with HTTP/1.0")
+            raise InvalidHttpError("Transfer-Encoding must not be sent with Content-Length or in HTTP/1.0")
         return None
     if length is None:
         return 0
@@ -206,11 +207,11 @@ class Chunked:
             if len(buffer) >= CHUNK_LINE_BYTES or not CHUNK_BEGUN.fullmatch(buffer):
                 raise InvalidHttpError("A chunk of the body does not begin with its size")
             return False
-        found = CHUNK.fullmatch(buffer, 0, end)
-        if found is None:
+        line = CHUNK.fullmatch(buffer, 0, end)
+        if line is None:
             raise InvalidHttpError("A chunk of the body does not begin with its size")
-        self._left = int(found[1], 16)
-        del found  # it holds the buffer, which could not be shortened otherwise
+        self._left = int(line[1], 16)
+        del line  # it holds the buffer, which could not be shortened otherwise
         del buffer[: end + 2]
         if not self._left:
             self._next = self._trailer
@@ -233,10 +234,10 @@ class Chunked:
             raise _too_large("Trailers")
         if end < 0:
             if NEVER_IN_A_HEAD.search(buffer):
-                raise InvalidHttpError("A trailer is not a header line of HTTP/1.1")
+                raise InvalidHttpError("A trailer is not valid in HTTP/1.1")
             return False
         if end and not FIELD.fullmatch(buffer, 0, end):
-            raise InvalidHttpError("A trailer is not a header line of HTTP/1.1")
+            raise InvalidHttpError("A trailer is not valid in HTTP/1.1")
         self.complete = end == 0
         self._trailers += end + 2
         del buffer[: end + 2]
@@ -249,26 +250,26 @@ def _require_beginning(begun: bytearray) -> None:
         raise _too_large("The request line and headers")
     if NEVER_IN_A_HEAD.search(begun):
         raise InvalidHttpError("This is not HTTP/1.1")
-    line, whole, _ = begun.partition(b"\r\n")
-    if whole:
+    line, line_end, _ = begun.partition(b"\r\n")
+    if line_end:
         _request_line(bytes(line))
     elif not REQUEST_LINE_BEGUN.fullmatch(line) and line != b"\r":
-        raise InvalidHttpError("The request line is not one of HTTP/1.1")
+        raise InvalidHttpError("The request line is not valid in HTTP/1.1")
 
 
 def _request_line(line: bytes) -> tuple[str, bytes, bytes, str]:
-    """Method, path, query and version."""
-    found = REQUEST_LINE.fullmatch(line)
-    if found is None:
-        raise InvalidHttpError("The request line is not one of HTTP/1.1")
-    method, target, version = found.groups()
+    """Method, path, query and version. Raises InvalidHttpError."""
+    parts = REQUEST_LINE.fullmatch(line)
+    if parts is None:
+        raise InvalidHttpError("The request line is not valid in HTTP/1.1")
+    method, target, version = parts.groups()
     if not target.startswith(b"/"):
         absolute = ABSOLUTE.fullmatch(target)
         if absolute is None or method == b"CONNECT":
             raise InvalidHttpError("The request's target must be a path")
         target = (absolute[1] or b"/") + (absolute[2] or b"")
     elif method == b"CONNECT":
-        raise InvalidHttpError("There is no tunnel here")
+        raise InvalidHttpError("CONNECT is not possible here")
     path, _, query = target.partition(b"?")
     return method.decode(), path, query, version[5:].decode()
 

@@ -1,4 +1,4 @@
-"""Around every request: its id, one access log line, security headers, and the answer to an unexpected error."""
+"""Gives every request its id, one line in the access log, security headers, and an answer to an unexpected error."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ QUIET = {"/healthz", "/readyz"}  # called every few seconds, so logged only when
 CLOSED_BY_CLIENT = 499
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-"""No path here has a control character, but `$` at the end of a route's pattern would accept a line break after it."""
+"""A path with one of these is refused: the `$` at the end of a route's pattern would accept a line break after it."""
 
 NOTHING_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
-"""The panel serves no page but /docs, which sets its own policy."""
+"""The only page of the panel is /docs, and it sets its own policy."""
 
 HSTS = "max-age=31536000"  # a year, for this host only: other hosts of its domain are not the panel's
 
@@ -34,18 +34,18 @@ HSTS = "max-age=31536000"  # a year, for this host only: other hosts of its doma
 NO_SECRETS = Redactor(())
 
 
-def _unnoted(_scope: Scope, _status: int) -> None:
-    """A connection that is refused as such is no use of a credential."""
+def _note_nothing(_scope: Scope, _status: int) -> None:
+    """For connections that are only answered 503: they use no credential, so there is nothing to audit."""
 
 
 class RequestContext:
     """Plain ASGI, so that it touches neither bodies nor cancellation."""
 
     def __init__(
-        self, app: ASGIApp, note: Callable[[Scope, int], None] = _unnoted, redactor: Redactor = NO_SECRETS
+        self, app: ASGIApp, note: Callable[[Scope, int], None] = _note_nothing, redactor: Redactor = NO_SECRETS
     ) -> None:
         """``note`` receives every finished request with its status. A request id that ``redactor`` would change holds a
-        key, and ids are journaled, so such an id is replaced."""
+        secret. Ids are journaled, so such an id is replaced."""
         self._app = app
         self._note = note
         self._redactor = redactor
@@ -76,7 +76,7 @@ class RequestContext:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                app = self._app if CONTROL.search(scope["path"]) is None else _nothing
+                app = self._app if CONTROL.search(scope["path"]) is None else _not_found
                 await app(scope, receive, send_and_note)
             except ClientDisconnect:
                 status = CLOSED_BY_CLIENT
@@ -93,7 +93,7 @@ class RequestContext:
                     _log_access(scope, status, began, self._redactor)
 
 
-async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"]
     body = problem_body(404, "not_found", f"There is nothing at {path[:200]}", path, scope["request_id"])
     await ProblemResponse(body, 404)(scope, receive, send)

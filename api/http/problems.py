@@ -1,4 +1,4 @@
-"""Every error of the API in one shape: RFC 9457's members, a ``message`` for people and a stable ``code``."""
+"""Every error of the API has one form: the members of RFC 9457, a ``message`` for people and a stable ``code``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REFUSED: Mapping[Fault, tuple[int, str]] = {
     "invalid": (422, "operator_invalid"),
     "forbidden": (403, "role_required"),
 }
-"""How an operator's request that cannot be met is answered: status and code."""
+"""Status and code of the answer to an operator's request that cannot be met."""
 
 SERVER_FAULT = "The panel failed to answer this request; it is logged under the request id"
 
@@ -53,7 +53,7 @@ class ProblemError(Exception):
 
 
 class ProblemResponse(JSONResponse):
-    """An error's body under its own media type."""
+    """The body of an error, with the media type of RFC 9457."""
 
     media_type = "application/problem+json"
 
@@ -90,12 +90,12 @@ def problem_for(request: Request, error: ProblemError, background: BackgroundTas
 
 
 async def on_problem(request: Request, error: Exception) -> ProblemResponse:
-    """Answer a ProblemError, a request of an operator that cannot be met, or a store that is away."""
+    """Answer a ProblemError, an operator's request that cannot be met, or a database that is away or too slow."""
     return problem_for(request, as_problem(error))
 
 
 def as_problem(error: Exception) -> ProblemError:
-    """What the caller is told of an error, and when to try again. Raises any other error again."""
+    """The problem that the caller gets for this error, and when to try again. Any other error is raised again."""
     match error:
         case ProblemError():
             return error

@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection: one request at a time, bounded in size and time, and an orderly end.
 
-:mod:`api.http.framing` reads the requests. uvicorn runs the application and writes its answers, without its own parser:
-docs/adr/0017 says why. Bodies are bounded where they are read (:mod:`api.http.bodies`), and so are reads and commits of
-the database. So no caller can hold a connection for longer than these limits together.
+:mod:`api.http.framing` reads the requests. uvicorn runs the application and writes its answers, but its own parser is
+not used: docs/adr/0017 says why. :mod:`api.http.bodies` bounds the reading of bodies, and reads and commits of the
+database have deadlines. So no caller can hold a connection for longer than the sum of these limits.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ log = structlog.get_logger(__name__)
 
 CONNECTIONS = 512  # more are answered 503; a process may usually have 1024 open files
 CONNECTIONS_AT_ALL = 768  # more are closed unread
-HEAD_S = 10.0  # from the connection, or a request's first byte, to the end of its headers; also for an unwanted body
+HEAD_S = 10.0  # from the connection, or a request's first byte, to the end of its headers; also for an unread body
 OVERLOADED_HEAD_S = 1.0  # for connections that are only answered 503
 WRITE_S = 10.0  # for a caller that does not read its answer
-IDLE_S = 65.0  # between requests: longer than proxies keep theirs, so that none posts into a closing connection
-CROWDED_IDLE_S = 1.0  # once half of the connections are taken
+IDLE_S = 65.0  # between requests: longer than proxies keep theirs, so that no proxy posts into a closing connection
+CROWDED_IDLE_S = 1.0  # while more than half of the connections are taken
 LINGER_S = 2.0  # from the last answer to the end of a connection whose caller keeps sending
 PEER_LOST_MS = 15_000  # for unacknowledged bytes, also on a closing connection
 
@@ -80,12 +80,12 @@ class BoundedHttp(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]  # uvicorn's own parser; it would get no bytes
         self._buffer = bytearray()  # bytes that arrived and were not read yet
         self._body: Body | None = None  # of the current request, until it is complete
-        self._deaf = False  # True: everything that arrives is dropped
+        self._drops_input = False
         self._wait: Wait | None = None
         self._wait_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
-        self._surplus = False
-        self._way: asyncio.Transport
+        self._surplus = False  # True: one connection too many, so its requests are only answered 503
+        self._answer_transport: asyncio.Transport
 
     # --- a connection
 
@@ -98,32 +98,32 @@ class BoundedHttp(HttpToolsProtocol):
             transport.abort()
             return
         self._surplus = len(self.connections) > CONNECTIONS
-        self._way = cast("asyncio.Transport", _Way(self))
-        plain = transport.get_extra_info("socket")
-        if plain is not None and plain.family in {socket.AF_INET, socket.AF_INET6}:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_LOST_MS)
+        self._answer_transport = cast("asyncio.Transport", _AnswerTransport(self))
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_LOST_MS)
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadlines."""
-        self._deaf = True
+        self._drops_input = True
         self._wait_for(None)
-        self._written()
+        self._stop_write_timer()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """The server ends: callers that wait for an outcome get what is known now."""
+        """The server is ending: calls that wait for their outcome are answered now."""
         release = self.app_state.get("release_waiting")
         if release is not None:
             release()
         super().shutdown()
 
     def end(self) -> None:
-        """No more answers. Bytes that still arrive are dropped for a moment: closing a connection with unread bytes
-        would discard the answer that the caller has not read yet (RFC 9112, 9.6)."""
+        """End the connection after the last answer. For LINGER_S, arriving bytes are dropped and the connection stays
+        open: closing it with unread bytes would discard an answer that the caller has not read (RFC 9112, 9.6)."""
         if self._wait == "end":
             return
-        self._deaf = True
+        self._drops_input = True
         self._buffer.clear()
         self._wait_for("end")
         if not self.transport.is_closing():
@@ -134,7 +134,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what has arrived."""
-        if self._deaf:
+        if self._drops_input:
             return
         self._buffer += data
         self._read()
@@ -142,7 +142,7 @@ class BoundedHttp(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Continue with the bytes after the request that was just answered."""
         self.server_state.total_requests += 1
-        if self._deaf or self.transport.is_closing():
+        if self._drops_input or self.transport.is_closing():
             return
         self.flow.resume_reading()
         self._read()
@@ -182,7 +182,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._body = body_of(head)
         self.cycle = Exchange(
             scope=scope,
-            transport=self._way,
+            transport=self._answer_transport,
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
@@ -221,10 +221,10 @@ class BoundedHttp(HttpToolsProtocol):
             self._write_timer = self.loop.call_later(WRITE_S, self.transport.abort)
 
     def resume_writing(self) -> None:
-        self._written()
+        self._stop_write_timer()
         super().resume_writing()
 
-    def _written(self) -> None:
+    def _stop_write_timer(self) -> None:
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
@@ -232,8 +232,8 @@ class BoundedHttp(HttpToolsProtocol):
     # --- deadlines
 
     def _set_deadline(self) -> None:
-        """Set the deadline for what the connection waits for now. A running one stays, however much arrives
-        meanwhile."""
+        """Set the deadline for what the connection waits for now. A running deadline is not moved by bytes that
+        arrive."""
         if self._wait == "end":
             return
         if self._answering():
@@ -249,9 +249,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._wait = what
         if self._wait_timer is not None:
             self._wait_timer.cancel()
-        self._wait_timer = None if what is None else self.loop.call_later(self._patience(what), self._too_late)
+        self._wait_timer = None if what is None else self.loop.call_later(self._limit_s(what), self._too_late)
 
-    def _patience(self, what: Wait) -> float:
+    def _limit_s(self, what: Wait) -> float:
         match what:
             case "head":
                 return OVERLOADED_HEAD_S if self._surplus else HEAD_S
@@ -268,11 +268,11 @@ class BoundedHttp(HttpToolsProtocol):
         elif not self.transport.is_closing():
             self.transport.close()
 
-    # --- refusals of bytes that never become a request
+    # --- refusals of bytes that cannot become a request
 
     def _refuse(self, error: InvalidHttpError) -> None:
         """Refuse unreadable bytes. If they belong to a request, that request's own answer is the only one."""
-        self._deaf = True
+        self._drops_input = True
         self._buffer.clear()
         if self._answering():
             self.cycle.fault = error
@@ -290,8 +290,8 @@ class BoundedHttp(HttpToolsProtocol):
         self.end()
 
 
-class _Way:
-    """What an answer is written to. Its close ends the connection in good order."""
+class _AnswerTransport:
+    """The transport that uvicorn writes an answer to. Its ``close`` ends the connection in good order."""
 
     def __init__(self, protocol: BoundedHttp) -> None:
         self.write = protocol.transport.write

@@ -1,4 +1,4 @@
-"""The request headers that change what a call does: ``Idempotency-Key``, ``Prefer``, conditional reads."""
+"""Reads the request headers that change what a call does: ``Idempotency-Key``, ``Prefer``, conditional reads."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def idempotency_key(values: Sequence[str]) -> str | None:
 
 
 def wait_seconds(values: Sequence[str], cap_s: float) -> int | None:
-    """Whole seconds that ``Prefer: wait=N`` asks for, capped; None without it. The first one counts, and an unreadable
-    one is ignored (RFC 7240)."""
+    """Whole seconds that ``Prefer: wait=N`` asks for, at most ``cap_s``; None without it. The first preference counts,
+    and one that is not of this form is ignored (RFC 7240)."""
     for preference in ",".join(values).split(","):
-        if found := WAIT.fullmatch(preference.split(";")[0].strip()):
-            return min(int(found[1]), int(cap_s))
+        if wait := WAIT.fullmatch(preference.split(";")[0].strip()):
+            return min(int(wait[1]), int(cap_s))
     return None
 
 

@@ -11,7 +11,7 @@ MAX_DEPTH = 32
 
 
 class InvalidJsonError(ValueError):
-    """The text is not JSON as the API accepts it. The message may go to the caller and repeats no value."""
+    """The text is not JSON that the API accepts. The message may go to the caller, because it repeats no value."""
 
 
 def parse_json(raw: bytes) -> Any:  # noqa: ANN401 - JSON is any of six types
@@ -39,10 +39,10 @@ def canonical_hash(value: Any) -> str:  # noqa: ANN401
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise InvalidJsonError("a key stands twice in one object")
-    return found
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise InvalidJsonError("a key occurs twice in one object")
+    return members
 
 
 def _no_constant(name: str) -> NoReturn:

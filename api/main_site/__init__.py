@@ -1,1 +1,1 @@
-"""The main site's side of the API: its keys and its sync calls."""
+"""The API for the main site: its keys and its sync calls."""

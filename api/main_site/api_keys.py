@@ -1,4 +1,4 @@
-"""Who calls with an API key, during a rotation by one of two, and what is answered to a wrong one."""
+"""Checks API keys: which key a call has (during a rotation there are two), and how a wrong key is answered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from api.http.problems import ProblemError
 BAD_KEYS_ALLOWED = 20
 WINDOW_S = 60.0
 WINDOWS_KEPT = 10_000  # addresses, and as many key prefixes
-PREFIX_BYTES = 8  # of a random key of 32 characters or more: enough to know it again, useless to guess the rest
+PREFIX_BYTES = 8  # of a random key of 32 characters or more: enough to recognise it, too few to guess the rest
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -25,33 +25,33 @@ class ApiKeys:
     """Keys by label. A rotation has two labels for one caller."""
 
     def __init__(self, keys: Mapping[str, SecretStr]) -> None:
-        # An unset key is a random one: no header can match it, and all are always compared.
+        # An unset key becomes a random one that no header can match. So every call is compared with all keys.
         self._keys = [
             (label, (key.get_secret_value() or secrets.token_urlsafe(32)).encode()) for label, key in keys.items()
         ]
 
     def label_of(self, headers: Headers) -> str | None:
-        """Which key the raw headers carry, by its label; None for none, a wrong one or several."""
+        """The label of the key in the raw headers; None if there is no key, a wrong key or several keys."""
         given = _given(headers)
         if len(given) != 1:
             return None
-        found = None
+        matching = None
         for label, key in self._keys:
-            if hmac.compare_digest(given[0], key) and found is None:
-                found = label
-        return found
+            if hmac.compare_digest(given[0], key) and matching is None:
+                matching = label
+        return matching
 
 
 class KeyPrefixes:
-    """Names wrong keys by a keyed hash of how they begin, so that attempts with one leaked beginning are seen to
-    belong together, and neither memory nor tables hold any part of a key."""
+    """Names wrong keys by a keyed hash of their first bytes. So an operator sees which attempts use the same leaked
+    beginning of a key, and neither memory nor tables hold any part of a key."""
 
     def __init__(self, secret: SecretStr) -> None:
-        """``secret``: any that all processes of the panel share, so that they give one prefix one name."""
+        """``secret``: one that all processes of the panel share, so that they give a prefix the same name."""
         self._key = hmac.digest(secret.get_secret_value().encode(), b"panel-sync api key prefixes", hashlib.sha256)
 
     def name_of(self, headers: Headers) -> str | None:
-        """12 hex digits for the key in the raw headers (the first of several); None without one."""
+        """12 hex digits for the first key in the raw headers; None if there is no key."""
         given = _given(headers)
         if not given:
             return None
@@ -59,8 +59,11 @@ class KeyPrefixes:
 
 
 class BadKeyLimiter:
-    """Counts wrong keys per address and per key prefix, in memory, bounded. A right key always passes, so that
-    neither somebody behind the main site's own proxy nor one who knows how its key begins can lock it out."""
+    """Counts wrong keys per address and per key prefix, in bounded memory.
+
+    A right key always passes. So nobody can lock the main site out, neither from behind its own proxy nor with the
+    beginning of its key.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -68,8 +71,8 @@ class BadKeyLimiter:
         self._prefixes = _Windows()
 
     def refusal(self, address: str | None, prefix: str | None) -> ProblemError:
-        """Count one more wrong key; what to answer: 401, or 429 once there were too many. ``prefix``: as
-        KeyPrefixes names it; None for a call without a key."""
+        """Count one more wrong key. Returns the answer: 401, or 429 after too many. ``prefix``: as KeyPrefixes names
+        it; None for a call without a key."""
         now = self._clock()
         wait_s = self._addresses.count(network_of(address), now)
         if prefix is not None:
@@ -82,7 +85,8 @@ class BadKeyLimiter:
 
 
 class _Windows:
-    """Counts by name, each within a window of its own; the name that was counted longest ago is forgotten first."""
+    """Counts by name, each in its own window of time. When it is full, it forgets the name that was counted longest
+    ago."""
 
     def __init__(self) -> None:
         self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
@@ -91,7 +95,7 @@ class _Windows:
         return len(self._windows)
 
     def count(self, name: str, now: float) -> float:
-        """Count one more; seconds until the window ends if that was one too many, else 0."""
+        """Count one more. Returns the seconds until the window ends if the limit was reached before, else 0."""
         began, count = self._windows.pop(name, (now, 0))
         if now - began >= WINDOW_S:
             began, count = now, 0

@@ -1,4 +1,4 @@
-"""Validate the body of a sync call. Pure. Messages are exact and say how to mend the call."""
+"""Validates the body of a sync call. Pure. Messages name the field and say how to correct the call."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SyncCall:
 
 @dataclass(frozen=True, slots=True)
 class Clues:
-    """What can safely be told of a body that was refused: ids and the action, each only if well formed."""
+    """The parts of a refused body that the audit may store: ids and the action, each only if well formed."""
 
     action: str | None = None
     user_id: int | None = None
@@ -61,19 +61,19 @@ def parse_call(body: object) -> SyncCall:
         payload = CREATE_DEFAULTS | payload
     for name, other in (("cluster", "vmid"), ("vmid", "cluster")):
         if name in payload and other not in payload:
-            raise _wrong(f"vps.{other}", f"must come along with vps.{name}: together they name the guest")
+            raise _wrong(f"vps.{other}", f"must be sent with vps.{name}: only both together name a guest")
     vps_id = _integer(1, MAX_ID)("vps.id", given["id"]) if action != "create" and "id" in given else None
     return SyncCall(cast("Action", action), payload, vps_id, payload.get("order_id"))
 
 
 def clues(body: object) -> Clues:
-    """What the audit may note of any body."""
+    """The parts of any body that the audit may store."""
     if not isinstance(body, dict):
         return Clues()
     action, vps = body.get("action"), body.get("vps")
     vps = vps if isinstance(vps, dict) else {}
 
-    def well_formed(name: str, check: Callable[[str, object], Any]) -> Any:  # noqa: ANN401
+    def if_well_formed(name: str, check: Callable[[str, object], Any]) -> Any:  # noqa: ANN401
         try:
             return check(name, vps[name])
         except (KeyError, ProblemError):
@@ -81,17 +81,17 @@ def clues(body: object) -> Clues:
 
     return Clues(
         action=action if isinstance(action, str) and action in ACTIONS else None,
-        user_id=well_formed("user_id", CHECKS["user_id"]),
-        order_id=well_formed("order_id", CHECKS["order_id"]),
-        vps_id=well_formed("id", CHECKS["user_id"]),
+        user_id=if_well_formed("user_id", CHECKS["user_id"]),
+        order_id=if_well_formed("order_id", CHECKS["order_id"]),
+        vps_id=if_well_formed("id", CHECKS["user_id"]),
     )
 
 
 def _missing(action: str, given: Mapping[str, Any]) -> list[str]:
     if action == "create":
         return [name for name in CREATE_REQUIRED if name not in given]
-    named = "id" in given or "order_id" in given
-    missing = [] if named else ["id"]
+    names_vps = "id" in given or "order_id" in given
+    missing = [] if names_vps else ["id"]
     if action == "update" and "status" not in given:
         missing.append("status")
     return missing
@@ -106,13 +106,13 @@ def _wrong(field: str, how: str) -> ProblemError:
     return ProblemError(422, "invalid_field", f"{field} {how}", field=field)
 
 
-# --- one check per field: (name as shown, value) -> the value to keep
+# --- one check for each field: (name in messages, value) -> the value to store
 
 Check = Callable[[str, Any], Any]
 
 
 def _integer(low: int, high: int) -> Check:
-    """JSON's integers (4 and 4.0 are the same number); not true, not "4"."""
+    """Accepts JSON integers (4 and 4.0 are the same number), but neither true nor "4"."""
 
     def check(name: str, value: object) -> int:
         if isinstance(value, float) and value.is_integer():
@@ -142,12 +142,12 @@ def _megabytes(low: int, high: int) -> Check:
 def _text(name: str, value: object, *, longest: int = 255) -> str:
     if not isinstance(value, str):
         raise _wrong(name, "must be a text")
-    kept = value.strip()
-    if not 1 <= len(kept) <= longest:
+    stripped = value.strip()
+    if not 1 <= len(stripped) <= longest:
         raise _wrong(name, f"must be 1 to {longest} characters long")
-    if any(unicodedata.category(c) in {"Cc", "Zl", "Zp"} for c in kept):
+    if any(unicodedata.category(c) in {"Cc", "Zl", "Zp"} for c in stripped):
         raise _wrong(name, "must not contain control characters or line breaks")
-    return kept
+    return stripped
 
 
 def _order_id(name: str, value: object) -> str:
@@ -170,8 +170,8 @@ def _one_of(*values: str) -> Check:
 def _status(name: str, value: object) -> str:
     if value == "deleted":
         raise _wrong(name, "cannot be set to deleted: use action delete")
-    kept: str = _one_of(*STATUSES)(name, value)
-    return kept
+    status: str = _one_of(*STATUSES)(name, value)
+    return status
 
 
 def _matching(pattern: re.Pattern[str], how: str) -> Check:
@@ -183,12 +183,12 @@ def _matching(pattern: re.Pattern[str], how: str) -> Check:
     return check
 
 
-def _address(known: Callable[[str], object], how: str) -> Check:
+def _address(parse: Callable[[str], object], how: str) -> Check:
     def check(name: str, value: object) -> str:
-        if not isinstance(value, str) or "%" in value:  # a scope id means something on one host only
+        if not isinstance(value, str) or "%" in value:  # a scope id has a meaning on one host only
             raise _wrong(name, how)
         try:
-            return str(known(value.strip()))
+            return str(parse(value.strip()))
         except ValueError:
             raise _wrong(name, how) from None
 

@@ -1,4 +1,4 @@
-"""The main site's side: post a sync call, follow its operation, find a record without knowing its id."""
+"""The API for the main site: post a sync call, follow its operation, find a record without knowing its id."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DONE = {"create": "created", "update": "updated", "delete": "deleted"}
     openapi_extra=openapi.SYNC_REQUEST,
 )
 async def post_sync(request: Request, edge: EdgeOf, key_label: MainSite) -> Response:
-    """Journal one create, update or delete. The ``id`` in the answer is final, though a worker writes the row."""
+    """Journal one create, update or delete. A worker writes the record later, but the ``id`` in the answer is final."""
     body: Any = None
     try:
         key = _without_secret(edge, idempotency_key(request.headers.getlist("idempotency-key")))
@@ -79,11 +79,11 @@ async def get_operation(
     edge: EdgeOf, _key_label: MainSite, operation_id: Annotated[int, Path(ge=1, le=MAX_ID)]
 ) -> Response:
     """State, attempts and reason of an operation, and its record as it is stored now (null: not written yet)."""
-    found = await edge.read(operation(edge.reader, operation_id))
-    if found is None:
+    current = await edge.read(operation(edge.reader, operation_id))
+    if current is None:
         raise ProblemError(404, "operation_unknown", f"Operation {operation_id} does not exist")
-    record = public_record(found.record) if found.record else None
-    return JSONResponse({"status": "success", "operation": operation_view(found), "vps": record})
+    record = public_record(current.record) if current.record else None
+    return JSONResponse({"status": "success", "operation": operation_view(current), "vps": record})
 
 
 NO_NUL: dict[str, Any] = {"pattern": r"^[^\u0000]*$"}
@@ -109,27 +109,27 @@ async def get_records(
     return JSONResponse({"status": "success", "data": [public_record(row) for row in rows]})
 
 
-def operation_view(found: Operation) -> dict[str, Any]:
-    """An operation as callers see it; times RFC 3339, ``why`` without personal data."""
+def operation_view(current: Operation) -> dict[str, Any]:
+    """An operation as the main site sees it: times as in RFC 3339, ``why`` without personal data."""
     return {
-        "id": found.id,
-        "state": found.state,
-        "url": operation_url(found.id),
-        "action": found.action,
-        "vps_id": found.vps_id,
-        "attempts": found.attempts,
-        "result": found.result,
-        "why": found.reason or found.error,
-        "accepted_at": found.accepted_at.isoformat(),
-        "applied_at": found.applied_at.isoformat() if found.applied_at else None,
+        "id": current.id,
+        "state": current.state,
+        "url": operation_url(current.id),
+        "action": current.action,
+        "vps_id": current.vps_id,
+        "attempts": current.attempts,
+        "result": current.result,
+        "why": current.reason or current.error,
+        "accepted_at": current.accepted_at.isoformat(),
+        "applied_at": current.applied_at.isoformat() if current.applied_at else None,
     }
 
 
 def _audit(request: Request, edge: Edge, label: str, body: object, problem: ProblemError) -> BackgroundTask:
-    """Note the refusal after the answer was sent: the caller does not wait for a best effort."""
+    """Audit the refusal after the answer was sent. The caller must not wait for it, because the audit may fail."""
     known = clues(body)
-    noted = Call(
-        action=cast("Action", known.action),  # none where the body named none; the audit's column may be empty
+    call = Call(
+        action=cast("Action", known.action),  # None if the body had none; the audit's column may be empty
         payload={"user_id": known.user_id},
         api_key_label=label,
         vps_id=known.vps_id,
@@ -137,19 +137,22 @@ def _audit(request: Request, edge: Edge, label: str, body: object, problem: Prob
         request_id=request.scope["request_id"],
         address=_address(request),
     )
-    return BackgroundTask(edge.acceptor.audit, noted, Refused(problem.status_code, problem.code, problem.message))
+    return BackgroundTask(edge.acceptor.audit, call, Refused(problem.status_code, problem.code, problem.message))
 
 
 def _hash_of(call: SyncCall) -> str:
-    """Of what the panel takes of a body, as it takes it. The rest may be a root password, which is not to be found by
-    trying whose hash this is; and it changes nothing, so that a retry may differ in it."""
+    """The hash of the fields that the panel takes from a body, after validation.
+
+    The other fields change nothing, so a retry may differ in them. They may hold a root password, and a hash over it
+    would let an attacker test guesses.
+    """
     return canonical_hash([call.action, call.vps_id, call.payload])
 
 
 def _without_secret(edge: Edge, key: str | None) -> str | None:
-    """The caller's key, which is stored as it is."""
+    """The caller's idempotency key. It is stored as it is, so it must not hold a secret. Raises ProblemError 400."""
     if key is not None and edge.redactor(key) != key:
-        raise ProblemError(400, "invalid_idempotency_key", "Idempotency-Key must be neither a key nor a token")
+        raise ProblemError(400, "invalid_idempotency_key", "Idempotency-Key must not contain an API key or a token")
     return key
 
 
@@ -180,23 +183,23 @@ async def _answer(request: Request, edge: Edge, call: Call, outcome: Outcome, wa
 
 
 async def _accepted(request: Request, edge: Edge, call: Call, outcome: Accepted, wait_s: int) -> Response:
-    """200 where nothing was left to do; else what became of it while waiting; else 202."""
-    found = await _settled(request, edge, outcome, wait_s) if outcome.created and wait_s else None
-    if found is None or not found.settled:
+    """200 if nothing was left to do. If the call waits and is settled in time, the final answer. Otherwise 202."""
+    current = await _wait_for(request, edge, outcome, wait_s) if outcome.created and wait_s else None
+    if current is None or not current.settled:
         body = success_body(outcome.message, outcome.record, outcome.operation_id, outcome.state)
         return JSONResponse(body, 202 if outcome.created else 200, headers=_location(outcome.operation_id))
-    status_code, body = _settled_answer(request, outcome, found)
+    status_code, body = _settled_answer(request, outcome, current)
     if call.idempotency_key is not None:
         await _remember(edge, call.idempotency_key, status_code, body)
     kind = ProblemResponse if status_code >= 400 else JSONResponse
-    return kind(body, status_code, headers=_location(found.id))
+    return kind(body, status_code, headers=_location(current.id))
 
 
-async def _settled(request: Request, edge: Edge, outcome: Accepted, wait_s: int) -> Operation | None:
-    """The operation after waiting; None once the caller has gone. The call is accepted already, so no fault
-    here turns the answer into an error."""
+async def _wait_for(request: Request, edge: Edge, outcome: Accepted, wait_s: int) -> Operation | None:
+    """The operation after waiting; None if the caller has gone or the database is away. The call is accepted already,
+    so no fault here may turn the answer into an error."""
     settling = asyncio.ensure_future(within(wait_s + 1.0, edge.settlements.wait(outcome.operation_id, wait_s)))
-    leaving = asyncio.ensure_future(request.receive())  # after the body nothing but a disconnect can come
+    leaving = asyncio.ensure_future(request.receive())  # after the body, only a disconnect can come
     try:
         await asyncio.wait({settling, leaving}, return_when=asyncio.FIRST_COMPLETED)
         return settling.result() if settling.done() else None
@@ -208,30 +211,30 @@ async def _settled(request: Request, edge: Edge, outcome: Accepted, wait_s: int)
         leaving.cancel()
 
 
-def _settled_answer(request: Request, outcome: Accepted, found: Operation) -> tuple[int, dict[str, Any]]:
-    record = public_record(found.record) if found.record else outcome.record
-    named = f"VPS {outcome.vps_id}"
-    if found.state == "applied":
-        message = f"{named} was {DONE[found.action]}"
-        return 201 if found.action == "create" else 200, success_body(message, record, found.id, found.state)
-    why = found.reason or found.error or "no reason was noted"
-    if found.state == "superseded":
-        return 200, success_body(f"{named} was left as it is: {why}", record, found.id, found.state)
+def _settled_answer(request: Request, outcome: Accepted, current: Operation) -> tuple[int, dict[str, Any]]:
+    record = public_record(current.record) if current.record else outcome.record
+    vps = f"VPS {outcome.vps_id}"
+    if current.state == "applied":
+        message = f"{vps} was {DONE[current.action]}"
+        return 201 if current.action == "create" else 200, success_body(message, record, current.id, current.state)
+    why = current.reason or current.error or "no reason was noted"
+    if current.state == "superseded":
+        return 200, success_body(f"{vps} was left as it is: {why}", record, current.id, current.state)
     return 409, problem_body(
         409,
-        f"operation_{found.state}",
-        f"The {found.action} of {named} was accepted but not applied: {why}",
+        f"operation_{current.state}",
+        f"The {current.action} of {vps} was accepted but not applied: {why}",
         request.url.path,
         request.scope["request_id"],
-        operation=operation_view(found),
+        operation=operation_view(current),
     )
 
 
 async def _remember(edge: Edge, key: str, status_code: int, body: dict[str, Any]) -> None:
-    """A retry is to hear the same; if this cannot be stored it hears the 202 with the operation to follow."""
+    """Store the final answer for retries. If that fails, a retry gets the 202 with the operation to follow."""
     try:
         await within(edge.deadlines.remember_s, edge.acceptor.settle_answer(key, status_code, body))
-    except Exception as error:  # noqa: BLE001 - the call is applied; nothing may turn its answer into an error
+    except Exception as error:  # noqa: BLE001 - the call is settled; no fault may turn its answer into an error
         log.warning("settled_answer_not_stored", error=type(error).__name__)
 
 

@@ -1,1 +1,1 @@
-"""Accepted means applied: sync calls and repairs are journaled here, and only here are records written."""
+"""Every accepted call is applied. This package journals sync calls and repairs, and only it writes records."""

@@ -1,7 +1,7 @@
-"""Take sync calls into the journal: committed before they are answered.
+"""Takes sync calls into the journal. A call is committed before its caller gets an answer.
 
 Group commit: calls that arrive while a commit is under way share the next one, so that under load many calls
-pay for one fsync. Within a batch every call is decided on its own; a refused one spoils no other.
+pay for one fsync. Each call of a batch is decided on its own: a refused call does not affect the others.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from panel.sessions import is_away
 
 log = structlog.get_logger(__name__)
 
-BATCH_LIMIT = 128  # calls per commit; more would make the first of them wait
+BATCH_LIMIT = 128  # calls per commit; a longer batch would make its first call wait
 RETRIABLE = {"40001", "40P01"}  # serialization, deadlock
 LOCKED = "55P03"
-REFUSALS_LIMIT = 1000  # that wait for their audit; an hour keeps no more of them
-MOST_APART = 2  # transactions beside the common one, each with a connection, for calls that must wait for a lock
+REFUSALS_LIMIT = 1000  # refusals that may wait to be audited; the audit stores no more than that an hour
+SEPARATE_COMMITS = 2  # at the same time, each with its own connection, for calls that must wait for a lock
 
 
 @dataclass(slots=True)
 class _Waiting:
     call: Call
     future: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    begun: bool = False  # its transaction may commit
+    begun: bool = False  # True while the transaction that it is part of may commit
 
     def settle(self, outcome: Outcome | BaseException) -> None:
-        if self.future.done():  # the caller went away; what was committed stays committed
+        if self.future.done():  # the caller went away; a committed call stays committed
             return
         if isinstance(outcome, BaseException):
             self.future.set_exception(outcome)
@@ -57,7 +57,7 @@ class _Waiting:
 
 
 class _LockedError(Exception):
-    """Somebody else holds what a call of the batch needs."""
+    """Another transaction holds a lock that a call of the batch needs."""
 
 
 class Acceptor:
@@ -69,8 +69,8 @@ class Acceptor:
         self._max_waiting = max_waiting
         self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
-        self._apart: set[asyncio.Task[None]] = set()
-        self._room_apart = asyncio.Semaphore(MOST_APART)
+        self._separate: set[asyncio.Task[None]] = set()
+        self._separate_slots = asyncio.Semaphore(SEPARATE_COMMITS)
         self._refusals: deque[dict[str, Any]] = deque()
         self._auditing = False
         self._unaudited = 0
@@ -80,19 +80,19 @@ class Acceptor:
         self._task = asyncio.create_task(self._commit_forever(), name="acceptor")
 
     async def stop(self) -> None:
-        """Commit and answer what waits, then end."""
+        """Commit and answer the waiting calls, then end."""
         if self._task is not None:
             await self._queue.put(None)
             await self._task
             self._task = None
-        while self._apart:
-            await asyncio.wait(self._apart)
+        while self._separate:
+            await asyncio.wait(self._separate)
 
     async def accept(self, call: Call) -> Outcome:
         """Journal one call. Raises DatabaseAwayError or OverloadedError (nothing accepted), or OutcomeUnknownError.
 
-        After ``Deadlines.queue_s`` it is given up: a call that is still in the queue never will be accepted; of
-        another nobody knows yet.
+        It waits for ``Deadlines.queue_s`` at most. A call that is still in the queue then will never be accepted
+        (DatabaseAwayError). A call whose transaction has begun may still be committed (OutcomeUnknownError).
         """
         if self._queue.qsize() >= self._max_waiting:
             raise OverloadedError("too many calls are waiting for the database")
@@ -104,14 +104,14 @@ class Acceptor:
         except TimeoutError:
             if waiting.begun:
                 raise OutcomeUnknownError(None) from None
-            raise DatabaseAwayError("the calls before it are not committed yet") from None
+            raise DatabaseAwayError("the calls before this one are not committed yet") from None
 
     async def audit(self, call: Call, refused: Refused) -> None:
-        """Leave a refused-calls row for a refusal decided at the edge. Best effort, as an audit of what
-        changed nothing may be; a failure is logged.
+        """Store a refused-calls row for a call that the HTTP edge refused. A failure is only logged: the call changed
+        nothing, so best effort is enough.
 
-        One connection at most, however many are refused: whoever writes takes along what comes meanwhile, and what
-        finds no room is only counted.
+        It uses one connection at most, however many calls are refused: the request that writes also writes the rows
+        that others add meanwhile. Rows beyond REFUSALS_LIMIT are only counted.
         """
         if len(self._refusals) >= REFUSALS_LIMIT:
             self._unaudited += 1
@@ -138,7 +138,7 @@ class Acceptor:
             log.warning("refused_calls_not_audited", calls=len(rows), error=type(error).__name__)
 
     async def settle_answer(self, key: str, status_code: int, answer: dict[str, Any]) -> None:
-        """Keep what a waiting call was finally told, so that its retries are told the same."""
+        """Store the final answer of a call that waited, so that a retry gets the same answer."""
         keys = tables.idempotency_keys
         statement = (
             keys.update()
@@ -161,16 +161,17 @@ class Acceptor:
                     running = False
                     break
                 batch.append(waiting)
-            # A caller that was told "unknown" or went away while waiting must not be accepted behind its back.
+            # A call must not be accepted after its caller has gone or was told that nothing was accepted.
             if live := [w for w in batch if not w.future.done()]:
                 for waiting in live:
                     waiting.begun = True
                 await self._commit(live)
 
     async def _commit(self, waiting: list[_Waiting], lock_timeout: LockTimeout = LockTimeout.BRIEF) -> None:
-        """Commit a batch and answer it; on a fault that one call may have caused, call by call.
+        """Commit a batch and answer its calls. After a fault that one call may have caused, commit them one by one.
 
-        What others hold is waited for briefly. Then the calls that need it wait apart, and the rest goes on.
+        The batch waits only briefly for locks that other transactions hold. Then the calls that need these locks are
+        committed separately, so that the other calls need not wait for them.
         """
         try:
             outcomes = await self._transaction([w.call for w in waiting], lock_timeout)
@@ -179,7 +180,7 @@ class Acceptor:
         except (DatabaseAwayError, OutcomeUnknownError) as error:
             for w in waiting:
                 w.settle(error)
-        except Exception as error:  # the edge answers 500; the loop must go on for everybody else
+        except Exception as error:  # the edge answers 500; the loop must go on for the other callers
             if len(waiting) == 1:
                 log.exception("accept_failed")
                 waiting[0].settle(error)
@@ -188,21 +189,21 @@ class Acceptor:
             for w in waiting:
                 await self._commit([w], lock_timeout)
         else:
-            held: dict[tuple[int | None, str | None], list[_Waiting]] = {}
+            locked: dict[tuple[int | None, str | None], list[_Waiting]] = {}
             for w, outcome in zip(waiting, outcomes, strict=True):
                 if outcome is not None:
                     w.settle(outcome)
                 else:
                     w.begun = False
-                    held.setdefault((w.call.vps_id, w.call.order_id), []).append(w)
-            for alike in held.values():
-                task = asyncio.create_task(self._commit_apart(alike), name="acceptor-apart")
-                self._apart.add(task)
-                task.add_done_callback(self._apart.discard)
+                    locked.setdefault((w.call.vps_id, w.call.order_id), []).append(w)
+            for same_target in locked.values():
+                task = asyncio.create_task(self._commit_separately(same_target), name="acceptor-separate")
+                self._separate.add(task)
+                task.add_done_callback(self._separate.discard)
 
-    async def _commit_apart(self, waiting: list[_Waiting]) -> None:
-        """Commit calls for one VPS or order that somebody holds, as soon as it is free."""
-        async with self._room_apart:
+    async def _commit_separately(self, waiting: list[_Waiting]) -> None:
+        """Commit calls for one VPS or order that another transaction has locked, as soon as the lock is free."""
+        async with self._separate_slots:
             if live := [w for w in waiting if not w.future.done()]:
                 for w in live:
                     w.begun = True
@@ -239,16 +240,17 @@ class Acceptor:
             raise
 
     async def _ask_the_journal(self, batch: Batch) -> list[Outcome | None]:
-        """COMMIT's answer was lost: the journal itself tells whether it happened."""
+        """The answer to COMMIT was lost: find out from the database whether it happened."""
         try:
             async with asyncio.timeout(self._deadlines.transaction_s), self._engine.connect() as connection:
                 status = await connection.scalar(text("SELECT pg_xact_status(CAST(:xid AS xid8))"), {"xid": batch.xid})
-                # A server that crashed gives the number of a transaction it lost to the next one that comes. Asked
-                # by a statement of its own: the snapshot of the first is older than the status it told.
-                there = status == "committed" and await batch.is_there(connection)
+                # After a crash, PostgreSQL may give the number of a lost transaction to a new one. So the operations
+                # themselves are looked up, too. That needs a second statement: the snapshot of the first one is older
+                # than the status that it returned.
+                journaled = status == "committed" and await batch.is_journaled(connection)
         except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
             raise OutcomeUnknownError(batch.single_operation_id) from error
-        if there:
+        if journaled:
             return batch.outcomes
         if status in {"committed", "aborted"}:
             raise DatabaseAwayError("the connection broke before the commit")
@@ -260,5 +262,5 @@ def _state(error: BaseException) -> str | None:
 
 
 def _is_undone(error: BaseException) -> bool:
-    """Whether a COMMIT that ended so has certainly changed nothing."""
+    """Whether a COMMIT that failed with this error has certainly changed nothing."""
     return isinstance(error, DBAPIError) and (_state(error) in RETRIABLE or not is_away(error))

@@ -1,4 +1,4 @@
-"""One batch of sync calls in one transaction: decide each call against the journal, write what is accepted."""
+"""One batch of sync calls in one transaction: decide each call against the journal, write the accepted ones."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from panel.records.public import public_record, success_body
 from panel.schema import tables
 
 JOURNAL_CHANNEL = "panel_journal"
-"""NOTIFY here wakes the relay."""
+"""A NOTIFY on this channel wakes the relay."""
 
 
 class Batch:
-    """The calls of one transaction and what becomes of each.
+    """The calls of one transaction and the outcome of each.
 
-    ``outcomes``: in the same order, None for a call that was left out (``LockTimeout.NONE``).
+    ``outcomes`` has the order of the calls. A call that was left out (``LockTimeout.NONE``) has None.
     """
 
     def __init__(
@@ -42,36 +42,36 @@ class Batch:
         self._new_claims: dict[str, tuple[int, int]] = {}  # order id -> (vps id, index into _operations)
         self._new_keys: list[tuple[int, Call]] = []  # outcome index
         self._refusals: list[dict[str, Any]] = []
-        self._nudge_users = False
+        self._needs_user_import = False
 
     @property
     def single_operation_id(self) -> int | None:
-        """The operation of a batch of one, to be told to a caller whose commit is in doubt."""
-        only = self.outcomes[0] if len(self.outcomes) == 1 else None
-        return only.operation_id if isinstance(only, Accepted) else None
+        """The operation of a batch of one call. Its caller gets this id if the commit is in doubt."""
+        outcome = self.outcomes[0] if len(self.outcomes) == 1 else None
+        return outcome.operation_id if isinstance(outcome, Accepted) else None
 
     async def decide_and_write(self, connection: AsyncConnection) -> None:
-        """Everything but the COMMIT."""
+        """Do everything but the COMMIT."""
         await self._known.lock_names(connection)
         await self._known.load(connection)
         for index, call in enumerate(self.calls):
-            self.outcomes.append(None if self._known.is_held(call) else self._decide(index, call))
+            self.outcomes.append(None if self._known.is_locked(call) else self._decide(index, call))
         await self._write(connection)
         self.xid = await connection.scalar(text("SELECT pg_current_xact_id_if_assigned()::text"))
 
-    async def is_there(self, connection: AsyncConnection) -> bool:
-        """Whether everything that this batch journaled can be read.
+    async def is_journaled(self, connection: AsyncConnection) -> bool:
+        """Whether the journal holds every operation of this batch.
 
-        By id *and* time of acceptance: a server that crashed gives lost ids out again, too.
+        It looks for id *and* time of acceptance: after a crash, PostgreSQL gives lost ids out again.
         """
         operations = tables.operations
         ids = self._journaled
-        found = await connection.scalar(
+        count = await connection.scalar(
             select(func.count())
             .select_from(operations)
             .where(operations.c.id.in_(ids), operations.c.accepted_at == self._known.now)
         )
-        return found == len(ids)
+        return count == len(ids)
 
     # --- deciding
 
@@ -101,7 +101,7 @@ class Batch:
 
     def _create(self, call: Call) -> Outcome:
         if call.payload["user_id"] not in self._known.users:
-            self._nudge_users = True
+            self._needs_user_import = True
             message = f"User {call.payload['user_id']} does not exist in the panel database"
             return Refused(422, "user_unknown", message, {"field": "vps.user_id"})
         if call.order_id is not None and (claimed := self._known.claims.get(call.order_id)) is not None:
@@ -127,22 +127,22 @@ class Batch:
     def _already_created(self, call: Call, queue: Mapping[str, Any]) -> Outcome:
         record = self._known.projected(queue["vps_id"])
         message = f"VPS {queue['vps_id']} already exists for order {call.order_id}; nothing was changed"
-        # A second create of one order within one batch: its operation id is known only once written.
+        # With two creates of one order in one batch, the operation's id is known only after the write.
         state = "queued" if self._known.pending[queue["vps_id"]] else "applied"
         return Accepted(0, queue["vps_id"], state, public_record(record), message, created=False)
 
     def _change(self, call: Call) -> Outcome:
         vps_id = call.vps_id if call.vps_id is not None else self._known.claims.get(call.order_id or "")
         queue = self._known.follow(vps_id) if vps_id is not None else None
-        named = f"VPS {call.vps_id}" if call.vps_id is not None else f"VPS of order {call.order_id}"
+        name = f"VPS {call.vps_id}" if call.vps_id is not None else f"VPS of order {call.order_id}"
         if queue is None:
-            return Refused(404, "vps_unknown", f"{named} does not exist in the panel")
+            return Refused(404, "vps_unknown", f"{name} does not exist in the panel")
         target = queue["vps_id"]
         if project(self._known.rows.get(target), self._known.pending[target]) is None:
-            return Refused(404, "vps_unknown", f"{named} was never created: its create failed")
+            return Refused(404, "vps_unknown", f"{name} was never created: its create failed")
         if queue["queue_state"] == "deleted":
             if call.action == "update":
-                return Refused(404, "vps_deleted", f"{named} is deleted and cannot be updated")
+                return Refused(404, "vps_deleted", f"{name} is deleted and cannot be updated")
             return self._already_deleted(target)
         queue["last_seq"] += 1
         self._touched[target] = queue
@@ -155,11 +155,11 @@ class Batch:
         return Accepted(0, target, "queued", record, message, created=True)
 
     def _already_deleted(self, target: int) -> Outcome:
-        """A delete once more: what became of the one before, or that it is under way."""
+        """Answer a repeated delete with the operation and the state of the earlier one."""
         record = public_record(self._known.projected(target))
-        done, state = self._known.last_deletes.get(target, (0, "applied"))
+        earlier_id, state = self._known.last_deletes.get(target, (0, "applied"))
         message = f"VPS {target} is being deleted already" if state == "queued" else f"VPS {target} was already deleted"
-        return Accepted(done, target, state, record, message, created=False)
+        return Accepted(earlier_id, target, state, record, message, created=False)
 
     def _journal(self, call: Call, vps_id: int, seq: int) -> None:
         operation = {
@@ -198,11 +198,11 @@ class Batch:
         await self._write_claims_and_keys(connection, ids)
         if self._refusals:
             await note_refusals(connection, self._refusals)
-        if self._nudge_users:
+        if self._needs_user_import:
             await connection.execute(
                 pg_insert(tables.task_requests).values(task="users.import", subject="").on_conflict_do_nothing()
             )
-        if self._operations or self._nudge_users:
+        if self._operations or self._needs_user_import:
             await connection.execute(select(text(f"pg_notify('{JOURNAL_CHANNEL}', '')")))
 
     async def _write_operations(self, connection: AsyncConnection) -> list[int]:
@@ -212,18 +212,18 @@ class Batch:
         return [row.id for row in await connection.execute(statement, self._operations)]
 
     async def _finish_outcomes(self, connection: AsyncConnection, ids: list[int]) -> None:
-        fresh = iter(ids)
+        new_ids = iter(ids)
         for index, outcome in enumerate(self.outcomes):
             if not isinstance(outcome, Accepted) or outcome.operation_id > 0:
                 continue
             if outcome.operation_id < 0:
                 operation = ids[-outcome.operation_id - 1]
             else:
-                operation = next(fresh) if outcome.created else await self._creating(connection, outcome.vps_id)
+                operation = next(new_ids) if outcome.created else await self._create_of(connection, outcome.vps_id)
             self.outcomes[index] = replace(outcome, operation_id=operation)
 
-    async def _creating(self, connection: AsyncConnection, vps_id: int) -> int:
-        """The operation that made a record (or is about to)."""
+    async def _create_of(self, connection: AsyncConnection, vps_id: int) -> int:
+        """The operation that created a record, or is about to create it."""
         operations = tables.operations
         return (
             await connection.scalar(

@@ -1,8 +1,8 @@
-"""Notes of attempts: made before an attempt, taken back when it ends. What remains are those that ended with their
-process.
+"""Counts the attempts that killed their process.
 
-The database may go away between the two. Then the process, which lives, takes its note back as soon as it can: a call
-is never dead because of what befell the database.
+The worker notes an attempt before it makes it, and takes the note back when the attempt ends. So the notes that remain
+are attempts that ended with their process. The database may go away in between. Then the worker takes the note back as
+soon as it can: an outage of the database must never make a call dead.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ NOTE_ATTEMPT = text(
     ") RETURNING id, vps_id, seq, action, attempts, error"
 )
 TAKE_BACK = text("UPDATE operations SET attempts = greatest(attempts - :notes, 0) WHERE id = :id AND state = 'queued'")
-WHY = text(
+NOTE_FAILURE = text(
     "UPDATE operations SET error = :why, publish_at = clock_timestamp() + make_interval(secs => :wait)"
     " WHERE id = :id AND state = 'queued'"
 )
 
 
-class Owed:
-    """Notes of attempts that came to an end in this process without the database's hearing of it."""
+class AttemptRefunds:
+    """Attempts that ended in this process, but whose notes the database still counts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class Owed:
             self._notes[operation_id] += 1
 
     def pay(self, engine: Engine) -> None:
-        """Take them back. Raises DBAPIError and owes them still when the database is away."""
+        """Take these notes back. When the database is away, raises DBAPIError and keeps them for the next time."""
         with self._lock:
             notes, self._notes = self._notes, Counter()
         if not notes:
@@ -51,5 +51,5 @@ class Owed:
             raise
 
 
-PENDING_ATTEMPT_REFUNDS = Owed()
-"""This process's."""
+PENDING_ATTEMPT_REFUNDS = AttemptRefunds()
+"""Those of this process."""

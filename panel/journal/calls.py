@@ -1,4 +1,4 @@
-"""A sync call after validation, and the three things that can become of it. Plain values."""
+"""A sync call after validation, and its three possible outcomes. Plain values."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from domain.record_columns import Speaker, said_by
 Action = Literal["create", "update", "delete"]
 
 PAYLOAD_FIELDS = tuple(column.json_name for column in said_by(Speaker.CALL))
-"""What the journal keeps of a call's ``vps`` object: an allow-list, in the contract's own words and units."""
+"""The fields of a call's ``vps`` object that the journal keeps, an allow-list, in the contract's words and units."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """One validated sync call.
 
-    ``payload`` holds only PAYLOAD_FIELDS, validated; for a create all required ones and the defaults.
-    ``vps_id``: the id an update or delete names. ``api_key_label`` names the key used, never the key.
-    ``body_hash``: SHA-256 over action, id and payload, to tell a reused idempotency key from a retry.
+    ``payload`` holds only PAYLOAD_FIELDS, validated. For a create it holds all required ones and the defaults.
+    ``vps_id``: the id that an update or delete names. ``api_key_label``: the label of the key that was used, never the
+    key itself. ``body_hash``: SHA-256 over action, id and payload. It tells a reused idempotency key from a retry.
     """
 
     action: Action
@@ -36,11 +36,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Committed to the journal; a worker will apply it (or nothing was left to do).
+    """Committed to the journal for a worker to apply, or there was nothing left to do.
 
-    ``record`` is the public record as it will be once applied, with its final ``id``.
-    ``operation_id`` is the operation to follow; for a no-op (already deleted, order already created) the
-    one that did it before, and ``created`` is False.
+    ``record`` is the public record as it will be once applied, with its final ``id``. ``operation_id`` is the operation
+    to follow. If there was nothing to do (already deleted, order already created), it is the earlier operation that did
+    it, and ``created`` is False.
     """
 
     operation_id: int
@@ -53,7 +53,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A retry with a known idempotency key: the first answer again."""
+    """A retry with a known idempotency key. It gets the first answer again."""
 
     operation_id: int
     vps_id: int
@@ -63,7 +63,7 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Not journaled, nothing written but an audit row."""
+    """Not journaled. Only an audit row is written."""
 
     status_code: int
     code: str
@@ -79,7 +79,7 @@ class DatabaseAwayError(Exception):
 
 
 class OutcomeUnknownError(Exception):
-    """The connection broke during COMMIT and the journal could not be asked: it may be accepted or not."""
+    """The connection broke during COMMIT, and the journal could not be read: the call may or may not be accepted."""
 
     def __init__(self, operation_id: int | None) -> None:
         super().__init__("the outcome of the commit is unknown")
@@ -87,4 +87,4 @@ class OutcomeUnknownError(Exception):
 
 
 class OverloadedError(Exception):
-    """Too many calls wait already; answering at once beats answering late."""
+    """Too many calls wait already. A quick refusal is better than a late answer."""

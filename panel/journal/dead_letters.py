@@ -1,8 +1,8 @@
-"""Calls that failed for good, and what operators decide about each: try it once more, or leave it.
+"""Calls that failed for good. For each, an operator decides to try it again or to leave it undone.
 
-The VPS's queue went on without the dead call. So trying the call again is a new entry at the queue's end, and the order
-in which a VPS's calls were applied stays what the journal says. Either way the call is no longer dead, and its reason
-says what became of it.
+The VPS's queue went on without the dead call. So the new try is a new operation at the end of the queue, and the
+journal keeps showing the order in which a VPS's calls were applied. Either way the call is no longer dead, and its
+reason says what the operator did.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from panel.shown import shown
 @shown
 @dataclass(frozen=True, slots=True)
 class DeadView:
-    """A call that failed for good. ``error``: the last failure, a class and a code; no values."""
+    """A call that failed for good. ``error``: class and code of the last failure, without values."""
 
     id: int
     vps_id: int
@@ -33,7 +33,7 @@ class DeadView:
     attempts: int
     error: str | None
     accepted_at: datetime
-    applied_at: Annotated[datetime, Field(description="When it was given up")]
+    applied_at: Annotated[datetime, Field(description="When the panel gave it up")]
 
 
 def list_dead(connection: Connection, limit: int = 100) -> list[DeadView]:
@@ -42,15 +42,15 @@ def list_dead(connection: Connection, limit: int = 100) -> list[DeadView]:
 
 
 def requeue(connection: Connection, operation_id: int, by: str) -> int:
-    """Journal a dead call anew, as if it had come now; the new operation's id. Raises OperatorError.
+    """Journal a dead call again, as if it had come now. Returns the new operation's id. Raises OperatorError.
 
-    Refused where it would undo what came after it, or bring back what was given to another record.
+    Refused if the call would undo a later change, or take back an order that belongs to another record by now.
     """
-    dead, queue, record = _held(connection, operation_id)
+    dead, queue, record = _lock_dead(connection, operation_id)
     if (why_not := _hindrance(connection, dead, queue, record)) is not None:
         raise OperatorError("conflict", why_not)
     seq = queue["last_seq"] + 1
-    again = connection.scalar(
+    new_id = connection.scalar(
         insert(tables.operations)
         .values(
             kind="sync", action=dead.action, vps_id=dead.vps_id, seq=seq, source=dead.source, payload=dead.payload,
@@ -59,27 +59,27 @@ def requeue(connection: Connection, operation_id: int, by: str) -> int:
         )
         .returning(tables.operations.c.id)
     )  # fmt: skip
-    if again is None:
+    if new_id is None:
         raise RuntimeError("the journal returned no id")
     queue_state = "deleted" if dead.action == "delete" else "live"
     rows.advance_vps_queue(connection, dead.vps_id, queue["applied_seq"], last_seq=seq, queue_state=queue_state)
     if dead.action == "create" and (order := dead.payload.get("order_id")) is not None:
-        rows.claim_order(connection, order, dead.vps_id, again)
-    _settle(connection, dead.id, "superseded", f"tried once more as operation {again}, by {by}")
+        rows.claim_order(connection, order, dead.vps_id, new_id)
+    _settle(connection, dead.id, "superseded", f"tried once more as operation {new_id}, by {by}")
     connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": JOURNAL_CHANNEL})
-    return int(again)
+    return int(new_id)
 
 
 def discard(connection: Connection, operation_id: int, reason: str, by: str) -> None:
-    """Leave a dead call undone, for that reason. Raises OperatorError."""
+    """Leave a dead call undone, and note the reason. Raises OperatorError."""
     if not reason.strip():
-        raise OperatorError("invalid", "to discard a call needs a reason")
-    dead, _, _ = _held(connection, operation_id)
+        raise OperatorError("invalid", "discarding a call needs a reason")
+    dead, _, _ = _lock_dead(connection, operation_id)
     _settle(connection, dead.id, "rejected", f"discarded by {by}: {reason.strip()}")
 
 
-def _held(connection: Connection, operation_id: int) -> tuple[Row[Any], Record, Record | None]:
-    """The dead call, its queue, locked, and its record."""
+def _lock_dead(connection: Connection, operation_id: int) -> tuple[Row[Any], Record, Record | None]:
+    """Lock the queue of a dead call. Returns the call, its queue and its record. Raises OperatorError."""
     operations = tables.operations
     wanted = select(operations).where(operations.c.id == operation_id)
     known = connection.execute(wanted).one_or_none()
@@ -94,25 +94,26 @@ def _held(connection: Connection, operation_id: int) -> tuple[Row[Any], Record, 
 
 
 def _hindrance(connection: Connection, dead: Row[Any], queue: Record, record: Record | None) -> str | None:
-    named = f"VPS {dead.vps_id}"
+    """Why the call must not be tried again; None if it may."""
+    vps = f"VPS {dead.vps_id}"
     if dead.action == "create":
         if record is not None:
-            return f"{named} exists already"
+            return f"{vps} exists already"
         order = dead.payload.get("order_id")
-        owner = connection.scalar(OWNER, {"order": order, "id": dead.vps_id}) if order else None
-        return None if owner is None else f"order {order} belongs to VPS {owner} by now"
+        other = connection.scalar(OTHER_CLAIM, {"order": order, "id": dead.vps_id}) if order else None
+        return None if other is None else f"order {order} belongs to VPS {other} by now"
     if record is None:
-        return f"{named} was never created; requeue its create first"
+        return f"{vps} was never created; requeue its create first"
     if record["deleted_at"] is not None or (dead.action == "update" and queue["queue_state"] == "deleted"):
-        return f"{named} is deleted"
-    if _later(connection, dead):
-        return f"{named} was changed since, which this call would undo"
+        return f"{vps} is deleted"
+    if _changed_since(connection, dead):
+        return f"{vps} was changed since; this call would undo that change"
     return None
 
 
-def _later(connection: Connection, dead: Row[Any]) -> bool:
+def _changed_since(connection: Connection, dead: Row[Any]) -> bool:
     operations = tables.operations
-    found = connection.scalar(
+    later_id = connection.scalar(
         select(operations.c.id)
         .where(
             operations.c.vps_id == dead.vps_id,
@@ -121,7 +122,7 @@ def _later(connection: Connection, dead: Row[Any]) -> bool:
         )
         .limit(1)
     )
-    return found is not None
+    return later_id is not None
 
 
 def _settle(connection: Connection, operation_id: int, state: str, reason: str) -> None:
@@ -129,11 +130,11 @@ def _settle(connection: Connection, operation_id: int, state: str, reason: str) 
     connection.execute(update(operations).where(operations.c.id == operation_id).values(state=state, reason=reason))
 
 
-OWNER = text(
+OTHER_CLAIM = text(
     "SELECT c.vps_id FROM order_claims c JOIN vps_queues l ON l.vps_id = c.vps_id"
     " WHERE c.order_id = :order AND c.vps_id <> :id AND l.queue_state = 'live'"
 )
-"""Whoever has the order and was not deleted since, as a create that came now would find it."""
+"""The other VPS that holds the order and was not deleted since. A create that came now would find the same one."""
 
 DEAD = text(
     "SELECT id, vps_id, action, attempts, error, accepted_at, applied_at FROM operations WHERE state = 'dead'"

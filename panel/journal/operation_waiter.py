@@ -1,4 +1,4 @@
-"""Wait until an operation is settled: one listening connection per process, and a slow poll beneath it."""
+"""Waits until an operation is settled. Each process has one listening connection, and polls slowly besides."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from panel.sessions import NoSessionError, require_session_async
 
 log = structlog.get_logger(__name__)
 
-POLL_S = 1.0  # a notification may be lost with its connection; one query serves all who wait
+POLL_S = 1.0  # a notification may be lost with its connection; one query serves all waiting callers
 RECONNECT_S = (0.1, 5.0)
-NO_SESSION_S = 300.0  # until it is looked again whether there is a session; waiting callers are served by the poll
+NO_SESSION_S = 300.0  # before trying to listen again after a pooler refused a session; the poll works meanwhile
 AWAY = (DBAPIError, psycopg.Error, PoolTimeoutError, OSError)
 
 
@@ -38,49 +38,49 @@ class Settlements:
         self._released = False
 
     async def start(self) -> None:
-        """Begin to listen; a database that is away is tried again in the background."""
+        """Begin to listen. While the database is away, it tries again in the background."""
         self._tasks = [
             asyncio.create_task(self._listen_forever(), name="settlements-listen"),
             asyncio.create_task(self._poll_forever(), name="settlements-poll"),
         ]
 
     async def stop(self) -> None:
-        """Stop listening; who still waits is told nothing new and runs into its timeout."""
+        """Stop listening. Callers that still wait run into their timeout."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
 
     async def wait(self, operation_id: int, timeout_s: float) -> Operation | None:
-        """The operation once it is settled, or as it is after ``timeout_s``; None if there is no such one.
+        """The operation once it is settled, or as it is after ``timeout_s``; None if it does not exist.
 
         Raises DatabaseAwayError when it cannot be read.
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
-        told = asyncio.Event()
-        self._waiting[operation_id].add(told)  # before the first read: what settles in between wakes us
+        notified = asyncio.Event()
+        self._waiting[operation_id].add(notified)  # before the first read, so that no settlement is missed
         try:
             while True:
-                found = await operation(self._engine, operation_id)
-                if found is None or found.settled or self._released:
-                    return found
+                current = await operation(self._engine, operation_id)
+                if current is None or current.settled or self._released:
+                    return current
                 try:
                     async with asyncio.timeout_at(deadline):
-                        await told.wait()
+                        await notified.wait()
                 except TimeoutError:
-                    return found
-                told.clear()
+                    return current
+                notified.clear()
         finally:
-            self._waiting[operation_id].discard(told)
+            self._waiting[operation_id].discard(notified)
             if not self._waiting[operation_id]:
                 del self._waiting[operation_id]
 
     def release(self) -> None:
-        """The process ends: nobody waits any longer, each is told what is known."""
+        """The process is ending: every waiting call returns its operation as it is now."""
         self._released = True
-        self._tell(list(self._waiting))
+        self._wake(list(self._waiting))
 
-    def _tell(self, operation_ids: Iterable[int]) -> None:
+    def _wake(self, operation_ids: Iterable[int]) -> None:
         for id_ in operation_ids:
             for event in self._waiting.get(id_, ()):
                 event.set()
@@ -91,10 +91,10 @@ class Settlements:
             try:
                 async with self._listening() as connection:
                     pause = RECONNECT_S[0]
-                    self._tell(list(self._waiting))  # whatever was settled while nobody listened
+                    self._wake(list(self._waiting))  # operations may have settled while it was not listening
                     async for notification in connection.notifies():
                         if notification.payload.isdecimal():
-                            self._tell([int(notification.payload)])
+                            self._wake([int(notification.payload)])
             except NoSessionError as error:
                 log.warning("settlements_poll_only", why=str(error))
                 await asyncio.sleep(NO_SESSION_S)
@@ -105,7 +105,7 @@ class Settlements:
 
     @contextlib.asynccontextmanager
     async def _listening(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        # Cancelled in the middle, a connection would stay half open at the server until it times out.
+        # If connecting is cancelled half-way, the connection stays half open at the server until it times out.
         connecting = asyncio.ensure_future(self._connect())
         try:
             connection = await asyncio.shield(connecting)
@@ -122,7 +122,7 @@ class Settlements:
             await connection.close()
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
-        """A connection of its own: it lives as long as the process and is not the pool's."""
+        """A new connection that lives as long as the process, so the pool does not own it."""
         raw = await self._listener.raw_connection()
         connection = raw.driver_connection
         if not isinstance(connection, psycopg.AsyncConnection):
@@ -135,6 +135,6 @@ class Settlements:
             await asyncio.sleep(self._poll_s)
             if self._waiting:
                 try:
-                    self._tell(await settled_among(self._engine, self._waiting))
+                    self._wake(await settled_among(self._engine, self._waiting))
                 except DatabaseAwayError as error:
                     log.info("settlements_poll_failed", error=str(error))

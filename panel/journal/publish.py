@@ -1,4 +1,4 @@
-"""The relay's way to the broker: Celery messages by task name, many per round trip."""
+"""How the relay sends to the broker: Celery messages by task name, many per round trip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUEUES = {"sync.apply": "sync", "users.import": "reconcile", "reconcile.run": "r
 
 
 def producer_app(redis_url: str) -> Celery:
-    """A Celery application that only sends; it knows tasks by name, not by import."""
+    """A Celery application that only sends. It names tasks and does not import them."""
     app = Celery("panel-sync-relay")
     app.config_from_object("celeryconfig")
     use_broker(app, redis_url)
@@ -23,13 +23,13 @@ def producer_app(redis_url: str) -> Celery:
 
 
 class CeleryPublisher:
-    """Publishes doorbells through one connection; a broker fault raises kombu's or redis' own error."""
+    """Publishes doorbells through one connection. When the broker fails, kombu's or redis' own error is raised."""
 
     def __init__(self, app: Any) -> None:  # noqa: ANN401 - Celery has no types
         self._app = app
 
     def publish(self, bells: Sequence[Doorbell]) -> None:
-        """Send all of them; an error means that any of them may or may not have arrived."""
+        """Send all of them. After an error, any of them may or may not have arrived."""
         with self._app.producer_or_acquire() as producer, producer.batch():
             for bell in bells:
                 self._app.send_task(
@@ -43,7 +43,7 @@ class CeleryPublisher:
                 )
 
     def send(self, task: str) -> None:
-        """Send what beat asks for, one message, without waiting for a Redis that is away."""
+        """Send one message for beat, without waiting if Redis is away."""
         queue = "sync" if task.startswith("sync.") else "reconcile"
         trigger = {"trigger": schedule_duties.BEAT}
         self._app.send_task(

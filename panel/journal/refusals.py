@@ -1,5 +1,5 @@
-"""The detail of refused sync calls: one row each, up to a number an hour. All of them are counted in
-``access_counts``; a main site that repeats a wrong call for days must not fill the disk."""
+"""Details of refused sync calls: one row each, at most DETAILS_AN_HOUR, because a main site that repeats a wrong call
+for days must not fill the disk. ``access_counts`` counts all of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def refused_row(call: Call, refused: Refused) -> dict[str, Any]:
 
 
 async def note_refusals(connection: AsyncConnection, refusals: Sequence[Mapping[str, Any]]) -> None:
-    """Keep rows of ``refused_row``, as many as the last hour has room for."""
+    """Store rows of ``refused_row``, as many as DETAILS_AN_HOUR still allows."""
     recent: int = await connection.scalar(RECENT, {"limit": DETAILS_AN_HOUR}) or 0
     if kept := refusals[: max(0, DETAILS_AN_HOUR - recent)]:
         await connection.execute(insert(tables.refused_calls), [dict(row) for row in kept])

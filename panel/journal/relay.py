@@ -1,7 +1,8 @@
-"""Publish what is journaled but not applied. Works from PostgreSQL alone; Redis away only means later.
+"""Publishes journaled operations that are not applied yet. All its state is in PostgreSQL: while Redis is away,
+messages are only delayed.
 
-A message is a doorbell: it names an operation and workers take the work from PostgreSQL, so a lost, doubled or
-reordered message costs nothing. An operation is published at once, again after 30 s if it is still not applied,
+A message is a doorbell: it names an operation, and the worker takes the work from PostgreSQL. So a lost, doubled or
+reordered message loses no work. An operation is published at once, again after 30 s if it is still not applied,
 then less and less often. Several relays may run side by side (``SKIP LOCKED``).
 """
 
@@ -28,20 +29,20 @@ from panel.sessions import NoSessionError, require_session, sync_engine
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-POLL_S = 1.0  # a NOTIFY may be lost with its connection; polling is the floor
-REPUBLISH_LIMIT = 1000  # of an unmoving backlog, per window: the queue may simply be long
+POLL_S = 1.0  # a NOTIFY may be lost with its connection, so it polls besides
+REPUBLISH_LIMIT = 1000  # messages per window for a backlog that does not move: the queue may simply be long
 REPUBLISH_WINDOW_S = 30.0
-OVERTAKEN_S = 10.0  # by this much: the queue is first in, first out, so a message that was passed is lost
+OVERTAKEN_S = 10.0  # a call accepted that much later is applied: Redis' queue is first in, first out, so this was lost
 OVERTAKEN_CHECK_S = 5.0
-TELL_S = 10.0
-LANES_S = 15.0
-STALLED_S = 30.0  # since its last turn: longer than a database or a broker that is away keeps it
-OVERTAKEN_TIMES = 5  # then the long waits hold: whatever kills its worker must not come back every ten seconds
+REPORT_S = 10.0  # how often it stores in the database that publishing works
+LANE_CHECK_S = 15.0
+STALLED_S = 30.0  # without a turn: waiting for a database or a broker that is away takes less
+OVERTAKEN_TIMES = 5  # then only the long waits count: a call that kills its worker must not return every ten seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Doorbell:
-    """One message: which task, its argument, and how it reads in task lists (no personal data)."""
+    """One message: the task, its argument, and how task lists show it (no personal data)."""
 
     task: str
     argument: int | str
@@ -49,7 +50,7 @@ class Doorbell:
 
 
 class Publisher(Protocol):
-    """Puts messages on the broker. An error means "perhaps delivered", never "not delivered"."""
+    """Sends messages to the broker. An error means "perhaps delivered", never "not delivered"."""
 
     def publish(self, bells: Sequence[Doorbell]) -> None: ...
 
@@ -65,13 +66,13 @@ class Relay:
         self._thread: threading.Thread | None = None
         self._oldest: tuple[int | None, float] = (None, clock())
         self._window = (0.0, 0)
-        self._looked_at = clock()
+        self._overtaken_checked_at = clock()
         self._turned_at = clock()
         self._failing: str | None = None
         self._refused: str | None = None
-        self._polls = self._told_polling = False
-        self._told_at: float | None = None
-        self._lanes_at = clock()
+        self._polls = self._polling_logged = False
+        self._reported_at: float | None = None
+        self._lanes_checked_at = clock()
 
     def start(self) -> None:
         """Start relaying in the background."""
@@ -87,16 +88,16 @@ class Relay:
 
     @property
     def health(self) -> str:
-        """``ok``, ``stopped``, ``stalled``, ``database away``, ``publishing fails:`` and why, or ``failing:`` and an
-        error's class."""
+        """``ok``, ``stopped``, ``stalled``, ``database away``, ``publishing fails:`` with a code, or ``failing:`` with
+        an error's class."""
         if self._thread is None or not self._thread.is_alive():
             return "stopped"
         if self._clock() - self._turned_at > STALLED_S:
             return "stalled"
-        return self._failing or (f"publishing fails: {self._refused}" if self._refused else self._well)
+        return self._failing or (f"publishing fails: {self._refused}" if self._refused else self._ok)
 
     @property
-    def _well(self) -> str:
+    def _ok(self) -> str:
         return "ok, by polling: no session of its own (set DATABASE_SESSION_URL)" if self._polls else "ok"
 
     def run(self) -> None:
@@ -111,7 +112,7 @@ class Relay:
                 with self._listening() as connection:
                     while not self._stop.is_set():
                         published = self.relay_once()
-                        self._look_at_lanes()
+                        self._check_lanes()
                         pause, self._failing, self._turned_at = 0.1, None, self._clock()
                         if published == 0 and connection is None:
                             self._stop.wait(POLL_S)
@@ -121,7 +122,7 @@ class Relay:
             except (DBAPIError, psycopg.Error, PoolTimeoutError, OSError) as error:
                 log.warning("relay_database_away", error=type(error).__name__)
                 self._failing = "database away"
-            except Exception as error:  # its thread must not end: calls would be accepted and nobody would be told
+            except Exception as error:  # the thread must not end: the API would accept calls that no worker hears of
                 log.exception("relay_failed")
                 self._failing = f"failing: {type(error).__name__}"
             else:
@@ -131,21 +132,21 @@ class Relay:
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[psycopg.Connection[Any] | None]:
-        """A connection that is told of calls; None where a pooler keeps it from having a session: it polls."""
+        """A connection that hears of new calls; None if a pooler gives it no session of its own, so that it polls."""
         raw = self._engine.raw_connection()
         try:
             connection = raw.driver_connection
             if not isinstance(connection, psycopg.Connection):
                 raise TypeError("the relay needs psycopg 3")
-            raw.detach()  # before it may fail: one that cannot listen (a standby's) must not be used again
+            raw.detach()  # first: if listening fails (on a standby), the pool must not use this connection again
             connection.autocommit = True
             self._polls = False
             try:
                 require_session(connection)
             except NoSessionError as error:
-                if not self._told_polling:
+                if not self._polling_logged:
                     log.warning("relay_polls", why=str(error))
-                self._polls = self._told_polling = True
+                self._polls = self._polling_logged = True
                 yield None
                 return
             connection.execute(f"LISTEN {JOURNAL_CHANNEL}")
@@ -154,46 +155,46 @@ class Relay:
             raw.close()
 
     def relay_once(self) -> int:
-        """Publish one batch of what is due; the number of messages."""
+        """Publish one batch of due messages; returns how many."""
         bells = self._claim()
         if bells:
             try:
                 self._publisher.publish(bells)
-            except Exception as error:  # noqa: BLE001 - any broker's fault: perhaps delivered, published again later
+            except Exception as error:  # noqa: BLE001 - any fault of any broker: perhaps delivered, published again
                 code = refusal_code(error)
                 log.warning("publish_failed", messages=len(bells), error=type(error).__name__, code=code)
-                self._leave_word(code or type(error).__name__)
-                # The rows are marked for a later publication already; do not spin on a dead broker.
+                self._report_publishing(code or type(error).__name__)
+                # The claim has put off the next publication by 30 s or more. Make it one second, but do not spin.
                 self._make_due_again(bells)
                 self._stop.wait(0.5)
             else:
-                self._leave_word(None)
+                self._report_publishing(None)
         return len(bells)
 
-    def _leave_word(self, problem: str | None) -> None:
-        """Note in the database how publishing went, when that changed and every few seconds: others ask there."""
+    def _report_publishing(self, problem: str | None) -> None:
+        """Store how publishing went, when that changed and every REPORT_S. Other processes read it there."""
         changed, self._refused = problem != self._refused, problem
         now = self._clock()
-        if changed or self._told_at is None or now - self._told_at >= TELL_S:
-            self._told_at = now
+        if changed or self._reported_at is None or now - self._reported_at >= REPORT_S:
+            self._reported_at = now
             with self._engine.begin() as connection:
                 if problem is None:
                     schedule_duties.note_done(connection, schedule_duties.RELAY)
                 else:
                     schedule_duties.note_failed(connection, schedule_duties.RELAY, problem)
 
-    def _look_at_lanes(self) -> None:
-        """Raise the alarm for lanes that do not run. Here, since this needs neither Redis nor beat nor workers."""
-        if (now := self._clock()) - self._lanes_at >= LANES_S:
-            self._lanes_at = now
+    def _check_lanes(self) -> None:
+        """Open an alarm for lanes that are late. The relay does it because it needs neither Redis, beat nor workers."""
+        if (now := self._clock()) - self._lanes_checked_at >= LANE_CHECK_S:
+            self._lanes_checked_at = now
             with self._engine.begin() as connection:
                 if late := schedule_duties.tell_late(connection):
                     log.warning("lanes_late", lanes=late)
 
     def _claim(self) -> list[Doorbell]:
-        """Mark due operations as published (again later) and take due task requests, in one short transaction.
+        """Mark due operations as published and take the task requests, in one short transaction.
 
-        Marked before the publication: killed in between, they are published 30 s later.
+        They are marked before they are published. If the relay is killed in between, they are published 30 s later.
         """
         with self._engine.begin() as connection:
             first = list(connection.execute(CLAIM_FIRST, {"limit": BATCH}))
@@ -204,22 +205,23 @@ class Relay:
                 unmoved = list(connection.execute(CLAIM_AGAIN, {"limit": min(allowed, BATCH - len(first))}))
                 self._window = (self._window[0], self._window[1] + len(unmoved))
                 again += unmoved
-            nudged = connection.execute(TAKE_REQUESTS).all()
+            requests = connection.execute(TAKE_REQUESTS).all()
         bells = [Doorbell("sync.apply", o.id, f"op={o.id} vps={o.vps_id} {o.action}") for o in (*first, *again)]
-        return bells + [Doorbell(n.task, n.subject, n.subject) for n in nudged]
+        return bells + [Doorbell(r.task, r.subject, r.subject) for r in requests]
 
     def _overtaken(self, connection: Connection, limit: int) -> list[Row[Any]]:
-        """Claim what is queued still although a call accepted well after it is applied: its message was lost."""
+        """Claim operations that are still queued although a call accepted well after them is applied: Redis lost their
+        messages."""
         now = self._clock()
-        if now - self._looked_at < OVERTAKEN_CHECK_S or connection.scalar(OLDEST) is None:
+        if now - self._overtaken_checked_at < OVERTAKEN_CHECK_S or connection.scalar(OLDEST) is None:
             return []
-        self._looked_at = now
+        self._overtaken_checked_at = now
         values = {"limit": limit, "behind": OVERTAKEN_S, "times": OVERTAKEN_TIMES}
         return list(connection.execute(CLAIM_OVERTAKEN, values))
 
     def _republish_allowance(self, connection: Connection) -> int:
-        """How many may be published again now: none while the oldest queued operation keeps changing, since
-        then workers are moving and the messages simply stand in line."""
+        """How many operations may be published again now. None while the oldest queued operation keeps changing: then
+        workers make progress and the messages simply wait in Redis."""
         now, oldest = self._clock(), connection.scalar(OLDEST)
         if oldest != self._oldest[0]:
             self._oldest = (oldest, now)
@@ -250,7 +252,8 @@ RETURNING id, vps_id, action
 _DUE = "publish_at <= clock_timestamp() AND "
 CLAIM_FIRST = text(_CLAIM.format(which=_DUE + "(publishes = 0 OR error IS NOT NULL)"))
 CLAIM_AGAIN = text(_CLAIM.format(which=_DUE + "publishes > 0 AND error IS NULL"))
-# Of those applied last the one that was accepted last: not by id, since a long queue would stand before it.
+# The latest time of acceptance among the 100 calls that were applied last. They are searched by the time of
+# application: by id, the search would first pass all calls that still wait.
 _NEWEST = (
     "(SELECT max(accepted_at) FROM (SELECT accepted_at FROM operations WHERE kind = 'sync' AND state = 'applied'"
     " ORDER BY applied_at DESC LIMIT 100) AS late)"

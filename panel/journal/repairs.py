@@ -1,7 +1,7 @@
-"""Write the reconciler's changes: compare-and-set on the record's version, fenced by the run's epoch.
+"""Writes the reconciler's changes. Each write compares the record's version and checks the run's epoch.
 
-Nothing here decides. A change that no longer fits (the record changed, a sync call came in, another run took
-the lease) is not written; the next run looks again.
+This module decides nothing. A change that no longer fits (the record changed, a sync call came in, another run took
+the lease) is not written, and the next run decides again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NO_VERSIONS: Mapping[int, int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A change that was committed. ``text`` is the short result ("running -> stopped")."""
+    """A committed change. ``text`` is the short result ("running -> stopped")."""
 
     operation_id: int
     vps_id: int
@@ -39,8 +39,8 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class NotWritten:
-    """A change that no longer fits; ``why`` is a sentence. ``refused``: the database would not take it, which may
-    well be so the next time."""
+    """A change that was not written; ``why`` is a sentence. ``refused``: the database refused the values, and may well
+    refuse them again. Otherwise the change no longer fits."""
 
     why: str
     refused: bool = False
@@ -48,7 +48,7 @@ class NotWritten:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Who writes, and why. ``versions``: as for ``write_repair``."""
+    """The run that writes, and its evidence. ``versions``: as for ``write_repair``."""
 
     connection: Connection
     id: int
@@ -56,9 +56,9 @@ class _Run:
     evidence: Mapping[str, Any]
     versions: Mapping[int, int]
 
-    def settled(self, record: Record) -> tuple[Row, Row] | NotWritten:
-        """The queue and the record, locked, if they are as they were decided on."""
-        return _settled(self.connection, record.id, self.versions.get(record.id, record.version))
+    def lock_unchanged(self, record: Record) -> tuple[Row, Row] | NotWritten:
+        """Lock the queue and the record, and return both if the record is as it was decided on."""
+        return _lock_unchanged(self.connection, record.id, self.versions.get(record.id, record.version))
 
 
 def write_repair(
@@ -69,8 +69,8 @@ def write_repair(
     evidence: Mapping[str, Any],
     versions: Mapping[int, int] = NO_VERSIONS,
 ) -> Written | NotWritten:
-    """Write one change in one transaction. ``evidence``: what the journal keeps of why. ``versions``: of records that
-    this run has changed already, the version that they have now. Raises FencedError when the run's lease is gone."""
+    """Write one change in one transaction. ``evidence`` goes to the journal with the change. ``versions``: the present
+    versions of the records that this run has changed already. Raises FencedError when the run's lease is gone."""
     try:
         with engine.begin() as connection:
             hold_lease(connection, epoch)
@@ -82,8 +82,8 @@ def write_repair(
                     return _merge(run, change)
                 case Update() | Unlink() | Delete():
                     return _change(run, change)
-            raise TypeError(f"nobody knows how to write {change!r}")
-    except DataError as error:  # one record that the database will not take must not end the run for all others
+            raise TypeError(f"no way to write {change!r}")
+    except DataError as error:  # one record that the database refuses must not end the run for all others
         return NotWritten(
             f"the database refuses the values (SQLSTATE {getattr(error.orig, 'sqlstate', None)})", refused=True
         )
@@ -101,11 +101,11 @@ RULES = {
     "fk_vps_queues_merged_into_vps_queues": "the record to merge into does not exist",
     "uq_operations_vps_id_seq": "another operation of this VPS was journaled first",
 }
-"""What a broken constraint means: mostly that another transaction was first. The rest are checks of the values."""
+"""What a broken constraint means: mostly that another transaction was first. All other constraints check values."""
 
 
 def _broken_rule(error: IntegrityError) -> str:
-    """A sentence by the constraint's name as the driver reports it; the server's own words may be of any language."""
+    """A sentence for the constraint's name. The server's own message is not used: it may be in any language."""
     constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
     return f"{RULES.get(constraint or '', 'the values break a rule of the table')} ({constraint})"
 
@@ -113,7 +113,7 @@ def _broken_rule(error: IntegrityError) -> str:
 def _create(run: _Run, change: Create) -> Written | NotWritten:
     connection, order = run.connection, change.order
     rows.lock_orders(connection, [order.order_id])
-    if (why := _made_already(connection, order)) is not None:
+    if (why := _needs_no_record(connection, order)) is not None:
         return NotWritten(why)
     vps_id = connection.scalar(text("SELECT nextval('vps_id_seq')"))
     vps_queues = tables.vps_queues
@@ -127,8 +127,8 @@ def _create(run: _Run, change: Create) -> Written | NotWritten:
     return written
 
 
-def _made_already(connection: Connection, order: Order) -> str | None:
-    """Why an order needs no record any more: it has one by now, or one is on its way."""
+def _needs_no_record(connection: Connection, order: Order) -> str | None:
+    """Why an order needs no new record: it has one by now, or one is on its way. None if it needs one."""
     order_claims, vps_queues, vps = tables.order_claims, tables.vps_queues, tables.vps
     claimed = connection.execute(
         select(vps_queues.c.vps_id, vps_queues.c.queue_state)
@@ -136,29 +136,29 @@ def _made_already(connection: Connection, order: Order) -> str | None:
         .where(order_claims.c.order_id == order.order_id)
     ).one_or_none()
     if claimed is not None and claimed.queue_state == "live":
-        return f"order {order.order_id} is claimed by VPS {claimed.vps_id}, whose create is on its way"
-    held = select(vps.c.id).where(vps.c.order_id == order.order_id, vps.c.deleted_at.is_(None))
-    if connection.scalar(held) is not None:
+        return f"order {order.order_id} is claimed by VPS {claimed.vps_id}: its record exists or is on its way"
+    linked = select(vps.c.id).where(vps.c.order_id == order.order_id, vps.c.deleted_at.is_(None))
+    if connection.scalar(linked) is not None:
         return f"order {order.order_id} has a record by now"
-    coming = connection.scalar(
+    queued = connection.scalar(
         select(vps_queues.c.vps_id).where(
             vps_queues.c.vps_id == order.panel_vps_id,
             vps_queues.c.queue_state == "live",
             vps_queues.c.applied_seq < vps_queues.c.last_seq,
         )
     )
-    if coming is not None:
-        return f"VPS {coming}, which the main site names for order {order.order_id}, is on its way"
+    if queued is not None:
+        return f"calls for VPS {queued}, which the main site names for order {order.order_id}, wait to be applied"
     return None
 
 
 def _change(run: _Run, change: Update | Unlink | Delete) -> Written | NotWritten:
     connection, vps_id = run.connection, change.record.id
     rows.lock_orders(connection, [change.values.get("order_id")])
-    found = run.settled(change.record)
-    if isinstance(found, NotWritten):
-        return found
-    queue, row = found
+    unchanged = run.lock_unchanged(change.record)
+    if isinstance(unchanged, NotWritten):
+        return unchanged
+    queue, row = unchanged
     at = rows.database_now(connection)
     after = changed_row(row, change, at)
     queue_state = {"queue_state": "deleted"} if isinstance(change, Delete) else {}
@@ -172,7 +172,7 @@ def _change(run: _Run, change: Update | Unlink | Delete) -> Written | NotWritten
 
 
 def changed_row(row: Row, change: Update | Unlink | Delete, at: datetime) -> Row:
-    """What a change makes of a record, but for its place in the journal."""
+    """The record after the change, without its new place in the queue and its new status."""
     after = row | dict(change.values) | {"updated_at": at}
     match change:
         case Unlink():
@@ -184,18 +184,18 @@ def changed_row(row: Row, change: Update | Unlink | Delete, at: datetime) -> Row
 
 
 def _merge(run: _Run, change: Merge) -> Written | NotWritten:
-    """Fold a record into the survivor: nothing is lost, either id reaches the survivor afterwards."""
+    """Merge a record into the survivor. Nothing is lost: afterwards both ids lead to the survivor."""
     connection, loser_id, survivor_id = run.connection, change.record.id, change.survivor.id
-    # Names before VPS queues, as everywhere: a create of one of these orders may be waiting for a queue already.
+    # Names before VPS queues, as everywhere: a create for one of these orders may wait for one of the queues already.
     orders = [row["order_id"] for id_ in (loser_id, survivor_id) if (row := rows.load_row(connection, id_)) is not None]
     rows.lock_orders(connection, orders)
     rows.lock_vps_queues(connection, [loser_id, survivor_id])
-    lost, kept = run.settled(change.record), run.settled(change.survivor)
-    if isinstance(lost, NotWritten):
-        return lost
+    loser, kept = run.lock_unchanged(change.record), run.lock_unchanged(change.survivor)
+    if isinstance(loser, NotWritten):
+        return loser
     if isinstance(kept, NotWritten):
         return kept
-    (queue, row), (other_queue, other) = lost, kept
+    (queue, row), (other_queue, other) = loser, kept
     if [row["order_id"], other["order_id"]] != orders:
         return NotWritten("one of the two records was linked to another order meanwhile")
     if row["user_id"] != other["user_id"]:
@@ -218,8 +218,8 @@ def _merge(run: _Run, change: Merge) -> Written | NotWritten:
 
 
 def inherited(survivor: Row, loser: Row) -> Row:
-    """What the survivor takes over: an order or a guest only where it has none of its own, and the newer of
-    two facts."""
+    """What the survivor takes over: the order and the guest only where it has none of its own, and facts that are
+    newer than its own."""
     new: Row = {}
     if survivor["order_id"] is None and loser["order_id"] is not None:
         new |= {"order_id": loser["order_id"], "order_linked_once": True}
@@ -232,8 +232,8 @@ def inherited(survivor: Row, loser: Row) -> Row:
     return new
 
 
-def _settled(connection: Connection, vps_id: int, expected: int) -> tuple[Row, Row] | NotWritten:
-    """The queue and the record, locked, if nothing is in flight and the version is the one decided on."""
+def _lock_unchanged(connection: Connection, vps_id: int, expected: int) -> tuple[Row, Row] | NotWritten:
+    """Lock the queue and the record, and return both if no call waits and the version is the expected one."""
     queue = rows.lock_vps_queues(connection, [vps_id]).get(vps_id)
     row = rows.load_row(connection, vps_id)
     if queue is None or row is None:
@@ -281,7 +281,8 @@ def _journal(
 
 
 def _with_reads(connection: Connection, evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """The evidence, and what the reads said that it rests on: it is to be readable for as long as the journal is."""
+    """The evidence with a copy of the snapshots that it names. Snapshots are pruned before the journal, and an operator
+    must be able to read the evidence for as long as its operation."""
     proof = [*evidence.get("guest_snapshots", ()), *evidence.get("order_snapshots", ())]
     if not proof:
         return dict(evidence)
@@ -297,28 +298,29 @@ READS = text(
 
 
 def note_confirmations(connection: Connection, began: Mapping[str, datetime]) -> None:
-    """Mark since when a record's power is not borne out by trusted reads, and take the mark back.
+    """Mark the records that the trusted read does not confirm, and take the mark from those that it confirms.
 
-    A confirmed record is not touched: clients get its "as of" from the read of its node. ``began``: per
-    cluster, when the trusted read began. No version changes, since no fact does.
+    The mark is the time from which the power state is unconfirmed. A confirmed record is not written: clients get its
+    "as of" from the read of its node. ``began``: for each cluster, when the trusted read began. Versions stay, because
+    no fact changes.
     """
     for cluster, at in began.items():
-        connection.execute(text(DOUBT), {"cluster": cluster, "began": at})
-        connection.execute(text(BELIEVE), {"cluster": cluster})
+        connection.execute(text(MARK), {"cluster": cluster, "began": at})
+        connection.execute(text(UNMARK), {"cluster": cluster})
 
 
-# A guest speaks for a record only while it is known to be the record's own machine, and nobody else's by now.
-_BORNE_OUT = f"""
+# A guest confirms a record only while it is known to be the record's own machine and was not sold on.
+_CONFIRMED = f"""
 EXISTS (SELECT 1 FROM guests g WHERE g.cluster = r.cluster AND g.vmid = r.vmid AND g.power = r.power_state
         AND g.fingerprint_state IN ('read', 'forbidden') AND g.fingerprint IS NOT DISTINCT FROM r.fingerprint
         AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid))
 AND NOT {SOLD_ON}
 """
-DOUBT = f"""
+MARK = f"""
 UPDATE vps r SET power_unconfirmed_since = :began
-WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.power_unconfirmed_since IS NULL AND NOT ({_BORNE_OUT})
+WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.power_unconfirmed_since IS NULL AND NOT ({_CONFIRMED})
 """
-BELIEVE = f"""
+UNMARK = f"""
 UPDATE vps r SET power_unconfirmed_since = NULL
-WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.power_unconfirmed_since IS NOT NULL AND {_BORNE_OUT}
+WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.power_unconfirmed_since IS NOT NULL AND {_CONFIRMED}
 """

@@ -1,4 +1,4 @@
-"""Bring a deleted record back: an operator's word against a delete, within its time."""
+"""Brings a deleted record back when an operator says that the delete was wrong, for RESTORABLE after the delete."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from panel.schema import tables
 
 RESTORABLE = timedelta(days=7)
 PROTECTED = timedelta(days=7)
-"""For so long reconciliation does not delete a restored record again, whatever the evidence."""
+"""How long no run deletes a restored record again, whatever the evidence."""
 
 
 def restore_vps(connection: Connection, vps_id: int, reason: str, by: str) -> Row:
-    """Make a tombstone live again and journal why; the record as it is now. Raises OperatorError.
+    """Make a tombstone live again and journal why. Returns the record as it is now. Raises OperatorError.
 
-    All absences of its order and guest are forgotten: a later delete needs new proof. Its facts are what they were;
-    the next run brings them up to date, once it has read who stands at the address by now. Refused after 7 days, for a
-    merged record, while a call for it waits, and where its order or guest belongs to another live record by now.
+    All absences of its order and guest are forgotten, so a later delete needs new proof. Its facts stay as they were
+    until a run has read which machine is at the address now. Refused after 7 days, for a merged record, while a call
+    for it waits, and if its order or guest belongs to another live record by now.
     """
     if not reason.strip():
         raise OperatorError("invalid", "a restore needs a reason")
@@ -66,15 +66,16 @@ def restore_vps(connection: Connection, vps_id: int, reason: str, by: str) -> Ro
 
 
 def _hindrance(connection: Connection, row: Row, queue: Row, locked_order: str | None) -> str | None:
+    """Why the record must not be restored; None if it may. ``locked_order``: the order id that the caller locked."""
     vps_id, vps = row["id"], tables.vps
     if row["merged_into"] is not None:
-        return f"VPS {vps_id} was merged into VPS {row['merged_into']}, which both ids reach"
+        return f"VPS {vps_id} was merged into VPS {row['merged_into']}; both ids lead to that record"
     if row["deleted_at"] is None:
         return f"VPS {vps_id} is not deleted"
     if queue["applied_seq"] < queue["last_seq"]:
-        return f"a call for VPS {vps_id} waits to be applied; try again when it is"
+        return f"a call for VPS {vps_id} waits to be applied; try again after that"
     if row["order_id"] != locked_order:
-        return f"VPS {vps_id} was linked to another order at this moment; try again"
+        return f"VPS {vps_id} has just been linked to another order; try again"
     if row["order_id"] is not None:
         claimed = connection.scalar(CLAIMED, {"order": row["order_id"], "id": vps_id})
         if claimed is not None:

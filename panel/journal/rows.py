@@ -1,6 +1,6 @@
-"""Low-level writes of records, VPS queues and the journal.
+"""Low-level writes of records, VPS queues, the journal and findings.
 
-Only :mod:`panel.journal.writer` and :mod:`panel.journal.repairs` use it.
+Records are written only through this module: by the writer, by repairs and by an operator's restore.
 
 Lock order everywhere: names (order ids, sorted), then VPS queues by id, then rows.
 """
@@ -24,17 +24,17 @@ from panel.schema import tables
 log = structlog.get_logger(__name__)
 
 SETTLED_CHANNEL = "panel_settled"
-"""NOTIFY here (payload: operation id) tells waiting calls that an operation is settled."""
+"""A NOTIFY on this channel (payload: operation id) tells waiting calls that an operation is settled."""
 
 
 def database_now(connection: Connection) -> datetime:
-    """The database's clock, the only one that decides anything."""
+    """The time on the database's clock, the only clock that decisions use."""
     now: datetime = connection.scalar(text("SELECT clock_timestamp()"))
     return now
 
 
 def lock_orders(connection: Connection, order_ids: Iterable[str | None]) -> None:
-    """Hold these order ids to the end of the transaction, against creates that claim them."""
+    """Lock these order ids to the end of the transaction, so that no create claims them meanwhile."""
     names = sorted(f"order:{o}" for o in set(order_ids) if o is not None)
     for name in names:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
@@ -51,8 +51,8 @@ def lock_vps_queues(connection: Connection, ids: Iterable[int]) -> dict[int, Row
 
 def load_row(connection: Connection, vps_id: int) -> Row | None:
     """A record's row, or None."""
-    found = connection.execute(select(tables.vps).where(tables.vps.c.id == vps_id)).one_or_none()
-    return dict(found._mapping) if found else None
+    row = connection.execute(select(tables.vps).where(tables.vps.c.id == vps_id)).one_or_none()
+    return dict(row._mapping) if row else None
 
 
 def store_new(connection: Connection, row: Row) -> None:
@@ -61,14 +61,14 @@ def store_new(connection: Connection, row: Row) -> None:
 
 
 def store_changed(connection: Connection, before: Row, after: Row) -> Row:
-    """Write what differs, with the next version; the caller holds the queue."""
+    """Write the columns that differ, with the next version. Returns the new row. The caller has locked the queue."""
     changed = {k: v for k, v in after.items() if before[k] != v} | {"version": before["version"] + 1}
     connection.execute(update(tables.vps).where(tables.vps.c.id == before["id"]).values(changed))
     return {**after, "version": before["version"] + 1}
 
 
 def advance_vps_queue(connection: Connection, vps_id: int, applied_seq: int, **values: Any) -> None:  # noqa: ANN401
-    """Note how far a queue is applied, and what a repair changed of its head."""
+    """Note how far a queue is applied. ``values``: other columns of the queue that change."""
     vps_queues = tables.vps_queues
     connection.execute(
         update(vps_queues).where(vps_queues.c.vps_id == vps_id).values(applied_seq=applied_seq, **values)
@@ -76,7 +76,7 @@ def advance_vps_queue(connection: Connection, vps_id: int, applied_seq: int, **v
 
 
 def claim_order(connection: Connection, order_id: str, vps_id: int, operation_id: int) -> None:
-    """Point an order's claim at a record; the caller holds the order's lock."""
+    """Let an order's claim point to a record. The caller has locked the order."""
     upsert = pg_insert(tables.order_claims).values(order_id=order_id, vps_id=vps_id, operation_id=operation_id)
     connection.execute(
         upsert.on_conflict_do_update(index_elements=["order_id"], set_={"vps_id": vps_id, "operation_id": operation_id})
@@ -84,7 +84,7 @@ def claim_order(connection: Connection, order_id: str, vps_id: int, operation_id
 
 
 def settle(connection: Connection, operation_id: int, state: str, **values: Any) -> None:  # noqa: ANN401
-    """Give a queued operation its final state and tell whoever waits for it."""
+    """Give a queued operation its final state and notify the calls that wait for it."""
     operations = tables.operations
     connection.execute(
         update(operations)
@@ -96,7 +96,7 @@ def settle(connection: Connection, operation_id: int, state: str, **values: Any)
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """One finding as it is raised. ``run_id``: the run that found it; None for what a call met."""
+    """One finding as it is raised. ``run_id``: the run that found it; None if a call led to it."""
 
     class_: str
     subject: str
@@ -110,12 +110,12 @@ class Raised:
 
 
 def raise_findings(connection: Connection, raised: Sequence[Raised]) -> None:
-    """Open findings, or renew the open ones of the same class and subject; new alarms are logged and told.
+    """Open findings, or renew the open ones of the same class and subject. New alarms are logged and sent on.
 
-    What stands as it stood is not written, but for its ``last_seen_at`` once a day. A finding that has become an alarm
-    is heard anew: what was acknowledged or snoozed was less.
+    A finding that did not change is not written, except ``last_seen_at`` once a day. When a finding becomes an alarm,
+    its acknowledgement and its snooze end, because the operator gave them for less than an alarm.
     """
-    _raise(connection, raised, whole=True)
+    _raise(connection, raised, overwrite=True)
 
 
 def raise_finding(
@@ -128,47 +128,47 @@ def raise_finding(
     last_run_id: int | None = None,
     **values: Any,  # noqa: ANN401
 ) -> None:
-    """The same for a single finding. What is not given (its record, order or guest) stays as it was said before."""
-    _raise(connection, [Raised(class_, subject, reason, severity, run_id=last_run_id, **values)], whole=False)
+    """Open or renew a single finding. An id that is not given (``vps_id``, ``order_id`` and so on) stays as it was."""
+    _raise(connection, [Raised(class_, subject, reason, severity, run_id=last_run_id, **values)], overwrite=False)
 
 
-def _raise(connection: Connection, raised: Sequence[Raised], *, whole: bool) -> None:
+def _raise(connection: Connection, raised: Sequence[Raised], *, overwrite: bool) -> None:
     if not raised:
         return
-    found = [{"n": n, **asdict(one)} for n, one in enumerate(raised)]
-    opened = connection.execute(RAISE, {"found": json.dumps(found), "whole": whole}).all()
-    alarms = [row for row in opened if row.opened and row.severity == "alarm"]
+    numbered = [{"n": n, **asdict(finding)} for n, finding in enumerate(raised)]
+    written = connection.execute(RAISE, {"raised": json.dumps(numbered), "overwrite": overwrite}).all()
+    alarms = [row for row in written if row.opened and row.severity == "alarm"]
     for row in alarms:
         log.warning("alarm_opened", finding_class=row.finding_class, subject=row.subject)
     if alarms:
-        connection.execute(TELL)
+        connection.execute(SEND_ALARMS)
 
 
-# One that is said twice in one breath is what was said last. Conflicting rows would be locked, and that is a write:
-# what stands as it stood is left out before.
+# If the same finding is raised twice at once, the last one counts. Unchanged findings are left out before the INSERT:
+# ON CONFLICT locks every conflicting row, and a lock is a write.
 RAISE = text("""
-WITH said AS (
-  SELECT DISTINCT ON (t.class_, t.subject) t.* FROM jsonb_to_recordset(CAST(:found AS jsonb)) AS t(
+WITH raised AS (
+  SELECT DISTINCT ON (t.class_, t.subject) t.* FROM jsonb_to_recordset(CAST(:raised AS jsonb)) AS t(
     n int, class_ text, subject text, reason text, severity text, vps_id bigint, order_id text, cluster text,
     vmid int, run_id bigint)
   ORDER BY t.class_, t.subject, t.n DESC),
 news AS (
-  SELECT s.* FROM said s
-  LEFT JOIN findings f ON f.class = s.class_ AND f.subject = s.subject AND f.resolved_at IS NULL
+  SELECT r.* FROM raised r
+  LEFT JOIN findings f ON f.class = r.class_ AND f.subject = r.subject AND f.resolved_at IS NULL
   WHERE f.id IS NULL OR f.last_seen_at < clock_timestamp() - interval '1 day'
-    OR (f.reason, f.severity) IS DISTINCT FROM (s.reason, s.severity)
-    OR ((CAST(:whole AS boolean) OR s.vps_id IS NOT NULL) AND f.vps_id IS DISTINCT FROM s.vps_id)
-    OR ((:whole OR s.order_id IS NOT NULL) AND f.order_id IS DISTINCT FROM s.order_id)
-    OR ((:whole OR s.cluster IS NOT NULL) AND f.cluster IS DISTINCT FROM s.cluster)
-    OR ((:whole OR s.vmid IS NOT NULL) AND f.vmid IS DISTINCT FROM s.vmid))
+    OR (f.reason, f.severity) IS DISTINCT FROM (r.reason, r.severity)
+    OR ((CAST(:overwrite AS boolean) OR r.vps_id IS NOT NULL) AND f.vps_id IS DISTINCT FROM r.vps_id)
+    OR ((:overwrite OR r.order_id IS NOT NULL) AND f.order_id IS DISTINCT FROM r.order_id)
+    OR ((:overwrite OR r.cluster IS NOT NULL) AND f.cluster IS DISTINCT FROM r.cluster)
+    OR ((:overwrite OR r.vmid IS NOT NULL) AND f.vmid IS DISTINCT FROM r.vmid))
 INSERT INTO findings AS f (class, subject, reason, severity, vps_id, order_id, cluster, vmid, last_run_id)
 SELECT class_, subject, reason, severity, vps_id, order_id, cluster, vmid, run_id FROM news ORDER BY n
 ON CONFLICT (class, subject) WHERE resolved_at IS NULL DO UPDATE SET
   reason = excluded.reason, severity = excluded.severity, last_seen_at = clock_timestamp(),
-  vps_id = CASE WHEN :whole THEN excluded.vps_id ELSE coalesce(excluded.vps_id, f.vps_id) END,
-  order_id = CASE WHEN :whole THEN excluded.order_id ELSE coalesce(excluded.order_id, f.order_id) END,
-  cluster = CASE WHEN :whole THEN excluded.cluster ELSE coalesce(excluded.cluster, f.cluster) END,
-  vmid = CASE WHEN :whole THEN excluded.vmid ELSE coalesce(excluded.vmid, f.vmid) END,
+  vps_id = CASE WHEN :overwrite THEN excluded.vps_id ELSE coalesce(excluded.vps_id, f.vps_id) END,
+  order_id = CASE WHEN :overwrite THEN excluded.order_id ELSE coalesce(excluded.order_id, f.order_id) END,
+  cluster = CASE WHEN :overwrite THEN excluded.cluster ELSE coalesce(excluded.cluster, f.cluster) END,
+  vmid = CASE WHEN :overwrite THEN excluded.vmid ELSE coalesce(excluded.vmid, f.vmid) END,
   last_run_id = coalesce(excluded.last_run_id, f.last_run_id),
   acknowledged_by = CASE WHEN f.severity <> 'alarm' AND excluded.severity = 'alarm' THEN NULL
                          ELSE f.acknowledged_by END,
@@ -177,14 +177,14 @@ ON CONFLICT (class, subject) WHERE resolved_at IS NULL DO UPDATE SET
   snoozed_until = CASE WHEN f.severity <> 'alarm' AND excluded.severity = 'alarm' THEN NULL ELSE f.snoozed_until END
 RETURNING f.class AS finding_class, f.subject, f.severity, xmax = 0 AS opened
 """)
-TELL = text("INSERT INTO task_requests (task, subject) VALUES ('findings.tell', '') ON CONFLICT DO NOTHING")
+SEND_ALARMS = text("INSERT INTO task_requests (task, subject) VALUES ('findings.tell', '') ON CONFLICT DO NOTHING")
 
 
 JOURNALED = names(seen_by(Reader.OPERATOR))
 
 
 def difference(before: Row | None, after: Row) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """What the journal shows of a change: the columns that differ, before and after, JSON-ready."""
+    """The part of a change that the journal shows: the columns that differ, before and after, ready for JSON."""
 
     def plain(value: object) -> object:
         return value.isoformat() if isinstance(value, datetime) else value

@@ -1,7 +1,7 @@
-"""Apply journaled sync calls to records: idempotent, in the order of their journaling, one queue at a time.
+"""Applies journaled sync calls to records: in the order in which they were journaled, one VPS's queue at a time.
 
-A task names one operation; whatever the queue did (lost, doubled, reordered), the queue's own order decides:
-everything queued before that operation for the same VPS is applied first, and what is applied already is left.
+A task names one operation. Redis may lose, double or reorder messages, so only the order of the VPS's queue counts:
+the operations before that one are applied first, and an operation that is applied already is left alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from domain.identity_doubts import Doubt
 from panel.journal import rows
-from panel.journal.attempts import NOTE_ATTEMPT, PENDING_ATTEMPT_REFUNDS, TAKE_BACK, WHY
+from panel.journal.attempts import NOTE_ATTEMPT, NOTE_FAILURE, PENDING_ATTEMPT_REFUNDS, TAKE_BACK
 from panel.observations.identity_doubts import doubt_guest
 from panel.records.projection import Row, in_conflict, new_row, updated_row
 from panel.schema import tables
@@ -26,32 +26,31 @@ from panel.sessions import is_away
 log = structlog.get_logger(__name__)
 
 MAX_ATTEMPTS = 5
-"""An operation that fails this often for a reason of its own is dead: shown to operators, blocking nobody."""
+"""An operation that fails this often for a reason of its own is dead: operators see it, and it blocks no other call."""
 
 MAX_PER_TRANSACTION = 100
-"""A queue with more queued operations than this is drained over several tasks, so locks stay short."""
+"""A queue with more operations than this is applied by several tasks, so that no transaction holds its locks long."""
 
-
-UNFIT = frozenset({"42501", "42703", "42P01"})
-"""No right, column or table: the tables are not migrated yet. Every call fails alike, so none is counted against."""
+NOT_MIGRATED = frozenset({"42501", "42703", "42P01"})
+"""No right, column or table: the tables are not migrated yet. Every call fails then, so no failure is counted."""
 
 
 class NotYetError(Exception):
-    """The operation must wait for another queue (it stays queued and is published again)."""
+    """The operation must wait for another VPS's queue. It stays queued and is published again."""
 
 
 class OrderTakenError(Exception):
-    """The order of a create has a live record that nothing queued will delete."""
+    """The order of a create has another live record, and no delete of that record is queued."""
 
     def __init__(self, order_id: str, vps_id: int) -> None:
-        super().__init__(f"order {order_id} belongs to vps={vps_id}, whose delete failed")
+        super().__init__(f"order {order_id} belongs to vps={vps_id}: the delete of that VPS failed")
         self.order_id = order_id
         self.vps_id = vps_id
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of the operation that was asked for. ``text`` goes to the task list."""
+    """The state of the operation that the task named. ``text`` goes to the task list."""
 
     operation_id: int
     state: str
@@ -61,27 +60,27 @@ class Applied:
 def apply_operation(engine: Engine, operation_id: int, *, again: bool = False) -> Applied:
     """Apply the queue of ``operation_id`` up to and including it.
 
-    ``again``: it was tried before and nobody knows how that ended. Then, as for one that was published before, each
-    attempt is noted before it is made, so that a call that kills its process is dead in the end, too.
-    Raises SQLAlchemy's DBAPIError when the database is away or not fit (retry later).
+    ``again``: it was tried before, and how that ended is unknown. Then, and if it was published more than once, each
+    attempt is noted before it is made. So a call that kills its process is dead in the end, too.
+    Raises SQLAlchemy's DBAPIError when the database is away or not migrated (retry later).
     """
     operations = tables.operations
     PENDING_ATTEMPT_REFUNDS.pay(engine)
     with engine.begin() as connection:
-        asked = connection.execute(
+        named = connection.execute(
             select(
                 operations.c.id, operations.c.vps_id, operations.c.seq, operations.c.state, operations.c.publishes
             ).where(operations.c.id == operation_id)
         ).one_or_none()
-        if asked is None:
+        if named is None:
             return Applied(operation_id, "unknown", "unknown operation")
-        if asked.state != "queued":
-            return Applied(operation_id, asked.state, f"already {asked.state}")
-        again = again or asked.publishes > 1
+        if named.state != "queued":
+            return Applied(operation_id, named.state, f"already {named.state}")
+        again = again or named.publishes > 1
         if not again:
-            _apply_vps_queue(connection, asked.vps_id, asked.seq)
+            _apply_vps_queue(connection, named.vps_id, named.seq)
             return _outcome(connection, operation_id)
-    _apply_noted(engine, asked.vps_id, asked.seq)
+    _apply_noted(engine, named.vps_id, named.seq)
     with engine.begin() as connection:
         return _outcome(connection, operation_id)
 
@@ -91,15 +90,15 @@ def _outcome(connection: Connection, operation_id: int) -> Applied:
     now = connection.execute(
         select(operations.c.state, operations.c.result, operations.c.error).where(operations.c.id == operation_id)
     ).one()
-    said = now.result if now.state == "applied" else now.error or "waiting"
-    return Applied(operation_id, now.state, f"{now.state} {said}")
+    detail = now.result if now.state == "applied" else now.error or "waiting"
+    return Applied(operation_id, now.state, f"{now.state} {detail}")
 
 
 def _apply_noted(engine: Engine, vps_id: int, up_to: int) -> None:
-    """Apply a queue call by call, each attempt noted in a transaction of its own before it is made.
+    """Apply a queue call by call. Each attempt is noted in a separate transaction before it is made.
 
-    The note is taken back in the transaction that ends the attempt, well or badly; if the database fails in between, as
-    soon as it can be. What remains are the attempts that ended with their process.
+    The transaction that ends the attempt, well or badly, takes the note back. If the database fails in between, the
+    worker does it as soon as it can. So the notes that remain are attempts that ended with their process.
     """
     for _ in range(MAX_PER_TRANSACTION):
         with engine.begin() as connection:
@@ -114,24 +113,23 @@ def _apply_noted(engine: Engine, vps_id: int, up_to: int) -> None:
                 else:
                     _apply_vps_queue(connection, vps_id, head.seq)
         except DBAPIError as error:
-            if _is_no_call_s(error):
+            if _is_database_fault(error):
                 PENDING_ATTEMPT_REFUNDS.add(head.id)
                 with contextlib.suppress(DBAPIError):
                     PENDING_ATTEMPT_REFUNDS.pay(engine)
-            else:  # COMMIT itself refused it, or what is read for it: the note stays, with the reason
+            else:  # the call's own fault, at COMMIT or in a read before the savepoint: the note counts as a failure
                 with engine.begin() as connection:
-                    connection.execute(WHY, {"id": head.id, "why": _said(error), "wait": 2.0**head.attempts})
+                    values = {"id": head.id, "why": _error_code(error), "wait": 2.0**head.attempts}
+                    connection.execute(NOTE_FAILURE, values)
             raise
+        state = select(tables.operations.c.state).where(tables.operations.c.id == head.id)
         with engine.connect() as connection:
-            if (
-                connection.scalar(select(tables.operations.c.state).where(tables.operations.c.id == head.id))
-                == "queued"
-            ):
+            if connection.scalar(state) == "queued":
                 return
 
 
 def _mark_crashed(connection: Connection, head: Any) -> None:  # noqa: ANN401
-    """End a call whose attempts did not end: whatever tried it was killed, or hung until it was."""
+    """Give up a call that no attempt ended: each process that tried it was killed, or hung until it was killed."""
     rows.lock_vps_queues(connection, [head.vps_id])
     operations = tables.operations
     if connection.scalar(select(operations.c.state).where(operations.c.id == head.id)) != "queued":
@@ -149,8 +147,8 @@ def _apply_vps_queue(connection: Connection, vps_id: int, up_to: int) -> None:
         .order_by(operations.c.seq)
         .limit(MAX_PER_TRANSACTION)
     )
-    hinted = [row.payload.get("order_id") for row in connection.execute(queued)]
-    rows.lock_orders(connection, hinted)
+    order_ids = [row.payload.get("order_id") for row in connection.execute(queued)]
+    rows.lock_orders(connection, order_ids)
     rows.lock_vps_queues(connection, [vps_id])
     row = rows.load_row(connection, vps_id)
     # Read again under the lock: another worker may have applied some of them meanwhile.
@@ -163,12 +161,12 @@ def _apply_vps_queue(connection: Connection, vps_id: int, up_to: int) -> None:
             return
         except OrderTakenError as taken:
             _mark_dead(connection, operation, operation.attempts, str(taken))
-            # The order is the older record's again, whose delete may be sent once more.
+            # The order belongs to the older record again: the main site may send the delete of that record once more.
             rows.claim_order(connection, taken.order_id, taken.vps_id, operation.id)
         except DBAPIError as error:
-            if _is_no_call_s(error):
+            if _is_database_fault(error):
                 raise
-            if not _failed(connection, operation, error):
+            if not _count_failure(connection, operation, error):
                 return
 
 
@@ -203,7 +201,7 @@ def _create(connection: Connection, operation: Any) -> Row:  # noqa: ANN401
     row = new_row(operation.vps_id, operation.payload, operation.accepted_at)
     row["applied_seq"] = operation.seq
     _wait_for_older_order(connection, row)
-    _doubt_named(connection, operation.payload, None)
+    _doubt_named_guests(connection, operation.payload, None)
     row = _without_conflicting_link(connection, row, None)
     rows.store_new(connection, row)
     return row
@@ -226,12 +224,12 @@ def _update(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: A
             connection,
             "ownership",
             f"vps:{row['id']}",
-            "an update call names another owner; owners change only by reconciliation with the order",
+            "an update call names another owner; it was not taken, because only a run changes owners, by the order",
             severity="alarm",
             vps_id=row["id"],
         )
     after = updated_row(row, payload, operation.accepted_at) | {"applied_seq": operation.seq}
-    _doubt_named(connection, payload, row)
+    _doubt_named_guests(connection, payload, row)
     after = _without_conflicting_link(connection, after, row)
     if after["order_id"] != row["order_id"]:
         rows.claim_order(connection, after["order_id"], row["id"], operation.id)
@@ -248,16 +246,16 @@ def _supersede(connection: Connection, row: Row | None, operation: Any) -> None:
     if row is None:
         why, state = "its create was never applied", "rejected"
     elif row["deleted_at"] is not None:
-        why, state = "the VPS is deleted; a tombstone beats a late call", "superseded"
+        why, state = "the VPS is deleted; a late call does not change a tombstone", "superseded"
     else:
         why, state = "the record exists already", "superseded"
     rows.settle(connection, operation.id, state, result=None, reason=why)
     rows.advance_vps_queue(connection, operation.vps_id, operation.seq)
 
 
-def _doubt_named(connection: Connection, payload: Mapping[str, Any], before: Row | None) -> None:
-    """Note that a call names another guest than its record has: who stands there is to be asked, for whoever's record
-    that is, and who stands where the record's guest was."""
+def _doubt_named_guests(connection: Connection, payload: Mapping[str, Any], before: Row | None) -> None:
+    """If a call names another guest than its record has, put that guest and the record's own one in doubt. A run reads
+    the configuration at both addresses again before any record takes something from them."""
     cluster, vmid = payload.get("cluster"), payload.get("vmid")
     if (
         cluster is None
@@ -271,7 +269,7 @@ def _doubt_named(connection: Connection, payload: Mapping[str, Any], before: Row
 
 
 def _without_conflicting_link(connection: Connection, row: Row, before: Row | None) -> Row:
-    """A pushed guest that belongs to another live record is not taken over: the reconciler settles it."""
+    """The record without a pushed guest that belongs to another live record. A run decides whose guest it is."""
     if row["vmid"] is None or row["link_state"] != "pushed":
         return row
     vps = tables.vps
@@ -285,14 +283,15 @@ def _without_conflicting_link(connection: Connection, row: Row, before: Row | No
     )
     if other is None:
         return row
-    named = f"guest {row['cluster']}/{row['vmid']}, which a call named for VPS {row['id']}, is VPS {other}'s"
+    conflict = f"a call named guest {row['cluster']}/{row['vmid']} for VPS {row['id']}, but it belongs to VPS {other}"
     after = in_conflict(row, before)
     kept = f"VPS {row['id']} keeps guest {after['cluster']}/{after['vmid']}, which was read to be its own"
+    unlinked = f"VPS {row['id']} has no guest until the next run decides"
     rows.raise_finding(
         connection,
         "link-conflict",
         f"vps:{row['id']}",
-        f"{named}; {kept if after['vmid'] is not None else 'accepted without a guest, the next run looks at both'}",
+        f"{conflict}; {kept if after['vmid'] is not None else unlinked}",
         vps_id=row["id"],
         cluster=row["cluster"],
         vmid=row["vmid"],
@@ -310,24 +309,24 @@ def _may_claim(connection: Connection, order_id: str, vps_id: int) -> bool:
 
 
 def _wait_for_older_order(connection: Connection, row: Row) -> None:
-    """A new create for an order whose older record's delete is accepted but not applied waits for it.
+    """Let a create wait if its order has an older record and the delete of that record is queued. Raises NotYetError.
 
-    It waits for nothing else: where no delete is queued any more, the older record keeps the order.
+    It waits for nothing else. If no delete is queued, the older record keeps the order. Raises OrderTakenError.
     """
-    if (older := _order_s_record(connection, row)) is None:
+    if (older := _other_record_of_order(connection, row)) is None:
         return
     operations = tables.operations
-    coming = select(operations.c.id).where(
+    queued_delete = select(operations.c.id).where(
         operations.c.vps_id == older, operations.c.state == "queued", operations.c.action == "delete"
     )
-    if connection.scalar(coming.limit(1)) is not None:
+    if connection.scalar(queued_delete.limit(1)) is not None:
         raise NotYetError(f"waiting for the delete of vps={older}, the order's former record")
-    if _order_s_record(connection, row) is not None:  # it may have been applied at this very moment
+    if _other_record_of_order(connection, row) is not None:  # the delete may have been applied between the two reads
         raise OrderTakenError(row["order_id"], older)
 
 
-def _order_s_record(connection: Connection, row: Row) -> int | None:
-    """The other live record of a record's order."""
+def _other_record_of_order(connection: Connection, row: Row) -> int | None:
+    """The other live record of this record's order, or None."""
     if row["order_id"] is None:
         return None
     vps = tables.vps
@@ -345,11 +344,11 @@ def _postpone(connection: Connection, operation_id: int, why: str) -> None:
     )
 
 
-def _failed(connection: Connection, operation: Any, error: Exception) -> bool:  # noqa: ANN401
-    """Count a failure of the operation's own; True when it is dead and the queue may go on."""
-    said = _said(error)
+def _count_failure(connection: Connection, operation: Any, error: Exception) -> bool:  # noqa: ANN401
+    """Count a failure of the operation itself. Returns True when it is dead and the queue may go on."""
+    code = _error_code(error)
     attempts = operation.attempts + 1
-    log.warning("operation_failed", operation_id=operation.id, vps_id=operation.vps_id, attempts=attempts, error=said)
+    log.warning("operation_failed", operation_id=operation.id, vps_id=operation.vps_id, attempts=attempts, error=code)
     operations = tables.operations
     if attempts < MAX_ATTEMPTS:
         connection.execute(
@@ -357,24 +356,25 @@ def _failed(connection: Connection, operation: Any, error: Exception) -> bool:  
             .where(operations.c.id == operation.id)
             .values(
                 attempts=attempts,
-                error=said,
+                error=code,
                 publish_at=text("clock_timestamp() + make_interval(secs => :wait)").bindparams(wait=2.0**attempts),
             )
         )
         return False
-    _mark_dead(connection, operation, attempts, said)
+    _mark_dead(connection, operation, attempts, code)
     return True
 
 
-def _said(error: Exception) -> str:
-    """SQLSTATE and constraint, never the message: it quotes the row's values."""
+def _error_code(error: Exception) -> str:
+    """Class, SQLSTATE and constraint; never the message, which quotes the row's values."""
     cause = getattr(error, "orig", None)
     constraint = getattr(getattr(cause, "diag", None), "constraint_name", None)
     return f"{type(cause).__name__} {getattr(cause, 'sqlstate', '')} {constraint or ''}".strip()
 
 
-def _is_no_call_s(error: DBAPIError) -> bool:
-    return is_away(error) or getattr(error.orig, "sqlstate", None) in UNFIT
+def _is_database_fault(error: DBAPIError) -> bool:
+    """Whether the database is away or not migrated, so that the call itself may be good."""
+    return is_away(error) or getattr(error.orig, "sqlstate", None) in NOT_MIGRATED
 
 
 def _mark_dead(connection: Connection, operation: Any, attempts: int, why: str) -> None:  # noqa: ANN401
@@ -382,10 +382,10 @@ def _mark_dead(connection: Connection, operation: Any, attempts: int, why: str) 
     vps_queues = tables.vps_queues
     queue_state: dict[str, Any] = {}
     if operation.action == "create":
-        # Without its create there is no VPS: the queue takes no more calls, and the order may be created anew.
+        # Without its create there is no VPS: the queue takes no more calls, and the order may be created again.
         queue_state = {"queue_state": "deleted"}
     elif operation.action == "delete" and _is_live(connection, operation.vps_id):
-        # It lives on: it takes calls, and whoever sends the delete again is not told that it was done.
+        # The VPS lives on. So it must take calls again, and a repeated delete must not get "already deleted".
         queue_state = {
             "queue_state": case((vps_queues.c.last_seq == operation.seq, "live"), else_=vps_queues.c.queue_state)
         }

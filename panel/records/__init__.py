@@ -1,1 +1,1 @@
-"""How a record is made, and what callers, clients and operators see of it."""
+"""How calls make a record, and what the main site, clients and operators see of it."""

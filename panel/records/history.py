@@ -1,4 +1,4 @@
-"""The journal and the runs for operators: why a record changed, and what the reconciler did lately."""
+"""The journal and the runs, for operators: why a record changed, and what the latest runs did."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from panel.schema import tables
 @dataclass(frozen=True, slots=True)
 class History:
     """``record``: None while its create is not applied. ``operations``: in order. ``removed``: how many older ones the
-    journal no longer keeps. ``identity``: None for a record that names no guest."""
+    journal no longer has. ``identity``: None for a record that names no guest."""
 
     record: Row[Any] | None
     operations: Sequence[Row[Any]]
@@ -27,12 +27,13 @@ class History:
 def vps_history(connection: Connection, vps_id: int) -> History:
     """A VPS's part of the journal. Raises OperatorError."""
     vps, operations, vps_queues = tables.vps, tables.operations, tables.vps_queues
-    found = connection.execute(select(operations).where(operations.c.vps_id == vps_id).order_by(operations.c.seq)).all()
-    if not found:
+    statement = select(operations).where(operations.c.vps_id == vps_id).order_by(operations.c.seq)
+    kept = connection.execute(statement).all()
+    if not kept:
         raise OperatorError("unknown", f"VPS {vps_id} does not exist in the panel")
     record = connection.execute(select(vps).where(vps.c.id == vps_id)).one_or_none()
     journaled = connection.scalar(select(vps_queues.c.last_seq).where(vps_queues.c.vps_id == vps_id)) or 0
-    return History(record, found, max(0, journaled - len(found)), identity_of(connection, vps_id))
+    return History(record, kept, max(0, journaled - len(kept)), identity_of(connection, vps_id))
 
 
 def recent_runs(connection: Connection, *, kind: str | None = None, limit: int = 20) -> Sequence[Row[Any]]:

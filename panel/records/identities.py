@@ -1,4 +1,4 @@
-"""Which machine a record's guest is by its own configuration, when that was read, and what puts it in doubt."""
+"""Which machine a record's guest is by its configuration, when that was read, and why it is in doubt."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from panel.shown import shown
 @shown
 @dataclass(frozen=True, slots=True)
 class IdentityView:
-    """Which machine a VPS's guest is, by its own configuration. What is in doubt says nothing of the VPS."""
+    """Which machine a VPS's guest is, by its configuration. While it is in doubt, it confirms nothing of the VPS."""
 
     guest: Annotated[str, Field(description="`cluster/vmid`")]
     believed: Annotated[str | None, Field(description="Which machine the VPS is linked with")]
-    fingerprint: Annotated[str | None, Field(description="Which machine stood there when it was read last")]
+    fingerprint: Annotated[str | None, Field(description="Which machine was at this address when it was read last")]
     state: Annotated[
         Literal["read", "stale", "unread", "forbidden"] | None, Field(description="null: no list ever showed it")
     ]
     read_at: Annotated[datetime | None, Field(description="When its configuration was read last")]
-    age_s: Annotated[float | None, Field(description="Seconds since then")]
-    tried_at: Annotated[datetime | None, Field(description="When it was asked for last in vain")]
-    in_doubt: Annotated[bool, Field(description="Nothing is taken of it before it is read again")]
-    doubt: Annotated[str | None, Field(description="What put it in doubt")]
-    why: Annotated[str | None, Field(description="The same as a sentence")]
-    doubted_at: Annotated[datetime | None, Field(description="Since when")]
-    unlisted_since: Annotated[datetime | None, Field(description="Since when no list has shown it any more")]
+    age_s: Annotated[float | None, Field(description="Seconds since `read_at`")]
+    tried_at: Annotated[datetime | None, Field(description="When the panel last asked for it and got no usable answer")]
+    in_doubt: Annotated[bool, Field(description="The panel takes nothing from it until it is read again")]
+    doubt: Annotated[str | None, Field(description="Why it is in doubt, as one word")]
+    why: Annotated[str | None, Field(description="Why it is in doubt, as a phrase")]
+    doubted_at: Annotated[datetime | None, Field(description="Since when it is in doubt")]
+    unlisted_since: Annotated[datetime | None, Field(description="Since when no list has shown it")]
 
 
 def identity_of(connection: Connection, vps_id: int) -> IdentityView | None:

@@ -1,4 +1,4 @@
-"""The customer and the name of a record or an order, for operators who decide about it."""
+"""The customer and the VPS's name of a record or an order, for operators who decide about it."""
 
 from __future__ import annotations
 
@@ -22,44 +22,46 @@ class Whose:
     @property
     def said(self) -> str:
         """In a few words: "web-01 of user 5 (ann)"."""
-        of = f"user {self.user_id}" + (f" ({self.username})" if self.username else "") if self.user_id else ""
-        of = of or (f"the main site's user {self.owner}" if self.owner else "")
-        return " of ".join(part for part in (self.name or "", of) if part)
+        user = f"user {self.user_id}" + (f" ({self.username})" if self.username else "") if self.user_id else ""
+        user = user or (f"the main site's user {self.owner}" if self.owner else "")
+        return " of ".join(part for part in (self.name or "", user) if part)
 
 
 NOBODY = Whose()
 
 
 def whose(connection: Connection, subjects: Iterable[str]) -> Mapping[str, Whose]:
-    """By subject (``vps:12``, ``order:7041``), without unknown ones. Two statements, however many subjects."""
-    named = set(subjects)
-    records = [int(s.removeprefix("vps:")) for s in named if s.startswith("vps:")]
-    orders = [s.removeprefix("order:") for s in named if s.startswith("order:")]
-    found: dict[str, Whose] = {}
+    """Customers and names by subject (``vps:12``, ``order:7041``); unknown subjects are left out. It takes two
+    statements, however many subjects there are."""
+    distinct = set(subjects)
+    records = [int(s.removeprefix("vps:")) for s in distinct if s.startswith("vps:")]
+    orders = [s.removeprefix("order:") for s in distinct if s.startswith("order:")]
+    customers: dict[str, Whose] = {}
     if records:
         for row in connection.execute(RECORDS, {"ids": records}):
-            found[f"vps:{row.id}"] = _whose(row)
+            customers[f"vps:{row.id}"] = _whose(row)
     if orders:
         for row in connection.execute(ORDERS, {"ids": orders}):
-            found[f"order:{row.id}"] = _whose(row)
-    return found
+            customers[f"order:{row.id}"] = _whose(row)
+    return customers
 
 
 def _whose(row: Any) -> Whose:  # noqa: ANN401 - a Row
     return Whose(row.name, row.user_id, row.username, row.cluster, row.owner)
 
 
-def described(item: Mapping[str, Any], found: Mapping[str, Whose]) -> dict[str, Any]:
-    """An item of a held set, with the VPS's name, its customer and the clusters concerned."""
-    of, values = found.get(item["subject"], NOBODY), item.get("values") or {}
-    made = item["action"] == "create"
+def described(item: Mapping[str, Any], customers: Mapping[str, Whose]) -> dict[str, Any]:
+    """An item of a held set, with the VPS's name, its customer and the clusters concerned. ``customers``: from
+    ``whose``."""
+    customer, values = customers.get(item["subject"], NOBODY), item.get("values") or {}
+    is_create = item["action"] == "create"
     guest = item.get("guest")
-    clusters = {guest.split("/")[0] if guest else None, of.cluster, values.get("cluster")} - {None, ""}
+    clusters = {guest.split("/")[0] if guest else None, customer.cluster, values.get("cluster")} - {None, ""}
     return {
         **item,
-        "name": values.get("name") if made else of.name,
-        "user_id": values.get("user_id") if made else of.user_id,
-        "username": of.username,
+        "name": values.get("name") if is_create else customer.name,
+        "user_id": values.get("user_id") if is_create else customer.user_id,
+        "username": customer.username,
         "clusters": sorted(clusters),
     }
 

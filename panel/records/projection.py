@@ -22,16 +22,16 @@ PUSHED: dict[str, tuple[OrderState, PowerState | None]] = {
     "running": (OrderState.ACTIVE, PowerState.RUNNING),
     "stopped": (OrderState.ACTIVE, PowerState.STOPPED),
     "error": (OrderState.ACTIVE, PowerState.ERROR),
-    "suspended": (OrderState.SUSPENDED, None),  # says nothing of the guest, so the power fact stays
+    "suspended": (OrderState.SUSPENDED, None),  # says nothing about the guest, so the power state stays
 }
-"""By pushed status, the two facts that it states."""
+"""The order state and the power state that each pushed status means."""
 
 COPIED = tuple(
     column
     for column in said_by(Speaker.CALL)
     if column.group is not Facts.LINK and column.name not in ("user_id", "status", "order_id")
 )
-"""What a call writes just as it says it. Owner, status, order and guest have rules of their own."""
+"""The columns that a call writes unchanged. Owner, status, order and guest have their own rules below."""
 
 EMPTY = names(column for column in COLUMNS if not column.required)
 TIMES = names(column for column in COLUMNS if column.required and column.kind is Kind.TIME)
@@ -59,8 +59,8 @@ def new_row(vps_id: int, payload: Mapping[str, Any], at: datetime) -> Row:
 
 
 def repaired_row(vps_id: int, values: Mapping[str, Any], at: datetime, source: str) -> Row:
-    """The record that a run makes for an order whose create never came. ``values``: its columns, those of its link
-    included if it has one."""
+    """The record that a run makes for an order when its create never came. ``values``: its columns, with those of its
+    link if it has one."""
     row = _empty_row(vps_id, at, source) | dict(values) | {"order_linked_once": True}
     if row["vmid"] is not None:
         row |= {"link_source": source, "guest_linked_once": True}
@@ -84,8 +84,8 @@ def _empty_row(vps_id: int, at: datetime, source: str) -> Row:
 
 
 def updated_row(row: Row, payload: Mapping[str, Any], at: datetime) -> Row:
-    """The record after an update call that was accepted ``at``. It never changes the owner, because a mistake there
-    gives a machine to a stranger: only a reconciled owner, seen twice and confirmed, may."""
+    """The record after an update call that was accepted ``at``. The call never changes the owner, because a mistake
+    there gives a machine to a stranger. Only a run does, after it has seen the new owner twice and confirmed it."""
     new = dict(row)
     if (status := payload.get("status")) is not None:
         order_state, power = PUSHED[status]
@@ -123,11 +123,11 @@ def _linked(row: Row, payload: Mapping[str, Any], at: datetime) -> Row:
     if vmid is None or cluster is None:
         return row
     if (row["cluster"], row["vmid"]) == (cluster, vmid):
-        # Until Proxmox was asked, only calls say what the guest is, and a later call corrects an earlier one.
-        said = {key: payload[key] for key in ("node", "guest_type") if payload.get(key) is not None}
-        if row["link_state"] != "pushed" or all(row[key] == value for key, value in said.items()):
+        # Until Proxmox was read, only calls know the guest's node and type, and a later call corrects an earlier one.
+        pushed = {key: payload[key] for key in ("node", "guest_type") if payload.get(key) is not None}
+        if row["link_state"] != "pushed" or all(row[key] == value for key, value in pushed.items()):
             return row
-        return row | said | {"link_changed_at": at}
+        return row | pushed | {"link_changed_at": at}
     return row | {
         "cluster": cluster,
         "node": payload.get("node"),
@@ -165,7 +165,7 @@ def release_address(row: Row, at: datetime) -> Row:
 
 
 def unlinked(row: Row, at: datetime, link_state: str = "unlinked") -> Row:
-    """The record without a guest. What is known of its power stays as last seen."""
+    """The record without a guest. Its power state stays as last seen."""
     return row | {
         "cluster": None,
         "node": None,

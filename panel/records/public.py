@@ -1,4 +1,4 @@
-"""What callers and clients see of a record, in the contract's words and units. Pure."""
+"""What the main site and clients see of a record, in the contract's words and units. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHOWN = seen_by(Reader.MAIN_SITE)
 
 
 class Place:
-    """Where this process is reached from outside. ``root``: the path that a reverse proxy puts before every address."""
+    """Where callers reach this process. ``root``: the path that a reverse proxy puts before every address."""
 
     root = ""
 

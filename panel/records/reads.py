@@ -1,4 +1,4 @@
-"""The API's reads. A client's read runs as a role that row-level security confines to one user."""
+"""The API's reads. A client's read runs in a role for which row-level security shows one user's records only."""
 
 from __future__ import annotations
 
@@ -74,15 +74,15 @@ async def reading_as_client(engine: AsyncEngine, user_id: int) -> AsyncIterator[
 
 
 class DatabaseHealth(NamedTuple):
-    """What readiness asks of a database. ``revision``: the migration it is at, None without any. ``writable``: it takes
-    writes, unlike a standby."""
+    """What the readiness check must know of the database. ``revision``: its migration, None without any. ``writable``:
+    it takes writes, unlike a standby."""
 
     revision: str | None
     writable: bool
 
 
 async def database_health(engine: AsyncEngine) -> DatabaseHealth:
-    """How the database is. Raises DatabaseAwayError if PostgreSQL is away or too slow."""
+    """The state of the database. Raises DatabaseAwayError if PostgreSQL is away or too slow."""
     async with reading(engine) as connection:
         revision, writable = None, await connection.scalar(text("SHOW transaction_read_only")) == "off"
         if await connection.scalar(text("SELECT to_regclass('alembic_version')")) is not None:
@@ -97,15 +97,15 @@ async def operation(engine: AsyncEngine, operation_id: int) -> Operation | None:
     journal = tables.operations
     columns = [journal.c[name] for name in OPERATION_COLUMNS]
     async with reading(engine) as connection:
-        found = (await connection.execute(select(*columns).where(journal.c.id == operation_id))).one_or_none()
-        if found is None:
+        row = (await connection.execute(select(*columns).where(journal.c.id == operation_id))).one_or_none()
+        if row is None:
             return None
-        records = await _rows(connection, [found.vps_id])
-    return Operation(**found._mapping, record=records.get(found.vps_id))
+        records = await _rows(connection, [row.vps_id])
+    return Operation(**row._mapping, record=records.get(row.vps_id))
 
 
 async def settled_among(engine: AsyncEngine, operation_ids: Iterable[int]) -> list[int]:
-    """The settled ones of these operations."""
+    """Those of these operations that are settled."""
     journal = tables.operations
     statement = select(journal.c.id).where(journal.c.id.in_(list(operation_ids)), journal.c.state != "queued")
     async with reading(engine) as connection:
@@ -142,8 +142,11 @@ async def records_named(engine: AsyncEngine, user_id: int, name: str) -> list[Ro
 
 
 async def _projected(connection: AsyncConnection, candidates: Any) -> list[Row]:  # noqa: ANN401
-    """Candidates as queued operations will leave them. The queue is read before the rows: an operation applied in
-    between then counts twice, which changes nothing, instead of never."""
+    """The candidates as their queued operations will leave them.
+
+    The queue is read before the rows. So an operation that is applied in between counts twice, which changes nothing.
+    The other way round it would not count at all.
+    """
     ids = sorted((await connection.scalars(candidates)).all(), reverse=True)
     journal = tables.operations
     queued = await connection.execute(
@@ -161,15 +164,15 @@ async def _projected(connection: AsyncConnection, candidates: Any) -> list[Row]:
 
 async def _rows(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, Row]:
     vps = tables.vps
-    found = await connection.execute(select(vps).where(vps.c.id.in_(list(ids))))
-    return {row.id: dict(row._mapping) for row in found}
+    rows = await connection.execute(select(vps).where(vps.c.id.in_(list(ids))))
+    return {row.id: dict(row._mapping) for row in rows}
 
 
 async def client_records(
     engine: AsyncEngine, user_id: int, *, status: str | None = None, before_id: int | None = None, limit: int
 ) -> list[Row]:
-    """A user's live records below ``before_id``, newest id first: CLIENT_COLUMNS, when their node was last read
-    completely (``scope_began_at``) and the database's clock (``read_at``)."""
+    """A user's live records with an id below ``before_id``, newest first. Columns: CLIENT_COLUMNS, when their node was
+    last read completely (``scope_began_at``), and the time on the database's clock (``read_at``)."""
     vps = tables.vps
     wanted: list[ColumnElement[bool]] = []
     if status is not None:
@@ -185,8 +188,8 @@ async def client_record(engine: AsyncEngine, user_id: int, vps_id: int) -> Row |
     """One live record of a user; None also for another user's record."""
     statement = _client_select(user_id).where(tables.vps.c.id == vps_id)
     async with reading_as_client(engine, user_id) as connection:
-        found = (await connection.execute(statement)).one_or_none()
-    return dict(found._mapping) if found else None
+        row = (await connection.execute(statement)).one_or_none()
+    return dict(row._mapping) if row else None
 
 
 def _client_select(user_id: int) -> Select[Any]:

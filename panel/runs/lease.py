@@ -1,8 +1,8 @@
-"""One reconciler at a time. A session lock, which ends with its process, shows that a run lives; the epoch keeps writes
-safe.
+"""The lease: only one run writes at a time.
 
-Taking the lease raises the epoch, and every write of a run checks it. A run that lost its connection, and so the lock,
-cannot write any more, however late it wakes up.
+A session lock, which ends with its process, shows that a run is alive. The epoch keeps writes safe: taking the lease
+raises it, and every write of a run checks it. A run that lost its connection, and so the lock, cannot write any more,
+however late it wakes up.
 
 A run takes its turn before the lease: one run of each kind at a time. Slow reads that write no record (a feed, many
 configurations) happen in the turn but before the lease, so that the fast runs need not wait for them.
@@ -57,12 +57,13 @@ class FencedError(Exception):
 def hold_lease(connection: Connection, epoch: int) -> None:
     """Lock the lease's epoch until the transaction ends. Raises FencedError if another run has raised it.
 
-    FOR SHARE: a new holder's update waits for this write, so epochs never interleave in what runs write.
+    The lock is FOR SHARE: a run that takes the lease waits for this write to end, so no write of an older epoch comes
+    after one of a newer epoch.
     """
     leases = tables.leases
-    held = connection.scalar(select(leases.c.epoch).where(leases.c.name == LEASE).with_for_update(read=True))
-    if held != epoch:
-        raise FencedError(f"epoch {epoch} was replaced by {held}")
+    current = connection.scalar(select(leases.c.epoch).where(leases.c.name == LEASE).with_for_update(read=True))
+    if current != epoch:
+        raise FencedError(f"epoch {epoch} was replaced by {current}")
 
 
 def lease_holder(connection: Connection, name: str = LEASE) -> Holder | None:
@@ -74,7 +75,7 @@ def lease_holder(connection: Connection, name: str = LEASE) -> Holder | None:
 
 @contextmanager
 def turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
-    """Be the only run of this kind inside the block; yields None if there is another. Kinds: "full", "fast" and "look"
+    """Be the only run of this kind inside the block. Yields None if there is another. Kinds: "full", "fast" and "look"
     (the rolling read of configurations).
 
     The connection belongs to the run alone: it holds the locks and the temporary tables.
@@ -94,7 +95,8 @@ def turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
             connection.execute(TAKE, {"name": f"turn:{kind}", "holder": holder})
             connection.commit()
             yield connection
-            # Unlock before closing: a busy server notices a closed session late, and would turn the next run away.
+            # Unlock before closing: a busy server notices late that the session is closed. Until then the next run
+            # could not take its turn.
             if not connection.invalidated:
                 with suppress(DBAPIError):
                     connection.rollback()

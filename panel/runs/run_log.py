@@ -19,9 +19,9 @@ from panel.schema import tables
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Where a run's silence means something. ``orders``: the feed was read without a problem, or there is none.
-    ``clusters``: the configured ones. ``believed``: those whose list was read and lost nothing unusual. ``away``:
-    (cluster, node) pairs whose guests are unknown now."""
+    """Where a run looked, so that a finding that it did not report again is over. ``orders``: the feed was read without
+    a problem, or there is none. ``clusters``: the configured ones. ``believed``: clusters with a list that was read and
+    lost nothing unusual. ``away``: (cluster, node) pairs with guests that are unknown now."""
 
     orders: bool
     clusters: frozenset[str]
@@ -86,17 +86,17 @@ def report_findings(
     ]
     rows.raise_findings(connection, raised)
     if reach is not None:
-        resolve_findings(connection, {(one.class_, one.subject) for one in raised}, reach, left_out)
+        resolve_findings(connection, {(finding.class_, finding.subject) for finding in raised}, reach, left_out)
     return connection.scalar(text("SELECT count(*) FROM findings WHERE resolved_at IS NULL")) or 0
 
 
 def resolve_findings(
     connection: Connection, found: Collection[tuple[str, str]], reach: Reach, left_out: Iterable[str]
 ) -> int:
-    """Resolve the findings that the run would have found and did not; how many. ``found``: (class, subject) of all that
-    it found. ``left_out``: subjects (``vps:12``) that it did not look at.
+    """Resolve the findings that the run would have found again but did not. Returns how many. ``found``: (class,
+    subject) of all that it found. ``left_out``: subjects (``vps:12``) that it did not look at.
 
-    A finding without a cluster may be about any cluster.
+    A finding without a cluster may be about any cluster, so it is resolved only if all clusters are believed.
     """
     if not reach.orders:
         return 0
@@ -112,9 +112,9 @@ def resolve_findings(
 
 
 def not_selected_subjects(connection: Connection) -> frozenset[str]:
-    """Subjects of open findings whose record, order or guest is a candidate that this run did not draw. For a cut run,
-    while its selection stands."""
-    return frozenset(row.subject for row in connection.execute(UNDRAWN))
+    """Subjects of open findings about records, orders or guests that differ but that this run did not select. It is for
+    a cut run, and needs the temporary tables of its selection."""
+    return frozenset(row.subject for row in connection.execute(NOT_SELECTED))
 
 
 def unconfirmed_subjects(connection: Connection) -> frozenset[str]:
@@ -131,7 +131,7 @@ PUSHED_DELETES = (
     "SELECT count(*) FROM operations WHERE kind = 'sync' AND action = 'delete' AND state = 'applied'"
     " AND applied_at > statement_timestamp() - interval '1 hour'"
 )
-"""The statement's own clock: an index cannot be searched with a clock that moves on from row to row."""
+"""It uses statement_timestamp(): with clock_timestamp(), which changes from row to row, no index can be searched."""
 
 UNCONFIRMED = "SELECT subject FROM findings WHERE class = 'not-confirmed' AND resolved_at IS NULL"
 
@@ -149,7 +149,7 @@ WHERE f.resolved_at IS NULL AND f.class NOT IN ('paused', 'quarantined', 'source
     SELECT 1 FROM vps r WHERE r.id = f.vps_id AND r.deleted_at IS NULL AND r.order_id IS NULL))
 """)
 
-UNDRAWN = text("""
+NOT_SELECTED = text("""
 SELECT f.subject FROM findings f
 WHERE f.resolved_at IS NULL AND (
   EXISTS (SELECT 1 FROM vps r WHERE r.id = f.vps_id AND r.deleted_at IS NULL

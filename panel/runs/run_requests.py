@@ -1,4 +1,4 @@
-"""Asks the workers for a reconcile run, by a row that the relay sees at once."""
+"""Asks the workers for a run: stores a row that the relay sends on at once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ OPERATOR_TRIGGER = "operator"
 
 
 def request_run(connection: Connection, subject: str = "") -> None:
-    """Ask the workers for a full run soon. ``subject`` (``vps:17``) limits what it repairs. Asking twice is asking
-    once."""
+    """Ask the workers for a full run soon. ``subject`` (``vps:17``) limits what it repairs. A second request before the
+    relay has sent the first one changes nothing."""
     ask_for_run(connection, f"{OPERATOR_TRIGGER} {subject}".strip())
 
 
 def ask_for_run(connection: Connection, trigger: str) -> None:
-    """Ask the workers for a full run soon. ``trigger`` is kept with it and says why. Asking twice is asking once."""
+    """Ask the workers for a full run soon. ``trigger`` is kept with the run and says why. A second request with this
+    trigger, before the relay has sent the first one, changes nothing."""
     connection.execute(REQUEST_TASK, {"trigger": trigger})
     connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": JOURNAL_CHANNEL})
 

@@ -1,8 +1,8 @@
 """Periodic duties: who asked for each, when it was last done, and whether it is late.
 
-All times are the database's. A message with an expiry time would be judged by the worker's clock, and a worker whose
-clock is ahead would drop every message. So a worker that begins a duty takes the request from the table, and finds
-nothing to do if the message is older than that.
+All times are the database's. If messages had an expiry time, a worker with a clock that is ahead would drop every
+message. So messages have none: a worker that begins a duty takes the request from the table. If it finds none, the
+message is old and there is nothing to do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from panel.journal.rows import raise_finding
 log = structlog.get_logger(__name__)
 
 BEAT = "beat"
-"""The trigger of what beat asks for. Other messages are task requests, and a worker follows them in any case."""
+"""The trigger of tasks that beat asks for. A worker does every other request, whenever it was made."""
 
 RELAY = "relay"
 
@@ -35,14 +35,14 @@ MISSED = 3
 """A duty that was not done for this many intervals is late."""
 
 LEAST_S = 60.0
-"""The least time before a duty is late, however short its interval: a restart of the workers takes a while."""
+"""A duty is never late before this, however short its interval: a restart of the workers takes a while."""
 
 LATE = "lane-late"
 
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """One duty as it is now. Ages in seconds, None if it never happened. ``problem``: of the last failure."""
+    """One duty as it is now. Ages are in seconds, None if it never happened. ``problem``: of the last failure."""
 
     name: str
     every_s: float | None
@@ -94,19 +94,19 @@ def ask(connection: Connection, name: str, every_s: float) -> None:
 
 
 def begin(connection: Connection, name: str) -> bool:
-    """Whether there is something to do: it was asked for after it last began. Takes the request."""
-    found = connection.scalar(BEGIN, {"name": name})
+    """Take the request for this duty. Returns whether there is one: beat asked for it after it last began."""
+    taken = connection.scalar(BEGIN, {"name": name})
     # A beat of an older version stores no request, it only sends the message.
-    return found is not None or not connection.scalar(KNOWN, {"name": name})
+    return taken is not None or not connection.scalar(KNOWN, {"name": name})
 
 
 def note_done(connection: Connection, name: str) -> None:
-    """It was done to the end."""
+    """Note that it was done to the end."""
     connection.execute(DONE, {"name": name})
 
 
 def note_failed(connection: Connection, name: str, problem: str) -> None:
-    """It was tried and failed. ``problem``: an error's class or code, no text."""
+    """Note that it was tried and failed. ``problem``: an error's class or code, no text."""
     connection.execute(FAILED, {"name": name, "problem": problem})
 
 
@@ -116,7 +116,7 @@ def list_duties(connection: Connection) -> list[Duty]:
 
 
 def tell_late(connection: Connection) -> list[str]:
-    """Open an alarm for every duty that is late, resolve those of duties that are not; the names of the late ones."""
+    """Open an alarm for every late duty, and resolve the alarms of the others. Returns the names of the late ones."""
     late = [duty for duty in list_duties(connection) if duty.late]
     for duty in late:
         reason = f"the lane {duty.lane} {duty.standing}, and is due every {duty.every_s:g} s; {duty.cause}"
@@ -129,7 +129,7 @@ def tell_late(connection: Connection) -> list[str]:
 ASK: LiteralString = (
     "INSERT INTO duties (name, every_s, asked_at) VALUES (%(name)s, %(every_s)s, clock_timestamp())"
     " ON CONFLICT (name) DO UPDATE SET every_s = excluded.every_s, asked_at = excluded.asked_at,"
-    # A first request after a long silence: a panel that was switched off is not late at once.
+    # After a long time without requests, count from now: a panel that was switched off is not late at once.
     " since = CASE WHEN duties.asked_at > clock_timestamp() - make_interval(secs => 3 * excluded.every_s + 60)"
     " THEN duties.since ELSE clock_timestamp() END"
 )
@@ -155,7 +155,7 @@ def _age(column: str) -> str:
 LIST = text(
     f"SELECT name, every_s, {_age('since')}, {_age('asked_at')}, {_age('began_at')}, {_age('done_at')},"  # noqa: S608 - own text
     f" {_age('failed_at')}, problem FROM duties"
-    # What only an older version did is nobody's duty any more, and would be late for ever.
+    # A duty that only an older version had is never done any more, and would be late for ever.
     " WHERE name = ANY(CAST(:names AS text[])) ORDER BY name"
 )
 RESOLVE = text(

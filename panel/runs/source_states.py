@@ -22,32 +22,32 @@ from panel.schema.source_tables import source_states
 from panel.shown import shown
 
 ALARM_GRACE_S = 60.0
-"""How long a source may be unwell before it is an alarm. A restart or one lost answer is over by then."""
+"""How long a source may have trouble before it is an alarm. A restart or one lost answer is over by then."""
 
 LATE_PAUSES = Backoff(timedelta(seconds=20), timedelta(minutes=5))
-"""How long a kind of run leaves alone a source that did not answer in time: for twice as long each time. A source that
-hangs then costs a run its full wait once in minutes instead of every time."""
+"""How long a kind of run leaves alone a source that did not answer in time: for twice as long each time. So a source
+that hangs costs a run its full wait only once in some minutes, not every time."""
 
 
 @shown
 @dataclass(frozen=True, slots=True)
 class SourceView:
-    """What is known of a source, and whether it is paused."""
+    """The state of a source, and whether it is paused."""
 
     source: str
     read_at: Annotated[datetime | None, Field(description="Its last complete read")]
     degraded_reason: str | None
-    read_age_s: Annotated[float | None, Field(description="Seconds since then")]
-    entries: Annotated[int | None, Field(description="What its last complete read showed")]
+    read_age_s: Annotated[float | None, Field(description="Seconds since `read_at`")]
+    entries: Annotated[int | None, Field(description="How many entries its last complete read showed")]
     cause: Annotated[
         Literal["unread", "incomplete", "mass-loss", "old", "not-imported"] | None,
-        Field(description="Why it is not believed, or not in everything; null: it is well"),
+        Field(description="Why it is not believed, or only in part; null: it has no trouble"),
     ]
     reason: str | None
     since: Annotated[datetime | None, Field(description="Since when it is not believed")]
     age_s: Annotated[float | None, Field(description="For how many seconds")]
     remedy: Annotated[str | None, Field(description="What to do about it")]
-    alarm: Annotated[bool, Field(description="Whether it is time to tell a person")]
+    alarm: Annotated[bool, Field(description="Whether a person must look at it now")]
     severity: Literal["warning", "alarm"] | None
     paused_until: datetime | None
     paused_by: str | None
@@ -79,7 +79,7 @@ def remember_source(connection: Connection, source: str, **values: Any) -> None:
 
 
 def remember_circuit(connection: Connection, source: str, circuit: Mapping[str, Any]) -> None:
-    """Store these keys of a source's circuit breaker for the next process; other keys stay."""
+    """Store these keys of a source's backoff state for the next process; other keys stay."""
     states = source_states
     upsert = pg_insert(states).values(source=source, backoff_state=dict(circuit))
     kept = func.coalesce(states.c.backoff_state, text("'{}'::jsonb")).op("||")(upsert.excluded.backoff_state)
@@ -99,7 +99,7 @@ def late_until(connection: Connection, source: str, lane: str) -> datetime | Non
 
 
 def note_late(connection: Connection, source: str, lane: str) -> None:
-    """This kind of run waited in vain for the source."""
+    """Note that this kind of run waited in vain for the source."""
     late = _late(connection, source)
     times = int(late.get(lane, {}).get("times", 0)) + 1
     until = (rows.database_now(connection) + LATE_PAUSES.pause(times)).isoformat()
@@ -107,10 +107,10 @@ def note_late(connection: Connection, source: str, lane: str) -> None:
 
 
 def note_in_time(connection: Connection, source: str, lanes: Iterable[str]) -> None:
-    """The source answered soon enough for these kinds of run."""
-    late, well = _late(connection, source), set(lanes)
-    if late.keys() & well:
-        _keep_late(connection, source, {lane: told for lane, told in late.items() if lane not in well})
+    """Note that the source answered soon enough for these kinds of run."""
+    late, answered = _late(connection, source), set(lanes)
+    if late.keys() & answered:
+        _keep_late(connection, source, {lane: pause for lane, pause in late.items() if lane not in answered})
 
 
 def _late(connection: Connection, source: str) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _keep_late(connection: Connection, source: str, late: dict[str, Any]) -> Non
 
 
 def report_sources(connection: Connection, run_id: int | None, seen: Mapping[str, Trouble | None]) -> None:
-    """Store each source's trouble, open its alarm when it is due, and end the alarms of sources that are well."""
+    """Store each source's trouble, open its alarm when it is due, and end the alarms of sources without trouble."""
     for source, trouble in seen.items():
         if trouble is None:
             continue
@@ -154,7 +154,7 @@ def _sentence(source: str, trouble: Trouble) -> str:
 
 
 def list_sources(connection: Connection) -> list[SourceView]:
-    """Every source that was read, is unwell or is paused, by name."""
+    """Every source that was read, has trouble or is paused, by name."""
     return [_view_of(dict(row._mapping)) for row in connection.execute(SOURCES, {"grace": ALARM_GRACE_S})]
 
 
@@ -181,7 +181,7 @@ def _view_of(row: dict[str, Any]) -> SourceView:
 
 
 def acknowledge_source(connection: Connection, source: str) -> str:
-    """An operator confirms that a source which lost much at once is right: for what is missing now, and no more.
+    """An operator confirms that a source that lost much at once is right. That holds only for what is missing now.
     Returns the confirmed sentence. Raises OperatorError."""
     state = source_state(connection, source)
     if state.get("degraded_since") is None:
@@ -191,7 +191,7 @@ def acknowledge_source(connection: Connection, source: str) -> str:
 
 
 def acknowledged_in_words(source: str, confirmed: str) -> str:
-    """What an acknowledgement means, for the operator who gave it. ``confirmed``: from ``acknowledge_source``."""
+    """Tell the operator what the acknowledgement means. ``confirmed``: from ``acknowledge_source``."""
     return (
         f"{source} is believed again. You said that this is right: {confirmed.partition(';')[0]}. They count as "
         "missing from the next read on. A record is deleted only after the whole proof of absence, and within the "

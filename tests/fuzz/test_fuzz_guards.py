@@ -114,7 +114,7 @@ def _reading_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def refuse(self: BoundedHttp, error: InvalidHttpError) -> None:
         right(self, error)
-        self._deaf = False
+        self._drops_input = False
 
     monkeypatch.setattr(BoundedHttp, "_refuse", refuse)
 

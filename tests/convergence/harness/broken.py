@@ -299,13 +299,13 @@ GUARDS = (
 
 
 def _any_version(patch: pytest.MonkeyPatch) -> None:
-    real = repairs._settled
+    real = repairs._lock_unchanged
 
-    def settled(connection: Any, vps_id: int, expected: int) -> Any:
+    def lock_unchanged(connection: Any, vps_id: int, expected: int) -> Any:
         row = rows.load_row(connection, vps_id)
         return real(connection, vps_id, row["version"] if row is not None else expected)
 
-    patch.setattr(repairs, "_settled", settled)
+    patch.setattr(repairs, "_lock_unchanged", lock_unchanged)
 
 
 VERSION = Guard("version", "a record that changed since it was looked at is not written", _any_version)

@@ -100,7 +100,7 @@ REFUSED: list[Row] = [
     ("not JSON", b"{action: create}", {}, 400, "invalid_json",
      "Invalid JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
     ("a key twice", b'{"action": "create", "action": "delete", "vps": {"id": 1}}', {}, 400, "invalid_json",
-     "Invalid JSON: a key stands twice in one object"),
+     "Invalid JSON: a key occurs twice in one object"),
     ("NaN", b'{"action": "create", "vps": {"ram": NaN}}', {}, 400, "invalid_json",
      "Invalid JSON: NaN is not a JSON value"),
     ("NUL", b'{"action": "update", "vps": {"id": 1, "status": "a\\u0000"}}', {}, 400, "invalid_json",

@@ -299,7 +299,8 @@ async def test_a_create_waits_for_no_delete_that_is_dead(
             dead_letters.discard(connection, gone.operation_id, "kept", "ann")
     assert apply_operation(panel, updated.operation_id, again=True).state == "rejected"
     row = operation(panel, new.operation_id)
-    assert (row["state"], row["error"]) == ("dead", f"order 7041 belongs to vps={old.vps_id}, whose delete failed")
+    why = f"order 7041 belongs to vps={old.vps_id}: the delete of that VPS failed"
+    assert (row["state"], row["error"]) == ("dead", why)
     known = await accepted(acceptor, create_call(order_id="7041"))  # as of any order that has its record
     assert (known.created, known.vps_id) == (False, old.vps_id)
     with panel.begin() as connection, pytest.raises(OperatorError, match=f"belongs to VPS {old.vps_id} by now"):

@@ -195,7 +195,8 @@ class TestCreate:
     async def test_not_while_the_order_s_own_create_is_on_its_way(self, acceptor: Acceptor, panel: Engine) -> None:
         created = await accepted(acceptor, create_call(order_id="o-1"))
         outcome = write(panel, begin_run(panel), create())
-        assert outcome == NotWritten(f"order o-1 is claimed by VPS {created.vps_id}, whose create is on its way")
+        why = f"order o-1 is claimed by VPS {created.vps_id}: its record exists or is on its way"
+        assert outcome == NotWritten(why)
 
     async def test_not_for_a_guest_that_is_linked_elsewhere(self, acceptor: Acceptor, panel: Engine) -> None:
         await made(acceptor, panel, cluster="main", vmid=100)

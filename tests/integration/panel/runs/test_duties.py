@@ -133,7 +133,7 @@ def test_the_relay_raises_the_alarm_without_redis_beat_and_workers(engine: Engin
         asked(engine)
         age(engine, since=1000, asked_at=1, done_at=900)
         now[0] = 16.0
-        relay._look_at_lanes()
+        relay._check_lanes()
     finally:
         relay.stop()
     assert len(alarms(engine)) == 1

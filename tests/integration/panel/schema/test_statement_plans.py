@@ -135,7 +135,7 @@ async def _a_day(database: Database, engine: Engine) -> None:
     await reads.database_health(pool)
     await acceptor.stop()
     await pool.dispose()
-    relay._looked_at = -1_000.0
+    relay._overtaken_checked_at = -1_000.0
     for _ in range(2):
         relay.relay_once()
     relay.stop()
