@@ -1,2 +1,1 @@
-"""The panel's store: settings, tables, sessions, the journal (the only writer of VPS rows), observations and
-logging."""
+"""The panel's store: settings, tables, sessions, the journal (the only writer of records), observations and logging."""

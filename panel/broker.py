@@ -1,4 +1,4 @@
-"""Every client of Redis, and Celery's connection to it. All are made here, so that all check the same certificate."""
+"""Every client of Redis, and Celery's connection to it. All are made here, so that all check its certificate alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from panel.server_urls import redis_tls, verified_redis_url
 
 
 def use_broker(app: Any, url: str) -> None:  # noqa: ANN401 - Celery has no types
-    """Let a Celery application use this Redis. Flower and kombu follow the application."""
+    """Let a Celery application use this Redis. Flower and kombu take the application's configuration."""
     bare, tls = redis_tls(url)
     app.conf.broker_url = bare
     app.conf.broker_use_ssl = tls or None
@@ -59,7 +59,7 @@ def try_work(client: redis.Redis) -> None:
     key, value = PROBE + secrets.token_hex(8), secrets.token_hex(8)
     client.lpush(key, value)
     client.pexpire(key, PROBE_LIFE_MS)
-    _require_back(client.rpop(key), value)
+    _require_same(client.rpop(key), value)
 
 
 async def try_work_async(client: redis.asyncio.Redis) -> None:
@@ -67,10 +67,10 @@ async def try_work_async(client: redis.asyncio.Redis) -> None:
     key, value = PROBE + secrets.token_hex(8), secrets.token_hex(8)
     await client.lpush(key, value)
     await client.pexpire(key, PROBE_LIFE_MS)
-    _require_back(await client.rpop(key), value)
+    _require_same(await client.rpop(key), value)
 
 
-def _require_back(taken: object, value: str) -> None:
+def _require_same(taken: object, value: str) -> None:
     if taken not in (value, value.encode()):
         raise redis.InvalidResponse("the message that was put in did not come back")
 
@@ -89,21 +89,21 @@ REFUSALS = {
     "BUSY": "it is busy with a script",
     "NOREPLICAS": "it takes no writes without its replicas",
 }
-"""What the first word of a refusal means. Redis sends the same words in every version."""
+"""The first word of Redis's error -> what it means. Redis sends the same words in every version."""
 
 
 def refusal_code(error: BaseException) -> str | None:
-    """The word with which Redis refused; None if it did not answer."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, redis.RedisError):
-            code = seen.status_code
-            if code is None and isinstance(seen, redis.ResponseError):
-                found = re.match(r"[A-Z]{2,20}(?= |$)", str(seen))
-                code = found[0] if found else "ERR"
+    """The first word of the error with which Redis refused; None if it did not answer."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, redis.RedisError):
+            code = cause.status_code
+            if code is None and isinstance(cause, redis.ResponseError):
+                match = re.match(r"[A-Z]{2,20}(?= |$)", str(cause))
+                code = match[0] if match else "ERR"
             if code is not None:
                 return str(code)
-        seen = seen.__cause__ or seen.__context__
+        cause = cause.__cause__ or cause.__context__
     return None
 
 

@@ -1,4 +1,4 @@
-"""How long each part of the API's work may take, so that every answer comes in time even without a database."""
+"""How long each part of the API's work may take, so that every answer comes in time, even if the database is away."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 class Deadlines:
     """Shares of the time within which an answer must come, in seconds.
 
-    Each is shorter than the one around it. So the innermost part that hangs gives up first and says what happened. The
-    rest of the time is for the answer itself: hundreds of requests may give up at the same moment.
+    Each deadline is shorter than that of the part around it. So the innermost part that hangs gives up first and says
+    what happened. The rest of the time is for the answer itself: hundreds of requests may give up at the same moment.
     """
 
     answer_within_s: float = 2.0
 
     @property
     def connection_s(self) -> float:
-        """Until the pool gives a connection; also how long a statement waits for any other lock."""
+        """How long a request waits for a connection of the pool, and a statement for a lock of another kind."""
         return 0.75 * self.answer_within_s
 
     @property
@@ -47,7 +47,7 @@ class Deadlines:
 
     @property
     def accept_s(self) -> float:
-        """The last resort if even the acceptor does not answer in its own time."""
+        """How long a request waits for the acceptor, if even the acceptor does not keep its own deadline."""
         return 0.975 * self.answer_within_s
 
     @property

@@ -1,8 +1,8 @@
-"""Signs of life: each part beats from the loop that does its work, and ends itself when that loop hangs.
+"""Heartbeats: each process beats from the loop that does its work, and ends itself when that loop hangs.
 
-``PANEL_HEARTBEAT_FILE`` names a file for health checks: ``python -m panel.heartbeat`` exits with 1 if its last beat is
-old. A container's health check only reports. So a part that hangs also ends itself, and its supervisor starts it again.
-A part that waits for a broker or a database beats all the same, because a restart would not help.
+``PANEL_HEARTBEAT_FILE`` names a file for health checks: ``python -m panel.heartbeat`` exits with 1 if the last beat in
+it is old. A container's health check only reports. So a process that hangs also ends itself, and its supervisor starts
+it again. A process that waits for Redis or PostgreSQL beats all the same, because a restart would not help.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VARIABLE = "PANEL_HEARTBEAT_FILE"
 
 
 class Pulse:
-    """This process's beats. ``clock``: seconds that no change of the system's clock affects."""
+    """This process's beats. ``clock``: seconds that do not jump when the system's clock is set."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -54,14 +54,14 @@ class Pulse:
 
     def _watch(self, hangs_s: int) -> None:
         seen, silent = self.count, 0
-        # Seconds are counted in sleeps, not measured. A machine that slept, or a stopped process, has missed beats and
-        # sleeps alike.
+        # Seconds are counted as sleeps, not measured: while the machine slept or the process was stopped, this thread
+        # did not count either.
         while silent < hangs_s:
             time.sleep(1)
             silent = silent + 1 if self.count == seen else 0
             seen = self.count
         log.critical("hangs", no_beat_for_s=silent)
-        faulthandler.dump_traceback(all_threads=True)  # where it hangs: lines of code, no values
+        faulthandler.dump_traceback(all_threads=True)  # shows where it hangs: lines of code, no values
         os._exit(1)
 
 
@@ -72,7 +72,8 @@ class Taking:
     last: float
 
     def well(self, now: float, *, waits: bool, limit_s: float) -> bool:
-        """``waits``: it has asked for the next message. ``limit_s``: how long its current work may take."""
+        """Whether the worker still takes messages. ``waits``: it has asked for the next one. ``limit_s``: how long its
+        current work may take."""
         if waits:
             self.last = now
         return now - self.last <= limit_s
@@ -82,7 +83,7 @@ pulse = Pulse()
 
 
 def main() -> int:
-    """Exit code: 0 while the heartbeat is fresh."""
+    """The health check. Returns the exit code: 0 while the heartbeat is fresh."""
     name = os.environ.get(VARIABLE)
     if not name:
         sys.stderr.write(f"{VARIABLE} is not set\n")
@@ -92,7 +93,8 @@ def main() -> int:
     except (FileNotFoundError, ValueError):
         sys.stderr.write(f"no heartbeat yet in {name}\n")
         return 1
-    if not -1 <= age <= OLD_S:  # rounding allows -1; a beat from before a restart of the machine is far in the future
+    # -1 for rounding. A beat from before a restart of the machine seems to lie far in the future.
+    if not -1 <= age <= OLD_S:
         sys.stderr.write(f"the last heartbeat is {age:.0f} s old\n")
         return 1
     return 0

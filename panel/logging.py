@@ -1,8 +1,8 @@
 """Structured logs: constant event names with keys and values. The caller binds the operation id or run id.
 
-Code never logs a secret. Two more defences stand behind that: values under secret names are dropped, and the process's
-own secrets are removed from every line, also from tracebacks of libraries and of uncaught errors. No traceback shows
-local variables.
+Code never logs a secret. If it does so by mistake, two defences are left: values under secret names are replaced, and
+the process's own secrets are removed from every line, also from tracebacks of libraries and of uncaught errors. No
+traceback shows local variables.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MULTILINE = frozenset({"exception", "stack"})
 
 
 def _redact(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Values under secret names are never written."""
+    """Replace values under secret names."""
     return {k: REDACTED if _secret_name(k.lower()) else v for k, v in event.items()}
 
 
@@ -47,7 +47,8 @@ class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
 
 
 def _visible(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """For the console: no value may start a line or a colour. Tracebacks keep their lines. JSON escapes by itself."""
+    """For the console: escape what would begin a new line or a colour. Tracebacks keep their lines. JSON needs none of
+    this, because it escapes by itself."""
     return {
         key: printable(value, keep="\n" if key in MULTILINE else "") if isinstance(value, str) else value
         for key, value in event.items()
@@ -57,8 +58,8 @@ def _visible(_logger: object, _name: str, event: structlog.typing.EventDict) -> 
 def configure_logging(log_format: str = "json", stream: TextIO | None = None, *, secrets: Iterable[str] = ()) -> None:
     """Send structlog's and the standard library's records to ``stream`` (stderr) in one format.
 
-    ``secrets``: what no line may hold (``panel.redaction.secrets_of``), even if a library puts it there. From now on
-    uncaught errors of any thread are written in the same way.
+    ``secrets``: texts that are removed from every line (``panel.redaction.secrets_of``), also from lines of libraries.
+    From now on uncaught errors of any thread are logged in the same way.
     """
     stream = stream or sys.stderr
     encodable(stream)
@@ -78,7 +79,7 @@ def configure_logging(log_format: str = "json", stream: TextIO | None = None, *,
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        # Loggers are not cached (3 us a line): a cached one would keep this configuration when another follows.
+        # Loggers are not cached, which costs 3 us a line: a cached one would ignore a later configuration.
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream)
@@ -98,7 +99,7 @@ def configure_logging(log_format: str = "json", stream: TextIO | None = None, *,
 
 
 def _console(*, colors: bool) -> structlog.dev.ConsoleRenderer:
-    """The renderer's default traceback shows every local variable, with keys and passwords."""
+    """Plain tracebacks, because the renderer's default shows every local variable, with keys and passwords."""
     return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
 
 
@@ -109,8 +110,8 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
         uncaught.critical("uncaught_exception", exc_info=(kind, error, trace))
 
 
-def _uncaught_in_thread(told: threading.ExceptHookArgs) -> None:
-    if told.exc_type is SystemExit:  # the ordinary end of a thread
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is SystemExit:  # the ordinary end of a thread
         return
-    error = told.exc_value or told.exc_type()
-    uncaught.critical("uncaught_exception_in_thread", exc_info=(told.exc_type, error, told.exc_traceback))
+    error = args.exc_value or args.exc_type()
+    uncaught.critical("uncaught_exception_in_thread", exc_info=(args.exc_type, error, args.exc_traceback))

@@ -1,7 +1,7 @@
 """Migrates a database to the tables of this version, and makes the roles and the application's login.
 
-Only this needs the owner's connection. ``panel_app`` may read and write rows but not change tables. ``panel_client``
-sees its own records only, by row-level security.
+Only migrations need the owner's connection. The role ``panel_app`` may read and write rows but not change tables.
+Row-level security lets ``panel_client`` see the client's own records only.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def alembic_config() -> Config:
 def migrate(owner_url: str, app_url: str = "", revision: str = "head") -> str:
     """Migrate to ``revision`` as the owner, and grant the application's login what it needs.
 
-    If ``app_url`` names another user than the owner, that login is created if missing (its password is sent as a SCRAM
-    verifier) and made a member of ``panel_app``. Returns the revision reached.
+    If ``app_url`` names another user than the owner, that login is created if it is missing (its password is sent as a
+    SCRAM verifier) and made a member of ``panel_app``. Returns the revision that the database is at afterwards.
     """
     engine = plain_engine(owner_url, APPLICATION)
     try:
@@ -87,8 +87,7 @@ def head_revision() -> str:
 def keep_temporary_tables(connection: Connection) -> None:
     """Let only the application make temporary tables in this database: it reads its sources into such tables.
 
-    This is part of every migration and has no revision of its own, because no copy or dump of a database holds its
-    rights.
+    Every migration does this, and it has no revision of its own: a copy or a dump of a database loses these rights.
     """
     name = connection.scalar(text("SELECT current_database()"))
     database = connection.dialect.identifier_preparer.quote_identifier(str(name))
@@ -112,7 +111,7 @@ def _ensure_roles(connection: Connection) -> None:
     for role in ("panel_app", "panel_client"):
         exists = connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :r"), {"r": role})
         if not exists:
-            # Tests migrate two databases of one server at the same time: the slower one finds the role made.
+            # Tests migrate two databases of one server at the same time. The slower one finds that the role exists.
             connection.execute(
                 text(
                     f"DO $$ BEGIN CREATE ROLE {role} NOLOGIN; "
@@ -133,14 +132,14 @@ def _ensure_login(connection: Connection, app_url: str) -> None:
         raise RuntimeError("no driver connection")
     quoted = connection.dialect.identifier_preparer.quote_identifier(user)
     if user and user != owner:
-        known = connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :r"), {"r": user})
-        if not known and url.password:
+        exists = connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :r"), {"r": user})
+        if not exists and url.password:
             secret = str(url.password).encode()
             verifier = driver.pgconn.encrypt_password(secret, user.encode(), b"scram-sha-256")
             connection.exec_driver_sql(f"CREATE ROLE {quoted} LOGIN PASSWORD '{verifier.decode()}'")
         connection.exec_driver_sql(f"GRANT panel_app TO {quoted}")
     elif user and not connection.scalar(text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")):
-        # One login for everything must still be able to become the client's role. A role that made another one may
-        # administer it already.
+        # If the owner is also the application's login, it must be able to become the client's role. It may grant itself
+        # that role, because it made it.
         connection.exec_driver_sql(f"GRANT panel_client TO {quoted}")
     connection.commit()

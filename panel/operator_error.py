@@ -1,4 +1,4 @@
-"""A request of an operator that cannot be met, by the command line or by HTTP."""
+"""The error for an operator's request that cannot be met, on the command line or by HTTP."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ Fault = Literal["unknown", "conflict", "invalid", "forbidden"]
 
 
 class OperatorError(Exception):
-    """One sentence why a request cannot be met. ``fault``: the thing does not exist ("unknown"), the request does not
-    fit the present state ("conflict"), it is wrong in itself ("invalid"), or it needs another role ("forbidden")."""
+    """One sentence that says why a request cannot be met. ``fault``: the named object does not exist ("unknown"), the
+    request does not fit the present state ("conflict"), its values are wrong ("invalid"), or it needs another role
+    ("forbidden")."""
 
     def __init__(self, fault: Fault, message: str) -> None:
         super().__init__(message)

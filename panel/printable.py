@@ -1,12 +1,13 @@
-"""Text for terminals: characters that move the cursor, change colours or turn the reading direction are shown as
-text."""
+"""Text for terminals: escapes the characters that move the cursor, change colours or turn the reading direction."""
 
 from __future__ import annotations
 
 import unicodedata
 from typing import TextIO
 
-SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories: control and format characters, surrogates, line and paragraph separators."""
+
 JOINER = "\u200d"  # joins emoji and does nothing else
 
 
@@ -14,7 +15,9 @@ def printable(text: str, *, keep: str = "") -> str:
     """The text with control, format and separator characters as escapes, except those in ``keep``. Pure."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c in keep or c == JOINER or unicodedata.category(c) not in SHOWN else _escaped(c) for c in text)
+    return "".join(
+        c if c in keep or c == JOINER or unicodedata.category(c) not in ESCAPED else _escaped(c) for c in text
+    )
 
 
 def _escaped(character: str) -> str:
@@ -24,6 +27,6 @@ def _escaped(character: str) -> str:
 def encodable(*streams: TextIO) -> None:
     """Let these streams write a character outside their encoding as an escape (``\\u0441``) instead of failing."""
     for stream in streams:
-        # Tests and callers replace the process's own streams by other kinds.
+        # Tests and callers may have replaced the process's own streams by objects without this method.
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors="backslashreplace")

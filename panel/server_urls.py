@@ -1,8 +1,8 @@
-"""Where Redis and PostgreSQL are, and how their certificates are checked: one decision for every client.
+"""How the certificates of Redis and PostgreSQL are checked: decided once, for every client, and written into the URLs.
 
-Libraries differ if a URL says nothing about TLS: kombu accepts any certificate of ``rediss://``, redis-py verifies it,
-and libpq falls back to plain text. So the settings write the decision into each URL, and every client is made from such
-a URL (:mod:`panel.broker`, :mod:`panel.sessions`).
+Libraries differ when a URL says nothing about TLS: for ``rediss://`` kombu accepts any certificate and redis-py
+verifies it, and libpq falls back to plain text. So the settings write the decision into each URL, and every client is
+made from such a URL (:mod:`panel.broker`, :mod:`panel.sessions`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 import certifi
 
 BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
-"""Where Debian, Red Hat and Alpine keep the public authorities."""
+"""The files in which Debian, Red Hat and Alpine keep the public authorities."""
 
 REQUIREMENTS = {
     "required": ssl.CERT_REQUIRED,
@@ -27,36 +27,36 @@ REQUIREMENTS = {
 
 
 def authorities() -> str:
-    """The file of the authorities that this machine trusts, or else the one in the package certifi."""
-    found = [ssl.get_default_verify_paths().cafile, *BUNDLES]
-    return next((file for file in found if file and Path(file).is_file()), certifi.where())
+    """The file of the authorities that this machine trusts. If it has none, the file in the package certifi."""
+    files = [ssl.get_default_verify_paths().cafile, *BUNDLES]
+    return next((file for file in files if file and Path(file).is_file()), certifi.where())
 
 
 def verified_redis_url(url: str, ca_file: Path | None = None) -> str:
     """The URL with its TLS options written out. ``rediss://`` is verified unless the URL itself says otherwise.
 
     ``ca_file``: the authority that signed the server's certificate; by default the machine's own authorities. Raises
-    ValueError, whose text quotes nothing, for an option that no client understands.
+    ValueError for an option that no client understands. Its text does not quote the URL.
     """
     parts = urlsplit(url)
     if parts.scheme != "rediss":
         return url
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    asked = options.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
-    if asked not in REQUIREMENTS:
+    requirement = options.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
+    if requirement not in REQUIREMENTS:
         raise ValueError("has an ssl_cert_reqs that is none of required, optional, none")
-    by_name = "false" if asked == "none" else options.get("ssl_check_hostname", "true").lower()
+    by_name = "false" if requirement == "none" else options.get("ssl_check_hostname", "true").lower()
     trusted = str(ca_file) if ca_file is not None else options.get("ssl_ca_certs", authorities())
-    return _with_options(url, ssl_cert_reqs=asked, ssl_check_hostname=by_name, ssl_ca_certs=trusted)
+    return _with_options(url, ssl_cert_reqs=requirement, ssl_check_hostname=by_name, ssl_ca_certs=trusted)
 
 
 def redis_tls(url: str) -> tuple[str, dict[str, Any]]:
-    """A verified URL for Celery and Flower: without TLS options, and these as keywords (empty: no TLS)."""
+    """A verified URL for Celery and Flower: the URL without its TLS options, and these as keywords (empty: no TLS)."""
     verified = verified_redis_url(url)
     if not verified.startswith("rediss:"):
         return verified, {}
-    found = parse_qsl(urlsplit(verified).query, keep_blank_values=True)
-    tls: dict[str, Any] = {name: value for name, value in found if name.startswith("ssl_")}
+    options = parse_qsl(urlsplit(verified).query, keep_blank_values=True)
+    tls: dict[str, Any] = {name: value for name, value in options if name.startswith("ssl_")}
     bare = _with_options(verified, **dict.fromkeys(tls))
     tls["ssl_cert_reqs"] = REQUIREMENTS[tls["ssl_cert_reqs"]]
     tls["ssl_check_hostname"] = tls["ssl_check_hostname"] != "false"
@@ -92,8 +92,10 @@ def is_elsewhere(url: str) -> bool:
 
 
 def _with_options(url: str, **options: str | None) -> str:
-    """The URL with these options in place of its own of the same names (None: removed). The rest keeps its spelling: a
-    password in it can be redacted from logs only if its spelling is known."""
+    """The URL with these options in place of its own of the same names (None: removed).
+
+    The rest of the URL keeps its spelling, because a password in it can be redacted from logs only in known spellings.
+    """
     parts = urlsplit(url)
     kept = [part for part in parts.query.split("&") if part and part.partition("=")[0] not in options]
     added = [f"{name}={quote(value, safe='')}" for name, value in options.items() if value is not None]

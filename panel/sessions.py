@@ -1,14 +1,15 @@
-"""Connections to PostgreSQL, with timeouts so that one slow query cannot stop the panel; and whether one of them is a
-session of its own.
+"""Connections to PostgreSQL, with timeouts so that one slow query cannot stop the panel; and the check that a
+connection keeps its session.
 
 A transaction pooler gives each transaction another session. Session locks, LISTEN and temporary tables are then lost or
 belong to another client. Code that needs one of them calls ``require_session`` first.
 
-A passed check proves that the connection leads to the server itself, or to a pooler that keeps the session. A pooler
-that chooses anew for each transaction is found whether it prefers the session used last or the one unused longest, also
-if another client takes one in between. A pooler that kept several clients on one session for good would pass; no known
-one does. Even then no work is done twice: each write of a run checks the epoch of its lease (:mod:`panel.runs.lease`),
-and what beat asks for twice is done once (:mod:`panel.runs.schedule_duties`).
+If the check passes, the connection leads to the server itself or to a pooler that keeps the session. The check finds a
+pooler that chooses a session for each transaction, whether it prefers the session used last or the one unused longest,
+and also if another client takes a session in between. Only a pooler that keeps several clients on one session for good
+would pass by mistake, and no known pooler does that. Even then no work is done twice: each write of a run checks the
+epoch of its lease (:mod:`panel.runs.lease`), and a duty that beat asks for twice is done once
+(:mod:`panel.runs.schedule_duties`).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ READ_ONLY = "25006"
 """A server that takes no writes: a standby after a failover, or one set read-only because its disk is full."""
 
 AWAY_CLASSES = frozenset({"08", "40", "53", "57", "58"})
-"""SQLSTATE classes: connection, rollback for another transaction's sake, resources, an end by operator or timeout,
-the machine."""
+"""SQLSTATE classes: connection, rollback because of another transaction, resources, intervention by an operator or a
+timeout, system error."""
 
 AWAY_STATES = frozenset({READ_ONLY, "55P03"})  # 55P03: another transaction holds the lock
 
@@ -45,7 +46,7 @@ def _arguments(application: str, statement_ms: int, lock_ms: int) -> dict[str, A
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 15_000,
-        # No statement is prepared: a pooler may run the next transaction in a session that does not know it.
+        # Never prepare a statement: a pooler may run the next transaction in a session that does not know it.
         "prepare_threshold": None,
         "options": " ".join(f"-c {name}={value}" for name, value in _parameters(statement_ms, lock_ms).items()),
     }
@@ -57,12 +58,12 @@ def _parameters(statement_ms: int, lock_ms: int) -> dict[str, str]:
         "lock_timeout": str(lock_ms),
         "idle_in_transaction_session_timeout": "30000",
         "timezone": "UTC",
-        "synchronous_commit": "on",  # what was answered is on the disk, whatever the server's or role's default
+        "synchronous_commit": "on",  # an accepted call is on the disk, whatever the server's or role's default is
     }
 
 
 def _set_in_each_transaction(engine: Engine, parameters: Mapping[str, str]) -> None:
-    """For an engine behind a pooler, which takes no session parameters: they would reach its next client."""
+    """Set the parameters in each transaction. Behind a pooler, parameters of a session would reach its next client."""
     calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in parameters.items())
 
     @event.listens_for(engine, "begin")
@@ -75,15 +76,15 @@ def keep_values_out(error: psycopg.Error) -> None:
 
     DETAIL and CONTEXT quote rows (``Key (email)=(...) already exists``, ``COPY ..., line 1: ...``), and so does the
     message itself in class 22 (``invalid input syntax for type integer: "..."``). Errors end up in logs, in tracebacks
-    and, by Celery's events, in Flower. ``sqlstate`` and ``diag`` stay, and so does an error that no server sent.
+    and, by Celery's events, in Flower. ``sqlstate`` and ``diag`` stay. An error that no server sent stays as it is.
     """
     state, sentence = error.sqlstate, error.diag.message_primary
     if state is not None and sentence is not None:
-        error.args = (f"the data is refused (SQLSTATE {state})" if state.startswith("22") else sentence,)
+        error.args = (f"PostgreSQL refused a value (SQLSTATE {state})" if state.startswith("22") else sentence,)
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the database's own state failed a statement, so that the same statement may succeed later."""
+    """Whether a statement failed because of the database's own state, so that the same statement may succeed later."""
     if not isinstance(error, DBAPIError):
         return False
     state = getattr(error.orig, "sqlstate", None)
@@ -97,10 +98,10 @@ def _on_error(context: ExceptionContext) -> None:
     if isinstance(error, psycopg.Error):
         if error.sqlstate == READ_ONLY:  # a new connection may reach another server, or find the setting gone
             context.is_disconnect = True
-        told = str(error)
+        original = str(error)
         keep_values_out(error)
-        if wrapper is not None:  # SQLAlchemy has already put the text into its own
-            wrapper.args = tuple(a.replace(told, str(error)) if isinstance(a, str) else a for a in wrapper.args)
+        if wrapper is not None:  # SQLAlchemy has already copied the text into its own error
+            wrapper.args = tuple(a.replace(original, str(error)) if isinstance(a, str) else a for a in wrapper.args)
 
 
 def _verified(url: str) -> str:
@@ -121,10 +122,9 @@ def plain_engine(url: str, application: str) -> Engine:
 
 
 def own_connection(url: str, patience: Mapping[str, Any]) -> psycopg.Connection[Any]:
-    """A connection outside any pool that commits each statement. It is for work that lasts as long as its session.
+    """A connection outside any pool that commits each statement, for a caller that needs one session for long.
 
-    ``patience``: libpq's own settings. The URL is split by SQLAlchemy, because libpq quotes a URL that it cannot read
-    in its errors.
+    ``patience``: libpq's timeouts. SQLAlchemy splits the URL, because libpq's errors quote a URL that it cannot read.
     """
     parts = make_url(_verified(url))
     _, place = parts.get_dialect()().create_connect_args(parts)
@@ -133,10 +133,10 @@ def own_connection(url: str, patience: Mapping[str, Any]) -> psycopg.Connection[
 
 def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
     """The driver's connection under SQLAlchemy's."""
-    found = connection.connection.driver_connection
-    if not isinstance(found, psycopg.Connection):
-        raise TypeError("this needs psycopg 3")
-    return found
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, psycopg.Connection):
+        raise TypeError("the driver of this connection must be psycopg 3")
+    return driver
 
 
 def sync_engine(
@@ -165,7 +165,7 @@ def async_engine(
 ) -> AsyncEngine:
     """The API's engine. Its timeouts are short, because every answer must come in time.
 
-    ``pooled``: the URL leads to a transaction pooler, so nothing is kept in a session.
+    ``pooled``: the URL leads to a transaction pooler, so the timeouts are set in each transaction.
     """
     statement_ms, lock_ms = int(1000 * deadlines.statement_s), int(1000 * deadlines.connection_s)
     arguments = _arguments(application, statement_ms, lock_ms)
@@ -190,81 +190,83 @@ def async_engine(
 ROUNDS = 3
 
 
-MEND = (
-    "DATABASE_URL leads to a pooler that gives each transaction another session: let DATABASE_SESSION_URL name the"
-    " server itself, or a pooler in session mode"
+REMEDY = (
+    "DATABASE_URL leads to a pooler that gives each transaction another session: set DATABASE_SESSION_URL to the"
+    " server itself, or to a pooler in session mode"
 )
 
 
 class NoSessionError(Exception):
-    """The connection keeps no session, but one is needed. The message says which setting to change."""
+    """The connection does not keep its session, but the caller needs that. The message says which setting to change."""
 
     def __init__(self) -> None:
-        super().__init__(MEND)
+        super().__init__(REMEDY)
 
 
 def require_session(connection: psycopg.Connection[Any]) -> None:
     """Raise NoSessionError unless this connection keeps its session from one transaction to the next.
 
-    ``connection``: outside a transaction. A server reports its process id when a connection begins; a pooler reports
-    another. Then a second connection tries to get the first one's session. It tries right after a transaction of the
-    first, so it meets the session used last. It keeps what it got while the first begins another transaction, which
-    then moves if its session was taken. It tries again after it gave its own session back, so it meets the session
-    unused longest.
+    ``connection`` must be outside a transaction. A server reports the process id of the session when a connection
+    begins, a pooler reports another number. Behind a pooler, a second connection tries to take the first one's session:
+
+    1. It begins a transaction right after one of the first connection, so it may get the session used last.
+    2. It keeps its session while the first connection begins another transaction. If the second one took the first
+       one's session, the first one now has another.
+    3. It gives its session back and begins again, so it may get the session unused longest.
     """
-    mine = _backend(connection)
+    mine = _session_now(connection)
     if mine == connection.info.backend_pid:
         return
     for _ in range(ROUNDS):
         with connection.__class__.connect(
             connection.info.dsn, password=connection.info.password, connect_timeout=3, prepare_threshold=None
         ) as other:
-            kept = _backend(connection) == mine and _begun(other) != mine
-            if not kept or _backend(connection) != mine:
+            kept = _session_now(connection) == mine and _begin(other) != mine
+            if not kept or _session_now(connection) != mine:
                 raise NoSessionError
             other.commit()
-            if _begun(other) == mine:
+            if _begin(other) == mine:
                 raise NoSessionError
 
 
 async def require_session_async(connection: psycopg.AsyncConnection[Any]) -> None:
     """The same for the API's event loop."""
-    mine = await _backend_async(connection)
+    mine = await _session_now_async(connection)
     if mine == connection.info.backend_pid:
         return
     for _ in range(ROUNDS):
         async with await psycopg.AsyncConnection.connect(
             connection.info.dsn, password=connection.info.password, connect_timeout=3, prepare_threshold=None
         ) as other:
-            kept = await _backend_async(connection) == mine and await _begun_async(other) != mine
-            if not kept or await _backend_async(connection) != mine:
+            kept = await _session_now_async(connection) == mine and await _begin_async(other) != mine
+            if not kept or await _session_now_async(connection) != mine:
                 raise NoSessionError
             await other.commit()
-            if await _begun_async(other) == mine:
+            if await _begin_async(other) == mine:
                 raise NoSessionError
 
 
-def _backend(connection: psycopg.Connection[Any]) -> int:
-    """The session of a transaction that ends at once."""
-    found = _begun(connection)
+def _session_now(connection: psycopg.Connection[Any]) -> int:
+    """Begin and end a transaction. Returns the process id of its session."""
+    session = _begin(connection)
     if not connection.autocommit:
         connection.rollback()
-    return found
+    return session
 
 
-def _begun(connection: psycopg.Connection[Any]) -> int:
-    """The session of the current transaction."""
+def _begin(connection: psycopg.Connection[Any]) -> int:
+    """Begin a transaction, or go on with the current one. Returns the process id of its session."""
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
     return int(row[0]) if row else 0
 
 
-async def _backend_async(connection: psycopg.AsyncConnection[Any]) -> int:
-    found = await _begun_async(connection)
+async def _session_now_async(connection: psycopg.AsyncConnection[Any]) -> int:
+    session = await _begin_async(connection)
     if not connection.autocommit:
         await connection.rollback()
-    return found
+    return session
 
 
-async def _begun_async(connection: psycopg.AsyncConnection[Any]) -> int:
+async def _begin_async(connection: psycopg.AsyncConnection[Any]) -> int:
     row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
     return int(row[0]) if row else 0

@@ -1,4 +1,4 @@
-"""The kinds of values that settings have, and what makes one of them wrong by itself."""
+"""The types of the settings' values, each with the check of one value by itself."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretSt
 
 
 def readable(url: str) -> bool:
-    """Whether host and port of a URL can be told apart. It never says what was wrong: the URL holds a password."""
+    """Whether host and port of a URL can be told apart. Raises nothing, because the error would quote a password."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         return False
-    # An @ elsewhere comes from a password that was not percent-encoded. A part of the password would be taken for the
-    # host or the path, and those are shown.
+    # An @ elsewhere comes from a password that was not percent-encoded. A part of that password would be taken for the
+    # host or the path, which messages show.
     encoded = parts.netloc.count("@") <= 1 and "@" not in f"{parts.path}{parts.query}{parts.fragment}"
     return encoded and (port is not None or not parts.netloc.endswith(":"))
 
 
 def percent_encoded(url: str) -> bool:
-    """Whether every % begins an encoded character of a UTF-8 text without NUL. Each library reads anything else in its
-    own way, and some quote it in an error, password included."""
+    """Whether every % begins an encoded character of a UTF-8 text without NUL.
+
+    Each library reads any other text in its own way, and some quote it in an error, with the password.
+    """
     try:
         text = unquote(url, errors="strict")
     except UnicodeDecodeError:
@@ -44,7 +46,7 @@ ApiKey = Annotated[SecretStr, AfterValidator(_printable_key)]
 
 
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
-"""A file, or nothing: an empty variable means the same as none."""
+"""A file, or None. An empty variable counts as none."""
 
 
 def _http_url(value: str) -> str:
@@ -71,7 +73,7 @@ def _proxy_url(value: SecretStr) -> SecretStr:
 
 
 ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
-"""The HTTP proxy through which one kind of server is asked, or empty. Secret: it may hold a password."""
+"""The HTTP proxy to one kind of server, or empty. It is secret, because it may hold a password."""
 
 HttpUrlText = Annotated[str, AfterValidator(_http_url)]
 
@@ -97,8 +99,8 @@ class ProxmoxCluster(BaseModel, extra="forbid"):
 
 
 class OperatorKey(BaseModel, extra="forbid"):
-    """One operator of ``OPS_API_KEYS``. ``read`` looks, ``operate`` decides too; the name is kept with what they
-    decide. ``previous`` stays valid while the operator changes over to ``key``."""
+    """One operator of ``OPS_API_KEYS``. The role ``read`` may only look, ``operate`` may also decide. The name is kept
+    with each decision. ``previous`` stays valid while the operator changes over to ``key``."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
     role: Literal["read", "operate"]

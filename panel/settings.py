@@ -1,7 +1,7 @@
 """Every setting, typed, with its unit and the reason for its default. Secrets have no defaults.
 
-Read from the environment and from ``.env`` in the working directory (the environment wins). What kinds of values there
-are is in :mod:`panel.setting_values`, which of them contradict each other in :mod:`panel.setting_conflicts`.
+Read from the environment and from ``.env`` in the working directory (the environment wins). The kinds of values are in
+:mod:`panel.setting_values`, the checks of several settings together in :mod:`panel.setting_conflicts`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     # --- Who may call
     vps_sync_api_key: ApiKey = SecretStr("")
     """Required. The main site's key: at least 32 printable ASCII characters. The integration guide's example key is
-    refused, since everybody knows it."""
+    refused, because it is public."""
     vps_sync_api_key_previous: ApiKey = SecretStr("")
     """The main site's old key. It stays valid while the main site changes over to the new one."""
     ops_api_key: ApiKey = SecretStr("")
@@ -70,23 +70,23 @@ class Settings(BaseSettings):
     """The old key of the operator `operator`. It stays valid during the change."""
     ops_api_keys: tuple[OperatorKey, ...] = ()
     """More operators, one for each person or program, so that the audit tells who decided: `name`, `role` (`read` or
-    `operate`), `key`, `previous`. Without any operator key nobody gets into `/api/ops`."""
+    `operate`), `key`, `previous`. Without any operator key `/api/ops` refuses every request."""
     jwt_secret: SecretStr = SecretStr("")
     """One way to verify clients' tokens: an HS256 secret of at least 32 bytes. One of `JWT_SECRET`, `JWT_PUBLIC_KEY`
     and `JWT_JWKS_URL` is required."""
     jwt_public_key: str = ""
     """Another way: a public key in PEM. RSA of 2048 bits or more, EC P-256, or Ed25519."""
     jwt_jwks_url: HttpUrlText = ""
-    """A third way: the address where the issuer publishes its keys. It must be `https://`, except on loopback: who can
-    change the answer can sign tokens."""
+    """A third way: the address where the issuer publishes its keys. It must be `https://`, except on loopback: anyone
+    who can change the answer can sign tokens."""
     jwt_jwks_ca_file: OptionalPath = None
     """A PEM file of the authority behind the certificate of `JWT_JWKS_URL`. Empty: the system's authorities."""
     jwt_jwks_proxy: ProxyUrl = SecretStr("")
-    """The HTTP proxy to `JWT_JWKS_URL`: `http://[user:password@]host:port`. The panel never obeys `HTTP_PROXY` and its
-    kin."""
+    """The HTTP proxy to `JWT_JWKS_URL`: `http://[user:password@]host:port`. The panel never obeys `HTTP_PROXY` and
+    similar variables."""
     jwt_algorithms: Annotated[tuple[str, ...], NoDecode] = ("HS256",)
-    """Of `HS256 RS256 ES256 EdDSA`, separated by commas. `HS256` never together with a public key, which an attacker
-    could then use as the secret."""
+    """Some of `HS256 RS256 ES256 EdDSA`, separated by commas. `HS256` is refused together with a public key: an
+    attacker could use the public key as the secret."""
     jwt_issuer: str = ""
     """If set, a token's `iss` must equal it."""
     jwt_audience: str = ""
@@ -115,11 +115,11 @@ class Settings(BaseSettings):
     host: Annotated[str, AfterValidator(lambda value: value.strip().removeprefix("[").removesuffix("]"))] = "127.0.0.1"
     """The address on which the API listens. `::` and `::1` for IPv6."""
     root_path: RootPath = ""
-    """The path at which a reverse proxy shows the panel and that it cuts off, such as `/panel`. `Location` and
-    `operation.url` begin with it."""
+    """The path at which a reverse proxy serves the panel, such as `/panel`. The proxy removes it from each request.
+    `Location` and `operation.url` begin with it."""
     flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
     """Flower's port. It listens on loopback. `panel-sync flower --address`, or `FLOWER_ADDRESS` in its environment (not
-    in `.env`), says otherwise."""
+    in `.env`), sets another address."""
     flower_user: str = "operator"
     """The user that Flower asks for."""
     flower_password: SecretStr = SecretStr("")
@@ -141,9 +141,9 @@ class Settings(BaseSettings):
     user_id_space: Literal["", "mapped", "shared"] = ""
     """Required with `MAIN_SITE_URL`: `mapped` if the main site has user ids of its own, `shared` if they are the
     panel's. A wrong value gives customers' machines to strangers: [read this first](install.md#who-owns-what). There
-    is no default, so that nobody gets it by accident."""
+    is no default, so that no panel runs with the wrong value by accident."""
     panel_api_cluster: str = ""
-    """The cluster that `proxmoxId` of the feed `panel-api` belongs to."""
+    """The name of the cluster that every `proxmoxId` of the feed `panel-api` belongs to."""
 
     # --- Proxmox VE
     proxmox_clusters: list[ProxmoxCluster] = []
@@ -152,22 +152,23 @@ class Settings(BaseSettings):
 
     # --- How often
     fast_interval_s: Annotated[float, Field(ge=1)] = 15
-    """The fast lane: one list of each cluster. A Proxmox node has three API workers, so no faster."""
+    """How often the fast lane reads one list of each cluster. No faster, because a Proxmox node has only three API
+    workers."""
     full_interval_s: Annotated[float, Field(ge=1)] = 120
-    """The full comparison of orders, guests and records comes at the latest after this time."""
+    """A full run, which compares all orders, guests and records, begins at the latest after this time."""
     full_jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.5
-    """The share of `FULL_INTERVAL_S` by which a full run may come earlier, at random: by default every 60 to 120 s. So
-    many panels do not read one Proxmox at the same moment."""
+    """The share of `FULL_INTERVAL_S` by which a full run may come earlier, at random: by default every 60 to 120 s.
+    This keeps several panels from reading one Proxmox at the same moment."""
     sweep_interval_s: Annotated[float, Field(ge=1)] = 3600
-    """How often the whole order feed is read. In between only what changed is read."""
+    """How often the whole order feed is read. In between, runs read only what changed."""
     users_interval_s: Annotated[float, Field(ge=1)] = 600
-    """How often users are imported. Besides, they are imported at the start and before the first run."""
+    """How often users are imported. They are also imported when beat starts and before the first run."""
     feed_age_max_s: Annotated[float, Field(ge=10)] = 300
     """How far the feed's `as_of` may be behind before that is a problem and an alarm. Caches and replicas lag less."""
 
     # --- Grace times: how long a difference may be mere lateness
     power_grace_s: float = 20
-    """A power state that the main site pushed is believed against Proxmox for at least this long."""
+    """For at least this long a power state that the main site pushed counts, even if Proxmox shows another."""
     link_grace_s: float = 120
     """A record younger than this is not paired by its name: the call with its keys may still be on its way."""
     create_grace_s: float = 180
@@ -179,39 +180,39 @@ class Settings(BaseSettings):
     orphan_grace_s: float = 86400
     """A record whose order and guest have both been gone for this long is an orphan."""
     ended_retention_s: float = 7 * 86400
-    """The guest of an ended order is quiet news for this long, since hosters keep it a while. After that it is an
-    alarm. Default: 7 days."""
+    """For this long the guest of an ended order is a quiet finding, because hosters keep it for a while. After that it
+    is an alarm. Default: 7 days."""
 
     # --- How long things are kept
     journal_days: Annotated[int, Field(ge=90)] = 400
-    """How long every change and every deleted record is kept, so that last year's changes are there when somebody looks
-    at the year ([what else is kept](reliability.md#retention))."""
+    """How long every change and every deleted record is kept. The default is longer than a year, so that last year's
+    changes can still be looked up ([what else is kept](reliability.md#retention))."""
 
     # --- Proof of absence
     absence_proof_n: Annotated[int, Field(ge=2)] = 3
-    """So many consecutive complete reads must miss something before its absence is proven."""
+    """How many consecutive complete reads must miss an object before its absence is proven."""
     absence_proof_t_s: Annotated[float, Field(gt=0)] = 600
     """The first and the last of those reads must be at least this far apart. Less than 360 is refused: Proxmox caches a
     guest's status for 300 s."""
     demo: bool = False
-    """Allows a shorter proof and the example key, and asks no first-run question. Never in production."""
+    """Allows a shorter proof and the example key, and skips the first-run question. Never in production."""
 
     # --- Limits of a run
     budget_deletes_run: Annotated[int, Field(ge=0)] = 20
-    """Deletes in one run. Besides, at most 3 or 20 % of the records of one node, and 1 or 20 % of those of one
-    customer: the larger number counts."""
+    """Deletes in one run. There are two more limits: at most 3 or 20 % of the records of one node, and at most 1 or
+    20 % of those of one customer. The larger number counts."""
     budget_deletes_hour: Annotated[int, Field(ge=0)] = 40
     """Deletes in one hour."""
     budget_deletes_day: Annotated[int, Field(ge=0)] = 100
     """Deletes in one day."""
     budget_creates_min: Annotated[int, Field(ge=0)] = 25
-    """Creates in one run: the larger of this number and of `BUDGET_CREATES_SHARE`. 25, since a dozen lost calls are one
-    bad evening of a small fleet. The first filling of a panel takes an operator's word instead, and no limit."""
+    """Creates in one run: the larger of this number and of `BUDGET_CREATES_SHARE`. 25, because a small fleet may lose a
+    dozen calls in one bad evening. The first filling of a panel has no limit: it needs an operator's word instead."""
     budget_creates_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """The same as a share of all records."""
     budget_flips_min: Annotated[int, Field(ge=0)] = 5
-    """Power states of one cluster, or states by the order feed's word, that turn the same way in one run. More of them
-    wait one further run. The larger of this number and of `BUDGET_FLIPS_SHARE`."""
+    """How many power states of one cluster, or order states of the feed, may turn the same way in one run. If there are
+    more, they wait for one more run. The larger of this number and of `BUDGET_FLIPS_SHARE`."""
     budget_flips_share: Annotated[float, Field(ge=0, le=1)] = 0.30
     """The same as a share."""
     budget_owners_run: Annotated[int, Field(ge=0)] = 3
@@ -223,20 +224,20 @@ class Settings(BaseSettings):
     budget_merges_day: Annotated[int, Field(ge=0)] = 40
     """Merges in one day."""
     budget_pushed_deletes_hour: Annotated[int, Field(ge=0)] = 20
-    """If the main site's own calls delete more than this in one hour, `delete-storm` is alarmed. The calls are applied
-    all the same."""
+    """If the main site's own calls delete more than this in one hour, the panel raises the alarm `delete-storm`. The
+    calls are applied all the same."""
 
-    # --- What is done with a class of drift
+    # --- How each class of drift is handled
     repair_policy: dict[DriftClass | Literal["all"], Literal["repair", "hold", "ignore"]] = {}
     """By class of drift: `repair` (the default), `hold` (each change waits for an approval) or `ignore`. Classes:
     `missed-status plan ownership duplicate replaced-guest sold-on missed-create missed-delete orphan`. `all` stands
-    for every class that is not named, and for links: `{"all": "hold"}` only looks on. `sold-on` (a machine goes to
-    another customer) is held unless it is named itself."""
+    for every class that is not named, and for links: with `{"all": "hold"}` runs change nothing without an
+    approval. `sold-on` (a machine goes to another customer) is held unless it is named itself."""
 
-    # --- Who is told
+    # --- Where alarms are sent
     finding_webhook_url: SecretStr = SecretStr("")
-    """An HTTPS address that is told of each new alarm, as JSON with a `text`. It is secret, since many receivers put
-    their key into the path."""
+    """An HTTPS address to which the panel sends each new alarm, as JSON with a `text`. It is secret, because many
+    receivers put their key into the path."""
     finding_webhook_ca_file: OptionalPath = None
     """A PEM file of the authority behind the receiver's certificate. Empty: the system's authorities."""
     finding_webhook_proxy: ProxyUrl = SecretStr("")
@@ -246,14 +247,14 @@ class Settings(BaseSettings):
     body_limit_bytes: Annotated[int, Field(ge=1024)] = 65536
     """The largest body of a sync call."""
     answer_within_s: Annotated[float, Field(ge=1, le=120)] = 2
-    """Every answer comes within this time. A call that meets a database that is away or slower is answered 503. Callers
-    and proxies must wait longer than this."""
+    """Every answer comes within this time. If the database is away or slower, the call is answered 503. Callers and
+    proxies must wait longer than this."""
     wait_cap_s: Annotated[float, Field(ge=0, le=60)] = 10
     """The longest `Prefer: wait`."""
     worker_concurrency: Annotated[int, Field(ge=1)] = 2
     """Processes of the worker for sync calls."""
     task_events: bool = True
-    """Events for Flower. They cost about a third of the peak task rate."""
+    """Whether workers send events to Flower. They cost about a third of the peak task rate."""
 
     @model_validator(mode="before")
     @classmethod
@@ -264,16 +265,16 @@ class Settings(BaseSettings):
         return data
 
     @model_validator(mode="after")
-    def _together(self) -> Settings:
+    def _consistent(self) -> Settings:
         if problems := contradictions(self):
             raise ValueError("; ".join(problems))
         self._write_tls_out()
         return self
 
     def _write_tls_out(self) -> None:
-        """Write into each URL how its server is verified, so that every client it is given to does the same."""
+        """Write into each URL how its server is verified, so that every client that gets the URL does the same."""
         redis = verified_redis_url(self.redis_url, self.redis_ca_file)
-        object.__setattr__(self, "redis_url", redis)  # the settings are frozen for everybody else
+        object.__setattr__(self, "redis_url", redis)  # the settings are frozen
         for name in ("database_url", "database_owner_url", "database_session_url"):
             url = verified_postgres_url(getattr(self, name), self.database_ca_file)
             object.__setattr__(self, name, url)
@@ -290,7 +291,7 @@ class Settings(BaseSettings):
 
     @property
     def pooled(self) -> bool:
-        """Whether ``database_url`` leads to a pooler that gives each transaction a session of its choice."""
+        """Whether ``database_url`` leads to a pooler that may give each transaction another session."""
         return bool(self.database_session_url)
 
     def operators(self) -> list[OperatorKey]:
@@ -310,7 +311,9 @@ class Settings(BaseSettings):
     def require_jwt(self) -> None:
         """Raise SettingsError unless some way to verify client tokens is configured."""
         if not (self.jwt_secret.get_secret_value() or self.jwt_public_key or self.jwt_jwks_url):
-            raise SettingsError("JWT_SECRET is not set (nor JWT_PUBLIC_KEY or JWT_JWKS_URL); clients need one")
+            raise SettingsError(
+                "JWT_SECRET is not set, nor JWT_PUBLIC_KEY or JWT_JWKS_URL; set one, to verify clients' tokens"
+            )
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -331,10 +334,10 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:
-    for one in error.errors(include_input=False, include_url=False):
-        # The setting as it is spelt in the environment, then the keys inside its JSON as they are.
-        name = ".".join(str(part) if index else str(part).upper() for index, part in enumerate(one["loc"]))
-        text = one["msg"].removeprefix("Value error, ")
+    for detail in error.errors(include_input=False, include_url=False):
+        # The setting's name as in the environment, then the keys inside its JSON as they are.
+        name = ".".join(str(part) if index else str(part).upper() for index, part in enumerate(detail["loc"]))
+        text = detail["msg"].removeprefix("Value error, ")
         yield f"{name}: {text}" if name else text
 
 
@@ -345,5 +348,5 @@ def get_settings() -> Settings:
 
 
 def sqlalchemy_url(url: str) -> str:
-    """The same URL with the psycopg 3 driver named, as SQLAlchemy wants it."""
+    """The same URL with the name of the driver psycopg 3, which SQLAlchemy needs."""
     return re.sub(r"^postgresql(\+psycopg)?://", "postgresql+psycopg://", url)

@@ -1,4 +1,4 @@
-"""Dataclasses that are shown as they are: the API's document describes them by their own words."""
+"""Marks the dataclasses that the API answers with, so that the OpenAPI document shows their docstrings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ C = TypeVar("C", bound=type)
 
 
 def shown(cls: C) -> C:
-    """Let the OpenAPI document say of a dataclass what its docstring says; pydantic leaves it out by itself."""
+    """Put a dataclass's docstring into the OpenAPI document. Pydantic does that for models only."""
     cls.__pydantic_config__ = ConfigDict(json_schema_extra={"description": inspect.cleandoc(cls.__doc__ or "")})  # type: ignore[attr-defined]
     return cls

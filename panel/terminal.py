@@ -1,8 +1,8 @@
-"""The only module that passes text to Rich. It treats no text as markup, and no text controls the terminal.
+"""The only module that passes text to Rich. It reads no text as markup, and escapes what would control the terminal.
 
 Names, content types and addresses come from outside. Rich would take ``[/x]`` in them for markup and fail, or print
-``[link=...]`` as a link. So these consoles know no markup: :func:`styled` makes coloured text. A test refuses any other
-import of Rich in the code of the command line.
+``[link=...]`` as a link. So markup is switched off on these consoles, and :func:`styled` makes coloured text. A test
+forbids the command line's code to import Rich anywhere else.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ def styled(style: str, text: str) -> Text:
 
 def table(*columns: str, title: str | None = None) -> SafeTable:
     """An empty table in the house's plain style."""
-    made = SafeTable(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    empty = SafeTable(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold")
-    return made
+        empty.add_column(column, overflow="fold")
+    return empty
 
 
 def progress(console: SafeConsole, *, counted: bool = False) -> Progress:

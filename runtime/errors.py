@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class RuntimeFaultError(Exception):
-    """A process or an embedded server could not do what was asked. The text is for the operator."""
+    """A process or an embedded server could not do its work. The text is for the operator."""
 
 
 class InUseError(RuntimeFaultError):

@@ -34,7 +34,7 @@ class FileLock:
             holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
             os.close(fd)
             by = f"process {holder}" if holder else "another process"
-            raise InUseError(f"{self._what} is in use by {by}; stop that first") from error
+            raise InUseError(f"{self._what} is in use by {by}; stop that process first") from error
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
         self._fd = fd

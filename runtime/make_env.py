@@ -2,7 +2,7 @@
 
 ``--demo`` points the panel at the simulators of docker-compose.yml's demo profile.
 
-Standard library only, so that a machine with just Docker and Python can run it.
+It uses the standard library only, so that a machine with nothing but Docker and Python can run it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ SECRETS = (
 
 
 def filled(template: str) -> str:
-    """The template with a random value for every empty secret: letters and digits only, so that they fit into URLs."""
+    """The template with a random value for every empty secret. The values are letters and digits, so they fit into
+    URLs."""
     lines = [re.sub(r"^#\s*(?=(?:{})=)".format("|".join(SECRETS)), "", line) for line in template.splitlines()]
     present = {line.split("=", 1)[0] for line in lines}
     lines += [f"{name}=" for name in SECRETS if name not in present]
@@ -64,14 +65,14 @@ def simulated() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the file."""
+    """Print the .env file."""
     example = Path(__file__).resolve().parent.parent / ".env.example"
     text = filled(example.read_text(encoding="utf-8"))
     if arguments == ["--demo"]:
-        own = simulated()
-        names = {line.split("=", 1)[0] for line in own.splitlines()}
+        demo_lines = simulated()
+        names = {line.split("=", 1)[0] for line in demo_lines.splitlines()}
         kept = [line for line in text.splitlines() if line.split("=", 1)[0] not in names]
-        text = "\n".join(kept) + "\n" + own
+        text = "\n".join(kept) + "\n" + demo_lines
     sys.stdout.write(text + "\n")
     return 0
 

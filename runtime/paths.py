@@ -26,9 +26,9 @@ def default_data_dir(environ: Mapping[str, str], working_dir: Path) -> Path:
 
 
 class DataDirectory:
-    """One run's directory: postgres/, redis/ and logs/ under `root`, for one run at a time and this user alone.
+    """The directory with postgres/, redis/ and logs/ under `root`, for one run at a time and this user alone.
 
-    Entering it makes the directory and takes its lock (InUseError if another run has it).
+    As a context manager it makes the directory and takes its lock (InUseError if another run has it).
     """
 
     def __init__(self, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Directories and files for this user alone, whatever the umask."""
+"""Directories and files that only this user can read or write, whatever the umask is."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from runtime.errors import RuntimeFaultError
 def private_directory(path: Path, *, mode: int) -> Path:
     """Make `path` with `mode`, or check that it is a real directory that only this user can write to.
 
-    Raises RuntimeFaultError if another user made it first or it is a link. Its content is not to be trusted then, and
+    Raises RuntimeFaultError if another user made it first, or it is a link. Its content cannot be trusted then, and
     nothing is changed.
     """
     try:
         path.mkdir(mode=mode)
     except FileExistsError:
-        found = os.lstat(path)
-        others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or others_write:
+        status = os.lstat(path)
+        others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or others_write:
             raise RuntimeFaultError(
-                f"{path} was not made by this user alone and is not used; remove it, or set PANEL_DATA_DIR"
+                f"{path} is not a directory that only this user can write to, so it is not used; "
+                "remove it, or set PANEL_DATA_DIR"
             ) from None
     else:
         # The umask cuts mkdir's mode. In a sticky directory no other user can have replaced what we own.
@@ -39,13 +40,13 @@ def own_directory(path: Path, *, mode: int = 0o700) -> Path:
 
 
 def close_to_others(directory: Path) -> None:
-    """Take away the rights that earlier versions gave others on the files and directories in `directory`.
+    """Take away the rights that earlier versions gave other users on the files and directories in `directory`.
 
-    As root the directories keep theirs: PostgreSQL's own account passes through one of them.
+    If this process is root, directories keep their rights: PostgreSQL's own account must pass through one of them.
     """
     for path in directory.iterdir():
-        found = path.lstat()
-        if found.st_uid != os.geteuid() or stat.S_ISLNK(found.st_mode):
+        status = path.lstat()
+        if status.st_uid != os.geteuid() or stat.S_ISLNK(status.st_mode):
             continue
-        if stat.S_ISREG(found.st_mode) or (stat.S_ISDIR(found.st_mode) and os.geteuid() != 0):
-            path.chmod(stat.S_IMODE(found.st_mode) & 0o700)
+        if stat.S_ISREG(status.st_mode) or (stat.S_ISDIR(status.st_mode) and os.geteuid() != 0):
+            path.chmod(stat.S_IMODE(status.st_mode) & 0o700)

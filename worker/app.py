@@ -1,7 +1,7 @@
 """The Celery application of workers, beat and Flower: ``celery -A worker.app worker``, ``celery -A worker.app beat``.
 
-Beat (:mod:`worker.beat`) only asks. PostgreSQL decides what is due: a second beat, or a message delivered twice, finds
-the lease taken and does nothing.
+Beat (:mod:`worker.beat`) only asks. A worker does a duty only if PostgreSQL still has the request, and a run only with
+the lease. So a second beat, or a message that is delivered twice, does no harm.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from panel.runs.schedule_duties import LANES
 from panel.settings import get_settings
 from worker.schedule import beat_schedule
 from worker.shutdown_deadline import end_within
-from worker.transport import drop_what_is_not_ours
+from worker.transport import drop_foreign_messages
 
 TASKS = frozenset({"sync.apply", *LANES})
-"""Everything that workers do. A message for another task is dropped."""
+"""The names of all tasks. A message for another task is dropped."""
 
 END_MARGIN_S = 4.0
-"""Seconds beyond the soft shutdown, for a worker that ends by itself."""
+"""Seconds beyond the soft shutdown that a worker has to end by itself."""
 
 settings = get_settings()
 
 app = Celery("panel-sync", include=["worker.tasks"], events="worker.events:Events")
 app.config_from_object("celeryconfig")
 use_broker(app, settings.redis_url)
-drop_what_is_not_ours(TASKS)
+drop_foreign_messages(TASKS)
 app.conf.worker_send_task_events = settings.task_events
 app.conf.beat_schedule = beat_schedule(settings)
 
@@ -42,7 +42,7 @@ def _logging(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
 
 
 @signals.worker_init.connect
-def _beginning(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
+def _before_consuming(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
     from worker.consumer import Heartbeat  # noqa: PLC0415 - beat and Flower import this module but consume nothing
 
     app.steps["consumer"].add(Heartbeat)

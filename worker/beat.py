@@ -1,11 +1,12 @@
-"""Beat's scheduler: it asks for what is due. ``celery --app=worker.app beat`` uses it, and so does ``panel-sync beat``.
+"""Beat's scheduler: it asks workers for the tasks that are due. Used by ``celery --app=worker.app beat`` and by
+``panel-sync beat``.
 
 Celery's own scheduler follows the time of day. When a clock went back, it sent nothing until the clock had caught up,
-even after a restart. This one counts seconds, stores nothing, and notes each request in the database.
+even after a restart. This one counts seconds, keeps no file, and notes each request in the database.
 
-A second scheduler would send everything twice. So a scheduler asks only while it holds an advisory lock in PostgreSQL,
-on a direct connection of its own (a transaction pooler would give the lock away). A second one stands by. A holder that
-loses its connection stands by, too, because another may hold the lock by then.
+Two schedulers would send everything twice. So a scheduler asks only while it holds an advisory lock in PostgreSQL, on
+a direct connection of its own (a transaction pooler would give the lock to another client). A second scheduler stands
+by. A scheduler that loses its connection stands by, too, because another may hold the lock by then.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ PATIENCE: dict[str, Any] = {
     "tcp_user_timeout": 6_000,
     "options": "-c statement_timeout=5000",
 }
-"""A half-open connection is noticed long before the network stack would notice it."""
+"""Timeouts of beat's connection. They find a half-open connection long before the network stack would."""
 
 CHECK_S = 2.0
 """How often holders and standbys look at the lock, in seconds."""
@@ -55,29 +56,32 @@ class BeatLock:
         self._url = database_url
         self._connection: psycopg.Connection[Any] | None = None
         self._held = False
-        self._told: str | None = None
+        self._last_event: str | None = None
 
     def hold(self) -> bool:
-        """Whether the lock is held, from before or from now on. It waits neither for another holder nor for a database
-        that is away. Each change is logged once."""
-        if self._held and self._done("SELECT 1", {}):
+        """Keep the lock, or try to take it. Returns whether it is held now.
+
+        This waits neither for another holder nor for a database that is away. Each change is logged once.
+        """
+        if self._held and self._execute("SELECT 1", {}):
             return True
         if self._held:
-            self._tell("beat_lock_lost", logging.ERROR)
+            self._log_change("beat_lock_lost", logging.ERROR)
             self.release()
         try:
-            self._held = self._try()
+            self._held = self._try_to_take()
         except (psycopg.Error, NoSessionError) as error:
             self.release()
             why = str(error) if isinstance(error, NoSessionError) else None
-            self._tell("beat_database_away", logging.WARNING, error=type(error).__name__, why=why)
+            self._log_change("beat_database_away", logging.WARNING, error=type(error).__name__, why=why)
             return False
-        self._tell("beat_started" if self._held else "beat_standing_by")
+        self._log_change("beat_started" if self._held else "beat_standing_by")
         return self._held
 
     def ask(self, entry: Entry) -> bool:
-        """Store that it is due, over the connection that holds the lock. Returns whether it still holds it."""
-        return self._done(ASK, {"name": entry.task, "every_s": entry.every_s})
+        """Store that the task is due, over the connection that holds the lock. Returns False if that connection is
+        lost, and the lock with it."""
+        return self._execute(ASK, {"name": entry.task, "every_s": entry.every_s})
 
     def release(self) -> None:
         """Close the connection, which gives the lock back."""
@@ -85,12 +89,12 @@ class BeatLock:
             self._connection.close()
         self._connection, self._held = None, False
 
-    def _tell(self, event: str, level: int = logging.INFO, **values: Any) -> None:  # noqa: ANN401 - structlog's
-        if event != self._told:
+    def _log_change(self, event: str, level: int = logging.INFO, **values: Any) -> None:  # noqa: ANN401 - structlog's
+        if event != self._last_event:
             log.log(level, event, **values)
-        self._told = event
+        self._last_event = event
 
-    def _done(self, statement: LiteralString, values: dict[str, Any]) -> bool:
+    def _execute(self, statement: LiteralString, values: dict[str, Any]) -> bool:
         connection = self._connection
         if connection is None:
             return False
@@ -100,7 +104,7 @@ class BeatLock:
             return False
         return True
 
-    def _try(self) -> bool:
+    def _try_to_take(self) -> bool:
         if self._connection is None:
             self._connection = own_connection(self._url, PATIENCE)
             require_session(self._connection)
@@ -109,23 +113,23 @@ class BeatLock:
 
 
 class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery is untyped
-    """Celery loads it by the setting ``beat_scheduler``."""
+    """The scheduler that Celery loads by the setting ``beat_scheduler``."""
 
     lock: BeatLock
     send: Callable[[str], None]
-    """Puts a task's message into Redis. May raise anything."""
+    """Puts a task's message into Redis. It may raise any exception."""
 
     clock: Callable[[], float] = staticmethod(time.monotonic)
     due: Schedule | None = None
 
     def setup_schedule(self) -> None:
-        """Celery calls this once, if it will schedule and not only show the schedule."""
+        """Celery calls this once, before it schedules. It does not call this if it only shows the schedule."""
         self.lock = BeatLock(get_settings().session_url)
         self.send = CeleryPublisher(self.app).send
         pulse.watch()
 
     def tick(self) -> float:
-        """Send everything that is due if this process holds the lock. Returns the seconds to wait."""
+        """Send everything that is due if this process holds the lock. Returns the seconds until the next call."""
         pulse.beat()
         if not self.lock.hold():
             self.due = None
@@ -133,16 +137,16 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery is untyped
         if self.due is None:
             self.due = Schedule(entries_of(self.app.conf.beat_schedule), self.clock())
         for entry in self.due.due(self.clock()):
-            # Asked before each: a frozen process that lost the lock meanwhile wakes up with everything overdue.
+            # Before each entry: a process that was frozen wakes up with everything overdue, and may have lost the lock.
             if not self.lock.ask(entry):
-                self.due.again(entry, self.clock() + RETRY_S)
+                self.due.retry_at(entry, self.clock() + RETRY_S)
                 continue
             try:
                 self.send(entry.task)
             except Exception as error:  # noqa: BLE001 - Redis, kombu or the network: try later
                 name = type(error).__name__
                 log.warning("beat_not_sent", task=entry.task, error=name, why=str(error), retry_in_s=RETRY_S)
-                self.due.again(entry, self.clock() + RETRY_S)
+                self.due.retry_at(entry, self.clock() + RETRY_S)
         return min(self.due.wait_s(self.clock()), CHECK_S)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Whether a request that changes something may come from another site's page. Pure.
 
-A browser sends Flower's password by itself, also for a request that another site's page makes. Flower checks ``Origin``
-and ``Sec-Fetch-Site``. A request may come without both, and then ``Referer`` names the other site.
+A browser sends Flower's password by itself, also with a request that another site's page makes. Flower itself checks
+``Origin`` and ``Sec-Fetch-Site``. A request may come without both, and then only ``Referer`` names the other site.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 SIMPLE_TYPES = frozenset({"", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
-"""Content types that a page may send to another site without its permission."""
+"""Content types that a page may send to another site without that site's permission."""
 
 
 class Headers(Protocol):
@@ -45,4 +45,4 @@ def _page_may_send(content_types: Sequence[str], headers: Headers) -> bool:
     if headers.get_list("X-Requested-With"):
         return False
     types = content_types or [""]
-    return any(one.partition(";")[0].strip().lower() in SIMPLE_TYPES for one in types)
+    return any(content_type.partition(";")[0].strip().lower() in SIMPLE_TYPES for content_type in types)

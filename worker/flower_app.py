@@ -1,12 +1,13 @@
 """The Celery application for Flower: ``celery --app=worker.flower_app flower``.
 
-Flower asks workers many things at once, each through two connections of the pool. With the workers' small pool every
-request held its first connection and waited for its second for ever, and Flower showed no event.
+Flower sends many requests to the workers at once, each through two connections of the pool. With the workers' small
+pool every request held its first connection and waited for its second for ever, and Flower showed no event. So its pool
+is larger.
 
-Flower answers ``/metrics`` without its password; here it needs the password, too. ``/healthcheck`` stays open and says
-"OK". Another site's page can change nothing (:mod:`worker.cross_site`). No answer names versions. A page runs only
-Flower's own scripts, and no other site may frame it. Flower leaves logging alone if it is configured already, so its
-lines pass the redactor, too.
+By itself Flower answers ``/metrics`` without the password; here that path needs the password, too. ``/healthcheck``
+stays open and answers "OK". Another site's page can change nothing (:mod:`worker.cross_site`). No answer names
+versions. A page runs only Flower's own scripts, and no other site may frame it. Logging is configured here, and Flower
+then leaves it alone, so its lines pass the redactor, too.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from panel.redaction import secrets_of
 from worker.app import app, settings
 from worker.cross_site import refusal_of
 
-# The only script inside a page; the others are files.
+# The only script inside Flower's pages, in its two forms. All other scripts are files.
 _INLINE = [f"\nvar autorefresh = {on};\n" for on in (0, 1)]
 _HASHES = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in _INLINE)
 
@@ -41,7 +42,7 @@ HEADERS = {
 
 
 class SafeHeaders(OutputTransform):
-    """Adds headers to every answer, also to refusals and static files. Tornado calls it."""
+    """Adds headers to every answer, also to refusals and static files. Tornado calls it for each answer."""
 
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
@@ -55,7 +56,7 @@ class SafeHeaders(OutputTransform):
 _flowers_own_check = BaseHandler.check_xsrf_cookie
 
 
-def check_where_it_comes_from(handler: BaseHandler) -> None:
+def refuse_cross_site(handler: BaseHandler) -> None:
     """Tornado calls this before every method but GET, HEAD and OPTIONS. Raises HTTPError 403."""
     refusal = refusal_of(handler.request.host, handler.request.headers)
     if refusal is not None:
@@ -64,7 +65,7 @@ def check_where_it_comes_from(handler: BaseHandler) -> None:
 
 
 app.conf.broker_pool_limit = 64
-BaseHandler.check_xsrf_cookie = check_where_it_comes_from
+BaseHandler.check_xsrf_cookie = refuse_cross_site
 Metrics.get = authenticated(Metrics.get)
 tornado_settings["transforms"] = [SafeHeaders]
 configure_logging(settings.log_format, secrets=secrets_of(settings))

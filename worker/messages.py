@@ -1,8 +1,8 @@
-"""Whether a message in Redis is ours. Pure: a raw message in, a fault or None out.
+"""Whether a message in Redis is ours. Pure: it takes a raw message and returns a fault or None.
 
 Celery and kombu expect that Celery wrote everything in their queues. A text that is not JSON, a message without
-headers, or a time limit that is not a pair ends the worker, or costs it one slot each. So only messages that the panel
-could have written reach them.
+headers, or a time limit that is not a pair ends the worker, or costs it one slot each time. So only messages that
+the panel could have written reach them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 MAX_BODY = 16_384
-"""Characters. The panel's messages have an id and some names: about 700."""
+"""Characters. The panel's messages hold an id and some names, and have about 700 characters."""
 
 MAX_ID = 255
 
@@ -114,7 +114,7 @@ def _count(value: object) -> bool:
 def _limits(value: object) -> bool:
     if value is None:
         return True
-    return isinstance(value, list) and len(value) == 2 and all(one is None or _positive(one) for one in value)
+    return isinstance(value, list) and len(value) == 2 and all(limit is None or _positive(limit) for limit in value)
 
 
 def _positive(value: object) -> bool:

@@ -1,7 +1,7 @@
 """When each task is due. Pure except for the random jitter. Times are seconds of a clock that only goes forward.
 
-A time-of-day clock may go back, and then nothing would be due until it has caught up. Nothing is stored over a restart
-either: a task asked for too early is found done (:mod:`panel.runs.schedule_duties`) or does no harm.
+A time-of-day clock may go back, and then no task would be due until it has caught up. Nothing is stored over a restart:
+after one, every task is asked for at once, which does no harm.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from celery.schedules import schedule as CelerySchedule  # noqa: N812 - a class
 from panel.settings import Settings
 
 TELL_EVERY_S = 30.0
-"""How often findings that the webhook did not take are sent again. A run that opens one asks at once."""
+"""How often alarms that the webhook did not take are sent again. A new alarm is sent at once."""
 
 PRUNE_EVERY_S = 3600.0
 
@@ -26,39 +26,39 @@ PRUNE_EVERY_S = 3600.0
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A task and its interval in seconds. ``jitter``: the share of the interval, from 0 to below 1, by which the task
-    may come earlier. It is drawn each time, so that many panels do not read one source at the same moment."""
+    may come earlier. It is drawn each time, so that several panels do not read one source at the same moment."""
 
     task: str
     every_s: float
     jitter: float = 0.0
 
-    def next_after(self, moment: float, lots: random.Random) -> float:
-        """When it is due again."""
-        return moment + self.every_s * (1 - self.jitter * lots.random())
+    def next_after(self, moment: float, rng: random.Random) -> float:
+        """When the task is due again after ``moment``."""
+        return moment + self.every_s * (1 - self.jitter * rng.random())
 
 
 class Schedule:
     """Which entries are due. At first all of them are."""
 
-    def __init__(self, entries: Sequence[Entry], now: float, lots: random.Random | None = None) -> None:
-        self._lots = lots or random.Random()
+    def __init__(self, entries: Sequence[Entry], now: float, rng: random.Random | None = None) -> None:
+        self._rng = rng or random.Random()
         self._due = {entry.task: (now, entry) for entry in entries}
 
     def due(self, now: float) -> list[Entry]:
-        """What is due, the longest overdue first, then in their order. Each is due again one interval from now, however
-        late it is."""
-        ripe = sorted((one for one in self._due.values() if one[0] <= now), key=lambda one: one[0])
-        found = [entry for _, entry in ripe]
-        for entry in found:
-            self._due[entry.task] = (entry.next_after(now, self._lots), entry)
-        return found
+        """The entries that are due, the longest overdue first. Each is next due one interval from now, however late it
+        is."""
+        overdue = sorted((pair for pair in self._due.values() if pair[0] <= now), key=lambda pair: pair[0])
+        entries = [entry for _, entry in overdue]
+        for entry in entries:
+            self._due[entry.task] = (entry.next_after(now, self._rng), entry)
+        return entries
 
-    def again(self, entry: Entry, at: float) -> None:
-        """The task could not be sent: try again at that time."""
+    def retry_at(self, entry: Entry, at: float) -> None:
+        """Make an entry that could not be sent due at ``at``."""
         self._due[entry.task] = (at, entry)
 
     def wait_s(self, now: float) -> float:
-        """Seconds until the next one is due."""
+        """Seconds until the next entry is due."""
         return max(0.0, min(at for at, _ in self._due.values()) - now)
 
 
@@ -71,7 +71,7 @@ class Every(CelerySchedule):  # type: ignore[misc]  # Celery is untyped
 
 
 def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Everything the panel does by itself, as Celery's setting ``beat_schedule``."""
+    """All periodic tasks, as Celery's setting ``beat_schedule``."""
     every = {
         "users.import": Every(settings.users_interval_s),
         "reconcile.fast": Every(settings.fast_interval_s),
@@ -82,12 +82,12 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     return {task: {"task": task, "schedule": schedule} for task, schedule in every.items()}
 
 
-def entries_of(given: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
-    """The entries of Celery's setting ``beat_schedule``. Raises ValueError for anything but an interval."""
-    found = []
-    for name, one in given.items():
-        schedule = maybe_schedule(one["schedule"])
+def entries_of(setting: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
+    """The entries of Celery's setting ``beat_schedule``. Raises ValueError for a schedule that is not an interval."""
+    entries = []
+    for name, options in setting.items():
+        schedule = maybe_schedule(options["schedule"])
         if not isinstance(schedule, CelerySchedule):
             raise ValueError(f"beat_schedule: {name} must have an interval in seconds")
-        found.append(Entry(one["task"], schedule.run_every.total_seconds(), getattr(schedule, "jitter", 0.0)))
-    return found
+        entries.append(Entry(options["task"], schedule.run_every.total_seconds(), getattr(schedule, "jitter", 0.0)))
+    return entries

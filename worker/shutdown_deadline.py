@@ -1,4 +1,4 @@
-"""Ends a worker that was told to end, whatever it hangs in."""
+"""Ends a worker that got a signal to end, even if it hangs."""
 
 from __future__ import annotations
 
@@ -13,32 +13,36 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-TOLD_BY = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
+END_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
 
 def end_within(seconds: float) -> None:
-    """End this process if it still runs ``seconds`` after it was told to end. For the main thread, after Celery has set
-    its handlers. A second call does nothing (a worker is ready again when Redis is back).
+    """End this process if it still runs ``seconds`` after a signal to end. The work in hand is in the journal.
 
-    Celery 5.7 waits for ever for a pool that it has killed if the signal comes while it connects to Redis again, and
-    logs the signal only after that. The work in hand is in the journal.
+    Call this from the main thread, after Celery has set its handlers. A second call does nothing: Celery reports a
+    worker as ready again whenever Redis is back.
+
+    Celery 5.7 waits for ever for a pool that it has killed, if the signal comes while it connects to Redis again. It
+    logs the signal only after that wait.
     """
-    for number in TOLD_BY:
-        theirs = signal.getsignal(number)
-        if callable(theirs) and not isinstance(theirs, _CountingFirst):
-            signal.signal(number, _CountingFirst(theirs, seconds))
+    for number in END_SIGNALS:
+        handler = signal.getsignal(number)
+        if callable(handler) and not isinstance(handler, _WithDeadline):
+            signal.signal(number, _WithDeadline(handler, seconds))
 
 
 @dataclass(frozen=True, slots=True)
-class _CountingFirst:
-    theirs: Callable[..., Any]
+class _WithDeadline:
+    """A signal handler that starts the deadline, and then calls Celery's handler."""
+
+    handler: Callable[..., Any]
     seconds: float
 
     def __call__(self, *args: Any) -> None:  # noqa: ANN401 - as signal gives them
-        last_resort = threading.Timer(self.seconds, _end, (self.seconds,))
-        last_resort.daemon = True
-        last_resort.start()
-        self.theirs(*args)
+        timer = threading.Timer(self.seconds, _end, (self.seconds,))
+        timer.daemon = True
+        timer.start()
+        self.handler(*args)
 
 
 def _end(seconds: float) -> None:

@@ -19,38 +19,40 @@ from reconcile.run import look_around, run_fast, run_full
 from reconcile.run_context import RUN_FOR_S
 from reconcile.users import import_users
 from worker.resources import engine
-from worker.webhook import tell_alarms
+from worker.webhook import send_alarms
 from worker.wiring import reconciler
 
 DATABASE_FAULTS = (DBAPIError, PoolTimeoutError)
-"""The database errors that reach a task: the journal counts an operation's own failures itself."""
+"""The database errors after which a message is retried. The failures that are an operation's own do not reach the task:
+the journal counts them."""
 
 RUN_LIMIT_S = int(RUN_FOR_S) + 60
-"""A run ends by itself before this and reports what it did. One that lasts longer is faulty."""
+"""A run ends by itself before this and reports what it did. A run that lasts longer has a defect."""
 
 BUSY_RETRY_S, BUSY_RETRIES = 5, RUN_LIMIT_S // 5
-"""How an operator's run waits for its turn: longer than any other run may take."""
+"""Seconds between the tries of an operator's run to get its turn, and the number of tries. Together this is longer
+than any other run may take."""
 
 
 @shared_task(
     name="sync.apply",
     bind=True,
     autoretry_for=DATABASE_FAULTS,
-    max_retries=20,  # bounds the message, not the operation: while it is queued the relay sends it again
+    max_retries=20,  # of this message only: while the operation is queued, the relay sends further messages
     default_retry_delay=2,  # for a pool process that was killed; Celery's own default is three minutes
     retry_backoff=1,
     retry_backoff_max=30,
     retry_jitter=True,
 )
 def apply(self: Any, operation_id: int) -> str:  # noqa: ANN401 - Celery's
-    """Apply one journaled call, and those before it for the same VPS."""
+    """Apply one journaled call, and the calls before it for the same VPS."""
     return apply_operation(engine(), operation_id, again=self.request.retries > 0).text
 
 
 Work = Callable[[], tuple[bool, str]]
-"""What a task does. Returns whether it was done, and a short text."""
+"""What a task does. Returns whether it is done to the end, and a short text."""
 
-NOT_ASKED = "not asked for since it began last"
+NOT_ASKED = "beat has not asked for it since it last began"
 
 
 def _duty(name: str, work: Work) -> str:
@@ -61,14 +63,14 @@ def _duty(name: str, work: Work) -> str:
     try:
         done, summary = work()
     except Exception as error:
-        _leave_word(name, type(error).__name__)
+        _note_outcome(name, type(error).__name__)
         raise
     if done:
-        _leave_word(name, None)
+        _note_outcome(name, None)
     return summary
 
 
-def _leave_word(name: str, problem: str | None) -> None:
+def _note_outcome(name: str, problem: str | None) -> None:
     with engine().begin() as connection:
         if problem is None:
             schedule_duties.note_done(connection, name)
@@ -76,13 +78,16 @@ def _leave_word(name: str, problem: str | None) -> None:
             schedule_duties.note_failed(connection, name, problem)
 
 
-def _asked(name: str, trigger: str, work: Work) -> str:
-    """A request of beat's is done once. A nudge is always followed, and counts as done, too."""
+def _perform(name: str, trigger: str, work: Work) -> str:
+    """Do a task's work. A request of beat's is done once only; any other message (a nudge) is always followed.
+
+    Either way the duty then counts as done.
+    """
     if trigger == schedule_duties.BEAT:
         return _duty(name, work)
     done, summary = work()
     if done:
-        _leave_word(name, None)
+        _note_outcome(name, None)
     return summary
 
 
@@ -95,39 +100,39 @@ def fast(trigger: str = "nudge") -> str:
         result = run_fast(wired, trigger="beat")
         if result.state == "done":
             look_around(wired)
-        # A full run that keeps this one waiting reads the same lists and repairs the same.
+        # "busy" counts as done: the full run that has the lease reads the same lists and repairs the same power states.
         return result.state in {"done", "paused", "busy"}, result.summary
 
-    return _asked("reconcile.fast", trigger, work)
+    return _perform("reconcile.fast", trigger, work)
 
 
 @shared_task(
     name="reconcile.run", bind=True, soft_time_limit=RUN_LIMIT_S, time_limit=RUN_LIMIT_S + 30, max_retries=BUSY_RETRIES
 )
-def run(self: Any, trigger: str = "nudge", **_: Any) -> str:  # noqa: ANN401 - Celery's; newer senders may say more
-    """One full reconciliation. One that an operator asked for waits for the current run; others give up."""
-    asked = trigger.startswith(OPERATOR_TRIGGER)
-    only = parse_subject(trigger.removeprefix(OPERATOR_TRIGGER).strip()) if asked else None
+def run(self: Any, trigger: str = "nudge", **_: Any) -> str:  # noqa: ANN401 - Celery's; newer senders may pass more
+    """One full run. A run that an operator asked for waits until the current run ends; any other gives up."""
+    by_operator = trigger.startswith(OPERATOR_TRIGGER)
+    only = parse_subject(trigger.removeprefix(OPERATOR_TRIGGER).strip()) if by_operator else None
 
     def work() -> tuple[bool, str]:
         result = run_full(reconciler(engine(), get_settings()), trigger=trigger, only=only)
-        if result.state == "busy" and asked:
+        if result.state == "busy" and by_operator:
             raise self.retry(countdown=BUSY_RETRY_S)
         return result.state in {"done", "paused"} and only is None, result.summary
 
-    return _asked("reconcile.run", trigger, work)
+    return _perform("reconcile.run", trigger, work)
 
 
 @shared_task(name="users.import", soft_time_limit=120, time_limit=150)
 def users_import(trigger: str = "nudge") -> str:
     """Import users of the main site, so that calls for new users are accepted."""
-    return _asked("users.import", trigger, lambda: (True, import_users(reconciler(engine(), get_settings())).summary))
+    return _perform("users.import", trigger, lambda: (True, import_users(reconciler(engine(), get_settings())).summary))
 
 
 @shared_task(name="findings.tell", soft_time_limit=60, time_limit=75)
 def tell(trigger: str = "nudge") -> str:
-    """Send new alarms to FINDING_WEBHOOK_URL. The next call sends again what it did not take."""
-    return _asked("findings.tell", trigger, lambda: (True, tell_alarms(engine(), get_settings()).summary))
+    """Send new alarms to FINDING_WEBHOOK_URL. The next call sends again what the receiver did not take."""
+    return _perform("findings.tell", trigger, lambda: (True, send_alarms(engine(), get_settings()).summary))
 
 
 @shared_task(name="maintenance.prune", soft_time_limit=120, time_limit=150)
@@ -139,4 +144,4 @@ def maintenance_prune(trigger: str = "nudge") -> str:
         gone = ", ".join(f"{count} {table}" for table, count in pruned.items() if count)
         return True, gone or "nothing is old enough"
 
-    return _asked("maintenance.prune", trigger, work)
+    return _perform("maintenance.prune", trigger, work)

@@ -1,7 +1,7 @@
 """kombu's Redis transport, changed to drop messages that are not ours before Celery sees them.
 
-A dropped message is logged without its content and is gone: it was already taken out of Redis. The journal holds
-everything that the panel must do.
+A dropped message is logged without its content. It is gone, because it was already taken out of Redis. That loses no
+work: everything that the panel must do is in the journal.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from worker.messages import envelope_fault, task_fault
 log = structlog.get_logger(__name__)
 
 QUEUES = frozenset({"sync", "reconcile"})
-TOLD_A_MINUTE = 10
-"""So that a flood of bad messages does not fill the disk with log lines."""
+LOGGED_A_MINUTE = 10
+"""Dropped messages that get a log line each, so that a flood of bad messages does not fill the disk."""
 
 
-class _Dropping:
-    """Logs dropped messages: each of the first in a minute, then their number."""
+class _DropLog:
+    """Logs dropped messages: the first in a minute one by one, the others by their number."""
 
     def __init__(self) -> None:
-        self._since, self._told, self._silent = 0.0, 0, 0
+        self._since, self._logged, self._silent = 0.0, 0, 0
 
     def __call__(self, queue: str, fault: str) -> None:
         if time.monotonic() - self._since > 60:
             if self._silent:
                 log.warning("messages_dropped", more=self._silent)
-            self._since, self._told, self._silent = time.monotonic(), 0, 0
-        if self._told >= TOLD_A_MINUTE:
+            self._since, self._logged, self._silent = time.monotonic(), 0, 0
+        if self._logged >= LOGGED_A_MINUTE:
             self._silent += 1
             return
-        self._told += 1
+        self._logged += 1
         log.warning("message_dropped", queue=queue, fault=fault)
 
 
-dropped = _Dropping()
+log_dropped = _DropLog()
 known_tasks: Collection[str] = ()
 
 
@@ -57,8 +57,8 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
             super().restore_by_tag(tag, client, leftmost)
         except (redis.RedisError, OSError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever kombu raises for an unreadable entry
-            dropped("unacked", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - kombu raises many kinds for an unreadable entry
+            log_dropped("unacked", type(error).__name__)
             self._remove_from_indices(tag).execute()
 
 
@@ -73,8 +73,8 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
         except (redis.RedisError, OSError, Empty):
             raise
         except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-            # Not JSON. Redis had already given it out with the answer that could not be read.
-            dropped("queue", type(error).__name__)
+            # The message is not JSON. Redis removed it from the queue when it answered, so it is gone.
+            log_dropped("queue", type(error).__name__)
             return True
 
     def _handle_message(self, client: Any, r: Any) -> Any:  # noqa: ANN401 - kombu's
@@ -83,7 +83,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
             try:
                 kombu_redis.loads(bytes_to_str(payload["data"]))
             except Exception as error:  # noqa: BLE001 - kombu would log it with its content
-                dropped("broadcast", type(error).__name__)
+                log_dropped("broadcast", type(error).__name__)
                 payload["data"] = None
         return payload
 
@@ -98,10 +98,10 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]  # kombu is untype
         if fault is None:
             super()._deliver(message, queue)
         else:
-            dropped(queue if queue in QUEUES else "broadcast", fault)
+            log_dropped(queue if queue in QUEUES else "broadcast", fault)
 
 
-def drop_what_is_not_ours(tasks: Collection[str]) -> None:
+def drop_foreign_messages(tasks: Collection[str]) -> None:
     """Use this transport for every connection to Redis made from now on. ``tasks``: the names of our tasks."""
     global known_tasks  # noqa: PLW0603 - kombu makes transports by name, without a place for arguments
     known_tasks = tasks

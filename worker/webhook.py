@@ -1,4 +1,7 @@
-"""Sends alarms to a configured HTTPS address: one POST per finding, at least once, no personal data, no redirects."""
+"""Sends alarms to a configured HTTPS address: one POST per finding, at least once, without personal data.
+
+Redirects are not followed.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine
 
-from panel.operators.findings import FindingView, note_told, untold_findings
+from panel.operators.findings import FindingView, note_sent, unsent_alarms
 from panel.settings import Settings
 from sources.outgoing.client import Client
 from sources.outgoing.faults import SourceFault
@@ -23,42 +26,45 @@ LIMITS = Limits(connect_s=5.0, read_s=5.0, answer_s=10.0, body_bytes=0)
 
 
 @dataclass(slots=True)
-class Told:
-    """How many alarms the receiver took, and why it did not take the rest (never the address: it may hold a key)."""
+class Delivery:
+    """How many alarms the receiver took, and why it did not take the rest.
+
+    ``problem`` never quotes the address, which may hold a key.
+    """
 
     taken: int = 0
     problem: str | None = None
 
     @property
     def summary(self) -> str:
-        return f"{self.taken} told" + (f"; {self.problem}" if self.problem else "")
+        return f"{self.taken} sent" + (f"; {self.problem}" if self.problem else "")
 
 
-def tell_alarms(engine: Engine, settings: Settings) -> Told:
-    """Send every open alarm that was not sent yet, the oldest first. Stop at the first that is not taken."""
-    told, url = Told(), settings.finding_webhook_url.get_secret_value()
+def send_alarms(engine: Engine, settings: Settings) -> Delivery:
+    """Send open alarms that were not sent yet, the oldest first. Stop at the first that the receiver does not take."""
+    delivery, url = Delivery(), settings.finding_webhook_url.get_secret_value()
     if not url:
-        return told
+        return delivery
     with engine.begin() as connection:
-        waiting = untold_findings(connection)
-    if not waiting:
-        return told
+        alarms = unsent_alarms(connection)
+    if not alarms:
+        return delivery
     try:
         client = _client(settings)
     except ValueError as error:
-        told.problem = f"cannot be told: {error}"
-        log.warning("webhook_failed", problem=told.problem)
-        return told
+        delivery.problem = f"the settings of the webhook are wrong: {error}"
+        log.warning("webhook_failed", problem=delivery.problem)
+        return delivery
     with contextlib.closing(client):
-        for finding in waiting:
-            told.problem = _offer(client, finding)
-            if told.problem is not None:
-                log.warning("webhook_failed", finding_id=finding.id, problem=told.problem)
+        for finding in alarms:
+            delivery.problem = _send(client, finding)
+            if delivery.problem is not None:
+                log.warning("webhook_failed", finding_id=finding.id, problem=delivery.problem)
                 break
             with engine.begin() as connection:
-                note_told(connection, finding.id)
-            told.taken += 1
-    return told
+                note_sent(connection, finding.id)
+            delivery.taken += 1
+    return delivery
 
 
 def _client(settings: Settings) -> Client:
@@ -72,8 +78,8 @@ def _client(settings: Settings) -> Client:
     )
 
 
-def _offer(client: Client, finding: FindingView) -> str | None:
-    """Why the receiver did not take the finding, or None. Only the answer's status is read."""
+def _send(client: Client, finding: FindingView) -> str | None:
+    """Send a finding. Returns None, or why the receiver did not take it. Of the answer only the status is read."""
     content = json.dumps(message_of(finding)).encode("ascii")
     try:
         answer = client.exchange(
@@ -85,7 +91,8 @@ def _offer(client: Client, finding: FindingView) -> str | None:
 
 
 def message_of(finding: FindingView) -> dict[str, Any]:
-    """The message. ``text`` is for receivers that show one line; a receiver recognises repetitions by ``id``."""
+    """The message of one finding. ``text`` is for receivers that show one line. By ``id`` a receiver recognises a
+    finding that was sent twice."""
     return {
         "text": f"{finding.severity} {finding.class_} {finding.subject}: {finding.reason}",
         "event": "finding",

@@ -1,4 +1,4 @@
-"""Makes the sources from the settings: the only module that knows both."""
+"""Makes the sources and the reconciler from the settings. Only this module knows both sides."""
 
 from __future__ import annotations
 
@@ -41,29 +41,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class UnusableFeed:
-    """A main site with an unusable configuration. Every answer says so; the clusters are still read."""
+    """Stands in for a main site whose configuration is unusable. Each method answers with the problem, so runs still
+    read the clusters."""
 
     name: str
     problem: str
     names_are_authoritative: bool = False
 
     def users(self) -> Sweep[User]:
-        """Nothing was read."""
+        """An empty read with the problem."""
         return Sweep(iter(()), problem=self.problem)
 
     def orders(
         self, updated_since: str | None = None, suspects: tuple[str, ...] = (), rolled_to: str | None = None
     ) -> Sweep[Order]:
-        """Nothing was read."""
+        """An empty read with the problem."""
         del updated_since, suspects, rolled_to
         return Sweep(iter(()), problem=self.problem)
 
     def order(self, order_id: str, control_id: str | None) -> Lookup[Order]:  # noqa: ARG002 - the port's
-        """Nothing is known."""
+        """An unclear answer with the problem."""
         return Unclear(self.problem)
 
     def health(self) -> Health:
-        """Why."""
+        """The problem."""
         return Health(ok=False, detail="not usable", problems=(self.problem,))
 
 
@@ -105,8 +106,8 @@ def _given(secret: SecretStr) -> SecretStr | None:
 
 
 class RememberedCluster:
-    """A cluster whose circuit and last good endpoint are stored. So a refused token stops the calls of all workers, and
-    a dead endpoint is waited for only once."""
+    """A cluster whose circuit breaker and last good endpoint are stored for all workers. So a refused token stops the
+    requests of all workers, and only one of them waits for a dead endpoint."""
 
     def __init__(self, source: ClusterSource, breaker: CircuitBreaker, engine: Engine) -> None:
         self._source, self._breaker, self._engine = source, breaker, engine
@@ -114,19 +115,19 @@ class RememberedCluster:
         self._kept = (breaker.state, source.endpoint)
 
     def read(self) -> ClusterReading:
-        """One bulk read."""
+        """Read the list of all guests."""
         return self._remembered(self._source.read)
 
     def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
-        """One guest's configuration."""
+        """Read one guest's configuration."""
         return self._remembered(lambda: self._source.config(node, guest_type, vmid))
 
     def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
-        """Whether one guest is gone."""
+        """Ask whether one guest is gone."""
         return self._remembered(lambda: self._source.confirm(node, guest_type, vmid))
 
     def health(self) -> Health:
-        """Whether it answers, and to what."""
+        """Check the cluster for ``doctor``."""
         return self._source.health()
 
     def _remembered(self, ask: Callable[[], T]) -> T:
@@ -143,32 +144,33 @@ class RememberedCluster:
 
 @dataclass(frozen=True, slots=True)
 class UnusableCluster:
-    """A cluster with an unusable configuration. Every answer says so, and nothing follows from it."""
+    """Stands in for a cluster whose configuration is unusable. Each method answers with the problem, so runs conclude
+    nothing from it."""
 
     cluster: str
     problem: str
 
     def read(self) -> ClusterReading:
-        """Nothing was read."""
-        nobody = frozenset[str]()
-        return ClusterReading(self.cluster, (), nobody, nobody, complete=False, trusted=False, problems=(self.problem,))
+        """An empty, untrusted read with the problem."""
+        none = frozenset[str]()
+        return ClusterReading(self.cluster, (), none, none, complete=False, trusted=False, problems=(self.problem,))
 
     def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:  # noqa: ARG002 - the port's
-        """Nothing is known."""
+        """An unclear answer with the problem."""
         return Unclear(self.problem)
 
     def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:  # noqa: ARG002 - the port's
-        """Nothing is known."""
+        """An unclear answer with the problem."""
         return Unclear(self.problem)
 
     def health(self) -> Health:
-        """Why."""
+        """The problem."""
         return Health(ok=False, detail="not usable", problems=(self.problem,))
 
 
 def clusters_of(settings: Settings, engine: Engine, *, remember: bool = True) -> tuple[GuestSource, ...]:
-    """The configured clusters, each with its remembered circuit. ``remember`` what it comes to, too."""
-    found: list[GuestSource] = []
+    """The configured clusters, each with its stored circuit breaker. ``remember``: also store how it changes."""
+    sources: list[GuestSource] = []
     with engine.connect() as connection:
         for cluster in settings.proxmox_clusters:
             circuit = source_states.source_state(connection, f"proxmox:{cluster.name}").get("backoff_state") or {}
@@ -176,10 +178,10 @@ def clusters_of(settings: Settings, engine: Engine, *, remember: bool = True) ->
             try:
                 source = make_cluster(cluster_config(cluster), breaker, circuit.get("endpoint"))
             except ValueError as error:  # for example an unreadable ca_file: the other clusters are still read
-                found.append(UnusableCluster(cluster.name, str(error)))
+                sources.append(UnusableCluster(cluster.name, str(error)))
             else:
-                found.append(RememberedCluster(source, breaker, engine) if remember else source)
-    return tuple(found)
+                sources.append(RememberedCluster(source, breaker, engine) if remember else source)
+    return tuple(sources)
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -218,20 +220,20 @@ def budget_of(settings: Settings) -> Budget:
 
 
 def handling_of(settings: Settings) -> dict[Kind, Handling]:
-    """What is done with each class of drift. "all" covers the classes, and the links, that are not named.
+    """How each class of drift is handled. "all" covers the classes that are not named, and links.
 
-    An operator approves each machine that goes to another customer, unless that very class is named.
+    A machine that goes to another customer (``sold-on``) is held, unless the policy names that class or ignores all.
     """
     named = {Kind(name): Handling(how) for name, how in settings.repair_policy.items() if name != "all"}
     rest = settings.repair_policy.get("all")
     every = dict.fromkeys(Kind, Handling(rest)) if rest is not None else {}
-    asked = {Kind.SOLD_ON: Handling.HOLD} if rest in (None, "repair") else {}
-    return every | asked | named
+    sold_on = {Kind.SOLD_ON: Handling.HOLD} if rest in (None, "repair") else {}
+    return every | sold_on | named
 
 
 def reconciler(engine: Engine, settings: Settings, tell: Tell = tell_nobody, *, remember: bool = True) -> Reconciler:
-    """Everything that a run needs, from the settings. ``tell``: receives its progress. A dry run must not ``remember``
-    how its sources answered."""
+    """A reconciler with all that a run needs, from the settings. ``tell`` receives the run's progress. ``remember``:
+    store how sources answer, which a dry run must not do."""
     return Reconciler(
         engine=engine,
         feed=feed_of(settings),

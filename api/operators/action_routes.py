@@ -1,4 +1,4 @@
-"""What operators decide. A route takes the request apart, calls the action, and answers what it says."""
+"""The routes of operators' actions. Each parses the request, calls the action, and answers with its outcome."""
 
 # ruff: noqa: D103 - an action's own docstring describes its route
 
@@ -19,7 +19,7 @@ from api.client.record_view import MAX_ID
 from api.dependencies import Edge, EdgeOf, Operator
 from api.http.bodies import json_body
 from api.http.problems import ProblemError
-from api.operators.answering import asked, data, sentence
+from api.operators.answering import data_response, in_transaction, message_response
 from api.operators.operator_models import (
     AcknowledgeBody,
     DecisionAnswer,
@@ -55,16 +55,16 @@ HeldHash = Annotated[
     Path(
         min_length=1,
         max_length=64,
-        description="8 characters of it, or more",
+        description="The first 8 characters of the hash, or more",
         json_schema_extra={"minLength": 8, "pattern": "^[0-9a-f]{8,64}$"},
     ),
 ]
 
 
-def _does(
+def _route(
     action: Action[..., Any], answer: type[BaseModel], body: type[BaseModel] | None = None
 ) -> Callable[[Endpoint], Endpoint]:
-    """The route of an action, with its path and its words; ``body``: what it takes."""
+    """Register the route of an action, with the action's path and description. ``body``: the request's body."""
     if action.path is None:
         raise ValueError(f"{action.name} has no path")
     return router.post(
@@ -72,7 +72,7 @@ def _does(
         status_code=_status_of(action),
         description=action.explained,
         responses={_status_of(action): {"model": answer}, **WRITES},
-        openapi_extra=_takes(body) if body is not None else None,
+        openapi_extra=_body_schema(body) if body is not None else None,
     )
 
 
@@ -80,118 +80,122 @@ def _status_of(action: Action[..., Any]) -> int:
     return 202 if action.later else 200
 
 
-def _takes(body: type[BaseModel]) -> dict[str, Any]:
+def _body_schema(body: type[BaseModel]) -> dict[str, Any]:
     schema = {"$ref": f"#/components/schemas/{body.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-@_does(holds.approve, DecisionAnswer)
+@_route(holds.approve, DecisionAnswer)
 async def approve(edge: EdgeOf, by: Operator, held_hash: HeldHash) -> Response:
-    return await _done(edge, by, holds.approve, held_hash)
+    return await _perform(edge, by, holds.approve, held_hash)
 
 
-@_does(holds.reject, DecisionAnswer)
+@_route(holds.reject, DecisionAnswer)
 async def reject(edge: EdgeOf, by: Operator, held_hash: HeldHash) -> Response:
-    return await _done(edge, by, holds.reject, held_hash)
+    return await _perform(edge, by, holds.reject, held_hash)
 
 
-@_does(findings.acknowledge, FindingAnswer)
+@_route(findings.acknowledge, FindingAnswer)
 async def acknowledge(edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
-    return await _done(edge, by, findings.acknowledge, finding_id)
+    return await _perform(edge, by, findings.acknowledge, finding_id)
 
 
-@_does(findings.snooze, FindingAnswer, SnoozeBody)
+@_route(findings.snooze, FindingAnswer, SnoozeBody)
 async def snooze(request: Request, edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
     body = await _body(request, edge, SnoozeBody)
-    return await _done(edge, by, findings.snooze, finding_id, timedelta(seconds=body.for_s))
+    return await _perform(edge, by, findings.snooze, finding_id, timedelta(seconds=body.for_s))
 
 
-@_does(findings.ignore, FindingAnswer, IgnoreBody)
+@_route(findings.ignore, FindingAnswer, IgnoreBody)
 async def ignore(request: Request, edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
     body = await _body(request, edge, IgnoreBody)
-    return await _done(edge, by, findings.ignore, finding_id, body.reason)
+    return await _perform(edge, by, findings.ignore, finding_id, body.reason)
 
 
-@_does(findings.unignore, FindingAnswer)
+@_route(findings.unignore, FindingAnswer)
 async def unignore(edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
-    return await _done(edge, by, findings.unignore, finding_id)
+    return await _perform(edge, by, findings.unignore, finding_id)
 
 
 @router.post(
     "/findings/{finding_id:id}/heed",
     description=findings.unignore.explained,
     responses={200: {"model": FindingAnswer}, **WRITES},
-    deprecated=True,  # what ``unignore`` was called before
+    deprecated=True,  # the former name of ``unignore``
 )
 async def heed(edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
-    return await _done(edge, by, findings.unignore, finding_id)
+    return await _perform(edge, by, findings.unignore, finding_id)
 
 
-@_does(journal.restore, DoneAnswer, RestoreBody)
+@_route(journal.restore, DoneAnswer, RestoreBody)
 async def restore(request: Request, edge: EdgeOf, by: Operator, vps_id: VpsId) -> Response:
     body = await _body(request, edge, RestoreBody)
-    return await _done(edge, by, journal.restore, vps_id, body.reason)
+    return await _perform(edge, by, journal.restore, vps_id, body.reason)
 
 
-@_does(pauses.pause, DoneAnswer, PauseBody)
+@_route(pauses.pause, DoneAnswer, PauseBody)
 async def pause_target(request: Request, edge: EdgeOf, by: Operator) -> Response:
     body = await _body(request, edge, PauseBody)
     length = timedelta(seconds=body.for_s)
-    return await _done(edge, by, pauses.pause, body.target, edge.settings.cluster_names, body.reason, length)
+    return await _perform(edge, by, pauses.pause, body.target, edge.settings.cluster_names, body.reason, length)
 
 
-@_does(pauses.resume, DoneAnswer, ResumeBody)
+@_route(pauses.resume, DoneAnswer, ResumeBody)
 async def resume_target(request: Request, edge: EdgeOf, by: Operator) -> Response:
     body = await _body(request, edge, ResumeBody)
-    return await _done(edge, by, pauses.resume, body.target, edge.settings.cluster_names)
+    return await _perform(edge, by, pauses.resume, body.target, edge.settings.cluster_names)
 
 
-@_does(quarantine.release, DoneAnswer, ReleaseBody)
+@_route(quarantine.release, DoneAnswer, ReleaseBody)
 async def release_subject(request: Request, edge: EdgeOf, by: Operator) -> Response:
     body = await _body(request, edge, ReleaseBody)
-    return await _done(edge, by, quarantine.release, body.subject)
+    return await _perform(edge, by, quarantine.release, body.subject)
 
 
-@_does(journal.requeue, DoneAnswer)
+@_route(journal.requeue, DoneAnswer)
 async def requeue_dead(edge: EdgeOf, by: Operator, operation_id: OperationId) -> Response:
-    return await _done(edge, by, journal.requeue, operation_id)
+    return await _perform(edge, by, journal.requeue, operation_id)
 
 
-@_does(journal.discard, DoneAnswer, DiscardBody)
+@_route(journal.discard, DoneAnswer, DiscardBody)
 async def discard_dead(request: Request, edge: EdgeOf, by: Operator, operation_id: OperationId) -> Response:
     body = await _body(request, edge, DiscardBody)
-    return await _done(edge, by, journal.discard, operation_id, body.reason)
+    return await _perform(edge, by, journal.discard, operation_id, body.reason)
 
 
-@_does(sources.acknowledge, DoneAnswer, AcknowledgeBody)
+@_route(sources.acknowledge, DoneAnswer, AcknowledgeBody)
 async def acknowledge_what_was_seen(request: Request, edge: EdgeOf, by: Operator) -> Response:
     body = await _body(request, edge, AcknowledgeBody)
-    return await _done(edge, by, sources.acknowledge, body.source)
+    return await _perform(edge, by, sources.acknowledge, body.source)
 
 
-@_does(runs.ask_for_run, DoneAnswer, ReconcileBody)
+@_route(runs.ask_for_run, DoneAnswer, ReconcileBody)
 async def reconcile(request: Request, edge: EdgeOf, by: Operator) -> Response:
     body = await _body(request, edge, ReconcileBody)
-    return await _done(edge, by, runs.ask_for_run, "".join(body.named))
+    return await _perform(edge, by, runs.ask_for_run, "".join(body.named))
 
 
-async def _done(edge: Edge, by: Actor, action: Action[P, Any], *args: P.args, **kwargs: P.kwargs) -> Response:
-    """Do it and answer what it left, or else its sentence. Raises what ``asked`` raises, and OperatorError."""
+async def _perform(edge: Edge, by: Actor, action: Action[P, Any], *args: P.args, **kwargs: P.kwargs) -> Response:
+    """Do the action and answer with its result, or with its sentence if it has none.
+
+    Raises what ``in_transaction`` raises, and OperatorError.
+    """
 
     def work(connection: Connection) -> Done[Any]:
         return action(connection, by, *args, **kwargs)
 
-    done = await asked(edge, work)
+    done = await in_transaction(edge, work)
     if done.result is None:
-        return sentence(done.message, _status_of(action))
-    return data(finding_as_json(done.result) if isinstance(done.result, FindingView) else asdict(done.result))
+        return message_response(done.message, _status_of(action))
+    result = finding_as_json(done.result) if isinstance(done.result, FindingView) else asdict(done.result)
+    return data_response(result)
 
 
 async def _body(request: Request, edge: Edge, model: type[B]) -> B:
-    """The body as the model has it. Raises ProblemError; the message repeats no value."""
-    given = await json_body(request, edge.settings.body_limit_bytes)
+    """The request's body, validated by the model. Raises ProblemError, whose message repeats no value."""
+    content = await json_body(request, edge.settings.body_limit_bytes)
     try:
-        return model.model_validate(given)
+        return model.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"]) or "body"

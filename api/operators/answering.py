@@ -1,4 +1,4 @@
-"""One transaction of an operator's request, in time, and what is answered of it."""
+"""Runs an operator's request in one transaction with a deadline, and makes the response."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ from panel.sessions import is_away
 T = TypeVar("T")
 
 
-async def asked(edge: Edge, work: Callable[[Connection], T]) -> T:
-    """Do it in one transaction, in time. Raises ProblemError, DatabaseAwayError and what ``work`` raises."""
+async def in_transaction(edge: Edge, work: Callable[[Connection], T]) -> T:
+    """Do ``work`` in one transaction, before the deadline of reads.
 
-    async def done() -> T:
+    Raises ProblemError if it takes too long, DatabaseAwayError, and what ``work`` raises.
+    """
+
+    async def run_work() -> T:
         try:
             async with edge.reader.begin() as connection:
                 return await connection.run_sync(work)
@@ -35,17 +38,17 @@ async def asked(edge: Edge, work: Callable[[Connection], T]) -> T:
             raise DatabaseAwayError(type(error).__name__) from error
 
     try:
-        return await within(edge.deadlines.read_s, done())
+        return await within(edge.deadlines.read_s, run_work())
     except TimeoutError:
-        message = "The database did not answer in time; look whether it was done before you ask again"
+        message = "The database did not answer in time; check whether it was done before you send the request again"
         raise ProblemError(503, "outcome_unknown", message, headers={"Retry-After": "5"}) from None
 
 
-def data(found: object) -> Response:
-    """What was found, or what an action left."""
-    return JSONResponse({"status": "success", "data": jsonable_encoder(found)})
+def data_response(content: object) -> Response:
+    """The response with what was read, or with an action's result."""
+    return JSONResponse({"status": "success", "data": jsonable_encoder(content)})
 
 
-def sentence(message: str, status_code: int) -> Response:
-    """What an action did, in words."""
+def message_response(message: str, status_code: int) -> Response:
+    """The response with the sentence that says what an action did."""
     return JSONResponse({"status": "success", "message": message}, status_code)

@@ -10,7 +10,7 @@ from panel.operators.audit import AccessView, ActionView, RefusedCallView
 
 
 class AuditView(BaseModel):
-    """Who did what, newest first."""
+    """Operators' decisions, uses of credentials, and refused sync calls, each newest first."""
 
     actions: list[ActionView]
     access: list[AccessView]
@@ -18,7 +18,7 @@ class AuditView(BaseModel):
 
 
 class AuditAnswer(BaseModel):
-    """The audit of use."""
+    """The audit."""
 
     status: Literal["success"]
     data: AuditView

@@ -1,4 +1,4 @@
-"""Which operator calls, and what their key allows."""
+"""Tells which operator a key belongs to, and the role of that operator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ PREVIOUS = "/previous"
 
 @dataclass(frozen=True, slots=True)
 class CallingOperator:
-    """``label`` tells the keys of a rotation apart ("ann", "ann/previous"); ``name`` is the same for both."""
+    """The operator who calls. ``label`` tells the two keys of a rotation apart ("ann", "ann/previous"); ``name`` is the
+    same for both."""
 
     label: str
     name: str
@@ -22,16 +23,17 @@ class CallingOperator:
 
 
 class OperatorKeys:
-    """The operators' keys, two of one operator during a rotation. Without any nobody gets in."""
+    """The operators' keys. An operator has two during a rotation. Without any key every request is refused."""
 
     def __init__(self, operators: Iterable[OperatorKey]) -> None:
-        named = {one.name: one for one in operators}
-        self._roles = {name: one.role for name, one in named.items()}
-        current = {name: one.key for name, one in named.items()}
-        self._keys = ApiKeys(current | {name + PREVIOUS: one.previous for name, one in named.items()})
+        by_name = {operator.name: operator for operator in operators}
+        self._roles = {name: operator.role for name, operator in by_name.items()}
+        current = {name: operator.key for name, operator in by_name.items()}
+        previous = {name + PREVIOUS: operator.previous for name, operator in by_name.items()}
+        self._keys = ApiKeys(current | previous)
 
     def operator_of(self, headers: Headers) -> CallingOperator | None:
-        """Whose key the raw headers carry; None for none, a wrong one or several."""
+        """The operator whose key is in the raw headers; None if they hold no key, a wrong one or several."""
         label = self._keys.label_of(headers)
         if label is None:
             return None

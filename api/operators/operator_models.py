@@ -1,5 +1,5 @@
-"""What operators' requests and answers look like. Bodies are validated by these models; answers are
-described, by the panel's own dataclasses where it has one."""
+"""The models of operators' requests and answers. The API validates bodies with them. For answers they only make the
+OpenAPI document, together with the panel's own dataclasses."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from panel.runs.source_states import SourceView
 
 
 def _whole(value: object) -> object:
-    """JSON has one kind of number: 60.0 is 60."""
+    """JSON has one kind of number, so 60.0 counts as 60."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 Seconds = Annotated[int, Field(ge=1, le=30 * 86400, description="Seconds; at most 30 days"), BeforeValidator(_whole)]
-# What Python strips and other languages do not call space counts as nothing, too.
-_SAYS_SOMETHING = r"^[^\u0000]*[^\u0000\s\u001c-\u001f\u0085][^\u0000]*$"
-Text = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"pattern": _SAYS_SOMETHING})]
+# Python's strip() also removes U+001C to U+001F and U+0085, which regular expressions elsewhere do not call space.
+_NOT_BLANK = r"^[^\u0000]*[^\u0000\s\u001c-\u001f\u0085][^\u0000]*$"
+Text = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"pattern": _NOT_BLANK})]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
 Id = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_whole)]
 
@@ -60,26 +60,26 @@ class RestoreBody(_Body):
 
 
 class SnoozeBody(_Body):
-    """For how long a finding is left out."""
+    """For how long a finding is left out of lists and alarms."""
 
     for_s: Seconds
 
 
 class IgnoreBody(_Body):
-    """Why nobody needs to hear of this guest any more."""
+    """Why this guest is ignored for good."""
 
     reason: Text
 
 
 class DiscardBody(_Body):
-    """Why a dead call is left undone."""
+    """Why a dead call is given up."""
 
     reason: Text
 
 
 class AcknowledgeBody(_Body):
-    """A degraded source as ``/api/ops/sources`` names it, or ``plan``: an operator has seen a plan, so that deletes
-    need no first-run word any more."""
+    """A degraded source as ``/api/ops/sources`` names it, or ``plan``: an operator has seen a plan, so runs may make
+    and delete records within their limits."""
 
     source: Name
 
@@ -94,7 +94,7 @@ _AT_MOST_ONE: JsonDict = {
 
 
 class ReconcileBody(_Body):
-    """What to reconcile: at most one of them; none is everything."""
+    """What to reconcile: one VPS, one user or one cluster. Without any of them, everything."""
 
     model_config = ConfigDict(json_schema_extra=_AT_MOST_ONE)
 
@@ -103,14 +103,14 @@ class ReconcileBody(_Body):
     cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")] | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> ReconcileBody:
+    def _at_most_one(self) -> ReconcileBody:
         if len(self.named) > 1:
-            raise ValueError("give one of vps, user and cluster")
+            raise ValueError("give only one of vps, user and cluster")
         return self
 
     @property
     def named(self) -> list[str]:
-        """The subject, if one is given: ``vps:17``."""
+        """The subject (``vps:17``) in a list, or an empty list for everything."""
         return [f"{kind}:{name}" for kind, name in self.model_dump(exclude_none=True).items()]
 
 
@@ -137,7 +137,7 @@ class HeldItem(BaseModel):
     kind: str
     version: int | None
     target: str | int | None
-    values: dict[str, Any] = {}  # what would be written; of a time only whether there is one
+    values: dict[str, Any] = {}  # what a run would write; for a time only whether there is one
     order: str | None = None
     guest: str | None = None
     evidence: list[str]
@@ -150,13 +150,13 @@ class HeldItem(BaseModel):
 
 
 class HeldSetView(BaseModel):
-    """A set of changes that exceeded a limit."""
+    """A set of changes that waits for an operator's decision."""
 
     hash: str
     scope: str
     reason: str
     items: list[HeldItem]
-    items_total: Annotated[int | None, Field(description="How many it has, whatever the filter leaves")] = None
+    items_total: Annotated[int | None, Field(description="How many items the set has without the filter")] = None
     run_id: int
     created_at: AwareDatetime
     decision: Literal["approved", "rejected", "expired"] | None
@@ -165,7 +165,7 @@ class HeldSetView(BaseModel):
 
 
 class JournalEntry(BaseModel):
-    """One change of a VPS, and why."""
+    """One change of a VPS, and why it was made."""
 
     id: int
     kind: Literal["sync", "repair", "operator"]
@@ -180,19 +180,19 @@ class JournalEntry(BaseModel):
     after: dict[str, Any] | None
     run_id: int | None
     request_id: str | None
-    api_key_label: Annotated[str | None, Field(description="Of a call: which of the main site's keys it came with")]
+    api_key_label: Annotated[str | None, Field(description="For a call: the label of the main site's key that it used")]
     accepted_at: AwareDatetime
     applied_at: AwareDatetime | None
 
 
 class HistoryView(BaseModel):
-    """A VPS's story, oldest change first."""
+    """The history of a VPS, oldest change first."""
 
     vps_id: int
     live: bool
     entries: list[JournalEntry]
-    removed: int = Field(description="Older changes of power, plan and name whose time is over (`JOURNAL_DAYS`).")
-    identity: IdentityView | None = Field(description="null: it names no guest.")
+    removed: int = Field(description="How many older changes of power, plan and name were pruned (`JOURNAL_DAYS`).")
+    identity: IdentityView | None = Field(description="null: the record names no guest.")
 
 
 class RunView(BaseModel):
@@ -218,7 +218,7 @@ class PausesAnswer(BaseModel):
 
 
 class QuarantineAnswer(BaseModel):
-    """What is quarantined, the longest standing first."""
+    """The quarantined subjects. The one that has failed for longest comes first."""
 
     status: Literal["success"]
     data: list[QuarantinedView]
@@ -232,7 +232,7 @@ class DeadAnswer(BaseModel):
 
 
 class JournalNumbers(BaseModel):
-    """Calls that wait, how long the oldest has, and those that failed for good."""
+    """The number of waiting calls, the age of the oldest of them, and the number of dead calls."""
 
     queued: int
     oldest_queued_s: float | None
@@ -252,22 +252,22 @@ class RunNumbers(BaseModel):
     kind: Literal["full", "fast", "plan"]
     done_day: int
     failed_day: int
-    last_done_s: Annotated[float | None, Field(description="Seconds since the last one ended well")]
+    last_done_s: Annotated[float | None, Field(description="Seconds since the last successful run ended")]
     longest_s: float | None
-    phases: Annotated[dict[str, PhaseNumbers], Field(description="By phase, of those that ended well")]
+    phases: Annotated[dict[str, PhaseNumbers], Field(description="By phase, of the successful runs")]
 
 
 class SourceNumbers(BaseModel):
-    """How old the last complete read of a source is, in seconds."""
+    """The age of a source's last complete read, in seconds."""
 
     source: str
     read_s: float
     degraded: bool
-    unwell_s: Annotated[float | None, Field(description="For how long it is not believed; null: it is")]
+    unwell_s: Annotated[float | None, Field(description="For how long it has not been believed; null: it is believed")]
 
 
 class FindingNumbers(BaseModel):
-    """Open findings of a class: how many, and for how long the oldest has stood."""
+    """Open findings of a class: how many there are, and the age of the oldest in seconds."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -278,7 +278,7 @@ class FindingNumbers(BaseModel):
 
 
 class HeldNumbers(BaseModel):
-    """Sets that wait for an operator."""
+    """Held sets that exceed a limit and wait for an operator. Sets by approval do not count."""
 
     sets: int
     items: int
@@ -286,9 +286,9 @@ class HeldNumbers(BaseModel):
 
 
 class RepairNumbers(BaseModel):
-    """Repairs of a class in the last day and hour, and for how long what they mended had been out of sync.
+    """Repairs of a class in the last day and hour, and how long the differences had lasted that they repaired.
 
-    Counted from when the panel could first see the difference; null where nothing told when it began (a plan).
+    The time counts from when the panel could first see the difference. It is null where that moment is not known.
     """
 
     kind: str
@@ -300,7 +300,7 @@ class RepairNumbers(BaseModel):
 
 
 class LaneNumbers(BaseModel):
-    """What the panel does by itself; ``late``: not done for three intervals (at least a minute)."""
+    """A periodic duty of the panel. ``late``: it was not done for three intervals (at least a minute)."""
 
     lane: str
     every_s: float
@@ -309,7 +309,7 @@ class LaneNumbers(BaseModel):
 
 
 class Metrics(BaseModel):
-    """Numbers of one moment; ages in seconds."""
+    """Numbers at one moment; ages in seconds."""
 
     journal: JournalNumbers
     records: dict[str, int]
@@ -345,7 +345,7 @@ class DecisionAnswer(BaseModel):
 
 
 class FindingsAnswer(BaseModel):
-    """Findings, the loudest first."""
+    """Findings, the most severe first."""
 
     status: Literal["success"]
     data: list[FindingView]
@@ -359,7 +359,7 @@ class FindingAnswer(BaseModel):
 
 
 class HistoryAnswer(BaseModel):
-    """A VPS's story."""
+    """The history of a VPS."""
 
     status: Literal["success"]
     data: HistoryView
@@ -373,14 +373,14 @@ class RunsAnswer(BaseModel):
 
 
 class SourcesAnswer(BaseModel):
-    """Every source that is known."""
+    """Every source that the panel knows."""
 
     status: Literal["success"]
     data: list[SourceView]
 
 
 class DoneAnswer(BaseModel):
-    """Done, in a sentence."""
+    """A sentence that says what was done."""
 
     status: Literal["success"]
     message: str

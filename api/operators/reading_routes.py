@@ -1,4 +1,5 @@
-"""What operators look at: what is held, found and journaled, runs, sources, numbers, and who did what."""
+"""The routes that operators read: held sets, findings, histories, runs, sources, pauses, quarantine, dead calls,
+metrics and the audit."""
 
 from __future__ import annotations
 
@@ -14,11 +15,11 @@ from api import openapi
 from api.client.record_view import MAX_ID
 from api.dependencies import EdgeOf, Operator
 from api.operators import operator_models
-from api.operators.answering import asked, data
+from api.operators.answering import data_response, in_transaction
 from api.operators.audit_models import AuditAnswer
 from panel.journal.dead_letters import list_dead
 from panel.operators.audit import list_access, list_actions, list_refused_calls
-from panel.operators.findings import FindingFilter, finding_as_json, list_findings
+from panel.operators.findings import FindingFilter, FindingView, finding_as_json, list_findings
 from panel.operators.holds import list_holds
 from panel.operators.metrics import metrics
 from panel.operators.pauses import current_pauses
@@ -50,29 +51,29 @@ async def get_held(
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Response:
-    """The sets of changes that exceed a limit and wait for a decision; ``all``: decided ones of 30 days too.
+    """The sets of changes that wait for a decision; ``all``: also those that were decided in the last 30 days.
 
-    With ``class``, ``cluster`` or ``user`` only the items about it, and the sets that have some.
+    ``class``, ``cluster`` and ``user`` leave only the items about them, and only the sets that have such items.
     """
 
-    def wanted(item: dict[str, Any]) -> bool:
+    def matches(item: dict[str, Any]) -> bool:
         return (
             class_ in (None, item["kind"])
             and (cluster is None or cluster in item["clusters"])
             and user in (None, item["user_id"])
         )
 
-    def look(connection: Connection) -> list[dict[str, Any]]:
-        found = list_holds(connection, decided=everything, limit=limit, offset=offset)
-        of = whose(connection, {item["subject"] for one in found for item in one.items})
+    def read(connection: Connection) -> list[dict[str, Any]]:
+        held_sets = list_holds(connection, decided=everything, limit=limit, offset=offset)
+        owners = whose(connection, {item["subject"] for held_set in held_sets for item in held_set.items})
         shown = []
-        for one in found:
-            items = [item for item in (described(item, of) for item in one.items) if wanted(item)]
+        for held_set in held_sets:
+            items = [item for item in (described(item, owners) for item in held_set.items) if matches(item)]
             if items:
-                shown.append(asdict(one) | {"items": items, "items_total": len(one.items)})
+                shown.append(asdict(held_set) | {"items": items, "items_total": len(held_set.items)})
         return shown
 
-    return data(await asked(edge, look))
+    return data_response(await in_transaction(edge, read))
 
 
 @router.get("/findings", summary="Findings", responses={200: {"model": operator_models.FindingsAnswer}, **READS})
@@ -86,21 +87,25 @@ async def get_findings(
     limit: Limit = 200,
     offset: Offset = 0,
 ) -> Response:
-    """What runs found and may not mend, the loudest first; ``all``: snoozed, ignored and resolved ones too."""
-    wanted = FindingFilter(class_, cluster, user)
-    found = await asked(edge, lambda c: list_findings(c, wanted, everything=everything, limit=limit, offset=offset))
-    return data([finding_as_json(one) for one in found])
+    """The open findings, the most severe first. ``all``: also the snoozed, ignored and lately resolved ones."""
+
+    def read(connection: Connection) -> list[FindingView]:
+        wanted = FindingFilter(class_, cluster, user)
+        return list_findings(connection, wanted, everything=everything, limit=limit, offset=offset)
+
+    return data_response([finding_as_json(finding) for finding in await in_transaction(edge, read)])
 
 
 @router.get("/vps/{vps_id:id}/history", responses={200: {"model": operator_models.HistoryAnswer}, **READS})
 async def get_history(edge: EdgeOf, _by: Operator, vps_id: VpsId) -> Response:
-    """Why is this VPS as it is: every change with its reason, evidence, before and after."""
-    history = await asked(edge, lambda c: vps_history(c, vps_id))
+    """Why this VPS is as it is: every change with its reason, its evidence, and the values before and after."""
+    history = await in_transaction(edge, lambda connection: vps_history(connection, vps_id))
     live = history.record is not None and history.record.deleted_at is None
-    listed = [_part_of(row, operator_models.JournalEntry) for row in history.operations]
+    entries = [_fields_of(row, operator_models.JournalEntry) for row in history.operations]
     identity = asdict(history.identity) if history.identity is not None else None
-    story = {"vps_id": vps_id, "live": live, "entries": listed, "removed": history.removed, "identity": identity}
-    return data(story)
+    return data_response(
+        {"vps_id": vps_id, "live": live, "entries": entries, "removed": history.removed, "identity": identity}
+    )
 
 
 @router.get("/runs", summary="Runs", responses={200: {"model": operator_models.RunsAnswer}, **READS})
@@ -110,67 +115,68 @@ async def get_runs(
     kind: Annotated[str | None, Query(pattern="^(full|fast|plan)$")] = None,
     limit: Limit = 20,
 ) -> Response:
-    """What the reconciler did lately, newest first."""
-    found = await asked(edge, lambda c: recent_runs(c, kind=kind, limit=limit))
-    return data([_part_of(row, operator_models.RunView) for row in found])
+    """The latest runs, newest first."""
+    runs = await in_transaction(edge, lambda connection: recent_runs(connection, kind=kind, limit=limit))
+    return data_response([_fields_of(row, operator_models.RunView) for row in runs])
 
 
 @router.get("/sources", summary="Sources", responses={200: {"model": operator_models.SourcesAnswer}, **READS})
 async def get_sources(edge: EdgeOf, _by: Operator) -> Response:
-    """When each was last read completely; which are not believed, since when, why, what to do; which are paused."""
+    """Each source: when it was last read completely, and whether it is paused. If it is not believed: since when, why,
+    and what to do."""
 
-    def look(connection: Connection) -> list[dict[str, Any]]:
-        current_pauses(connection)  # one whose time is over is none
-        return [asdict(one) for one in list_sources(connection)]
+    def read(connection: Connection) -> list[dict[str, Any]]:
+        current_pauses(connection)  # deletes the pauses whose time is over, and resolves their findings
+        return [asdict(source) for source in list_sources(connection)]
 
-    return data(await asked(edge, look))
+    return data_response(await in_transaction(edge, read))
 
 
 @router.get("/pauses", summary="Pauses", responses={200: {"model": operator_models.PausesAnswer}, **READS})
 async def get_pauses(edge: EdgeOf, _by: Operator) -> Response:
-    """What is paused now, by whom, why and until when."""
-    found = await asked(edge, current_pauses)
-    return data([asdict(one) for one in found.values()])
+    """The pauses in force: what is paused, by whom, why and until when."""
+    pauses = await in_transaction(edge, current_pauses)
+    return data_response([asdict(pause) for pause in pauses.values()])
 
 
 @router.get("/quarantine", summary="Quarantine", responses={200: {"model": operator_models.QuarantineAnswer}, **READS})
 async def get_quarantine(edge: EdgeOf, _by: Operator, limit: Limit = 200) -> Response:
-    """What runs failed at again and again, why, and when it is tried again."""
-    found = await asked(edge, lambda c: list_quarantined(c, limit))
-    return data([asdict(one) for one in found])
+    """The subjects at which runs keep failing, why, and when runs try them again."""
+    subjects = await in_transaction(edge, lambda connection: list_quarantined(connection, limit))
+    return data_response([asdict(subject) for subject in subjects])
 
 
 @router.get("/dead", summary="Dead calls", responses={200: {"model": operator_models.DeadAnswer}, **READS})
 async def get_dead(edge: EdgeOf, _by: Operator, limit: Limit = 100) -> Response:
     """Calls that were accepted and failed for good, newest first."""
-    found = await asked(edge, lambda c: list_dead(c, limit))
-    return data([asdict(one) for one in found])
+    calls = await in_transaction(edge, lambda connection: list_dead(connection, limit))
+    return data_response([asdict(call) for call in calls])
 
 
 @router.get("/metrics", summary="Numbers", responses={200: {"model": operator_models.MetricsAnswer}, **READS})
 async def get_metrics(edge: EdgeOf, _by: Operator) -> Response:
     """Numbers for monitoring: the journal, runs, sources, findings, held sets, pauses, quarantine, repairs."""
-    return data(await asked(edge, metrics))
+    return data_response(await in_transaction(edge, metrics))
 
 
 @router.get("/audit", summary="Audit", responses={200: {"model": AuditAnswer}, **READS})
 async def get_audit(
     edge: EdgeOf,
     _by: Operator,
-    refused: Annotated[bool, Query(description="Of uses only those that were refused")] = False,
+    refused: Annotated[bool, Query(description="Of the uses of credentials, only the refused ones")] = False,
     limit: Limit = 100,
 ) -> Response:
-    """What operators decided, how each credential was used, hour by hour, and refused sync calls; newest first."""
+    """Operators' decisions, the uses of each credential hour by hour, and the refused sync calls; newest first."""
 
-    def look(connection: Connection) -> dict[str, Any]:
+    def read(connection: Connection) -> dict[str, Any]:
         return {
-            "actions": [asdict(one) for one in list_actions(connection, limit)],
-            "access": [asdict(one) for one in list_access(connection, limit, refused=refused)],
-            "refused_calls": [asdict(one) for one in list_refused_calls(connection, limit)],
+            "actions": [asdict(action) for action in list_actions(connection, limit)],
+            "access": [asdict(use) for use in list_access(connection, limit, refused=refused)],
+            "refused_calls": [asdict(call) for call in list_refused_calls(connection, limit)],
         }
 
-    return data(await asked(edge, look))
+    return data_response(await in_transaction(edge, read))
 
 
-def _part_of(row: Any, model: type[BaseModel]) -> dict[str, Any]:  # noqa: ANN401 - a Row
+def _fields_of(row: Any, model: type[BaseModel]) -> dict[str, Any]:  # noqa: ANN401 - a Row
     return {name: row._mapping[name] for name in model.model_fields}

@@ -1,7 +1,7 @@
 """Audit of use: what operators decided, and how each credential was used or tried.
 
-An operator's decision is noted in its own transaction: neither exists without the other. Uses and refusals are counted
-by the hour. Names, ids, routes and networks are kept; keys, bodies and people's texts are not.
+The note of a decision is written in the decision's transaction, so neither exists without the other. Uses and refusals
+are counted by the hour. The audit keeps names, ids, routes and networks. It keeps no keys, bodies or people's texts.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from sqlalchemy import Connection, text
 from panel.shown import shown
 
 SUBJECT_LENGTH = 300
-"""Characters kept of a subject: longer than any name that can be decided about."""
+"""A subject is cut to this many characters. Every name that an operator can decide about is shorter."""
 
 
 Role = Literal["read", "operate"]
-"""What an operator may do: look, or decide too."""
+"""What an operator may do: only look, or also decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One way in which a credential was used. ``who``: "main-site:current", "api:ann", "client:5", or for a refused
-    one "key:" and a keyed hash, "no-key" or "token". ``network``: an IPv4 address or an IPv6 /64. ``route``: method
-    and path template. ``code``: the problem's, "" for a success."""
+    """One way in which a credential was used. ``who``: "main-site:current", "api:ann" or "client:5"; for a refused
+    credential "no-key", "token", or "key:" and a keyed hash. ``network``: an IPv4 address or an IPv6 /64. ``route``:
+    method and path template. ``code``: the problem's code, "" for a success."""
 
     who: str
     network: str
@@ -69,14 +69,14 @@ class AccessView:
     who: Annotated[
         str,
         Field(
-            description='"main-site:current", "main-site:previous", "api:ann", "client:5"; of a refused credential '
-            '"key:" and a keyed hash of how the key begins, "no-key" or "token"; "*": one of many'
+            description='"main-site:current", "main-site:previous", "api:ann", "client:5"; for a refused credential '
+            '"no-key", "token", or "key:" and a keyed hash of the key\'s first characters; "*": one of many'
         ),
     ]
     network: Annotated[str, Field(description='An IPv4 address or an IPv6 /64; "*": one of many')]
     route: Annotated[str, Field(description="Method and path template")]
     status_code: int
-    code: Annotated[str, Field(description="Of the problem; empty for a success")]
+    code: Annotated[str, Field(description="The problem's code; empty for a success")]
     count: int
     first_at: datetime
     last_at: datetime
@@ -86,7 +86,7 @@ class AccessView:
 @shown
 @dataclass(frozen=True, slots=True)
 class RefusedCallView:
-    """A sync call that was refused after a right key."""
+    """A sync call that came with a valid key and was refused."""
 
     at: datetime
     status_code: int
@@ -102,7 +102,7 @@ class RefusedCallView:
 
 
 def note_actions(connection: Connection, actor: Actor, action: str, subjects: Iterable[str]) -> None:
-    """Note what an operator decides, one row for each subject, in the decision's own transaction."""
+    """Note what an operator decides, one row for each subject. Call it in the decision's own transaction."""
     common = {"by": actor.by, "action": action, "request_id": actor.request_id, "network": actor.network}
     rows = [common | {"subject": subject[:SUBJECT_LENGTH]} for subject in subjects]
     if rows:
@@ -110,7 +110,10 @@ def note_actions(connection: Connection, actor: Actor, action: str, subjects: It
 
 
 def store_uses(connection: Connection, uses: Iterable[tuple[Use, int, str]]) -> None:
-    """Add (use, how often, the last request id) to this hour's counts. Sorted, so that processes cannot deadlock."""
+    """Add each (use, how often, the last request id) to this hour's counts.
+
+    The rows are sorted, so that two processes that store the same uses cannot deadlock.
+    """
     rows = [
         {
             "who": use.who,
@@ -134,12 +137,12 @@ def list_actions(connection: Connection, limit: int) -> list[ActionView]:
 
 
 def list_access(connection: Connection, limit: int, *, refused: bool = False) -> list[AccessView]:
-    """How credentials were used, the latest first; ``refused``: only what was refused."""
+    """How credentials were used, the latest first. ``refused``: only the refused uses."""
     return [AccessView(**row._mapping) for row in connection.execute(ACCESS, {"limit": limit, "refused": refused})]
 
 
 def list_refused_calls(connection: Connection, limit: int) -> list[RefusedCallView]:
-    """Sync calls that were refused after a right key, newest first."""
+    """Sync calls that came with a valid key and were refused, newest first."""
     return [RefusedCallView(**row._mapping) for row in connection.execute(REFUSED_CALLS, {"limit": limit})]
 
 

@@ -1,4 +1,7 @@
-"""What runs found and could not mend, for people: seen, acknowledged, snoozed. Findings resolve by themselves."""
+"""Findings: what the panel found and may not repair. Operators acknowledge, snooze and ignore them.
+
+A finding resolves by itself once its cause is gone.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ UNMANAGED = "unmanaged-guest"
 @shown
 @dataclass(frozen=True, slots=True)
 class FindingView:
-    """Something that a run found and may not mend."""
+    """Something that the panel found and may not repair by itself."""
 
     id: int
     class_: Annotated[str, Field(alias="class")]
@@ -31,20 +34,20 @@ class FindingView:
     cluster: str | None
     vmid: int | None
     first_seen_at: datetime
-    last_seen_at: Annotated[datetime, Field(description="When it was written last; once a day while nothing changes.")]
-    age_s: Annotated[float, Field(description="From when it was first seen to now, or to when it was resolved")]
+    last_seen_at: Annotated[datetime, Field(description="When it was last written: once a day while nothing changes")]
+    age_s: Annotated[float, Field(description="Seconds from when it was first seen to now, or until it was resolved")]
     acknowledged_by: str | None
     acknowledged_at: datetime | None
-    snoozed_until: Annotated[datetime | None, Field(description="In the past for one that is snoozed no more")]
+    snoozed_until: Annotated[datetime | None, Field(description="In the past once the snooze is over")]
     snoozed: bool
-    ignored_by: Annotated[str | None, Field(description="Who wants to hear no more of this guest")]
+    ignored_by: Annotated[str | None, Field(description="The operator who ignored this guest for good")]
     ignored_reason: str | None
     resolved_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class FindingFilter:
-    """Which findings: of a class, a cluster, a customer (the panel's user id)."""
+    """Which findings to list. ``user``: the panel's id of a customer."""
 
     class_: str | None = None
     cluster: str | None = None
@@ -53,7 +56,7 @@ class FindingFilter:
 
 @dataclass(frozen=True, slots=True)
 class FindingCount:
-    """Open findings of a class: how many, and for how many seconds the oldest has stood."""
+    """Open findings of a class: how many there are, and the age of the oldest in seconds."""
 
     class_: str
     severity: str
@@ -69,8 +72,10 @@ def list_findings(
     limit: int = 200,
     offset: int = 0,
 ) -> list[FindingView]:
-    """Open findings that are neither snoozed nor ignored, the loudest first; ``everything``: those, and resolved ones
-    of the last 30 days, too."""
+    """Open findings that are neither snoozed nor ignored, the most severe first.
+
+    ``everything``: also the snoozed and the ignored ones, and those that were resolved in the last 30 days.
+    """
     wanted = wanted or FindingFilter()
     values = {"class": wanted.class_, "cluster": wanted.cluster, "user": wanted.user}
     rows = connection.execute(LIST_ALL if everything else LIST, values | {"limit": limit, "offset": offset})
@@ -78,63 +83,65 @@ def list_findings(
 
 
 def count_findings(connection: Connection) -> list[FindingCount]:
-    """Open findings by class and severity, the loudest first."""
+    """Open findings by class and severity, the most severe first."""
     return [FindingCount(*row) for row in connection.execute(COUNTS)]
 
 
-def finding_as_json(found: FindingView | FindingCount) -> dict[str, Any]:
-    """A finding, or a count of them, for programs: ``class`` is called so."""
-    values = asdict(found)
+def finding_as_json(finding: FindingView | FindingCount) -> dict[str, Any]:
+    """A finding, or a count of findings, as JSON. There the field ``class_`` is called ``class``."""
+    values = asdict(finding)
     return {"class": values.pop("class_"), **values}
 
 
 def acknowledge_finding(connection: Connection, finding_id: int, by: str) -> FindingView:
-    """Note that somebody has seen it. Raises OperatorError."""
-    return _changed(connection, ACKNOWLEDGE, finding_id, by=by)
+    """Note that an operator has seen the finding. Raises OperatorError."""
+    return _update(connection, ACKNOWLEDGE, finding_id, by=by)
 
 
 def snooze_finding(connection: Connection, finding_id: int, length: timedelta, by: str) -> FindingView:
-    """Leave it out of lists and alarms for a while; acknowledges it too. Raises OperatorError."""
+    """Leave the finding out of lists and alarms for a while. This also acknowledges it. Raises OperatorError."""
     if not timedelta(0) < length <= LONGEST_SNOOZE:
-        raise OperatorError("invalid", "a finding is snoozed for longer than no time and at most 30 days")
-    return _changed(connection, SNOOZE, finding_id, by=by, length=length)
+        raise OperatorError("invalid", "a snooze must be longer than 0 seconds and at most 30 days long")
+    return _update(connection, SNOOZE, finding_id, by=by, length=length)
 
 
 def ignore_finding(connection: Connection, finding_id: int, reason: str, by: str) -> FindingView:
-    """Leave a guest that no order names out of lists for good: this machine, not who is given its VMID later.
+    """Leave a guest that no order names out of lists for good. Raises OperatorError.
 
-    Raises OperatorError.
+    This ignores the machine, not its address: another guest that gets the VMID later is reported again.
     """
-    found = _one(connection, finding_id)
-    if found.class_ != UNMANAGED:
-        raise OperatorError("conflict", f"only {UNMANAGED} is ignored for good; acknowledge or snooze {found.class_}")
+    finding = _get(connection, finding_id)
+    if finding.class_ != UNMANAGED:
+        message = f"only {UNMANAGED} findings can be ignored for good; acknowledge or snooze this {finding.class_}"
+        raise OperatorError("conflict", message)
     if not reason.strip():
-        raise OperatorError("invalid", "what is ignored needs a reason")
-    values = {"cluster": found.cluster, "vmid": found.vmid, "reason": reason.strip(), "by": by}
+        raise OperatorError("invalid", "to ignore a guest for good, give a reason")
+    values = {"cluster": finding.cluster, "vmid": finding.vmid, "reason": reason.strip(), "by": by}
     if connection.execute(IGNORE, values).rowcount == 0:
-        raise OperatorError("conflict", f"who {found.subject} is was not read yet, or cannot be: snooze it")
-    return _one(connection, finding_id)
+        message = f"the identity of {finding.subject} was not read yet, or cannot be read: snooze the finding instead"
+        raise OperatorError("conflict", message)
+    return _get(connection, finding_id)
 
 
 def unignore_finding(connection: Connection, finding_id: int) -> FindingView:
     """Take ``ignore_finding`` back. Raises OperatorError."""
-    found = _one(connection, finding_id)
-    if connection.execute(UNIGNORE, {"cluster": found.cluster, "vmid": found.vmid}).rowcount == 0:
-        raise OperatorError("conflict", f"{found.subject} is not ignored")
-    return _one(connection, finding_id)
+    finding = _get(connection, finding_id)
+    if connection.execute(UNIGNORE, {"cluster": finding.cluster, "vmid": finding.vmid}).rowcount == 0:
+        raise OperatorError("conflict", f"{finding.subject} is not ignored")
+    return _get(connection, finding_id)
 
 
-def untold_findings(connection: Connection, limit: int = 20) -> list[FindingView]:
-    """Open alarms that nobody was told of and nobody has seen by himself, the oldest first."""
-    return [_finding(row) for row in connection.execute(UNTOLD, {"limit": limit})]
+def unsent_alarms(connection: Connection, limit: int = 20) -> list[FindingView]:
+    """Open alarms that no webhook has taken and no operator has acknowledged or snoozed, the oldest first."""
+    return [_finding(row) for row in connection.execute(UNSENT_ALARMS, {"limit": limit})]
 
 
-def note_told(connection: Connection, finding_id: int) -> None:
-    """A webhook took it: it is not told again."""
-    connection.execute(TOLD, {"id": finding_id})
+def note_sent(connection: Connection, finding_id: int) -> None:
+    """Note that a webhook took the finding, so that it is not sent again."""
+    connection.execute(NOTE_SENT, {"id": finding_id})
 
 
-def _changed(connection: Connection, statement: Any, finding_id: int, **values: Any) -> FindingView:  # noqa: ANN401
+def _update(connection: Connection, statement: Any, finding_id: int, **values: Any) -> FindingView:  # noqa: ANN401
     row = connection.execute(statement, {"id": finding_id, **values}).one_or_none()
     if row is not None:
         return _finding(row)
@@ -143,8 +150,8 @@ def _changed(connection: Connection, statement: Any, finding_id: int, **values: 
     raise OperatorError("conflict", f"finding {finding_id} is resolved already")
 
 
-def _one(connection: Connection, finding_id: int) -> FindingView:
-    row = connection.execute(ONE, {"id": finding_id}).one_or_none()
+def _get(connection: Connection, finding_id: int) -> FindingView:
+    row = connection.execute(GET, {"id": finding_id}).one_or_none()
     if row is None:
         raise OperatorError("unknown", f"finding {finding_id} does not exist; `panel-sync findings` lists them")
     return _finding(row)
@@ -155,12 +162,12 @@ def _finding(row: Row[Any]) -> FindingView:
     return FindingView(class_=row._mapping["class"], age_s=float(row.age_s), **values)
 
 
-_RULE = (
+_IGNORE_RULE = (
     "FROM ignored_guests i JOIN guests g ON g.cluster = i.cluster AND g.vmid = i.vmid AND g.fingerprint = i.fingerprint"
     f" WHERE f.class = '{UNMANAGED}' AND i.cluster = f.cluster AND i.vmid = f.vmid"
 )
-_SHOWN = (
-    f"f.*, (SELECT i.ignored_by {_RULE}) AS ignored_by, (SELECT i.reason {_RULE}) AS ignored_reason,"  # noqa: S608 - own text
+_COLUMNS = (
+    f"f.*, (SELECT i.ignored_by {_IGNORE_RULE}) AS ignored_by, (SELECT i.reason {_IGNORE_RULE}) AS ignored_reason,"  # noqa: S608 - own text
     " coalesce(f.snoozed_until > clock_timestamp(), false) AS snoozed,"
     " extract(epoch FROM coalesce(f.resolved_at, clock_timestamp()) - f.first_seen_at) AS age_s"
 )
@@ -173,10 +180,10 @@ COUNTS = text(
     "SELECT class, severity, count(*) AS open,"  # noqa: S608 - own text
     " CAST(max(extract(epoch FROM clock_timestamp() - first_seen_at)) AS float8) AS oldest_s"
     " FROM findings f WHERE resolved_at IS NULL AND coalesce(snoozed_until <= clock_timestamp(), true)"
-    f" AND NOT EXISTS (SELECT 1 {_RULE}) GROUP BY class, severity"
+    f" AND NOT EXISTS (SELECT 1 {_IGNORE_RULE}) GROUP BY class, severity"
     " ORDER BY array_position(ARRAY['alarm', 'warning', 'info'], severity), open DESC, class"
 )
-_IN_ORDER = (
+_FILTERED = (
     " AND (CAST(:class AS text) IS NULL OR f.class = :class)"
     " AND (CAST(:cluster AS text) IS NULL OR f.cluster = :cluster)"
     f" AND (CAST(:user AS bigint) IS NULL OR {_OF_USER})"
@@ -184,14 +191,14 @@ _IN_ORDER = (
     " f.first_seen_at, f.id LIMIT :limit OFFSET :offset"
 )
 LIST = text(
-    f"SELECT {_SHOWN} FROM findings f WHERE f.resolved_at IS NULL"  # noqa: S608 - own text
-    f" AND coalesce(f.snoozed_until <= clock_timestamp(), true) AND NOT EXISTS (SELECT 1 {_RULE}) {_IN_ORDER}"
+    f"SELECT {_COLUMNS} FROM findings f WHERE f.resolved_at IS NULL"  # noqa: S608 - own text
+    f" AND coalesce(f.snoozed_until <= clock_timestamp(), true) AND NOT EXISTS (SELECT 1 {_IGNORE_RULE}) {_FILTERED}"
 )
 LIST_ALL = text(
-    f"SELECT {_SHOWN} FROM findings f WHERE (f.resolved_at IS NULL"  # noqa: S608 - own text
-    f" OR f.resolved_at > statement_timestamp() - interval '30 days') {_IN_ORDER}"
+    f"SELECT {_COLUMNS} FROM findings f WHERE (f.resolved_at IS NULL"  # noqa: S608 - own text
+    f" OR f.resolved_at > statement_timestamp() - interval '30 days') {_FILTERED}"
 )
-ONE = text(f"SELECT {_SHOWN} FROM findings f WHERE f.id = :id")  # noqa: S608 - own text
+GET = text(f"SELECT {_COLUMNS} FROM findings f WHERE f.id = :id")  # noqa: S608 - own text
 IGNORE = text(
     "INSERT INTO ignored_guests AS i (cluster, vmid, fingerprint, reason, ignored_by)"
     " SELECT g.cluster, g.vmid, g.fingerprint, :reason, :by FROM guests g"
@@ -200,18 +207,18 @@ IGNORE = text(
     " ignored_by = excluded.ignored_by, ignored_at = excluded.ignored_at"
 )
 UNIGNORE = text("DELETE FROM ignored_guests WHERE cluster = :cluster AND vmid = :vmid")
-UNTOLD = text(
-    f"SELECT {_SHOWN} FROM findings f WHERE f.resolved_at IS NULL AND f.notified_at IS NULL"  # noqa: S608 - own text
+UNSENT_ALARMS = text(
+    f"SELECT {_COLUMNS} FROM findings f WHERE f.resolved_at IS NULL AND f.notified_at IS NULL"  # noqa: S608 - own text
     " AND f.severity = 'alarm' AND f.acknowledged_at IS NULL"
     " AND coalesce(f.snoozed_until <= clock_timestamp(), true) ORDER BY f.id LIMIT :limit"
 )
-TOLD = text("UPDATE findings SET notified_at = clock_timestamp() WHERE id = :id")
+NOTE_SENT = text("UPDATE findings SET notified_at = clock_timestamp() WHERE id = :id")
 ACKNOWLEDGE = text(
     "UPDATE findings f SET acknowledged_by = :by, acknowledged_at = clock_timestamp()"  # noqa: S608 - own text
-    f" WHERE f.id = :id AND f.resolved_at IS NULL RETURNING {_SHOWN}"
+    f" WHERE f.id = :id AND f.resolved_at IS NULL RETURNING {_COLUMNS}"
 )
 SNOOZE = text(
     "UPDATE findings f SET acknowledged_by = :by, acknowledged_at = clock_timestamp(),"  # noqa: S608 - own text
     " snoozed_until = clock_timestamp() + :length"
-    f" WHERE f.id = :id AND f.resolved_at IS NULL RETURNING {_SHOWN}"
+    f" WHERE f.id = :id AND f.resolved_at IS NULL RETURNING {_COLUMNS}"
 )

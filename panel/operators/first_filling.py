@@ -1,7 +1,8 @@
-"""The first filling of a panel: one word of an operator covers every order that was known when he gave it.
+"""The first filling of a panel: one word of an operator covers every order that the panel knows at that moment.
 
-A new panel makes hundreds of records, in several runs, since each guest's identity is read first. The limit on creates
-would ask about each run's set anew. An order that came later, changed its owner or was mapped later is not covered.
+A new panel makes hundreds of records. That takes several runs, because each guest's identity is read first. The limit
+on creates would ask the operator again about each run's set. The word does not cover an order that came later or
+changed its owner since, nor one whose owner was mapped since.
 """
 
 from __future__ import annotations
@@ -12,23 +13,23 @@ from sqlalchemy import Connection, text
 
 
 def begin_filling(connection: Connection) -> None:
-    """An operator has seen the first plan: the orders that are known now may have their records."""
+    """Note an operator's word: records may be made for all orders that are known now."""
     connection.execute(BEGIN)
 
 
 def filling_since(connection: Connection) -> datetime | None:
-    """When that word was given, while it holds: for 24 hours, as any approval."""
+    """When the operator gave the word; None before that, and once it is 24 hours old, as with any approval."""
     since: datetime | None = connection.scalar(SINCE)
     return since
 
 
 def first_word_given(connection: Connection) -> bool:
-    """Whether an operator has seen a plan at all."""
+    """Whether an operator has ever acknowledged a plan."""
     return connection.scalar(SEEN) is not None
 
 
 def waiting_guests(connection: Connection) -> int:
-    """How many listed guests were not read yet: their orders' records are made after that."""
+    """How many listed guests were not read yet. The records of their orders are made once they are read."""
     return connection.scalar(WAITING) or 0
 
 

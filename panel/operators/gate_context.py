@@ -1,4 +1,4 @@
-"""What the gate measures a plan against: the fleet's size, recent repairs, and what operators decided."""
+"""What the gate compares a plan with: the fleet's size, recent repairs, and operators' decisions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from panel.runs.source_states import remember_source
 
 
 def load_gate_context(connection: Connection) -> dict[str, Any]:
-    """The gate's measures: live records in all and by node, customer and cluster; recent repairs."""
+    """The fields of the gate's context: live records in all and by node, customer and cluster; recent repairs; open
+    held sets of power states; operators' decisions."""
     totals = connection.execute(text(TOTALS)).one()
     nodes = connection.execute(text(PER_NODE))
     users = connection.execute(text(PER_USER))
-    found: dict[str, Any] = {
+    counts: dict[str, Any] = {
         "live": totals.live,
         "deletes_last_hour": totals.deletes_hour,
         "deletes_last_day": totals.deletes_day,
@@ -31,7 +32,7 @@ def load_gate_context(connection: Connection) -> dict[str, Any]:
         per_cluster[cluster] = per_cluster.get(cluster, 0) + int(count)
     approved, rejected = decided_items(connection)
     open_flips = connection.execute(text(OPEN_FLIPS))
-    return found | {
+    return counts | {
         "per_node": per_node,
         "per_cluster": per_cluster,
         "waited": frozenset(row.scope for row in open_flips),
@@ -50,10 +51,10 @@ PLAN_SEEN = "You have seen the first plan: from now on runs make missing records
 
 
 def acknowledge_first_plan(connection: Connection) -> None:
-    """An operator has seen a plan: deletes and bulk creates need no further first-run word.
+    """Note that an operator has seen a plan. From now on deletes and bulk creates need no first-run word.
 
-    The first such word, and one that is given while the panel is still being filled, covers the creates of all orders
-    that are known now.
+    The word also covers the creates of all orders that are known now, if it is the first one, or the panel is still
+    being filled, or it has no live record.
     """
     if not first_word_given(connection) or filling_since(connection) is not None or _empty(connection):
         begin_filling(connection)

@@ -1,8 +1,8 @@
 """What the gate held, and what operators decided about it.
 
-A decision is for the items of a set, each by the hash of its identity (action, record, version, verdict with every
-value that is written, kind of evidence). An item that changed since drops out of the decision and is asked about anew;
-the rest stays decided.
+A decision covers the items of a set one by one. Each item is known by the hash of its identity: action, record,
+version, verdict with every value that is written, and kind of evidence. If an item changed since, the decision does not
+cover it any more and the operator is asked about it again. The other items stay decided.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from panel.schema import tables
 
 SHORTEST_PREFIX = 8
 CREATES = "creates"
-"""The gate's scope of records to be made. The first such set of a panel is a part of its filling."""
+"""The gate's scope of creates. The approval of a panel's first such set begins its first filling."""
 
 
 class Decision(StrEnum):
-    """What an operator says of a held set."""
+    """What an operator decided about a held set."""
 
     APPROVED = "approved"
     REJECTED = "rejected"
@@ -36,8 +36,8 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HeldSet:
-    """One held set. ``items``: each with its identity, its reason and its hash. ``decision``: None while it is open;
-    ``expired`` once the set was held no more, or not as it was."""
+    """One held set. ``items``: each with its identity, its reason and its hash. ``decision``: None while the set is
+    open; ``expired`` once a run does not hold the set any more, or holds it with other items."""
 
     hash: str
     scope: str
@@ -51,43 +51,48 @@ class HeldSet:
 
     @property
     def by_approval(self) -> bool:
-        """Whether it waits for a word of its own, maybe for good, and exceeds no limit."""
+        """Whether the set waits for an approval of its own. It exceeds no limit and may stay open for good."""
         return self.scope.startswith("by-approval:")
 
 
 def keep_holds(connection: Connection, run_id: int, held: Iterable[Any], left_out: Iterable[str] = ()) -> None:
-    """Keep what a full run's gate held, one open set per scope; a set that is not held any more expires. What waits for
-    a word of its own waits on while its subject is ``left_out``: the run said nothing of it."""
+    """Keep what a full run's gate held, one open set per scope. A set that is not held any more expires.
+
+    ``left_out``: the subjects that the run decided nothing about. Their changes by approval stay open.
+    """
     scopes = {f"by-approval:{subject}" for subject in left_out}
     current = {row.scope: row.plan_hash for row in connection.execute(OPEN)}
-    for one in held:
-        scopes.add(one.scope)
-        if current.get(one.scope) != one.hash:
-            _replace(connection, run_id, one.scope, one.reason, one.hash, _items(one))
+    for held_set in held:
+        scopes.add(held_set.scope)
+        if current.get(held_set.scope) != held_set.hash:
+            _replace(connection, run_id, held_set.scope, held_set.reason, held_set.hash, _items(held_set))
     connection.execute(EXPIRE_OTHERS, {"scopes": sorted(scopes)})
     connection.execute(RESOLVE_HELD)
 
 
 def keep_fast_holds(connection: Connection, run_id: int, held: Iterable[Any], clusters: Iterable[str]) -> None:
-    """Keep what the fast lane's gate held. It sees power states only, so it adds to a full run's sets and ends none
-    but those of ``clusters``' power states turning the same way, which it read."""
+    """Keep what the fast lane's gate held. ``clusters``: the clusters that the fast lane read.
+
+    The fast lane sees power states only. So it adds its items to the sets of full runs, and it expires only sets of
+    power states (``flips:``) of these clusters.
+    """
     scopes = set()
-    for one in held:
-        scopes.add(one.scope)
-        new, current = _items(one), _open(connection, one.scope)
+    for held_set in held:
+        scopes.add(held_set.scope)
+        new, current = _items(held_set), _open(connection, held_set.scope)
         known: list[dict[str, Any]] = list(current.items) if current is not None else []
         if {item["hash"] for item in new} <= {item["hash"] for item in known}:
             continue
         newer = {_about(item) for item in new}
         items = [item for item in known if _about(item) not in newer] + new
         hash_ = identities_hash({k: v for k, v in item.items() if k not in NO_IDENTITY} for item in items)
-        _replace(connection, run_id, one.scope, one.reason, hash_, items)
+        _replace(connection, run_id, held_set.scope, held_set.reason, hash_, items)
     connection.execute(EXPIRE_FLIPS, {"scopes": sorted(scopes), "clusters": sorted(clusters)})
     connection.execute(RESOLVE_HELD)
 
 
 NO_IDENTITY = ("reason", "hash")
-"""What an item has besides its change's identity."""
+"""The fields of an item that are not part of its change's identity."""
 
 
 def _items(held: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - the gate's Held
@@ -95,7 +100,7 @@ def _items(held: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - the gate's Held
 
 
 def _about(item: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Which question an item is: what the order says of a record, and what its guest shows, are two."""
+    """Which question an item asks. One record may have two: about its order's state, and about its guest's."""
     return item["subject"], item["kind"], *sorted({"order_id", "order_state"} & set(item.get("values", ())))
 
 
@@ -113,7 +118,7 @@ def _replace(
 
 
 def list_holds(connection: Connection, *, decided: bool = False, limit: int = 100, offset: int = 0) -> list[HeldSet]:
-    """The open sets, newest first; with ``decided`` those of the last 30 days too."""
+    """The open sets, newest first. ``decided``: also those that were decided or expired in the last 30 days."""
     rows = connection.execute(LIST_ALL if decided else LIST_OPEN, {"limit": limit, "offset": offset})
     return [_held(row) for row in rows]
 
@@ -121,19 +126,20 @@ def list_holds(connection: Connection, *, decided: bool = False, limit: int = 10
 def decide_hold(connection: Connection, prefix: str, decision: Decision, by: str) -> HeldSet:
     """Approve or reject the set whose hash begins with ``prefix`` (at least 8 characters), and ask for a run.
 
-    A set that the next run put together differently may still be decided, for 24 hours: what did not change in it
-    counts. The opposite may be decided later. Raises OperatorError.
+    A set that has expired can still be decided for 24 hours: the decision counts for each of its items that did not
+    change. A later decision may be the opposite. Raises OperatorError.
     """
     if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST_PREFIX},64}}", prefix):
         raise OperatorError("invalid", f"a hash is {SHORTEST_PREFIX} to 64 characters out of 0-9 and a-f")
-    found = connection.execute(DECIDABLE, {"prefix": prefix}).all()
-    if not found:
-        raise OperatorError("unknown", f"no held set begins with {prefix}; `panel-sync held` lists them")
-    if len({row.plan_hash for row in found}) > 1:
-        raise OperatorError("conflict", f"several held sets begin with {prefix}; give more of the hash")
-    if found[0].decision == decision.value:
-        raise OperatorError("conflict", f"{found[0].plan_hash[:12]} is {decision.value} already")
-    row = connection.execute(DECIDE, {"id": found[0].id, "decision": decision.value, "by": by}).one()
+    matching = connection.execute(DECIDABLE, {"prefix": prefix}).all()
+    if not matching:
+        raise OperatorError("unknown", f"no held set's hash begins with {prefix}; `panel-sync held` lists them")
+    if len({row.plan_hash for row in matching}) > 1:
+        raise OperatorError("conflict", f"several held sets' hashes begin with {prefix}; give more of the hash")
+    newest = matching[0]
+    if newest.decision == decision.value:
+        raise OperatorError("conflict", f"{newest.plan_hash[:12]} is {decision.value} already")
+    row = connection.execute(DECIDE, {"id": newest.id, "decision": decision.value, "by": by}).one()
     connection.execute(RESOLVE_HELD)
     if decision is Decision.APPROVED and row.scope == CREATES and not first_word_given(connection):
         begin_filling(connection)
@@ -142,9 +148,9 @@ def decide_hold(connection: Connection, prefix: str, decision: Decision, by: str
 
 
 def decided_items(connection: Connection) -> tuple[frozenset[str], frozenset[str]]:
-    """(approved, rejected) hashes of single items in force: the last word on each counts.
+    """The hashes of the items whose last decision is in force, as (approved, rejected).
 
-    An approval holds for 24 hours, a rejection for 30 days; after that it is asked about again.
+    An approval holds for 24 hours, a rejection for 30 days. After that the operator is asked again.
     """
     rows = connection.execute(IN_FORCE).all()
     approved = frozenset(row.hash for row in rows if row.decision == Decision.APPROVED.value and row.fresh)
@@ -152,7 +158,7 @@ def decided_items(connection: Connection) -> tuple[frozenset[str], frozenset[str
 
 
 def refused_questions(connection: Connection) -> frozenset[str]:
-    """The questions (``Change.question``) to which an operator's last answer, however long ago, was a refusal."""
+    """The questions (``Change.question``) that an operator last answered with a rejection, however long ago."""
     return frozenset(row.question for row in connection.execute(REFUSED))
 
 
@@ -182,13 +188,13 @@ EXPIRE_FLIPS = text(
     "WHERE decision IS NULL AND scope LIKE 'flips:%' AND split_part(scope, ':', 2) = ANY(CAST(:clusters AS text[])) "
     "AND NOT scope = ANY(CAST(:scopes AS text[]))"
 )
-# A finding about a held set goes together with the set, whatever the sources let a run see.
+# A finding about a held set resolves with the set, also when the run did not read the sources it is about.
 RESOLVE_HELD = text(
     "UPDATE findings f SET resolved_at = clock_timestamp() WHERE f.class = 'held' AND f.resolved_at IS NULL"
     " AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.decision IS NULL AND 'scope:' || h.scope = f.subject)"
 )
 OPEN = text("SELECT scope, plan_hash FROM holds WHERE decision IS NULL")
-# What waits for a word of its own, maybe for good, must not crowd out what exceeds a limit.
+# Sets by approval come last: they may stay open for good and must not crowd out the sets that exceed a limit.
 LIST_OPEN = text(
     "SELECT h.* FROM holds h WHERE h.decision IS NULL"
     " ORDER BY starts_with(h.scope, 'by-approval:'), h.id DESC LIMIT :limit OFFSET :offset"

@@ -10,17 +10,17 @@ from panel.runs.schedule_duties import Duty, list_duties
 
 
 def metrics(connection: Connection) -> dict[str, Any]:
-    """Everything at one moment: the journal, runs, sources, findings, held sets, pauses, quarantine, repairs."""
-    one = dict(connection.execute(NUMBERS).one()._mapping)
+    """All numbers at one moment: the journal, runs, sources, findings, held sets, pauses, quarantine, repairs."""
+    numbers = dict(connection.execute(NUMBERS).one()._mapping)
     return {
-        "journal": {name: one[name] for name in ("queued", "oldest_queued_s", "dead")},
-        "records": {"live": one["live"]},
+        "journal": {name: numbers[name] for name in ("queued", "oldest_queued_s", "dead")},
+        "records": {"live": numbers["live"]},
         "runs": _runs(connection),
         "sources": [dict(row._mapping) for row in connection.execute(SOURCES)],
         "findings": [dict(row._mapping) for row in connection.execute(FINDINGS)],
-        "held": {"sets": one["held_sets"], "items": one["held_items"], "oldest_s": one["oldest_held_s"]},
-        "pauses": one["pauses"],
-        "quarantined": one["quarantined"],
+        "held": {"sets": numbers["held_sets"], "items": numbers["held_items"], "oldest_s": numbers["oldest_held_s"]},
+        "pauses": numbers["pauses"],
+        "quarantined": numbers["quarantined"],
         "lanes": [_lane(duty) for duty in list_duties(connection) if duty.every_s is not None],
         "repairs": [dict(row._mapping) for row in connection.execute(REPAIRS)],
     }

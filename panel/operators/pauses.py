@@ -1,8 +1,8 @@
 """Pauses: what an operator told the panel to leave alone, with a reason and an end.
 
-The targets are ``all``, ``feed``, ``proxmox:<cluster>``, ``vps:<id>`` and ``user:<id>``. A paused source is not read,
-its records keep their state, and nothing is concluded. A paused VPS, or a paused customer's, is read and its findings
-stay true, but no run writes it. Sync calls are accepted and applied as ever.
+The targets are ``all``, ``feed``, ``proxmox:<cluster>``, ``vps:<id>`` and ``user:<id>``. Runs do not read a paused
+source: its records keep their state, and its silence proves nothing. Runs do read a paused VPS and the VPSes of a
+paused customer, so their findings stay up to date, but runs do not write them. A pause does not affect sync calls.
 """
 
 from __future__ import annotations
@@ -41,39 +41,41 @@ class PauseView:
 
 
 def target_of(name: str, clusters: Iterable[str]) -> str:
-    """The target that an operator names: ``all``, ``feed``, a configured cluster, ``vps:12``, ``user:5``. Raises
-    OperatorError."""
-    known = sorted(clusters)
+    """The target for the name that an operator gave: ``all``, ``feed``, a configured cluster, ``vps:12`` or ``user:5``.
+
+    Raises OperatorError.
+    """
+    names = sorted(clusters)
     if name in (ALL, FEED) or re.fullmatch(r"(vps|user):[1-9][0-9]{0,17}", name):
         return name
-    if name.removeprefix(CLUSTER) in known:
+    if name.removeprefix(CLUSTER) in names:
         return CLUSTER + name.removeprefix(CLUSTER)
     raise OperatorError(
         "unknown",
-        f"{name} is neither all, feed, vps:ID, user:ID nor a configured cluster ({', '.join(known) or 'none'})",
+        f"{name} is neither all, feed, vps:ID, user:ID nor a configured cluster ({', '.join(names) or 'none'})",
     )
 
 
 def pause(connection: Connection, target: str, reason: str, length: timedelta, by: str) -> PauseView:
-    """Pause it from the next run on; a second pause replaces the first. Raises OperatorError."""
+    """Pause the target from the next run on. A second pause replaces the first. Raises OperatorError."""
     if not timedelta(0) < length <= LONGEST:
-        raise OperatorError("invalid", "a pause lasts for longer than no time and at most 30 days")
+        raise OperatorError("invalid", "a pause must be longer than 0 seconds and at most 30 days long")
     if not reason.strip():
         raise OperatorError("invalid", "a pause needs a reason")
-    for prefix, known in KNOWN.items():
-        if target.startswith(prefix) and connection.scalar(known, {"id": int(target.removeprefix(prefix))}) is None:
+    for prefix, exists in EXISTS.items():
+        if target.startswith(prefix) and connection.scalar(exists, {"id": int(target.removeprefix(prefix))}) is None:
             raise OperatorError("unknown", f"{target} does not exist in the panel")
     values = {"target": target, "reason": reason.strip(), "length": length, "by": by}
-    made = _pause(connection.execute(PAUSE, values).one())
+    view = _view(connection.execute(PAUSE, values).one())
     rows.raise_finding(
         connection,
         "paused",
         _subject(target),
-        f"{target} is {made}",
+        f"{target} is {view}",
         cluster=target.removeprefix(CLUSTER) if target.startswith(CLUSTER) else None,
         vps_id=int(target.removeprefix(VPS)) if target.startswith(VPS) else None,
     )
-    return made
+    return view
 
 
 def resume(connection: Connection, target: str) -> None:
@@ -85,7 +87,7 @@ def resume(connection: Connection, target: str) -> None:
 
 
 def current_pauses(connection: Connection) -> dict[str, PauseView]:
-    """The pauses in force by target; those whose time is over end here, with their findings."""
+    """The pauses in force by target. Pauses whose time is over are deleted here and their findings resolved."""
     over = [row.target for row in connection.execute(END_OVER)]
     if over:
         connection.execute(RESOLVE, {"subjects": [_subject(target) for target in over]})
@@ -93,20 +95,20 @@ def current_pauses(connection: Connection) -> dict[str, PauseView]:
 
 
 def pauses_in_force(connection: Connection) -> dict[str, PauseView]:
-    """The same, changing nothing."""
-    return {row.target: _pause(row) for row in connection.execute(IN_FORCE)}
+    """The pauses in force by target. This changes nothing."""
+    return {row.target: _view(row) for row in connection.execute(IN_FORCE)}
 
 
-def _pause(row: Row[Any]) -> PauseView:
+def _view(row: Row[Any]) -> PauseView:
     return PauseView(row.target, row.reason, row.paused_by, row.paused_at, row.paused_until)
 
 
 def _subject(target: str) -> str:
-    """What the finding is about."""
+    """The subject of the finding about the pause."""
     return target if target.startswith((VPS, USER)) else f"source:{target}"
 
 
-KNOWN = {
+EXISTS = {
     VPS: text("SELECT 1 FROM vps_queues WHERE vps_id = :id"),
     USER: text("SELECT 1 FROM users WHERE id = :id"),
 }

@@ -1,8 +1,8 @@
-"""Let go of what nobody will ask for any more. docs/reliability.md says how long what is kept, and why.
+"""Deletes rows that are old enough. docs/reliability.md says how long each table's rows are kept, and why.
 
-Every task goes through its table in windows of its key: one statement looks at so many rows at most, however large the
-table is, and how far it came is kept in the same transaction. A task that finds no end within its time goes on there
-the next time.
+Every task goes through its table in windows of the table's key. One statement looks at no more than one window, however
+large the table is, and stores in the same transaction how far it came. A task that does not reach the end of its table
+in its time continues there the next time.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from sqlalchemy.exc import DBAPIError
 log = structlog.get_logger(__name__)
 
 WINDOW = 1_000
-"""Rows that one statement looks at: milliseconds, so that no lock is held for long."""
+"""Rows that one statement looks at. That takes milliseconds, so no lock is held for long."""
 
 FOR_S = 60.0
-"""Seconds for all tasks together; each may use its share of what is left."""
+"""Seconds for all tasks together. Each task gets an equal share of the time that is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one statement did. ``more``: the table does not end at ``reached``."""
+    """What one statement did. ``gone``: how many rows it deleted. ``more``: the table does not end at ``reached``."""
 
     gone: int
     reached: str
@@ -36,8 +36,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """How one table is pruned. ``begin``: the position before its first row. ``again``: what was left in one pass may
-    go in a later one, so that after its end comes its beginning."""
+    """How one table is pruned. ``begin``: the position before its first row. ``again``: after the end of the table, go
+    on at its beginning, because a row that had to stay in one pass may go in a later one."""
 
     name: str
     statement: TextClause
@@ -48,8 +48,11 @@ class Task:
 def prune(
     engine: Engine, journal_days: int, *, for_s: float = FOR_S, clock: Callable[[], float] = time.monotonic
 ) -> dict[str, int]:
-    """Delete what is old enough, for so many seconds; how many rows per table. ``journal_days``: how long the journal
-    is kept whole. A task that the database refuses is raised when all the others had their turn."""
+    """Delete what is old enough, for at most ``for_s`` seconds. Returns the number of deleted rows per table.
+
+    ``journal_days``: how long the journal is kept whole. If the database refuses a task, the others still have their
+    turn, and then its error is raised.
+    """
     until, refused = clock() + for_s, None
     counts: dict[str, int] = {}
     for left, task in zip(range(len(TASKS), 0, -1), TASKS, strict=True):
@@ -66,7 +69,7 @@ def prune(
 
 
 def _work(engine: Engine, task: Task, values: Mapping[str, Any], until: float, clock: Callable[[], float]) -> int:
-    """One window at least, and then for as long as there is time and something left."""
+    """Prune one window at least, then more while there is time and the table goes on."""
     total = 0
     while True:
         with engine.begin() as connection:
@@ -92,14 +95,14 @@ REACH = text(
     " ON CONFLICT (task) DO UPDATE SET reached = excluded.reached, at = clock_timestamp()"
 )
 
-# All that is old goes, so the oldest are always next.
+# Every old row goes, so no position is kept: the oldest rows are always next.
 _OLDEST = """
 WITH gone AS (DELETE FROM {table} WHERE ctid = ANY(ARRAY(
   SELECT t.ctid FROM {table} t WHERE {old} ORDER BY {by} LIMIT :most)) RETURNING 1)
 SELECT count(*) AS gone, '0' AS reached, count(*) = :most AS more FROM gone
 """
 
-# Ids follow time: a window ends before the first row that is too young.
+# Ids follow time, so a window ends before the first row that is too young.
 _IN_TIME = """
 WITH seen AS (SELECT t.id, t.{at} FROM {table} t WHERE t.id > CAST(:after AS bigint) ORDER BY t.id LIMIT :most),
 young AS (SELECT min(id) AS id FROM seen WHERE coalesce({at} >= statement_timestamp() - interval '{age}', true)),
@@ -111,7 +114,7 @@ SELECT (SELECT count(*) FROM gone) AS gone, coalesce((SELECT max(id) FROM seen),
   (SELECT count(*) FROM seen) = :most AND (SELECT id FROM young) IS NULL AS more
 """
 
-# Whatever still counts on a guest or an order keeps it, and what can be restored counts, too.
+# A guest or an order stays while a record refers to it. A deleted record counts for 8 days: it can be restored for 7.
 _ALIVE = "(r.deleted_at IS NULL OR r.deleted_at > statement_timestamp() - interval '8 days')"
 _LONG_GONE = "statement_timestamp() - interval '90 days'"
 
@@ -124,7 +127,7 @@ over AS (
   SELECT g.cluster, g.vmid FROM seen JOIN guests g ON g.cluster = seen.cluster AND g.vmid = seen.vmid
   LEFT JOIN absences a ON a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid
   WHERE g.unlisted_since < {_LONG_GONE} AND coalesce(a.absent_since < {_LONG_GONE}, true)
-    -- One of whom nobody knows who it is, and that is not proven gone, may be anybody's machine for good.
+    -- An unread guest that is not proven gone stays: it may still turn out to be the machine of some record.
     AND (a.subject IS NOT NULL OR g.template OR (g.fingerprint_state = 'read' AND g.fingerprint IS NOT NULL))
     AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND {_ALIVE})
     AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.fingerprint IN (g.fingerprint, g.previous_fingerprint) AND {_ALIVE})
@@ -153,7 +156,7 @@ SELECT (SELECT count(*) FROM gone) AS gone, (SELECT count(*) FROM seen) = :most 
   coalesce((SELECT max(order_id) FROM seen), '') AS reached
 """
 
-# A decision stays for as long as what it was about: an old refusal still counts for the VPS that was refused.
+# A decision stays as long as the objects it is about: an old rejection still counts for the VPS that it was about.
 DECISIONS = """
 WITH seen AS (SELECT h.* FROM holds h WHERE h.id > CAST(:after AS bigint) ORDER BY h.id LIMIT :most),
 over AS (
@@ -207,7 +210,7 @@ TASKS = (
     _audit("operator_actions"),
     _oldest("idempotency_keys", "t.created_at < statement_timestamp() - interval '48 hours'", "t.created_at"),
     Task("findings", text(_BY_FUNCTION.format(call="prune_findings(:most)"))),
-    # A changing set leaves one with every run.
+    # A held set that changes leaves an expired row with every run, so these rows go early.
     _oldest(
         "holds", "t.decision = 'expired' AND t.decided_at < statement_timestamp() - interval '14 days'", "t.decided_at"
     ),
@@ -220,4 +223,4 @@ TASKS = (
     _in_time("snapshots", "finished_at", "14 days", _SNAPSHOT_FREE),
     _in_time("runs", "started_at", "14 days", _RUN_FREE),
 )
-"""What refers to something goes before that."""
+"""In this order, because a row goes only after the rows that refer to it."""

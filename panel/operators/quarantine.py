@@ -1,7 +1,7 @@
-"""What runs failed at, held back for longer and longer so that it costs the others nothing, and tried again.
+"""Quarantine: a subject at which runs fail is left alone, longer each time, so that it does not hinder the others.
 
-One row a subject (``vps:12``, ``order:7041``, ``guest:main/101``). It goes when a run gets through with the subject,
-or when an operator releases it, whose next run tries at once.
+One row for each subject (``vps:12``, ``order:7041``, ``guest:main/101``). The row goes when a run gets through with the
+subject. It also goes when an operator releases the subject; the next run then tries it at once.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from panel.shown import shown
 log = structlog.get_logger(__name__)
 
 PAUSES = Backoff(timedelta(minutes=1), timedelta(hours=6))
-"""For how long a subject is left alone."""
+"""How long a subject is left alone after each failure."""
 
 SPREAD = 0.2
-"""By how large a share the time differs at random, so that what failed together is not tried together."""
+"""The share by which that time varies at random, so that subjects that failed together are not tried together."""
 
-LOUD_AFTER = 5
-"""Failures after which the finding is an alarm: by then it has stood for half an hour."""
+ALARM_AFTER = 5
+"""The finding is an alarm from this many failures on. By then pauses of 1, 2, 4 and 8 minutes have passed."""
 
 ALL = "all"
 
@@ -42,7 +42,7 @@ ALL = "all"
 @shown
 @dataclass(frozen=True, slots=True)
 class QuarantinedView:
-    """What runs failed at again and again, and leave alone until ``next_try_at``."""
+    """A subject at which runs keep failing. They leave it alone until ``next_try_at``."""
 
     subject: str
     stage: Literal["load", "match", "decide", "write"]
@@ -54,31 +54,31 @@ class QuarantinedView:
 
 
 def backoff_s(failures: int, draw: Callable[[float, float], float] = random.uniform) -> float:
-    """Seconds until the next try after so many failures in a row; ``draw`` gives the jitter's factor."""
+    """Seconds until the next try after so many failures in a row. ``draw``: returns the random factor."""
     return PAUSES.pause(failures).total_seconds() * draw(1 - SPREAD, 1 + SPREAD)
 
 
 TRANSIENT = frozenset({"40001", "40P01", "55P03", "57014"})
-"""Serialisation failure, deadlock, a lock or a statement that took too long: perhaps only just now."""
+"""Serialisation failure, deadlock, a lock or a statement that took too long. The same write may succeed soon."""
 
-EVERYBODYS = frozenset({"08", "0A", "25", "28", "3D", "3F", "42", "53", "55", "57", "58", "F0", "XX"})
-"""Classes of SQLSTATE that say nothing about one object: the connection, rights, tables, resources, the server."""
+GENERAL = frozenset({"08", "0A", "25", "28", "3D", "3F", "42", "53", "55", "57", "58", "F0", "XX"})
+"""SQLSTATE classes of faults that are not about one object: the connection, rights, tables, resources, the server."""
 
 
 def own_refusal(error: Exception) -> tuple[str, int] | None:
-    """(cause, patience) if the database refused this one object; None if it is away, or wrong for everybody."""
+    """(cause, patience) if the database refused this one object; None if it is away, or would refuse every object."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     if not isinstance(error, DBAPIError) or error.connection_invalidated or state is None:
         return None
     if state in TRANSIENT:
         return f"{type(error.orig).__name__} (SQLSTATE {state})", 3
-    if state[:2] in EVERYBODYS:
+    if state[:2] in GENERAL:
         return None
     return f"{type(error.orig).__name__} (SQLSTATE {state})", 1
 
 
 def held_back(connection: Connection) -> dict[str, Stage]:
-    """The subjects that are not due yet, and where each failed last."""
+    """The subjects that are not due yet, with the stage at which each failed last."""
     return {row.subject: Stage(row.stage) for row in connection.execute(HELD_BACK)}
 
 
@@ -88,16 +88,19 @@ def note_failures(
     failures: Iterable[Failure],
     draw: Callable[[float, float], float] = random.uniform,
 ) -> None:
-    """Count failures, the last of a subject in a run; from its patience on hold it back and raise a finding."""
+    """Count a run's failures. A subject whose failures reach its patience is held back, and a finding is raised.
+
+    Several failures of one subject in one run count once, by the last of them.
+    """
     for failure in {failure.subject: failure for failure in failures}.values():
-        so_far = connection.scalar(SO_FAR, {"subject": failure.subject}) or 0
-        held = so_far + 1 - failure.patience + 1
+        earlier = connection.scalar(EARLIER_FAILURES, {"subject": failure.subject}) or 0
+        beyond_patience = earlier + 1 - failure.patience + 1
         values = {
             "subject": failure.subject,
             "stage": failure.stage.value,
             "cause": failure.cause,
             "run": run_id,
-            "wait_s": backoff_s(held, draw) if held > 0 else None,
+            "wait_s": backoff_s(beyond_patience, draw) if beyond_patience > 0 else None,
         }
         row = connection.execute(NOTE, values).one()
         log.warning(
@@ -105,55 +108,55 @@ def note_failures(
             failures=row.failures, next_try_at=row.next_try_at.isoformat() if row.next_try_at else None,
         )  # fmt: skip
         if row.next_try_at is not None:
-            _raise(connection, run_id, row)
+            _raise_finding(connection, run_id, row)
 
 
 def note_recovered(connection: Connection, recovered: Callable[[str], bool]) -> list[str]:
-    """Let go of the due subjects that a run got through with; which they were."""
+    """Release the due subjects that a run got through with. Returns these subjects."""
     due = [row.subject for row in connection.execute(DUE)]
-    over = [subject for subject in due if recovered(subject)]
-    if over:
-        connection.execute(RELEASE, {"subjects": over})
-        connection.execute(RESOLVE, {"subjects": over})
-        log.info("quarantine_over", subjects=over)
-    return over
+    released = [subject for subject in due if recovered(subject)]
+    if released:
+        connection.execute(RELEASE, {"subjects": released})
+        connection.execute(RESOLVE, {"subjects": released})
+        log.info("quarantine_over", subjects=released)
+    return released
 
 
 def list_quarantined(connection: Connection, limit: int = 200) -> list[QuarantinedView]:
-    """What is held back, or was and is due, the longest standing first."""
+    """The quarantined subjects, due ones included. The one that has failed for longest comes first."""
     return [_quarantined(row) for row in connection.execute(LIST, {"limit": limit})]
 
 
 def release(connection: Connection, subject: str) -> list[str]:
-    """Forget the failures of a subject, or of all, and ask for a run; which they were. Raises OperatorError."""
-    known = [row.subject for row in connection.execute(LIST, {"limit": None})]
-    chosen = known if subject == ALL else [s for s in known if s == subject]
+    """Forget the failures of a subject, or of all, and ask for a run. Returns the subjects. Raises OperatorError."""
+    quarantined = [row.subject for row in connection.execute(LIST, {"limit": None})]
+    chosen = quarantined if subject == ALL else [name for name in quarantined if name == subject]
     if not chosen:
-        raise OperatorError("unknown", f"{subject} is not quarantined; `panel-sync quarantined` lists what is")
+        raise OperatorError("unknown", f"{subject} is not quarantined; `panel-sync quarantined` lists all that are")
     connection.execute(RELEASE, {"subjects": chosen})
     connection.execute(RESOLVE, {"subjects": chosen})
     request_run(connection, subject if re.fullmatch(r"vps:\d+", subject) else "")
     return chosen
 
 
-DOING: Mapping[str, str] = {
+STEPS: Mapping[str, str] = {
     "load": "reading its row",
-    "match": "bringing it together with what it belongs to",
-    "decide": "deciding about it",
-    "write": "repairing it",
+    "match": "matching it with its order, record and guest",
+    "decide": "deciding what to repair",
+    "write": "confirming or writing its repair",
 }
 
 
-def _raise(connection: Connection, run_id: int, row: Row[Any]) -> None:
+def _raise_finding(connection: Connection, run_id: int, row: Row[Any]) -> None:
     kind, _, name = row.subject.partition(":")
     cluster, _, vmid = name.rpartition("/") if kind == "guest" else (None, None, None)
     rows.raise_finding(
         connection,
         "quarantined",
         row.subject,
-        f"{DOING[row.stage]} failed {row.failures} times ({row.cause}); not before {row.next_try_at:%Y-%m-%d %H:%M:%S}"
-        " UTC again",
-        severity="alarm" if row.failures >= LOUD_AFTER else "warning",
+        f"{STEPS[row.stage]} failed {row.failures} {'time' if row.failures == 1 else 'times'} ({row.cause}); runs leave"
+        f" it alone until {row.next_try_at:%Y-%m-%d %H:%M:%S} UTC; `panel-sync release {row.subject}` tries at once",
+        severity="alarm" if row.failures >= ALARM_AFTER else "warning",
         vps_id=int(name) if kind == "vps" else None,
         order_id=name if kind == "order" else None,
         cluster=cluster,
@@ -168,7 +171,7 @@ def _quarantined(row: Row[Any]) -> QuarantinedView:
 
 HELD_BACK = text("SELECT subject, stage FROM quarantine WHERE next_try_at > clock_timestamp()")
 DUE = text("SELECT subject FROM quarantine WHERE coalesce(next_try_at <= clock_timestamp(), true)")
-SO_FAR = text("SELECT failures FROM quarantine WHERE subject = :subject")
+EARLIER_FAILURES = text("SELECT failures FROM quarantine WHERE subject = :subject")
 NOTE = text(
     "INSERT INTO quarantine AS q (subject, stage, cause, failures, first_failed_at, last_failed_at, next_try_at,"
     " last_run_id) VALUES (:subject, :stage, :cause, 1, clock_timestamp(), clock_timestamp(),"

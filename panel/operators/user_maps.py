@@ -1,6 +1,7 @@
-"""Mapping panel users to the main site's users, many at once: checked as a whole, then written as a whole.
+"""Maps panel users to the main site's users, many at once: checked as a whole, then written as a whole.
 
-A wrong map gives machines to strangers. So nothing is replaced unasked, and no two panel users share a main site's id.
+A wrong map gives machines to strangers. So a map is replaced only if the operator asks for it, and no two panel users
+share an id of the main site.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ LONGEST_ID = 255
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """One map that is asked for. ``where``: how a person finds it again ("line 3")."""
+    """One map that the operator asks for. ``where``: the place to find it in the operator's input ("line 3")."""
 
     where: str
     user_id: int
@@ -25,7 +26,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why one is not made: the place, the field and the reason."""
+    """Why a map is not made: the place in the input, the field and the reason."""
 
     where: str
     field: str
@@ -37,16 +38,16 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What is to be written, what is so already, and what cannot be."""
+    """The maps to write, those that exist already, and those that are refused."""
 
     fresh: tuple[Wish, ...]
     already: tuple[Wish, ...]
     refused: tuple[Refused, ...]
-    replaces: Mapping[int, str]  # of each panel user whose map changes what it was
+    replaces: Mapping[int, str]  # panel user -> the id of the main site that its new map replaces
 
 
 def check_maps(connection: Connection, wishes: Iterable[Wish], *, replace: bool) -> Checked:
-    """Judge the maps together. ``replace``: whether one that is there may become another. Locks the users' rows."""
+    """Check the maps together. ``replace``: whether an existing map may change. Locks the users' rows."""
     wishes = list(wishes)
     rows = connection.execute(KNOWN, {"ids": [w.user_id for w in wishes]}).all()
     known = {row.id: row.main_site_user_id for row in rows}
@@ -60,7 +61,7 @@ def check_maps(connection: Connection, wishes: Iterable[Wish], *, replace: bool)
     users: dict[int, str] = {}
     ids: dict[str, str] = {}
     for wish in wishes:
-        now, holder = known.get(wish.user_id), taken.get(wish.main_site_id)
+        current, holder = known.get(wish.user_id), taken.get(wish.main_site_id)
         if wish.user_id not in known:
             refused.append(Refused(wish.where, "panel_id", f"user {wish.user_id} does not exist in the panel"))
         elif wish.user_id in users:
@@ -68,16 +69,16 @@ def check_maps(connection: Connection, wishes: Iterable[Wish], *, replace: bool)
                 Refused(wish.where, "panel_id", f"user {wish.user_id} is named in {users[wish.user_id]} too")
             )
         elif wish.main_site_id in ids:
-            told = f"{wish.main_site_id} is named in {ids[wish.main_site_id]} too"
-            refused.append(Refused(wish.where, "main_site_id", told))
-        elif now == wish.main_site_id:
+            why = f"{wish.main_site_id} is named in {ids[wish.main_site_id]} too"
+            refused.append(Refused(wish.where, "main_site_id", why))
+        elif current == wish.main_site_id:
             already.append(wish)
-        elif now is not None and not replace:
-            told = f"user {wish.user_id} is mapped to the main site's {now} already (--replace changes that)"
-            refused.append(Refused(wish.where, "panel_id", told))
+        elif current is not None and not replace:
+            why = f"user {wish.user_id} is mapped to the main site's {current} already (--replace changes that)"
+            refused.append(Refused(wish.where, "panel_id", why))
         elif holder not in (None, wish.user_id) and holder not in leaving:
-            told = f"{wish.main_site_id} is mapped to panel user {holder} already"
-            refused.append(Refused(wish.where, "main_site_id", told))
+            why = f"{wish.main_site_id} is mapped to panel user {holder} already"
+            refused.append(Refused(wish.where, "main_site_id", why))
         else:
             fresh.append(wish)
         users.setdefault(wish.user_id, wish.where)
@@ -87,36 +88,38 @@ def check_maps(connection: Connection, wishes: Iterable[Wish], *, replace: bool)
 
 
 def write_maps(connection: Connection, checked: Checked) -> None:
-    """Write what was found good; maps that change give their ids free first, so that two users can be exchanged."""
+    """Write the maps that passed the check. Maps that change are emptied first, so that two users can swap ids."""
     connection.execute(FREE, {"ids": [wish.user_id for wish in checked.fresh]})
     mains = [wish.main_site_id for wish in checked.fresh]
     connection.execute(MAP, {"ids": [wish.user_id for wish in checked.fresh], "mains": mains})
 
 
 def mark_email_verified(connection: Connection, user_id: int) -> str | None:
-    """An operator vouches for a user's e-mail, so that the import may map by it. The e-mail, or None if there is
-    none (or no such user)."""
-    found: str | None = connection.scalar(VERIFY, {"id": user_id})
-    return found
+    """Note that an operator vouches for a user's e-mail, so that the import may map by it.
+
+    Returns the e-mail; None if the user has none or does not exist.
+    """
+    email: str | None = connection.scalar(VERIFY, {"id": user_id})
+    return email
 
 
 def users_by_email(connection: Connection) -> Mapping[str, Sequence[Any]]:
-    """Unmapped panel users by their e-mail in small letters: id, username, email_verified."""
-    found: dict[str, list[Any]] = {}
+    """Unmapped panel users by their e-mail in lower case. Rows: id, username, email, email_verified."""
+    users: dict[str, list[Any]] = {}
     for row in connection.execute(BY_EMAIL):
-        found.setdefault(row.email, []).append(row)
-    return found
+        users.setdefault(row.email, []).append(row)
+    return users
 
 
 def mapped_ids(connection: Connection) -> frozenset[str]:
-    """The main site's ids that are some panel user's."""
+    """The ids of the main site that a panel user is mapped to."""
     return frozenset(
         connection.scalars(text("SELECT main_site_user_id FROM users WHERE main_site_user_id IS NOT NULL"))
     )
 
 
 def orders_by_owner(connection: Connection) -> Mapping[str, int]:
-    """How many going orders each of the main site's users has, as they were seen last."""
+    """How many orders that have not ended each of the main site's users has, as the panel last saw them."""
     return {row.owner: row.orders for row in connection.execute(ORDERS)}
 
 

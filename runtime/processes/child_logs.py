@@ -1,4 +1,4 @@
-"""The log file of one child process: private, rotated once per run, read back for messages."""
+"""The log file of one child process: private, rotated once per run, and quoted in messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TAIL_BYTES_PER_LINE = 400
 
 
 def rotate_log(path: Path) -> None:
-    """Move the previous run's log to `<name>.1`, replacing the one before."""
+    """Move the previous run's log to `<name>.1`. The log that was there is lost."""
     if path.exists():
         path.replace(path.with_name(path.name + ".1"))
 

@@ -32,14 +32,15 @@ class Account:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process already runs as that user, so that nothing need change."""
+        """Whether this process already runs as that user."""
         return (self.uid, self.gid) == (os.geteuid(), os.getegid())
 
 
 class Child:
     """One process in a session of its own, tied to this process by a parent-death signal.
 
-    Only `reap` collects it, so its process id and group id cannot become another process's between a look and a signal.
+    Only `reap` collects the ended process. Until then its process id and group id cannot become another process's, so
+    no signal reaches a stranger.
     """
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
@@ -134,7 +135,7 @@ def spawn(
     def start() -> Child:
         output = open_log(log)
         try:
-            # Not closed here: Child owns it.
+            # No `with`, because Child owns the process and reaps it.
             popen = subprocess.Popen(  # noqa: S603 - the caller chose the program, no shell takes part
                 command,
                 env=dict(env),
@@ -157,7 +158,7 @@ def spawn(
 
 
 class _Starter:
-    """A thread, started when first needed, that starts children for short-lived threads."""
+    """A thread that starts children on behalf of short-lived threads. It begins when it is first needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -166,7 +167,7 @@ class _Starter:
 
     def call(self, start: Callable[[], Child]) -> Child:
         with self._lock:
-            # A forked copy of the process has no such thread, so it is started again there.
+            # A forked copy of this process does not have the thread, so it starts its own.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="child-starter", daemon=True)
                 self._thread.start()
@@ -205,7 +206,7 @@ def kill_paused(tree: Sequence[int]) -> None:
     deadline = time.monotonic() + _DEATH_TIMEOUT_S
     while not all(_is_dead(pid) for pid in tree):
         if time.monotonic() >= deadline:
-            raise RuntimeFaultError(f"killed processes don't end: {', '.join(map(str, tree))}")
+            raise RuntimeFaultError(f"these processes were killed but do not end: {', '.join(map(str, tree))}")
         time.sleep(_POLL_S)
 
 
@@ -216,10 +217,10 @@ def descendants(root: int) -> list[int]:
         parent = parent_of(pid)
         if parent is not None:
             children.setdefault(parent, []).append(pid)
-    found = list(children.get(root, []))
-    for pid in found:
-        found.extend(children.get(pid, []))
-    return found
+    below = list(children.get(root, []))
+    for pid in below:
+        below.extend(children.get(pid, []))
+    return below
 
 
 def process_ids() -> list[int]:

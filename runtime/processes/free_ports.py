@@ -1,7 +1,7 @@
-"""Free TCP ports on the loopback, reserved against processes that choose at the same moment.
+"""Free TCP ports on the loopback. A reservation keeps two processes from choosing the same port at the same moment.
 
 Ports are chosen below the kernel's range for outgoing connections. Inside that range a client that keeps dialling a
-server which is down may get the very port that it dials, connect to itself and hold the port.
+server which is down may be given the very port that it dials, connect to itself and hold the port.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def url_host(host: str) -> str:
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Return whether a server could listen on `port` of `host`, an address or a name of this machine, now."""
+    """Return whether a server could listen on `port` now. `host`: an address or a name of this machine."""
     try:
         (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise RuntimeFaultError(f"{host} is no address of this machine: {error.strerror}") from error
     with socket.socket(family, kind, protocol) as probe:
-        # As servers do: connections of an earlier server in TIME_WAIT do not count.
+        # Servers set this, too, so connections of an earlier server in TIME_WAIT do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
@@ -90,12 +90,12 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def _highest() -> int:
-    """Return the highest port to choose: the last one below the kernel's own range."""
+    """Return the highest port to choose: the last one below the kernel's range."""
     try:
         lowest_of_kernel = int(_KERNEL_RANGE.read_text(encoding="ascii").split()[0])
     except FileNotFoundError:
         lowest_of_kernel = _DEFAULT_KERNEL_LOWEST
-    # A kernel range that starts very low leaves no room below it, so any unprivileged port has to do.
+    # If the kernel's range starts very low, there is no room below it, and any unprivileged port is chosen.
     return lowest_of_kernel - 1 if lowest_of_kernel > _LOWEST + _TRIES else 65_535
 
 

@@ -4,7 +4,7 @@ A bare interpreter runs this file by path, between fork and the real program:
 
     python -I -S launch.py PARENT_PID DEATH_SIGNAL UID:GID|- PROGRAM [ARGUMENT ...]
 
-It is a separate program because a pre-exec hook is unsafe in a parent with threads. Linux only.
+This is a program of its own, because a pre-exec hook is unsafe in a parent with threads. It runs on Linux only.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _EXIT_NOT_STARTED = 127
 def main(arguments: list[str]) -> int:
     """Drop privileges if asked, tie this process to its parent, exec. Returns only on failure."""
     parent, death_signal, account, *argv = arguments
-    # As given: this interpreter may have added a locale to os.environ. Read first, because after the change of user the
-    # file belongs to another user.
+    # From /proc, because this interpreter may have added a locale to os.environ. Before the change of user, because
+    # after it this process may not read the file.
     given = Path("/proc/self/environ").read_bytes().split(b"\0")
     environment = dict(entry.split(b"=", 1) for entry in given if b"=" in entry)
     if account != "-":
@@ -32,15 +32,15 @@ def main(arguments: list[str]) -> int:
         os.setgroups([gid])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
-    # Only after the change of user, which clears the setting.
+    # After the change of user, which would clear this setting.
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
         sys.stderr.write(f"cannot be tied to the parent process: {os.strerror(ctypes.get_errno())}\n")
         return _EXIT_NOT_STARTED
-    # A parent that died before the call above sends no signal any more.
+    # If the parent died before the call above, its death sends no signal any more.
     if os.getppid() != int(parent):
         return _EXIT_ORPHANED
-    # Ignored signals and the mask survive exec; this interpreter ignores some by itself.
+    # Ignored signals and the mask survive exec, and this interpreter ignores some signals by itself.
     for number in signal.valid_signals():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

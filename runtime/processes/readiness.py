@@ -1,4 +1,4 @@
-"""Checks whether a process that was just started answers."""
+"""Checks whether a process that was just started answers yet."""
 
 from __future__ import annotations
 

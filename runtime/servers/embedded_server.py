@@ -1,4 +1,4 @@
-"""What all embedded servers share: one owner, a remembered port, a password file, a process."""
+"""The base class of embedded servers: one owner, a remembered port, a password file, a process."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _ORPHAN_GRACE_S = 10.0
 class EmbeddedServer(ABC):
     """A server program as a child of this process, on the loopback, in a directory of its own.
 
-    At most one object at a time owns a directory. The server dies with this process; if one is left behind after all,
-    the next start stops it. Not safe for several threads at once.
+    At most one object at a time owns a directory. The server dies with this process; if a server is left behind all the
+    same, the next start stops it. Not safe for several threads at once.
     """
 
     title: str
@@ -75,8 +75,8 @@ class EmbeddedServer(ABC):
     def start(self) -> None:
         """Start the server and return once it answers. A running server stays as it is.
 
-        Raises InUseError if another live process owns the directory, ProcessDiedError or NotReadyError,
-        each with the log's last lines, if the server does not come up.
+        Raises InUseError if another live process owns the directory. If the server does not come up, raises
+        ProcessDiedError or NotReadyError with the log's last lines.
         """
         if self.running:
             return
@@ -205,7 +205,9 @@ class EmbeddedServer(ABC):
     def _choose_port(self, *, first: bool) -> int:
         if self._wanted_port is not None:
             if not reserve_port(self._wanted_port):
-                raise InUseError(f"{self.title} can't have port {self._wanted_port}: it is taken")
+                raise InUseError(
+                    f"{self.title} can't use port {self._wanted_port}: another process has it; choose another port"
+                )
             return self._wanted_port
         with contextlib.suppress(FileNotFoundError, ValueError):
             remembered = int((self.data_dir / "port").read_text(encoding="ascii"))
@@ -255,10 +257,10 @@ class EmbeddedServer(ABC):
         self._paused = False
 
     def _stop_orphans(self) -> None:
-        """Stop server processes whose owner is gone: by their stop signal first, because they may hold unwritten
-        data."""
+        """Stop server processes whose owner is gone. The stop signal comes before a kill, because they may hold data
+        that is not written yet."""
         orphans = self._orphans()
-        # A server tells its own helpers what to do; our signal would mean something else to them.
+        # Only the server itself gets the signal. It stops its own helpers, to which it means something else.
         roots = [pid for pid in orphans if parent_of(pid) not in orphans]
         for root in roots:
             for pid in [*descendants(root), root]:

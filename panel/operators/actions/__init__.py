@@ -1,1 +1,1 @@
-"""What operators can do, one function each; a command, a request and a page only parse, call it and show its answer."""
+"""What operators can do: one function for each. Commands and requests only parse, call it and show its answer."""

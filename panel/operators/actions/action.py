@@ -1,4 +1,4 @@
-"""What every action of an operator has: a name, the role that it needs, its rows in the audit, and its answer."""
+"""What every action of an operator has: a name, a required role, its rows in the audit, and its answer."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ T_co = TypeVar("T_co", covariant=True)
 class Done(Generic[T_co]):
     """What an action did.
 
-    ``subjects``: what it was about ("vps:17", "proxmox:fra1"), one row in the audit each. ``message``: the sentence
-    that answers the operator. ``result``: what it was about as it is now, or None where the sentence says everything.
+    ``subjects``: the objects that it was about ("vps:17", "proxmox:fra1"); each gets a row in the audit. ``message``:
+    the sentence that answers the operator. ``result``: the object as it is now, or None if the sentence says all.
     """
 
     subjects: tuple[str, ...]
@@ -31,9 +31,9 @@ class Done(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Action(Generic[P, T]):
-    """One action. ``name``: what its command is called after ``panel-sync``, and what the audit calls it. ``path``:
-    what to POST below ``/api/ops``; None where there is only the command. ``later``: the answer comes before it
-    happens (HTTP 202). ``work``: does it, without the audit."""
+    """One action. ``name``: its command after ``panel-sync``, and its name in the audit. ``path``: its POST route below
+    ``/api/ops``; None if there is only the command. ``later``: the answer comes before the workers do it (HTTP 202).
+    ``work``: does it, without the audit."""
 
     name: str
     path: str | None
@@ -42,7 +42,7 @@ class Action(Generic[P, T]):
     work: Callable[Concatenate[Connection, Actor, P], Done[T]]
 
     def __call__(self, connection: Connection, actor: Actor, /, *args: P.args, **kwargs: P.kwargs) -> Done[T]:
-        """Do it and note it in the audit, both in the caller's transaction. Raises OperatorError."""
+        """Do the action and note it in the audit, both in the caller's transaction. Raises OperatorError."""
         if actor.role not in (self.role, "operate"):
             raise OperatorError("forbidden", f"This needs the role {self.role}")
         done = self.work(connection, actor, *args, **kwargs)
@@ -58,9 +58,9 @@ class Action(Generic[P, T]):
 def action(
     name: str, path: str | None = None, *, role: Role = "operate", later: bool = False
 ) -> Callable[[Callable[Concatenate[Connection, Actor, P], Done[T]]], Action[P, T]]:
-    """Make an action of a function that does it."""
+    """Decorates the function that does the work, and makes an action of it."""
 
-    def made(work: Callable[Concatenate[Connection, Actor, P], Done[T]]) -> Action[P, T]:
+    def make_action(work: Callable[Concatenate[Connection, Actor, P], Done[T]]) -> Action[P, T]:
         return Action(name, path, role, later, work)
 
-    return made
+    return make_action

@@ -1,4 +1,4 @@
-"""Decide held sets, by the first 8 characters of their hash or more."""
+"""Approve and reject held sets. The first 8 characters of the hash, or more, name the set."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ FILLING = "This covers the first filling: every order that is known now, for 24 
 
 @action("approve", "/held/{held_hash}/approve")
 def approve(connection: Connection, actor: Actor, prefix: str) -> Done[HeldSet]:
-    """Let a set happen: exactly its items, each confirmed by itself before it is written, within 24 hours."""
+    """Let runs write exactly the items of this set within 24 hours. Each is confirmed singly before it is written."""
     return _decide(connection, actor, prefix, Decision.APPROVED)
 
 
 @action("reject", "/held/{held_hash}/reject")
 def reject(connection: Connection, actor: Actor, prefix: str) -> Done[HeldSet]:
-    """Refuse a set: its items stay as they are while they do not change."""
+    """Refuse this set. For 30 days runs do not write its items, and ask again only about an item that changes."""
     return _decide(connection, actor, prefix, Decision.REJECTED)
 
 
 def _decide(connection: Connection, actor: Actor, prefix: str, decision: Decision) -> Done[HeldSet]:
     decided = decide_hold(connection, prefix, decision, actor.by)
-    said = f"{decided.hash[:12]} {decided.scope}: {len(decided.items)} {decision.value}"
+    message = f"{decided.hash[:12]} {decided.scope}: {len(decided.items)} {decision.value}"
     if decided.scope == CREATES and decision is Decision.APPROVED and filling_since(connection) is not None:
-        said = f"{said}\n{FILLING}"
-    return Done((decided.hash,), said, decided)
+        message = f"{message}\n{FILLING}"
+    return Done((decided.hash,), message, decided)

@@ -1,4 +1,4 @@
-"""Undo what the journal ended: a dead call, or a deleted record."""
+"""Requeue or discard a dead call, and restore a deleted record."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from panel.operators.audit import Actor
 
 @action("requeue", "/dead/{operation_id:id}/requeue", later=True)
 def requeue(connection: Connection, actor: Actor, operation_id: int) -> Done[None]:
-    """Journal a dead call anew, as if it had come now; refused where that would undo what came after it."""
-    again = dead_letters.requeue(connection, operation_id, actor.by)
-    return Done((f"operation:{operation_id}",), f"operation {operation_id} is queued again as operation {again}", None)
+    """Journal a dead call again, as if it had come now. Refused if that would undo a later call."""
+    new_id = dead_letters.requeue(connection, operation_id, actor.by)
+    return Done((f"operation:{operation_id}",), f"operation {operation_id} is queued again as operation {new_id}", None)
 
 
 @action("discard", "/dead/{operation_id:id}/discard")
 def discard(connection: Connection, actor: Actor, operation_id: int, reason: str) -> Done[None]:
-    """Leave a dead call undone, and say why."""
+    """Give a dead call up, with a reason. It is never applied."""
     dead_letters.discard(connection, operation_id, reason, actor.by)
     return Done((f"operation:{operation_id}",), f"operation {operation_id} is discarded", None)
 
 
 @action("vps restore", "/vps/{vps_id:id}/restore")
 def restore(connection: Connection, actor: Actor, vps_id: int, reason: str) -> Done[None]:
-    """Bring a deleted record back within 7 days. Its evidence starts anew, and it is protected for 7 more days."""
+    """Bring a record back that was deleted in the last 7 days. No run deletes it for the next 7 days, and absences that
+    were counted before do not count any more."""
     row = restore_vps(connection, vps_id, reason, actor.by)
     until = f"{row['protected_until']:%Y-%m-%d %H:%M:%S} UTC"
     return Done((f"vps:{vps_id}",), f"VPS {vps_id} is {row['status']} again, protected until {until}", None)

@@ -1,4 +1,4 @@
-"""Leave something alone for a while, and end that. ``clusters``: the names of the configured clusters."""
+"""Pause and resume a source, a VPS or a customer. ``clusters``: the names of the configured clusters."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from panel.operators.audit import Actor
 def pause(
     connection: Connection, actor: Actor, name: str, clusters: Iterable[str], reason: str, length: timedelta
 ) -> Done[None]:
-    """Leave it alone: a source is not read, a VPS or a customer's are not written by runs. Ends by itself."""
-    made = pauses.pause(connection, pauses.target_of(name, clusters), reason, length, actor.by)
-    return Done((made.target,), f"{made.target} is {made}", None)
+    """Leave a source, a VPS or a customer alone. Runs do not read a paused source, and do not write a paused VPS or the
+    VPSes of a paused customer. The pause ends by itself."""
+    view = pauses.pause(connection, pauses.target_of(name, clusters), reason, length, actor.by)
+    return Done((view.target,), f"{view.target} is {view}", None)
 
 
 @action("resume", "/resume")

@@ -1,4 +1,4 @@
-"""Try again at once what runs failed at."""
+"""Release quarantined subjects."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from panel.operators.audit import Actor
 
 @action("release", "/release")
 def release(connection: Connection, _actor: Actor, subject: str) -> Done[None]:
-    """End a quarantine before its time: the next run tries at once."""
+    """End a quarantine before its time: the next run tries the subject at once."""
     released = quarantine.release(connection, subject)
     return Done((subject,), f"released: {', '.join(released)}", None)

@@ -1,4 +1,4 @@
-"""Believe a source again, or let a new panel go ahead."""
+"""Acknowledge what a degraded source lost, or the first plan of a new panel."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ PLAN = "plan"
 
 READ_BY_A_RUN = "SELECT 1 FROM runs WHERE kind = 'full' AND state = 'done' LIMIT 1"
 
-# The word covers the orders that are known when it is given, and a plan keeps none.
+# The operator's word covers the orders that the panel knows at that moment, and a plan stores none.
 NOTHING_READ = (
-    "no run has read the orders yet, so there is nothing that this could let through: start the workers and look at "
+    "no run has read the orders yet, so the panel knows none that this could cover: start the workers and look at "
     "the plan again, or use panel-sync reconcile --apply"
 )
 
 
 @action("acknowledge", "/acknowledge")
 def acknowledge(connection: Connection, _actor: Actor, source: str) -> Done[None]:
-    """Say that a source which lost much at once is right, or that a plan was looked at before the first deletes."""
+    """Confirm that a source which lost much at once is right, or, with ``plan``, that you have seen the first plan."""
     if source == PLAN:
         if connection.scalar(text(READ_BY_A_RUN)) is None:
             raise OperatorError("conflict", NOTHING_READ)
         acknowledge_first_plan(connection)
-        said = PLAN_SEEN
+        message = PLAN_SEEN
     else:
-        said = acknowledged_in_words(source, acknowledge_source(connection, source))
+        message = acknowledged_in_words(source, acknowledge_source(connection, source))
     request_run(connection)
-    return Done((source,), said, None)
+    return Done((source,), message, None)

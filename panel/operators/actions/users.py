@@ -1,4 +1,4 @@
-"""Add users, say which of the main site's users they are, and vouch for them. A wrong map gives machines to
+"""Add panel users, map them to the main site's users, and vouch for their e-mail. A wrong map gives machines to
 strangers."""
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def add(
 
 @action("users map")
 def map_one(connection: Connection, _actor: Actor, user_id: int, main_site_id: str, *, replace: bool) -> Done[None]:
-    """Say which of the main site's users a panel user is. ``replace``: whether a map that is there may change."""
-    wanted = select(users.c.main_site_user_id).where(users.c.id == user_id).with_for_update()
-    known = connection.execute(wanted).one_or_none()
-    if known is None:
+    """Map a panel user to a user of the main site. ``replace``: whether an existing map may change."""
+    query = select(users.c.main_site_user_id).where(users.c.id == user_id).with_for_update()
+    row = connection.execute(query).one_or_none()
+    if row is None:
         raise OperatorError("unknown", f"User {user_id} does not exist in the panel database; add it with: users add")
-    if known.main_site_user_id not in (None, main_site_id) and not replace:
+    if row.main_site_user_id not in (None, main_site_id) and not replace:
         raise OperatorError(
             "conflict",
-            f"User {user_id} is mapped to the main site's {known.main_site_user_id} already; "
+            f"User {user_id} is mapped to the main site's {row.main_site_user_id} already; "
             "to change that, say --replace",
         )
     now = text("clock_timestamp()")
@@ -68,13 +68,12 @@ def map_one(connection: Connection, _actor: Actor, user_id: int, main_site_id: s
 
 @action("users map")
 def map_many(connection: Connection, _actor: Actor, checked: Checked) -> Done[None]:
-    """Write the maps that ``check_maps`` found good, in the transaction that checked them. Ask for a run if any is
-    new."""
+    """Write the maps that passed ``check_maps``, in the same transaction. Ask for a run if any map is new."""
     if checked.fresh:
         write_maps(connection, checked)
         request_run(connection)
     subjects = tuple(f"user:{wish.user_id}" for wish in checked.fresh)
-    return Done(subjects, "Done: their orders become theirs from the next run on.", None)
+    return Done(subjects, "Done: from the next run on these users own the VPSes of their orders.", None)
 
 
 @action("users verified")
@@ -82,19 +81,19 @@ def verify_email(connection: Connection, _actor: Actor, user_id: int) -> Done[No
     """Vouch for a panel user's e-mail, so that the import may map by it."""
     if mark_email_verified(connection, user_id) is None:
         raise OperatorError("unknown", f"User {user_id} does not exist in the panel database, or has no e-mail")
-    said = f"The e-mail of user {user_id} counts as verified; the next import may map by it."
-    return Done((f"user:{user_id}",), said, None)
+    message = f"The e-mail of user {user_id} counts as verified; the next import may map by it."
+    return Done((f"user:{user_id}",), message, None)
 
 
 @action("users import")
 def note_import(_connection: Connection, _actor: Actor) -> Done[None]:
-    """Note that an operator had the main site's users imported; :mod:`reconcile.users` does it."""
+    """Note that an operator started an import of the main site's users. :mod:`reconcile.users` does the import."""
     return Done(("users",), "The main site's users were imported.", None)
 
 
 @action("token")
 def note_token(_connection: Connection, _actor: Actor, user_id: int) -> Done[None]:
-    """Note that an operator made a client's token: whoever has it, is that client."""
+    """Note that an operator made a client's token, because anyone who holds it can act as that client."""
     return Done((f"user:{user_id}",), f"A token of user {user_id} was made.", None)
 
 
@@ -106,4 +105,4 @@ def _taken(error: IntegrityError, user_id: int, main_site_id: str | None) -> Ope
         return OperatorError(
             "conflict", f"The main site's user {main_site_id} is mapped to another panel user already; see: users list"
         )
-    return OperatorError("conflict", f"The database refused it ({constraint})")
+    return OperatorError("conflict", f"The database refused the user or the map (constraint {constraint})")

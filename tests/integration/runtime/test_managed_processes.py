@@ -92,7 +92,7 @@ def test_started_in_order_and_stopped_in_reverse(tmp_path: Path) -> None:
 def test_an_early_death_stops_the_start_and_shows_the_log(tmp_path: Path) -> None:
     broken = python("broken", "import sys; print('cannot reach the moon'); sys.exit(3)", tmp_path, ready=bool)
     supervisor = Supervisor([well_behaved("a", tmp_path), broken, well_behaved("b", tmp_path)])
-    with pytest.raises(ProcessDiedError, match=r"(?s)broken ended unasked with code 3.*cannot reach the moon"):
+    with pytest.raises(ProcessDiedError, match=r"(?s)broken ended unexpectedly, code 3.*cannot reach the moon"):
         supervisor.start()
     assert journal(tmp_path) == ["ready a", "stopped a"]
 
@@ -132,7 +132,7 @@ def test_what_is_left_of_the_group_goes_with_its_leader(tmp_path: Path) -> None:
 def test_a_death_is_raised_without_restart(tmp_path: Path) -> None:
     with Supervisor([well_behaved("a", tmp_path)]) as supervisor:
         os.kill(supervisor.process("a").pid, signal.SIGKILL)
-        with pytest.raises(ProcessDiedError, match="a ended unasked with code -9"):
+        with pytest.raises(ProcessDiedError, match="a ended unexpectedly, code -9"):
             supervisor.wait()
 
 

@@ -21,7 +21,7 @@ from panel.journal.rows import raise_finding
 from panel.operators.findings import acknowledge_finding, snooze_finding
 from panel.settings import Settings
 from tests.integration.sources.raw_server import RawServer
-from worker.webhook import tell_alarms
+from worker.webhook import send_alarms
 
 PATH = "/hooks/key-canary-51c2"
 
@@ -95,8 +95,8 @@ def test_each_alarm_is_told_once(engine: Engine, receiver: Receiver, certificate
         find(engine, subject, severity)
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM task_requests WHERE task = 'findings.tell'")) == 1
-    told = tell_alarms(engine, settings(receiver, certificates.ca_file))
-    assert told.summary == "2 told"
+    delivery = send_alarms(engine, settings(receiver, certificates.ca_file))
+    assert delivery.summary == "2 sent"
     assert receiver.subjects == ["vps:1", "vps:3"]
     message, key = receiver.got[0]
     assert key == f"finding-{message['id']}"
@@ -104,7 +104,7 @@ def test_each_alarm_is_told_once(engine: Engine, receiver: Receiver, certificate
     assert (message["class"], message["severity"], message["vps_id"]) == ("paid-but-missing", "alarm", 1)
     find(engine, "vps:1")  # found again by the next run
     find(engine, "vps:2")  # and this one has become an alarm
-    tell_alarms(engine, settings(receiver, certificates.ca_file))
+    send_alarms(engine, settings(receiver, certificates.ca_file))
     assert receiver.subjects == ["vps:1", "vps:3", "vps:2"]
 
 
@@ -114,10 +114,10 @@ def test_what_is_not_taken_is_told_again(
 ) -> None:
     find(engine, "vps:1")
     receiver.status = status
-    told = tell_alarms(engine, settings(receiver, certificates.ca_file))
-    assert (told.taken, told.problem) == (0, f"answered {status}")
+    delivery = send_alarms(engine, settings(receiver, certificates.ca_file))
+    assert (delivery.taken, delivery.problem) == (0, f"answered {status}")
     receiver.status = 200
-    assert tell_alarms(engine, settings(receiver, certificates.ca_file)).taken == 1
+    assert send_alarms(engine, settings(receiver, certificates.ca_file)).taken == 1
     assert receiver.subjects == ["vps:1", "vps:1"], "no redirect was followed"
 
 
@@ -125,12 +125,12 @@ def test_a_receiver_whose_certificate_nobody_vouches_for_gets_nothing(
     engine: Engine, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
     find(engine, "vps:1")
-    told = tell_alarms(engine, settings(receiver, None))
-    assert (told.taken, receiver.got) == (0, [])
-    assert (told.problem or "").startswith("its certificate is not trusted")
+    delivery = send_alarms(engine, settings(receiver, None))
+    assert (delivery.taken, receiver.got) == (0, [])
+    assert (delivery.problem or "").startswith("its certificate is not trusted")
     shown = capsys.readouterr()
     assert "webhook_failed" in shown.out + shown.err
-    assert "key-canary" not in shown.out + shown.err + repr(told) + repr(settings(receiver, None))
+    assert "key-canary" not in shown.out + shown.err + repr(delivery) + repr(settings(receiver, None))
 
 
 @pytest.mark.parametrize("layers", [0, 2], ids=["without end", "a bomb"])
@@ -149,16 +149,16 @@ def test_of_a_receiver_s_answer_only_the_status_is_read(
     with RawServer(answer, tls=tls) as server:
         receiver = Receiver()
         receiver.url = f"https://{server.authority}{PATH}"
-        assert tell_alarms(engine, settings(receiver, certificates.ca_file)).summary == "1 told"
+        assert send_alarms(engine, settings(receiver, certificates.ca_file)).summary == "1 sent"
 
 
 def test_an_authority_that_is_none_is_told_as_a_problem(engine: Engine, receiver: Receiver, tmp_path: Path) -> None:
     find(engine, "vps:1")
     nonsense = tmp_path / "ca.pem"
     nonsense.write_text("no certificate")
-    told = tell_alarms(engine, settings(receiver, nonsense))
-    assert (told.taken, receiver.got) == (0, [])
-    assert "cannot be read as PEM" in (told.problem or "")
+    delivery = send_alarms(engine, settings(receiver, nonsense))
+    assert (delivery.taken, receiver.got) == (0, [])
+    assert "cannot be read as PEM" in (delivery.problem or "")
 
 
 def test_who_has_seen_it_need_not_be_told(engine: Engine, receiver: Receiver, certificates: Certificates) -> None:
@@ -167,10 +167,10 @@ def test_who_has_seen_it_need_not_be_told(engine: Engine, receiver: Receiver, ce
     with engine.begin() as connection:
         acknowledge_finding(connection, 1, "cli:test")
         snooze_finding(connection, 2, timedelta(hours=1), "cli:test")
-    assert tell_alarms(engine, settings(receiver, certificates.ca_file)).summary == "0 told"
+    assert send_alarms(engine, settings(receiver, certificates.ca_file)).summary == "0 sent"
     assert receiver.got == []
 
 
 def test_without_an_address_nothing_is_told(engine: Engine) -> None:
     find(engine, "vps:1")
-    assert tell_alarms(engine, Settings(_env_file=None)).summary == "0 told"
+    assert send_alarms(engine, Settings(_env_file=None)).summary == "0 sent"

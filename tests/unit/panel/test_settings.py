@@ -141,12 +141,12 @@ KEY, OTHER = random_key(), random_key()
         ),
         pytest.param(
             {"OPS_API_KEYS": [{"name": n, "role": "read", "key": KEY} for n in ("ann", "bob")]},
-            "no key may stand twice",
+            "no key may appear twice",
             id="one key for two",
         ),
         pytest.param(
             {"OPS_API_KEYS": [{"name": "ann", "role": "read", "key": KEY, "previous": KEY}]},
-            "no key may stand twice",
+            "no key may appear twice",
             id="previous is current",
         ),
         pytest.param(

@@ -25,7 +25,7 @@ def test_made_with_the_mode_asked_for_whatever_the_umask(tmp_path: Path, umask: 
 def test_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "mine").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(RuntimeFaultError, match="not made by this user alone"):
+    with pytest.raises(RuntimeFaultError, match="not a directory that only this user can write to"):
         private_directory(tmp_path / "mine", mode=0o700)
 
 
@@ -51,7 +51,7 @@ def test_another_users_directory_is_refused(tmp_path: Path) -> None:
         anothers.mkdir(mode=0o755)
         os.chown(anothers, STRANGER.uid, STRANGER.gid)
     assert anothers.stat().st_uid != os.geteuid()
-    with pytest.raises(RuntimeFaultError, match="not made by this user alone"):
+    with pytest.raises(RuntimeFaultError, match="not a directory that only this user can write to"):
         private_directory(anothers, mode=0o700)
 
 

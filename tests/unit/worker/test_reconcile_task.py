@@ -33,7 +33,7 @@ def runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run
     monkeypatch.setattr(tasks, "reconciler", lambda *_: None)
     # What beat asked for is another test's (``test_duties``).
     monkeypatch.setattr(tasks, "_duty", lambda _name, work: work()[1])
-    monkeypatch.setattr(tasks, "_leave_word", lambda *_: None)
+    monkeypatch.setattr(tasks, "_note_outcome", lambda *_: None)
     return made
 
 

@@ -157,7 +157,7 @@ def _operators(engine: Engine, deleted: int, operation_id: int) -> None:
             audit.list_access(connection, 50, refused=everything)
         findings.acknowledge_finding(connection, listed[0].id, "ann")
         findings.snooze_finding(connection, listed[0].id, timedelta(hours=1), "ann")
-        findings.untold_findings(connection)
+        findings.unsent_alarms(connection)
         dead_letters.list_dead(connection)
         quarantine.list_quarantined(connection)
         pauses.current_pauses(connection)
