@@ -1,4 +1,4 @@
-"""For how long what failed is left alone: twice as long after each failure, up to a limit. Pure."""
+"""How long the panel leaves alone what failed: twice as long after each failure, up to a limit. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 DOUBLINGS = 16
-"""Enough for any limit here, and no number that a time cannot hold."""
+"""Enough to reach every limit in use. Without this bound, thousands of failures would overflow a timedelta."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,10 @@ class Backoff:
     longest: timedelta
 
     def pause(self, failures: int) -> timedelta:
-        """The pause after so many failures in a row, at least one."""
+        """The pause after this many failures in a row (at least one)."""
         return min(self.longest, self.first * (1 << min(failures - 1, DOUBLINGS)))
 
     def lasts(self, until: datetime | None, now: datetime) -> bool:
-        """Whether a pause ``until`` then still lasts. One longer than any that was ever set is a clock that jumped
-        back."""
+        """Whether a pause that ends at ``until`` still lasts. If more of it is left than the longest pause, the clock
+        jumped back, and the pause counts as over."""
         return until is not None and timedelta() < until - now <= self.longest

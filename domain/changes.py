@@ -20,7 +20,7 @@ class Kind(StrEnum):
 
     LINK = "link"
     STATUS = "missed-status"
-    PLAN = "plan"
+    SIZE = "plan"  # the word of journals and approvals, from before it had this name
     OWNER = "ownership"
     MERGE = "duplicate"
     UNLINK = "replaced-guest"
@@ -31,17 +31,18 @@ class Kind(StrEnum):
 
 
 DELETES = frozenset({Kind.DELETE, Kind.ORPHAN})
-FACTS = frozenset({Kind.LINK, Kind.STATUS, Kind.PLAN})
-"""What is observed again and again; the other classes make, take away or give away a record."""
+FACTS = frozenset({Kind.LINK, Kind.STATUS, Kind.SIZE})
+"""Classes that write what every run observes again. Each other class makes or ends a record, or gives it or its guest
+to another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One write; a class for each kind says what more it needs.
+    """One write. Each kind is a subclass, which adds the fields that it needs.
 
-    ``source``: who is believed ("orders", "proxmox", ...). ``record``: what is changed, as it was decided on.
-    ``values``: columns of ``vps`` to write, none where the class says it all. ``confirm``: what is asked once more just
-    before the write, in this order. ``evidence`` is JSON-ready.
+    ``source``: whose word the change follows ("orders", "proxmox", ...). ``record``: the record to change, as the
+    decision saw it. ``values``: columns of ``vps`` to write; empty where the class alone says what to do. ``confirm``:
+    the questions that the run asks the sources just before the write, in this order. ``evidence`` is JSON-ready.
     """
 
     kind: ClassVar[Kind]
@@ -71,10 +72,10 @@ class Change:
     @property
     def subjects(self) -> frozenset[str]:
         """All that it is about: both records of a merge, the order and the guest of a create."""
-        found = [f"vps:{record.id}" for record in self.records]
-        found += [f"order:{self.order.order_id}"] if self.order is not None else []
-        found += [f"guest:{self.guest_key}"] if self.guest_key is not None else []
-        return frozenset(found)
+        names = [f"vps:{record.id}" for record in self.records]
+        names += [f"order:{self.order.order_id}"] if self.order is not None else []
+        names += [f"guest:{self.guest_key}"] if self.guest_key is not None else []
+        return frozenset(names)
 
     @property
     def user_id(self) -> int | None:
@@ -90,15 +91,16 @@ class Change:
 
     @property
     def question(self) -> str | None:
-        """What a refusal is about, whatever became of the record since: "delete vps:3", "ownership vps:3"; None for
-        facts, which turn to and fro."""
+        """The question that a refusal answers: "delete vps:3", "ownership vps:3". It leaves out the record's version,
+        so the refusal still counts after the record changed. None for facts: they change back and forth, so the
+        refusal of one says nothing about the next."""
         if self.kind in FACTS:
             return None
         return f"{'delete' if self.action == 'delete' else self.kind.value} {self.subject}"
 
     def identity(self) -> dict[str, Any]:
-        """What an approval binds to: action, record, version, verdict (what for: state, survivor, every value that is
-        written) and kind of evidence. Not when it was seen, which every run says anew."""
+        """What an approval binds to: the action, the record and its version, the target (state, survivor, owner), every
+        value that is written, and the kinds of evidence. Times are left out, because every run sees new ones."""
         written = {n: v is not None if n.endswith(TIMES) else v for n, v in self._bound_values().items()}
         return {
             "action": self.action,
@@ -113,25 +115,25 @@ class Change:
         }
 
     def _bound_values(self) -> Mapping[str, Any]:
-        """The values that an approval binds to, by the names under which standing approvals were given."""
+        """The values that an approval binds to, under the names that stored approvals were made with."""
         return {APPROVED_AS.get(name, name): value for name, value in self.values.items()}
 
     def _target(self) -> str | int | None:
-        """What the record is to become, in one word."""
+        """What the record becomes, in one word: its new state, owner or survivor."""
         return None
 
 
 TIMES = ("_at", "_as_of", "_since")
-"""How columns end that hold times; an approval binds only to whether there is one."""
+"""Endings of the names of columns that hold times. An approval binds only to whether there is a time, not to which."""
 
 
 APPROVED_AS = {"power_unconfirmed_since": "unconfirmed_since"}
-"""Columns that had another name when approvals were given: their hashes must stay."""
+"""Columns that were renamed, with their old names. The hashes of stored approvals were made with the old names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create(Change):
-    """Make the record of an order that has none. ``guest``: what it is linked with, if that was found."""
+    """Make the record of an order that has none. ``guest``: the guest to link it with, if one was found."""
 
     kind: ClassVar[Kind] = Kind.CREATE
     action: ClassVar[str] = "create"
@@ -139,8 +141,8 @@ class Create(Change):
     guest: Guest | None = None
 
     def _bound_values(self) -> Mapping[str, Any]:
-        # What its guest does just now, and where, is no part of the question. Standing approvals were given under the
-        # sync call's names, and for the id that the order names.
+        # The states of order and guest, and the node, may change while an approval is awaited: they are no part of the
+        # question. Stored approvals were made with the names of sync calls, and with the id that the order names.
         kept = {CALLED.get(n, n): v for n, v in self.values.items() if n not in NOT_ASKED_OF_A_CREATE}
         return kept | {"panel_vps_id": self.order.panel_vps_id}
 
@@ -149,13 +151,13 @@ class Create(Change):
 
 
 CALLED = {"ram_mb": "ram", "disk_gb": "disk"}
-"""Columns that a sync call names otherwise."""
+"""Columns that have another name in sync calls."""
 NOT_ASKED_OF_A_CREATE = frozenset({"order_state", "power_state", "power_source", "node"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update(Change):
-    """Write ``values`` on a record. ``guest``: what they were seen of."""
+    """Write ``values`` on a record. ``guest``: the case's guest, if it has one."""
 
     action: ClassVar[str] = "update"
     record: Record
@@ -164,15 +166,15 @@ class Update(Change):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link(Update):
-    """Write down which order or which guest a record is, where, and how sure that is."""
+    """Write which order or which guest belongs to a record, where the guest is, and how sure that is."""
 
     kind: ClassVar[Kind] = Kind.LINK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetStatus(Update):
-    """Write the state of the order, the power of the guest, or that the guest is missing. ``flip``: "to stopped",
-    "to suspended", ...: many at once of one direction have a budget."""
+    """Write the state of the order, the power of the guest, or that the guest is missing. ``flip``: the direction of
+    the change ("to stopped", "to suspended", ...). The gate limits how many records may turn the same way at once."""
 
     kind: ClassVar[Kind] = Kind.STATUS
     flip: str | None = None
@@ -185,7 +187,7 @@ class SetStatus(Update):
 class SetPlan(Update):
     """Write the size, system, name and address that were sold."""
 
-    kind: ClassVar[Kind] = Kind.PLAN
+    kind: ClassVar[Kind] = Kind.SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +220,7 @@ class Merge(Change):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unlink(Change):
-    """A record lets go of its guest, which is another order's by now."""
+    """A record gives up its guest, which belongs to another order by now."""
 
     kind: ClassVar[Kind] = Kind.UNLINK
     action: ClassVar[str] = "unlink"
@@ -227,14 +229,15 @@ class Unlink(Change):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SellOn(Unlink):
-    """A record lets go of its own machine, which was sold to another customer."""
+    """A record gives up its own machine, which was sold to another customer."""
 
     kind: ClassVar[Kind] = Kind.SOLD_ON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delete(Change):
-    """Delete a record whose order ended. ``asks``: why an operator must approve it by itself, whatever the limits."""
+    """Delete a record whose order ended. ``asks``: why an operator must approve this delete even within the limits;
+    None: the limits alone decide."""
 
     kind: ClassVar[Kind] = Kind.DELETE
     action: ClassVar[str] = "delete"
@@ -251,7 +254,7 @@ class DeleteOrphan(Delete):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that a run may not mend, or that people should know."""
+    """Something that a run may not repair, or that an operator should know."""
 
     class_: str
     subject: str
@@ -264,7 +267,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ChangePlan:
     """All changes of a run in the order of application, and its findings."""
 
     changes: tuple[Change, ...]
@@ -272,7 +275,7 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over the identities of the changes: ties an approval to exactly what was seen."""
+        """SHA-256 over the identities of the changes. It ties an approval to exactly these changes."""
         return plan_hash(self.changes)
 
 
@@ -282,7 +285,7 @@ def plan_hash(changes: tuple[Change, ...]) -> str:
 
 
 def identities_hash(identities: Iterable[Mapping[str, Any]]) -> str:
-    """The same, of what ``Change.identity`` said of them."""
+    """The hash of a set of changes that are given by their identities (``Change.identity``)."""
     lines = sorted(json.dumps(identity, sort_keys=True) for identity in identities)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -298,4 +301,4 @@ SEVERITY = {
     "unlinked-record": "info",
     "stuck-creating": "warning",
 }
-"""How loud a finding is; what is not listed is a warning."""
+"""The severity of a class of finding. A class that is not listed is a warning."""

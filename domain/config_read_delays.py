@@ -28,13 +28,13 @@ def overdue_findings(
     return [
         Finding(
             "unverified-guest",
-            f"cluster:{one.cluster}",
-            f"guests of cluster {one.cluster} have waited since {one.since:%Y-%m-%d %H:%M} UTC for their configuration "
-            "to be read, longer than reading all of them takes. Nothing is written from them. Check whether the "
-            "cluster's nodes answer slowly, and what panel-sync doctor says of lane fast",
+            f"cluster:{wait.cluster}",
+            f"guests of cluster {wait.cluster} have waited since {wait.since:%Y-%m-%d %H:%M} UTC for their "
+            "configuration to be read, longer than reading all of them takes. Nothing is written from them. Check "
+            "whether the cluster's nodes answer slowly, and what panel-sync doctor says of lane fast",
             "alarm",
-            cluster=one.cluster,
+            cluster=wait.cluster,
         )
-        for one in waiting
-        if now - one.since >= grace + EACH * listed.get(one.cluster, 0)
+        for wait in waiting
+        if now - wait.since >= grace + EACH * listed.get(wait.cluster, 0)
     ]

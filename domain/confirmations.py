@@ -1,6 +1,7 @@
-"""What is asked once more just before a change is written: one class for each question, with what it is about.
+"""The questions that a run asks the sources just before it writes a change: one class for each question.
 
-The decision names the questions; ``reconcile.confirming`` asks the sources, and writes nothing unless all answer yes.
+The decision names a change's questions. ``reconcile.confirming`` asks them. The run writes the change only if every
+answer is yes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class OrderConfirmation(Confirmation):
-    """A question about one order. ``order_id`` None: no order can be asked for, so nothing is confirmed."""
+    """A question about one order. ``order_id`` None: there is no order to ask about, so the answer is no."""
 
     word: ClassVar[str] = "order"
     order_id: str | None
@@ -33,20 +34,21 @@ class OrderConfirmation(Confirmation):
 
 @dataclass(frozen=True, slots=True)
 class OrderIsOver(OrderConfirmation):
-    """Did the order end, or is it gone? Before a delete, and before a record lets go of a machine that was sold on."""
+    """Did the order end, or is it gone? Asked before a delete, and before a record gives up a machine that was sold
+    on."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrderGoesOn(OrderConfirmation):
-    """Is the order active or suspended, and not another customer's? ``planned_by``: the order as the plan saw it; None
-    compares no owner."""
+    """Is the order active or suspended, and still the same customer's? ``planned_by``: the order as the plan saw it;
+    None: the owner is not compared."""
 
     planned_by: Order | None
 
 
 @dataclass(frozen=True, slots=True)
 class OrderNamesGuest(OrderGoesOn):
-    """Does the order go on, and name this very guest? ``or_none``: an order that names no guest will do."""
+    """Does the order go on, and does it name this guest? ``or_none``: an order that names no guest is a yes, too."""
 
     guest_key: GuestKey
     or_none: bool
@@ -62,14 +64,14 @@ class OrderNamesOwner(OrderConfirmation):
 @dataclass(frozen=True, slots=True)
 class OrderNamesSurvivor(OrderConfirmation):
     """Is the order there, still the same customer's, and does it name the same record as before? A merge cannot be
-    undone. ``planned_by`` None compares nothing."""
+    undone. ``planned_by`` None: nothing is compared."""
 
     planned_by: Order | None
 
 
 @dataclass(frozen=True, slots=True)
 class NextOrderNamesGuest(OrderConfirmation):
-    """Does the order to which a record loses its guest go on, and name that guest?"""
+    """Does the order that gets a record's guest go on, and does it name that guest?"""
 
     word: ClassVar[str] = "claimant"
     guest_key: GuestKey
@@ -80,8 +82,9 @@ class NextOrderNamesGuest(OrderConfirmation):
 
 @dataclass(frozen=True, slots=True)
 class GuestIsGone(Confirmation):
-    """Is the guest of a record that is to be deleted gone from its address, and from ``elsewhere``, where it was seen
-    too? ``order_ended``: else every cluster must have been read completely."""
+    """Before a delete: is the record's guest gone from its address, and from ``elsewhere``, the other addresses where
+    it was seen? ``order_ended``: the order is known to have ended; if not, every cluster must have been read completely
+    in this run."""
 
     word: ClassVar[str] = "guest"
     record: Record
@@ -92,8 +95,8 @@ class GuestIsGone(Confirmation):
 
 @dataclass(frozen=True, slots=True)
 class PaidGuestIsMissing(Confirmation):
-    """Does no guest at all stand at the address that is paid for, and is the record's own not ``elsewhere``, where it
-    was seen too?"""
+    """Is there no guest at all at the address that is paid for, and is the record's own guest gone from ``elsewhere``,
+    the other addresses where it was seen?"""
 
     word: ClassVar[str] = "guest"
     record: Record
@@ -103,7 +106,7 @@ class PaidGuestIsMissing(Confirmation):
 
 @dataclass(frozen=True, slots=True)
 class GuestLeftItsAddress(Confirmation):
-    """Is the record's guest gone from where the record has it? Else what was found elsewhere is a copy."""
+    """Is the record's guest gone from the record's address? If not, the guest found at another address is a copy."""
 
     word: ClassVar[str] = "left"
     record: Record
@@ -112,7 +115,8 @@ class GuestLeftItsAddress(Confirmation):
 
 @dataclass(frozen=True, slots=True)
 class OneGuestIsGone(Confirmation):
-    """Has one of two records lost its guest, at its address and ``elsewhere``? Else they are two machines."""
+    """Is the guest of one of the two records gone from its address and from ``elsewhere``? If not, the records are two
+    machines."""
 
     word: ClassVar[str] = "either"
     records: tuple[Record, Record]
@@ -121,7 +125,7 @@ class OneGuestIsGone(Confirmation):
 
 @dataclass(frozen=True, slots=True)
 class GuestIsTheSameMachine(Confirmation):
-    """Does the guest have the record's fingerprint, by its configuration of just now?"""
+    """Does the guest's configuration, read now, show the record's fingerprint?"""
 
     word: ClassVar[str] = "same"
     record: Record

@@ -54,7 +54,7 @@ def cause_of(error: BaseException) -> str:
 
 
 def caused_by(error: BaseException, kind: type[BaseException]) -> bool:
-    """Whether the error, or one that it was raised from or in the midst of, is of that kind."""
+    """Whether the error, or an error that led to it (its cause or its context), is of that kind."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, kind):

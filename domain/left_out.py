@@ -11,7 +11,7 @@ from domain.guests import Guest, GuestType
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What matters to a world but is not in it, because there was more than a run loads.
+    """What a world's decisions depend on although it is not in that world: there was more than a run loads.
 
     ``partners``: by order, an unlinked record of the same customer that may belong to the order by plan and time.
     ``homeless``: by the type of guest sold (None: the order does not say), when the newest going order without a named

@@ -49,7 +49,7 @@ class Facts(StrEnum):
 
 
 class Speaker(Flag):
-    """Who says what a column holds, in a field of its own."""
+    """Who gives a column's value, in a field of its own."""
 
     NOBODY = 0  # the panel works it out
     CALL = auto()  # a sync call of the main site
@@ -115,7 +115,7 @@ COLUMNS: tuple[RecordColumn, ...] = (
     # An order names its owner by the main site's own id: the user map translates it.
     RecordColumn("user_id", Kind.ID, _OWNER, Speaker.CALL, _ALL, required=True, limits=(1, MAX_ID)),
     RecordColumn("name", Kind.TEXT, _PLAN, _SITE, _ALL, required=True, feed_names_only=True),
-    # What the client sees: panel.records.projection works it out. A call says order_state and power_state by it.
+    # What the client sees: panel.records.projection works it out. A call's status sets order_state and power_state.
     RecordColumn("status", Kind.WORD, None, Speaker.CALL, _ALL, required=True, words=STATUSES),
     RecordColumn("cpu", Kind.WHOLE, _PLAN, _SITE, _ALL, unit="Cores", required=True, limits=(1, 1024)),
     # Below 128 the caller means gigabytes; writing that as megabytes would shrink a customer's plan on paper.
@@ -151,7 +151,7 @@ COLUMNS: tuple[RecordColumn, ...] = (
     RecordColumn("power_source", Kind.TEXT, _POWER, seen_by=Reader.CLIENT, required=True),
     RecordColumn("power_changed_at", Kind.TIME, _POWER, required=True),
     RecordColumn("power_as_of", Kind.TIME, _POWER, seen_by=Reader.CLIENT, required=True),
-    # Since when the guest's reads do not bear the power state out (absent, unknown, or held difference);
+    # Since when reads of the guest do not confirm the power state (absent, unknown, or a difference that is held).
     # NULL: every complete read of its node confirms it, so "as of" is scopes.began_at and costs no write.
     RecordColumn("power_unconfirmed_since", Kind.TIME, seen_by=Reader.CLIENT),
     RecordColumn("owner_changed_at", Kind.TIME, _OWNER, required=True),
@@ -176,12 +176,12 @@ COLUMNS: tuple[RecordColumn, ...] = (
 
 
 def said_by(speaker: Speaker) -> tuple[RecordColumn, ...]:
-    """The columns of which this one can speak."""
+    """The columns whose value this source can give."""
     return tuple(column for column in COLUMNS if speaker in column.said_by)
 
 
 def seen_by(reader: Reader) -> tuple[RecordColumn, ...]:
-    """The columns that this one may see."""
+    """The columns that this reader may see."""
     return tuple(column for column in COLUMNS if reader in column.seen_by)
 
 
@@ -196,4 +196,5 @@ def names(columns: Iterable[RecordColumn]) -> tuple[str, ...]:
 
 
 DRIFTING = tuple(column for column in said_by(Speaker.ORDER) if column.group is Facts.PLAN)
-"""What an order says of the plan, and a record must say alike. What the order does not say is no drift."""
+"""The columns of the plan that an order can state. The record must have the same values. A value that the order leaves
+out is no drift."""

@@ -15,7 +15,7 @@ from domain.guests import GuestKey
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Cores, memory in MiB and all disks in GiB. None: not said, so it differs from nothing."""
+    """Cores, memory in MiB and all disks in GiB. None: not known, so it differs from nothing."""
 
     cores: float | None
     memory_mb: int | None
@@ -24,7 +24,8 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A record and its guest that differ in size. ``since``: when both began to say this (database clock)."""
+    """A record and its guest that differ in size. ``since``: when the later of both took its present size (database
+    clock)."""
 
     vps_id: int
     order_id: str | None
@@ -42,12 +43,12 @@ def spec_findings(drifts: Iterable[Drift], now: datetime, grace: timedelta) -> l
 
 def _finding(drift: Drift) -> Finding:
     differing = _differing(drift)
-    said = ", ".join(f"{_plain(has)} {unit} instead of {_plain(sold)}" for unit, sold, has in differing)
+    sizes = ", ".join(f"{_plain(has)} {unit} instead of {_plain(sold)}" for unit, sold, has in differing)
     less = any(has < sold for _, sold, has in differing)
     return Finding(
         "spec",
         f"vps:{drift.vps_id}",
-        f"guest {drift.key} is configured with {said}: {'less' if less else 'more'} than was sold",
+        f"guest {drift.key} is configured with {sizes}: {'less' if less else 'more'} than was sold",
         "warning" if less else "info",
         vps_id=drift.vps_id,
         order_id=drift.order_id,
@@ -57,7 +58,7 @@ def _finding(drift: Drift) -> Finding:
 
 
 def _differing(drift: Drift) -> list[tuple[str, float, float]]:
-    """(unit, sold, configured) where both say something and it differs."""
+    """(unit, sold, configured) of each size that both know and that differs."""
     pairs = [(UNITS[f.name], getattr(drift.sold, f.name), getattr(drift.has, f.name)) for f in fields(Size)]
     return [(unit, sold, has) for unit, sold, has in pairs if None not in (sold, has) and sold != has]
 

@@ -58,8 +58,8 @@ def remedy_of(source: str, cause: Cause) -> str:
             return "the panel uses what the source shows; nothing counts as gone until the source is complete again"
         case Cause.MASS_LOSS:
             return (
-                f"if they are really gone, run panel-sync acknowledge {source}; otherwise repair the source: the mark "
-                "goes when they are back"
+                f"if they are really gone, run panel-sync acknowledge {source}; otherwise repair the source: this ends "
+                "by itself when they are back"
             )
         case Cause.OLD:
             return "check whether the main site answers from a cache or from a replica that lags or has stopped"
@@ -69,13 +69,13 @@ def remedy_of(source: str, cause: Cause) -> str:
 
 def cluster_trouble(reading: ClusterReading, lost: str | None) -> Trouble | None:
     """What is wrong with a cluster's reading. ``lost``: why its absences are not believed, or None."""
-    told = "; ".join(reading.problems)
+    problems = "; ".join(reading.problems)
     if not reading.trusted:
-        return Trouble(Cause.UNREAD, told or "its answer can't be trusted")
+        return Trouble(Cause.UNREAD, problems or "its answer can't be trusted")
     if lost is not None:
         return Trouble(Cause.MASS_LOSS, lost)
-    if told and not reading.complete:
-        return Trouble(Cause.INCOMPLETE, told)
+    if problems and not reading.complete:
+        return Trouble(Cause.INCOMPLETE, problems)
     return None
 
 
@@ -104,7 +104,7 @@ def without_consequences(
 ) -> tuple[tuple[Finding, ...], int, int]:
     """(findings to report, how many are left out because their cluster is not believed, how many because the users were
     never imported). ``unbelieved``: clusters in which nothing counts as absent now."""
-    told: list[Finding] = []
+    reported: list[Finding] = []
     by_cluster = by_users = 0
     for finding in findings:
         if finding.class_ in CONSEQUENCES and finding.cluster in unbelieved:
@@ -112,5 +112,5 @@ def without_consequences(
         elif finding.class_ == "owner-unknown" and not users_known:
             by_users += 1
         else:
-            told.append(finding)
-    return tuple(told), by_cluster, by_users
+            reported.append(finding)
+    return tuple(reported), by_cluster, by_users

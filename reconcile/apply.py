@@ -1,4 +1,5 @@
-"""Apply what the gate let through: confirm singly, then one compare-and-set write each. Stops when fenced."""
+"""Apply the changes that the gate let through: confirm each one singly, then write it by one compare-and-set. A fenced
+run stops."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ log = structlog.get_logger(__name__)
 @dataclass(slots=True)
 class Outcome:
     """What became of the changes: counts by kind, short texts, why some were not written, what failed, and what is
-    left to the next run because this one's time was over."""
+    left to the next run because the time of this one was over."""
 
     applied: Counter[str] = field(default_factory=Counter)
     texts: list[str] = field(default_factory=list)
@@ -38,7 +39,7 @@ class Outcome:
     fenced: bool = False
 
     def after(self, earlier: Outcome) -> Outcome:
-        """Both together, in order."""
+        """Both outcomes as one, ``earlier`` first."""
         return Outcome(
             earlier.applied + self.applied,
             [*earlier.texts, *self.texts],
@@ -51,13 +52,13 @@ class Outcome:
 
 
 def unconfirmed_last(changes: Iterable[Change], unconfirmed: Collection[str]) -> tuple[Change, ...]:
-    """The plan's order, but for the subjects that earlier runs asked about in vain: those come last, so that a run
-    whose time is short spends it on the others first."""
+    """The changes in the plan's order, except that subjects which earlier runs could not confirm come last: a run that
+    is short of time spends it on the others first."""
     return tuple(sorted(changes, key=lambda change: change.subject in unconfirmed))
 
 
 REFUSALS = 3
-"""So often in a row the database may refuse a repair before it is held back: once or twice it is mostly a race."""
+"""After this many refusals in a row by the database, a subject is held back. One or two are mostly a race."""
 
 
 def apply_changes(
@@ -70,18 +71,18 @@ def apply_changes(
     until: float = math.inf,
 ) -> Outcome:
     """Write changes in order. A change that no longer fits, or that fails by itself, is left to the next run; a fenced
-    run stops. What is wrong for everybody (the database is away, an exception of ``interrupts``) is raised.
+    run stops. An error that every change would meet (the database is away, an exception of ``interrupts``) is raised.
 
     ``until`` (monotonic clock): no write begins later; what is left then is ``postponed``."""
     outcome, changes = Outcome(), tuple(changes)
     versions: dict[int, int] = {}  # several facts of one record in one run: each write raises its version
-    unsure: set[int] = set()  # records whose link could not be written: what rests on it waits too
+    unsure: set[int] = set()  # records whose link was not written, or that failed: their other changes wait, too
     for position, change in enumerate(changes):
         if change.record is not None and change.record.id in unsure:
             continue
         try:
-            why, said = _in_time(confirmer, change, until)
-            evidence = _evidence(change, said)
+            why, confirmed = _in_time(confirmer, change, until)
+            evidence = _evidence(change, confirmed)
             written = NotWritten(why) if why else write_repair(engine, run_id, epoch, change, evidence, versions)
         except FencedError as error:
             log.warning("run_fenced", run_id=run_id, error=str(error))
@@ -117,7 +118,7 @@ def _in_time(confirmer: Confirming, change: Change, until: float) -> tuple[str |
 
 
 def _own_failure(change: Change, error: Exception, interrupts: Interrupts) -> Failure | None:
-    """The error as this change's own failure; None if it is everybody's."""
+    """The error as this change's own failure; None if every change would meet it."""
     if isinstance(error, (*interrupts, MemoryError)):
         return None
     if not isinstance(error, SQLAlchemyError):
@@ -126,10 +127,11 @@ def _own_failure(change: Change, error: Exception, interrupts: Interrupts) -> Fa
     return Failure(change.subject, Stage.WRITE, *refusal) if refusal is not None else None
 
 
-def _evidence(change: Change, said: Mapping[str, Any]) -> dict[str, Any]:
-    """What the journal keeps of why: the class of drift, since when it stood, what was seen, and what was confirmed."""
+def _evidence(change: Change, confirmed: Mapping[str, Any]) -> dict[str, Any]:
+    """The evidence in the journal: the class of drift, since when it stood, what was seen, and what was confirmed."""
     since = drift_since(change)
-    return {"kind": change.kind.value, **({"since": since.isoformat()} if since else {}), **change.evidence, **said}
+    drift = {"kind": change.kind.value, **({"since": since.isoformat()} if since else {})}
+    return {**drift, **change.evidence, **confirmed}
 
 
 def _note(outcome: Outcome, change: Change, written: Written, versions: dict[int, int]) -> None:

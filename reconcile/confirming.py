@@ -1,7 +1,7 @@
-"""Ask the sources once more just before a write: each question of ``domain.confirmations`` has its look-up here.
+"""Ask the sources once more just before a write. Each question of ``domain.confirmations`` has its look-up here.
 
-A list that a run was made of may be old, cut short or a copy; what is asked for singly is not. Nothing is written
-unless every look-up of a change confirms it.
+The lists that a run decided by may be old, cut short or a copy. A single look-up is none of these. A change is written
+only if every one of its look-ups confirms it.
 """
 
 from __future__ import annotations
@@ -53,21 +53,22 @@ class OutOfTimeError(Exception):
 
 
 class Confirming(Protocol):
-    """Says why a change may not be made (None: it may), and what the look-ups said. May raise OutOfTimeError."""
+    """Gives the reason why a change may not be made (None: it may), and what the look-ups answered. May raise
+    OutOfTimeError."""
 
     def hindrance(self, change: Change) -> tuple[str | None, dict[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Yes:
-    """Confirmed; ``said`` goes to the journal."""
+    """Confirmed. ``how``: a sentence for the journal."""
 
-    said: str
+    how: str
 
 
 @dataclass(frozen=True, slots=True)
 class No:
-    """Contradicted, or not to be found out; ``why`` is a sentence."""
+    """Contradicted, or not clear. ``why``: a sentence for operators."""
 
     why: str
 
@@ -87,65 +88,65 @@ class Confirmer:
     one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def hindrance(self, change: Change) -> tuple[str | None, dict[str, Any]]:
-        """(why the change may not be made, what the look-ups said)."""
-        said: dict[str, Any] = {}
-        for asked in change.confirm:
-            answer = self._ask(asked)
+        """(why the change may not be made, what the look-ups answered)."""
+        confirmed: dict[str, Any] = {}
+        for question in change.confirm:
+            answer = self._ask(question)
             if isinstance(answer, No):
-                return answer.why, said
-            said[f"confirmed_{asked.word}"] = answer.said
-        return None, said
+                return answer.why, confirmed
+            confirmed[f"confirmed_{question.word}"] = answer.how
+        return None, confirmed
 
-    def _ask(self, asked: Confirmation) -> Answer:
-        match asked:
+    def _ask(self, question: Confirmation) -> Answer:
+        match question:
             case OrderIsOver():
-                return self._order_is_over(asked)
+                return self._order_is_over(question)
             case OrderNamesGuest():
-                return self._order(asked, lambda now: _contradicts_link(asked, now))
+                return self._order(question, lambda now: _contradicts_link(question, now))
             case OrderGoesOn():
-                return self._order(asked, lambda now: _does_not_go_on(asked, now))
+                return self._order(question, lambda now: _does_not_go_on(question, now))
             case OrderNamesOwner():
-                return self._order(asked, lambda now: _another_owner(asked.order_id, asked.owner, now.owner))
+                return self._order(question, lambda now: _another_owner(question.order_id, question.owner, now.owner))
             case OrderNamesSurvivor():
-                return self._order(asked, lambda now: _contradicts_merge(asked, now))
+                return self._order(question, lambda now: _contradicts_merge(question, now))
             case NextOrderNamesGuest():
-                return self._next_order_names_guest(asked)
+                return self._next_order_names_guest(question)
             case GuestIsGone():
-                return self._guest_is_gone(asked)
+                return self._guest_is_gone(question)
             case PaidGuestIsMissing():
-                return self._paid_guest_is_missing(asked)
+                return self._paid_guest_is_missing(question)
             case GuestLeftItsAddress():
-                return self._guest_left_its_address(asked)
+                return self._guest_left_its_address(question)
             case OneGuestIsGone():
-                return self._one_guest_is_gone(asked)
+                return self._one_guest_is_gone(question)
             case GuestIsTheSameMachine():
-                return self._guest_is_the_same_machine(asked)
-        raise TypeError(f"nobody knows how to ask {asked!r}")
+                return self._guest_is_the_same_machine(question)
+        raise TypeError(f"there is no look-up for {question!r}")
 
     # --- orders
 
-    def _order_is_over(self, asked: OrderIsOver) -> Answer:
-        match self._look_up(asked.order_id):
+    def _order_is_over(self, question: OrderIsOver) -> Answer:
+        match self._look_up(question.order_id):
             case Gone(how=how):
                 return Yes(how)
             case Found(value=now) if now.state is OrderState.ENDED:
-                return Yes(f"order {asked.order_id} is {now.status}")
+                return Yes(f"order {question.order_id} is {now.status}")
             case Found(value=now):
-                return No(f"order {asked.order_id} is {now.status} after all")
+                return No(f"order {question.order_id} is {now.status} after all")
             case unknown:
-                return _unanswered(asked.order_id, unknown)
+                return _unanswered(question.order_id, unknown)
 
-    def _order(self, asked: OrderConfirmation, contradiction: Callable[[Order], str | None]) -> Answer:
-        """Whether the order is there, and nothing that it says now stands against the change."""
-        match self._look_up(asked.order_id):
+    def _order(self, question: OrderConfirmation, contradiction: Callable[[Order], str | None]) -> Answer:
+        """Whether the order is there, and nothing in it stands against the change now."""
+        match self._look_up(question.order_id):
             case Found(value=now):
                 why = contradiction(now)
-                return No(why) if why is not None else Yes(f"order {asked.order_id} is {now.status}")
+                return No(why) if why is not None else Yes(f"order {question.order_id} is {now.status}")
             case unknown:
-                return _unanswered(asked.order_id, unknown)
+                return _unanswered(question.order_id, unknown)
 
-    def _next_order_names_guest(self, asked: NextOrderNamesGuest) -> Answer:
-        order_id, key = asked.order_id, asked.guest_key
+    def _next_order_names_guest(self, question: NextOrderNamesGuest) -> Answer:
+        order_id, key = question.order_id, question.guest_key
         match self._look_up(order_id):
             case Found(value=now) if now.guest_key == key and _going(now):
                 return Yes(f"order {order_id} is {now.status} and names {key}")
@@ -155,49 +156,49 @@ class Confirmer:
                 return _unanswered(order_id, unknown)
 
     def _look_up(self, order_id: str | None) -> Lookup[Order] | None:
-        """What the feed says of one order; None where nobody can be asked."""
+        """What the feed says of one order; None if no feed may be asked, or no order is known."""
         if self.feed is None or order_id is None:
             return None
-        # The process has few connections, and this takes one for a moment only.
+        # The process has few connections to the database, so the look-ups take one in turns, each for a moment.
         with self.one_at_a_time, self.engine.connect() as connection:
             control = control_order(connection, other_than=order_id)
         return self.feed.order(order_id, control)
 
     # --- guests
 
-    def _guest_is_gone(self, asked: GuestIsGone) -> Answer:
-        if (no := self._unsure(asked.record, over=asked.order_ended)) is not None:
+    def _guest_is_gone(self, question: GuestIsGone) -> Answer:
+        if (no := self._unsure(question.record, order_ended=question.order_ended)) is not None:
             return no
-        # Nobody can be told from a machine that nobody ever identified.
-        anybody = asked.record.link_state is not LinkState.VERIFIED
-        places = (asked.guest_key, *asked.elsewhere)
-        return _all(self._gone(asked.record, place, anybody=anybody) for place in places)
+        # A machine whose identity was never read cannot be told from another one: any guest there may be it.
+        any_guest = question.record.link_state is not LinkState.VERIFIED
+        places = (question.guest_key, *question.elsewhere)
+        return _all(self._gone(question.record, place, any_guest=any_guest) for place in places)
 
-    def _paid_guest_is_missing(self, asked: PaidGuestIsMissing) -> Answer:
-        if (no := self._unsure(asked.record, over=False)) is not None:
+    def _paid_guest_is_missing(self, question: PaidGuestIsMissing) -> Answer:
+        if (no := self._unsure(question.record, order_ended=False)) is not None:
             return no
-        # Any guest at an address that a going order names will do: what is paid for is not missing.
-        here, places = asked.guest_key, (asked.guest_key, *asked.elsewhere)
-        return _all(self._gone(asked.record, place, anybody=place == here) for place in places)
+        # With any guest at the address that is paid for, nothing is missing.
+        here, places = question.guest_key, (question.guest_key, *question.elsewhere)
+        return _all(self._gone(question.record, place, any_guest=place == here) for place in places)
 
-    def _guest_left_its_address(self, asked: GuestLeftItsAddress) -> Answer:
-        if asked.guest_key.cluster not in self.clusters:
+    def _guest_left_its_address(self, question: GuestLeftItsAddress) -> Answer:
+        if question.guest_key.cluster not in self.clusters:
             return Yes("its cluster is not configured any more")
-        return self._gone(asked.record, asked.guest_key)
+        return self._gone(question.record, question.guest_key)
 
-    def _one_guest_is_gone(self, asked: OneGuestIsGone) -> Answer:
+    def _one_guest_is_gone(self, question: OneGuestIsGone) -> Answer:
         answer: Answer = No("neither record has a guest that could be looked for")
-        for record in asked.records:
+        for record in question.records:
             if (key := record.guest_key) is None:
                 continue
-            places = (key, *(place for place in asked.elsewhere if place != key))
+            places = (key, *(place for place in question.elsewhere if place != key))
             answer = _all(self._gone(record, place) for place in places)
             if isinstance(answer, Yes):
                 break
         return answer
 
-    def _guest_is_the_same_machine(self, asked: GuestIsTheSameMachine) -> Answer:
-        record, key = asked.record, asked.guest_key
+    def _guest_is_the_same_machine(self, question: GuestIsTheSameMachine) -> Answer:
+        record, key = question.record, question.guest_key
         source = self.sources.get(key.cluster)
         if source is None or record.node is None or record.guest_type is None:
             return No(f"guest {key} cannot be asked now")
@@ -209,26 +210,26 @@ class Confirmer:
             case Gone():
                 return No(f"guest {key} is gone by now")
             case Unclear(why=why):
-                return No(f"who guest {key} is could not be read: {why}")
+                return No(f"the identity of guest {key} could not be read: {why}")
 
-    def _unsure(self, record: Record, *, over: bool) -> No | None:
-        """Why the record's guest cannot be told to be gone. ``over``: its order ended; else it may be where nobody
-        looked."""
+    def _unsure(self, record: Record, *, order_ended: bool) -> No | None:
+        """Why no look-up can prove that the record's guest is gone; None if one can. ``order_ended``: if the order did
+        not end, the guest may be in a cluster that was not read."""
         if record.node is None or record.guest_type is None:
             return No("the guest's last node is not known")
-        if not over and self.complete < self.clusters:
+        if not order_ended and self.complete < self.clusters:
             return No("not every cluster was read completely, and the order is not ended")
         return None
 
-    def _gone(self, record: Record, key: GuestKey, *, anybody: bool = False) -> Answer:
-        """Whether the record's guest, or ``anybody``, is not at that address."""
+    def _gone(self, record: Record, key: GuestKey, *, any_guest: bool = False) -> Answer:
+        """Whether the record's guest is not at that address. ``any_guest``: whether no guest at all is there."""
         source = self.sources.get(key.cluster)
         if source is None:
             return No(f"cluster {key.cluster} cannot be asked now")
         if record.node is None or record.guest_type is None:
             return No("the guest's last node is not known")
         match source.confirm(record.node, record.guest_type, key.vmid):
-            case Found(value=config) if anybody:
+            case Found(value=config) if any_guest:
                 return No(f"a guest stands at {key}, on node {config.node}")
             case Gone(how=how):
                 return Yes(how)
@@ -243,19 +244,19 @@ class Confirmer:
 
 
 def _all(answers: Iterable[Answer]) -> Answer:
-    """The first no, else what all said. Asks no further after a no."""
-    said = []
+    """The first no, or a yes with all answers. After a no, nothing more is asked."""
+    confirmed = []
     for answer in answers:
         if isinstance(answer, No):
             return answer
-        said.append(answer.said)
-    return Yes("; ".join(said))
+        confirmed.append(answer.how)
+    return Yes("; ".join(confirmed))
 
 
-def _unanswered(order_id: str | None, said: Lookup[Order] | None) -> No:
-    match said:
+def _unanswered(order_id: str | None, lookup: Lookup[Order] | None) -> No:
+    match lookup:
         case None:
-            return No("there is no order to ask for")
+            return No("no order could be looked up: none is known, or the main site is paused or not configured")
         case Unclear(why=why):
             return No(f"order {order_id} could not be confirmed: {why}")
         case _:
@@ -267,7 +268,7 @@ def _going(order: Order) -> bool:
 
 
 def _another_owner(order_id: str | None, planned: str | None, now: str | None) -> str | None:
-    return f"order {order_id} does not say the same owner any more" if now != planned else None
+    return f"order {order_id} does not name the same owner any more" if now != planned else None
 
 
 def _not_its_owner(order_id: str | None, planned_by: Order | None, now: Order) -> str | None:
@@ -277,22 +278,22 @@ def _not_its_owner(order_id: str | None, planned_by: Order | None, now: Order) -
     return _another_owner(order_id, planned_by.owner, now.owner)
 
 
-def _does_not_go_on(asked: OrderGoesOn, now: Order) -> str | None:
-    if (why := _not_its_owner(asked.order_id, asked.planned_by, now)) is not None:
+def _does_not_go_on(question: OrderGoesOn, now: Order) -> str | None:
+    if (why := _not_its_owner(question.order_id, question.planned_by, now)) is not None:
         return why
-    return None if _going(now) else f"order {asked.order_id} is {now.status} by now"
+    return None if _going(now) else f"order {question.order_id} is {now.status} by now"
 
 
-def _contradicts_link(asked: OrderNamesGuest, now: Order) -> str | None:
-    if (why := _does_not_go_on(asked, now)) is not None:
+def _contradicts_link(question: OrderNamesGuest, now: Order) -> str | None:
+    if (why := _does_not_go_on(question, now)) is not None:
         return why
-    named = asked.guest_key if asked.or_none and now.guest_key is None else now.guest_key
-    return f"order {asked.order_id} names another guest by now" if named != asked.guest_key else None
+    named = question.guest_key if question.or_none and now.guest_key is None else now.guest_key
+    return f"order {question.order_id} names another guest by now" if named != question.guest_key else None
 
 
-def _contradicts_merge(asked: OrderNamesSurvivor, now: Order) -> str | None:
-    if (why := _not_its_owner(asked.order_id, asked.planned_by, now)) is not None:
+def _contradicts_merge(question: OrderNamesSurvivor, now: Order) -> str | None:
+    if (why := _not_its_owner(question.order_id, question.planned_by, now)) is not None:
         return why
-    if asked.planned_by is None or now.panel_vps_id == asked.planned_by.panel_vps_id:
+    if question.planned_by is None or now.panel_vps_id == question.planned_by.panel_vps_id:
         return None
-    return f"order {asked.order_id} names another VPS by now"
+    return f"order {question.order_id} names another VPS by now"

@@ -1,8 +1,8 @@
-"""Confirmations side by side: what the next changes rest on is looked up while the ones before them are written.
+"""Confirmations in parallel: while the writer writes one change, threads look up what the next changes need.
 
-The answers are taken in the plan's order, by the one writer. A source is asked few questions at once, and none is
-waited for without end. A source that gave no answer in time is asked nothing more in this run: the changes of the
-others must not wait for it.
+The one writer takes the answers in the plan's order. Each source is asked only a few questions at once, and every wait
+has a limit. A source that gave no answer in time is asked nothing more in this run, so that the changes of the other
+sources do not wait for it.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from reconcile.confirming import Confirmer, OutOfTimeError
 T = TypeVar("T")
 
 AHEAD = 8
-"""So many changes are looked up or wait to be written, at most."""
+"""How many changes, at most, are looked up or wait with their answers to be written."""
 CLUSTER_AT_ONCE = 2
 """Three workers serve a whole Proxmox node; one is left for everybody else."""
 MAIN_SITE_AT_ONCE = 4
 WITHIN_S = 60.0
-"""No answer is waited for longer. A node that is not there is answered for after 30 s."""
+"""How long an answer is waited for. Proxmox answers a question to a node that is away only after 30 s."""
 SLOW_S = 20.0
-"""An answer that took longer and said nothing counts as none."""
+"""An unclear answer that took longer than this counts as no answer."""
 FRESH_S = 15.0
-"""An older confirmation is asked for again: a change ahead of it was slow."""
+"""A confirmation that is older when its turn comes is asked for again: a change before it was slow."""
 
 
 class Turns:
-    """The questions to one source: ``at_once`` at a time, and none any more once it gave no answer in time."""
+    """The questions to one source: ``at_once`` at a time, and none after one was not answered in time."""
 
     def __init__(self, name: str, at_once: int) -> None:
         self._name = name
@@ -47,7 +47,7 @@ class Turns:
         self._changed = threading.Condition()
 
     def ask(self, question: Callable[[], Lookup[T]]) -> Lookup[T]:
-        """The answer; ``Unclear`` where none came in time, or an earlier one did not."""
+        """The answer; ``Unclear`` if none came in time, now or to an earlier question."""
         with self._changed:
             self._changed.wait_for(lambda: self._left > 0 or self._silent)
             if self._silent:
@@ -71,18 +71,18 @@ class Turns:
             self._changed.notify_all()
 
     def _answer(self, question: Callable[[], Lookup[T]], answers: SimpleQueue[Lookup[T] | BaseException]) -> None:
-        said: Lookup[T] | BaseException
+        answer: Lookup[T] | BaseException
         began = time.monotonic()
         try:
-            said = question()
+            answer = question()
         except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
-            said = error
+            answer = error
         with self._changed:
-            # Before the place is free: the next question must not slip in.
-            self._silent = self._silent or (isinstance(said, Unclear) and time.monotonic() - began > SLOW_S)
+            # The source is marked before its place is free, or the next question would slip in.
+            self._silent = self._silent or (isinstance(answer, Unclear) and time.monotonic() - began > SLOW_S)
             self._left += 1
             self._changed.notify_all()
-        answers.put(said)
+        answers.put(answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +103,24 @@ class _Cluster:
         return self.turns.ask(lambda: self.ask(node, guest_type, vmid))
 
 
-Said = tuple[str | None, dict[str, Any]]
+Hindrance = tuple[str | None, dict[str, Any]]
+"""Why a change may not be made (None: it may), and what the look-ups answered."""
 
 
 @dataclass(slots=True)
 class _Look:
-    """One change's look-up: what it said or raised, and when (monotonic clock)."""
+    """One change's look-up: what it returned or raised, and when (monotonic clock)."""
 
     done: threading.Event = field(default_factory=threading.Event)
-    said: Said | BaseException = (None, {})
+    result: Hindrance | BaseException = (None, {})
     at: float = 0.0
 
 
 class SideBySide:
-    """What ``Confirmer`` says, asked for ahead.
+    """Gives the answers of ``Confirmer``, and asks for them ahead of the writer.
 
     ``changes``: all of them, in the order in which they will be written. ``until`` (monotonic clock): an answer that
-    has not come by then raises OutOfTimeError. Use as a context: at its end nothing more is asked.
+    has not come by then raises OutOfTimeError. Use it as a context manager: at its end nothing more is asked.
     """
 
     def __init__(self, confirmer: Confirmer, changes: Iterable[Change], until: float) -> None:
@@ -142,9 +143,9 @@ class SideBySide:
         for turns in self._turns:
             turns.end()
 
-    def hindrance(self, change: Change) -> Said:
-        """(why the change may not be made, what the look-ups said). Changes are asked about in order; some may be left
-        out."""
+    def hindrance(self, change: Change) -> Hindrance:
+        """(why the change may not be made, what the look-ups answered). Ask for changes in the plan's order; some may
+        be left out."""
         if not change.confirm:
             return None, {}
         look = self._look_of(change)
@@ -153,9 +154,9 @@ class SideBySide:
         if time.monotonic() - look.at > FRESH_S:
             look = self._begin(change)
             self._wait(look)
-        if isinstance(look.said, BaseException):
-            raise look.said
-        return look.said
+        if isinstance(look.result, BaseException):
+            raise look.result
+        return look.result
 
     def _look_of(self, change: Change) -> _Look:
         for known in list(self._looks):
@@ -176,9 +177,9 @@ class SideBySide:
 
         def ask() -> None:
             try:
-                look.said = self._confirmer.hindrance(change)
+                look.result = self._confirmer.hindrance(change)
             except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
-                look.said = error
+                look.result = error
             look.at = time.monotonic()
             look.done.set()
 

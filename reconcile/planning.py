@@ -1,4 +1,4 @@
-"""What a run wants to change and has to tell: the decision about a world, and what the store knows besides."""
+"""A run's plan: the decision about its world, and the findings that only the store can give."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from domain.changes import Finding, Plan
+from domain.changes import ChangePlan, Finding
 from domain.config_read_delays import overdue_findings
 from domain.failures import Failure, Stage
 from domain.size_drift import spec_findings
@@ -27,11 +27,11 @@ from reconcile.run_context import Run
 @dataclass(frozen=True, slots=True)
 class RunPlan:
     """A run's plan. ``plan``: without what is paused; ``decided``: with it. ``failures``: objects that could not be
-    matched or decided; ``left_out``: subjects of which the plan says nothing, or not all there is to say;
+    matched or decided. ``left_out``: subjects about which the plan says nothing, or not all there is to say.
     ``quarantined``: subjects that failed before and wait. ``counts``: for the run log."""
 
-    plan: Plan
-    decided: Plan
+    plan: ChangePlan
+    decided: ChangePlan
     failures: Sequence[Failure]
     left_out: frozenset[str]
     quarantined: Mapping[str, Stage]
@@ -39,7 +39,7 @@ class RunPlan:
 
 
 def plan_repairs(run: Run, seen: Observed, world: World, counts: dict[str, Any]) -> RunPlan:
-    """Match and decide a full run's world; ``counts``: what was counted until now."""
+    """Match and decide a full run's world. ``counts``: what the run counted so far."""
     policy, quarantined = run.reconciler.policy, held_back(run.connection)
     decided = isolated_plan(world, policy, quarantined, seen.broken, run.reconciler.interrupts)
     sizes = size_drifts(run.connection, run.reconciler.clusters)
@@ -51,14 +51,14 @@ def plan_repairs(run: Run, seen: Observed, world: World, counts: dict[str, Any])
         *_overdue(run, seen),
         *entangled_findings(seen.entangled),
     ]
-    told = _told(run, seen, findings, counts)
-    plan = run.paused.spare(Plan(decided.plan.changes, told))
+    reported = _without_repetitions(run, seen, findings, counts)
+    plan = run.paused.spare(ChangePlan(decided.plan.changes, reported))
     counts |= {"planned": len(plan.changes), "quarantined": len(quarantined)}
     return RunPlan(plan, decided.plan, decided.failures, frozenset(decided.left_out), quarantined, counts)
 
 
 def plan_power(run: Run, seen: Observed) -> RunPlan:
-    """Decide pairs whose power state or node differs, which no order has a part in."""
+    """Decide the pairs of record and guest whose power state or node differs. No order has a part in this."""
     reconciler, now = run.reconciler, database_now(run.connection)
     copied_since = now - reconciler.policy.moving_for
     pairs = load_power_drift(run.connection, seen.trusted, seen.previous, seen.began, copied_since, seen.broken)
@@ -70,56 +70,59 @@ def plan_power(run: Run, seen: Observed) -> RunPlan:
 
 
 def _overdue(run: Run, seen: Observed) -> list[Finding]:
-    """Clusters whose guests wait too long for being read."""
+    """Alarms for clusters whose guests wait too long for their configuration to be read."""
     grace = run.reconciler.policy.paid_missing_grace
     waiting = longest_waiting(run.connection, seen.trusted, seen.nodes_away, grace)
     listed = {cluster: seen.counts.get(f"guests:{cluster}", 0) for cluster in seen.trusted}
     return overdue_findings(waiting, listed, database_now(run.connection), grace)
 
 
-def _told(run: Run, seen: Observed, findings: list[Finding], counts: dict[str, Any]) -> tuple[Finding, ...]:
-    """The findings, less those that only repeat for each guest or order that a source is not believed."""
+def _without_repetitions(
+    run: Run, seen: Observed, findings: list[Finding], counts: dict[str, Any]
+) -> tuple[Finding, ...]:
+    """The findings without those that only repeat, for each guest or order, that a source is not believed."""
     users_known = run.reconciler.feed is None or users_imported(run.connection)
     unbelieved = run.reconciler.clusters - seen.believed
-    told, by_cluster, by_users = without_consequences(findings, unbelieved, users_known=users_known)
+    reported, by_cluster, by_users = without_consequences(findings, unbelieved, users_known=users_known)
     if not users_known:
         seen.problems.append(
-            f"users: not imported yet, so the owners of {by_users} orders are not known: panel-sync users import"
+            f"users: not imported yet, so the owners of {by_users} orders are not known: run panel-sync users import"
         )
     counts |= {"findings_of_sources": by_cluster, "owners_not_imported": by_users}
-    return told
+    return reported
 
 
 def storm_findings(pushed: int, budget: Budget) -> list[Finding]:
-    """``pushed``: records that the main site's own calls deleted within an hour. A call is its owner's word and is
-    applied; but a site gone wrong looks like this, and a deleted record can be restored for 7 days only."""
+    """An alarm if the main site's calls deleted many records. ``pushed``: how many within an hour. The panel applies
+    every accepted call, but a faulty main site looks like this, and a deleted record can be restored for 7 days only.
+    """
     if pushed <= budget.pushed_deletes_hour:
         return []
     reason = (
         f"{pushed} records were deleted by calls of the main site within an hour, more than "
-        f"{budget.pushed_deletes_hour}; if it is wrong, `panel-sync vps restore` brings them back for 7 days"
+        f"{budget.pushed_deletes_hour}; if that is wrong, `panel-sync vps restore` brings them back for 7 days"
     )
     return [Finding("delete-storm", "calls:delete", reason, "alarm")]
 
 
 def entangled_findings(entangled: Sequence[Entangled]) -> list[Finding]:
-    """One finding for each component that is too large to be decided; of its members nothing else is told."""
+    """One finding for each component that is too large to be decided. Nothing else is reported about its members."""
     return [
         Finding(
             "entangled",
-            _named(one),
-            f"{one.orders} orders, {one.records} records and {one.guests} guests of {one.users} customers hang "
+            _named(whole),
+            f"{whole.orders} orders, {whole.records} records and {whole.guests} guests of {whole.users} customers hang "
             "together by ids, addresses, machines or names, too many to be decided at once: none of it is repaired. "
             "Name the orders' records by panelVpsId or order_id, or delete the records that no order is known for",
             "alarm",
-            vps_id=one.vps_id,
-            order_id=one.order_id if one.vps_id is None else None,
+            vps_id=whole.vps_id,
+            order_id=whole.order_id if whole.vps_id is None else None,
         )
-        for one in entangled
+        for whole in entangled
     ]
 
 
-def _named(one: Entangled) -> str:
-    if one.vps_id is not None:
-        return f"vps:{one.vps_id}"
-    return f"order:{one.order_id}" if one.order_id is not None else f"guest:{one.guest}"
+def _named(whole: Entangled) -> str:
+    if whole.vps_id is not None:
+        return f"vps:{whole.vps_id}"
+    return f"order:{whole.order_id}" if whole.order_id is not None else f"guest:{whole.guest}"

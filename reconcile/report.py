@@ -1,5 +1,5 @@
-"""What a run says of itself: its findings, held sets and sources, kept in one transaction, and one line for the task
-list."""
+"""A run's report: its findings, its held sets and the state of its sources, kept in one transaction, and one line for
+the task list."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from reconcile.run_context import Run, RunResult
 
 
 def report_full(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcome: Outcome) -> RunResult:
-    """Keep what a full run found, and say what came of it."""
+    """Keep what a full run found, and return its result."""
     findings = [*planned.plan.findings, *held_findings(gated), *unconfirmed_findings(outcome)]
     failures = [*planned.failures, *outcome.failures]
     everything = not seen.problems and not planned.counts["cut"]
@@ -45,7 +45,7 @@ def report_full(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcom
 
 
 def report_fast(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcome: Outcome) -> RunResult:
-    """Keep what a run of the fast lane found, and say what came of it. It resolves nothing."""
+    """Keep what a run of the fast lane found, and return its result. No finding is resolved."""
     failures = [*planned.failures, *outcome.failures]
     with run.reporting() as report:
         report_findings(report, run.id, held_findings(gated))
@@ -59,10 +59,10 @@ def report_fast(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcom
 
 
 def report_dry(run: Run, seen: Observed, planned: RunPlan, gated: Gated) -> RunResult:
-    """Say what a full run would do."""
+    """The result of a dry run: what a full run would do."""
     summary, counts = f"{len(planned.plan.changes)} planned", planned.counts | _measured(gated)
     counts["guests_to_read"] = waiting_guests(run.connection)
-    result = RunResult(run.id, "done", summary, planned.plan, gated, None, seen.told, counts)
+    result = RunResult(run.id, "done", summary, planned.plan, gated, None, seen.messages, counts)
     return replace(result, customers=whose(run.connection, result.subjects))
 
 
@@ -75,8 +75,8 @@ def _done(
     failures: Sequence[Failure],
     counts: dict[str, Any],
 ) -> RunResult:
-    summary = said_in_short(outcome, gated, seen.problems, failures)
-    return RunResult(run.id, "done", summary, planned.plan, gated, outcome, seen.told, counts)
+    summary = summary_line(outcome, gated, seen.problems, failures)
+    return RunResult(run.id, "done", summary, planned.plan, gated, outcome, seen.messages, counts)
 
 
 def _measured(gated: Gated) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _written(outcome: Outcome, failures: Sequence[Failure]) -> dict[str, Any]:
 
 
 def _reach(run: Run, seen: Observed) -> Reach:
-    """How far this run's silence means anything."""
+    """Where this run looked well enough that a finding which it did not find again is resolved."""
     no_feed = run.reconciler.feed is None
     return Reach(no_feed or seen.orders_well, run.reconciler.clusters, frozenset(seen.believed), seen.nodes_away)
 
@@ -102,8 +102,8 @@ def _watched(run: Run) -> set[str]:
 def _recovered(
     planned: RunPlan, outcome: Outcome, failures: Sequence[Failure], *, everything: bool
 ) -> Callable[[str], bool]:
-    """Whether a run got through with a subject that failed before: all that was to be changed of it was written, and
-    if nothing was, the run at least saw everything."""
+    """Tells whether a subject that failed before is well again: every change planned for it was written. If none was
+    planned, the run must have seen everything."""
     written = {id(change) for change in outcome.written}
     done = {subject for change in outcome.written for subject in change.subjects}
     undone = {subject for change in planned.decided.changes if id(change) not in written for subject in change.subjects}
@@ -112,9 +112,9 @@ def _recovered(
 
 
 def held_findings(gated: Gated) -> list[Finding]:
-    """A set that is held, and each change that an operator rejected. What waits for a word of its own has a finding
-    already, which says so."""
-    found = [
+    """A finding for each held set, and for each change that an operator rejected. A delete that waits for an approval
+    of its own has a finding already, which says so."""
+    held_sets = [
         Finding(
             "held",
             f"scope:{held.scope}",
@@ -124,7 +124,7 @@ def held_findings(gated: Gated) -> list[Finding]:
         for held in gated.held
         if not held.scope.startswith(BY_APPROVAL)
     ]
-    return found + [
+    return held_sets + [
         Finding(
             "rejected",
             change.subject,
@@ -137,7 +137,8 @@ def held_findings(gated: Gated) -> list[Finding]:
 
 
 def unconfirmed_findings(outcome: Outcome) -> list[Finding]:
-    """Only what a confirmation contradicted or could not clear; a record that moved on is no finding."""
+    """A finding for each change that was not written although the sources were asked about it. A change that needs no
+    confirmation is no finding: its record has moved on."""
     return [
         Finding("not-confirmed", change.subject, why, vps_id=change.record.id if change.record else None)
         for change, why in outcome.not_written
@@ -145,19 +146,19 @@ def unconfirmed_findings(outcome: Outcome) -> list[Finding]:
     ]
 
 
-def said_in_short(outcome: Outcome, gated: Gated, problems: Sequence[str], failures: Sequence[Failure]) -> str:
+def summary_line(outcome: Outcome, gated: Gated, problems: Sequence[str], failures: Sequence[Failure]) -> str:
     """One line without personal data."""
-    said = ", ".join(f"{count} {kind}" for kind, count in sorted(outcome.applied.items())) or "nothing to repair"
+    line = ", ".join(f"{count} {kind}" for kind, count in sorted(outcome.applied.items())) or "nothing to repair"
     if outcome.texts:
-        said = "; ".join(f"applied {t}" for t in outcome.texts[:5]) if len(outcome.texts) <= 5 else f"applied {said}"
+        line = "; ".join(f"applied {t}" for t in outcome.texts[:5]) if len(outcome.texts) <= 5 else f"applied {line}"
     if outcome.postponed:
         written, left = len(outcome.written), len(outcome.postponed)
         planned = written + len(outcome.not_written) + len(outcome.failures) + left
-        said += f"; {written} of {planned} written, {left} left to the next run: this one's time was over"
+        line += f"; {written} of {planned} written, {left} left to the next run: this one's time was over"
     if gated.held:
-        said += f"; held {sum(len(h.changes) for h in gated.held)}"
+        line += f"; held {sum(len(h.changes) for h in gated.held)}"
     if failures:
-        said += f"; {len(failures)} failed"
+        line += f"; {len(failures)} failed"
     if problems:
-        said += f"; {len(problems)} source problems"
-    return said
+        line += f"; {len(problems)} source problems"
+    return line

@@ -1,4 +1,4 @@
-"""A run from end to end, step by step as docs/life-of-a-run.md tells it."""
+"""A run from end to end. docs/life-of-a-run.md describes the same steps in the same order."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from reconcile.users import import_first_users
 from reconcile.world_loading import load_world
 
 GOES_ON = "goes on"
-"""The trigger of a run that takes up what the one before it had no time for."""
+"""The trigger of a run that continues what the run before it had no time for."""
 
 
 def run_full(
     reconciler: Reconciler, *, trigger: str, dry: bool = False, only: Subject | None = None, plan_seen: bool = False
 ) -> RunResult:
-    """Compare everything and repair what may be repaired; ``dry`` plans only, and keeps nothing of what it saw.
+    """Compare everything and repair what may be repaired.
 
-    With ``only``, what concerns that subject is applied and the rest left to the next run. The limits are those of
-    the whole plan all the same: one by one must not be a way around them. With ``plan_seen``, an operator has seen a
-    plan and lets this run apply it.
+    ``dry``: plan only, and keep nothing of what the run saw. ``only``: apply what concerns that subject and leave the
+    rest to the next run. The limits still measure the whole plan, so that nobody gets around them subject by subject.
+    ``plan_seen``: an operator has seen a plan and lets this run apply it.
     """
     ahead = partial(_read_ahead, dry=dry)
     steps = partial(_full_steps, dry=dry, only=only, plan_seen=plan_seen)
@@ -60,14 +60,14 @@ class _Ahead:
 
 
 def _read_ahead(turn: Turn, *, dry: bool) -> _Ahead:
-    """What takes long and writes no record: the fast lane need not wait for it."""
+    """Read what takes long and writes no record. It comes before the lease, so that the fast lane does not wait."""
     if not dry:
         import_first_users(turn.reconciler)
-    # A dry run has its copies of what is observed only once it holds the lease.
+    # A dry run observes on copies of the tables. It makes them only once it has the lease.
     looks = fingerprints.read_ahead(turn.connection, turn.sources) if not dry else None
     if turn.feed is None:
         return _Ahead(looks, None)
-    # The feed last: what it says is to be as fresh as can be.
+    # The feed comes last, so that it is as fresh as possible.
     return _Ahead(looks, stage_orders(turn.connection, turn.feed, turn.reconciler.sweep_interval))
 
 
@@ -84,7 +84,7 @@ def _full_steps(run: Run, ahead: _Ahead, *, dry: bool, only: Subject | None, pla
     run.phases.end("power")
     if run.feed is not None and ahead.feed_read is not None:
         take_orders(connection, run.id, ahead.feed_read, seen, reconciler.feed_age_max, run.proof)
-    if plan_seen:  # noted now, so that it covers the orders that no run has read before
+    if plan_seen:  # noted after the feed is taken, so that it covers orders that no run has read before
         acknowledge_first_plan(connection)
         connection.commit()
     run.phases.end("orders")
@@ -115,7 +115,7 @@ def _fast_steps(run: Run, _ahead: None) -> RunResult:
 
 
 def repair_power(run: Run, seen: Observed) -> tuple[RunPlan, Gated, Outcome]:
-    """Power states and nodes, straight from the lists: who guests in doubt are, then plan, gate and write."""
+    """Repair power states and nodes from the lists: read who guests in doubt are, then plan, gate and write."""
     fingerprints.read_doubted(run.connection, run.sources, seen)
     planned = plan_power(run, seen)
     gated = run.gated(planned.plan)
@@ -135,8 +135,8 @@ def write_plan(run: Run, seen: Observed, gated: Gated) -> Outcome:
 
 
 def look_around(reconciler: Reconciler) -> int | None:
-    """Read again who guests are, those first that were read longest ago: a slice of the fleet, without the lease, so
-    that no run waits for it. How many were kept; None if another process does it now, or everything is paused."""
+    """Read the configurations of a part of the fleet again, those first that were read longest ago. It takes no lease,
+    so no run waits for it. Returns how many were kept; None if another process does it now, or everything is paused."""
     with take_turn(reconciler, "look") as turn:
         return None if isinstance(turn, RunResult) else fingerprints.look_around(turn.connection, turn.sources)
 

@@ -1,4 +1,4 @@
-"""A run while it is under way: its turn, its lease and its time, what it needs and may ask, and its writes."""
+"""A run while it is under way: its turn, its lease, its time, the sources that it may ask, and its writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection, Engine
 from structlog.contextvars import bound_contextvars
 
-from domain.changes import Change, Kind, Plan
+from domain.changes import Change, ChangePlan, Kind
 from domain.failures import Interrupts
 from domain.source_protocols import GuestSource, OrderFeed
 from panel.observations.absences import Proof
@@ -38,19 +38,19 @@ log = structlog.get_logger(__name__)
 RUN_FOR_S = 540.0
 """How long a run may read and write. Reporting comes after it, so the task's own limit is later."""
 APPLY_FOR_S = 180.0
-"""How long a full run writes at most: the fast lane waits for it. What is left, the next run goes on with."""
+"""How long a full run writes at most, because the fast lane waits for it. The next run continues with what is left."""
 APPLY_AT_LEAST_S = 30.0
-"""However long the reading took, some of what it found is mended, or slow sources would let nothing be."""
+"""How long a run may write even if reading took all of its time. Without this, slow sources would stop all repairs."""
 POWER_FOR_S = 20.0
-"""How long power states and nodes are written, which need no confirmation."""
+"""How long a run writes power states and nodes. These need no confirmation."""
 
 
 Tell = Callable[[str, int, int | None], None]
-"""Told what a run is doing: a few words, how much of it is done, and of how much (None: nobody knows)."""
+"""Takes what a run is doing: a few words, how much of it is done, and of how much (None: not known)."""
 
 
 def tell_nobody(_doing: str, _done: int, _total: int | None) -> None:
-    """For runs that nobody watches."""
+    """For runs that no person watches."""
 
 
 NEXT = {
@@ -58,7 +58,7 @@ NEXT = {
     "lease": "reading Proxmox",
     "clusters": "comparing power states",
     "power": "comparing orders",
-    "orders": "reading who guests are",
+    "orders": "reading the identity of guests",
     "fingerprints": "selecting what differs",
     "select": "deciding",
     "decide": "measuring against the limits",
@@ -81,7 +81,7 @@ class Phases:
         self._since = self.clock()
 
     def end(self, phase: str) -> None:
-        """What was done since the last phase ended was this one; one that comes again adds up."""
+        """End a phase: the time since the end of the last one belongs to it. A phase that comes again adds up."""
         now = self.clock()
         self.spent[phase] = self.spent.get(phase, 0.0) + now - self._since
         self._since = now
@@ -98,7 +98,7 @@ class Reconciler:
     """Everything a run needs. ``first_run_asks``: hold the first deletes, and bulk creates of a new panel, until
     an operator has seen a plan (off in the demo). ``interrupts``: exceptions that end the run and say nothing about
     the object it was at (a task's time limit). ``feed_age_max``: how old the feed's content may be.
-    ``tell``: is told what the run does, for a person at a terminal."""
+    ``tell``: shows a person at a terminal what the run does."""
 
     engine: Engine
     feed: OrderFeed | None
@@ -123,12 +123,12 @@ class Reconciler:
 class RunResult:
     """What a run did. ``state``: done, busy (another run is under way), paused, or fenced (another run took over,
     since this one lost its connection). ``summary`` goes to the task list: counts only, no personal data.
-    ``customers``: of a dry run, whose its subjects are; nothing that it read is left for a later look."""
+    ``customers``: in a dry run, the owners of its subjects, because nothing that it read can be looked up later."""
 
     run_id: int | None
     state: str
     summary: str
-    plan: Plan | None = None
+    plan: ChangePlan | None = None
     gated: Gated | None = None
     outcome: Outcome | None = None
     problems: tuple[str, ...] = ()
@@ -140,7 +140,7 @@ class RunResult:
         """What the plan and its gate are about: ``vps:12``, ``order:7041``."""
         if self.plan is None or self.gated is None:
             return frozenset()
-        held = {change.subject for one in self.gated.held for change in one.changes}
+        held = {change.subject for held_set in self.gated.held for change in held_set.changes}
         orders = {f"order:{f.order_id}" for f in self.plan.findings if f.order_id is not None}
         allowed = {change.subject for change in self.gated.allowed}
         return frozenset(held | orders | allowed | {f.subject for f in self.plan.findings})
@@ -184,8 +184,8 @@ def in_turn(
     ahead: Callable[[Turn], A],
     steps: Callable[[Run, A], RunResult],
 ) -> RunResult:
-    """Wait for one's turn, read ``ahead`` what takes long, take the lease, do the ``steps``, and leave word of how they
-    ended."""
+    """Take the turn, read ``ahead`` what takes long, take the lease, do the ``steps``, and log how they ended. If the
+    turn or the lease cannot be had, the result says why."""
     with take_turn(reconciler, "fast" if kind == "fast" else "full") as mine:
         if isinstance(mine, RunResult):
             return mine
@@ -209,8 +209,8 @@ def in_turn(
 
 @contextmanager
 def take_turn(reconciler: Reconciler, kind: str) -> Iterator[Turn | RunResult]:
-    """Be the only run of that kind ("full", "fast", or "look") for the length of the block; yields a result instead
-    where another one is under way, or everything is paused."""
+    """Be the only run of that kind ("full", "fast", or "look") for the length of the block. Yields a result instead if
+    another one is under way, or everything is paused."""
     began = time.monotonic()
     with reconciler.engine.begin() as connection:
         pauses = current_pauses(connection)
@@ -234,7 +234,7 @@ def _busy(reconciler: Reconciler, name: str) -> RunResult:
 
 
 def _to_its_end(run: Run, kind: str, trigger: str, steps: Callable[[], RunResult]) -> RunResult:
-    """Do the steps and close the run in the run log, however they end."""
+    """Do the steps and close the run in the run log. A fenced run is left open: the run that took over marks it."""
     engine = run.reconciler.engine
     try:
         result = steps()
@@ -245,7 +245,7 @@ def _to_its_end(run: Run, kind: str, trigger: str, steps: Callable[[], RunResult
         run_log.end_run(engine, run.id, "failed", {}, [], error=type(error).__name__)
         if isinstance(error, Exception):
             log.exception("run_failed", kind=kind)
-        else:  # somebody ended it: where it stood is no news
+        else:  # it was ended from outside (a stop, a time limit), so a traceback would say nothing
             log.warning("run_interrupted", kind=kind, by=type(error).__name__)
         raise
     hash_ = result.plan.hash if result.plan is not None else None
@@ -268,41 +268,42 @@ class Run(Turn):
         return Proof(self.reconciler.policy.proof_n, self.reconciler.policy.proof_t)
 
     def nothing_seen(self) -> Observed:
-        """Before the first read; a paused source counts as not seen, so that no finding is taken for settled."""
+        """What the run knows before its first read. A paused source is a problem, so that no finding is resolved."""
         sources = {target: pause for target, pause in self.pauses.items() if parse_subject(target) is None}
         problems = [f"{target}: {pause}" for target, pause in sources.items()]
         return Observed(problems=problems, gap=self.reconciler.policy.read_gap)
 
     def applied(self, gated: Gated, confirmer: Confirmer, unconfirmed: Collection[str]) -> Outcome:
         """Write what the gate let through, as far as the run's time goes. Raises FencedError when another run has the
-        lease. ``unconfirmed``: subjects that earlier runs asked about in vain."""
+        lease. ``unconfirmed``: subjects that earlier runs could not confirm."""
         changes, now = unconfirmed_last(gated.allowed, unconfirmed), time.monotonic()
         until = max(now + APPLY_AT_LEAST_S, min(now + APPLY_FOR_S, self.began + RUN_FOR_S))
         with SideBySide(confirmer, changes, until) as confirming:
             return self._written(changes, confirming, until)
 
     def power_applied(self, gated: Gated) -> Outcome:
-        """Write power states and nodes that the gate let through. Raises FencedError as above."""
-        nobody = Confirmer(self.reconciler.engine, None, {}, frozenset(), self.reconciler.clusters)
-        return self._written(gated.allowed, nobody, time.monotonic() + POWER_FOR_S)
+        """Write power states and nodes that the gate let through. They need no confirmation, so no source is asked.
+        Raises FencedError as above."""
+        without_sources = Confirmer(self.reconciler.engine, None, {}, frozenset(), self.reconciler.clusters)
+        return self._written(gated.allowed, without_sources, time.monotonic() + POWER_FOR_S)
 
     def _written(self, changes: tuple[Change, ...], confirming: Confirming, until: float) -> Outcome:
         reconciler, epoch = self.reconciler, self.lease.epoch
-        told = _Told(confirming, reconciler.tell, len(changes))
-        outcome = apply_changes(reconciler.engine, self.id, epoch, changes, told, reconciler.interrupts, until)
+        watched = _Watched(confirming, reconciler.tell, len(changes))
+        outcome = apply_changes(reconciler.engine, self.id, epoch, changes, watched, reconciler.interrupts, until)
         if outcome.fenced:
             raise FencedError(f"run {self.id} was fenced after {len(outcome.written)} repairs")
         return outcome
 
     @contextmanager
     def reporting(self) -> Iterator[Connection]:
-        """A transaction in which nobody else has the lease. Raises FencedError."""
+        """A transaction during which no other run can take the lease. Raises FencedError if one has it already."""
         with self.reconciler.engine.begin() as connection:
             hold_lease(connection, self.lease.epoch)
             yield connection
 
-    def gated(self, plan: Plan, only: Subject | None = None) -> Gated:
-        """What of the plan may be applied; of that, with ``only``, what concerns this subject."""
+    def gated(self, plan: ChangePlan, only: Subject | None = None) -> Gated:
+        """Measure a plan against the limits. ``only``: allow no more than what concerns this subject."""
         gated = gate(
             plan, _gate_context(self.reconciler, self.connection), self.reconciler.budget, self.reconciler.handling
         )
@@ -313,8 +314,8 @@ class Run(Turn):
 
 
 @dataclass(slots=True)
-class _Told:
-    """Confirms, and tells before each change how far the writing is."""
+class _Watched:
+    """Confirms, and before each change shows a person at a terminal how far the writing is."""
 
     confirming: Confirming
     tell: Tell
@@ -334,12 +335,12 @@ def _gate_context(reconciler: Reconciler, connection: Connection) -> GateContext
         state = source_states.source_state(connection, "panel")
         if state.get("acknowledged_at") is None:
             holds["deletes"] = (
-                "no plan was applied yet; after a look at it (panel-sync plan): panel-sync reconcile --apply, "
+                "no plan was applied yet; look at the plan (panel-sync plan), then run panel-sync reconcile --apply, "
                 "or approve it"
             )
             if measures["live"] == 0 and measures["filling"] is None:
                 holds["creates"] = (
-                    "the panel is empty, and its first filling waits for one word, after a look at the plan: "
-                    "panel-sync reconcile --apply, or approve it"
+                    "the panel is empty, and its first filling waits for an operator; look at the plan (panel-sync "
+                    "plan), then run panel-sync reconcile --apply, or approve it"
                 )
     return GateContext(holds=holds, **measures)

@@ -38,12 +38,12 @@ class Imported:
 
     @property
     def summary(self) -> str:
-        said = f"{self.seen} seen, {self.added} added, {self.mapped} mapped, {len(self.conflicts)} conflicts"
-        return said + ("; incomplete" if self.problem else "")
+        counts = f"{self.seen} seen, {self.added} added, {self.mapped} mapped, {len(self.conflicts)} conflicts"
+        return counts + ("; incomplete" if self.problem else "")
 
 
 def import_users(reconciler: Reconciler) -> Imported:
-    """Read all users and store what is new. What a broken read did show is still used: users are only added."""
+    """Read all users and store what is new. What an incomplete read did show is used, too: users are only added."""
     feed = reconciler.feed
     if feed is None:
         return Imported(problem="no main site is configured")
@@ -69,7 +69,7 @@ def import_users(reconciler: Reconciler) -> Imported:
 
 
 def import_first_users(reconciler: Reconciler) -> None:
-    """Import them if that was never done completely: before, an order's owner is nobody that the panel knows."""
+    """Import the users if that was never done completely. Before that, the panel may not know the owners of orders."""
     if reconciler.feed is None:
         return
     with reconciler.engine.begin() as connection:
@@ -98,7 +98,7 @@ def _read(feed: OrderFeed, result: Imported, tell: Tell) -> list[User]:
 
 
 BATCH = 500
-"""Users of one transaction: a call that names one of them waits for that long at most."""
+"""How many users one transaction stores. A call that names one of them waits for that transaction at most."""
 
 LARGEST_ID = 2**63 - 1
 
@@ -107,8 +107,8 @@ Named = tuple[int, User]
 
 
 def _named(users: Sequence[User], held: Mapping[int, str | None], result: Imported, *, shared: bool) -> Iterator[Named]:
-    """Who is named by the panel's id and is not mapped yet; contradictions are noted in ``result``. ``held``: the
-    panel's users, and which main-site id each of them has."""
+    """The users whom the feed names by the panel's id, and who are not mapped yet. Contradictions are noted in
+    ``result``. ``held``: the panel's users, and which main-site id each of them has."""
     holders = {main_site_id: panel_id for panel_id, main_site_id in held.items() if main_site_id is not None}
     claims = Counter(_panel_id(user, shared=shared) for user in users)
     for user in users:
@@ -120,8 +120,8 @@ def _named(users: Sequence[User], held: Mapping[int, str | None], result: Import
             continue  # the e-mail may say who it is
         free = named is not None and 0 < named <= LARGEST_ID and held.get(named) is None
         if named is None or not free or known is not None or claims[named] > 1:
-            # The panel's user has another main-site id, the main site's user is another one of the panel, or two are
-            # said to be one: an operator must say which is right.
+            # The panel's user has another main-site id, the main site's user is another user of the panel, or two of
+            # the main site's users name the same one: an operator must say which is right.
             result.conflicts.append(user.main_site_user_id)
             continue
         yield named, user
@@ -135,7 +135,8 @@ def _panel_id(user: User, *, shared: bool) -> int | None:
 
 
 def _by_email(users: Sequence[User], held: Mapping[int, str | None]) -> Iterator[User]:
-    """Who is not named by the panel's id and not mapped yet, and has a verified e-mail that no other one has."""
+    """The users whom the feed does not name by the panel's id, who are not mapped yet, and whose verified e-mail no
+    other user of the feed has."""
     mapped = {main_site_id for main_site_id in held.values() if main_site_id is not None}
     verified = Counter(u.email.lower() for u in users if u.email and u.email_verified)
     for user in users:
@@ -145,7 +146,7 @@ def _by_email(users: Sequence[User], held: Mapping[int, str | None]) -> Iterator
 
 
 def _batches(items: Iterable[T], tell: Tell) -> Iterator[list[T]]:
-    """Lists of at most ``BATCH``. All is decided before the first is stored."""
+    """Lists of at most ``BATCH``. Every item is decided before the first list is stored."""
     waiting = list(items)
     for start in range(0, len(waiting), BATCH):
         tell("storing users", start, len(waiting))
@@ -165,7 +166,7 @@ def _store_named(engine: Engine, batch: Sequence[Named], result: Imported) -> No
     result.mapped += len(rows)
     result.added += sum(row.inserted for row in rows)
     stored = {row.main_site_user_id for row in rows}
-    # Somebody else mapped one of the two in the meantime.
+    # Another import or an operator mapped one of the two in the meantime.
     result.conflicts += [user.main_site_user_id for _, user in batch if user.main_site_user_id not in stored]
 
 

@@ -1,4 +1,4 @@
-"""Load what a run must think about as values: one ``World``, of which the decision knows nothing else."""
+"""Load what a run decides about as values, into one ``World``. The decision knows nothing but this world."""
 
 from __future__ import annotations
 
@@ -69,14 +69,15 @@ def load_world(
 
 
 def _last_read(connection: Connection, clusters: Iterable[str]) -> dict[str, datetime]:
-    found = {cluster: snapshots.scope_time(connection, f"proxmox:{cluster}", "all") for cluster in clusters}
-    return {cluster: read for cluster, read in found.items() if read is not None}
+    reads = {cluster: snapshots.scope_time(connection, f"proxmox:{cluster}", "all") for cluster in clusters}
+    return {cluster: read for cluster, read in reads.items() if read is not None}
 
 
 def _uncounted(
     unlisted: Mapping[GuestKey, datetime], absences: Mapping[GuestKey, Absence], seen: Observed
 ) -> dict[GuestKey, datetime]:
-    """Those that this run's trusted reads neither listed nor counted as absent: nothing more will be known of them."""
+    """Guests that this run's trusted reads neither listed nor counted as absent, so that no proof of absence is under
+    way."""
     return {
         key: since
         for key, since in unlisted.items()

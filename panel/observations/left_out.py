@@ -47,7 +47,8 @@ LOOSE_LEFT = (
     "ANALYZE loose_left",
 )
 
-# The same rule as reconcile.decision.matching.partners. Plans come first: a customer has few plans but many machines.
+# The same rule as reconcile.decision.matching.match.Partners. Plans come first: a customer has few plans but many
+# machines.
 PARTNERS = """
 SELECT o.order_id, min(r.id) AS id
 FROM pick_orders p JOIN orders_seen o ON o.order_id = p.order_id JOIN user_map m ON m.owner = o.owner

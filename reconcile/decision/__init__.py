@@ -1,1 +1,1 @@
-"""What is to be changed and whether it may be. Pure: values in, values out."""
+"""Decides what a run changes, and what it may not change. Pure: values in, values out."""

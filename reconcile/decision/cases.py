@@ -35,7 +35,7 @@ class GuestView(StrEnum):
     ERROR = "error"
     TRANSITIONAL = "transitional"  # under a lock: Proxmox is in the middle of something
     UNKNOWN = "unknown"
-    TEMPLATE = "template"  # turned into one: it can run no more, and nobody else's machine is made of it by itself
+    TEMPLATE = "template"  # turned into a template: it cannot run any more, and is no other customer's machine
     NONE_PROVEN = "none-proven"
     NONE_UNPROVEN = "none-unproven"
     UNOBSERVABLE = "unobservable"  # nothing the panel reads could show it
@@ -84,12 +84,12 @@ class World:
     ``now`` is the database's clock. ``clusters`` are the configured ones, ``trusted`` those whose read may be
     used now. ``orders_at`` is the effective time of the newest complete sweep of the order feed and
     ``previous_orders_at`` of the one before it; ``has_feed`` is False where no main site is configured.
-    ``sightings``: the addresses at which each fingerprint was read last, listed now or not. ``left_out``: what there
-    is besides; what may be brought together with anything here is here. ``unlisted``: known guests that a trusted read
-    does not show and that are not counted as absent either (their node left the cluster, or is not read completely),
-    and since when. ``unidentified``: guests not known to be gone, of all clusters and be they selected or not, of whom
-    nobody knows by now who they are; None: too many. ``remembered``: guests that are not listed now, as they were last.
-    ``last_read``: when each cluster's last trusted list was begun.
+    ``sightings``: the addresses at which each fingerprint was read last, listed now or not. ``left_out``: what was not
+    loaded but matters; whatever may belong together with a member of this world is in it. ``unlisted``: known guests
+    that a trusted read does not show and that are not counted as absent either (their node left the cluster, or is not
+    read completely), and since when. ``unidentified``: guests of all clusters, selected or not, whose identity is not
+    known now and that are not known to be gone; None: too many. ``remembered``: guests that are not listed now, as they
+    were last listed. ``last_read``: when the read of each cluster's last trusted list began.
     """
 
     now: datetime
@@ -115,12 +115,12 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What belongs together. ``replaced``: the record's guest address is occupied by another guest now.
+    """What belongs together. ``replaced``: another guest has the address of the record's guest now.
 
     ``duplicate``: a second live record for the same order or guest, to be merged with ``record``.
     ``doubt``: why nothing may be concluded for its members (ambiguous, quarantined); such a case is held.
     ``dispute``: why the guest that a call named for the record is not its own, and what to do.
-    ``sold_to``: another going order names the record's own machine, and the record's order goes on no more.
+    ``sold_to``: another going order that names the record's own machine, while the record's order does not go on.
     """
 
     order: Order | None = None
@@ -141,7 +141,7 @@ def order_view(case: Case, world: World, policy: Policy) -> OrderView:
     if case.order is not None:
         return _ORDER_VIEWS[case.order.state.value]
     if case.record is None:
-        # A guest alone: "no order names it" is as good as the last complete sweep.
+        # For a guest alone, the last complete sweep proves that no order names it.
         return OrderView.NONE_PROVEN if world.orders_at is not None else OrderView.NONE_UNPROVEN
     if case.record.order_id is not None and policy.proven(world.order_absences.get(case.record.order_id)):
         return OrderView.NONE_PROVEN
@@ -170,13 +170,13 @@ def guest_view(case: Case, world: World, policy: Policy) -> GuestView:
 
 
 def gone_since_linked(record: Record | None, key: GuestKey, world: World, policy: Policy) -> bool:
-    """Whether a guest is proven absent, and was missed only after the record was linked to that address."""
+    """Whether a guest is proven absent, and was first missed after the record was linked to that address."""
     absence = world.guest_absences.get(key)
     if absence is None or not policy.proven(absence):
         return False
     if record is None:
         return True
-    if record.guest_key != key:  # what its address lacked before it was sold is not its machine
+    if record.guest_key != key:  # an absence from before the record was made is not its machine's
         return absence.last_seen_absent_at - record.created_at >= policy.proof_t
     return absence.absent_since > record.link_changed_at
 
@@ -194,7 +194,8 @@ def _present_guest_view(guest: Guest, world: World, policy: Policy) -> GuestView
 
 
 def seen_on_proxmox(record: Record) -> bool:
-    """Whether a record's guest was found on Proxmox: then it is there, whatever word the main site has for it."""
+    """Whether a record's guest was found on Proxmox. Then it is a Proxmox guest, whatever hypervisor the main site
+    names."""
     return record.fingerprint is not None or record.link_state in (LinkState.VERIFIED, LinkState.UNVERIFIED)
 
 
@@ -212,7 +213,7 @@ def record_view(case: Case) -> RecordView:
 
 
 def order_to_ask(order: Order | None, record: Record | None) -> str | None:
-    """The id under which the main site is asked once more: the order's, else the one that the record names."""
+    """The id of the order that the run looks up again: the case's order, else the one that the record names."""
     if order is not None:
         return order.order_id
     return record.order_id if record is not None else None

@@ -14,11 +14,12 @@ from reconcile.decision.cases import Case, GuestView, Policy, World
 from reconcile.decision.findings import finding
 
 SOLD = tuple(column for column in said_by(Speaker.ORDER) if column.group is not Facts.LINK)
-"""What a new record takes from its order as the order says it; which guest it has, the guest itself tells."""
+"""The columns that a new record takes from its order. The columns of its link come from the guest itself."""
 
 
 def create(case: Case, view: GuestView, world: World, policy: Policy) -> Create | Finding | None:
-    """The record that a case's order should have, or why none can be made; None while it is too early to tell."""
+    """The change that makes the missing record of a case's order, or a finding why that cannot be done; None while it
+    is too early to tell."""
     order, guest = case.order, case.guest
     if order is None:
         return None
@@ -63,8 +64,8 @@ def _columns(order: Order, guest: Guest | None, power: PowerState) -> dict[str, 
     values = {
         "user_id": order.user_id,
         "power_state": power.value,
-        # An approval's hash is made of these values. What an order does not say must not change it, but the address of
-        # a machine that has none always counted.
+        # An approval's hash is made of these values, so a value that the order leaves out must not add its name. Only
+        # ip_address was part of the hash from the start, even without a value.
         **{name: value for name, value in sold.items() if value is not None or name == "ip_address"},
         "os": order.os or "unknown",
         "hypervisor": order.hypervisor or "proxmox",
@@ -94,7 +95,7 @@ def _power(order: Order, guest: Guest | None, view: GuestView) -> PowerState:
 
 
 def _still_sold(order: Order, guest: Guest | None) -> OrderGoesOn:
-    """What the main site is asked before a record is made: the order, and the guest if one was found for it."""
+    """The question to the main site before a record is made: about the order, and the guest if one was found."""
     if guest is None:
         return OrderGoesOn(order.order_id, order)
     return OrderNamesGuest(order.order_id, order, guest.key, or_none=True)
@@ -106,11 +107,11 @@ def unknown_owner(order: Order) -> str:
         return f"the feed names no owner of order {order.order_id}"
     return (
         f"the owner of order {order.order_id} is the main site's user {order.owner}, whom the panel does not know: "
-        f"panel-sync users map PANEL_ID {order.owner}"
+        f"run panel-sync users map PANEL_ID {order.owner}"
     )
 
 
 def _owner_seen_once(order: Order, world: World) -> bool:
-    """Whether an order that is known for longer has its owner since the last sweep only: that may be a mistake."""
+    """Whether an order that was known before got its owner only in the last sweep: the feed may be mistaken."""
     before, known, owned = world.previous_orders_at, order.first_seen_at, order.owner_since
     return before is not None and known is not None and owned is not None and known <= before < owned

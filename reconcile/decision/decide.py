@@ -1,6 +1,6 @@
 """What to do with each case: the table's verdict, then what is due by grace, freshness and proof. Pure and total.
 
-``decide`` never looks anything up: confirmations are named in the change and done just before the write.
+``decide`` looks nothing up. A change names its confirmations, and the run does them just before the write.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from domain.changes import Change, Finding, Kind, Merge, Plan, Unlink
+from domain.changes import Change, ChangePlan, Finding, Kind, Merge, Unlink
 from domain.confirmations import NextOrderNamesGuest, OneGuestIsGone, OrderNamesSurvivor
 from domain.orders import Order, OrderState
 from reconcile.decision.cases import Case, GuestView, Policy, World, guest_view, order_to_ask, order_view, record_view
@@ -29,13 +29,13 @@ from reconcile.decision.table import Cell, Verdict, cell
 from reconcile.decision.updates import order_state, order_updates, record_updates
 
 
-def plan(world: World, policy: Policy) -> Plan:
+def plan(world: World, policy: Policy) -> ChangePlan:
     """Match a world and decide every case; changes in the order of application."""
     return assemble(decide(case, world, policy) for case in match(world, policy))
 
 
-def assemble(decisions: Iterable[Decision]) -> Plan:
-    """The plan that decisions add up to; changes in the order of application."""
+def assemble(decisions: Iterable[Decision]) -> ChangePlan:
+    """The plan made of all decisions, with the changes in the order of application."""
     changes: list[Change] = []
     findings: list[Finding] = []
     for decision in decisions:
@@ -43,14 +43,14 @@ def assemble(decisions: Iterable[Decision]) -> Plan:
         findings += decision.findings
     order = {kind: position for position, kind in enumerate(Kind)}
     changes.sort(key=lambda c: (order[c.kind], c.subject))
-    return Plan(tuple(changes), tuple(sorted(findings, key=lambda f: (f.class_, f.subject))))
+    return ChangePlan(tuple(changes), tuple(sorted(findings, key=lambda f: (f.class_, f.subject))))
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The changes and findings of one case, and the table's cell that led to them.
 
-    ``waits``: something is under way (a call, a lock), so what was found of it before stands as it is.
+    ``waits``: a call or a lock is under way, so the case's earlier findings stay as they are.
     """
 
     cell: Cell
@@ -58,17 +58,17 @@ class Decision:
     changes: list[Change] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
-    def add(self, found: Iterable[Change | Finding | None]) -> None:
-        """Sort what was found into changes and findings."""
-        for one in found:
-            if isinstance(one, Change):
-                self.changes.append(one)
-            elif one is not None:
-                self.findings.append(one)
+    def add(self, results: Iterable[Change | Finding | None]) -> None:
+        """Sort results into changes and findings."""
+        for result in results:
+            if isinstance(result, Change):
+                self.changes.append(result)
+            elif result is not None:
+                self.findings.append(result)
 
 
 def decide(case: Case, world: World, policy: Policy) -> Decision:
-    """Decide one case. Total: every combination of views has a verdict; whatever is in doubt is held."""
+    """Decide one case. Total: every combination of views has a verdict. A case in doubt is held."""
     views = order_view(case, world, policy), guest_view(case, world, policy), record_view(case)
     in_flight = any(r.in_flight for r in (case.record, case.duplicate) if r is not None)
     verdict = cell(*views, in_flight)
@@ -85,11 +85,11 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
         return decision
     if (unread := unread_finding(case, world, policy)) is not None:
         decision.findings.append(unread)
-    if verdict.finding is not None and (found := due_finding(verdict, case, world, policy)) is not None:
-        decision.findings.append(found)
-        nobody_knows = found.class_ in ("unlinked-record", "order-vanished")
-        if nobody_knows and (asked := unlinked_delete(case, world, policy)) is not None:
-            decision.changes.append(asked)
+    if verdict.finding is not None and (due := due_finding(verdict, case, world, policy)) is not None:
+        decision.findings.append(due)
+        no_order_known = due.class_ in ("unlinked-record", "order-vanished")
+        if no_order_known and (by_approval := unlinked_delete(case, world, policy)) is not None:
+            decision.changes.append(by_approval)
     match verdict.verdict:
         case Verdict.CREATE:
             decision.add([create(case, views[1], world, policy)])
@@ -103,7 +103,8 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
 
 
 def _not_its_own(decision: Decision, case: Case, world: World, policy: Policy) -> bool:
-    """Whether a record's guest is another machine, another record's, or another order's: that is decided first."""
+    """Whether a record's guest is another machine now, or also another record's or another order's. If so, that is
+    decided here, and nothing else of the case."""
     if (unlink := _unlink(case, world)) is not None:
         decision.changes.append(unlink)
     elif case.duplicate is not None and case.record is not None:
@@ -131,9 +132,9 @@ def _delete(decision: Decision, case: Case, world: World, policy: Policy) -> Non
     decision.findings.append(finding(case, class_, why_not))
     if order is not None and not_its_order(order, record) is None:
         decision.add(order_state(case, world))
-    # Asked about once the record says what is known: an approval is for one version of it.
-    if not decision.changes and (asked := approvable_delete(case, world, policy, why_not)) is not None:
-        decision.changes.append(asked)
+    # The operator is asked only after the record's own facts are written: an approval is for one version of it.
+    if not decision.changes and (by_approval := approvable_delete(case, world, policy, why_not)) is not None:
+        decision.changes.append(by_approval)
 
 
 def _merge(case: Case, world: World) -> Merge:
@@ -143,15 +144,15 @@ def _merge(case: Case, world: World) -> Merge:
     order = case.order
     named = order.panel_vps_id if order is not None else None
     if named is None:
-        # Without the feed's word: the id that updates used last, else the one answered last.
+        # The feed names neither: the id that an update used last survives, else the record that was made last.
         ranked = sorted(
             (survivor, loser), key=lambda r: (r.last_update_at is not None, r.last_update_at or r.created_at, r.id)
         )
         loser, survivor = ranked
     reason = f"VPS {loser.id} and VPS {survivor.id} are one machine; both ids keep working"
     evidence = {"order": order.order_id if order else None, "survivor": survivor.id, "named_by_feed": named}
-    # A merge cannot be undone: the order is asked once more which record it names, and of two guests one is looked for,
-    # wherever it was seen.
+    # A merge cannot be undone. So the run asks the order again which record it names. If there are two guests, one of
+    # them must be gone from every address where it was seen.
     places = {p for r in (loser, survivor) if r.guest_key is not None for p in seen_elsewhere(r, r.guest_key, world)}
     one_is_gone = OneGuestIsGone((loser, survivor), tuple(sorted(places, key=str)))
     survives = OrderNamesSurvivor(order_to_ask(order, loser), order)
@@ -168,7 +169,8 @@ def _merge(case: Case, world: World) -> Merge:
 
 
 def _unlink(case: Case, world: World) -> Unlink | None:
-    """Its address was given to another guest, and a going order names that guest: let go of it."""
+    """The change by which a record gives up its address: another guest has it now, and a going order names that guest.
+    None if no going order does."""
     record, key = case.record, case.guest_key
     if not case.replaced or record is None or not record.live or key is None:
         return None
@@ -189,14 +191,14 @@ def _unlink(case: Case, world: World) -> Unlink | None:
         order=case.order,
         guest_key=key,
         evidence=evidence,
-        # An order read long ago may name what was given away since.
+        # The other order may have been read long ago, and may name another guest by now.
         confirm=(NextOrderNamesGuest(other.order_id, key),),
     )
 
 
 def _sold_on(decision: Decision, case: Case, buyer: Order, world: World, policy: Policy) -> None:
-    """The record's order goes on no more, and another one names its machine: nothing that the machine does now is shown
-    to the record's customer, and the record lets go of it where an operator, or the policy, says so."""
+    """The record's order does not go on, and another order names its machine. So the record's customer is shown nothing
+    more of the machine, and the record gives it up once an operator or the policy allows that."""
     record, guest = case.record, case.guest
     if record is None or guest is None:
         return
@@ -207,10 +209,10 @@ def _sold_on(decision: Decision, case: Case, buyer: Order, world: World, policy:
     )
     reason = f"{over}, and order {buyer.order_id} of {who} names its guest {guest.key}"
     why_not = not_yet_sold_on(case, buyer, world, policy)
-    told = f"{reason}: nothing of it is shown to VPS {record.id}'s customer"
-    told += f"; {why_not}" if why_not is not None else f"; it is the same machine ({guest.fingerprint})"
+    message = f"{reason}: nothing of it is shown to VPS {record.id}'s customer"
+    message += f"; {why_not}" if why_not is not None else f"; it is the same machine ({guest.fingerprint})"
     severity = "warning" if buyer.user_id == record.user_id else None
-    decision.findings.append(finding(case, "sold-on", told, severity))
-    # Asked about once the record says what is known: an approval is for one version of it.
+    decision.findings.append(finding(case, "sold-on", message, severity))
+    # The operator is asked only after the record's own facts are written: an approval is for one version of it.
     if why_not is None and not decision.changes:
         decision.changes.append(sold_on(case, buyer, world, reason))

@@ -17,9 +17,10 @@ from reconcile.decision.matching.possible_locations import may_be_one, seen_else
 
 
 def two_way(case: Case, world: World) -> bool:
-    """Whether a case's order alone may speak for it: no Proxmox guest is expected to be observable.
+    """Whether a case is decided by its order alone, because no Proxmox guest of it can be expected.
 
-    Nothing on Proxmox at all; or nobody ever said which guest it is; or its guest was replaced and let go of.
+    That is so if no cluster is configured, or the record is not on Proxmox, or no source ever named its guest, or its
+    guest was replaced and the record gave it up.
     """
     record, order = case.record, case.order
     if not world.clusters or record is None:
@@ -33,7 +34,7 @@ def two_way(case: Case, world: World) -> bool:
 
 
 def delete_change(case: Case, world: World, policy: Policy) -> Delete:
-    """The delete of a case without hindrance, with its evidence and what is confirmed just before it."""
+    """The delete of a case, with its evidence and the questions that the run asks just before it."""
     record, order, key = case.record, case.order, case.guest_key
     if record is None:
         raise ValueError("a delete needs a record")
@@ -51,7 +52,7 @@ def delete_change(case: Case, world: World, policy: Policy) -> Delete:
             confirm.append(GuestIsTheSameMachine(record, case.guest.key))
     if order is not None:
         evidence |= {"order": order.order_id, "order_status": order.status}
-        made, reason = Delete, f"order {order.order_id} ended and its guest is gone: a missed delete"
+        change, reason = Delete, f"order {order.order_id} ended and its guest is gone: a missed delete"
         if not observable:
             reason = f"order {order.order_id} ended: a missed delete (no guest can be observed)"
         if template:
@@ -59,10 +60,10 @@ def delete_change(case: Case, world: World, policy: Policy) -> Delete:
     else:
         evidence |= {"order": record.order_id}
         evidence |= _absence_evidence("order", world.order_absences.get(record.order_id or ""))
-        made, reason = DeleteOrphan, f"order {record.order_id} and its guest are both gone: an orphan"
+        change, reason = DeleteOrphan, f"order {record.order_id} and its guest are both gone: an orphan"
         if template:
             reason = f"order {record.order_id} is gone, and guest {key} is a template now: an orphan"
-    return made(
+    return change(
         source=world.feed,
         reason=reason,
         record=record,
@@ -78,7 +79,8 @@ def _ended(order: Order | None) -> bool:
 
 
 def approvable_delete(case: Case, world: World, policy: Policy, why: str) -> Delete | None:
-    """The delete that waits for an operator because of ``why``; None if something else stands against it, too."""
+    """The delete that waits for an operator's approval because of ``why``; None if something else stands against it,
+    too."""
     if delete_hindrance(case, world, policy, by_approval=True) is not None:
         return None
     change = delete_change(case, world, policy)
@@ -86,10 +88,11 @@ def approvable_delete(case: Case, world: World, policy: Policy, why: str) -> Del
 
 
 def unlinked_delete(case: Case, world: World, policy: Policy) -> DeleteOrphan | None:
-    """The delete of a record that no order is known for, or whose order vanished and whose guest nobody knows, for an
-    operator to decide; None while its guest may be there.
+    """A delete that only an operator can allow: of a record that no order is known for, or with a vanished order and no
+    known guest. None while its guest may be there.
 
-    Nothing proves it. What can be looked up is, all the same: the order it names, and the guest it named.
+    Nothing proves that this delete is right. The run still looks up what it can before it: the order and the guest that
+    the record names.
     """
     record, key = case.record, case.guest_key
     if record is None or case.order is not None or not world.has_feed:
@@ -123,7 +126,7 @@ def unlinked_delete(case: Case, world: World, policy: Policy) -> DeleteOrphan | 
 
 
 def _lost_both(record: Record, world: World) -> bool:
-    """Whether nobody says which guest a record had; of one whose link is disputed its order must be listed no more."""
+    """Whether no source says which guest a record had. If its link is disputed, its order must also be absent."""
     disputed = record.link_state is LinkState.CONFLICT and record.order_id in world.order_absences
     return record.link_state is LinkState.UNLINKED or disputed
 
@@ -139,8 +142,8 @@ def _absence_evidence(what: str, absence: Absence | None) -> dict[str, Any]:
 
 
 def delete_hindrance(case: Case, world: World, policy: Policy, *, by_approval: bool = False) -> str | None:
-    """Why a delete must wait or be approved by an operator; None if nothing stands against it. ``by_approval``: what
-    an operator's word may stand for is no hindrance (an identity that nobody read, a link that never was)."""
+    """Why a delete must wait or be approved by an operator; None if nothing stands against it. ``by_approval``: leave
+    out what an operator may overrule (an identity that was never read, a link that never was)."""
     record, order, view = case.record, case.order, guest_view(case, world, policy)
     if record is None:
         return "there is no record"
@@ -151,9 +154,9 @@ def delete_hindrance(case: Case, world: World, policy: Policy, *, by_approval: b
         return other
     if not world.has_feed:
         return "no main site is configured: nothing proves that the order is gone"
-    nobody_knows_it = by_approval and record.guest_key is None and case.guest_key is None
-    if view is GuestView.UNOBSERVABLE and not two_way(case, world) and not nobody_knows_it:
-        return f"order ended, but VPS {record.id} names no guest that could be looked for"
+    overruled = by_approval and record.guest_key is None and case.guest_key is None
+    if view is GuestView.UNOBSERVABLE and not two_way(case, world) and not overruled:
+        return f"the order ended, but VPS {record.id} names no guest that could be looked for"
     if view is GuestView.UNOBSERVABLE and not world.clusters and seen_on_proxmox(record):
         return f"guest {record.guest_key} was seen on Proxmox, and no cluster is configured any more to look for it"
     if (
@@ -175,16 +178,17 @@ def delete_hindrance(case: Case, world: World, policy: Policy, *, by_approval: b
 
 
 def _template_hindrance(case: Case, *, by_approval: bool) -> str | None:
-    """Of a machine that was turned into a template nothing is gone: an operator's word has to do, once it was read."""
+    """Why a machine that was turned into a template stands against a delete: it still exists. Only an operator may
+    allow the delete, once its identity was read."""
     guest = case.guest
     if guest is None or not guest.template or (by_approval and was_read(guest)):
         return None
-    unread = "" if was_read(guest) else ", and who it is must be read anew"
+    unread = "" if was_read(guest) else ", and its identity must be read again first"
     return f"guest {guest.key} is a template now{unread}: deletable only by approval"
 
 
 def not_its_order(order: Order, record: Record) -> str | None:
-    """Why a record may be another order's: the end of that order is no reason to delete it."""
+    """Why an ended order may not be the record's own, so that its end is no reason to delete the record."""
     if order.user_id is None:
         return f"the owner of order {order.order_id}, which ended, is not known to the panel"
     if order.user_id != record.user_id:
@@ -205,7 +209,7 @@ def _guest_hindrance(case: Case, world: World, policy: Policy, *, by_approval: b
     if absence is not None and absence.absent_since <= record.link_changed_at:
         return f"VPS {record.id} was linked anew after its guest was first missed"
     for key in seen_elsewhere(record, case.guest_key, world):
-        # It moved, and this list leaves it out: gone from its old address only.
+        # It may have moved there, and a list may have left it out: it is gone from its old address only.
         if not policy.proven(world.guest_absences.get(key)):
             return f"the machine of VPS {record.id} was seen at {key}, and nothing proves that it is gone"
     return None if by_approval else may_be_one(record, world)
@@ -219,7 +223,7 @@ def _ended_hindrance(
         if record is not None and record.order_state is OrderState.ENDED and effective_at == record.order_changed_at:
             return None  # this very read made the record's state "ended"
         return "the feed's word is older than the last sync call"
-    # No guest to prove anything: at least the end itself must have stood for as long as a proof takes.
+    # Without a guest to look for, the end of the order must have lasted for as long as a proof takes.
     young = state_since is None or world.now - state_since < policy.proof_t
     if young and guest_view(case, world, policy) is GuestView.UNOBSERVABLE:
         return "the order ended only just now"

@@ -8,9 +8,10 @@ from domain.changes import Change, ChangeOwner, Create, Delete, Link, Merge, Set
 
 
 def drift_since(change: Change) -> datetime | None:
-    """The latest of what made record and sources differ (database clock); None if that was not seen to happen.
+    """The latest of the events that made record and sources differ (database clock); None if the panel did not see it
+    happen.
 
-    The main site's own times are another clock's, and nothing tells when a plan was changed.
+    The main site's own times come from another clock, and no source says when a plan was changed.
     """
     moments = [moment for moment in _moments(change) if moment is not None]
     return max(moments) if moments else None
@@ -62,5 +63,5 @@ def _link(change: Link) -> Moments:
 def _gone(change: Delete) -> Moments:
     """The order's end or its first absence, and the guest's first absence: the later of both."""
     order = change.order.state_since if change.order is not None else None
-    said = [change.evidence.get(f"{what}_absent_since") for what in ("order", "guest")]
-    return [order, *(datetime.fromisoformat(text) for text in said if text is not None)]
+    absences = [change.evidence.get(f"{what}_absent_since") for what in ("order", "guest")]
+    return [order, *(datetime.fromisoformat(since) for since in absences if since is not None)]

@@ -1,8 +1,8 @@
 """Which facts of a record differ from what was observed, and may be written now. Pure.
 
-A fact from a source may change a record only if the source was read after the record's last accepted change of
-that fact; a pushed power state also gets a grace, and "running -> stopped" needs two such reads, both of the guest
-that the record is linked to now.
+A source may change a fact of a record only if it was read after the record's last accepted change of that fact. A
+power state that a call pushed also gets a grace. "running -> stopped" needs two such reads, both of the guest that the
+record is linked to now.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _fresh(read: datetime | None, changed: datetime, grace: timedelta = timedelt
 
 
 def order_state_update(order: Order, record: Record, world: World) -> FactUpdate | None:
-    """What was sold is suspended, active again, or ended, and the record does not say so."""
+    """The order is suspended, active again, or ended, and the record does not say so."""
     if order.state is OrderState.UNKNOWN or order.state is record.order_state:
         return None
     if not _fresh(order.effective_at, record.order_changed_at):
@@ -47,12 +47,12 @@ def order_state_update(order: Order, record: Record, world: World) -> FactUpdate
     }
     reason = f"order {order.order_id} is {order.state.value}, the record said {record.order_state.value}"
     evidence = {"order_status": order.status, "effective_at": _text(order.effective_at)}
-    settled = record.order_state not in (OrderState.PENDING, OrderState.UNKNOWN)
-    return FactUpdate(values, reason, evidence, f"to {order.state.value}" if settled else None)
+    known = record.order_state not in (OrderState.PENDING, OrderState.UNKNOWN)
+    return FactUpdate(values, reason, evidence, f"to {order.state.value}" if known else None)
 
 
 def plan_update(order: Order, record: Record, world: World) -> FactUpdate | None:
-    """Cores, memory, disk, system, name and addresses as sold. What the feed does not say is no drift."""
+    """Cores, memory, disk, system, name and addresses as sold. A value that the feed leaves out is no drift."""
     if not _fresh(order.effective_at, record.plan_changed_at):
         return None
     names_count = world.names_are_authoritative
@@ -66,7 +66,7 @@ def plan_update(order: Order, record: Record, world: World) -> FactUpdate | None
 
 
 def order_link_update(order: Order, record: Record) -> FactUpdate | None:
-    """Write down which order a record belongs to, so that the next run joins by key."""
+    """Which order a record belongs to. Once it is written, the next run joins the two by key."""
     if record.order_id == order.order_id or order.effective_at is None:
         return None
     values = {"order_id": order.order_id, "order_linked_once": True}
@@ -74,16 +74,16 @@ def order_link_update(order: Order, record: Record) -> FactUpdate | None:
 
 
 def guest_link_update(guest: Guest, record: Record, world: World) -> FactUpdate | None:
-    """Write down which guest a record is, where it is, and how sure that is."""
+    """Which guest belongs to a record, where it is, and how sure that is."""
     if guest.fingerprint_state is FingerprintState.STALE:
-        return None  # its signature changed: who it is must be read anew first
+        return None  # its identity is in doubt and must be read again first
     read, state = guest.fingerprint_state is FingerprintState.READ, record.link_state
     if read and guest.fingerprint is not None:
         state = LinkState.VERIFIED
     elif read or guest.fingerprint_state is FingerprintState.FORBIDDEN:
-        state = LinkState.UNVERIFIED  # a container without a network card, say, has nothing to be known by
+        state = LinkState.UNVERIFIED  # for example, a container without a network card has no fingerprint
     if record.guest_key is None and state not in (LinkState.VERIFIED, LinkState.UNVERIFIED):
-        return None  # not linked before its identity was looked at
+        return None  # no link before Proxmox was asked for its identity
     values: dict[str, Any] = {"link_state": state.value}
     if read or record.fingerprint in (None, guest.fingerprint):
         values |= {
@@ -91,7 +91,7 @@ def guest_link_update(guest: Guest, record: Record, world: World) -> FactUpdate 
             "vmid": guest.vmid,
             "node": guest.node,
             "guest_type": guest.guest_type.value,
-        }  # else: where somebody is who may be another machine says nothing of this one
+        }  # else the guest may be another machine, and its place says nothing about the record's own
     if read:
         values["fingerprint"] = guest.fingerprint
     old = {key: _plain(getattr(record, key)) for key in values}
@@ -161,7 +161,7 @@ def identity_evidence(guest: Guest) -> dict[str, Any]:
 
 
 def power_from_order(order: Order, record: Record, policy: Policy, world: World) -> FactUpdate | None:
-    """Two-way mode: where no guest can be observed, the order's own word is all there is."""
+    """Where no guest can be observed, the order's status is the only source for the power state (two-way mode)."""
     power = {"running": PowerState.RUNNING, "stopped": PowerState.STOPPED, "error": PowerState.ERROR}.get(order.status)
     if power is None or power is record.power_state:
         return None
@@ -192,7 +192,7 @@ def owner_update(order: Order, record: Record, world: World) -> FactUpdate | Non
         and swept > previous  # this very read is complete too
         and order.owner_since is not None
         and order.owner_since <= previous
-        and order.mapped_at is not None  # a map that is new, or was replaced, says another owner just as well
+        and order.mapped_at is not None  # a user map that is new or was changed gives another owner, too
         and order.mapped_at <= previous
         and _fresh(previous, record.owner_changed_at)
         and _fresh(order.effective_at, record.owner_changed_at)

@@ -1,6 +1,6 @@
-"""One object that cannot be read or decided must not stop the others: what belongs together is left out together. Pure.
+"""One object that cannot be read or decided must not stop the others. It is left out with all that belongs to it. Pure.
 
-Everything is named by a subject: ``vps:12``, ``order:7041``, ``guest:main/101``.
+A subject names each object: ``vps:12``, ``order:7041``, ``guest:main/101``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from domain.changes import Plan
+from domain.changes import ChangePlan
 from domain.failures import Broken, Failure, Interrupts, Stage, cause_of, guest_ties, order_ties, record_ties
 from domain.guests import Guest
 from domain.records import Record
@@ -24,9 +24,9 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Planned:
-    """A plan, what failed on the way, and the subjects about which it says nothing, or not all there is to say."""
+    """A plan, the failures of making it, and the subjects about which it says nothing, or not all there is to say."""
 
-    plan: Plan
+    plan: ChangePlan
     failures: list[Failure] = field(default_factory=list)
     left_out: set[str] = field(default_factory=set)
 
@@ -35,7 +35,8 @@ class Planned:
 
 
 def parts(world: World) -> list[World]:
-    """The world cut into parts of which none can matter to another, but for guests that nobody names."""
+    """The world, cut into parts that do not affect each other. Only a guest that no order and no record names may
+    matter to every part."""
     members: list[tuple[str, Any, frozenset[str]]] = [
         *(("orders", o, order_ties(o)) for o in world.orders),
         *(("guests", g, guest_ties(g)) for g in world.guests),
@@ -45,8 +46,8 @@ def parts(world: World) -> list[World]:
     for (kind, value, _), root in zip(members, _roots([ties for *_, ties in members]), strict=True):
         groups.setdefault(root, {"orders": [], "guests": [], "records": []})[kind].append(value)
     return [
-        replace(world, orders=tuple(one["orders"]), guests=tuple(one["guests"]), records=tuple(one["records"]))
-        for one in groups.values()
+        replace(world, orders=tuple(group["orders"]), guests=tuple(group["guests"]), records=tuple(group["records"]))
+        for group in groups.values()
     ]
 
 
@@ -77,19 +78,19 @@ def subjects_in(world: World) -> set[str]:
 
 
 def without(world: World, ties: Iterable[str]) -> tuple[World, list[World]]:
-    """(the world less every part that one of the ties reaches, those parts)."""
+    """(the world without every part that one of the ties reaches, those parts)."""
     reached = set(ties)
     if not reached:
         return world, []
     out: list[World] = []
-    found = [(part, _reach(part)) for part in parts(world)]
-    while hit := [pair for pair in found if pair[1] & reached]:  # a broken row may have been what tied two parts
+    left = [(part, _reach(part)) for part in parts(world)]
+    while hit := [pair for pair in left if pair[1] & reached]:  # a broken row may have tied two parts together
         for part, reach in hit:
             out.append(part)
             reached |= reach
         hits = {id(pair) for pair in hit}
-        found = [pair for pair in found if id(pair) not in hits]
-    kept = [part for part, _ in found]
+        left = [pair for pair in left if id(pair) not in hits]
+    kept = [part for part, _ in left]
     return replace(
         world,
         orders=tuple(o for part in kept for o in part.orders),
@@ -113,35 +114,36 @@ def isolated_plan(
     broken: Mapping[str, Broken],
     interrupts: Interrupts = (),
 ) -> Planned:
-    """Match and decide; what raises is left out, with everything it belongs to, and named.
+    """Match and decide. An object that raises is left out, with all that belongs to it, and is named as a failure.
 
-    ``held_back``: what failed lately and is not due again, with where: the plan says nothing of it, or, if only
-    writing it failed, changes nothing of it. ``broken``: rows that could not be parsed, by subject.
+    ``held_back``: subjects that failed lately and are not due again, and the stage at which each failed. The plan says
+    nothing about them. If only their write failed, it changes nothing of them. ``broken``: rows that could not be
+    parsed, by subject.
     """
-    made = Planned(Plan((), ()))
-    made.failures += [Failure(s, Stage.LOAD, b.cause) for s, b in sorted(broken.items()) if s not in held_back]
+    planned = Planned(ChangePlan((), ()))
+    planned.failures += [Failure(s, Stage.LOAD, b.cause) for s, b in sorted(broken.items()) if s not in held_back]
     early = {subject for subject, stage in held_back.items() if stage in (Stage.LOAD, Stage.MATCH)}
     world, out = without(world, early.union(*(b.belongs for b in broken.values())))
-    world = _unlike_whole(world, out, broken)
+    world = _without_twins(world, out, broken)
     try:
         cases = match(world, policy)
     except Exception as error:
         if isinstance(error, interrupts):
             raise
-        world, failing = _without_failing(world, policy, made, interrupts)
+        world, failing = _without_failing(world, policy, planned, interrupts)
         out += failing
-        cases = match(_unlike_whole(world, failing, broken), policy)
+        cases = match(_without_twins(world, failing, broken), policy)
     for part in out:
-        made.left_out |= subjects_in(part)
-    made.left_out |= broken.keys()
-    plan = assemble(_decided(cases, world, policy, made, held_back, interrupts))
-    made.plan = Plan(tuple(c for c in plan.changes if not c.subjects & held_back.keys()), plan.findings)
-    return made
+        planned.left_out |= subjects_in(part)
+    planned.left_out |= broken.keys()
+    plan = assemble(_decided(cases, world, policy, planned, held_back, interrupts))
+    planned.plan = ChangePlan(tuple(c for c in plan.changes if not c.subjects & held_back.keys()), plan.findings)
+    return planned
 
 
-def _unlike_whole(world: World, out: Iterable[World], broken: Mapping[str, Broken]) -> World:
-    """If a guest that nobody names was left out, it may be any: a record is taken for a twin of another one only if no
-    guest could be its own."""
+def _without_twins(world: World, out: Iterable[World], broken: Mapping[str, Broken]) -> World:
+    """The world in which no record counts as a twin of another, if a guest that nothing names was left out: that guest
+    may be any record's own machine."""
     alone = any(part.guests and not part.orders and not part.records for part in out)
     unread = any(subject.startswith("guest:") for subject in broken)
     return replace(world, left_out=replace(world.left_out, unnamed=None)) if alone or unread else world
@@ -155,20 +157,22 @@ def isolated_power(
     broken: Mapping[str, Broken],
     interrupts: Interrupts = (),
 ) -> Planned:
-    """The fast lane's plan, pair by pair: one that raises is left out and named."""
-    made = Planned(Plan((), ()))
-    made.failures += [Failure(s, Stage.LOAD, b.cause) for s, b in sorted(broken.items()) if s not in held_back]
+    """The fast lane's plan, pair by pair. A pair that raises is left out and named as a failure."""
+    planned = Planned(ChangePlan((), ()))
+    planned.failures += [Failure(s, Stage.LOAD, b.cause) for s, b in sorted(broken.items()) if s not in held_back]
     for record, guest in pairs:
         subject = f"vps:{record.id}"
         if subject in held_back:
             continue
-        one = _guarded(partial(power_plan, [(record, guest)], world, policy), subject, made, interrupts)
-        if one is not None:
-            made.plan = Plan(made.plan.changes + one.changes, ())
-    return made
+        plan = _guarded(partial(power_plan, [(record, guest)], world, policy), subject, planned, interrupts)
+        if plan is not None:
+            planned.plan = ChangePlan(planned.plan.changes + plan.changes, ())
+    return planned
 
 
-def _without_failing(world: World, policy: Policy, made: Planned, interrupts: Interrupts) -> tuple[World, list[World]]:
+def _without_failing(
+    world: World, policy: Policy, planned: Planned, interrupts: Interrupts
+) -> tuple[World, list[World]]:
     failing: set[str] = set()
     for part in parts(world):
         try:
@@ -177,7 +181,7 @@ def _without_failing(world: World, policy: Policy, made: Planned, interrupts: In
             if isinstance(error, interrupts):
                 raise
             subject = min(subjects_in(part), key=lambda s: (not s.startswith("vps:"), not s.startswith("order:"), s))
-            made.failures.append(Failure(subject, Stage.MATCH, cause_of(error)))
+            planned.failures.append(Failure(subject, Stage.MATCH, cause_of(error)))
             failing.add(subject)
     return without(world, failing)
 
@@ -186,7 +190,7 @@ def _decided(
     cases: Iterable[Case],
     world: World,
     policy: Policy,
-    made: Planned,
+    planned: Planned,
     held_back: Mapping[str, Stage],
     interrupts: Interrupts,
 ) -> list[Decision]:
@@ -195,30 +199,30 @@ def _decided(
     for case in cases:
         subjects = case_subjects(case)
         if undecided.intersection(subjects):
-            made.left_out |= set(subjects)
+            planned.left_out |= set(subjects)
             continue
-        decision = _guarded(partial(decide, case, world, policy), subjects[0], made, interrupts)
+        decision = _guarded(partial(decide, case, world, policy), subjects[0], planned, interrupts)
         if decision is None or decision.waits:
-            made.left_out |= set(subjects)
+            planned.left_out |= set(subjects)
         if decision is not None:
             decisions.append(decision)
     return decisions
 
 
-def _guarded(work: Callable[[], T], subject: str, made: Planned, interrupts: Interrupts) -> T | None:
-    """What ``work`` returns; None, and a failure of that subject, if it raises."""
+def _guarded(work: Callable[[], T], subject: str, planned: Planned, interrupts: Interrupts) -> T | None:
+    """What ``work`` returns. If it raises: None, and a failure of that subject."""
     try:
         return work()
     except Exception as error:
         if isinstance(error, interrupts):
             raise
-        made.failures.append(Failure(subject, Stage.DECIDE, cause_of(error)))
+        planned.failures.append(Failure(subject, Stage.DECIDE, cause_of(error)))
         return None
 
 
 def case_subjects(case: Case) -> tuple[str, ...]:
     """All that a case is about, the record first."""
-    found = [f"vps:{r.id}" for r in (case.record, case.duplicate) if r is not None]
-    found += [f"order:{case.order.order_id}"] if case.order is not None else []
-    found += [f"guest:{case.guest_key}"] if case.guest_key is not None else []
-    return tuple(found)
+    subjects = [f"vps:{r.id}" for r in (case.record, case.duplicate) if r is not None]
+    subjects += [f"order:{case.order.order_id}"] if case.order is not None else []
+    subjects += [f"guest:{case.guest_key}"] if case.guest_key is not None else []
+    return tuple(subjects)

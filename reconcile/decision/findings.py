@@ -13,54 +13,58 @@ from domain.records import Record
 from reconcile.decision.cases import Case, Policy, World
 from reconcile.decision.table import Cell
 
-UNLISTED = "it was known and is not listed any more, and nothing proves it gone: its node left, or is not shown whole"
+UNLISTED = (
+    "it was identified before and is not listed any more, and nothing proves it gone: its node left the cluster, or "
+    "the list of its node is not complete"
+)
 
 
 def due_finding(verdict: Cell, case: Case, world: World, policy: Policy) -> Finding | None:
-    """The cell's finding, if its grace is over; louder where it has stood for too long."""
+    """The cell's finding, if its grace is over. Its severity is higher if it has stood for too long."""
     class_ = verdict.finding
     if class_ is None or not _read_since_deleted(case, policy) or not _DUE.get(class_, _always)(case, world, policy):
         return None
     if class_ in _REMOVABLE:
         late = class_ == "ended-but-running" and _since(_state_since(case), world, policy.ended_retention)
-        said = verdict.reason + (" (longer than it is kept)" if late else "")
-        return finding(case, class_, f"{said}; {_whom_to_remove(case, world)}", "alarm" if late else None)
+        reason = verdict.reason + (" (longer than it is kept)" if late else "")
+        return finding(case, class_, f"{reason}; {_removal_advice(case, world)}", "alarm" if late else None)
     if class_ == "guest-unseen" and _identified(case):
         return finding(case, class_, f"{verdict.reason}; {UNLISTED}", "alarm")
     return finding(case, class_, verdict.reason)
 
 
 _REMOVABLE = {"ended-but-running", "guest-without-order"}
-"""Findings whose remedy may be that somebody removes the guest: they say which machine it is and who else names it."""
+"""Findings after which an operator may remove the guest. So they say which machine it is, and what else names it."""
 
 READ_LATELY = timedelta(hours=1)
-"""So old the configuration may be by which a machine is called one that may be removed; it is read every half hour."""
+"""How old a guest's configuration may be when a finding calls the guest removable. It is read every half hour."""
 
 
-def _whom_to_remove(case: Case, world: World) -> str:
-    """Which machine stands there, by its own configuration, and whether it may be removed."""
+def _removal_advice(case: Case, world: World) -> str:
+    """Which machine the guest is, by its own configuration, and whether an operator may remove it."""
     guest, record, key = case.guest, case.record, case.guest_key
     if guest is None or key is None:
-        return "do not remove what stands there: it is not listed now"
+        return "do not remove the guest there: it is not listed now"
     read = guest.fingerprint_state is FingerprintState.READ and guest.fingerprint is not None
     if (
         not read
         or not _since(guest.fingerprint_read_at, world, timedelta(0))
         or (_since(guest.fingerprint_read_at, world, READ_LATELY))
     ):
-        return f"do not remove guest {key}: who it is was not read within the hour"
+        return f"do not remove guest {key}: its identity was not read within the hour"
     mine = record.fingerprint if record is not None else None
     if mine is not None and mine != guest.fingerprint:
         return f"do not remove guest {key}: it is {guest.fingerprint} now, and the machine that was sold is {mine}"
     if others := _others(case, world):
         return f"do not remove guest {key} ({guest.fingerprint}): {' and '.join(others)} name it, too"
     if mine is None:
-        return f"guest {key} is {guest.fingerprint}; nothing says that this was the machine that was sold"
-    return f"guest {key} is {guest.fingerprint}, the machine that was sold, and nobody else names it"
+        return f"guest {key} is {guest.fingerprint}; no record says whether this is the machine that was sold"
+    return f"guest {key} is {guest.fingerprint}, the machine that was sold, and no other order or record names it"
 
 
 def _others(case: Case, world: World) -> list[str]:
-    """Every other order that goes on and every other live record that names a case's guest or has its fingerprint."""
+    """The other orders that go on and name a case's guest, and the other live records that name it or have its
+    fingerprint."""
     guest = case.guest
     if guest is None:
         return []
@@ -75,23 +79,25 @@ def _same_machine(record: Record, guest: Guest) -> bool:
 
 
 def unread_finding(case: Case, world: World, policy: Policy) -> Finding | None:
-    """Of a guest that is listed and whose identity cannot be read: a record that was verified, or is not yet. Nothing
-    of one that nobody has asked about since: his turn is to come (:mod:`domain.config_read_delays`)."""
+    """A finding about a listed guest whose identity cannot be read: Proxmox refuses it now, or gave no answer for long.
+    None for a guest that no run has asked about since it changed: its turn comes later, and
+    :mod:`domain.config_read_delays` watches how long that takes."""
     guest, record, order = case.guest, case.record, case.order
     if guest is None or guest.cluster not in world.trusted or guest.power is PowerState.UNKNOWN:
         return None
     known = record is not None and record.live and record.fingerprint is not None
     if guest.fingerprint_state is FingerprintState.FORBIDDEN and record is not None and known:
         same = guest.fingerprint == record.fingerprint
-        so = "it passes for the one it was" if same else "it may be another machine by now"
-        return finding(case, "unverified-guest", f"who guest {guest.key} is may not be read any more (403): {so}")
+        so = "it still counts as the machine that it was" if same else "it may be another machine by now"
+        reason = f"the identity of guest {guest.key} may not be read any more (HTTP 403), and {so}"
+        return finding(case, "unverified-guest", f"{reason}; give the token VM.Audit on /vms")
     matters = (record is not None and record.live) or (order is not None and order.state is not OrderState.ENDED)
     unread = guest.fingerprint_state in (FingerprintState.UNREAD, FingerprintState.STALE)
     since = max((t for t in (guest.changed_at, guest.doubted_at) if t is not None), default=None)
     tried = since is not None and guest.fingerprint_tried_at is not None and guest.fingerprint_tried_at >= since
     if matters and unread and tried and _since(since, world, policy.paid_missing_grace):
         why = WHY[Doubt(guest.doubt)] if guest.doubt is not None else "it was listed as it is now"
-        reason = f"who guest {guest.key} is could not be read since {why}: nothing of it is taken"
+        reason = f"the identity of guest {guest.key} could not be read since {why}: nothing is written from it"
         return finding(case, "unverified-guest", reason)
     return None
 
@@ -134,13 +140,14 @@ def _stuck(case: Case, world: World, policy: Policy) -> bool:
 
 
 def _read_since_deleted(case: Case, policy: Policy) -> bool:
-    """Of a deleted record only what began after the delete and its grace counts: a lagging feed is no contradiction.
-    An order that ended contradicts nothing, and may be listed no more."""
+    """Whether the order and the guest of a deleted record were read after the delete and its grace. What was read
+    before may only be a feed that lags. An order that ended contradicts nothing, and may not be listed any more, so its
+    read does not count."""
     if case.record is None or case.record.deleted_at is None:
         return True
     since = case.record.deleted_at + policy.deleted_alive_grace
-    told = case.order is not None and case.order.state is not OrderState.ENDED
-    reads = [case.order.effective_at] if case.order is not None and told else []
+    goes_on = case.order is not None and case.order.state is not OrderState.ENDED
+    reads = [case.order.effective_at] if case.order is not None and goes_on else []
     reads += [case.guest.read_at] if case.guest is not None else []
     return all(read is not None and read > since for read in reads)
 
@@ -150,10 +157,10 @@ def _unlinked(case: Case, world: World, policy: Policy) -> bool:
     if record is None or not world.has_feed:
         return False
     if record.order_id in world.order_absences:
-        return False  # its order was there and is missed: the proof is being counted
+        return False  # its order was listed before and is absent now: the proof of that is under way
     if world.orders_at is not None and world.orders_at - record.created_at >= policy.link_grace:
         return True
-    # Where the orders are never read completely nothing will ever tell; somebody must.
+    # Where the orders are never read completely, no sweep will ever prove it: the operator must know.
     return world.now - record.created_at >= policy.paid_missing_grace
 
 
@@ -170,12 +177,12 @@ def _missing(case: Case, world: World, policy: Policy) -> bool:
 
 
 def _unproven_for_long(case: Case, world: World, policy: Policy) -> bool:
-    """A proof takes minutes: after a day there is nothing to count, as of a guest that was never listed."""
+    """A proof takes minutes. After a day without one, no proof is under way: the guest may never have been listed."""
     return _since(_state_since(case), world, policy.orphan_grace)
 
 
 def _never_seen(case: Case, world: World, policy: Policy) -> bool:
-    """What was once identified and is not listed has a proof under way, unless nothing is counted any more."""
+    """A guest that was identified once and is not listed has a proof under way, unless its absence is not counted."""
     if not _identified(case):
         return _since(_state_since(case), world, policy.paid_missing_grace)
     unlisted = world.unlisted.get(case.guest_key) if case.guest_key is not None else None

@@ -13,7 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TypeVar
 
-from domain.changes import Change, ChangeOwner, Create, Delete, Kind, Merge, Plan, SetStatus, plan_hash
+from domain.changes import Change, ChangeOwner, ChangePlan, Create, Delete, Kind, Merge, SetStatus, plan_hash
 
 T = TypeVar("T")
 
@@ -27,10 +27,11 @@ class Handling(StrEnum):
 
 
 REJECTED_BEFORE = "rejected-before"
-"""The scope of what an operator refused and is not the same any more: it never happens by itself."""
+"""The scope of changes that an operator refused once and that are not the same any more. None happens by itself."""
 
 BY_APPROVAL = "by-approval"
-"""The scope, with its subject, of what nothing proves: a set of its own for each, since each is another question."""
+"""The scope, before the subject, of a change that nothing proves. Each is a set of its own, because each is another
+question."""
 
 REPAIR_ALL: Mapping[Kind, Handling] = MappingProxyType({})
 
@@ -54,7 +55,7 @@ class Budget:
     owners_day: int = 10
     merges_run: int = 10
     merges_day: int = 40
-    pushed_deletes_hour: int = 20  # the main site's own calls: more are told, never held
+    pushed_deletes_hour: int = 20  # by calls of the main site: more than that is a finding, never held
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class GateContext:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One set that was held: its scope, the sentence why, its changes and their hash."""
+    """One held set: its scope, the sentence why it is held, its changes and their hash."""
 
     scope: str
     reason: str
@@ -104,12 +105,14 @@ class Gated:
     ignored: tuple[Change, ...] = ()
 
 
-def gate(plan: Plan, context: GateContext, budget: Budget, handling: Mapping[Kind, Handling] = REPAIR_ALL) -> Gated:
+def gate(
+    plan: ChangePlan, context: GateContext, budget: Budget, handling: Mapping[Kind, Handling] = REPAIR_ALL
+) -> Gated:
     """Split a plan into what may be applied now and what may not. A class without ``handling`` is repaired."""
     ignored: list[Change] = []
     rejected: list[Change] = []
     classes: dict[Kind, list[Change]] = defaultdict(list)
-    again: list[Change] = []
+    refused_before: list[Change] = []
     held: list[Held] = []
     open_: list[tuple[Change, bool]] = []
     for change in plan.changes:
@@ -122,7 +125,7 @@ def gate(plan: Plan, context: GateContext, budget: Budget, handling: Mapping[Kin
         elif isinstance(change, Delete) and change.asks is not None and not approved:
             held.append(Held(f"{BY_APPROVAL}:{change.subject}", change.asks, (change,)))
         elif change.question in context.refused and not approved:
-            again.append(change)
+            refused_before.append(change)
         elif how is Handling.HOLD and not approved:
             classes[change.kind].append(change)
         else:
@@ -131,13 +134,12 @@ def gate(plan: Plan, context: GateContext, budget: Budget, handling: Mapping[Kin
         Held(f"class:{kind.value}", f"the policy holds every {kind.value}", tuple(changes))
         for kind, changes in sorted(classes.items())
     ]
-    if again:
-        held.append(
-            Held(REJECTED_BEFORE, "an operator rejected it; it changed since, or that is long ago", tuple(again))
-        )
-    asked = [change for change, approved in open_ if not approved and not _fills(change, context)]
-    held += _over_budget(asked, context, budget)
-    stopped = {id(change) for one in held for change in one.changes}
+    if refused_before:
+        reason = "an operator rejected it before; since then it changed, or the rejection ran out"
+        held.append(Held(REJECTED_BEFORE, reason, tuple(refused_before)))
+    measured = [change for change, approved in open_ if not approved and not _fills(change, context)]
+    held += _over_budget(measured, context, budget)
+    stopped = {id(change) for held_set in held for change in held_set.changes}
     allowed = tuple(change for change, _ in open_ if id(change) not in stopped)
     return Gated(allowed, tuple(held), tuple(rejected), tuple(ignored))
 
@@ -165,8 +167,8 @@ def _over_budget(changes: list[Change], context: GateContext, budget: Budget) ->
 
 
 def _held_deletes(deletes: list[Change], context: GateContext, budget: Budget) -> list[Held]:
-    """All of them if there are too many at all; else those of a node or a customer with too many, and the rest if
-    too many were done lately."""
+    """All deletes, if there are too many in this run. Otherwise those of each node or customer that has too many, and
+    the rest if too many were done in the last hour or day."""
     count = len(deletes)
     whole = context.holds.get("deletes") or _over("deletes in one run", count, budget.deletes_run)
     if whole is not None:
@@ -174,7 +176,7 @@ def _held_deletes(deletes: list[Change], context: GateContext, budget: Budget) -
     held: list[Held] = []
     rest = {id(change): change for change in deletes}
     for scope, over, theirs in _narrow_breaches(deletes, context, budget):
-        # One that is of two such sets is asked about once.
+        # A delete that belongs to two such sets is held in the first one only.
         if waiting := tuple(change for change in theirs if rest.pop(id(change), None) is not None):
             held.append(Held(scope, over, waiting))
     late = _over("deletes in an hour", len(rest) + context.deletes_last_hour, budget.deletes_hour) or _over(
@@ -200,10 +202,10 @@ def _narrow_breaches(
             yield f"deletes:user:{user_id}", over, of_them
 
 
-def _by(what: Callable[[Change], T | None], changes: Iterable[Change]) -> list[tuple[T, tuple[Change, ...]]]:
+def _by(key: Callable[[Change], T | None], changes: Iterable[Change]) -> list[tuple[T, tuple[Change, ...]]]:
     groups: dict[T, list[Change]] = defaultdict(list)
     for change in changes:
-        if (subject := what(change)) is not None:
+        if (subject := key(change)) is not None:
             groups[subject].append(change)
     return [(subject, tuple(groups[subject])) for subject in sorted(groups, key=str)]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from domain.changes import Change, Link, Plan, SetStatus
+from domain.changes import Change, ChangePlan, Link, SetStatus
 from domain.guests import Guest
 from domain.records import Record
 from reconcile.decision.cases import Case, GuestView, Policy, World, guest_view
@@ -16,7 +16,7 @@ from reconcile.decision.fact_updates import guest_link_update, power_update
 WRITABLE = {GuestView.RUNNING, GuestView.STOPPED, GuestView.ERROR}
 
 
-def power_plan(pairs: Iterable[tuple[Record, Guest]], world: World, policy: Policy) -> Plan:
+def power_plan(pairs: Iterable[tuple[Record, Guest]], world: World, policy: Policy) -> ChangePlan:
     """What to write for linked pairs whose power or node differs."""
     changes: list[Change] = []
     for record, guest in pairs:
@@ -47,4 +47,4 @@ def power_plan(pairs: Iterable[tuple[Record, Guest]], world: World, policy: Poli
                     flip=turned.flip,
                 )
             )
-    return Plan(tuple(changes), ())
+    return ChangePlan(tuple(changes), ())

@@ -1,4 +1,4 @@
-"""Which part of a plan a run is about: what it was asked for, less what is paused. Pure."""
+"""Which part of a plan a run applies: what the operator asked for, without what is paused. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from domain.changes import Change, Finding, Plan
+from domain.changes import Change, ChangePlan, Finding
 from domain.confirmations import OrderConfirmation
 
 
 class SubjectKind(StrEnum):
-    """What one can ask to be reconciled now."""
+    """What an operator can have reconciled now."""
 
     VPS = "vps"
     USER = "user"
@@ -40,12 +40,12 @@ class Subject:
                 return self.name in clusters_of(change)
 
 
-def parse_subject(said: str) -> Subject | None:
+def parse_subject(text: str) -> Subject | None:
     """The subject in ``vps:17``, ``user:5`` or ``cluster:main``; None for anything else."""
-    found = re.fullmatch(r"(vps|user):([1-9][0-9]{0,18})|(cluster):([A-Za-z0-9][A-Za-z0-9_.-]{0,62})", said)
-    if found is None:
+    parts = re.fullmatch(r"(vps|user):([1-9][0-9]{0,18})|(cluster):([A-Za-z0-9][A-Za-z0-9_.-]{0,62})", text)
+    if parts is None:
         return None
-    return Subject(SubjectKind(found[1] or found[3]), found[2] or found[4])
+    return Subject(SubjectKind(parts[1] or parts[3]), parts[2] or parts[4])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,16 @@ class Paused:
     feed: bool = False
     subjects: frozenset[Subject] = frozenset()
 
-    def spare(self, plan: Plan) -> Plan:
+    def spare(self, plan: ChangePlan) -> ChangePlan:
         """The plan without changes of what is paused: those records keep their state.
 
-        A paused source was not read, so its findings are left out too; a paused VPS was, and they stay.
+        A paused cluster was not read, so its findings are left out, too. A paused VPS or user was read, so its findings
+        stay.
         """
         if not self.clusters and not self.feed and not self.subjects:
             return plan
         changes = tuple(c for c in plan.changes if not self._stops(c))
-        return Plan(changes, tuple(f for f in plan.findings if not self._mutes(f)))
+        return ChangePlan(changes, tuple(f for f in plan.findings if not self._mutes(f)))
 
     def _stops(self, change: Change) -> bool:
         return (
@@ -78,8 +79,8 @@ class Paused:
 
 
 def _by_guest_alone(change: Change) -> bool:
-    """Whether no order has a say in it."""
-    return change.source == "proxmox" and not any(isinstance(asked, OrderConfirmation) for asked in change.confirm)
+    """Whether a change follows from the guest alone, and needs no answer about an order."""
+    return change.source == "proxmox" and not any(isinstance(asks, OrderConfirmation) for asks in change.confirm)
 
 
 def clusters_of(change: Change) -> frozenset[str]:

@@ -1,7 +1,7 @@
-"""The decision table: total over order × guest × record × in-flight. Pure; docs/decision-table.md comes from it.
+"""The decision table: a cell for every combination of order, guest, record and in-flight. Pure.
 
-A cell says what kind of thing may be done and which facts may flow, never whether it is due: grace times,
-freshness and proofs are :mod:`reconcile.decision.decide`'s.
+A cell says what may be done and which facts may be written, never whether it is due: :mod:`reconcile.decision.decide`
+checks grace times, freshness and proofs. docs/decision-table.md is made from this module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Verdict(StrEnum):
 
     NOTHING = "nothing"
     WAIT = "wait"  # a sync call for it is accepted but not applied
-    HOLD = "hold"  # not enough is known, or it takes a person: existence is not touched
+    HOLD = "hold"  # too little is known, or a person must decide: the record is neither made nor deleted
     CREATE = "create"
     REPAIR = "repair"
     DELETE = "delete"
@@ -67,7 +67,7 @@ def _live(order: OrderView, guest: GuestView) -> Cell:
         case OrderView.NONE_PROVEN:
             return _live_without_order(guest)
         case OrderView.NONE_UNPROVEN:
-            # The guest's own facts need no order to be true; only existence is held.
+            # The guest's own facts are true without an order. Only a delete is held.
             power = POWER if guest in PRESENT else frozenset[str]()
             return Cell(Verdict.HOLD, "it is not proven that there is no order", power, "unlinked-record")
 
@@ -87,20 +87,19 @@ def _live_and_sold(order: OrderView, guest: GuestView) -> Cell:
     if guest is GuestView.TEMPLATE:
         return Cell(Verdict.REPAIR, "sold, but its guest is a template now, which cannot run", ORDER, "is-template")
     if guest is GuestView.TRANSITIONAL:
-        return Cell(Verdict.REPAIR, "the guest is locked: only the order's facts flow", ORDER)
+        return Cell(Verdict.REPAIR, "the guest is locked: only the order's facts are written", ORDER)
     unseen = "guest-unseen" if guest is GuestView.NONE_UNPROVEN else None
-    return Cell(Verdict.REPAIR, "the guest's state is not known: only the order's facts flow", ORDER, unseen)
+    return Cell(Verdict.REPAIR, "the guest's state is not known: only the order's facts are written", ORDER, unseen)
 
 
 def _live_and_ended(guest: GuestView) -> Cell:
     if guest is GuestView.NONE_PROVEN:
         return Cell(Verdict.DELETE, "the order ended and its guest is proven absent: a missed delete")
     if guest is GuestView.UNOBSERVABLE:
-        return Cell(
-            Verdict.DELETE, "the order ended; no guest could be observed: only where none is expected on Proxmox"
-        )
+        reason = "the order ended; no guest can be observed: a delete only if none is expected on Proxmox"
+        return Cell(Verdict.DELETE, reason)
     if guest is GuestView.TEMPLATE:
-        return Cell(Verdict.DELETE, "the order ended, and its guest is a template now: only by approval")
+        return Cell(Verdict.DELETE, "the order ended, and its guest is a template now: a delete only by approval")
     if guest in SEEN:
         facts = BOTH if guest in PRESENT else ORDER
         return Cell(Verdict.REPAIR, "the order ended, but its guest is still there", facts, "ended-but-running")
@@ -112,11 +111,12 @@ def _live_without_order(guest: GuestView) -> Cell:
     if guest is GuestView.NONE_PROVEN:
         return Cell(Verdict.DELETE, "neither the order nor the guest exists any more: an orphan")
     if guest is GuestView.TEMPLATE:
-        return Cell(Verdict.DELETE, "the order vanished, and its guest is a template now: only by approval")
+        return Cell(Verdict.DELETE, "the order vanished, and its guest is a template now: a delete only by approval")
     if guest in SEEN:
         power = POWER if guest in PRESENT else frozenset[str]()
         verdict = Verdict.REPAIR if power else Verdict.HOLD
-        return Cell(verdict, "the order vanished, but its guest is there: kept", power, "guest-without-order")
+        reason = "the order vanished, but its guest is there: the record is kept"
+        return Cell(verdict, reason, power, "guest-without-order")
     reason = "the order vanished, but nothing proves that the guest is gone"
     return Cell(Verdict.HOLD, reason, finding="order-vanished")
 
@@ -129,7 +129,7 @@ def _tombstone(order: OrderView, guest: GuestView) -> Cell:
         case OrderView.PENDING:
             return Cell(Verdict.NOTHING, "deleted here, yet its order is still being set up", finding="stuck-creating")
         case OrderView.ACTIVE | OrderView.SUSPENDED if there or guest in (GuestView.UNOBSERVABLE, GuestView.TEMPLATE):
-            reason = "deleted here, but its order goes on: nothing is resurrected by itself"
+            reason = "deleted here, but its order goes on: the panel brings no deleted record back by itself"
             return Cell(Verdict.HOLD, reason, finding="deleted-but-alive")
         case OrderView.ACTIVE if guest is GuestView.NONE_PROVEN:
             reason = "deleted here and its guest is proven absent, yet its order is paid for"
@@ -167,11 +167,11 @@ def _no_record(order: OrderView, guest: GuestView) -> Cell:
         case _ if guest is GuestView.NONE_UNPROVEN:
             return Cell(Verdict.HOLD, "it is not proven that there is no guest")
         case _ if guest is GuestView.TEMPLATE:
-            return Cell(Verdict.NOTHING, "a template is nobody's machine")
+            return Cell(Verdict.NOTHING, "a template is no customer's machine")
         case OrderView.ENDED:
             return Cell(Verdict.NOTHING, "the order ended, and nothing is left of it")
         case _:
-            return Cell(Verdict.NOTHING, "there is nothing")
+            return Cell(Verdict.NOTHING, "there is no order and no guest")
 
 
 def _sold_without_record(guest: GuestView) -> Cell:
@@ -184,7 +184,7 @@ def _sold_without_record(guest: GuestView) -> Cell:
     if guest is GuestView.TEMPLATE:
         return Cell(Verdict.HOLD, "sold, but the guest that it names is a template", finding="is-template")
     unseen = "guest-unseen" if guest is GuestView.NONE_UNPROVEN else None
-    return Cell(Verdict.HOLD, "sold, but the guest's state is not known: no status is invented", finding=unseen)
+    return Cell(Verdict.HOLD, "sold, but the guest's state is not known: no record is made yet", finding=unseen)
 
 
 def all_cells() -> list[tuple[OrderView, GuestView, RecordView, bool, Cell]]:

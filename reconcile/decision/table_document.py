@@ -58,12 +58,12 @@ def _guests(guests: list[str]) -> str:
 
 
 def _short(verdict: Cell) -> str:
-    said = verdict.verdict.value
+    word = verdict.verdict.value
     if verdict.verdict in {Verdict.CREATE, Verdict.DELETE}:
-        said = f"**{said}**"
+        word = f"**{word}**"
     facts = " ".join(f"`{fact}`" for fact in sorted(verdict.facts))
     finding = f"*{verdict.finding}*" if verdict.finding else ""
-    return " ".join(part for part in (said, facts, finding) if part)
+    return " ".join(part for part in (word, facts, finding) if part)
 
 
 def _line(head: str, cells: list[str]) -> str:

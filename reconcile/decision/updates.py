@@ -27,16 +27,16 @@ from reconcile.decision.table import Cell
 
 
 def record_updates(case: Case, cell: Cell, view: GuestView, world: World, policy: Policy) -> Iterator[Change | Finding]:
-    """Everything that a case's record says otherwise than its order and its guest."""
+    """The changes and findings for all that differs between a case's record and its order and guest."""
     record, order, guest = case.record, case.order, case.guest
     if record is None:
         return
     if order is not None and "order" in cell.facts:
         yield from order_updates(case, world)
-    # A template is the record's only if it is known to be what was sold.
-    untold = view is GuestView.TRANSITIONAL or (guest is not None and guest.template and record.fingerprint is None)
-    if guest is not None and guest.cluster in world.trusted and not untold:
-        if not _let_go(case, guest, record, world):
+    # A template is the record's machine only if its fingerprint shows that this is what was sold.
+    ignored = view is GuestView.TRANSITIONAL or (guest is not None and guest.template and record.fingerprint is None)
+    if guest is not None and guest.cluster in world.trusted and not ignored:
+        if not _may_be_another(case, guest, record, world):
             yield from _guest_link(case, guest, record, world)
             if "power" in cell.facts and _identified(case, world):
                 yield from _status(case, "proxmox", fact_updates.power_update(guest, record, policy))
@@ -50,10 +50,10 @@ def record_updates(case: Case, cell: Cell, view: GuestView, world: World, policy
 
 
 def order_updates(case: Case, world: World) -> Iterator[Change | Finding]:
-    """What the order says: which order it is, its state, and while it goes on what was sold and to whom."""
+    """What follows from the order: the link to it and its state, and while it goes on, what was sold and to whom."""
     record, order = case.record, case.order
     if record is None or order is None or _by_name_only(order, record):
-        return  # a name joins no record to an end
+        return  # the end of an order is written only to a record that was linked with it
     if (linked := fact_updates.order_link_update(order, record)) is not None:
         yield _link(case, record, world.feed, linked)
     yield from order_state(case, world)
@@ -79,7 +79,7 @@ def order_updates(case: Case, world: World) -> Iterator[Change | Finding]:
 
 
 def order_state(case: Case, world: World) -> Iterator[SetStatus]:
-    """That what was sold is suspended, active again, or ended."""
+    """The order's state, if it is suspended, active again, or ended, and the record does not say so."""
     if case.record is not None and case.order is not None:
         yield from _status(case, world.feed, fact_updates.order_state_update(case.order, case.record, world))
 
@@ -107,38 +107,39 @@ def _by_name_only(order: Order, record: Record) -> bool:
 # --- by the guest
 
 
-def _let_go(case: Case, guest: Guest, record: Record, world: World) -> bool:
-    """Whether the guest at the record's address may be another machine, which nobody looked at while it was sold."""
-    # Never link an ended order's record to whatever guest now has its VMID.
+def _may_be_another(case: Case, guest: Guest, record: Record, world: World) -> bool:
+    """Whether the guest at the record's address may be another machine, because no identity was read in time."""
+    # Never link an ended order's record to whatever guest now has its VMID. Nor to a guest whose identity was never
+    # read while the order went on: it may be the next customer's machine.
     ended = case.order is not None and case.order.state is OrderState.ENDED
-    # Nor take for its own a guest whose identity nobody read while the order went on: it may be the next machine.
     if ended and record.guest_linked_once and (record.guest_key is None or record.fingerprint is None):
         return True
-    return case.order is None and _unheard_of(record, guest, world)
+    return case.order is None and _named_by_a_call_only(record, guest, world)
 
 
-def _unheard_of(record: Record, guest: Guest, world: World) -> bool:
-    """Whether a call alone says that this guest is the record's, and nobody looked at it yet: the call may have been
-    late, and the address the next machine's. An order that names the guest tells; without a feed nothing can."""
+def _named_by_a_call_only(record: Record, guest: Guest, world: World) -> bool:
+    """Whether only a call says that this guest is the record's, and its identity was not read yet. The call may have
+    come late, and the address may be the next machine's by now. An order that names the guest settles it. Without a
+    feed nothing can, so the call counts."""
     unseen = record.link_state in (LinkState.PUSHED, LinkState.UNVERIFIED) and record.fingerprint is None
     return unseen and world.has_feed and _naming(guest, world) is None
 
 
 def _naming(guest: Guest, world: World) -> Order | None:
-    """The going order that names a guest."""
+    """The going order that names a guest; of several, the first by id."""
     naming = (o for o in world.orders if o.guest_key == guest.key and o.state is not OrderState.ENDED)
     return min(naming, key=lambda o: o.order_id, default=None)
 
 
 def _guest_link(case: Case, guest: Guest, record: Record, world: World) -> Iterator[Link]:
-    """Which guest the record is. An order read before the machine was replaced would hand the next owner's machine to
-    this one; nor does an address say who it was at first, when nobody had read it: then the order is asked again."""
+    """Which guest belongs to the record. Before a machine is linked, the run asks the order again: the VMID may have
+    been resold since the order was read, and an address alone does not say which machine it was meant for."""
     if (linked := fact_updates.guest_link_update(guest, record, world)) is None:
         return
     first = record.fingerprint is None
     named_by = case.order or (_naming(guest, world) if first else None)
-    looked = "fingerprint" in linked.values or (first and "link_state" in linked.values)
-    asks = (looked or record.guest_key is None) and (not first or (named_by is not None and world.has_feed))
+    identified = "fingerprint" in linked.values or (first and "link_state" in linked.values)
+    asks = (identified or record.guest_key is None) and (not first or (named_by is not None and world.has_feed))
     confirm: list[Confirmation] = []
     if record.guest_key is not None and record.guest_key != guest.key:
         confirm.append(GuestLeftItsAddress(record, record.guest_key))
@@ -148,19 +149,19 @@ def _guest_link(case: Case, guest: Guest, record: Record, world: World) -> Itera
 
 
 def _identified(case: Case, world: World) -> bool:
-    """Whether the guest at the record's address may speak for it: no fact flows from a guest in doubt."""
+    """Whether the guest's power may be written on the record. Nothing is written from a guest in doubt."""
     record, guest = case.record, case.guest
     if record is None or guest is None:
         return False
     if record.guest_key is None or (record.link_state is LinkState.PUSHED and world.has_feed):
-        return False  # the link is written first, with its question; its power follows in the next run
+        return False  # the link is confirmed and written first; the power follows in the next run
     looked_at = guest.fingerprint_state in (FingerprintState.READ, FingerprintState.FORBIDDEN)
     return looked_at and record.fingerprint in (None, guest.fingerprint)
 
 
 def _missing(case: Case, key: GuestKey, record: Record, world: World, policy: Policy) -> Iterator[SetStatus]:
-    """That a guest which is paid for is gone. A list that hides one guest, or an order read long ago, looks the same:
-    both are asked for singly before a client reads "error"."""
+    """That a guest which is paid for is gone. A list that leaves out one guest, or an order read long ago, looks the
+    same. So the run asks for both singly before the client sees "error"."""
     absence, places = world.guest_absences.get(key), seen_elsewhere(record, key, world)
     if record.missing_since is not None or absence is None:
         return

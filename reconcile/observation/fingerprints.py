@@ -99,11 +99,11 @@ def read_ahead(
         waiting.append([(asking, wanted) for wanted in wants] if len(wants) > PER_RUN else [])
     kept, asked = 0, False
     for together in zip_longest(*waiting):
-        due = [one for one in together if one is not None and one[0].may(one[1])]
+        due = [pair for pair in together if pair is not None and pair[0].may(pair[1])]
         if due and asked:
             pause(AHEAD_PAUSE_S)
         asked = asked or bool(due)
-        kept += sum(_read(*one, unchanged=True) for one in due)
+        kept += sum(_read(asking, wanted, unchanged=True) for asking, wanted in due)
     return Looks(began, kept)
 
 
@@ -123,8 +123,8 @@ def look_around(
     connection.commit()
     kept = 0
     for together in zip_longest(*waiting):
-        due = [one for one in together if one is not None and one[0].may(one[1])]
-        kept += sum(_read(*one, unchanged=True) for one in due)
+        due = [pair for pair in together if pair is not None and pair[0].may(pair[1])]
+        kept += sum(_read(asking, wanted, unchanged=True) for asking, wanted in due)
         if due:
             pause(LOOK_PAUSE_S)
     return kept

@@ -18,8 +18,8 @@ ASKED_SINGLY = 20  # more look-ups than this take too long for a run: an operato
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What one read of a source is the first to miss: how many of how many known entries; ``which`` (asked for only if
-    they are many); and whether each is gone when it is looked up singly."""
+    """The entries that one read of a source is the first to miss: ``missing`` of ``known``. ``which``: their names,
+    asked for only if they are many. ``each_is_gone``: whether each one is gone when it is looked up singly."""
 
     missing: int
     known: int

@@ -41,10 +41,9 @@ class Observed:
     """What a run saw. ``began``, ``previous``: by cluster, when this trusted read and the one before it began.
     ``away``: by trusted cluster, the nodes whose guests cannot be asked about. ``late``: clusters that did not answer
     in time. ``believed``: trusted clusters that lost nothing unusual. ``orders_well``: the feed was read without a
-    problem.
-    ``not_selected``: subjects left to another run's selection. ``entangled``: components too large for any run.
-    ``broken``: the panel's own rows that could not be parsed, by subject. ``troubles``: by source that was asked, what
-    is wrong with it, or None."""
+    problem. ``not_selected``: subjects left to another run's selection. ``entangled``: components too large for any
+    run. ``broken``: the panel's own rows that could not be parsed, by subject. ``troubles``: by source that was asked,
+    what is wrong with it, or None."""
 
     began: dict[str, datetime] = field(default_factory=dict)
     previous: dict[str, datetime | None] = field(default_factory=dict)
@@ -72,7 +71,7 @@ class Observed:
         return frozenset((cluster, node) for cluster, nodes in self.away.items() for node in nodes)
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def messages(self) -> tuple[str, ...]:
         """Problems and warnings, for operators."""
         return (*self.problems, *self.warnings)
 
@@ -116,7 +115,7 @@ def read_clusters(
 def _take_cluster(
     connection: Connection,
     run_id: int,
-    asked: GuestSource,
+    guest_source: GuestSource,
     reading: ClusterReading,
     began: datetime,
     seen: Observed,
@@ -150,7 +149,7 @@ def _take_cluster(
     def each_is_gone() -> bool:
         guests = vanished(ASKED_SINGLY)
         connection.commit()
-        return all(isinstance(asked.confirm(*guest), Gone) for guest in guests)
+        return all(isinstance(guest_source.confirm(*guest), Gone) for guest in guests)
 
     def which() -> frozenset[str]:
         return frozenset(f"{cluster}/{vmid}" for _, _, vmid in vanished(known))

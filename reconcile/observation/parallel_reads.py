@@ -53,25 +53,25 @@ def read_all(sources: Sequence[GuestSource], within_s: float) -> Iterator[Answer
                 source = waiting.popleft()
             except IndexError:
                 return
-            said: ClusterReading | BaseException
+            reading: ClusterReading | BaseException
             try:
-                said = source.read()
+                reading = source.read()
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-                said = error
-            answers.put((source, said, time.monotonic() - began))
+                reading = error
+            answers.put((source, reading, time.monotonic() - began))
 
     for _ in range(min(AT_ONCE, len(sources))):
         threading.Thread(target=ask, name="cluster", daemon=True).start()
     missing = {source.cluster: source for source in sources}
     while missing:
         try:
-            source, said, took_s = answers.get(timeout=max(0.0, began + within_s - time.monotonic()))
+            source, reading, took_s = answers.get(timeout=max(0.0, began + within_s - time.monotonic()))
         except Empty:
             break
         del missing[source.cluster]
-        if isinstance(said, BaseException):
-            raise said
-        yield Answered(source, said, took_s)
+        if isinstance(reading, BaseException):
+            raise reading
+        yield Answered(source, reading, took_s)
     waiting.clear()
     for source in missing.values():
         yield Answered(source, unread(source.cluster, f"no answer within {within_s:g} s"), None)

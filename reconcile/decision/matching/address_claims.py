@@ -1,4 +1,7 @@
-"""Which orders have a claim to a guest by its address. VMIDs are reused within seconds, and calls are late. Pure."""
+"""Which orders and records claim a guest by its address, and when a disputed claim counts. Pure.
+
+VMIDs are reused within seconds, and calls come late.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,8 @@ class AddressClaims:
         return next((o for o in others if going(o) or not going(order) or later(o, order)), None)
 
     def strange(self, record: Record, order: Order | None, guest: Guest) -> str | None:
-        """Why a guest that a record points to, but whose identity was never read for it, may be another's machine."""
+        """Why a guest that a record points to may be another order's machine: its identity was never read for the
+        record. None if nothing says so."""
         names_it = order is not None and going(order) and order.guest_key == guest.key
         if order is not None and names_it:
             rival = self.rival(order, guest.key)
@@ -69,10 +73,11 @@ class AddressClaims:
         elif (other := self.of_another(record, order, guest.key)) is not None:
             return f"order {other.order_id} names guest {guest.key}, and nothing shows that it was VPS {record.id}'s"
         elif order is not None and _names_elsewhere(order, record):
-            return f"order {order.order_id} names guest {order.guest_key}, a call linked VPS {record.id} to {guest.key}"
+            named = f"order {order.order_id} names guest {order.guest_key}"
+            return f"{named}, but a call linked VPS {record.id} to {guest.key}"
         sold = order.guest_type if order is not None and names_it else None
         if (sold or record.guest_type or guest.guest_type) is not guest.guest_type:
-            return f"guest {guest.key} is {guest.guest_type.value}, VPS {record.id} was sold as another type"
+            return f"guest {guest.key} is {guest.guest_type.value}, but VPS {record.id} was sold as another type"
         return None
 
     def homeless(self, order: Order, guest: Guest) -> bool:
@@ -98,26 +103,27 @@ class AddressClaims:
         return order.guest_type in (None, guest.guest_type)
 
     def known(self, guest: Guest, own: Collection[int]) -> str | None:
-        """Whose machine a guest is by its fingerprint, if it is a live record's that is not among ``own``."""
-        whose = next((r for r in self.looking_like(guest.fingerprint) if r.id not in own), None)
-        if whose is None:
+        """A sentence that names the live record, other than those of ``own``, whose machine a guest is by its
+        fingerprint. None if there is no such record."""
+        holder = next((r for r in self.looking_like(guest.fingerprint) if r.id not in own), None)
+        if holder is None:
             return None
-        return f"the machine at {guest.key} is, by its fingerprint, VPS {whose.id}'s ({whose.guest_key})"
+        return f"the machine at {guest.key} is, by its fingerprint, VPS {holder.id}'s ({holder.guest_key})"
 
     def of_another(self, record: Record, order: Order | None, key: GuestKey) -> Order | None:
         """A going order that names this guest and cannot turn out to be the record's own."""
         others = filter(going, self._others(key, order))
-        return next((o for o in others if order is not None or not self._may_meet(o, record)), None)
+        return next((o for o in others if order is not None or not self._may_be_own(o, record)), None)
 
     def sold_to(self, record: Record, order: Order | None) -> Order | None:
         """The going order that names a record's guest while the record's own order ended, vanished or was never known.
         The machine may be the next customer's by now. Of several orders the first by id."""
         if record.guest_key is None or (order is not None and going(order)):
             return None
-        others = [o for o in self._others(record.guest_key, order) if going(o) and not self._may_meet(o, record)]
+        others = [o for o in self._others(record.guest_key, order) if going(o) and not self._may_be_own(o, record)]
         return min(others, key=lambda o: o.order_id, default=None)
 
-    def _may_meet(self, order: Order, record: Record) -> bool:
+    def _may_be_own(self, order: Order, record: Record) -> bool:
         return record.order_id is None and order.user_id == record.user_id and not self.paired[order.order_id]
 
 
@@ -125,3 +131,70 @@ def _names_elsewhere(order: Order, record: Record) -> bool:
     """Whether a going order, read after a record got its address, names another address."""
     read_since = order.effective_at is not None and order.effective_at > record.link_changed_at
     return going(order) and order.guest_key not in (None, record.guest_key) and read_since
+
+
+# --- disputes
+
+
+class Disputes:
+    """Records for which a call named a guest that another record held, and whether each may have that guest by now.
+
+    The main site never took such a call back, so it counts once nothing stands against it. Until then a finding says
+    what stands against it, and what to do. ``guests``: by address. ``holders``: the records that hold an address.
+    """
+
+    def __init__(
+        self,
+        guests: Mapping[GuestKey, Guest],
+        holders: Mapping[GuestKey, Sequence[Record]],
+        claims: AddressClaims,
+        *,
+        has_feed: bool,
+    ) -> None:
+        self.guests, self.holders, self.address_claims, self.has_feed = guests, holders, claims, has_feed
+
+    def claimed_guest(self, record: Record, order: Order | None) -> Guest | None:
+        """The guest that the call named, if no other record holds it by now and the record's order names none
+        itself."""
+        key = record.claimed_key
+        if key is None or (order is not None and order.guest_key is not None):
+            return None
+        return None if self._against(record, order, key) is not None else self.guests.get(key)
+
+    def message(self, record: Record, order: Order | None) -> str | None:
+        """What stands against a record's claim and what to do, as a sentence; None without a dispute."""
+        key = record.claimed_key
+        if key is None:
+            return None
+        if order is not None and going(order) and order.guest_key not in (None, key):
+            return f"a call named guest {key} for VPS {record.id}, and order {order.order_id} names {order.guest_key}"
+        why = self._against(record, order, key)
+        return f"guest {key}, which a call named for VPS {record.id}, {why}; {_remedy(order)}" if why else None
+
+    def _against(self, record: Record, order: Order | None, key: GuestKey) -> str | None:
+        guest = self.guests.get(key)
+        if holder := next(iter(self.holders.get(key, ())), None):
+            return f"is VPS {holder.id}'s"
+        if order is None and self.has_feed:
+            return "has no record, and no order of that VPS is known"
+        if order is not None and not going(order):
+            return f"has no record, and order {order.order_id} ended"
+        if other := self.address_claims.of_another(record, order, key):
+            return f"is named by order {other.order_id}"
+        if rival := self.address_claims.claiming(key, record):
+            return f"may be another's: a call named it for VPS {rival.id}, too"
+        if guest is None:
+            return "does not exist"
+        if order is not None and not self.address_claims.of_type(order, guest):
+            return f"is {guest.guest_type.value}, and order {order.order_id} sold another type"
+        if (known := self.address_claims.known(guest, {record.id})) is not None:
+            return f"is another's: {known}"
+        return None
+
+
+def _remedy(order: Order | None) -> str:
+    if order is None:
+        return "let the main site send its order, or delete it"
+    if not going(order):
+        return "its delete waits in `panel-sync held`"
+    return f"let order {order.order_id} name its own guest, or send an update with its cluster and vmid"

@@ -16,23 +16,25 @@ from reconcile.decision.matching.possible_locations import may_be_one, seen_else
 RETRIED_WITHIN = timedelta(hours=1)  # the main site repeats a call whose answer was lost within this time
 
 
-def differ(one: Record, other: Record) -> bool:
+def differ(record: Record, other: Record) -> bool:
     """Whether two records were linked to two guests: at two addresses, or with two fingerprints."""
-    keys, fingerprints = {one.guest_key, other.guest_key} - {None}, {one.fingerprint, other.fingerprint} - {None}
+    keys = {record.guest_key, other.guest_key} - {None}
+    fingerprints = {record.fingerprint, other.fingerprint} - {None}
     return len(keys) > 1 or len(fingerprints) > 1
 
 
-def two_machines(one: Record, other: Record, world: World, policy: Policy) -> str | None:
-    """Why two records of one order may be two machines: two customers, or two guests of which neither is proven
-    gone."""
-    if one.user_id != other.user_id:
+def two_machines(record: Record, other: Record, world: World, policy: Policy) -> str | None:
+    """Why two records of one order may be two machines: they have two owners, or two guests and neither is proven
+    gone. None if they are one machine."""
+    if record.user_id != other.user_id:
         return "two records of one order have different owners"
-    if not differ(one, other):
+    if not differ(record, other):
         return None
-    gone = [r for r in (one, other) if r.guest_key is not None and nowhere(r, r.guest_key, world, policy)]
+    gone = [r for r in (record, other) if r.guest_key is not None and nowhere(r, r.guest_key, world, policy)]
     if gone:
         return next((why for r in gone if (why := may_be_one(r, world)) is not None), None)
-    return f"VPS {one.id} (guest {one.guest_key}) and VPS {other.id} (guest {other.guest_key}) may be two machines"
+    guests = f"VPS {record.id} (guest {record.guest_key}) and VPS {other.id} (guest {other.guest_key})"
+    return f"{guests} may be two machines"
 
 
 def nowhere(record: Record, key: GuestKey, world: World, policy: Policy) -> bool:
@@ -83,7 +85,7 @@ def order_of_twin(record: Record, namesakes: Iterable[Order], paired: Mapping[st
 
 
 def clones(guests: Iterable[Guest]) -> dict[GuestKey, str]:
-    """Guests whose fingerprint or identity tag appears twice in one cluster, and which of the two it is."""
+    """The guests whose fingerprint or identity tag appears twice in one cluster, and which of the two it is."""
     seen: dict[tuple[str, str], list[GuestKey]] = defaultdict(list)
     for guest in guests:
         for mark in guest.marks:

@@ -12,8 +12,7 @@ from domain.guests import FingerprintState, Guest, GuestKey
 from domain.orders import Order, OrderState
 from domain.records import Record
 from reconcile.decision.cases import Policy, World, gone_since_linked
-from reconcile.decision.matching.address_claims import AddressClaims
-from reconcile.decision.matching.disputes import Disputes
+from reconcile.decision.matching.address_claims import AddressClaims, Disputes
 from reconcile.decision.matching.duplicates import clones, nowhere
 from reconcile.decision.matching.order_traits import going, later
 
@@ -67,7 +66,7 @@ class Machines:
             )
         self.used.add(key)
         if not self.address_claims.of_type(order, guest):
-            return guest, key, f"guest {key} is {guest.guest_type.value}, order {order.order_id} sold another type"
+            return guest, key, f"guest {key} is {guest.guest_type.value}, but order {order.order_id} sold another type"
         return guest, key, self.address_claims.known(guest, own) or self.clone_doubt(guest)
 
     def of_record(self, record: Record, order: Order | None) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
@@ -103,7 +102,7 @@ class Machines:
         return guest, key, False, self.clone_doubt(guest)
 
     def _over(self, record: Record, order: Order | None) -> bool:
-        """Whether a record's order ended, is proven to be gone, or was never listed though it had the time to be."""
+        """Whether a record's order ended, is proven to be gone, or was never listed although there was time for it."""
         if order is not None:
             return order.state is OrderState.ENDED
         if self.policy.proven(self.world.order_absences.get(record.order_id or "")):
@@ -117,7 +116,7 @@ class Machines:
         return key in self._holders or self.address_claims.by_going(key, order)
 
     def another(self, tombstone: Record | None, key: GuestKey) -> bool:
-        """Whether, by its fingerprint, the guest at an address is another one than a deleted record had."""
+        """Whether the guest at an address has another fingerprint than the guest of a deleted record had."""
         before = tombstone.fingerprint if tombstone is not None else None
         now = guest.fingerprint if (guest := self.guests.get(key)) is not None else None
         return before is not None and now is not None and before != now
@@ -162,7 +161,7 @@ class Machines:
 
         A list that leaves the guest out shows only its copy, so it counts as moved only once it is proven gone.
         """
-        if (claimed := self.disputes.settled(record, order)) is not None:
+        if (claimed := self.disputes.claimed_guest(record, order)) is not None:
             self.used.add(claimed.key)
             return claimed, claimed.key, False, self.clone_doubt(claimed)
         left = record.guest_key
@@ -195,11 +194,11 @@ class Machines:
         free = free and not self.address_claims.by_going(guest.key, order)
         # People copy MACs by hand, so a MAC counts only if the order names that guest.
         certain = named == guest.key or (named is None and (record.fingerprint or "").startswith("smbios:"))
-        if free and certain:  # at another address than its order names, it is a copy
+        if free and certain:  # a guest at another address than the order names is a copy
             self.used.add(guest.key)
             return guest, guest.key, False, None
         also = f", and order {order.order_id} names {named}" if order is not None and named is not None else ""
-        return None, key, False, f"its machine is seen at {guest.key}, which is not its for certain{also}"
+        return None, key, False, f"its machine is seen at {guest.key}, which may be a copy{also}"
 
     def _made_anew(self, record: Record, order: Order, left: GuestKey) -> Guest | None:
         """The guest that a going order names since the record's own guest is gone, if no other order claims it and the
@@ -209,7 +208,7 @@ class Machines:
         if guest is None or guest.template or not going(order) or guest.fingerprint_state is not FingerprintState.READ:
             return None
         if since is None or since <= record.link_changed_at or not self._long_there(guest):
-            return None  # the order may still name the old address, which may be another's by now
+            return None  # the order may still name an old address, which may be another machine's by now
         if not nowhere(record, left, self.world, self.policy):
             return None
         if not self.address_claims.of_type(order, guest) or self.address_claims.known(

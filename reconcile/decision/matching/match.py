@@ -7,8 +7,10 @@ missing or orphaned. A bare VMID never matches, nor does a name against a disagr
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from domain.guests import Guest
 from domain.orders import Order, OrderState
@@ -18,14 +20,14 @@ from reconcile.decision.matching.address_claims import AddressClaims
 from reconcile.decision.matching.duplicates import UnnamedGuests, order_of_twin, two_machines
 from reconcile.decision.matching.guest_matching import Machines, was_read
 from reconcile.decision.matching.order_traits import apart, ended_before, going, same_plan
-from reconcile.decision.matching.partners import Partners
 
 CREATED_TOGETHER = timedelta(minutes=2)
 RIVALS_APART = timedelta(minutes=10)
 
 PAIRS_COMPARED = 40_000
-"""Orders times records of one customer with the same name that are compared. Beyond it all are held: only time could
-tell them apart, and among two hundred of one name it does so by chance."""
+"""How many pairs (orders times records of one customer and name) are compared at most. If there are more, all of them
+are held: only the times at which they were made could tell them apart, and among two hundred of one name that is luck.
+"""
 TOO_ALIKE = "too many orders and records of one customer have this name: name them by panelVpsId or by order_id"
 
 
@@ -62,11 +64,11 @@ class _Matching:
         self._by_guest()
         self._by_name()
         self._twins()
-        found = [case for order in self.orders for case in self._order_cases(order)]
-        found += [self._record_case(r) for r in self.live.values() if r.id not in self.taken]
+        cases = [case for order in self.orders for case in self._order_cases(order)]
+        cases += [self._record_case(r) for r in self.live.values() if r.id not in self.taken]
         lone = (g for key, g in self.guests.items() if key not in self.machines.used and not g.template)
-        found += [self._lone_guest(g) for g in lone]
-        return found
+        cases += [self._lone_guest(g) for g in lone]
+        return cases
 
     def _lone_guest(self, guest: Guest) -> Case:
         if (clone := self.machines.clone_doubt(guest)) is not None:
@@ -111,16 +113,16 @@ class _Matching:
         self.taken |= {r.id for records in self.paired.values() for r in records}
 
     def _one_order_each(self, record: Record, orders: list[Order]) -> None:
-        """Two orders that name one record: a going order wins over ended ones; otherwise all are held."""
-        going = [o for o in orders if o.state is not OrderState.ENDED]
-        if record.order_id is not None and len(orders) > 1 and len(going) != 1:
-            going = []
+        """Several orders that name one record: a single going order wins over ended ones. Otherwise all are held."""
+        winners = [o for o in orders if going(o)]
+        if record.order_id is not None and len(orders) > 1 and len(winners) != 1:
+            winners = []
         if len(orders) == 1:
             other = record.order_id is not None and record.order_id != orders[0].order_id
             if not other or self.policy.proven(self.world.order_absences.get(record.order_id or "")):
                 return
-            going = []
-        keep = going[0].order_id if len(going) == 1 else None
+            winners = []
+        keep = winners[0].order_id if len(winners) == 1 else None
         for order in orders:
             if order.order_id == keep:
                 continue
@@ -137,7 +139,7 @@ class _Matching:
             if record is None or order.guest_key is None or self.paired[order.order_id] or not going(order):
                 continue
             named = self._resolve(order.panel_vps_id)
-            if order.user_id != record.user_id or (named is not None and not named.live) or not self._settled(record):
+            if order.user_id != record.user_id or (named is not None and not named.live) or not self._ready(record):
                 continue
             guest = self.guests.get(order.guest_key)
             same = guest is not None and was_read(guest) and guest.fingerprint == record.fingerprint is not None
@@ -151,8 +153,8 @@ class _Matching:
     def _free_records(self) -> list[Record]:
         return [r for r in self.live.values() if r.id not in self.taken and r.order_id is None]
 
-    def _settled(self, record: Record) -> bool:
-        """Whether the main site has had the time to say which order it belongs to."""
+    def _ready(self, record: Record) -> bool:
+        """Whether the main site had time to say which order a record belongs to, and no call for it is under way."""
         return record.created_at <= self.world.now - self.policy.link_grace and not record.in_flight
 
     def _by_name(self) -> None:
@@ -167,7 +169,7 @@ class _Matching:
                 groups[key][1].append(record)
         for orders, rivals in groups.values():
             # A new record may not be unique for long, so the next run pairs.
-            if rivals and all(map(self._settled, rivals)):
+            if rivals and all(map(self._ready, rivals)):
                 oldest = min(rivals, key=lambda r: r.created_at)
                 self._pair_group([o for o in orders if not ended_before(o, oldest)], rivals)
         self._hold_possible_partners(lonely)
@@ -246,7 +248,7 @@ class _Matching:
         namesakes: dict[tuple[int | None, str | None], list[Order]] = defaultdict(list)
         for order in self.orders:
             namesakes[order.user_id, order.name].append(order)
-        for record in filter(self._settled, self._free_records()):
+        for record in filter(self._ready, self._free_records()):
             if record.id in self.record_doubts or record.guest_linked_once or record.last_update_at is not None:
                 continue
             if swept < record.created_at + self.policy.paid_missing_grace:
@@ -276,13 +278,13 @@ class _Matching:
         if twin is not None:
             doubt = doubt or two_machines(record, twin, self.world, self.policy)
             self.machines.used |= {twin.guest_key} if twin.guest_key is not None else set()
-        unsaid = order.user_id is None and order.owner is None  # this feed names no owners
-        if doubt is None and record.order_id != order.order_id and not unsaid and order.user_id != record.user_id:
+        ownerless = order.user_id is None and order.owner is None  # this feed names no owners
+        if doubt is None and record.order_id != order.order_id and not ownerless and order.user_id != record.user_id:
             # For a linked record this is a change of owner. By a bare id it may be another customer's machine.
             doubt = f"order {order.order_id} of another customer names VPS {record.id}, which was never linked with it"
             class_ = "ownership"
         sold_to = self.address_claims.sold_to(record, order) if twin is None else None
-        dispute = self.machines.disputes.told(record, order)
+        dispute = self.machines.disputes.message(record, order)
         return [Case(order, guest, record, key, replaced, twin, doubt, class_, sold_to=sold_to, dispute=dispute)]
 
     def _tombstone_of(self, order: Order) -> Record | None:
@@ -298,7 +300,50 @@ class _Matching:
         vanished = record.order_id in self.world.order_absences
         unseen = record.link_state in (LinkState.PUSHED, LinkState.UNVERIFIED) and record.fingerprint is None
         if doubt is None and guest is not None and vanished and unseen:
-            doubt = f"order {record.order_id} is not listed any more, and guest {key} was never looked at before"
+            doubt = f"order {record.order_id} is not listed any more, and the identity of guest {key} was never read"
             class_ = "guest-without-order"
-        sold_to, dispute = self.address_claims.sold_to(record, None), self.machines.disputes.told(record, None)
+        sold_to, dispute = self.address_claims.sold_to(record, None), self.machines.disputes.message(record, None)
         return Case(None, guest, record, key, replaced, None, doubt, class_, sold_to=sold_to, dispute=dispute)
+
+
+# --- possible partners
+
+
+class Partners:
+    """Unlinked records that an order without a record may belong to: by customer and name, and by customer and plan.
+
+    Each list is sorted by the time its records were made, so that no order is compared with every record.
+    """
+
+    def __init__(self, free: Iterable[Record]) -> None:
+        self._by_name: dict[tuple[int, str], list[Record]] = defaultdict(list)
+        self._by_plan: dict[int, dict[tuple[int, int, int, str], list[Record]]] = defaultdict(lambda: defaultdict(list))
+        for record in sorted(free, key=lambda r: (r.created_at, r.id)):
+            self._by_name[record.user_id, record.name].append(record)
+            self._by_plan[record.user_id][record.cpu, record.ram_mb, record.disk_gb, record.os].append(record)
+
+    def possible(self, order: Order, within: timedelta | None) -> Record | None:
+        """Of the records that may be the order's, the one with the greatest id. It has the order's name, or its plan
+        and was made ``within`` that time of it (None: any time). A record made after the order ended does not count."""
+        if order.user_id is None or order.name is None:
+            return None
+        ended = order.state_since if order.state is OrderState.ENDED else None
+        candidates = [_newest(self._by_name.get((order.user_id, order.name), []), None, ended)]
+        if within is None or order.created_at is not None:
+            since, until = None, ended
+            if within is not None and order.created_at is not None:
+                since, until = order.created_at - within, order.created_at + within
+                until = until if ended is None else min(until, ended)
+            candidates += [
+                _newest(records, since, until)
+                for records in self._by_plan.get(order.user_id, {}).values()
+                if same_plan(order, records[0])
+            ]
+        return max((record for record in candidates if record is not None), key=lambda r: r.id, default=None)
+
+
+def _newest(records: list[Record], since: datetime | None, until: datetime | None) -> Record | None:
+    """The record made last within these times."""
+    first = 0 if since is None else bisect_left(records, since, key=lambda r: r.created_at)
+    end = len(records) if until is None else bisect_right(records, until, key=lambda r: r.created_at)
+    return records[end - 1] if end > first else None

@@ -1,4 +1,5 @@
-"""Where a machine missed at its address may be: at another address, among unread guests, or in an unread cluster."""
+"""Where a machine may be that is missed at its address: at another address, among guests whose identity is not known,
+or in a cluster that was not read. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ def seen_elsewhere(record: Record, key: GuestKey, world: World) -> tuple[GuestKe
 
 
 def may_be_one(record: Record, world: World) -> str | None:
-    """Why a record's machine, gone from its address, may be at another one; None if it cannot."""
+    """Why a record's machine that is gone from its address may be at another one; None if it cannot be."""
     if (cluster := _not_looked_at(record, world)) is not None:
         return (
             f"cluster {cluster} was not read since the machine of VPS {record.id} was missed: it may have moved there"
@@ -22,10 +23,10 @@ def may_be_one(record: Record, world: World) -> str | None:
     if world.unidentified is None:
         return f"too many guests are not identified yet, and one may be the machine of VPS {record.id}"
     last = next((guest for guest in world.remembered if guest.key == record.guest_key), None)
-    one = next((guest for guest in world.unidentified if _alike(guest, record, last)), None)
-    if one is None:
+    alike = next((guest for guest in world.unidentified if _alike(guest, record, last)), None)
+    if alike is None:
         return None
-    return f"the identity of guest {one.key} is not known, and it may be the machine of VPS {record.id}"
+    return f"the identity of guest {alike.key} is not known, and it may be the machine of VPS {record.id}"
 
 
 def _not_looked_at(record: Record, world: World) -> str | None:

@@ -16,14 +16,14 @@ from reconcile.decision.matching.order_traits import going, later
 
 
 def not_yet_sold_on(case: Case, buyer: Order, world: World, policy: Policy) -> str | None:
-    """Why it is not decided yet or cannot be; None if only an approval is missing."""
+    """Why the record cannot give up its machine yet; None if only an approval is missing."""
     record, guest = case.record, case.guest
     if record is None or guest is None:
         return "there is no linked guest to give up"
-    return _not_let_go(record, guest, case.order, world, policy) or _not_bought(buyer, guest, case.order, world)
+    return _not_given_up(record, guest, case.order, world, policy) or _not_bought(buyer, guest, case.order, world)
 
 
-def _not_let_go(record: Record, guest: Guest, order: Order | None, world: World, policy: Policy) -> str | None:
+def _not_given_up(record: Record, guest: Guest, order: Order | None, world: World, policy: Policy) -> str | None:
     """Why the record keeps its machine for now."""
     if guest.cluster not in world.trusted or guest.fingerprint_state is not FingerprintState.READ:
         return f"the identity of guest {guest.key} must be read again first"

@@ -16,7 +16,6 @@ from panel.journal import repairs, rows
 from reconcile import confirming
 from reconcile.decision import cases, creates, decide, deletes, fact_updates, gate, table, updates
 from reconcile.decision.matching import address_claims, duplicates, guest_matching, match
-from reconcile.decision.matching.disputes import Disputes
 from reconcile.decision.subjects import Paused
 from tests.convergence.harness import memory, panel
 from tests.convergence.harness.story import Story
@@ -143,6 +142,18 @@ def _by_chance(matching: Any, orders: list[Any], records: list[Any]) -> None:
         matching._pair(order, record)
 
 
+def _any_plan_pairs(patch: pytest.MonkeyPatch) -> None:
+    """While equal names are paired, every plan is the same one. Partners are looked for by the real plan."""
+    real = match._Matching._pair_group
+
+    def pair_group(matching: Any, orders: list[Any], records: list[Any]) -> None:
+        with pytest.MonkeyPatch.context() as while_pairing:
+            while_pairing.setattr(match, "same_plan", lambda *_: True)
+            real(matching, orders, records)
+
+    patch.setattr(match._Matching, "_pair_group", pair_group)
+
+
 def _one_at_the_address(matching: Any, record: Any, order: Any, key: Any) -> Any:
     """The same uuid anywhere is the same machine at once."""
     same = [g for g in matching.guests.values() if g.fingerprint == record.fingerprint is not None]
@@ -265,7 +276,7 @@ GUARDS = (
           _always(match._Matching, "_hold_possible_partners", value=None), _for("loose", "twin")),
     Guard("names", "a name pairs only what is unique on both sides",
           _set(match._Matching, "_pair_group", _by_chance), _for("plans", "equal")),
-    Guard("plans", "of equal names only an equal plan pairs", _always(match, "same_plan", value=True), _for("plans")),
+    Guard("plans", "of equal names only an equal plan pairs", _any_plan_pairs, _for("plans")),
     Guard("clones", "two guests of one cluster with one uuid are quarantined",
           _always(guest_matching.Machines, "clone_doubt", value=None), _for("clone")),
     Guard("moving", "who has not provably left an address has not moved", _moved_at_once, _for("clone")),
@@ -294,7 +305,7 @@ GUARDS = (
     Guard("template-moved", "a sold machine that is a template at another address is not gone",
           _templates_stay_where_they_are, _for("template-moved")),
     Guard("disputed", "what a call named is taken only once it is nobody else's",
-          _always(Disputes, "_against", value=None), _for("claimed", "misnamed")),
+          _always(address_claims.Disputes, "_against", value=None), _for("claimed", "misnamed")),
 )  # fmt: skip
 
 

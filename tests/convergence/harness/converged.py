@@ -108,7 +108,7 @@ _NO_MORE = {"deleted-but-alive", "guest-without-order", "unmanaged-guest"}
 
 def _copied(sale: Sale) -> set[str]:
     """Of one that may not be read any more its copy is all that is seen: without an order it passes for the machine,
-    and once the record has let go of that, for nobody's."""
+    and once the record has given that up, for nobody's."""
     alone = {"moving", "unmanaged-guest"} | (set() if sale.listed else {"guest-without-order"})
     beside = {"moving"} if sale.machine.template else set()  # a machine and a template: each may be the one that moved
     return {"duplicate-fingerprint"} | beside | (alone if sale.machine.forbidden else set())

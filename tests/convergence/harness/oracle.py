@@ -85,7 +85,7 @@ class Oracle:
         if sale.going:
             self.wrong.append(f"VPS {row['id']} was deleted though order {sale.order_id} goes on")
         elif self.truth.buyer_of(sale) is not None and row["fingerprint"] is None:
-            return  # it had let go of the machine, which is the buyer's
+            return  # it had given up the machine, which is the buyer's
         elif sale.machine.there and row["fingerprint"] in (None, sale.machine.fingerprint):
             self.wrong.append(f"VPS {row['id']} was deleted though its guest {sale.machine.key} exists")
 

@@ -49,7 +49,7 @@ def test_the_first_plan_and_what_follows(bare: PanelSync, large: Bench) -> None:
     page = bare("plan", "--class", "owner-unknown", "--page", "2", "--limit", "30", **settings)
     assert page.out.count("finding owner-unknown") == 10
     assert "31 to 40 of 40" in page.out
-    assert "the main site's user 3, whom the panel does not know: panel-sync users map PANEL_ID 3" in page.out
+    assert "the main site's user 3, whom the panel does not know: run panel-sync users map PANEL_ID 3" in page.out
     assert bare("plan", "--all", **settings).out.count("finding owner-unknown") == 40
     told = json.loads(bare("plan", "--json", "--user", "5", **settings).out)
     assert (len(told["entries"]), told["held"][0]["release"]) == (80, "panel-sync reconcile --apply")

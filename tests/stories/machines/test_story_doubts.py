@@ -335,7 +335,7 @@ def test_story_22_an_alarm_to_remove_a_guest_names_the_machine_and_reads_it_firs
     uuid = record(world, sold.vps_id)["fingerprint"]
     world.site.cancel_order(sold.order_id, remove_guest=False, notify=False)
     world.run(2)
-    named = f"guest main/{sold.vmid} is {uuid}, the machine that was sold, and nobody else names it"
+    named = f"guest main/{sold.vmid} is {uuid}, the machine that was sold, and no other order or record names it"
     assert named in reason(world, "ended-but-running")
     execute(world, "UPDATE guests SET fingerprint_read_at = fingerprint_read_at - interval '2 hours'")
     world.pve.set_uptime(sold.vmid, 86_400)

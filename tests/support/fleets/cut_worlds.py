@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from domain.changes import Plan
+from domain.changes import ChangePlan
 from reconcile.decision.cases import Policy, World
 from reconcile.decision.decide import plan
 from reconcile.decision.failure_isolation import subjects_in
@@ -16,7 +16,7 @@ ANOTHER = "has another fingerprint than"
 OF_DELETED = ("deleted-but-alive", "paid-but-missing", "ended-but-running")
 
 
-def identities(made: Plan) -> list[str]:
+def identities(made: ChangePlan) -> list[str]:
     """Changes and findings, comparable."""
     changes = [
         json.dumps(c.identity() | {"values": {k: str(v) for k, v in c.values.items()}}, sort_keys=True)
@@ -41,14 +41,14 @@ def decided_as_in(whole: World, part: World, policy: Policy) -> None:
     assert said == _said(expected, waits, here)
 
 
-def _waiting(made: Plan, for_whom: set[str]) -> set[str]:
+def _waiting(made: ChangePlan, for_whom: set[str]) -> set[str]:
     """The subjects of which nothing is decided before it is known whose these records are."""
     asked = [(f.subject, MAY_BE.search(f.reason)) for f in made.findings]
     waits = {subject for subject, record in asked if record and f"vps:{record[1]}" in for_whom}
     return waits | {f.subject for f in made.findings if for_whom and ANOTHER in f.reason}
 
 
-def _said(made: Plan, waits: set[str], here: set[str] | None = None) -> list[str]:
+def _said(made: ChangePlan, waits: set[str], here: set[str] | None = None) -> list[str]:
     """What a plan says, but of those that wait; with ``here`` of those alone. A deleted record is spoken of for its
     order. Of several unlinked records that may be an order's own it is all one which is named."""
 
@@ -58,4 +58,4 @@ def _said(made: Plan, waits: set[str], here: set[str] | None = None) -> list[str
 
     changes = [c for c in made.changes if spoken_of(c.subject, c.order.order_id if c.order is not None else None)]
     findings = [f for f in made.findings if spoken_of(f.subject, f.order_id if f.class_ in OF_DELETED else None)]
-    return [MAY_BE.sub("MAY BE", said) for said in identities(Plan(tuple(changes), tuple(findings)))]
+    return [MAY_BE.sub("MAY BE", said) for said in identities(ChangePlan(tuple(changes), tuple(findings)))]

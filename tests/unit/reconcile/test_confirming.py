@@ -11,13 +11,14 @@ from reconcile.confirming import Confirmer
 from tests.unit.reconcile.worlds import KEY, order, record
 
 RECORD = record()
+NO_ORDER = "no order could be looked up: none is known, or the main site is paused or not configured"
 QUESTIONS: dict[asks.Confirmation, tuple[str, str]] = {
-    asks.OrderIsOver("1"): ("order", "there is no order to ask for"),
-    asks.OrderGoesOn("1", order()): ("order", "there is no order to ask for"),
-    asks.OrderNamesGuest("1", order(), KEY, or_none=True): ("order", "there is no order to ask for"),
-    asks.OrderNamesOwner("1", "1"): ("order", "there is no order to ask for"),
-    asks.OrderNamesSurvivor("1", order()): ("order", "there is no order to ask for"),
-    asks.NextOrderNamesGuest("2", KEY): ("claimant", "there is no order to ask for"),
+    asks.OrderIsOver("1"): ("order", NO_ORDER),
+    asks.OrderGoesOn("1", order()): ("order", NO_ORDER),
+    asks.OrderNamesGuest("1", order(), KEY, or_none=True): ("order", NO_ORDER),
+    asks.OrderNamesOwner("1", "1"): ("order", NO_ORDER),
+    asks.OrderNamesSurvivor("1", order()): ("order", NO_ORDER),
+    asks.NextOrderNamesGuest("2", KEY): ("claimant", NO_ORDER),
     asks.GuestIsGone(RECORD, KEY, (), order_ended=True): ("guest", "cluster main cannot be asked now"),
     asks.PaidGuestIsMissing(RECORD, KEY, ()): ("guest", "cluster main cannot be asked now"),
     asks.GuestLeftItsAddress(RECORD, KEY): ("left", "cluster main cannot be asked now"),

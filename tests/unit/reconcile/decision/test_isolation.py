@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from domain import failures
-from domain.changes import Kind, Plan
+from domain.changes import ChangePlan, Kind
 from domain.failures import Broken, Failure, Stage
 from domain.left_out import LeftOut
 from reconcile.decision import failure_isolation
@@ -29,7 +29,7 @@ many = settings(max_examples=60, deadline=None)
 anything = st.one_of(worlds(), disturbed())
 
 
-def said(made: Plan) -> Counter[str]:
+def said(made: ChangePlan) -> Counter[str]:
     """What a plan says, in any order."""
     return Counter([*map(str, made.changes), *map(str, made.findings)])
 

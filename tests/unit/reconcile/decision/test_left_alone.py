@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from domain.changes import Kind, Plan
+from domain.changes import ChangePlan, Kind
 from domain.guests import FingerprintState, GuestType
 from domain.orders import Order, OrderState
 from domain.records import LinkState, Record
@@ -22,7 +22,7 @@ def planned(seen: World) -> Planned:
     return isolated_plan(seen, POLICY, {}, {})
 
 
-def told(made: Plan) -> list[str]:
+def told(made: ChangePlan) -> list[str]:
     return [f.class_ for f in made.findings]
 
 
@@ -54,7 +54,7 @@ class TestUnderALock:
         made = plan(world(orders=(sold,), guests=(guest(**LOCKED),), records=(record(),)), POLICY)
         assert [(c.kind, c.values.get("order_state")) for c in made.changes] == [
             (Kind.STATUS, "suspended"),
-            (Kind.PLAN, None),
+            (Kind.SIZE, None),
         ]
 
 

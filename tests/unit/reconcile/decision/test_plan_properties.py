@@ -10,7 +10,7 @@ from typing import TypeVar
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from domain.changes import Change, Kind, Merge, Plan, Update
+from domain.changes import Change, ChangePlan, Kind, Merge, Update
 from domain.confirmations import GuestIsGone, OrderIsOver, OrderNamesOwner
 from domain.guests import FingerprintState
 from domain.orders import OrderState
@@ -26,7 +26,7 @@ T = TypeVar("T")
 many = settings(max_examples=200, deadline=None)
 
 
-def deletes(made: Plan) -> list[Change]:
+def deletes(made: ChangePlan) -> list[Change]:
     return [c for c in made.changes if c.action == "delete"]
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from domain.changes import Change, Create, Kind, Merge, Plan
+from domain.changes import Change, ChangePlan, Create, Kind, Merge
 from domain.confirmations import OrderGoesOn, OrderNamesGuest, OrderNamesOwner, PaidGuestIsMissing
 from domain.guests import FingerprintState, PowerState
 from domain.orders import OrderState
@@ -34,15 +34,15 @@ STOPPED: dict[str, Any] = {"power": PowerState.STOPPED, "status": "stopped"}
 LOOSE: dict[str, Any] = UNLINKED | {"order_id": None, "order_linked_once": False}
 
 
-def made(**values: Any) -> Plan:
+def made(**values: Any) -> ChangePlan:
     return plan(world(**values), POLICY)
 
 
-def kinds(found: Plan) -> list[Kind]:
+def kinds(found: ChangePlan) -> list[Kind]:
     return [c.kind for c in found.changes]
 
 
-def classes(found: Plan) -> list[str]:
+def classes(found: ChangePlan) -> list[str]:
     return [f.class_ for f in found.findings]
 
 
@@ -185,7 +185,7 @@ def test_an_owner_change_is_alarmed_held_and_confirmed() -> None:
 # --- merges and replaced guests
 
 
-def survivor_of(found: Plan) -> tuple[int, int]:
+def survivor_of(found: ChangePlan) -> tuple[int, int]:
     (merge,) = [c for c in found.changes if c.kind is Kind.MERGE]
     assert isinstance(merge, Merge)
     return merge.record.id, merge.survivor.id
@@ -235,13 +235,13 @@ def test_a_merge_waits_for_calls_to_either_record() -> None:
         assert found.changes == ()
 
 
-def test_a_replaced_guest_is_let_go_of_when_a_going_order_names_it() -> None:
+def test_a_replaced_guest_is_given_up_when_a_going_order_names_it() -> None:
     seen = {
         "orders": (order(state=OrderState.ENDED), order(order_id="2", user_id=6, name="new")),
         "guests": (guest(fingerprint="smbios:other"),),
         "records": (record(),),
     }
-    assert kinds(made(**seen)) == [Kind.UNLINK], "first let go, then delete and create"
+    assert kinds(made(**seen)) == [Kind.UNLINK], "first the record gives it up, then delete and create"
 
 
 # --- findings
@@ -472,7 +472,7 @@ def test_an_ended_order_gets_no_identity_nor_power_by_the_address_alone() -> Non
     assert classes(found) == ["ended-but-running"]
 
 
-def test_an_address_never_seen_as_ones_own_is_let_go_of_when_a_going_order_names_it() -> None:
+def test_an_address_never_seen_as_ones_own_is_given_up_when_a_going_order_names_it() -> None:
     seen = {
         "orders": (order(state=OrderState.ENDED), order(order_id="2", user_id=6, name="new")),
         "guests": (guest(fingerprint="smbios:new"),),

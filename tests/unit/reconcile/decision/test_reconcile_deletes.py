@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 from sqlalchemy import create_engine
 
-from domain.changes import Change, Kind, Plan, plan_hash
+from domain.changes import Change, ChangePlan, Kind, plan_hash
 from domain.confirmations import Confirmation, GuestIsGone, OrderIsOver
 from domain.guests import FingerprintState, GuestKey, GuestType
 from domain.orders import OrderState
@@ -52,12 +52,12 @@ def orphan(**values: Any) -> World:
     return world(**{"records": (record(),)} | proof | values)
 
 
-def deletes(made: Plan) -> list[Change]:
+def deletes(made: ChangePlan) -> list[Change]:
     """Those that may happen by themselves."""
     return [c for c in made.changes if c.action == "delete" and asks(c) is None]
 
 
-def asked(made: Plan) -> list[Change]:
+def asked(made: ChangePlan) -> list[Change]:
     """Those that wait for an operator, each for a word of its own."""
     return [c for c in made.changes if asks(c) is not None]
 
@@ -330,7 +330,7 @@ def test_a_held_delete_is_a_finding() -> None:
         ),
         ({"records": (record(**UNLINKED | {"hypervisor": "vmware"}),)}, "another hypervisor"),
         ({"records": (record(**UNLINKED),)}, "nobody ever said which guest it is"),
-        ({"records": (record(**UNLINKED | {"guest_linked_once": True}),)}, "its guest was replaced and let go of"),
+        ({"records": (record(**UNLINKED | {"guest_linked_once": True}),)}, "its guest was replaced and given up"),
     ],
 )
 def test_where_no_guest_can_be_looked_for_the_ended_order_is_enough(values: dict[str, Any], reason: str) -> None:

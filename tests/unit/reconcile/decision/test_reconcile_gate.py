@@ -11,13 +11,13 @@ import pytest
 from domain.changes import (
     Change,
     ChangeOwner,
+    ChangePlan,
     Create,
     Delete,
     DeleteOrphan,
     Kind,
     Link,
     Merge,
-    Plan,
     SellOn,
     SetPlan,
     SetStatus,
@@ -123,15 +123,15 @@ LIMITS = [
 def test_limits(limit: Limit) -> None:
     standing = GateContext(**{"live": 0} | limit.standing)
     other = (SetPlan(source="orders", reason="why", record=record(id=999)),)
-    within = gate(Plan(limit.within + other, ()), standing, BUDGET)
+    within = gate(ChangePlan(limit.within + other, ()), standing, BUDGET)
     assert (within.allowed, within.held) == (limit.within + other, ()), limit.reason
-    above = gate(Plan(limit.above + other, ()), standing, BUDGET)
+    above = gate(ChangePlan(limit.above + other, ()), standing, BUDGET)
     assert above.allowed == other, "the whole set is held, and nothing else"
     assert [(h.scope, h.changes) for h in above.held] == [(limit.scope, limit.above)]
 
 
 def test_flips_of_another_cluster_are_another_set() -> None:
-    gated = gate(Plan(flips(6) + flips(5, "second"), ()), GateContext(live=0), BUDGET)
+    gated = gate(ChangePlan(flips(6) + flips(5, "second"), ()), GateContext(live=0), BUDGET)
     assert gated.allowed == flips(5, "second")
 
 
@@ -142,22 +142,22 @@ class TestABreachHoldsItsOwnScope:
     OTHERS = tuple(delete(n, node=f"pve{n}") for n in range(11, 30))
 
     def test_one_customer_holds_up_no_other(self) -> None:
-        gated = gate(Plan((*self.THEIRS, *self.OTHERS[:18]), ()), GateContext(live=1000), BUDGET)
+        gated = gate(ChangePlan((*self.THEIRS, *self.OTHERS[:18]), ()), GateContext(live=1000), BUDGET)
         assert gated.allowed == self.OTHERS[:18]
         assert [(h.scope, h.changes) for h in gated.held] == [("deletes:user:5", self.THEIRS)]
 
     def test_one_node_holds_up_no_other(self) -> None:
         there = deletes(4, node="pve1")
-        gated = gate(Plan((*there, *self.OTHERS[:16]), ()), GateContext(live=1000), BUDGET)
+        gated = gate(ChangePlan((*there, *self.OTHERS[:16]), ()), GateContext(live=1000), BUDGET)
         assert gated.allowed == self.OTHERS[:16]
         assert [(h.scope, h.changes) for h in gated.held] == [("deletes:node:main/pve1", there)]
 
     def test_too_many_at_all_are_one_question(self) -> None:
-        gated = gate(Plan((*self.THEIRS, *self.OTHERS), ()), GateContext(live=1000), BUDGET)
+        gated = gate(ChangePlan((*self.THEIRS, *self.OTHERS), ()), GateContext(live=1000), BUDGET)
         assert [(h.scope, h.changes) for h in gated.held] == [("deletes", (*self.THEIRS, *self.OTHERS))]
 
     def test_what_is_held_does_not_count_as_done_within_the_hour(self) -> None:
-        plan = Plan((*self.THEIRS, *self.OTHERS[:1]), ())
+        plan = ChangePlan((*self.THEIRS, *self.OTHERS[:1]), ())
         assert gate(plan, GateContext(live=1000, deletes_last_hour=39), BUDGET).allowed == self.OTHERS[:1]
         gated = gate(plan, GateContext(live=1000, deletes_last_hour=40), BUDGET)
         assert [(h.scope, h.changes) for h in gated.held] == [
@@ -167,13 +167,13 @@ class TestABreachHoldsItsOwnScope:
     def test_what_is_of_two_sets_is_asked_about_once(self) -> None:
         there = tuple(delete(n, user_id=5, node="pve1") for n in range(1, 5))
         elsewhere = delete(5, user_id=5, node="pve2")
-        gated = gate(Plan((*there, elsewhere), ()), GateContext(live=1000), BUDGET)
+        gated = gate(ChangePlan((*there, elsewhere), ()), GateContext(live=1000), BUDGET)
         assert [(h.scope, h.changes) for h in gated.held] == [
             ("deletes:node:main/pve1", there), ("deletes:user:5", (elsewhere,)),
         ]  # fmt: skip
 
     def test_before_the_first_plan_is_acknowledged_all_deletes_are_one_question(self) -> None:
-        gated = gate(Plan(self.THEIRS, ()), GateContext(live=5, holds={"deletes": "not acknowledged"}), BUDGET)
+        gated = gate(ChangePlan(self.THEIRS, ()), GateContext(live=5, holds={"deletes": "not acknowledged"}), BUDGET)
         assert [(h.scope, h.reason) for h in gated.held] == [("deletes", "not acknowledged")]
 
 
@@ -194,12 +194,12 @@ class TestARefusalLasts:
         assert change.question is not None
         standing = GateContext(live=100, refused=frozenset({change.question}))
         moved_on = replace(change, record=replace(change.record, version=9)) if change.record is not None else change
-        gated = gate(Plan((moved_on,), ()), standing, BUDGET)
+        gated = gate(ChangePlan((moved_on,), ()), standing, BUDGET)
         assert (gated.allowed, [h.scope for h in gated.held]) == ((), ["rejected-before"])
         approved = replace(standing, approved=frozenset({plan_hash((moved_on,))}))
-        assert gate(Plan((moved_on,), ()), approved, BUDGET).allowed == (moved_on,)
+        assert gate(ChangePlan((moved_on,), ()), approved, BUDGET).allowed == (moved_on,)
         refused = replace(standing, rejected=frozenset({plan_hash((moved_on,))}))
-        assert gate(Plan((moved_on,), ()), refused, BUDGET).rejected == (moved_on,)
+        assert gate(ChangePlan((moved_on,), ()), refused, BUDGET).rejected == (moved_on,)
 
     def test_a_delete_is_a_delete_for_whatever_reason(self) -> None:
         (change,) = deletes(1)
@@ -209,7 +209,7 @@ class TestARefusalLasts:
     def test_it_uses_up_no_limit(self) -> None:
         changes = deletes(21)
         standing = GateContext(live=100, refused=frozenset({"delete vps:1"}))
-        assert gate(Plan(changes, ()), standing, BUDGET).allowed == changes[1:]
+        assert gate(ChangePlan(changes, ()), standing, BUDGET).allowed == changes[1:]
 
     @pytest.mark.parametrize("made", [SetStatus, SetPlan, Link])
     def test_facts_turn_to_and_fro(self, made: type[Update]) -> None:
@@ -242,23 +242,23 @@ def test_orders_that_are_set_up_turn_no_way() -> None:
 
 def test_flips_wait_one_further_run() -> None:
     waited = GateContext(live=0, waited=frozenset({"flips:main:to stopped"}))
-    assert gate(Plan(flips(6), ()), waited, BUDGET).held == ()
+    assert gate(ChangePlan(flips(6), ()), waited, BUDGET).held == ()
 
 
 def test_an_approval_lets_through_exactly_what_was_seen() -> None:
     changes = deletes(21)
     approved = GateContext(live=0, approved=frozenset(plan_hash((c,)) for c in changes))
-    assert gate(Plan(changes, ()), approved, BUDGET).allowed == changes
+    assert gate(ChangePlan(changes, ()), approved, BUDGET).allowed == changes
     moved_on = (delete(1, version=4, node="pve1"), *changes[1:])
-    gated = gate(Plan(moved_on, ()), approved, BUDGET)
+    gated = gate(ChangePlan(moved_on, ()), approved, BUDGET)
     assert gated.allowed == moved_on, "one that is not approved is within the budget by itself"
     many = tuple(delete(n, version=4, node=f"pve{n}") for n in range(1, 22))
-    assert gate(Plan(many, ()), approved, BUDGET).allowed == ()
+    assert gate(ChangePlan(many, ()), approved, BUDGET).allowed == ()
 
 
 def test_circumstances_hold_a_whole_class() -> None:
     standing = GateContext(live=5, holds={"deletes": "not acknowledged"})
-    gated = gate(Plan(deletes(1) + creates(1), ()), standing, BUDGET)
+    gated = gate(ChangePlan(deletes(1) + creates(1), ()), standing, BUDGET)
     assert gated.allowed == creates(1)
     assert gated.held[0].reason == "not acknowledged"
 
@@ -268,7 +268,7 @@ def test_orphans_and_missed_deletes_share_a_budget() -> None:
         DeleteOrphan(source="orders", reason="why", record=record(id=100 + n, user_id=100 + n, node=f"x{n}"))
         for n in range(11)
     )
-    assert gate(Plan(deletes(10) + orphans, ()), GateContext(live=0), BUDGET).allowed == ()
+    assert gate(ChangePlan(deletes(10) + orphans, ()), GateContext(live=0), BUDGET).allowed == ()
 
 
 def test_the_hash_does_not_depend_on_the_order() -> None:
@@ -280,20 +280,20 @@ def test_the_hash_does_not_depend_on_the_order() -> None:
 def test_what_an_operator_refused_is_neither_done_nor_asked_again() -> None:
     changes = deletes(3)
     refused = GateContext(live=0, rejected=frozenset({plan_hash(changes[:1])}))
-    gated = gate(Plan(changes, ()), refused, BUDGET)
+    gated = gate(ChangePlan(changes, ()), refused, BUDGET)
     assert (gated.allowed, gated.held, gated.rejected) == (changes[1:], (), changes[:1])
 
 
 def test_what_an_operator_refused_does_not_count_against_the_limits() -> None:
     changes = deletes(21)
     refused = GateContext(live=0, rejected=frozenset({plan_hash(changes[:1])}))
-    assert gate(Plan(changes, ()), refused, BUDGET).allowed == changes[1:]
+    assert gate(ChangePlan(changes, ()), refused, BUDGET).allowed == changes[1:]
 
 
 class TestPolicy:
     """Per class: repair, hold or ignore."""
 
-    PLAN = Plan(deletes(1) + creates(1) + owners(1), ())
+    PLAN = ChangePlan(deletes(1) + creates(1) + owners(1), ())
 
     def test_hold_asks_for_each_item(self) -> None:
         gated = gate(self.PLAN, GateContext(live=0), BUDGET, {Kind.DELETE: Handling.HOLD})
@@ -311,7 +311,7 @@ class TestPolicy:
 
     def test_a_held_class_does_not_use_up_a_limit(self) -> None:
         orphan = DeleteOrphan(source="orders", reason="why", record=record(id=900, user_id=900, node="x"))
-        gated = gate(Plan((*deletes(20), orphan), ()), GateContext(live=0), BUDGET, {Kind.ORPHAN: Handling.HOLD})
+        gated = gate(ChangePlan((*deletes(20), orphan), ()), GateContext(live=0), BUDGET, {Kind.ORPHAN: Handling.HOLD})
         assert gated.allowed == deletes(20)
 
 

@@ -10,13 +10,13 @@ from domain.changes import (
     DELETES,
     Change,
     ChangeOwner,
+    ChangePlan,
     Create,
     Delete,
     DeleteOrphan,
     Kind,
     Link,
     Merge,
-    Plan,
     SellOn,
     SetPlan,
     SetStatus,
@@ -49,7 +49,7 @@ def change(kind: Kind, number: int) -> Change:
     return made
 
 
-PLAN = Plan(tuple(change(kind, 10 * at + n) for at, kind in enumerate(Kind, 1) for n in (1, 2)), ())
+PLAN = ChangePlan(tuple(change(kind, 10 * at + n) for at, kind in enumerate(Kind, 1) for n in (1, 2)), ())
 
 
 def of(kind: Kind) -> tuple[Change, ...]:
@@ -152,7 +152,7 @@ LIMITED = [
 @pytest.mark.parametrize("limit", LIMITED, ids=lambda one: one.kind.value)
 def test_a_policy_never_lifts_a_limit_nor_uses_one_up(limit: Limit) -> None:
     flood = tuple(change(limit.kind, 1000 + n) for n in range(limit.flood))
-    plan, standing = Plan(flood, ()), GateContext(live=0)
+    plan, standing = ChangePlan(flood, ()), GateContext(live=0)
     assert [h.scope for h in gate(plan, standing, Budget(), {limit.kind: Handling.REPAIR}).held] == [limit.scope]
     held = gate(plan, standing, Budget(), {limit.kind: Handling.HOLD}).held
     assert [(h.scope, h.changes) for h in held] == [(f"class:{limit.kind.value}", flood)]
@@ -162,7 +162,8 @@ def test_a_policy_never_lifts_a_limit_nor_uses_one_up(limit: Limit) -> None:
 def test_holding_deletes_of_one_class_leaves_the_other_to_its_limit() -> None:
     assert {Kind.DELETE, Kind.ORPHAN} == DELETES
     flood = tuple(change(Kind.ORPHAN, 1000 + n) for n in range(21))
-    found = gate(Plan((*of(Kind.DELETE), *flood), ()), GateContext(live=0), Budget(), {Kind.DELETE: Handling.HOLD})
+    both = ChangePlan((*of(Kind.DELETE), *flood), ())
+    found = gate(both, GateContext(live=0), Budget(), {Kind.DELETE: Handling.HOLD})
     assert [(h.scope, h.changes) for h in found.held] == [
         ("class:missed-delete", of(Kind.DELETE)),
         ("deletes", flood),

@@ -7,12 +7,12 @@ import pytest
 from domain.changes import (
     Change,
     ChangeOwner,
+    ChangePlan,
     Create,
     Delete,
     Finding,
     Link,
     Merge,
-    Plan,
     SetPlan,
     SetStatus,
     Unlink,
@@ -96,15 +96,15 @@ def test_covers(said: str, change: Change, covered: bool) -> None:
 )
 def test_a_pause_spares_what_concerns_its_source(paused: Paused, left: tuple[Change, ...]) -> None:
     everything = (OF_RECORD, OF_GUEST, OF_ORDER, CREATE, DELETE, MERGE)
-    assert paused.spare(Plan(everything, ())).changes == left
+    assert paused.spare(ChangePlan(everything, ())).changes == left
 
 
 @pytest.mark.parametrize("change", [UNLINK, MISSING], ids=["unlinked for an order", "missing, yet paid for"])
 def test_a_pause_of_the_main_site_spares_what_an_order_has_a_say_in(change: Change) -> None:
-    assert Paused(feed=True).spare(Plan((change,), ())).changes == ()
-    assert Paused(frozenset({"main"})).spare(Plan((change,), ())).changes == (change,)
+    assert Paused(feed=True).spare(ChangePlan((change,), ())).changes == ()
+    assert Paused(frozenset({"main"})).spare(ChangePlan((change,), ())).changes == (change,)
 
 
 def test_a_pause_mutes_what_is_said_of_its_cluster() -> None:
     there, elsewhere = Finding("moving", "guest:a/1", "why", cluster="a"), Finding("spec", "vps:1", "why")
-    assert Paused(frozenset({"a"})).spare(Plan((), (there, elsewhere))).findings == (elsewhere,)
+    assert Paused(frozenset({"a"})).spare(ChangePlan((), (there, elsewhere))).findings == (elsewhere,)

@@ -34,7 +34,7 @@ class Case(NamedTuple):
     finding: str | None
 
 
-TAKEN, LET_GO, NOTHING = [Kind.LINK], [Kind.UNLINK], list[Kind]()
+TAKEN, UNLINK, NOTHING = [Kind.LINK], [Kind.UNLINK], list[Kind]()
 """Its identity, and no power before that is written; or its link is given up."""
 AT_ONCE = [Kind.LINK, Kind.STATUS]
 CASES = [
@@ -48,16 +48,16 @@ CASES = [
         "another order names it, its own none", (order(cluster=None, vmid=None), OTHERS), {}, {}, NOTHING, "ambiguous"
     ),
     Case("another order names it, its own is not listed", (OTHERS,), {}, {}, NOTHING, "ambiguous"),
-    Case("another order names it, its own was never listed", (OTHERS,), OLD, {}, LET_GO, None),
+    Case("another order names it, its own was never listed", (OTHERS,), OLD, {}, UNLINK, None),
     Case("the same customer's next order", (order(order_id="2"),), {}, {}, NOTHING, "ambiguous"),
     Case("an order that may be its own", (order(order_id="2"),), NO_ORDER, {}, TAKEN, "unlinked-record"),
     Case("another customer's, who has no record", (OTHERS,), NO_ORDER, {}, NOTHING, "ambiguous"),
     Case("its order is missed", (), {}, {"order_absences": MISSED}, NOTHING, "guest-without-order"),
     Case("its order is gone", (), {}, {"order_absences": PROVEN}, NOTHING, "guest-without-order"),
     Case("its order is missed, another's names it", (OTHERS,), {}, {"order_absences": MISSED}, NOTHING, "ambiguous"),
-    Case("its order is gone, another's names it", (OTHERS,), {}, {"order_absences": PROVEN}, LET_GO, None),
+    Case("its order is gone, another's names it", (OTHERS,), {}, {"order_absences": PROVEN}, UNLINK, None),
     Case(
-        "its order ended, another's names it", (order(**ENDED, effective_at=ago(hours=1)), OTHERS), {}, {}, LET_GO, None
+        "its order ended, another's names it", (order(**ENDED, effective_at=ago(hours=1)), OTHERS), {}, {}, UNLINK, None
     ),
     Case("told as a container", (order(cluster=None, vmid=None),), {"guest_type": GuestType.LXC}, {}, NOTHING,
          "ambiguous"),

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from domain.changes import Plan
+from domain.changes import ChangePlan
 from domain.guests import PowerState
 from domain.orders import OrderState
 from reconcile.decision.cases import World
@@ -24,7 +24,7 @@ def both(*, minutes: float | None, **changed: object) -> World:
     return world(**{**kept, **changed})
 
 
-def found(made: Plan) -> list[tuple[str, str, str]]:
+def found(made: ChangePlan) -> list[tuple[str, str, str]]:
     return [(f.class_, f.subject, f.severity) for f in made.findings]
 
 

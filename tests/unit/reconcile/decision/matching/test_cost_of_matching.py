@@ -17,8 +17,7 @@ from domain.guests import Guest
 from domain.orders import Order, OrderState
 from domain.records import LinkState, Record
 from reconcile.decision.cases import World
-from reconcile.decision.matching.match import PAIRS_COMPARED, TOO_ALIKE, match
-from reconcile.decision.matching.partners import Partners
+from reconcile.decision.matching.match import PAIRS_COMPARED, TOO_ALIKE, Partners, match
 from tests.unit.reconcile.worlds import POLICY, UNLINKED, ago, guest, order, record, world
 
 FEW, MANY = 40, 160

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from domain.absences import Absence
-from domain.changes import Change, Kind, Plan
+from domain.changes import Change, ChangePlan, Kind
 from domain.confirmations import OneGuestIsGone, OrderNamesSurvivor
 from domain.guests import Guest, GuestKey, GuestType
 from domain.left_out import LeftOut
@@ -50,7 +50,7 @@ CASES = [
 ]
 
 
-def planned(case: Case, **values: Any) -> Plan:
+def planned(case: Case, **values: Any) -> ChangePlan:
     seen = world(
         orders=(order(panel_vps_id=2),),
         guests=tuple(guest(**one) for one in case.guests),
@@ -207,7 +207,7 @@ def test_of_two_guests_one_must_be_gone_when_asked_for_singly(*, said: dict[int,
         pytest.param(Found(order(panel_vps_id=1)), "order 1 names another VPS by now", id="it names the other one"),
         pytest.param(Found(order(panel_vps_id=None)), "order 1 names another VPS by now", id="it names none any more"),
         pytest.param(
-            Found(order(panel_vps_id=2, owner="2")), "order 1 does not say the same owner any more", id="another owner"
+            Found(order(panel_vps_id=2, owner="2")), "order 1 does not name the same owner any more", id="another owner"
         ),
         pytest.param(GONE, "order 1 is gone by now", id="it is gone"),
         pytest.param(Unclear("503"), "order 1 could not be confirmed: 503", id="unclear"),

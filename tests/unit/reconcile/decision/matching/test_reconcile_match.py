@@ -327,7 +327,7 @@ def test_a_moved_machine_that_is_seen_where_its_order_does_not_name_it_is_told()
     seen = world(orders=(order(vmid=105),), guests=(there,), records=(record(),), guest_absences={KEY: absence()})
     assert doubts(replace(seen, guests=(there, guest(vmid=105, fingerprint="smbios:b")))) != []
     told = doubts(seen)
-    assert told[0] == "its machine is seen at main/501, which is not its for certain, and order 1 names main/105"
+    assert told[0] == "its machine is seen at main/501, which may be a copy, and order 1 names main/105"
 
 
 def test_a_young_rival_keeps_a_name_from_being_unique() -> None:
