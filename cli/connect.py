@@ -1,4 +1,4 @@
-"""Reaching PostgreSQL and Redis. Faults become sentences that never show a password."""
+"""Connections to PostgreSQL and Redis. Faults become sentences that never show a password."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def place(url: str) -> str:
 
 
 def database_fault(error: DBAPIError, url: str) -> str:
-    """What the driver's error means, in words, by its SQLSTATE, which is the same in every language.
+    """What the driver's error means, as a sentence. It goes by SQLSTATE, which is the same in every language.
 
-    Before a session exists libpq gives no SQLSTATE, only what the server said, in the server's language. That is shown
-    without the passwords of ``url``; a connection test finds out whether anything listens at all. The text of a
-    statement's error is left out, because it may quote values.
+    Before a session exists, libpq gives no SQLSTATE, only the server's message in the server's language. That message
+    is shown without the passwords of ``url``. A connection test finds out whether anything listens at all. The text of
+    a statement's error is never shown, because it may quote values.
     """
     state = getattr(error.orig, "sqlstate", None)
     if state in {"28P01", "28000"}:
@@ -48,22 +48,22 @@ def database_fault(error: DBAPIError, url: str) -> str:
         return f"it answered with error {state}"
     if not _listening(url):
         return "it can't be reached"
-    said = printable(" ".join(str(error.orig).split()))
-    return f"no session: {Redactor(passwords_in(url))(said)[:SAID]}"
+    message = printable(" ".join(str(error.orig).split()))
+    return f"no session: {Redactor(passwords_in(url))(message)[:REFUSAL_LENGTH]}"
 
 
-SAID = 500
+REFUSAL_LENGTH = 500
 """How many characters of a server's refusal are shown."""
 
 
 def _listening(url: str) -> bool:
     """Whether anything accepts connections at the URL's address. True if the URL names no single host."""
-    place_ = make_url(sqlalchemy_url(url))
-    host = place_.query.get("hostaddr") or place_.query.get("host") or place_.host or ""
+    target = make_url(sqlalchemy_url(url))
+    host = target.query.get("hostaddr") or target.query.get("host") or target.host or ""
     if not isinstance(host, str) or not host or host.startswith(("/", "@")) or "," in host:
         return True
     try:
-        with socket.create_connection((host, place_.port or 5432), timeout=REACH_S):
+        with socket.create_connection((host, target.port or 5432), timeout=REACH_S):
             return True
     except OSError:
         return False
@@ -83,9 +83,9 @@ def opened(url: str, variable: str = "DATABASE_URL") -> Iterator[Engine]:
 
 def require_head(engine: Engine) -> None:
     """Raise CommandError unless the database has this version's tables."""
-    found, needed = current_revision(engine), head_revision()
-    if found != needed:
-        at = f"at revision {found}" if found else "empty"
+    current, needed = current_revision(engine), head_revision()
+    if current != needed:
+        at = f"at revision {current}" if current else "empty"
         raise CommandError(f"The database is {at}, this version needs {needed}; run: panel-sync migrate")
 
 

@@ -1,6 +1,6 @@
-"""The settings of a command: the environment and .env, or else those of a local ``panel-sync run``.
+"""The settings of a command: from the environment and .env, or else from a local ``panel-sync run``.
 
-A run that embeds its servers writes their addresses into its data directory, readable by its user only. So
+``panel-sync run`` writes the addresses of its embedded servers into its data directory, readable by its user only. So
 ``panel-sync operations`` in a second terminal finds them without any setting.
 """
 
@@ -37,19 +37,19 @@ def data_root() -> Path:
 
 def with_overrides(overrides: Mapping[str, str]) -> Settings:
     """The settings as a child process with these variables will see them."""
-    # Passed as a value, not through the environment, a list must already be a list.
+    # pydantic parses JSON in environment variables only. A list that is passed as a value must already be a list.
     return load_settings(
         **{name.lower(): json.loads(value) if name in JSON_SETTINGS else value for name, value in overrides.items()}
     )
 
 
 def command_settings() -> Settings:
-    """Settings of a command. Without DATABASE_URL, those of the current local run, if there is one."""
+    """The settings of a command. Without DATABASE_URL, those of the local ``panel-sync run``, if one is running."""
     settings = load_settings()
     if settings.database_url:
         return settings
-    found = read_overrides(data_root() / RUNNING)
-    return with_overrides(found) if found else settings
+    running = read_overrides(data_root() / RUNNING)
+    return with_overrides(running) if running else settings
 
 
 def read_overrides(path: Path) -> Overrides:
@@ -59,7 +59,7 @@ def read_overrides(path: Path) -> Overrides:
     except FileNotFoundError:
         return {}
     except ValidationError:
-        raise CommandError(f"{path} is damaged; remove it to have it made again") from None
+        raise CommandError(f"{path} is damaged; remove it, and the next `panel-sync run` makes it again") from None
 
 
 def write_overrides(path: Path, overrides: Overrides) -> None:

@@ -1,4 +1,4 @@
-"""Why a command cannot continue."""
+"""The error that ends a command."""
 
 from __future__ import annotations
 

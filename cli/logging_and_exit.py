@@ -18,7 +18,7 @@ from runtime.errors import RuntimeFaultError
 
 log = structlog.get_logger(__name__)
 
-BREAK = "\n"  # some sentences end with the last lines of a log
+BREAK = "\n"  # kept in messages, because some end with the last lines of a log
 
 
 def begin() -> None:
@@ -26,13 +26,14 @@ def begin() -> None:
     configure_logging("console", secrets=_secrets())
 
 
-def told(error: Exception) -> int:
-    """Report what ended the command, and return its exit code. What the operator can repair is one sentence, and 2."""
+def report_failure(error: Exception) -> int:
+    """Report the error that ended the command, and return the exit code. An error that the operator can repair is one
+    sentence and exit code 2; a bug is logged with its traceback and has exit code 1."""
     if isinstance(error, CommandError | OperatorError | SettingsError | RuntimeFaultError):
-        # A sentence may quote the name of a cluster or what a server said.
+        # The sentence may quote a cluster's name or a server's message, so control characters are removed.
         sys.stderr.write(f"panel-sync: {printable(str(error), keep=BREAK)}\n")
         return 2
-    if caused_by(error, KeyboardInterrupt):  # Ctrl-C met a library in its midst: what it raised in turn says nothing
+    if caused_by(error, KeyboardInterrupt):  # Ctrl-C inside a library: the error that it raised in turn is no bug
         return 130
     begin()  # the command may have sent its log elsewhere
     log.error("command_failed", exc_info=error)
@@ -40,7 +41,7 @@ def told(error: Exception) -> int:
 
 
 def _secrets() -> frozenset[str]:
-    """What no log line may hold. A command without settings has no secrets, and reports itself what is wrong."""
+    """The values that no log line may hold; none if the settings are wrong. The command itself reports that."""
     try:
         return secrets_of(command_settings())
     except (CommandError, SettingsError):

@@ -1,1 +1,1 @@
-"""`panel-sync doctor`: each dependency, what is wrong with it and how to mend it."""
+"""`panel-sync doctor` checks each dependency: what is wrong with it, and how to repair it."""

@@ -24,7 +24,7 @@ from runtime.servers.embedded_postgres import THROWAWAY
 from worker.beat import BEAT_LOCK
 
 SKEW_WARNING_S = 5.0
-"""Each decision uses one clock, so skew does not harm decisions. It does harm tokens and the comparison of logs."""
+"""Each decision uses one clock, so skew harms no decision. It harms tokens, and it makes logs hard to compare."""
 
 MINIMUM_POSTGRES = 15
 WORKER_ANSWER_S = 1.0
@@ -42,7 +42,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One result: what was seen and, unless all is well, how to repair it. Never a secret."""
+    """One result: what was seen, and how to repair it if something is wrong. It never holds a secret."""
 
     subject: str
     verdict: Verdict
@@ -65,14 +65,15 @@ def check_postgres(settings: Settings) -> list[Check]:
         with opened(settings.session_url) as engine:
             revision = current_revision(engine)
             with engine.connect() as connection:
-                found = [_postgres_version(connection, settings.session_url), _durability(connection)]
-                found += [*postgres_tls_check(settings.session_url), *_sessions(connection, settings)]
-                found.append(_revision(revision))
+                checks = [_postgres_version(connection, settings.session_url), _durability(connection)]
+                checks += [*postgres_tls_check(settings.session_url), *_sessions(connection, settings)]
+                checks.append(_revision(revision))
                 if revision == head_revision():
-                    found += [_role(connection), *_journal(connection), _beat(connection), *_levers(connection)]
-                    found += duty_checks(list_duties(connection))
-                found.append(_postgres_clock(connection))
-                return found
+                    checks += [_role(connection), *_journal(connection), _beat(connection)]
+                    checks += _operators_decisions(connection)
+                    checks += duty_checks(list_duties(connection))
+                checks.append(_postgres_clock(connection))
+                return checks
     except CommandError as error:
         return [Check(subject, Verdict.PROBLEM, str(error), "check DATABASE_URL, the server and its pg_hba.conf")]
 
@@ -96,24 +97,25 @@ def postgres_tls_check(url: str) -> list[Check]:
 
 
 def _sessions(connection: Connection, settings: Settings) -> list[Check]:
-    """Whether there is a session for work that needs one, and whether calls and reads get through their pooler."""
-    found = []
+    """Whether runs get a session of their own, and whether calls and reads get through the pooler."""
+    checks = []
     try:
         require_session(driver_connection(connection))
     except NoSessionError as error:
-        found.append(Check("PostgreSQL", Verdict.PROBLEM, "no run can take place: no session of its own", str(error)))
+        seen = "no run can take place: it gets no session of its own"
+        checks.append(Check("PostgreSQL", Verdict.PROBLEM, seen, str(error)))
     if settings.pooled:
         pooled = plain_engine(settings.database_url, "panel-sync command")
         try:
             with pooled.connect() as through:
                 through.execute(text("SELECT 1"))
-            found.append(Check("pooler", Verdict.OK, f"answers at {place(settings.database_url)}"))
+            checks.append(Check("pooler", Verdict.OK, f"answers at {place(settings.database_url)}"))
         except DBAPIError as error:
             seen = f"{database_fault(error, settings.database_url)}, at {place(settings.database_url)}"
-            found.append(Check("pooler", Verdict.PROBLEM, seen, "check DATABASE_URL and the pooler's configuration"))
+            checks.append(Check("pooler", Verdict.PROBLEM, seen, "check DATABASE_URL and the pooler's configuration"))
         finally:
             pooled.dispose()
-    return found
+    return checks
 
 
 DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
@@ -132,17 +134,17 @@ def durability_check(off: list[str], *, throwaway: bool) -> Check:
     seen = f"{', '.join(off)} {'is' if len(off) == 1 else 'are'} off"
     if throwaway:
         return Check("PostgreSQL", Verdict.NOTE, f"{seen}: a server for the demo or tests, whose data may be lost")
-    mend = "turn it on: accepted calls are lost when its machine crashes"
-    return Check("PostgreSQL", Verdict.PROBLEM, seen, mend if len(off) == 1 else mend.replace(" it ", " them ", 1))
+    mend = "turn it on: without it, accepted calls are lost when the machine crashes"
+    return Check("PostgreSQL", Verdict.PROBLEM, seen, mend if len(off) == 1 else mend.replace(" it", " them"))
 
 
-def _revision(found: str | None) -> Check:
+def _revision(current: str | None) -> Check:
     needed = head_revision()
-    if found != needed:
+    if current != needed:
         return Check(
-            "tables", Verdict.PROBLEM, f"revision {found or 'none'}, needed {needed}", "run: panel-sync migrate"
+            "tables", Verdict.PROBLEM, f"revision {current or 'none'}, needed {needed}", "run: panel-sync migrate"
         )
-    return Check("tables", Verdict.OK, f"revision {found}")
+    return Check("tables", Verdict.OK, f"revision {current}")
 
 
 ROLE = text(
@@ -158,7 +160,7 @@ def _role(connection: Connection) -> Check:
     if not (role.writes or role.owns) or not role.steps_down:
         missing = "panel_app" if not (role.writes or role.owns) else "panel_client"
         return Check(
-            "database role", Verdict.PROBLEM, f"the login is no member of {missing}", "run: panel-sync migrate"
+            "database role", Verdict.PROBLEM, f"the login is not a member of {missing}", "run: panel-sync migrate"
         )
     if role.above_rows or role.owns:
         kind = "is a superuser" if role.above_rows else "owns the tables"
@@ -168,7 +170,7 @@ def _role(connection: Connection) -> Check:
             f"the login {kind}",
             "let DATABASE_URL name another login and DATABASE_OWNER_URL this one, then run: panel-sync migrate",
         )
-    return Check("database role", Verdict.OK, "rows only, steps down to the client's role for client reads")
+    return Check("database role", Verdict.OK, "writes rows only, and takes the client's role for client reads")
 
 
 QUEUE = text(
@@ -182,15 +184,15 @@ def _journal(connection: Connection) -> list[Check]:
     queue = connection.execute(QUEUE).one()
     seen = f"{queue.queued} operations wait to be applied"
     late = queue.oldest_s is not None and queue.oldest_s > QUEUED_WARNING_S
-    found = [
+    checks = [
         Check("journal", Verdict.WARNING, f"{seen}, the oldest for {queue.oldest_s:.0f} s", "look at the workers below")
         if late
         else Check("journal", Verdict.OK, seen)
     ]
     if dead := connection.scalar(DEAD):
         mend = "see why: panel-sync operations --state dead"
-        found.append(Check("journal", Verdict.WARNING, f"{dead} operations are dead", mend))
-    return found
+        checks.append(Check("journal", Verdict.WARNING, f"{dead} operations are dead", mend))
+    return checks
 
 
 BEAT = text(
@@ -205,21 +207,21 @@ def _beat(connection: Connection) -> Check:
     return Check("beat", Verdict.PROBLEM, "no scheduler is running", "start: panel-sync beat")
 
 
-def duty_checks(standing: list[Duty]) -> list[Check]:
-    """Judge whether periodic duties are done and the relay publishes."""
-    found = []
-    for duty in standing:
+def duty_checks(duties: list[Duty]) -> list[Check]:
+    """Judge whether the periodic duties are done and whether the relay publishes."""
+    checks = []
+    for duty in duties:
         subject = "relay" if duty.name == RELAY else f"lane {duty.lane}"
         seen = duty.standing if duty.every_s is None else f"{duty.standing}, due every {duty.every_s:g} s"
         if duty.late:
-            found.append(Check(subject, Verdict.PROBLEM, seen, duty.cause))
+            checks.append(Check(subject, Verdict.PROBLEM, seen, duty.cause))
         elif duty.failing:
             mend = "look at Redis above" if duty.name == RELAY else "see: panel-sync runs, and the worker's log"
             verdict = Verdict.PROBLEM if duty.name == RELAY else Verdict.WARNING
-            found.append(Check(subject, verdict, seen, mend))
+            checks.append(Check(subject, verdict, seen, mend))
         elif duty.name == RELAY or duty.lane in SHOWN_LANES:
-            found.append(Check(subject, Verdict.OK, seen))
-    return found
+            checks.append(Check(subject, Verdict.OK, seen))
+    return checks
 
 
 SHOWN_LANES = ("fast", "full", "users")
@@ -227,17 +229,24 @@ SHOWN = 3
 """How many names one line of the table shows. Other commands list the rest."""
 
 
-def _levers(connection: Connection) -> list[Check]:
-    """What operators hold or should decide: pauses in force, held sets, quarantine."""
-    found = [Check("pauses", Verdict.NOTE, f"{t} is {p}", f"to go on: panel-sync resume {t.removeprefix('proxmox:')}")
-             for t, p in pauses_in_force(connection).items()]  # fmt: skip
-    if sets := [one for one in list_holds(connection) if not one.by_approval]:
-        named = _some([f"{one.scope} ({len(one.items)})" for one in sets])
-        found.append(Check("held sets", Verdict.WARNING, f"waiting: {named}", "decide: panel-sync held"))
-    if ill := list_quarantined(connection):
-        named = _some([f"{one.subject} ({one.cause})" for one in ill])
-        found.append(Check("quarantine", Verdict.WARNING, f"failing: {named}", "see: panel-sync quarantined"))
-    return found
+def _operators_decisions(connection: Connection) -> list[Check]:
+    """What operators decided or should decide: pauses in force, held sets, quarantine."""
+    checks = [
+        Check(
+            "pauses",
+            Verdict.NOTE,
+            f"{target} is {pause}",
+            f"to go on: panel-sync resume {target.removeprefix('proxmox:')}",
+        )
+        for target, pause in pauses_in_force(connection).items()
+    ]
+    if sets := [held_set for held_set in list_holds(connection) if not held_set.by_approval]:
+        named = _some([f"{held_set.scope} ({len(held_set.items)})" for held_set in sets])
+        checks.append(Check("held sets", Verdict.WARNING, f"waiting: {named}", "decide: panel-sync held"))
+    if cases := list_quarantined(connection):
+        named = _some([f"{case.subject} ({case.cause})" for case in cases])
+        checks.append(Check("quarantine", Verdict.WARNING, f"failing: {named}", "see: panel-sync quarantined"))
+    return checks
 
 
 def _some(names: list[str]) -> str:
@@ -252,13 +261,13 @@ def _postgres_clock(connection: Connection) -> Check:
 
 
 def check_workers(settings: Settings) -> list[Check]:
-    """Whether a worker takes the messages of each queue: one broadcast, one second."""
+    """Whether each queue has a worker. One broadcast asks all workers, and their answers are awaited for one second."""
     app = producer_app(settings.redis_url)
     try:
         answers = app.control.inspect(timeout=WORKER_ANSWER_S).active_queues() or {}
-    except Exception as error:  # noqa: BLE001 - kombu, redis or the socket: the broker's fault in any case
+    except Exception as error:  # noqa: BLE001 - of kombu, redis or the socket: each means no broker
         seen = f"the workers can't be asked ({type(error).__name__})"
-        return [Check("workers", Verdict.PROBLEM, seen, "mend Redis first")]
+        return [Check("workers", Verdict.PROBLEM, seen, "repair Redis first")]
     finally:
         app.close()
     return queue_checks({worker: {queue["name"] for queue in queues} for worker, queues in answers.items()})
@@ -266,12 +275,12 @@ def check_workers(settings: Settings) -> list[Check]:
 
 def queue_checks(taken: dict[str, set[str]]) -> list[Check]:
     """Judge which queues have a worker. ``taken``: the queues of each worker that answered."""
-    found = []
+    checks = []
     for queue in ("sync", "reconcile"):
         serving = sorted(worker for worker, queues in taken.items() if queue in queues)
         if serving:
-            found.append(Check("workers", Verdict.OK, f"{queue}: {', '.join(serving)}"))
+            checks.append(Check("workers", Verdict.OK, f"{queue}: {', '.join(serving)}"))
         else:
             mend = f"start: panel-sync worker --queue {queue}"
-            found.append(Check("workers", Verdict.PROBLEM, f"no worker takes the queue {queue}", mend))
-    return found
+            checks.append(Check("workers", Verdict.PROBLEM, f"no worker takes the queue {queue}", mend))
+    return checks

@@ -1,4 +1,4 @@
-"""``panel-sync doctor``: each dependency, what is wrong with it and how to mend it."""
+"""``panel-sync doctor`` checks each dependency: what is wrong with it, and how to repair it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cli.environment import command_settings
 from cli.errors import CommandError
 from cli.health.checks import Check, Verdict, check_postgres, check_workers
 from cli.health.redis_checks import check_redis
-from cli.health.source_checks import check_cluster, check_main_site, check_standing
+from cli.health.source_checks import check_believed, check_cluster, check_main_site
 from cli.output.console import out
 from cli.output.progress import Working
 from panel.settings import ProxmoxCluster, Settings, SettingsError
@@ -30,24 +30,24 @@ MARKS = {
 
 
 def doctor() -> None:
-    """Look at every dependency and say what is wrong and how to mend it. Changes nothing.
+    """Check every dependency, and say what is wrong and how to repair it. Changes nothing.
 
     Example: panel-sync doctor
 
-    Ends with 0 if nothing is wrong (warnings may be), with 1 on problems.
+    Ends with 0 if there are no problems (warnings do not count), with 1 if there is one.
     """
-    with Working("looking at the settings") as moving:
-        found = list(examine(command_settings(), moving))
-    shown = table("", "what", "seen", "how to mend it")
-    for check in found:
-        shown.add_row(MARKS[check.verdict], check.subject, check.seen, check.mend)
-    out.print(shown)
-    if any(check.verdict is Verdict.PROBLEM for check in found):
+    with Working("looking at the settings") as progress:
+        checks = list(examine(command_settings(), progress))
+    rows = table("", "what", "seen", "how to repair it")
+    for check in checks:
+        rows.add_row(MARKS[check.verdict], check.subject, check.seen, check.mend)
+    out.print(rows)
+    if any(check.verdict is Verdict.PROBLEM for check in checks):
         raise typer.Exit(1)
 
 
 def examine(settings: Settings, tell: Tell = tell_nobody) -> Iterator[Check]:
-    """Every check, in the order in which the parts depend on each other. ``tell``: receives what is being checked."""
+    """Every check; a part comes after the parts that it needs. ``tell``: receives what is being checked."""
     yield from _configured(settings)
     if settings.database_url:
         tell("looking at PostgreSQL", 0, None)
@@ -77,7 +77,7 @@ def _configured(settings: Settings) -> Iterator[Check]:
     if not settings.main_site_url:
         yield Check("main site", Verdict.NOTE, "not configured: nothing is compared with orders", "set MAIN_SITE_URL")
     if settings.main_site_url and settings.main_site_feed == "panel-api" and not settings.panel_api_cluster:
-        seen = "PANEL_API_CLUSTER is not set: a proxmoxId of the feed names no guest, so no order finds its machine"
+        seen = "PANEL_API_CLUSTER is not set: without it a proxmoxId names no guest, so no order finds its machine"
         yield Check(
             "main site", Verdict.PROBLEM, seen, "set it to the name in PROXMOX_CLUSTERS that proxmoxId belongs to"
         )
@@ -87,7 +87,7 @@ def _configured(settings: Settings) -> Iterator[Check]:
 
 def _sources(settings: Settings, tell: Tell) -> Iterator[Check]:
     if settings.database_url and (settings.main_site_url or settings.proxmox_clusters):
-        yield from _guarded("sources", partial(check_standing, settings))
+        yield from _guarded("sources", partial(check_believed, settings))
     if settings.main_site_url:
         tell("looking at the main site", 0, None)
         yield from _guarded("main site", partial(_main_site, settings))
@@ -104,13 +104,13 @@ def _main_site(settings: Settings) -> list[Check]:
 
 
 def _cluster(cluster: ProxmoxCluster) -> list[Check]:
-    # Asked directly, without the stored pause after a refused token: doctor must see whether it is repaired.
+    # Without the stored wait after a refused token: doctor must see whether the token was repaired.
     with contextlib.closing(make_cluster(cluster_config(cluster))) as source:
         return check_cluster(source)
 
 
 def _guarded(subject: str, look: Callable[[], list[Check]]) -> list[Check]:
-    """A wrongly configured source is a result, not the end of the examination."""
+    """A wrongly configured source becomes a result. The other checks still run."""
     try:
         return look()
     except (ValueError, CommandError) as error:

@@ -1,4 +1,4 @@
-"""Doctor's checks of Redis: it takes our work, we may do all we need, and it keeps messages."""
+"""Doctor's checks of Redis: it takes messages, the user has all rights that Celery needs, and it keeps messages."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ NEEDED: tuple[tuple[str | int, ...], ...] = (
     ("UNWATCH",),
     ("TIME",),
 )
-"""Every command that Celery gives Redis for the panel, on its own keys, in forms that change nothing."""
+"""Every command that Celery sends to Redis for the panel, on the same keys, in forms that change nothing."""
 
 
 def check_redis(settings: Settings) -> list[Check]:
-    """Takes work, with all rights needed; verified, new enough, durable, never evicting; its clock."""
+    """Check that Redis takes work, grants all rights, is verified, new enough and durable, and evicts nothing."""
     client = redis_client(settings.redis_url, REDIS_TIMEOUT_S)
     try:
         try_work(client)
-        found = [Check("Redis", Verdict.OK, f"takes work at {place(settings.redis_url)}")]
-        found += [*_rights(client, settings.redis_url), *redis_tls_check(settings.redis_url), *_information(client)]
+        checks = [Check("Redis", Verdict.OK, f"takes work at {place(settings.redis_url)}")]
+        checks += [*_rights(client, settings.redis_url), *redis_tls_check(settings.redis_url), *_information(client)]
     except (redis.RedisError, OSError) as error:
         seen = f"{fault_of(error)}, at {place(settings.redis_url)}"
         return [Check("Redis", Verdict.PROBLEM, seen, "check REDIS_URL and the server; calls are accepted meanwhile")]
     finally:
         client.close()
-    return found
+    return checks
 
 
 def _rights(client: redis.Redis, url: str) -> list[Check]:
-    """The needed commands that the user may not run."""
+    """A problem if the user may not run some of the needed commands."""
     number = urlsplit(url).path.strip("/") or "0"
     lacking: list[str] = []
     for command in (*NEEDED, ("PUBLISH", f"/{number}.celeryev/none", "")):
@@ -88,17 +88,17 @@ def _subscribing(client: redis.Redis, number: str) -> list[str]:
 
 
 def _information(client: redis.Redis) -> list[Check]:
-    """What INFO and TIME show. A user without the right to INFO can still work."""
+    """What INFO and TIME show. Without the right to INFO the panel still works, so that is only a note."""
     try:
         info: dict[str, Any] = client.info()
     except redis.ResponseError as error:
-        seen = f"INFO is refused ({refusal_code(error)}): its version, and whether it keeps messages, are not known"
-        found = [Check("Redis", Verdict.NOTE, seen, "grant the user +info, if doctor is to judge them")]
+        seen = f"INFO is refused ({refusal_code(error)}): its version is not known, nor whether it keeps messages"
+        checks = [Check("Redis", Verdict.NOTE, seen, "to have doctor check them, grant the user +info")]
     else:
-        found = [redis_version(info), *_redis_memory(info)]
+        checks = [redis_version(info), *_redis_memory(info)]
     before = time.time()
     seconds, micros = client.time()
-    return [*found, clock_check("Redis", seconds + micros / 1e6 - (before + time.time()) / 2)]
+    return [*checks, clock_check("Redis", seconds + micros / 1e6 - (before + time.time()) / 2)]
 
 
 def redis_version(info: dict[str, Any]) -> Check:
@@ -111,14 +111,14 @@ def redis_version(info: dict[str, Any]) -> Check:
 
 
 def _redis_memory(info: dict[str, Any]) -> list[Check]:
-    found = []
+    checks = []
     if info.get("aof_enabled") != 1:
         mend = "set appendonly yes; without it a restart of Redis delays calls until they are published again"
-        found.append(Check("Redis", Verdict.WARNING, "appendonly is off", mend))
+        checks.append(Check("Redis", Verdict.WARNING, "appendonly is off", mend))
     if (policy := info.get("maxmemory_policy")) != "noeviction":
         mend = "set maxmemory-policy noeviction; an evicting Redis throws messages away"
-        found.append(Check("Redis", Verdict.WARNING, f"maxmemory-policy is {policy}", mend))
-    return found or [Check("Redis", Verdict.OK, "appendonly, noeviction")]
+        checks.append(Check("Redis", Verdict.WARNING, f"maxmemory-policy is {policy}", mend))
+    return checks or [Check("Redis", Verdict.OK, "appendonly, noeviction")]
 
 
 def redis_tls_check(url: str) -> list[Check]:

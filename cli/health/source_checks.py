@@ -1,4 +1,4 @@
-"""Doctor's checks of the main site and of Proxmox: usable, complete, users known, clocks."""
+"""Doctor's checks of the main site and of Proxmox: answers, rights, known users and clocks."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from panel.settings import Settings
 
 
 def health_checks(subject: str, health: Health) -> list[Check]:
-    """A source's own report as checks. Its problems carry their remedies."""
-    found = [Check(subject, Verdict.PROBLEM, problem) for problem in health.problems]
-    if not found:
+    """A source's own report as checks. The text of a problem names its remedy."""
+    checks = [Check(subject, Verdict.PROBLEM, problem) for problem in health.problems]
+    if not checks:
         verdict = Verdict.OK if health.ok else Verdict.PROBLEM
-        found.append(Check(subject, verdict, health.detail))
+        checks.append(Check(subject, verdict, health.detail))
     if health.clock_skew_s is not None:
-        found.append(clock_check(subject, health.clock_skew_s))
-    return found
+        checks.append(clock_check(subject, health.clock_skew_s))
+    return checks
 
 
 def check_main_site(feed: OrderFeed, settings: Settings) -> list[Check]:
     """The feed's health, then how many of its users are known here."""
     health = feed.health()
-    found = health_checks("main site", health)
-    return [*found, *_users(feed, settings)] if health.ok else found
+    checks = health_checks("main site", health)
+    return [*checks, *_users(feed, settings)] if health.ok else checks
 
 
 def check_cluster(source: GuestSource) -> list[Check]:
@@ -36,25 +36,25 @@ def check_cluster(source: GuestSource) -> list[Check]:
     return health_checks(f"Proxmox {source.cluster}", source.health())
 
 
-def check_standing(settings: Settings) -> list[Check]:
-    """What the runs say of each source. A source may answer now and still not be believed."""
+def check_believed(settings: Settings) -> list[Check]:
+    """Whether the runs believe each source. A source may answer now and still not be believed."""
     with opened_panel(settings.session_url) as engine, engine.connect() as connection:
-        found = list_sources(connection)
+        sources = list_sources(connection)
     checks = []
-    for one in found:
-        if one.cause is None or one.paused_until is not None:
+    for source in sources:
+        if source.cause is None or source.paused_until is not None:
             continue
-        verdict = Verdict.NOTE if not one.alarm else Verdict.PROBLEM if one.severity == "alarm" else Verdict.WARNING
-        seen = f"{one.source}: for {span(one.age_s or 0.0)}: {one.reason}"
-        checks.append(Check("sources", verdict, seen, one.remedy or ""))
+        alarm = Verdict.PROBLEM if source.severity == "alarm" else Verdict.WARNING
+        seen = f"{source.source}: for {span(source.age_s or 0.0)}: {source.reason}"
+        checks.append(Check("sources", alarm if source.alarm else Verdict.NOTE, seen, source.remedy or ""))
     return checks or [
-        Check("sources", Verdict.OK, "runs believe what they read" if found else "no run has read any yet")
+        Check("sources", Verdict.OK, "runs believe what they read" if sources else "no run has read a source yet")
     ]
 
 
 def match_check(space: str, listed: int, matched: int, *, imported: bool = True) -> Check:
-    """Judge how many of the feed's users are known here. ``space``: USER_ID_SPACE. ``imported``: the feed's users were
-    imported at least once; before that the rate says nothing."""
+    """Judge how many of the feed's users are known here. ``space``: USER_ID_SPACE. ``imported``: whether the feed's
+    users were imported at least once. Before that, the rate means nothing."""
     share = f"{matched} of {listed} users of the feed are known here"
     seen = f"{share} ({100 * matched / listed:.0f} %)" if listed else "the feed lists no users"
     if listed == 0:
@@ -81,7 +81,7 @@ def match_check(space: str, listed: int, matched: int, *, imported: bool = True)
 
 def _users(feed: OrderFeed, settings: Settings) -> list[Check]:
     if not settings.database_url:
-        return [Check("users", Verdict.NOTE, "not compared: there is no database to know them", "set DATABASE_URL")]
+        return [Check("users", Verdict.NOTE, "not compared: without a database no user is known", "set DATABASE_URL")]
     users = tables.users
     with opened_panel(settings.session_url) as engine, engine.connect() as connection:
         if settings.user_id_space == "shared":

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def operator() -> Actor:
-    """Who gives the command, as far as the machine knows. Whoever has the database may decide."""
+    """The operator who gives the command, by login name. No key is needed: who can reach the database may decide."""
     name = os.environ.get("SUDO_USER") or os.environ.get("USER") or "operator"
     return Actor(f"cli:{name}", "operate")
 
@@ -34,6 +34,6 @@ def transaction() -> Iterator[Connection]:
 
 
 def act(action: Action[P, T], *args: P.args, **kwargs: P.kwargs) -> Done[T]:
-    """Do it as the operator who gives the command, in a transaction of its own. Raises OperatorError, CommandError."""
+    """Do ``action`` as the command's operator, in its own transaction. Raises OperatorError, CommandError."""
     with transaction() as connection:
         return action(connection, operator(), *args, **kwargs)

@@ -15,15 +15,17 @@ from panel.terminal import table
 
 
 def audit(
-    refused: Annotated[bool, typer.Option("--refused", help="Of uses only those that were refused.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many of each, newest first.")] = 20,
+    refused: Annotated[
+        bool, typer.Option("--refused", help="Of the uses of credentials, only the refused ones.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many rows of each list, newest first.")] = 20,
     json: Json = False,
 ) -> None:
     """Show who did what: operators' decisions, uses of credentials by the hour, refused sync calls.
 
     Examples: panel-sync audit --limit 50; panel-sync audit --refused --json
 
-    Ends with 0, whether there is anything or not.
+    Ends with 0, also if there is nothing to show.
     """
     with transaction() as connection:
         actions = list_actions(connection, limit)
@@ -32,15 +34,15 @@ def audit(
     if json:
         as_json(
             {
-                "actions": [asdict(one) for one in actions],
-                "access": [asdict(one) for one in uses],
-                "refused_calls": [asdict(one) for one in calls],
+                "actions": [asdict(action) for action in actions],
+                "access": [asdict(use) for use in uses],
+                "refused_calls": [asdict(call) for call in calls],
             }
         )
         return
-    decided = table("at (UTC)", "by", "decided", "about", "from", "request")
+    decisions = table("at (UTC)", "by", "decided", "about", "from", "request")
     for action in actions:
-        decided.add_row(
+        decisions.add_row(
             moment(action.at), action.by, action.action, action.subject, action.network or "", action.request_id or ""
         )
     used = table("hour (UTC)", "who", "from", "route", "answered", "times", "last (UTC)", "last request")
@@ -48,11 +50,11 @@ def audit(
         hour, answered = f"{use.hour:%Y-%m-%d %H}h", f"{use.status_code} {use.code}".strip()
         last = (str(use.count), moment(use.last_at), use.last_request_id)
         used.add_row(hour, use.who, use.network, use.route, answered, *last)
-    not_taken = table("refused (UTC)", "call", "answered", "why", "key", "from", "request")
+    refusals = table("refused (UTC)", "call", "answered", "why", "key", "from", "request")
     for call in calls:
-        named = {"vps": call.vps_id, "order": call.order_id, "user": call.user_id}
-        subject = " ".join(f"{kind}={value}" for kind, value in named.items() if value is not None)
-        not_taken.add_row(
+        ids = {"vps": call.vps_id, "order": call.order_id, "user": call.user_id}
+        subject = " ".join(f"{kind}={value}" for kind, value in ids.items() if value is not None)
+        refusals.add_row(
             moment(call.at),
             f"{call.action or '?'} {subject}".strip(),
             f"{call.status_code} {call.code}",
@@ -61,8 +63,8 @@ def audit(
             call.address or "",
             call.request_id or "",
         )
-    for shown in (decided, used, not_taken):
-        if shown.row_count:
-            out.print(shown)
+    for rows in (decisions, used, refusals):
+        if rows.row_count:
+            out.print(rows)
     if not (actions or uses or calls):
         out.print("nothing was done yet")

@@ -1,4 +1,4 @@
-"""``panel-sync findings``: what runs found and may not mend, and what operators answer."""
+"""``panel-sync findings``: what runs found and may not repair, and what operators answer."""
 
 from __future__ import annotations
 
@@ -31,20 +31,22 @@ FindingId = Annotated[int, typer.Argument(metavar="ID", min=1)]
 def list_all(
     context: typer.Context,
     class_: Annotated[str | None, typer.Option("--class", help="Only this class: paid-but-missing, ...")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Snoozed, ignored and resolved ones too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also the snoozed, ignored and resolved ones.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Findings a page.")] = 200,
     cluster: OfCluster = None,
     user: OfUser = None,
     page: Page = 1,
-    summary: Annotated[bool, typer.Option("--summary", help="How many of each class, and for how long.")] = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="How many are open in each class, and how old the oldest is.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """List what runs found and may not mend, the loudest first.
+    """List what runs found and may not repair, the most severe first.
 
     Examples: panel-sync findings --summary; panel-sync findings --class owner-unknown --page 2;
     panel-sync findings --cluster fra1 --json
 
-    Ends with 0, whether there are findings or not.
+    Ends with 0, also if there are no findings.
     """
     if context.invoked_subcommand is not None:
         return
@@ -54,40 +56,40 @@ def list_all(
             return
         wanted = FindingFilter(class_, cluster, user)
         first = (page - 1) * limit
-        found = list_findings(connection, wanted, everything=everything, limit=limit + 1, offset=first)
-    more, found = len(found) > limit, found[:limit]
+        listed = list_findings(connection, wanted, everything=everything, limit=limit + 1, offset=first)
+    more, listed = len(listed) > limit, listed[:limit]
     if json:
-        as_json([finding_as_json(one) for one in found])
+        as_json([finding_as_json(finding) for finding in listed])
         return
-    shown = table("id", "severity", "class", "subject", "since (UTC)", "", "why")
-    for one in found:
-        shown.add_row(
-            str(one.id),
-            one.severity,
-            one.class_,
-            one.subject,
-            moment(one.first_seen_at),
-            _state(one),
-            one.reason,
+    rows = table("id", "severity", "class", "subject", "since (UTC)", "", "why")
+    for finding in listed:
+        rows.add_row(
+            str(finding.id),
+            finding.severity,
+            finding.class_,
+            finding.subject,
+            moment(finding.first_seen_at),
+            _state(finding),
+            finding.reason,
         )
-    out.print(shown)
+    out.print(rows)
     if more:
         out.print(f"There are more: --page {page + 1}; how many of each class: panel-sync findings --summary")
 
 
 def _show_counts(counts: Sequence[FindingCount], *, json: bool) -> None:
     if json:
-        as_json([finding_as_json(one) for one in counts])
+        as_json([finding_as_json(count) for count in counts])
         return
-    shown = table("class", "severity", "open", "the oldest stands for")
-    for one in counts:
-        shown.add_row(one.class_, one.severity, str(one.open), span(one.oldest_s))
-    out.print(shown)
+    rows = table("class", "severity", "open", "the oldest stands for")
+    for count in counts:
+        rows.add_row(count.class_, count.severity, str(count.open), span(count.oldest_s))
+    out.print(rows)
 
 
 @app.command("ack")
 def ack(finding: FindingId) -> None:
-    """Note that you have seen it.
+    """Note that you have seen a finding. It stays in the list.
 
     Example: panel-sync findings ack 12
 
@@ -98,7 +100,7 @@ def ack(finding: FindingId) -> None:
 
 @app.command("snooze")
 def snooze(finding: FindingId, length: Length) -> None:
-    """Leave it out of the list and of alarms for a while.
+    """Leave a finding out of the list and of alarms for a while.
 
     Example: panel-sync findings snooze 12 --for 2d
 
@@ -109,19 +111,19 @@ def snooze(finding: FindingId, length: Length) -> None:
 
 @app.command("ignore")
 def ignore(finding: FindingId, reason: Reason) -> None:
-    """Hear no more of a guest that no order names, for good; whoever is given its VMID is told of again.
+    """Hide a guest that no order names, for good. Another machine that gets its VMID is reported again.
 
     Example: panel-sync findings ignore 12 --reason "our monitoring"
 
-    Ends with 0; with 2 if there is no such finding, or it is of another class.
+    Ends with 0; with 2 if there is no such finding, or if it is not of the class unmanaged-guest.
     """
     out.print(act(findings.ignore, finding, reason).message)
 
 
-@app.command("heed", hidden=True)  # what it was called before
+@app.command("heed", hidden=True)  # its name in earlier versions
 @app.command("unignore")
 def unignore(finding: FindingId) -> None:
-    """Take `findings ignore` back.
+    """Undo `findings ignore`.
 
     Example: panel-sync findings unignore 12
 
@@ -130,11 +132,11 @@ def unignore(finding: FindingId) -> None:
     out.print(act(findings.unignore, finding).message)
 
 
-def _state(found: FindingView) -> str:
-    if found.resolved_at is not None:
+def _state(finding: FindingView) -> str:
+    if finding.resolved_at is not None:
         return "resolved"
-    if found.ignored_by is not None:
+    if finding.ignored_by is not None:
         return "ignored"
-    if found.snoozed:
+    if finding.snoozed:
         return "snoozed"
-    return "seen" if found.acknowledged_by else ""
+    return "seen" if finding.acknowledged_by else ""

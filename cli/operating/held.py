@@ -1,4 +1,4 @@
-"""``panel-sync held``, ``approve`` and ``reject``: what waits for a decision, whose it is, and the decision."""
+"""``panel-sync held``, ``approve`` and ``reject``: the changes that wait for an operator, and the decision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from panel.records.ownership import NOBODY, Whose, described, whose
 from panel.terminal import styled
 
 EVERY = 10_000
-"""Sets at most: those that wait for a word of their own are one for each record."""
+"""How many sets are read at most. There can be many: a record that needs its own approval is a set by itself."""
 
 Hashes = Annotated[
     list[str], typer.Argument(metavar="HASH...", help="As `panel-sync held` shows them; 8 characters or more of each.")
@@ -28,7 +28,9 @@ Hashes = Annotated[
 
 
 def held(
-    decided: Annotated[bool, typer.Option("--all", help="Decided sets of the last 30 days too, every item.")] = False,
+    decided: Annotated[
+        bool, typer.Option("--all", help="Also the sets decided in the last 30 days, with every item.")
+    ] = False,
     class_: OfClass = None,
     cluster: OfCluster = None,
     user: OfUser = None,
@@ -46,26 +48,27 @@ def held(
     """
     view = View(class_, cluster, user, page, limit, everything=decided)
     with Working("reading what is held"), transaction() as connection:
-        found = list_holds(connection, decided=decided, limit=EVERY)
-        of = whose(connection, {item["subject"] for one in found for item in one.items})
+        sets = list_holds(connection, decided=decided, limit=EVERY)
+        customers = whose(connection, {item["subject"] for held_set in sets for item in held_set.items})
         first = not first_word_given(connection)
     if json:
-        as_json([_as_json(one, of, view, first=first) for one in found if _entries(one, of, view)])
+        shown = [held_set for held_set in sets if _entries(held_set, customers, view)]
+        as_json([_as_json(held_set, customers, view, first=first) for held_set in shown])
         return
-    if not found:
+    if not sets:
         out.print("nothing is held")
         return
-    if view.filtered or sum(len(one.items) for one in found) <= FITS or decided:
-        _show_sets(found, of, view)
+    if view.filtered or sum(len(held_set.items) for held_set in sets) <= FITS or decided:
+        _show_sets(sets, customers, view)
         return
-    _show_summary(found, of, view, first=first)
+    _show_summary(sets, customers, view, first=first)
 
 
 def approve(held_sets: Hashes) -> None:
-    """Let held sets happen. Each item is still confirmed by itself before it is written.
+    """Approve held sets. The next run confirms each item once more by itself, then writes it.
 
-    An item that changes before that drops out of the approval; after 24 hours all of them do. To approve the first
-    `creates` of a new panel covers every order that is known by then.
+    An item that changes before it is written drops out of the approval. The approval ends after 24 hours. The approval
+    of the first set `creates` of a new panel covers every order that is known by then.
 
     Examples: panel-sync approve 5dbac125; panel-sync approve 91fc0a3b 7c1102de
 
@@ -75,31 +78,31 @@ def approve(held_sets: Hashes) -> None:
 
 
 def reject(held_sets: Hashes) -> None:
-    """Refuse held sets: their items stay as they are and are not asked about again while they do not change.
+    """Reject held sets. You are not asked about their items again for 30 days, unless an item changes.
 
     Example: panel-sync reject 5dbac125
 
-    Ends with 0; with 2, and nothing done, if one of them cannot be refused.
+    Ends with 0; with 2, and nothing done, if one of them cannot be rejected.
     """
     _decide(holds.reject, held_sets)
 
 
 def _decide(decision: Action[[str], HeldSet], prefixes: Sequence[str]) -> None:
     with transaction() as connection:
-        said = [decision(connection, operator(), prefix).message for prefix in prefixes]
-    for one in said:
-        out.print(one)
+        messages = [decision(connection, operator(), prefix).message for prefix in prefixes]
+    for message in messages:
+        out.print(message)
 
 
-def _show_sets(found: Sequence[HeldSet], of: Mapping[str, Whose], view: View) -> None:
+def _show_sets(sets: Sequence[HeldSet], customers: Mapping[str, Whose], view: View) -> None:
     first, last = (view.page - 1) * view.limit, view.page * view.limit
     number = 0
-    for one in found:
-        entries = _entries(one, of, view)
+    for held_set in sets:
+        entries = _entries(held_set, customers, view)
         shown = entries if view.everything else entries[max(0, first - number) : max(0, last - number)]
         number += len(entries)
         if shown:
-            out.print(styled("bold", one.hash[:12]), f"{one.scope}: {one.reason}{_decided(one)}")
+            _show_head(held_set)
             for entry in shown:
                 for line in entry.lines:
                     out.print(*line)
@@ -107,56 +110,59 @@ def _show_sets(found: Sequence[HeldSet], of: Mapping[str, Whose], view: View) ->
         out.print(f"{min(first + 1, number)} to {min(last, number)} of {number}")
 
 
-def _show_summary(found: Sequence[HeldSet], of: Mapping[str, Whose], view: View, *, first: bool) -> None:
-    alone = [one for one in found if one.by_approval]
-    for one in found:
-        if one.by_approval:
+def _show_summary(sets: Sequence[HeldSet], customers: Mapping[str, Whose], view: View, *, first: bool) -> None:
+    for held_set in sets:
+        if held_set.by_approval:
             continue
-        out.print(styled("bold", one.hash[:12]), f"{one.scope}: {one.reason}{_decided(one)}")
-        out.print("  to release it:", release_of(one.scope, one.hash, first=first))
-    if alone:
+        _show_head(held_set)
+        out.print("  to release it:", release_of(held_set.scope, held_set.hash, first=first))
+    if by_approval := sum(held_set.by_approval for held_set in sets):
         out.print(
-            f"{len(alone)} records wait for a word of their own: panel-sync held --class orphan, then approve HASH..."
+            f"{by_approval} records each need their own approval: panel-sync held --class orphan, then approve HASH..."
         )
-    entries = [entry for one in found for entry in _entries(one, of, view)]
+    entries = [entry for held_set in sets for entry in _entries(held_set, customers, view)]
     show(entries, view, ("held",), "panel-sync held")
 
 
-def _entries(one: HeldSet, of: Mapping[str, Whose], view: View) -> list[Entry]:
-    return view.of(_entry(one, item, of) for item in one.items)
+def _show_head(held_set: HeldSet) -> None:
+    out.print(styled("bold", held_set.hash[:12]), f"{held_set.scope}: {held_set.reason}{_decided(held_set)}")
 
 
-def _entry(one: HeldSet, item: Mapping[str, Any], of: Mapping[str, Whose]) -> Entry:
-    plain = described(item, of)
-    whole = of.get(item["subject"], NOBODY)
-    said = Whose(plain["name"], plain["user_id"], plain["username"], owner=whole.owner).said
+def _entries(held_set: HeldSet, customers: Mapping[str, Whose], view: View) -> list[Entry]:
+    return view.of(_entry(held_set, item, customers) for item in held_set.items)
+
+
+def _entry(held_set: HeldSet, item: Mapping[str, Any], customers: Mapping[str, Whose]) -> Entry:
+    plain = described(item, customers)
+    owner = customers.get(item["subject"], NOBODY).owner
+    customer = Whose(plain["name"], plain["user_id"], plain["username"], owner=owner).said
     return Entry(
         "held",
         item["kind"],
-        6 if one.by_approval else rank_of(item["kind"]),
-        ((f"  {item['subject']} {item['kind']}: {item['reason']}" + (f" ({said})" if said else ""),),),
+        6 if held_set.by_approval else rank_of(item["kind"]),
+        ((f"  {item['subject']} {item['kind']}: {item['reason']}" + (f" ({customer})" if customer else ""),),),
         frozenset(plain["clusters"]),
         plain["user_id"],
         plain,
     )
 
 
-def _as_json(one: HeldSet, of: Mapping[str, Whose], view: View, *, first: bool) -> dict[str, Any]:
+def _as_json(held_set: HeldSet, customers: Mapping[str, Whose], view: View, *, first: bool) -> dict[str, Any]:
     return {
-        "hash": one.hash,
-        "scope": one.scope,
-        "reason": one.reason,
-        "created_at": one.created_at,
-        "decision": one.decision,
-        "decided_by": one.decided_by,
-        "decided_at": one.decided_at,
-        "release": release_of(one.scope, one.hash, first=first),
-        "items_total": len(one.items),
-        "items": [entry.plain for entry in _entries(one, of, view)],
+        "hash": held_set.hash,
+        "scope": held_set.scope,
+        "reason": held_set.reason,
+        "created_at": held_set.created_at,
+        "decision": held_set.decision,
+        "decided_by": held_set.decided_by,
+        "decided_at": held_set.decided_at,
+        "release": release_of(held_set.scope, held_set.hash, first=first),
+        "items_total": len(held_set.items),
+        "items": [entry.plain for entry in _entries(held_set, customers, view)],
     }
 
 
-def _decided(one: HeldSet) -> str:
-    if one.decided_by:
-        return f" — {one.decision} by {one.decided_by}"
-    return f" — {one.decision}" if one.decision else ""
+def _decided(held_set: HeldSet) -> str:
+    if held_set.decided_by:
+        return f" — {held_set.decision} by {held_set.decided_by}"
+    return f" — {held_set.decision}" if held_set.decision else ""

@@ -1,4 +1,5 @@
-"""``panel-sync operations`` and ``vps history``: the journal, which answers "why did this change?"; and dead calls."""
+"""``panel-sync operations`` and ``vps history`` show the journal: why a record changed. ``requeue`` and ``discard``
+decide about dead calls."""
 
 from __future__ import annotations
 
@@ -19,14 +20,14 @@ from panel.schema import tables
 from panel.terminal import styled, table
 
 HIDDEN = {"version"}
-"""Columns of a change that say nothing to a reader."""
+"""Columns that change with every write, so a reader learns nothing from them."""
 
 
 Operation = Annotated[int, typer.Argument(metavar="OPERATION", min=1, help="As `operations --state dead` shows it.")]
 
 
 class State(StrEnum):
-    """What became of an operation."""
+    """The state of an operation."""
 
     QUEUED = "queued"
     APPLIED = "applied"
@@ -41,7 +42,7 @@ def operations(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 50,
     json: Json = False,
 ) -> None:
-    """List the journal: every accepted call and every repair. `--state dead` shows what needs a human.
+    """List the journal: every accepted call and every repair. `--state dead` shows the calls that need you.
 
     Examples: panel-sync operations --state dead; panel-sync operations --vps 17 --json
 
@@ -54,13 +55,13 @@ def operations(
     if vps is not None:
         wanted = wanted.where(listed.c.vps_id == vps)
     with transaction() as connection:
-        found = connection.execute(wanted).all()
+        latest = connection.execute(wanted).all()
     if json:
-        as_json([dict(row._mapping) for row in found])
+        as_json([dict(row._mapping) for row in latest])
         return
-    shown = table("op", "vps", "kind", "action", "state", "accepted (UTC)", "failures", "what became of it")
-    for row in found:
-        shown.add_row(
+    rows = table("op", "vps", "kind", "action", "state", "accepted (UTC)", "failures", "what became of it")
+    for row in latest:
+        rows.add_row(
             str(row.id),
             str(row.vps_id),
             f"{row.kind} ({row.source})" if row.source != row.kind else row.kind,
@@ -70,15 +71,15 @@ def operations(
             str(row.attempts),
             outcome(row),
         )
-    out.print(shown)
+    out.print(rows)
 
 
 def requeue(operation: Operation) -> None:
-    """Try a dead call once more, as if it had come now; refused where that would undo what came after it.
+    """Queue a dead call again, as if it had come now. Refused if that would undo a later change.
 
     Example: panel-sync requeue 8123
 
-    Ends with 0; with 2 and nothing done if there is no such call, or it is refused.
+    Ends with 0; with 2, and nothing done, if there is no such call or it is refused.
     """
     out.print(act(journal.requeue, operation).message)
 
@@ -88,7 +89,7 @@ def discard(operation: Operation, reason: Reason) -> None:
 
     Example: panel-sync discard 8123 --reason "sent again by hand"
 
-    Ends with 0; with 2 and nothing done if there is no such call, or it is not dead.
+    Ends with 0; with 2, and nothing done, if there is no such call or it is not dead.
     """
     out.print(act(journal.discard, operation, reason).message)
 
@@ -96,25 +97,25 @@ def discard(operation: Operation, reason: Reason) -> None:
 def history(
     vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VPS's id in the panel.")], json: Json = False
 ) -> None:
-    """Tell a VPS's story: every change in order, with its reason and the evidence for it.
+    """Show every change of a VPS in order, with its reason and its evidence.
 
-    A call of the main site names its request id and which key it came with.
+    A call of the main site also shows its request id and the label of its key.
 
     Example: panel-sync vps history 17
 
     Ends with 0; with 2 if there is no such VPS.
     """
     with transaction() as connection:
-        told = vps_history(connection, vps)
+        journaled = vps_history(connection, vps)
     if json:
-        as_json([dict(row._mapping) for row in told.operations])
+        as_json([dict(row._mapping) for row in journaled.operations])
         return
-    out.print(_standing(vps, told.record))
-    if (identity := _identity(told)) is not None:
+    out.print(_headline(vps, journaled.record))
+    if (identity := _identity(journaled)) is not None:
         out.print(identity)
-    if told.removed:
-        out.print(f"{told.removed} older changes of power, plan or name are not kept any more (JOURNAL_DAYS)")
-    for row in told.operations:
+    if journaled.removed:
+        out.print(f"{journaled.removed} older changes of power, plan or name are not kept any more (JOURNAL_DAYS)")
+    for row in journaled.operations:
         out.print()
         at = styled("bold", moment(row.applied_at or row.accepted_at))
         out.print(at, f" {row.action} by {row.source}  (op {row.id})")
@@ -123,7 +124,7 @@ def history(
 
 
 def outcome(row: Row[Any]) -> str:
-    """What became of an operation, in one line: the result, else the reason, else the error."""
+    """How an operation ended, in one line: its result, or its reason, or its error."""
     return str(row.result or row.reason or row.error or "")
 
 
@@ -148,7 +149,7 @@ def story(row: Row[Any]) -> list[str]:
     return lines
 
 
-def _standing(vps_id: int, row: Row[Any] | None) -> str:
+def _headline(vps_id: int, row: Row[Any] | None) -> str:
     if row is None:
         return f"VPS {vps_id}: accepted, not applied yet"
     parts = [f"VPS {vps_id} of user {row.user_id}: {row.status}"]
@@ -163,33 +164,36 @@ def _standing(vps_id: int, row: Row[Any] | None) -> str:
     return ", ".join(parts)
 
 
-def _identity(told: History) -> str | None:
-    """Which machine it is, when that was read, and what puts it in doubt."""
-    known, row = told.identity, told.record
+def _identity(journaled: History) -> str | None:
+    """Which machine the VPS's guest is, when its configuration was read, and what puts the identity in doubt."""
+    known, row = journaled.identity, journaled.record
     if known is None:
         if row is None or row.claimed_vmid is None:
             return None
-        named = f"a call named guest {row.claimed_cluster}/{row.claimed_vmid}, which another record had"
-        return f"{named}: it has no guest (`panel-sync findings --class link-conflict`)"
+        claim = f"a call named guest {row.claimed_cluster}/{row.claimed_vmid}, which another record had"
+        return f"{claim}, so this VPS has no guest (`panel-sync findings --class link-conflict`)"
     if known.state is None:
         return f"guest {known.guest} was never listed"
     if known.read_at is None or known.age_s is None:
-        return f"who guest {known.guest} is was never read: nothing of it is taken"
+        return f"the configuration of guest {known.guest} was never read, so nothing is taken from this guest"
     at = f"{moment(known.read_at)} UTC"
     if known.unlisted_since is not None:
         gone = f"guest {known.guest} has not been listed since {moment(known.unlisted_since)} UTC"
         return f"{gone}; it was {known.fingerprint or 'without an identity'}, read {at}"
     if known.state == "forbidden":
-        return f"who guest {known.guest} is may not be read (403; last asked {at}, {span(known.age_s)} ago)"
+        asked = f"HTTP 403; last asked {at}, {span(known.age_s)} ago"
+        return f"the identity of guest {known.guest} could not be read ({asked}): give the token VM.Audit on it"
     if known.in_doubt:
         since = f" since {moment(known.doubted_at)} UTC" if known.doubted_at is not None else ""
-        why = known.why or "its list tells something new"
-        doubted = f"who guest {known.guest} is has been in doubt{since}: {why}"
-        return f"{doubted}; nothing of it is taken before it is read again (last read {at}, {span(known.age_s)} ago)"
-    said = f"guest {known.guest} is {known.fingerprint or 'without an identity'}, read {at} ({span(known.age_s)} ago)"
+        why = known.why or "the cluster's list shows something new"
+        last_read = f"last read {at}, {span(known.age_s)} ago"
+        doubt = f"the identity of guest {known.guest} has been in doubt{since}: {why}"
+        return f"{doubt}; nothing is taken from it until its configuration is read again ({last_read})"
+    read = f"read {at} ({span(known.age_s)} ago)"
+    machine = f"guest {known.guest} is {known.fingerprint or 'without an identity'}, {read}"
     if known.believed in (None, known.fingerprint):
-        return said
-    return f"{said}: not this VPS's machine, which is {known.believed}"
+        return machine
+    return f"{machine}: not this VPS's machine, which is {known.believed}"
 
 
 def _pairs(evidence: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""``panel-sync pause`` and ``resume``: what is left alone for a while."""
+"""``panel-sync pause`` and ``resume``: leave a source, a VPS or a customer alone for a while."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def pause(
 ) -> None:
     """Leave a cluster, the main site or everything alone: it is not read and its records keep their state.
 
-    A single VPS, or a customer's, are read and reported, and no run writes them. Sync calls are accepted and applied
-    as ever. The pause ends by itself.
+    A paused VPS (vps:ID), and all VPSes of a paused customer (user:ID), are still read and reported, but no run writes
+    their records. Sync calls are accepted and applied as usual. The pause ends by itself.
 
     Examples: panel-sync pause fra1 --reason "storage upgrade" --for 2h; panel-sync pause vps:17 --reason move --for 30m
 
-    Ends with 0; with 2 if there is nothing of that name.
+    Ends with 0; with 2 if there is no such target, or if the pause is longer than 30 days.
     """
     out.print(act(pauses.pause, target, command_settings().cluster_names, reason, length).message)
 

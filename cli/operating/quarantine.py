@@ -1,4 +1,4 @@
-"""``panel-sync quarantined`` and ``release``: what runs failed at again and again."""
+"""``panel-sync quarantined`` and ``release``: the subjects at which runs keep failing."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from panel.terminal import table
 
 
 def quarantined(json: Json = False) -> None:
-    """List what runs failed at again and again: why, and when each is tried again.
+    """List the subjects at which runs keep failing: why, and when each is tried again.
 
     Example: panel-sync quarantined --json
 
-    Ends with 0, whether there is anything or not.
+    Ends with 0, also if nothing is quarantined.
     """
     with transaction() as connection:
-        found = list_quarantined(connection)
+        cases = list_quarantined(connection)
     if json:
-        as_json([asdict(one) for one in found])
+        as_json([asdict(case) for case in cases])
         return
-    shown = table("subject", "failed", "at", "cause", "not before (UTC)")
-    for one in found:
-        shown.add_row(one.subject, f"{one.failures} times", one.stage, one.cause, moment(one.next_try_at))
-    out.print(shown)
+    rows = table("subject", "failed", "at", "cause", "not before (UTC)")
+    for case in cases:
+        rows.add_row(case.subject, f"{case.failures} times", case.stage, case.cause, moment(case.next_try_at))
+    out.print(rows)
 
 
-def release(subject: Annotated[str, typer.Argument(metavar="SUBJECT|all")]) -> None:
-    """End a quarantine before its time, as `panel-sync quarantined` names it; the next run tries at once.
+def release(
+    subject: Annotated[str, typer.Argument(metavar="SUBJECT|all", help="As `panel-sync quarantined` shows it.")],
+) -> None:
+    """End a quarantine before its time. The next run tries the subject at once.
 
     Examples: panel-sync release vps:17; panel-sync release all
 

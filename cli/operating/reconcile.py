@@ -1,4 +1,4 @@
-"""``panel-sync plan`` and ``reconcile``: what a run would do, as a readable difference, and doing it."""
+"""``panel-sync plan`` shows what a run would do, as a readable difference; ``reconcile`` shows it and does it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from reconcile.users import import_first_users
 from worker.wiring import reconciler
 
 BUSY_S = 300.0
-"""How long to wait for another run: the first ones of a large fleet read for minutes."""
+"""How long to wait for another run. The first runs of a large fleet read for minutes."""
 
 NAMED = 20
-"""Changes that were not written, named one by one; the rest is counted."""
+"""How many changes that were not written are named one by one. The rest is counted."""
 
 
 def plan(
@@ -44,13 +44,13 @@ def plan(
     everything: All = False,
     json: Json = False,
 ) -> None:
-    """Read every source and show what a run would change, hold and report. Keeps nothing of what it saw.
+    """Read every source and show what a run would change, hold and report. Stores nothing of what it read.
 
-    No record changes, and nothing counts for a later run: neither a look at a guest nor a missing order. So a plan does
-    not come nearer to a delete by being made again; the runs of `up`, or `reconcile --apply`, do that.
+    No record changes. A guest or an order that this plan did not see does not count as missing for later runs, so
+    repeated plans bring no delete nearer. Only the runs of the workers and of `reconcile --apply` collect that proof.
 
-    A large plan is summed up: counts by class and cluster, the customers with most, the ten changes that matter most,
-    and what is held with the command that releases it.
+    A large plan is summed up: counts by class and cluster, the customers with most entries, the ten entries that
+    matter most, and each held set with the command that releases it.
 
     Examples: panel-sync plan; panel-sync plan --class owner-unknown --page 2; panel-sync plan --user 5 --json
 
@@ -59,13 +59,15 @@ def plan(
     settings = command_settings()
     view = View(class_, cluster, user, page, limit, everything)
     with opened_panel(_database(settings)) as engine:
-        seen = _observed(engine, settings, dry=True)
-        _show(engine, seen, view, "panel-sync plan", json=json)
+        planned = _run(engine, settings, dry=True)
+        _show(engine, planned, view, "panel-sync plan", json=json)
 
 
 def reconcile(
-    apply: Annotated[bool, typer.Option("--apply", help="Apply what the limits allow, after a look at it.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Show the plan, ask, and apply what the limits allow.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Apply without asking; for scripts.")] = False,
     vps: Annotated[int | None, typer.Option("--vps", min=1, help="Apply only what concerns this VPS.")] = None,
     user: Annotated[int | None, typer.Option("--user", min=1, help="Only this user (the panel's id).")] = None,
     cluster: Annotated[str | None, typer.Option("--cluster", help="Only this cluster.")] = None,
@@ -77,39 +79,40 @@ def reconcile(
 ) -> None:
     """Compare and repair now. Without --apply this is `panel-sync plan`.
 
-    Applying everything tells the panel that an operator has seen a plan: until then deletes, and the first filling of
-    a new panel, are held. That one word covers all orders known by then, also those whose records the next runs make.
-    The limits are those of the whole plan, also for a part of it. --class and --page only say what is shown.
+    A new panel holds its deletes and its first filling until an operator has seen a plan. To apply everything (without
+    --vps, --user or --cluster) says that you have. It releases the records of all orders known at that moment, also
+    those that later runs create. The limits of the whole plan hold also if you apply a part of it. --class and --page
+    choose only what is shown.
 
     Examples: panel-sync reconcile --apply; panel-sync reconcile --apply --yes --user 5
 
-    Ends with 0 when it was applied, with 1 if you said no, with 2 if it could not be done.
+    Ends with 0 if it was applied or shown, with 1 if you answered no, with 2 if it could not be done.
     """
     settings = command_settings()
     only = _subject(settings, vps, user, cluster)
     if json and apply and not yes:
-        raise CommandError("--json with --apply needs --yes: a program cannot be asked")
+        raise CommandError("--json with --apply needs --yes, because --json output leaves no place for the question")
     view = View(class_, None, None, page, limit, everything)
     with opened_panel(_database(settings)) as engine:
         if apply:
-            with _quiet(), Working("looking for users") as moving:
-                import_first_users(reconciler(engine, settings, moving))
-        seen = _observed(engine, settings, dry=True, only=only)
-        _show(engine, seen, view, "panel-sync reconcile", json=json and not apply)
+            with _quiet(), Working("looking for users") as progress:
+                import_first_users(reconciler(engine, settings, progress))
+        planned = _run(engine, settings, dry=True, only=only)
+        _show(engine, planned, view, "panel-sync reconcile", json=json and not apply)
         if not apply:
             return
-        if not yes and not typer.confirm("Apply this (what has changed meanwhile is looked at again)?"):
+        if not yes and not typer.confirm("Apply this? The run reads everything again first."):
             raise typer.Exit(1)
         with engine.begin() as connection:
             runs.apply_now(connection, operator(), str(only) if only is not None else "")
-        result = _observed(engine, settings, dry=False, only=only)
+        result = _run(engine, settings, dry=False, only=only)
         if json:
             _show(engine, result, view, "", json=True)
             return
-        _tell(engine, result)
+        _show_outcome(engine, result)
 
 
-def _tell(engine: Engine, result: RunResult) -> None:
+def _show_outcome(engine: Engine, result: RunResult) -> None:
     out.print(f"run {result.run_id}: {result.summary}")
     not_written = list(result.outcome.not_written) if result.outcome else []
     for change, why in not_written[:NAMED]:
@@ -122,7 +125,7 @@ def _tell(engine: Engine, result: RunResult) -> None:
     if result.gated is not None:
         show_releases(result.gated.held, first=first)
     if filling is not None and waiting:
-        out.print(f"{waiting} guests are still to be read: the workers make their orders' records in the next runs")
+        out.print(f"{waiting} guests are still to be read: the workers create their orders' records in the next runs")
 
 
 def _database(settings: Settings) -> str:
@@ -131,8 +134,8 @@ def _database(settings: Settings) -> str:
 
 
 def _subject(settings: Settings, vps: int | None, user: int | None, cluster: str | None) -> Subject | None:
-    named = {"vps": vps, "user": user, "cluster": cluster}
-    given = [Subject(SubjectKind(kind), str(name)) for kind, name in named.items() if name is not None]
+    options = {"vps": vps, "user": user, "cluster": cluster}
+    given = [Subject(SubjectKind(kind), str(name)) for kind, name in options.items() if name is not None]
     if len(given) > 1:
         raise CommandError("--vps, --user and --cluster exclude each other")
     if cluster is not None and cluster not in settings.cluster_names:
@@ -140,19 +143,22 @@ def _subject(settings: Settings, vps: int | None, user: int | None, cluster: str
     return given[0] if given else None
 
 
-def _observed(engine: Engine, settings: Settings, *, dry: bool, only: Subject | None = None) -> RunResult:
-    """One run with a moving progress line; waits for one that is under way. Raises CommandError in the end."""
-    with _quiet(), Working("beginning") as moving:
+def _run(engine: Engine, settings: Settings, *, dry: bool, only: Subject | None = None) -> RunResult:
+    """One run with a moving progress line. Waits for another run for up to BUSY_S, then raises CommandError."""
+    with _quiet(), Working("beginning") as progress:
         deadline = time.monotonic() + BUSY_S
         trigger = f"operator {only}" if only is not None else "operator"
-        made, seen = reconciler(engine, settings, moving, remember=not dry), not dry and only is None
-        while (result := run_full(made, trigger=trigger, dry=dry, only=only, plan_seen=seen)).state == "busy":
+        needs, plan_seen = reconciler(engine, settings, progress, remember=not dry), not dry and only is None
+        while (result := run_full(needs, trigger=trigger, dry=dry, only=only, plan_seen=plan_seen)).state == "busy":
             if time.monotonic() > deadline:
-                raise CommandError(f"{result.summary}; gave up after {BUSY_S:g} s, `panel-sync runs` shows it")
-            moving("waiting for another run", 0, None)
+                raise CommandError(f"{result.summary}; gave up after {BUSY_S:g} s. `panel-sync runs` shows that run")
+            progress("waiting for another run", 0, None)
             time.sleep(0.5)
     if result.state == "fenced":
-        raise CommandError("another run took over, since this one lost its connection to PostgreSQL: nothing is lost")
+        raise CommandError(
+            "another run took over, because this one lost its connection to PostgreSQL. Nothing is lost: "
+            "`panel-sync runs` shows the other run"
+        )
     if result.state == "paused":
         raise CommandError(f"everything is {result.summary}; to go on: panel-sync resume all")
     return result
@@ -160,7 +166,7 @@ def _observed(engine: Engine, settings: Settings, *, dry: bool, only: Subject | 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """A line for each repair is for a worker's log: here the result says what was done."""
+    """Log warnings only. A worker logs each repair; this command prints the result instead."""
     loggers = [logging.getLogger(name) for name in ("panel", "reconcile")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -175,10 +181,10 @@ def _quiet() -> Iterator[None]:
 def _show(engine: Engine, result: RunResult, view: View, again: str, *, json: bool) -> None:
     with engine.connect() as connection:
         first = not first_word_given(connection)
-        found = result.customers or whose(connection, result.subjects)
+        customers = result.customers or whose(connection, result.subjects)
     if json:
-        plan_as_json(result, found, view, first=first)
+        plan_as_json(result, customers, view, first=first)
     else:
-        show_plan(result, found, view, again, first=first)
+        show_plan(result, customers, view, again, first=first)
         if to_read := result.counts.get("guests_to_read"):
-            out.print(f"{to_read} guests are not read yet: what is made of their orders is not in this plan")
+            out.print(f"{to_read} guests are not read yet: the records of their orders are not in this plan")

@@ -1,4 +1,4 @@
-"""``panel-sync runs``: what the reconciler did lately."""
+"""``panel-sync runs``: the latest runs of the reconciler."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def runs(
 
     Examples: panel-sync runs --kind full --limit 5; panel-sync runs --json
 
-    Ends with 0, whatever became of them.
+    Ends with 0, also if runs failed.
     """
     with transaction() as connection:
-        found = recent_runs(connection, kind=kind, limit=limit)
+        latest = recent_runs(connection, kind=kind, limit=limit)
     if json:
-        as_json([dict(row._mapping) for row in found])
+        as_json([dict(row._mapping) for row in latest])
         return
-    shown = table("run", "kind", "by", "state", "started (UTC)", "took", "counted", "problems")
-    for row in found:
+    rows = table("run", "kind", "by", "state", "started (UTC)", "took", "counted", "problems")
+    for row in latest:
         took = "" if row.finished_at is None else f"{(row.finished_at - row.started_at).total_seconds():.1f} s"
         problems = "; ".join([*row.problems, *([row.error] if row.error else [])])
-        shown.add_row(
+        rows.add_row(
             str(row.id), row.kind, row.trigger, row.state, moment(row.started_at), took, counted(row.counts), problems
         )
-    out.print(shown)
+    out.print(rows)
 
 
 def counted(counts: Mapping[str, Any]) -> str:

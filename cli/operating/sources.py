@@ -1,4 +1,4 @@
-"""``panel-sync sources`` and ``acknowledge``: what is read and believed, and an operator's word about it."""
+"""``panel-sync sources`` and ``acknowledge``: which sources are read and believed, and what operators say of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from panel.terminal import table
 
 def list_all(
     everything: Annotated[
-        bool, typer.Option("--all", help="Also each customer that panel-api reads by itself.")
+        bool, typer.Option("--all", help="Also each customer, where panel-api reads customer by customer.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="As JSON: one object for each source.")] = False,
 ) -> None:
@@ -26,30 +26,29 @@ def list_all(
 
     Examples: panel-sync sources; panel-sync sources --json
 
-    Ends with 0, whatever they are; `panel-sync doctor` ends with 1 while one of them is an alarm.
+    Ends with 0, also if a source is not believed; `panel-sync doctor` ends with 1 while one of them is an alarm.
     """
     with transaction() as connection:
         pauses = current_pauses(connection)
-        found = list_sources(connection)
+        views = list_sources(connection)
         scopes = connection.execute(SCOPES, {"all": everything}).all()
     if json:
-        as_json([asdict(one) for one in found])
+        as_json([asdict(view) for view in views])
     else:
-        shown = table("source", "scope", "last complete read (UTC)", "entries", "")
-        health = {one.source: one for one in found}
-        for row in scopes:
-            one = health.get(row.source)
-            said = _state(one) if one is not None and row.scope == "all" else ""
-            shown.add_row(row.source, row.scope, moment(row.began_at), str(row.count), said)
-        for one in found:
-            if not any(row.source == one.source and row.scope == "all" for row in scopes):
-                shown.add_row(one.source, "", moment(one.read_at), "", _state(one))
-        out.print(shown)
-        for one in found:
-            if one.cause is not None and not one.paused:
-                since = f"not believed for {span(one.age_s or 0.0)}"
-                out.print(f"{one.source}: {since}: {one.reason}", soft_wrap=True)
-                out.print(f"  to do: {one.remedy}", soft_wrap=True)
+        rows = table("source", "scope", "last complete read (UTC)", "entries", "")
+        states = {view.source: _state(view) for view in views}
+        for scope in scopes:
+            state = states.get(scope.source, "") if scope.scope == "all" else ""
+            rows.add_row(scope.source, scope.scope, moment(scope.began_at), str(scope.count), state)
+        for view in views:
+            if not any(scope.source == view.source and scope.scope == "all" for scope in scopes):
+                rows.add_row(view.source, "", moment(view.read_at), "", _state(view))
+        out.print(rows)
+        for view in views:
+            if view.cause is not None and not view.paused:
+                since = f"not believed for {span(view.age_s or 0.0)}"
+                out.print(f"{view.source}: {since}: {view.reason}", soft_wrap=True)
+                out.print(f"  to do: {view.remedy}", soft_wrap=True)
         for target, pause in pauses.items():
             out.print(f"{target}: {pause}")
 
@@ -57,30 +56,28 @@ def list_all(
 def acknowledge(
     source: Annotated[
         str,
-        typer.Argument(help="As `panel-sync sources` names it: orders, proxmox:<cluster>; or plan: the first plan."),
+        typer.Argument(help="As `panel-sync sources` names it: orders, proxmox:<cluster>. Or plan: the first plan."),
     ],
 ) -> None:
-    """Say that a source which lost much at once is right: from now on, what is missing counts as missing.
+    """Confirm that a source which lost many entries at once is right. From now on they count as missing.
 
-    It is for what is missing now; should much more vanish, you are asked again. `plan` says that you have seen the
-    first plan: see `panel-sync plan`.
+    This is for the entries that are missing now. If many more vanish, you are asked again. `acknowledge plan` says that
+    you have seen the first plan (`panel-sync plan`).
 
     Examples: panel-sync acknowledge proxmox:fra1; panel-sync acknowledge plan
 
-    Ends with 0; with 2 if nothing was to be acknowledged.
+    Ends with 0; with 2 if there is nothing to acknowledge.
     """
     out.print(act(sources.acknowledge, source).message, soft_wrap=True)
     err.print("A run is on its way: panel-sync runs")
 
 
-def _state(one: SourceView | None) -> str:
-    if one is None:
-        return ""
-    if one.paused:
+def _state(source: SourceView) -> str:
+    if source.paused:
         return "paused"
-    if one.cause is None:
-        return one.degraded_reason or ""
-    return f"{'ALARM' if one.alarm and one.severity == 'alarm' else 'not believed'} ({one.cause})"
+    if source.cause is None:
+        return source.degraded_reason or ""
+    return f"{'ALARM' if source.alarm and source.severity == 'alarm' else 'not believed'} ({source.cause})"
 
 
 SCOPES = text(

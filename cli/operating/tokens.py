@@ -18,7 +18,8 @@ from panel.settings import Settings
 
 
 def client_token(settings: Settings, user_id: int, now: datetime, ttl: timedelta, username: str = "") -> str:
-    """An HS256 token as the main site issues it. ``now`` is aware; raises CommandError without JWT_SECRET."""
+    """An HS256 token like those of the main site. ``now``: with a time zone. Raises CommandError if the panel would not
+    accept a token signed with JWT_SECRET."""
     secret = settings.jwt_secret.get_secret_value()
     if not secret:
         raise CommandError(
@@ -44,24 +45,24 @@ def client_token(settings: Settings, user_id: int, now: datetime, ttl: timedelta
 def token(
     user: Annotated[int, typer.Option("--user", min=1, help="The panel's user id (not the main site's).")],
     ttl: Annotated[
-        timedelta, typer.Option("--ttl", parser=duration, metavar="DURATION", help="How long it is good for: 15m, 24h.")
+        timedelta, typer.Option("--ttl", parser=duration, metavar="DURATION", help="How long it is valid: 15m, 24h.")
     ] = "24h",  # type: ignore[assignment]  # Typer hands the default to the parser
-    username: Annotated[str, typer.Option("--username", help="Its username claim; informative only.")] = "",
+    username: Annotated[str, typer.Option("--username", help="Its username claim, for information only.")] = "",
 ) -> None:
-    """Print a JWT that reads one client's own VPS (GET /api/vps). Whoever has it, is that client: keep it safe.
+    """Print a JWT that reads one client's own VPS (GET /api/vps). Keep it safe: its holder acts as that client.
 
-    With DATABASE_URL set the audit tells who made it; if that cannot be written, none is made.
+    With DATABASE_URL set, the audit records who made the token. If the audit cannot be written, no token is printed.
 
     Example: panel-sync token --user 5 --ttl 15m
 
-    Ends with 0; with 2, and why, if none can be made here.
+    Ends with 0; with 2, and why, if no token can be made here.
     """
     settings = command_settings()
-    made = client_token(settings, user, datetime.now(UTC), ttl, username)
+    signed = client_token(settings, user, datetime.now(UTC), ttl, username)
     if settings.database_url:
         act(users.note_token, user)
-    # Plain, without Rich's wrapping: it is piped and pasted.
-    out.print(made, soft_wrap=True)
+    # Without Rich's wrapping, because people pipe and paste the token.
+    out.print(signed, soft_wrap=True)
 
 
 def _by_public_key(settings: Settings) -> bool:

@@ -1,4 +1,4 @@
-"""``users map --csv``, ``users map --by-email``, ``users unmapped``: many users, looked at before it is done."""
+"""``users map --csv``, ``users map --by-email``, ``users unmapped``: many users, shown before anything is written."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ CHECKING, WRITING = "checking the maps", "writing the maps"
 
 @dataclass(frozen=True, slots=True)
 class Unmapped:
-    """A user of the main site that no panel user is mapped to. ``panel_id``: who has the same e-mail here, if exactly
-    one has; ``sure``: whether the e-mail is verified on both sides."""
+    """A user of the main site that no panel user is mapped to. ``panel_id``: the panel user with the same e-mail, if
+    there is exactly one. ``sure``: whether the e-mail is verified on both sides."""
 
     main_site_id: str
     username: str | None
@@ -56,7 +56,7 @@ class Unmapped:
 
 
 def map_by_csv(settings: Settings, file: Path, *, apply: bool, item_by_item: bool, replace: bool) -> None:
-    """Map what a CSV file says; without ``apply`` only show what would be done."""
+    """Map users by the lines of a CSV file. Without ``apply`` only show what would be done."""
     wishes, refused = read_csv(file)
     _map(settings, wishes, refused, apply=apply, item_by_item=item_by_item, replace=replace)
 
@@ -65,14 +65,14 @@ def map_by_email(settings: Settings, *, apply: bool, item_by_item: bool) -> None
     """Map users whose e-mail is verified and unique on both sides."""
     unmapped = _unmapped(settings)
     wishes = [
-        Wish(f"main site's {one.main_site_id}", one.panel_id, one.main_site_id)
-        for one in unmapped
-        if one.panel_id is not None and one.sure
+        Wish(f"main site's {user.main_site_id}", user.panel_id, user.main_site_id)
+        for user in unmapped
+        if user.panel_id is not None and user.sure
     ]
-    unsure = [one for one in unmapped if one.panel_id is not None and not one.sure]
+    unsure = [user for user in unmapped if user.panel_id is not None and not user.sure]
     _map(settings, wishes, [], apply=apply, item_by_item=item_by_item, replace=False)
-    for one in unsure[:FITS]:
-        out.print(f"not verified on both sides: panel user {one.panel_id}, main site's {one.main_site_id}")
+    for user in unsure[:FITS]:
+        out.print(f"not verified on both sides: panel user {user.panel_id}, main site's {user.main_site_id}")
     if unsure:
         out.print(
             f"{len(unsure)} more match by an e-mail that is not verified on both sides: panel-sync users verified ID"
@@ -80,27 +80,28 @@ def map_by_email(settings: Settings, *, apply: bool, item_by_item: bool) -> None
 
 
 def list_unmapped(settings: Settings, *, page: int, limit: int, json: bool, as_csv: bool) -> None:
-    """The main site's users that are nobody here, those with most orders first."""
-    found = _unmapped(settings)
+    """Print the main site's users that no panel user is mapped to, those with most orders first."""
+    unmapped = _unmapped(settings)
     if json:
-        as_json([{name: getattr(one, name) for name in Unmapped.__slots__} for one in found])
+        as_json([{name: getattr(user, name) for name in Unmapped.__slots__} for user in unmapped])
         return
     if as_csv:
         typer.echo(HEAD)
-        for one in found:
-            typer.echo(f"{one.panel_id if one.sure else ''},{one.main_site_id}")
+        for user in unmapped:
+            typer.echo(f"{user.panel_id if user.sure else ''},{user.main_site_id}")
         return
-    shown = table("main site's id", "username", "e-mail", "orders", "the same e-mail here")
+    rows = table("main site's id", "username", "e-mail", "orders", "the same e-mail here")
     first = (page - 1) * limit
-    for one in found[first : first + limit]:
-        here = "" if one.panel_id is None else f"user {one.panel_id}" + ("" if one.sure else " (not verified)")
-        shown.add_row(one.main_site_id, one.username or "", one.email or "", str(one.orders), here)
-    out.print(shown)
-    out.print(f"{len(found)} of the main site's users are unmapped; page {page} of {max(1, -(-len(found) // limit))}")
+    for user in unmapped[first : first + limit]:
+        here = "" if user.panel_id is None else f"user {user.panel_id}" + ("" if user.sure else " (not verified)")
+        rows.add_row(user.main_site_id, user.username or "", user.email or "", str(user.orders), here)
+    out.print(rows)
+    pages = max(1, -(-len(unmapped) // limit))
+    out.print(f"{len(unmapped)} of the main site's users are unmapped; page {page} of {pages}")
 
 
 def read_csv(file: Path) -> tuple[list[Wish], list[Refused]]:
-    """(what the lines ask for, what is wrong with the others). Raises CommandError if it is no such file."""
+    """(the maps that good lines ask for, the bad lines). Raises CommandError if the file cannot be read as CSV."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -134,68 +135,68 @@ def _wishes(file: Path, rows: Reader) -> tuple[list[Wish], list[Refused]]:
 
 
 def _wish(where: str, row: dict[str, str]) -> Wish | Refused:
-    said, main = row.get("panel_id", "").strip(), row.get("main_site_id", "").strip()
-    if not said:
+    panel_id, main_site_id = row.get("panel_id", "").strip(), row.get("main_site_id", "").strip()
+    if not panel_id:
         return Refused(where, "panel_id", "is empty")
-    if not (said.isascii() and said.isdigit() and 1 <= int(said) <= LARGEST_ID):
-        return Refused(where, "panel_id", f"{said!a} is not a panel user's id: a whole number from 1")
-    if not main:
+    if not (panel_id.isascii() and panel_id.isdigit() and 1 <= int(panel_id) <= LARGEST_ID):
+        return Refused(where, "panel_id", f"{panel_id!a} is not a panel user's id: a whole number from 1")
+    if not main_site_id:
         return Refused(where, "main_site_id", "is empty")
-    if len(main) > LONGEST_ID or not main.isprintable():
+    if len(main_site_id) > LONGEST_ID or not main_site_id.isprintable():
         return Refused(where, "main_site_id", f"is not a text of at most {LONGEST_ID} printable characters")
-    return Wish(where, int(said), main)
+    return Wish(where, int(panel_id), main_site_id)
 
 
 def _map(
     settings: Settings, wishes: list[Wish], bad: list[Refused], *, apply: bool, item_by_item: bool, replace: bool
 ) -> None:
-    with Working(CHECKING) as moving, opened_panel(settings.session_url) as engine, engine.begin() as connection:
+    with Working(CHECKING) as progress, opened_panel(settings.session_url) as engine, engine.begin() as connection:
         checked = check_maps(connection, wishes, replace=replace)
         refused = [*bad, *checked.refused]
-        may = apply and (item_by_item or not refused)
-        if may:
-            moving(WRITING, 0, None)
+        writes = apply and (item_by_item or not refused)
+        if writes:
+            progress(WRITING, 0, None)
             done = users.map_many(connection, operator(), checked)
-    verb = "is" if may else "would be"
+    verb = "is" if writes else "would be"
     for wish in checked.fresh:
         was = checked.replaces.get(wish.user_id)
         out.print(f"user {wish.user_id} {verb} the main site's {wish.main_site_id}" + (f" (was {was})" if was else ""))
-    for one in refused:
-        out.print(f"refused: {one}")
-    out.print(f"{len(checked.fresh)} to map, {len(checked.already)} mapped so already, {len(refused)} refused")
-    if may:
+    for refusal in refused:
+        out.print(f"refused: {refusal}")
+    out.print(f"{len(checked.fresh)} to map, {len(checked.already)} mapped already, {len(refused)} refused")
+    if writes:
         out.print(done.message)
     elif refused and apply:
-        out.print("Nothing was done: all or nothing. Mend the refused ones, or say --item-by-item.")
+        out.print("Nothing was written: it is all or nothing. Correct the refused ones, or add --item-by-item.")
     elif checked.fresh:
-        out.print("Nothing was done: --apply does it.")
+        out.print("Nothing was written. To write it, add --apply.")
     if refused:
         raise typer.Exit(1)
 
 
 def _unmapped(settings: Settings) -> list[Unmapped]:
-    with Working(READING) as moving:
-        users = list(_users(settings, moving))
+    with Working(READING) as progress:
+        users = list(_users(settings, progress))
     with opened_panel(settings.session_url) as engine, engine.connect() as connection:
         mapped, here, orders = mapped_ids(connection), users_by_email(connection), orders_by_owner(connection)
     emails = Counter(user.email.lower() for user in users if user.email)
-    found = []
+    unmapped = []
     for user in users:
         if user.main_site_user_id in mapped:
             continue
-        same = here.get(user.email.lower(), []) if user.email and emails[user.email.lower()] == 1 else []
-        one = same[0] if len(same) == 1 else None
-        sure = one is not None and bool(user.email_verified and one.email_verified)
-        found.append(
+        candidates = here.get(user.email.lower(), []) if user.email and emails[user.email.lower()] == 1 else []
+        match = candidates[0] if len(candidates) == 1 else None
+        sure = match is not None and bool(user.email_verified and match.email_verified)
+        unmapped.append(
             Unmapped(
                 user.main_site_user_id, user.username, user.email, orders.get(user.main_site_user_id, 0),
-                one.id if one is not None else None, sure,
+                match.id if match is not None else None, sure,
             )
         )  # fmt: skip
-    return sorted(found, key=lambda one: (-one.orders, one.main_site_id))
+    return sorted(unmapped, key=lambda user: (-user.orders, user.main_site_id))
 
 
-def _users(settings: Settings, moving: Working) -> Iterator[User]:
+def _users(settings: Settings, progress: Working) -> Iterator[User]:
     settings.require("main_site_url")
     feed = feed_of(settings)
     if feed is None:
@@ -204,6 +205,6 @@ def _users(settings: Settings, moving: Working) -> Iterator[User]:
     for page in sweep.pages:
         yield from page.items
         count += len(page.items)
-        moving(f"{READING}, {count} so far", 0, None)
+        progress(f"{READING}, {count} so far", 0, None)
     if sweep.problem is not None:
         raise CommandError(f"The main site's users can't be read completely: {sweep.problem}")

@@ -1,4 +1,4 @@
-"""``panel-sync users``: the panel's users and which of the main site's users each of them is."""
+"""``panel-sync users``: the panel's users, and the main site's user that each of them is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UserId = Annotated[int, typer.Argument(min=1, help="The panel's user id.")]
 
 @app.command("list")
 def list_users(
-    unmapped: Annotated[bool, typer.Option("--unmapped", help="Only those without a main site's id.")] = False,
+    unmapped: Annotated[bool, typer.Option("--unmapped", help="Only users without a main site's id.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
     json: Json = False,
 ) -> None:
@@ -41,7 +41,7 @@ def list_users(
 
     Example: panel-sync users list --unmapped --json
 
-    Ends with 0, whether there are any or not.
+    Ends with 0, also if there are no users.
     """
     listed, vps = tables.users, tables.vps
     owned = select(func.count()).where(vps.c.user_id == listed.c.id, vps.c.deleted_at.is_(None)).scalar_subquery()
@@ -49,13 +49,13 @@ def list_users(
     if unmapped:
         wanted = wanted.where(listed.c.main_site_user_id.is_(None))
     with transaction() as connection:
-        found = connection.execute(wanted).all()
+        page = connection.execute(wanted).all()
     if json:
-        as_json([dict(row._mapping) for row in found])
+        as_json([dict(row._mapping) for row in page])
         return
-    shown = table("id", "username", "main site's id", "mapped by", "VPS", "since")
-    for row in found:
-        shown.add_row(
+    rows = table("id", "username", "main site's id", "mapped by", "VPS", "since")
+    for row in page:
+        rows.add_row(
             str(row.id),
             row.username,
             row.main_site_user_id or "-",
@@ -63,16 +63,16 @@ def list_users(
             str(row.owned),
             moment(row.created_at),
         )
-    out.print(shown)
+    out.print(rows)
 
 
 @app.command("add")
 def add_user(
     user: UserId,
     username: Annotated[str, typer.Option("--username", help="The name shown; from the main site.")],
-    email: Annotated[str | None, typer.Option("--email", help="Maps nobody by itself, unless it is verified.")] = None,
+    email: Annotated[str | None, typer.Option("--email", help="The import maps by it only if it is verified.")] = None,
     email_verified: Annotated[
-        bool, typer.Option("--email-verified", help="You vouch for the e-mail: the import may map by it.")
+        bool, typer.Option("--email-verified", help="You vouch for the e-mail, so the import may map by it.")
     ] = False,
     main_site_id: Annotated[str | None, typer.Option("--main-site-id", help="The main site's id of this user.")] = None,
 ) -> None:
@@ -91,28 +91,28 @@ def add_user(
 def map_user(
     user: Annotated[int | None, typer.Argument(min=1, help="The panel's user id.")] = None,
     main_site_id: Annotated[str | None, typer.Argument(help="The main site's id of the same person.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace a map that is there already.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the map that the user has already.")] = False,
     csv: Annotated[
-        Path | None, typer.Option("--csv", help="Many: a file with the columns panel_id,main_site_id.")
+        Path | None, typer.Option("--csv", help="Map many: a file with the columns panel_id,main_site_id.")
     ] = None,
     by_email: Annotated[
-        bool, typer.Option("--by-email", help="All whose e-mail is verified and unique here and there.")
+        bool, typer.Option("--by-email", help="Map all users whose e-mail is verified and unique on both sides.")
     ] = False,
     apply: Annotated[
-        bool, typer.Option("--apply/--dry-run", help="Of many: do it, or only show what would be done.")
+        bool, typer.Option("--apply/--dry-run", help="For many: write the maps, or only show them.")
     ] = False,
     item_by_item: Annotated[
-        bool, typer.Option("--item-by-item", help="Of many: do what is good, whatever is refused.")
+        bool, typer.Option("--item-by-item", help="For many: write the good ones even if others are refused.")
     ] = False,
 ) -> None:
     """Say which of the main site's users a panel user is. Their orders become this user's from the next run on.
 
-    Many at once, by a CSV file or by verified e-mail: shown first, done with --apply, all or nothing. A line that
-    cannot be done is named with its field. `users unmapped --csv` prints a file to fill in.
+    --csv and --by-email map many users at once. They are shown first, and written with --apply: all or nothing. Each
+    refused line is named with its field. `users unmapped --csv` prints a file to fill in.
 
     Examples: panel-sync users map 5 77; panel-sync users map --csv maps.csv --apply
 
-    Ends with 0; with 1 if a line was refused; with 2 if a single map was, or the file cannot be read.
+    Ends with 0; with 1 if a line was refused; with 2 if a single map was refused or the file cannot be read.
     """
     settings = _settings()
     many = csv is not None or by_email
@@ -133,11 +133,11 @@ def unmapped(
     page: Page = 1,
     limit: PerPage = 50,
     json: Json = False,
-    csv: Annotated[bool, typer.Option("--csv", help="As a file for `users map --csv`, to be filled in.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="As a CSV file to fill in for `users map --csv`.")] = False,
 ) -> None:
     """List the main site's users that no panel user is mapped to, those with most orders first.
 
-    Read from the main site now. Who has the same e-mail here is named, if exactly one has.
+    The list is read from the main site now. If exactly one panel user has the same e-mail, that user is shown.
 
     Examples: panel-sync users unmapped; panel-sync users unmapped --csv > maps.csv
 
@@ -170,8 +170,8 @@ def import_now() -> None:
     settings = _settings()
     settings.require("main_site_url")
     with opened_panel(settings.session_url) as engine:
-        with Working(READING) as moving:
-            done = import_users(reconciler(engine, settings, moving))
+        with Working(READING) as progress:
+            done = import_users(reconciler(engine, settings, progress))
         with engine.begin() as connection:
             users.note_import(connection, operator())
     out.print(done.summary)

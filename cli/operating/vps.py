@@ -1,4 +1,4 @@
-"""``panel-sync vps``: what is done with one VPS."""
+"""``panel-sync vps``: commands about one VPS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ app = typer.Typer(help="One VPS.", no_args_is_help=True)
 def restore(
     vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VPS's id in the panel.")], reason: Reason
 ) -> None:
-    """Bring a deleted record back, within 7 days; for the next 7 days reconciliation will not delete it again.
+    """Bring back a record that was deleted in the last 7 days. For the next 7 days no run deletes it again.
 
     Example: panel-sync vps restore 17 --reason "the customer paid after all"
 

@@ -19,7 +19,7 @@ def duration(text: str) -> timedelta:
     return timedelta(seconds=int(match[1]) * UNITS_S[match[2]])
 
 
-Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept and shown.")]
+Reason = Annotated[str, typer.Option("--reason", help="The reason; it is stored and shown.")]
 Length = Annotated[
     timedelta,
     typer.Option("--for", parser=duration, metavar="DURATION", help="For how long: 15m, 2h, 3d; at most 30d."),

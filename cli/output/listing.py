@@ -1,4 +1,4 @@
-"""Many entries on one screen: a summary first, the rest by filter, by page, in full, or as JSON."""
+"""Lists of many entries: a summary first; the entries by filter, by page, all of them, or as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from panel.terminal import Piece, styled, table
 FITS = 30
 """Up to this many entries are listed; more are summed up."""
 MATTER, OF_A_CLASS = 10, 3
+"""How many entries a summary shows, and how many of one class while there are others."""
 TOP = 5
+"""How many clusters and customers a summary names."""
 
 OfClass = Annotated[str | None, typer.Option("--class", help="Only this class: missed-create, owner-unknown, ...")]
 OfCluster = Annotated[str | None, typer.Option("--cluster", help="Only of this cluster.")]
@@ -29,8 +31,8 @@ Json = Annotated[bool, typer.Option("--json", help="All entries that the filter 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry. ``column``: where it is counted. ``rank``: the smallest matters most. ``lines``: as printed. ``head``:
-    printed before the first line if other kinds of entries stand beside it."""
+    """One entry. ``column``: the column of the summary that counts it. ``rank``: the smallest matters most. ``lines``:
+    as printed. ``head``: printed before the first line in a list of several kinds. ``plain``: the entry as JSON."""
 
     column: str
     class_: str
@@ -54,21 +56,21 @@ class View:
     everything: bool = False
 
     def whole(self, entries: Sequence[Entry]) -> bool:
-        """Whether everything is listed in its order, without a summary."""
+        """Whether all entries are listed, instead of a summary or a page."""
         return self.everything or (not self.filtered and self.page == 1 and len(entries) <= FITS)
 
     @property
     def filtered(self) -> bool:
-        return any(one is not None for one in (self.class_, self.cluster, self.user))
+        return any(option is not None for option in (self.class_, self.cluster, self.user))
 
     def of(self, entries: Iterable[Entry]) -> list[Entry]:
         """The entries that pass the filter."""
         return [
-            one
-            for one in entries
-            if self.class_ in (None, one.class_)
-            and (self.cluster is None or self.cluster in one.clusters)
-            and self.user in (None, one.user_id)
+            entry
+            for entry in entries
+            if self.class_ in (None, entry.class_)
+            and (self.cluster is None or self.cluster in entry.clusters)
+            and self.user in (None, entry.user_id)
         ]
 
 
@@ -93,42 +95,43 @@ def show(entries: Sequence[Entry], view: View, columns: Sequence[str], again: st
 def summarise(entries: Sequence[Entry], columns: Sequence[str]) -> None:
     """Counts by class and by cluster, the customers with most entries, and the ten entries that matter most."""
     shown = table("class", *columns)
-    counts = Counter((one.class_, one.column) for one in entries)
+    counts = Counter((entry.class_, entry.column) for entry in entries)
     for class_ in sorted({class_ for class_, _ in counts}, key=lambda c: (-_total(entries, c), c)):
         shown.add_row(class_, *(str(counts[class_, column] or "") for column in columns))
     out.print(shown)
-    _most("clusters", (cluster for one in entries for cluster in one.clusters), str)
-    _most("customers with most", (one.user_id for one in entries if one.user_id is not None), lambda u: f"user {u}")
+    _most("clusters", (cluster for entry in entries for cluster in entry.clusters), str)
+    customers = (entry.user_id for entry in entries if entry.user_id is not None)
+    _most("customers with most", customers, lambda user_id: f"user {user_id}")
     out.print(styled("bold", "What matters most:"))
     _print(_matter(entries), lines=1)
 
 
 def _matter(entries: Sequence[Entry]) -> list[Entry]:
-    """The ten of the smallest rank, at most three of a class while there are others."""
-    ranked = sorted(entries, key=lambda one: one.rank)
+    """The ten entries of the smallest rank, at most three of a class while there are others."""
+    ranked = sorted(entries, key=lambda entry: entry.rank)
     taken: Counter[str] = Counter()
     first: list[Entry] = []
-    for one in ranked:
-        taken[one.class_] += 1
-        if taken[one.class_] <= OF_A_CLASS:
-            first.append(one)
-    kept = {id(one) for one in first}
-    more = [one for one in ranked if id(one) not in kept][: max(0, MATTER - len(first))]
-    return sorted(first[:MATTER] + more, key=lambda one: one.rank)
+    for entry in ranked:
+        taken[entry.class_] += 1
+        if taken[entry.class_] <= OF_A_CLASS:
+            first.append(entry)
+    kept = {id(entry) for entry in first}
+    more = [entry for entry in ranked if id(entry) not in kept][: max(0, MATTER - len(first))]
+    return sorted(first[:MATTER] + more, key=lambda entry: entry.rank)
 
 
 def _total(entries: Sequence[Entry], class_: str) -> int:
-    return sum(one.class_ == class_ for one in entries)
+    return sum(entry.class_ == class_ for entry in entries)
 
 
-def _most(title: str, values: Iterable[Any], said: Callable[[Any], str]) -> None:
+def _most(title: str, values: Iterable[Any], label: Callable[[Any], str]) -> None:
     counts = Counter(values)
     if counts:
         more = f", and {len(counts) - TOP} more" if len(counts) > TOP else ""
-        out.print(f"{title}: " + ", ".join(f"{said(v)}: {n}" for v, n in counts.most_common(TOP)) + more)
+        out.print(f"{title}: " + ", ".join(f"{label(v)}: {n}" for v, n in counts.most_common(TOP)) + more)
 
 
 def _print(entries: Iterable[Entry], lines: int | None = None) -> None:
-    for one in entries:
-        for number, line in enumerate(one.lines[:lines]):
-            out.print(*((one.head,) if one.head is not None and number == 0 else ()), *line)
+    for entry in entries:
+        for number, line in enumerate(entry.lines[:lines]):
+            out.print(*((entry.head,) if entry.head is not None and number == 0 else ()), *line)

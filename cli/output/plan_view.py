@@ -1,4 +1,4 @@
-"""A plan for people: what would be applied, what is held and which command releases it, and what was found."""
+"""A plan for people: the changes to apply, the held sets with the commands that release them, and the findings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reconcile.decision.subjects import clusters_of
 from reconcile.run import RunResult
 
 SHOWN_AS = {"ram_mb": "ram (MB)", "disk_gb": "disk (GB)", "user_id": "owner"}
-"""How columns are shown. Columns that end in ``_at`` or ``_source`` say nothing to an operator and are left out."""
+"""Names under which columns are shown, where these differ from the column's."""
 
 SIGNS = {"create": ("green", "+"), "delete": ("red", "-"), "merge": ("red", "-")}
 FIRST_WORD = frozenset({"creates", "deletes"})
@@ -27,13 +27,13 @@ COLUMNS = ("to apply", "held", "findings")
 _SEVERITY = {"alarm": 0, "warning": 4, "info": 7}
 
 
-def show_plan(result: RunResult, whose: Mapping[str, Whose], view: View, again: str, *, first: bool) -> None:
+def show_plan(result: RunResult, customers: Mapping[str, Whose], view: View, again: str, *, first: bool) -> None:
     """Print the plan. ``again``: the command that shows more of it. ``first``: no plan was ever applied here."""
     for problem in result.problems:
         out.print(styled("yellow", "source"), problem)
     if result.plan is None or result.gated is None:
         return
-    entries = plan_entries(result, whose)
+    entries = plan_entries(result, customers)
     if view.whole(view.of(entries)):
         _list(result.gated.held, entries, view, first=first)
     else:
@@ -45,7 +45,7 @@ def show_plan(result: RunResult, whose: Mapping[str, Whose], view: View, again: 
     out.print(f"{len(result.gated.allowed)} to apply, {held} held, {found} findings; plan {result.plan.hash[:12]}")
 
 
-def plan_as_json(result: RunResult, whose: Mapping[str, Whose], view: View, *, first: bool) -> None:
+def plan_as_json(result: RunResult, customers: Mapping[str, Whose], view: View, *, first: bool) -> None:
     """The plan as one JSON object, with the entries that pass the filter."""
     held = result.gated.held if result.gated is not None else ()
     as_json(
@@ -55,47 +55,48 @@ def plan_as_json(result: RunResult, whose: Mapping[str, Whose], view: View, *, f
             "summary": result.summary,
             "problems": list(result.problems),
             "held": [
-                {"scope": one.scope, "hash": one.hash, "reason": one.reason, "count": len(one.changes),
-                 "release": release_of(one.scope, one.hash, first=first)}
-                for one in held
+                {"scope": held_set.scope, "hash": held_set.hash, "reason": held_set.reason,
+                 "count": len(held_set.changes), "release": release_of(held_set.scope, held_set.hash, first=first)}
+                for held_set in held
             ],
-            "entries": [one.plain for one in view.of(plan_entries(result, whose))],
+            "entries": [entry.plain for entry in view.of(plan_entries(result, customers))],
         }
     )  # fmt: skip
 
 
-def plan_entries(result: RunResult, whose: Mapping[str, Whose]) -> list[Entry]:
+def plan_entries(result: RunResult, customers: Mapping[str, Whose]) -> list[Entry]:
     """Every entry of a plan."""
     if result.plan is None or result.gated is None:
         return []
-    made = [_change_entry(change, "to apply", None, whose) for change in result.gated.allowed]
+    entries = [_change_entry(change, "to apply", None, customers) for change in result.gated.allowed]
     for held in result.gated.held:
-        made += [_change_entry(change, "held", held, whose) for change in held.changes]
-    return made + [_finding_entry(finding, whose) for finding in result.plan.findings]
+        entries += [_change_entry(change, "held", held, customers) for change in held.changes]
+    return entries + [_finding_entry(finding, customers) for finding in result.plan.findings]
 
 
 def _list(held: Sequence[Held], entries: Sequence[Entry], view: View, *, first: bool) -> None:
-    """Print everything, each held set with its items."""
-    sets = {one.scope: one for one in held}
+    """Print all entries, those of a held set below its head."""
+    sets = {held_set.scope: held_set for held_set in held}
     for entry in view.of(entries):
         scope = entry.plain.get("held_by")
-        if scope is not None and (one := sets.pop(scope, None)) is not None:
-            _release(one, first=first)
+        if scope is not None and (held_set := sets.pop(scope, None)) is not None:
+            _release(held_set, first=first)
         for line in entry.lines:
             out.print(*((" ",) if scope is not None else ()), *line)
 
 
-def _release(one: Held, *, first: bool) -> None:
-    out.print(styled("bold red", "held"), f"{one.scope}: {one.reason} ({one.hash[:12]})")
-    out.print("  to release it:", release_of(one.scope, one.hash, first=first))
+def _release(held: Held, *, first: bool) -> None:
+    out.print(styled("bold red", "held"), f"{held.scope}: {held.reason} ({held.hash[:12]})")
+    out.print("  to release it:", release_of(held.scope, held.hash, first=first))
 
 
 def show_releases(held: Sequence[Held], *, first: bool) -> None:
-    """Each held set in a line, with the one command that releases it."""
-    single = [one for one in held if one.scope.startswith(BY_APPROVAL)]
-    for one in held:
-        if one not in single or len(single) <= 3:
-            _release(one, first=first)
+    """Print each held set with the one command that releases it. Many records that each need their own approval are
+    only counted."""
+    single = [held_set for held_set in held if held_set.scope.startswith(BY_APPROVAL)]
+    for held_set in held:
+        if held_set not in single or len(single) <= 3:
+            _release(held_set, first=first)
     if len(single) > 3:
         out.print(
             styled("bold red", "held"),
@@ -109,22 +110,22 @@ def release_of(scope: str, hash_: str, *, first: bool) -> str:
 
 
 def rank_of(kind: str) -> int:
-    """How much a change matters: first those that take a record away, then new owners, then new records, then
-    others."""
+    """How much a change matters: first changes that remove a record, then new owners, then new and unlinked records,
+    then the rest."""
     if kind in DELETES or kind == Kind.MERGE:
         return 1
     return 2 if kind == Kind.OWNER else 3 if kind in (Kind.CREATE, Kind.UNLINK) else 5
 
 
-def _change_entry(change: Change, column: str, held: Held | None, whose: Mapping[str, Whose]) -> Entry:
+def _change_entry(change: Change, column: str, held: Held | None, customers: Mapping[str, Whose]) -> Entry:
     user_id = change.values.get("user_id") or change.user_id
     alone = held is not None and held.scope.startswith(BY_APPROVAL)
-    of = whose.get(change.subject, NOBODY)
+    customer = customers.get(change.subject, NOBODY)
     return Entry(
         column,
         change.kind.value,
         6 if alone else rank_of(change.kind),
-        tuple(_lines(change, of)),
+        tuple(_lines(change, customer)),
         clusters_of(change),
         user_id,
         {
@@ -133,50 +134,50 @@ def _change_entry(change: Change, column: str, held: Held | None, whose: Mapping
             "subject": change.subject,
             "action": change.action,
             "reason": change.reason,
-            "name": of.name or change.values.get("name"),
+            "name": customer.name or change.values.get("name"),
             "user_id": user_id,
             "clusters": sorted(clusters_of(change)),
-            "values": {name: said for name, _, said in _values(change)},
+            "values": {name: new for name, _, new in _values(change)},
             "held_by": held.scope if held is not None else None,
         },
         styled("bold red", "held") if held is not None else None,
     )
 
 
-def _finding_entry(finding: Finding, whose: Mapping[str, Whose]) -> Entry:
-    of = whose.get(finding.subject, whose.get(f"order:{finding.order_id}", NOBODY))
-    cluster = finding.cluster or of.cluster
+def _finding_entry(finding: Finding, customers: Mapping[str, Whose]) -> Entry:
+    customer = customers.get(finding.subject, customers.get(f"order:{finding.order_id}", NOBODY))
+    cluster = finding.cluster or customer.cluster
     return Entry(
         "findings",
         finding.class_,
         _SEVERITY.get(finding.severity, 4),
         ((styled("cyan", "finding"), f"{finding.class_} {finding.subject}: {finding.reason}"),),
         frozenset({cluster} if cluster is not None else ()),
-        of.user_id,
+        customer.user_id,
         {
             "what": "finding",
             "class": finding.class_,
             "severity": finding.severity,
             "subject": finding.subject,
             "reason": finding.reason,
-            "name": of.name,
-            "user_id": of.user_id,
+            "name": customer.name,
+            "user_id": customer.user_id,
             "clusters": [cluster] if cluster is not None else [],
         },
     )
 
 
-def _lines(change: Change, of: Whose) -> Iterator[tuple[Piece, ...]]:
+def _lines(change: Change, customer: Whose) -> Iterator[tuple[Piece, ...]]:
     """The lines of one change, each in parts."""
     sign = styled(*SIGNS.get(change.action, ("yellow", "~")))
-    named = f" ({of.said})" if of.said else ""
-    yield sign, change.subject, styled("bold", f"{change.kind.value}:"), change.reason + named
-    for name, old, said in _values(change):
-        yield (f"    {SHOWN_AS.get(name, name)}: {said if old is None else f'{old} -> {said}'}",)
+    owner = f" ({customer.said})" if customer.said else ""
+    yield sign, change.subject, styled("bold", f"{change.kind.value}:"), change.reason + owner
+    for name, old, new in _values(change):
+        yield (f"    {SHOWN_AS.get(name, name)}: {new if old is None else f'{old} -> {new}'}",)
 
 
 def _values(change: Change) -> Iterator[tuple[str, str | None, str]]:
-    """(column, old value or None, new value)."""
+    """(column, old value or None, new value). Dates and sources are left out: they tell an operator nothing."""
     for name, value in _shown(change).items():
         if name.endswith(("_at", "_source", "_as_of", "_since", "_once")) or value is None:
             continue
@@ -185,13 +186,13 @@ def _values(change: Change) -> Iterator[tuple[str, str | None, str]]:
 
 
 def _shown(change: Change) -> Mapping[str, Any]:
-    """The values of a change; those of a create under the names of a sync call, without its guest."""
+    """The values of a change. Those of a create have the names of a sync call and leave out the guest."""
     if not isinstance(change, Create):
         return change.values
     power = change.values["power_state"]
-    called = {"power_state": "status", "ram_mb": "ram", "disk_gb": "disk"}
+    names = {"power_state": "status", "ram_mb": "ram", "disk_gb": "disk"}
     values = {**change.values, "power_state": "creating" if power == PowerState.UNKNOWN else power}
-    shown = {called.get(name, name): value for name, value in values.items() if name not in NOT_SHOWN_OF_A_CREATE}
+    shown = {names.get(name, name): value for name, value in values.items() if name not in NOT_SHOWN_OF_A_CREATE}
     return shown | {"panel_vps_id": change.order.panel_vps_id}
 
 

@@ -1,4 +1,4 @@
-"""Shows on a terminal what a command is doing: a moving line, with a bar if the total is known."""
+"""A moving line on a terminal that shows what a command is doing, with a bar if the total is known."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from panel.terminal import progress, styled
 
 
 class Working:
-    """A context manager for work of more than two seconds. It is called with what is being done and shows that on
-    stderr, if that is a terminal. Nothing else may print meanwhile."""
+    """A context manager for work of more than two seconds. The work calls it with its present step, and it shows that
+    step on stderr if stderr is a terminal. Nothing else may print meanwhile."""
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
@@ -34,7 +34,7 @@ class Working:
             self._live.stop()
 
     def __call__(self, doing: str, done: int, total: int | None) -> None:
-        """Show ``done`` of ``total`` (None: unknown)."""
+        """Show the step ``doing``, and ``done`` of ``total`` (None: unknown)."""
         if not self._on:
             return
         wanted = self._shown if total is None else self._counted

@@ -1,4 +1,4 @@
-"""``panel-sync chaos``: the whole panel on this machine, faults on purpose, and the proof that nothing was lost."""
+"""``panel-sync chaos``: run the whole panel on this machine, break it on purpose, and prove that nothing was lost."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from runtime.servers.embedded_redis import EmbeddedRedis
 BEATS = 2
 RESTART = RestartPolicy(first_delay_s=0.5, max_delay_s=2.0)
 EXTRA_QUEUES = ("sync,reconcile", "reconcile", "sync")
-"""The queues of workers beyond the usual two, in turns."""
+"""The queues of each worker beyond the usual two. If there are more workers, the list starts anew."""
 
 PROGRESS_S = 10.0
 TORTURE_RATE, TORTURE_VPS, TORTURE_CALLERS = 80.0, 200, 8
 TORTURE_TROUBLE_S, TROUBLE_S = 6.0, 1.3
 
 QUICK: Mapping[str, Any] = {
-    "log_format": "json",  # the proof reads from the beats' logs when each took the lock
+    "log_format": "json",  # the proof reads in the beats' logs when each beat took the lock
     "sweep_interval_s": 3,
     "users_interval_s": 3,
     "link_grace_s": 1,
@@ -65,29 +65,29 @@ QUICK: Mapping[str, Any] = {
     "budget_merges_day": 100_000,
     "task_events": False,
 }
-"""Seconds where production has minutes, and budgets for a year's repairs. The limits per customer and per node stay."""
+"""Seconds where production has minutes, and budgets that hold nothing back. The limits per customer and node stay."""
 
 
 def chaos(
     seed: Annotated[int, typer.Option(help="The same seed makes the same schedule.")] = 1,
-    minutes: Annotated[float, typer.Option(min=0.1, help="How long things go wrong; settling comes on top.")] = 1.0,
-    workers: Annotated[int, typer.Option(min=2, help="Worker processes in all.")] = 3,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long faults happen; recovery takes extra time.")] = 1.0,
+    workers: Annotated[int, typer.Option(min=2, help="How many workers in all.")] = 3,
     worlds: Annotated[int, typer.Option(min=1, help="Groups of customers side by side.")] = 1,
-    rate: Annotated[float, typer.Option(min=0, help="Calls a second beside those of the story.")] = 5.0,
+    rate: Annotated[float, typer.Option(min=0, help="Calls a second beside those of the schedule.")] = 5.0,
     torture: Annotated[
         bool, typer.Option("--torture", help="80 calls a second, and faults of the panel's own parts only.")
     ] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the schedule and end.")] = False,
 ) -> None:
-    """Break the real thing on purpose, and prove from the journal that nothing was lost, doubled or given away.
+    """Break the real panel on purpose, and prove that no call was lost or doubled and no VPS given away.
 
-    Embedded PostgreSQL and Redis, API, workers, two beats, a simulated main site and two simulated Proxmox clusters,
-    all in a temporary directory.
+    It starts embedded PostgreSQL and Redis, API, workers, two beats, a simulated main site and two simulated Proxmox
+    clusters, all in a temporary directory.
 
     Examples: panel-sync chaos --minutes 5 --seed 7; panel-sync chaos --torture --minutes 30
 
     Ends with 0 if every accepted call was applied once and in order, no record was wrong for a moment, no two runs
-    wrote at once, and every difference was repaired or named; else with 1 and the story.
+    wrote at once, and every difference was repaired or reported; else with 1, and prints what happened.
     """
     every_s = TORTURE_TROUBLE_S if torture else TROUBLE_S
     kinds = LOAD_KINDS if torture else KINDS
@@ -121,7 +121,7 @@ def chaos(
 def running_rig(
     root: Path, *, workers: int = 3, endings: Endings | None = None, answer_within_s: float = ANSWER_S
 ) -> Iterator[Rig]:
-    """Start all parts in that directory; stop them in reverse order."""
+    """Start all parts in ``root``; stop them in reverse order."""
     watched = endings or Endings()
     with DataDirectory(root) as data, contextlib.ExitStack() as stack:
         keys, places = Keys.make(), choose_places(root)
@@ -140,8 +140,8 @@ def running_rig(
         scratch.mkdir()
         environment = environment_of(settings) | {"TMPDIR": str(scratch)}
         extra = [EXTRA_QUEUES[n % len(EXTRA_QUEUES)] for n in range(workers - 2)]
-        made = processes(settings, environment, data, flower=False, extra_workers=extra, beats=BEATS)
-        parts = Supervisor(quick_to_stop(made), restart=RESTART)
+        panel = processes(settings, environment, data, flower=False, extra_workers=extra, beats=BEATS)
+        parts = Supervisor(quick_to_stop(panel), restart=RESTART)
         beats = BeatWatch(redis.url)
         beats.start()
         stack.callback(beats.stop)
@@ -161,15 +161,15 @@ def running_rig(
             beats,
             root,
         )
-        # Parts are killed all the time, so there is nothing to wait for at the end. Frozen servers can stop once
-        # thawed.
+        # Chaos kills parts all the time, so their end need not be orderly either. A frozen server must be thawed
+        # before it can stop.
         stack.callback(rig.kill_parts)
         stack.callback(rig.thaw)
         yield rig
 
 
 class _Progress:
-    """A live line on a terminal; elsewhere a line every ten seconds."""
+    """A live line on a terminal; without a terminal, a line every ten seconds."""
 
     def __init__(self, console: SafeConsole) -> None:
         self._console = console
@@ -199,7 +199,7 @@ def _progress() -> _Progress:
 
 
 def _report(outcome: Outcome, root: Path, *, strict: bool) -> None:
-    """Print it; exit code 1 if anything failed, with ``strict`` also if the 99th percentiles were too slow."""
+    """Print the outcome. Exit code 1 if anything failed, with ``strict`` also if the 99th percentiles were too slow."""
     for line in outcome.summary():
         out.print(line, soft_wrap=True)
     slow = outcome.broken_promises if strict else []

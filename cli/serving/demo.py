@@ -1,4 +1,4 @@
-"""``panel-sync demo``: the whole panel, a simulated main site and Proxmox, and the story they play."""
+"""``panel-sync demo``: start the whole panel, a simulated main site and Proxmox, and play a story on them."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ TOKEN_TTL = timedelta(hours=24)
 
 
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="End after the story: 0 if all was as told, 1 if not.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End after the story: 0 if it came true, 1 if not.")] = False,
 ) -> None:
-    """Start everything on this machine and tell the story: faults on purpose, and how each one heals.
+    """Start everything on this machine and play a story: faults on purpose, and how the panel repairs each one.
 
-    Embedded PostgreSQL and Redis, API, workers, beat, Flower, a simulated main site and two simulated Proxmox
-    clusters, all in a temporary directory with keys of their own. Settings and .env are left alone.
+    It starts embedded PostgreSQL and Redis, API, workers, beat, Flower, a simulated main site and two simulated
+    Proxmox clusters, all in a temporary directory and with new keys. Your settings and .env are not used.
 
     Examples: panel-sync demo; panel-sync demo --once
 
-    Ends with 0 if all was as told, with 1 if something was not or the demo broke, with 130 after Ctrl-C in its midst.
+    Ends with 0 if all of the story came true, with 1 if not or if the demo broke, with 130 after Ctrl-C in the story.
     """
     terminal = sys.stdout.isatty()
     screen = Screen(SafeConsole(width=None if terminal else PLAIN_WIDTH))
@@ -110,7 +110,7 @@ def _staged(root: Path, screen: Screen, endings: Endings) -> Iterator[Stage]:
             servers = prepare_embedded(postgres) | {"REDIS_URL": redis.url}
             waiting.tell("the main site and Proxmox")
             outside = stack.enter_context(endings.watch(Supervisor(outside_processes(places, keys, data))))
-            # A slow answer on a newcomer's busy machine must not look like an outage.
+            # On a busy machine answers are slow, and the demo must not show that as an outage.
             settings = panel_settings(places, keys, servers, answer_within_s=20.0)
             waiting.tell("API, two workers, beat and Flower")
             scratch = root / "tmp"
@@ -154,7 +154,7 @@ def _show_places(stage: Stage) -> None:
     url, flower = stage.panel.url, f"http://127.0.0.1:{settings.flower_port}"
     screen.heading("It goes on running until Ctrl-C")
     screen.say(f"API docs  {url}/docs")
-    # Made for this run alone and shown only to the user who started it.
+    # The password is valid for this demo only, so it may be shown to the user who started it.
     screen.say(
         f"Flower    {flower}   user {settings.flower_user}, password {settings.flower_password.get_secret_value()}"
     )

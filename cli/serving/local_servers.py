@@ -1,4 +1,4 @@
-"""What ``run`` provides on a machine without servers or secrets: real ones, made for this directory."""
+"""What ``panel-sync run`` brings along if it is missing: servers and secrets, kept in the data directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOGIN = "panel"
 
 
 def missing_secrets(settings: Settings, data: DataDirectory) -> Overrides:
-    """Random keys for settings that are missing. The next run in this data directory gets the same ones."""
+    """Random keys for the settings that are missing. The next start in this data directory gets the same keys."""
     verified_elsewhere = bool(settings.jwt_public_key or settings.jwt_jwks_url)
     wanted = {
         "VPS_SYNC_API_KEY": not settings.vps_sync_api_key.get_secret_value(),
@@ -29,16 +29,16 @@ def missing_secrets(settings: Settings, data: DataDirectory) -> Overrides:
     }
     path = data.root / SECRETS
     kept = read_overrides(path)
-    made = {name: kept.get(name) or secrets.token_urlsafe(32) for name, needed in wanted.items() if needed}
-    if not made.items() <= kept.items():
-        write_overrides(path, kept | made)
-    return made
+    keys = {name: kept.get(name) or secrets.token_urlsafe(32) for name, needed in wanted.items() if needed}
+    if not keys.items() <= kept.items():
+        write_overrides(path, kept | keys)
+    return keys
 
 
 def prepare_embedded(server: EmbeddedPostgres) -> Overrides:
-    """Make the panel's database and its login on a started server, migrate, return both URLs.
+    """Make the panel's database and its login on a started server, migrate the database, and return both URLs.
 
-    The login's password is new at each start, because only this run's processes need it.
+    The login gets a new password at each start, because only the processes of this start need it.
     """
     password = secrets.token_urlsafe(24)
     with psycopg.connect(server.admin_url(), autocommit=True) as connection:

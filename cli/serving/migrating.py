@@ -15,7 +15,7 @@ from panel.settings import Settings
 
 
 def migrate_given(settings: Settings) -> str:
-    """Migrate the configured database as its owner; the revision reached."""
+    """Migrate the configured database as its owner, and return the revision that it has now."""
     variable = "DATABASE_OWNER_URL" if settings.database_owner_url else "DATABASE_URL"
     owner_url = settings.database_owner_url or settings.database_url
     try:
@@ -28,7 +28,7 @@ def migrate_given(settings: Settings) -> str:
         remedy = (
             "; let DATABASE_OWNER_URL name a user that owns the database and may create roles"
             if state == "42501"
-            else "; another session holds a lock on its tables, try again"
+            else "; another session holds a lock on its tables: try again"
             if state == "55P03"
             else ""
         )
@@ -40,11 +40,12 @@ def migrate_given(settings: Settings) -> str:
 def migrate() -> None:
     """Bring the database to this version's tables, and make the roles and the application's login.
 
-    Connects as DATABASE_OWNER_URL where that is set, else as DATABASE_URL. Safe to repeat; one at a time.
+    It connects with DATABASE_OWNER_URL if that is set, else with DATABASE_URL. It may be repeated; two migrations never
+    run at the same time.
 
     Example: panel-sync migrate
 
-    Ends with 0 when the tables are this version's; with 2, and why, if they are not.
+    Ends with 0 if the tables are this version's now; with 2, and why, if they are not.
     """
     settings = command_settings()
     settings.require("database_url")

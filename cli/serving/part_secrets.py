@@ -1,8 +1,7 @@
 """Each process gets the secrets that its work needs, and no others.
 
-A process reads ``.env`` itself, so leaving a variable out of its environment is not enough. Each secret it must not
-know is set to an empty value, which wins over ``.env``. A secret that is not named in its needs is withheld, also a new
-one.
+A process reads ``.env`` itself, so it is not enough to leave a variable out of its environment. Each secret that it
+must not know is set to an empty value, which wins over ``.env``. A secret is withheld unless a part's needs name it.
 """
 
 from __future__ import annotations
@@ -60,14 +59,14 @@ class Needs(Enum):
 
 
 def withheld(needs: Needs, settings: Settings) -> dict[str, str]:
-    """The variables that hide from a process what it does not need."""
+    """The variables that hide from a process the secrets that it does not need."""
     hidden = {name.upper(): value for name, value in SECRETS.items() if name not in needs.value}
     if "PROXMOX_CLUSTERS" in hidden:
-        hidden["PROXMOX_CLUSTERS"] = json.dumps([without_tokens(one) for one in settings.proxmox_clusters])
+        hidden["PROXMOX_CLUSTERS"] = json.dumps([without_tokens(cluster) for cluster in settings.proxmox_clusters])
     return hidden
 
 
 def without_tokens(cluster: ProxmoxCluster) -> dict[str, object]:
-    """The cluster for a process that does not read it, without secrets."""
+    """The cluster's settings without secrets, for a process that does not read the cluster."""
     shown = cluster.model_dump(mode="json", exclude={"token_secret", "proxy"}, exclude_none=True)
     return {**shown, "token_secret": ""}

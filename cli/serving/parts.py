@@ -1,4 +1,4 @@
-"""Each part alone: ``panel-sync api``, ``worker``, ``beat``, ``flower``. The process becomes the real program."""
+"""``panel-sync api``, ``worker``, ``beat``, ``flower``: one part alone. The process becomes the part's program."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Queue(StrEnum):
 
 
 def _become(part: Part, settings: Settings) -> None:
-    """Replace this process, so that a container's signals reach the program itself."""
-    os.execvpe(part.argv[0], part.argv, {**os.environ, **part.environment(settings)})  # noqa: S606 - our own command line
+    """Replace this process by the part's program, so that a container's signals reach the program itself."""
+    os.execvpe(part.argv[0], part.argv, {**os.environ, **part.environment(settings)})  # noqa: S606 - our command line
 
 
 def api() -> None:
@@ -32,7 +32,7 @@ def api() -> None:
 
     Example: panel-sync api
 
-    Ends with 2, and why, if a setting is missing or wrong; else as the program that it becomes.
+    Ends with 2, and why, if a setting is missing or wrong; else with the exit code of the program.
     """
     settings = load_settings()
     settings.require("database_url", "vps_sync_api_key")
@@ -41,17 +41,17 @@ def api() -> None:
 
 
 def worker(
-    queue: Annotated[Queue, typer.Option("--queue", "-q", help="Which tasks to take.")] = Queue.BOTH,
+    queue: Annotated[Queue, typer.Option("--queue", "-q", help="Which tasks the worker takes.")] = Queue.BOTH,
     concurrency: Annotated[
         int | None,
         typer.Option("--concurrency", "-c", min=1, help="Processes; by default WORKER_CONCURRENCY (reconcile: 3)."),
     ] = None,
 ) -> None:
-    """Run a Celery worker alone. A reconcile run is long: give it a worker of its own in production.
+    """Run a Celery worker alone. In production use one for each queue, because reconcile runs take long.
 
     Examples: panel-sync worker --queue sync --concurrency 4; panel-sync worker --queue reconcile
 
-    Ends with 2, and why, if a setting is missing or wrong; else as the program that it becomes.
+    Ends with 2, and why, if a setting is missing or wrong; else with the exit code of the program.
     """
     settings = load_settings()
     settings.require("database_url", "redis_url")
@@ -61,12 +61,12 @@ def worker(
 
 
 def beat() -> None:
-    """Run the scheduler alone. Any number may be started: one works, the others stand by.
+    """Run the scheduler alone. You may start several: one of them works, the others stand by.
 
     Example: panel-sync beat
 
-    Ends with 0 when it was told to; with 1 when another may have taken its place (start it again); with 2, and why,
-    if a setting is missing or wrong.
+    Ends with 0 after SIGTERM or Ctrl-C; with 1 if another scheduler may have taken its place (start it again); with 2,
+    and why, if a setting is missing or wrong.
     """
     settings = load_settings()
     settings.require("database_url", "redis_url")
@@ -78,11 +78,11 @@ def flower(
         str, typer.Option("--address", envvar="FLOWER_ADDRESS", help="Where to listen; 0.0.0.0 inside a container.")
     ] = "127.0.0.1",
 ) -> None:
-    """Run Flower alone, behind FLOWER_USER and FLOWER_PASSWORD; only its /healthcheck answers without.
+    """Run Flower alone, protected by FLOWER_USER and FLOWER_PASSWORD. Only /healthcheck answers without them.
 
     Examples: panel-sync flower; panel-sync flower --address 0.0.0.0
 
-    Ends with 2, and why, if a setting is missing or wrong; else as the program that it becomes.
+    Ends with 2, and why, if a setting is missing or wrong; else with the exit code of the program.
     """
     settings = load_settings()
     settings.require("redis_url", "flower_password")

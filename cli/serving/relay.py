@@ -1,4 +1,4 @@
-"""``panel-sync relay``: a relay alone."""
+"""``panel-sync relay`` runs a relay alone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from panel.redaction import secrets_of
 
 
 def relay() -> None:
-    """Run a relay alone. The API runs one already; more may run side by side.
+    """Run a relay alone. The API runs one already; several relays may run at the same time.
 
     Example: panel-sync relay
 
-    Ends with 0 when it was told to; with 2, and why, if a setting is missing or wrong.
+    Ends with 0 after SIGTERM or Ctrl-C; with 2, and why, if a setting is missing or wrong.
     """
     settings = command_settings()
     settings.require("database_url", "redis_url")

@@ -1,4 +1,4 @@
-"""``panel-sync run --seed-example``: the calls of the integration guide, playable as printed there."""
+"""``panel-sync run --seed-example``: a panel on which the integration guide's calls work as they are printed there."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def run_seed_example() -> None:
     """Start the panel with the example's well-known key on fresh, empty servers of its own."""
     given = load_settings()
     if given.host not in LOOPBACK_NAMES:
-        raise CommandError("--seed-example uses a key that everybody knows, so HOST must be 127.0.0.1; unset it")
+        raise CommandError("--seed-example uses a key that is public, so HOST must be 127.0.0.1; unset HOST")
     if given.database_url or given.redis_url:
-        err.print("DATABASE_URL and REDIS_URL are left alone: the example runs on throwaway servers of its own.")
+        err.print("DATABASE_URL and REDIS_URL are not used: the example runs on temporary servers of its own.")
     require_free_ports(given, flower=True)
     with DataDirectory(data_root() / DIRECTORY) as data, contextlib.ExitStack() as servers:
         postgres, redis = EmbeddedPostgres(data.postgres, durable=False), EmbeddedRedis(data.redis)
         with Working("starting PostgreSQL and Redis"):
             for server in (postgres, redis):
-                # Ids start at 1 in an empty database only.
+                # The example's calls name the id 1, and ids start at 1 only in an empty database.
                 server.destroy()
                 servers.callback(server.destroy)
                 server.start()
@@ -54,7 +54,7 @@ def run_seed_example() -> None:
 
 
 def example_settings() -> Overrides:
-    """The example's key, a token secret made now, and no real main site or Proxmox."""
+    """The example's key, new secrets for the rest, and no main site or Proxmox."""
     return {
         "DEMO": "true",
         "VPS_SYNC_API_KEY": PLACEHOLDER_SYNC_KEY,
@@ -98,7 +98,7 @@ def curl_calls(port: int, token: str) -> list[tuple[str, str]]:
 def _show(settings: Settings) -> None:
     token = client_token(settings, EXAMPLE_USER, datetime.now(UTC), timedelta(hours=24), "example")
     out.print()
-    out.print(f"# The example's four calls, for user {EXAMPLE_USER}; paste them one by one.")
+    out.print(f"# The example's four calls, for user {EXAMPLE_USER}. Paste them one by one.")
     for what, command in curl_calls(settings.port, token):
         for line in ("", f"# {what}", *command.splitlines()):
             out.print(line, soft_wrap=True)

@@ -22,10 +22,10 @@ from runtime.processes.readiness import http_ok
 from runtime.processes.supervisor import ManagedProcess
 
 WORKER_GRACE_S = 12.0
-"""Longer than Celery's soft shutdown (8 s), in which running tasks may end and the others go back to the queue."""
+"""Longer than Celery's soft shutdown (8 s). In these 8 s running tasks may end, and the others go back to the queue."""
 
 RECONCILE_PROCESSES = 3
-"""One for a full run, one for fast runs, one for imports and maintenance, so that none waits for another."""
+"""One for full runs, one for fast runs, one for imports and maintenance, so that none waits for another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +44,23 @@ class Part:
 
 
 def _python(*arguments: str) -> tuple[str, ...]:
-    # -P: Python must not import a directory named worker/ or api/ from where the command was typed.
+    # -P: Python must not import a directory worker/ or api/ of the folder in which the operator types the command.
     return (sys.executable, "-P", "-m", *arguments)
 
 
 def api_part(settings: Settings) -> Part:
-    """The HTTP edge, always one process, because it shares commits between calls."""
+    """The HTTP edge. It is always one process, because calls share commits in it."""
     argv = _python(
         "uvicorn", "api.main:app_from_environment", "--factory", f"--host={settings.host}", f"--port={settings.port}",
         "--loop=uvloop", "--http=api.http.protocol:BoundedHttp", "--ws=none",
         "--no-access-log", "--no-server-header", "--log-level=warning", "--timeout-graceful-shutdown=8",
     )  # fmt: skip
-    # uvicorn's default is only 127.0.0.1, but a proxy on this machine may come by IPv6.
+    # uvicorn trusts only 127.0.0.1 by default, but a proxy on this machine may connect by IPv6.
     return Part(argv, Needs.API, {"FORWARDED_ALLOW_IPS": os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")})
 
 
 def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:
-    """A prefork worker of one queue, or of ``sync,reconcile``. ``name``: needed if several serve the same queue."""
+    """A prefork worker of one queue, or of ``sync,reconcile``. ``name``: for a second worker of the same queue."""
     name = name or queue.replace(",", "-")
     argv = _python(
         "celery", "--app=worker.app", "worker", f"--queues={queue}", f"--concurrency={concurrency}",
@@ -71,12 +71,12 @@ def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:
 
 
 def beat_part() -> Part:
-    """The scheduler, behind its lock."""
+    """The scheduler. It works only while it holds the lock of beats."""
     return Part(_python("celery", "--app=worker.app", "--quiet", "beat", "--loglevel=WARNING"), Needs.SERVERS, {})
 
 
 def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Part:
-    """Flower behind a password; only /healthcheck answers without one (:mod:`worker.flower_app`)."""
+    """Flower, protected by a password. Only /healthcheck answers without one (:mod:`worker.flower_app`)."""
     user, password = settings.flower_user, settings.flower_password.get_secret_value()
     if not password:
         raise CommandError("FLOWER_PASSWORD is not set; set it in the environment or in .env")
@@ -91,7 +91,7 @@ def flower_part(settings: Settings, state: Path, address: str = LOOPBACK) -> Par
 
 
 def require_free_ports(settings: Settings, *, flower: bool) -> None:
-    """Raise CommandError with the first port that another program listens on."""
+    """Raise CommandError if another program listens on one of the ports."""
     ports = {"PORT": (settings.port, reached_by(settings.host))}
     if flower:
         ports["FLOWER_PORT"] = (settings.flower_port, LOOPBACK)
@@ -111,10 +111,11 @@ def processes(
     extra_workers: Sequence[str] = (),
     beats: int = 1,
 ) -> list[ManagedProcess]:
-    """All parts in starting order. They stop in reverse order, so that the API takes no call without workers.
+    """All parts, in the order in which they start. They stop in reverse order, so that the API accepts no call when the
+    workers are gone.
 
-    ``extra_workers``: the queues of workers beyond the usual two. Of several beats one works. Only the API's readiness
-    is waited for: workers and beat may start a moment later.
+    ``extra_workers``: the queues of each worker beyond the usual two. ``beats``: how many; one of them works. The
+    supervisor waits only until the API is ready; workers and beat may start a moment later.
     """
     host = reached_by(settings.host)
 
@@ -130,24 +131,24 @@ def processes(
             ready=ready,
             stop_grace_s=grace_s,
             beats=beats,
-            # Without their parent they still end in good order, with their pool processes.
+            # If the supervisor is killed, the kernel sends this signal, so the parts still end their pool processes.
             death_signal=signal.SIGTERM,
         )
 
     sync = worker_part("sync", settings.worker_concurrency)
     reconcile = worker_part("reconcile", RECONCILE_PROCESSES)
-    made = [
+    parts = [
         managed("worker-sync", sync, grace_s=WORKER_GRACE_S),
         managed("worker-reconcile", reconcile, grace_s=WORKER_GRACE_S),
     ]
     for number, queue in enumerate(extra_workers, 3):
         name = f"worker-{number}"
-        made.append(managed(name, worker_part(queue, settings.worker_concurrency, name), grace_s=WORKER_GRACE_S))
+        parts.append(managed(name, worker_part(queue, settings.worker_concurrency, name), grace_s=WORKER_GRACE_S))
     for number in range(1, beats + 1):
         name = "beat" if number == 1 else f"beat-{number}"
-        made.append(managed(name, beat_part()))
+        parts.append(managed(name, beat_part()))
     if flower:
-        made.append(managed("flower", flower_part(settings, data.root / "flower-state")))
-    grace_s = settings.wait_cap_s + 5.0  # calls that wait for their outcome are answered first
-    made.append(managed("api", api_part(settings), ready=http_ok(settings.port, "/readyz", host), grace_s=grace_s))
-    return made
+        parts.append(managed("flower", flower_part(settings, data.root / "flower-state")))
+    grace_s = settings.wait_cap_s + 5.0  # calls with Prefer: wait are answered before the API ends
+    parts.append(managed("api", api_part(settings), ready=http_ok(settings.port, "/readyz", host), grace_s=grace_s))
+    return parts

@@ -1,4 +1,4 @@
-"""What commands share that start everything in a temporary directory: that directory, and an orderly end."""
+"""Shared by ``demo`` and ``chaos``, which start everything in a temporary directory: that directory, and the end."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ STOP_GRACE_S = 1.5
 
 
 class Endings:
-    """SIGINT and SIGTERM end the command. A second signal makes the end faster and never leaves it half done."""
+    """SIGINT and SIGTERM end the command. A second signal hurries the end, but all parts are still stopped."""
 
     def __init__(self) -> None:
         self._supervisors: list[Supervisor] = []
         self._ending = False
 
     def watch(self, supervisor: Supervisor) -> Supervisor:
-        """Register the supervisor, to be hurried by a second signal."""
+        """Register a supervisor that a second signal hurries."""
         self._supervisors.append(supervisor)
         return supervisor
 
@@ -38,7 +38,7 @@ class Endings:
 
     @contextlib.contextmanager
     def ending_after(self) -> Iterator[None]:
-        """However the block ends, from then on the parts are being stopped."""
+        """After this block, however it ends, a signal hurries the end instead of beginning it."""
         try:
             yield
         finally:
@@ -53,7 +53,7 @@ class Endings:
 
 @contextlib.contextmanager
 def scratch_directory(name: str) -> Iterator[Path]:
-    """A temporary directory. After a failure it stays, because its logs may say why (the servers' data is gone)."""
+    """A temporary directory. It stays after a failure, because its logs may say why (the servers' data is removed)."""
     root = Path(tempfile.mkdtemp(prefix=f"panel-sync-{name}-"))
     try:
         yield root
@@ -64,8 +64,7 @@ def scratch_directory(name: str) -> Iterator[Path]:
 
 
 def quick_to_stop(parts: list[ManagedProcess]) -> list[ManagedProcess]:
-    """Shorten the grace times: workers take eight seconds for a soft shutdown, but here nothing is worth waiting
-    for."""
+    """Shorten the grace times. A worker takes 8 s for a soft shutdown, but here no running task has to end well."""
     for part in parts:
         part.stop_grace_s = STOP_GRACE_S
     return parts

@@ -1,4 +1,4 @@
-"""Runs the panel's processes in the foreground until Ctrl-C or SIGTERM."""
+"""Run the panel's processes in the foreground until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def supervise(
     servers: Sequence[EmbeddedServer] = (),
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Start all parts, print their addresses, restart what dies (``servers``, too), and stop all parts at the end.
+    """Start all parts, print their addresses, restart parts and ``servers`` that die, and stop all parts at the end.
 
     Raises RuntimeFaultError, with the log's last lines, if a part does not come up.
     """

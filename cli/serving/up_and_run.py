@@ -26,15 +26,15 @@ from runtime.servers.embedded_server import EmbeddedServer
 
 def up(
     migrate: Annotated[bool, typer.Option(help="Bring the database to this version's tables first.")] = True,
-    flower: Annotated[bool, typer.Option(help="Start Flower, the view of the tasks, too.")] = True,
+    flower: Annotated[bool, typer.Option(help="Start Flower too, which shows the tasks.")] = True,
 ) -> None:
     """Start the whole panel against your own PostgreSQL and Redis (DATABASE_URL, REDIS_URL).
 
-    API, workers, beat and Flower, restarted when they die, stopped by Ctrl-C or SIGTERM. Embeds nothing.
+    It starts API, workers, beat and Flower, restarts a part that dies, and stops all of them after Ctrl-C or SIGTERM.
 
     Examples: panel-sync up; panel-sync up --no-flower --no-migrate
 
-    Ends with 0 once it was stopped; with 2, and why, if it could not start.
+    Ends with 0 after Ctrl-C or SIGTERM; with 2, and why, if it could not start.
     """
     settings = load_settings()
     for name in ("database_url", "redis_url"):
@@ -59,19 +59,19 @@ def run(
         bool,
         typer.Option(
             "--seed-example",
-            help="Play the integration guide's example: its key, user 5, ids from 1, on throwaway servers, "
-            "loopback only. Prints the four calls ready to paste.",
+            help="Start a panel for the integration guide's example: its key, user 5, ids from 1, temporary servers, "
+            "loopback only. Prints the four calls, ready to paste.",
         ),
     ] = False,
 ) -> None:
-    """Start the whole panel on this machine; bring along what is missing.
+    """Start the whole panel on this machine, with embedded servers and random keys where none are set.
 
-    Without DATABASE_URL a PostgreSQL, without REDIS_URL a Redis is started in the data directory (.data, or
-    $PANEL_DATA_DIR) and kept there; missing keys are made at random and kept beside them.
+    Without DATABASE_URL it starts a PostgreSQL, without REDIS_URL a Redis. Their data and the random keys are kept in
+    the data directory (.data, or $PANEL_DATA_DIR).
 
     Examples: panel-sync run; panel-sync run --seed-example
 
-    Ends with 0 once it was stopped; with 2, and why, if it could not start.
+    Ends with 0 after Ctrl-C or SIGTERM; with 2, and why, if it could not start.
     """
     if seed_example:
         run_seed_example()
@@ -79,32 +79,32 @@ def run(
     settings = load_settings()
     require_free_ports(settings, flower=True)
     with DataDirectory(data_root()) as data, contextlib.ExitStack() as servers:
-        made = missing_secrets(settings, data)
-        overrides = dict(made)
-        brought: list[EmbeddedServer] = []
+        keys = missing_secrets(settings, data)
+        overrides = dict(keys)
+        embedded: list[EmbeddedServer] = []
         if settings.database_url:
             migrate_given(settings)
         else:
             with Working("starting PostgreSQL"):
                 postgres = servers.enter_context(EmbeddedPostgres(data.postgres))
-                brought.append(postgres)
+                embedded.append(postgres)
                 overrides |= prepare_embedded(postgres)
         if settings.redis_url:
             require_redis(settings.redis_url)
         else:
             with Working("starting Redis"):
                 redis = servers.enter_context(EmbeddedRedis(data.redis))
-            brought.append(redis)
+            embedded.append(redis)
             overrides["REDIS_URL"] = redis.url
         settings = with_overrides(overrides)
         with opened_panel(settings.session_url):
             pass
-        announced = data.root / RUNNING
-        write_overrides(announced, overrides)
-        servers.callback(announced.unlink, missing_ok=True)
+        running = data.root / RUNNING
+        write_overrides(running, overrides)
+        servers.callback(running.unlink, missing_ok=True)
 
-        def tell_secrets() -> None:
-            if made:
-                err.print(f"  Keys    {', '.join(sorted(made))}: in {data.root / SECRETS}", soft_wrap=True)
+        def print_keys() -> None:
+            if keys:
+                err.print(f"  Keys    {', '.join(sorted(keys))}: in {data.root / SECRETS}", soft_wrap=True)
 
-        supervise(settings, overrides, data, servers=brought, on_ready=tell_secrets)
+        supervise(settings, overrides, data, servers=embedded, on_ready=print_keys)

@@ -1,2 +1,2 @@
-"""Faults on purpose against the real panel: API, workers, beats, Redis and PostgreSQL. An audit then proves from the
-journal that nothing was lost, doubled or given to a stranger."""
+"""Faults on purpose in the real panel: API, workers, beats, Redis and PostgreSQL. Afterwards an audit proves from the
+journal that no call was lost or doubled, and from the records that no VPS was given to a stranger."""

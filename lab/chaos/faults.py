@@ -1,4 +1,4 @@
-"""Every fault as data: how it begins, how it ends, and a sentence about it."""
+"""Every fault as data: how it begins, how it ends, and a sentence that describes it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from lab.simulators.proxmox.verbs import ProxmoxVerbs
 Act = Callable[[Rig, int], None]
 
 REFUSED_TOKEN_S = 70.0
-"""A refused token stops all calls to its cluster for a minute, so this is longer."""
+"""After a refused token the panel asks the cluster nothing for a minute, so recovery takes longer than that."""
 
 _SHORT = (1.0, 3.0)
 _LONG = (3.0, 8.0)
-_FROZEN = (3.0, 6.0)  # longer than a beat's look at its lock
+_FROZEN = (3.0, 6.0)  # longer than the interval at which a beat checks its lock
 
 
 def _nothing(_rig: Rig, _choice: int) -> None:
-    """For a fault that is over by itself."""
+    """The end of a fault that ends by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """``end`` undoes what ``begin`` did. Faults of the outside end when their simulator's faults are cleared."""
+    """``end`` undoes ``begin``. Faults of the outside have no ``end``: the player clears their simulator's faults."""
 
     kind: Kind
     begin: Act
@@ -56,7 +56,7 @@ def _proxmox(name: str, act: Callable[[ProxmoxVerbs], None], sentence: str, *, h
 
 
 def cluster_of(rig: Rig, choice: int) -> ProxmoxVerbs:
-    """The cluster for a choice."""
+    """The cluster that a choice hits."""
     return list(rig.clusters.values())[choice % len(rig.clusters)]
 
 
@@ -64,7 +64,7 @@ def cluster_of(rig: Rig, choice: int) -> ProxmoxVerbs:
 
 
 def _kill_worker(rig: Rig, choice: int) -> None:
-    rig.kill(rig.some("worker", choice))
+    rig.kill(rig.pick("worker", choice))
 
 
 def _kill_workers(rig: Rig, _choice: int) -> None:
@@ -77,14 +77,14 @@ def _kill_beat(rig: Rig, _choice: int) -> None:
 
 
 def _kill_api(rig: Rig, _choice: int) -> None:
-    rig.kill(rig.some("api", 0))
+    rig.kill(rig.pick("api", 0))
 
 
 def _freeze_beat(rig: Rig, _choice: int) -> None:
     beat = rig.active_beat()
     if beat.running:
         beat.pause()
-        # All beats lose their sessions; only the frozen one cannot notice.
+        # All beats lose their sessions. The frozen one cannot notice that it lost its lock.
         rig.cut_connections("panel-sync beat")
 
 
@@ -199,15 +199,15 @@ FAULTS: tuple[Fault, ...] = (
     _feed("feed-401", FeedFaultKind.UNAUTHORIZED, "the feed refuses the panel's key"),
     _feed("feed-html", FeedFaultKind.HTML, "the feed answers with a proxy's page"),
     _feed("feed-slow", FeedFaultKind.SLOW, "the feed takes 2 s longer", value=2.0),
-    _feed("feed-empty", FeedFaultKind.EMPTY, "the feed is empty, and says it is whole"),
-    _feed("feed-shrunk", FeedFaultKind.SHRINK, "the feed shows a third of the orders, and says it is whole", value=0.3),
+    _feed("feed-empty", FeedFaultKind.EMPTY, "the feed is empty, and says that it is complete"),
+    _feed("feed-shrunk", FeedFaultKind.SHRINK, "the feed shows a third of the orders as complete", value=0.3),
     _feed("feed-torn", FeedFaultKind.TOTAL_CHANGES, "the feed's pages disagree about the total"),
     _feed("feed-repeated", FeedFaultKind.REPEAT_ID, "the feed repeats a row"),
     _feed("feed-empty-page", FeedFaultKind.EMPTY_PAGE, "the feed gives an empty page and a cursor"),
     _feed("feed-old", FeedFaultKind.AS_OF_LAG, "the feed is an hour old, and says so", value=3600.0),
-    _feed("feed-undated", FeedFaultKind.NO_AS_OF, "the feed does not say of when it is"),
+    _feed("feed-undated", FeedFaultKind.NO_AS_OF, "the feed does not say how old it is"),
     Fault(
-        Kind("feed-frozen", "feed", "the feed goes on showing one moment", _LONG),
+        Kind("feed-frozen", "feed", "the feed keeps showing the same moment", _LONG),
         lambda rig, _: rig.site.freeze_feed(),
     ),
     Fault(
@@ -217,7 +217,7 @@ FAULTS: tuple[Fault, ...] = (
     _proxmox("token-blind", lambda pve: pve.blind_token(), "a cluster's token sees nothing"),
     _proxmox("all-unknown", lambda pve: pve.all_unknown(), "a cluster shows every guest as unknown"),
     _proxmox("list-empty", lambda pve: pve.empty_list(), "a cluster lists no guest"),
-    _proxmox("list-frozen", lambda pve: pve.freeze_list(), "a cluster goes on listing one moment: stale states"),
+    _proxmox("list-frozen", lambda pve: pve.freeze_list(), "a cluster keeps listing the same moment: stale states"),
     _proxmox("node-offline", lambda pve: pve.set_node_online("pve2", online=False), "a node of a cluster is offline"),
     _proxmox("no-quorum", lambda pve: pve.set_quorum(quorate=False), "a cluster has no quorum"),
     _proxmox("proxmox-595", lambda pve: pve.fail_node("pve1", 595), "requests for a node end with 595"),
@@ -236,19 +236,19 @@ FAULTS: tuple[Fault, ...] = (
         _thaw,
     ),
     Fault(
-        Kind("messages-shuffled", "workers", "messages wait, then come twice, and the last one first", _SHORT),
+        Kind("messages-shuffled", "workers", "messages wait, then come twice, the last one first", _SHORT),
         _hold_messages,
         _shuffle_messages,
     ),
     Fault(
-        Kind("messages-late", "workers", "messages wait, and come when all else is over", _SHORT),
+        Kind("messages-late", "workers", "messages wait, and come after all other faults", _SHORT),
         _hold_messages,
         _keep_messages_back,
     ),
-    Fault(Kind("call-poisoned", "poison", "the database refuses a call whenever it is tried"), _poison),
+    Fault(Kind("call-poisoned", "poison", "the database refuses a call at every attempt"), _poison),
     Fault(Kind("beat-killed", "beats", "the beat that schedules is killed", (6.0, 6.0)), _kill_beat),
     Fault(
-        Kind("beat-frozen", "beats", "the beat that schedules freezes beyond its lock, and wakes up", _FROZEN),
+        Kind("beat-frozen", "beats", "the beat that schedules freezes until it loses its lock, and wakes up", _FROZEN),
         _freeze_beat,
         _thaw,
     ),
@@ -264,7 +264,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(Kind("redis-emptied", "redis", "Redis loses its disk and starts empty", _SHORT), _empty_redis, _start_redis),
     Fault(Kind("connections-cut", "postgres", "PostgreSQL cuts all of the panel's connections"), _cut),
     Fault(
-        Kind("postgres-killed", "postgres", "PostgreSQL goes down at once and recovers", (0.5, 1.5)),
+        Kind("postgres-killed", "postgres", "PostgreSQL is killed and recovers", (0.5, 1.5)),
         _kill_postgres,
         _start_postgres,
     ),
@@ -274,7 +274,7 @@ FAULTS: tuple[Fault, ...] = (
         _thaw_postgres,
     ),
     Fault(
-        Kind("no-connection-left", "postgres", "PostgreSQL takes no connection of the panel's", _SHORT),
+        Kind("no-connection-left", "postgres", "PostgreSQL refuses every connection of the panel", _SHORT),
         _fill_pool,
         _empty_pool,
     ),

@@ -1,4 +1,4 @@
-"""Messages to workers as a faulty queue delivers them: doubled, reordered, lost or late."""
+"""Faults of the queue between relay and workers: messages that are doubled, reordered, lost or late."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ QUEUE = "sync"
 
 
 class BrokerAwayError(Exception):
-    """Any fault of the broker: kombu, redis and the socket have different errors."""
+    """Any fault of the broker. kombu, redis and the socket raise different errors; this one stands for all of them."""
 
 
 def ring(redis_url: str, operations: Iterable[int]) -> None:
-    """Send one message for each of these calls, in this order. Raises BrokerAwayError: any of them may have arrived."""
+    """Send a message for each of the operations, in this order. After a BrokerAwayError some may have arrived."""
     bells = [Doorbell("sync.apply", operation, f"op={operation}") for operation in operations]
     with producer_app(redis_url) as app:
         try:
@@ -28,22 +28,22 @@ def ring(redis_url: str, operations: Iterable[int]) -> None:
 
 
 def waiting(client: Redis) -> int:
-    """How many messages no worker has taken yet."""
+    """How many messages wait for a worker."""
     return client.llen(QUEUE)
 
 
 def reverse_and_double(client: Redis) -> int:
-    """Make each waiting message come twice, the last one first. Returns how many waited."""
+    """Double each waiting message and reverse their order. Returns how many messages waited."""
     return cast("int", client.eval(_REVERSE, 1, QUEUE))
 
 
 def keep_back(client: Redis) -> list[bytes]:
-    """Take away all waiting messages, oldest first."""
+    """Remove all waiting messages, and return them, the oldest first."""
     return cast("list[bytes]", client.eval(_KEEP_BACK, 1, QUEUE))
 
 
 def deliver(client: Redis, messages: list[bytes]) -> None:
-    """Deliver these messages now."""
+    """Put these messages into the queue."""
     if messages:
         client.lpush(QUEUE, *messages)
 

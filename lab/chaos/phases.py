@@ -1,4 +1,4 @@
-"""Which part was failing when a call was made, and how long calls took in each of these phases. Pure."""
+"""Which part was failing when a call was made, and how long calls took while it failed. Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ WORST_FIRST = ("postgres", "api", "redis", "beats", "workers", "poison")
 """If several parts fail at once, the time counts for the part that callers feel most."""
 
 PROMISED = ("poison", "workers", "beats", "redis")
-"""Parts whose failures callers must not feel: 99 of 100 answers within ``P99_S``, all within two seconds."""
+"""Parts whose failures must not slow answers: 99 of 100 come within ``P99_S``, all within two seconds."""
 
 P99_S = 0.5
 FEWEST = 200
-"""With fewer answers than this the 99th percentile says nothing."""
+"""With fewer answers than this the 99th percentile is not judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """A part is failing. ``since``, ``until``: seconds of the monotonic clock."""
+    """A time in which a part failed. ``since``, ``until``: seconds of the monotonic clock."""
 
     place: str
     since: float
@@ -28,7 +28,7 @@ class Failing:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """All answers while one part was failing, in seconds."""
+    """How long all answers took while one part was failing, in seconds."""
 
     name: str
     answers: int
@@ -51,20 +51,20 @@ class Phase:
 
 
 def phases(asked_at: Sequence[float], took_s: Sequence[float], failing: Sequence[Failing]) -> list[Phase]:
-    """The calls by what was failing when they were made, calm first. Every call counts once."""
-    found: dict[str, list[float]] = {}
+    """The calls by the part that was failing when they were made, calm first. Every call counts once."""
+    by_name: dict[str, list[float]] = {}
     for name, took in _named(sorted(zip(asked_at, took_s, strict=True)), sorted(failing, key=lambda f: f.since)):
-        found.setdefault(name, []).append(took)
-    return [_phase(name, sorted(found[name])) for name in (CALM, *reversed(WORST_FIRST)) if name in found]
+        by_name.setdefault(name, []).append(took)
+    return [_phase(name, sorted(by_name[name])) for name in (CALM, *reversed(WORST_FIRST)) if name in by_name]
 
 
 def _named(calls: Iterable[tuple[float, float]], failing: Sequence[Failing]) -> Iterable[tuple[str, float]]:
-    todo, under = list(reversed(failing)), list[Failing]()
+    later, now = list(reversed(failing)), list[Failing]()
     for at, took in calls:
-        while todo and todo[-1].since <= at:
-            under.append(todo.pop())
-        under = [one for one in under if one.until >= at]
-        places = {one.place for one in under}
+        while later and later[-1].since <= at:
+            now.append(later.pop())
+        now = [failure for failure in now if failure.until >= at]
+        places = {failure.place for failure in now}
         yield next((place for place in WORST_FIRST if place in places), CALM), took
 
 

@@ -1,4 +1,4 @@
-"""Plays a schedule on a rig, watches it all the while, lets it settle, and reports the outcome."""
+"""Play a schedule on a rig, audit it meanwhile, let it settle, and report the outcome."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ AUDIT_EVERY_S = 2.0
 DRAIN_S = 300.0
 SETTLE_S = 120.0
 MOST_CLEAN_RUNS = 20
-"""After this many full runs without a problem every difference must be repaired or named. A proof of absence takes
-about five of them, and a held delete waits for an operator's approval in between."""
+"""After this many full runs without a problem, every difference must be repaired or named by a finding. A proof of
+absence takes about five runs, and a held delete waits for an operator's approval in between."""
 
 LEAST_CLEAN_RUNS = 2
-"""All must be right after the first clean run and still right after one more."""
+"""All must be right after the first clean run, and still be right after one more."""
 
 HELD_CLEAN_RUNS = 8
-"""Changes that an operator must decide are still held after the time of a proof and an approval."""
+"""If something is held, this many clean runs are awaited, because a proof and an approval may still release it."""
 
 SLACK_S = 6.0
-"""For this long after a fault its callers may still feel it."""
+"""For this long after a fault answers may still suffer from it."""
 
 POISONED_S = 120.0
-"""A poison call without extra messages is tried for half a minute."""
+"""Enough for a poison call to be dead: without extra messages the attempts take half a minute."""
 
 Tell = Callable[[str], None]
 
@@ -54,7 +54,7 @@ def silent(_text: str) -> None:
 
 
 @dataclass(slots=True)
-class _Under:
+class _Active:
     """A fault in progress."""
 
     trouble: Trouble
@@ -63,7 +63,7 @@ class _Under:
 
 @dataclass(slots=True)
 class Play:
-    """One schedule on one rig. ``worlds``: populated, one for each of the schedule's."""
+    """One schedule on one rig. ``worlds``: with customers and sales, one for each world of the schedule."""
 
     rig: Rig
     schedule: Schedule
@@ -74,40 +74,40 @@ class Play:
     wrong: dict[str, float] = field(default_factory=dict)
     story: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
-    _under: list[_Under] = field(default_factory=list)
+    _active: list[_Active] = field(default_factory=list)
     _failing: list[Failing] = field(default_factory=list)
     _began: float = 0.0
     _audited: float = 0.0
     _status: str = ""
 
     def run(self) -> Outcome:
-        """Play it to the end. Raises RuntimeFaultError if a part cannot be started again."""
+        """Play the schedule to its end. Raises RuntimeFaultError if a part cannot be started again."""
         self._began = time.monotonic()
-        happening = threading.Thread(target=self._happen, name="goings-on", daemon=True)
-        happening.start()
+        events = threading.Thread(target=self._play_events, name="events", daemon=True)
+        events.start()
         if self.load is not None:
             self.load.start()
         todo = list(self.schedule.troubles)
         while (now := self._passed()) < self.schedule.seconds:
             while todo and todo[0].at_s <= now:
                 self._begin(todo.pop(0))
-            self._end([u for u in self._under if u.until <= now])
+            self._end([active for active in self._active if active.until <= now])
             self._watch()
             time.sleep(POLL_S)
-        self._end(list(self._under))
-        happening.join(60)
+        self._end(list(self._active))
+        events.join(60)
         if self.load is not None:
             self.load.stop()
         self.rig.calm()
         self.rig.site.drain(30)
         if self.rig.poisoner is not None:
             self.rig.poisoner.finish(POISONED_S, self.rig.check)
-        self._note(f"{self.rig.bring_messages()} messages that were kept back are brought")
+        self._note(f"{self.rig.deliver_messages()} messages that were kept back are delivered")
         self._drain()
         held, unnamed, runs, took_s = self._settle(datetime.now(UTC))
         return self._outcome(held, unnamed, runs, took_s)
 
-    # --- while it goes on
+    # --- while it plays
 
     def _passed(self) -> float:
         return time.monotonic() - self._began
@@ -115,38 +115,38 @@ class Play:
     def _note(self, what: str) -> None:
         self.story.append(f"{self._passed():7.1f} s  {what}")
 
-    def _happen(self) -> None:
-        for going in self.schedule.goings:
-            time.sleep(max(0.0, going.at_s - self._passed()))
-            world = self.worlds[going.world]
-            self._note(f"world {world.number}: {going}")
+    def _play_events(self) -> None:
+        for event in self.schedule.events:
+            time.sleep(max(0.0, event.at_s - self._passed()))
+            world = self.worlds[event.world]
+            self._note(f"world {world.number}: {event}")
             try:
-                world.happen(going.kind, going.subject)
+                world.play(event.kind, event.subject)
             except (ControlError, LookupError) as error:
-                self._accuse(f"the outside refused: {going.kind}: {error}")
+                self._accuse(f"the simulators refused the event {event.kind}: {error}")
 
     def _begin(self, trouble: Trouble) -> None:
         self._note(f"! {trouble}")
         self.faults[trouble.kind.name] += 1
         BY_NAME[trouble.kind.name].begin(self.rig, trouble.choice)
-        self._under.append(_Under(trouble, self._passed() + trouble.lasts_s))
+        self._active.append(_Active(trouble, self._passed() + trouble.lasts_s))
         if not trouble.kind.outside:
             until = time.monotonic() + trouble.lasts_s + SLACK_S
             self._failing.append(Failing(trouble.kind.place, self._began + trouble.at_s - 0.5, until))
 
-    def _end(self, over: Sequence[_Under]) -> None:
-        for one in over:
-            self._under.remove(one)
-            kind = one.trouble.kind
+    def _end(self, over: Sequence[_Active]) -> None:
+        for ended in over:
+            self._active.remove(ended)
+            kind = ended.trouble.kind
             if kind.lasts_s[1]:
                 self._note(f"  {kind.name} is over")
-            BY_NAME[kind.name].end(self.rig, one.trouble.choice)
+            BY_NAME[kind.name].end(self.rig, ended.trouble.choice)
             if kind.place == "proxmox":
-                cluster_of(self.rig, one.trouble.choice).clear_faults()
+                cluster_of(self.rig, ended.trouble.choice).clear_faults()
             elif kind.place in ("calls", "feed"):
-                # The site clears all its faults at once, so those still in progress begin again.
+                # The main site clears all its faults at once, so the faults that are still in progress begin again.
                 self.rig.site.clear_faults()
-                for other in self._under:
+                for other in self._active:
                     if other.trouble.kind.place in ("calls", "feed"):
                         BY_NAME[other.trouble.kind.name].begin(self.rig, other.trouble.choice)
 
@@ -155,13 +155,13 @@ class Play:
         if self.rig.database_frozen or time.monotonic() - self._audited < AUDIT_EVERY_S:
             return
         self._audited = time.monotonic()
-        # The database may be away on purpose: the next look sees what this one did not.
+        # The database may be away on purpose. Then the next audit sees what this one missed.
         with suppress(DBAPIError), self.rig.database.connect() as connection:
-            for wrong in audit.trespasses(connection, self.worlds):
+            for wrong in audit.violations(connection, self.worlds):
                 self._accuse(wrong)
-            counts = audit.counted(connection)
+            counts = audit.count_journal(connection)
             self._status = f"{counts.accepted} calls, {counts.repairs} repairs, {counts.epochs} runs"
-        names = ", ".join(sorted(u.trouble.kind.name for u in self._under)) or "all is well"
+        names = ", ".join(sorted(active.trouble.kind.name for active in self._active)) or "all is well"
         self.tell(
             f"{self._passed():.0f}/{self.schedule.seconds:.0f} s  {self._status}, {self.rig.kills} kills; {names}"
         )
@@ -174,19 +174,19 @@ class Play:
     # --- afterwards
 
     def _drain(self) -> None:
-        """Wait until every accepted call is settled. A call left at the deadline shows up as lost."""
+        """Wait until every accepted call is settled. A call that still waits at the deadline is reported as lost."""
         began = time.monotonic()
         while time.monotonic() - began < DRAIN_S:
             self.rig.check()
             with suppress(DBAPIError), self.rig.database.connect() as connection:
-                waiting = audit.counted(connection).calls.get("queued", 0)
+                waiting = audit.count_journal(connection).calls.get("queued", 0)
                 self.tell(f"{waiting} calls wait")
                 if not waiting:
                     return
             time.sleep(0.3)
 
     def _settle(self, since: datetime) -> tuple[list[str], list[str], int, float]:
-        """Wait until every difference is repaired or named."""
+        """Wait until every difference is repaired or named by a finding."""
         began = time.monotonic()
         held: list[str] = []
         unnamed: list[str] = ["nothing was compared yet"]
@@ -205,7 +205,7 @@ class Play:
 
     def _outcome(self, held: list[str], unnamed: list[str], runs: int, took_s: float) -> Outcome:
         load, poisoner = self.load, self.rig.poisoner
-        said = load.said if load is not None else {}
+        calls = load.calls if load is not None else {}
         every = list(load.every()) if load is not None else []
         operations = [
             call.operation_id
@@ -214,34 +214,34 @@ class Play:
         ]
         proof = audit.vps_queues(self.rig.database)
         with self.rig.database.connect() as connection:
-            for wrong in (*audit.trespasses(connection, self.worlds), *(poisoner.wrong if poisoner else ())):
+            for wrong in (*audit.violations(connection, self.worlds), *(poisoner.wrong if poisoner else ())):
                 self._accuse(wrong)
-            counts = audit.counted(connection)
-            lost = [f"operation {id_} was answered and is not there" for id_ in audit.unknown_operations(
+            counts = audit.count_journal(connection)
+            lost = [f"an answer named operation {id_}, which is not in the journal" for id_ in audit.unknown_operations(
                 connection, operations)]  # fmt: skip
-            journal = audit.journal_of(connection, said)
-            calls = prove_calls(said, journal)
-            unlike = list(prove_records(journal, audit.marks_of(connection, said)))
+            journal = audit.journal_of(connection, calls)
+            proven = prove_calls(calls, journal)
+            mismatched = list(prove_records(journal, audit.marks_of(connection, calls)))
             epochs = audit.epochs(connection)
             histories = audit.history(connection, self._named_in([*self.wrong, *unnamed]))
         takeovers = [self.rig.beats.took_over(pid, at) for pid, at in self.rig.killed_beats]
-        away = [f for f in self._failing if f.place == "postgres"]
+        away = [failure for failure in self._failing if failure.place == "postgres"]
         answers = list(broken_answers(every, away, self._api_away(), self.answer_s))
-        read = [one for one in every if one.status is not None]
-        felt = phases([one.at for one in read], [one.took_s for one in read], self._failing)
+        answered = [call for call in every if call.status is not None]
+        timed = phases([call.at for call in answered], [call.took_s for call in answered], self._failing)
         return Outcome(
             seed=self.schedule.seed,
             counts=counts,
             faults=dict(self.faults),
             kills=self.rig.kills,
             seconds=self.schedule.seconds,
-            answered=len(operations) + sum(one.operation is not None for one in every),
-            calls=calls,
+            answered=len(operations) + sum(call.operation is not None for call in every),
+            calls=proven,
             poison=(poisoner.requeued, poisoner.discarded) if poisoner is not None else (0, 0),
-            lost=(*lost, *proof.lost, *calls.lost),
-            doubled=(*proof.doubled, *calls.doubled),
-            disordered=(*proof.disordered, *calls.disordered),
-            unlike=(*calls.unasked, *unlike),
+            lost=(*lost, *proof.lost, *proven.lost),
+            doubled=(*proof.doubled, *proven.doubled),
+            disordered=(*proof.disordered, *proven.disordered),
+            mismatched=(*proven.unasked, *mismatched),
             epochs=(*epochs, *self.rig.beats.interleaved()),
             wrong=tuple(self.wrong),
             held=tuple(held),
@@ -250,8 +250,8 @@ class Play:
             settled_in_s=took_s,
             takeovers_s=tuple(takeovers),
             sales=sum(len(world.sales) for world in self.worlds),
-            statuses=Counter(one.status for one in every),
-            phases=tuple(felt),
+            statuses=Counter(call.status for call in every),
+            phases=tuple(timed),
             answers=tuple(answers),
             story=tuple(self.story),
             histories=tuple(histories),
@@ -262,5 +262,5 @@ class Play:
         return [sale.name for world in self.worlds for sale in world.sales if sale.name in words]
 
     def _api_away(self) -> list[Failing]:
-        """When no API listened, and a moment longer: a connection may have reached the old one at its end."""
-        return [replace(one, until=one.until + POLL_S) for one in self.rig.api_away]
+        """When no API listened, and a moment longer, because a connection may have reached the old API as it ended."""
+        return [replace(span, until=span.until + POLL_S) for span in self.rig.api_away]

@@ -1,4 +1,4 @@
-"""Calls that the database refuses each time, and the operator who finds them dead: the operator cures and requeues
+"""Poison calls, which the database refuses at every attempt until they are dead. An operator then cures and requeues
 them, or discards them."""
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from panel.journal.writer import MAX_ATTEMPTS
 
 LOOK_S = 0.5
 RING_S = 2.0
-"""How often a message is sent for the call. Without these it would take half a minute to be dead."""
+"""How often a message is sent for the call. Without these messages it would be dead only after half a minute."""
 
 
 class _GivenUpError(Exception):
-    """The play no longer waits for it."""
+    """The play no longer waits for the poison calls."""
 
 
 @dataclass(slots=True)
 class Poisoner:
-    """One machine's poison calls, one after the other, from a thread of its own. ``database``: as superuser.
+    """One machine's poison calls, one after the other, made by a thread of its own. ``database``: as superuser.
 
-    Its steps are repeated until they succeed, because everything else fails meanwhile.
+    Each step is repeated until it succeeds, because API, Redis and PostgreSQL fail meanwhile.
     """
 
     url: str
@@ -53,7 +53,7 @@ class Poisoner:
     _given_up: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
-        """Make the trigger and start waiting for work."""
+        """Make the trigger that refuses poison calls, and start the thread."""
         with self.database.begin() as connection:
             for statement in (CURED, FUNCTION, TRIGGER):
                 connection.execute(text(statement))
@@ -61,12 +61,12 @@ class Poisoner:
         self._thread.start()
 
     def strike(self, *, discard: bool) -> None:
-        """One more poison call. In the end it is dead, and then discarded or requeued."""
+        """Order one more poison call. When it is dead, it is discarded or requeued."""
         self.struck += 1
         self._todo.put(discard)
 
     def finish(self, timeout_s: float, meanwhile: Callable[[], None]) -> None:
-        """Wait for the calls in progress, once nothing fails any more. ``meanwhile`` starts again what failed last."""
+        """Wait for the calls in progress after all faults are over. ``meanwhile`` restarts the parts that died last."""
         self._todo.put(None)
         until = time.monotonic() + timeout_s
         while self._thread is not None and self._thread.is_alive() and time.monotonic() < until:
@@ -74,39 +74,39 @@ class Poisoner:
             self._thread.join(LOOK_S)
         self._given_up.set()
         if open_ := self.struck - self.requeued - self.discarded:
-            self.wrong.append(f"{open_} poison calls are not settled; of the first {self._at}")
+            self.wrong.append(f"{open_} poison calls are not settled; the first waits for this: {self._at}")
 
     def _work(self) -> None:
         number = 0
         with suppress(_GivenUpError):
             while (discard := self._todo.get()) is not None:
                 number += 1
-                self._one(f"poison-{self.vps_id}-{number}", discard=discard)
+                self._poison(f"poison-{self.vps_id}-{number}", discard=discard)
 
-    def _one(self, mark: str, *, discard: bool) -> None:
-        operation = self._until(f"{mark} is to be accepted", lambda: self._accepted(mark))
-        dead = self._until(f"operation {operation} is to be dead", lambda: self._dead(operation))
+    def _poison(self, mark: str, *, discard: bool) -> None:
+        operation = self._until(f"{mark} is accepted", lambda: self._accepted(mark))
+        dead = self._until(f"operation {operation} is dead", lambda: self._dead(operation))
         # One attempt fewer if two ran at the same time: each notes that it began.
         if dead.attempts < MAX_ATTEMPTS - 1:
             self.wrong.append(f"operation {operation} was dead after {dead.attempts} attempts")
         decision = "discard" if discard else "requeue"
         if not discard:
-            self._until(f"{mark} is to be cured", lambda: self._cured(mark))
+            self._until(f"{mark} is cured", lambda: self._cured(mark))
         after = self._until(f"operation {operation}: {decision}", lambda: self._decided(operation, decision))
         if after.state != ("rejected" if discard else "superseded") or not after.reason:
             self.wrong.append(f"operation {operation} is {after.state} ({after.reason}) after {decision}")
         if discard:
             self.discarded += 1
             return
-        self._until(f"{mark} is to be applied", lambda: self._said(mark))
+        self._until(f"{mark} is applied", lambda: self._applied(mark))
         self.requeued += 1
 
     def _until(self, what: str, done: Callable[[], Any]) -> Any:  # noqa: ANN401 - a row, or a number
         self._at = what
         while not self._given_up.is_set():
             with suppress(httpx.HTTPError, DBAPIError, PoolTimeoutError, BrokerAwayError):
-                if (found := done()) is not None:
-                    return found
+                if (outcome := done()) is not None:
+                    return outcome
             time.sleep(LOOK_S)
         raise _GivenUpError
 
@@ -127,7 +127,7 @@ class Poisoner:
                 ring(self.redis_url, [operation])
             return None
         if row.state != "dead":
-            self.wrong.append(f"operation {operation}, which nobody can apply, is {row.state}")
+            self.wrong.append(f"operation {operation}, which no worker can apply, is {row.state}")
         return row
 
     def _cured(self, mark: str) -> bool:
@@ -141,14 +141,14 @@ class Poisoner:
             return row
         httpx.post(
             f"{self.url}/api/ops/dead/{operation}/{decision}",
-            json={"reason": "nobody needs it"} if decision == "discard" else None,
+            json={"reason": "no longer needed"} if decision == "discard" else None,
             headers={"X-API-Key": self.ops_key},
             timeout=10,
             trust_env=False,
         )
         return None
 
-    def _said(self, mark: str) -> bool | None:
+    def _applied(self, mark: str) -> bool | None:
         with self.database.connect() as connection:
             now = connection.scalar(text("SELECT os FROM vps WHERE id = :id"), {"id": self.vps_id})
         return True if now == mark else None

@@ -1,4 +1,4 @@
-"""The running parts, and what chaos may do to them: kill, freeze, cut off, inspect."""
+"""The running parts, and ways to kill, freeze, cut off and inspect them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from runtime.servers.embedded_redis import EmbeddedRedis
 
 @dataclass(slots=True)
 class Rig:
-    """API, workers, beats, PostgreSQL, Redis and the simulated outside. ``database``: as superuser, because chaos cuts
-    other logins' connections. ``proxy``: the panel's only way to Redis. One thread acts on the parts.
+    """API, workers, beats, PostgreSQL, Redis and the simulated outside. Only one thread acts on the parts.
 
-    ``api_away``: from each end of the API until it listens again, in seconds of the monotonic clock.
+    ``database``: as superuser, because chaos cuts other logins' connections. ``proxy``: the panel's only way to Redis.
+    ``api_away``: from each kill of the API until it listens again, in seconds of the monotonic clock.
     """
 
     settings: Settings
@@ -49,7 +49,7 @@ class Rig:
     beats: BeatWatch
     directory: Path
     kills: int = 0
-    database_frozen: bool = False  # a query now would wait until the database is thawed, perhaps by this very thread
+    database_frozen: bool = False  # a query would wait for a thaw that perhaps this thread must do
     killed_beats: list[tuple[int, float]] = field(default_factory=list)
     api_away: list[Failing] = field(default_factory=list)
     kept_back: list[bytes] = field(default_factory=list)  # messages
@@ -62,7 +62,7 @@ class Rig:
         return f"http://127.0.0.1:{self.settings.port}"
 
     def check(self) -> None:
-        """Start again what died, as a supervisor does. Raises if the outside died, which chaos never kills."""
+        """Restart parts that died, as a supervisor does. Raises if a simulator died: chaos never kills these."""
         self.outside.check()
         self.parts.check()
         self.beats.know({process.pid: process.log_path for process in self.named("beat") if process.running})
@@ -78,22 +78,22 @@ class Rig:
         """The parts whose names begin with ``prefix``."""
         return [process for process in self.parts.processes if process.name.startswith(prefix)]
 
-    def some(self, prefix: str, choice: int) -> ManagedProcess:
-        """One of those, by number."""
-        found = self.named(prefix)
-        return found[choice % len(found)]
+    def pick(self, prefix: str, choice: int) -> ManagedProcess:
+        """One of the parts whose names begin with ``prefix``."""
+        parts = self.named(prefix)
+        return parts[choice % len(parts)]
 
     def reconcilers(self) -> list[ManagedProcess]:
         """The workers that take runs."""
         return [p for p in self.named("worker") if any("reconcile" in part for part in p.argv if "--queues" in part)]
 
     def active_beat(self) -> ManagedProcess:
-        """The beat that schedules; the first one while none is known to."""
+        """The beat that schedules, or the first beat while none is known to schedule."""
         beats = self.named("beat")
         return next((b for b in beats if b.running and b.pid == self.beats.active), beats[0])
 
     def kill(self, process: ManagedProcess) -> None:
-        """SIGKILL it and all below it, if it runs."""
+        """SIGKILL the process and its children, if it runs."""
         if process.running:
             pid = process.pid
             with suppress(RuntimeFaultError):
@@ -106,7 +106,7 @@ class Rig:
                 self.killed_beats.append((pid, time.time()))
 
     def cut_connections(self, application: str = "panel-sync%") -> int:
-        """Terminate the panel's sessions with such an application_name (LIKE); how many."""
+        """Terminate the sessions whose application_name is LIKE ``application``. Returns how many."""
         if self.database_frozen:
             return 0
         try:
@@ -127,7 +127,7 @@ class Rig:
             connection.execute(text(f'ALTER ROLE "{login}" CONNECTION LIMIT {most}'))
 
     def hold_workers(self) -> None:
-        """Let no worker take a message or hold anything in the database."""
+        """Freeze all workers, and cut their sessions, so that they take no message and hold no lock."""
         for worker in self.named("worker"):
             if worker.running:
                 worker.pause()
@@ -139,17 +139,17 @@ class Rig:
             worker.resume()
 
     def shuffle_messages(self) -> None:
-        """Let the waiting messages come twice, the last one first."""
+        """Double the waiting messages and reverse their order."""
         with self._at_redis() as client:
             message_faults.reverse_and_double(client)
 
     def keep_messages_back(self) -> None:
-        """Keep the waiting messages back until ``bring_messages``."""
+        """Keep the waiting messages back until ``deliver_messages``."""
         with self._at_redis() as client:
             self.kept_back += message_faults.keep_back(client)
 
-    def bring_messages(self) -> int:
-        """Deliver the messages that were kept back; how many."""
+    def deliver_messages(self) -> int:
+        """Deliver the messages that were kept back. Returns how many."""
         kept, self.kept_back = self.kept_back, []
         with self._at_redis() as client:
             message_faults.deliver(client, kept)
@@ -157,7 +157,7 @@ class Rig:
 
     @contextmanager
     def _at_redis(self) -> Iterator[Redis]:
-        """A client that bypasses the proxy. An error of Redis only ends the block."""
+        """A client that bypasses the proxy. An error of Redis ends the block and is not raised."""
         with suppress(RedisError), Redis.from_url(self.redis.url, socket_timeout=5) as client:
             yield client
 
@@ -176,7 +176,7 @@ class Rig:
         self.database_frozen = False
 
     def calm(self) -> None:
-        """End every fault: thaw what was frozen, start what is down."""
+        """End every fault: thaw frozen parts, start servers that are down, clear the simulators' faults."""
         self.thaw()
         self.proxy.heal()
         for server in (self.redis, self.postgres):

@@ -1,4 +1,4 @@
-"""What happens and what goes wrong, second by second, made from a seed. Pure."""
+"""The events and the faults of a play, second by second, made from a seed. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-GOINGS_ON: dict[str, str] = {
+EVENTS: dict[str, str] = {
     "buy": "a customer buys another machine",
     "power": "sale {n} is switched over by its customer",
-    "power-behind": "sale {n}'s guest is switched over behind everybody's back",
+    "power-behind": "sale {n}'s guest is switched over on its node, without a call",
     "suspend": "sale {n} is suspended, or resumed",
     "cancel": "sale {n} is cancelled and its guest destroyed",
     "cancel-keep": "sale {n} is cancelled, its guest is kept",
@@ -17,12 +17,12 @@ GOINGS_ON: dict[str, str] = {
     "vanish": "sale {n} is removed from the main site and its guest destroyed",
     "migrate": "sale {n}'s guest moves to another node",
     "reuse": "sale {n} is cancelled, and its VMID given to a machine sold just now",
-    "transfer": "sale {n} goes over to another customer",
+    "transfer": "sale {n} is transferred to another customer",
     "resize": "sale {n} gets more cores",
     "repeat": "sale {n}'s create is sent once more",
     "stray": "somebody makes a guest by hand",
-    "terse": "from now on calls carry the documented fields only",
-    "explicit": "from now on calls name order and guest",
+    "terse": "from now on calls have only the documented fields",
+    "explicit": "from now on calls name the order and the guest",
 }
 """What happens to sale ``n`` of a world (modulo the number of sales)."""
 
@@ -32,9 +32,9 @@ _LAST_CALM_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the schedule must know of a fault: where it strikes (two faults never strike one place at once), for how
-    many seconds, and for how long afterwards the panel may still see nothing. ``places``: how many such places there
-    are."""
+    """What the schedule must know of a fault. ``place``: where it strikes; two faults never strike one place at once.
+    ``lasts_s``: for how long, at least and at most. ``heals_s``: for how long afterwards the panel may still be blind.
+    ``places``: how many such places there are."""
 
     name: str
     place: str
@@ -50,8 +50,8 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Going:
-    """One thing that happens in a world, ``at_s`` seconds after the start."""
+class Event:
+    """One event in a world, ``at_s`` seconds after the start."""
 
     at_s: float
     world: int
@@ -59,7 +59,7 @@ class Going:
     subject: int
 
     def __str__(self) -> str:
-        return GOINGS_ON[self.kind].format(n=self.subject)
+        return EVENTS[self.kind].format(n=self.subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Trouble:
 
     @property
     def where(self) -> str:
-        """The place that it strikes."""
+        """The place that the fault strikes."""
         return f"{self.kind.place}-{self.choice % self.kind.places}"
 
     def __str__(self) -> str:
@@ -83,17 +83,17 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Everything that happens in ``seconds`` seconds, in order of time."""
+    """All events and faults of ``seconds`` seconds, in order of time."""
 
     seed: int
     seconds: float
     worlds: int
-    goings: tuple[Going, ...]
+    events: tuple[Event, ...]
     troubles: tuple[Trouble, ...]
 
     def __str__(self) -> str:
         head = f"seed {self.seed}: {self.worlds} world(s), {self.seconds:g} s"
-        lines = [(g.at_s, f"world {g.world}: {g}") for g in self.goings] + [(t.at_s, f"! {t}") for t in self.troubles]
+        lines = [(e.at_s, f"world {e.world}: {e}") for e in self.events] + [(t.at_s, f"! {t}") for t in self.troubles]
         return "\n".join([head, *(f"{at_s:7.1f} s  {line}" for at_s, line in sorted(lines))])
 
 
@@ -103,29 +103,28 @@ def schedule_of(
     kinds: tuple[Kind, ...],
     *,
     worlds: int = 1,
-    goings_every_s: float = 1.0,
+    events_every_s: float = 1.0,
     troubles_every_s: float = 1.3,
 ) -> Schedule:
-    """The schedule of a seed. The same arguments give the same schedule. ``goings_every_s`` is for each world."""
+    """The schedule of a seed. The same arguments give the same schedule. ``events_every_s`` is for each world."""
     dice = random.Random(seed)
-    goings = [going for world in range(worlds) for going in _goings(dice, world, seconds, goings_every_s)]
+    events = [event for world in range(worlds) for event in _events(dice, world, seconds, events_every_s)]
     troubles = tuple(_troubles(dice, seconds, kinds, troubles_every_s))
-    return Schedule(seed, seconds, worlds, tuple(sorted(goings, key=lambda g: (g.at_s, g.world))), troubles)
+    return Schedule(seed, seconds, worlds, tuple(sorted(events, key=lambda event: (event.at_s, event.world))), troubles)
 
 
-def _goings(dice: random.Random, world: int, seconds: float, every_s: float) -> Iterator[Going]:
-    # One sale gets most of the trouble, because faults that meet in one place break guards.
+def _events(dice: random.Random, world: int, seconds: float, every_s: float) -> Iterator[Event]:
+    # One sale gets about a third of the events, because guards break where several events meet.
     focus, at_s = dice.randrange(8), dice.uniform(0, every_s)
     while at_s < seconds - _LAST_CALM_S:
-        kind = dice.choice(_OFTEN if dice.random() < 0.6 else tuple(GOINGS_ON))
-        yield Going(at_s, world, kind, focus if dice.random() < 0.3 else dice.randrange(1000))
+        kind = dice.choice(_OFTEN if dice.random() < 0.6 else tuple(EVENTS))
+        yield Event(at_s, world, kind, focus if dice.random() < 0.3 else dice.randrange(1000))
         at_s += dice.uniform(0.3, 1.7) * every_s
 
 
 def _troubles(dice: random.Random, seconds: float, kinds: tuple[Kind, ...], every_s: float) -> Iterator[Trouble]:
-    """Outside and inside faults in turns, each kind from a deck of its own, so that every fault comes before any
-    repeats.
-    """
+    """Faults of the outside and of the panel in turns. Each of the two has a deck, so every fault comes once before any
+    comes again."""
     decks = [[k for k in kinds if k.outside is outside and _fits(k, 0, seconds)] for outside in (True, False)]
     dealt: list[list[Kind]] = [[], []]
     taken: dict[str, float] = {}

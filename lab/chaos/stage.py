@@ -1,4 +1,4 @@
-"""From a rig and a schedule to an outcome: makes customers, their first machines and the load, then plays."""
+"""Make customers, their first machines and the load on a rig, then play a schedule on it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def perform(
     answer_s: float = ANSWER_S,
     tell: Tell = silent,
 ) -> Outcome:
-    """Populate the schedule's worlds and play it.
+    """Fill the schedule's worlds and play it.
 
-    ``rate``: calls a second besides the story's own, about ``loaded`` machines to which nothing else happens.
-    ``answer_s``: how long any answer to them may take. Raises NotReadyError if the panel does not accept the customers
-    or those machines.
+    ``rate``: calls a second beside those of the schedule. They are about ``loaded`` machines that the schedule leaves
+    alone. ``answer_s``: how long any answer to them may take. Raises NotReadyError if the panel does not import the
+    customers or does not accept these machines.
     """
     worlds = [_world(rig) for _ in range(schedule.worlds)]
     quiet = _world(rig)
@@ -45,13 +45,13 @@ def perform(
         for n in range(FIRST_SALES):
             world.buy(n)
     key = rig.settings.vps_sync_api_key.get_secret_value()
-    _, poisoned = _taken(rig, quiet, quiet.buy(0))
+    _, poisoned = _accepted(rig, quiet, quiet.buy(0))
     operators = rig.settings.ops_api_key.get_secret_value()
     rig.poisoner = Poisoner(rig.url, key, operators, rig.redis.url, rig.database, poisoned)
     rig.poisoner.start()
     load = None
     if rate:
-        load = Load(rig.url, key, [_taken(rig, quiet, quiet.buy(n)) for n in range(loaded)], rate, callers)
+        load = Load(rig.url, key, [_accepted(rig, quiet, quiet.buy(n)) for n in range(loaded)], rate, callers)
     return Play(rig, schedule, [*worlds, quiet], load, tell, answer_s).run()
 
 
@@ -70,10 +70,10 @@ def _imported(rig: Rig, worlds: Iterable[World]) -> bool:
         return wanted <= set(known)
 
 
-def _taken(rig: Rig, world: World, sale: Sale) -> tuple[Sale, int]:
+def _accepted(rig: Rig, world: World, sale: Sale) -> tuple[Sale, int]:
     vps_id = world.site.get_order(sale.order_id).panel_vps_id
     if vps_id is None:
-        raise NotReadyError(f"the panel did not take {sale.name}")
+        raise NotReadyError(f"the panel did not accept {sale.name}")
     rig.check()
     return sale, vps_id
 

@@ -24,25 +24,25 @@ class TcpProxy:
         self._open = threading.Event()
         self._open.set()
         self._ended = threading.Event()
-        self._sockets: set[socket.socket] = set()  # those that are open
+        self._sockets: set[socket.socket] = set()  # the open ones
         threading.Thread(target=self._accept, name="tcp-proxy", daemon=True).start()
 
     def partition(self) -> None:
-        """From now on nothing passes, in either direction, and neither side gets an error."""
+        """Let no byte pass in either direction. Neither side gets an error."""
         self._open.clear()
 
     def heal(self) -> None:
-        """Let bytes pass again; what was held back arrives now."""
+        """Let bytes pass again. The bytes that were held back arrive now."""
         self._open.set()
 
     def close(self) -> None:
-        """End, with all connections."""
+        """End the proxy and all its connections."""
         self._ended.set()
         self._open.set()
-        for one in (self._listener, *list(self._sockets)):
+        for open_socket in (self._listener, *list(self._sockets)):
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+                open_socket.shutdown(socket.SHUT_RDWR)
+            open_socket.close()
 
     def _accept(self) -> None:
         while not self._ended.is_set():
@@ -79,8 +79,8 @@ class TcpProxy:
 @contextlib.contextmanager
 def tcp_proxy(target_port: int) -> Iterator[TcpProxy]:
     """A proxy in front of that port. It is closed at the end."""
-    made = TcpProxy(target_port)
+    proxy = TcpProxy(target_port)
     try:
-        yield made
+        yield proxy
     finally:
-        made.close()
+        proxy.close()

@@ -1,7 +1,9 @@
-"""A world: customers of the main site, what they bought, and what happens to it. It acts through the simulators only.
+"""A world: customers of the main site, the machines they bought, and the events that happen to these. It acts only
+through the simulators.
 
-Names are unique, and a guest has its order's name. So it is known without the panel which record, order and guest
-belong together. Whatever ended never comes back, and the time of the end is noted *before* it is done.
+Names are unique, and a guest has its order's name. So the audit knows without the panel which record, order and guest
+belong together. An order that ended and a guest that was destroyed never come back. The time of the end is noted
+*before* the simulator is told, so the panel cannot act on an end that is not noted yet.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ FIRST_STRAY_VMID = 900_000
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A customer: the main site's id and the panel's, which differ."""
+    """A customer, with the main site's id and the panel's id. The two differ."""
 
     main_site_id: int
     panel_id: int
@@ -30,7 +32,8 @@ class Owner:
 class Sale:
     """One machine that was sold. ``owners``: the panel's ids of all its owners so far, the present one last.
 
-    ``ended_at``, ``gone_at``: since when the order has ended and the guest is destroyed.
+    ``listed``: whether the main site still has the order. ``ended_at``: when the order ended. ``gone_at``: when the
+    guest was destroyed.
     """
 
     order_id: int
@@ -57,7 +60,7 @@ class Sale:
 
 @dataclass(slots=True)
 class World:
-    """Customers and sales, and the events of a schedule done to them. One thread acts, others may read."""
+    """Customers and sales, and the events of a schedule. Only one thread acts; others may read."""
 
     number: int
     site: MainSiteVerbs
@@ -76,8 +79,8 @@ class World:
             user = self.site.add_user(username=login, email=f"{login}@example.test", panel_user_id=panel_id)
             self.owners.append(Owner(user.id, panel_id))
 
-    def happen(self, kind: str, subject: int) -> None:
-        """Do the event, if it is possible."""
+    def play(self, kind: str, subject: int) -> None:
+        """Do the event if it is possible now."""
         if kind == "buy":
             self.buy(subject)
         elif kind in ("terse", "explicit"):
@@ -140,7 +143,7 @@ class World:
             was_there, sale.ended_at = sale.there, _now()
             if not keep:
                 sale.gone_at = sale.gone_at or sale.ended_at
-            # If the guest was destroyed before, its VMID may be another machine's by now.
+            # If the guest was destroyed before, its VMID may belong to another machine by now.
             self.site.cancel_order(sale.order_id, remove_guest=not keep and was_there)
 
     def cancel_keep(self, sale: Sale) -> None:
@@ -165,7 +168,7 @@ class World:
     def reuse(self, sale: Sale) -> None:
         if sale.going and sale.there:
             self.cancel(sale)
-            # The same cluster gives its lowest free VMID, which is most likely this one.
+            # The main site takes the lowest free VMID of the cluster, which is most likely the one that was just freed.
             index = next(n for n in range(10) if list(self.clusters)[n % len(self.clusters)] == sale.cluster)
             self.buy(index)
 

@@ -1,4 +1,4 @@
-"""One fault and its repair: right before, broken after, healed by reconciliation, with the journal's reason."""
+"""One fault and its repair: right before it, broken after it, then repaired, with a reason in the journal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.demo.stage import Stage
 
 @dataclass(frozen=True, slots=True)
 class Healed:
-    """How a drift ended: the repair that ended it, and after how many seconds."""
+    """How a drift ended: the repair, the seconds until then, and the sentence about what had been wrong."""
 
     repair: Operation
     seconds: float
@@ -32,20 +32,20 @@ def heal(
     within_s: float = 180.0,
     tell: Callable[[], str] | None = None,
 ) -> Healed:
-    """Make the fault, see that it does harm, wait until it is healed, and find the repair in the journal.
+    """Make the fault, see that it does harm, wait until it is repaired, and find the repair in the journal.
 
-    `wrong` says what is wrong at this moment; `repaired` recognises the repair. Raises DemoError if the fault does no
-    harm, is not healed in time, or is healed without a reason.
+    `wrong` says what is wrong at this moment, `repaired` recognises the repair. Raises DemoError if the fault does no
+    harm, is not repaired in time, or is repaired without a reason.
     """
     if (already := wrong()) is not None:
         raise DemoError(f"all is right before this fault: {fault}", already)
     mark = stage.journal.last_id()
-    # Otherwise a run at this very moment would repair it before the demo could see it.
+    # Without the pause a run could repair the fault before the demo sees it.
     with stage.paused("worker-reconcile"):
         make()
         broken = wrong()
         if broken is None:
-            raise DemoError(f"this fault bites: {fault}", "all is right all the same", ("main-site", "worker-sync"))
+            raise DemoError(f"this fault bites: {fault}", "all is still right", ("main-site", "worker-sync"))
         stage.screen.broken(broken)
         began = time.monotonic()
     stage.until(
@@ -67,5 +67,5 @@ def heal(
 
 
 def update_of(vps_id: int, outcome: str) -> Callable[[Operation], bool]:
-    """Recognises the repair that brought a VPS to that status."""
+    """A function that recognises the repair which brought a VPS to that status."""
     return lambda o: o.action == "update" and o.vps_id == vps_id and (o.result or "").endswith(f"-> {outcome}")

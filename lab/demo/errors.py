@@ -1,10 +1,10 @@
-"""Why the demo failed."""
+"""The error that ends the demo."""
 
 from __future__ import annotations
 
 
 class DemoError(Exception):
-    """Something was not as told: what was expected, what was seen, and which logs may say why."""
+    """The story did not come true: what was expected, what was seen, and the logs that may say why."""
 
     def __init__(self, expected: str, seen: str, logs: tuple[str, ...] = ("worker-reconcile", "api")) -> None:
         super().__init__(f"expected: {expected}; seen: {seen}")

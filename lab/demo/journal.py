@@ -1,4 +1,4 @@
-"""The panel's own account of what it did, read from PostgreSQL: operations, absences, runs. Reads only."""
+"""The panel's journal, absences and runs, read from its PostgreSQL. It writes nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One finished run of the reconciler; `problems` are those of its sources."""
+    """One finished run of the reconciler. `problems` are the problems of its sources."""
 
     id: int
     kind: str
@@ -57,7 +57,7 @@ class Journal:
         return self._number(select(func.coalesce(func.max(tables.runs.c.id), 0)))
 
     def since(self, operation_id: int, *, kind: str | None = None) -> list[Operation]:
-        """Operations journaled after that one, oldest first."""
+        """The operations that were journaled after `operation_id`, oldest first."""
         listed = tables.operations.c
         wanted = select(*(listed[name] for name in Operation.__slots__)).where(listed.id > operation_id)
         if kind is not None:
@@ -75,7 +75,7 @@ class Journal:
         return self._number(select(func.count()).where(listed.action == "delete", listed.state == "applied"))
 
     def runs_since(self, run_id: int, kind: str = "full") -> list[Run]:
-        """Runs of that kind that began after that one and are done, oldest first."""
+        """The runs of that kind that began after `run_id` and are done, oldest first."""
         listed = tables.runs.c
         wanted = select(listed.id, listed.kind, listed.problems).where(
             listed.id > run_id, listed.kind == kind, listed.state == "done"

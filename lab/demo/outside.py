@@ -17,17 +17,17 @@ UNAUTHORIZED_DELAY_S = 0.5
 
 
 def outside_processes(places: Places, keys: Keys, data: DataDirectory) -> list[ManagedProcess]:
-    """Proxmox first, because the main site creates guests there."""
+    """The simulators' processes. Proxmox comes first, because the main site creates guests on it."""
     return [_proxmox(places, keys, data), _main_site(places, keys, data)]
 
 
 def main_site_control(places: Places, keys: Keys) -> MainSiteControl:
-    """The main site's verbs."""
+    """A client of the main site's control API."""
     return MainSiteControl(places.main_site_url, keys.control)
 
 
 def proxmox_control(places: Places, keys: Keys, cluster: str) -> ProxmoxControl:
-    """A cluster's verbs, once its authority has been written."""
+    """A client of a cluster's control API. The cluster must have written its authority's certificate."""
     return ProxmoxControl(places.proxmox_url(cluster), keys.control, ca_file=places.ca_file(cluster))
 
 

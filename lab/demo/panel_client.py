@@ -27,8 +27,8 @@ class PanelClient:
     def list_vps(self, user_id: int) -> list[Record]:
         """GET /api/vps with that user's token."""
         answer = self._client.get("/api/vps", headers=self._bearer(user_id)).raise_for_status()
-        found: list[Record] = answer.json()["data"]
-        return found
+        records: list[Record] = answer.json()["data"]
+        return records
 
     def get_vps(self, user_id: int, vps_id: int) -> httpx.Response:
         """GET /api/vps/{id} with that user's token, whatever the answer."""

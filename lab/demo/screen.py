@@ -19,7 +19,7 @@ COLUMNS = (("fault", 3), ("seen broken", 4), ("healed in", 2), ("journal's reaso
 class Sight:
     """One line of the closing table: a fault, the harm it was seen to do, and how that ended.
 
-    `healed` says when ("4.1 s after"), or that nothing had to heal ("nothing deleted in 17 s").
+    `healed` says when ("4.1 s"), or that nothing had to be repaired ("no need: 0 deletes in 17 s").
     """
 
     scene: str
@@ -58,32 +58,32 @@ class Screen:
         self._console = console
 
     def heading(self, title: str) -> None:
-        """A scene begins."""
+        """Print the title of a scene."""
         self._console.print()
         self._console.rule(styled("bold", title), align="left", style="dim")
 
     def say(self, text: str) -> None:
-        """A sentence that explains."""
+        """Print a sentence that explains."""
         self._console.print(f"  {text}")
 
     def call(self, text: str) -> None:
-        """A real call and its answer."""
+        """Print a real call and its answer."""
         self._console.print(" ", styled("cyan", ">"), text)
 
     def broken(self, text: str) -> None:
-        """What is wrong now."""
+        """Print what is wrong now."""
         self._console.print(" ", styled("red", "broken "), text)
 
     def right(self, text: str) -> None:
-        """What was found to be right."""
+        """Print what is right."""
         self._console.print(" ", styled("green", "right  "), text)
 
     def why(self, text: str) -> None:
-        """The journal's reason."""
+        """Print the journal's reason."""
         self._console.print(" ", styled("dim", "because"), text)
 
     def paste(self, text: str) -> None:
-        """Something to copy: never wrapped."""
+        """Print a text to copy, never wrapped."""
         for line in text.split("\n"):
             self._console.print(line, soft_wrap=True)
 
@@ -98,19 +98,18 @@ class Screen:
             yield Waiting(self._console, text, lambda news: line.update(task, description=f"{text}: {news}"))
 
     def table(self, sights: Iterable[Sight]) -> None:
-        """Everything that was seen."""
-        made = table(title="What was seen")
-        made.add_column("scene", no_wrap=True)
+        """Print the closing table."""
+        rows = table(title="What was seen")
+        rows.add_column("scene", no_wrap=True)
         for column, ratio in COLUMNS:
-            made.add_column(column, ratio=ratio, overflow="fold")
+            rows.add_column(column, ratio=ratio, overflow="fold")
         for sight in sights:
-            cells = (sight.scene, sight.fault, sight.broken, sight.healed, sight.reason)
-            made.add_row(*cells)
+            rows.add_row(sight.scene, sight.fault, sight.broken, sight.healed, sight.reason)
         self._console.print()
-        self._console.print(made)
+        self._console.print(rows)
 
     def failure(self, expected: str, seen: str, logs: Iterable[tuple[str, list[str]]]) -> None:
-        """What went wrong, with the last lines of the logs that may say why."""
+        """Print what went wrong, with the last lines of the logs that may say why."""
         self._console.print()
         self._console.print(styled("bold red", "The demo failed."))
         self._console.print(f"  expected  {expected}")

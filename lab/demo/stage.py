@@ -1,4 +1,4 @@
-"""Everything the scenes act on, and how they wait: for an event with a deadline, never for a fixed time."""
+"""Everything that the scenes act on, and how they wait: until something happens, with a deadline."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Stage:
         seen: Callable[[], str] = lambda: "not yet",
         logs: tuple[str, ...] = ("worker-reconcile", "worker-sync", "api"),
     ) -> float:
-        """Ask repeatedly until `done`. Returns the seconds it took.
+        """Wait until `done`. Returns how many seconds it took.
 
-        `tell` words the live line, `seen` what was missing. Raises DemoError at the deadline and ProcessDiedError if
-        any process ends.
+        `tell` gives the text of the live line, `seen` the text about what is missing at the deadline. Raises DemoError
+        at the deadline, and ProcessDiedError if any process ends.
         """
         began = time.monotonic()
         with self.screen.waiting(expected) as waiting:
@@ -67,7 +67,7 @@ class Stage:
         return time.monotonic() - began
 
     def until_true(self, expected: str) -> float:
-        """Wait until every client sees the truth; the seconds it took."""
+        """Wait until every client sees the truth. Returns how many seconds it took."""
         return self.until(expected, lambda: not self.differences(), seen=lambda: "; ".join(self.differences()))
 
     def check(self) -> None:
@@ -102,17 +102,17 @@ class Stage:
 
     def existing(self, name: str) -> Order:
         """Like `order`, but raises DemoError if there is none."""
-        found = self.order(name)
-        if found is None:
+        order = self.order(name)
+        if order is None:
             raise DemoError(f"the main site has an order {name}", "none", ("main-site",))
-        return found
+        return order
 
     def customer(self, order: Order) -> Customer:
         """The order's customer."""
         return next(customer for customer in CUSTOMERS if customer.main_site_id == order.user_id)
 
     def guest(self, order: Order) -> Guest | None:
-        """The order's guest as it really is."""
+        """The order's guest, as the simulated cluster has it."""
         if order.cluster is None or order.vmid is None:
             return None
         return self.clusters[order.cluster].find_guest(order.vmid)
@@ -122,7 +122,7 @@ class Stage:
         return self.panel.named(self.customer(order).panel_id, order.name)
 
     def vps_id(self, name: str) -> int:
-        """The id under which the client sees it. Raises DemoError unless it sees exactly one."""
+        """The id of the VPS of that name. Raises DemoError unless its client sees exactly one."""
         shown = self.shown(self.existing(name))
         if len(shown) != 1:
             raise DemoError(f"the client sees one {name}", f"{len(shown)} of them")
@@ -135,5 +135,5 @@ class Stage:
 
     def differences(self) -> list[str]:
         """What is wrong in all clients' views."""
-        found = (self.difference(order.name) for order in self.site.list_orders())
-        return [sentence for sentence in found if sentence is not None]
+        sentences = (self.difference(order.name) for order in self.site.list_orders())
+        return [sentence for sentence in sentences if sentence is not None]

@@ -31,7 +31,7 @@ SCENES = (
 def tell(stage: Stage) -> None:
     """Play every scene. The results are in the stage's sights.
 
-    Raises DemoError as soon as something is not as told.
+    Raises DemoError at the first scene that does not come true.
     """
     for number, (title, play) in enumerate(SCENES, 1):
         stage.screen.heading(f"{number}. {title}")

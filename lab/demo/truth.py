@@ -10,9 +10,9 @@ from lab.simulators.proxmox.guests import Guest
 
 
 def difference(order: Order, guest: Guest | None, shown: Sequence[Record]) -> str | None:
-    """A sentence about what the client sees wrongly; None if it sees the truth.
+    """A sentence about the difference between the truth and what the client sees; None if there is none.
 
-    `shown`: the client's records of the order's name, which no other order of that client has.
+    `shown`: the client's records that have the order's name. No other order of that client has this name.
     """
     ids = " and ".join(f"VPS {record['id']}" for record in shown)
     if order.status == CANCELLED:

@@ -1,4 +1,4 @@
-"""The demo's world: its keys, its ports, and the panel's settings for it. Everything is made for one run."""
+"""The demo's keys, ports and settings of the panel. All of them are made for one demo."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLOWER_PORT = 5555
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """A customer with orders. The panel's id differs from the main site's."""
+    """A customer with orders. The panel's id and the main site's id differ."""
 
     main_site_id: int
     panel_id: int
@@ -44,7 +44,7 @@ CUSTOMERS = (ANNA, BORIS, CLARA)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Keys:
-    """Random keys of one run; `proxmox_token_id` is a name, not a secret."""
+    """Random keys of one demo. `proxmox_token_id` is a name, not a secret."""
 
     sync: str
     jwt: str
@@ -57,9 +57,9 @@ class Keys:
 
     @classmethod
     def make(cls) -> Keys:
-        """New ones."""
+        """New random keys."""
         sync, jwt, operator, main_site, proxmox, control = (secrets.token_urlsafe(32) for _ in range(6))
-        # Typed by a person, so shorter.
+        # Flower's password is shorter, because a person types it.
         return cls(sync, jwt, operator, secrets.token_urlsafe(9), main_site, proxmox, control)
 
 
@@ -90,12 +90,12 @@ class Places:
         return f"https://{LOOPBACK}:{self.proxmox[cluster]}"
 
     def ca_file(self, cluster: str) -> Path:
-        """The authority that the cluster's simulator writes when it starts."""
+        """The file into which the cluster's simulator writes its authority's certificate when it starts."""
         return self.authorities / cluster / "ca.pem"
 
 
 def choose_places(root: Path) -> Places:
-    """The usual ports if they are free, others if not. All are reserved for this process."""
+    """The usual ports if they are free, else other ports. All are reserved for this process."""
     return Places(
         panel=_preferred(PANEL_PORT),
         flower=_preferred(FLOWER_PORT),
@@ -110,10 +110,10 @@ def _preferred(port: int) -> int:
 
 
 def panel_settings(places: Places, keys: Keys, servers: Mapping[str, str], **others: Any) -> Settings:  # noqa: ANN401
-    """The panel's settings; `servers`: DATABASE_URL, DATABASE_OWNER_URL and REDIS_URL; `others` by name.
+    """The panel's settings. `servers`: DATABASE_URL, DATABASE_OWNER_URL and REDIS_URL. `others`: by name.
 
-    The clusters' authorities must have been written. Nothing comes from the environment or from .env: otherwise the
-    demo could play its faults on a real main site whose address is there.
+    The clusters must have written their authorities' certificates. No setting comes from the environment or from .env,
+    because the demo must not play its faults on a real main site that is configured there.
     """
     chosen: dict[str, Any] = {
         "demo": True,
@@ -153,7 +153,7 @@ def panel_settings(places: Places, keys: Keys, servers: Mapping[str, str], **oth
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """Every setting as an environment variable, so that a child process sees these and no others."""
+    """Every setting as an environment variable, so that a child process gets these settings and no others."""
     return {name.upper(): _text(getattr(settings, name)) for name in Settings.model_fields}
 
 
@@ -174,7 +174,7 @@ def _text(value: object) -> str:
 
 
 def _plain(item: BaseModel) -> dict[str, Any]:
-    # Done here by hand: a dump in JSON mode would hide the secrets, which the child needs.
+    # A dump in JSON mode would hide the secrets, and the child process needs them.
     values = item.model_dump(exclude_none=True)
     return {
         name: value.get_secret_value()

@@ -1,4 +1,4 @@
-"""An ASGI application served by uvicorn in a thread of this process, on a port that is known at once."""
+"""uvicorn serves an ASGI application in a thread of this process, on a port that is known before it starts."""
 
 import asyncio
 import socket
@@ -24,12 +24,12 @@ class _Announcing(uvicorn.Server):
         self.accepting.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Also end the connections of callers that hang, so that no socket outlives its loop."""
+        """Also abort the connections of callers that hang, so that no socket outlives its event loop."""
         await super().shutdown(sockets=sockets)
         for connection in list(self.server_state.connections):
             if (transport := connection.transport) is not None:
                 transport.abort()
-        for _ in range(2):  # a connection is lost in the loop's next round, and its socket closed there
+        for _ in range(2):  # the loop's next round ends the connection and closes its socket
             await asyncio.sleep(0)
 
 
@@ -76,10 +76,10 @@ class BackgroundServer:
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> None:
-        """Return once connections are accepted.
+        """Start the server. Return when it accepts connections.
 
         Raises:
-            TimeoutError: the server did not come up within 10 s.
+            TimeoutError: the server did not start within 60 s.
         """
         self._thread.start()
         if not self._server.accepting.wait(START_TIMEOUT_S):
@@ -89,7 +89,7 @@ class BackgroundServer:
     def stop(self) -> None:
         """Close the listener and wait for the thread to end."""
         self._server.should_exit = True
-        # An answer that is slow on purpose must not delay the end of a test.
+        # Without it, an answer that is slow on purpose would delay the end of a test.
         self._server.force_exit = True
         self._thread.join(START_TIMEOUT_S)
         self._socket.close()

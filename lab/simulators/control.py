@@ -1,4 +1,4 @@
-"""Clients of the control APIs: the same verbs as in-process, for simulators that run elsewhere."""
+"""Clients of the control APIs: the verbs of simulators that run in another process."""
 
 import ssl
 from pathlib import Path
@@ -13,13 +13,13 @@ from lab.simulators.main_site.verbs import MainSiteVerbs
 from lab.simulators.proxmox.verbs import ProxmoxVerbs
 from lab.simulators.verbs import CONTROL_HEADER, CONTROL_PREFIX
 
-# A verb may make the site call a slow panel, or wait for delayed calls.
+# Long, because a verb may make the site call a slow panel, or wait for delayed calls.
 VERB_TIMEOUT_S = 60.0
 T = TypeVar("T")
 
 
 class ControlError(Exception):
-    """The simulator refused or did not answer. `status`: its HTTP status, None without an answer."""
+    """The simulator refused the verb or did not answer. `status`: its HTTP status, None without an answer."""
 
     def __init__(self, message: str, status: int | None) -> None:
         super().__init__(message)
@@ -27,10 +27,10 @@ class ControlError(Exception):
 
 
 class _Channel:
-    """Posts verbs to one simulator and reads what comes back."""
+    """Posts verbs to one simulator and reads its answers."""
 
     def __init__(self, url: str, control_key: str, *, ca_file: Path | None = None) -> None:
-        # Only this simulator's own authority counts, where it has one.
+        # If the simulator has an authority of its own, no other authority is trusted.
         verify = ssl.create_default_context(cafile=ca_file) if ca_file else ssl.create_default_context()
         self._client = httpx.Client(
             base_url=f"{url.rstrip('/')}{CONTROL_PREFIX}",

@@ -11,7 +11,7 @@ class MissingSettingError(ValueError):
 
 
 def same_key(offered: str | None, expected: str) -> bool:
-    """Whether the offered key is the expected one. The time does not depend on where they differ."""
+    """Whether the offered key is the expected one. The comparison takes the same time wherever the keys differ."""
     return hmac.compare_digest((offered or "").encode(), expected.encode())
 
 

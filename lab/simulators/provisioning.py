@@ -1,4 +1,4 @@
-"""The main site's guests on Proxmox simulators, in this process or over their control APIs."""
+"""Creates the main site's guests on Proxmox simulators, in this process or through their control APIs."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from lab.simulators.proxmox.verbs import ProxmoxVerbs
 
 
 class ProxmoxGuests:
-    """A `GuestHost` over Proxmox simulators by cluster name; an order without a cluster goes to the first."""
+    """A `GuestHost` on Proxmox simulators. An order that names no cluster gets its guest on the first one."""
 
     def __init__(self, clusters: Mapping[str, ProxmoxVerbs]) -> None:
         if not clusters:

@@ -1,8 +1,8 @@
-"""Give the simulated main site customers and orders, now and then with a call that gets lost.
+"""Give the simulated main site customers and orders. A third of the calls to the panel get lost.
 
     python -m lab.simulators.traffic --main-site http://127.0.0.1:5060
 
-Environment: SIM_CONTROL_KEY. Runs until a signal; prints what it does, so that the panel can be watched healing.
+Environment: SIM_CONTROL_KEY. It runs until a signal, and prints each step, so that one can watch the panel repair.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ CUSTOMERS = {"anna": 5, "boris": 7, "clara": 11}
 
 
 class Traffic:
-    """One step: an order is placed, switched or cancelled; every third call is lost on its way."""
+    """Places, switches and cancels orders, one at each step. The call of about every third step is lost."""
 
     def __init__(self, site: MainSiteControl, chance: random.Random) -> None:
         self._site, self._chance = site, chance
         self._users: list[int] = []
 
     def step(self) -> str:
-        """Do one thing; a sentence about it."""
+        """Do one step. Returns a sentence about it."""
         if not self._users:
             self._users = [
                 self._site.add_user(username=name, email=f"{name}@example.test", panel_user_id=panel_id).id
@@ -42,29 +42,29 @@ class Traffic:
         lost = self._chance.random() < 1 / 3
         if lost:
             self._site.fault_calls(CallFaultKind.DROP, times=1)
-        said = self._act()
-        return f"{said}; the panel was not told" if lost else said
+        sentence = self._act()
+        return f"{sentence}; the call to the panel was lost" if lost else sentence
 
     def _act(self) -> str:
-        going = [o for o in self._site.list_orders() if o.status in ("creating", "running", "stopped")]
-        new = [o for o in going if o.status == "creating"]
+        live = [order for order in self._site.list_orders() if order.status in ("creating", "running", "stopped")]
+        new = [order for order in live if order.status == "creating"]
         if new:
             self._site.set_status(new[0].id, "running")
             return f"order {new[0].id} is ready"
-        if len(going) > 10:
-            self._site.cancel_order(going[0].id)
-            return f"order {going[0].id} was cancelled"
-        if going and self._chance.random() < 0.5:
-            order = self._chance.choice(going)
+        if len(live) > 10:
+            self._site.cancel_order(live[0].id)
+            return f"order {live[0].id} was cancelled"
+        if live and self._chance.random() < 0.5:
+            order = self._chance.choice(live)
             status = "stopped" if order.status == "running" else "running"
             self._site.set_status(order.id, status)
             return f"order {order.id} is {status}"
-        order = self._site.place_order(user_id=self._chance.choice(self._users), name=f"web-{len(going) + 1:02}")
+        order = self._site.place_order(user_id=self._chance.choice(self._users), name=f"web-{len(live) + 1:02}")
         return f"order {order.id} was placed"
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Step until a signal; 2 if a setting is missing."""
+    """Do steps until a signal. Returns 2 if a setting is missing."""
     parser = argparse.ArgumentParser(prog="python -m lab.simulators.traffic")
     parser.add_argument("--main-site", required=True, metavar="URL")
     parser.add_argument("--every", type=float, default=5.0, metavar="SECONDS")
@@ -87,8 +87,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         while not stopping.wait(options.every):
             try:
                 sys.stdout.write(traffic.step() + "\n")
-            except ControlError as error:  # it starts later than this, or is busy: the next step tries again
-                sys.stdout.write(f"the main site did not do it: {error}\n")
+            except ControlError as error:  # the main site is still starting, or busy; the next step tries again
+                sys.stdout.write(f"the main site refused: {error}\n")
             sys.stdout.flush()
     return 0
 

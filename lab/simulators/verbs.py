@@ -1,7 +1,7 @@
-"""Verbs: one typed list of what can be done to a simulator, carried out here or over HTTP.
+"""Verbs: one typed list of what can be done to a simulator, carried out in this process or over HTTP.
 
-A subclass lists the verbs (`MainSiteVerbs`, `ProxmoxVerbs`). The in-process server and the control client
-inherit that list and differ only in `_do`.
+A subclass lists the verbs (`MainSiteVerbs`, `ProxmoxVerbs`). The server in this process and the control client
+inherit that list. They differ only in `_do`.
 """
 
 from abc import ABC, abstractmethod
@@ -24,11 +24,11 @@ class Verbs(ABC):
 
     @abstractmethod
     def _do(self, verb: str, answer: TypeAdapter[T], /, **arguments: object) -> T:
-        """Carry out the verb; `answer` says what comes back."""
+        """Carry out the verb. `answer` is the type of what it returns."""
 
 
 class VerbRefusedError(Exception):
-    """A verb that does not exist, has wrong arguments, or failed; `status` is the HTTP status for that."""
+    """A verb does not exist, has wrong arguments, or failed. `status` is the HTTP status for that."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ def verb_names(verbs: type[object]) -> frozenset[str]:
 
 
 def carry_out(target: object, verbs: frozenset[str], verb: str, arguments: Mapping[str, object]) -> object:
-    """Call `target.<verb>(**arguments)`, arguments checked against its annotations; a JSON-ready answer.
+    """Check the arguments against the verb's annotations and call it on `target`. Returns an answer ready for JSON.
 
     Raises:
         VerbRefusedError: 404 for an unknown verb, 422 for wrong arguments, 409 when the target refuses.

@@ -105,7 +105,7 @@ def test_a_user_who_may_not_ask_for_info_is_no_absent_redis(redis_server: Embedd
     with user_of(redis_server, documented()) as settings:
         found = check_redis(settings)
     assert [check.seen for check in found if check.verdict is Verdict.NOTE] == [
-        "INFO is refused (NOPERM): its version, and whether it keeps messages, are not known"
+        "INFO is refused (NOPERM): its version is not known, nor whether it keeps messages"
     ]
     assert {check.verdict for check in found} == {Verdict.OK, Verdict.NOTE}, found
 

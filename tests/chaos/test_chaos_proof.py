@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lab.chaos.calls import UNKNOWN, UNSENT, Said, mark_of
+from lab.chaos.calls import UNKNOWN, UNSENT, MarkedCall, mark_of
 from lab.chaos.phases import Failing
 from lab.chaos.proofs.answers import broken_answers
-from lab.chaos.proofs.beats import Push, interleaved, takings
+from lab.chaos.proofs.beats import Push, interleaved, lock_times
 from lab.chaos.proofs.call_proof import Calls, Journaled, prove_calls, prove_records
 from lab.chaos.proofs.proof import Entry, prove_epochs, prove_vps_queues
 
@@ -133,18 +133,18 @@ def test_beats(pids: list[int], took: dict[int, list[float]], wrong: int) -> Non
 
 def test_a_beats_log_tells_when_it_took_the_lock(tmp_path: Path) -> None:
     log = tmp_path / "beat.log"
-    assert takings(log) == []
+    assert lock_times(log) == []
     log.write_text(
         '{"event": "beat_standing_by", "timestamp": "2026-11-29T23:19:20.510479Z"}\n'
         '{"event": "beat_started", "logger": "worker.beat", "timestamp": "2026-11-29T23:19:31.500000Z"}\n'
         "Traceback (most recent call last):\n"
     )
-    assert takings(log) == [datetime(2026, 11, 29, 23, 19, 31, 500000, UTC).timestamp()]
+    assert lock_times(log) == [datetime(2026, 11, 29, 23, 19, 31, 500000, UTC).timestamp()]
 
 
-def said(mark: str, status: int | None = 202, operation: int | None = None, **values: Any) -> Said:
+def said(mark: str, status: int | None = 202, operation: int | None = None, **values: Any) -> MarkedCall:
     """A call, answered in 10 ms."""
-    return Said(values.pop("at", 0.0), values.pop("took_s", 0.01), mark, status, operation, **values)
+    return MarkedCall(values.pop("at", 0.0), values.pop("took_s", 0.01), mark, status, operation, **values)
 
 
 SILENT = said("b", None)
@@ -158,7 +158,7 @@ A, B, C = said("a", 202, 1), said("b", 202, 2), said("c", 202, 3)
 class Told(NamedTuple):
     """``journal``: operation and mark, in the queue's order; ``counted``: unanswered, taken, repeated, twice."""
 
-    calls: list[Said]
+    calls: list[MarkedCall]
     journal: list[tuple[int, str]]
     accused: str | None
     reason: str
@@ -273,5 +273,5 @@ AWAY, DEAD = [Failing("postgres", 10.0, 20.0), Failing("postgres", 15.0, 18.0)],
         "no answer though it was back", "no answer while the database failed",
     ],
 )  # fmt: skip
-def test_answers(one: Said, wrong: int) -> None:
+def test_answers(one: MarkedCall, wrong: int) -> None:
     assert len(list(broken_answers([one], AWAY, DEAD))) == wrong

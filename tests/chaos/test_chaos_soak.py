@@ -23,6 +23,6 @@ def test_ten_minutes_of_faults(rig: Rig) -> None:
 
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_worlds(rig: Rig, batch: int) -> None:
-    schedule = schedule_of(1000 + batch, WORLD_S, KINDS, worlds=SIDE_BY_SIDE, goings_every_s=2.0)
+    schedule = schedule_of(1000 + batch, WORLD_S, KINDS, worlds=SIDE_BY_SIDE, events_every_s=2.0)
     outcome = perform(rig, schedule)
     assert outcome.failures == [], "\n".join([*outcome.summary(), *outcome.tale()])

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 from sqlalchemy import Engine, text
 
-from lab.chaos.calls import Said
+from lab.chaos.calls import MarkedCall
 from lab.chaos.proofs.audit import journal_of, marks_of, vps_queues
 from lab.chaos.proofs.call_proof import Journaled, prove_calls, prove_records
 from tests.faults.load import Load
@@ -31,7 +31,7 @@ def journal_faults(engine: Engine, load: Load) -> list[str]:
     return wrong
 
 
-def _known(journal: Sequence[Journaled], said: Sequence[Said]) -> list[Journaled]:
+def _known(journal: Sequence[Journaled], said: Sequence[MarkedCall]) -> list[Journaled]:
     """Without what was called since: marks grow."""
     newest = max((IPv4Address(one.mark) for one in said), default=None)
     return [entry for entry in journal if newest is not None and IPv4Address(entry.mark) <= newest]

@@ -13,7 +13,7 @@ import httpx
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from lab.chaos.calls import Said, mark_of, say
+from lab.chaos.calls import MarkedCall, make_call, mark_of
 
 PLAN: dict[str, Any] = {"user_id": 5, "cpu": 1, "ram": 1024, "disk": 10, "os": "0", "hypervisor": "kvm"}
 CALLERS, VPS_EACH, RATE = 5, 3, 60.0
@@ -32,8 +32,8 @@ class Load:
     url: str
     key: str
     waiting: Callable[[], int]
-    said: dict[int, list[Said]] = field(default_factory=dict)  # by VPS, in the order of the calls
-    creates: list[Said] = field(default_factory=list)
+    said: dict[int, list[MarkedCall]] = field(default_factory=dict)  # by VPS, in the order of the calls
+    creates: list[MarkedCall] = field(default_factory=list)
     created: dict[str, set[int]] = field(default_factory=dict)  # name to the ids that answers gave
     unbraked: bool = False
     _go: threading.Event = field(default_factory=threading.Event)
@@ -58,13 +58,13 @@ class Load:
             thread.join(3 * TIMEOUT_S)
             assert not thread.is_alive()
 
-    def since(self, at: float) -> list[Said]:
+    def since(self, at: float) -> list[MarkedCall]:
         """Every answer to a call that was made from that moment of the monotonic clock on."""
         with self._lock:
-            calls: Iterable[list[Said]] = [self.creates, *self.said.values()]
+            calls: Iterable[list[MarkedCall]] = [self.creates, *self.said.values()]
             return [one for queue in calls for one in queue if one.at >= at]
 
-    def snapshot(self) -> tuple[dict[int, list[Said]], dict[str, set[int]]]:
+    def snapshot(self) -> tuple[dict[int, list[MarkedCall]], dict[str, set[int]]]:
         """The answers so far, by VPS, and the ids that creates were given, by name."""
         with self._lock:
             said = {vps_id: list(queue) for vps_id, queue in self.said.items()}
@@ -106,7 +106,7 @@ class Load:
                 vps_id, status = ids[turn % len(ids)], ("running", "stopped")[turn % 2]
                 mark = mark_of(turn)
                 vps = {"id": vps_id, "status": status, "ip_address": mark}
-                one, _ = say(client, mark, {"action": "update", "vps": vps})
+                one, _ = make_call(client, mark, {"action": "update", "vps": vps})
                 with self._lock:
                     self.said[vps_id].append(one)
 
@@ -114,7 +114,7 @@ class Load:
         """Repeat it, with its key, until it is answered for good; the id (0 if the load ended before)."""
         body = {"action": "create", "vps": PLAN | {"name": name}}
         while True:
-            one, vps_id = say(client, name, body, {"Idempotency-Key": name})
+            one, vps_id = make_call(client, name, body, {"Idempotency-Key": name})
             with self._lock:
                 self.creates.append(one)
                 if vps_id is not None:

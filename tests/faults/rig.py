@@ -15,7 +15,7 @@ import redis
 from sqlalchemy.exc import DBAPIError
 
 from lab.chaos import message_faults
-from lab.chaos.calls import Said
+from lab.chaos.calls import MarkedCall
 from lab.chaos.tcp_proxy import TcpProxy
 from runtime.processes.children import descendants
 from tests.faults.audit import journal_faults
@@ -72,7 +72,7 @@ class Rig:
         taken = [one for one in self.load.since(since) if one.operation is not None]
         return bool(taken) and self.state(min(taken, key=lambda one: one.at)) == "applied"
 
-    def state(self, one: Said) -> str:
+    def state(self, one: MarkedCall) -> str:
         rows = self.panel.rows("SELECT state FROM operations WHERE id = :id", id=one.operation)
         return str(rows[0]["state"]) if rows else "not in the journal"
 

@@ -1,1 +1,1 @@
-"""What must be true after faults, and what was seen instead: the sentences of the proof."""
+"""The proofs: what must be true after the faults, and a sentence for everything that is not."""

@@ -1,4 +1,4 @@
-"""Compares the panel's database with the truth, while everything goes wrong and afterwards."""
+"""Compare the panel's database with the truth that the simulators know, during the faults and afterwards."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lab.chaos.world import Sale, World
 Record = Row[Any]
 
 DELETED_GRACE = timedelta(minutes=10)
-"""For this long a delete does not contradict an order or guest that reads still show. No setting shortens it."""
+"""For this long after a delete the panel reports no order or guest that is still there. No setting shortens it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An open finding."""
+class OpenFinding:
+    """An open finding of the panel."""
 
     class_: str
     subject: str
@@ -34,7 +34,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The journal in numbers; ``calls``: of sync calls by state."""
+    """The journal in numbers. ``calls``: how many sync calls are in each state; ``runs``: the same of runs."""
 
     calls: Mapping[str, int]
     repairs: int
@@ -46,21 +46,26 @@ class Counts:
         return sum(self.calls.values())
 
 
-def trespasses(connection: Connection, worlds: Iterable[World]) -> list[str]:
-    """Sentences about what may never be, not even for a moment."""
+def violations(connection: Connection, worlds: Iterable[World]) -> list[str]:
+    """Sentences about records in a state that is forbidden even for a moment."""
     by_name = {sale.name: sale for world in worlds for sale in world.sales}
-    found = connection.execute(RECORDS).all()
-    wrong = [said for row in found if (sale := by_name.get(row.name)) is not None for said in _trespass(row, sale)]
-    names = {row.id: row.name for row in found}
+    records = connection.execute(RECORDS).all()
+    wrong = [
+        sentence
+        for row in records
+        if (sale := by_name.get(row.name)) is not None
+        for sentence in _violations_of(row, sale)
+    ]
+    names = {row.id: row.name for row in records}
     wrong += [
         f"VPS {row.id} ({row.name}) was merged into VPS {row.merged_into} ({names.get(row.merged_into)})"
-        for row in found
+        for row in records
         if row.merged_into is not None and names.get(row.merged_into) != row.name
     ]
     return wrong
 
 
-def _trespass(row: Record, sale: Sale) -> Iterator[str]:
+def _violations_of(row: Record, sale: Sale) -> Iterator[str]:
     named = f"VPS {row.id} ({sale.name}, order {sale.order_id})"
     if row.user_id not in sale.owners:
         yield f"{named} belongs to user {row.user_id}, its owners were {sale.owners}"
@@ -78,7 +83,7 @@ def _trespass(row: Record, sale: Sale) -> Iterator[str]:
 
 def differences(connection: Connection, worlds: Iterable[World]) -> tuple[list[str], list[str]]:
     """(held, unnamed): differences from the truth that a finding names, and differences that no finding names."""
-    told = [Told(*row) for row in connection.execute(FINDINGS)]
+    findings = [OpenFinding(*row) for row in connection.execute(FINDINGS)]
     live: dict[str, list[Record]] = {}
     ids: dict[str, set[int]] = {}
     deleted_lately: set[str] = set()
@@ -97,9 +102,9 @@ def differences(connection: Connection, worlds: Iterable[World]) -> tuple[list[s
         for sale in list(world.sales):
             power, node = guests.get(sale.name, (None, None))
             wrong = _wrong(sale, live.get(sale.name, []), orders.get(sale.order_id), power, node)
-            classes = {t.class_ for t in told if _about(t, sale, ids.get(sale.name, set()))}
+            classes = {f.class_ for f in findings if _about(f, sale, ids.get(sale.name, set()))}
             # A finding may name another record that claims the same address.
-            here = {t.class_ for t in told if sale.there and (t.cluster, t.vmid) == (sale.cluster, sale.vmid)}
+            here = {f.class_ for f in findings if sale.there and (f.cluster, f.vmid) == (sale.cluster, sale.vmid)}
             expected = _expected(sale, live.get(sale.name, []), power)
             if not live.get(sale.name) and sale.name in deleted_lately:
                 expected = None
@@ -110,9 +115,9 @@ def differences(connection: Connection, worlds: Iterable[World]) -> tuple[list[s
             elif wrong:
                 held.append(f"{_named(sale)}: {wrong}; held as {sorted(classes & _HOLDING)}")
         unnamed += [
-            f"guest {world.stray_cluster}/{guest.vmid}, which nobody sold, has no finding"
+            f"guest {world.stray_cluster}/{guest.vmid}, which was never sold, has no finding"
             for guest in list(world.strays)
-            if not any((t.class_, t.vmid) == ("unmanaged-guest", guest.vmid) for t in told)
+            if not any((f.class_, f.vmid) == ("unmanaged-guest", guest.vmid) for f in findings)
         ]
     return held, unnamed
 
@@ -121,7 +126,7 @@ _INSTEAD = ("ambiguous", "delete-held", "unlinked-record", "held")
 _HOLDING = {
     "ambiguous", "delete-held", "unlinked-record", "order-vanished", "held", "link-conflict", "not-confirmed",
 }  # fmt: skip
-"""Findings that say: this is not right, and an operator must decide."""
+"""Findings that name a difference and leave the decision to an operator, or to a later proof."""
 
 
 def _named(sale: Sale) -> str:
@@ -131,16 +136,16 @@ def _named(sale: Sale) -> str:
     )
 
 
-def _about(told: Told, sale: Sale, ids: set[int]) -> bool:
+def _about(finding: OpenFinding, sale: Sale, ids: set[int]) -> bool:
     return (
-        told.vps_id in ids
-        or told.order_id == str(sale.order_id)
-        or (sale.there and told.vps_id is None and (told.cluster, told.vmid) == (sale.cluster, sale.vmid))
+        finding.vps_id in ids
+        or finding.order_id == str(sale.order_id)
+        or (sale.there and finding.vps_id is None and (finding.cluster, finding.vmid) == (sale.cluster, sale.vmid))
     )
 
 
 def _expected(sale: Sale, live: Sequence[Record], power: str | None) -> str | None:
-    """The finding that the truth requires."""
+    """The class of the finding that must be open, if any."""
     if sale.going:
         return "paid-but-missing" if power is None else None
     if power is None:
@@ -156,21 +161,21 @@ def _wrong(sale: Sale, live: Sequence[Record], order: str | None, power: str | N
     if len(live) != 1:
         return f"it has {len(live)} records" if live or power is not None else None
     row = live[0]
-    said = {"user_id": sale.owners[-1], "order_id": str(sale.order_id), "cpu": sale.cpu}
+    expected = {"user_id": sale.owners[-1], "order_id": str(sale.order_id), "cpu": sale.cpu}
     if order == "suspended":
-        said["status"] = "suspended"
+        expected["status"] = "suspended"
     elif power is None:
-        said["status"] = "error"
+        expected["status"] = "error"
     else:
-        said["status"] = "creating" if order == "creating" else power
+        expected["status"] = "creating" if order == "creating" else power
     if power is not None:
-        said |= {"fingerprint": sale.fingerprint, "node": node}
-    wrong = [f"{name} is {getattr(row, name)}, not {value}" for name, value in said.items()
+        expected |= {"fingerprint": sale.fingerprint, "node": node}
+    wrong = [f"{name} is {getattr(row, name)}, not {value}" for name, value in expected.items()
              if getattr(row, name) != value]  # fmt: skip
     return f"VPS {row.id}: {', '.join(wrong)}" if wrong else None
 
 
-def counted(connection: Connection) -> Counts:
+def count_journal(connection: Connection) -> Counts:
     """The journal in numbers."""
     calls = {row.state: row.n for row in connection.execute(CALLS)}
     runs = {row.state: row.n for row in connection.execute(RUNS)}
@@ -180,12 +185,12 @@ def counted(connection: Connection) -> Counts:
 
 
 def clean_runs(connection: Connection, since: datetime) -> int:
-    """How many full runs began after that time and ended without a problem."""
+    """How many full runs began after ``since`` and ended without a problem."""
     return connection.scalar(CLEAN, {"since": since}) or 0
 
 
 def vps_queues(engine: Engine) -> VpsQueues:
-    """The proof over the whole journal. Rows are streamed."""
+    """The proof over the queues of the whole journal. Rows are streamed."""
     with engine.connect().execution_options(stream_results=True, max_row_buffer=2000) as connection:
         versions = {row.id: row.version for row in connection.execute(VERSIONS)}
         return prove_vps_queues((Entry(**row._mapping) for row in connection.execute(ENTRIES)), versions)
@@ -193,10 +198,10 @@ def vps_queues(engine: Engine) -> VpsQueues:
 
 def journal_of(connection: Connection, vps_ids: Iterable[int]) -> dict[int, list[Journaled]]:
     """The marked calls of these VPSs in the journal, in the order of their queues."""
-    found: dict[int, list[Journaled]] = {vps_id: [] for vps_id in vps_ids}
-    for row in connection.execute(MARKED, {"ids": sorted(found)}):
-        found[row.vps_id].append(Journaled(row.id, row.mark, row.state))
-    return found
+    queues: dict[int, list[Journaled]] = {vps_id: [] for vps_id in vps_ids}
+    for row in connection.execute(MARKED, {"ids": sorted(queues)}):
+        queues[row.vps_id].append(Journaled(row.id, row.mark, row.state))
+    return queues
 
 
 def marks_of(connection: Connection, vps_ids: Iterable[int]) -> dict[int, str | None]:
@@ -205,14 +210,14 @@ def marks_of(connection: Connection, vps_ids: Iterable[int]) -> dict[int, str | 
 
 
 def epochs(connection: Connection) -> list[str]:
-    """Sentences about writes of the reconciler that are out of the order of their epochs."""
+    """Sentences about repairs that were not written in the order of their epochs."""
     epoch_of = {row.id: row.epoch for row in connection.execute(text("SELECT id, epoch FROM runs"))}
     repairs = (Entry(**row._mapping) for row in connection.execute(REPAIRS))
     return list(prove_epochs(repairs, epoch_of))
 
 
 def unknown_operations(connection: Connection, answered: Iterable[int]) -> list[int]:
-    """Operations that callers were told of and that are not in the journal."""
+    """Operations that answers named and that are not in the journal."""
     rows = connection.execute(UNKNOWN, {"ids": sorted(set(answered))})
     return [row.id for row in rows]
 

@@ -1,4 +1,4 @@
-"""Which beat schedules, as seen in Redis: every message names the process that sent it."""
+"""Which beat schedules. Redis shows it: every message names the process that sent it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Push:
 def interleaved(pushes: Iterable[Push], took: Mapping[int, Sequence[float]]) -> list[str]:
     """Sentences about messages that a beat sent while another beat held the lock. Pure.
 
-    ``took``: by process, when it took the lock, in seconds since 1970. A beat that was frozen while sending sends that
-    one message when it wakes up. A second one is wrong.
+    ``took``: for each process, when it took the lock, in seconds since 1970. A beat that was frozen while it sent a
+    message sends this message when it wakes up. Any further message without the lock is wrong.
     """
     wrong: list[str] = []
     holder: int | None = None
@@ -52,8 +52,8 @@ def interleaved(pushes: Iterable[Push], took: Mapping[int, Sequence[float]]) -> 
     return wrong
 
 
-def takings(log: Path) -> list[float]:
-    """When the beat with this log took the lock, in seconds since 1970."""
+def lock_times(log: Path) -> list[float]:
+    """The times at which the beat with this log took the lock, in seconds since 1970."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     entries = [json.loads(line) for line in lines if _TAKEN in line]
     return [datetime.fromisoformat(entry["timestamp"]).timestamp() for entry in entries]
@@ -61,7 +61,7 @@ def takings(log: Path) -> list[float]:
 
 @dataclass(slots=True)
 class BeatWatch:
-    """Listens to Redis in a thread of its own, across restarts of the server."""
+    """Listens to Redis in a thread of its own, and reconnects after restarts of the server."""
 
     url: str
     pushes: list[Push] = field(default_factory=list)
@@ -85,16 +85,16 @@ class BeatWatch:
             self._thread.join(5)
 
     def know(self, beats: Mapping[int, Path]) -> None:
-        """Register processes as beats, with their logs. Others (relay, retries) push messages, too."""
+        """Register processes as beats, with their logs. Other processes (relay, retries) push messages too."""
         self.beats.update(beats)
 
     def sent(self) -> list[Push]:
-        """What beats have sent so far, in order."""
+        """The messages that beats have sent so far, in order."""
         return [push for push in list(self.pushes) if push.pid in self.beats]
 
     def interleaved(self) -> list[str]:
         """Sentences about two beats that scheduled at the same time."""
-        return interleaved(self.sent(), {pid: takings(log) for pid, log in self.beats.items()})
+        return interleaved(self.sent(), {pid: lock_times(log) for pid, log in self.beats.items()})
 
     @property
     def active(self) -> int | None:
@@ -108,7 +108,7 @@ class BeatWatch:
 
     def _listen_forever(self) -> None:
         while not self._stop.is_set():
-            # Any error ends the connection: Redis is restarted on purpose here.
+            # Chaos restarts Redis on purpose, so an error only ends this connection.
             with contextlib.suppress(OSError):
                 self._listen()
             time.sleep(_RECONNECT_S)

@@ -1,7 +1,7 @@
-"""What the journal must show, checked afterwards. Pure: entries in, sentences about what is wrong out.
+"""What the journal must show after the play. Pure: it takes entries and gives sentences about what is wrong.
 
-The reconciler's entries have their run and its epoch. Each entry has the record's version before and after it, and the
-server notes when each was committed.
+A repair names its run and its epoch. Each entry has the record's version before and after it, and PostgreSQL notes when
+each entry was committed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class VpsQueues:
-    """What the VPSs' queues show: sentences by kind of fault."""
+    """Sentences about faults in the queues of VPSs, by kind of fault."""
 
     lost: tuple[str, ...]
     doubled: tuple[str, ...]
@@ -42,10 +42,11 @@ class VpsQueues:
 
 
 def prove_vps_queues(entries: Iterable[Entry], versions: Mapping[int, int]) -> VpsQueues:
-    """Each entry was applied exactly once and in its queue's order, or is explained.
+    """Check that each entry was applied exactly once and in its queue's order, or says why it was not applied.
 
-    ``entries``: by (vps_id, seq). ``versions``: the version of each record now. Every applied entry raises the version
-    by one. So a chain without gap or fork, from 1 to the record's version, means once each and in order.
+    ``entries``: sorted by (vps_id, seq). ``versions``: the present version of each record. Every applied entry raises
+    the version by one. So if the versions go from 1 to the record's without gap or fork, each entry was applied once
+    and in order.
     """
     lost: list[str] = []
     doubled: list[str] = []
@@ -68,7 +69,7 @@ def prove_vps_queues(entries: Iterable[Entry], versions: Mapping[int, int]) -> V
             accepted, applied = (entry.accepted_at if entry.kind == "sync" else accepted), entry.applied_at
             if entry.state != "applied":
                 if not entry.why:
-                    lost.append(f"{named} is {entry.state}, and nothing says why")
+                    lost.append(f"{named} is {entry.state}, without a reason")
                 continue
             if (entry.before or 0) != version or entry.after != version + 1:
                 doubled.append(f"{named} took the record from {entry.before} to {entry.after}, it was at {version}")
@@ -79,12 +80,13 @@ def prove_vps_queues(entries: Iterable[Entry], versions: Mapping[int, int]) -> V
 
 
 def prove_epochs(repairs: Iterable[Entry], epoch_of: Mapping[int, int]) -> Iterator[str]:
-    """Sentences about runs that wrote beside or after a later run.
+    """Sentences about runs that wrote at the same time as a later run, or after it.
 
-    ``epoch_of``: each run's epoch. Every write of an epoch must be committed before the next epoch's first one begins.
+    ``epoch_of``: each run's epoch. Every write of an epoch must be committed before the first write of the next epoch
+    begins.
     """
     last: Entry | None = None
-    closed: Entry | None = None  # the last write of the epoch before
+    closed: Entry | None = None  # the last write of the previous epoch
     for entry in sorted(repairs, key=lambda e: (e.committed_at is not None, e.committed_at, e.id)):
         named = f"repair {entry.id} of run {entry.run_id} (epoch {entry.epoch})"
         if entry.run_id is None or entry.epoch is None or entry.committed_at is None or entry.applied_at is None:

@@ -1,1 +1,1 @@
-"""The scenes of the story, one module each; every `play` adds what it saw to the stage's sights."""
+"""The scenes of the story, one module for each. Every `play` adds what it saw to the stage's sights."""

@@ -1,4 +1,4 @@
-"""A token loses its rights: Proxmox answers `200 []`, and the panel does not believe it."""
+"""A token loses its rights. Proxmox answers `200 []`, and the panel does not believe it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MORE_RUNS = PROOF_N + 1
 
 
 def play(stage: Stage) -> None:
-    """For longer than a proof takes nothing may be deleted, while the other cluster is still repaired."""
+    """Nothing is deleted for longer than a proof takes, and VPSes on the other cluster are still repaired."""
     guests = len(stage.clusters[BLIND].list_guests())
     before, deletes, mark = _statuses(stage), stage.journal.deletes(), stage.journal.last_run()
     stage.screen.say(f"The panel's token on cluster {BLIND} keeps its login and loses every right.")
@@ -32,8 +32,8 @@ def play(stage: Stage) -> None:
     if (status, listed) != (200, 0) or not guests:
         raise DemoError(f"{BLIND} answers 200 [] and has guests", f"{status}, {listed} listed, {guests} guests")
     broken = f"{BLIND} has {guests} guests and answers 200 []"
-    stage.screen.broken(f"{broken}: to a naive eye all of them are gone")
-    stage.screen.say("Meanwhile the other cluster is looked after as ever:")
+    stage.screen.broken(f"{broken}: it looks as if all of them were gone")
+    stage.screen.say("Meanwhile the other cluster is repaired as usual:")
     heal(
         stage,
         scene=TITLE,
@@ -59,7 +59,7 @@ def play(stage: Stage) -> None:
         seen=lambda: f"{len(runs())} full runs",
     )
     seconds, problems = time.monotonic() - began, [_problem(run) for run in runs()]
-    # The first run may have read before the rights were taken away.
+    # The first run may have read the list before the token lost its rights.
     if any(problem is None for problem in problems[1:]):
         raise DemoError(f"every run says what is wrong with {BLIND}", f"{problems.count(None)} runs say nothing")
     reason = next(problem for problem in problems if problem is not None)

@@ -1,4 +1,4 @@
-"""The order feed breaks off: orders it did not show are not gone, and what Proxmox shows still counts."""
+"""The order feed breaks off. Orders that it did not show do not count as gone, and repairs from Proxmox go on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = "shop-01"
 
 
 def play(stage: Stage) -> None:
-    """As many full runs as a proof needs, none of them complete, nothing deleted; then whole again."""
+    """Nothing is deleted while as many full runs as a proof needs read half answers. Then the feed is whole again."""
     deletes, mark, began = stage.journal.deletes(), stage.journal.last_run(), time.monotonic()
     stage.screen.say("Every answer of the main site's order feed ends in mid body from now on.")
     stage.site.fault_feed(FeedFaultKind.CUT_BODY, path="/orders")
@@ -31,25 +31,25 @@ def play(stage: Stage) -> None:
         repaired=update_of(stage.vps_id(NAME), "stopped"),
     )
 
-    def spoilt() -> list[str]:
-        found = (_problem(run) for run in stage.journal.runs_since(mark))
-        return [problem for problem in found if problem is not None]
+    def cut_runs() -> list[str]:
+        problems = (_problem(run) for run in stage.journal.runs_since(mark))
+        return [problem for problem in problems if problem is not None]
 
     def endured() -> bool:
         if stage.journal.deletes() != deletes or stage.differences():
             raise DemoError("nothing is deleted or changed", "; ".join(stage.differences()) or "a delete")
-        return len(spoilt()) >= PROOF_N
+        return len(cut_runs()) >= PROOF_N
 
     stage.until(
         f"{PROOF_N} full runs without a whole feed delete nothing",
         endured,
-        tell=lambda: f"{len(spoilt())} of {PROOF_N} runs, 0 deletes",
-        seen=lambda: f"{len(spoilt())} runs saw the feed break off",
+        tell=lambda: f"{len(cut_runs())} of {PROOF_N} runs, 0 deletes",
+        seen=lambda: f"{len(cut_runs())} runs saw the feed break off",
     )
-    reason, seconds = spoilt()[0], time.monotonic() - began
+    reason, seconds = cut_runs()[0], time.monotonic() - began
     stage.screen.right(f"nothing deleted in {seconds:.0f} s")
     stage.screen.why(reason)
-    broken = f"{len(spoilt())} runs got half an answer"
+    broken = f"{len(cut_runs())} runs got half an answer"
     stage.sights.append(
         Sight(TITLE, "the order feed is cut off", broken, f"no need: 0 deletes in {seconds:.0f} s", reason)
     )

@@ -1,4 +1,4 @@
-"""Calls that come twice, late or too early."""
+"""Calls that arrive twice, late or too early."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _reordered(stage: Stage) -> None:
 
 
 def _update_before_create(stage: Stage) -> None:
-    stage.screen.say(f"The workers stand still: {EARLY} is created and updated before its create is applied.")
+    stage.screen.say(f"The workers are paused: {EARLY} is created and updated before its create is applied.")
     mark = stage.journal.last_id()
     with stage.paused("worker-sync"):
         order = stage.site.place_order(user_id=BORIS.main_site_id, name=EARLY, cluster="berlin")
@@ -102,18 +102,18 @@ def _update_before_create(stage: Stage) -> None:
             )
         stage.screen.broken(broken)
     took = stage.until(
-        "both are applied, in the order of their journaling",
+        "both are applied, in the order in which they were journaled",
         lambda: stage.difference(EARLY) is None,
         seen=lambda: stage.difference(EARLY) or "applied just after the deadline",
         logs=("worker-sync", "api"),
     )
     results = [o.result or o.state for o in stage.journal.since(mark, kind="sync")]
-    reason = f"the lane's own order: {', then '.join(results)}"
+    reason = f"the order of the VPS's queue: {', then '.join(results)}"
     stage.screen.right(f"applied in {took:.1f} s: {', then '.join(results)}")
     stage.sights.append(Sight(TITLE, "an update comes before its create is applied", broken, f"{took:.1f} s", reason))
 
 
 def _applied(stage: Stage) -> None:
     stage.until(
-        "the workers apply what was accepted", lambda: not stage.journal.unsettled(), logs=("worker-sync", "api")
+        "the workers apply the accepted calls", lambda: not stage.journal.unsettled(), logs=("worker-sync", "api")
     )

@@ -1,4 +1,4 @@
-"""Calls that never arrive, and a guest that is stopped behind the panel's back."""
+"""Calls that never arrive, and a guest that is stopped without a call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def play(stage: Stage) -> None:
         stage,
         scene=TITLE,
         fault="a create is lost",
-        make=lambda: _order_unheard(stage),
+        make=lambda: _order_without_call(stage),
         wrong=lambda: stage.difference(LATE),
         repaired=lambda operation: operation.action == "create",
     )
@@ -32,7 +32,7 @@ def play(stage: Stage) -> None:
             stage,
             scene=TITLE,
             fault=f"a change to {status} is lost",
-            make=lambda name=name, status=status: _status_unheard(stage, name, status),  # type: ignore[misc]
+            make=lambda name=name, status=status: _status_without_call(stage, name, status),  # type: ignore[misc]
             wrong=lambda name=name: stage.difference(name),  # type: ignore[misc]
             repaired=update_of(stage.vps_id(name), status),
         )
@@ -40,7 +40,7 @@ def play(stage: Stage) -> None:
     heal(
         stage,
         scene=TITLE,
-        fault="a guest is stopped behind the panel's back",
+        fault="a guest is stopped without a call",
         make=lambda: stop_guest(stage, "db-01"),
         wrong=lambda: stage.difference("db-01"),
         repaired=update_of(stage.vps_id("db-01"), "stopped"),
@@ -49,7 +49,7 @@ def play(stage: Stage) -> None:
 
 
 def stop_guest(stage: Stage, name: str) -> None:
-    """Stop an order's guest where it runs."""
+    """Stop an order's guest on its cluster, without a call."""
     order = stage.existing(name)
     if order.cluster is None or order.vmid is None:
         raise DemoError(f"{name} has a guest", "none", ("main-site",))
@@ -57,7 +57,7 @@ def stop_guest(stage: Stage, name: str) -> None:
 
 
 def drop_next(stage: Stage, action: Action, kind: CallFaultKind = CallFaultKind.DROP) -> None:
-    """Spoil the main site's next call of that action."""
+    """Let the fault hit the main site's next call of that action."""
     stage.site.fault_calls(kind, action=action)
 
 
@@ -68,15 +68,15 @@ def assert_dropped(stage: Stage, order_id: int, action: Action) -> None:
         raise DemoError(f"the {action} was dropped", str(outcomes), ("main-site",))
 
 
-def _order_unheard(stage: Stage) -> None:
+def _order_without_call(stage: Stage) -> None:
     drop_next(stage, "create")
     order = stage.site.place_order(user_id=ANNA.main_site_id, name=LATE, cluster="berlin")
-    # Without the answer to its create the site knows no id, so it cannot send this change either.
+    # The main site got no answer to the create, so it knows no id and cannot send this change either.
     stage.site.set_status(order.id, "running")
     assert_dropped(stage, order.id, "create")
 
 
-def _status_unheard(stage: Stage, name: str, status: str) -> None:
+def _status_without_call(stage: Stage, name: str, status: str) -> None:
     order = stage.existing(name)
     drop_next(stage, "update")
     stage.site.set_status(order.id, status)

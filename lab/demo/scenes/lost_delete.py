@@ -1,4 +1,4 @@
-"""A delete that never arrives: only a proof of absence removes a customer's record."""
+"""A delete that never arrives. Only a proof of absence removes a customer's record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROOF = f"{PROOF_N} complete reads in a row over {PROOF_T_S:g} s"
 
 
 def play(stage: Stage) -> None:
-    """Count the proof up, see the confirmation, and compare the journal's evidence."""
+    """Show how the proof grows, wait for the delete, and check the evidence in the journal."""
     order = stage.existing(NAME)
     if order.cluster is None or order.vmid is None:
         raise DemoError(f"{NAME} has a guest", "none", ("main-site",))
@@ -22,7 +22,7 @@ def play(stage: Stage) -> None:
     stage.screen.say(f"The order of {NAME} is cancelled and its guest destroyed; the delete is dropped on its way.")
     stage.screen.say(
         f"Absence must be proven: the demo uses N={PROOF_N}, T={PROOF_T_S:g} s for the proof of absence"
-        " (the default is 3 and 600 s, since Proxmox may show a stale list for 5 minutes)."
+        " (the default is 3 and 600 s, because Proxmox may show a stale list for 5 minutes)."
     )
 
     def cancel() -> None:

@@ -1,4 +1,4 @@
-"""A guest moves to another node: the record follows, nothing is deleted."""
+"""A guest moves to another node. The record follows, and nothing is deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis is killed while sync calls are made: every call is accepted, and applied once Redis is back."""
+"""Redis is killed while sync calls arrive. Every call is accepted, and applied when Redis is back."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ACCEPTED = 202
 
 
 def play(stage: Stage) -> None:
-    """Calls before, during and after the outage; each journaled, each applied, none lost."""
+    """Calls before, during and after the outage: each is journaled and applied, none is lost."""
     first_call, mark = len(stage.site.list_calls()), stage.journal.last_id()
-    stage.screen.say("Calls keep coming while Redis gets SIGKILL in their midst.")
+    stage.screen.say("Calls keep coming while Redis is killed by SIGKILL.")
     _set(stage, TOGGLED[0], "stopped")
     stage.redis.kill()
     down = stage.journal.last_id()
@@ -27,17 +27,17 @@ def play(stage: Stage) -> None:
         stage.site.set_status(order.id, "running")
     for name in TOGGLED:
         _set(stage, name, "running")
-    made = stage.site.list_calls()[first_call:]
-    _all_accepted(made)
+    calls = stage.site.list_calls()[first_call:]
+    _all_accepted(calls)
     waiting = [o for o in stage.journal.since(down, kind="sync") if o.state == "queued"]
     meanwhile = len(stage.journal.since(down, kind="sync"))
     if stage.redis.running or len(waiting) != meanwhile or not waiting:
         raise DemoError("with Redis dead every call waits in the journal", f"{len(waiting)} of {meanwhile} wait")
-    broken = f"{len(made)} calls, all 202; {len(waiting)} wait, none of them applied"
+    broken = f"{len(calls)} calls, all 202; {len(waiting)} wait, none of them applied"
     stage.screen.broken(f"{broken}: Redis is dead")
     stage.redis.start()
     took = stage.until(
-        "Redis is back: the relay publishes what is journaled",
+        "Redis is back: the relay publishes the journaled calls",
         lambda: not stage.journal.unsettled(),
         within_s=180,
         tell=lambda: f"{stage.journal.unsettled()} left",
@@ -46,10 +46,10 @@ def play(stage: Stage) -> None:
     )
     journaled = stage.journal.since(mark, kind="sync")
     applied = [o for o in journaled if o.state == "applied"]
-    if len(journaled) != len(made) or len(applied) != len(made):
-        raise DemoError(f"{len(made)} calls are journaled and applied", f"{len(journaled)} and {len(applied)}")
+    if len(journaled) != len(calls) or len(applied) != len(calls):
+        raise DemoError(f"{len(calls)} calls are journaled and applied", f"{len(journaled)} and {len(applied)}")
     stage.until_true("all clients see the truth")
-    reason = f"{len(applied)} of {len(made)} calls applied from the journal, none lost"
+    reason = f"{len(applied)} of {len(calls)} calls applied from the journal, none lost"
     stage.screen.right(f"{reason}, {took:.1f} s after Redis came back")
     stage.sights.append(Sight(TITLE, "SIGKILL between sync calls", broken, f"{took:.1f} s", reason))
 

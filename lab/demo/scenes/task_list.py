@@ -1,4 +1,4 @@
-"""What Flower shows: operations and outcomes without personal data. And at the end nothing is left waiting."""
+"""Flower shows operations and their results without personal data. At the end no call waits."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def play(stage: Stage) -> None:
     tasks = _tasks(stage)
     names = {c.username for c in CUSTOMERS} | {c.email for c in CUSTOMERS}
     names |= {order.name for order in stage.site.list_orders()}
-    if told := personal_data(tasks, names):
-        raise DemoError("Flower shows no personal data", ", ".join(sorted(told)), ("flower",))
+    if leaked := personal_data(tasks, names):
+        raise DemoError("Flower shows no personal data", ", ".join(sorted(leaked)), ("flower",))
     for kind, example in examples(tasks).items():
         stage.screen.call(f"{kind}: {example}")
     stage.screen.right(f"{len(tasks)} tasks without any customer's name or address")
@@ -47,19 +47,19 @@ def play(stage: Stage) -> None:
 
 def examples(tasks: Iterable[Task]) -> dict[str, str | None]:
     """For each kind of task that must be there an example of its arguments and result; None if there is none."""
-    found: dict[str, str | None] = {"sync.apply": None, "reconcile.run": None}
+    by_kind: dict[str, str | None] = {"sync.apply": None, "reconcile.run": None}
     for task in tasks:
         name, shown = str(task["name"]), f"{task['args']} {task['kwargs']}"
         result = str(task["result"])
         if name == "sync.apply" and APPLY_ARGUMENTS.search(shown) and APPLY_RESULT.search(result):
-            found[name] = f"{APPLY_ARGUMENTS.search(shown)[0]} => {APPLY_RESULT.search(result)[0]}"  # type: ignore[index]
+            by_kind[name] = f"{APPLY_ARGUMENTS.search(shown)[0]} => {APPLY_RESULT.search(result)[0]}"  # type: ignore[index]
         if name == "reconcile.run" and RUN_RESULT.search(result):
-            found[name] = f"{shown.strip()} => {result}"
-    return found
+            by_kind[name] = f"{shown.strip()} => {result}"
+    return by_kind
 
 
 def personal_data(tasks: Iterable[Task], names: Iterable[str]) -> set[str]:
-    """The names, among these, that any task's arguments or result contain."""
+    """Those of the names that are in any task's arguments, result or exception."""
     shown = "\n".join(f"{task['args']} {task['kwargs']} {task['result']} {task['exception']}" for task in tasks)
     return {name for name in names if re.search(rf"\b{re.escape(name)}\b", shown)}
 
@@ -75,8 +75,8 @@ def _tasks(stage: Stage) -> list[Task]:
     )
     if not answer.is_success:
         raise DemoError("Flower answers with its password", str(answer.status_code), ("flower",))
-    found: dict[str, Task] = answer.json()
-    return list(found.values())
+    tasks: dict[str, Task] = answer.json()
+    return list(tasks.values())
 
 
 def _nothing_left_over(stage: Stage) -> None:

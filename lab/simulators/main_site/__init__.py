@@ -1,4 +1,4 @@
-"""The hoster's main site: users, orders, sync calls to the panel, and both feeds that the panel reads."""
+"""The hoster's main site: users, orders, sync calls to the panel, and the two feeds that the panel reads."""
 
 from lab.simulators.main_site.calls import CallOutcome, CallRecord
 from lab.simulators.main_site.faults import CallFaultKind, FeedFaultKind

@@ -2,9 +2,9 @@
 
     python -m lab.simulators.main_site --port 5060
 
-Environment: SIM_MAIN_SITE_API_KEY opens the feeds and SIM_CONTROL_KEY the control API; PANEL_URL and
-VPS_SYNC_API_KEY say whom to call (both or neither); SIM_PROXMOX lists the Proxmox simulators on which orders
-create guests, as JSON [{"name": ..., "url": ..., "ca_file": ...}], opened by the same SIM_CONTROL_KEY.
+Environment: SIM_MAIN_SITE_API_KEY is the key of the feeds, SIM_CONTROL_KEY the key of the control API. PANEL_URL and
+VPS_SYNC_API_KEY name the panel to call (set both or neither). SIM_PROXMOX lists the Proxmox simulators on which orders
+create guests, as JSON [{"name": ..., "url": ..., "ca_file": ...}]; they have the same SIM_CONTROL_KEY.
 """
 
 import argparse
@@ -34,10 +34,10 @@ class ProxmoxPlace(BaseModel):
 
 
 def guest_host(environment: Mapping[str, str], control_key: str) -> GuestHost | None:
-    """The guests of SIM_PROXMOX, or None without it.
+    """The host of guests that SIM_PROXMOX describes, or None without it.
 
     Raises:
-        MissingSettingError: it is no such JSON list.
+        MissingSettingError: it is not such a JSON list.
     """
     text = environment.get("SIM_PROXMOX", "")
     if not text:
@@ -52,7 +52,7 @@ def guest_host(environment: Mapping[str, str], control_key: str) -> GuestHost | 
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Serve until a signal; 2 if a setting is missing."""
+    """Serve until a signal. Returns 2 if a setting is missing."""
     parser = argparse.ArgumentParser(prog="python -m lab.simulators.main_site")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)

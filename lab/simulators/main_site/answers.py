@@ -1,4 +1,4 @@
-"""Answers as values: what to send and how to spoil it. Pure, except that faults are used up."""
+"""Answers as values, and the faults that spoil them. Pure, except that faults are used up."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An HTTP answer: `body` is an object for JSON or text for HTML; the rest is how it goes wrong."""
+    """An HTTP answer. `body`: an object for JSON, or text for HTML. `delay_s`: how late it comes. `cut`: whether it
+    breaks off after half of its body."""
 
     status: int
     body: dict[str, Any] | str
@@ -31,7 +32,7 @@ def refusal(status: int, message: str) -> Answer:
 
 
 def spoil(answer: Answer, faults: Sequence[FeedFault]) -> Answer:
-    """The answer after the faults that concern any answer."""
+    """The answer, spoilt by those faults that can hit any answer."""
     for fault in faults:
         match fault.kind:
             case FeedFaultKind.CUT_BODY:
@@ -67,7 +68,7 @@ class ListFeed(Generic[T]):
         as_of: datetime,
         render: Callable[[T], Row],
     ) -> Answer:
-        """The page at `cursor`, or the first one of a new snapshot of `rows()` read at `as_of`."""
+        """The page at `cursor`. Without a cursor, the first page of a new snapshot of `rows()`, dated `as_of`."""
         if cursor is None:
             page = self._first_page(rows(), as_of, limit)
         else:
@@ -93,7 +94,7 @@ class ListFeed(Generic[T]):
 
 
 def concerns(fault: FeedFault, path: str, page: int) -> bool:
-    """Whether the fault is about this page of this path (below `/api/panel`)."""
+    """Whether the fault hits this page of this path (below `/api/panel`)."""
     return path.startswith(fault.path) and fault.page in (None, page)
 
 

@@ -1,4 +1,4 @@
-"""The main site's HTTP face: the feeds under /api/panel, its control API under /_sim."""
+"""The main site's HTTP edge: the feeds under /api/panel, the control API under /_sim."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ class UnauthorizedError(Exception):
 
 
 class CutResponse(Response):
-    """Announces its whole length, sends half and lets the server close the connection."""
+    """Announces the whole length, sends half of the body, and lets the server close the connection."""
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -37,7 +37,7 @@ class CutResponse(Response):
 
 
 class SiteDate:
-    """Middleware: the Date header by the site's own clock, which may be skewed."""
+    """Middleware that sets the Date header by the site's own clock, which may be skewed."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], now: Callable[[], datetime]) -> None:
         self._app = app
@@ -54,7 +54,7 @@ class SiteDate:
 
 
 def create_app(site: MainSite, *, api_key: str, control_key: str) -> FastAPI:
-    """The application: `api_key` opens the feeds, `control_key` the control API."""
+    """The application. `api_key` is the key of the feeds, `control_key` the key of the control API."""
     app = FastAPI(title="Main site simulator", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(SiteDate, now=site.now)
     app.include_router(_feed_routes(site, api_key), prefix="/api/panel")

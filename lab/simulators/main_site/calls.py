@@ -15,22 +15,22 @@ SYNC_PATH = "/api/vps/sync"
 
 
 class CallOutcome(StrEnum):
-    """What became of a call, as the main site sees it."""
+    """How a call ended, as the main site sees it."""
 
     ANSWERED = "answered"  # 2xx, and the answer was read
-    REFUSED = "refused"  # the panel said no
+    REFUSED = "refused"  # the panel refused the call
     UNREACHABLE = "unreachable"  # no answer came
     DROPPED = "dropped"  # never sent
-    ANSWER_LOST = "answer-lost"  # sent, answer never read
+    ANSWER_LOST = "answer-lost"  # sent, but its answer was not read
     WAITING = "waiting"  # held back, to be sent later
     IMPOSSIBLE = "impossible"  # the site knows no id to send
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
-    """One call: `body` as sent (without any key), the panel's `status` code, its ids and what it said.
+    """One call: the `body` as sent (without any key), and the `status`, ids and message of the panel's answer.
 
-    `seq` grows by one with every call that the site wanted to make; it was sent `deliveries` times.
+    `seq` grows by one with every call that the site wanted to make. `deliveries`: how often it was sent.
     """
 
     seq: int
@@ -80,11 +80,11 @@ class PanelCaller:
             self.faults.clear()
 
     def impossible(self, action: Action, order_id: int, why: str) -> CallRecord:
-        """Note a call that could not be made because the site knows no id to send."""
+        """Record a call that could not be made because the site knows no id to send."""
         return self._note(action, order_id, {}, CallOutcome.IMPOSSIBLE, why)
 
     def send(self, action: Action, order_id: int, vps: dict[str, Any]) -> CallRecord:
-        """Make the call, or what the faults in force make of it. Returns its record afterwards."""
+        """Make the call, subject to the faults in force. Returns its record afterwards."""
         body = {"action": action, "vps": vps}
         with self._lock:
             taken = {fault.kind: fault for fault in self.faults.take(lambda f: f.action in (None, action))}
@@ -105,13 +105,13 @@ class PanelCaller:
         return self._record(record.seq)
 
     def drain(self, timeout_s: float) -> bool:
-        """Send what reordering holds back and wait for delayed calls. Returns whether all were sent in time."""
+        """Send calls that reordering holds back, wait for delayed ones. Returns whether all were sent in time."""
         self._release_held()
         with self._idle:
             return self._idle.wait_for(lambda: not self._timers and not self._delivering, timeout_s)
 
     def close(self) -> None:
-        """Drop what was not sent yet and close the connections."""
+        """Drop the calls that were not sent yet, and close the connections."""
         with self._lock:
             timers, self._timers = list(self._timers.values()), {}
             self._held.clear()
@@ -204,9 +204,9 @@ class PanelCaller:
         }
 
 
-def _id_of(thing: object) -> int | None:
-    found = thing.get("id") if isinstance(thing, dict) else None
-    return found if isinstance(found, int) else None
+def _id_of(item: object) -> int | None:
+    id_ = item.get("id") if isinstance(item, dict) else None
+    return id_ if isinstance(id_, int) else None
 
 
 def _json_object(response: httpx.Response) -> dict[str, Any]:

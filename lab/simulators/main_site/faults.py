@@ -1,4 +1,4 @@
-"""What can be made to go wrong at the main site: in its feeds and in its calls to the panel."""
+"""The faults that the main site can have, in its feeds and in its calls to the panel."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ Action = Literal["create", "update", "delete"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Good for `times` occasions; None: for every one, until cleared."""
+    """A fault that strikes `times` times; None: every time until it is cleared."""
 
     times: int | None = None
 
@@ -20,25 +20,25 @@ class FeedFaultKind(StrEnum):
 
     CUT_BODY = "cut-body"  # the connection closes in mid body
     STATUS = "status"  # the answer's status is `value`, with the site's error envelope
-    UNAUTHORIZED = "unauthorized"  # 401, as after a key change without the panel's knowledge
-    HTML = "html"  # 200 with a page of a proxy
+    UNAUTHORIZED = "unauthorized"  # 401, as after a change of the key that the panel does not know of
+    HTML = "html"  # 200 with a proxy's error page
     SLOW = "slow"  # the answer comes `value` seconds later
-    EMPTY = "empty"  # a complete list of nothing
-    SHRINK = "shrink"  # only `value` of the rows are there (0.1: 90 % gone), and the total agrees
-    TOTAL_CHANGES = "total-changes"  # the total differs from the other pages' under one as_of
-    REPEAT_ID = "repeat-id"  # the page starts with a row that was already given
-    EMPTY_PAGE = "empty-page"  # no rows, and yet a cursor
+    EMPTY = "empty"  # an empty list that claims to be complete
+    SHRINK = "shrink"  # only the share `value` of the rows is listed (0.1: 90 % are gone), and the total agrees
+    TOTAL_CHANGES = "total-changes"  # the page's total differs from the other pages', with the same as_of
+    REPEAT_ID = "repeat-id"  # the page starts with a row that was already listed
+    EMPTY_PAGE = "empty-page"  # a page without rows, but with a cursor
     AS_OF_LAG = "as-of-lag"  # as_of is `value` seconds old (negative: in the future)
     NO_AS_OF = "no-as-of"  # as_of is null
 
 
-# Faults of the whole list: decided with its first page and then pinned with its rows.
+# Faults of a whole list. They are applied to its first page, and its cursor keeps them with the rows.
 LIST_FAULTS = frozenset({FeedFaultKind.EMPTY, FeedFaultKind.SHRINK, FeedFaultKind.AS_OF_LAG})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedFault(Fault):
-    """Spoil the next `times` answers (None: every one, until cleared) on `page` (from 1; None: any page).
+    """Spoils the next `times` answers (None: every one until it is cleared) on `page` (from 1; None: any page).
 
     `path` limits it to paths that start with it, counted from `/api/panel`: "/orders", "/users", "/vps".
     """
@@ -50,7 +50,7 @@ class FeedFault(Fault):
 
 
 class CallFaultKind(StrEnum):
-    """What happens to a call to the panel."""
+    """How a call to the panel goes wrong."""
 
     DROP = "drop"  # never sent
     LOSE_ANSWER = "lose-answer"  # sent and carried out, but the answer is lost
@@ -61,7 +61,7 @@ class CallFaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFault(Fault):
-    """Spoil the next `times` calls (None: every one, until cleared) of that action (None: any)."""
+    """Spoils the next `times` calls (None: every one until it is cleared) of `action` (None: of any action)."""
 
     kind: CallFaultKind
     action: Action | None = None
@@ -73,13 +73,13 @@ F = TypeVar("F", bound=Fault)
 
 
 class FaultBook(Generic[F]):
-    """Faults in force, each used up after its `times`."""
+    """The faults in force. Each is removed after its `times`."""
 
     def __init__(self) -> None:
         self._faults: list[F] = []
 
     def add(self, fault: F) -> None:
-        """Put a fault in force, after those already there."""
+        """Put a fault in force, after the faults that are in force already."""
         self._faults.append(fault)
 
     def clear(self) -> None:
@@ -87,11 +87,11 @@ class FaultBook(Generic[F]):
         self._faults.clear()
 
     def in_force(self) -> list[F]:
-        """The faults left, with the times they still apply."""
+        """The faults in force, with the `times` that are left of each."""
         return list(self._faults)
 
     def take(self, applies: Callable[[F], bool]) -> list[F]:
-        """The faults that apply to this occasion; each is used once."""
+        """The faults that apply now. Each is used once."""
         taken: list[F] = []
         left: list[F] = []
         for fault in self._faults:

@@ -1,4 +1,4 @@
-"""Both feeds of the main site over one ledger: lists in pages, single rows, and the switches on them."""
+"""Both feeds of the main site over one ledger: lists in pages, single rows, and the switches that change them."""
 
 import secrets
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from lab.simulators.main_site.verbs import Shape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenFeed:
-    """What both feeds keep showing while they are frozen."""
+    """The orders and users that both feeds show while they are frozen."""
 
     as_of: datetime
     orders: dict[int, Order]
@@ -30,7 +30,7 @@ class FrozenFeed:
 
 
 class Feeds:
-    """Answers `orders` and `panel-api`. It takes no lock: its owner does. `now` is the site's own clock."""
+    """Answers the feeds `orders` and `panel-api`. It takes no lock; its owner does. `now` is the site's own clock."""
 
     def __init__(self, ledger: Ledger, now: Callable[[], datetime], shape: Shape) -> None:
         self._ledger = ledger
@@ -45,7 +45,7 @@ class Feeds:
         self._users_list: ListFeed[SiteUser] = ListFeed("/users", self.faults)
 
     def clear(self) -> None:
-        """No faults, no hidden rows, no frozen moment."""
+        """Remove all faults, show hidden rows again, and end a freeze."""
         self.faults.clear()
         self._hidden.clear()
         self._frozen = None
@@ -67,7 +67,7 @@ class Feeds:
         )
 
     def set_shape(self, shape: Shape, *, invented_names: bool) -> None:
-        """How `panel-api` lists servers."""
+        """Set how `panel-api` lists servers."""
         self._shape, self._invented_names = shape, invented_names
 
     def orders_page(self, *, cursor: str | None, limit: int, updated_since: datetime | None) -> Answer:
@@ -93,11 +93,11 @@ class Feeds:
     def single_order(self, order_id: int) -> Answer:
         """`/orders/{id}`: the row, cancelled or not."""
         order = self._visible_order(order_id)
-        found = order_row(order, self._root_password(order)) if order else None
-        return self._single(f"/orders/{order_id}", found, "Order not found")
+        row = order_row(order, self._root_password(order)) if order else None
+        return self._single(f"/orders/{order_id}", row, "Order not found")
 
     def servers_of(self, user_id: int) -> Answer:
-        """`/users/{userId}/vps`: the user's servers in the shape that is set; cancelled ones are gone."""
+        """`/users/{userId}/vps`: the user's servers in the shape that is set, without cancelled ones."""
         path = f"/users/{user_id}/vps"
         try:
             user = self._ledger.user(user_id)
@@ -110,13 +110,13 @@ class Feeds:
         return self._single(path, {"user": user_row(user), "servers": servers, "count": len(servers)}, "")
 
     def single_server(self, server_id: int, *, status_only: bool = False) -> Answer:
-        """`/vps/{serverId}` and `/vps/{serverId}/status`; 404 once cancelled, as the row is gone there."""
+        """`/vps/{serverId}` and `/vps/{serverId}/status`: 404 if cancelled, as that feed has no such row then."""
         order = self._visible_order(server_id)
-        found: Row | None = None
+        row: Row | None = None
         if order is not None and order.status != CANCELLED:
             status_row = {"id": order.id, "status": order.status, "proxmoxId": order.vmid}
-            found = status_row if status_only else self._server(order)
-        return self._single(f"/vps/{server_id}", found, "VPS not found")
+            row = status_row if status_only else self._server(order)
+        return self._single(f"/vps/{server_id}", row, "VPS not found")
 
     def health(self) -> Answer:
         """`/health`."""

@@ -1,4 +1,4 @@
-"""Where the main site creates its guests: a host that is injected."""
+"""The interface through which the main site creates its guests."""
 
 from dataclasses import dataclass
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""What the main site knows: its own users and the orders they placed. Pure: no clock, no network."""
+"""The main site's users and orders. Pure: no clock, no network."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -10,7 +10,7 @@ CANCELLED = "cancelled"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteUser:
-    """A customer. `id` is the main site's own id; `panel_user_id` is the panel's, which differs from it."""
+    """A customer. `id` is the main site's id, `panel_user_id` is the panel's id. The two differ."""
 
     id: int
     username: str
@@ -23,8 +23,8 @@ class SiteUser:
 class Order:
     """One sold VPS. `user_id` is the main site's id; `ram_mb` is in MiB, `disk_gb` in GiB, `cpu` in cores.
 
-    `status` is creating, running, stopped, suspended, error or cancelled, but any text is served, as a real
-    site's next release might.
+    `status` is creating, running, stopped, suspended, error or cancelled. Any other text is accepted too, because the
+    next release of a real site may send one.
     """
 
     id: int
@@ -59,7 +59,7 @@ def changed_order(order: Order, changes: Mapping[str, Any]) -> Order:
 
 
 class Ledger:
-    """Users and orders by id. Rows are frozen values: a change replaces the row, so snapshots stay true."""
+    """Users and orders by id. A change replaces the frozen row, so that snapshots keep the row as it was."""
 
     def __init__(self, *, first_order_id: int = 1) -> None:
         self._users: dict[int, SiteUser] = {}
@@ -125,12 +125,12 @@ class Ledger:
         return user
 
     def link_user(self, user_id: int, panel_user_id: int | None) -> SiteUser:
-        """Replace the row with one that says which panel user this is."""
+        """Set or remove the panel's id of the user."""
         self._users[user_id] = changed = replace(self.user(user_id), panel_user_id=panel_user_id)
         return changed
 
     def add_orders(self, orders: Iterable[Order]) -> int:
-        """Add orders in growing order of id; how many.
+        """Add orders in growing order of id. Returns how many.
 
         Raises:
             ValueError: an id is not above all earlier ones.
@@ -148,19 +148,19 @@ class Ledger:
         return count
 
     def change_order(self, order_id: int, now: datetime, changes: Mapping[str, Any]) -> Order:
-        """Replace the row with a changed one, updated at `now`; raises as `changed_order` does."""
+        """Replace the row with a changed one, updated at `now`. Raises what `changed_order` raises."""
         self._orders[order_id] = changed = changed_order(self.order(order_id), {**changes, "updated_at": now})
         return changed
 
     def give_order(self, order_id: int, user_id: int) -> None:
-        """The order belongs to another user from now on."""
+        """Give the order to another user."""
         order, _ = self.order(order_id), self.user(user_id)
         self._orders[order_id] = replace(order, user_id=user_id)
         del self._orders_by_user[order.user_id][order_id]
         self._orders_by_user.setdefault(user_id, {})[order_id] = None
 
     def remove_order(self, order_id: int) -> None:
-        """Forget the row for good, as no honest main site does."""
+        """Remove the row for good. A correct main site keeps it as cancelled."""
         order = self.order(order_id)
         del self._orders[order_id]
         del self._orders_by_user[order.user_id][order_id]

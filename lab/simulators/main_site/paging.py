@@ -1,6 +1,6 @@
-"""Cursor paging over a snapshot: a cursor pins the rows and the `as_of` of its first page. Pure.
+"""Cursor paging over a snapshot: all pages of a cursor have the rows and the `as_of` of the first page. Pure.
 
-A page costs its own length, not the list's: 100,000 rows in pages of 1,000 are 100 slices.
+A page costs only its own length: 100,000 rows in pages of 1,000 are 100 slices.
 """
 
 import base64
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class CursorUnknownError(ValueError):
-    """The cursor was not given out by this server, or its snapshot is too old."""
+    """The cursor is not one of this server, or its snapshot is too old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Snapshot(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page: `number` counts from 1, `total` is the snapshot's length, `previous` the row just before."""
+    """One page. `number` counts from 1. `previous`: the row before the page. `here`: a cursor to the same rows.
+    `total`: the snapshot's length."""
 
     number: int
     rows: Sequence[T]
@@ -49,7 +50,7 @@ class Shelf(Generic[T]):
         self._snapshots: OrderedDict[str, Snapshot[T]] = OrderedDict()
 
     def open(self, rows: Sequence[T], as_of: datetime) -> Snapshot[T]:
-        """Keep a new snapshot; the oldest beyond 32 is forgotten."""
+        """Keep a new snapshot. Only the newest 32 are kept."""
         snapshot = Snapshot(secrets.token_hex(8), as_of, rows)
         self._snapshots[snapshot.token] = snapshot
         while len(self._snapshots) > KEPT_SNAPSHOTS:

@@ -1,7 +1,7 @@
 """The rows of both feeds. Pure.
 
-Every VPS row carries `rootPassword`, as the real feed does, with a value that a search finds: it must never
-reach the panel's log, tables or journal.
+Every VPS row has a `rootPassword`, as in the real feed. It must never reach the panel's log, tables or journal. Its
+value is easy to search for, so a test can prove that it does not.
 """
 
 from datetime import UTC, datetime
@@ -31,10 +31,10 @@ def user_row(user: SiteUser) -> Row:
     }
 
 
-def _said(order: Order, *left_out: Facts) -> Row:
-    """What an order says of its machine, by the names of the feeds; ``left_out``: not of these groups."""
-    said = (column for column in said_by(Speaker.ORDER) if column.group not in left_out)
-    return {column.feed_name: getattr(order, column.name) for column in said}
+def _facts(order: Order, *left_out: Facts) -> Row:
+    """The order's facts about its machine, under the feeds' names, without the groups ``left_out``."""
+    columns = (column for column in said_by(Speaker.ORDER) if column.group not in left_out)
+    return {column.feed_name: getattr(order, column.name) for column in columns}
 
 
 def order_row(order: Order, root_password: str) -> Row:
@@ -44,7 +44,7 @@ def order_row(order: Order, root_password: str) -> Row:
         "userId": order.user_id,
         "panelVpsId": order.panel_vps_id,
         "status": order.status,
-        **_said(order),
+        **_facts(order),
         "rootPassword": root_password,
         "createdAt": timestamp(order.created_at),
         "updatedAt": timestamp(order.updated_at),
@@ -53,12 +53,12 @@ def order_row(order: Order, root_password: str) -> Row:
 
 def flat_server_row(order: Order, name: str, root_password: str) -> Row:
     """A server of the `panel-api` feed in its flat shape; `ram` in MB, `disk` in GB."""
-    said = {field: value for field, value in _said(order, Facts.LINK).items() if field != "hypervisor"}
+    facts = {field: value for field, value in _facts(order, Facts.LINK).items() if field != "hypervisor"}
     return {
         "id": order.id,
         "userId": order.user_id,
         "status": order.status,
-        **said,
+        **facts,
         "name": name,
         "proxmoxId": order.vmid,
         "rootPassword": root_password,

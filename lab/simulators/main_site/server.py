@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class MainSiteServer(MainSiteVerbs):
-    """Context manager: a main site on a free port of the loopback, all verbs at hand.
+    """Context manager: a main site on a free port of the loopback, with all verbs.
 
-    `api_key` is what the panel must send to the feeds, `control_key` opens the control API; both are random
-    unless given. `panel_url` and `sync_key` say which panel to call; without them no calls are made.
+    `api_key` is the key that the panel must send to the feeds; without it a random key is made. `control_key` is the
+    key of the control API. `panel_url` and `sync_key` name the panel to call; without them no calls are made.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class MainSiteServer(MainSiteVerbs):
 
     @property
     def url(self) -> str:
-        """`http://127.0.0.1:port`: what MAIN_SITE_URL takes; the feeds are below its /api/panel."""
+        """`http://127.0.0.1:port`, the value for MAIN_SITE_URL. The feeds are below its /api/panel."""
         return self._server.url
 
     def start(self) -> None:
-        """Return once it answers."""
+        """Start the server. Return when it answers."""
         self._server.start()
 
     def stop(self) -> None:
-        """Stop answering; calls not sent yet are forgotten."""
+        """Stop the server, and drop the calls that were not sent yet."""
         self._server.stop()
         self.site.close()
 

@@ -1,6 +1,6 @@
-"""The main site: orders in, calls out, feeds on demand.
+"""The main site: it takes orders, calls the panel and answers the feeds.
 
-Thread-safe; calls to the panel and work on guests happen outside the lock.
+Thread-safe. Calls to the panel and work on guests happen outside the lock.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ def system_clock() -> datetime:
 class MainSite:
     """Implements `MainSiteVerbs` and answers the feeds.
 
-    `caller` is None for a site that sends its panel no calls; `guests` is None for one that creates no guests.
+    Without `panel_url` and `sync_key` it calls no panel. Without `guests` it creates no guests.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class MainSite:
         self._extended = extended
         self._skew = timedelta()
         self._feeds = Feeds(self._ledger, self.now, shape)
-        self._caller = PanelCaller(panel_url, sync_key, self._heard_from_panel) if panel_url and sync_key else None
+        self._caller = PanelCaller(panel_url, sync_key, self._note_panel_id) if panel_url and sync_key else None
 
     # The clock -------------------------------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ class MainSite:
         panel_vps_id: int | None = None,
         **texts: str | None,
     ) -> Order:
-        asked = {
+        changes = {
             "name": name,
             "cpu": cpu,
             "ram_mb": ram_mb,
@@ -171,7 +171,7 @@ class MainSite:
         with self._lock:
             if user_id is not None:
                 self._ledger.give_order(order_id, user_id)
-            return self._change(order_id, {field: value for field, value in asked.items() if value is not None})
+            return self._change(order_id, {field: value for field, value in changes.items() if value is not None})
 
     def remove_order(self, order_id: int) -> None:
         with self._lock:
@@ -223,7 +223,7 @@ class MainSite:
         return self._caller is None or self._caller.drain(timeout_s)
 
     def close(self) -> None:
-        """Forget calls not sent yet."""
+        """Drop the calls that were not sent yet."""
         if self._caller:
             self._caller.close()
 
@@ -293,10 +293,10 @@ class MainSite:
         with self._lock:
             return self._ledger.change_order(order_id, self.now(), changes)
 
-    def _heard_from_panel(self, action: Action, order_id: int, vps_id: int) -> None:
+    def _note_panel_id(self, action: Action, order_id: int, vps_id: int) -> None:
         if action == "create":
             with self._lock:
-                # The answer may come late, for an order that is gone.
+                # The answer may come late, when the order is removed already.
                 if self._ledger.has_order(order_id):
                     self._change(order_id, {"panel_vps_id": vps_id})
 
@@ -320,15 +320,15 @@ class MainSite:
         return self._caller.send(action, order.id, body)
 
     def _create_body(self, order: Order, panel_user_id: int) -> dict[str, Any]:
-        said = {column.json_name: getattr(order, column.name) for column in said_by(Speaker.ORDER)}
+        facts = {column.json_name: getattr(order, column.name) for column in said_by(Speaker.ORDER)}
         documented = ("name", "cpu", "ram", "disk", "os", "hypervisor")
         body: dict[str, Any] = {
             "user_id": panel_user_id,
-            # The documented client sends every create as creating, a retried one too.
+            # The documented client sends every create with this status, also a retried one.
             "status": "creating",
-            **{field: said.pop(field) for field in documented},
+            **{field: facts.pop(field) for field in documented},
         }
         if self._extended:
             body["order_id"] = order.id
-            body |= {field: value for field, value in said.items() if value is not None}
+            body |= {field: value for field, value in facts.items() if value is not None}
         return body

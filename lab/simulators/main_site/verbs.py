@@ -1,4 +1,4 @@
-"""What a test or the demo can do to the main site; see `MainSite` for how it is done."""
+"""What tests, demo and chaos can do to the main site. `MainSite` does it."""
 
 from typing import Literal
 
@@ -27,7 +27,7 @@ class MainSiteVerbs(Verbs):
     def add_user(
         self, *, username: str, email: str, panel_user_id: int | None = None, email_verified: bool = True
     ) -> SiteUser:
-        """A new customer; the site chooses the id."""
+        """Add a customer. The site chooses the id."""
         return self._do(
             "add_user",
             _USER,
@@ -38,7 +38,7 @@ class MainSiteVerbs(Verbs):
         )
 
     def link_user(self, user_id: int, panel_user_id: int | None) -> SiteUser:
-        """The site learns (or forgets) which panel user its user is."""
+        """Set (or remove) the panel's id of a user."""
         return self._do("link_user", _USER, user_id=user_id, panel_user_id=panel_user_id)
 
     def place_order(
@@ -57,7 +57,7 @@ class MainSiteVerbs(Verbs):
         notify: bool = True,
         **texts: str | None,
     ) -> Order:
-        """An order is paid: create the guest (stopped), then tell the panel `create` with status creating.
+        """Place a paid order: create the guest (stopped), then send the panel a `create` with the status creating.
 
         `texts`: more fields of the order, such as `ip_address`.
         """
@@ -79,15 +79,15 @@ class MainSiteVerbs(Verbs):
         )
 
     def set_status(self, order_id: int, status: str, *, notify: bool = True) -> Order:
-        """The order's status changes; guest power follows running, stopped and suspended; tell `update`."""
+        """Change the order's status, switch its guest to match, and send an `update`."""
         return self._do("set_status", _ORDER, order_id=order_id, status=status, notify=notify)
 
     def cancel_order(self, order_id: int, *, remove_guest: bool = True, notify: bool = True) -> Order:
-        """The customer leaves: the row stays as cancelled, the guest may go, tell `delete`."""
+        """Cancel the order: its row stays as cancelled, the guest may be removed, and a `delete` is sent."""
         return self._do("cancel_order", _ORDER, order_id=order_id, remove_guest=remove_guest, notify=notify)
 
     def send_call(self, order_id: int, action: Action) -> CallRecord:
-        """Make a call again from the order as it now stands, as a retry without a key does."""
+        """Make a call again from the order's present row, as a retry without a key does."""
         return self._do("send_call", _CALL, order_id=order_id, action=action)
 
     def change_order(
@@ -105,7 +105,7 @@ class MainSiteVerbs(Verbs):
         panel_vps_id: int | None = None,
         **texts: str | None,
     ) -> Order:
-        """Change the row without a call to the panel; None leaves a field as it is. `texts`: as of `place_order`."""
+        """Change the row without a call to the panel. None leaves a field as it is. `texts`: as in `place_order`."""
         return self._do(
             "change_order",
             _ORDER,
@@ -123,23 +123,23 @@ class MainSiteVerbs(Verbs):
         )
 
     def remove_order(self, order_id: int) -> None:
-        """The row vanishes for good, without a call to the panel."""
+        """Remove the row for good, without a call to the panel."""
         self._do("remove_order", NOTHING, order_id=order_id)
 
     def hide_order(self, order_id: int, *, hidden: bool = True) -> None:
-        """The row is missing from both feeds (404 when asked for), or is back."""
+        """Hide the row in both feeds (404 when asked for), or show it again."""
         self._do("hide_order", NOTHING, order_id=order_id, hidden=hidden)
 
     def fill(self, count: int, *, user_id: int, cluster: str | None = None, first_vmid: int = 100) -> int:
-        """Add `count` running orders at once, without guests or calls; how many there are now."""
+        """Add `count` running orders at once, without guests or calls. Returns how many orders there are now."""
         return self._do("fill", _NUMBER, count=count, user_id=user_id, cluster=cluster, first_vmid=first_vmid)
 
     def get_order(self, order_id: int) -> Order:
-        """The order as it stands."""
+        """The order's present row."""
         return self._do("get_order", _ORDER, order_id=order_id)
 
     def list_orders(self) -> list[Order]:
-        """All orders in order of id, hidden ones too."""
+        """All orders in order of id, also hidden ones."""
         return self._do("list_orders", _ORDERS)
 
     def list_calls(self, *, order_id: int | None = None) -> list[CallRecord]:
@@ -147,7 +147,7 @@ class MainSiteVerbs(Verbs):
         return self._do("list_calls", _CALLS, order_id=order_id)
 
     def drain(self, timeout_s: float = 60.0) -> bool:
-        """Send what reordering holds back and wait for delayed calls; whether all went in time."""
+        """Send calls that reordering holds back, wait for delayed ones. Returns whether all were sent in time."""
         return self._do("drain", _YES_NO, timeout_s=timeout_s)
 
     def fault_feed(
@@ -174,25 +174,25 @@ class MainSiteVerbs(Verbs):
         self._do("fault_calls", NOTHING, kind=kind, action=action, times=times, delay_s=delay_s)
 
     def list_feed_faults(self) -> list[FeedFault]:
-        """Feed faults still in force."""
+        """The feed faults in force."""
         return self._do("list_feed_faults", _FEED_FAULTS)
 
     def clear_faults(self) -> None:
-        """Remove everything that goes wrong: faults, hidden rows, a frozen feed, clock skew."""
+        """Remove all faults, hidden rows, a frozen feed and clock skew."""
         self._do("clear_faults", NOTHING)
 
     def freeze_feed(self, *, frozen: bool = True) -> None:
-        """Both feeds keep showing this moment, and say so in as_of."""
+        """Let both feeds keep showing this moment, with its as_of, or show the present again."""
         self._do("freeze_feed", NOTHING, frozen=frozen)
 
     def skew_clock(self, seconds: float) -> None:
-        """The site's clock (Date, as_of and the rows' times) is ahead by that much; negative: behind."""
+        """Set the site's clock (Date, as_of and the rows' times) ahead by so many seconds; negative: behind."""
         self._do("skew_clock", NOTHING, seconds=seconds)
 
     def set_shape(self, shape: Shape, *, invented_names: bool = True) -> None:
-        """The shape of the `panel-api` lists, and whether their names are made up ("server-123")."""
+        """Set the shape of the `panel-api` lists, and whether their names are invented ("server-123")."""
         self._do("set_shape", NOTHING, shape=shape, invented_names=invented_names)
 
     def set_extended(self, *, extended: bool) -> None:
-        """Whether calls carry the optional order and guest keys, or nothing but the documented fields."""
+        """Let calls name the optional order and guest fields, or only the documented fields."""
         self._do("set_extended", NOTHING, extended=extended)

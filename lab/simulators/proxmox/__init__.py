@@ -1,5 +1,5 @@
-"""Proxmox VE: fakepve behind a proxy that makes it answer, and fail, as a real cluster does.
+"""Proxmox VE: fakepve behind a proxy, so that it answers and fails as a real cluster does.
 
-Nothing is imported here, so that the verbs and their clients (`lab.simulators.proxmox.verbs`) work where
-fakepve is not installed; only `lab.simulators.proxmox.server` and what serves a cluster need it.
+Nothing is imported here, so the verbs and their clients (`lab.simulators.proxmox.verbs`) work without fakepve. Only the
+modules that serve a cluster need it.
 """

@@ -2,11 +2,11 @@
 
     python -m lab.simulators.proxmox --port 8006 --cluster berlin --cluster riga --directory .data/proxmox
 
-The first cluster takes --port, the next the port above it, and so on (`--cluster riga=8106` names another).
-Each one writes the CA that the panel must trust to DIRECTORY/CLUSTER/ca.pem.
+The first cluster listens on --port, the next one on the port above it, and so on; `--cluster riga=8106` names another
+port. Each cluster writes the CA that the panel must trust to DIRECTORY/CLUSTER/ca.pem.
 
-Environment: SIM_PVE_TOKEN_ID (USER@REALM!ID) and SIM_PVE_TOKEN_SECRET are the panel's API token, the same on
-every cluster; SIM_CONTROL_KEY opens the control API.
+Environment: SIM_PVE_TOKEN_ID (USER@REALM!ID) and SIM_PVE_TOKEN_SECRET are the panel's API token, the same on every
+cluster. SIM_CONTROL_KEY is the key of the control API.
 """
 
 import argparse
@@ -68,7 +68,7 @@ async def serve(options: argparse.Namespace, token: tuple[str, str], control_key
             )
             serving = serve_cluster(cluster, certificates, control_key=control_key, host=options.host, ports=(port,))
             await stack.enter_async_context(serving)
-            # The servers have read it, and no other process may.
+            # The server has read the key, and no other process may.
             certificates.key_file.unlink()
             sys.stdout.write(f"{name}: port {port}, SHA-256 {certificates.fingerprint}\n")
         sys.stdout.flush()
@@ -76,7 +76,7 @@ async def serve(options: argparse.Namespace, token: tuple[str, str], control_key
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Serve until a signal; 2 if a setting is missing."""
+    """Serve until a signal. Returns 2 if a setting is missing."""
     options = parse(arguments)
     try:
         token = require(environment, "SIM_PVE_TOKEN_ID"), require_key(environment, "SIM_PVE_TOKEN_SECRET")

@@ -1,6 +1,6 @@
-"""A certificate authority of one simulator and the server certificate it signs.
+"""A certificate authority for one simulator, and the server certificate that it signs.
 
-The authority's key is used once and never stored; every start makes a new authority.
+The authority's key is used once and never stored. Every start makes a new authority.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ class Certificates:
 
 
 def make_certificates(directory: Path, name: str, hosts: Sequence[str], now: datetime) -> Certificates:
-    """Write ca.pem, server.pem and server.key (0600) into the directory; `hosts` are names and addresses."""
+    """Write ca.pem, server.pem and server.key (0600) into the directory. `hosts`: names and addresses."""
     directory.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA(organization_name=f"{name} simulator CA")
     server = authority.issue_cert(

@@ -1,6 +1,6 @@
-"""One fake cluster: fakepve holds the guests, this class the faults and what fakepve does not know.
+"""One fake cluster. fakepve holds the guests. This class holds the faults, the rights and the status cache.
 
-Not locked: everything runs on the event loop that serves the cluster.
+It needs no lock, because everything runs on the event loop that serves the cluster.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ KEPT_REQUESTS = 10_000
 
 @dataclass(slots=True)
 class PlannedFault:
-    """The next `times` answers (None: all) below `path` fail or are cut."""
+    """The next `times` answers (None: all) below `path` fail with `status`, or are cut if that is None."""
 
     path: str
     times: int | None
@@ -32,14 +32,14 @@ class PlannedFault:
 
 @dataclass(frozen=True, slots=True)
 class NodeFault:
-    """What requests for a node end with, and after how long."""
+    """The status with which requests for a node end, and after how many seconds."""
 
     status: int
     after_s: float
 
 
 class FakeCluster(GuestFleet):
-    """Implements `ProxmoxVerbs`. `monotonic` is the clock that the status cache ages by."""
+    """Implements `ProxmoxVerbs`. `monotonic` is the clock of the status cache."""
 
     def __init__(
         self,
@@ -190,15 +190,15 @@ class FakeCluster(GuestFleet):
 
     @property
     def rights(self) -> dict[str, frozenset[str]]:
-        """What the token may do, by path."""
+        """The token's rights, by path."""
         return effective(self._token_rights, self._user_rights)
 
     def is_offline(self, node: str) -> bool:
-        """Whether the node was taken away."""
+        """Whether the node was set offline."""
         return node in self._offline_since
 
     def status_cache(self) -> StatusCache:
-        """What the bulk list shows in place of fresh reports, by now."""
+        """The values that the bulk list shows at present instead of fresh reports."""
         now = self._now()
         kept: dict[int, str] = {}
         for node, last in self._kept.items():
@@ -211,7 +211,7 @@ class FakeCluster(GuestFleet):
         )
 
     def take_planned(self, path: str) -> PlannedFault | None:
-        """The planned fault for this request, used once."""
+        """The planned fault for this request. It is used up once."""
         for fault in self.planned:
             if path.startswith(fault.path):
                 if fault.times is not None:

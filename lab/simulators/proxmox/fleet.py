@@ -1,6 +1,6 @@
-"""The guests of a fake cluster and the nodes they lie on; fakepve holds them.
+"""The guests of a fake cluster and their nodes. fakepve holds them.
 
-Not locked: everything runs on the event loop that serves the cluster.
+It needs no lock, because everything runs on the event loop that serves the cluster.
 """
 
 import heapq
@@ -18,7 +18,7 @@ FIRST_VMID = 100
 
 
 class FakeGuest(Protocol):
-    """The part of fakepve's guests that is used here."""
+    """The attributes of fakepve's guests that are used here."""
 
     vmid: int
     node: str
@@ -38,7 +38,7 @@ class FakeGuest(Protocol):
 
 
 class FakeMachine(FakeGuest, Protocol):
-    """A virtual machine has QEMU's own word for its state, and a name beside its configuration."""
+    """A virtual machine also has QEMU's own state, and a name outside of its configuration."""
 
     name: str
     qmpstatus: str
@@ -50,7 +50,7 @@ def is_machine(fake: FakeGuest) -> TypeGuard[FakeMachine]:
 
 
 class GuestFleet:
-    """The verbs about guests. `monotonic` is the clock that old reports age by."""
+    """The verbs about guests. `monotonic` is the clock that ends old reports."""
 
     def __init__(self, pve: FakePve, nodes: Sequence[str], monotonic: Callable[[], float]) -> None:
         self.pve = pve
@@ -152,7 +152,7 @@ class GuestFleet:
         tags: str | None = None,
     ) -> Guest:
         fake = self._fake(vmid)
-        asked: dict[str, Any] = {
+        changes: dict[str, Any] = {
             "name": name,
             "uuid": uuid,
             "mac": mac,
@@ -161,7 +161,8 @@ class GuestFleet:
             "disk_gb": disk_gb,
             "tags": tags,
         }
-        changed = replace(self._describe(fake), **{field: value for field, value in asked.items() if value is not None})
+        given = {field: value for field, value in changes.items() if value is not None}
+        changed = replace(self._describe(fake), **given)
         if tags == "":
             fake.config.pop("tags", None)
         fake.config.update(config_of(changed))
@@ -218,7 +219,7 @@ class GuestFleet:
         return self._describe(fake)
 
     def qemu_status(self, vmid: int) -> str | None:
-        """QEMU's own word for a virtual machine's state; None for a container."""
+        """QEMU's own state of a virtual machine; None for a container."""
         fake = self._guests.get(vmid)
         return fake.qmpstatus if fake is not None and is_machine(fake) else None
 

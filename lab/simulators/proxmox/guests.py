@@ -1,4 +1,4 @@
-"""A guest as a value, and the configuration that Proxmox keeps of it. Pure."""
+"""A guest as a value, and its configuration in Proxmox. Pure."""
 
 import secrets
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ GuestType = Literal["qemu", "lxc"]
 class Guest:
     """One virtual machine or container. `memory_mb` in MiB, `disk_gb` in GiB.
 
-    `status` is what the bulk list shows of a healthy cluster: running or stopped, for QEMU also paused,
-    io-error and so on. `uuid` is None for containers; `mac` is empty for one without a network card.
+    `status` is the status in the bulk list of a healthy cluster: running or stopped, for QEMU also paused, io-error and
+    so on. `uuid` is None for containers. `mac` is empty without a network card.
     """
 
     vmid: int
@@ -36,7 +36,7 @@ def random_mac() -> str:
 
 
 def config_of(guest: Guest) -> dict[str, Any]:
-    """The keys of the guest's configuration file that stand for its plan and identity."""
+    """The keys of the guest's configuration file that hold its plan and identity."""
     volume = f"local-lvm:vm-{guest.vmid}-disk-0,size={guest.disk_gb}G"
     config: dict[str, Any]
     if guest.type == "lxc":
@@ -68,5 +68,5 @@ def config_of(guest: Guest) -> dict[str, Any]:
 
 
 def power_of(status: str) -> str:
-    """running or stopped: whether a process of the guest exists, whatever QEMU calls its state."""
+    """running if the guest has a process, whatever QEMU calls its state; else stopped."""
     return "stopped" if status == "stopped" else "running"

@@ -1,4 +1,4 @@
-"""Power requests as a real node answers them: QEMU accepts, and its task tells what went wrong."""
+"""Power requests, answered as a real node does: it accepts the request, and the task says what went wrong."""
 
 import itertools
 import re
@@ -7,21 +7,21 @@ from typing import Any
 POWER_PATH = re.compile(r"^/nodes/(?P<node>[^/]+)/qemu/(?P<vmid>\d+)/status/(?P<action>[a-z]+)$")
 TASK_PATH = re.compile(r"^/nodes/(?P<node>[^/]+)/tasks/(?P<upid>[^/]+)/status$")
 IN_TASK = re.compile(r"^VM (is locked|\d+ not running)")
-# What is asked of a stopped machine and already so.
+# Actions that change nothing on a stopped machine, so their task ends well.
 HARMLESS_WHEN_STOPPED = ("stop", "shutdown")
 
 
 class LateFailures:
-    """Tasks that stand for refusals: the fake refuses at once, a real node in a task."""
+    """Tasks made of refusals: fakepve refuses at once, but a real node refuses in a task."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._tasks: dict[str, dict[str, Any]] = {}
 
     def accept(self, place: re.Match[str], refusal: str, user: str, now: float) -> str | None:
-        """The UPID of a finished task, or None if a real node refuses this at once too.
+        """The UPID of a finished task, or None if a real node also refuses this at once.
 
-        `place` is the request's match of POWER_PATH, `now` Unix time.
+        `place` is the request's match of POWER_PATH, `now` is Unix time.
         """
         if not IN_TASK.match(refusal):
             return None
@@ -44,5 +44,5 @@ class LateFailures:
         return upid
 
     def status(self, upid: str) -> dict[str, Any] | None:
-        """The task, if it is one of these."""
+        """The task of this UPID, if it is one of these tasks."""
         return self._tasks.get(upid)

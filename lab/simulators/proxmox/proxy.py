@@ -1,7 +1,7 @@
-"""A reverse proxy in front of fakepve that makes its answers those of a real cluster, faults included.
+"""A reverse proxy in front of fakepve that turns its answers into those of a real cluster, faults included.
 
-fakepve is fast, open and never fails. A real node answers a bad token late and with nothing, hides what the token may
-not see, keeps the last values of nodes that went away, compresses, and closes connections.
+fakepve is fast, open and never fails. A real cluster answers a bad token late and without a body, hides guests that the
+token may not see, keeps the last values of nodes that went offline, compresses, and closes connections.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ UNREACHABLE = {595: "No route to host", 596: "Connection timed out"}
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer before it is sent: `body` None is none at all, without a content type."""
+    """An answer before it is sent. `body` None: an empty body without a content type. `cut`: it ends in mid body."""
 
     status: int
     body: dict[str, Any] | None = None
@@ -49,7 +49,7 @@ class Reply:
 
 
 def refuse(status: int, message: str, *, in_body: bool = True) -> Reply:
-    """An error in the API's form: the text stands in the reason phrase and, since 2025, in the body."""
+    """An error in the API's form. The text is in the reason phrase and, since 2025, also in the body."""
     body: dict[str, Any] = {"data": None}
     if in_body:
         body["message"] = f"{message}\n"
@@ -58,7 +58,7 @@ def refuse(status: int, message: str, *, in_body: bool = True) -> Reply:
 
 @dataclass(slots=True)
 class ApiProxy:
-    """Answers one cluster's API. `upstream` is fakepve's address. The port of a request tells its `endpoint` number."""
+    """Answers one cluster's API. `upstream`: fakepve's address. `endpoint_by_port`: the number of each endpoint."""
 
     cluster: FakeCluster
     session: aiohttp.ClientSession
@@ -69,7 +69,7 @@ class ApiProxy:
     _served: WeakKeyDictionary[asyncio.Transport, int] = field(default_factory=WeakKeyDictionary)
 
     def application(self) -> web.Application:
-        """The aiohttp application; one can be made for each address."""
+        """A new aiohttp application. Each address needs one."""
         app = web.Application(client_max_size=2**20)
         app.router.add_get(f"{CONTROL_PREFIX}/health", self._alive)
         app.router.add_post(f"{CONTROL_PREFIX}/{{verb}}", self._control)
@@ -110,7 +110,7 @@ class ApiProxy:
     async def _answer(self, request: web.Request, path: str) -> Reply:
         cluster = self.cluster
         delayed_s = 0.0
-        while delayed_s < cluster.extra_delay_s:  # in small steps, so that a removed delay also ends the current waits
+        while delayed_s < cluster.extra_delay_s:  # in small steps, so that the fault's end also ends current waits
             step_s = min(DELAY_STEP_S, cluster.extra_delay_s - delayed_s)
             await asyncio.sleep(step_s)
             delayed_s += step_s
@@ -162,7 +162,7 @@ class ApiProxy:
     async def _permissions(self, request: web.Request) -> Reply:
         rights, path = self.cluster.rights, request.query.get("path")
         asked = [path] if path else sorted(rights)
-        # The value says whether the privilege reaches what lies below.
+        # The value 1 means that the privilege also holds for the paths below.
         return Reply(200, {"data": {p: dict.fromkeys(sorted(held_at(rights, p)), 1) for p in asked}})
 
     async def _cluster_status(self, request: web.Request) -> Reply:
@@ -231,7 +231,7 @@ class ApiProxy:
         return response
 
     def _is_worn_out(self, request: web.Request) -> bool:
-        """Whether this is the last request that its connection is good for."""
+        """Whether the connection has served so many requests that a real node would close it now."""
         connection = request.transport
         if connection is None:
             return True
@@ -240,7 +240,7 @@ class ApiProxy:
 
 
 def _raw(entry: dict[str, Any], cluster: FakeCluster) -> dict[str, Any]:
-    """The entry without fakepve's own verdict on guests of offline nodes; the status cache decides."""
+    """The entry with the guest's real status. fakepve shows `unknown` on offline nodes, but here the cache decides."""
     guest = cluster.find_guest(entry["vmid"]) if entry["status"] == "unknown" else None
     return entry if guest is None else {**entry, "status": guest.status}
 

@@ -1,4 +1,4 @@
-"""The bulk list as a real cluster shows it, made from the fake's. Pure."""
+"""The bulk list as a real cluster shows it, made from fakepve's list. Pure."""
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -9,19 +9,19 @@ from lab.simulators.proxmox.guests import Guest
 
 Item = dict[str, Any]
 
-# All that is left of a guest whose status no node has reported lately.
+# The only keys of a guest that no node has reported lately.
 KNOWN_WITHOUT_STATUS = ("id", "vmid", "node", "type", "tags", "lock", "hastate", "pool")
 
 FORMER_UPTIME_S = 86_400
-"""What an old report says of a guest that had been running for a day."""
+"""The uptime in old reports: the former guest had been running for a day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusCache:
-    """What the cluster's status cache holds apart from fresh reports.
+    """The values in the cluster's status cache that are not fresh reports.
 
-    `kept` has the last status of guests on nodes that went away, by VMID; `silent` the guests without any
-    status; `former` the guest whose values an old report of a reused VMID still shows.
+    `kept`: by VMID, the last status of guests on nodes that went offline. `silent`: the guests without any status.
+    `former`: by reused VMID, the former guest, whose values an old report still shows.
     """
 
     kept: Mapping[int, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ def bulk_entry(guest: Guest) -> Item:
 
 
 def guest_entry(item: Item, qemu_status: str | None, cache: StatusCache) -> Item:
-    """One guest's entry; `qemu_status` is QEMU's own word for the state (None for containers)."""
+    """One guest's entry. `qemu_status`: QEMU's own state (None for containers)."""
     vmid = item["vmid"]
     if cache.all_silent or vmid in cache.silent:
         return {**{key: item[key] for key in KNOWN_WITHOUT_STATUS if key in item}, "status": "unknown"}
@@ -63,6 +63,6 @@ def guest_entry(item: Item, qemu_status: str | None, cache: StatusCache) -> Item
 
 
 def by_vmid_as_text(entries: list[Item]) -> list[Item]:
-    """Guests sorted as the real list is: 100, 1000, 101; other entries stay behind them."""
+    """Guests sorted like the real list: 100, 1000, 101. Other entries come after them."""
     guests = [entry for entry in entries if "vmid" in entry]
     return sorted(guests, key=lambda e: str(e["vmid"])) + [entry for entry in entries if "vmid" not in entry]

@@ -1,4 +1,4 @@
-"""What an API token may do: its own grants cut down to its user's, as privilege separation has it. Pure."""
+"""The rights of an API token. With privilege separation it has only rights that its user has too. Pure."""
 
 from collections.abc import Collection, Mapping
 
@@ -12,7 +12,7 @@ PANEL_RIGHTS: Rights = {
 
 
 def held_at(rights: Rights, path: str) -> frozenset[str]:
-    """Privileges at a path: granted there or on any path above it."""
+    """The privileges at a path: those granted there and on any path above it."""
     return frozenset(
         privilege
         for granted, privileges in rights.items()
@@ -22,7 +22,7 @@ def held_at(rights: Rights, path: str) -> frozenset[str]:
 
 
 def effective(token: Rights, user: Rights | None) -> dict[str, frozenset[str]]:
-    """Rights held by both the token and its user (None: a user who may do everything), by path."""
+    """The rights that both the token and its user have, by path. `user` None: the user may do everything."""
     if user is None:
         return {path: frozenset(privileges) for path, privileges in token.items()}
     return {path: held_at(token, path) & held_at(user, path) for path in sorted({*token, *user})}

@@ -1,4 +1,4 @@
-"""A Proxmox cluster inside this process: fakepve and the proxy on one event loop in a thread of their own."""
+"""A Proxmox cluster inside this process: fakepve and the proxy run on one event loop in a thread of their own."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ async def serve_cluster(
     host: str = LOOPBACK,
     ports: Sequence[int] = (0,),
 ) -> AsyncIterator[list[int]]:
-    """Serve the cluster at every port (0: a free one) until the block ends; yields the ports in use."""
+    """Serve the cluster on every port (0: a free one) until the block ends. Yields the ports in use."""
     async with contextlib.AsyncExitStack() as stack:
         await cluster.pve.start(str(certificates.cert_file), str(certificates.key_file))
         stack.push_async_callback(cluster.pve.stop)
@@ -51,7 +51,7 @@ async def serve_cluster(
         proxy = ApiProxy(cluster, session, cluster.pve.url, control_key)
         server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         server_side.load_cert_chain(certificates.cert_file, certificates.key_file)
-        taken: list[int] = []
+        in_use: list[int] = []
         for index, port in enumerate(ports):
             runner = web.AppRunner(
                 proxy.application(), keepalive_timeout=KEEP_ALIVE_S, access_log=None, shutdown_timeout=0.2
@@ -59,13 +59,13 @@ async def serve_cluster(
             await runner.setup()
             stack.push_async_callback(_hang_up, runner)
             await web.TCPSite(runner, host, port, ssl_context=server_side).start()
-            taken.append(runner.addresses[0][1])
-            proxy.endpoint_by_port[taken[-1]] = index
-        yield taken
+            in_use.append(runner.addresses[0][1])
+            proxy.endpoint_by_port[in_use[-1]] = index
+        yield in_use
 
 
 async def _hang_up(runner: web.AppRunner) -> None:
-    # A polite TLS close waits for a peer that may have stopped listening long ago.
+    # An orderly TLS close would wait for peers that may have stopped listening long ago.
     for connection in runner.server.connections if runner.server else ():
         if connection.transport is not None:
             connection.transport.abort()
@@ -107,9 +107,9 @@ def new_cluster(
 
 
 class ProxmoxServer(ProxmoxVerbs):
-    """Context manager: one cluster on free ports of the loopback with its own CA, all verbs at hand.
+    """Context manager: one cluster on free ports of the loopback, with its own CA and all verbs.
 
-    `endpoints` is the number of addresses it answers at. `settings()` is its entry for PROXMOX_CLUSTERS.
+    `endpoints`: on how many addresses it answers. `settings()`: its entry for PROXMOX_CLUSTERS.
     """
 
     def __init__(
@@ -152,13 +152,13 @@ class ProxmoxServer(ProxmoxVerbs):
 
     @property
     def ca_file(self) -> Path:
-        """The CA that signed the server's certificate; exists until `stop`."""
-        return self._made().ca_file
+        """The file of the CA that signed the server's certificate. It exists until `stop`."""
+        return self._certs().ca_file
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the server's certificate, "AA:BB:...", as Proxmox VE shows it."""
-        return self._made().fingerprint
+        return self._certs().fingerprint
 
     @property
     def authorization(self) -> str:
@@ -166,7 +166,7 @@ class ProxmoxServer(ProxmoxVerbs):
         return f"PVEAPIToken={self.token_id}={self.token_secret}"
 
     def settings(self, *, pin_fingerprint: bool = False) -> dict[str, Any]:
-        """The cluster's entry for PROXMOX_CLUSTERS: CA by default, else the pinned fingerprint."""
+        """The cluster's entry for PROXMOX_CLUSTERS. It names the CA file, or pins the fingerprint."""
         trust = {"fingerprint": self.fingerprint} if pin_fingerprint else {"ca_file": os.fspath(self.ca_file)}
         return {
             "name": self.name,
@@ -177,10 +177,10 @@ class ProxmoxServer(ProxmoxVerbs):
         }
 
     def start(self) -> None:
-        """Return once it answers.
+        """Start the cluster. Return when it answers.
 
         Raises:
-            RuntimeError: it did not come up; the cause is chained.
+            RuntimeError: it did not start; the cause is chained.
         """
         directory = Path(tempfile.mkdtemp(prefix="panel-sync-proxmox-"))
         self._certificates = make_certificates(directory, self.name, (LOOPBACK, "localhost"), datetime.now(UTC))
@@ -189,11 +189,11 @@ class ProxmoxServer(ProxmoxVerbs):
             raise RuntimeError(f"The Proxmox simulator {self.name} did not start") from self._failure
 
     def stop(self) -> None:
-        """Stop answering and remove the certificates."""
+        """Stop the cluster and remove the certificates."""
         if self._loop is not None and self._stopping is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(START_TIMEOUT_S)
-        shutil.rmtree(self._made().ca_file.parent)
+        shutil.rmtree(self._certs().ca_file.parent)
 
     def __enter__(self) -> Self:
         self.start()
@@ -204,7 +204,7 @@ class ProxmoxServer(ProxmoxVerbs):
     ) -> None:
         self.stop()
 
-    def _made(self) -> Certificates:
+    def _certs(self) -> Certificates:
         if self._certificates is None:
             raise RuntimeError("The Proxmox simulator was not started")
         return self._certificates
@@ -219,7 +219,7 @@ class ProxmoxServer(ProxmoxVerbs):
 
     async def _main(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        async with serve_cluster(self.cluster, self._made(), control_key=self.control_key, ports=self._ports) as ports:
+        async with serve_cluster(self.cluster, self._certs(), control_key=self.control_key, ports=self._ports) as ports:
             self.urls = [f"https://{LOOPBACK}:{port}" for port in ports]
             self._up.set()
             await self._stopping.wait()

@@ -1,4 +1,4 @@
-"""What a test or the demo can do to a Proxmox cluster; see `FakeCluster` for how it is done."""
+"""What tests, demo and chaos can do to a Proxmox cluster. `FakeCluster` does it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ __all__ = ["Guest", "GuestType", "ProxmoxVerbs", "SeenRequest"]
 
 @dataclass(frozen=True, slots=True)
 class SeenRequest:
-    """A request that arrived: `path` is below `/api2/json`, without the query."""
+    """A request that arrived, and the status of its answer. `path` is below `/api2/json`, without the query."""
 
     method: str
     path: str
@@ -42,7 +42,7 @@ class ProxmoxVerbs(Verbs):
         memory_mb: int = 4096,
         disk_gb: int = 50,
     ) -> Guest:
-        """A new guest on the lowest free VMID, on the named node or the first one that is online."""
+        """Create a guest with the lowest free VMID, on the named node or on the first node that is online."""
         return self._do(
             "create_guest",
             _GUEST,
@@ -73,10 +73,10 @@ class ProxmoxVerbs(Verbs):
         template: bool = False,
         reported_after_s: float = 0.0,
     ) -> Guest:
-        """A guest with this VMID; uuid and mac are made up unless given; an empty mac is no network card.
+        """Create a guest with this VMID. Without uuid and mac random ones are made; an empty mac means no network card.
 
-        `reported_after_s`: for so long the bulk list shows the name, status and sizes of the guest that had
-        this VMID before, as a real cluster does until the node reports.
+        `reported_after_s`: for so long the bulk list shows the name, status and sizes of the guest that had this VMID
+        before, as a real cluster does until the node reports.
         """
         return self._do(
             "add_guest",
@@ -109,7 +109,7 @@ class ProxmoxVerbs(Verbs):
         disk_gb: int | None = None,
         tags: str | None = None,
     ) -> Guest:
-        """Change the configuration without a call to the panel; None leaves a key as it is."""
+        """Change the configuration. None leaves a key as it is."""
         return self._do(
             "change_guest",
             _GUEST,
@@ -124,7 +124,7 @@ class ProxmoxVerbs(Verbs):
         )
 
     def find_guest(self, vmid: int) -> Guest | None:
-        """The guest as it really is, whatever the lists show."""
+        """The guest as it really is, also while lists show something else."""
         return self._do("find_guest", _MAYBE_GUEST, vmid=vmid)
 
     def list_guests(self) -> list[Guest]:
@@ -132,15 +132,15 @@ class ProxmoxVerbs(Verbs):
         return self._do("list_guests", _GUESTS)
 
     def set_status(self, vmid: int, status: str) -> Guest:
-        """running, stopped, or QEMU's paused, prelaunch, io-error, ...; unknown: its node reports nothing."""
+        """Set running, stopped, or QEMU's paused, prelaunch, io-error, ... `unknown`: its node no longer reports it."""
         return self._do("set_status", _GUEST, vmid=vmid, status=status)
 
     def set_uptime(self, vmid: int, seconds: float) -> None:
-        """A running guest was started that long ago."""
+        """Let a running guest have been started so many seconds ago."""
         self._do("set_uptime", NOTHING, vmid=vmid, seconds=seconds)
 
     def set_lock(self, vmid: int, lock: str | None) -> Guest:
-        """backup, migrate, snapshot, suspended, ...; None unlocks."""
+        """Lock the guest by backup, migrate, snapshot, suspended, ...; None unlocks it."""
         return self._do("set_lock", _GUEST, vmid=vmid, lock=lock)
 
     def remove_guest(self, vmid: int) -> None:
@@ -148,77 +148,77 @@ class ProxmoxVerbs(Verbs):
         self._do("remove_guest", NOTHING, vmid=vmid)
 
     def migrate(self, vmid: int, node: str) -> Guest:
-        """The guest is on another node from now on."""
+        """Move the guest to another node."""
         return self._do("migrate", _GUEST, vmid=vmid, node=node)
 
     # The cluster
 
     def add_node(self, node: str) -> None:
-        """One more node, online."""
+        """Add a node, which is online."""
         self._do("add_node", NOTHING, node=node)
 
     def set_node_online(self, node: str, *, online: bool) -> None:
-        """Off: requests for it are 595, its guests keep their last status for the cache's time."""
+        """Set a node on- or offline. Offline: requests for it end with 595; the cache keeps its guests' last status."""
         self._do("set_node_online", NOTHING, node=node, online=online)
 
     def expire_status_cache(self) -> None:
-        """What offline nodes last reported is forgotten now instead of after the cache's time."""
+        """Forget now what offline nodes last reported, instead of after the cache's time."""
         self._do("expire_status_cache", NOTHING)
 
     def set_quorum(self, *, quorate: bool) -> None:
-        """Reads stay 200 without quorum; only `/cluster/status` tells."""
+        """Give or take the quorum. Without it reads are still 200; only `/cluster/status` shows it."""
         self._do("set_quorum", NOTHING, quorate=quorate)
 
     def set_version(self, version: str) -> None:
-        """What `/version` says, for example 9.0.5."""
+        """Set the answer of `/version`, for example 9.0.5."""
         self._do("set_version", NOTHING, version=version)
 
     # The token
 
     def set_token_rights(self, rights: Mapping[str, Sequence[str]]) -> None:
-        """Grants of the token by path; none at all makes it blind: `200 []`."""
+        """Set the token's grants by path. Without any grant the token is blind: `200 []`."""
         self._do("set_token_rights", NOTHING, rights=dict(rights))
 
     def set_user_rights(self, rights: Mapping[str, Sequence[str]] | None) -> None:
-        """Grants of the token's user, which cap the token's; None: everything."""
+        """Set the grants of the token's user, which limit the token's. None: the user may do everything."""
         self._do("set_user_rights", NOTHING, rights=None if rights is None else dict(rights))
 
     def blind_token(self) -> None:
-        """The token keeps its login and loses every right."""
+        """Take all rights from the token. It still logs in."""
         self._do("blind_token", NOTHING)
 
     def restore_token(self) -> None:
-        """The token is valid and has the panel's rights again."""
+        """Make the token valid again, with the rights that the panel needs."""
         self._do("restore_token", NOTHING)
 
     def revoke_token(self) -> None:
-        """Every request is 401, late and empty."""
+        """Answer every request with 401, late and without a body."""
         self._do("revoke_token", NOTHING)
 
     def set_unauthorized_delay(self, seconds: float) -> None:
-        """How long a 401 takes; 3 s in reality."""
+        """Set how long a 401 takes. A real node takes 3 s."""
         self._do("set_unauthorized_delay", NOTHING, seconds=seconds)
 
     # Faults
 
     def empty_list(self, *, empty: bool = True) -> None:
-        """`200 []` from the bulk list, although the token may see everything."""
+        """Let the bulk list answer `200 []`, although the token may see everything."""
         self._do("empty_list", NOTHING, empty=empty)
 
     def all_unknown(self, *, unknown: bool = True) -> None:
-        """Every guest is `unknown`, without name and sizes."""
+        """List every guest as `unknown`, without name and sizes."""
         self._do("all_unknown", NOTHING, unknown=unknown)
 
     def freeze_list(self, *, frozen: bool = True) -> None:
-        """The bulk list keeps showing this moment, as a minority node's does."""
+        """Let the bulk list keep showing this moment, as on a node without quorum."""
         self._do("freeze_list", NOTHING, frozen=frozen)
 
     def fail_node(self, node: str, status: int | None, *, after_s: float = 0.0) -> None:
-        """Requests for the node end with 595 or 596 and an empty body after `after_s`; None: no longer."""
+        """End requests for the node with 595 or 596 and an empty body after `after_s`. None ends the fault."""
         self._do("fail_node", NOTHING, node=node, status=status, after_s=after_s)
 
     def forbid_config(self, vmid: int, *, forbidden: bool = True) -> None:
-        """The guest's configuration is 403."""
+        """Answer requests for the guest's configuration with 403."""
         self._do("forbid_config", NOTHING, vmid=vmid, forbidden=forbidden)
 
     def fail_answers(
@@ -230,23 +230,23 @@ class ProxmoxVerbs(Verbs):
         in_body: bool = True,
         times: int | None = None,
     ) -> None:
-        """Requests below that path fail; `in_body=False` puts the text into the reason phrase alone."""
+        """Let requests below that path fail. `in_body=False` puts the text into the reason phrase only."""
         self._do("fail_answers", NOTHING, path=path, status=status, message=message, in_body=in_body, times=times)
 
     def truncate_answers(self, path: str, *, times: int | None = None) -> None:
-        """Answers below that path end in mid body and the connection closes."""
+        """Let answers below that path end in mid body, and close the connection."""
         self._do("truncate_answers", NOTHING, path=path, times=times)
 
     def slow_down(self, seconds: float) -> None:
-        """Every answer takes that much longer."""
+        """Delay every answer by so many seconds."""
         self._do("slow_down", NOTHING, seconds=seconds)
 
     def set_endpoint_up(self, index: int, *, up: bool) -> None:
-        """One of the cluster's addresses resets every connection, or works again; counted from 0."""
+        """Let one of the cluster's addresses (from 0) reset every connection, or work again."""
         self._do("set_endpoint_up", NOTHING, index=index, up=up)
 
     def clear_faults(self) -> None:
-        """Remove everything that goes wrong: nodes online, quorum, the panel's rights, no faults."""
+        """End all faults: nodes are online, there is quorum, and the token has the panel's rights."""
         self._do("clear_faults", NOTHING)
 
     def list_requests(self) -> list[SeenRequest]:

@@ -102,10 +102,13 @@ UPDATE vps SET cluster = 'main', node = 'pve1', vmid = 100, guest_type = 'qemu',
 CONFLICT = "UPDATE vps SET link_state = 'conflict', claimed_cluster = 'main', claimed_vmid = 100 WHERE id = 1"
 IDENTITIES = {
     "guest main/100 is smbios:a, read {moment} UTC (5 min ago)": ("smbios:a", "read", None),
-    "who guest main/100 is has been in doubt since {moment} UTC: a call named its address for another record; nothing "
-    "of it is taken before it is read again (last read {moment} UTC, 5 min ago)": ("smbios:a", "stale", "call"),
-    "who guest main/100 is was never read: nothing of it is taken": (None, "unread", None),
-    "who guest main/100 is may not be read (403; last asked {moment} UTC, 5 min ago)": ("smbios:a", "forbidden", None),
+    "the identity of guest main/100 has been in doubt since {moment} UTC: a call named its address for another record; "
+    "nothing is taken from it until its configuration is read again (last read {moment} UTC, 5 min ago)": (
+        "smbios:a", "stale", "call",
+    ),
+    "the configuration of guest main/100 was never read, so nothing is taken from this guest": (None, "unread", None),
+    "the identity of guest main/100 could not be read (HTTP 403; last asked {moment} UTC, 5 min ago): give the token "
+    "VM.Audit on it": ("smbios:a", "forbidden", None),
     "guest main/100 is smbios:b, read {moment} UTC (5 min ago): not this VPS's machine, which is smbios:a": (
         "smbios:b", "read", None,
     ),
@@ -130,7 +133,7 @@ def test_history_tells_when_the_machine_was_identified_and_what_puts_it_in_doubt
         (LINK, "guest main/100 was never listed"),
         (
             CONFLICT,
-            "a call named guest main/100, which another record had: it has no guest "
+            "a call named guest main/100, which another record had, so this VPS has no guest "
             "(`panel-sync findings --class link-conflict`)",
         ),
     ],

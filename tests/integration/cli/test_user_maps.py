@@ -40,8 +40,8 @@ def test_it_is_shown_and_done_only_on_a_word(panel_sync: PanelSync, three: Engin
     said = panel_sync(*given)
     assert (said.code, maps(three)) == (0, {5: None, 6: None, 7: "70"})
     assert "user 5 would be the main site's 50" in said.out
-    assert "2 to map, 1 mapped so already, 0 refused" in said.out
-    assert "Nothing was done: --apply does it." in said.out
+    assert "2 to map, 1 mapped already, 0 refused" in said.out
+    assert "Nothing was written. To write it, add --apply." in said.out
     assert panel_sync(*given, "--dry-run").code == 0
     said = panel_sync(*given, "--apply")
     assert (said.code, maps(three)) == (0, {5: "50", 6: "60", 7: "70"})
