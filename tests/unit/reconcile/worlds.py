@@ -68,6 +68,9 @@ UNLINKED: dict[str, Any] = {
 }  # fmt: skip
 """The link columns of a record without a guest."""
 
+LOOSE: dict[str, Any] = UNLINKED | {"order_id": None, "order_linked_once": False}
+"""The same of a record that no order was ever linked with either."""
+
 
 def world(**values: Any) -> World:
     """One trusted cluster and a feed whose last two sweeps were complete."""

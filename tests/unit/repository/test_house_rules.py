@@ -54,11 +54,13 @@ def test_nothing_names_a_package_registry() -> None:
 
 
 def test_modules_stay_readable_in_one_go() -> None:
+    """But for the tables and the migrations: tables of data, read column by column; to cut them would hide a part."""
+    tables = {ROOT / "panel" / "schema" / "tables.py"}
     long = {
         str(path.relative_to(ROOT)): lines
         for path in tracked()
-        if path.suffix == ".py" and "migrations/versions" not in str(path)
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 500
+        if path.suffix == ".py" and path not in tables and path.parent != ROOT / "migrations" / "versions"
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
     }
     assert long == {}
 

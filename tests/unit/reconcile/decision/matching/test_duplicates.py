@@ -20,10 +20,9 @@ from reconcile.confirming import Confirmer
 from reconcile.decision.decide import plan
 from reconcile.decision.gate import Budget, GateContext, gate
 from reconcile.decision.matching.match import match
-from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, absence, ago, guest, order, questions, record, world
+from tests.unit.reconcile.worlds import KEY, LOOSE, POLICY, absence, ago, guest, order, questions, record, world
 
 OTHER = GuestKey("main", 200)
-LOOSE: dict[str, Any] = UNLINKED | {"order_id": None, "order_linked_once": False}
 SECOND: dict[str, Any] = {"id": 2, "order_id": None, "order_linked_once": False, "vmid": 200}
 
 

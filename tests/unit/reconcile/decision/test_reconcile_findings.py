@@ -1,0 +1,198 @@
+"""Findings: what is reported and not repaired, of which class and severity, and what is not even reported yet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+
+from domain.guests import FingerprintState
+from domain.orders import OrderState
+from domain.records import LinkState
+from reconcile.decision.cases import World
+from reconcile.decision.decide import plan
+from tests.unit.reconcile.worlds import LOOSE, POLICY, absence, ago, asks, guest, order, record, world
+
+
+class Found(NamedTuple):
+    world: World
+    class_: str | None
+    severity: str | None
+    reason: str
+
+
+GOING = {"orders": (order(),), "guests": (guest(),)}
+UNREAD = guest(
+    fingerprint=None,
+    fingerprint_state=FingerprintState.UNREAD,
+    changed_at=ago(minutes=30),
+    fingerprint_tried_at=ago(minutes=29),
+)
+FINDINGS = [
+    Found(
+        world(
+            orders=(order(state=OrderState.SUSPENDED),),
+            guests=(guest(),),
+            records=(record(order_state=OrderState.SUSPENDED),),
+        ),
+        "suspended-but-running",
+        "warning",
+        "running under a suspension",
+    ),
+    Found(
+        world(
+            orders=(order(state=OrderState.ENDED, state_since=ago(days=1)),),
+            guests=(guest(),),
+            records=(record(order_state=OrderState.ENDED),),
+        ),
+        "ended-but-running",
+        "info",
+        "kept for a while",
+    ),
+    Found(
+        world(
+            orders=(order(state=OrderState.ENDED, state_since=ago(days=8)),),
+            guests=(guest(),),
+            records=(record(order_state=OrderState.ENDED),),
+        ),
+        "ended-but-running",
+        "alarm",
+        "kept for too long",
+    ),
+    Found(world(orders=(order(state=OrderState.PENDING, state_since=ago(hours=1)),)), None, None, "young and pending"),
+    Found(
+        world(orders=(order(state=OrderState.PENDING, state_since=ago(hours=2)),)),
+        "stuck-creating",
+        "warning",
+        "pending for hours",
+    ),
+    Found(world(guests=(guest(first_seen_at=ago(seconds=60)),)), None, None, "a guest whose order may follow"),
+    Found(world(guests=(guest(),)), "unmanaged-guest", "info", "a guest that no order names"),
+    Found(world(guests=(guest(),), orders_at=None), None, None, "orders were never completely read"),
+    Found(
+        world(guests=(guest(),), records=(record(),), order_absences={"1": absence()}),
+        "guest-without-order",
+        "warning",
+        "the order vanished, the guest is there",
+    ),
+    Found(
+        world(records=(record(),), order_absences={"1": absence()}),
+        "order-vanished",
+        "warning",
+        "the order vanished, nothing proves that the guest did",
+    ),
+    Found(
+        world(**GOING, records=(record(deleted_at=ago(days=1)),)), "deleted-but-alive", "alarm", "deleted, yet going"
+    ),
+    Found(
+        world(**GOING, records=(record(deleted_at=ago(minutes=3)),)),
+        None,
+        None,
+        "both reads must begin after the delete and its grace",
+    ),
+    Found(
+        world(
+            orders=(order(effective_at=ago(minutes=5)),),
+            guests=(guest(),),
+            records=(record(deleted_at=ago(minutes=4)),),
+        ),
+        None,
+        None,
+        "the feed is older than the delete",
+    ),
+    Found(
+        world(
+            orders=(order(state=OrderState.ENDED, status="cancelled", effective_at=ago(days=2)),),
+            guests=(guest(),),
+            records=(record(deleted_at=ago(days=1)),),
+        ),
+        "ended-but-running",
+        "alarm",
+        "deleted and ended, the order is listed no more, and its guest is there",
+    ),
+    Found(
+        world(
+            orders=(order(state=OrderState.ENDED, status="cancelled", effective_at=ago(days=2)),),
+            guests=(guest(fingerprint="smbios:b"),),
+            records=(record(deleted_at=ago(days=1)),),
+        ),
+        "unmanaged-guest",
+        "info",
+        "another machine stands at the address of a deleted one",
+    ),
+    Found(world(records=(record(**LOOSE),)), "unlinked-record", "info", "no order shows for it"),
+    Found(world(records=(record(**LOOSE | {"created_at": ago(seconds=100)}),)), None, None, "its order may follow"),
+    Found(
+        world(records=(record(**LOOSE | {"created_at": ago(minutes=29)}),), orders_at=ago(minutes=30)),
+        None,
+        None,
+        "no sweep since it was made",
+    ),
+    Found(
+        world(records=(record(**LOOSE | {"created_at": ago(minutes=30)}),), orders_at=ago(minutes=40)),
+        "unlinked-record",
+        "info",
+        "no sweep for too long",
+    ),
+    Found(world(records=(record(**LOOSE),), orders_at=None), "unlinked-record", "info", "no sweep ever"),
+    Found(world(records=(record(**LOOSE),), orders_at=None, has_feed=False), None, None, "no feed: nothing to miss"),
+    Found(
+        world(
+            orders=(order(),),
+            guests=(guest(fingerprint_state=FingerprintState.FORBIDDEN),),
+            records=(record(link_state=LinkState.UNVERIFIED),),
+        ),
+        "unverified-guest",
+        "warning",
+        "its identity cannot be read: give the token VM.Audit",
+    ),
+    Found(
+        world(orders=(order(),), guests=(UNREAD,)),
+        "unverified-guest",
+        "warning",
+        "a guest without a record that cannot be read for long",
+    ),
+    Found(
+        world(orders=(order(),), guests=(replace(UNREAD, changed_at=ago(minutes=29)),)),
+        None,
+        None,
+        "not for so long yet",
+    ),
+    Found(
+        world(orders=(order(),), guests=(replace(UNREAD, fingerprint_tried_at=None),)),
+        None,
+        None,
+        "its turn is still to come",
+    ),
+    Found(
+        world(orders=(order(),), guests=(replace(UNREAD, fingerprint_tried_at=ago(minutes=31)),)),
+        None,
+        None,
+        "it was asked about before its list told something new",
+    ),
+    Found(
+        world(orders=(order(),), guests=(UNREAD,), records=(record(fingerprint=None, link_state=LinkState.PUSHED),)),
+        "unverified-guest",
+        "warning",
+        "a record's guest that cannot be read for long",
+    ),
+    Found(
+        world(
+            orders=(order(),),
+            guests=(guest(fingerprint=None, fingerprint_state=FingerprintState.FORBIDDEN),),
+            records=(record(fingerprint=None, link_state=LinkState.UNVERIFIED),),
+        ),
+        None,
+        None,
+        "who it is was never known",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", FINDINGS, ids=lambda c: c.reason)
+def test_findings(case: Found) -> None:
+    found = plan(case.world, POLICY)
+    told = [(f.class_, f.severity) for f in found.findings]
+    assert told == ([(case.class_, case.severity)] if case.class_ else []), case.reason
+    assert [c for c in found.changes if asks(c) is None] == [], "reported, not repaired"
