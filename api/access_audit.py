@@ -1,7 +1,7 @@
 """Counts how credentials are used, in memory, and stores the counts every few seconds: no call waits for its audit.
 
-Every use of an API key counts; of clients only refused requests do. A killed process loses at most 5 s of counts. The
-journal and operators' actions are not counted here: each is written together with what it is about.
+It counts every use of an API key, but only the refused requests of clients. A killed process loses at most 5 s of
+counts. The journal and operators' actions are not counted here: each is written in the transaction that it is about.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 STORE_EVERY_S = 5.0
 STORE_S = 3.0
 USES_AN_HOUR = 300
-"""How many different uses one process keeps apart in an hour. Beyond that it drops the network and the kind of wrong
-key, so that neither memory nor the table grows with the number of attackers."""
+"""How many different uses one process keeps apart in an hour. Further uses are counted together, without the network,
+the client and the beginning of a wrong key. So neither memory nor the table grows with the number of attackers."""
 
 HOUR_S = 3600.0
 MANY = "*"

@@ -53,10 +53,10 @@ class Edge:
         return Deadlines(self.settings.answer_within_s)
 
     async def read(self, work: Coroutine[Any, Any, T], began: float | None = None) -> T:
-        """A read of the database within its time. Raises DatabaseAwayError.
+        """Do a read of the database before its deadline. Raises DatabaseAwayError.
 
-        ``began``: when the request began (``time.perf_counter``), if it may have waited for something else before. The
-        time is for both.
+        ``began``: when the request began (``time.perf_counter``), if it may have waited for something else before. Then
+        the deadline covers that wait, too.
         """
         spent_s = 0.0 if began is None else time.perf_counter() - began
         try:
@@ -66,7 +66,7 @@ class Edge:
 
 
 class IdConvertor(Convertor[int]):
-    """A path segment that can be an id. Any other segment is answered 404."""
+    """Matches a path segment that can be an id. Any other segment is answered 404."""
 
     regex = "[1-9][0-9]{0,17}"  # 18 digits are more than the sequence will ever give
 

@@ -1,5 +1,5 @@
-"""What the OpenAPI document says of requests and answers. These models describe, those of a VPS in
-``api.record_models``; ``api.main_site.sync_call`` decides."""
+"""The models of requests and answers in the OpenAPI document. They only describe: ``api.main_site.sync_call`` validates
+the calls. The models of a VPS are in ``api.record_models``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Status = Literal["creating", "running", "stopped", "suspended", "error"]
 
 
 class OperationRef(BaseModel):
-    """Where to follow what was accepted."""
+    """The operation of an accepted call, and where to follow it."""
 
     id: Id
     state: Literal["queued", "applied", "superseded", "rejected", "dead"]
@@ -85,7 +85,7 @@ class Alive(BaseModel):
 
 
 class Checks(BaseModel):
-    """What readiness depends on (the database), and what is only reported."""
+    """The state of each part. Only the database decides whether the panel is ready."""
 
     database: Annotated[str, Field(pattern=pattern_of("database"), description=described("database"))]
     redis: Annotated[str, Field(pattern=pattern_of("redis"), description=described("redis"))]
@@ -131,14 +131,14 @@ class Create(BaseModel):
 
 
 class Update(BaseModel):
-    """A change."""
+    """A change of a VPS."""
 
     action: Literal["update"]
     vps: ChangedVps
 
 
 class Delete(BaseModel):
-    """An end."""
+    """The end of a VPS."""
 
     action: Literal["delete"]
     vps: DeletedVps
@@ -162,13 +162,13 @@ _PROBLEM_TEXTS = {
     404: "It does not exist",
     405: "Not possible here",
     408: "The body did not arrive in time",
-    409: "Under way with the same Idempotency-Key, or accepted but not applied",
+    409: "A call with the key is under way, this call was not applied, or the request does not fit the state",
     413: "The body is too large",
     415: "The body is not application/json",
     422: "A field or parameter is wrong, or the user is unknown",
     429: "Too many calls with an invalid API key",
     500: "The panel failed",
-    503: "The database is away, or did not confirm the outcome",
+    503: "The database is away, overloaded, or did not confirm the outcome",
 }
 _HEADER_TEXT = {"schema": {"type": "string"}}
 _LOCATION = {"Location": {"description": "The operation to follow", **_HEADER_TEXT}}
@@ -178,18 +178,18 @@ _ETAG = {"ETag": {"description": "For If-None-Match", **_HEADER_TEXT}}
 
 def problems(*codes: int) -> Responses:
     """The documented errors of a route."""
-    found: Responses = {}
+    responses: Responses = {}
     for code in codes:
-        found[code] = {"description": _PROBLEM_TEXTS[code], "content": _PROBLEM}
+        responses[code] = {"description": _PROBLEM_TEXTS[code], "content": _PROBLEM}
         if code in {429, 503}:
-            found[code]["headers"] = _RETRY_AFTER
-    return found
+            responses[code]["headers"] = _RETRY_AFTER
+    return responses
 
 
 SYNC_RESPONSES: Responses = {
     200: {
         "model": SyncAnswer,
-        "description": "Applied (Prefer: wait), or nothing was left",
+        "description": "Applied (Prefer: wait), or nothing was left to do",
         "headers": _LOCATION,
     },
     201: {"model": SyncAnswer, "description": "Created and written (Prefer: wait)", "headers": _LOCATION},

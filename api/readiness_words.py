@@ -15,9 +15,9 @@ NOT_CONFIGURED = "not configured"
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """One state. ``word``: as it is answered; the parts in braces vary. ``answered``: the HTTP status that it leads
-    to."""
+class State:
+    """One state of a check. ``word``: as ``/readyz`` answers it; the parts in braces vary. ``answered``: the HTTP
+    status that it leads to. ``means`` and ``do``: for operators."""
 
     check: str
     word: str
@@ -27,60 +27,63 @@ class Said:
 
 
 READINESS = (
-    Said("database", OK, 200, "it is there, with this version's tables, and takes writes", "nothing"),
-    Said(
-        "database", READ_ONLY, 200, "it takes no writes: a standby, or a full disk. Clients read; each call is 503",
-        "let `DATABASE_URL` lead to the server that takes writes, or make room; nothing needs a restart",
+    State("database", OK, 200, "it is there, with this version's tables, and takes writes", "nothing"),
+    State(
+        "database", READ_ONLY, 200,
+        "it takes no writes: a standby, or a full disk. Clients can read; each call is answered 503",
+        "point `DATABASE_URL` to the server that takes writes, or make room; nothing needs a restart",
     ),
-    Said(
+    State(
         "database", AWAY, 503, "it cannot be reached, or does not answer in time",
-        "bring it back; `panel-sync doctor` says what it meets",
+        "bring it back; `panel-sync doctor` names the fault",
     ),
-    Said(
-        "database", "away (SQLSTATE {code})", 503, "it answers and refuses, with this code (28P01: the password)",
-        "`panel-sync doctor` says it in words",
+    State(
+        "database", "away (SQLSTATE {code})", 503,
+        "it answers and refuses with this code (28P01: the password is wrong)",
+        "`panel-sync doctor` explains the code",
     ),
-    Said(
+    State(
         "database", "at migration {revision}, this version needs {needed}", 503,
         "its tables are those of another version",
         "`panel-sync migrate`; if {revision} is the newer one, start the newer version's parts",
     ),
-    Said("redis", OK, 200, "it takes a message and gives it back", "nothing"),
-    Said(
+    State("redis", OK, 200, "it takes a message and gives it back", "nothing"),
+    State(
         "redis", AWAY, 200, "it cannot be reached, or its certificate is not trusted. Calls wait in the journal",
-        "bring it back; `panel-sync doctor` says which",
+        "bring it back; `panel-sync doctor` says which of the two it is",
     ),
-    Said(
+    State(
         "redis", "refuses: {code}", 200, "it answers and takes no work (`READONLY`, `OOM`, `NOPERM`). Calls wait",
-        "`panel-sync doctor` says what the code means and how to mend it",
+        "`panel-sync doctor` says what the code means and what to do",
     ),
-    Said("redis", NOT_CONFIGURED, 200, "`REDIS_URL` is empty. Calls are accepted and wait", "set `REDIS_URL`"),
-    Said("relay", OK, 200, "it publishes what was accepted", "nothing"),
-    Said(
+    State("redis", NOT_CONFIGURED, 200, "`REDIS_URL` is empty. Calls are accepted and wait", "set `REDIS_URL`"),
+    State("relay", OK, 200, "it publishes what was accepted", "nothing"),
+    State(
         "relay", "ok, by polling: no session of its own (set DATABASE_SESSION_URL)", 200,
-        "it publishes, a second later, since a pooler keeps it from hearing of calls", "set `DATABASE_SESSION_URL`",
+        "it publishes up to a second later, because a pooler keeps it from hearing of calls at once",
+        "set `DATABASE_SESSION_URL`",
     ),
-    Said(
+    State(
         "relay", "publishing fails: {code}", 200,
         "Redis did not take the last messages: its code, or the error's class",
-        "mend Redis; the relay tries again by itself",
+        "repair Redis; the relay tries again by itself",
     ),
-    Said("relay", "database away", 200, "it cannot read the journal", "as for `database`; it tries again by itself"),
-    Said(
+    State("relay", "database away", 200, "it cannot read the journal", "as for `database`; it tries again by itself"),
+    State(
         "relay", "failing: {class}", 200, "an unexpected error; it keeps trying",
         "look for `relay_failed` in the API's log, and report it",
     ),
-    Said(
-        "relay", "stalled", 200, "it has not come round for 30 s. Calls are accepted and wait",
-        "restart the API if that lasts; `panel-sync relay` is a second one",
+    State(
+        "relay", "stalled", 200, "it has done nothing for 30 s. Calls are accepted and wait",
+        "restart the API if that lasts; `panel-sync relay` starts a second relay",
     ),
-    Said("relay", "stopped", 200, "the API is ending, or the relay's thread is gone", "restart the API if it lasts"),
-    Said("relay", NOT_CONFIGURED, 200, "`REDIS_URL` is empty", "set `REDIS_URL`"),
+    State("relay", "stopped", 200, "the API is ending, or the relay's thread is gone", "restart the API if it lasts"),
+    State("relay", NOT_CONFIGURED, 200, "`REDIS_URL` is empty", "set `REDIS_URL`"),
 )  # fmt: skip
 
 
 def pattern_of(check: str) -> str:
-    """A regular expression, for Python and JSON Schema, of everything that the check can say."""
+    """A regular expression, for Python and JSON Schema, that matches every word of the check."""
     return f"^({'|'.join(_pattern(one.word) for one in READINESS if one.check == check)})$"
 
 
@@ -89,5 +92,5 @@ def _pattern(word: str) -> str:
 
 
 def described(check: str) -> str:
-    """What the check can say, for the OpenAPI document."""
+    """The words of the check with their meaning and remedy, for the OpenAPI document."""
     return "\n".join(f"* `{one.word}`: {one.means}. To do: {one.do}." for one in READINESS if one.check == check)

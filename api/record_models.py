@@ -31,10 +31,10 @@ SAID: Mapping[Kind, Any] = {
     Kind.ADDRESS: Annotated[str, Field(json_schema_extra={"format": "ipv4"})] | _IPV6,
     Kind.ADDRESS_6: _IPV6,
 }
-"""What a call may say in a column of a kind; numbers and words have limits of their own."""
+"""By kind of column, the type of a value in a call. Numbers and words have their own limits."""
 
 SHOWN: Mapping[Kind, Any] = {Kind.ID: Id, Kind.WHOLE: int, Kind.FLAG: bool, Kind.TIME: AwareDatetime}
-"""What an answer shows of a column of a kind; every other kind is a text."""
+"""By kind of column, the type of a value in an answer. Every other kind is a text."""
 
 _TOGETHER: JsonDict = {
     "anyOf": [
@@ -59,7 +59,7 @@ def _words(column: RecordColumn) -> Any:  # noqa: ANN401 - a type
 
 
 def _said(column: RecordColumn) -> Any:  # noqa: ANN401 - a type
-    """What a call may say of a column."""
+    """The type of a column's value in a call."""
     if column.kind is Kind.WORD:
         return _words(column)
     if column.limits is not None:
@@ -69,7 +69,7 @@ def _said(column: RecordColumn) -> Any:  # noqa: ANN401 - a type
 
 
 def _shown(column: RecordColumn) -> Any:  # noqa: ANN401 - a type
-    """What an answer shows of a column."""
+    """The type of a column's value in an answer."""
     shown = _words(column) if column.kind is Kind.WORD else SHOWN.get(column.kind, str)
     if column.unit is not None:
         shown = Annotated[shown, Field(description=column.unit)]
@@ -101,12 +101,12 @@ else:
     NewVps = _call("NewVps", "What a create needs. ``cluster`` and ``vmid`` go together.", CREATE_REQUIRED, _TOGETHER)
     ChangedVps = _call(
         "ChangedVps",
-        "What an update needs: ``status``, and ``id`` or ``order_id``; other fields may come along.",
+        "What an update needs: ``status``, and ``id`` or ``order_id``. Other fields are allowed.",
         ("status",), _TOGETHER, _NAMED, id=Id,
     )  # fmt: skip
     DeletedVps = _call(
         "DeletedVps",
-        "What a delete needs: ``id`` or ``order_id``; other fields may come along.",
+        "What a delete needs: ``id`` or ``order_id``. Other fields are allowed.",
         (), _TOGETHER, _NAMED, id=Id,
     )  # fmt: skip
 
@@ -117,4 +117,4 @@ class ClientRecord(Record):
     power_detail: Annotated[str | None, Field(description="Proxmox's own word where it says more")]
     as_of: Annotated[AwareDatetime, Field(description="When the power state was last confirmed")]
     source: Annotated[str, Field(description="Who confirmed it")]
-    stale: Annotated[bool, Field(description="Linked to a guest, yet not confirmed for 10 minutes")]
+    stale: Annotated[bool, Field(description="Whether a record with a guest was not confirmed for 10 minutes")]

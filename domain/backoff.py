@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 DOUBLINGS = 16
-"""Enough to reach every limit in use. Without this bound, thousands of failures would overflow a timedelta."""
+"""Enough to reach every limit in use. Without this bound, about fifty failures in a row would overflow a
+timedelta."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,8 +99,9 @@ class Change:
         return f"{'delete' if self.action == 'delete' else self.kind.value} {self.subject}"
 
     def identity(self) -> dict[str, Any]:
-        """What an approval binds to: the action, the record and its version, the target (state, survivor, owner), every
-        value that is written, and the kinds of evidence. Times are left out, because every run sees new ones."""
+        """What an approval binds to: the action, the record and its version, the guest, a delete's order, the target
+        (state, survivor, owner), every value that is written, and the kinds of evidence. Times are left out, because
+        every run sees new ones."""
         written = {n: v is not None if n.endswith(TIMES) else v for n, v in self._bound_values().items()}
         return {
             "action": self.action,
@@ -275,12 +276,13 @@ class ChangePlan:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over the identities of the changes. It ties an approval to exactly these changes."""
+        """SHA-256 over the identities of the changes. It names the plan in its output and in the run log. An approval
+        is not for a plan: it is for single changes, by the hash of each one's identity."""
         return plan_hash(self.changes)
 
 
 def plan_hash(changes: tuple[Change, ...]) -> str:
-    """The hash of a set of changes, independent of their order."""
+    """The hash of a set of changes, independent of their order. Of one change: the hash that its approval is for."""
     return identities_hash(change.identity() for change in changes)
 
 

@@ -4,7 +4,7 @@
 
 Only a guest's own configuration says which machine has a VMID. Between two reads of it, a list can prove only that the
 machine is the same one. A running guest is one process on its node. If that process started before the configuration
-was read, the list speaks of the machine whose configuration was read. Anything else that may mean another machine puts
+was read, the list shows the machine whose configuration was read. Anything else that may mean another machine puts
 the identity in doubt. The panel takes nothing from a guest in doubt until its configuration is read again.
 """
 

@@ -24,8 +24,8 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A record and its guest that differ in size. ``since``: when the later of both took its present size (database
-    clock)."""
+    """A record and its guest that differ in size. ``since``: since when the record has had this plan and this guest,
+    and the guest this configuration (database clock)."""
 
     vps_id: int
     order_id: str | None

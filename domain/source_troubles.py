@@ -82,7 +82,8 @@ def cluster_trouble(reading: ClusterReading, lost: str | None) -> Trouble | None
 def feed_trouble(
     problem: str | None, lost: str | None, count: int, began: datetime, effective: datetime | None, bound: timedelta
 ) -> Trouble | None:
-    """What is wrong with a read of the order feed. ``effective``: the time its content speaks of (database clock)."""
+    """What is wrong with a read of the order feed. ``effective``: the time for which its content holds
+    (database clock)."""
     if problem is not None:
         return Trouble(Cause.INCOMPLETE if count else Cause.UNREAD, problem)
     if lost is not None:

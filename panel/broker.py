@@ -1,4 +1,5 @@
-"""Every client of Redis, and Celery's connection to it. All are made here, so that all check its certificate alike."""
+"""Every client of Redis, and Celery's connection to it. All are made here, so that all check its certificate the same
+way."""
 
 from __future__ import annotations
 

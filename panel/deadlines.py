@@ -17,7 +17,8 @@ class Deadlines:
 
     @property
     def connection_s(self) -> float:
-        """How long a request waits for a connection of the pool, and a statement for a lock of another kind."""
+        """How long a request waits for a connection of the pool. Also how long a statement waits for any lock other
+        than those of ``lock_s``."""
         return 0.75 * self.answer_within_s
 
     @property

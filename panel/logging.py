@@ -1,6 +1,6 @@
 """Structured logs: constant event names with keys and values. The caller binds the operation id or run id.
 
-Code never logs a secret. If it does so by mistake, two defences are left: values under secret names are replaced, and
+Code must not log a secret. If it does so by mistake, two defences are left: values under secret names are replaced, and
 the process's own secrets are removed from every line, also from tracebacks of libraries and of uncaught errors. No
 traceback shows local variables.
 """

@@ -124,7 +124,8 @@ def plain_engine(url: str, application: str) -> Engine:
 def own_connection(url: str, patience: Mapping[str, Any]) -> psycopg.Connection[Any]:
     """A connection outside any pool that commits each statement, for a caller that needs one session for long.
 
-    ``patience``: libpq's timeouts. SQLAlchemy splits the URL, because libpq's errors quote a URL that it cannot read.
+    ``patience``: libpq's settings, mostly timeouts. SQLAlchemy splits the URL, because libpq's errors quote a URL that
+    it cannot read.
     """
     parts = make_url(_verified(url))
     _, place = parts.get_dialect()().create_connect_args(parts)
@@ -210,8 +211,8 @@ def require_session(connection: psycopg.Connection[Any]) -> None:
     begins, a pooler reports another number. Behind a pooler, a second connection tries to take the first one's session:
 
     1. It begins a transaction right after one of the first connection, so it may get the session used last.
-    2. It keeps its session while the first connection begins another transaction. If the second one took the first
-       one's session, the first one now has another.
+    2. It keeps its session while the first connection begins another transaction. If the first one then has another
+       session, another client took its session.
     3. It gives its session back and begins again, so it may get the session unused longest.
     """
     mine = _session_now(connection)

@@ -211,8 +211,8 @@ class Settings(BaseSettings):
     budget_creates_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """The same as a share of all records."""
     budget_flips_min: Annotated[int, Field(ge=0)] = 5
-    """How many power states of one cluster, or order states of the feed, may turn the same way in one run. If there are
-    more, they wait for one more run. The larger of this number and of `BUDGET_FLIPS_SHARE`."""
+    """How many power states of one cluster, or states that the feed gives, may turn the same way in one run. If there
+    are more, they wait for one more run. The larger of this number and of `BUDGET_FLIPS_SHARE`."""
     budget_flips_share: Annotated[float, Field(ge=0, le=1)] = 0.30
     """The same as a share."""
     budget_owners_run: Annotated[int, Field(ge=0)] = 3

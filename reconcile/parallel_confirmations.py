@@ -26,7 +26,7 @@ T = TypeVar("T")
 AHEAD = 8
 """How many changes, at most, are looked up or wait with their answers to be written."""
 CLUSTER_AT_ONCE = 2
-"""Three workers serve a whole Proxmox node; one is left for everybody else."""
+"""Three workers serve a whole Proxmox node; one is left for other callers."""
 MAIN_SITE_AT_ONCE = 4
 WITHIN_S = 60.0
 """How long an answer is waited for. Proxmox answers a question to a node that is away only after 30 s."""

@@ -27,7 +27,7 @@ from reconcile.run_context import Run
 @dataclass(frozen=True, slots=True)
 class RunPlan:
     """A run's plan. ``plan``: without what is paused; ``decided``: with it. ``failures``: objects that could not be
-    matched or decided. ``left_out``: subjects about which the plan says nothing, or not all there is to say.
+    loaded, matched or decided. ``left_out``: subjects about which the plan says nothing, or not all there is to say.
     ``quarantined``: subjects that failed before and wait. ``counts``: for the run log."""
 
     plan: ChangePlan

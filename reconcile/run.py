@@ -34,7 +34,7 @@ def run_full(
     """Compare everything and repair what may be repaired.
 
     ``dry``: plan only, and keep nothing of what the run saw. ``only``: apply what concerns that subject and leave the
-    rest to the next run. The limits still measure the whole plan, so that nobody gets around them subject by subject.
+    rest to the next run. The limits still measure the whole plan, so that runs subject by subject cannot evade them.
     ``plan_seen``: an operator has seen a plan and lets this run apply it.
     """
     ahead = partial(_read_ahead, dry=dry)
@@ -115,7 +115,7 @@ def _fast_steps(run: Run, _ahead: None) -> RunResult:
 
 
 def repair_power(run: Run, seen: Observed) -> tuple[RunPlan, Gated, Outcome]:
-    """Repair power states and nodes from the lists: read who guests in doubt are, then plan, gate and write."""
+    """Repair power states and nodes from the lists: read the identity of guests in doubt, then plan, gate and write."""
     fingerprints.read_doubted(run.connection, run.sources, seen)
     planned = plan_power(run, seen)
     gated = run.gated(planned.plan)

@@ -95,8 +95,8 @@ class Phases:
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """Everything a run needs. ``first_run_asks``: hold the first deletes, and bulk creates of a new panel, until
-    an operator has seen a plan (off in the demo). ``interrupts``: exceptions that end the run and say nothing about
+    """Everything a run needs. ``first_run_asks``: hold all deletes, and the creates of an empty panel, until an
+    operator has seen a plan (off in the demo). ``interrupts``: exceptions that end the run and say nothing about
     the object it was at (a task's time limit). ``feed_age_max``: how old the feed's content may be.
     ``tell``: shows a person at a terminal what the run does."""
 

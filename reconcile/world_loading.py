@@ -29,7 +29,7 @@ def load_world(
     everything: bool = False,
     budget: int | None = None,
 ) -> tuple[World, dict[str, Any]]:
-    """Select the suspects of what was observed and load them as values."""
+    """Select the candidates among what was observed, and load them as values."""
     feed = reconciler.feed
     names = feed.names_are_authoritative if feed is not None else False
     counts: dict[str, Any] = dict(
@@ -41,7 +41,8 @@ def load_world(
     if counts["cut"]:
         seen.not_selected = not_selected_subjects(connection)
         seen.entangled = components.load_entangled(connection)
-        seen.warnings.append(f"selection: {counts['cut']} suspects are left to the next run, which draws anew")
+        left = f"{counts['cut']} candidates are left to the next run, which selects again at random"
+        seen.warnings.append(f"selection: {left}")
         left_out = load_left_out(connection, RIVALS_APART if names else None, seen.broken)
     order_absences, guest_absences = load_absences(connection)
     world = World(

@@ -1,4 +1,4 @@
-"""Directories and files that only this user can read or write, whatever the umask is."""
+"""Directories that only this user can write to, and private files, whatever the umask is."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The Celery application of workers, beat and Flower: ``celery -A worker.app worker``, ``celery -A worker.app beat``.
 
-Beat (:mod:`worker.beat`) only asks. A worker does a duty only if PostgreSQL still has the request, and a run only with
-the lease. So a second beat, or a message that is delivered twice, does no harm.
+Beat (:mod:`worker.beat`) only asks. A worker follows a message from beat only if PostgreSQL still has the request, and
+a run writes only while it has the lease. So a second beat, or a message that is delivered twice, does no harm.
 """
 
 from __future__ import annotations

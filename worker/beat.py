@@ -6,7 +6,7 @@ even after a restart. This one counts seconds, keeps no file, and notes each req
 
 Two schedulers would send everything twice. So a scheduler asks only while it holds an advisory lock in PostgreSQL, on
 a direct connection of its own (a transaction pooler would give the lock to another client). A second scheduler stands
-by. A scheduler that loses its connection stands by, too, because another may hold the lock by then.
+by. A scheduler that loses its connection must take the lock again, because another may hold it by then.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class BeatLock:
         return self._held
 
     def ask(self, entry: Entry) -> bool:
-        """Store that the task is due, over the connection that holds the lock. Returns False if that connection is
-        lost, and the lock with it."""
+        """Store that the task is due, over the connection that holds the lock. Returns False if that failed: then the
+        connection is probably lost, and the lock with it."""
         return self._execute(ASK, {"name": entry.task, "every_s": entry.every_s})
 
     def release(self) -> None:

@@ -18,7 +18,7 @@ from celery.schedules import schedule as CelerySchedule  # noqa: N812 - a class
 from panel.settings import Settings
 
 TELL_EVERY_S = 30.0
-"""How often alarms that the webhook did not take are sent again. A new alarm is sent at once."""
+"""How often alarms that the webhook did not take are sent again. A finding that opens as an alarm is sent at once."""
 
 PRUNE_EVERY_S = 3600.0
 
@@ -26,7 +26,8 @@ PRUNE_EVERY_S = 3600.0
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A task and its interval in seconds. ``jitter``: the share of the interval, from 0 to below 1, by which the task
-    may come earlier. It is drawn each time, so that several panels do not read one source at the same moment."""
+    may come earlier. It is drawn at random each time, so that several panels do not read one source at the same
+    moment."""
 
     task: str
     every_s: float

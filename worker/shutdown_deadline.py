@@ -17,7 +17,7 @@ END_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
 
 def end_within(seconds: float) -> None:
-    """End this process if it still runs ``seconds`` after a signal to end. The work in hand is in the journal.
+    """End this process if it still runs ``seconds`` after a signal to end. The work in hand stays in the journal.
 
     Call this from the main thread, after Celery has set its handlers. A second call does nothing: Celery reports a
     worker as ready again whenever Redis is back.

@@ -81,7 +81,7 @@ def _note_outcome(name: str, problem: str | None) -> None:
 def _perform(name: str, trigger: str, work: Work) -> str:
     """Do a task's work. A request of beat's is done once only; any other message (a nudge) is always followed.
 
-    Either way the duty then counts as done.
+    Either way the duty counts as done once the work is done to the end.
     """
     if trigger == schedule_duties.BEAT:
         return _duty(name, work)
@@ -100,7 +100,7 @@ def fast(trigger: str = "nudge") -> str:
         result = run_fast(wired, trigger="beat")
         if result.state == "done":
             look_around(wired)
-        # "busy" counts as done: the full run that has the lease reads the same lists and repairs the same power states.
+        # "busy" counts as done: the run that is in the way reads the same lists and repairs the same power states.
         return result.state in {"done", "paused", "busy"}, result.summary
 
     return _perform("reconcile.fast", trigger, work)

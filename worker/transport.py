@@ -23,11 +23,11 @@ log = structlog.get_logger(__name__)
 
 QUEUES = frozenset({"sync", "reconcile"})
 LOGGED_A_MINUTE = 10
-"""Dropped messages that get a log line each, so that a flood of bad messages does not fill the disk."""
+"""How many dropped messages get a log line each, so that a flood of bad messages does not fill the disk."""
 
 
 class _DropLog:
-    """Logs dropped messages: the first in a minute one by one, the others by their number."""
+    """Logs dropped messages: the first LOGGED_A_MINUTE one by one, the others of that minute by their number."""
 
     def __init__(self) -> None:
         self._since, self._logged, self._silent = 0.0, 0, 0

@@ -41,7 +41,8 @@ class Delivery:
 
 
 def send_alarms(engine: Engine, settings: Settings) -> Delivery:
-    """Send open alarms that were not sent yet, the oldest first. Stop at the first that the receiver does not take."""
+    """Send open alarms that were not sent yet, the oldest first, as many as ``unsent_alarms`` gives. Stop at the first
+    that the receiver does not take."""
     delivery, url = Delivery(), settings.finding_webhook_url.get_secret_value()
     if not url:
         return delivery

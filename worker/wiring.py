@@ -107,7 +107,7 @@ def _given(secret: SecretStr) -> SecretStr | None:
 
 class RememberedCluster:
     """A cluster whose circuit breaker and last good endpoint are stored for all workers. So a refused token stops the
-    requests of all workers, and only one of them waits for a dead endpoint."""
+    requests of all workers, and a dead endpoint is not asked first again."""
 
     def __init__(self, source: ClusterSource, breaker: CircuitBreaker, engine: Engine) -> None:
         self._source, self._breaker, self._engine = source, breaker, engine
@@ -233,7 +233,7 @@ def handling_of(settings: Settings) -> dict[Kind, Handling]:
 
 def reconciler(engine: Engine, settings: Settings, tell: Tell = tell_nobody, *, remember: bool = True) -> Reconciler:
     """A reconciler with all that a run needs, from the settings. ``tell`` receives the run's progress. ``remember``:
-    store how sources answer, which a dry run must not do."""
+    store the clusters' circuit breakers for all workers, which a dry run must not do."""
     return Reconciler(
         engine=engine,
         feed=feed_of(settings),

@@ -103,7 +103,7 @@ class Jwks:
     async def _refresh(self) -> None:
         async with self._lock:
             if self._tried_at is not None and self._clock() - self._tried_at < RETRY_S:
-                return  # another caller has just fetched
+                return  # the last try was a short while ago, perhaps by another caller
             self._tried_at = self._clock()
             try:
                 # The client's own deadline ends it, so nothing needs to be cancelled.

@@ -34,7 +34,7 @@ SUBJECT = re.compile(r"[1-9][0-9]{0,18}")
 
 
 class _RefusedTokenError(Exception):
-    """Why a token is refused. The words help its owner and tell an attacker nothing new."""
+    """Why a token is refused. The caller only hears that the token is not valid, so an attacker learns nothing new."""
 
 
 @dataclass(frozen=True, slots=True)

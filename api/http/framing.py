@@ -38,7 +38,7 @@ FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connect
 """The headers that decide where a request ends and whether the connection stays open."""
 
 SEVERAL = frozenset({b"connection", b"upgrade", b"expect"})
-"""Those of FRAMING that a request may have several times, because they are lists. It may have each other one once."""
+"""Those of FRAMING that a request may repeat, because they are lists. Each of the others may appear only once."""
 
 
 class InvalidHttpError(Exception):
@@ -117,7 +117,7 @@ def parse_head(raw: bytes) -> Head:
             elif name in SEVERAL:
                 named[name] += b"," + value
             else:
-                raise InvalidHttpError(f"The header {name.decode()} must be sent once")
+                raise InvalidHttpError(f"The header {name.decode()} must not be sent twice")
     length = _length(named, version)
     # An upgrade is ignored (RFC 9110, 7.8). But a caller that asked for it may go on in the other protocol, so the
     # connection ends after the answer.

@@ -23,7 +23,8 @@ QUIET = {"/healthz", "/readyz"}  # called every few seconds, so logged only when
 CLOSED_BY_CLIENT = 499
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-"""A path with one of these is refused: the `$` at the end of a route's pattern would accept a line break after it."""
+"""A path with one of these is answered 404. A route would not always do that: the `$` at the end of its pattern also
+accepts a line break after the path."""
 
 NOTHING_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
 """The only page of the panel is /docs, and it sets its own policy."""

@@ -90,7 +90,8 @@ def problem_for(request: Request, error: ProblemError, background: BackgroundTas
 
 
 async def on_problem(request: Request, error: Exception) -> ProblemResponse:
-    """Answer a ProblemError, an operator's request that cannot be met, or a database that is away or too slow."""
+    """Answer a ProblemError, an operator's request that cannot be met, or a database that is away, overloaded or did
+    not confirm a commit."""
     return problem_for(request, as_problem(error))
 
 

@@ -28,7 +28,9 @@ log = structlog.get_logger(__name__)
 
 CONNECTIONS = 512  # more are answered 503; a process may usually have 1024 open files
 CONNECTIONS_AT_ALL = 768  # more are closed unread
-HEAD_S = 10.0  # from the connection, or a request's first byte, to the end of its headers; also for an unread body
+# From the connection, or a request's first byte, to the end of its headers. Also for the rest of a body whose request
+# is answered already.
+HEAD_S = 10.0
 OVERLOADED_HEAD_S = 1.0  # for connections that are only answered 503
 WRITE_S = 10.0  # for a caller that does not read its answer
 IDLE_S = 65.0  # between requests: longer than proxies keep theirs, so that no proxy posts into a closing connection
@@ -119,8 +121,8 @@ class BoundedHttp(HttpToolsProtocol):
         super().shutdown()
 
     def end(self) -> None:
-        """End the connection after the last answer. For LINGER_S, arriving bytes are dropped and the connection stays
-        open: closing it with unread bytes would discard an answer that the caller has not read (RFC 9112, 9.6)."""
+        """End the connection after the last answer. For at most LINGER_S it stays open and drops arriving bytes:
+        closing it with unread bytes would discard an answer that the caller has not read (RFC 9112, 9.6)."""
         if self._wait == "end":
             return
         self._drops_input = True

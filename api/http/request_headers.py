@@ -27,8 +27,8 @@ def idempotency_key(values: Sequence[str]) -> str | None:
 
 
 def wait_seconds(values: Sequence[str], cap_s: float) -> int | None:
-    """Whole seconds that ``Prefer: wait=N`` asks for, at most ``cap_s``; None without it. The first preference counts,
-    and one that is not of this form is ignored (RFC 7240)."""
+    """Whole seconds that ``Prefer: wait=N`` asks for, at most ``cap_s``; None without it. The first preference of this
+    form counts, and all others are ignored (RFC 7240)."""
     for preference in ",".join(values).split(","):
         if wait := WAIT.fullmatch(preference.split(";")[0].strip()):
             return min(int(wait[1]), int(cap_s))

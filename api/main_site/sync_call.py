@@ -44,7 +44,7 @@ class Clues:
 def parse_call(body: object) -> SyncCall:
     """Validate a parsed JSON body. Raises ProblemError 400 (something is missing) or 422 (something is wrong).
 
-    null counts as missing, since JavaScript sends NaN and undefined results as null. Unknown fields are ignored.
+    null counts as missing, because JavaScript writes NaN as null. Unknown fields are ignored.
     """
     if not isinstance(body, dict):
         raise _wrong("body", "must be a JSON object")

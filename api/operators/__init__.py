@@ -1,1 +1,1 @@
-"""The operators' side of the API: their keys, `/api/ops`, and its models."""
+"""The API for operators: their keys, `/api/ops`, and its models."""

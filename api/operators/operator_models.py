@@ -1,5 +1,6 @@
-"""The models of operators' requests and answers. The API validates bodies with them. For answers they only make the
-OpenAPI document, together with the panel's own dataclasses."""
+"""The models of operators' requests and answers. The API validates bodies with them. For answers they make the OpenAPI
+document, together with the panel's own dataclasses; ``JournalEntry`` and ``RunView`` also choose the fields of a row
+that are shown."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ class SnoozeBody(_Body):
 
 
 class IgnoreBody(_Body):
-    """Why this guest is ignored for good."""
+    """Why a guest that no order names is ignored for good."""
 
     reason: Text
 
@@ -288,7 +289,8 @@ class HeldNumbers(BaseModel):
 class RepairNumbers(BaseModel):
     """Repairs of a class in the last day and hour, and how long the differences had lasted that they repaired.
 
-    The time counts from when the panel could first see the difference. It is null where that moment is not known.
+    The time counts from when the panel could first see the difference. It is null if no source says when that was, as
+    for a plan.
     """
 
     kind: str

@@ -87,7 +87,8 @@ async def get_findings(
     limit: Limit = 200,
     offset: Offset = 0,
 ) -> Response:
-    """The open findings, the most severe first. ``all``: also the snoozed, ignored and lately resolved ones."""
+    """The open findings, the most severe first. ``all``: also the snoozed and ignored ones, and those that were
+    resolved in the last 30 days."""
 
     def read(connection: Connection) -> list[FindingView]:
         wanted = FindingFilter(class_, cluster, user)

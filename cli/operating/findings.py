@@ -104,7 +104,7 @@ def snooze(finding: FindingId, length: Length) -> None:
 
     Example: panel-sync findings snooze 12 --for 2d
 
-    Ends with 0; with 2 if there is no such finding.
+    Ends with 0; with 2 if there is no such finding, or if the time is longer than 30 days.
     """
     out.print(act(findings.snooze, finding, length).message)
 
@@ -115,7 +115,8 @@ def ignore(finding: FindingId, reason: Reason) -> None:
 
     Example: panel-sync findings ignore 12 --reason "our monitoring"
 
-    Ends with 0; with 2 if there is no such finding, or if it is not of the class unmanaged-guest.
+    Ends with 0; with 2 if there is no such finding, if it is not of the class unmanaged-guest, or if the guest's
+    identity was not read.
     """
     out.print(act(findings.ignore, finding, reason).message)
 
@@ -127,7 +128,7 @@ def unignore(finding: FindingId) -> None:
 
     Example: panel-sync findings unignore 12
 
-    Ends with 0; with 2 if there is no such finding.
+    Ends with 0; with 2 if there is no such finding, or if its guest is not ignored.
     """
     out.print(act(findings.unignore, finding).message)
 

@@ -50,7 +50,7 @@ def plan(
     repeated plans bring no delete nearer. Only the runs of the workers and of `reconcile --apply` collect that proof.
 
     A large plan is summed up: counts by class and cluster, the customers with most entries, the ten entries that
-    matter most, and each held set with the command that releases it.
+    matter most, and each held set with the command that releases it. --all or --json shows every entry.
 
     Examples: panel-sync plan; panel-sync plan --class owner-unknown --page 2; panel-sync plan --user 5 --json
 
@@ -81,8 +81,8 @@ def reconcile(
 
     A new panel holds its deletes and its first filling until an operator has seen a plan. To apply everything (without
     --vps, --user or --cluster) says that you have. It releases the records of all orders known at that moment, also
-    those that later runs create. The limits of the whole plan hold also if you apply a part of it. --class and --page
-    choose only what is shown.
+    those that runs create in the next 24 hours. The limits of the whole plan hold also if you apply a part of it.
+    --class and --page choose only what is shown.
 
     Examples: panel-sync reconcile --apply; panel-sync reconcile --apply --yes --user 5
 

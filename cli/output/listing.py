@@ -23,10 +23,10 @@ TOP = 5
 OfClass = Annotated[str | None, typer.Option("--class", help="Only this class: missed-create, owner-unknown, ...")]
 OfCluster = Annotated[str | None, typer.Option("--cluster", help="Only of this cluster.")]
 OfUser = Annotated[int | None, typer.Option("--user", min=1, help="Only of this customer (the panel's user id).")]
-Page = Annotated[int, typer.Option("--page", min=1, help="Which page, with a filter.")]
+Page = Annotated[int, typer.Option("--page", min=1, help="Which page of the list.")]
 PerPage = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Entries a page.")]
 All = Annotated[bool, typer.Option("--all", help="All entries, however many.")]
-Json = Annotated[bool, typer.Option("--json", help="All entries that the filter leaves, as JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def _play(stage: Stage, began: float, *, once: bool) -> None:
         raise typer.Exit(1) from error
     stage.screen.table(stage.sights)
     stage.screen.say("")
-    stage.screen.say(f"All as told, in {time.monotonic() - began:.0f} s.")
+    stage.screen.say(f"The whole story came true, in {time.monotonic() - began:.0f} s.")
     if once:
         return
     _show_places(stage)

@@ -19,7 +19,7 @@ FLOOR_PER_S = 100_000 / (30 * 60)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One play of ``seconds`` seconds. Every tuple of sentences but ``held`` must be empty.
+    """One play of ``seconds`` seconds. Every tuple of sentences about faults but ``held`` must be empty.
 
     ``takeovers_s``: for each killed beat the seconds until another beat scheduled, None if none did. ``calls``: the
     load's calls compared with the journal. ``poison``: how many poison calls were requeued, and how many discarded.

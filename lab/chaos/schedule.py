@@ -20,7 +20,7 @@ EVENTS: dict[str, str] = {
     "transfer": "sale {n} is transferred to another customer",
     "resize": "sale {n} gets more cores",
     "repeat": "sale {n}'s create is sent once more",
-    "stray": "somebody makes a guest by hand",
+    "stray": "an administrator makes a guest by hand",
     "terse": "from now on calls have only the documented fields",
     "explicit": "from now on calls name the order and the guest",
 }

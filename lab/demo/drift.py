@@ -45,7 +45,7 @@ def heal(
         make()
         broken = wrong()
         if broken is None:
-            raise DemoError(f"this fault bites: {fault}", "all is still right", ("main-site", "worker-sync"))
+            raise DemoError(f"this fault does harm: {fault}", "all is still right", ("main-site", "worker-sync"))
         stage.screen.broken(broken)
         began = time.monotonic()
     stage.until(

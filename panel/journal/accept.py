@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 BATCH_LIMIT = 128  # calls per commit; a longer batch would make its first call wait
 RETRIABLE = {"40001", "40P01"}  # serialization, deadlock
 LOCKED = "55P03"
-REFUSALS_LIMIT = 1000  # refusals that may wait to be audited; the audit stores no more than that an hour
+REFUSALS_LIMIT = 1000  # refusals that may wait to be audited; the audit stores no more than as many an hour
 SEPARATE_COMMITS = 2  # at the same time, each with its own connection, for calls that must wait for a lock
 
 

@@ -1,4 +1,4 @@
-"""Publishes journaled operations that are not applied yet. All its state is in PostgreSQL: while Redis is away,
+"""Publishes journaled operations that are not applied yet. It takes them from PostgreSQL, so while Redis is away,
 messages are only delayed.
 
 A message is a doorbell: it names an operation, and the worker takes the work from PostgreSQL. So a lost, doubled or
@@ -32,7 +32,9 @@ BATCH = 500
 POLL_S = 1.0  # a NOTIFY may be lost with its connection, so it polls besides
 REPUBLISH_LIMIT = 1000  # messages per window for a backlog that does not move: the queue may simply be long
 REPUBLISH_WINDOW_S = 30.0
-OVERTAKEN_S = 10.0  # a call accepted that much later is applied: Redis' queue is first in, first out, so this was lost
+# Redis' queue is first in, first out. So if a call that was accepted this much later is applied already, the message of
+# the earlier call was lost.
+OVERTAKEN_S = 10.0
 OVERTAKEN_CHECK_S = 5.0
 REPORT_S = 10.0  # how often it stores in the database that publishing works
 LANE_CHECK_S = 15.0

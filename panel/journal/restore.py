@@ -1,4 +1,4 @@
-"""Brings a deleted record back when an operator says that the delete was wrong, for RESTORABLE after the delete."""
+"""Brings a deleted record back when an operator asks for it, within RESTORABLE after the delete."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Low-level writes of records, VPS queues, the journal and findings.
 
-Records are written only through this module: by the writer, by repairs and by an operator's restore.
+The writer, repairs and an operator's restore write records through this module. Only the mark of an unconfirmed power
+state is written elsewhere, for many records at once (:mod:`panel.journal.repairs`).
 
 Lock order everywhere: names (order ids, sorted), then VPS queues by id, then rows.
 """

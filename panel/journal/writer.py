@@ -224,7 +224,7 @@ def _update(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: A
             connection,
             "ownership",
             f"vps:{row['id']}",
-            "an update call names another owner; it was not taken, because only a run changes owners, by the order",
+            "an update call names another owner; the owner stays, because only a run changes it, by the order",
             severity="alarm",
             vps_id=row["id"],
         )

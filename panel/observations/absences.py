@@ -16,7 +16,7 @@ from panel.observations.identity_doubts import doubt_by_absent_orders
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How often and for how long an object must be missed before it counts as gone. After that it is not counted on."""
+    """How often and for how long an object must be missed before it counts as gone. Later misses are not counted."""
 
     times: int
     period: timedelta
@@ -63,8 +63,8 @@ def load_absences(connection: Connection) -> tuple[dict[str, Absence], dict[Gues
 
 def control_order(connection: Connection, *, other_than: str) -> str | None:
     """An order known to exist. A look-up of it tells "that order is gone" from "the feed answers nothing"."""
-    found: str | None = connection.scalar(text(CONTROL_ORDER), {"other": other_than})
-    return found
+    order_id: str | None = connection.scalar(text(CONTROL_ORDER), {"other": other_than})
+    return order_id
 
 
 def _absence(row: Any) -> Absence:  # noqa: ANN401 - a Row
@@ -80,8 +80,8 @@ _GUEST_ANEW = """a.absent_since <= (SELECT max(r.link_changed_at) FROM vps r WHE
                    AND r.vmid = CAST(split_part(a.subject, '/', 2) AS int))"""
 
 
-# A finished proof is not written again: further misses add nothing, and an untouched row costs nothing. ABSENCES below
-# finds the time of the last miss from the last complete read of the guest's node.
+# A finished proof is not written again: further misses prove nothing new, and an untouched row costs nothing. ABSENCES
+# below takes the time of the last miss from the last complete read of the guest's node.
 def _unproven(anew: str) -> str:
     return f"""(a.subject IS NULL OR a.consecutive < CAST(:times AS int)
        OR a.last_absent_at - a.absent_since < CAST(:period AS interval) OR {anew})"""
@@ -132,7 +132,7 @@ JOIN unnest(CAST(:scopes AS text[]), CAST(:snapshots AS bigint[])) AS c(scope, s
 {_count(_ORDER_ANEW)}
 """
 
-# A finished proof is not counted on, but the last complete read of the guest's node missed the guest, too.
+# Later misses of a finished proof are not counted, but the last complete read of the guest's node missed it, too.
 ABSENCES = """
 SELECT a.*, (SELECT c.began_at FROM guests g JOIN scopes c ON c.source = 'proxmox:' || g.cluster AND c.scope = g.node
   WHERE a.kind = 'guest' AND g.cluster = split_part(a.subject, '/', 1)

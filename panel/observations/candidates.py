@@ -1,9 +1,9 @@
 """Select what a run must think about. One set-based join leaves the converged fleet in the database.
 
 A record is *settled* when its order, its guest and all its facts agree and nothing is pending for it. All other
-objects are candidates. Too many of them are drawn at random, so that a permanent candidate does not block the others.
-Each is loaded with its component (``panel.observations.components``) and decided in memory, so memory follows the
-number of differences.
+objects are candidates. If there are too many, a run draws some of them at random, so that a permanent candidate does
+not block the others. Each is loaded with its component (``panel.observations.components``) and decided in memory, so
+memory follows the number of differences.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ def prepare(
     connection: Connection, *, shared_ids: bool, names: bool, everything: bool = False, budget: int | None = None
 ) -> dict[str, int]:
     """Fill the temporary tables with the selection. Returns their counts, the number of ``entangled`` components, and
-    as
-    ``cut`` how many candidates are left to a later run.
+    as ``cut`` how many candidates are left to a later run.
 
     ``shared_ids``: the main site's user ids are also the panel's. ``names``: the feed's names are authoritative.
     ``everything`` skips the filter (for comparison). ``budget``: instead of ``components.BUDGET``.
@@ -76,9 +75,9 @@ WHERE g.fingerprint IS NOT NULL GROUP BY g.fingerprint HAVING count(*) > 1
 
 
 def _says_the_same(column: RecordColumn) -> str:
-    """That an order says of a column what its record says, or nothing."""
+    """SQL: whether an order's value of a column is the record's, or missing."""
     same = f"coalesce(o.{column.name} = r.{column.name}, true)"
-    if not column.required:  # an order that says what the record does not know is drift
+    if not column.required:  # a value of the order that the record lacks is drift
         same = f"(o.{column.name} IS NULL OR o.{column.name} IS NOT DISTINCT FROM r.{column.name})"
     return f"(NOT :names OR {same})" if column.feed_names_only else same
 
@@ -126,7 +125,7 @@ SELECT r.id FROM vps r WHERE r.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM 
 ORDERS = """
 SELECT o.order_id FROM (
   SELECT o.order_id FROM orders_seen o WHERE o.state <> 'ended'
-  -- of ended orders only those with a record or a guest, each by its index: the rest are years of them
+  -- of ended orders only those with a record or a guest, each by its index: the other ended orders are years of them
   UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.order_id = r.order_id WHERE r.deleted_at IS NULL
   UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.panel_vps_id = r.id WHERE r.deleted_at IS NULL
   UNION SELECT o.order_id FROM stage_guests s JOIN orders_seen o ON o.cluster = s.cluster AND o.vmid = s.vmid) o
@@ -147,7 +146,8 @@ SUSPECTS = (
 
 
 def _seeds(place: int, table: str, key: str, columns: str, suspects: str) -> tuple[str, ...]:
-    """The kinds alternate in the numbers of their parts, so that many candidates of one kind leave room for others."""
+    """The statements that draw the candidates of one kind. The kinds take turns in the numbers of their parts, so that
+    many candidates of one kind leave room for the others."""
     return (
         f"CREATE TEMP TABLE {table} ({columns}, part bigint, wave int, PRIMARY KEY ({key})) ON COMMIT DROP",
         f"INSERT INTO {table} SELECT {key}, 3 * row_number() OVER () + {place}, 0"

@@ -1,4 +1,4 @@
-"""Whole components within a budget: a candidate is loaded with all that its decision depends on, or not in this run.
+"""Whole components within a budget: a run loads a candidate with all that its decision depends on, or not at all.
 
 Orders, records and guests form a component if an id, an address, a machine or a name may bring them together. They are
 decided together or not at all.
@@ -188,7 +188,8 @@ UNION SELECT 'name', x.customer, x.name, r.part FROM r JOIN loose x ON x.id = r.
 
 
 def _reached(what: str, key: str, ties: str) -> str:
-    """All that is reached, from which parts, and the part that owns it; what no part had reached before is kept."""
+    """SQL for one kind in a step: the rows that are reached, from which parts, and the part that owns each. Rows that
+    no part had reached before are added to the selection."""
     same = " AND ".join(f"p.{column} = t.{column}" for column in key.split(", "))
     own = ", ".join(f"t.{column}" for column in key.split(", "))
     return f"""

@@ -1,6 +1,6 @@
 """A dry run observes on copies, so that nothing it saw counts for a later run.
 
-A plan that an operator asked for ten times must not be ten looks towards the proof that something is gone.
+If an operator asks for a plan ten times, that must not count as ten reads in the proof that something is gone.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from sqlalchemy import Connection, text
 
 COPIED = ("guests", "guest_configs", "orders_seen", "absences", "scopes", "source_states")
 EMPTY = ("snapshots",)
-"""What a run writes of its observations. Of snapshots it reads none, and they are many."""
+"""With COPIED, the tables into which a run writes its observations. A run reads no old snapshots and there are many, so
+the copy of that table begins empty."""
 
 
 def observe_on_copies(connection: Connection) -> None:
@@ -20,7 +21,7 @@ def observe_on_copies(connection: Connection) -> None:
     take a few seconds.
     """
     for table in (*COPIED, *EMPTY):
-        # The copy has another name at first: the real table could not be read under its own any more.
+        # The copy has another name at first: under its final name it would hide the real table, which is read here.
         connection.execute(text(f"CREATE TEMP TABLE copy_of_{table} (LIKE {table} INCLUDING ALL)"))
         if table in COPIED:
             connection.execute(text(f"INSERT INTO copy_of_{table} SELECT * FROM {table}"))  # noqa: S608 - own names

@@ -1,4 +1,4 @@
-"""Machines that two clusters list at once, and since when. For a while that is a migration."""
+"""Machines that two clusters list at once, and since when. For a while that may be a migration."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sqlalchemy import Connection, text
 def note_moves(connection: Connection, clusters: Iterable[str], absent_times: int) -> None:
     """Store since when more than one configured cluster lists a fingerprint, and clear it afterwards.
 
-    A list may leave a guest out by accident. So the time ends only after ``absent_times`` complete reads without it,
-    and one such list does not start it again.
+    A list may leave a guest out by accident. So the time is cleared only after ``absent_times`` complete reads without
+    the guest, and one such list does not start the time again.
     """
     values = {"clusters": sorted(clusters), "times": absent_times}
     connection.execute(text(BEGUN), values)

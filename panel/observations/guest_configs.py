@@ -45,8 +45,8 @@ def fingerprint_wants(
 ) -> list[WantedConfig]:
     """Guests of the staged list to ask about now, those that matter to records first.
 
-    ``away``: nodes whose guests cannot be asked about. ``not_since``: when this run began to read ahead. Guests asked
-    about after that wait, because a second read counts as one only in another run.
+    ``away``: nodes whose guests cannot be asked about. ``not_since``: when this run began to read ahead. Guests that
+    were asked about after that wait, because a second read counts only if another run makes it.
     """
     values = {"cluster": cluster, "limit": limit, "away": sorted(away), "not_since": not_since}
     return _wanted(connection, FINGERPRINT_WANTS, values)
@@ -66,14 +66,17 @@ def wants_ahead(connection: Connection, cluster: str, limit: int) -> list[Wanted
 
 
 def rolling_wants(connection: Connection, cluster: str, limit: int, a_minute: int) -> list[WantedConfig]:
-    """Guests to ask about between runs: those in doubt, then those asked about longest ago, records' own first,
-    and none that was asked about within 5 minutes. At most as many that all reads of the cluster together stay within
-    ``a_minute`` per minute."""
+    """Guests to ask about between runs.
+
+    First come unread guests and guests in doubt, those of records before the others, unless they were asked about in
+    the last 10 seconds. Then come guests that were last asked about more than 5 minutes ago, the longest ago first. It
+    returns so few that all reads of the cluster together stay within ``a_minute`` per minute.
+    """
     return _wanted(connection, ROLLING_WANTS, {"cluster": cluster, "limit": limit, "a_minute": a_minute})
 
 
 def note_unanswered(connection: Connection, cluster: str, vmid: int, at: datetime) -> None:
-    """The guest was asked about and the answer gave nothing to keep: next time other guests come first."""
+    """Note that a guest was asked about and nothing could be kept, so that other guests come first next time."""
     connection.execute(text(NOTE_UNANSWERED), {"cluster": cluster, "vmid": vmid, "at": at})
 
 
@@ -82,7 +85,7 @@ def longest_waiting(
 ) -> list[Waiting]:
     """The clusters, among these, where guests of orders or records have waited longer than ``grace``, and since when.
     ``away``: (cluster, node) pairs whose guests cannot be asked about."""
-    values = {"clusters": sorted(clusters), "away": sorted("/".join(one) for one in away), "grace": grace}
+    values = {"clusters": sorted(clusters), "away": sorted("/".join(node) for node in away), "grace": grace}
     return [Waiting(row.cluster, row.since) for row in connection.execute(text(LONGEST_WAITING), values)]
 
 
@@ -92,7 +95,7 @@ def _wanted(connection: Connection, statement: str, values: dict[str, object]) -
 
 
 def keep_config(connection: Connection, cluster: str, vmid: int, config: GuestConfig, read_at: datetime) -> None:
-    """Keep the sizes of a configuration. One that is forbidden or has no fingerprint says nothing."""
+    """Keep the sizes of a configuration. A configuration that is forbidden or has no fingerprint is not kept."""
     if config.fingerprint is None or config.forbidden:
         return
     values = {
@@ -108,9 +111,9 @@ def keep_config(connection: Connection, cluster: str, vmid: int, config: GuestCo
 
 
 def size_drifts(connection: Connection, clusters: Iterable[str], limit: int = DRIFTS_LIMIT) -> Drifts:
-    """Records of running orders whose identified guest differs in size from what record and order say."""
+    """Records of active and suspended orders whose identified guest has another size than record and order."""
     rows = connection.execute(text(DRIFTS), {"clusters": sorted(clusters), "limit": limit + 1}).all()
-    found = tuple(
+    drifts = tuple(
         Drift(
             row.id,
             row.order_id,
@@ -121,7 +124,7 @@ def size_drifts(connection: Connection, clusters: Iterable[str], limit: int = DR
         )
         for row in rows[:limit]
     )
-    return Drifts(found, len(rows) > limit)
+    return Drifts(drifts, len(rows) > limit)
 
 
 _ASKED = "greatest(g.fingerprint_read_at, g.fingerprint_tried_at)"

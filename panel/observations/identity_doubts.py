@@ -17,7 +17,7 @@ from domain.identity_doubts import LOOKED_AT, Doubt
 def doubt_listed(
     connection: Connection, cluster: str, began: datetime, previous: datetime | None, gap: timedelta
 ) -> int:
-    """Put in doubt the guests whose identity the staged list does not prove, or contradicts; how many. To be called
+    """Put in doubt the guests whose identity the staged list does not prove, or contradicts. Returns how many. Call it
     before the list is merged."""
     long_ago = previous is None or began - previous > gap
     values = {"cluster": cluster, "began": began, "gap": long_ago}
@@ -25,13 +25,13 @@ def doubt_listed(
 
 
 def doubt_by_orders(connection: Connection, feed: str) -> int:
-    """Put in doubt the guests that a staged order begins or ceases to name, or named when it ended or came back; how
-    many. To be called before the orders are merged."""
+    """Put in doubt the guests that a staged order begins or ceases to name, or names while it ends or comes back.
+    Returns how many. Call it before the orders are merged."""
     return connection.execute(text(DOUBT_BY_ORDERS), {"feed": feed}).rowcount
 
 
 def doubt_by_absent_orders(connection: Connection, run_id: int) -> int:
-    """Put in doubt the guests of orders that this run misses for the first time; how many."""
+    """Put in doubt the guests of orders that this run misses for the first time. Returns how many."""
     return connection.execute(text(DOUBT_BY_ABSENT_ORDERS), {"run": run_id}).rowcount
 
 
@@ -110,6 +110,5 @@ SOLD_ON = f"""EXISTS (
   SELECT 1 FROM orders_seen x WHERE x.cluster = r.cluster AND x.vmid = r.vmid AND x.order_id IS DISTINCT FROM r.order_id
     AND {_GOING.format(o="x")}
     AND NOT EXISTS (SELECT 1 FROM orders_seen o WHERE o.order_id = r.order_id AND {_GOING.format(o="o")}))"""
-"""A going order names the guest of record ``r`` while the record's own order has ended or vanished: the guest may be
-the next customer's by now.
-"""
+"""Another order that has not ended names the guest of record ``r``, and the record's own order has ended or vanished.
+The guest may be the next customer's by now."""

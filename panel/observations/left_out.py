@@ -14,8 +14,8 @@ from panel.observations.loaded_candidates import parsed_guests
 
 
 def load_left_out(connection: Connection, within: timedelta | None, broken: dict[str, Broken] | None = None) -> LeftOut:
-    """To be called while a cut selection stands. ``within``: how far apart an order and an unlinked record of its plan
-    may have been made; None: any time."""
+    """Look it up while the temporary tables of a cut selection exist. ``within``: how far apart an order and an
+    unlinked record of its plan may have been made; None: any time."""
     for statement in LOOSE_LEFT:
         connection.execute(text(statement))
     partners = {row.order_id: row.id for row in connection.execute(text(PARTNERS), {"within": within})}
@@ -67,7 +67,8 @@ WHERE o.name IS NOT NULL
 GROUP BY o.order_id
 """
 
-# By guest type: when the newest going order was made that names no guest and whose record never had one.
+# By guest type: the time of creation of the newest order that has not ended, names no guest, and whose record has no
+# identified one.
 HOMELESS = f"""
 SELECT o.guest_type, max(o.created_at) AS made_at FROM orders_seen o
 WHERE o.state <> 'ended' AND (o.cluster IS NULL OR o.vmid IS NULL) AND coalesce(o.hypervisor = 'proxmox', true)

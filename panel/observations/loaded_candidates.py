@@ -1,6 +1,7 @@
 """Loads what ``panel.observations.candidates`` selected, and what else is known of its machines, as domain values.
 
-A row that cannot be parsed stops no run: it goes into ``broken`` by its subject. If that is None, it is raised.
+A row that cannot be parsed stops no run: it is noted in ``broken`` by its subject. If ``broken`` is None, the error is
+raised.
 """
 
 from __future__ import annotations
@@ -79,10 +80,10 @@ def load_unlisted(connection: Connection) -> dict[GuestKey, datetime]:
 
 def load_sightings(connection: Connection) -> dict[str, frozenset[GuestKey]]:
     """By fingerprint, the addresses among the selected guests where it was last read, listed now or not."""
-    found: dict[str, set[GuestKey]] = {}
+    sightings: dict[str, set[GuestKey]] = {}
     for row in connection.execute(text(LOAD_SIGHTINGS)):
-        found.setdefault(row.fingerprint, set()).add(GuestKey(row.cluster, row.vmid))
-    return {fingerprint: frozenset(keys) for fingerprint, keys in found.items()}
+        sightings.setdefault(row.fingerprint, set()).add(GuestKey(row.cluster, row.vmid))
+    return {fingerprint: frozenset(keys) for fingerprint, keys in sightings.items()}
 
 
 def parsed_orders(rows: Iterable[Any], broken: dict[str, Broken] | None) -> tuple[Order, ...]:
@@ -101,7 +102,7 @@ def parsed_guests(
     began: dict[str, datetime],
     broken: dict[str, Broken] | None,
 ) -> tuple[Guest, ...]:
-    """Rows of ``guests``. By cluster, ``began``: when this trusted read began; ``previous``: the one before it."""
+    """Rows of ``guests``. By cluster, ``began``: when this trusted read began; ``previous``: when the last one did."""
     return _parsed(
         rows, lambda r: guest_of(r, previous, began), lambda row: f"guest:{row.cluster}/{row.vmid}", guest_ties, broken
     )
@@ -114,15 +115,15 @@ def _parsed(
     ties: Callable[[Any], frozenset[str]],
     broken: dict[str, Broken] | None,
 ) -> tuple[T, ...]:
-    found: list[T] = []
+    values: list[T] = []
     for row in rows:
         try:
-            found.append(parse(row))
+            values.append(parse(row))
         except (ValueError, TypeError) as error:  # an enum value that this version does not know
             if broken is None:
                 raise
             broken[subject(row)] = Broken(cause_of(error), ties(row))
-    return tuple(found)
+    return tuple(values)
 
 
 def record_of(row: Any) -> Record:  # noqa: ANN401 - a Row
@@ -133,7 +134,7 @@ def record_of(row: Any) -> Record:  # noqa: ANN401 - a Row
 def order_of(row: Any) -> Order:  # noqa: ANN401 - a Row
     """One row of ``orders_seen``."""
     values = _values(row, _ORDER_FIELDS)
-    # An order that says nothing new is not written. This run's stage alone has the time at which it was repeated.
+    # An order that shows nothing new is not written. Only this run's stage has the time at which it was read again.
     moments = [moment for moment in (values["effective_at"], row.staged_at) if moment is not None]
     return Order(**values | {"effective_at": max(moments, default=None)})
 
@@ -148,8 +149,8 @@ def guest_of(row: Any, previous: dict[str, datetime | None], began: dict[str, da
 
 
 def _values(row: Any, names: set[str]) -> dict[str, Any]:  # noqa: ANN401 - a Row
-    found = {k: v for k, v in row._mapping.items() if k in names}
-    return {k: _ENUMS[k](v) if k in _ENUMS and v is not None else v for k, v in found.items()}
+    values = {k: v for k, v in row._mapping.items() if k in names}
+    return {k: _ENUMS[k](v) if k in _ENUMS and v is not None else v for k, v in values.items()}
 
 
 LOAD_ORDERS = """

@@ -15,7 +15,7 @@ from panel.observations.identity_doubts import SOLD_ON
 from panel.observations.loaded_candidates import parsed_guests, parsed_records
 
 LIMIT = 5_000
-"""Pairs per run, drawn anew by each."""
+"""Pairs per run. Each run draws them at random again."""
 
 
 def load_power_drift(

@@ -26,10 +26,10 @@ GUEST_COLUMNS = (
     "disk_gb", "tags", "uptime_s",
 )  # fmt: skip
 _BY_ORDERS = said_by(Speaker.ORDER)
-_TOLD = (
+_VALUES = (
     "state", "status", "owner", "panel_vps_id", "panel_vps_id_given", *names(_BY_ORDERS), "created_at", "updated_at",
 )  # fmt: skip
-ORDER_COLUMNS = ("order_id", *_TOLD, "effective_at", "scope")
+ORDER_COLUMNS = ("order_id", *_VALUES, "effective_at", "scope")
 
 
 def make_stages(connection: Connection) -> None:
@@ -40,8 +40,8 @@ def make_stages(connection: Connection) -> None:
 
 
 def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-    """Stream rows into a temporary table; how many. ANALYZE follows: without statistics the planner takes the table for
-    so large that it reads the other tables whole."""
+    """Stream rows into a temporary table. Returns how many. ANALYZE follows: without statistics the planner takes the
+    table for so large that it reads the other tables whole."""
     driver = connection.connection.driver_connection
     if driver is None:
         raise RuntimeError("no driver connection")
@@ -62,9 +62,9 @@ def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: 
 
 
 def order_row(order: Order, effective: datetime | None, scope: str) -> tuple[Any, ...]:
-    """What an order said, in the order of ORDER_COLUMNS. ``effective``: from when on that is known to be true."""
-    told = (getattr(order, column) for column in _TOLD)
-    return (order.order_id, *(getattr(value, "value", value) for value in told), effective, scope)
+    """An order's values, arranged as ORDER_COLUMNS. ``effective``: the time for which they are known to be true."""
+    values = (getattr(order, column) for column in _VALUES)
+    return (order.order_id, *(getattr(value, "value", value) for value in values), effective, scope)
 
 
 def record_snapshot(
@@ -119,7 +119,7 @@ def record_evidence(
     began_at: datetime,
     effective_at: datetime,
 ) -> dict[str, int]:
-    """Store a complete read of each of these scopes as evidence of what it lacks; the snapshots' ids by scope."""
+    """Store a complete read of each of these scopes as evidence of what it lacks. Returns the snapshot ids by scope."""
     values = {"run": run_id, "source": source, "scopes": list(scopes), "count": count, "began": began_at}
     rows = connection.execute(text(RECORD_EVIDENCE), values | {"effective": effective_at})
     return {row.scope: row.id for row in rows}
@@ -127,11 +127,11 @@ def record_evidence(
 
 def scope_time(connection: Connection, source: str, scope: str) -> datetime | None:
     """When the last complete read of a scope began (database clock)."""
-    found: datetime | None = connection.scalar(
+    began_at: datetime | None = connection.scalar(
         text("SELECT began_at FROM scopes WHERE source = :source AND scope = :scope"),
         {"source": source, "scope": scope},
     )
-    return found
+    return began_at
 
 
 def missing_guests(connection: Connection, cluster: str, nodes: Sequence[str]) -> tuple[int, int]:
@@ -171,8 +171,9 @@ def merge_guests(
 
 
 def merge_orders(connection: Connection, feed: str, began_at: datetime) -> None:
-    """Merge the orders of a read into ``orders_seen`` and put the guests in doubt that it casts doubt on. An order that
-    repeats itself, and with which its record has long agreed, is not written: the stage has the time of its repeat."""
+    """Merge the orders of a read into ``orders_seen``, and put guests in doubt if an order that names them changed. An
+    order that shows nothing new, and with which its record has long agreed, is not written: the stage has the time of
+    this read."""
     identity_doubts.doubt_by_orders(connection, feed)
     connection.execute(text(MERGE_ORDERS), {"began": began_at, "feed": feed})
     connection.execute(text(ORDERS_BACK))
@@ -241,11 +242,11 @@ WHERE scopes.began_at <= excluded.began_at
 
 
 def _listed_anew(known: str) -> str:
-    """Whether a list shows something new. Tested before the upsert, not in its WHERE, which would lock every row: a
-    lock is a write."""
-    told = ("guest_type", "node", "status", "power", "name", "lock", "template", "disk_gb", "tags")
-    before = ", ".join(f"{known}.{column}" for column in (*told, "signature"))
-    return f"({before}) IS DISTINCT FROM ({', '.join(f's.{column}' for column in told)}, {identity_doubts.SIGNATURE})"
+    """SQL: whether a list shows something new. It is tested before the upsert. The upsert's own WHERE would lock every
+    row, and a lock is a write."""
+    listed = ("guest_type", "node", "status", "power", "name", "lock", "template", "disk_gb", "tags")
+    before = ", ".join(f"{known}.{column}" for column in (*listed, "signature"))
+    return f"({before}) IS DISTINCT FROM ({', '.join(f's.{column}' for column in listed)}, {identity_doubts.SIGNATURE})"
 
 
 MERGE_GUESTS = f"""
@@ -299,7 +300,7 @@ WHERE g.cluster = :cluster AND g.node = ANY(:nodes) AND NOT g.template AND a.sub
 MISSING_GUESTS = f"SELECT count(*) FILTER (WHERE s.vmid IS NULL) AS missing, count(*) AS known {_KNOWN_GUESTS}"
 VANISHED_GUESTS = f"SELECT g.node, g.guest_type, g.vmid {_KNOWN_GUESTS} AND s.vmid IS NULL LIMIT :limit"
 
-_SAYS_NEWS = f"({', '.join(f'k.{c}' for c in _TOLD)}) IS DISTINCT FROM ({', '.join(f's.{c}' for c in _TOLD)})"
+_SAYS_NEWS = f"({', '.join(f'k.{c}' for c in _VALUES)}) IS DISTINCT FROM ({', '.join(f's.{c}' for c in _VALUES)})"
 
 # A decision compares an order's time with its record's times. Once both have agreed for an hour, a newer time changes
 # no comparison.
@@ -314,11 +315,11 @@ _SETTLED_ORDER = """
          AND coalesce(r.deleted_at > k.effective_at - interval '1 hour', true))))
 """
 
-# An answer older than the last complete sweep knows nothing better, even where that sweep changed nothing.
+# An answer that is older than the last complete sweep is not merged, even if that sweep changed nothing.
 MERGE_ORDERS = f"""
-INSERT INTO orders_seen AS o (order_id, {", ".join(_TOLD)}, state_since, owner_since, guest_since, first_seen_at,
+INSERT INTO orders_seen AS o (order_id, {", ".join(_VALUES)}, state_since, owner_since, guest_since, first_seen_at,
   changed_at, effective_at)
-SELECT s.order_id, {", ".join(f"s.{column}" for column in _TOLD)}, coalesce(s.effective_at, :began),
+SELECT s.order_id, {", ".join(f"s.{column}" for column in _VALUES)}, coalesce(s.effective_at, :began),
   least(s.effective_at, :began),  -- one time for the whole read: an owner on a later page is not newer than the first
   :began, :began, :began, s.effective_at
 FROM stage_orders s
@@ -327,7 +328,7 @@ LEFT JOIN scopes c ON c.source = :feed AND c.scope = s.scope
 WHERE k.order_id IS NULL OR (({_SAYS_NEWS} OR NOT {_SETTLED_ORDER})
   AND (k.effective_at IS NULL OR s.effective_at > k.effective_at) AND (s.effective_at < c.began_at) IS NOT TRUE)
 ON CONFLICT (order_id) DO UPDATE SET
-  {", ".join(f"{column} = excluded.{column}" for column in _TOLD)},
+  {", ".join(f"{column} = excluded.{column}" for column in _VALUES)},
   state_since = CASE WHEN o.state = excluded.state THEN o.state_since ELSE excluded.state_since END,
   owner_since = CASE WHEN o.owner IS NOT DISTINCT FROM excluded.owner THEN o.owner_since
                      ELSE excluded.owner_since END,
@@ -360,19 +361,19 @@ VANISHED_ORDERS = f"SELECT o.order_id {_KNOWN_ORDERS} AND s.order_id IS NULL LIM
 
 # On 403 a guest keeps its fingerprint while its list shows nothing new. A guest that was read and has no fingerprint,
 # or that is refused after its list showed something new, has no known identity.
-_NO_LOOK = "CAST(:state AS text) = 'forbidden'"
-_AS_IT_WAS = "CASE WHEN fingerprint_state IN ('read', 'forbidden') THEN fingerprint END"
-_SAID = f"CASE WHEN {_NO_LOOK} THEN {_AS_IT_WAS} ELSE CAST(:fingerprint AS text) END"
+_FORBIDDEN = "CAST(:state AS text) = 'forbidden'"
+_KEPT_FINGERPRINT = "CASE WHEN fingerprint_state IN ('read', 'forbidden') THEN fingerprint END"
+_IDENTITY = f"CASE WHEN {_FORBIDDEN} THEN {_KEPT_FINGERPRINT} ELSE CAST(:fingerprint AS text) END"
 
 STORE_FINGERPRINT = f"""
 UPDATE guests SET
-  fingerprint_seen = CASE WHEN {_NO_LOOK} THEN fingerprint_seen
+  fingerprint_seen = CASE WHEN {_FORBIDDEN} THEN fingerprint_seen
                           WHEN fingerprint IS NOT DISTINCT FROM :fingerprint THEN fingerprint_seen + 1 ELSE 1 END,
-  fingerprint_since = CASE WHEN {_NO_LOOK} OR fingerprint IS NOT DISTINCT FROM :fingerprint
+  fingerprint_since = CASE WHEN {_FORBIDDEN} OR fingerprint IS NOT DISTINCT FROM :fingerprint
                            THEN coalesce(fingerprint_since, :at) ELSE :at END,
-  previous_fingerprint = CASE WHEN fingerprint IS DISTINCT FROM {_SAID} AND fingerprint IS NOT NULL
+  previous_fingerprint = CASE WHEN fingerprint IS DISTINCT FROM {_IDENTITY} AND fingerprint IS NOT NULL
                               THEN fingerprint ELSE previous_fingerprint END,
-  fingerprint = {_SAID}, fingerprint_state = :state, fingerprint_read_at = :at, doubt = NULL, doubted_at = NULL
+  fingerprint = {_IDENTITY}, fingerprint_state = :state, fingerprint_read_at = :at, doubt = NULL, doubted_at = NULL
 WHERE cluster = :cluster AND vmid = :vmid AND (name = :name) IS NOT FALSE
   AND (doubted_at <= :at) IS NOT FALSE
   AND (changed_at = CAST(:changed AS timestamptz)) IS NOT FALSE

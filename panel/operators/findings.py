@@ -132,12 +132,12 @@ def unignore_finding(connection: Connection, finding_id: int) -> FindingView:
 
 
 def unsent_alarms(connection: Connection, limit: int = 20) -> list[FindingView]:
-    """Open alarms that no webhook has taken and no operator has acknowledged or snoozed, the oldest first."""
+    """Open alarms that the webhook has not taken and no operator has acknowledged or snoozed, the oldest first."""
     return [_finding(row) for row in connection.execute(UNSENT_ALARMS, {"limit": limit})]
 
 
 def note_sent(connection: Connection, finding_id: int) -> None:
-    """Note that a webhook took the finding, so that it is not sent again."""
+    """Note that the webhook took the finding, so that it is not sent again."""
     connection.execute(NOTE_SENT, {"id": finding_id})
 
 

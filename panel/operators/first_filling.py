@@ -18,7 +18,8 @@ def begin_filling(connection: Connection) -> None:
 
 
 def filling_since(connection: Connection) -> datetime | None:
-    """When the operator gave the word; None before that, and once it is 24 hours old, as with any approval."""
+    """When the operator gave the word. None if there is none, or if it is more than 24 hours old, as any approval ends
+    then."""
     since: datetime | None = connection.scalar(SINCE)
     return since
 

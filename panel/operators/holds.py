@@ -188,7 +188,7 @@ EXPIRE_FLIPS = text(
     "WHERE decision IS NULL AND scope LIKE 'flips:%' AND split_part(scope, ':', 2) = ANY(CAST(:clusters AS text[])) "
     "AND NOT scope = ANY(CAST(:scopes AS text[]))"
 )
-# A finding about a held set resolves with the set, also when the run did not read the sources it is about.
+# A finding about a held set resolves with the set, even if the run did not read the sources that the set is about.
 RESOLVE_HELD = text(
     "UPDATE findings f SET resolved_at = clock_timestamp() WHERE f.class = 'held' AND f.resolved_at IS NULL"
     " AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.decision IS NULL AND 'scope:' || h.scope = f.subject)"

@@ -1,4 +1,4 @@
-"""Pauses: what an operator told the panel to leave alone, with a reason and an end.
+"""Pauses: what runs leave alone because an operator asked for it, with a reason and an end.
 
 The targets are ``all``, ``feed``, ``proxmox:<cluster>``, ``vps:<id>`` and ``user:<id>``. Runs do not read a paused
 source: its records keep their state, and its silence proves nothing. Runs do read a paused VPS and the VPSes of a

@@ -127,7 +127,7 @@ over AS (
   SELECT g.cluster, g.vmid FROM seen JOIN guests g ON g.cluster = seen.cluster AND g.vmid = seen.vmid
   LEFT JOIN absences a ON a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid
   WHERE g.unlisted_since < {_LONG_GONE} AND coalesce(a.absent_since < {_LONG_GONE}, true)
-    -- An unread guest that is not proven gone stays: it may still turn out to be the machine of some record.
+    -- A guest whose identity is not known stays unless its absence was counted, because it may be a record's machine.
     AND (a.subject IS NOT NULL OR g.template OR (g.fingerprint_state = 'read' AND g.fingerprint IS NOT NULL))
     AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND {_ALIVE})
     AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.fingerprint IN (g.fingerprint, g.previous_fingerprint) AND {_ALIVE})

@@ -26,7 +26,7 @@ LOCK_KEY = 0x7265636F6E  # "recon" in ASCII; any constant that only this applica
 TURN_KEYS = {"full": 0x7265636F6F, "fast": 0x7265636F70, "look": 0x7265636F71}
 
 LEASE_WAIT_S = 10.0
-"""How long a run waits for one of the other kind: a run rarely holds the lease for longer."""
+"""How long a run waits while a run of the other kind has the lease. A run rarely holds it for longer."""
 
 LOCK_NOT_AVAILABLE = "55P03"
 

@@ -20,8 +20,8 @@ from panel.schema import tables
 @dataclass(frozen=True, slots=True)
 class Reach:
     """Where a run looked, so that a finding that it did not report again is over. ``orders``: the feed was read without
-    a problem, or there is none. ``clusters``: the configured ones. ``believed``: clusters with a list that was read and
-    lost nothing unusual. ``away``: (cluster, node) pairs with guests that are unknown now."""
+    a problem, or there is no feed. ``clusters``: the configured ones. ``believed``: clusters whose list was read and
+    did not lack unusually much. ``away``: (cluster, node) pairs whose guests are not known now."""
 
     orders: bool
     clusters: frozenset[str]

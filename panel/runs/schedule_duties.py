@@ -1,4 +1,4 @@
-"""Periodic duties: who asked for each, when it was last done, and whether it is late.
+"""Periodic duties: when each was last asked for, begun and done, and whether it is late.
 
 All times are the database's. If messages had an expiry time, a worker with a clock that is ahead would drop every
 message. So messages have none: a worker that begins a duty takes the request from the table. If it finds none, the
@@ -18,7 +18,7 @@ from panel.journal.rows import raise_finding
 log = structlog.get_logger(__name__)
 
 BEAT = "beat"
-"""The trigger of tasks that beat asks for. A worker does every other request, whenever it was made."""
+"""The trigger of tasks that beat asks for. A worker does every other request, however old its message is."""
 
 RELAY = "relay"
 

@@ -25,7 +25,7 @@ ALARM_GRACE_S = 60.0
 """How long a source may have trouble before it is an alarm. A restart or one lost answer is over by then."""
 
 LATE_PAUSES = Backoff(timedelta(seconds=20), timedelta(minutes=5))
-"""How long a kind of run leaves alone a source that did not answer in time: for twice as long each time. So a source
+"""How long a kind of run leaves alone a source that did not answer in time. The pause doubles each time, so a source
 that hangs costs a run its full wait only once in some minutes, not every time."""
 
 
@@ -148,9 +148,9 @@ def forget_other_sources(connection: Connection, configured: Iterable[str]) -> N
 
 
 def _sentence(source: str, trouble: Trouble) -> str:
-    """Reason and remedy."""
+    """The reason and the remedy of a trouble."""
     remedy = remedy_of(source, trouble.cause)
-    return f"{trouble.reason}. {remedy[0].upper()}{remedy[1:]}"  # capitalize() would put names in small letters
+    return f"{trouble.reason}. {remedy[0].upper()}{remedy[1:]}"  # capitalize() would put names into lower case
 
 
 def list_sources(connection: Connection) -> list[SourceView]:
@@ -181,7 +181,7 @@ def _view_of(row: dict[str, Any]) -> SourceView:
 
 
 def acknowledge_source(connection: Connection, source: str) -> str:
-    """An operator confirms that a source that lost much at once is right. That holds only for what is missing now.
+    """Note that an operator confirms a source that lost much at once. The confirmation covers only what is missing now.
     Returns the confirmed sentence. Raises OperatorError."""
     state = source_state(connection, source)
     if state.get("degraded_since") is None:

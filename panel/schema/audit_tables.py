@@ -9,8 +9,8 @@ from panel.schema.tables import Time, metadata, now_column
 access_counts = Table(
     "access_counts",
     metadata,
-    # Who used or tried a credential, from where and how it ended: counted by the hour, so that a flood is a few
-    # rows (:mod:`api.access_audit` bounds how many).
+    # Who used or tried a credential, from where, and how that ended. Uses are counted by the hour, so that a flood
+    # makes only a few rows (:mod:`api.access_audit` bounds how many).
     Column("hour", Time),
     Column("who", Text),
     Column("network", Text),
@@ -27,7 +27,8 @@ access_counts = Table(
 operator_actions = Table(
     "operator_actions",
     metadata,
-    # Every decision of an operator, in its own transaction. Never changed; names and ids, no texts of people.
+    # Every decision of an operator, written in the decision's transaction and never changed. Names and ids only, no
+    # texts that people wrote.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     now_column("at"),
     Column("by", Text, nullable=False),

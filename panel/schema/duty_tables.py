@@ -1,4 +1,4 @@
-"""The table of what must happen again and again; :mod:`panel.runs.schedule_duties` writes and reads it."""
+"""The table of periodic duties; :mod:`panel.runs.schedule_duties` writes and reads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from panel.schema.tables import Time, metadata, now_column
 duties = Table(
     "duties",
     metadata,
-    # All moments are the database's clock: those who ask and those who do may have others.
+    # All times are the database's, because the clocks of beat and of the workers may differ.
     Column("name", Text, primary_key=True),  # a task, or "relay"
     Column("every_s", Double),  # NULL: whenever there is something to do
     now_column("since"),

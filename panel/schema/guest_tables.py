@@ -1,5 +1,5 @@
-"""Tables about guests: what their own configurations say (:mod:`panel.observations.guest_configs`), and which
-ones operators want to hear no more of (:mod:`panel.operators.findings`)."""
+"""Tables about guests: their sizes by their own configurations (:mod:`panel.observations.guest_configs`), and the
+guests that operators ignore for good (:mod:`panel.operators.findings`)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from panel.schema.tables import Time, metadata, now_column
 guest_configs = Table(
     "guest_configs",
     metadata,
-    # As last read. Bound to the fingerprint of that very read: a VMID may be another machine's by now.
+    # The sizes as last read, with the fingerprint of that very read: the VMID may belong to another machine by now.
     Column("cluster", Text),
     Column("vmid", Integer),
     Column("fingerprint", Text, nullable=False),
     Column("cores", Double),
     Column("memory_mb", Integer),
     Column("disk_gb", Integer),  # all volumes together
-    Column("since", Time, nullable=False),  # since which read it says this
+    Column("since", Time, nullable=False),  # the first read that gave these values
     Column("read_at", Time, nullable=False),
     PrimaryKeyConstraint("cluster", "vmid"),
     ForeignKeyConstraint(["cluster", "vmid"], ["guests.cluster", "guests.vmid"], ondelete="CASCADE"),
@@ -26,7 +26,7 @@ guest_configs = Table(
 ignored_guests = Table(
     "ignored_guests",
     metadata,
-    # Without end, and bound to the machine: whoever is given its VMID is told of again.
+    # A row has no end. It is bound to the machine: another guest that gets the VMID is reported again.
     Column("cluster", Text),
     Column("vmid", Integer),
     Column("fingerprint", Text, nullable=False),

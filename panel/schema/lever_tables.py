@@ -1,5 +1,5 @@
-"""Tables of what is left alone: what operators paused (:mod:`panel.operators.pauses`), and what runs failed at
-(:mod:`panel.operators.quarantine`)."""
+"""Tables of what runs leave alone: what operators paused (:mod:`panel.operators.pauses`), and the subjects at which
+runs fail (:mod:`panel.operators.quarantine`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from panel.schema.tables import Time, metadata, now_column, one_of
 pauses = Table(
     "pauses",
     metadata,
-    # all | feed | proxmox:<cluster>: not read, and nothing concluded. vps:<id> | user:<id>: read, not written by runs.
+    # all | feed | proxmox:<cluster>: runs do not read it and conclude nothing. vps:<id> | user:<id>: runs read it but
+    # do not write it.
     Column("target", Text, primary_key=True),
     Column("reason", Text, nullable=False),
     Column("paused_by", Text, nullable=False),
@@ -21,7 +22,8 @@ pauses = Table(
 quarantine = Table(
     "quarantine",
     metadata,
-    # What runs failed at: vps:<id>, order:<id>, guest:<cluster>/<vmid>. next_try_at NULL: counted, not held back yet.
+    # Subjects at which runs fail: vps:<id>, order:<id>, guest:<cluster>/<vmid>. next_try_at NULL: the failures are
+    # counted, but the subject is not held back yet.
     Column("subject", Text, primary_key=True),
     Column("stage", Text, nullable=False),
     Column("cause", Text, nullable=False),  # classes and codes only: an error's own text may quote a customer

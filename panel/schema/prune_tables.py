@@ -9,7 +9,7 @@ from panel.schema.tables import metadata, now_column
 prunings = Table(
     "prunings",
     metadata,
-    # How far each task of pruning came: the next one goes on there.
+    # How far each task of pruning came. The next time it goes on there.
     Column("task", Text, primary_key=True),
     Column("reached", Text, nullable=False),
     now_column("at"),

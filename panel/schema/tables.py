@@ -2,9 +2,9 @@
 
 All times are ``timestamptz`` on the database's clock. Only :mod:`panel.journal` writes ``operations``, ``vps_queues``,
 ``order_claims`` and ``vps``. Only :mod:`panel.observations` writes what the sources showed (``guests``,
-``orders_seen``, ``snapshots``, ``absences``), but for an operator's restore (:mod:`panel.journal.restore`), which takes
-back the absences of what it restores. :mod:`panel.operators.prune` deletes what is old from all of them, and old
-tombstones. The other modules of this package have the other tables.
+``orders_seen``, ``snapshots``, ``absences``). There is one exception: an operator's restore
+(:mod:`panel.journal.restore`) deletes the absences of the order and the guest. :mod:`panel.operators.prune` deletes old
+rows from all of them, and old tombstones. The other modules of this package have the other tables.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ users = Table(
     Column("email", Text),
     Column("email_verified", Boolean, nullable=False, server_default=text("false")),
     Column("map_source", Text),  # link | import | operator | email
-    now_column("mapped_at"),  # since when main_site_user_id says what it says
+    now_column("mapped_at"),  # since when main_site_user_id has this value
     now_column("created_at"),
     now_column("updated_at"),
     CheckConstraint("id > 0", name="id_positive"),
@@ -88,11 +88,11 @@ SQL_TYPES: dict[Kind, type[TypeEngine[Any]] | TypeEngine[Any]] = {
     Kind.FLAG: Boolean,
     Kind.TIME: Time,
 }
-"""What the database stores a column as; of every other kind it stores a text."""
+"""The database's type for each kind of column. Every other kind is stored as text."""
 
 
 def sql_type(column: RecordColumn) -> type[TypeEngine[Any]] | TypeEngine[Any]:
-    """The type of a record's column, here and where an order says the same."""
+    """The database's type of a record's column, also in ``orders_seen``."""
     return SQL_TYPES.get(column.kind, Text)
 
 
@@ -135,7 +135,7 @@ vps = Table(
 vps_queues = Table(
     "vps_queues",
     metadata,
-    # One row per reserved id: the order of its calls, and what the last *accepted* call made of it.
+    # One row per reserved id: how far its calls are applied, and its state after the last *accepted* call.
     Column("vps_id", BigInteger, primary_key=True, autoincrement=False),
     Column("last_seq", BigInteger, nullable=False),
     Column("applied_seq", BigInteger, nullable=False, server_default=text("0")),
@@ -187,7 +187,7 @@ operations = Table(
     Index("ix_operations_queued", "vps_id", "seq", postgresql_where=text("state = 'queued'")),
     Index("ix_operations_run_id", "run_id"),
     Index("ix_operations_deletes", "applied_at", postgresql_where=text("action = 'delete'")),
-    # What happened lately, and what is rare, without a look at all that ever happened.
+    # For queries about recent or rare operations, which must not scan the whole journal.
     Index("ix_operations_repairs", "applied_at", postgresql_where=text("kind = 'repair'")),
     Index("ix_operations_calls", "applied_at", postgresql_where=text("kind = 'sync' AND state = 'applied'")),
     Index("ix_operations_unusual", "state", "id", postgresql_where=text("state IN ('superseded', 'rejected', 'dead')")),
@@ -200,7 +200,7 @@ order_claims = Table(
     # An order_id belongs to one id at a time; the unique row decides races between two creates.
     Column("order_id", Text, primary_key=True),
     Column("vps_id", BigInteger, ForeignKey("vps_queues.vps_id"), nullable=False),
-    Column("operation_id", BigInteger, nullable=False),  # by which it was claimed; perhaps pruned since
+    Column("operation_id", BigInteger, nullable=False),  # the operation that claimed it; it may be pruned by now
     now_column("claimed_at"),
     Index("ix_order_claims_vps_id", "vps_id"),
 )
@@ -208,11 +208,11 @@ order_claims = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    # The caller, not the key it used: a retry across a key rotation is still a retry.
+    # The scope is the caller, not the API key that it used: a retry across a key rotation is still a retry.
     Column("scope", Text),
     Column("key", Text),
     Column("body_hash", Text, nullable=False),
-    Column("operation_id", BigInteger),  # an operation outlives its key by far
+    Column("operation_id", BigInteger),  # no foreign key: an operation is kept far longer than its key
     Column("status_code", Integer),
     Column("answer", JSONB),
     now_column("created_at"),
@@ -241,7 +241,7 @@ refused_calls = Table(
 task_requests = Table(
     "task_requests",
     metadata,
-    # Work asked for by a transaction that must not talk to Redis; the relay publishes it.
+    # Tasks that a transaction asks for. It must not wait for Redis, so the relay publishes them.
     Column("task", Text),
     Column("subject", Text),
     now_column("asked_at"),
@@ -281,7 +281,8 @@ leases = Table(
 snapshots = Table(
     "snapshots",
     metadata,
-    # One read of one scope of one source: what proves absences. What a deletion rests on is copied into the journal.
+    # One read of one scope of one source. Absences are proven by these; the journal has a copy of those that a repair
+    # rests on.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("run_id", BigInteger, ForeignKey("runs.id"), nullable=False),
     Column("source", Text, nullable=False),  # "proxmox:<cluster>" or the feed's name
@@ -312,7 +313,8 @@ scopes = Table(
 guests = Table(
     "guests",
     metadata,
-    # As last seen. Rewritten only when something changed; in the latest complete snapshot is what has no absence.
+    # Each guest as last seen. A row is written only if something changed. A guest without an absence is in the latest
+    # complete snapshot.
     Column("cluster", Text),
     Column("vmid", Integer),
     Column("guest_type", Text, nullable=False),
@@ -333,19 +335,18 @@ guests = Table(
     Column("fingerprint", Text),
     Column("fingerprint_state", Text, nullable=False),
     Column("fingerprint_read_at", Time),
-    Column("fingerprint_tried_at", Time),  # when it was asked for last and nothing could be kept
+    Column("fingerprint_tried_at", Time),  # the last attempt to read it that gave nothing to keep
     Column("fingerprint_seen", Integer, nullable=False, server_default=text("0")),
     Column("fingerprint_since", Time),  # when it was read first
     Column("previous_fingerprint", Text),
-    Column(
-        "doubt", Text
-    ),  # why its identity is in doubt (domain.identity_doubts), until its configuration is read again
-    Column("doubted_at", Time),  # a configuration that was asked for before this moment settles nothing
+    # Why its identity is in doubt (domain.identity_doubts), until its configuration is read again.
+    Column("doubt", Text),
+    Column("doubted_at", Time),  # a configuration that was asked for before this does not end the doubt
     Column("moving_since", Time),
     Column("first_seen_at", Time, nullable=False),
     Column("changed_at", Time, nullable=False),
     Column("read_at", Time, nullable=False),  # when the read that last changed this row began
-    Column("unlisted_since", Time),  # since which trusted read it is not listed
+    Column("unlisted_since", Time),  # the first trusted read that did not list it
     PrimaryKeyConstraint("cluster", "vmid"),
     one_of("guest_type", "qemu", "lxc"),
     one_of("power", "running", "stopped", "error", "unknown"),
@@ -368,16 +369,16 @@ orders_seen = Table(
     Column("panel_vps_id", BigInteger),
     Column("panel_vps_id_given", Boolean, nullable=False),
     *(Column(column.name, sql_type(column)) for column in said_by(Speaker.ORDER)),
-    Column("guest_since", Time),  # since which read it names that guest
+    Column("guest_since", Time),  # the first read in which it named that guest
     Column("created_at", Time),
     Column("updated_at", Time),
     Column("first_seen_at", Time, nullable=False),
     Column("changed_at", Time, nullable=False),
     Column("effective_at", Time),
-    Column("unlisted_since", Time),  # since which complete sweep it is not listed
+    Column("unlisted_since", Time),  # the first complete sweep that did not list it
     one_of("state", "pending", "active", "suspended", "ended", "unknown"),
     one_of("guest_type", "qemu", "lxc"),
-    # Orders that go on are few beside those that ended, and those that are listed beside those that were.
+    # Few orders have not ended, and few are still listed, compared with all that the panel ever saw.
     Index(
         "ix_orders_seen_known",
         "effective_at",
@@ -393,7 +394,7 @@ orders_seen = Table(
 absences = Table(
     "absences",
     metadata,
-    # Something known that complete snapshots of its scope did not show. Seen again: the row goes.
+    # A known object that complete snapshots of its scope did not show. The row is deleted when it is seen again.
     Column("kind", Text),
     Column("subject", Text),  # order id, or "cluster/vmid"
     Column("absent_since", Time, nullable=False),
@@ -439,8 +440,8 @@ findings = Table(
 holds = Table(
     "holds",
     metadata,
-    # A set of changes that the gate held. A decision is for its items, each by its own hash: one that changed
-    # since drops out of it, the rest stays decided.
+    # A set of changes that the gate held. A decision covers its items one by one, each by its own hash. It does not
+    # cover an item that changed since; the other items stay decided.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("plan_hash", Text, nullable=False),
     Column("scope", Text, nullable=False),  # as reconcile.decision.gate names it: deletes, flips:<cluster>:<way>, ...

@@ -35,7 +35,7 @@ class GuestView(StrEnum):
     ERROR = "error"
     TRANSITIONAL = "transitional"  # under a lock: Proxmox is in the middle of something
     UNKNOWN = "unknown"
-    TEMPLATE = "template"  # turned into a template: it cannot run any more, and is no other customer's machine
+    TEMPLATE = "template"  # it became one: it cannot run any more, and does not become another's machine by itself
     NONE_PROVEN = "none-proven"
     NONE_UNPROVEN = "none-unproven"
     UNOBSERVABLE = "unobservable"  # nothing the panel reads could show it
@@ -84,12 +84,12 @@ class World:
     ``now`` is the database's clock. ``clusters`` are the configured ones, ``trusted`` those whose read may be
     used now. ``orders_at`` is the effective time of the newest complete sweep of the order feed and
     ``previous_orders_at`` of the one before it; ``has_feed`` is False where no main site is configured.
-    ``sightings``: the addresses at which each fingerprint was read last, listed now or not. ``left_out``: what was not
-    loaded but matters; whatever may belong together with a member of this world is in it. ``unlisted``: known guests
-    that a trusted read does not show and that are not counted as absent either (their node left the cluster, or is not
-    read completely), and since when. ``unidentified``: guests of all clusters, selected or not, whose identity is not
-    known now and that are not known to be gone; None: too many. ``remembered``: guests that are not listed now, as they
-    were last listed. ``last_read``: when the read of each cluster's last trusted list began.
+    ``sightings``: the addresses at which each fingerprint was read last, listed now or not. ``left_out``: what matters
+    to a decision but was not loaded. All that may belong together with an object of this world is loaded.
+    ``unlisted``: known guests that a trusted read does not show and that are not counted as absent either (their node
+    left the cluster, or is not read completely), and since when. ``unidentified``: guests of all clusters, selected or
+    not, whose identity is not known now and that are not known to be gone; None: too many. ``remembered``: guests that
+    are not listed now, as they were last listed. ``last_read``: when the last trusted read of each cluster began.
     """
 
     now: datetime
@@ -170,13 +170,14 @@ def guest_view(case: Case, world: World, policy: Policy) -> GuestView:
 
 
 def gone_since_linked(record: Record | None, key: GuestKey, world: World, policy: Policy) -> bool:
-    """Whether a guest is proven absent, and was first missed after the record was linked to that address."""
+    """Whether a guest is proven absent, and was first missed after the record was linked to that address. If the record
+    is not linked to it, the guest must have been absent for the time of a proof since the record was made."""
     absence = world.guest_absences.get(key)
     if absence is None or not policy.proven(absence):
         return False
     if record is None:
         return True
-    if record.guest_key != key:  # an absence from before the record was made is not its machine's
+    if record.guest_key != key:  # an older absence may be that of the machine which had this address before
         return absence.last_seen_absent_at - record.created_at >= policy.proof_t
     return absence.absent_since > record.link_changed_at
 

@@ -38,7 +38,7 @@ def create(case: Case, view: GuestView, world: World, policy: Policy) -> Create 
         reason = f"the feed does not say {', '.join(missing)} of order {order.order_id}: no record can be made"
         return finding(case, "incomplete-order", reason)
     if guest is not None and guest.fingerprint_state not in (FingerprintState.READ, FingerprintState.FORBIDDEN):
-        return None  # its identity is read first; the next run creates
+        return None  # its identity is read first, and the next run makes the record
     evidence: dict[str, Any] = {
         "order": order.order_id,
         "order_status": order.status,
@@ -59,13 +59,13 @@ def create(case: Case, view: GuestView, world: World, policy: Policy) -> Create 
 
 
 def _columns(order: Order, guest: Guest | None, power: PowerState) -> dict[str, Any]:
-    """What was sold, and what its guest does and who it is, as columns of ``vps``."""
+    """A new record's columns: what was sold, and the power, the place and the identity of its guest."""
     sold = {column.name: getattr(order, column.name) for column in SOLD}
     values = {
         "user_id": order.user_id,
         "power_state": power.value,
-        # An approval's hash is made of these values, so a value that the order leaves out must not add its name. Only
-        # ip_address was part of the hash from the start, even without a value.
+        # An approval's hash is made of these values. A value that the order leaves out must not be part of it. Only
+        # ip_address always is, because the hashes of stored approvals contain it even without a value.
         **{name: value for name, value in sold.items() if value is not None or name == "ip_address"},
         "os": order.os or "unknown",
         "hypervisor": order.hypervisor or "proxmox",

@@ -117,8 +117,8 @@ def isolated_plan(
     """Match and decide. An object that raises is left out, with all that belongs to it, and is named as a failure.
 
     ``held_back``: subjects that failed lately and are not due again, and the stage at which each failed. The plan says
-    nothing about them. If only their write failed, it changes nothing of them. ``broken``: rows that could not be
-    parsed, by subject.
+    nothing about them. If only the write of one failed, its findings stay in the plan, and its changes are left out.
+    ``broken``: rows that could not be parsed, by subject.
     """
     planned = Planned(ChangePlan((), ()))
     planned.failures += [Failure(s, Stage.LOAD, b.cause) for s, b in sorted(broken.items()) if s not in held_back]

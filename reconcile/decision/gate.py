@@ -27,7 +27,8 @@ class Handling(StrEnum):
 
 
 REJECTED_BEFORE = "rejected-before"
-"""The scope of changes that an operator refused once and that are not the same any more. None happens by itself."""
+"""The scope of changes that an operator refused before. They changed since, or the refusal ran out. Each needs a new
+approval."""
 
 BY_APPROVAL = "by-approval"
 """The scope, before the subject, of a change that nothing proves. Each is a set of its own, because each is another
@@ -168,7 +169,7 @@ def _over_budget(changes: list[Change], context: GateContext, budget: Budget) ->
 
 def _held_deletes(deletes: list[Change], context: GateContext, budget: Budget) -> list[Held]:
     """All deletes, if there are too many in this run. Otherwise those of each node or customer that has too many, and
-    the rest if too many were done in the last hour or day."""
+    the rest if they would be too many together with those of the last hour or day."""
     count = len(deletes)
     whole = context.holds.get("deletes") or _over("deletes in one run", count, budget.deletes_run)
     if whole is not None:

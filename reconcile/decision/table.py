@@ -183,6 +183,7 @@ def _sold_without_record(guest: GuestView) -> Cell:
         return Cell(Verdict.HOLD, "sold, but neither guest nor record", finding="paid-but-missing")
     if guest is GuestView.TEMPLATE:
         return Cell(Verdict.HOLD, "sold, but the guest that it names is a template", finding="is-template")
+    # A record would need a status, and the panel never invents one.
     unseen = "guest-unseen" if guest is GuestView.NONE_UNPROVEN else None
     return Cell(Verdict.HOLD, "sold, but the guest's state is not known: no record is made yet", finding=unseen)
 

@@ -18,10 +18,11 @@ times, freshness, the proof of absence, the look-ups just before a write and the
 for the record is accepted but not applied yet, every cell is **wait**.
 
 * *order* is what the main site sold, *guest* what exists on Proxmox, *record* what the client sees here.
-* *none-proven*: it was absent from enough complete reads over enough time.
+* *none-proven*: it was absent from enough complete reads over enough time. For a guest without a record: no order of
+  the last complete sweep names it.
 * *none-unproven*: it was not seen, which proves nothing.
 * *transitional*: Proxmox has a lock on the guest, so nothing of it is written, nor its link.
-* *template*: the guest was turned into one. It cannot run, so only its place may be written.
+* *template*: the guest was turned into one. It cannot run, so of the guest only the link may be written.
 * *unobservable*: nothing that the panel reads could show it.
 * **create** and **delete** make or remove the record; *repair* writes facts of it; *hold* neither
   makes nor removes it, since too little is known or a person must decide.

@@ -59,7 +59,7 @@ class Looks:
 
 
 def read_fingerprints(connection: Connection, sources: Iterable[GuestSource], seen: Observed, ahead: Looks) -> int:
-    """Read the configurations that this run's lists call for; how many were kept, with those read ahead."""
+    """Read the configurations that this run's lists call for. Returns how many were kept, with those read ahead."""
     kept, until = ahead.kept, time.monotonic() + RUN_FOR_S
     for source in sources:
         if source.cluster not in seen.trusted:
@@ -72,7 +72,7 @@ def read_fingerprints(connection: Connection, sources: Iterable[GuestSource], se
 
 
 def read_doubted(connection: Connection, sources: Iterable[GuestSource], seen: Observed) -> int:
-    """Read the identity of records' guests in doubt before anything is written from them; how many were kept.
+    """Read the identity of records' guests in doubt before anything is written from them. Returns how many were kept.
 
     A guest that was switched on or off is in doubt, because it may be another machine. A few are read in each run, so
     power follows within one fast run unless very many are switched at once.
@@ -110,9 +110,10 @@ def read_ahead(
 def look_around(
     connection: Connection, sources: Iterable[GuestSource], pause: Callable[[float], None] = time.sleep
 ) -> int:
-    """Between two runs, without the lease: read the configurations that were read longest ago; how many were kept.
+    """Between two runs, without the lease, read the configurations that were read longest ago. Returns how many were
+    kept.
 
-    With all that runs read it is two a second and cluster, so a fleet of 4,000 takes 34 minutes.
+    Together with the reads of runs that is two a second and cluster, so a cluster of 4,000 guests takes 34 minutes.
     """
     until = time.monotonic() + LOOK_FOR_S
     waiting = []

@@ -242,7 +242,7 @@ class Supervisor:
     """Processes that belong together. Each is ready before the next starts; they stop in reverse order.
 
     Without `restart`, all processes end when one dies. With it, the dead process is started again, and so is a dead
-    one of `servers`, which the caller starts before and stops afterwards. One thread supervises. Any thread or signal
+    server of `servers`; the caller starts these first and stops them last. One thread supervises. Any thread or signal
     handler may call `request_stop`.
     """
 

@@ -122,12 +122,12 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _prepare(self) -> None:
         if self.cluster_dir.exists() and not (self.data_dir / "password").exists():
-            # Somebody removed the data directory by hand, but not its cluster, which is elsewhere. The password is
-            # lost, so the cluster is of no use any more.
             if self._home == self.data_dir:
                 raise RuntimeFaultError(
                     f"{self.data_dir / 'password'} is missing, so {self.cluster_dir} can't be used; remove it"
                 )
+            # The data directory was removed by hand, but not its cluster, which is elsewhere. The password is lost, so
+            # the cluster is of no use any more.
             shutil.rmtree(self.cluster_dir)
         if not self.cluster_dir.exists():
             # A new cluster may have another version than the removed one.

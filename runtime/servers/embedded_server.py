@@ -205,9 +205,7 @@ class EmbeddedServer(ABC):
     def _choose_port(self, *, first: bool) -> int:
         if self._wanted_port is not None:
             if not reserve_port(self._wanted_port):
-                raise InUseError(
-                    f"{self.title} can't use port {self._wanted_port}: another process has it; choose another port"
-                )
+                raise InUseError(f"{self.title} can't use port {self._wanted_port}: it is taken; choose another port")
             return self._wanted_port
         with contextlib.suppress(FileNotFoundError, ValueError):
             remembered = int((self.data_dir / "port").read_text(encoding="ascii"))
@@ -260,7 +258,8 @@ class EmbeddedServer(ABC):
         """Stop server processes whose owner is gone. The stop signal comes before a kill, because they may hold data
         that is not written yet."""
         orphans = self._orphans()
-        # Only the server itself gets the signal. It stops its own helpers, to which it means something else.
+        # Only the main process of each server gets the signal, and stops its helpers. To them the signal would mean
+        # something else.
         roots = [pid for pid in orphans if parent_of(pid) not in orphans]
         for root in roots:
             for pid in [*descendants(root), root]:

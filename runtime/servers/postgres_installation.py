@@ -32,7 +32,7 @@ _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
 class PostgresInstallation:
     """A set of server programs that runs on this machine.
 
-    `version` is like "18.6"; `origin` is the wheel's package name, or "system".
+    `version` is like "18.6". `origin` is the name of the Python package, "system", or "given" if the caller chose it.
     """
 
     version: str

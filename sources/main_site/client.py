@@ -1,6 +1,6 @@
 """The main site's HTTP interface: one page with bounded retries, the look-up of one order, the self-check.
 
-Any other answer is a fault.
+Only JSON with an expected status counts as an answer. Anything else is a fault.
 """
 
 from __future__ import annotations
@@ -122,13 +122,13 @@ class MainSiteClient:
 
 def _json(answer: Answer) -> Answer:
     if not answer.is_json:
-        told = answer.media_type if answer.media_type.isascii() and len(answer.media_type) <= 50 else "unreadable"
-        raise Malformed(f"answered {answer.status} with something that is not JSON ({told or 'no content type'})")
+        kind = answer.media_type if answer.media_type.isascii() and len(answer.media_type) <= 50 else "unreadable"
+        raise Malformed(f"answered {answer.status} with something that is not JSON ({kind or 'no content type'})")
     return answer
 
 
 def _must_be_of_now(answer: Answer) -> None:
-    """Refuse an answer whose own ``as_of`` is long past. Most look-ups have none and mean now."""
+    """Refuse an answer whose own ``as_of`` is long past. Most look-ups have no ``as_of`` and count as fresh."""
     as_of = answer.document.get("as_of") if isinstance(answer.document, dict) else None
     age = staleness_s(answer.date, rfc3339(as_of)) if isinstance(as_of, str) else None
     if age is not None and age > LOOK_UP_AGE_MAX_S:

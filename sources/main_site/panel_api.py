@@ -208,6 +208,6 @@ def _data(document: object) -> object:
 
 def _check_count(holder: object, rows: list[object]) -> None:
     for word in ("count", "total"):
-        said = holder.get(word) if isinstance(holder, dict) else None
-        if said is not None and said != len(rows):
-            raise Malformed(f"says {word} other than the {len(rows)} servers it lists")
+        count = holder.get(word) if isinstance(holder, dict) else None
+        if count is not None and count != len(rows):
+            raise Malformed(f"its {word} differs from the {len(rows)} server(s) that it lists")

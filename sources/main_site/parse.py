@@ -94,7 +94,7 @@ def _address(value: object) -> str | None:
 
 
 def _address_6(value: object) -> str | None:
-    """The same of an IPv6 address: one of IPv4 is not what the field is for."""
+    """One IPv6 address. An IPv4 address in such a field counts as missing."""
     address = _address(value)
     return address if address is not None and ":" in address else None
 
@@ -139,7 +139,7 @@ class _Row(BaseModel):
 
 
 class ServerRow(_Row):
-    """What both interfaces say of one server. Fields are named as those of ``Order``, aliases as the feeds do."""
+    """The fields of one server that both interfaces have. Names are those of ``Order``, aliases those of the feeds."""
 
     order_id: Identity = Field(alias="id")
     owner: OptionalIdentity = Field(default=None, alias="userId")
@@ -156,7 +156,7 @@ class ServerRow(_Row):
 
 
 class OrderRow(ServerRow):
-    """What the ``orders`` feed tells besides."""
+    """The further fields of the ``orders`` feed."""
 
     panel_vps_id: PanelId = Field(default=None, alias="panelVpsId")
     cluster: OptionalText = None
@@ -183,9 +183,9 @@ class _UserRow(_Row):
 def order_row(row: object) -> Order:
     """One row of ``/orders``; raises ``RowRefused``."""
     parsed = _validated(OrderRow, row)
-    told = dict(parsed) | {"guest_type": None if parsed.guest_type is None else GuestType(parsed.guest_type)}
+    values = dict(parsed) | {"guest_type": None if parsed.guest_type is None else GuestType(parsed.guest_type)}
     given = "panel_vps_id" in parsed.model_fields_set
-    return Order(state=order_state_of(parsed.status), panel_vps_id_given=given, **told)
+    return Order(state=order_state_of(parsed.status), panel_vps_id_given=given, **values)
 
 
 def panel_api_row(row: object, cluster: str | None) -> Order:
@@ -194,11 +194,11 @@ def panel_api_row(row: object, cluster: str | None) -> Order:
     ``cluster``: what ``proxmoxId`` belongs to. The owner is the user that the row names, if it names one.
     """
     parsed = _validated(_PanelApiRow, row)
-    told = dict(parsed)
-    plan = asdict(plan_of(told.pop("tariff") or ""))
-    told |= {name: amount for name, amount in plan.items() if told[name] is None}
-    told["cluster"] = cluster if parsed.vmid is not None else None
-    return Order(state=order_state_of(parsed.status), panel_vps_id_given=False, **told)
+    values = dict(parsed)
+    plan = asdict(plan_of(values.pop("tariff") or ""))
+    values |= {name: amount for name, amount in plan.items() if values[name] is None}
+    values["cluster"] = cluster if parsed.vmid is not None else None
+    return Order(state=order_state_of(parsed.status), panel_vps_id_given=False, **values)
 
 
 def user_row(row: object) -> User:
@@ -239,7 +239,7 @@ _RAM_MIN_MB = 128
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a tariff promises. ``None``: the text does not say it, or says it twice."""
+    """What a tariff promises. ``None``: the text does not name the amount, or names several."""
 
     cpu: int | None = None
     ram_mb: int | None = None
@@ -247,7 +247,10 @@ class Plan:
 
 
 def plan_of(description: str) -> Plan:
-    """Read cores, RAM and disk. Text that is not understood leaves the amount unknown."""
+    """Read cores, RAM and disk from a description such as "2 CPU, 4GB RAM, 50GB SSD".
+
+    Text that is not understood leaves the amount unknown.
+    """
     text = description[:_DESCRIPTION_MAX]
     cores = _CPU.findall(text)
     ram_mb = _megabytes(_RAM.findall(text))

@@ -1,7 +1,7 @@
 """What can go wrong between the panel and a server that it asks.
 
 Messages carry no credentials and no personal data. Callers turn these faults into values of their own: a reading with
-a problem, a 503, an alarm that is told again.
+a problem, a 503, an alarm that is sent again.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Membership:
         return self.nodes - self.online
 
     def doubt(self) -> str | None:
-        """Why nothing read through this node proves that something is absent from the whole cluster."""
+        """Why reads through this node prove no absence from the whole cluster. None: nothing speaks against them."""
         if not self.quorate:
             return NO_QUORUM
         if self.offline:

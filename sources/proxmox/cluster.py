@@ -29,8 +29,9 @@ from sources.proxmox.endpoint import (
     Unauthorized,
 )
 
-# Proxmox loses all states at once if its internal replies overflow. Among fewer guests than this a starting node is the
-# likelier cause, and only the loss of all states counts as that fault.
+# Proxmox loses all states at once if its internal replies overflow. From this many guests on, the loss of more than
+# half of the states counts as that fault. With fewer guests only the loss of all of them does: a starting node is the
+# likelier cause of anything less.
 SILENT_SHARE_FROM = 10
 PARTIAL_VIEW = (
     "the token sees only the configured pools: a guest that is not listed may have left its pool, "
@@ -134,13 +135,13 @@ class ClusterSource:
             else:
                 self.breaker.accepted()
                 return result
-        told = "; ".join(dict.fromkeys(str(fault) for fault in failures))
+        sentence = "; ".join(dict.fromkeys(str(fault) for fault in failures))
         (kind, *others) = {type(fault) for fault in failures}
-        raise EndpointDown(told) if others else kind(told)
+        raise EndpointDown(sentence) if others else kind(sentence)
 
 
 def nothing(cluster: str, *problems: str) -> ClusterReading:
-    """A reading from which nothing follows."""
+    """A reading without guests, from which the panel concludes nothing."""
     return ClusterReading(
         cluster=cluster,
         guests=(),
@@ -153,7 +154,7 @@ def nothing(cluster: str, *problems: str) -> ClusterReading:
 
 
 def read_cluster(session: Session, cluster: str) -> ClusterReading:
-    """Self-check, then one list. Raises a ``SourceFault`` if an answer is missing altogether, and ``NoQuorum``."""
+    """Self-check, then one list. Raises a ``SourceFault`` if an answer is missing, and ``NoQuorum`` without quorum."""
     warned = version_problem(session.version())
     warnings = () if warned is None else (warned,)
     view = session.view()
@@ -182,23 +183,23 @@ def interpret(
     token sees every guest. ``warnings``: what is known to be wrong with such lists. They still show what exists, but a
     missing guest proves nothing.
     """
-    told = list[str]()
+    problems = list[str]()
     foreign = {guest.node for guest in listed.guests} - membership.nodes
     nodes = membership.nodes | foreign
     complete_nodes = membership.online - listed.blurred
     if membership.offline:
-        told.append(f"node(s) offline: {', '.join(sorted(membership.offline))}")
+        problems.append(f"node(s) offline: {', '.join(sorted(membership.offline))}")
     if foreign:
-        told.append(f"guests are listed on node(s) that the cluster does not name: {', '.join(sorted(foreign))}")
+        problems.append(f"guests are listed on node(s) that the cluster does not name: {', '.join(sorted(foreign))}")
     if listed.blurred:
-        told.append("some listed guests are unreadable or listed twice")
+        problems.append("some listed guests are unreadable or listed twice")
     if None in listed.blurred or not whole or warnings:
         complete_nodes = frozenset()
     states = [is_silent(guest) for guest in listed.guests if guest.node in membership.online]
     silent = sum(states)
     trusted = not _overflowed(silent, len(states))
     if not trusted:
-        told.append(f"{silent} of {len(states)} guests on online nodes have no known state")
+        problems.append(f"{silent} of {len(states)} guests on online nodes have no known state")
         complete_nodes = frozenset()
     guests = tuple(
         guest if guest.node in membership.online else replace(guest, power=PowerState.UNKNOWN)
@@ -211,7 +212,7 @@ def interpret(
         nodes_complete=complete_nodes,
         complete=complete_nodes == nodes,
         trusted=trusted,
-        problems=tuple(told),
+        problems=tuple(problems),
         nodes_away=nodes - membership.online,
         warnings=warnings if whole else (*warnings, PARTIAL_VIEW),
     )
@@ -321,19 +322,19 @@ def check_health(session: Session) -> Health:
     problems.extend(view.missing)
     if not view.whole and not view.missing:
         problems.append(PARTIAL_VIEW)
-    told = [f"Proxmox VE {version}"]
+    details = [f"Proxmox VE {version}"]
     try:
         membership = session.membership()
     except Forbidden as fault:
         problems.append(status_forbidden(fault))
     else:
-        told.append(f"{len(membership.online)} of {len(membership.nodes)} node(s) online")
+        details.append(f"{len(membership.online)} of {len(membership.nodes)} node(s) online")
         doubt = membership.doubt()
         if doubt is not None:
             problems.append(doubt)
     if not session.holds("/vms", POWER_PRIVILEGE):
-        told.append(f"without {POWER_PRIVILEGE} on /vms, so that power actions will be refused")
-    return Health(ok=not problems, detail=", ".join(told), problems=tuple(problems), clock_skew_s=session.skew_s)
+        details.append(f"without {POWER_PRIVILEGE} on /vms, so that power actions will be refused")
+    return Health(ok=not problems, detail=", ".join(details), problems=tuple(problems), clock_skew_s=session.skew_s)
 
 
 def unhealthy(fault: SourceFault) -> Health:

@@ -100,7 +100,7 @@ class Endpoint:
         )
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Reply:
-        """GET ``path``; raises one of the faults above, or ``Malformed`` and such."""
+        """GET ``path``. Raises one of the faults above, or one of ``sources.outgoing.faults``."""
         try:
             answer = self._http.get(path, params)
         except TlsRefused as fault:
@@ -142,13 +142,13 @@ def _forbidden(text: str, path: str) -> Forbidden:
 
 
 def _message(answer: Answer) -> str:
-    told = answer.document.get("message") if isinstance(answer.document, dict) else None
-    return f"{told} {answer.reason}" if isinstance(told, str) else answer.reason
+    message = answer.document.get("message") if isinstance(answer.document, dict) else None
+    return f"{message} {answer.reason}" if isinstance(message, str) else answer.reason
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the token sees. ``missing``: what it should see and does not, and the remedy."""
+    """What the token sees. ``missing``: a sentence with the remedy for each thing that it should see and does not."""
 
     whole: bool
     missing: tuple[str, ...] = ()

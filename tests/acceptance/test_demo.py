@@ -90,7 +90,7 @@ def test_the_story_is_told_to_its_end(demo: Callable[..., ManagedProcess], scrat
         rows = re.findall(rf"^{re.escape(title)} ", table, re.MULTILINE)
         assert len(rows) >= BROKEN.get(title, 1), title
     assert "N=3, T=15 s for the proof of absence" in scenes["A delete gets lost"]
-    assert "All as told" in table
+    assert "The whole story came true" in table
     assert not list((scratch / "tmp").glob("panel-sync-demo-*")), "nothing is left behind"
 
 

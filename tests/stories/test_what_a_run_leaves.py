@@ -21,7 +21,7 @@ def test_findings_of_what_was_not_taken_stay(world: Bench, monkeypatch: pytest.M
     monkeypatch.setattr(components, "BUDGET", 4)
     cut = world.run(3)
     assert cut.counts["cut"] == 2
-    assert "selection: 2 suspects are left to the next run, which draws anew" in cut.problems
+    assert "selection: 2 candidates are left to the next run, which selects again at random" in cut.problems
     assert world.findings() == before
     monkeypatch.undo()
     world.pve.remove_guest(901)

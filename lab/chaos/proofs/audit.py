@@ -16,7 +16,8 @@ from lab.chaos.world import Sale, World
 Record = Row[Any]
 
 DELETED_GRACE = timedelta(minutes=10)
-"""For this long after a delete the panel reports no order or guest that is still there. No setting shortens it."""
+"""For this long after a delete the audit expects no finding about an order or guest that is still there. The panel
+waits for reads that began three minutes after the delete (``Policy.deleted_alive_grace``). No setting shortens that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,4 +107,4 @@ def prove_records(journal: Mapping[int, Sequence[Journaled]], marks: Mapping[int
                 yield f"VPS {vps_id}: call {entry.mark} (operation {entry.operation}) is {entry.state}"
         last = entries[-1].mark if entries else None
         if last != marks.get(vps_id):
-            yield f"VPS {vps_id}: its last call said {last}, the record says {marks.get(vps_id)}"
+            yield f"VPS {vps_id}: its last call has the mark {last}, its record has {marks.get(vps_id)}"

@@ -60,7 +60,7 @@ def prove_vps_queues(entries: Iterable[Entry], versions: Mapping[int, int]) -> V
                 lost.append(f"{named}: the queue has no seq {expected}")
                 expected = entry.seq
             if entry.applied_at is None:
-                lost.append(f"{named} was accepted and is {entry.state} still")
+                lost.append(f"{named} was accepted and still is {entry.state}")
                 continue
             if applied is not None and entry.applied_at < applied:
                 disordered.append(f"{named} was settled before its predecessor")

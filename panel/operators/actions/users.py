@@ -93,7 +93,8 @@ def note_import(_connection: Connection, _actor: Actor) -> Done[None]:
 
 @action("token")
 def note_token(_connection: Connection, _actor: Actor, user_id: int) -> Done[None]:
-    """Note that an operator made a client's token, because anyone who holds it can act as that client."""
+    """Note that an operator made a client's token. The audit has it because anyone who holds the token can act as that
+    client."""
     return Done((f"user:{user_id}",), f"A token of user {user_id} was made.", None)
 
 

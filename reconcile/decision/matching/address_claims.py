@@ -63,8 +63,8 @@ class AddressClaims:
         return next((o for o in others if going(o) or not going(order) or later(o, order)), None)
 
     def strange(self, record: Record, order: Order | None, guest: Guest) -> str | None:
-        """Why a guest that a record points to may be another order's machine: its identity was never read for the
-        record. None if nothing says so."""
+        """Why a guest that a record points to may be another order's machine; None if nothing says so. For a record
+        without a fingerprint, which cannot show that the guest is its own."""
         names_it = order is not None and going(order) and order.guest_key == guest.key
         if order is not None and names_it:
             rival = self.rival(order, guest.key)

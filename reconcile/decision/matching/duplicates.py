@@ -73,8 +73,8 @@ class UnnamedGuests:
 
 
 def order_of_twin(record: Record, namesakes: Iterable[Order], paired: Mapping[str, Sequence[Record]]) -> Order | None:
-    """The only order that a never-linked record could belong to, if that order has a record made within the hour.
-    ``namesakes``: the orders of the same customer and name."""
+    """The only order that a never-linked record could belong to, if that order has one other record, made within an
+    hour of this one. ``namesakes``: the orders of the same customer and name."""
     fitting = [o for o in namesakes if going(o) and (same_plan(o, record) or not paired[o.order_id])]
     if len(fitting) != 1 or not same_plan(fitting[0], record):
         return None

@@ -159,7 +159,8 @@ class Machines:
         """The record's guest is not at its address. It may be elsewhere: its VMID changed, or it moved to another
         cluster.
 
-        A list that leaves the guest out shows only its copy, so it counts as moved only once it is proven gone.
+        A list that leaves the guest out may show a copy of it. So the guest counts as moved only once it is proven gone
+        from its address.
         """
         if (claimed := self.disputes.claimed_guest(record, order)) is not None:
             self.used.add(claimed.key)
@@ -232,7 +233,8 @@ class Machines:
         return None
 
     def _copies(self) -> set[GuestKey]:
-        """Records' guests that two clusters have listed for longer than a migration takes, both of them."""
+        """The guests with a record's fingerprint that two clusters have listed for longer than a migration takes: those
+        of both clusters."""
         ours = {r.fingerprint for r in self.live.values()}
         return {
             guest.key

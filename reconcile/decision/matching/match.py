@@ -33,7 +33,7 @@ TOO_ALIKE = "too many orders and records of one customer have this name: name th
 
 def match(world: World, policy: Policy) -> list[Case]:
     """All cases of a world. Every order, guest and live record is in one. A record that several orders name is in the
-    case of each, in doubt."""
+    case of each, in doubt, unless a single going order wins."""
     return _Matching(world, policy).cases()
 
 
@@ -113,7 +113,8 @@ class _Matching:
         self.taken |= {r.id for records in self.paired.values() for r in records}
 
     def _one_order_each(self, record: Record, orders: list[Order]) -> None:
-        """Several orders that name one record: a single going order wins over ended ones. Otherwise all are held."""
+        """Several orders that name one record: a single going order wins over ended ones. Otherwise all are held. A
+        single order is held if the record is linked to another order that is not proven to be gone."""
         winners = [o for o in orders if going(o)]
         if record.order_id is not None and len(orders) > 1 and len(winners) != 1:
             winners = []

@@ -85,7 +85,7 @@ def test_a_drift_that_heals_is_a_line_of_the_table() -> None:
 
 
 def test_a_fault_that_does_not_bite_fails() -> None:
-    with pytest.raises(DemoError, match="bites"):
+    with pytest.raises(DemoError, match="does harm"):
         play(Panel(), make=lambda: None)
 
 
