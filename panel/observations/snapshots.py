@@ -33,7 +33,7 @@ ORDER_COLUMNS = ("order_id", *_VALUES, "effective_at", "scope")
 
 
 def make_stages(connection: Connection) -> None:
-    """Make the run's temporary tables. They end with the run's connection."""
+    """Make the run's temporary tables. They end with the run's turn."""
     for statement in STAGES:
         connection.execute(text(statement))
     connection.commit()

@@ -11,7 +11,7 @@ configurations) happen in the turn but before the lease, so that the fast runs n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -78,32 +78,38 @@ def turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
     """Be the only run of this kind inside the block. Yields None if there is another. Kinds: "full", "fast" and "look"
     (the rolling read of configurations).
 
-    The connection belongs to the run alone: it holds the locks and the temporary tables.
+    The connection belongs to the run alone: it holds the locks, the temporary tables and the run's settings. It goes
+    back to the pool as it came. If anything failed, it is closed instead.
     """
     with engine.connect() as connection:
         require_session(driver_connection(connection))
-        # The server must not end a run's connection while the run waits for Proxmox between two statements.
-        connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
-        connection.execute(text("SET statement_timeout = '120s'"))
-        connection.execute(NOTICE_THE_END)
-        got = connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": TURN_KEYS[kind]})
-        connection.commit()
-        if not got:
-            yield None
-            return
         try:
-            connection.execute(TAKE, {"name": f"turn:{kind}", "holder": holder})
+            # The server must not end a run's connection while the run waits for Proxmox between two statements.
+            connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
+            connection.execute(text("SET statement_timeout = '120s'"))
+            connection.execute(NOTICE_THE_END)
+            got = connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": TURN_KEYS[kind]})
             connection.commit()
-            yield connection
-            # Unlock before closing: a busy server notices late that the session is closed. Until then the next run
-            # could not take its turn.
+            if got:
+                connection.execute(TAKE, {"name": f"turn:{kind}", "holder": holder})
+                connection.commit()
+            yield connection if got else None
             if not connection.invalidated:
-                with suppress(DBAPIError):
-                    connection.rollback()
-                    connection.execute(text("SELECT pg_advisory_unlock_all()"))
-        finally:
-            # The session has its own settings and temporary tables, so it does not go back to the pool.
+                _leave(connection)
+        except BaseException:
             connection.invalidate()
+            raise
+
+
+def _leave(connection: Connection) -> None:
+    """Make the session what it was before the turn: without locks, temporary tables and settings of its own."""
+    try:
+        connection.rollback()
+        for statement in ("SELECT pg_advisory_unlock_all()", "DISCARD TEMP", "RESET ALL"):
+            connection.execute(text(statement))
+        connection.commit()
+    except DBAPIError:
+        connection.invalidate()
 
 
 def take_lease(connection: Connection, holder: str, wait_s: float = LEASE_WAIT_S) -> Lease | None:
