@@ -47,10 +47,10 @@ DESCRIPTION = (
 )
 
 
-def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: Relay | None = None) -> FastAPI:
+def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastAPI:
     """The application. It starts without its database and answers 503 until the database is there.
 
-    ``acceptor`` and ``relay`` replace those made from the settings. Raises SettingsError.
+    ``acceptor`` replaces the one made from the settings. Raises SettingsError.
     """
     settings.require("vps_sync_api_key", "database_url")
     for problem in key_conflicts(settings):
@@ -78,8 +78,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
         access=AccessAudit(reader, time.monotonic),
         redactor=Redactor(secrets_of(settings)),
     )
-
-    relaying = relay or _relay(settings)
+    relay = _relay(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
@@ -88,9 +87,9 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
                 stack.push_async_callback(engine.dispose)
             if jwks is not None:
                 stack.push_async_callback(jwks.close)
-            if relaying is not None:
-                relaying.start()
-                stack.push_async_callback(asyncio.to_thread, relaying.stop)
+            if relay is not None:
+                relay.start()
+                stack.push_async_callback(asyncio.to_thread, relay.stop)
             await edge.access.start()
             stack.push_async_callback(edge.access.stop)
             await edge.settlements.start()
@@ -111,7 +110,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None, relay: R
         redirect_slashes=False,
     )
     app.state.edge = edge
-    app.state.relay = relaying
+    app.state.relay = relay
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
     app.add_middleware(RequestContext, note=edge.access.note, redactor=edge.redactor)
     for kind in (ProblemError, OperatorError, DatabaseAwayError, OutcomeUnknownError, OverloadedError):

@@ -70,13 +70,13 @@ def _listening(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def opened(url: str, variable: str = "DATABASE_URL") -> Iterator[Engine]:
-    """An engine. Every database fault inside the block becomes a CommandError that names ``variable``."""
+def opened(url: str) -> Iterator[Engine]:
+    """An engine. Every database fault inside the block becomes a CommandError."""
     engine = sync_engine(url, "panel-sync command")
     try:
         yield engine
     except DBAPIError as error:
-        raise CommandError(f"PostgreSQL at {place(url)} ({variable}): {database_fault(error, url)}") from error
+        raise CommandError(f"PostgreSQL at {place(url)} (DATABASE_URL): {database_fault(error, url)}") from error
     finally:
         engine.dispose()
 

@@ -140,9 +140,7 @@ def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
     return driver
 
 
-def sync_engine(
-    url: str, application: str, *, statement_ms: int = 20_000, lock_ms: int = 5_000, pool_size: int = 2
-) -> Engine:
+def sync_engine(url: str, application: str, *, statement_ms: int = 20_000, pool_size: int = 2) -> Engine:
     """An engine for a worker or a command. Make it after fork; dispose of it at exit.
 
     Timeouts in milliseconds. ``pool_pre_ping`` finds connections that a PostgreSQL restart has cut.
@@ -155,7 +153,7 @@ def sync_engine(
         pool_pre_ping=True,
         pool_recycle=1800,
         hide_parameters=True,  # an error's text must not quote customers' values
-        connect_args=_arguments(application, statement_ms, lock_ms),
+        connect_args=_arguments(application, statement_ms, lock_ms=5_000),
     )
     event.listen(engine, "handle_error", _on_error)
     return engine

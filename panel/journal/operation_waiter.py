@@ -30,9 +30,8 @@ AWAY = (DBAPIError, psycopg.Error, PoolTimeoutError, OSError)
 class Settlements:
     """One per API process."""
 
-    def __init__(self, engine: AsyncEngine, *, listener: AsyncEngine | None = None, poll_s: float = POLL_S) -> None:
-        self._engine, self._listener = engine, listener or engine
-        self._poll_s = poll_s
+    def __init__(self, engine: AsyncEngine, *, listener: AsyncEngine) -> None:
+        self._engine, self._listener = engine, listener
         self._waiting: dict[int, set[asyncio.Event]] = defaultdict(set)
         self._tasks: list[asyncio.Task[None]] = []
         self._released = False
@@ -132,7 +131,7 @@ class Settlements:
 
     async def _poll_forever(self) -> None:
         while True:
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(POLL_S)
             if self._waiting:
                 try:
                     self._wake(await settled_among(self._engine, self._waiting))

@@ -8,7 +8,7 @@ in its time continues there the next time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,21 +45,19 @@ class Task:
     again: bool = True
 
 
-def prune(
-    engine: Engine, journal_days: int, *, for_s: float = FOR_S, clock: Callable[[], float] = time.monotonic
-) -> dict[str, int]:
+def prune(engine: Engine, journal_days: int, *, for_s: float = FOR_S) -> dict[str, int]:
     """Delete what is old enough, for at most ``for_s`` seconds. Returns the number of deleted rows per table.
 
     ``journal_days``: how long the journal is kept whole. If the database refuses a task, the others still have their
     turn, and then its error is raised.
     """
-    until, refused = clock() + for_s, None
+    until, refused = time.monotonic() + for_s, None
     counts: dict[str, int] = {}
     for left, task in zip(range(len(TASKS), 0, -1), TASKS, strict=True):
-        share = max(0.0, until - clock()) / left
+        share = max(0.0, until - time.monotonic()) / left
         values = {"days": journal_days, "most": WINDOW}
         try:
-            counts[task.name] = _work(engine, task, values, clock() + share, clock)
+            counts[task.name] = _work(engine, task, values, time.monotonic() + share)
         except DBAPIError as error:
             log.warning("prune_failed", task=task.name, sqlstate=getattr(error.orig, "sqlstate", None))
             refused = refused or error
@@ -68,14 +66,14 @@ def prune(
     return counts
 
 
-def _work(engine: Engine, task: Task, values: Mapping[str, Any], until: float, clock: Callable[[], float]) -> int:
+def _work(engine: Engine, task: Task, values: Mapping[str, Any], until: float) -> int:
     """Prune one window at least, then more while there is time and the table goes on."""
     total = 0
     while True:
         with engine.begin() as connection:
             step = _step(connection, task, values)
         total += step.gone
-        if not step.more or clock() >= until:
+        if not step.more or time.monotonic() >= until:
             return total
 
 

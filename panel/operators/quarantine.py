@@ -82,12 +82,7 @@ def held_back(connection: Connection) -> dict[str, Stage]:
     return {row.subject: Stage(row.stage) for row in connection.execute(HELD_BACK)}
 
 
-def note_failures(
-    connection: Connection,
-    run_id: int,
-    failures: Iterable[Failure],
-    draw: Callable[[float, float], float] = random.uniform,
-) -> None:
+def note_failures(connection: Connection, run_id: int, failures: Iterable[Failure]) -> None:
     """Count a run's failures. A subject whose failures reach its patience is held back, and a finding is raised.
 
     Several failures of one subject in one run count once, by the last of them.
@@ -100,7 +95,7 @@ def note_failures(
             "stage": failure.stage.value,
             "cause": failure.cause,
             "run": run_id,
-            "wait_s": backoff_s(beyond_patience, draw) if beyond_patience > 0 else None,
+            "wait_s": backoff_s(beyond_patience) if beyond_patience > 0 else None,
         }
         row = connection.execute(NOTE, values).one()
         log.warning(

@@ -7,7 +7,7 @@ node are read before the lease, slowly, so that neither Proxmox nor the fast run
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import zip_longest
@@ -87,9 +87,7 @@ def read_doubted(connection: Connection, sources: Iterable[GuestSource], seen: O
     return kept
 
 
-def read_ahead(
-    connection: Connection, sources: Iterable[GuestSource], pause: Callable[[float], None] = time.sleep
-) -> Looks:
+def read_ahead(connection: Connection, sources: Iterable[GuestSource]) -> Looks:
     """Read configurations of new and changed guests before the lease. If they are few, the run itself reads them."""
     began, until = database_now(connection), time.monotonic() + AHEAD_FOR_S
     waiting = []
@@ -101,15 +99,13 @@ def read_ahead(
     for together in zip_longest(*waiting):
         due = [pair for pair in together if pair is not None and pair[0].may(pair[1])]
         if due and asked:
-            pause(AHEAD_PAUSE_S)
+            time.sleep(AHEAD_PAUSE_S)
         asked = asked or bool(due)
         kept += sum(_read(asking, wanted, unchanged=True) for asking, wanted in due)
     return Looks(began, kept)
 
 
-def look_around(
-    connection: Connection, sources: Iterable[GuestSource], pause: Callable[[float], None] = time.sleep
-) -> int:
+def look_around(connection: Connection, sources: Iterable[GuestSource]) -> int:
     """Between two runs, without the lease, read the configurations that were read longest ago. Returns how many were
     kept.
 
@@ -127,7 +123,7 @@ def look_around(
         due = [pair for pair in together if pair is not None and pair[0].may(pair[1])]
         kept += sum(_read(asking, wanted, unchanged=True) for asking, wanted in due)
         if due:
-            pause(LOOK_PAUSE_S)
+            time.sleep(LOOK_PAUSE_S)
     return kept
 
 

@@ -41,7 +41,6 @@ class ManagedProcess:
         log_path: Path,
         *,
         ready: Callable[[], bool] | None = None,
-        stop_signal: signal.Signals = signal.SIGTERM,
         stop_grace_s: float = 10.0,
         ready_timeout_s: float = 120.0,
         death_signal: signal.Signals = signal.SIGKILL,
@@ -57,7 +56,6 @@ class ManagedProcess:
         self.exit_code: int | None = None
         self._env = dict(env)
         self._ready = ready
-        self._stop_signal = stop_signal
         self._death_signal = death_signal
         self._cwd = cwd
         self._child: Child | None = None
@@ -124,7 +122,7 @@ class ManagedProcess:
         self._wanted = False
         if self._child is not None:
             self.resume()
-            self.exit_code = self._child.stop(self._stop_signal, self.stop_grace_s, hurry)
+            self.exit_code = self._child.stop(signal.SIGTERM, self.stop_grace_s, hurry)
             self._child = None
         return self.exit_code
 

@@ -54,17 +54,14 @@ class EmbeddedPostgres(EmbeddedServer):
         self,
         data_dir: Path,
         *,
-        port: int | None = None,
         binaries: Path | None = None,
         durable: bool = True,
-        max_connections: int = 200,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(data_dir, port=port)
+        super().__init__(data_dir)
         self._extra_settings = dict(settings or {})
         self._binaries = binaries
         self._durable = durable
-        self._max_connections = max_connections
         self._installation: PostgresInstallation | None = None
         self._account = unprivileged_account()
         self._place: Path | None = None
@@ -213,7 +210,7 @@ class EmbeddedPostgres(EmbeddedServer):
         yield "port", str(port)
         # No socket file: its path may have at most 107 bytes.
         yield "unix_socket_directories", ""
-        yield "max_connections", str(self._max_connections)
+        yield "max_connections", "200"
         yield "timezone", "UTC"
         yield "log_timezone", "UTC"
         yield "logging_collector", "off"

@@ -44,8 +44,8 @@ class EmbeddedRedis(EmbeddedServer):
     title = "Redis"
     stop_signal = signal.SIGTERM
 
-    def __init__(self, data_dir: Path, *, port: int | None = None) -> None:
-        super().__init__(data_dir, port=port)
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(data_dir)
         self._installation: RedisInstallation | None = None
 
     @property

@@ -47,9 +47,8 @@ class EmbeddedServer(ABC):
     stop_grace_s = 20.0
     stop_signal: signal.Signals
 
-    def __init__(self, data_dir: Path, *, port: int | None = None) -> None:
+    def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir.resolve()
-        self._wanted_port = port
         self._port: int | None = None
         self._child: Child | None = None
         self._lock: FileLock | None = None
@@ -195,7 +194,7 @@ class EmbeddedServer(ABC):
                 self._wait_ready(self._child)
             except ProcessDiedError:
                 # Another process may have taken the port between our check and the server's bind.
-                if self._wanted_port is not None or is_free(port) or attempt == _PORT_TRIES - 1:
+                if is_free(port) or attempt == _PORT_TRIES - 1:
                     raise
                 self._reap()
                 continue
@@ -203,10 +202,6 @@ class EmbeddedServer(ABC):
             return
 
     def _choose_port(self, *, first: bool) -> int:
-        if self._wanted_port is not None:
-            if not reserve_port(self._wanted_port):
-                raise InUseError(f"{self.title} can't use port {self._wanted_port}: it is taken; choose another port")
-            return self._wanted_port
         with contextlib.suppress(FileNotFoundError, ValueError):
             remembered = int((self.data_dir / "port").read_text(encoding="ascii"))
             if first and reserve_port(remembered):
