@@ -18,7 +18,6 @@ from sqlalchemy.engine import make_url
 from panel.sessions import plain_engine
 from panel.settings import sqlalchemy_url
 
-APPLICATION = "panel-sync migrate"
 MIGRATION_LOCK = 0x70616E656C  # one migration at a time
 
 
@@ -36,7 +35,7 @@ def migrate(owner_url: str, app_url: str = "", revision: str = "head") -> str:
     If ``app_url`` names another user than the owner, that login is created if it is missing (its password is sent as a
     SCRAM verifier) and made a member of ``panel_app``. Returns the revision that the database is at afterwards.
     """
-    engine = plain_engine(owner_url, APPLICATION)
+    engine = plain_engine(owner_url, "panel-sync migrate")
     try:
         with engine.connect() as connection:
             _require_utf8(connection)
@@ -56,19 +55,6 @@ def migrate(owner_url: str, app_url: str = "", revision: str = "head") -> str:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
                 connection.commit()
         return current_revision(engine) or ""
-    finally:
-        engine.dispose()
-
-
-def downgrade(owner_url: str, revision: str) -> None:
-    """Go back to ``revision`` (``base``: no tables)."""
-    engine = plain_engine(owner_url, APPLICATION)
-    try:
-        with engine.connect() as connection:
-            config = alembic_config()
-            config.attributes["connection"] = connection
-            command.downgrade(config, revision)
-            connection.commit()
     finally:
         engine.dispose()
 

@@ -88,11 +88,6 @@ class Duty:
         return "a worker begins it but does not finish: look at panel-sync runs and the worker's log"
 
 
-def ask(connection: Connection, name: str, every_s: float) -> None:
-    """Store that it is due now. Beat does so before it sends the message."""
-    connection.exec_driver_sql(ASK, {"name": name, "every_s": every_s})
-
-
 def begin(connection: Connection, name: str) -> bool:
     """Take the request for this duty. Returns whether there is one: beat asked for it after it last began."""
     taken = connection.scalar(BEGIN, {"name": name})
@@ -125,7 +120,7 @@ def tell_late(connection: Connection) -> list[str]:
     return [duty.lane for duty in late]
 
 
-# In the driver's own parameter style: beat uses its own connection, which holds its lock.
+# Stores that a duty is due now. In the driver's parameter style: beat uses its own connection, which holds its lock.
 ASK: LiteralString = (
     "INSERT INTO duties (name, every_s, asked_at) VALUES (%(name)s, %(every_s)s, clock_timestamp())"
     " ON CONFLICT (name) DO UPDATE SET every_s = excluded.every_s, asked_at = excluded.asked_at,"

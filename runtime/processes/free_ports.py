@@ -55,13 +55,6 @@ def reserve_port(port: int) -> bool:
     return True
 
 
-def release_port(port: int) -> None:
-    """Give a reservation back. Does nothing without one."""
-    lock = _reserved.pop(port, None)
-    if lock is not None:
-        os.close(lock)
-
-
 def reached_by(host: str) -> str:
     """Return the address at which this machine itself reaches a server that listens on `host`."""
     return {"0.0.0.0": LOOPBACK, "": LOOPBACK, "::": LOOPBACK_6}.get(host, host)  # noqa: S104 - recognised, not bound

@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import socket
 from collections.abc import Callable
 
 from runtime.processes.free_ports import LOOPBACK
 
 _TIMEOUT_S = 2.0
-
-
-def port_open(port: int, host: str = LOOPBACK) -> Callable[[], bool]:
-    """Return a check that a TCP port accepts connections."""
-
-    def check() -> bool:
-        try:
-            with socket.create_connection((host, port), timeout=_TIMEOUT_S):
-                return True
-        except OSError:
-            return False
-
-    return check
 
 
 def http_ok(port: int, path: str, host: str = LOOPBACK) -> Callable[[], bool]:

@@ -16,7 +16,7 @@ from typing import Self
 from runtime.errors import InUseError, NotReadyError, ProcessDiedError, RuntimeFaultError
 from runtime.file_lock import FileLock
 from runtime.private_directory import own_directory
-from runtime.processes.child_logs import rotate_log, tail, with_tail
+from runtime.processes.child_logs import rotate_log, with_tail
 from runtime.processes.children import (
     Account,
     Child,
@@ -119,15 +119,6 @@ class EmbeddedServer(ABC):
         if self._paused and self._child is not None:
             self._child.resume_tree()
         self._paused = False
-
-    def restart(self) -> None:
-        """Stop cleanly and start again on the same port, whatever the server's state."""
-        self.stop()
-        self.start()
-
-    def tail(self, lines: int = 20) -> list[str]:
-        """Return the last lines of the server's log."""
-        return tail(self.log_path, lines)
 
     def __enter__(self) -> Self:
         self.start()

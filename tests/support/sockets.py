@@ -1,10 +1,10 @@
-"""Whose a connection is, by its port on the loopback."""
+"""Ports on the loopback: whether one accepts connections, and whose a connection is."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -18,6 +18,19 @@ def owner_of_port(port: int, processes: Iterable[int]) -> int | None:
             if any(str(file.readlink()) in sockets for file in Path(f"/proc/{pid}/fd").iterdir()):
                 return pid
     return None
+
+
+def port_open(port: int) -> Callable[[], bool]:
+    """A check that a TCP port accepts connections."""
+
+    def check() -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=2):
+                return True
+        except OSError:
+            return False
+
+    return check
 
 
 def has_ipv6() -> bool:

@@ -37,7 +37,7 @@ def left_behind(server: EmbeddedServer) -> subprocess.Popen[bytes]:
             start_new_session=True,
         )
     while not server._answers():
-        assert orphan.poll() is None, server.tail()
+        assert orphan.poll() is None, server.log_path.read_text()
     return orphan
 
 
@@ -59,7 +59,8 @@ def test_data_port_and_password_outlive_stop_kill_and_restart(make: Make) -> Non
         read(server)
 
     server.start()
-    server.restart()
+    server.stop()
+    server.start()
     assert read(server)[-2:] == ["before stop", "before kill"]
     server.stop()
 

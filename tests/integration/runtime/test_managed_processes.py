@@ -14,7 +14,7 @@ import pytest
 import runtime
 from runtime.errors import NotReadyError, ProcessDiedError, RuntimeFaultError
 from runtime.processes.free_ports import free_port
-from runtime.processes.readiness import http_ok, port_open
+from runtime.processes.readiness import http_ok
 from runtime.processes.supervisor import ManagedProcess, RestartPolicy, Supervisor
 from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.integration.runtime.conftest import wait_gone
@@ -253,13 +253,12 @@ def test_misuse_is_an_error(tmp_path: Path) -> None:
 
 def test_readiness_checks_against_a_real_server(tmp_path: Path) -> None:
     port = free_port()
-    assert not port_open(port)()
     assert not http_ok(port, "/")()
     argv = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(tmp_path), str(port)]
     server = ManagedProcess("http", argv, {}, tmp_path / "http.log", ready=http_ok(port, "/"))
     server.start()
     server.wait_ready()
-    assert port_open(port)()
+    assert http_ok(port, "/")()
     assert not http_ok(port, "/absent")()
     server.stop()
 

@@ -9,14 +9,19 @@ from runtime.file_lock import FileLock
 
 def test_a_second_holder_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    with FileLock(path, what="the thing"), pytest.raises(InUseError, match=f"the thing .* {os.getpid()}"):
+    holder = FileLock(path, what="the thing")
+    holder.acquire()
+    with pytest.raises(InUseError, match=f"the thing .* {os.getpid()}"):
         FileLock(path, what="the thing").acquire()
+    holder.release()
 
 
 def test_taking_it_twice_is_refused(tmp_path: Path) -> None:
     lock = FileLock(tmp_path / "lock", what="the thing")
-    with lock, pytest.raises(InUseError):
+    lock.acquire()
+    with pytest.raises(InUseError):
         lock.acquire()
+    lock.release()
 
 
 def test_free_again_after_release(tmp_path: Path) -> None:
@@ -25,9 +30,10 @@ def test_free_again_after_release(tmp_path: Path) -> None:
     first.acquire()
     first.release()
     first.release()
-    assert not first.held
-    with FileLock(path, what="the thing") as second:
-        assert second.held
+    second = FileLock(path, what="the thing")
+    second.acquire()
+    assert path.read_text() == f"{os.getpid()}\n"
+    second.release()
     assert path.read_text() == ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from cli.health.checks import Verdict, duty_checks
 from panel.journal.relay import Relay
@@ -26,10 +26,15 @@ def age(engine: Engine, **seconds: float) -> None:
         connection.execute(text(f"UPDATE duties SET {changes} WHERE name = '{FAST}'"))
 
 
+def ask(connection: Connection, name: str, every_s: float) -> None:
+    """As beat does, which has a driver's connection of its own."""
+    connection.exec_driver_sql(schedule_duties.ASK, {"name": name, "every_s": every_s})
+
+
 def asked(engine: Engine, times: int = 1) -> None:
     for _ in range(times):
         with engine.begin() as connection:
-            schedule_duties.ask(connection, FAST, 15.0)
+            ask(connection, FAST, 15.0)
 
 
 def begun(engine: Engine) -> bool:
@@ -142,7 +147,7 @@ def test_the_relay_raises_the_alarm_without_redis_beat_and_workers(engine: Engin
 def test_what_only_an_older_version_did_is_nobodys_duty(engine: Engine) -> None:
     """Its row stays after the update, and nobody does it ever again."""
     with engine.begin() as connection:
-        schedule_duties.ask(connection, "sync.dispatch_pending", 30.0)
+        ask(connection, "sync.dispatch_pending", 30.0)
         connection.execute(text("UPDATE duties SET since = since - interval '1 day'"))
     assert told(engine) == []
     with engine.connect() as connection:

@@ -9,13 +9,26 @@ import pytest
 from alembic import command
 from sqlalchemy import create_engine
 
-from panel.migrate import MigrationRefusedError, alembic_config, downgrade, head_revision, migrate
+from panel.migrate import MigrationRefusedError, alembic_config, head_revision, migrate
 from panel.settings import sqlalchemy_url
 from runtime.servers.embedded_postgres import EmbeddedPostgres, find_postgres_installations
 from runtime.servers.postgres_installation import PostgresInstallation
 from tests.support.databases import Database
 
 INSTALLATIONS = list({found.major: found for found in reversed(find_postgres_installations())}.values())
+
+
+def downgrade(owner_url: str, revision: str) -> None:
+    """Go back to ``revision`` (``base``: no tables)."""
+    engine = create_engine(sqlalchemy_url(owner_url))
+    try:
+        with engine.connect() as connection:
+            config = alembic_config()
+            config.attributes["connection"] = connection
+            command.downgrade(config, revision)
+            connection.commit()
+    finally:
+        engine.dispose()
 
 
 def test_two_versions_are_to_be_had() -> None:

@@ -1,3 +1,4 @@
+import os
 import socket
 import subprocess
 import sys
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.processes import free_ports
-from runtime.processes.free_ports import LOOPBACK, free_port, is_free, release_port, reserve_port
+from runtime.processes.free_ports import LOOPBACK, free_port, is_free, reserve_port
 
 RESERVE = "import sys; from runtime.processes.free_ports import reserve_port; print(reserve_port(int(sys.argv[1])))"
 
@@ -30,15 +31,13 @@ def test_ports_are_distinct_free_and_outside_the_range_of_outgoing_connections()
     assert all(is_free(port) for port in chosen)
     if kernel_lowest > 16_000:
         assert all(port < kernel_lowest for port in chosen)
-    for port in chosen:
-        release_port(port)
 
 
-def test_a_reserved_port_is_refused_to_another_process_until_released() -> None:
+def test_a_reserved_port_is_refused_to_another_process() -> None:
     port = free_port()
     assert not reserved_elsewhere(port)
     assert reserve_port(port), "the same process may have it again"
-    release_port(port)
+    os.close(free_ports._reserved.pop(port))  # as at the end of a process
     assert reserved_elsewhere(port)
 
 
@@ -48,14 +47,12 @@ def test_a_port_somebody_listens_on_is_not_free() -> None:
         assert not is_free(port)
         assert not reserve_port(port)
     assert reserve_port(port)
-    release_port(port)
 
 
 def test_a_listener_on_every_address_counts() -> None:
     port = free_port()
     with socket.create_server(("", port)):
         assert not is_free(port)
-    release_port(port)
 
 
 def test_no_room_below_the_kernels_range_means_any_unprivileged_port(
