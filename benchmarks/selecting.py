@@ -10,9 +10,9 @@ from sqlalchemy import Connection, text
 
 from benchmarks.measure import Ratio
 from benchmarks.servers import Servers
+from panel.journal.rows import database_now
 from panel.observations import candidates, components, loaded_candidates, snapshots
 from panel.sessions import sync_engine
-from reconcile.observation.observe import database_now
 
 FLEET = 20_000
 DRIFTED = 20

@@ -11,6 +11,7 @@ from domain.config_read_delays import overdue_findings
 from domain.failures import Failure, Stage
 from domain.size_drift import spec_findings
 from domain.source_troubles import without_consequences
+from panel.journal.rows import database_now
 from panel.observations.components import Entangled
 from panel.observations.guest_configs import longest_waiting, size_drifts
 from panel.observations.power_drift import load_power_drift
@@ -20,7 +21,7 @@ from panel.runs.source_states import users_imported
 from reconcile.decision.cases import World
 from reconcile.decision.failure_isolation import isolated_plan, isolated_power
 from reconcile.decision.gate import Budget
-from reconcile.observation.observe import Observed, database_now
+from reconcile.observation.observe import Observed
 from reconcile.run_context import Run
 
 

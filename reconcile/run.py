@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from panel.journal.rows import database_now
 from panel.observations.dry_run import observe_on_copies
 from panel.observations.dual_cluster_sightings import note_moves
 from panel.operators.gate_context import acknowledge_first_plan
@@ -16,7 +17,7 @@ from reconcile.decision.gate import Gated
 from reconcile.decision.subjects import Subject
 from reconcile.observation import fingerprints
 from reconcile.observation.fingerprints import Looks, read_fingerprints
-from reconcile.observation.observe import FeedRead, Observed, database_now, read_clusters, stage_orders, take_orders
+from reconcile.observation.observe import FeedRead, Observed, read_clusters, stage_orders, take_orders
 from reconcile.observation.parallel_reads import FAST, FULL
 from reconcile.planning import RunPlan, plan_power, plan_repairs
 from reconcile.report import report_dry, report_fast, report_full

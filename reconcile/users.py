@@ -17,6 +17,7 @@ from sqlalchemy import Engine, text
 
 from domain.source_protocols import OrderFeed, User
 from domain.source_troubles import USERS, Cause, Trouble
+from panel.journal.rows import database_now
 from panel.operators.pauses import ALL, FEED, current_pauses
 from panel.runs.source_states import remember_source, report_sources, users_imported
 from reconcile.run_context import Reconciler, Tell
@@ -62,7 +63,7 @@ def import_users(reconciler: Reconciler) -> Imported:
             _store_by_email(reconciler.engine, batch, result)
     with reconciler.engine.begin() as connection:
         if result.problem is None:
-            remember_source(connection, USERS, last_users_at=connection.scalar(text("SELECT clock_timestamp()")))
+            remember_source(connection, USERS, last_users_at=database_now(connection))
         report_sources(connection, None, {USERS: _trouble(result.problem, known=users_imported(connection))})
     log.info("users_imported", seen=result.seen, added=result.added, mapped=result.mapped, problem=result.problem)
     return result

@@ -11,13 +11,14 @@ from sqlalchemy import Connection
 from domain.absences import Absence
 from domain.guests import GuestKey
 from domain.left_out import LeftOut
+from panel.journal.rows import database_now
 from panel.observations import candidates, components, loaded_candidates, snapshots
 from panel.observations.absences import load_absences
 from panel.observations.left_out import load_left_out
 from panel.runs.run_log import not_selected_subjects
 from reconcile.decision.cases import World
 from reconcile.decision.matching.match import RIVALS_APART
-from reconcile.observation.observe import Observed, database_now
+from reconcile.observation.observe import Observed
 from reconcile.run_context import Reconciler
 
 

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import Connection
 
 from domain.source_protocols import Found, Gone, GuestSource, Unclear
+from panel.journal.rows import database_now
 from panel.observations import snapshots
 from panel.observations.guest_configs import (
     WantedConfig,
@@ -26,7 +27,7 @@ from panel.observations.guest_configs import (
     rolling_wants,
     wants_ahead,
 )
-from reconcile.observation.observe import Observed, database_now
+from reconcile.observation.observe import Observed
 
 log = structlog.get_logger(__name__)
 

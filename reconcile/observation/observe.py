@@ -20,6 +20,7 @@ from domain.identity_doubts import GAP
 from domain.orders import Order, OrderState
 from domain.source_protocols import ClusterReading, Found, Gone, GuestSource, OrderFeed, Page, Sweep
 from domain.source_troubles import Trouble, cluster_trouble, feed_trouble
+from panel.journal.rows import database_now
 from panel.observations import absences, snapshots
 from panel.observations.absences import Proof
 from panel.observations.components import Entangled
@@ -74,12 +75,6 @@ class Observed:
     def messages(self) -> tuple[str, ...]:
         """Problems and warnings, for operators."""
         return (*self.problems, *self.warnings)
-
-
-def database_now(connection: Connection) -> datetime:
-    """The database's clock."""
-    now: datetime = connection.scalar(text("SELECT clock_timestamp()"))
-    return now
 
 
 def read_clusters(

@@ -14,13 +14,14 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from domain.source_protocols import GuestSource, OrderFeed
+from panel.journal.rows import database_now
 from panel.runs.run_log import begin_run
 from panel.sessions import sync_engine
 from reconcile.decision.cases import Policy, World
 from reconcile.decision.decide import plan
 from reconcile.decision.failure_isolation import subjects_in
 from reconcile.decision.gate import Budget
-from reconcile.observation.observe import Observed, database_now
+from reconcile.observation.observe import Observed
 from reconcile.run import Reconciler, load_world
 from tests.support.databases import Databases
 from tests.support.fleets.cut_worlds import decided_as_in, identities

@@ -7,9 +7,10 @@ from datetime import timedelta
 from sqlalchemy import Engine, text
 
 from domain.records import Record
+from panel.journal.rows import database_now
 from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget
-from reconcile.observation.observe import Observed, database_now
+from reconcile.observation.observe import Observed
 from reconcile.run import Reconciler, load_world
 from tests.support.fleets.one_customer import FLEET
 from tests.support.fleets.random_fleet import NoFeed, NoSource, scratch
