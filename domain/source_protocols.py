@@ -157,6 +157,12 @@ class ClusterReading:
     warnings: tuple[str, ...] = ()
 
 
+def unread(cluster: str, *problems: str) -> ClusterReading:
+    """A reading without guests, from which the panel concludes nothing."""
+    none = frozenset[str]()
+    return ClusterReading(cluster, (), none, none, complete=False, trusted=False, problems=problems)
+
+
 @dataclass(frozen=True, slots=True)
 class GuestConfig:
     """What a guest's own configuration says. ``fingerprint`` and ``name`` are None if it has none."""

@@ -25,6 +25,7 @@ from domain.source_protocols import (
     Sweep,
     Unclear,
     User,
+    unread,
 )
 from panel.runs import source_states
 from panel.settings import ProxmoxCluster, Settings
@@ -152,8 +153,7 @@ class UnusableCluster:
 
     def read(self) -> ClusterReading:
         """An empty, untrusted read with the problem."""
-        none = frozenset[str]()
-        return ClusterReading(self.cluster, (), none, none, complete=False, trusted=False, problems=(self.problem,))
+        return unread(self.cluster, self.problem)
 
     def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:  # noqa: ARG002 - the port's
         """An unclear answer with the problem."""

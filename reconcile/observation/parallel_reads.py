@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
 
-from domain.source_protocols import ClusterReading, GuestSource
+from domain.source_protocols import ClusterReading, GuestSource, unread
 
 AT_ONCE = 32
 """How many threads. With more clusters than that, they take turns."""
@@ -81,9 +81,3 @@ def not_asked(source: GuestSource, until: datetime) -> Answered:
     """The answer for a cluster that was late last time."""
     problem = f"not asked before {until:%H:%M:%S} UTC: it did not answer in time"
     return Answered(source, unread(source.cluster, problem), None)
-
-
-def unread(cluster: str, problem: str) -> ClusterReading:
-    """A reading from which nothing follows."""
-    nodes = frozenset[str]()
-    return ClusterReading(cluster, (), nodes, nodes, complete=False, trusted=False, problems=(problem,))

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from domain.guests import Guest, GuestType, PowerState
-from domain.source_protocols import ClusterReading, Found, Gone, GuestConfig, Health, Lookup, Unclear
+from domain.guests import GuestType, PowerState
+from domain.source_protocols import ClusterReading, Found, Gone, GuestConfig, Health, Lookup, Unclear, unread
 from sources.clock import Clock
 from sources.config import ClusterConfig
 from sources.outgoing.client import Transport
@@ -78,7 +78,7 @@ class ClusterSource:
         try:
             return self._through_one_endpoint(lambda session: read_cluster(session, self.cluster))
         except SourceFault as fault:
-            return nothing(self.cluster, str(fault))
+            return unread(self.cluster, str(fault))
 
     def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
         """A guest's configuration from its node, or from the node it has moved to; never ``Gone``."""
@@ -140,30 +140,17 @@ class ClusterSource:
         raise EndpointDown(sentence) if others else kind(sentence)
 
 
-def nothing(cluster: str, *problems: str) -> ClusterReading:
-    """A reading without guests, from which the panel concludes nothing."""
-    return ClusterReading(
-        cluster=cluster,
-        guests=(),
-        nodes=frozenset(),
-        nodes_complete=frozenset(),
-        complete=False,
-        trusted=False,
-        problems=problems,
-    )
-
-
 def read_cluster(session: Session, cluster: str) -> ClusterReading:
     """Self-check, then one list. Raises a ``SourceFault`` if an answer is missing, and ``NoQuorum`` without quorum."""
     warned = version_problem(session.version())
     warnings = () if warned is None else (warned,)
     view = session.view()
     if view.missing:
-        return replace(nothing(cluster, *view.missing), warnings=warnings)
+        return replace(unread(cluster, *view.missing), warnings=warnings)
     try:
         membership = session.membership()
     except Forbidden as fault:
-        return replace(nothing(cluster, status_forbidden(fault)), warnings=warnings)
+        return replace(unread(cluster, status_forbidden(fault)), warnings=warnings)
     if not membership.quorate:
         raise NoQuorum(NO_QUORUM)
     return interpret(cluster, membership, session.guests(), whole=view.whole, warnings=warnings)
@@ -281,16 +268,11 @@ def _on_node(session: Session, node: str, guest_type: GuestType, vmid: int) -> F
 
 def _where_listed(session: Session, listed: Listed, vmid: int) -> Found[GuestConfig] | Unclear | None:
     """The configuration on the node that the cluster's list names; ``None`` if it lists no such guest."""
-    guest = _find(listed, vmid)
+    guest = next((guest for guest in listed.guests if guest.vmid == vmid), None)
     if guest is None:
         return Unclear("the cluster's list is not readable throughout") if listed.blurred else None
     found = _on_node(session, guest.node, guest.guest_type, vmid)
     return found or Unclear(f"guest {vmid} is listed on node {guest.node} but has no configuration there")
-
-
-def _find(listed: Listed, vmid: int) -> Guest | None:
-    """The guest with that VMID, if the list shows it."""
-    return next((guest for guest in listed.guests if guest.vmid == vmid), None)
 
 
 def _how_gone(asked: str, nodes: Membership) -> str:
