@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
+from domain.changes import Finding
 from domain.record_columns import Reader, names, seen_by
 from panel.records.projection import Row
 from panel.schema import tables
@@ -95,28 +96,13 @@ def settle(connection: Connection, operation_id: int, state: str, **values: Any)
     connection.execute(text("SELECT pg_notify(:channel, :id)"), {"channel": SETTLED_CHANNEL, "id": str(operation_id)})
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """One finding as it is raised. ``run_id``: the run that found it; None if a call led to it."""
-
-    class_: str
-    subject: str
-    reason: str
-    severity: str = "warning"
-    vps_id: int | None = None
-    order_id: str | None = None
-    cluster: str | None = None
-    vmid: int | None = None
-    run_id: int | None = None
-
-
-def raise_findings(connection: Connection, raised: Sequence[Raised]) -> None:
-    """Open findings, or renew the open ones of the same class and subject. New alarms are logged and sent on.
+def raise_findings(connection: Connection, found: Sequence[Finding], run_id: int) -> None:
+    """Open a run's findings, or renew the open ones of the same class and subject. New alarms are logged and sent on.
 
     A finding that did not change is not written, except ``last_seen_at`` once a day. When a finding becomes an alarm,
     its acknowledgement and its snooze end, because the operator gave them for less than an alarm.
     """
-    _raise(connection, raised, overwrite=True)
+    _raise(connection, found, run_id, overwrite=True)
 
 
 def raise_finding(
@@ -130,13 +116,13 @@ def raise_finding(
     **values: Any,  # noqa: ANN401
 ) -> None:
     """Open or renew a single finding. An id that is not given (``vps_id``, ``order_id`` and so on) stays as it was."""
-    _raise(connection, [Raised(class_, subject, reason, severity, run_id=last_run_id, **values)], overwrite=False)
+    _raise(connection, [Finding(class_, subject, reason, severity, **values)], last_run_id, overwrite=False)
 
 
-def _raise(connection: Connection, raised: Sequence[Raised], *, overwrite: bool) -> None:
-    if not raised:
+def _raise(connection: Connection, found: Sequence[Finding], run_id: int | None, *, overwrite: bool) -> None:
+    if not found:
         return
-    numbered = [{"n": n, **asdict(finding)} for n, finding in enumerate(raised)]
+    numbered = [{"n": n, "run_id": run_id, **asdict(finding)} for n, finding in enumerate(found)]
     written = connection.execute(RAISE, {"raised": json.dumps(numbered), "overwrite": overwrite}).all()
     alarms = [row for row in written if row.opened and row.severity == "alarm"]
     for row in alarms:

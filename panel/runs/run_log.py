@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, text, update
 
+from domain.changes import Finding
 from panel.journal import rows
 from panel.schema import tables
 
@@ -73,20 +74,19 @@ def end_run(
 
 
 def report_findings(
-    connection: Connection, run_id: int, found: Iterable[Any], reach: Reach | None = None, left_out: Iterable[str] = ()
+    connection: Connection,
+    run_id: int,
+    found: Sequence[Finding],
+    reach: Reach | None = None,
+    left_out: Iterable[str] = (),
 ) -> int:
     """Open or refresh findings; within ``reach``, if given, resolve those that were not found again.
 
-    ``found``: values with class_, subject, reason, severity and ids. ``left_out``: subjects (``vps:12``) that the run
-    did not look at. Returns how many are open.
+    ``left_out``: subjects (``vps:12``) that the run did not look at. Returns how many are open.
     """
-    raised = [
-        rows.Raised(f.class_, f.subject, f.reason, f.severity, f.vps_id, f.order_id, f.cluster, f.vmid, run_id)
-        for f in found
-    ]
-    rows.raise_findings(connection, raised)
+    rows.raise_findings(connection, found, run_id)
     if reach is not None:
-        resolve_findings(connection, {(finding.class_, finding.subject) for finding in raised}, reach, left_out)
+        resolve_findings(connection, {(finding.class_, finding.subject) for finding in found}, reach, left_out)
     return connection.scalar(text("SELECT count(*) FROM findings WHERE resolved_at IS NULL")) or 0
 
 
