@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from sqlalchemy import Connection, Row, insert, select, text, update
+from sqlalchemy import Connection, Row, select, text, update
 
 from panel.journal import rows
 from panel.journal.accept_batch import JOURNAL_CHANNEL
@@ -50,24 +50,18 @@ def requeue(connection: Connection, operation_id: int, by: str) -> int:
     if (why_not := _hindrance(connection, dead, queue, record)) is not None:
         raise OperatorError("conflict", why_not)
     seq = queue["last_seq"] + 1
-    new_id = connection.scalar(
-        insert(tables.operations)
-        .values(
-            kind="sync", action=dead.action, vps_id=dead.vps_id, seq=seq, source=dead.source, payload=dead.payload,
-            state="queued", request_id=dead.request_id, api_key_label=dead.api_key_label,
-            reason=f"operation {dead.id} once more, by {by}",
-        )
-        .returning(tables.operations.c.id)
+    new_id = rows.journal(
+        connection, kind="sync", action=dead.action, vps_id=dead.vps_id, seq=seq, source=dead.source,
+        payload=dead.payload, state="queued", request_id=dead.request_id, api_key_label=dead.api_key_label,
+        reason=f"operation {dead.id} once more, by {by}",
     )  # fmt: skip
-    if new_id is None:
-        raise RuntimeError("the journal returned no id")
     queue_state = "deleted" if dead.action == "delete" else "live"
     rows.advance_vps_queue(connection, dead.vps_id, queue["applied_seq"], last_seq=seq, queue_state=queue_state)
     if dead.action == "create" and (order := dead.payload.get("order_id")) is not None:
         rows.claim_order(connection, order, dead.vps_id, new_id)
     _settle(connection, dead.id, "superseded", f"tried once more as operation {new_id}, by {by}")
     connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": JOURNAL_CHANNEL})
-    return int(new_id)
+    return new_id
 
 
 def discard(connection: Connection, operation_id: int, reason: str, by: str) -> None:

@@ -250,33 +250,23 @@ def _lock_unchanged(connection: Connection, vps_id: int, expected: int) -> tuple
 def _journal(
     run: _Run, change: Change, vps_id: int, seq: int, before: Row | None, after: Row, action: str | None = None
 ) -> Written:
-    old, new = rows.difference(before, after)
     short = rows.summary(before, after)
-    operation_id = run.connection.scalar(
-        insert(tables.operations)
-        .values(
-            kind="repair",
-            action=action or ("update" if change.action == "unlink" else change.action),
-            vps_id=vps_id,
-            seq=seq,
-            source=change.source,
-            payload={},
-            state="applied",
-            attempts=0,
-            result=short,
-            reason=change.reason,
-            evidence=_with_reads(run.connection, run.evidence),
-            before=old,
-            after=new,
-            run_id=run.id,
-            epoch=run.epoch,
-            applied_at=text("clock_timestamp()"),
-            publish_at=None,
-        )
-        .returning(tables.operations.c.id)
+    operation_id = rows.journal_applied(
+        run.connection,
+        before,
+        after,
+        kind="repair",
+        action=action or ("update" if change.action == "unlink" else change.action),
+        vps_id=vps_id,
+        seq=seq,
+        source=change.source,
+        attempts=0,
+        result=short,
+        reason=change.reason,
+        evidence=_with_reads(run.connection, run.evidence),
+        run_id=run.id,
+        epoch=run.epoch,
     )
-    if operation_id is None:
-        raise RuntimeError("the journal returned no id")
     return Written(operation_id, vps_id, short)
 
 

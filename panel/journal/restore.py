@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, select, text
 
 from domain.identity_doubts import Doubt
 from panel.journal import rows
@@ -54,7 +53,19 @@ def restore_vps(connection: Connection, vps_id: int, reason: str, by: str) -> Ro
     }
     after = rows.store_changed(connection, row, with_status(row | alive))
     rows.advance_vps_queue(connection, vps_id, seq, last_seq=seq, queue_state="live")
-    operation_id = _journal(connection, row, after, reason.strip(), by)
+    operation_id = rows.journal_applied(
+        connection,
+        row,
+        after,
+        kind="operator",
+        action="restore",
+        vps_id=vps_id,
+        seq=seq,
+        source="operator",
+        result=f"restored {after['status']}",
+        reason=reason.strip(),
+        evidence={"by": by, "protected_until": after["protected_until"].isoformat()},
+    )
     if after["order_id"] is not None:
         rows.claim_order(connection, after["order_id"], vps_id, operation_id)
     guest = f"{after['cluster']}/{after['vmid']}" if after["vmid"] is not None else None
@@ -89,30 +100,6 @@ def _hindrance(connection: Connection, row: Row, queue: Row, locked_order: str |
         if other is not None:
             return f"guest {row['cluster']}/{row['vmid']} belongs to VPS {other} by now"
     return None
-
-
-def _journal(connection: Connection, before: Row, after: Row, reason: str, by: str) -> int:
-    old, new = rows.difference(before, after)
-    values: dict[str, Any] = {
-        "kind": "operator",
-        "action": "restore",
-        "vps_id": after["id"],
-        "seq": after["applied_seq"],
-        "source": "operator",
-        "payload": {},
-        "state": "applied",
-        "result": f"restored {after['status']}",
-        "reason": reason,
-        "evidence": {"by": by, "protected_until": after["protected_until"].isoformat()},
-        "before": old,
-        "after": new,
-        "applied_at": text("clock_timestamp()"),
-        "publish_at": None,
-    }
-    operation_id = connection.scalar(insert(tables.operations).values(**values).returning(tables.operations.c.id))
-    if operation_id is None:
-        raise RuntimeError("the journal returned no id")
-    return int(operation_id)
 
 
 CLAIMED = text(

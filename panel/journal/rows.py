@@ -85,6 +85,23 @@ def claim_order(connection: Connection, order_id: str, vps_id: int, operation_id
     )
 
 
+def journal(connection: Connection, **values: Any) -> int:  # noqa: ANN401
+    """Insert an operation. Returns its id."""
+    operation_id = connection.scalar(insert(tables.operations).values(**values).returning(tables.operations.c.id))
+    if operation_id is None:
+        raise RuntimeError("the journal returned no id")
+    return int(operation_id)
+
+
+def journal_applied(connection: Connection, before: Row | None, after: Row, **values: Any) -> int:  # noqa: ANN401
+    """Insert the operation of a change that is written, with the columns that differ. Returns its id."""
+    old, new = difference(before, after)
+    return journal(
+        connection, payload={}, state="applied", before=old, after=new, applied_at=text("clock_timestamp()"),
+        publish_at=None, **values,
+    )  # fmt: skip
+
+
 def settle(connection: Connection, operation_id: int, state: str, **values: Any) -> None:  # noqa: ANN401
     """Give a queued operation its final state and notify the calls that wait for it."""
     operations = tables.operations
