@@ -5,6 +5,7 @@ A subject names each object: ``vps:12``, ``order:7041``, ``guest:main/101``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -53,14 +54,17 @@ def cause_of(error: BaseException) -> str:
     return f"{type(error).__name__}{place}"
 
 
-def caused_by(error: BaseException, kind: type[BaseException]) -> bool:
-    """Whether the error, or an error that led to it (its cause or its context), is of that kind."""
+def led_to(error: BaseException) -> Iterator[BaseException]:
+    """The error, then those that led to it: the cause of each, or its context."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, kind):
-            return True
+        yield seen
         seen = seen.__cause__ or seen.__context__
-    return False
+
+
+def caused_by(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether the error, or an error that led to it, is of that kind."""
+    return any(isinstance(seen, kind) for seen in led_to(error))
 
 
 def record_ties(row: Any) -> frozenset[str]:  # noqa: ANN401 - a Record, or a Row with its columns

@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from domain.failures import caused_by
+from domain.failures import caused_by, led_to
 from panel.server_urls import redis_tls, verified_redis_url
 
 
@@ -95,8 +95,7 @@ REFUSALS = {
 
 def refusal_code(error: BaseException) -> str | None:
     """The first word of the error with which Redis refused; None if it did not answer."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in led_to(error):
         if isinstance(cause, redis.RedisError):
             code = cause.status_code
             if code is None and isinstance(cause, redis.ResponseError):
@@ -104,7 +103,6 @@ def refusal_code(error: BaseException) -> str | None:
                 code = match[0] if match else "ERR"
             if code is not None:
                 return str(code)
-        cause = cause.__cause__ or cause.__context__
     return None
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import certifi
 import httpx
 
+from domain.failures import led_to
+
 
 def trusting_authorities(ca_file: Path | None) -> ssl.SSLContext:
     """A context that trusts ``ca_file`` alone, or the host's and the bundled public authorities."""
@@ -77,11 +79,9 @@ def fingerprint_bytes(fingerprint: str) -> bytes:
 
 def refusal_of(error: BaseException) -> str | None:
     """Why TLS refused the server, if that caused ``error``."""
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in led_to(error):
         if isinstance(seen, ssl.SSLCertVerificationError):
             return getattr(seen, "verify_message", "") or str(seen.args[-1])
         if isinstance(seen, ssl.SSLError):
             return seen.reason or "TLS handshake failed"
-        seen = seen.__cause__ or seen.__context__
     return None
