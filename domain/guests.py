@@ -99,13 +99,12 @@ def identity_tags(tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({tag for tag in tags if re.fullmatch(IDENTITY_TAG, tag)}))
 
 
-def power_of(guest_type: GuestType, status: str, lock: str | None) -> PowerState:
+def power_of(guest_type: GuestType, status: str) -> PowerState:
     """Map Proxmox's status word to a power state. An unlisted word becomes ``UNKNOWN``, and nothing is written.
 
     A hibernated guest is ``stopped`` with lock ``suspended``. QEMU's ``suspended`` is a paused CPU and has
     nothing to do with an order that is suspended for non-payment.
     """
-    del lock  # hibernation already reads "stopped"
     if guest_type is GuestType.LXC:
         return {"running": PowerState.RUNNING, "stopped": PowerState.STOPPED}.get(status, PowerState.UNKNOWN)
     return _QEMU_POWER.get(status, PowerState.UNKNOWN)

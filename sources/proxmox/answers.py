@@ -158,9 +158,8 @@ def _guest(cluster: str, entry: object) -> Guest | None:
     if vmid is None or kind not in ("qemu", "lxc") or node is None or status is None:
         return None
     guest_type = GuestType(kind)
-    lock = _text(entry.get("lock"))
     cores = _number(entry.get("maxcpu"))
-    power, uptime = power_of(guest_type, status, lock), _number(entry.get("uptime"))
+    power, uptime = power_of(guest_type, status), _number(entry.get("uptime"))
     return Guest(
         cluster=cluster,
         vmid=vmid,
@@ -169,7 +168,7 @@ def _guest(cluster: str, entry: object) -> Guest | None:
         status=status,
         power=power,
         name=_text(entry.get("name")),
-        lock=lock,
+        lock=_text(entry.get("lock")),
         template=_is_set(entry.get("template")),
         cores=cores or None,
         memory_mb=_units(entry.get("maxmem"), _MIB),
