@@ -35,7 +35,8 @@ from reconcile.run import Reconciler
 from reconcile.run_context import Tell, tell_nobody
 from sources.config import ClusterConfig, FeedKind, MainSiteConfig
 from sources.main_site import make_feed
-from sources.proxmox import CircuitBreaker, CircuitState, ClusterSource, make_cluster
+from sources.proxmox.circuit import CircuitBreaker, CircuitState
+from sources.proxmox.cluster import ClusterSource
 
 T = TypeVar("T")
 
@@ -176,7 +177,7 @@ def clusters_of(settings: Settings, engine: Engine, *, remember: bool = True) ->
             circuit = source_states.source_state(connection, f"proxmox:{cluster.name}").get("backoff_state") or {}
             breaker = CircuitBreaker(CircuitState.from_plain(circuit))
             try:
-                source = make_cluster(cluster_config(cluster), breaker, circuit.get("endpoint"))
+                source = ClusterSource(cluster_config(cluster), breaker, first=circuit.get("endpoint"))
             except ValueError as error:  # for example an unreadable ca_file: the other clusters are still read
                 sources.append(UnusableCluster(cluster.name, str(error)))
             else:

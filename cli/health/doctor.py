@@ -18,7 +18,7 @@ from cli.output.progress import Working
 from panel.settings import ProxmoxCluster, Settings, SettingsError
 from panel.terminal import styled, table
 from reconcile.run_context import Tell, tell_nobody
-from sources.proxmox import make_cluster
+from sources.proxmox.cluster import ClusterSource
 from worker.wiring import cluster_config, feed_of
 
 MARKS = {
@@ -105,7 +105,7 @@ def _main_site(settings: Settings) -> list[Check]:
 
 def _cluster(cluster: ProxmoxCluster) -> list[Check]:
     # Without the stored wait after a refused token: doctor must see whether the token was repaired.
-    with contextlib.closing(make_cluster(cluster_config(cluster))) as source:
+    with contextlib.closing(ClusterSource(cluster_config(cluster))) as source:
         return check_cluster(source)
 
 

@@ -12,7 +12,7 @@ from domain.guests import GuestType, PowerState
 from domain.source_protocols import Found, Gone, Unclear
 from lab.simulators.proxmox.server import ProxmoxServer
 from sources.config import ClusterConfig
-from sources.proxmox import ClusterSource, make_cluster
+from sources.proxmox.cluster import ClusterSource
 
 NODES = frozenset({"pve1", "pve2", "pve3"})
 UUID = "8d3f1e64-0c5b-4e0c-9a77-3f4f5d2b1a00"
@@ -43,7 +43,7 @@ def source_of(pve: ProxmoxServer, *, pin: bool = False) -> ClusterSource:
         ca_file=None if pin else Path(pve.ca_file),
         fingerprint=pve.fingerprint if pin else None,
     )
-    source = make_cluster(config)
+    source = ClusterSource(config)
     assert isinstance(source, ClusterSource)
     return source
 

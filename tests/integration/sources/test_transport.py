@@ -20,7 +20,7 @@ from domain.source_protocols import Gone, Sweep, Unclear
 from lab.simulators.proxmox.certificates import Certificates, make_certificates
 from sources.config import ClusterConfig, MainSiteConfig
 from sources.main_site import OrdersFeed
-from sources.proxmox import ClusterSource
+from sources.proxmox.cluster import ClusterSource
 from tests.integration.sources.raw_server import RawServer, Send, http
 
 PAGE = json.dumps(

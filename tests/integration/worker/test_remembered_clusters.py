@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from panel.runs import source_states
-from sources.proxmox import CircuitBreaker
+from sources.proxmox.circuit import CircuitBreaker
 from tests.unit.sources.fake_cluster import NO_QUORUM, FakeCluster, data, refusal, source_of
 from worker.wiring import RememberedCluster
 

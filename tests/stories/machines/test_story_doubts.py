@@ -13,7 +13,7 @@ import pytest
 
 from panel.operators.pauses import CLUSTER, pause, resume
 from reconcile.run import look_around
-from sources.proxmox import ClusterSource
+from sources.proxmox.cluster import ClusterSource
 from tests.stories.steps import execute, guest_row, long_running, record, swap, told
 from tests.support.bench import Bench
 

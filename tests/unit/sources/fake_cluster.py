@@ -8,7 +8,8 @@ import httpx
 from pydantic import SecretStr
 
 from sources.config import ClusterConfig
-from sources.proxmox import CircuitBreaker, ClusterSource
+from sources.proxmox.circuit import CircuitBreaker
+from sources.proxmox.cluster import ClusterSource
 from tests.unit.sources.canned import StillClock
 
 SECRET = "token-canary-3b1e"

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from domain.source_protocols import GuestSource
 from sources.config import ClusterConfig, MainSiteConfig
 from sources.outgoing.tls import fingerprint_bytes
-from sources.proxmox import make_cluster
+from sources.proxmox.cluster import ClusterSource
 from tests.unit.sources.canned import KEY, main_site
 from tests.unit.sources.fake_cluster import SECRET
 
@@ -87,11 +87,11 @@ def test_a_fingerprint_is_read_with_and_without_colons() -> None:
 
 def test_a_ca_file_that_cannot_be_read_stops_the_start(tmp_path: object) -> None:
     with pytest.raises(ValueError, match="cannot be read as PEM"):
-        make_cluster(cluster(ca_file=f"{tmp_path}/none.pem"))
+        ClusterSource(cluster(ca_file=f"{tmp_path}/none.pem"))
 
 
 def test_a_cluster_source_is_a_guest_source() -> None:
-    source: GuestSource = make_cluster(cluster())
+    source: GuestSource = ClusterSource(cluster())
     assert source.cluster == "main"
 
 
