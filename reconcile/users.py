@@ -15,6 +15,7 @@ from typing import TypeVar
 import structlog
 from sqlalchemy import Engine, text
 
+from domain.record_columns import MAX_ID
 from domain.source_protocols import OrderFeed, User
 from domain.source_troubles import USERS, Cause, Trouble
 from panel.journal.rows import database_now
@@ -101,8 +102,6 @@ def _read(feed: OrderFeed, result: Imported, tell: Tell) -> list[User]:
 BATCH = 500
 """How many users one transaction stores. A call that names one of them waits for that transaction at most."""
 
-LARGEST_ID = 2**63 - 1
-
 Named = tuple[int, User]
 """The panel's id, and the user of the main site who is that user."""
 
@@ -119,7 +118,7 @@ def _named(users: Sequence[User], held: Mapping[int, str | None], result: Import
             continue
         if named is None and not shared:
             continue  # the e-mail may say who it is
-        free = named is not None and 0 < named <= LARGEST_ID and held.get(named) is None
+        free = named is not None and 0 < named <= MAX_ID and held.get(named) is None
         if named is None or not free or known is not None or claims[named] > 1:
             # The panel's user has another main-site id, the main site's user is another user of the panel, or two of
             # the main site's users name the same one: an operator must say which is right.

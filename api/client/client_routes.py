@@ -9,10 +9,11 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from api import openapi
-from api.client.record_view import MAX_ID, client_view, cursor_after, id_before
+from api.client.record_view import client_view, cursor_after, id_before
 from api.dependencies import Client, EdgeOf
 from api.http.problems import ProblemError
 from api.http.request_headers import etag_matches
+from domain.record_columns import MAX_ID
 from panel.records.reads import client_record, client_records
 
 router = APIRouter(prefix="/api/vps", tags=["client"])

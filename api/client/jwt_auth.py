@@ -20,11 +20,11 @@ from api.client.jwks import Jwks, KeysAwayError
 from api.client.key_kinds import algorithm_of
 from api.http.problems import ProblemError
 from api.http.strict_json import InvalidJsonError, parse_json
+from domain.record_columns import MAX_ID
 from panel.settings import Settings, SettingsError
 
 MAX_TOKEN_BYTES = 8192
 MAX_KID_LENGTH = 256
-MAX_USER_ID = 2**63 - 1
 LAST_TIME = 253_402_300_799  # the end of the year 9999: a later time is a mistake or a trick
 TYPES = {"jwt", "at+jwt", "application/jwt", "application/at+jwt"}
 EXTENSIONS = {"crit", "b64", "zip", "jku", "jwk", "x5u", "x5c"}
@@ -193,7 +193,7 @@ def _user_id(claims: dict[str, Any]) -> int:
     user_id, subject = claims.get("user_id"), claims.get("sub")
     if user_id is None and isinstance(subject, str) and SUBJECT.fullmatch(subject):
         user_id = int(subject)
-    if isinstance(user_id, bool) or not isinstance(user_id, int) or not 1 <= user_id <= MAX_USER_ID:
+    if isinstance(user_id, bool) or not isinstance(user_id, int) or not 1 <= user_id <= MAX_ID:
         raise _RefusedTokenError("names no user")
     if subject is not None and subject != str(user_id):
         raise _RefusedTokenError("sub and user_id disagree")

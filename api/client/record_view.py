@@ -8,12 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 from api.http.problems import ProblemError
+from domain.record_columns import MAX_ID
 from panel.records.public import public_record
 
 STALE_AFTER = timedelta(minutes=10)
 """Twice as long as Proxmox may cache a status. A healthy panel confirms every two minutes."""
-
-MAX_ID = 2**63 - 1
 
 LINKED = frozenset({"verified", "unverified", "pushed"})
 

@@ -15,7 +15,6 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api import openapi
-from api.client.record_view import MAX_ID
 from api.dependencies import Edge, EdgeOf, Operator
 from api.http.bodies import json_body
 from api.http.problems import ProblemError
@@ -34,6 +33,7 @@ from api.operators.operator_models import (
     ResumeBody,
     SnoozeBody,
 )
+from domain.record_columns import MAX_ID
 from panel.operators.actions import findings, holds, journal, pauses, quarantine, runs, sources
 from panel.operators.actions.action import Action, Done
 from panel.operators.audit import Actor

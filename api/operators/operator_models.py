@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
+from domain.record_columns import MAX_ID
 from panel.journal.dead_letters import DeadView
 from panel.operators.findings import FindingView
 from panel.operators.pauses import PauseView
@@ -27,7 +28,7 @@ Seconds = Annotated[int, Field(ge=1, le=30 * 86400, description="Seconds; at mos
 _NOT_BLANK = r"^[^\u0000]*[^\u0000\s\u001c-\u001f\u0085][^\u0000]*$"
 Text = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"pattern": _NOT_BLANK})]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
-Id = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_whole)]
+Id = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_whole)]
 
 
 class _Body(BaseModel):

@@ -12,11 +12,11 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api import openapi
-from api.client.record_view import MAX_ID
 from api.dependencies import EdgeOf, Operator
 from api.operators import operator_models
 from api.operators.answering import data_response, in_transaction
 from api.operators.audit_models import AuditAnswer
+from domain.record_columns import MAX_ID
 from panel.journal.dead_letters import list_dead
 from panel.operators.audit import list_access, list_actions, list_refused_calls
 from panel.operators.findings import FindingFilter, FindingView, finding_as_json, list_findings

@@ -17,6 +17,7 @@ from cli.operating.acting import operator
 from cli.output.console import as_json, out
 from cli.output.listing import FITS
 from cli.output.progress import Working
+from domain.record_columns import MAX_ID
 from domain.source_protocols import User
 from panel.operators.actions import users
 from panel.operators.user_maps import (
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("panel_id", "main_site_id")
 HEAD = ",".join(COLUMNS)
-LARGEST_ID = 2**63 - 1
 CHECKING, WRITING = "checking the maps", "writing the maps"
 
 
@@ -138,7 +138,7 @@ def _wish(where: str, row: dict[str, str]) -> Wish | Refused:
     panel_id, main_site_id = row.get("panel_id", "").strip(), row.get("main_site_id", "").strip()
     if not panel_id:
         return Refused(where, "panel_id", "is empty")
-    if not (panel_id.isascii() and panel_id.isdigit() and 1 <= int(panel_id) <= LARGEST_ID):
+    if not (panel_id.isascii() and panel_id.isdigit() and 1 <= int(panel_id) <= MAX_ID):
         return Refused(where, "panel_id", f"{panel_id!a} is not a panel user's id: a whole number from 1")
     if not main_site_id:
         return Refused(where, "main_site_id", "is empty")
