@@ -43,13 +43,14 @@ def with_overrides(overrides: Mapping[str, str]) -> Settings:
     )
 
 
-def command_settings() -> Settings:
-    """The settings of a command. Without DATABASE_URL, those of the local ``panel-sync run``, if one is running."""
+def command_settings(*needed: str) -> Settings:
+    """The settings of a command. Without DATABASE_URL, those of the local ``panel-sync run``, if one is running. Raises
+    SettingsError if one of ``needed`` is not set."""
     settings = load_settings()
-    if settings.database_url:
-        return settings
-    running = read_overrides(data_root() / RUNNING)
-    return with_overrides(running) if running else settings
+    if not settings.database_url and (running := read_overrides(data_root() / RUNNING)):
+        settings = with_overrides(running)
+    settings.require(*needed)
+    return settings
 
 
 def read_overrides(path: Path) -> Overrides:

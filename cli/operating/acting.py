@@ -27,8 +27,7 @@ def operator() -> Actor:
 @contextlib.contextmanager
 def transaction() -> Iterator[Connection]:
     """One transaction on the database of the settings. Raises CommandError if it cannot be reached."""
-    settings = command_settings()
-    settings.require("database_url")
+    settings = command_settings("database_url")
     with opened_panel(settings.session_url) as engine, engine.begin() as connection:
         yield connection
 

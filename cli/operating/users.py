@@ -18,7 +18,6 @@ from cli.output.listing import Json, Page, PerPage
 from cli.output.progress import Working
 from panel.operators.actions import users
 from panel.schema import tables
-from panel.settings import Settings
 from panel.terminal import table
 from reconcile.users import READING, import_users
 from worker.wiring import reconciler
@@ -114,7 +113,7 @@ def map_user(
 
     Ends with 0; with 1 if a line was refused; with 2 if a single map was refused or the file cannot be read.
     """
-    settings = _settings()
+    settings = command_settings("database_url")
     many = csv is not None or by_email
     if many and (user is not None or (csv is not None and by_email)):
         raise CommandError("Give a user and its id, or --csv, or --by-email")
@@ -143,7 +142,7 @@ def unmapped(
 
     Ends with 0; with 2 if they can't be read.
     """
-    list_unmapped(_settings(), page=page, limit=limit, json=json, as_csv=csv)
+    list_unmapped(command_settings("database_url"), page=page, limit=limit, json=json, as_csv=csv)
 
 
 @app.command("verified")
@@ -167,8 +166,7 @@ def import_now() -> None:
 
     Ends with 0; with 2 if the list could not be read completely.
     """
-    settings = _settings()
-    settings.require("main_site_url")
+    settings = command_settings("database_url", "main_site_url")
     with opened_panel(settings.session_url) as engine:
         with Working(READING) as progress:
             done = import_users(reconciler(engine, settings, progress))
@@ -177,9 +175,3 @@ def import_now() -> None:
     out.print(done.summary)
     if done.problem is not None:
         raise CommandError(f"The users could not be read completely: {done.problem}")
-
-
-def _settings() -> Settings:
-    settings = command_settings()
-    settings.require("database_url")
-    return settings

@@ -47,6 +47,5 @@ def migrate() -> None:
 
     Ends with 0 if the tables are this version's now; with 2, and why, if they are not.
     """
-    settings = command_settings()
-    settings.require("database_url")
+    settings = command_settings("database_url")
     err.print(f"The database is at revision {migrate_given(settings)}.")

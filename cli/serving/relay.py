@@ -19,8 +19,7 @@ def relay() -> None:
 
     Ends with 0 after SIGTERM or Ctrl-C; with 2, and why, if a setting is missing or wrong.
     """
-    settings = command_settings()
-    settings.require("database_url", "redis_url")
+    settings = command_settings("database_url", "redis_url")
     configure_logging(settings.log_format, secrets=secrets_of(settings))
     running = Relay(settings.session_url, CeleryPublisher(producer_app(settings.redis_url)))
 
