@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -15,11 +14,9 @@ from cli.health.redis_checks import check_redis
 from cli.health.source_checks import check_believed, check_cluster, check_main_site
 from cli.output.console import out
 from cli.output.progress import Working
-from panel.settings import ProxmoxCluster, Settings, SettingsError
+from panel.settings import Settings, SettingsError
 from panel.terminal import styled, table
 from reconcile.run_context import Tell, tell_nobody
-from sources.proxmox.cluster import ClusterSource
-from worker.wiring import cluster_config, feed_of
 
 MARKS = {
     Verdict.OK: styled("green", "ok"),
@@ -90,23 +87,10 @@ def _sources(settings: Settings, tell: Tell) -> Iterator[Check]:
         yield from _guarded("sources", partial(check_believed, settings))
     if settings.main_site_url:
         tell("looking at the main site", 0, None)
-        yield from _guarded("main site", partial(_main_site, settings))
+        yield from _guarded("main site", partial(check_main_site, settings))
     for cluster in settings.proxmox_clusters:
         tell(f"looking at Proxmox {cluster.name}", 0, None)
-        yield from _guarded(f"Proxmox {cluster.name}", partial(_cluster, cluster))
-
-
-def _main_site(settings: Settings) -> list[Check]:
-    feed = feed_of(settings)
-    if feed is None:
-        return []
-    return check_main_site(feed, settings)
-
-
-def _cluster(cluster: ProxmoxCluster) -> list[Check]:
-    # Without the stored wait after a refused token: doctor must see whether the token was repaired.
-    with contextlib.closing(ClusterSource(cluster_config(cluster))) as source:
-        return check_cluster(source)
+        yield from _guarded(f"Proxmox {cluster.name}", partial(check_cluster, cluster))
 
 
 def _guarded(subject: str, look: Callable[[], list[Check]]) -> list[Check]:

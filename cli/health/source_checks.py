@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from sqlalchemy import select
 
 from cli.connect import opened_panel
 from cli.health.checks import Check, Verdict, clock_check
 from cli.output.console import span
-from domain.source_protocols import GuestSource, Health, OrderFeed
+from domain.source_protocols import Health, OrderFeed
 from panel.runs.source_states import list_sources, users_imported
 from panel.schema import tables
-from panel.settings import Settings
+from panel.settings import ProxmoxCluster, Settings
+from sources.proxmox.cluster import ClusterSource
+from worker.wiring import cluster_config, feed_of
 
 
 def health_checks(subject: str, health: Health) -> list[Check]:
@@ -24,16 +28,21 @@ def health_checks(subject: str, health: Health) -> list[Check]:
     return checks
 
 
-def check_main_site(feed: OrderFeed, settings: Settings) -> list[Check]:
-    """The feed's health, then how many of its users are known here."""
+def check_main_site(settings: Settings) -> list[Check]:
+    """The configured feed's health, then how many of its users are known here."""
+    feed = feed_of(settings)
+    if feed is None:
+        return []
     health = feed.health()
     checks = health_checks("main site", health)
     return [*checks, *_users(feed, settings)] if health.ok else checks
 
 
-def check_cluster(source: GuestSource) -> list[Check]:
+def check_cluster(cluster: ProxmoxCluster) -> list[Check]:
     """One cluster's health: version, token rights, quorum, nodes, clock."""
-    return health_checks(f"Proxmox {source.cluster}", source.health())
+    # Without the stored wait after a refused token: doctor must see whether the token was repaired.
+    with contextlib.closing(ClusterSource(cluster_config(cluster))) as source:
+        return health_checks(f"Proxmox {source.cluster}", source.health())
 
 
 def check_believed(settings: Settings) -> list[Check]:
