@@ -29,7 +29,7 @@ from lab.demo.world import CLUSTERS, Keys, choose_places, environment_of, panel_
 from lab.simulators.control import ControlError
 from panel.logging import configure_logging
 from panel.sessions import sync_engine
-from panel.terminal import SafeConsole, styled
+from panel.terminal import styled
 from runtime.errors import RuntimeFaultError
 from runtime.paths import DataDirectory
 from runtime.processes.supervisor import RestartPolicy, Supervisor
@@ -99,7 +99,7 @@ def chaos(
     endings = Endings()
     with endings.handled(), scratch_directory("chaos") as root:
         try:
-            with (root / "chaos.log").open("w", encoding="utf-8") as log, _progress() as progress:
+            with (root / "chaos.log").open("w", encoding="utf-8") as log, _Progress() as progress:
                 configure_logging("console", log)
                 progress.tell("everything starts")
                 with running_rig(root, workers=workers, endings=endings) as rig, endings.ending_after():
@@ -171,9 +171,8 @@ def running_rig(
 class _Progress:
     """A live line on a terminal; without a terminal, a line every ten seconds."""
 
-    def __init__(self, console: SafeConsole) -> None:
-        self._console = console
-        self._status = console.waiting() if console.is_terminal else None
+    def __init__(self) -> None:
+        self._status = err.waiting() if err.is_terminal else None
         self._told_at = -PROGRESS_S
 
     def __enter__(self) -> Self:
@@ -191,11 +190,7 @@ class _Progress:
             self._status.update(styled("", text))
         elif time.monotonic() - self._told_at >= PROGRESS_S:
             self._told_at = time.monotonic()
-            self._console.print(text, soft_wrap=True)
-
-
-def _progress() -> _Progress:
-    return _Progress(err)
+            err.print(text, soft_wrap=True)
 
 
 def _report(outcome: Outcome, root: Path, *, strict: bool) -> None:
