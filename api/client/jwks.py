@@ -10,8 +10,10 @@ from pathlib import Path
 
 import jwt
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from api.client.key_kinds import algorithm_of
 from api.http.strict_json import parse_json
 from panel.deadlines import DEFAULT
 from sources.outgoing.client import Client, Transport
@@ -26,6 +28,7 @@ KEPT_S = 6 * 3600.0  # while it does not answer, after at most this
 RETRY_S = 30.0  # between fetches after a failure or for an unknown key id, however many tokens ask
 SIZE_LIMIT = 256 * 1024
 KINDS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
+RSA_BITS = 2048
 
 
 class KeysAwayError(Exception):
@@ -155,3 +158,15 @@ class Jwks:
             return None
         kid = entry.get("kid")
         return VerifyingKey(kid if isinstance(kid, str) else None, algorithm, key)
+
+
+def algorithm_of(key: object) -> str | None:
+    """RS256 for RSA of at least 2048 bits, ES256 for EC P-256, EdDSA for Ed25519; None for anything else."""
+    match key:
+        case RSAPublicKey() if key.key_size >= RSA_BITS:
+            return "RS256"
+        case EllipticCurvePublicKey() if isinstance(key.curve, SECP256R1):
+            return "ES256"
+        case Ed25519PublicKey():
+            return "EdDSA"
+    return None

@@ -16,8 +16,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from api.client.jwks import Jwks, KeysAwayError
-from api.client.key_kinds import algorithm_of
+from api.client.jwks import Jwks, KeysAwayError, algorithm_of
 from api.http.problems import ProblemError
 from api.http.strict_json import InvalidJsonError, parse_json
 from domain.record_columns import MAX_ID

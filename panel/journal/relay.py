@@ -78,7 +78,7 @@ class Relay:
 
     def start(self) -> None:
         """Start relaying in the background."""
-        self._thread = threading.Thread(target=self._loop, name="relay", daemon=True)
+        self._thread = threading.Thread(target=self.run, name="relay", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -104,9 +104,6 @@ class Relay:
 
     def run(self) -> None:
         """Relay in this thread until ``stop`` is called from another one or a signal handler."""
-        self._loop()
-
-    def _loop(self) -> None:
         pause = 0.1
         while not self._stop.is_set():
             self._turned_at = self._clock()
