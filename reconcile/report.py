@@ -41,7 +41,8 @@ def report_full(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcom
         quarantine.note_recovered(report, _recovered(planned, outcome, failures, everything=everything))
     run.phases.end("report")
     counts = planned.counts | _measured(gated) | _written(outcome, failures) | {"findings": open_findings}
-    return _done(run, seen, planned, gated, outcome, failures, counts)
+    summary = summary_line(outcome, gated, seen.problems, failures)
+    return RunResult(run.id, "done", summary, planned.plan, gated, outcome, seen.messages, counts)
 
 
 def report_fast(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcome: Outcome) -> RunResult:
@@ -55,7 +56,8 @@ def report_fast(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcom
         quarantine.note_failures(report, run.id, failures)
     run.phases.end("report")
     counts = planned.counts | {"held": len(gated.held)} | _written(outcome, failures)
-    return _done(run, seen, planned, gated, outcome, failures, counts)
+    summary = summary_line(outcome, gated, seen.problems, failures)
+    return RunResult(run.id, "done", summary, planned.plan, gated, outcome, seen.messages, counts)
 
 
 def report_dry(run: Run, seen: Observed, planned: RunPlan, gated: Gated) -> RunResult:
@@ -64,19 +66,6 @@ def report_dry(run: Run, seen: Observed, planned: RunPlan, gated: Gated) -> RunR
     counts["guests_to_read"] = waiting_guests(run.connection)
     result = RunResult(run.id, "done", summary, planned.plan, gated, None, seen.messages, counts)
     return replace(result, customers=whose(run.connection, result.subjects))
-
-
-def _done(
-    run: Run,
-    seen: Observed,
-    planned: RunPlan,
-    gated: Gated,
-    outcome: Outcome,
-    failures: Sequence[Failure],
-    counts: dict[str, Any],
-) -> RunResult:
-    summary = summary_line(outcome, gated, seen.problems, failures)
-    return RunResult(run.id, "done", summary, planned.plan, gated, outcome, seen.messages, counts)
 
 
 def _measured(gated: Gated) -> dict[str, Any]:

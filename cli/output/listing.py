@@ -96,7 +96,8 @@ def summarise(entries: Sequence[Entry], columns: Sequence[str]) -> None:
     """Counts by class and by cluster, the customers with most entries, and the ten entries that matter most."""
     shown = table("class", *columns)
     counts = Counter((entry.class_, entry.column) for entry in entries)
-    for class_ in sorted({class_ for class_, _ in counts}, key=lambda c: (-_total(entries, c), c)):
+    totals = Counter(entry.class_ for entry in entries)
+    for class_ in sorted(totals, key=lambda c: (-totals[c], c)):
         shown.add_row(class_, *(str(counts[class_, column] or "") for column in columns))
     out.print(shown)
     _most("clusters", (cluster for entry in entries for cluster in entry.clusters), str)
@@ -118,10 +119,6 @@ def _matter(entries: Sequence[Entry]) -> list[Entry]:
     kept = {id(entry) for entry in first}
     more = [entry for entry in ranked if id(entry) not in kept][: max(0, MATTER - len(first))]
     return sorted(first[:MATTER] + more, key=lambda entry: entry.rank)
-
-
-def _total(entries: Sequence[Entry], class_: str) -> int:
-    return sum(entry.class_ == class_ for entry in entries)
 
 
 def _most(title: str, values: Iterable[Any], label: Callable[[Any], str]) -> None:
