@@ -26,7 +26,7 @@ from panel.operators.pauses import current_pauses
 from panel.operators.quarantine import list_quarantined
 from panel.records.history import recent_runs, vps_history
 from panel.records.ownership import described, whose
-from panel.runs.source_states import list_sources
+from panel.runs.source_states import SourceView, list_sources
 
 router = APIRouter(prefix="/api/ops", tags=["operators"])
 
@@ -103,10 +103,8 @@ async def get_history(edge: EdgeOf, _by: Operator, vps_id: VpsId) -> Response:
     history = await in_transaction(edge, lambda connection: vps_history(connection, vps_id))
     live = history.record is not None and history.record.deleted_at is None
     entries = [_fields_of(row, operator_models.JournalEntry) for row in history.operations]
-    identity = asdict(history.identity) if history.identity is not None else None
-    return data_response(
-        {"vps_id": vps_id, "live": live, "entries": entries, "removed": history.removed, "identity": identity}
-    )
+    told = {"entries": entries, "removed": history.removed, "identity": history.identity}
+    return data_response({"vps_id": vps_id, "live": live, **told})
 
 
 @router.get("/runs", summary="Runs", responses={200: {"model": operator_models.RunsAnswer}, **READS})
@@ -126,9 +124,9 @@ async def get_sources(edge: EdgeOf, _by: Operator) -> Response:
     """Each source: when it was last read completely, and whether it is paused. If it is not believed: since when, why,
     and what to do."""
 
-    def read(connection: Connection) -> list[dict[str, Any]]:
+    def read(connection: Connection) -> list[SourceView]:
         current_pauses(connection)  # deletes the pauses whose time is over, and resolves their findings
-        return [asdict(source) for source in list_sources(connection)]
+        return list_sources(connection)
 
     return data_response(await in_transaction(edge, read))
 
@@ -136,22 +134,19 @@ async def get_sources(edge: EdgeOf, _by: Operator) -> Response:
 @router.get("/pauses", summary="Pauses", responses={200: {"model": operator_models.PausesAnswer}, **READS})
 async def get_pauses(edge: EdgeOf, _by: Operator) -> Response:
     """The pauses in force: what is paused, by whom, why and until when."""
-    pauses = await in_transaction(edge, current_pauses)
-    return data_response([asdict(pause) for pause in pauses.values()])
+    return data_response(list((await in_transaction(edge, current_pauses)).values()))
 
 
 @router.get("/quarantine", summary="Quarantine", responses={200: {"model": operator_models.QuarantineAnswer}, **READS})
 async def get_quarantine(edge: EdgeOf, _by: Operator, limit: Limit = 200) -> Response:
     """The subjects at which runs keep failing, why, and when runs try them again."""
-    subjects = await in_transaction(edge, lambda connection: list_quarantined(connection, limit))
-    return data_response([asdict(subject) for subject in subjects])
+    return data_response(await in_transaction(edge, lambda connection: list_quarantined(connection, limit)))
 
 
 @router.get("/dead", summary="Dead calls", responses={200: {"model": operator_models.DeadAnswer}, **READS})
 async def get_dead(edge: EdgeOf, _by: Operator, limit: Limit = 100) -> Response:
     """Calls that were accepted and failed for good, newest first."""
-    calls = await in_transaction(edge, lambda connection: list_dead(connection, limit))
-    return data_response([asdict(call) for call in calls])
+    return data_response(await in_transaction(edge, lambda connection: list_dead(connection, limit)))
 
 
 @router.get("/metrics", summary="Numbers", responses={200: {"model": operator_models.MetricsAnswer}, **READS})
@@ -171,9 +166,9 @@ async def get_audit(
 
     def read(connection: Connection) -> dict[str, Any]:
         return {
-            "actions": [asdict(action) for action in list_actions(connection, limit)],
-            "access": [asdict(use) for use in list_access(connection, limit, refused=refused)],
-            "refused_calls": [asdict(call) for call in list_refused_calls(connection, limit)],
+            "actions": list_actions(connection, limit),
+            "access": list_access(connection, limit, refused=refused),
+            "refused_calls": list_refused_calls(connection, limit),
         }
 
     return data_response(await in_transaction(edge, read))
