@@ -32,7 +32,7 @@ from panel.sessions import sync_engine
 from panel.terminal import styled
 from runtime.errors import RuntimeFaultError
 from runtime.paths import DataDirectory
-from runtime.processes.supervisor import RestartPolicy, Supervisor
+from runtime.processes.supervisor import RestartPolicy, Supervisor, stop_signals
 from runtime.servers.embedded_postgres import EmbeddedPostgres
 from runtime.servers.embedded_redis import EmbeddedRedis
 
@@ -97,7 +97,7 @@ def chaos(
             out.print(line, soft_wrap=True)
         return
     endings = Endings()
-    with endings.handled(), scratch_directory("chaos") as root:
+    with stop_signals(endings.on_signal), scratch_directory("chaos") as root:
         try:
             with (root / "chaos.log").open("w", encoding="utf-8") as log, _Progress() as progress:
                 configure_logging("console", log)

@@ -44,7 +44,7 @@ from panel.settings import Settings
 from panel.terminal import SafeConsole
 from runtime.errors import RuntimeFaultError
 from runtime.paths import DataDirectory
-from runtime.processes.supervisor import Supervisor
+from runtime.processes.supervisor import Supervisor, stop_signals
 from runtime.servers.embedded_postgres import EmbeddedPostgres
 from runtime.servers.embedded_redis import EmbeddedRedis
 
@@ -66,7 +66,7 @@ def demo(
     terminal = sys.stdout.isatty()
     screen = Screen(SafeConsole(width=None if terminal else PLAIN_WIDTH))
     began, endings = time.monotonic(), Endings()
-    with endings.handled(), scratch_directory("demo") as root:
+    with stop_signals(endings.on_signal), scratch_directory("demo") as root:
         try:
             with _staged(root, screen, endings) as stage, endings.ending_after():
                 _play(stage, began, once=once)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 from runtime.processes.supervisor import ManagedProcess, Supervisor
 
@@ -28,15 +26,6 @@ class Endings:
         return supervisor
 
     @contextlib.contextmanager
-    def handled(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    @contextlib.contextmanager
     def ending_after(self) -> Iterator[None]:
         """After this block, however it ends, a signal hurries the end instead of beginning it."""
         try:
@@ -44,7 +33,7 @@ class Endings:
         finally:
             self._ending = True
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+    def on_signal(self) -> None:
         if not self._ending:
             raise KeyboardInterrupt
         for supervisor in self._supervisors:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Protocol, Self
 
 import structlog
@@ -236,6 +236,18 @@ class _Record:
         return delay_s
 
 
+@contextmanager
+def stop_signals(on_signal: Callable[[], None]) -> Iterator[None]:
+    """Within this block, SIGINT and SIGTERM call `on_signal` instead. For the main thread only."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda _number, _frame: on_signal()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Supervisor:
     """Processes that belong together. Each is ready before the next starts; they stop in reverse order.
 
@@ -317,7 +329,7 @@ class Supervisor:
 
     def run(self, on_ready: Callable[[], None] | None = None) -> None:
         """Start all, call `on_ready`, watch until SIGINT or SIGTERM, stop all. For the main thread only."""
-        with self._signals():
+        with stop_signals(self.request_stop):
             try:
                 self.start()
                 if on_ready is not None and not self._stop_requested.is_set():
@@ -357,18 +369,6 @@ class Supervisor:
             record.started_at = monotonic_now
             record.restart_at, record.silent_s = None, 0.0
             _log.info("process_restarted", process=process.name, pid=process.pid)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        def on_signal(_number: int, _frame: FrameType | None) -> None:
-            self.request_stop()
-
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _revive_server(server: Server, record: _Record, policy: RestartPolicy, monotonic_now: float) -> None:
