@@ -17,8 +17,8 @@ def observe_on_copies(connection: Connection) -> None:
     """From now on this connection reads and writes temporary copies in place of the tables of what was observed.
 
     PostgreSQL looks for a table's name among the temporary ones first, so no statement of the run differs. A login
-    whose ``search_path`` says otherwise is refused. The copies end with the run's turn. 100,000 guests and orders take a
-    few seconds.
+    whose ``search_path`` says otherwise is refused. The copies end with the run's turn. 100,000 guests and orders take
+    a few seconds.
     """
     for table in (*COPIED, *EMPTY):
         # The copy has another name at first: under its final name it would hide the real table, which is read here.
