@@ -11,4 +11,8 @@ __all__ = ["OrdersFeed", "PanelApiFeed", "make_feed"]
 
 def make_feed(config: MainSiteConfig) -> OrdersFeed | PanelApiFeed:
     """The feed that ``config.feed`` names. ``close`` it after use."""
-    return OrdersFeed(config) if config.feed is FeedKind.ORDERS else PanelApiFeed(config)
+    match config.feed:
+        case FeedKind.ORDERS:
+            return OrdersFeed(config)
+        case FeedKind.PANEL_API:
+            return PanelApiFeed(config)

@@ -24,21 +24,24 @@ class TlsProxy:
     refused: int = 0
 
 
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError, ssl.SSLError):
+        while chunk := await reader.read(65_536):
+            writer.write(chunk)
+            await writer.drain()
+    writer.close()
+
+
 @contextlib.contextmanager
 def tls_proxy(target_port: int, certificates: Certificates, *, postgres: bool = False) -> Iterator[TlsProxy]:
     """TLS in front of that port until the block ends. ``postgres``: begun as PostgreSQL's clients begin it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.cert_file, certificates.key_file)
     made, loop, ready = TlsProxy(), asyncio.new_event_loop(), threading.Event()
-
-    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, ssl.SSLError):
-            while chunk := await reader.read(65_536):
-                writer.write(chunk)
-                await writer.drain()
-        writer.close()
+    clients: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        clients.append(writer)
         try:
             if postgres:
                 if await reader.readexactly(8) != SSL_REQUEST:
@@ -58,7 +61,7 @@ def tls_proxy(target_port: int, certificates: Certificates, *, postgres: bool = 
             back, forth = await asyncio.open_connection("127.0.0.1", target_port)
             try:
                 forth.write(first)
-                await asyncio.gather(pipe(reader, forth), pipe(back, writer))
+                await asyncio.gather(_pipe(reader, forth), _pipe(back, writer))
             finally:
                 forth.close()
         except (OSError, asyncio.IncompleteReadError):
@@ -78,6 +81,9 @@ def tls_proxy(target_port: int, certificates: Certificates, *, postgres: bool = 
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
+        for client in clients:  # closing waits for the other side's good-bye, which may never come
+            client.transport.abort()
+        await asyncio.sleep(0)  # asyncio closes the sockets in its next turn
 
     def run() -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
