@@ -22,7 +22,7 @@ from api.operators.operator_keys import OperatorKeys
 from panel.deadlines import Deadlines
 from panel.journal.accept import Acceptor
 from panel.journal.calls import DatabaseAwayError
-from panel.journal.operation_waiter import Settlements
+from panel.journal.operation_waiter import OperationWaiter
 from panel.operators.audit import Actor
 from panel.redaction import Redactor
 from panel.settings import Settings
@@ -39,7 +39,7 @@ class Edge:
     settings: Settings
     acceptor: Acceptor
     reader: AsyncEngine
-    settlements: Settlements
+    operation_waiter: OperationWaiter
     keys: ApiKeys
     operator_keys: OperatorKeys
     prefixes: KeyPrefixes

@@ -50,7 +50,7 @@ def _operations(document: dict[str, Any]) -> Iterator[str]:
         for method, operation in methods.items():
             yield f"<h2><code>{method.upper()} {escape(path)}</code> {escape(operation.get('summary', ''))}</h2>"
             yield f"<p>{escape(operation.get('description', ''))}</p>"
-            needed = [name for one in operation.get("security", []) for name in one]
+            needed = [name for scheme in operation.get("security", []) for name in scheme]
             if needed:
                 yield f"<p>Credential: {escape(' or '.join(needed))}</p>"
             body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
@@ -78,13 +78,13 @@ def _schemas(document: dict[str, Any]) -> Iterator[str]:
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A table. Its cells are HTML already."""
-    head = "".join(f"<th>{one}</th>" for one in heads)
+    head = "".join(f"<th>{head}</th>" for head in heads)
     lines = ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
     return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
 
 
 def _content(answer: dict[str, Any]) -> str:
-    return ", ".join(_kind(one.get("schema", {})) for one in answer.get("content", {}).values())
+    return ", ".join(_kind(media.get("schema", {})) for media in answer.get("content", {}).values())
 
 
 def _kind(schema: dict[str, Any]) -> str:
@@ -94,7 +94,7 @@ def _kind(schema: dict[str, Any]) -> str:
         return f'<a href="#{name}">{name}</a>'
     several = schema.get("oneOf") or schema.get("anyOf")
     if several:
-        return " or ".join(_kind(one) for one in several)
+        return " or ".join(_kind(part) for part in several)
     if "enum" in schema:
         return " ".join(_code(str(value)) for value in schema["enum"])
     if "const" in schema:

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from api import openapi
 from api.dependencies import EdgeOf
 from api.http.problems import ProblemError, problem_for
-from api.readiness_words import AWAY, NOT_CONFIGURED, OK, READ_ONLY
+from api.readiness_states import AWAY, NOT_CONFIGURED, OK, READ_ONLY
 from panel.broker import async_redis_client, refusal_code, try_work_async
 from panel.journal.calls import DatabaseAwayError
 from panel.journal.relay import Relay

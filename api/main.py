@@ -30,7 +30,7 @@ from panel.deadlines import Deadlines
 from panel.heartbeat import INTERVAL_S, pulse
 from panel.journal.accept import Acceptor
 from panel.journal.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
-from panel.journal.operation_waiter import Settlements
+from panel.journal.operation_waiter import OperationWaiter
 from panel.journal.publish import CeleryPublisher, producer_app
 from panel.journal.relay import Relay
 from panel.logging import configure_logging
@@ -69,7 +69,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
         settings=settings,
         acceptor=acceptor or Acceptor(writer, deadlines=deadlines),
         reader=reader,
-        settlements=Settlements(reader, listener=listener),
+        operation_waiter=OperationWaiter(reader, listener=listener),
         keys=ApiKeys({"current": settings.vps_sync_api_key, "previous": settings.vps_sync_api_key_previous}),
         operator_keys=OperatorKeys(settings.operators()),
         prefixes=KeyPrefixes(settings.vps_sync_api_key),
@@ -92,13 +92,13 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
                 stack.push_async_callback(asyncio.to_thread, relay.stop)
             await edge.access.start()
             stack.push_async_callback(edge.access.stop)
-            await edge.settlements.start()
-            stack.push_async_callback(edge.settlements.stop)
+            await edge.operation_waiter.start()
+            stack.push_async_callback(edge.operation_waiter.stop)
             await edge.acceptor.start()
             stack.push_async_callback(edge.acceptor.stop)
             beating = asyncio.create_task(_beat())
             stack.callback(beating.cancel)
-            yield {"release_waiting": edge.settlements.release}
+            yield {"release_waiting": edge.operation_waiter.release}
 
     app = FastAPI(
         title="panel-sync",

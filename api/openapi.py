@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from api.client.record_view import CURSOR_PATTERN
 from api.operators import operator_models
-from api.readiness_words import described, pattern_of
+from api.readiness_states import description_of, pattern_of
 from api.record_models import ChangedVps, ClientRecord, DeletedVps, Id, NewVps, Record
 from panel.records.public import Place
 
@@ -87,9 +87,9 @@ class Alive(BaseModel):
 class Checks(BaseModel):
     """The state of each part. Only the database decides whether the panel is ready."""
 
-    database: Annotated[str, Field(pattern=pattern_of("database"), description=described("database"))]
-    redis: Annotated[str, Field(pattern=pattern_of("redis"), description=described("redis"))]
-    relay: Annotated[str, Field(pattern=pattern_of("relay"), description=described("relay"))]
+    database: Annotated[str, Field(pattern=pattern_of("database"), description=description_of("database"))]
+    redis: Annotated[str, Field(pattern=pattern_of("redis"), description=description_of("redis"))]
+    relay: Annotated[str, Field(pattern=pattern_of("relay"), description=description_of("relay"))]
 
 
 class Ready(BaseModel):

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, create_model
 from pydantic.config import JsonDict
 
 from api.main_site.sync_call import CREATE_DEFAULTS, CREATE_REQUIRED, LABEL, NODE
-from domain.record_columns import MAX_ID, Kind, Reader, RecordColumn, Speaker, said_by, seen_by
+from domain.record_columns import MAX_ID, Kind, Reader, RecordColumn, ValueSource, given_by, seen_by
 
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 
@@ -23,7 +23,7 @@ OrderId = (
 )
 _IPV6 = Annotated[str, Field(json_schema_extra={"format": "ipv6"})]
 
-SAID: Mapping[Kind, Any] = {
+CALL_TYPES: Mapping[Kind, Any] = {
     Kind.TEXT: Text,
     Kind.LABEL: Annotated[str, Field(pattern=f"^{LABEL.pattern}$")],
     Kind.HOST: Annotated[str, Field(pattern=f"^{NODE.pattern}$")],
@@ -33,7 +33,7 @@ SAID: Mapping[Kind, Any] = {
 }
 """By kind of column, the type of a value in a call. Numbers and words have their own limits."""
 
-SHOWN: Mapping[Kind, Any] = {Kind.ID: Id, Kind.WHOLE: int, Kind.FLAG: bool, Kind.TIME: AwareDatetime}
+ANSWER_TYPES: Mapping[Kind, Any] = {Kind.ID: Id, Kind.WHOLE: int, Kind.FLAG: bool, Kind.TIME: AwareDatetime}
 """By kind of column, the type of a value in an answer. Every other kind is a text."""
 
 _TOGETHER: JsonDict = {
@@ -58,19 +58,19 @@ def _words(column: RecordColumn) -> Any:  # noqa: ANN401 - a type
     return literal[tuple(map(str, column.words))]
 
 
-def _said(column: RecordColumn) -> Any:  # noqa: ANN401 - a type
+def _call_type(column: RecordColumn) -> Any:  # noqa: ANN401 - a type
     """The type of a column's value in a call."""
     if column.kind is Kind.WORD:
         return _words(column)
     if column.limits is not None:
         low, high = column.limits
         return Annotated[int, Field(ge=low, le=high, description=column.unit)]
-    return SAID[column.kind]
+    return CALL_TYPES[column.kind]
 
 
-def _shown(column: RecordColumn) -> Any:  # noqa: ANN401 - a type
+def _answer_type(column: RecordColumn) -> Any:  # noqa: ANN401 - a type
     """The type of a column's value in an answer."""
-    shown = _words(column) if column.kind is Kind.WORD else SHOWN.get(column.kind, str)
+    shown = _words(column) if column.kind is Kind.WORD else ANSWER_TYPES.get(column.kind, str)
     if column.unit is not None:
         shown = Annotated[shown, Field(description=column.unit)]
     return shown if column.required else shown | None
@@ -78,7 +78,7 @@ def _shown(column: RecordColumn) -> Any:  # noqa: ANN401 - a type
 
 def _call(name: str, about: str, required: tuple[str, ...], *rules: JsonDict, **more: Any) -> type[BaseModel]:  # noqa: ANN401
     """The ``vps`` object of a call. ``more``: fields that are no column."""
-    fields = more | {column.json_name: _said(column) for column in said_by(Speaker.CALL)}
+    fields = more | {column.json_name: _call_type(column) for column in given_by(ValueSource.CALL)}
     defaults = CREATE_DEFAULTS if name == "NewVps" else {}
     taken: dict[str, Any] = {
         field: (kind, ...) if field in required else (kind | None, defaults.get(field))
@@ -96,7 +96,7 @@ else:
     Record = create_model(
         "Record",
         __doc__="A VPS as the panel records it.",
-        **{column.json_name: (_shown(column), ...) for column in seen_by(Reader.MAIN_SITE)},
+        **{column.json_name: (_answer_type(column), ...) for column in seen_by(Reader.MAIN_SITE)},
     )
     NewVps = _call("NewVps", "What a create needs. ``cluster`` and ``vmid`` go together.", CREATE_REQUIRED, _TOGETHER)
     ChangedVps = _call(

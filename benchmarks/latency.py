@@ -178,16 +178,16 @@ def _sell(outside: Outside, engine: Engine) -> list[Machine]:
         outside.site.set_status(order.id, "running")
         outside.pve.migrate(_vmid(order), f"pve{number % NODES + 1}")
         order_ids.append(order.id)
-    settled = "SELECT count(*) FROM vps WHERE link_state = 'verified' AND order_id IS NOT NULL AND status = 'running'"
-    _until(engine, settled, MACHINES, "machines to be settled")
+    converged = "SELECT count(*) FROM vps WHERE link_state = 'verified' AND order_id IS NOT NULL AND status = 'running'"
+    _until(engine, converged, MACHINES, "machines to be converged")
     chance = random.Random(SEED)
-    made = []
+    machines = []
     for order_id in order_ids:
         todo = [STOP, RESIZE, MIGRATE, OWNER]
         chance.shuffle(todo)
         todo.insert(chance.randint(todo.index(STOP) + 1, len(todo)), START)
-        made.append(Machine(order_id, [*todo, SUSPEND, CANCEL]))
-    return made
+        machines.append(Machine(order_id, [*todo, SUSPEND, CANCEL]))
+    return machines
 
 
 def _play(outside: Outside, engine: Engine, machines: list[Machine]) -> Taken:

@@ -185,7 +185,7 @@ class SetStatus(Update):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetPlan(Update):
+class SetSize(Update):
     """Write the size, system, name and address that were sold."""
 
     kind: ClassVar[Kind] = Kind.SIZE

@@ -14,12 +14,13 @@ class LeftOut:
     """What a world's decisions depend on although it is not in that world: there was more than a run loads.
 
     ``partners``: by order, an unlinked record of the same customer that may belong to the order by plan and time.
-    ``homeless``: by the type of guest sold (None: the order does not say), when the newest going order without a named
-    or linked guest was made. ``unnamed``: guests that no order and no verified record names; None: there may be any.
+    ``guestless_orders``: by the type of guest sold (None: the order does not say), when the newest going order without
+    a named or linked guest was made. ``unnamed``: guests that no order and no verified record names; None: there may be
+    any.
     ``disputed``: some record may have a right to an address that a call named for it and another record holds.
     """
 
     partners: Mapping[str, int] = field(default_factory=dict)
-    homeless: Mapping[GuestType | None, datetime] = field(default_factory=dict)
+    guestless_orders: Mapping[GuestType | None, datetime] = field(default_factory=dict)
     unnamed: tuple[Guest, ...] | None = ()
     disputed: bool = False

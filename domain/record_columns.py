@@ -48,10 +48,10 @@ class Facts(StrEnum):
     OWNER = "owner"
 
 
-class Speaker(Flag):
-    """Who gives a column's value, in a field of its own."""
+class ValueSource(Flag):
+    """What gives a column's value, in a field of its own."""
 
-    NOBODY = 0  # the panel works it out
+    NONE = 0  # the panel works it out
     CALL = auto()  # a sync call of the main site
     ORDER = auto()  # a row of the order feed
     GUEST = auto()  # Proxmox
@@ -60,7 +60,7 @@ class Speaker(Flag):
 class Reader(Flag):
     """Who may see a column."""
 
-    NOBODY = 0
+    NONE = 0
     MAIN_SITE = auto()  # in the ``vps`` object of answers
     CLIENT = auto()  # the database's role for clients may read it
     OPERATOR = auto()  # in the journal's ``before`` and ``after``
@@ -79,8 +79,8 @@ class RecordColumn:
     name: str
     kind: Kind
     group: Facts | None = None
-    said_by: Speaker = Speaker.NOBODY
-    seen_by: Reader = Reader.NOBODY
+    given_by: ValueSource = ValueSource.NONE
+    seen_by: Reader = Reader.NONE
     word: str = ""
     unit: str | None = None
     required: bool = False
@@ -104,8 +104,8 @@ class RecordColumn:
 
 
 _ALL = Reader.MAIN_SITE | Reader.CLIENT | Reader.OPERATOR
-_SITE = Speaker.CALL | Speaker.ORDER
-_ANY = Speaker.CALL | Speaker.ORDER | Speaker.GUEST
+_SITE = ValueSource.CALL | ValueSource.ORDER
+_ANY = ValueSource.CALL | ValueSource.ORDER | ValueSource.GUEST
 _PLAN, _ORDER, _POWER, _LINK, _OWNER = Facts.PLAN, Facts.ORDER, Facts.POWER, Facts.LINK, Facts.OWNER
 STATUSES = ("creating", "running", "stopped", "suspended", "error")
 HYPERVISORS = ("proxmox", "vmware", "hyperv", "kvm", "xen")
@@ -113,10 +113,10 @@ HYPERVISORS = ("proxmox", "vmware", "hyperv", "kvm", "xen")
 COLUMNS: tuple[RecordColumn, ...] = (
     RecordColumn("id", Kind.ID, seen_by=Reader.MAIN_SITE | Reader.CLIENT, required=True),
     # An order names its owner by the main site's own id: the user map translates it.
-    RecordColumn("user_id", Kind.ID, _OWNER, Speaker.CALL, _ALL, required=True, limits=(1, MAX_ID)),
+    RecordColumn("user_id", Kind.ID, _OWNER, ValueSource.CALL, _ALL, required=True, limits=(1, MAX_ID)),
     RecordColumn("name", Kind.TEXT, _PLAN, _SITE, _ALL, required=True, feed_names_only=True),
     # What the client sees: panel.records.projection works it out. A call's status sets order_state and power_state.
-    RecordColumn("status", Kind.WORD, None, Speaker.CALL, _ALL, required=True, words=STATUSES),
+    RecordColumn("status", Kind.WORD, None, ValueSource.CALL, _ALL, required=True, words=STATUSES),
     RecordColumn("cpu", Kind.WHOLE, _PLAN, _SITE, _ALL, unit="Cores", required=True, limits=(1, 1024)),
     # Below 128 the caller means gigabytes; writing that as megabytes would shrink a customer's plan on paper.
     RecordColumn("ram_mb", Kind.WHOLE, _PLAN, _SITE, _ALL, "ram", "MB", required=True, limits=(128, MAX_INT)),
@@ -126,7 +126,7 @@ COLUMNS: tuple[RecordColumn, ...] = (
     RecordColumn("ip_address", Kind.ADDRESS, _PLAN, _SITE, _ALL),
     RecordColumn("ip6_address", Kind.ADDRESS_6, _PLAN, _SITE, _ALL),
     # the order
-    RecordColumn("order_id", Kind.ORDER_ID, None, Speaker.CALL, _ALL),
+    RecordColumn("order_id", Kind.ORDER_ID, None, ValueSource.CALL, _ALL),
     # what the status of a call or of an order says of the order
     RecordColumn("order_state", Kind.WORD, _ORDER, seen_by=_ALL, required=True, words=OrderState),
     RecordColumn("order_source", Kind.TEXT, _ORDER, required=True),
@@ -137,7 +137,7 @@ COLUMNS: tuple[RecordColumn, ...] = (
     RecordColumn("node", Kind.HOST, _LINK, _ANY, Reader.OPERATOR),
     RecordColumn("vmid", Kind.WHOLE, _LINK, _ANY, Reader.OPERATOR, limits=(100, 999_999_999)),
     RecordColumn("guest_type", Kind.WORD, _LINK, _ANY, Reader.OPERATOR, words=GuestType),
-    RecordColumn("fingerprint", Kind.TEXT, _LINK, Speaker.GUEST, Reader.OPERATOR),
+    RecordColumn("fingerprint", Kind.TEXT, _LINK, ValueSource.GUEST, Reader.OPERATOR),
     RecordColumn("link_state", Kind.WORD, _LINK, seen_by=Reader.CLIENT | Reader.OPERATOR, required=True,
                  default="unlinked", words=LinkState),
     RecordColumn("link_source", Kind.TEXT, _LINK),
@@ -145,9 +145,9 @@ COLUMNS: tuple[RecordColumn, ...] = (
     # which guest a call named for a record in conflict: another live record had it
     RecordColumn("claimed_cluster", Kind.LABEL, _LINK),
     RecordColumn("claimed_vmid", Kind.WHOLE, _LINK),
-    RecordColumn("power_state", Kind.WORD, _POWER, Speaker.GUEST, _ALL, required=True, words=PowerState),
+    RecordColumn("power_state", Kind.WORD, _POWER, ValueSource.GUEST, _ALL, required=True, words=PowerState),
     # Proxmox's own word where it says more (paused, hibernated)
-    RecordColumn("power_detail", Kind.TEXT, _POWER, Speaker.GUEST, Reader.CLIENT),
+    RecordColumn("power_detail", Kind.TEXT, _POWER, ValueSource.GUEST, Reader.CLIENT),
     RecordColumn("power_source", Kind.TEXT, _POWER, seen_by=Reader.CLIENT, required=True),
     RecordColumn("power_changed_at", Kind.TIME, _POWER, required=True),
     RecordColumn("power_as_of", Kind.TIME, _POWER, seen_by=Reader.CLIENT, required=True),
@@ -175,9 +175,9 @@ COLUMNS: tuple[RecordColumn, ...] = (
 )  # fmt: skip
 
 
-def said_by(speaker: Speaker) -> tuple[RecordColumn, ...]:
+def given_by(source: ValueSource) -> tuple[RecordColumn, ...]:
     """The columns whose value this source can give."""
-    return tuple(column for column in COLUMNS if speaker in column.said_by)
+    return tuple(column for column in COLUMNS if source in column.given_by)
 
 
 def seen_by(reader: Reader) -> tuple[RecordColumn, ...]:
@@ -195,6 +195,6 @@ def names(columns: Iterable[RecordColumn]) -> tuple[str, ...]:
     return tuple(column.name for column in columns)
 
 
-DRIFTING = tuple(column for column in said_by(Speaker.ORDER) if column.group is Facts.PLAN)
+DRIFTING = tuple(column for column in given_by(ValueSource.ORDER) if column.group is Facts.PLAN)
 """The columns of the plan that an order can state. The record must have the same values. A value that the order leaves
 out is no drift."""

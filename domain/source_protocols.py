@@ -157,7 +157,7 @@ class ClusterReading:
     warnings: tuple[str, ...] = ()
 
 
-def unread(cluster: str, *problems: str) -> ClusterReading:
+def untrusted_reading(cluster: str, *problems: str) -> ClusterReading:
     """A reading without guests, from which the panel concludes nothing."""
     none = frozenset[str]()
     return ClusterReading(cluster, (), none, none, complete=False, trusted=False, problems=problems)

@@ -66,12 +66,12 @@ class Pulse:
 
 
 @dataclass(slots=True)
-class Taking:
+class MessageIntake:
     """Whether a worker takes messages. ``last``: when it last waited for the next one, on the pulse's clock."""
 
     last: float
 
-    def well(self, now: float, *, waits: bool, limit_s: float) -> bool:
+    def is_healthy(self, now: float, *, waits: bool, limit_s: float) -> bool:
         """Whether the worker still takes messages. ``waits``: it has asked for the next one. ``limit_s``: how long its
         current work may take."""
         if waits:

@@ -36,7 +36,7 @@ FRESH_S = 15.0
 """A confirmation that is older when its turn comes is asked for again: a change before it was slow."""
 
 
-class Turns:
+class QuestionSlots:
     """The questions to one source: ``at_once`` at a time, and none after one was not answered in time."""
 
     def __init__(self, name: str, at_once: int) -> None:
@@ -87,20 +87,20 @@ class Turns:
 
 @dataclass(frozen=True, slots=True)
 class _Feed:
-    turns: Turns
+    slots: QuestionSlots
     ask: Callable[[str, str | None], Lookup[Order]]
 
     def order(self, order_id: str, control_id: str | None) -> Lookup[Order]:
-        return self.turns.ask(lambda: self.ask(order_id, control_id))
+        return self.slots.ask(lambda: self.ask(order_id, control_id))
 
 
 @dataclass(frozen=True, slots=True)
 class _Cluster:
-    turns: Turns
+    slots: QuestionSlots
     ask: Callable[[str, GuestType, int], Lookup[GuestConfig]]
 
     def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
-        return self.turns.ask(lambda: self.ask(node, guest_type, vmid))
+        return self.slots.ask(lambda: self.ask(node, guest_type, vmid))
 
 
 Hindrance = tuple[str | None, dict[str, Any]]
@@ -116,7 +116,7 @@ class _Look:
     at: float = 0.0
 
 
-class SideBySide:
+class ParallelConfirmations:
     """Gives the answers of ``Confirmer``, and asks for them ahead of the writer.
 
     ``changes``: all of them, in the order in which they will be written. ``until`` (monotonic clock): an answer that
@@ -124,9 +124,9 @@ class SideBySide:
     """
 
     def __init__(self, confirmer: Confirmer, changes: Iterable[Change], until: float) -> None:
-        feed, site = confirmer.feed, Turns("the main site", MAIN_SITE_AT_ONCE)
-        clusters = {name: Turns(f"cluster {name}", CLUSTER_AT_ONCE) for name in confirmer.sources}
-        self._turns = (site, *clusters.values())
+        feed, site = confirmer.feed, QuestionSlots("the main site", MAIN_SITE_AT_ONCE)
+        clusters = {name: QuestionSlots(f"cluster {name}", CLUSTER_AT_ONCE) for name in confirmer.sources}
+        self._slots = (site, *clusters.values())
         self._confirmer = replace(
             confirmer,
             feed=_Feed(site, feed.order) if feed is not None else None,
@@ -140,8 +140,8 @@ class SideBySide:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for turns in self._turns:
-            turns.end()
+        for slots in self._slots:
+            slots.end()
 
     def hindrance(self, change: Change) -> Hindrance:
         """(why the change may not be made, what the look-ups answered). Ask for changes in the plan's order; some may

@@ -53,7 +53,7 @@ def plan_repairs(run: Run, seen: Observed, world: World, counts: dict[str, Any])
         *entangled_findings(seen.entangled),
     ]
     reported = _without_repetitions(run, seen, findings, counts)
-    plan = run.paused.spare(ChangePlan(decided.plan.changes, reported))
+    plan = run.paused.without_paused(ChangePlan(decided.plan.changes, reported))
     counts |= {"planned": len(plan.changes), "quarantined": len(quarantined)}
     return RunPlan(plan, decided.plan, decided.failures, frozenset(decided.left_out), quarantined, counts)
 
@@ -66,7 +66,7 @@ def plan_power(run: Run, seen: Observed) -> RunPlan:
     world = World(now, clusters=reconciler.clusters, trusted=frozenset(seen.trusted))
     quarantined = held_back(run.connection)
     decided = isolated_power(pairs, world, reconciler.policy, quarantined, seen.broken, reconciler.interrupts)
-    plan, counts = run.paused.spare(decided.plan), seen.counts | {"drift": len(pairs)}
+    plan, counts = run.paused.without_paused(decided.plan), seen.counts | {"drift": len(pairs)}
     return RunPlan(plan, decided.plan, decided.failures, frozenset(decided.left_out), quarantined, counts)
 
 

@@ -14,8 +14,8 @@ from panel.journal.repairs import note_confirmations
 from panel.operators import quarantine
 from panel.operators.first_filling import waiting_guests
 from panel.operators.holds import keep_fast_holds, keep_holds
-from panel.records.ownership import whose
-from panel.runs.run_log import Reach, report_findings
+from panel.records.labels import labels_of
+from panel.runs.run_log import Coverage, report_findings
 from panel.runs.source_states import forget_other_sources, report_sources
 from reconcile.apply import Outcome
 from reconcile.decision.gate import BY_APPROVAL, REJECTED_BEFORE, Gated
@@ -32,7 +32,7 @@ def report_full(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcom
     not_reached = {subject for change in outcome.postponed for subject in change.subjects}
     left_out = planned.left_out | seen.not_selected | not_reached
     with run.reporting() as report:
-        open_findings = report_findings(report, run.id, findings, _reach(run, seen), left_out)
+        open_findings = report_findings(report, run.id, findings, _coverage(run, seen), left_out)
         keep_holds(report, run.id, gated.held, seen.not_selected)
         report_sources(report, run.id, seen.troubles)
         forget_other_sources(report, _watched(run))
@@ -65,7 +65,7 @@ def report_dry(run: Run, seen: Observed, planned: RunPlan, gated: Gated) -> RunR
     summary, counts = f"{len(planned.plan.changes)} planned", planned.counts | _measured(gated)
     counts["guests_to_read"] = waiting_guests(run.connection)
     result = RunResult(run.id, "done", summary, planned.plan, gated, None, seen.messages, counts)
-    return replace(result, customers=whose(run.connection, result.subjects))
+    return replace(result, labels=labels_of(run.connection, result.subjects))
 
 
 def _measured(gated: Gated) -> dict[str, Any]:
@@ -76,10 +76,10 @@ def _written(outcome: Outcome, failures: Sequence[Failure]) -> dict[str, Any]:
     return {"applied": dict(outcome.applied), "failed": len(failures), "postponed": len(outcome.postponed)}
 
 
-def _reach(run: Run, seen: Observed) -> Reach:
+def _coverage(run: Run, seen: Observed) -> Coverage:
     """Where this run looked well enough that a finding which it did not find again is resolved."""
     no_feed = run.reconciler.feed is None
-    return Reach(no_feed or seen.orders_well, run.reconciler.clusters, frozenset(seen.believed), seen.nodes_away)
+    return Coverage(no_feed or seen.orders_well, run.reconciler.clusters, frozenset(seen.believed), seen.nodes_away)
 
 
 def _watched(run: Run) -> set[str]:

@@ -16,7 +16,7 @@ from reconcile.confirming import Confirmer
 from reconcile.decision.gate import Gated
 from reconcile.decision.subjects import Subject
 from reconcile.observation import fingerprints
-from reconcile.observation.fingerprints import Looks, read_fingerprints
+from reconcile.observation.fingerprints import ConfigsReadAhead, read_fingerprints
 from reconcile.observation.observe import FeedRead, Observed, read_clusters, stage_orders, take_orders
 from reconcile.observation.parallel_reads import FAST, FULL
 from reconcile.planning import RunPlan, plan_power, plan_repairs
@@ -56,7 +56,7 @@ def run_fast(reconciler: Reconciler, *, trigger: str) -> RunResult:
 class _Ahead:
     """What was read before the lease: configurations, and the feed."""
 
-    looks: Looks | None
+    configs: ConfigsReadAhead | None
     feed_read: FeedRead | None
 
 
@@ -65,11 +65,11 @@ def _read_ahead(turn: Turn, *, dry: bool) -> _Ahead:
     if not dry:
         import_first_users(turn.reconciler)
     # A dry run observes on copies of the tables. It makes them only once it has the lease.
-    looks = fingerprints.read_ahead(turn.connection, turn.sources) if not dry else None
+    configs = fingerprints.read_ahead(turn.connection, turn.sources) if not dry else None
     if turn.feed is None:
-        return _Ahead(looks, None)
+        return _Ahead(configs, None)
     # The feed comes last, so that it is as fresh as possible.
-    return _Ahead(looks, stage_orders(turn.connection, turn.feed, turn.reconciler.sweep_interval))
+    return _Ahead(configs, stage_orders(turn.connection, turn.feed, turn.reconciler.sweep_interval))
 
 
 def _full_steps(run: Run, ahead: _Ahead, *, dry: bool, only: Subject | None, plan_seen: bool) -> RunResult:
@@ -89,12 +89,14 @@ def _full_steps(run: Run, ahead: _Ahead, *, dry: bool, only: Subject | None, pla
         acknowledge_first_plan(connection)
         connection.commit()
     run.phases.end("orders")
-    looked = read_fingerprints(connection, run.sources, seen, ahead.looks or Looks(database_now(connection), 0))
+    fingerprints_read = read_fingerprints(
+        connection, run.sources, seen, ahead.configs or ConfigsReadAhead(database_now(connection), 0)
+    )
     run.phases.end("fingerprints")
     note_moves(connection, reconciler.clusters, reconciler.policy.proof_n)
     world, counts = load_world(reconciler, connection, seen)
     run.phases.end("select")
-    planned = plan_repairs(run, seen, world, counts | {"fingerprints_read": looked})
+    planned = plan_repairs(run, seen, world, counts | {"fingerprints_read": fingerprints_read})
     run.phases.end("decide")
     gated = run.gated(planned.plan, only)
     run.phases.end("gate")
@@ -135,11 +137,11 @@ def write_plan(run: Run, seen: Observed, gated: Gated) -> Outcome:
     return run.applied(gated, confirmer, unconfirmed_subjects(run.connection))
 
 
-def look_around(reconciler: Reconciler) -> int | None:
+def rolling_read(reconciler: Reconciler) -> int | None:
     """Read the configurations of a part of the fleet again, those first that were read longest ago. It takes no lease,
     so no run waits for it. Returns how many were kept; None if another process does it now, or everything is paused."""
     with take_turn(reconciler, "look") as turn:
-        return None if isinstance(turn, RunResult) else fingerprints.look_around(turn.connection, turn.sources)
+        return None if isinstance(turn, RunResult) else fingerprints.rolling_read(turn.connection, turn.sources)
 
 
-__all__ = ["Reconciler", "RunResult", "load_world", "look_around", "run_fast", "run_full"]
+__all__ = ["Reconciler", "RunResult", "load_world", "rolling_read", "run_fast", "run_full"]

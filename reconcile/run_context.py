@@ -22,7 +22,7 @@ from panel.observations.absences import Proof
 from panel.observations.snapshots import make_stages
 from panel.operators import gate_context
 from panel.operators.pauses import ALL, CLUSTER, FEED, PauseView, current_pauses
-from panel.records.ownership import Whose
+from panel.records.labels import VpsLabel
 from panel.runs import run_log, source_states
 from panel.runs.lease import LEASE, FencedError, Lease, hold_lease, lease_holder, take_lease, turn
 from reconcile.apply import Outcome, apply_changes, unconfirmed_last
@@ -31,7 +31,7 @@ from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget, GateContext, Gated, Handling, gate
 from reconcile.decision.subjects import Paused, Subject, parse_subject
 from reconcile.observation.observe import Observed
-from reconcile.parallel_confirmations import SideBySide
+from reconcile.parallel_confirmations import ParallelConfirmations
 
 log = structlog.get_logger(__name__)
 
@@ -45,11 +45,11 @@ POWER_FOR_S = 20.0
 """How long a run writes power states and nodes. These need no confirmation."""
 
 
-Tell = Callable[[str, int, int | None], None]
+Progress = Callable[[str, int, int | None], None]
 """Takes what a run is doing: a few words, how much of it is done, and of how much (None: not known)."""
 
 
-def tell_nobody(_doing: str, _done: int, _total: int | None) -> None:
+def no_progress(_doing: str, _done: int, _total: int | None) -> None:
     """For runs that no person watches."""
 
 
@@ -73,7 +73,7 @@ class Phases:
     """A stopwatch with laps, on a monotonic clock (seconds)."""
 
     clock: Callable[[], float] = time.monotonic
-    tell: Tell = tell_nobody
+    progress: Progress = no_progress
     spent: dict[str, float] = field(default_factory=dict)
     _since: float = field(init=False)
 
@@ -86,7 +86,7 @@ class Phases:
         self.spent[phase] = self.spent.get(phase, 0.0) + now - self._since
         self._since = now
         if phase in NEXT:
-            self.tell(NEXT[phase], 0, None)
+            self.progress(NEXT[phase], 0, None)
 
     def seconds(self) -> dict[str, float]:
         """By phase, to the millisecond."""
@@ -98,7 +98,7 @@ class Reconciler:
     """Everything a run needs. ``first_run_asks``: hold all deletes, and the creates of an empty panel, until an
     operator has seen a plan (off in the demo). ``interrupts``: exceptions that end the run and say nothing about
     the object it was at (a task's time limit). ``feed_age_max``: how old the feed's content may be.
-    ``tell``: shows a person at a terminal what the run does."""
+    ``progress``: shows a person at a terminal what the run does."""
 
     engine: Engine
     feed: OrderFeed | None
@@ -112,7 +112,7 @@ class Reconciler:
     handling: Mapping[Kind, Handling] = field(default_factory=dict)
     interrupts: Interrupts = ()
     feed_age_max: timedelta = timedelta(minutes=5)
-    tell: Tell = tell_nobody
+    progress: Progress = no_progress
 
     @property
     def clusters(self) -> frozenset[str]:
@@ -123,7 +123,7 @@ class Reconciler:
 class RunResult:
     """What a run did. ``state``: done, busy (another run is under way), paused, or fenced (another run took over,
     since this one lost its connection). ``summary`` goes to the task list: counts only, no personal data.
-    ``customers``: in a dry run, the owners of its subjects, because nothing that it read can be looked up later."""
+    ``labels``: in a dry run, those of its subjects, because nothing that it read can be looked up later."""
 
     run_id: int | None
     state: str
@@ -133,7 +133,7 @@ class RunResult:
     outcome: Outcome | None = None
     problems: tuple[str, ...] = ()
     counts: dict[str, Any] = field(default_factory=dict)
-    customers: Mapping[str, Whose] = field(default_factory=dict)
+    labels: Mapping[str, VpsLabel] = field(default_factory=dict)
 
     @property
     def subjects(self) -> frozenset[str]:
@@ -189,7 +189,7 @@ def in_turn(
     with take_turn(reconciler, "fast" if kind == "fast" else "full") as mine:
         if isinstance(mine, RunResult):
             return mine
-        reconciler.tell("reading the main site and new guests", 0, None)
+        reconciler.progress("reading the main site and new guests", 0, None)
         make_stages(mine.connection)
         read = ahead(mine)
         mine.phases.end("read_ahead")
@@ -221,7 +221,7 @@ def take_turn(reconciler: Reconciler, kind: str) -> Iterator[Turn | RunResult]:
         if own is None:
             yield _busy(reconciler, f"turn:{kind}")
         else:
-            yield Turn(reconciler, own, pauses, Phases(tell=reconciler.tell), began)
+            yield Turn(reconciler, own, pauses, Phases(progress=reconciler.progress), began)
 
 
 def _holder() -> str:
@@ -278,7 +278,7 @@ class Run(Turn):
         lease. ``unconfirmed``: subjects that earlier runs could not confirm."""
         changes, now = unconfirmed_last(gated.allowed, unconfirmed), time.monotonic()
         until = max(now + APPLY_AT_LEAST_S, min(now + APPLY_FOR_S, self.began + RUN_FOR_S))
-        with SideBySide(confirmer, changes, until) as confirming:
+        with ParallelConfirmations(confirmer, changes, until) as confirming:
             return self._written(changes, confirming, until)
 
     def power_applied(self, gated: Gated) -> Outcome:
@@ -289,7 +289,7 @@ class Run(Turn):
 
     def _written(self, changes: tuple[Change, ...], confirming: Confirming, until: float) -> Outcome:
         reconciler, epoch = self.reconciler, self.lease.epoch
-        watched = _Watched(confirming, reconciler.tell, len(changes))
+        watched = _Watched(confirming, reconciler.progress, len(changes))
         outcome = apply_changes(reconciler.engine, self.id, epoch, changes, watched, reconciler.interrupts, until)
         if outcome.fenced:
             raise FencedError(f"run {self.id} was fenced after {len(outcome.written)} repairs")
@@ -318,12 +318,12 @@ class _Watched:
     """Confirms, and before each change shows a person at a terminal how far the writing is."""
 
     confirming: Confirming
-    tell: Tell
+    progress: Progress
     total: int
     done: int = 0
 
     def hindrance(self, change: Change) -> tuple[str | None, dict[str, Any]]:
-        self.tell("applying", self.done, self.total)
+        self.progress("applying", self.done, self.total)
         self.done += 1
         return self.confirming.hindrance(change)
 

@@ -21,7 +21,7 @@ from domain.source_troubles import USERS, Cause, Trouble
 from panel.journal.rows import database_now
 from panel.operators.pauses import ALL, FEED, current_pauses
 from panel.runs.source_states import remember_source, report_sources, users_imported
-from reconcile.run_context import Reconciler, Tell
+from reconcile.run_context import Progress, Reconciler
 
 log = structlog.get_logger(__name__)
 
@@ -54,13 +54,13 @@ def import_users(reconciler: Reconciler) -> Imported:
     if (pause := pauses.get(ALL) or pauses.get(FEED)) is not None:
         return Imported(problem=str(pause))
     result = Imported()
-    users = _read(feed, result, reconciler.tell)
+    users = _read(feed, result, reconciler.progress)
     with reconciler.engine.begin() as connection:
         held = {row.id: row.main_site_user_id for row in connection.execute(text(HELD))}
-    for named in _batches(_named(users, held, result, shared=reconciler.shared_ids), reconciler.tell):
+    for named in _batches(_named(users, held, result, shared=reconciler.shared_ids), reconciler.progress):
         _store_named(reconciler.engine, named, result)
     if not reconciler.shared_ids:
-        for batch in _batches(_by_email(users, held), reconciler.tell):
+        for batch in _batches(_by_email(users, held), reconciler.progress):
             _store_by_email(reconciler.engine, batch, result)
     with reconciler.engine.begin() as connection:
         if result.problem is None:
@@ -89,12 +89,12 @@ def _trouble(problem: str | None, *, known: bool) -> Trouble | None:
 READING = "reading the main site's users"
 
 
-def _read(feed: OrderFeed, result: Imported, tell: Tell) -> list[User]:
-    tell(READING, 0, None)
+def _read(feed: OrderFeed, result: Imported, progress: Progress) -> list[User]:
+    progress(READING, 0, None)
     sweep, users = feed.users(), list[User]()
     for page in sweep.pages:
         users += page.items
-        tell(f"{READING}, {len(users)} so far", 0, None)
+        progress(f"{READING}, {len(users)} so far", 0, None)
     result.seen, result.problem = len(users), sweep.problem
     return users
 
@@ -145,11 +145,11 @@ def _by_email(users: Sequence[User], held: Mapping[int, str | None]) -> Iterator
             yield user
 
 
-def _batches(items: Iterable[T], tell: Tell) -> Iterator[list[T]]:
+def _batches(items: Iterable[T], progress: Progress) -> Iterator[list[T]]:
     """Lists of at most ``BATCH``. Every item is decided before the first list is stored."""
     waiting = list(items)
     for start in range(0, len(waiting), BATCH):
-        tell("storing users", start, len(waiting))
+        progress("storing users", start, len(waiting))
         yield waiting[start : start + BATCH]
 
 

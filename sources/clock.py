@@ -19,8 +19,8 @@ def _utc_now() -> datetime:
 class Clock:
     """Time and chance for an adapter.
 
-    ``monotonic``: seconds, for durations. ``wall``: this host's aware time, only for clock skew and for the age of a
-    circuit. ``sleep``: seconds. ``chance``: uniform in [0, 1), for jitter.
+    ``monotonic``: seconds, for durations. ``wall``: this host's aware time, only for clock skew and for the age of
+    a circuit breaker's pause. ``sleep``: seconds. ``chance``: uniform in [0, 1), for jitter.
     """
 
     monotonic: Callable[[], float] = time.monotonic

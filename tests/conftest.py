@@ -41,7 +41,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     live = [file for file in files if "acceptance" in file[0].path.parts]
     others = [file for file in files if "acceptance" not in file[0].path.parts]
     apart = len(others) // max(len(live), 1)
-    spread = [file for number, one in enumerate(live) for file in (one, *others[number * apart : (number + 1) * apart])]
+    spread = [
+        file for number, first in enumerate(live) for file in (first, *others[number * apart : (number + 1) * apart])
+    ]
     items[:] = [item for file in (*spread, *others[len(live) * apart :]) for item in file]
 
 
@@ -89,12 +91,12 @@ def _no_outside_sockets() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
     """The server and its migrated template; for tests that need a database per module, or several."""
-    made = Databases(tmp_path_factory.mktemp("postgres"))
+    server = Databases(tmp_path_factory.mktemp("postgres"))
     try:
-        made.start()
-        yield made
+        server.start()
+        yield server
     finally:
-        made.destroy()
+        server.destroy()
 
 
 @pytest.fixture
@@ -108,33 +110,33 @@ def postgres_server(databases: Databases) -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def database(databases: Databases) -> Iterator[Database]:
     """A migrated database without anything in it."""
-    made = databases.clone()
-    yield made
-    databases.give_back(made)
+    fresh = databases.clone()
+    yield fresh
+    databases.give_back(fresh)
 
 
 @pytest.fixture
 def empty_database(databases: Databases) -> Iterator[Database]:
     """A fresh database without tables."""
-    made = databases.empty()
-    yield made
-    databases.drop(made)
+    fresh = databases.empty()
+    yield fresh
+    databases.drop(fresh)
 
 
 @pytest.fixture
 def engine(database: Database) -> Iterator[Engine]:
     """A synchronous engine as the application's login."""
-    made = sync_engine(database.app_url, "panel-sync test", pool_size=4)
-    yield made
-    made.dispose()
+    opened = sync_engine(database.app_url, "panel-sync test", pool_size=4)
+    yield opened
+    opened.dispose()
 
 
 @pytest.fixture
 def owner(database: Database) -> Iterator[Engine]:
     """A synchronous engine as the tables' owner, for what the application has no right to."""
-    made = sync_engine(database.owner_url, "panel-sync test owner")
-    yield made
-    made.dispose()
+    opened = sync_engine(database.owner_url, "panel-sync test owner")
+    yield opened
+    opened.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -73,13 +73,13 @@ def _takes(name: str, field: FieldInfo) -> str:
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:
-    low = next((one.ge for one in field.metadata if isinstance(one, Ge)), None)
-    high = next((one.le for one in field.metadata if isinstance(one, Le)), None)
+    low = next((limit.ge for limit in field.metadata if isinstance(limit, Ge)), None)
+    high = next((limit.le for limit in field.metadata if isinstance(limit, Le)), None)
     if low is not None and high is not None:
         yield f"{low} to {high}"
     elif low is not None:
         yield f"at least {low}"
-    elif any(isinstance(one, Gt) for one in field.metadata):
+    elif any(isinstance(limit, Gt) for limit in field.metadata):
         yield "more than 0"
 
 

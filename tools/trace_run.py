@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 
 from panel.sessions import sync_engine
-from tests.stories.steps import sell, settle
+from tests.stories.steps import converge, sell
 from tests.support.bench import Bench, bench
 from tests.support.databases import Databases
 
@@ -98,7 +98,7 @@ def _healthy_panel(walk: Walk) -> Iterator[Bench]:
             engine = sync_engine(database.app_url, "panel-sync trace", pool_size=4)
             walk.start()
             with bench(database, engine) as world:
-                settle(world, *(sell(world, f"web-{n}") for n in range(3)))
+                converge(world, *(sell(world, f"web-{n}") for n in range(3)))
                 world.run()
                 yield world
             engine.dispose()

@@ -16,7 +16,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 from panel.broker import refusal_code
-from panel.heartbeat import INTERVAL_S, OLD_S, Taking, pulse
+from panel.heartbeat import INTERVAL_S, OLD_S, MessageIntake, pulse
 
 log = structlog.get_logger(__name__)
 
@@ -118,14 +118,14 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unt
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - Celery's
         """Beat now, and then every few seconds."""
-        taking = Taking(pulse.clock())
+        intake = MessageIntake(pulse.clock())
         pulse.beat()
 
-        def beat_if_well() -> None:
-            if taking.well(pulse.clock(), waits=_waits(parent), limit_s=_limit_s()):
+        def beat_if_healthy() -> None:
+            if intake.is_healthy(pulse.clock(), waits=_waits(parent), limit_s=_limit_s()):
                 pulse.beat()
 
-        self._entry = parent.timer.call_repeatedly(INTERVAL_S, beat_if_well)
+        self._entry = parent.timer.call_repeatedly(INTERVAL_S, beat_if_healthy)
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401 - Celery's
         """Stop this connection's beat. The next connection starts its own."""

@@ -17,7 +17,7 @@ from celery.schedules import schedule as CelerySchedule  # noqa: N812 - a class
 
 from panel.settings import Settings
 
-TELL_EVERY_S = 30.0
+ALARMS_EVERY_S = 30.0
 """How often alarms that the webhook did not take are sent again. A finding that opens as an alarm is sent at once."""
 
 PRUNE_EVERY_S = 3600.0
@@ -77,7 +77,7 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "users.import": Every(settings.users_interval_s),
         "reconcile.fast": Every(settings.fast_interval_s),
         "reconcile.run": Every(settings.full_interval_s, settings.full_jitter),
-        "findings.tell": Every(TELL_EVERY_S),
+        "findings.tell": Every(ALARMS_EVERY_S),
         "maintenance.prune": Every(PRUNE_EVERY_S),
     }
     return {task: {"task": task, "schedule": schedule} for task, schedule in every.items()}

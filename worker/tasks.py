@@ -15,7 +15,7 @@ from panel.runs import schedule_duties
 from panel.runs.run_requests import OPERATOR_TRIGGER
 from panel.settings import get_settings
 from reconcile.decision.subjects import parse_subject
-from reconcile.run import look_around, run_fast, run_full
+from reconcile.run import rolling_read, run_fast, run_full
 from reconcile.run_context import RUN_FOR_S
 from reconcile.users import import_users
 from worker.resources import engine
@@ -99,7 +99,7 @@ def fast(trigger: str = "nudge") -> str:
         wired = reconciler(engine(), get_settings())
         result = run_fast(wired, trigger="beat")
         if result.state == "done":
-            look_around(wired)
+            rolling_read(wired)
         # "busy" counts as done: the run that is in the way reads the same lists and repairs the same power states.
         return result.state in {"done", "paused", "busy"}, result.summary
 
@@ -130,7 +130,7 @@ def users_import(trigger: str = "nudge") -> str:
 
 
 @shared_task(name="findings.tell", soft_time_limit=60, time_limit=75)
-def tell(trigger: str = "nudge") -> str:
+def send_new_alarms(trigger: str = "nudge") -> str:
     """Send new alarms to FINDING_WEBHOOK_URL. The next call sends again what the receiver did not take."""
     return _perform("findings.tell", trigger, lambda: (True, send_alarms(engine(), get_settings()).summary))
 

@@ -25,17 +25,17 @@ from domain.source_protocols import (
     Sweep,
     Unclear,
     User,
-    unread,
+    untrusted_reading,
 )
 from panel.runs import source_states
 from panel.settings import ProxmoxCluster, Settings
 from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget, Handling
 from reconcile.run import Reconciler
-from reconcile.run_context import Tell, tell_nobody
+from reconcile.run_context import Progress, no_progress
 from sources.config import ClusterConfig, FeedKind, MainSiteConfig
 from sources.main_site import make_feed
-from sources.proxmox.circuit import CircuitBreaker, CircuitState
+from sources.proxmox.circuit_breaker import CircuitBreaker, CircuitState
 from sources.proxmox.cluster import ClusterSource
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ class RememberedCluster:
         if (now := (self._breaker.state, self._source.endpoint)) != self._kept:
             state, endpoint = now
             with self._engine.begin() as connection:
-                source_states.remember_circuit(
+                source_states.remember_backoff(
                     connection, f"proxmox:{self.cluster}", state.to_plain() | {"endpoint": endpoint}
                 )
             self._kept = now
@@ -154,7 +154,7 @@ class UnusableCluster:
 
     def read(self) -> ClusterReading:
         """An empty, untrusted read with the problem."""
-        return unread(self.cluster, self.problem)
+        return untrusted_reading(self.cluster, self.problem)
 
     def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:  # noqa: ARG002 - the port's
         """An unclear answer with the problem."""
@@ -174,10 +174,10 @@ def clusters_of(settings: Settings, engine: Engine, *, remember: bool = True) ->
     sources: list[GuestSource] = []
     with engine.connect() as connection:
         for cluster in settings.proxmox_clusters:
-            circuit = source_states.source_state(connection, f"proxmox:{cluster.name}").get("backoff_state") or {}
-            breaker = CircuitBreaker(CircuitState.from_plain(circuit))
+            backoff = source_states.source_state(connection, f"proxmox:{cluster.name}").get("backoff_state") or {}
+            breaker = CircuitBreaker(CircuitState.from_plain(backoff))
             try:
-                source = ClusterSource(cluster_config(cluster), breaker, first=circuit.get("endpoint"))
+                source = ClusterSource(cluster_config(cluster), breaker, first=backoff.get("endpoint"))
             except ValueError as error:  # for example an unreadable ca_file: the other clusters are still read
                 sources.append(UnusableCluster(cluster.name, str(error)))
             else:
@@ -232,9 +232,11 @@ def handling_of(settings: Settings) -> dict[Kind, Handling]:
     return every | sold_on | named
 
 
-def reconciler(engine: Engine, settings: Settings, tell: Tell = tell_nobody, *, remember: bool = True) -> Reconciler:
-    """A reconciler with all that a run needs, from the settings. ``tell`` receives the run's progress. ``remember``:
-    store the clusters' circuit breakers for all workers, which a dry run must not do."""
+def reconciler(
+    engine: Engine, settings: Settings, progress: Progress = no_progress, *, remember: bool = True
+) -> Reconciler:
+    """A reconciler with all that a run needs, from the settings. ``progress`` receives the progress of runs.
+    ``remember``: store the clusters' circuit breakers for all workers, which a dry run must not do."""
     return Reconciler(
         engine=engine,
         feed=feed_of(settings),
@@ -248,5 +250,5 @@ def reconciler(engine: Engine, settings: Settings, tell: Tell = tell_nobody, *, 
         handling=handling_of(settings),
         interrupts=(SoftTimeLimitExceeded,),
         feed_age_max=timedelta(seconds=settings.feed_age_max_s),
-        tell=tell,
+        progress=progress,
     )

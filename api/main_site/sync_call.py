@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from api.http.problems import ProblemError
-from domain.record_columns import MAX_ID, STATUSES, Kind, RecordColumn, Speaker, said_by
+from domain.record_columns import MAX_ID, STATUSES, Kind, RecordColumn, ValueSource, given_by
 from panel.journal.calls import PAYLOAD_FIELDS, Action
 
 ACTIONS: tuple[str, ...] = get_args(Action)
@@ -32,7 +32,7 @@ class SyncCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Clues:
+class AuditableFields:
     """The parts of a refused body that the audit may store: ids and the action, each only if well formed."""
 
     action: str | None = None
@@ -66,10 +66,10 @@ def parse_call(body: object) -> SyncCall:
     return SyncCall(cast("Action", action), payload, vps_id, payload.get("order_id"))
 
 
-def clues(body: object) -> Clues:
+def auditable_fields(body: object) -> AuditableFields:
     """The parts of any body that the audit may store."""
     if not isinstance(body, dict):
-        return Clues()
+        return AuditableFields()
     action, vps = body.get("action"), body.get("vps")
     vps = vps if isinstance(vps, dict) else {}
 
@@ -79,7 +79,7 @@ def clues(body: object) -> Clues:
         except (KeyError, ProblemError):
             return None
 
-    return Clues(
+    return AuditableFields(
         action=action if isinstance(action, str) and action in ACTIONS else None,
         user_id=if_well_formed("user_id", CHECKS["user_id"]),
         order_id=if_well_formed("order_id", CHECKS["order_id"]),
@@ -214,4 +214,4 @@ BY_KIND: Mapping[Kind, Check] = {
     Kind.ADDRESS_6: _address(ipaddress.IPv6Address, "must be an IPv6 address"),
 }
 
-CHECKS = {column.json_name: _check_of(column) for column in said_by(Speaker.CALL)} | {"status": _status}
+CHECKS = {column.json_name: _check_of(column) for column in given_by(ValueSource.CALL)} | {"status": _status}

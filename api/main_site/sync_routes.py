@@ -17,7 +17,7 @@ from api.http.deadline import within
 from api.http.problems import ProblemError, ProblemResponse, problem_body, problem_for
 from api.http.request_headers import idempotency_key, wait_seconds
 from api.http.strict_json import canonical_hash
-from api.main_site.sync_call import SyncCall, clues, parse_call
+from api.main_site.sync_call import SyncCall, auditable_fields, parse_call
 from domain.record_columns import MAX_ID
 from panel.journal.calls import (
     Accepted,
@@ -127,7 +127,7 @@ def operation_view(current: Operation) -> dict[str, Any]:
 
 def _audit(request: Request, edge: Edge, label: str, body: object, problem: ProblemError) -> BackgroundTask:
     """Audit the refusal after the answer was sent. The caller must not wait for it, because the audit may fail."""
-    known = clues(body)
+    known = auditable_fields(body)
     call = Call(
         action=cast("Action", known.action),  # None if the body had none; the audit's column may be empty
         payload={"user_id": known.user_id},
@@ -183,12 +183,12 @@ async def _answer(request: Request, edge: Edge, call: Call, outcome: Outcome, wa
 
 
 async def _accepted(request: Request, edge: Edge, call: Call, outcome: Accepted, wait_s: int) -> Response:
-    """200 if nothing was left to do. If the call waits and is settled in time, the final answer. Otherwise 202."""
+    """200 if nothing was left to do. If the call waits and is finished in time, the final answer. Otherwise 202."""
     current = await _wait_for(request, edge, outcome, wait_s) if outcome.created and wait_s else None
-    if current is None or not current.settled:
+    if current is None or not current.finished:
         body = success_body(outcome.message, outcome.record, outcome.operation_id, outcome.state)
         return JSONResponse(body, 202 if outcome.created else 200, headers=_location(outcome.operation_id))
-    status_code, body = _settled_answer(request, outcome, current)
+    status_code, body = _final_answer(request, outcome, current)
     if call.idempotency_key is not None:
         await _remember(edge, call.idempotency_key, status_code, body)
     kind = ProblemResponse if status_code >= 400 else JSONResponse
@@ -198,20 +198,20 @@ async def _accepted(request: Request, edge: Edge, call: Call, outcome: Accepted,
 async def _wait_for(request: Request, edge: Edge, outcome: Accepted, wait_s: int) -> Operation | None:
     """The operation after waiting; None if the caller has gone or the database is away. The call is accepted already,
     so no fault here may turn the answer into an error."""
-    settling = asyncio.ensure_future(within(wait_s + 1.0, edge.settlements.wait(outcome.operation_id, wait_s)))
+    finishing = asyncio.ensure_future(within(wait_s + 1.0, edge.operation_waiter.wait(outcome.operation_id, wait_s)))
     leaving = asyncio.ensure_future(request.receive())  # after the body, only a disconnect can come
     try:
-        await asyncio.wait({settling, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return settling.result() if settling.done() else None
+        await asyncio.wait({finishing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return finishing.result() if finishing.done() else None
     except (DatabaseAwayError, TimeoutError) as error:
         log.warning("waiting_given_up", operation_id=outcome.operation_id, error=type(error).__name__)
         return None
     finally:
-        settling.cancel()
+        finishing.cancel()
         leaving.cancel()
 
 
-def _settled_answer(request: Request, outcome: Accepted, current: Operation) -> tuple[int, dict[str, Any]]:
+def _final_answer(request: Request, outcome: Accepted, current: Operation) -> tuple[int, dict[str, Any]]:
     record = public_record(current.record) if current.record else outcome.record
     vps = f"VPS {outcome.vps_id}"
     if current.state == "applied":
@@ -233,8 +233,8 @@ def _settled_answer(request: Request, outcome: Accepted, current: Operation) -> 
 async def _remember(edge: Edge, key: str, status_code: int, body: dict[str, Any]) -> None:
     """Store the final answer for retries. If that fails, a retry gets the 202 with the operation to follow."""
     try:
-        await within(edge.deadlines.remember_s, edge.acceptor.settle_answer(key, status_code, body))
-    except Exception as error:  # noqa: BLE001 - the call is settled; no fault may turn its answer into an error
+        await within(edge.deadlines.remember_s, edge.acceptor.store_final_answer(key, status_code, body))
+    except Exception as error:  # noqa: BLE001 - the operation is finished; no fault may turn its answer into an error
         log.warning("settled_answer_not_stored", error=type(error).__name__)
 
 

@@ -18,7 +18,6 @@ from api import openapi
 from api.dependencies import Edge, EdgeOf, Operator
 from api.http.bodies import json_body
 from api.http.problems import ProblemError
-from api.operators.answering import data_response, in_transaction, message_response
 from api.operators.operator_models import (
     AcknowledgeBody,
     DecisionAnswer,
@@ -33,6 +32,7 @@ from api.operators.operator_models import (
     ResumeBody,
     SnoozeBody,
 )
+from api.operators.transactions import data_response, in_transaction, message_response
 from domain.record_columns import MAX_ID
 from panel.operators.actions import findings, holds, journal, pauses, quarantine, runs, sources
 from panel.operators.actions.action import Action, Done

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from api import openapi
 from api.dependencies import EdgeOf, Operator
 from api.operators import operator_models
-from api.operators.answering import data_response, in_transaction
 from api.operators.audit_models import AuditAnswer
+from api.operators.transactions import data_response, in_transaction
 from domain.record_columns import MAX_ID
 from panel.journal.dead_letters import list_dead
 from panel.operators.audit import list_access, list_actions, list_refused_calls
@@ -25,7 +25,7 @@ from panel.operators.metrics import metrics
 from panel.operators.pauses import current_pauses
 from panel.operators.quarantine import list_quarantined
 from panel.records.history import recent_runs, vps_history
-from panel.records.ownership import described, whose
+from panel.records.labels import labels_of, with_label
 from panel.runs.source_states import SourceView, list_sources
 
 router = APIRouter(prefix="/api/ops", tags=["operators"])
@@ -65,10 +65,10 @@ async def get_held(
 
     def read(connection: Connection) -> list[dict[str, Any]]:
         held_sets = list_holds(connection, decided=everything, limit=limit, offset=offset)
-        owners = whose(connection, {item["subject"] for held_set in held_sets for item in held_set.items})
+        labels = labels_of(connection, {item["subject"] for held_set in held_sets for item in held_set.items})
         shown = []
         for held_set in held_sets:
-            items = [item for item in (described(item, owners) for item in held_set.items) if matches(item)]
+            items = [item for item in (with_label(item, labels) for item in held_set.items) if matches(item)]
             if items:
                 shown.append(asdict(held_set) | {"items": items, "items_total": len(held_set.items)})
         return shown

@@ -212,7 +212,7 @@ def duty_checks(duties: list[Duty]) -> list[Check]:
     checks = []
     for duty in duties:
         subject = "relay" if duty.name == RELAY else f"lane {duty.lane}"
-        seen = duty.standing if duty.every_s is None else f"{duty.standing}, due every {duty.every_s:g} s"
+        seen = duty.last_outcome if duty.every_s is None else f"{duty.last_outcome}, due every {duty.every_s:g} s"
         if duty.late:
             checks.append(Check(subject, Verdict.PROBLEM, seen, duty.cause))
         elif duty.failing:
@@ -256,8 +256,8 @@ def _some(names: list[str]) -> str:
 
 def _postgres_clock(connection: Connection) -> Check:
     before = time.time()
-    theirs = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
-    return clock_check("PostgreSQL", theirs - (before + time.time()) / 2)
+    server_time = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
+    return clock_check("PostgreSQL", server_time - (before + time.time()) / 2)
 
 
 def check_workers(settings: Settings) -> list[Check]:

@@ -16,7 +16,7 @@ from cli.output.console import out
 from cli.output.progress import Working
 from panel.settings import Settings, SettingsError
 from panel.terminal import styled, table
-from reconcile.run_context import Tell, tell_nobody
+from reconcile.run_context import Progress, no_progress
 
 MARKS = {
     Verdict.OK: styled("green", "ok"),
@@ -43,20 +43,20 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def examine(settings: Settings, tell: Tell = tell_nobody) -> Iterator[Check]:
-    """Every check; a part comes after the parts that it needs. ``tell``: receives what is being checked."""
+def examine(settings: Settings, progress: Progress = no_progress) -> Iterator[Check]:
+    """Every check; a part comes after the parts that it needs. ``progress``: receives what is being checked."""
     yield from _configured(settings)
     if settings.database_url:
-        tell("looking at PostgreSQL", 0, None)
+        progress("looking at PostgreSQL", 0, None)
         yield from check_postgres(settings)
     if settings.redis_url:
-        tell("looking at Redis", 0, None)
+        progress("looking at Redis", 0, None)
         broker = check_redis(settings)
         yield from broker
         if all(check.verdict is not Verdict.PROBLEM for check in broker):
-            tell("looking for the workers", 0, None)
+            progress("looking for the workers", 0, None)
             yield from check_workers(settings)
-    yield from _sources(settings, tell)
+    yield from _sources(settings, progress)
 
 
 def _configured(settings: Settings) -> Iterator[Check]:
@@ -82,14 +82,14 @@ def _configured(settings: Settings) -> Iterator[Check]:
         yield Check("Proxmox", Verdict.NOTE, "not configured: guests can't be observed", "set PROXMOX_CLUSTERS")
 
 
-def _sources(settings: Settings, tell: Tell) -> Iterator[Check]:
+def _sources(settings: Settings, progress: Progress) -> Iterator[Check]:
     if settings.database_url and (settings.main_site_url or settings.proxmox_clusters):
         yield from _guarded("sources", partial(check_believed, settings))
     if settings.main_site_url:
-        tell("looking at the main site", 0, None)
+        progress("looking at the main site", 0, None)
         yield from _guarded("main site", partial(check_main_site, settings))
     for cluster in settings.proxmox_clusters:
-        tell(f"looking at Proxmox {cluster.name}", 0, None)
+        progress(f"looking at Proxmox {cluster.name}", 0, None)
         yield from _guarded(f"Proxmox {cluster.name}", partial(check_cluster, cluster))
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cli.operating.acting import act, transaction
-from cli.operating.words import Length, Reason
+from cli.operating.operator_transaction import act, transaction
+from cli.operating.options import Length, Reason
 from cli.output.console import as_json, moment, out, span
 from cli.output.listing import Json, OfCluster, OfUser, Page
 from panel.operators.actions import findings

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.operating.acting import operator, transaction
+from cli.operating.operator_transaction import operator, transaction
 from cli.output.console import as_json, out
 from cli.output.listing import FITS, Entry, Json, OfClass, OfCluster, OfUser, Page, PerPage, View, show
 from cli.output.plan_view import rank_of, release_of
@@ -16,7 +16,7 @@ from panel.operators.actions import holds
 from panel.operators.actions.action import Action
 from panel.operators.first_filling import first_word_given
 from panel.operators.holds import HeldSet, list_holds
-from panel.records.ownership import NOBODY, Whose, described, whose
+from panel.records.labels import NO_LABEL, VpsLabel, labels_of, with_label
 from panel.terminal import styled
 
 EVERY = 10_000
@@ -49,19 +49,19 @@ def held(
     view = View(class_, cluster, user, page, limit, everything=decided)
     with Working("reading what is held"), transaction() as connection:
         sets = list_holds(connection, decided=decided, limit=EVERY)
-        customers = whose(connection, {item["subject"] for held_set in sets for item in held_set.items})
+        labels = labels_of(connection, {item["subject"] for held_set in sets for item in held_set.items})
         first = not first_word_given(connection)
     if json:
-        shown = [held_set for held_set in sets if _entries(held_set, customers, view)]
-        as_json([_as_json(held_set, customers, view, first=first) for held_set in shown])
+        shown = [held_set for held_set in sets if _entries(held_set, labels, view)]
+        as_json([_as_json(held_set, labels, view, first=first) for held_set in shown])
         return
     if not sets:
         out.print("nothing is held")
         return
     if view.filtered or sum(len(held_set.items) for held_set in sets) <= FITS or decided:
-        _show_sets(sets, customers, view)
+        _show_sets(sets, labels, view)
         return
-    _show_summary(sets, customers, view, first=first)
+    _show_summary(sets, labels, view, first=first)
 
 
 def approve(held_sets: Hashes) -> None:
@@ -94,11 +94,11 @@ def _decide(decision: Action[[str], HeldSet], prefixes: Sequence[str]) -> None:
         out.print(message)
 
 
-def _show_sets(sets: Sequence[HeldSet], customers: Mapping[str, Whose], view: View) -> None:
+def _show_sets(sets: Sequence[HeldSet], labels: Mapping[str, VpsLabel], view: View) -> None:
     first, last = (view.page - 1) * view.limit, view.page * view.limit
     number = 0
     for held_set in sets:
-        entries = _entries(held_set, customers, view)
+        entries = _entries(held_set, labels, view)
         shown = entries if view.everything else entries[max(0, first - number) : max(0, last - number)]
         number += len(entries)
         if shown:
@@ -110,7 +110,7 @@ def _show_sets(sets: Sequence[HeldSet], customers: Mapping[str, Whose], view: Vi
         out.print(f"{min(first + 1, number)} to {min(last, number)} of {number}")
 
 
-def _show_summary(sets: Sequence[HeldSet], customers: Mapping[str, Whose], view: View, *, first: bool) -> None:
+def _show_summary(sets: Sequence[HeldSet], labels: Mapping[str, VpsLabel], view: View, *, first: bool) -> None:
     for held_set in sets:
         if held_set.by_approval:
             continue
@@ -120,7 +120,7 @@ def _show_summary(sets: Sequence[HeldSet], customers: Mapping[str, Whose], view:
         out.print(
             f"{by_approval} records each need their own approval: panel-sync held --class orphan, then approve HASH..."
         )
-    entries = [entry for held_set in sets for entry in _entries(held_set, customers, view)]
+    entries = [entry for held_set in sets for entry in _entries(held_set, labels, view)]
     show(entries, view, ("held",), "panel-sync held")
 
 
@@ -128,26 +128,26 @@ def _show_head(held_set: HeldSet) -> None:
     out.print(styled("bold", held_set.hash[:12]), f"{held_set.scope}: {held_set.reason}{_decided(held_set)}")
 
 
-def _entries(held_set: HeldSet, customers: Mapping[str, Whose], view: View) -> list[Entry]:
-    return view.of(_entry(held_set, item, customers) for item in held_set.items)
+def _entries(held_set: HeldSet, labels: Mapping[str, VpsLabel], view: View) -> list[Entry]:
+    return view.of(_entry(held_set, item, labels) for item in held_set.items)
 
 
-def _entry(held_set: HeldSet, item: Mapping[str, Any], customers: Mapping[str, Whose]) -> Entry:
-    plain = described(item, customers)
-    owner = customers.get(item["subject"], NOBODY).owner
-    customer = Whose(plain["name"], plain["user_id"], plain["username"], owner=owner).said
+def _entry(held_set: HeldSet, item: Mapping[str, Any], labels: Mapping[str, VpsLabel]) -> Entry:
+    plain = with_label(item, labels)
+    owner = labels.get(item["subject"], NO_LABEL).owner
+    label = VpsLabel(plain["name"], plain["user_id"], plain["username"], owner=owner).text
     return Entry(
         "held",
         item["kind"],
         6 if held_set.by_approval else rank_of(item["kind"]),
-        ((f"  {item['subject']} {item['kind']}: {item['reason']}" + (f" ({customer})" if customer else ""),),),
+        ((f"  {item['subject']} {item['kind']}: {item['reason']}" + (f" ({label})" if label else ""),),),
         frozenset(plain["clusters"]),
         plain["user_id"],
         plain,
     )
 
 
-def _as_json(held_set: HeldSet, customers: Mapping[str, Whose], view: View, *, first: bool) -> dict[str, Any]:
+def _as_json(held_set: HeldSet, labels: Mapping[str, VpsLabel], view: View, *, first: bool) -> dict[str, Any]:
     return {
         "hash": held_set.hash,
         "scope": held_set.scope,
@@ -158,7 +158,7 @@ def _as_json(held_set: HeldSet, customers: Mapping[str, Whose], view: View, *, f
         "decided_at": held_set.decided_at,
         "release": release_of(held_set.scope, held_set.hash, first=first),
         "items_total": len(held_set.items),
-        "items": [entry.plain for entry in _entries(held_set, customers, view)],
+        "items": [entry.plain for entry in _entries(held_set, labels, view)],
     }
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import Row, select
 
-from cli.operating.acting import act, transaction
-from cli.operating.words import Reason
+from cli.operating.operator_transaction import act, transaction
+from cli.operating.options import Reason
 from cli.output.console import as_json, moment, out, span
 from cli.output.listing import Json
 from panel.operators.actions import journal
@@ -119,7 +119,7 @@ def history(
         out.print()
         at = styled("bold", moment(row.applied_at or row.accepted_at))
         out.print(at, f" {row.action} by {row.source}  (op {row.id})")
-        for line in story(row):
+        for line in operation_lines(row):
             out.print(f"  {line}")
 
 
@@ -128,7 +128,7 @@ def outcome(row: Row[Any]) -> str:
     return str(row.result or row.reason or row.error or "")
 
 
-def story(row: Row[Any]) -> list[str]:
+def operation_lines(row: Row[Any]) -> list[str]:
     """One operation for a reader: outcome, reason, evidence, each column that changed."""
     lines = [f"{row.state}: {row.result or row.error}" if row.result or row.error else row.state]
     if row.reason:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from cli.environment import command_settings
-from cli.operating.acting import act
-from cli.operating.words import Length, Reason
+from cli.operating.operator_transaction import act
+from cli.operating.options import Length, Reason
 from cli.output.console import out
 from panel.operators.actions import pauses
 

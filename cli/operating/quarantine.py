@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.operating.acting import act, transaction
+from cli.operating.operator_transaction import act, transaction
 from cli.output.console import as_json, moment, out
 from cli.output.listing import Json
 from panel.operators.actions import quarantine

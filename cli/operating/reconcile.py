@@ -14,14 +14,14 @@ from sqlalchemy import Engine
 from cli.connect import opened_panel
 from cli.environment import command_settings
 from cli.errors import CommandError
-from cli.operating.acting import operator
+from cli.operating.operator_transaction import operator
 from cli.output.console import out
 from cli.output.listing import All, Json, OfClass, OfCluster, OfUser, Page, PerPage, View
 from cli.output.plan_view import plan_as_json, show_plan, show_releases
 from cli.output.progress import Working
 from panel.operators.actions import runs
 from panel.operators.first_filling import filling_since, first_word_given, waiting_guests
-from panel.records.ownership import whose
+from panel.records.labels import labels_of
 from panel.settings import Settings
 from reconcile.decision.subjects import Subject, SubjectKind
 from reconcile.run import RunResult, run_full
@@ -181,10 +181,10 @@ def _quiet() -> Iterator[None]:
 def _show(engine: Engine, result: RunResult, view: View, again: str, *, json: bool) -> None:
     with engine.connect() as connection:
         first = not first_word_given(connection)
-        customers = result.customers or whose(connection, result.subjects)
+        labels = result.labels or labels_of(connection, result.subjects)
     if json:
-        plan_as_json(result, customers, view, first=first)
+        plan_as_json(result, labels, view, first=first)
     else:
-        show_plan(result, customers, view, again, first=first)
+        show_plan(result, labels, view, again, first=first)
         if to_read := result.counts.get("guests_to_read"):
             out.print(f"{to_read} guests are not read yet: the records of their orders are not in this plan")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.operating.acting import transaction
+from cli.operating.operator_transaction import transaction
 from cli.output.console import as_json, moment, out
 from cli.output.listing import Json
 from panel.records.history import recent_runs

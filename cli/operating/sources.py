@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from sqlalchemy import text
 
-from cli.operating.acting import act, transaction
+from cli.operating.operator_transaction import act, transaction
 from cli.output.console import as_json, err, moment, out, span
 from panel.operators.actions import sources
 from panel.operators.pauses import current_pauses

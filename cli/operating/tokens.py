@@ -10,8 +10,8 @@ import typer
 
 from cli.environment import command_settings
 from cli.errors import CommandError
-from cli.operating.acting import act
-from cli.operating.words import duration
+from cli.operating.operator_transaction import act
+from cli.operating.options import duration
 from cli.output.console import out
 from panel.operators.actions import users
 from panel.settings import Settings

@@ -13,7 +13,7 @@ import typer
 
 from cli.connect import opened_panel
 from cli.errors import CommandError
-from cli.operating.acting import operator
+from cli.operating.operator_transaction import operator
 from cli.output.console import as_json, out
 from cli.output.listing import FITS
 from cli.output.progress import Working
@@ -23,7 +23,7 @@ from panel.operators.actions import users
 from panel.operators.user_maps import (
     LONGEST_ID,
     Refused,
-    Wish,
+    WantedMap,
     check_maps,
     mapped_ids,
     orders_by_owner,
@@ -57,20 +57,20 @@ class Unmapped:
 
 def map_by_csv(settings: Settings, file: Path, *, apply: bool, item_by_item: bool, replace: bool) -> None:
     """Map users by the lines of a CSV file. Without ``apply`` only show what would be done."""
-    wishes, refused = read_csv(file)
-    _map(settings, wishes, refused, apply=apply, item_by_item=item_by_item, replace=replace)
+    wanted_maps, refused = read_csv(file)
+    _map(settings, wanted_maps, refused, apply=apply, item_by_item=item_by_item, replace=replace)
 
 
 def map_by_email(settings: Settings, *, apply: bool, item_by_item: bool) -> None:
     """Map users whose e-mail is verified and unique on both sides."""
     unmapped = _unmapped(settings)
-    wishes = [
-        Wish(f"main site's {user.main_site_id}", user.panel_id, user.main_site_id)
+    wanted_maps = [
+        WantedMap(f"main site's {user.main_site_id}", user.panel_id, user.main_site_id)
         for user in unmapped
         if user.panel_id is not None and user.sure
     ]
     unsure = [user for user in unmapped if user.panel_id is not None and not user.sure]
-    _map(settings, wishes, [], apply=apply, item_by_item=item_by_item, replace=False)
+    _map(settings, wanted_maps, [], apply=apply, item_by_item=item_by_item, replace=False)
     for user in unsure[:FITS]:
         out.print(f"not verified on both sides: panel user {user.panel_id}, main site's {user.main_site_id}")
     if unsure:
@@ -100,7 +100,7 @@ def list_unmapped(settings: Settings, *, page: int, limit: int, json: bool, as_c
     out.print(f"{len(unmapped)} of the main site's users are unmapped; page {page} of {pages}")
 
 
-def read_csv(file: Path) -> tuple[list[Wish], list[Refused]]:
+def read_csv(file: Path) -> tuple[list[WantedMap], list[Refused]]:
     """(the maps that good lines ask for, the bad lines). Raises CommandError if the file cannot be read as CSV."""
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -112,29 +112,29 @@ def read_csv(file: Path) -> tuple[list[Wish], list[Refused]]:
     delimiter = ";" if lines and ";" in lines[0] else ","
     rows = csv.reader(lines, delimiter=delimiter)
     try:
-        return _wishes(file, rows)
+        return _wanted_maps(file, rows)
     except csv.Error as error:
         raise CommandError(f"{file}, line {rows.line_num}: {error}") from error
 
 
-def _wishes(file: Path, rows: Reader) -> tuple[list[Wish], list[Refused]]:
+def _wanted_maps(file: Path, rows: Reader) -> tuple[list[WantedMap], list[Refused]]:
     head = [name.strip().lower() for name in next(rows, [])]
     if not set(COLUMNS) <= set(head):
         raise CommandError(f"{file}: the first line must name the columns {HEAD}")
-    wishes: list[Wish] = []
+    wanted_maps: list[WantedMap] = []
     refused: list[Refused] = []
     for row in rows:
         where = f"line {rows.line_num}"
         if any(cell.strip() for cell in row):
-            wish = _wish(where, dict(zip(head, row, strict=False)))
-            if isinstance(wish, Wish):
-                wishes.append(wish)
+            wanted = _wanted_map(where, dict(zip(head, row, strict=False)))
+            if isinstance(wanted, WantedMap):
+                wanted_maps.append(wanted)
             else:
-                refused.append(wish)
-    return wishes, refused
+                refused.append(wanted)
+    return wanted_maps, refused
 
 
-def _wish(where: str, row: dict[str, str]) -> Wish | Refused:
+def _wanted_map(where: str, row: dict[str, str]) -> WantedMap | Refused:
     panel_id, main_site_id = row.get("panel_id", "").strip(), row.get("main_site_id", "").strip()
     if not panel_id:
         return Refused(where, "panel_id", "is empty")
@@ -144,23 +144,31 @@ def _wish(where: str, row: dict[str, str]) -> Wish | Refused:
         return Refused(where, "main_site_id", "is empty")
     if len(main_site_id) > LONGEST_ID or not main_site_id.isprintable():
         return Refused(where, "main_site_id", f"is not a text of at most {LONGEST_ID} printable characters")
-    return Wish(where, int(panel_id), main_site_id)
+    return WantedMap(where, int(panel_id), main_site_id)
 
 
 def _map(
-    settings: Settings, wishes: list[Wish], bad: list[Refused], *, apply: bool, item_by_item: bool, replace: bool
+    settings: Settings,
+    wanted_maps: list[WantedMap],
+    bad: list[Refused],
+    *,
+    apply: bool,
+    item_by_item: bool,
+    replace: bool,
 ) -> None:
     with Working(CHECKING) as progress, opened_panel(settings.session_url) as engine, engine.begin() as connection:
-        checked = check_maps(connection, wishes, replace=replace)
+        checked = check_maps(connection, wanted_maps, replace=replace)
         refused = [*bad, *checked.refused]
         writes = apply and (item_by_item or not refused)
         if writes:
             progress(WRITING, 0, None)
             done = users.map_many(connection, operator(), checked)
     verb = "is" if writes else "would be"
-    for wish in checked.fresh:
-        was = checked.replaces.get(wish.user_id)
-        out.print(f"user {wish.user_id} {verb} the main site's {wish.main_site_id}" + (f" (was {was})" if was else ""))
+    for wanted in checked.fresh:
+        was = checked.replaces.get(wanted.user_id)
+        out.print(
+            f"user {wanted.user_id} {verb} the main site's {wanted.main_site_id}" + (f" (was {was})" if was else "")
+        )
     for refusal in refused:
         out.print(f"refused: {refusal}")
     out.print(f"{len(checked.fresh)} to map, {len(checked.already)} mapped already, {len(refused)} refused")

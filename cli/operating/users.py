@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from cli.connect import opened_panel
 from cli.environment import command_settings
 from cli.errors import CommandError
-from cli.operating.acting import act, operator, transaction
+from cli.operating.operator_transaction import act, operator, transaction
 from cli.operating.user_maps import list_unmapped, map_by_csv, map_by_email
 from cli.output.console import as_json, err, moment, out
 from cli.output.listing import Json, Page, PerPage

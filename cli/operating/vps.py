@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from cli.operating.acting import act
 from cli.operating.journal import history
-from cli.operating.words import Reason
+from cli.operating.operator_transaction import act
+from cli.operating.options import Reason
 from cli.output.console import out
 from panel.operators.actions import journal
 

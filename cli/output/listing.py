@@ -104,10 +104,10 @@ def summarise(entries: Sequence[Entry], columns: Sequence[str]) -> None:
     customers = (entry.user_id for entry in entries if entry.user_id is not None)
     _most("customers with most", customers, lambda user_id: f"user {user_id}")
     out.print(styled("bold", "What matters most:"))
-    _print(_matter(entries), lines=1)
+    _print(_most_important(entries), lines=1)
 
 
-def _matter(entries: Sequence[Entry]) -> list[Entry]:
+def _most_important(entries: Sequence[Entry]) -> list[Entry]:
     """The ten entries of the smallest rank, at most three of a class while there are others."""
     ranked = sorted(entries, key=lambda entry: entry.rank)
     taken: Counter[str] = Counter()

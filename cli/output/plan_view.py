@@ -9,7 +9,7 @@ from cli.output.console import as_json, out
 from cli.output.listing import Entry, View, show
 from domain.changes import DELETES, Change, Create, Finding, Kind
 from domain.guests import PowerState
-from panel.records.ownership import NOBODY, Whose
+from panel.records.labels import NO_LABEL, VpsLabel
 from panel.records.projection import LINK_COLUMNS
 from panel.terminal import Piece, styled
 from reconcile.decision.gate import BY_APPROVAL, Held
@@ -27,13 +27,13 @@ COLUMNS = ("to apply", "held", "findings")
 _SEVERITY = {"alarm": 0, "warning": 4, "info": 7}
 
 
-def show_plan(result: RunResult, customers: Mapping[str, Whose], view: View, again: str, *, first: bool) -> None:
+def show_plan(result: RunResult, labels: Mapping[str, VpsLabel], view: View, again: str, *, first: bool) -> None:
     """Print the plan. ``again``: the command that shows more of it. ``first``: no plan was ever applied here."""
     for problem in result.problems:
         out.print(styled("yellow", "source"), problem)
     if result.plan is None or result.gated is None:
         return
-    entries = plan_entries(result, customers)
+    entries = plan_entries(result, labels)
     if view.whole(view.of(entries)):
         _list(result.gated.held, entries, view, first=first)
     else:
@@ -45,7 +45,7 @@ def show_plan(result: RunResult, customers: Mapping[str, Whose], view: View, aga
     out.print(f"{len(result.gated.allowed)} to apply, {held} held, {found} findings; plan {result.plan.hash[:12]}")
 
 
-def plan_as_json(result: RunResult, customers: Mapping[str, Whose], view: View, *, first: bool) -> None:
+def plan_as_json(result: RunResult, labels: Mapping[str, VpsLabel], view: View, *, first: bool) -> None:
     """The plan as one JSON object, with the entries that pass the filter."""
     held = result.gated.held if result.gated is not None else ()
     as_json(
@@ -59,19 +59,19 @@ def plan_as_json(result: RunResult, customers: Mapping[str, Whose], view: View, 
                  "count": len(held_set.changes), "release": release_of(held_set.scope, held_set.hash, first=first)}
                 for held_set in held
             ],
-            "entries": [entry.plain for entry in view.of(plan_entries(result, customers))],
+            "entries": [entry.plain for entry in view.of(plan_entries(result, labels))],
         }
     )  # fmt: skip
 
 
-def plan_entries(result: RunResult, customers: Mapping[str, Whose]) -> list[Entry]:
+def plan_entries(result: RunResult, labels: Mapping[str, VpsLabel]) -> list[Entry]:
     """Every entry of a plan."""
     if result.plan is None or result.gated is None:
         return []
-    entries = [_change_entry(change, "to apply", None, customers) for change in result.gated.allowed]
+    entries = [_change_entry(change, "to apply", None, labels) for change in result.gated.allowed]
     for held in result.gated.held:
-        entries += [_change_entry(change, "held", held, customers) for change in held.changes]
-    return entries + [_finding_entry(finding, customers) for finding in result.plan.findings]
+        entries += [_change_entry(change, "held", held, labels) for change in held.changes]
+    return entries + [_finding_entry(finding, labels) for finding in result.plan.findings]
 
 
 def _list(held: Sequence[Held], entries: Sequence[Entry], view: View, *, first: bool) -> None:
@@ -117,15 +117,15 @@ def rank_of(kind: str) -> int:
     return 2 if kind == Kind.OWNER else 3 if kind in (Kind.CREATE, Kind.UNLINK) else 5
 
 
-def _change_entry(change: Change, column: str, held: Held | None, customers: Mapping[str, Whose]) -> Entry:
+def _change_entry(change: Change, column: str, held: Held | None, labels: Mapping[str, VpsLabel]) -> Entry:
     user_id = change.values.get("user_id") or change.user_id
     alone = held is not None and held.scope.startswith(BY_APPROVAL)
-    customer = customers.get(change.subject, NOBODY)
+    label = labels.get(change.subject, NO_LABEL)
     return Entry(
         column,
         change.kind.value,
         6 if alone else rank_of(change.kind),
-        tuple(_lines(change, customer)),
+        tuple(_lines(change, label)),
         clusters_of(change),
         user_id,
         {
@@ -134,7 +134,7 @@ def _change_entry(change: Change, column: str, held: Held | None, customers: Map
             "subject": change.subject,
             "action": change.action,
             "reason": change.reason,
-            "name": customer.name or change.values.get("name"),
+            "name": label.name or change.values.get("name"),
             "user_id": user_id,
             "clusters": sorted(clusters_of(change)),
             "values": {name: new for name, _, new in _values(change)},
@@ -144,33 +144,33 @@ def _change_entry(change: Change, column: str, held: Held | None, customers: Map
     )
 
 
-def _finding_entry(finding: Finding, customers: Mapping[str, Whose]) -> Entry:
-    customer = customers.get(finding.subject, customers.get(f"order:{finding.order_id}", NOBODY))
-    cluster = finding.cluster or customer.cluster
+def _finding_entry(finding: Finding, labels: Mapping[str, VpsLabel]) -> Entry:
+    label = labels.get(finding.subject, labels.get(f"order:{finding.order_id}", NO_LABEL))
+    cluster = finding.cluster or label.cluster
     return Entry(
         "findings",
         finding.class_,
         _SEVERITY.get(finding.severity, 4),
         ((styled("cyan", "finding"), f"{finding.class_} {finding.subject}: {finding.reason}"),),
         frozenset({cluster} if cluster is not None else ()),
-        customer.user_id,
+        label.user_id,
         {
             "what": "finding",
             "class": finding.class_,
             "severity": finding.severity,
             "subject": finding.subject,
             "reason": finding.reason,
-            "name": customer.name,
-            "user_id": customer.user_id,
+            "name": label.name,
+            "user_id": label.user_id,
             "clusters": [cluster] if cluster is not None else [],
         },
     )
 
 
-def _lines(change: Change, customer: Whose) -> Iterator[tuple[Piece, ...]]:
+def _lines(change: Change, label: VpsLabel) -> Iterator[tuple[Piece, ...]]:
     """The lines of one change, each in parts."""
     sign = styled(*SIGNS.get(change.action, ("yellow", "~")))
-    owner = f" ({customer.said})" if customer.said else ""
+    owner = f" ({label.text})" if label.text else ""
     yield sign, change.subject, styled("bold", f"{change.kind.value}:"), change.reason + owner
     for name, old, new in _values(change):
         yield (f"    {SHOWN_AS.get(name, name)}: {new if old is None else f'{old} -> {new}'}",)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from cli.output.console import err, out
 from cli.serving.local_servers import DATABASE, prepare_embedded
 from cli.serving.stack import processes
-from cli.serving.staging import Endings, quick_to_stop, scratch_directory
+from cli.serving.temporary_run import EndSignals, quick_to_stop, scratch_directory
 from lab.chaos.faults import KINDS, LOAD_KINDS
 from lab.chaos.proofs.answers import ANSWER_S
 from lab.chaos.proofs.beats import BeatWatch
@@ -96,20 +96,20 @@ def chaos(
         for line in str(schedule).splitlines():
             out.print(line, soft_wrap=True)
         return
-    endings = Endings()
-    with stop_signals(endings.on_signal), scratch_directory("chaos") as root:
+    end_signals = EndSignals()
+    with stop_signals(end_signals.on_signal), scratch_directory("chaos") as root:
         try:
             with (root / "chaos.log").open("w", encoding="utf-8") as log, _Progress() as progress:
                 configure_logging("console", log)
-                progress.tell("everything starts")
-                with running_rig(root, workers=workers, endings=endings) as rig, endings.ending_after():
+                progress.show("everything starts")
+                with running_rig(root, workers=workers, end_signals=end_signals) as rig, end_signals.hurrying_after():
                     outcome = perform(
                         rig,
                         schedule,
                         rate=max(rate, TORTURE_RATE) if torture else rate,
                         loaded=TORTURE_VPS if torture else 20,
                         callers=TORTURE_CALLERS if torture else 2,
-                        tell=progress.tell,
+                        progress=progress.show,
                     )
         except (RuntimeFaultError, ControlError, httpx.HTTPError, DBAPIError) as error:
             err.print(f"The rig broke: {error or type(error).__name__}")
@@ -119,10 +119,10 @@ def chaos(
 
 @contextlib.contextmanager
 def running_rig(
-    root: Path, *, workers: int = 3, endings: Endings | None = None, answer_within_s: float = ANSWER_S
+    root: Path, *, workers: int = 3, end_signals: EndSignals | None = None, answer_within_s: float = ANSWER_S
 ) -> Iterator[Rig]:
     """Start all parts in ``root``; stop them in reverse order."""
-    watched = endings or Endings()
+    watched = end_signals or EndSignals()
     with DataDirectory(root) as data, contextlib.ExitStack() as stack:
         keys, places = Keys.make(), choose_places(root)
         # The proof needs the time at which each row was committed.
@@ -173,7 +173,7 @@ class _Progress:
 
     def __init__(self) -> None:
         self._status = err.waiting() if err.is_terminal else None
-        self._told_at = -PROGRESS_S
+        self._shown_at = -PROGRESS_S
 
     def __enter__(self) -> Self:
         if self._status is not None:
@@ -184,12 +184,12 @@ class _Progress:
         if self._status is not None:
             self._status.stop()
 
-    def tell(self, text: str) -> None:
+    def show(self, text: str) -> None:
         """Show the progress."""
         if self._status is not None:
             self._status.update(styled("", text))
-        elif time.monotonic() - self._told_at >= PROGRESS_S:
-            self._told_at = time.monotonic()
+        elif time.monotonic() - self._shown_at >= PROGRESS_S:
+            self._shown_at = time.monotonic()
             err.print(text, soft_wrap=True)
 
 

@@ -16,14 +16,14 @@ import typer
 from cli.operating.tokens import client_token
 from cli.serving.local_servers import prepare_embedded
 from cli.serving.stack import processes
-from cli.serving.staging import Endings, quick_to_stop, scratch_directory
+from cli.serving.temporary_run import EndSignals, quick_to_stop, scratch_directory
 from lab.demo.errors import DemoError
 from lab.demo.journal import Journal
 from lab.demo.outside import main_site_control, outside_processes, proxmox_control
 from lab.demo.panel_client import PanelClient
 from lab.demo.screen import PLAIN_WIDTH, Screen
 from lab.demo.stage import Stage
-from lab.demo.story import tell
+from lab.demo.story import play_story
 from lab.demo.world import (
     ANNA,
     CLUSTERS,
@@ -65,10 +65,10 @@ def demo(
     """
     terminal = sys.stdout.isatty()
     screen = Screen(SafeConsole(width=None if terminal else PLAIN_WIDTH))
-    began, endings = time.monotonic(), Endings()
-    with stop_signals(endings.on_signal), scratch_directory("demo") as root:
+    began, end_signals = time.monotonic(), EndSignals()
+    with stop_signals(end_signals.on_signal), scratch_directory("demo") as root:
         try:
-            with _staged(root, screen, endings) as stage, endings.ending_after():
+            with _staged(root, screen, end_signals) as stage, end_signals.hurrying_after():
                 _play(stage, began, once=once)
         except (RuntimeFaultError, ControlError, httpx.HTTPError) as error:
             screen.failure("every part of the demo answers", f"{error or type(error).__name__}", [])
@@ -77,7 +77,7 @@ def demo(
 
 def _play(stage: Stage, began: float, *, once: bool) -> None:
     try:
-        tell(stage)
+        play_story(stage)
     except DemoError as error:
         stage.screen.table(stage.sights)
         stage.screen.failure(error.expected, error.seen, stage.tails(error.logs))
@@ -93,7 +93,7 @@ def _play(stage: Stage, began: float, *, once: bool) -> None:
 
 
 @contextlib.contextmanager
-def _staged(root: Path, screen: Screen, endings: Endings) -> Iterator[Stage]:
+def _staged(root: Path, screen: Screen, end_signals: EndSignals) -> Iterator[Stage]:
     """Start all parts; stop them in reverse order."""
     screen.heading("The panel starts")
     with DataDirectory(root) as data, contextlib.ExitStack() as stack:
@@ -101,23 +101,23 @@ def _staged(root: Path, screen: Screen, endings: Endings) -> Iterator[Stage]:
         configure_logging("console", log)
         keys, places = Keys.make(), choose_places(root)
         with screen.waiting("everything starts") as waiting:
-            waiting.tell("PostgreSQL and Redis")
+            waiting.show("PostgreSQL and Redis")
             postgres, redis = EmbeddedPostgres(data.postgres, durable=False), EmbeddedRedis(data.redis)
             for server in (postgres, redis):
                 stack.callback(server.destroy)
                 server.start()
-            waiting.tell("the tables")
+            waiting.show("the tables")
             servers = prepare_embedded(postgres) | {"REDIS_URL": redis.url}
-            waiting.tell("the main site and Proxmox")
-            outside = stack.enter_context(endings.watch(Supervisor(outside_processes(places, keys, data))))
+            waiting.show("the main site and Proxmox")
+            outside = stack.enter_context(end_signals.watch(Supervisor(outside_processes(places, keys, data))))
             # On a busy machine answers are slow, and the demo must not show that as an outage.
             settings = panel_settings(places, keys, servers, answer_within_s=20.0)
-            waiting.tell("API, two workers, beat and Flower")
+            waiting.show("API, two workers, beat and Flower")
             scratch = root / "tmp"
             scratch.mkdir()
             environment = environment_of(settings) | {"TMPDIR": str(scratch)}
             parts = Supervisor(quick_to_stop(processes(settings, environment, data)))
-            stack.enter_context(endings.watch(parts))
+            stack.enter_context(end_signals.watch(parts))
         engine = sync_engine(settings.database_url, "panel-sync demo")
         stack.callback(engine.dispose)
         stage = Stage(

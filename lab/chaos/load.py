@@ -63,13 +63,13 @@ class Load:
             yield client
 
     def _call_on(self, number: int) -> None:
-        mine = list(self.sales[number :: self.callers])
+        own_sales = list(self.sales[number :: self.callers])
         every_s, turn = self.callers / self.rate, 0
         due = time.monotonic() + every_s * number / self.callers
         with self._client() as client:
-            while mine and not self._stop.wait(max(0.0, due - time.monotonic())):
-                at = turn % len(mine)
-                sale, vps_id = mine[at]
+            while own_sales and not self._stop.wait(max(0.0, due - time.monotonic())):
+                at = turn % len(own_sales)
+                sale, vps_id = own_sales[at]
                 turn += 1
                 # A caller that is late calls again at once, but it catches up on at most a second of calls.
                 due = max(due + every_s, time.monotonic() - 1.0)

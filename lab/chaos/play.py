@@ -1,4 +1,4 @@
-"""Play a schedule on a rig, audit it meanwhile, let it settle, and report the outcome."""
+"""Play a schedule on a rig, audit it meanwhile, let it converge, and report the outcome."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lab.simulators.main_site.calls import CallOutcome
 POLL_S = 0.05
 AUDIT_EVERY_S = 2.0
 DRAIN_S = 300.0
-SETTLE_S = 120.0
+CONVERGE_S = 120.0
 MOST_CLEAN_RUNS = 20
 """After this many full runs without a problem, every difference must be repaired or named by a finding. A proof of
 absence takes about five runs, and a held delete waits for an operator's approval in between."""
@@ -46,10 +46,10 @@ SLACK_S = 6.0
 POISONED_S = 120.0
 """Enough for a poison call to be dead: without extra messages the attempts take half a minute."""
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
-def silent(_text: str) -> None:
+def no_progress(_text: str) -> None:
     """Say nothing."""
 
 
@@ -69,7 +69,7 @@ class Play:
     schedule: Schedule
     worlds: Sequence[World]
     load: Load | None = None
-    tell: Tell = silent
+    progress: Progress = no_progress
     answer_s: float = ANSWER_S
     wrong: dict[str, float] = field(default_factory=dict)
     story: list[str] = field(default_factory=list)
@@ -104,7 +104,7 @@ class Play:
             self.rig.poisoner.finish(POISONED_S, self.rig.check)
         self._note(f"{self.rig.deliver_messages()} messages that were kept back are delivered")
         self._drain()
-        held, unnamed, runs, took_s = self._settle(datetime.now(UTC))
+        held, unnamed, runs, took_s = self._await_convergence(datetime.now(UTC))
         return self._outcome(held, unnamed, runs, took_s)
 
     # --- while it plays
@@ -162,7 +162,7 @@ class Play:
             counts = audit.count_journal(connection)
             self._status = f"{counts.accepted} calls, {counts.repairs} repairs, {counts.epochs} runs"
         names = ", ".join(sorted(active.trouble.kind.name for active in self._active)) or "all is well"
-        self.tell(
+        self.progress(
             f"{self._passed():.0f}/{self.schedule.seconds:.0f} s  {self._status}, {self.rig.kills} kills; {names}"
         )
 
@@ -174,29 +174,29 @@ class Play:
     # --- afterwards
 
     def _drain(self) -> None:
-        """Wait until every accepted call is settled. A call that still waits at the deadline is reported as lost."""
+        """Wait until every accepted call is finished. A call that still waits at the deadline is reported as lost."""
         began = time.monotonic()
         while time.monotonic() - began < DRAIN_S:
             self.rig.check()
             with suppress(DBAPIError), self.rig.database.connect() as connection:
                 waiting = audit.count_journal(connection).calls.get("queued", 0)
-                self.tell(f"{waiting} calls wait")
+                self.progress(f"{waiting} calls wait")
                 if not waiting:
                     return
             time.sleep(0.3)
 
-    def _settle(self, since: datetime) -> tuple[list[str], list[str], int, float]:
+    def _await_convergence(self, since: datetime) -> tuple[list[str], list[str], int, float]:
         """Wait until every difference is repaired or named by a finding."""
         began = time.monotonic()
         held: list[str] = []
         unnamed: list[str] = ["nothing was compared yet"]
         runs = 0
-        while time.monotonic() - began < SETTLE_S and runs < MOST_CLEAN_RUNS:
+        while time.monotonic() - began < CONVERGE_S and runs < MOST_CLEAN_RUNS:
             self.rig.check()
             with suppress(DBAPIError), self.rig.database.connect() as connection:
                 runs = audit.clean_runs(connection, since)
                 held, unnamed = audit.differences(connection, self.worlds)
-                self.tell(f"settling: {len(unnamed)} differences, {len(held)} held, {runs} clean runs")
+                self.progress(f"converging: {len(unnamed)} differences, {len(held)} held, {runs} clean runs")
                 if runs >= (HELD_CLEAN_RUNS if held else LEAST_CLEAN_RUNS) and not unnamed:
                     break
             approve_right_deletes(self.rig, self.worlds)
@@ -241,13 +241,13 @@ class Play:
             lost=(*lost, *proof.lost, *proven.lost),
             doubled=(*proof.doubled, *proven.doubled),
             disordered=(*proof.disordered, *proven.disordered),
-            mismatched=(*proven.unasked, *mismatched),
+            mismatched=(*proven.never_made, *mismatched),
             epochs=(*epochs, *self.rig.beats.interleaved()),
             wrong=tuple(self.wrong),
             held=tuple(held),
             unnamed=tuple(unnamed),
             clean_runs=runs,
-            settled_in_s=took_s,
+            converged_in_s=took_s,
             takeovers_s=tuple(takeovers),
             sales=sum(len(world.sales) for world in self.worlds),
             statuses=Counter(call.status for call in every),

@@ -74,7 +74,7 @@ class Poisoner:
             self._thread.join(LOOK_S)
         self._given_up.set()
         if open_ := self.struck - self.requeued - self.discarded:
-            self.wrong.append(f"{open_} poison calls are not settled; the first waits for this: {self._at}")
+            self.wrong.append(f"{open_} poison calls are not finished; the first waits for this: {self._at}")
 
     def _work(self) -> None:
         number = 0

@@ -44,7 +44,7 @@ class Outcome:
     held: tuple[str, ...]
     unnamed: tuple[str, ...]
     clean_runs: int
-    settled_in_s: float
+    converged_in_s: float
     takeovers_s: tuple[float | None, ...]
     sales: int
     statuses: Mapping[int | None, int]
@@ -93,7 +93,7 @@ class Outcome:
             f"lost {len(self.lost)}, doubled {len(self.doubled)}, out of order {len(self.disordered)}, "
             f"not as called {len(self.mismatched)}, wrong {len(self.wrong)}, epochs or beats overlapping "
             f"{len(self.epochs)}",
-            f"settled    in {self.settled_in_s:.0f} s and {self.clean_runs} clean runs: {self.sales} sales, "
+            f"converged  in {self.converged_in_s:.0f} s and {self.clean_runs} clean runs: {self.sales} sales, "
             f"{len(self.held)} held, {len(self.unnamed)} unexplained",
         ]
         if self.takeovers_s:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from sqlalchemy import text
 
 from lab.chaos.load import Load
-from lab.chaos.play import Play, Tell, silent
+from lab.chaos.play import Play, Progress, no_progress
 from lab.chaos.poison import Poisoner
 from lab.chaos.proofs.answers import ANSWER_S
 from lab.chaos.report import Outcome
@@ -30,7 +30,7 @@ def perform(
     loaded: int = 20,
     callers: int = 4,
     answer_s: float = ANSWER_S,
-    tell: Tell = silent,
+    progress: Progress = no_progress,
 ) -> Outcome:
     """Fill the schedule's worlds and play it.
 
@@ -52,7 +52,7 @@ def perform(
     load = None
     if rate:
         load = Load(rig.url, key, [_accepted(rig, quiet, quiet.buy(n)) for n in range(loaded)], rate, callers)
-    return Play(rig, schedule, [*worlds, quiet], load, tell, answer_s).run()
+    return Play(rig, schedule, [*worlds, quiet], load, progress, answer_s).run()
 
 
 def _world(rig: Rig) -> World:

@@ -65,7 +65,7 @@ class Journal:
         with self._engine.connect() as connection:
             return [Operation(**row._mapping) for row in connection.execute(wanted.order_by(listed.id))]
 
-    def unsettled(self) -> int:
+    def queued_operations(self) -> int:
         """How many operations wait to be applied."""
         return self._number(select(func.count()).where(tables.operations.c.state == "queued"))
 

@@ -40,7 +40,7 @@ class Waiting:
         if live is None:
             console.print(f"  ... {what}")
 
-    def tell(self, news: str) -> None:
+    def show(self, news: str) -> None:
         """Show the progress. The same text is not shown twice in a row."""
         if news == self._last:
             return

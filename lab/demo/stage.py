@@ -46,14 +46,14 @@ class Stage:
         done: Callable[[], bool],
         *,
         within_s: float = 180.0,
-        tell: Callable[[], str] | None = None,
+        progress: Callable[[], str] | None = None,
         seen: Callable[[], str] = lambda: "not yet",
         logs: tuple[str, ...] = ("worker-reconcile", "worker-sync", "api"),
     ) -> float:
         """Wait until `done`. Returns how many seconds it took.
 
-        `tell` gives the text of the live line, `seen` the text about what is missing at the deadline. Raises DemoError
-        at the deadline, and ProcessDiedError if any process ends.
+        `progress` gives the text of the live line, `seen` the text about what is missing at the deadline. Raises
+        DemoError at the deadline, and ProcessDiedError if any process ends.
         """
         began = time.monotonic()
         with self.screen.waiting(expected) as waiting:
@@ -61,8 +61,8 @@ class Stage:
                 self.check()
                 if time.monotonic() - began > within_s:
                     raise DemoError(f"{expected} within {within_s:g} s", seen(), logs)
-                if tell is not None:
-                    waiting.tell(tell())
+                if progress is not None:
+                    waiting.show(progress())
                 time.sleep(POLL_S)
         return time.monotonic() - began
 

@@ -28,7 +28,7 @@ SCENES = (
 )
 
 
-def tell(stage: Stage) -> None:
+def play_story(stage: Stage) -> None:
     """Play every scene. The results are in the stage's sights.
 
     Raises DemoError at the first scene that does not come true.

@@ -47,7 +47,7 @@ class _Waiting:
     future: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     begun: bool = False  # True while the transaction that it is part of may commit
 
-    def settle(self, outcome: Outcome | BaseException) -> None:
+    def resolve(self, outcome: Outcome | BaseException) -> None:
         if self.future.done():  # the caller went away; a committed call stays committed
             return
         if isinstance(outcome, BaseException):
@@ -137,7 +137,7 @@ class Acceptor:
         except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
             log.warning("refused_calls_not_audited", calls=len(rows), error=type(error).__name__)
 
-    async def settle_answer(self, key: str, status_code: int, answer: dict[str, Any]) -> None:
+    async def store_final_answer(self, key: str, status_code: int, answer: dict[str, Any]) -> None:
         """Store the final answer of a call that waited, so that a retry gets the same answer."""
         keys = tables.idempotency_keys
         statement = (
@@ -179,11 +179,11 @@ class Acceptor:
             await self._commit(waiting, LockTimeout.NONE)
         except (DatabaseAwayError, OutcomeUnknownError) as error:
             for w in waiting:
-                w.settle(error)
+                w.resolve(error)
         except Exception as error:  # the edge answers 500; the loop must go on for the other callers
             if len(waiting) == 1:
                 log.exception("accept_failed")
-                waiting[0].settle(error)
+                waiting[0].resolve(error)
                 return
             log.warning("accept_batch_split", calls=len(waiting), error=type(error).__name__)
             for w in waiting:
@@ -192,7 +192,7 @@ class Acceptor:
             locked: dict[tuple[int | None, str | None], list[_Waiting]] = {}
             for w, outcome in zip(waiting, outcomes, strict=True):
                 if outcome is not None:
-                    w.settle(outcome)
+                    w.resolve(outcome)
                 else:
                     w.begun = False
                     locked.setdefault((w.call.vps_id, w.call.order_id), []).append(w)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from domain.record_columns import Speaker, said_by
+from domain.record_columns import ValueSource, given_by
 
 Action = Literal["create", "update", "delete"]
 
-PAYLOAD_FIELDS = tuple(column.json_name for column in said_by(Speaker.CALL))
+PAYLOAD_FIELDS = tuple(column.json_name for column in given_by(ValueSource.CALL))
 """The fields of a call's ``vps`` object that the journal keeps, an allow-list, in the contract's words and units."""
 
 

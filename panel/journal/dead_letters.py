@@ -14,15 +14,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from sqlalchemy import Connection, Row, select, text, update
 
+from panel.api_answer import api_answer
 from panel.journal import rows
 from panel.journal.accept_batch import JOURNAL_CHANNEL
 from panel.operator_error import OperatorError
 from panel.records.projection import Row as Record
 from panel.schema import tables
-from panel.shown import shown
 
 
-@shown
+@api_answer
 @dataclass(frozen=True, slots=True)
 class DeadView:
     """A call that failed for good. ``error``: class and code of the last failure, without values."""
@@ -59,7 +59,7 @@ def requeue(connection: Connection, operation_id: int, by: str) -> int:
     rows.advance_vps_queue(connection, dead.vps_id, queue["applied_seq"], last_seq=seq, queue_state=queue_state)
     if dead.action == "create" and (order := dead.payload.get("order_id")) is not None:
         rows.claim_order(connection, order, dead.vps_id, new_id)
-    _settle(connection, dead.id, "superseded", f"tried once more as operation {new_id}, by {by}")
+    _set_state(connection, dead.id, "superseded", f"tried once more as operation {new_id}, by {by}")
     connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": JOURNAL_CHANNEL})
     return new_id
 
@@ -69,7 +69,7 @@ def discard(connection: Connection, operation_id: int, reason: str, by: str) -> 
     if not reason.strip():
         raise OperatorError("invalid", "discarding a call needs a reason")
     dead, _, _ = _lock_dead(connection, operation_id)
-    _settle(connection, dead.id, "rejected", f"discarded by {by}: {reason.strip()}")
+    _set_state(connection, dead.id, "rejected", f"discarded by {by}: {reason.strip()}")
 
 
 def _lock_dead(connection: Connection, operation_id: int) -> tuple[Row[Any], Record, Record | None]:
@@ -119,7 +119,7 @@ def _changed_since(connection: Connection, dead: Row[Any]) -> bool:
     return later_id is not None
 
 
-def _settle(connection: Connection, operation_id: int, state: str, reason: str) -> None:
+def _set_state(connection: Connection, operation_id: int, state: str, reason: str) -> None:
     operations = tables.operations
     connection.execute(update(operations).where(operations.c.id == operation_id).values(state=state, reason=reason))
 

@@ -1,4 +1,4 @@
-"""Waits until an operation is settled. Each process has one listening connection, and polls slowly besides."""
+"""Waits until an operation is finished. Each process has one listening connection, and polls slowly besides."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from panel.journal.calls import DatabaseAwayError
-from panel.journal.rows import SETTLED_CHANNEL
-from panel.records.reads import Operation, operation, settled_among
+from panel.journal.rows import FINISHED_CHANNEL
+from panel.records.reads import Operation, finished_among, operation
 from panel.sessions import NoSessionError, require_session_async
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ NO_SESSION_S = 300.0  # before trying to listen again after a pooler refused a s
 AWAY = (DBAPIError, psycopg.Error, PoolTimeoutError, OSError)
 
 
-class Settlements:
+class OperationWaiter:
     """One per API process."""
 
     def __init__(self, engine: AsyncEngine, *, listener: AsyncEngine) -> None:
@@ -39,8 +39,8 @@ class Settlements:
     async def start(self) -> None:
         """Begin to listen. While the database is away, it tries again in the background."""
         self._tasks = [
-            asyncio.create_task(self._listen_forever(), name="settlements-listen"),
-            asyncio.create_task(self._poll_forever(), name="settlements-poll"),
+            asyncio.create_task(self._listen_forever(), name="operation-waiter-listen"),
+            asyncio.create_task(self._poll_forever(), name="operation-waiter-poll"),
         ]
 
     async def stop(self) -> None:
@@ -51,17 +51,17 @@ class Settlements:
         self._tasks = []
 
     async def wait(self, operation_id: int, timeout_s: float) -> Operation | None:
-        """The operation once it is settled, or as it is after ``timeout_s``; None if it does not exist.
+        """The operation once it is finished, or as it is after ``timeout_s``; None if it does not exist.
 
         Raises DatabaseAwayError when it cannot be read.
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
         notified = asyncio.Event()
-        self._waiting[operation_id].add(notified)  # before the first read, so that no settlement is missed
+        self._waiting[operation_id].add(notified)  # before the first read, so that no notification is missed
         try:
             while True:
                 current = await operation(self._engine, operation_id)
-                if current is None or current.settled or self._released:
+                if current is None or current.finished or self._released:
                     return current
                 try:
                     async with asyncio.timeout_at(deadline):
@@ -90,7 +90,7 @@ class Settlements:
             try:
                 async with self._listening() as connection:
                     pause = RECONNECT_S[0]
-                    self._wake(list(self._waiting))  # operations may have settled while it was not listening
+                    self._wake(list(self._waiting))  # operations may have finished while it was not listening
                     async for notification in connection.notifies():
                         if notification.payload.isdecimal():
                             self._wake([int(notification.payload)])
@@ -115,7 +115,7 @@ class Settlements:
         try:
             await connection.set_autocommit(True)
             await require_session_async(connection)
-            await connection.execute(f"LISTEN {SETTLED_CHANNEL}")
+            await connection.execute(f"LISTEN {FINISHED_CHANNEL}")
             yield connection
         finally:
             await connection.close()
@@ -134,6 +134,6 @@ class Settlements:
             await asyncio.sleep(POLL_S)
             if self._waiting:
                 try:
-                    self._wake(await settled_among(self._engine, self._waiting))
+                    self._wake(await finished_among(self._engine, self._waiting))
                 except DatabaseAwayError as error:
                     log.info("settlements_poll_failed", error=str(error))

@@ -187,7 +187,7 @@ class Relay:
         if (now := self._clock()) - self._lanes_checked_at >= LANE_CHECK_S:
             self._lanes_checked_at = now
             with self._engine.begin() as connection:
-                if late := schedule_duties.tell_late(connection):
+                if late := schedule_duties.raise_late_alarms(connection):
                     log.warning("lanes_late", lanes=late)
 
     def _claim(self) -> list[Doorbell]:

@@ -25,8 +25,9 @@ from panel.schema import tables
 
 log = structlog.get_logger(__name__)
 
-SETTLED_CHANNEL = "panel_settled"
-"""A NOTIFY on this channel (payload: operation id) tells waiting calls that an operation is settled."""
+FINISHED_CHANNEL = "panel_settled"
+"""A NOTIFY on this channel (payload: operation id) tells waiting calls that an operation is finished. The channel keeps
+its first name, because processes of an older version use it, too."""
 
 
 def database_now(connection: Connection) -> datetime:
@@ -102,7 +103,7 @@ def journal_applied(connection: Connection, before: Row | None, after: Row, **va
     )  # fmt: skip
 
 
-def settle(connection: Connection, operation_id: int, state: str, **values: Any) -> None:  # noqa: ANN401
+def finish(connection: Connection, operation_id: int, state: str, **values: Any) -> None:  # noqa: ANN401
     """Give a queued operation its final state and notify the calls that wait for it."""
     operations = tables.operations
     connection.execute(
@@ -110,7 +111,7 @@ def settle(connection: Connection, operation_id: int, state: str, **values: Any)
         .where(operations.c.id == operation_id)
         .values(state=state, applied_at=text("clock_timestamp()"), publish_at=None, **values)
     )
-    connection.execute(text("SELECT pg_notify(:channel, :id)"), {"channel": SETTLED_CHANNEL, "id": str(operation_id)})
+    connection.execute(text("SELECT pg_notify(:channel, :id)"), {"channel": FINISHED_CHANNEL, "id": str(operation_id)})
 
 
 def raise_findings(connection: Connection, found: Sequence[Finding], run_id: int) -> None:

@@ -183,7 +183,7 @@ def _apply_one(connection: Connection, row: Row | None, operation: Any) -> Row |
             _supersede(connection, row, operation)
             return row
     old, new = rows.difference(before, after)
-    rows.settle(
+    rows.finish(
         connection,
         operation.id,
         "applied",
@@ -249,7 +249,7 @@ def _supersede(connection: Connection, row: Row | None, operation: Any) -> None:
         why, state = "the VPS is deleted; a late call does not change a tombstone", "superseded"
     else:
         why, state = "the record exists already", "superseded"
-    rows.settle(connection, operation.id, state, result=None, reason=why)
+    rows.finish(connection, operation.id, state, result=None, reason=why)
     rows.advance_vps_queue(connection, operation.vps_id, operation.seq)
 
 
@@ -378,7 +378,7 @@ def _is_database_fault(error: DBAPIError) -> bool:
 
 
 def _mark_dead(connection: Connection, operation: Any, attempts: int, why: str) -> None:  # noqa: ANN401
-    rows.settle(connection, operation.id, "dead", attempts=attempts, error=why)
+    rows.finish(connection, operation.id, "dead", attempts=attempts, error=why)
     vps_queues = tables.vps_queues
     queue_state: dict[str, Any] = {}
     if operation.action == "create":

@@ -1,6 +1,6 @@
 """Select what a run must think about. One set-based join leaves the converged fleet in the database.
 
-A record is *settled* when its order, its guest and all its facts agree and nothing is pending for it. All other
+A record is *converged* when its order, its guest and all its facts agree and nothing is pending for it. All other
 objects are candidates. If there are too many, a run draws some of them at random, so that a permanent candidate does
 not block the others. Each is loaded with its component (``panel.observations.components``) and decided in memory, so
 memory follows the number of differences.
@@ -33,10 +33,10 @@ def prepare(
     connection.execute(text(MACHINE_TWINS))
     connection.execute(text("ANALYZE user_map, tag_twins, machine_twins"))
     if everything:
-        connection.execute(text(SETTLED_NOTHING))
+        connection.execute(text(CONVERGED_NOTHING))
     else:
-        connection.execute(text(SETTLED), {"names": names})
-    connection.execute(text("ANALYZE settled"))
+        connection.execute(text(CONVERGED), {"names": names})
+    connection.execute(text("ANALYZE converged"))
     more = False
     for make, draw, index in SEEDS:
         connection.execute(text(make))
@@ -86,8 +86,8 @@ SAYS_THE_SAME = "\n  AND ".join(map(_says_the_same, DRIFTING))
 
 # Each row is joined by its own key, never by the customer. A table that was just filled or restored has no statistics,
 # and then PostgreSQL's planner takes the customer for as good a key.
-SETTLED = f"""
-CREATE TEMP TABLE settled ON COMMIT DROP AS
+CONVERGED = f"""
+CREATE TEMP TABLE converged ON COMMIT DROP AS
 SELECT r.id, r.order_id, r.cluster, r.vmid
 FROM vps r
 JOIN orders_seen o ON o.order_id = r.order_id
@@ -114,12 +114,12 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND r.missing_since IS 
   AND NOT EXISTS (SELECT 1 FROM machine_twins t WHERE t.fingerprint = r.fingerprint)
 """
 
-SETTLED_NOTHING = """
-CREATE TEMP TABLE settled ON COMMIT DROP AS SELECT id, order_id, cluster, vmid FROM vps WHERE false
+CONVERGED_NOTHING = """
+CREATE TEMP TABLE converged ON COMMIT DROP AS SELECT id, order_id, cluster, vmid FROM vps WHERE false
 """
 
 RECORDS = """
-SELECT r.id FROM vps r WHERE r.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.id = r.id)
+SELECT r.id FROM vps r WHERE r.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM converged s WHERE s.id = r.id)
 """
 
 ORDERS = """
@@ -129,43 +129,43 @@ SELECT o.order_id FROM (
   UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.order_id = r.order_id WHERE r.deleted_at IS NULL
   UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.panel_vps_id = r.id WHERE r.deleted_at IS NULL
   UNION SELECT o.order_id FROM stage_guests s JOIN orders_seen o ON o.cluster = s.cluster AND o.vmid = s.vmid) o
-WHERE NOT EXISTS (SELECT 1 FROM settled s WHERE s.order_id = o.order_id)
+WHERE NOT EXISTS (SELECT 1 FROM converged s WHERE s.order_id = o.order_id)
   AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
 """
 
 GUESTS = """
 SELECT s.cluster, s.vmid FROM stage_guests s
-WHERE NOT s.template AND NOT EXISTS (SELECT 1 FROM settled t WHERE t.cluster = s.cluster AND t.vmid = s.vmid)
+WHERE NOT s.template AND NOT EXISTS (SELECT 1 FROM converged t WHERE t.cluster = s.cluster AND t.vmid = s.vmid)
 """
 
-SUSPECTS = (
+CANDIDATES = (
     ("pick_records", "id", "id bigint", RECORDS),
     ("pick_orders", "order_id", "order_id text", ORDERS),
     ("pick_guests", "cluster, vmid", "cluster text, vmid int", GUESTS),
 )
 
 
-def _seeds(place: int, table: str, key: str, columns: str, suspects: str) -> tuple[str, ...]:
+def _seeds(place: int, table: str, key: str, columns: str, candidates: str) -> tuple[str, ...]:
     """The statements that draw the candidates of one kind. The kinds take turns in the numbers of their parts, so that
     many candidates of one kind leave room for the others."""
     return (
         f"CREATE TEMP TABLE {table} ({columns}, part bigint, wave int, PRIMARY KEY ({key})) ON COMMIT DROP",
         f"INSERT INTO {table} SELECT {key}, 3 * row_number() OVER () + {place}, 0"
-        f" FROM ({suspects} ORDER BY random() LIMIT :most) s",
+        f" FROM ({candidates} ORDER BY random() LIMIT :most) s",
         f"CREATE INDEX ON {table} (wave)",
     )
 
 
-SEEDS = tuple(_seeds(place, *of) for place, of in enumerate(SUSPECTS))
+SEEDS = tuple(_seeds(place, *of) for place, of in enumerate(CANDIDATES))
 
 COUNTS = """
-SELECT (SELECT count(*) FROM settled) AS settled, (SELECT count(*) FROM pick_records) AS records,
+SELECT (SELECT count(*) FROM converged) AS settled, (SELECT count(*) FROM pick_records) AS records,
   (SELECT count(*) FROM pick_orders) AS orders, (SELECT count(*) FROM pick_guests) AS guests,
   (SELECT count(*) FROM entangled) AS entangled, (SELECT count(*) FROM parts WHERE NOT taken) AS parts_left
 """
 
 LEFT = " + ".join(
-    f"(SELECT count(*) FROM ({suspects}) s WHERE NOT EXISTS (SELECT 1 FROM {table} p WHERE ({key}) = ({theirs})))"
-    for table, key, _, suspects in SUSPECTS
-    for theirs in [", ".join(f"s.{column}" for column in key.split(", "))]
+    f"(SELECT count(*) FROM ({candidates}) s WHERE NOT EXISTS (SELECT 1 FROM {table} p WHERE ({key}) = ({columns})))"
+    for table, key, _, candidates in CANDIDATES
+    for columns in [", ".join(f"s.{column}" for column in key.split(", "))]
 )

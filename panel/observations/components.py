@@ -84,8 +84,8 @@ def _least_of(meetings: Iterable[tuple[int, int]]) -> dict[int, int]:
         lesser.update(dict.fromkeys(passed, part))
         return part
 
-    for one, other in meetings:
-        less, more = sorted((least(one), least(other)))
+    for part, other in meetings:
+        less, more = sorted((least(part), least(other)))
         if less != more:
             lesser[more] = less
     return {part: least(part) for part in tuple(lesser)}
@@ -154,15 +154,15 @@ UNION SELECT x.id, g.part FROM g JOIN vps x ON x.claimed_cluster = g.cluster AND
   WHERE x.claimed_vmid IS NOT NULL AND x.deleted_at IS NULL
 UNION SELECT merged_into, part FROM r WHERE merged_into IS NOT NULL
 UNION SELECT x.id, r.part FROM r JOIN vps x ON x.merged_into = r.id
-UNION SELECT x.id, k.part FROM key k JOIN vps x ON x.fingerprint = k.word WHERE k.kind = 'machine'
-UNION SELECT x.id, k.part FROM key k JOIN loose x ON x.customer = k.whose AND x.name = k.word WHERE k.kind = 'name'
+UNION SELECT x.id, k.part FROM key k JOIN vps x ON x.fingerprint = k.value WHERE k.kind = 'machine'
+UNION SELECT x.id, k.part FROM key k JOIN loose x ON x.customer = k.scope AND x.name = k.value WHERE k.kind = 'name'
 """
 
 ORDERS = """
 SELECT order_id, part FROM r WHERE order_id IS NOT NULL AND deleted_at IS NULL
 UNION SELECT x.order_id, r.part FROM r JOIN orders_seen x ON x.panel_vps_id = r.id
 UNION SELECT x.order_id, g.part FROM g JOIN orders_seen x ON x.cluster = g.cluster AND x.vmid = g.vmid
-UNION SELECT x.order_id, k.part FROM key k JOIN namesakes x ON x.customer = k.whose AND x.name = k.word
+UNION SELECT x.order_id, k.part FROM key k JOIN namesakes x ON x.customer = k.scope AND x.name = k.value
   WHERE k.kind = 'name'
 """
 
@@ -170,14 +170,14 @@ GUESTS = """
 SELECT cluster, vmid, part FROM r WHERE vmid IS NOT NULL AND deleted_at IS NULL
 UNION SELECT claimed_cluster, claimed_vmid, part FROM r WHERE claimed_vmid IS NOT NULL AND deleted_at IS NULL
 UNION SELECT cluster, vmid, part FROM o WHERE cluster IS NOT NULL AND vmid IS NOT NULL
-UNION SELECT x.cluster, x.vmid, k.part FROM key k JOIN guests x ON x.fingerprint = k.word WHERE k.kind = 'machine'
-UNION SELECT x.cluster, x.vmid, k.part FROM key k JOIN hidden x ON x.fingerprint = k.word WHERE k.kind = 'machine'
-UNION SELECT x.cluster, x.vmid, k.part FROM key k JOIN tag_twins x ON x.cluster = k.whose AND x.tag = k.word
+UNION SELECT x.cluster, x.vmid, k.part FROM key k JOIN guests x ON x.fingerprint = k.value WHERE k.kind = 'machine'
+UNION SELECT x.cluster, x.vmid, k.part FROM key k JOIN hidden x ON x.fingerprint = k.value WHERE k.kind = 'machine'
+UNION SELECT x.cluster, x.vmid, k.part FROM key k JOIN tag_twins x ON x.cluster = k.scope AND x.tag = k.value
   WHERE k.kind = 'tag'
 """
 
 KEYS = """
-SELECT 'machine' AS kind, '' AS whose, fingerprint AS word, part FROM r WHERE deleted_at IS NULL
+SELECT 'machine' AS kind, '' AS scope, fingerprint AS value, part FROM r WHERE deleted_at IS NULL
 UNION SELECT 'machine', '', x.fingerprint, g.part FROM g JOIN guests x ON x.cluster = g.cluster AND x.vmid = g.vmid
 UNION SELECT 'machine', '', x.fingerprint, g.part FROM g JOIN hidden x ON x.cluster = g.cluster AND x.vmid = g.vmid
 UNION SELECT 'tag', x.cluster, x.tag, g.part FROM g JOIN tag_twins x ON x.cluster = g.cluster AND x.vmid = g.vmid
@@ -211,9 +211,9 @@ o AS (
   FROM pick_orders p JOIN orders_seen o ON o.order_id = p.order_id WHERE p.wave = :wave),
 g AS (SELECT p.cluster, p.vmid, p.part FROM pick_guests p WHERE p.wave = :wave),
 keys AS (
-  SELECT kind, whose, word, part, min(part) OVER (PARTITION BY kind, whose, word) AS least
-  FROM ({KEYS}) k WHERE word IS NOT NULL),
-key AS (SELECT DISTINCT kind, whose, word, least AS part FROM keys),
+  SELECT kind, scope, value, part, min(part) OVER (PARTITION BY kind, scope, value) AS least
+  FROM ({KEYS}) k WHERE value IS NOT NULL),
+key AS (SELECT DISTINCT kind, scope, value, least AS part FROM keys),
 {_reached("records", "id", RECORDS)},
 {_reached("orders", "order_id", ORDERS)},
 {_reached("guests", "cluster, vmid", GUESTS)},
@@ -247,11 +247,11 @@ FROM (SELECT part FROM parts WHERE entangled) q
 CROSS JOIN LATERAL (
   SELECT count(*) AS records, count(DISTINCT r.user_id) AS users,
     min(r.id) FILTER (WHERE r.deleted_at IS NULL AND s.id IS NULL) AS vps_id
-  FROM pick_records p JOIN vps r ON r.id = p.id LEFT JOIN settled s ON s.id = p.id WHERE p.part = q.part) r
+  FROM pick_records p JOIN vps r ON r.id = p.id LEFT JOIN converged s ON s.id = p.id WHERE p.part = q.part) r
 CROSS JOIN LATERAL (
   SELECT count(*) AS orders, min(p.order_id) FILTER (WHERE s.id IS NULL) AS order_id
-  FROM pick_orders p LEFT JOIN settled s ON s.order_id = p.order_id WHERE p.part = q.part) o
+  FROM pick_orders p LEFT JOIN converged s ON s.order_id = p.order_id WHERE p.part = q.part) o
 CROSS JOIN LATERAL (
   SELECT count(*) AS guests, min(p.cluster || '/' || p.vmid) FILTER (WHERE s.id IS NULL) AS guest
-  FROM pick_guests p LEFT JOIN settled s ON s.cluster = p.cluster AND s.vmid = p.vmid WHERE p.part = q.part) g
+  FROM pick_guests p LEFT JOIN converged s ON s.cluster = p.cluster AND s.vmid = p.vmid WHERE p.part = q.part) g
 """

@@ -19,16 +19,16 @@ def load_left_out(connection: Connection, within: timedelta | None, broken: dict
     for statement in LOOSE_LEFT:
         connection.execute(text(statement))
     partners = {row.order_id: row.id for row in connection.execute(text(PARTNERS), {"within": within})}
-    homeless = {
+    guestless_orders = {
         None if row.guest_type is None else GuestType(row.guest_type): row.made_at
-        for row in connection.execute(text(HOMELESS))
+        for row in connection.execute(text(GUESTLESS_ORDERS))
     }
     most = share()
     rows = connection.execute(text(UNNAMED), {"limit": most + 1}).all()
     guests = parsed_guests(rows, {}, {}, broken)
     return LeftOut(
         partners,
-        homeless,
+        guestless_orders,
         guests if len(guests) == len(rows) <= most else None,
         disputed=bool(connection.scalar(text(DISPUTED))),
     )
@@ -69,7 +69,7 @@ GROUP BY o.order_id
 
 # By guest type: the time of creation of the newest order that has not ended, names no guest, and whose record has no
 # identified one.
-HOMELESS = f"""
+GUESTLESS_ORDERS = f"""
 SELECT o.guest_type, max(o.created_at) AS made_at FROM orders_seen o
 WHERE o.state <> 'ended' AND (o.cluster IS NULL OR o.vmid IS NULL) AND coalesce(o.hypervisor = 'proxmox', true)
   AND o.created_at IS NOT NULL AND {_LISTED.format(o="o")}

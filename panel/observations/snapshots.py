@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert, text
 
 from domain.guests import GuestType
 from domain.orders import Order
-from domain.record_columns import Kind, RecordColumn, Speaker, names, said_by
+from domain.record_columns import Kind, RecordColumn, ValueSource, given_by, names
 from panel.observations import identity_doubts
 from panel.schema import tables
 from panel.sessions import keep_values_out
@@ -25,11 +25,11 @@ GUEST_COLUMNS = (
     "cluster", "vmid", "guest_type", "node", "status", "power", "name", "lock", "template", "cores", "memory_mb",
     "disk_gb", "tags", "uptime_s",
 )  # fmt: skip
-_BY_ORDERS = said_by(Speaker.ORDER)
-_VALUES = (
-    "state", "status", "owner", "panel_vps_id", "panel_vps_id_given", *names(_BY_ORDERS), "created_at", "updated_at",
+_GIVEN = given_by(ValueSource.ORDER)
+_FEED_COLUMNS = (
+    "state", "status", "owner", "panel_vps_id", "panel_vps_id_given", *names(_GIVEN), "created_at", "updated_at",
 )  # fmt: skip
-ORDER_COLUMNS = ("order_id", *_VALUES, "effective_at", "scope")
+ORDER_COLUMNS = ("order_id", *_FEED_COLUMNS, "effective_at", "scope")
 
 
 def make_stages(connection: Connection) -> None:
@@ -63,7 +63,7 @@ def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: 
 
 def order_row(order: Order, effective: datetime | None, scope: str) -> tuple[Any, ...]:
     """An order's values, arranged as ORDER_COLUMNS. ``effective``: the time for which they are known to be true."""
-    values = (getattr(order, column) for column in _VALUES)
+    values = (getattr(order, column) for column in _FEED_COLUMNS)
     return (order.order_id, *(getattr(value, "value", value) for value in values), effective, scope)
 
 
@@ -222,7 +222,7 @@ STAGES = (
     " name text, lock text, template boolean, cores float8, memory_mb int, disk_gb int, tags text[],"
     " uptime_s float8, PRIMARY KEY (cluster, vmid))",
     "CREATE TEMP TABLE stage_orders (order_id text PRIMARY KEY, state text, status text, owner text,"
-    f" panel_vps_id bigint, panel_vps_id_given boolean, {', '.join(map(_staged, _BY_ORDERS))}, created_at timestamptz,"
+    f" panel_vps_id bigint, panel_vps_id_given boolean, {', '.join(map(_staged, _GIVEN))}, created_at timestamptz,"
     " updated_at timestamptz, effective_at timestamptz, scope text)",
 )
 
@@ -241,7 +241,7 @@ WHERE scopes.began_at <= excluded.began_at
 """
 
 
-def _listed_anew(known: str) -> str:
+def _guest_differs(known: str) -> str:
     """SQL: whether a list shows something new. It is tested before the upsert. The upsert's own WHERE would lock every
     row, and a lock is a write."""
     listed = ("guest_type", "node", "status", "power", "name", "lock", "template", "disk_gb", "tags")
@@ -256,7 +256,7 @@ SELECT s.cluster, s.vmid, s.guest_type, s.node, s.status, s.power, :began, s.nam
   CASE WHEN s.lock IS NOT NULL THEN CAST(:began AS timestamptz) END,
   s.template, s.cores, s.memory_mb, s.disk_gb, s.tags, {identity_doubts.SIGNATURE}, 'unread', :began, :began, :began
 FROM stage_guests s LEFT JOIN guests k ON k.cluster = s.cluster AND k.vmid = s.vmid
-WHERE s.cluster = :cluster AND (k.vmid IS NULL OR {_listed_anew("k")})
+WHERE s.cluster = :cluster AND (k.vmid IS NULL OR {_guest_differs("k")})
 ON CONFLICT (cluster, vmid) DO UPDATE SET
   guest_type = excluded.guest_type, node = excluded.node, status = excluded.status,
   power = excluded.power,
@@ -300,11 +300,13 @@ WHERE g.cluster = :cluster AND g.node = ANY(:nodes) AND NOT g.template AND a.sub
 MISSING_GUESTS = f"SELECT count(*) FILTER (WHERE s.vmid IS NULL) AS missing, count(*) AS known {_KNOWN_GUESTS}"
 VANISHED_GUESTS = f"SELECT g.node, g.guest_type, g.vmid {_KNOWN_GUESTS} AND s.vmid IS NULL LIMIT :limit"
 
-_SAYS_NEWS = f"({', '.join(f'k.{c}' for c in _VALUES)}) IS DISTINCT FROM ({', '.join(f's.{c}' for c in _VALUES)})"
+_ORDER_DIFFERS = (
+    f"({', '.join(f'k.{c}' for c in _FEED_COLUMNS)}) IS DISTINCT FROM ({', '.join(f's.{c}' for c in _FEED_COLUMNS)})"
+)
 
 # A decision compares an order's time with its record's times. Once both have agreed for an hour, a newer time changes
 # no comparison.
-_SETTLED_ORDER = """
+_CONVERGED_ORDER = """
 (EXISTS (SELECT 1 FROM vps r WHERE r.order_id = k.order_id AND r.deleted_at IS NULL AND r.order_state = k.state
          AND r.updated_at < k.effective_at - interval '1 hour')
  OR (k.state = 'ended' AND NOT EXISTS (
@@ -317,18 +319,18 @@ _SETTLED_ORDER = """
 
 # An answer that is older than the last complete sweep is not merged, even if that sweep changed nothing.
 MERGE_ORDERS = f"""
-INSERT INTO orders_seen AS o (order_id, {", ".join(_VALUES)}, state_since, owner_since, guest_since, first_seen_at,
-  changed_at, effective_at)
-SELECT s.order_id, {", ".join(f"s.{column}" for column in _VALUES)}, coalesce(s.effective_at, :began),
+INSERT INTO orders_seen AS o (order_id, {", ".join(_FEED_COLUMNS)}, state_since, owner_since, guest_since,
+  first_seen_at, changed_at, effective_at)
+SELECT s.order_id, {", ".join(f"s.{column}" for column in _FEED_COLUMNS)}, coalesce(s.effective_at, :began),
   least(s.effective_at, :began),  -- one time for the whole read: an owner on a later page is not newer than the first
   :began, :began, :began, s.effective_at
 FROM stage_orders s
 LEFT JOIN orders_seen k ON k.order_id = s.order_id
 LEFT JOIN scopes c ON c.source = :feed AND c.scope = s.scope
-WHERE k.order_id IS NULL OR (({_SAYS_NEWS} OR NOT {_SETTLED_ORDER})
+WHERE k.order_id IS NULL OR (({_ORDER_DIFFERS} OR NOT {_CONVERGED_ORDER})
   AND (k.effective_at IS NULL OR s.effective_at > k.effective_at) AND (s.effective_at < c.began_at) IS NOT TRUE)
 ON CONFLICT (order_id) DO UPDATE SET
-  {", ".join(f"{column} = excluded.{column}" for column in _VALUES)},
+  {", ".join(f"{column} = excluded.{column}" for column in _FEED_COLUMNS)},
   state_since = CASE WHEN o.state = excluded.state THEN o.state_since ELSE excluded.state_since END,
   owner_since = CASE WHEN o.owner IS NOT DISTINCT FROM excluded.owner THEN o.owner_since
                      ELSE excluded.owner_since END,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from sqlalchemy import Connection, text
 
-from panel.shown import shown
+from panel.api_answer import api_answer
 
 SUBJECT_LENGTH = 300
 """A subject is cut to this many characters. Every name that an operator can decide about is shorter."""
@@ -47,7 +47,7 @@ class Use:
     code: str
 
 
-@shown
+@api_answer
 @dataclass(frozen=True, slots=True)
 class ActionView:
     """One decision of an operator."""
@@ -60,7 +60,7 @@ class ActionView:
     network: str | None
 
 
-@shown
+@api_answer
 @dataclass(frozen=True, slots=True)
 class AccessView:
     """How often a credential was used or tried in one way within one hour."""
@@ -83,7 +83,7 @@ class AccessView:
     last_request_id: str
 
 
-@shown
+@api_answer
 @dataclass(frozen=True, slots=True)
 class RefusedCallView:
     """A sync call that came with a valid key and was refused."""

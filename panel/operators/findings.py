@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from sqlalchemy import Connection, Row, text
 
+from panel.api_answer import api_answer
 from panel.operator_error import OperatorError
-from panel.shown import shown
 
 LONGEST_SNOOZE = timedelta(days=30)
 UNMANAGED = "unmanaged-guest"
 
 
-@shown
+@api_answer
 @dataclass(frozen=True, slots=True)
 class FindingView:
     """Something that the panel found and may not repair by itself."""

@@ -16,16 +16,16 @@ from typing import Annotated, Any
 from pydantic import Field
 from sqlalchemy import Connection, Row, text
 
+from panel.api_answer import api_answer
 from panel.journal import rows
 from panel.operator_error import OperatorError
 from panel.runs.run_requests import request_run
-from panel.shown import shown
 
 ALL, FEED, CLUSTER, VPS, USER = "all", "feed", "proxmox:", "vps:", "user:"
 LONGEST = timedelta(days=30)
 
 
-@shown
+@api_answer
 @dataclass(frozen=True, slots=True)
 class PauseView:
     """One pause in force."""

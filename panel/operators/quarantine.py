@@ -20,14 +20,14 @@ from sqlalchemy.exc import DBAPIError
 
 from domain.backoff import Backoff
 from domain.failures import Failure, Stage
+from panel.api_answer import api_answer
 from panel.journal import rows
 from panel.operator_error import OperatorError
 from panel.runs.run_requests import request_run
-from panel.shown import shown
 
 log = structlog.get_logger(__name__)
 
-PAUSES = Backoff(timedelta(minutes=1), timedelta(hours=6))
+BACKOFF = Backoff(timedelta(minutes=1), timedelta(hours=6))
 """How long a subject is left alone after each failure."""
 
 SPREAD = 0.2
@@ -39,7 +39,7 @@ ALARM_AFTER = 5
 ALL = "all"
 
 
-@shown
+@api_answer
 @dataclass(frozen=True, slots=True)
 class QuarantinedView:
     """A subject at which runs keep failing. They leave it alone until ``next_try_at``."""
@@ -55,7 +55,7 @@ class QuarantinedView:
 
 def backoff_s(failures: int, draw: Callable[[float, float], float] = random.uniform) -> float:
     """Seconds until the next try after so many failures in a row. ``draw``: returns the random factor."""
-    return PAUSES.pause(failures).total_seconds() * draw(1 - SPREAD, 1 + SPREAD)
+    return BACKOFF.pause(failures).total_seconds() * draw(1 - SPREAD, 1 + SPREAD)
 
 
 TRANSIENT = frozenset({"40001", "40P01", "55P03", "57014"})

@@ -16,7 +16,7 @@ LONGEST_ID = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class WantedMap:
     """One map that the operator asks for. ``where``: the place to find it in the operator's input ("line 3")."""
 
     where: str
@@ -40,58 +40,59 @@ class Refused:
 class Checked:
     """The maps to write, those that exist already, and those that are refused."""
 
-    fresh: tuple[Wish, ...]
-    already: tuple[Wish, ...]
+    fresh: tuple[WantedMap, ...]
+    already: tuple[WantedMap, ...]
     refused: tuple[Refused, ...]
     replaces: Mapping[int, str]  # panel user -> the id of the main site that its new map replaces
 
 
-def check_maps(connection: Connection, wishes: Iterable[Wish], *, replace: bool) -> Checked:
+def check_maps(connection: Connection, wanted_maps: Iterable[WantedMap], *, replace: bool) -> Checked:
     """Check the maps together. ``replace``: whether an existing map may change. Locks the users' rows."""
-    wishes = list(wishes)
-    rows = connection.execute(KNOWN, {"ids": [w.user_id for w in wishes]}).all()
+    wanted_maps = list(wanted_maps)
+    rows = connection.execute(KNOWN, {"ids": [w.user_id for w in wanted_maps]}).all()
     known = {row.id: row.main_site_user_id for row in rows}
     taken = {
-        row.main_site_user_id: row.id for row in connection.execute(TAKEN, {"ids": [w.main_site_id for w in wishes]})
+        row.main_site_user_id: row.id
+        for row in connection.execute(TAKEN, {"ids": [w.main_site_id for w in wanted_maps]})
     }
-    leaving = {w.user_id for w in wishes if replace and known.get(w.user_id) not in (None, w.main_site_id)}
-    fresh: list[Wish] = []
-    already: list[Wish] = []
+    leaving = {w.user_id for w in wanted_maps if replace and known.get(w.user_id) not in (None, w.main_site_id)}
+    fresh: list[WantedMap] = []
+    already: list[WantedMap] = []
     refused: list[Refused] = []
     users: dict[int, str] = {}
     ids: dict[str, str] = {}
-    for wish in wishes:
-        current, holder = known.get(wish.user_id), taken.get(wish.main_site_id)
-        if wish.user_id not in known:
-            refused.append(Refused(wish.where, "panel_id", f"user {wish.user_id} does not exist in the panel"))
-        elif wish.user_id in users:
+    for wanted in wanted_maps:
+        current, holder = known.get(wanted.user_id), taken.get(wanted.main_site_id)
+        if wanted.user_id not in known:
+            refused.append(Refused(wanted.where, "panel_id", f"user {wanted.user_id} does not exist in the panel"))
+        elif wanted.user_id in users:
             refused.append(
-                Refused(wish.where, "panel_id", f"user {wish.user_id} is named in {users[wish.user_id]} too")
+                Refused(wanted.where, "panel_id", f"user {wanted.user_id} is named in {users[wanted.user_id]} too")
             )
-        elif wish.main_site_id in ids:
-            why = f"{wish.main_site_id} is named in {ids[wish.main_site_id]} too"
-            refused.append(Refused(wish.where, "main_site_id", why))
-        elif current == wish.main_site_id:
-            already.append(wish)
+        elif wanted.main_site_id in ids:
+            why = f"{wanted.main_site_id} is named in {ids[wanted.main_site_id]} too"
+            refused.append(Refused(wanted.where, "main_site_id", why))
+        elif current == wanted.main_site_id:
+            already.append(wanted)
         elif current is not None and not replace:
-            why = f"user {wish.user_id} is mapped to the main site's {current} already (--replace changes that)"
-            refused.append(Refused(wish.where, "panel_id", why))
-        elif holder not in (None, wish.user_id) and holder not in leaving:
-            why = f"{wish.main_site_id} is mapped to panel user {holder} already"
-            refused.append(Refused(wish.where, "main_site_id", why))
+            why = f"user {wanted.user_id} is mapped to the main site's {current} already (--replace changes that)"
+            refused.append(Refused(wanted.where, "panel_id", why))
+        elif holder not in (None, wanted.user_id) and holder not in leaving:
+            why = f"{wanted.main_site_id} is mapped to panel user {holder} already"
+            refused.append(Refused(wanted.where, "main_site_id", why))
         else:
-            fresh.append(wish)
-        users.setdefault(wish.user_id, wish.where)
-        ids.setdefault(wish.main_site_id, wish.where)
+            fresh.append(wanted)
+        users.setdefault(wanted.user_id, wanted.where)
+        ids.setdefault(wanted.main_site_id, wanted.where)
     replaces = {w.user_id: known[w.user_id] for w in fresh if known.get(w.user_id) is not None}
     return Checked(tuple(fresh), tuple(already), tuple(refused), replaces)
 
 
 def write_maps(connection: Connection, checked: Checked) -> None:
     """Write the maps that passed the check. Maps that change are emptied first, so that two users can swap ids."""
-    connection.execute(FREE, {"ids": [wish.user_id for wish in checked.fresh]})
-    mains = [wish.main_site_id for wish in checked.fresh]
-    connection.execute(MAP, {"ids": [wish.user_id for wish in checked.fresh], "mains": mains})
+    connection.execute(FREE, {"ids": [wanted.user_id for wanted in checked.fresh]})
+    mains = [wanted.main_site_id for wanted in checked.fresh]
+    connection.execute(MAP, {"ids": [wanted.user_id for wanted in checked.fresh], "mains": mains})
 
 
 def mark_email_verified(connection: Connection, user_id: int) -> str | None:

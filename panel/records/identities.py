@@ -10,10 +10,10 @@ from pydantic import Field
 from sqlalchemy import Connection, text
 
 from domain.identity_doubts import WHY
-from panel.shown import shown
+from panel.api_answer import api_answer
 
 
-@shown
+@api_answer
 @dataclass(frozen=True, slots=True)
 class IdentityView:
     """Which machine a VPS's guest is, by its configuration. While it is in doubt, it confirms nothing of the VPS."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from domain.guests import PowerState
 from domain.orders import OrderState
-from domain.record_columns import COLUMNS, Facts, Kind, Speaker, in_group, names, said_by
+from domain.record_columns import COLUMNS, Facts, Kind, ValueSource, given_by, in_group, names
 from domain.records import status_of
 
 Row = dict[str, Any]
@@ -28,7 +28,7 @@ PUSHED: dict[str, tuple[OrderState, PowerState | None]] = {
 
 COPIED = tuple(
     column
-    for column in said_by(Speaker.CALL)
+    for column in given_by(ValueSource.CALL)
     if column.group is not Facts.LINK and column.name not in ("user_id", "status", "order_id")
 )
 """The columns that a call writes unchanged. Owner, status, order and guest have their own rules below."""

@@ -45,7 +45,7 @@ class Operation:
     record: Row | None
 
     @property
-    def settled(self) -> bool:
+    def finished(self) -> bool:
         return self.state != "queued"
 
 
@@ -104,8 +104,8 @@ async def operation(engine: AsyncEngine, operation_id: int) -> Operation | None:
     return Operation(**row._mapping, record=records.get(row.vps_id))
 
 
-async def settled_among(engine: AsyncEngine, operation_ids: Iterable[int]) -> list[int]:
-    """Those of these operations that are settled."""
+async def finished_among(engine: AsyncEngine, operation_ids: Iterable[int]) -> list[int]:
+    """Those of these operations that are finished."""
     journal = tables.operations
     statement = select(journal.c.id).where(journal.c.id.in_(list(operation_ids)), journal.c.state != "queued")
     async with reading(engine) as connection:

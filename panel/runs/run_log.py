@@ -19,7 +19,7 @@ from panel.schema import tables
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class Coverage:
     """Where a run looked, so that a finding that it did not report again is over. ``orders``: the feed was read without
     a problem, or there is no feed. ``clusters``: the configured ones. ``believed``: clusters whose list was read and
     did not lack unusually much. ``away``: (cluster, node) pairs whose guests are not known now."""
@@ -77,36 +77,36 @@ def report_findings(
     connection: Connection,
     run_id: int,
     found: Sequence[Finding],
-    reach: Reach | None = None,
+    coverage: Coverage | None = None,
     left_out: Iterable[str] = (),
 ) -> int:
-    """Open or refresh findings; within ``reach``, if given, resolve those that were not found again.
+    """Open or refresh findings; within ``coverage``, if given, resolve those that were not found again.
 
     ``left_out``: subjects (``vps:12``) that the run did not look at. Returns how many are open.
     """
     rows.raise_findings(connection, found, run_id)
-    if reach is not None:
-        resolve_findings(connection, {(finding.class_, finding.subject) for finding in found}, reach, left_out)
+    if coverage is not None:
+        resolve_findings(connection, {(finding.class_, finding.subject) for finding in found}, coverage, left_out)
     return connection.scalar(text("SELECT count(*) FROM findings WHERE resolved_at IS NULL")) or 0
 
 
 def resolve_findings(
-    connection: Connection, found: Collection[tuple[str, str]], reach: Reach, left_out: Iterable[str]
+    connection: Connection, found: Collection[tuple[str, str]], coverage: Coverage, left_out: Iterable[str]
 ) -> int:
     """Resolve the findings that the run would have found again but did not. Returns how many. ``found``: (class,
     subject) of all that it found. ``left_out``: subjects (``vps:12``) that it did not look at.
 
     A finding without a cluster may be about any cluster, so it is resolved only if all clusters are believed.
     """
-    if not reach.orders:
+    if not coverage.orders:
         return 0
     values = {
         "classes": [class_ for class_, _ in found],
         "subjects": [subject for _, subject in found],
         "left": sorted(left_out),
-        "whole": reach.believed >= reach.clusters,
-        "unread": sorted(reach.clusters - reach.believed),
-        "away": sorted(f"{cluster}/{node}" for cluster, node in reach.away),
+        "whole": coverage.believed >= coverage.clusters,
+        "unread": sorted(coverage.clusters - coverage.believed),
+        "away": sorted(f"{cluster}/{node}" for cluster, node in coverage.away),
     }
     return connection.execute(RESOLVE, values).rowcount
 
@@ -153,12 +153,12 @@ NOT_SELECTED = text("""
 SELECT f.subject FROM findings f
 WHERE f.resolved_at IS NULL AND (
   EXISTS (SELECT 1 FROM vps r WHERE r.id = f.vps_id AND r.deleted_at IS NULL
-    AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.id = r.id)
+    AND NOT EXISTS (SELECT 1 FROM converged s WHERE s.id = r.id)
     AND NOT EXISTS (SELECT 1 FROM pick_records p WHERE p.id = r.id))
   OR EXISTS (SELECT 1 FROM orders_seen o WHERE o.order_id = f.order_id
-    AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.order_id = o.order_id)
+    AND NOT EXISTS (SELECT 1 FROM converged s WHERE s.order_id = o.order_id)
     AND NOT EXISTS (SELECT 1 FROM pick_orders p WHERE p.order_id = o.order_id))
   OR EXISTS (SELECT 1 FROM stage_guests g WHERE g.cluster = f.cluster AND g.vmid = f.vmid
-    AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
+    AND NOT EXISTS (SELECT 1 FROM converged s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
     AND NOT EXISTS (SELECT 1 FROM pick_guests p WHERE p.cluster = g.cluster AND p.vmid = g.vmid)))
 """)

@@ -72,7 +72,7 @@ class Duty:
         return self.failed_s is not None and (self.done_s is None or self.failed_s < self.done_s)
 
     @property
-    def standing(self) -> str:
+    def last_outcome(self) -> str:
         """One clause for operators."""
         did = "was never done" if self.done_s is None else f"was done {self.done_s:.0f} s ago"
         return f"{did}, last failed with {self.problem}" if self.failing else did
@@ -110,11 +110,11 @@ def list_duties(connection: Connection) -> list[Duty]:
     return [Duty(**row._mapping) for row in connection.execute(LIST, {"names": [RELAY, *LANES]})]
 
 
-def tell_late(connection: Connection) -> list[str]:
+def raise_late_alarms(connection: Connection) -> list[str]:
     """Open an alarm for every late duty, and resolve the alarms of the others. Returns the names of the late ones."""
     late = [duty for duty in list_duties(connection) if duty.late]
     for duty in late:
-        reason = f"the lane {duty.lane} {duty.standing}, and is due every {duty.every_s:g} s; {duty.cause}"
+        reason = f"the lane {duty.lane} {duty.last_outcome}, and is due every {duty.every_s:g} s; {duty.cause}"
         raise_finding(connection, LATE, f"lane:{duty.lane}", reason, severity="alarm")
     connection.execute(RESOLVE, {"class": LATE, "late": [f"lane:{duty.lane}" for duty in late]})
     return [duty.lane for duty in late]

@@ -16,20 +16,20 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.backoff import Backoff
 from domain.source_troubles import FINDING_CLASS, Cause, Trouble, remedy_of
+from panel.api_answer import api_answer
 from panel.journal import rows
 from panel.operator_error import OperatorError
 from panel.schema.source_tables import source_states
-from panel.shown import shown
 
 ALARM_GRACE_S = 60.0
 """How long a source may have trouble before it is an alarm. A restart or one lost answer is over by then."""
 
-LATE_PAUSES = Backoff(timedelta(seconds=20), timedelta(minutes=5))
+LATE_BACKOFF = Backoff(timedelta(seconds=20), timedelta(minutes=5))
 """How long a kind of run leaves alone a source that did not answer in time. The pause doubles each time, so a source
 that hangs costs a run its full wait only once in some minutes, not every time."""
 
 
-@shown
+@api_answer
 @dataclass(frozen=True, slots=True)
 class SourceView:
     """The state of a source, and whether it is paused."""
@@ -78,10 +78,10 @@ def remember_source(connection: Connection, source: str, **values: Any) -> None:
     )
 
 
-def remember_circuit(connection: Connection, source: str, circuit: Mapping[str, Any]) -> None:
+def remember_backoff(connection: Connection, source: str, backoff: Mapping[str, Any]) -> None:
     """Store these keys of a source's backoff state for the next process; other keys stay."""
     states = source_states
-    upsert = pg_insert(states).values(source=source, backoff_state=dict(circuit))
+    upsert = pg_insert(states).values(source=source, backoff_state=dict(backoff))
     kept = func.coalesce(states.c.backoff_state, text("'{}'::jsonb")).op("||")(upsert.excluded.backoff_state)
     connection.execute(upsert.on_conflict_do_update(index_elements=["source"], set_={"backoff_state": kept}))
 
@@ -95,14 +95,14 @@ def late_until(connection: Connection, source: str, lane: str) -> datetime | Non
     """Until when this kind of run leaves the source alone; None if it may ask now."""
     late = _late(connection, source).get(lane)
     until = datetime.fromisoformat(late["until"]) if late else None
-    return until if LATE_PAUSES.lasts(until, rows.database_now(connection)) else None
+    return until if LATE_BACKOFF.lasts(until, rows.database_now(connection)) else None
 
 
 def note_late(connection: Connection, source: str, lane: str) -> None:
     """Note that this kind of run waited in vain for the source."""
     late = _late(connection, source)
     times = int(late.get(lane, {}).get("times", 0)) + 1
-    until = (rows.database_now(connection) + LATE_PAUSES.pause(times)).isoformat()
+    until = (rows.database_now(connection) + LATE_BACKOFF.pause(times)).isoformat()
     _keep_late(connection, source, late | {lane: {"times": times, "until": until}})
 
 
@@ -119,7 +119,7 @@ def _late(connection: Connection, source: str) -> dict[str, Any]:
 
 
 def _keep_late(connection: Connection, source: str, late: dict[str, Any]) -> None:
-    remember_circuit(connection, source, {"late": late})
+    remember_backoff(connection, source, {"late": late})
 
 
 def report_sources(connection: Connection, run_id: int | None, seen: Mapping[str, Trouble | None]) -> None:

@@ -35,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeEngine
 
-from domain.record_columns import COLUMNS, Kind, RecordColumn, Speaker, said_by
+from domain.record_columns import COLUMNS, Kind, RecordColumn, ValueSource, given_by
 
 metadata = MetaData(
     naming_convention={
@@ -368,7 +368,7 @@ orders_seen = Table(
     Column("owner_since", Time, nullable=False),
     Column("panel_vps_id", BigInteger),
     Column("panel_vps_id_given", Boolean, nullable=False),
-    *(Column(column.name, sql_type(column)) for column in said_by(Speaker.ORDER)),
+    *(Column(column.name, sql_type(column)) for column in given_by(ValueSource.ORDER)),
     Column("guest_since", Time),  # the first read in which it named that guest
     Column("created_at", Time),
     Column("updated_at", Time),

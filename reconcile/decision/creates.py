@@ -8,12 +8,12 @@ from domain.changes import Create, Finding
 from domain.confirmations import OrderGoesOn, OrderNamesGuest
 from domain.guests import FingerprintState, Guest, PowerState
 from domain.orders import Order
-from domain.record_columns import Facts, Speaker, said_by
+from domain.record_columns import Facts, ValueSource, given_by
 from domain.records import LinkState
 from reconcile.decision.cases import Case, GuestView, Policy, World
 from reconcile.decision.findings import finding
 
-SOLD = tuple(column for column in said_by(Speaker.ORDER) if column.group is not Facts.LINK)
+SOLD = tuple(column for column in given_by(ValueSource.ORDER) if column.group is not Facts.LINK)
 """The columns that a new record takes from its order. The columns of its link come from the guest itself."""
 
 

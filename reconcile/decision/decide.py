@@ -17,14 +17,14 @@ from reconcile.decision.deletes import (
     approvable_delete,
     delete_change,
     delete_hindrance,
-    not_its_order,
     unlinked_delete,
+    why_not_its_order,
 )
 from reconcile.decision.findings import due_finding, finding, unread_finding
-from reconcile.decision.matching.duplicates import differ
+from reconcile.decision.matching.duplicates import have_different_guests
 from reconcile.decision.matching.match import match
 from reconcile.decision.matching.possible_locations import seen_elsewhere
-from reconcile.decision.matching.sold_on import not_yet_sold_on, sold_on
+from reconcile.decision.matching.sold_on import sold_on, why_not_yet_sold_on
 from reconcile.decision.table import Cell, Verdict, cell
 from reconcile.decision.updates import order_state, order_updates, record_updates
 
@@ -81,7 +81,7 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
     if case.doubt is not None:
         decision.findings.append(finding(case, case.doubt_class, case.doubt, case.doubt_severity))
         return decision
-    if _not_its_own(decision, case, world, policy):
+    if _decide_foreign_guest(decision, case, world, policy):
         return decision
     if (unread := unread_finding(case, world, policy)) is not None:
         decision.findings.append(unread)
@@ -102,7 +102,7 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
     return decision
 
 
-def _not_its_own(decision: Decision, case: Case, world: World, policy: Policy) -> bool:
+def _decide_foreign_guest(decision: Decision, case: Case, world: World, policy: Policy) -> bool:
     """Whether a record's guest is another machine now, or also another record's or another order's. If so, that is
     decided here, and nothing else of the case."""
     if (unlink := _unlink(case, world)) is not None:
@@ -130,7 +130,7 @@ def _delete(decision: Decision, case: Case, world: World, policy: Policy) -> Non
     class_ = "unlinked-record" if order is None and record.order_id is None else "delete-held"
     class_ = "is-template" if case.guest is not None and case.guest.template else class_
     decision.findings.append(finding(case, class_, why_not))
-    if order is not None and not_its_order(order, record) is None:
+    if order is not None and why_not_its_order(order, record) is None:
         decision.add(order_state(case, world))
     # The operator is asked only after the record's own facts are written: an approval is for one version of it.
     if not decision.changes and (by_approval := approvable_delete(case, world, policy, why_not)) is not None:
@@ -164,7 +164,7 @@ def _merge(case: Case, world: World) -> Merge:
         order=order,
         guest_key=case.guest_key,
         evidence=evidence,
-        confirm=(one_is_gone, survives) if differ(loser, survivor) else (survives,),
+        confirm=(one_is_gone, survives) if have_different_guests(loser, survivor) else (survives,),
     )
 
 
@@ -203,12 +203,12 @@ def _sold_on(decision: Decision, case: Case, buyer: Order, world: World, policy:
     if record is None or guest is None:
         return
     decision.add(order_updates(case, world))
-    who = "the same customer" if buyer.user_id == record.user_id else "another customer"
+    customer = "the same customer" if buyer.user_id == record.user_id else "another customer"
     over = (
         f"order {case.order.order_id} ended" if case.order is not None else f"VPS {record.id} has no order that goes on"
     )
-    reason = f"{over}, and order {buyer.order_id} of {who} names its guest {guest.key}"
-    why_not = not_yet_sold_on(case, buyer, world, policy)
+    reason = f"{over}, and order {buyer.order_id} of {customer} names its guest {guest.key}"
+    why_not = why_not_yet_sold_on(case, buyer, world, policy)
     message = f"{reason}: nothing of it is shown to VPS {record.id}'s customer"
     message += f"; {why_not}" if why_not is not None else f"; it is the same machine ({guest.fingerprint})"
     severity = "warning" if buyer.user_id == record.user_id else None

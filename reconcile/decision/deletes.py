@@ -13,7 +13,7 @@ from domain.orders import Order, OrderState
 from domain.records import LinkState, Record
 from reconcile.decision.cases import Case, GuestView, Policy, World, guest_view, order_to_ask, seen_on_proxmox
 from reconcile.decision.matching.guest_matching import was_read
-from reconcile.decision.matching.possible_locations import may_be_one, seen_elsewhere
+from reconcile.decision.matching.possible_locations import seen_elsewhere, why_maybe_elsewhere
 
 
 def two_way(case: Case, world: World) -> bool:
@@ -149,7 +149,7 @@ def delete_hindrance(case: Case, world: World, policy: Policy, *, by_approval: b
         return "there is no record"
     if record.protected_until is not None and record.protected_until > world.now:
         return f"VPS {record.id} was restored and is protected until {record.protected_until.isoformat()}"
-    foreign = not_its_order(order, record) if order is not None else None
+    foreign = why_not_its_order(order, record) if order is not None else None
     if (other := foreign or _template_hindrance(case, by_approval=by_approval)) is not None:
         return other
     if not world.has_feed:
@@ -187,7 +187,7 @@ def _template_hindrance(case: Case, *, by_approval: bool) -> str | None:
     return f"guest {guest.key} is a template now{unread}: deletable only by approval"
 
 
-def not_its_order(order: Order, record: Record) -> str | None:
+def why_not_its_order(order: Order, record: Record) -> str | None:
     """Why an ended order may not be the record's own, so that its end is no reason to delete the record."""
     if order.user_id is None:
         return f"the owner of order {order.order_id}, which ended, is not known to the panel"
@@ -212,7 +212,7 @@ def _guest_hindrance(case: Case, world: World, policy: Policy, *, by_approval: b
         # It may have moved there, and a list may have left it out: it is gone from its old address only.
         if not policy.proven(world.guest_absences.get(key)):
             return f"the machine of VPS {record.id} was seen at {key}, and nothing proves that it is gone"
-    return None if by_approval else may_be_one(record, world)
+    return None if by_approval else why_maybe_elsewhere(record, world)
 
 
 def _ended_hindrance(

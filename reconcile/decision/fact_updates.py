@@ -51,7 +51,7 @@ def order_state_update(order: Order, record: Record, world: World) -> FactUpdate
     return FactUpdate(values, reason, evidence, f"to {order.state.value}" if known else None)
 
 
-def plan_update(order: Order, record: Record, world: World) -> FactUpdate | None:
+def size_update(order: Order, record: Record, world: World) -> FactUpdate | None:
     """Cores, memory, disk, system, name and addresses as sold. A value that the feed leaves out is no drift."""
     if not _fresh(order.effective_at, record.plan_changed_at):
         return None

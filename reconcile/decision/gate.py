@@ -176,9 +176,9 @@ def _held_deletes(deletes: list[Change], context: GateContext, budget: Budget) -
         return [Held("deletes", whole, tuple(deletes))] if deletes else []
     held: list[Held] = []
     rest = {id(change): change for change in deletes}
-    for scope, over, theirs in _narrow_breaches(deletes, context, budget):
+    for scope, over, breaching in _narrow_breaches(deletes, context, budget):
         # A delete that belongs to two such sets is held in the first one only.
-        if waiting := tuple(change for change in theirs if rest.pop(id(change), None) is not None):
+        if waiting := tuple(change for change in breaching if rest.pop(id(change), None) is not None):
             held.append(Held(scope, over, waiting))
     late = _over("deletes in an hour", len(rest) + context.deletes_last_hour, budget.deletes_hour) or _over(
         "deletes in a day", len(rest) + context.deletes_last_day, budget.deletes_day

@@ -56,7 +56,7 @@ class Paused:
     feed: bool = False
     subjects: frozenset[Subject] = frozenset()
 
-    def spare(self, plan: ChangePlan) -> ChangePlan:
+    def without_paused(self, plan: ChangePlan) -> ChangePlan:
         """The plan without changes of what is paused: those records keep their state.
 
         A paused cluster was not read, so its findings are left out, too. A paused VPS or user was read, so its findings

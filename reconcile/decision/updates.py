@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from domain.changes import Change, ChangeOwner, Finding, Link, SetPlan, SetStatus
+from domain.changes import Change, ChangeOwner, Finding, Link, SetSize, SetStatus
 from domain.confirmations import (
     Confirmation,
     GuestLeftItsAddress,
@@ -22,7 +22,7 @@ from reconcile.decision.creates import unknown_owner
 from reconcile.decision.deletes import two_way
 from reconcile.decision.fact_updates import FactUpdate
 from reconcile.decision.findings import finding
-from reconcile.decision.matching.possible_locations import may_be_one, seen_elsewhere
+from reconcile.decision.matching.possible_locations import seen_elsewhere, why_maybe_elsewhere
 from reconcile.decision.table import Cell
 
 
@@ -59,8 +59,8 @@ def order_updates(case: Case, world: World) -> Iterator[Change | Finding]:
     yield from order_state(case, world)
     if order.state is OrderState.ENDED:
         return
-    if (sold := fact_updates.plan_update(order, record, world)) is not None:
-        yield SetPlan(
+    if (sold := fact_updates.size_update(order, record, world)) is not None:
+        yield SetSize(
             source=world.feed,
             reason=sold.reason,
             record=record,
@@ -119,7 +119,7 @@ def _may_be_another(case: Case, guest: Guest, record: Record, world: World) -> b
 
 def _named_by_a_call_only(record: Record, guest: Guest, world: World) -> bool:
     """Whether only a call says that this guest is the record's, and its identity was not read yet. The call may have
-    come late, and the address may be the next machine's by now. An order that names the guest settles it. Without a
+    come late, and the address may be the next machine's by now. An order that names the guest decides it. Without a
     feed nothing can, so the call counts."""
     unseen = record.link_state in (LinkState.PUSHED, LinkState.UNVERIFIED) and record.fingerprint is None
     return unseen and world.has_feed and _naming(guest, world) is None
@@ -169,7 +169,7 @@ def _missing(case: Case, key: GuestKey, record: Record, world: World, policy: Po
         return
     if not all(policy.proven(world.guest_absences.get(place)) for place in places):
         return
-    if may_be_one(record, world) is not None:
+    if why_maybe_elsewhere(record, world) is not None:
         return
     missing = FactUpdate(
         {"missing_since": absence.absent_since, "power_unconfirmed_since": absence.absent_since},

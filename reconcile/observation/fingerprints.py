@@ -40,10 +40,10 @@ DOUBTED_PER_RUN = 20
 DOUBTED_FOR_S = 5.0
 """Before power states are written, per cluster, and the time for all: a second's work unless a node does not answer."""
 
-LOOK_A_MINUTE = 120
-LOOK_PER_TURN = 40
-LOOK_PAUSE_S = 0.1
-LOOK_FOR_S = 8.0
+ROLLING_A_MINUTE = 120
+ROLLING_PER_TURN = 40
+ROLLING_PAUSE_S = 0.1
+ROLLING_FOR_S = 8.0
 """The rolling read after each fast run. It must end before the next one."""
 
 AHEAD_PER_RUN = 120
@@ -52,23 +52,25 @@ AHEAD_FOR_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class ConfigsReadAhead:
     """What was read before the lease: when that began (database clock), and how many configurations were kept."""
 
     began: datetime
     kept: int
 
 
-def read_fingerprints(connection: Connection, sources: Iterable[GuestSource], seen: Observed, ahead: Looks) -> int:
+def read_fingerprints(
+    connection: Connection, sources: Iterable[GuestSource], seen: Observed, ahead: ConfigsReadAhead
+) -> int:
     """Read the configurations that this run's lists call for. Returns how many were kept, with those read ahead."""
     kept, until = ahead.kept, time.monotonic() + RUN_FOR_S
     for source in sources:
         if source.cluster not in seen.trusted:
             continue
-        asking = _Asking(connection, source, PER_RUN, until)
+        reader = _ConfigReader(connection, source, PER_RUN, until)
         away = seen.away.get(source.cluster, frozenset())
         wants = fingerprint_wants(connection, source.cluster, SPARE * PER_RUN, away, ahead.began)
-        kept += sum(_read(asking, wanted) for wanted in wants if asking.may(wanted))
+        kept += sum(_read(reader, wanted) for wanted in wants if reader.may_ask(wanted))
     return kept
 
 
@@ -81,50 +83,50 @@ def read_doubted(connection: Connection, sources: Iterable[GuestSource], seen: O
     kept, until = 0, time.monotonic() + DOUBTED_FOR_S
     for source in sources:
         if source.cluster in seen.trusted:
-            asking = _Asking(connection, source, DOUBTED_PER_RUN, until)
+            reader = _ConfigReader(connection, source, DOUBTED_PER_RUN, until)
             away = seen.away.get(source.cluster, frozenset())
             wants = doubted_wants(connection, source.cluster, SPARE * DOUBTED_PER_RUN, away)
-            kept += sum(_read(asking, wanted) for wanted in wants if asking.may(wanted))
+            kept += sum(_read(reader, wanted) for wanted in wants if reader.may_ask(wanted))
     return kept
 
 
-def read_ahead(connection: Connection, sources: Iterable[GuestSource]) -> Looks:
+def read_ahead(connection: Connection, sources: Iterable[GuestSource]) -> ConfigsReadAhead:
     """Read configurations of new and changed guests before the lease. If they are few, the run itself reads them."""
     began, until = database_now(connection), time.monotonic() + AHEAD_FOR_S
     waiting = []
     for source in sources:
         wants = wants_ahead(connection, source.cluster, SPARE * AHEAD_PER_RUN)
-        asking = _Asking(connection, source, AHEAD_PER_RUN, until)
-        waiting.append([(asking, wanted) for wanted in wants] if len(wants) > PER_RUN else [])
+        reader = _ConfigReader(connection, source, AHEAD_PER_RUN, until)
+        waiting.append([(reader, wanted) for wanted in wants] if len(wants) > PER_RUN else [])
     kept, asked = 0, False
     for together in zip_longest(*waiting):
-        due = [pair for pair in together if pair is not None and pair[0].may(pair[1])]
+        due = [pair for pair in together if pair is not None and pair[0].may_ask(pair[1])]
         if due and asked:
             time.sleep(AHEAD_PAUSE_S)
         asked = asked or bool(due)
-        kept += sum(_read(asking, wanted, unchanged=True) for asking, wanted in due)
-    return Looks(began, kept)
+        kept += sum(_read(reader, wanted, unchanged=True) for reader, wanted in due)
+    return ConfigsReadAhead(began, kept)
 
 
-def look_around(connection: Connection, sources: Iterable[GuestSource]) -> int:
+def rolling_read(connection: Connection, sources: Iterable[GuestSource]) -> int:
     """Between two runs, without the lease, read the configurations that were read longest ago. Returns how many were
     kept.
 
     Together with the reads of runs that is two a second and cluster, so a cluster of 4,000 guests takes 34 minutes.
     """
-    until = time.monotonic() + LOOK_FOR_S
+    until = time.monotonic() + ROLLING_FOR_S
     waiting = []
     for source in sources:
-        asking = _Asking(connection, source, LOOK_PER_TURN, until)
-        wants = rolling_wants(connection, source.cluster, LOOK_PER_TURN, LOOK_A_MINUTE)
-        waiting.append([(asking, wanted) for wanted in wants])
+        reader = _ConfigReader(connection, source, ROLLING_PER_TURN, until)
+        wants = rolling_wants(connection, source.cluster, ROLLING_PER_TURN, ROLLING_A_MINUTE)
+        waiting.append([(reader, wanted) for wanted in wants])
     connection.commit()
     kept = 0
     for together in zip_longest(*waiting):
-        due = [pair for pair in together if pair is not None and pair[0].may(pair[1])]
-        kept += sum(_read(asking, wanted, unchanged=True) for asking, wanted in due)
+        due = [pair for pair in together if pair is not None and pair[0].may_ask(pair[1])]
+        kept += sum(_read(reader, wanted, unchanged=True) for reader, wanted in due)
         if due:
-            time.sleep(LOOK_PAUSE_S)
+            time.sleep(ROLLING_PAUSE_S)
     return kept
 
 
@@ -133,7 +135,7 @@ SPARE = 3
 
 
 @dataclass(slots=True)
-class _Asking:
+class _ConfigReader:
     """One cluster being asked: at most ``left`` times and not after ``until`` (monotonic clock). A node that gave no
     answer is not asked again, because every further guest on it would cost half a minute of waiting."""
 
@@ -143,16 +145,16 @@ class _Asking:
     until: float
     silent: set[str] = field(default_factory=set)
 
-    def may(self, wanted: WantedConfig) -> bool:
+    def may_ask(self, wanted: WantedConfig) -> bool:
         return self.left > 0 and wanted.node not in self.silent and time.monotonic() < self.until
 
 
-def _read(asking: _Asking, wanted: WantedConfig, *, unchanged: bool = False) -> bool:
+def _read(reader: _ConfigReader, wanted: WantedConfig, *, unchanged: bool = False) -> bool:
     """``unchanged``: the answer counts only if no list has shown anything new of the guest since."""
-    connection, source = asking.connection, asking.source
+    connection, source = reader.connection, reader.source
     at = database_now(connection)
     connection.commit()
-    asking.left -= 1
+    reader.left -= 1
     kept = False
     match source.config(wanted.node, wanted.guest_type, wanted.vmid):
         case Found(value=config):
@@ -166,7 +168,7 @@ def _read(asking: _Asking, wanted: WantedConfig, *, unchanged: bool = False) -> 
             else:
                 log.info("listed_by_an_old_report", cluster=source.cluster, vmid=wanted.vmid)
         case Gone() | Unclear() as other:
-            asking.silent.add(wanted.node)
+            reader.silent.add(wanted.node)
             log.info("fingerprint_not_read", cluster=source.cluster, vmid=wanted.vmid, answer=type(other).__name__)
     if not kept:
         note_unanswered(connection, source.cluster, wanted.vmid, at)

@@ -18,25 +18,25 @@ ASKED_SINGLY = 20  # more look-ups than this take too long for a run: an operato
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The entries that one read of a source is the first to miss: ``missing`` of ``known``. ``which``: their names,
+    """The entries that one read of a source is the first to miss: ``missing`` of ``known``. ``names``: theirs,
     asked for only if they are many. ``each_is_gone``: whether each one is gone when it is looked up singly."""
 
     missing: int
     known: int
-    which: Callable[[], frozenset[str]]
+    names: Callable[[], frozenset[str]]
     each_is_gone: Callable[[], bool]
 
     @property
-    def much(self) -> bool:
-        return much(self.missing, self.known)
+    def is_mass(self) -> bool:
+        return is_mass_loss(self.missing, self.known)
 
 
-def much(missing: int, known: int) -> bool:
+def is_mass_loss(missing: int, known: int) -> bool:
     """Whether more known entries are missing than vanish by themselves between two reads."""
     return missing > max(SHRINK_MIN, int(known * SHRINK_SHARE)) or 0 < known == missing
 
 
-def not_believed(connection: Connection, source: str, loss: Loss) -> str | None:
+def why_not_believed(connection: Connection, source: str, loss: Loss) -> str | None:
     """A sentence why no absence of this read counts; None if the loss is believed.
 
     The missing entries are stored with the sentence, and an acknowledgement covers only those. If much more is missing
@@ -44,16 +44,16 @@ def not_believed(connection: Connection, source: str, loss: Loss) -> str | None:
     """
     state = source_states.source_state(connection, source)
     degraded, acknowledged = state.get("degraded_since"), state.get("acknowledged_at")
-    if not loss.much or (loss.missing <= ASKED_SINGLY and loss.each_is_gone()):
+    if not loss.is_mass or (loss.missing <= ASKED_SINGLY and loss.each_is_gone()):
         if degraded is not None:
             source_states.remember_source(
                 connection, source, degraded_since=None, degraded_reason=None, degraded_missing=None
             )
         return None
-    which = loss.which()
-    more = which - frozenset(state.get("degraded_missing") or ())
+    names = loss.names()
+    more = names - frozenset(state.get("degraded_missing") or ())
     everything = loss.known == loss.missing
-    if degraded is not None and not much(len(more), loss.known) and not (everything and more):
+    if degraded is not None and not is_mass_loss(len(more), loss.known) and not (everything and more):
         believed = acknowledged is not None and acknowledged > degraded
         return None if believed else str(state["degraded_reason"])
     reason = (
@@ -62,6 +62,6 @@ def not_believed(connection: Connection, source: str, loss: Loss) -> str | None:
     )
     now = database_now(connection)
     source_states.remember_source(
-        connection, source, degraded_since=now, degraded_reason=reason, degraded_missing=sorted(which)
+        connection, source, degraded_since=now, degraded_reason=reason, degraded_missing=sorted(names)
     )
     return reason

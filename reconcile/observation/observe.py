@@ -26,7 +26,7 @@ from panel.observations.absences import Proof
 from panel.observations.components import Entangled
 from panel.runs import source_states
 from reconcile.observation import parallel_reads
-from reconcile.observation.mass_disappearance import ASKED_SINGLY, Loss, not_believed
+from reconcile.observation.mass_disappearance import ASKED_SINGLY, Loss, why_not_believed
 from reconcile.observation.parallel_reads import FAST, FULL, ReadDeadline
 
 log = structlog.get_logger(__name__)
@@ -146,10 +146,10 @@ def _take_cluster(
         connection.commit()
         return all(isinstance(guest_source.confirm(*guest), Gone) for guest in guests)
 
-    def which() -> frozenset[str]:
+    def names() -> frozenset[str]:
         return frozenset(f"{cluster}/{vmid}" for _, _, vmid in vanished(known))
 
-    shrunk = not_believed(connection, source, Loss(missing, known, which, each_is_gone))
+    shrunk = why_not_believed(connection, source, Loss(missing, known, names, each_is_gone))
     if shrunk is not None:
         seen.troubles[source] = cluster_trouble(reading, shrunk)
         seen.problems.append(f"{cluster}: {shrunk}")
@@ -235,7 +235,7 @@ def take_orders(
     problem, shrunk = sweep.problem, None
     snapshots.merge_orders(connection, feed.name, began)
     if scopes:
-        shrunk = not_believed(connection, feed.name, _lost_orders(connection, feed, sorted(scopes)))
+        shrunk = why_not_believed(connection, feed.name, _lost_orders(connection, feed, sorted(scopes)))
         if shrunk is not None:
             scopes, problem = set(), shrunk
     if problem is not None:
@@ -283,7 +283,7 @@ def _lost_orders(connection: Connection, feed: OrderFeed, scopes: list[str]) -> 
     return Loss(
         missing,
         known,
-        which=lambda: frozenset(snapshots.vanished_orders(connection, scopes, known)),
+        names=lambda: frozenset(snapshots.vanished_orders(connection, scopes, known)),
         each_is_gone=lambda: _orders_gone(connection, feed, scopes),
     )
 

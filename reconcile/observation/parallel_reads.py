@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
 
-from domain.source_protocols import ClusterReading, GuestSource, unread
+from domain.source_protocols import ClusterReading, GuestSource, untrusted_reading
 
 AT_ONCE = 32
 """How many threads. With more clusters than that, they take turns."""
@@ -74,10 +74,10 @@ def read_all(sources: Sequence[GuestSource], within_s: float) -> Iterator[Answer
         yield Answered(source, reading, took_s)
     waiting.clear()
     for source in missing.values():
-        yield Answered(source, unread(source.cluster, f"no answer within {within_s:g} s"), None)
+        yield Answered(source, untrusted_reading(source.cluster, f"no answer within {within_s:g} s"), None)
 
 
 def not_asked(source: GuestSource, until: datetime) -> Answered:
     """The answer for a cluster that was late last time."""
     problem = f"not asked before {until:%H:%M:%S} UTC: it did not answer in time"
-    return Answered(source, unread(source.cluster, problem), None)
+    return Answered(source, untrusted_reading(source.cluster, problem), None)

@@ -12,7 +12,7 @@ from domain.orders import Order
 from domain.source_protocols import Found, Gone, Health, Lookup, Unclear
 from sources.clock import Clock, http_date, rfc3339, staleness_s
 from sources.config import MainSiteConfig
-from sources.http import Answer, JsonClient
+from sources.json_client import Answer, JsonClient
 from sources.main_site.parse import RowRefused
 from sources.outgoing.client import Transport
 from sources.outgoing.faults import Malformed, SourceFault, TlsRefused, Unreachable
@@ -66,7 +66,7 @@ class MainSiteClient:
 
     def get(self, path: str, params: dict[str, str] | None = None) -> Answer:
         """A 200 with JSON. Retries what may pass; raises a ``SourceFault`` for anything else."""
-        answer = self._settled(path, params)
+        answer = self._with_retries(path, params)
         if answer.status != 200:
             raise RefusedStatus(f"answered {answer.status}", answer.status)
         return _json(answer)
@@ -77,7 +77,7 @@ class MainSiteClient:
         A 404 that is not JSON comes from something in front of the interface and says nothing of the row. An answer
         that calls itself a copy older than ``LOOK_UP_AGE_MAX_S`` is a fault, whatever it says.
         """
-        answer = self._settled(path, None)
+        answer = self._with_retries(path, None)
         if answer.status not in (200, 404):
             raise RefusedStatus(f"answered {answer.status}", answer.status)
         _must_be_of_now(_json(answer))
@@ -87,7 +87,7 @@ class MainSiteClient:
         """Close the connections."""
         self._http.close()
 
-    def _settled(self, path: str, params: dict[str, str] | None) -> Answer:
+    def _with_retries(self, path: str, params: dict[str, str] | None) -> Answer:
         attempt = 1
         while True:
             try:

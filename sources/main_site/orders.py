@@ -8,7 +8,7 @@ from domain.orders import Order
 from domain.source_protocols import Health, Lookup, Sweep, User
 from sources.clock import Clock
 from sources.config import MainSiteConfig
-from sources.http import segment
+from sources.json_client import segment
 from sources.main_site.client import MainSiteClient, health_of, look_up
 from sources.main_site.paging import Listing, envelope_of, read_listing
 from sources.main_site.parse import order_row, user_row

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from domain.source_protocols import Page, Sweep
 from sources.clock import Clock, rfc3339, staleness_s
-from sources.http import Answer
+from sources.json_client import Answer
 from sources.main_site.parse import RowRefused
 from sources.outgoing.faults import Malformed, SourceFault
 
@@ -83,12 +83,12 @@ class _Reading(Generic[T]):
                 self._stop(str(fault))
                 return
             # What a disagreeing page shows is still true. It only proves nothing absent.
-            items, disorder = self._items(envelope)
-            disagreement = self._disagreement(envelope) or disorder
+            items, id_problem = self._items(envelope)
+            problem = self._envelope_problem(envelope) or id_problem
             self._sweep.count += len(items)
             yield Page(items, began_s=answer.began - started, staleness_s=self._age(answer, envelope))
-            if disagreement is not None:
-                self._stop(disagreement)
+            if problem is not None:
+                self._stop(problem)
                 return
             if envelope.next_cursor is None:
                 self._finish()
@@ -97,7 +97,7 @@ class _Reading(Generic[T]):
             self._page += 1
             params = {**listing.params, "cursor": envelope.next_cursor}
 
-    def _disagreement(self, envelope: Envelope) -> str | None:
+    def _envelope_problem(self, envelope: Envelope) -> str | None:
         """What in this page contradicts earlier pages or the contract, as the end of a sentence."""
         first = self._first = self._first or replace(envelope, rows=[])
         if self._listing.pinned and envelope.total is None:
@@ -106,9 +106,9 @@ class _Reading(Generic[T]):
             return "has another as_of than page 1"
         if envelope.total != first.total:
             return f"says total {envelope.total} where page 1 said {first.total}"
-        return None if envelope.next_cursor is None else self._dead_end(envelope, envelope.next_cursor)
+        return None if envelope.next_cursor is None else self._cursor_problem(envelope, envelope.next_cursor)
 
-    def _dead_end(self, envelope: Envelope, cursor: str) -> str | None:
+    def _cursor_problem(self, envelope: Envelope, cursor: str) -> str | None:
         """Why the page's cursor must not be followed."""
         if not envelope.rows:
             return "is empty but has a next_cursor"
@@ -130,9 +130,9 @@ class _Reading(Generic[T]):
                 self._first_refusal = self._first_refusal or f"page {self._page}, row {number}: {refused}"
                 continue
             identity = self._listing.identify(item)
-            disorder = self._ids.disorder(identity)
-            if disorder is not None:
-                return tuple(items), disorder
+            id_problem = self._ids.problem_with(identity)
+            if id_problem is not None:
+                return tuple(items), id_problem
             items.append(item)
         return tuple(items), None
 
@@ -178,7 +178,7 @@ class IdOrder:
         self._as_text = True
         self._as_number = True
 
-    def disorder(self, identity: str) -> str | None:
+    def problem_with(self, identity: str) -> str | None:
         """Take the next id. Returns a sentence if it repeats or breaks the order."""
         previous, self._previous = self._previous, identity
         if previous is None:
@@ -196,7 +196,7 @@ class IdSet:
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
-    def disorder(self, identity: str) -> str | None:
+    def problem_with(self, identity: str) -> str | None:
         """Take the next id. Returns a sentence if it came before."""
         if identity in self._seen:
             return f"id {identity} came twice"

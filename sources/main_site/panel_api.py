@@ -14,7 +14,7 @@ from domain.orders import Order
 from domain.source_protocols import Health, Lookup, Page, Sweep, User
 from sources.clock import Clock, Pacer
 from sources.config import MainSiteConfig
-from sources.http import Answer, segment
+from sources.json_client import Answer, segment
 from sources.main_site.client import MainSiteClient, health_of, look_up
 from sources.main_site.paging import Listing, envelope_of, read_listing
 from sources.main_site.parse import RowRefused, panel_api_row, user_row

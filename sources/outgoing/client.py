@@ -21,7 +21,7 @@ import httpcore
 import httpx
 
 from sources.outgoing.faults import CutOff, Malformed, SourceFault, TimedOut, TlsRefused, Unreachable
-from sources.outgoing.sockets import BoundedBackend, Exchange, Limits, under_way
+from sources.outgoing.sockets import BoundedBackend, Exchange, Limits, as_current_exchange
 from sources.outgoing.tls import refusal_of
 
 Transport = httpx.BaseTransport
@@ -106,7 +106,7 @@ class Client:
         """
         exchange, began = Exchange(self._limits), self._monotonic()
         try:
-            with under_way(exchange):
+            with as_current_exchange(exchange):
                 request = httpx.Request(
                     method,
                     self._url + path,

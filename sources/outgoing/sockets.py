@@ -60,7 +60,7 @@ class Exchange:
     def is_over(self) -> bool:
         return time.monotonic() >= self._ends
 
-    def took(self, count: int) -> None:
+    def count_bytes(self, count: int) -> None:
         """Count bytes that arrived. Raises ``Malformed`` if there were too many."""
         self._bytes_left -= count
         if self._bytes_left < 0:
@@ -76,7 +76,7 @@ _current: ContextVar[Exchange] = ContextVar("exchange")
 
 
 @contextmanager
-def under_way(exchange: Exchange) -> Iterator[None]:
+def as_current_exchange(exchange: Exchange) -> Iterator[None]:
     """Make this the exchange that this thread's connections work for."""
     token = _current.set(exchange)
     try:
@@ -130,7 +130,7 @@ class BoundedStream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         exchange = current_exchange()
         received = self._plain.read(max_bytes, exchange.left_s(timeout))
-        exchange.took(len(received))
+        exchange.count_bytes(len(received))
         return received
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:

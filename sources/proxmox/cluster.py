@@ -1,4 +1,4 @@
-"""One Proxmox VE cluster as a ``GuestSource``: its endpoints and the circuit, with faults as values.
+"""One Proxmox VE cluster as a ``GuestSource``: its endpoints and the circuit breaker, with faults as values.
 
 Three things are read of it: the list of all guests and how far it may be believed; one guest, so that "gone" differs
 from "moved", "hidden" and "not answering"; and its health, for ``doctor``.
@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import TypeVar
 
 from domain.guests import GuestType, PowerState
-from domain.source_protocols import ClusterReading, Found, Gone, GuestConfig, Health, Lookup, Unclear, unread
+from domain.source_protocols import ClusterReading, Found, Gone, GuestConfig, Health, Lookup, Unclear, untrusted_reading
 from sources.clock import Clock
 from sources.config import ClusterConfig
 from sources.outgoing.client import Transport
 from sources.outgoing.faults import SourceFault, TlsRefused
 from sources.proxmox.answers import GRANT_STATUS, NO_QUORUM, Listed, Membership, is_silent, unreadable, version_problem
-from sources.proxmox.circuit import CircuitBreaker
+from sources.proxmox.circuit_breaker import CircuitBreaker
 from sources.proxmox.endpoint import (
     CircuitOpen,
     ConfigMissing,
@@ -78,7 +78,7 @@ class ClusterSource:
         try:
             return self._through_one_endpoint(lambda session: read_cluster(session, self.cluster))
         except SourceFault as fault:
-            return unread(self.cluster, str(fault))
+            return untrusted_reading(self.cluster, str(fault))
 
     def config(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
         """A guest's configuration from its node, or from the node it has moved to; never ``Gone``."""
@@ -146,11 +146,11 @@ def read_cluster(session: Session, cluster: str) -> ClusterReading:
     warnings = () if warned is None else (warned,)
     view = session.view()
     if view.missing:
-        return replace(unread(cluster, *view.missing), warnings=warnings)
+        return replace(untrusted_reading(cluster, *view.missing), warnings=warnings)
     try:
         membership = session.membership()
     except Forbidden as fault:
-        return replace(unread(cluster, status_forbidden(fault)), warnings=warnings)
+        return replace(untrusted_reading(cluster, status_forbidden(fault)), warnings=warnings)
     if not membership.quorate:
         raise NoQuorum(NO_QUORUM)
     return interpret(cluster, membership, session.guests(), whole=view.whole, warnings=warnings)

@@ -14,7 +14,7 @@ from domain.guests import GuestType
 from domain.source_protocols import GuestConfig
 from sources.clock import Clock
 from sources.config import ClusterConfig
-from sources.http import Answer, JsonClient, segment
+from sources.json_client import Answer, JsonClient, segment
 from sources.outgoing.client import Transport
 from sources.outgoing.faults import Malformed, SourceFault, TlsRefused, Unreachable
 from sources.outgoing.sockets import Limits

@@ -104,7 +104,7 @@ def test_messages_that_are_not_ours_cost_nothing(panel: LivePanel) -> None:
         panel.sync("create", PLAN | {"name": "after-them"}).raise_for_status()
         panel.wait_status(5, "after-them", "creating", 60)
         wait_until(lambda: client.llen("sync") == 0, "the queue is empty")
-        wait_until(lambda: not client.zrange("unacked_index", 0, -1), "what was not acknowledged is settled")
+        wait_until(lambda: not client.zrange("unacked_index", 0, -1), "no message is left unacknowledged")
     log = worker.log_path.read_text()
     assert (worker.pid, worker.running) == (pid, True), log
     assert "message_dropped" in log

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from cli.serving.chaos import running_rig
-from cli.serving.staging import scratch_directory
+from cli.serving.temporary_run import scratch_directory
 from lab.chaos.rig import Rig
 
 WORKERS = 3

@@ -15,7 +15,7 @@ from lab.chaos.phases import Failing
 from lab.chaos.proofs.answers import broken_answers
 from lab.chaos.proofs.beats import Push, interleaved, lock_times
 from lab.chaos.proofs.call_proof import Calls, Journaled, prove_calls, prove_records
-from lab.chaos.proofs.proof import Entry, prove_epochs, prove_vps_queues
+from lab.chaos.proofs.queue_proof import Entry, prove_epochs, prove_vps_queues
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -172,10 +172,10 @@ TOLD = [
     Told([A, B, C], [(1, "a"), (2, "b"), (7, "b"), (3, "c")], "doubled", "an accepted call stands twice"),
     Told([A, B, C], [(1, "a"), (3, "c"), (2, "b")], "disordered", "a later call stands before it"),
     Told([A, REFUSED, C], [(1, "a"), (3, "c")], None, "refused"),
-    Told([A, REFUSED, C], [(1, "a"), (2, "b"), (3, "c")], "unasked", "refused, and there"),
+    Told([A, REFUSED, C], [(1, "a"), (2, "b"), (3, "c")], "never_made", "refused, and there"),
     Told([A, NEVER_SENT, C], [(1, "a"), (3, "c")], None, "there was nobody to say it to"),
-    Told([A, NEVER_SENT, C], [(1, "a"), (2, "b"), (3, "c")], "unasked", "never sent, and there"),
-    Told([A, C], [(1, "a"), (2, "x"), (3, "c")], "unasked", "a call that nobody made"),
+    Told([A, NEVER_SENT, C], [(1, "a"), (2, "b"), (3, "c")], "never_made", "never sent, and there"),
+    Told([A, C], [(1, "a"), (2, "x"), (3, "c")], "never_made", "a call that nobody made"),
     Told([A, SILENT, C], [(1, "a"), (3, "c")], None, "no answer, and not there", (1, 0, 0, 0)),
     Told([A, SILENT, C], [(1, "a"), (2, "b"), (3, "c")], None, "no answer, and there", (1, 1, 0, 0)),
     Told([A, UNSURE, C], [(1, "a"), (2, "b"), (3, "c")], None, "outcome unknown, and there", (1, 1, 0, 0)),
@@ -201,7 +201,7 @@ def proved(case: Told) -> Calls:
 @pytest.mark.parametrize("case", TOLD, ids=lambda case: case.reason)
 def test_calls(case: Told) -> None:
     found = proved(case)
-    accused = {name for name in ("lost", "doubled", "disordered", "unasked") if getattr(found, name)}
+    accused = {name for name in ("lost", "doubled", "disordered", "never_made") if getattr(found, name)}
     assert accused == ({case.accused} if case.accused else set()), found.wrong
     assert (found.unanswered, found.taken, found.repeated, found.twice) == case.counted
 

@@ -43,5 +43,5 @@ def _without_nul(given: Any, *, described: bool = False) -> Any:
             key.replace("\x00", ""): _without_nul(value, described=key in DESCRIBED) for key, value in given.items()
         }
     if isinstance(given, list):
-        return [_without_nul(one) for one in given]
+        return [_without_nul(item) for item in given]
     return given.replace("\x00", "") if isinstance(given, str) and not described else given

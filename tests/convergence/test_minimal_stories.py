@@ -9,7 +9,7 @@ from tests.convergence.harness.play import Ending, play
 from tests.convergence.harness.story import BLINKS, FEED, POSTS, PROXMOX, Happening, Round, Story, shrunk, story_of
 
 
-def told(*rounds: tuple[str, ...], sales: tuple[str, ...] = ("linked", "linked"), names: str = "own") -> Ending:
+def play_story(*rounds: tuple[str, ...], sales: tuple[str, ...] = ("linked", "linked"), names: str = "own") -> Ending:
     """Play rounds two minutes apart; every happening is to sale 0 unless it says ``kind:n``."""
     happenings = [
         Round(2, tuple(Happening(kind, int(subject or 0)) for kind, _, subject in (h.partition(":") for h in each)))
@@ -20,27 +20,27 @@ def told(*rounds: tuple[str, ...], sales: tuple[str, ...] = ("linked", "linked")
 
 
 def test_an_order_removed_with_its_guest_takes_its_record_along() -> None:
-    ending = told(("vanish-both",))
+    ending = play_story(("vanish-both",))
     assert (ending.wrong, ending.held) == ((), ())
 
 
 def test_a_vmid_given_away_between_two_lists_to_an_equal_machine_is_another_machine() -> None:
-    assert told(("reuse:2",), sales=("linked",) * 3, names="equal").wrong == ()
+    assert play_story(("reuse:2",), sales=("linked",) * 3, names="equal").wrong == ()
 
 
 def test_two_sights_of_a_stopped_guest_are_two_lists_that_showed_it() -> None:
-    assert told(("power:3",), ("pve-node-hidden",), sales=("linked", "linked", "linked", "missed")).wrong == ()
+    assert play_story(("power:3",), ("pve-node-hidden",), sales=("linked", "linked", "linked", "missed")).wrong == ()
 
 
 def test_while_the_feed_is_empty_no_record_takes_over_the_next_owner_s_machine() -> None:
     empty = ("feed-empty",)
-    assert told(("reuse", "feed-empty", "post-dropped"), empty, empty).wrong == ()
+    assert play_story(("reuse", "feed-empty", "post-dropped"), empty, empty).wrong == ()
 
 
 @pytest.mark.parametrize("fault", [*POSTS, *FEED, *PROXMOX, *BLINKS])
 @pytest.mark.parametrize("event", ["cancel", "power", "suspend", "vanish-both", "transfer", "reuse", "buy"])
 def test_whatever_happens_under_a_fault_ends_well(fault: str, event: str) -> None:
-    ending = told((event, fault), (fault,), (fault,), (event,))
+    ending = play_story((event, fault), (fault,), (fault,), (event,))
     assert ending.wrong == ()
 
 

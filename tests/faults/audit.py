@@ -21,19 +21,19 @@ def journal_faults(engine: Engine, load: Load) -> list[str]:
     with engine.connect() as connection:
         journal = journal_of(connection, calls)
         names = connection.execute(NAMES).all()
-    wrong = prove_calls(calls, {vps_id: _known(journal[vps_id], said) for vps_id, said in calls.items()}).wrong
+    wrong = prove_calls(calls, {vps_id: _known(journal[vps_id], sent) for vps_id, sent in calls.items()}).wrong
     ids: dict[str, set[int]] = defaultdict(set)
     for row in names:
         ids[row.name].add(row.vps_id)
-    for name, told in created.items():
-        if ids[name] != told or len(told) != 1:
-            wrong.append(f"{name}: answers gave the ids {told}, the journal has {ids[name]}")
+    for name, given in created.items():
+        if ids[name] != given or len(given) != 1:
+            wrong.append(f"{name}: answers gave the ids {given}, the journal has {ids[name]}")
     return wrong
 
 
-def _known(journal: Sequence[Journaled], said: Sequence[MarkedCall]) -> list[Journaled]:
+def _known(journal: Sequence[Journaled], sent: Sequence[MarkedCall]) -> list[Journaled]:
     """Without what was called since: marks grow."""
-    newest = max((IPv4Address(one.mark) for one in said), default=None)
+    newest = max((IPv4Address(call.mark) for call in sent), default=None)
     return [entry for entry in journal if newest is not None and IPv4Address(entry.mark) <= newest]
 
 
@@ -43,11 +43,11 @@ def application_faults(engine: Engine, load: Load) -> list[str]:
     calls, _ = load.snapshot()
     proof = vps_queues(engine)
     with engine.connect() as connection:
-        unlike = prove_records(journal_of(connection, calls), marks_of(connection, calls))
-        return [*proof.lost, *proof.doubled, *proof.disordered, *unlike]
+        mismatched = prove_records(journal_of(connection, calls), marks_of(connection, calls))
+        return [*proof.lost, *proof.doubled, *proof.disordered, *mismatched]
 
 
-def unsettled(engine: Engine) -> int:
+def queued_calls(engine: Engine) -> int:
     """How many calls wait to be applied."""
     with engine.connect() as connection:
         return connection.scalar(text("SELECT count(*) FROM operations WHERE state = 'queued'")) or 0
@@ -55,7 +55,7 @@ def unsettled(engine: Engine) -> int:
 
 def counted(load: Load) -> Mapping[str, int]:
     """How many calls were accepted, refused and never answered."""
-    every = [one for queue in (load.creates, *load.said.values()) for one in queue]
+    every = [call for queue in (load.creates, *load.calls_by_vps.values()) for call in queue]
     return Counter("accepted" if o.operation is not None else "unknown" if o.open else "refused" for o in every)
 
 

@@ -32,10 +32,10 @@ class Load:
     url: str
     key: str
     waiting: Callable[[], int]
-    said: dict[int, list[MarkedCall]] = field(default_factory=dict)  # by VPS, in the order of the calls
+    calls_by_vps: dict[int, list[MarkedCall]] = field(default_factory=dict)  # by VPS, in the order of the calls
     creates: list[MarkedCall] = field(default_factory=list)
     created: dict[str, set[int]] = field(default_factory=dict)  # name to the ids that answers gave
-    unbraked: bool = False
+    is_unthrottled: bool = False
     _go: threading.Event = field(default_factory=threading.Event)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -45,10 +45,10 @@ class Load:
         with self._client() as client:
             for number in range(CALLERS):
                 ids = [self._create(client, f"load-{number}-{n}") for n in range(VPS_EACH)]
-                self.said |= {vps_id: [] for vps_id in ids}
+                self.calls_by_vps |= {vps_id: [] for vps_id in ids}
                 caller = threading.Thread(target=self._call_on, args=(number, ids), daemon=True)
                 self._threads.append(caller)
-        self._threads.append(threading.Thread(target=self._brake, daemon=True))
+        self._threads.append(threading.Thread(target=self._throttle, daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -61,32 +61,32 @@ class Load:
     def since(self, at: float) -> list[MarkedCall]:
         """Every answer to a call that was made from that moment of the monotonic clock on."""
         with self._lock:
-            calls: Iterable[list[MarkedCall]] = [self.creates, *self.said.values()]
-            return [one for queue in calls for one in queue if one.at >= at]
+            calls: Iterable[list[MarkedCall]] = [self.creates, *self.calls_by_vps.values()]
+            return [call for queue in calls for call in queue if call.at >= at]
 
     def snapshot(self) -> tuple[dict[int, list[MarkedCall]], dict[str, set[int]]]:
         """The answers so far, by VPS, and the ids that creates were given, by name."""
         with self._lock:
-            said = {vps_id: list(queue) for vps_id, queue in self.said.items()}
-            return said, {name: set(ids) for name, ids in self.created.items()}
+            calls_by_vps = {vps_id: list(queue) for vps_id, queue in self.calls_by_vps.items()}
+            return calls_by_vps, {name: set(ids) for name, ids in self.created.items()}
 
     @contextmanager
-    def undaunted(self) -> Iterator[None]:
+    def unthrottled(self) -> Iterator[None]:
         """Calls go on, however many wait: a fault is to meet some."""
-        self.unbraked = True
+        self.is_unthrottled = True
         self._go.set()
         try:
             yield
         finally:
-            self.unbraked = False
+            self.is_unthrottled = False
 
-    def _brake(self) -> None:
+    def _throttle(self) -> None:
         while not self._stop.wait(LOOK_S):
             try:
-                well = self.waiting() < MOST_WAITING or self.unbraked
+                may_call = self.waiting() < MOST_WAITING or self.is_unthrottled
             except (DBAPIError, PoolTimeoutError):
-                well = True  # the database is away, which is what is tried
-            (self._go.set if well else self._go.clear)()
+                may_call = True  # the database is away, which is what is tried
+            (self._go.set if may_call else self._go.clear)()
         self._go.set()
 
     def _client(self) -> httpx.Client:
@@ -106,17 +106,17 @@ class Load:
                 vps_id, status = ids[turn % len(ids)], ("running", "stopped")[turn % 2]
                 mark = mark_of(turn)
                 vps = {"id": vps_id, "status": status, "ip_address": mark}
-                one, _ = make_call(client, mark, {"action": "update", "vps": vps})
+                call, _ = make_call(client, mark, {"action": "update", "vps": vps})
                 with self._lock:
-                    self.said[vps_id].append(one)
+                    self.calls_by_vps[vps_id].append(call)
 
     def _create(self, client: httpx.Client, name: str) -> int:
         """Repeat it, with its key, until it is answered for good; the id (0 if the load ended before)."""
         body = {"action": "create", "vps": PLAN | {"name": name}}
         while True:
-            one, vps_id = make_call(client, name, body, {"Idempotency-Key": name})
+            call, vps_id = make_call(client, name, body, {"Idempotency-Key": name})
             with self._lock:
-                self.creates.append(one)
+                self.creates.append(call)
                 if vps_id is not None:
                     self.created.setdefault(name, set()).add(vps_id)
                     return vps_id

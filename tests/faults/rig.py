@@ -44,15 +44,18 @@ class Rig:
         """While the block lasts and until the panel is well again: every answer is one of ``answers`` (None: no answer,
         or none within the callers' patience). Then the journal is exactly what the answers said."""
         began = time.monotonic()
-        with self.load.undaunted():
+        with self.load.unthrottled():
             yield
         self.wait_well()
-        said = self.load.since(began)
-        assert {one.status for one in said} <= answers, (fault, [one for one in said if one.status not in answers])
-        refused = [one for one in said if one.status == 503]
-        assert all(int(one.retry_after or 0) >= 1 for one in refused), refused
-        assert {one.code for one in refused} <= {"database_away", "overloaded", "outcome_unknown"}
-        assert sum(one.operation is not None for one in said) > 0, (fault, said)
+        calls = self.load.since(began)
+        assert {call.status for call in calls} <= answers, (
+            fault,
+            [call for call in calls if call.status not in answers],
+        )
+        refused = [call for call in calls if call.status == 503]
+        assert all(int(call.retry_after or 0) >= 1 for call in refused), refused
+        assert {call.code for call in refused} <= {"database_away", "overloaded", "outcome_unknown"}
+        assert sum(call.operation is not None for call in calls) > 0, (fault, calls)
         wrong = journal_faults(self.panel.engine, self.load)
         assert not wrong, (fault, wrong[:10])
 
@@ -69,11 +72,11 @@ class Rig:
         wait_until(applied, "a call made after the fault to be applied", RECOVERED_S)
 
     def _applied_since(self, since: float) -> bool:
-        taken = [one for one in self.load.since(since) if one.operation is not None]
-        return bool(taken) and self.state(min(taken, key=lambda one: one.at)) == "applied"
+        taken = [call for call in self.load.since(since) if call.operation is not None]
+        return bool(taken) and self.state(min(taken, key=lambda call: call.at)) == "applied"
 
-    def state(self, one: MarkedCall) -> str:
-        rows = self.panel.rows("SELECT state FROM operations WHERE id = :id", id=one.operation)
+    def state(self, call: MarkedCall) -> str:
+        rows = self.panel.rows("SELECT state FROM operations WHERE id = :id", id=call.operation)
         return str(rows[0]["state"]) if rows else "not in the journal"
 
     def revive(self) -> None:
@@ -116,19 +119,19 @@ class Rig:
         since = time.monotonic()
 
         def accepted() -> bool:
-            return sum(one.operation is not None for one in self.load.since(since)) >= count
+            return sum(call.operation is not None for call in self.load.since(since)) >= count
 
         wait_until(accepted, f"{count} calls to be accepted")
         return since
 
     def stuck(self, since: float) -> bool:
         """Whether calls were accepted from that moment of the monotonic clock on, and none of them is applied."""
-        taken = [one.operation for one in self.load.since(since) if one.operation is not None]
+        taken = [call.operation for call in self.load.since(since) if call.operation is not None]
         return bool(taken) and {row["state"] for row in self.panel.rows(STATES, ids=taken)} == {"queued"}
 
     def refused(self, since: float) -> bool:
         """Whether any call since that moment of the monotonic clock was a 503."""
-        return any(one.status == 503 for one in self.load.since(since))
+        return any(call.status == 503 for call in self.load.since(since))
 
     @contextmanager
     def held_worker(self) -> Iterator[redis.Redis]:

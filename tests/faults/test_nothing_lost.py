@@ -20,7 +20,7 @@ import pytest
 from lab.chaos import message_faults
 from lab.chaos.tcp_proxy import TcpProxy, tcp_proxy
 from panel.journal.writer import MAX_ATTEMPTS
-from tests.faults.audit import application_faults, counted, journal_faults, unsettled
+from tests.faults.audit import application_faults, counted, journal_faults, queued_calls
 from tests.faults.load import PLAN, Load
 from tests.faults.rig import STATES, Rig
 from tests.support.databases import LOGIN, Databases
@@ -43,7 +43,7 @@ KILLED = frozenset({200, 202, None})
 CUT = frozenset({200, 202, 503, None})
 POISON = "poison"
 DEADLY = "deadly"
-SETTLED_S = 300.0
+APPLIED_WITHIN_S = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
                 )
             )
             add_user(panel.engine, 5)
-            load = Load(panel.url, panel.sync_key, lambda: unsettled(panel.engine))
+            load = Load(panel.url, panel.sync_key, lambda: queued_calls(panel.engine))
             load.start()
             stack.callback(load.stop)
             yield Rig(panel, databases, database, proxies[0], load, random.Random(SEED))
@@ -274,9 +274,9 @@ def test_afterwards_every_call_is_applied_once_and_in_order(rig: Rig) -> None:
 
     def nothing_waits() -> bool:
         rig.revive()
-        return unsettled(rig.panel.engine) == 0
+        return queued_calls(rig.panel.engine) == 0
 
-    wait_until(nothing_waits, "everything to be applied", SETTLED_S)
+    wait_until(nothing_waits, "everything to be applied", APPLIED_WITHIN_S)
     assert journal_faults(rig.panel.engine, rig.load) == []
     assert application_faults(rig.panel.engine, rig.load) == []
     assert counted(rig.load)["accepted"] > 0

@@ -20,11 +20,11 @@ def make_bench(databases: Databases) -> Iterator[MakeBench]:
     """Make a panel on a database of its own; gone with the module."""
     with ExitStack() as stack:
 
-        def made(**options: Any) -> Bench:
+        def make(**options: Any) -> Bench:
             database = databases.clone()
             stack.callback(databases.drop, database)
             engine = sync_engine(database.app_url, "panel-sync test", pool_size=4)
             stack.callback(engine.dispose)
             return stack.enter_context(bench(database, engine, **options))
 
-        yield made
+        yield make

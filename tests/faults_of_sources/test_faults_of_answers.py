@@ -19,7 +19,7 @@ from sources.main_site import make_feed
 from tests.faults_of_sources.conftest import MakeBench
 from tests.faults_of_sources.ledger import Ledger, Write
 from tests.integration.sources.raw_server import RawServer, Send, http
-from tests.stories.steps import Sold, sell, settle, statuses
+from tests.stories.steps import Sold, converge, sell, statuses
 from tests.support.bench import Bench
 
 LIMIT = 256 * 1024
@@ -76,17 +76,17 @@ def world(make_bench: MakeBench) -> Bench:
 
 
 @pytest.fixture(scope="module")
-def standing(world: Bench) -> list[Sold]:
-    made = [sell(world, f"standing-{n}") for n in range(3)]
-    settle(world, *made)
+def existing(world: Bench) -> list[Sold]:
+    made = [sell(world, f"existing-{n}") for n in range(3)]
+    converge(world, *made)
     return made
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name)
-def test_answer_fault(world: Bench, standing: list[Sold], fault: Fault) -> None:
+def test_answer_fault(world: Bench, existing: list[Sold], fault: Fault) -> None:
     before, ledger = statuses(world), Ledger.open(world)
-    world.site.set_status(standing[0].order_id, "suspended", notify=False)
-    world.pve.set_status(standing[1].vmid, "stopped")
+    world.site.set_status(existing[0].order_id, "suspended", notify=False)
+    world.pve.set_status(existing[1].vmid, "stopped")
     problems: set[str] = set()
     with RawServer(fault.wire) as server:
         feed = make_feed(
@@ -102,14 +102,14 @@ def test_answer_fault(world: Bench, standing: list[Sold], fault: Fault) -> None:
         for _ in range(RUNS):
             problems |= set(run_full(replace(world.reconciler(), feed=feed), trigger="test").problems)
 
-    stopped = {Write(one.vps_id, "update", "running -> stopped", "missed-status") for one in standing[:2]}
+    stopped = {Write(one.vps_id, "update", "running -> stopped", "missed-status") for one in existing[:2]}
     assert ledger.written() == sorted(stopped), "what Proxmox shows, and nothing of the feed"
-    assert statuses(world) == before | {one.vps_id: "stopped" for one in standing[:2]}
+    assert statuses(world) == before | {one.vps_id: "stopped" for one in existing[:2]}
     assert ledger.counted() == {}
     assert ledger.kept("orders") == 0
     assert any(fault.told in problem for problem in problems), problems
 
-    world.site.set_status(standing[0].order_id, "running", notify=False)
-    world.pve.set_status(standing[1].vmid, "running")
+    world.site.set_status(existing[0].order_id, "running", notify=False)
+    world.pve.set_status(existing[1].vmid, "running")
     world.run(2)
     assert statuses(world) == before

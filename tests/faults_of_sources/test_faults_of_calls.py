@@ -13,7 +13,7 @@ import pytest
 from lab.simulators.main_site.faults import CallFaultKind
 from tests.faults_of_sources.conftest import MakeBench
 from tests.faults_of_sources.ledger import Ledger
-from tests.stories.steps import Sold, sell, settle, settled
+from tests.stories.steps import Sold, converge, sell, sell_converged
 from tests.support.bench import Bench
 
 RUNS = 3  # as many as a proof of absence takes
@@ -23,7 +23,7 @@ Play = Callable[[Bench, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """``play`` makes the calls and the runs of one order, sold and settled before unless ``fresh``.
+    """``play`` makes the calls and the runs of one order, sold and converged before unless ``fresh``.
 
     ``accepted``: calls in the journal and what they did. ``refused``: codes of those that were not accepted.
     ``written``: what runs did, sorted, links left out. ``shown``: the status its live record ends with, if it has one.
@@ -198,14 +198,14 @@ def world(make_bench: MakeBench) -> Bench:
 def beside(world: Bench) -> Sold:
     """A machine of the same customer, of the same size, that no case is about."""
     made = sell(world, "beside")
-    settle(world, made)
+    converge(world, made)
     return made
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name)
 def test_call_fault(world: Bench, beside: Sold, fault: Fault) -> None:
     if not fault.fresh:
-        settled(world, fault.name)
+        sell_converged(world, fault.name)
     refused, ledger = len(_refused(world)), Ledger.open(world)
 
     fault.play(world, fault.name)

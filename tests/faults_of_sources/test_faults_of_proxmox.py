@@ -16,7 +16,7 @@ from lab.simulators.proxmox.server import ProxmoxServer
 from lab.simulators.proxmox.verbs import Guest
 from tests.faults_of_sources.conftest import MakeBench
 from tests.faults_of_sources.ledger import Ledger, Write
-from tests.stories.steps import Sold, execute, record, sell, settle, statuses
+from tests.stories.steps import Sold, converge, execute, record, sell, statuses
 from tests.support.bench import Bench
 
 RUNS = 4  # one more than a proof of absence takes
@@ -152,27 +152,27 @@ def world(make_bench: MakeBench) -> Bench:
 
 
 @pytest.fixture(scope="module")
-def standing(world: Bench) -> dict[str, Sold]:
+def existing(world: Bench) -> dict[str, Sold]:
     """Machines that outlive all cases."""
     made = {node: sell(world, f"on-{node}", node=node) for node in MOVED_ON}
     made |= {name: sell(world, name, cluster="second", user_id=2) for name in ("other", "also")}
-    settle(world, *made.values())
+    converge(world, *made.values())
     return made
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name)
-def test_story_23_proxmox_fault(world: Bench, standing: dict[str, Sold], fault: Fault) -> None:
+def test_story_23_proxmox_fault(world: Bench, existing: dict[str, Sold], fault: Fault) -> None:
     victim = sell(world, "victim", node="pve2")
-    settle(world, victim)
+    converge(world, victim)
     main, second = world.clusters["main"], world.clusters["second"]
     before, ledger = statuses(world), Ledger.open(world)
     world.site.cancel_order(victim.order_id, remove_guest=False, notify=False)
     fault.begin(main, victim)
     if fault.gone:
         main.remove_guest(victim.vmid)
-    second.set_status(standing["other"].vmid, "stopped")
+    second.set_status(existing["other"].vmid, "stopped")
     for node in MOVED_ON:
-        main.set_status(standing[node].vmid, "stopped")
+        main.set_status(existing[node].vmid, "stopped")
 
     problems: set[str] = set()
     for number in range(RUNS):
@@ -180,7 +180,7 @@ def test_story_23_proxmox_fault(world: Bench, standing: dict[str, Sold], fault: 
         if number < 2:
             world.fast()
 
-    stopped = {standing["other"].vps_id} | {standing[node].vps_id for node in fault.follows}
+    stopped = {existing["other"].vps_id} | {existing[node].vps_id for node in fault.follows}
     writes = [Write(vps_id, "update", "running -> stopped", "missed-status") for vps_id in stopped]
     writes.append(Write(victim.vps_id, "update", "changed order_state", "missed-status"))  # the feed is well
     if fault.confirmed:
@@ -202,10 +202,10 @@ def test_story_23_proxmox_fault(world: Bench, standing: dict[str, Sold], fault: 
     held_back = ("not-confirmed", f"vps:{victim.vps_id}") in world.findings()
     assert held_back is (fault.counts and not fault.confirmed), "whether it came to the confirmation"
 
-    _recover(world, standing, victim, fault)
+    _recover(world, existing, victim, fault)
 
 
-def _recover(world: Bench, standing: dict[str, Sold], victim: Sold, fault: Fault) -> None:
+def _recover(world: Bench, existing: dict[str, Sold], victim: Sold, fault: Fault) -> None:
     """Well again: everything is followed, and what is truly gone is deleted, so the fault alone prevented it."""
     main = world.clusters["main"]
     main.clear_faults()
@@ -214,10 +214,10 @@ def _recover(world: Bench, standing: dict[str, Sold], victim: Sold, fault: Fault
         main.remove_guest(victim.vmid)
     execute(world, "UPDATE source_states SET backoff_state = NULL")  # the pause after a refused token is over
     for node in MOVED_ON:
-        main.set_status(standing[node].vmid, "running")
-    world.clusters["second"].set_status(standing["other"].vmid, "running")
+        main.set_status(existing[node].vmid, "running")
+    world.clusters["second"].set_status(existing["other"].vmid, "running")
     world.run(4)
-    assert statuses(world) == {one.vps_id: "running" for one in standing.values()}, fault.name
+    assert statuses(world) == {one.vps_id: "running" for one in existing.values()}, fault.name
     assert record(world, victim.vps_id)["deleted_at"] is not None
     assert world.findings() == set()
     assert world.results[-1].problems == ()

@@ -19,7 +19,7 @@ from lab.simulators.main_site.faults import FeedFaultKind
 from reconcile.run import Reconciler, RunResult, run_full
 from tests.faults_of_sources.conftest import MakeBench
 from tests.faults_of_sources.ledger import Ledger, Write
-from tests.stories.steps import Sold, record, sell, settle, statuses
+from tests.stories.steps import Sold, converge, record, sell, statuses
 from tests.support.bench import Bench
 
 STATUS = "missed-status"
@@ -31,9 +31,9 @@ def world(make_bench: MakeBench) -> Bench:
 
 
 @pytest.fixture(scope="module")
-def standing(world: Bench) -> list[Sold]:
-    made = [sell(world, f"standing-{n}") for n in range(4)]
-    settle(world, *made)
+def existing(world: Bench) -> list[Sold]:
+    made = [sell(world, f"existing-{n}") for n in range(4)]
+    converge(world, *made)
     return made
 
 
@@ -85,10 +85,10 @@ def last_run(world: Bench) -> int:
     return int(world._rows("SELECT coalesce(max(id), 0) AS id FROM runs")[0]["id"])
 
 
-def test_two_reconcilers_at_once(world: Bench, standing: list[Sold]) -> None:
+def test_two_reconcilers_at_once(world: Bench, existing: list[Sold]) -> None:
     """The second finds the lease taken: it asks nobody and writes nothing, and the first ends its work."""
     ledger, before = Ledger.open(world), last_run(world)
-    world.site.set_status(standing[0].order_id, "suspended", notify=False)
+    world.site.set_status(existing[0].order_id, "suspended", notify=False)
     with run_under_way(world) as (_, ended):
         asked = ledger.asked("main")
         second = run_full(world.reconciler(), trigger="test")
@@ -98,14 +98,14 @@ def test_two_reconcilers_at_once(world: Bench, standing: list[Sold]) -> None:
     (first,) = ended
     assert isinstance(first, RunResult)
     assert [row["state"] for row in runs(world, after=before)] == ["done"], "there was one run, not two"
-    assert ledger.written() == [Write(standing[0].vps_id, "update", "running -> suspended", STATUS)]
-    _resume(world, standing)
+    assert ledger.written() == [Write(existing[0].vps_id, "update", "running -> suspended", STATUS)]
+    _resume(world, existing)
 
 
-def test_a_reconciler_that_lost_its_lease(world: Bench, standing: list[Sold]) -> None:
+def test_a_reconciler_that_lost_its_lease(world: Bench, existing: list[Sold]) -> None:
     """Its connection is cut in mid run and another takes over: what it still means to write is not written."""
     ledger, before = Ledger.open(world), last_run(world)
-    world.site.set_status(standing[0].order_id, "suspended", notify=False)
+    world.site.set_status(existing[0].order_id, "suspended", notify=False)
     with run_under_way(world) as (_, ended):
         cut = "SELECT pg_terminate_backend(pid) FROM (SELECT DISTINCT pid FROM pg_locks l JOIN pg_database d"
         with world.engine.connect() as connection:
@@ -120,10 +120,10 @@ def test_a_reconciler_that_lost_its_lease(world: Bench, standing: list[Sold]) ->
     old, new = runs(world, after=before)
     assert (old["state"], new["state"]) == ("abandoned", "done") or old["state"] == "failed"
     assert new["epoch"] > old["epoch"]
-    assert written == [Write(standing[0].vps_id, "update", "running -> suspended", STATUS)]
+    assert written == [Write(existing[0].vps_id, "update", "running -> suspended", STATUS)]
     assert ledger.written() == written, "nothing of the older epoch came after"
     assert {row["epoch"] for row in ledger.journal()} == {new["epoch"]}
-    _resume(world, standing)
+    _resume(world, existing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,33 +138,33 @@ SKEWS = (Fault("main site two hours ahead", 7200.0), Fault("main site two hours 
 
 
 @pytest.mark.parametrize("fault", SKEWS, ids=lambda f: f.name)
-def test_clock_skew(world: Bench, standing: list[Sold], fault: Fault) -> None:
+def test_clock_skew(world: Bench, existing: list[Sold], fault: Fault) -> None:
     """A fresh read is believed and a stale one is not, however the clock stands."""
     ledger = Ledger.open(world)
     world.site.skew_clock(fault.skew_s)
-    world.site.set_status(standing[0].order_id, "suspended", notify=False)
+    world.site.set_status(existing[0].order_id, "suspended", notify=False)
     world.run()
-    suspended = Write(standing[0].vps_id, "update", "running -> suspended", STATUS)
+    suspended = Write(existing[0].vps_id, "update", "running -> suspended", STATUS)
     assert ledger.written() == [suspended]
     world.run()
-    halted = Write(standing[0].vps_id, "update", "changed power_state", STATUS)
+    halted = Write(existing[0].vps_id, "update", "changed power_state", STATUS)
     assert ledger.written() == sorted([suspended, halted])
 
-    world.call("update", id=standing[1].vps_id, status="suspended")
+    world.call("update", id=existing[1].vps_id, status="suspended")
     world.drain()
     world.site.fault_feed(FeedFaultKind.AS_OF_LAG, value=60.0)
     world.run(2)
-    assert statuses(world)[standing[1].vps_id] == "suspended", "a word from before the call"
+    assert statuses(world)[existing[1].vps_id] == "suspended", "a word from before the call"
     assert ledger.written() == sorted([suspended, halted])
     assert ledger.counted() == {}
     world.site.clear_faults()
-    _resume(world, standing)
+    _resume(world, existing)
 
 
-def test_stale_status_after_vmid_reuse(world: Bench, standing: list[Sold]) -> None:
+def test_stale_status_after_vmid_reuse(world: Bench, existing: list[Sold]) -> None:
     """Proxmox shows the machine before, name and state and size, while the next customer's stands at its VMID."""
     victim = sell(world, "before")
-    settle(world, victim)
+    converge(world, victim)
     ledger = Ledger.open(world)
     fingerprint = record(world, victim.vps_id)["fingerprint"]
     world.site.cancel_order(victim.order_id, notify=False)
@@ -191,13 +191,13 @@ def test_stale_status_after_vmid_reuse(world: Bench, standing: list[Sold]) -> No
     assert (victim.vps_id, "delete", "deleted") in told
     assert record(world, victim.vps_id)["user_id"] == 5, "the old record went to nobody"
     assert world.findings() == set()
-    assert {one.vps_id for one in standing} & set(ledger.changed()) == set()
+    assert {one.vps_id for one in existing} & set(ledger.changed()) == set()
     world.site.cancel_order(after.id)
     world.drain()
 
 
-def _resume(world: Bench, standing: list[Sold]) -> None:
-    for one in standing:
+def _resume(world: Bench, existing: list[Sold]) -> None:
+    for one in existing:
         world.site.set_status(one.order_id, "running", notify=False)
     world.run(2)
     assert set(statuses(world).values()) == {"running"}

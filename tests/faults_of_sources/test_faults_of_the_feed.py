@@ -15,7 +15,7 @@ import pytest
 from lab.simulators.main_site.faults import FeedFaultKind
 from tests.faults_of_sources.conftest import MakeBench
 from tests.faults_of_sources.ledger import Ledger, Write
-from tests.stories.steps import Sold, execute, record, sell, settle, statuses
+from tests.stories.steps import Sold, converge, execute, record, sell, statuses
 from tests.support.bench import Bench
 from tests.support.waiting import wait_until
 
@@ -59,22 +59,22 @@ def world(make_bench: MakeBench) -> Bench:
 
 
 @pytest.fixture(scope="module")
-def standing(world: Bench) -> list[Sold]:
+def existing(world: Bench) -> list[Sold]:
     """Seven machines that outlive all cases: three pages with the victim."""
-    made = [sell(world, f"standing-{n}", user_id=1 + n % 2) for n in range(7)]
-    settle(world, *made)
+    made = [sell(world, f"existing-{n}", user_id=1 + n % 2) for n in range(7)]
+    converge(world, *made)
     return made
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name)
-def test_story_24_feed_fault(world: Bench, standing: list[Sold], fault: Fault) -> None:
+def test_story_24_feed_fault(world: Bench, existing: list[Sold], fault: Fault) -> None:
     victim = sell(world, "victim")
-    settle(world, victim)
+    converge(world, victim)
     before, ledger = statuses(world), Ledger.open(world)
     world.site.remove_order(victim.order_id)
     world.pve.remove_guest(victim.vmid)
-    world.site.set_status(standing[0].order_id, "suspended", notify=False)
-    world.pve.set_status(standing[1].vmid, "stopped")
+    world.site.set_status(existing[0].order_id, "suspended", notify=False)
+    world.pve.set_status(existing[1].vmid, "stopped")
     world.site.fault_feed(fault.kind, page=fault.page, value=fault.value, path="/orders")
 
     problems: set[str] = set()
@@ -83,32 +83,32 @@ def test_story_24_feed_fault(world: Bench, standing: list[Sold], fault: Fault) -
 
     # The guest of the first order stopped with its suspension: that, Proxmox shows.
     writes = {
-        Write(standing[0].vps_id, "update", "changed power_state" if fault.heals else "running -> stopped", STATUS),
-        Write(standing[1].vps_id, "update", "running -> stopped", STATUS),
+        Write(existing[0].vps_id, "update", "changed power_state" if fault.heals else "running -> stopped", STATUS),
+        Write(existing[1].vps_id, "update", "running -> stopped", STATUS),
     }
     if fault.heals:
-        writes.add(Write(standing[0].vps_id, "update", "running -> suspended", STATUS))
+        writes.add(Write(existing[0].vps_id, "update", "running -> suspended", STATUS))
     assert ledger.written() == sorted(writes), "this, and nothing else"
     shown = "suspended" if fault.heals else "stopped"
-    assert statuses(world) == before | {standing[0].vps_id: shown, standing[1].vps_id: "stopped"}
+    assert statuses(world) == before | {existing[0].vps_id: shown, existing[1].vps_id: "stopped"}
     assert ledger.changed().get(victim.vps_id) is None, "neither deleted nor called missing on an old word of the feed"
     assert ledger.counted() == {f"main/{victim.vmid}": PROOF}, "Proxmox's word counts, that of the feed does not"
     assert ledger.kept("orders") == 0
     assert any(fault.told in problem for problem in problems), problems
 
-    _recover(world, standing, victim)
+    _recover(world, existing, victim)
 
 
-def _recover(world: Bench, standing: list[Sold], victim: Sold) -> None:
+def _recover(world: Bench, existing: list[Sold], victim: Sold) -> None:
     """Well again: the feed is believed, and the orphan goes after a proof of its own."""
     world.site.clear_faults()
-    world.site.set_status(standing[0].order_id, "running", notify=False)
-    world.pve.set_status(standing[1].vmid, "running")
+    world.site.set_status(existing[0].order_id, "running", notify=False)
+    world.pve.set_status(existing[1].vmid, "running")
     world.run(2)
     assert record(world, victim.vps_id)["deleted_at"] is None, "what was missed under the fault counts for nothing"
     world.run(2)
     assert record(world, victim.vps_id)["deleted_at"] is not None
-    assert statuses(world) == {one.vps_id: "running" for one in standing}
+    assert statuses(world) == {one.vps_id: "running" for one in existing}
     assert world.findings() == set()
 
 
@@ -116,11 +116,11 @@ BEHIND = ("an hour behind", "standing still for an hour")
 
 
 @pytest.mark.parametrize("how", BEHIND)
-def test_story_24_a_feed_of_an_hour_ago(world: Bench, standing: list[Sold], how: str) -> None:
+def test_story_24_a_feed_of_an_hour_ago(world: Bench, existing: list[Sold], how: str) -> None:
     """After two hours without a read its words are news, but not of a record that was told something since."""
     victim = sell(world, "victim")
-    settle(world, victim)
-    told, untold = standing[0], standing[1]
+    converge(world, victim)
+    told, untold = existing[0], existing[1]
     execute(world, "UPDATE scopes SET began_at = began_at - interval '2 hours' WHERE source = 'orders'")
     execute(world, "UPDATE orders_seen SET effective_at = effective_at - interval '2 hours'")
     update = "UPDATE vps SET order_changed_at = order_changed_at - interval '2 hours' WHERE id = :id"
@@ -157,12 +157,12 @@ def test_story_24_a_feed_of_an_hour_ago(world: Bench, standing: list[Sold], how:
 
     world.site.freeze_feed(frozen=False)
     world.site.set_status(untold.order_id, "running", notify=False)
-    _recover(world, standing, victim)
+    _recover(world, existing, victim)
 
 
-def test_story_24_a_slow_feed_undoes_no_newer_call(world: Bench, standing: list[Sold]) -> None:
+def test_story_24_a_slow_feed_undoes_no_newer_call(world: Bench, existing: list[Sold]) -> None:
     """An answer made before the call arrives after it was applied."""
-    sold, ledger = standing[0], Ledger.open(world)
+    sold, ledger = existing[0], Ledger.open(world)
     world.site.fault_feed(FeedFaultKind.SLOW, times=1, page=1, value=1.5, path="/orders")
     run = threading.Thread(target=world.run)
     run.start()
@@ -175,7 +175,7 @@ def test_story_24_a_slow_feed_undoes_no_newer_call(world: Bench, standing: list[
     assert world.results[-1].problems == ()
     assert ledger.written() == []
     assert statuses(world)[sold.vps_id] == "suspended"
-    assert not {str(one.order_id) for one in standing} & set(ledger.counted())
+    assert not {str(one.order_id) for one in existing} & set(ledger.counted())
     world.site.set_status(sold.order_id, "running", notify=False)
     world.run(2)
     assert statuses(world)[sold.vps_id] == "running", "a read that began after the call is believed"

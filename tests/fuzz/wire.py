@@ -109,12 +109,12 @@ class Server:
                 protocol.data_received(waiting.pop(0))
                 assert len(held(protocol)) <= HEAD_BYTES + 4 + largest, "more is kept than one read and a head"
             if self.state.tasks:
-                await _settle(2)
-        await _settle()
+                await _run_pending(2)
+        await _run_pending()
         protocol.eof_received()
         wire.close()
         protocol.connection_lost(None)
-        await _settle()
+        await _run_pending()
         assert not self.state.tasks, "a request that does not end with its connection"
         assert not self.state.connections
         return wire.written, self.asked.requests
@@ -126,6 +126,6 @@ def held(protocol: Any) -> bytearray:
     return buffer
 
 
-async def _settle(rounds: int = ROUNDS) -> None:
+async def _run_pending(rounds: int = ROUNDS) -> None:
     for _ in range(rounds):
         await asyncio.sleep(0)

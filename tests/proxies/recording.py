@@ -68,8 +68,8 @@ class Recording:
         await _answer(send, 200, {"path": path, "body": hashlib.sha256(body).hexdigest()})
 
 
-async def _answer(send: Send, status: int, said: dict[str, str]) -> None:
-    content = json.dumps(said).encode()
+async def _answer(send: Send, status: int, body: dict[str, str]) -> None:
+    content = json.dumps(body).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
@@ -78,19 +78,19 @@ async def _answer(send: Send, status: int, said: dict[str, str]) -> None:
 @contextmanager
 def recording() -> Iterator[Recording]:
     """The server, in a thread of this process."""
-    made = Recording()
+    server_app = Recording()
     config = uvicorn.Config(
-        made, http=BoundedHttp, ws="none", lifespan="off", proxy_headers=False, log_config=None, log_level="error"
+        server_app, http=BoundedHttp, ws="none", lifespan="off", proxy_headers=False, log_config=None, log_level="error"
     )
     server = uvicorn.Server(config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        made.port = listener.getsockname()[1]
+        server_app.port = listener.getsockname()[1]
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         wait_until(lambda: server.started, "the server listens")
         try:
-            yield made
+            yield server_app
         finally:
             server.should_exit = True
             thread.join(timeout=20)

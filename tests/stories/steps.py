@@ -35,18 +35,18 @@ def sell(world: Bench, name: str, *, user_id: int = 1, node: str | None = None, 
     return Sold(placed.id, placed.panel_vps_id, placed.vmid)
 
 
-def settle(world: Bench, *sold: Sold) -> None:
+def converge(world: Bench, *sold: Sold) -> None:
     """Reconcile until the records are linked and identified."""
     world.run()
-    for one in sold:
-        row = record(world, one.vps_id)
-        assert (row["order_id"], row["link_state"], row["status"]) == (str(one.order_id), "verified", "running")
+    for sale in sold:
+        row = record(world, sale.vps_id)
+        assert (row["order_id"], row["link_state"], row["status"]) == (str(sale.order_id), "verified", "running")
 
 
-def settled(world: Bench, name: str = "web-01", **order: Any) -> Sold:
-    """One order, sold and settled."""
+def sell_converged(world: Bench, name: str = "web-01", **order: Any) -> Sold:
+    """One order, sold and converged."""
     sold = sell(world, name, **order)
-    settle(world, sold)
+    converge(world, sold)
     return sold
 
 
@@ -79,9 +79,9 @@ def execute(world: Bench, statement: str, **values: Any) -> None:
 
 def end_silently(world: Bench, *sold: Sold) -> None:
     """Orders end and guests go, and no call says so."""
-    for one in sold:
-        world.site.cancel_order(one.order_id, remove_guest=False, notify=False)
-        world.pve.remove_guest(one.vmid)
+    for sale in sold:
+        world.site.cancel_order(sale.order_id, remove_guest=False, notify=False)
+        world.pve.remove_guest(sale.vmid)
 
 
 def held_sets(world: Bench) -> list[HeldSet]:
@@ -103,20 +103,20 @@ def swap(world: Bench, sold: Sold, status: str = "running", **guest: Any) -> str
     old = world.pve.find_guest(sold.vmid)
     assert old is not None
     world.pve.remove_guest(sold.vmid)
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "name": old.name,
         "node": old.node,
         "cores": old.cores,
         "memory_mb": old.memory_mb,
         "disk_gb": old.disk_gb,
     }
-    new = world.pve.add_guest(sold.vmid, status=status, **told | guest)
+    new = world.pve.add_guest(sold.vmid, status=status, **values | guest)
     return f"smbios:{new.uuid}"
 
 
 def long_running(world: Bench, name: str = "web-01", **order: Any) -> Sold:
     """A sold machine that was started an hour before its configuration was read, as far as Proxmox tells."""
-    sold = settled(world, name, **order)
+    sold = sell_converged(world, name, **order)
     age(world, sold)
     assert guest_row(world, sold)["fingerprint_state"] == "read"
     return sold
@@ -124,8 +124,8 @@ def long_running(world: Bench, name: str = "web-01", **order: Any) -> Sold:
 
 def age(world: Bench, *sold: Sold) -> None:
     """Let every guest have been started an hour ago."""
-    for one in sold:
-        world.pve.set_uptime(one.vmid, 3600)
+    for sale in sold:
+        world.pve.set_uptime(sale.vmid, 3600)
 
 
 def guest_row(world: Bench, sold: Sold) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def guest_row(world: Bench, sold: Sold) -> dict[str, Any]:
     return row
 
 
-def told(world: Bench, sold: Sold) -> dict[str, Any]:
+def guest_facts(world: Bench, sold: Sold) -> dict[str, Any]:
     """What the record says of its guest."""
     row = record(world, sold.vps_id)
     return {key: row[key] for key in ("power_state", "node", "fingerprint", "name", "cpu", "ram_mb", "disk_gb")}
@@ -147,5 +147,5 @@ def reasons(world: Bench, class_: str) -> list[str]:
 
 def reason(world: Bench, class_: str) -> str:
     """What the only open finding of a class says."""
-    (said,) = reasons(world, class_)
-    return said
+    (only,) = reasons(world, class_)
+    return only

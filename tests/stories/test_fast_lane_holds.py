@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from panel.operators.holds import Decision, HeldSet, decide_hold, list_holds
-from tests.stories.steps import Sold, sell, settle, statuses
+from tests.stories.steps import Sold, converge, sell, statuses
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
 
@@ -25,7 +25,7 @@ def narrow(database: Database, engine: Engine) -> Iterator[Bench]:
 def three_stopped(world: Bench) -> tuple[Sold, ...]:
     """Seen twice by the fast lane, so that they are due."""
     sold = tuple(sell(world, f"web-{n}") for n in range(3))
-    settle(world, *sold)
+    converge(world, *sold)
     for one in sold:
         world.pve.set_status(one.vmid, "stopped")
     world.fast(2)
@@ -88,7 +88,7 @@ def test_both_lanes_keep_one_set_of_a_held_class(database: Database, engine: Eng
     """The fast lane sees power only: it may not take a suspension out of the set, nor give it another hash."""
     with bench(database, engine, repair_policy={"missed-status": "hold"}) as world:
         one, other = sell(world, "one"), sell(world, "other")
-        settle(world, one, other)
+        converge(world, one, other)
         world.site.set_status(one.order_id, "suspended", notify=False)
         world.pve.set_status(one.vmid, "running")  # the main site had stopped it
         world.pve.set_status(other.vmid, "stopped")
@@ -107,7 +107,7 @@ def test_both_lanes_keep_one_set_of_a_held_class(database: Database, engine: Eng
 
 def test_the_fast_lane_ends_no_set_of_deletes(world: Bench) -> None:
     keep, *gone = (sell(world, f"web-{n}") for n in range(4))
-    settle(world, keep, *gone)
+    converge(world, keep, *gone)
     for one in gone:
         world.site.cancel_order(one.order_id, remove_guest=False, notify=False)
         world.pve.remove_guest(one.vmid)

@@ -6,12 +6,12 @@ import pytest
 
 from api.operators.operator_models import Metrics
 from panel.operators.metrics import metrics
-from tests.stories.steps import execute, settled
+from tests.stories.steps import execute, sell_converged
 from tests.support.bench import Bench
 
 
 def test_how_long_a_difference_had_stood_and_where_a_run_spent_its_time(world: Bench) -> None:
-    sold = settled(world)
+    sold = sell_converged(world)
     world.pve.set_status(sold.vmid, "stopped")
     world.fast()
     execute(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.stories.steps import execute, last_repair, record, repairs_since, settled
+from tests.stories.steps import execute, last_repair, record, repairs_since, sell_converged
 from tests.support.bench import Bench
 
 ANOTHER_LOOK = "UPDATE guest_configs SET read_at = read_at - interval '2 hours'"
@@ -25,7 +25,7 @@ def spec_of(world: Bench) -> list[tuple[str, str]]:
 
 
 def test_a_guest_that_is_smaller_than_sold_is_told_and_nobody_is_resized(world: Bench) -> None:
-    sold = settled(world)
+    sold = sell_converged(world)
     assert spec_of(world) == []
     before, last = record(world, sold.vps_id), last_repair(world)
     world.pve.change_guest(sold.vmid, memory_mb=2048)
@@ -46,7 +46,7 @@ def test_a_guest_that_is_smaller_than_sold_is_told_and_nobody_is_resized(world: 
 
 def test_a_larger_disk_is_seen_by_another_look_and_the_finding_ends_when_it_was_sold(world: Bench) -> None:
     """No list shows a second disk: the configuration is read again where it differed, within the hour."""
-    sold = settled(world)
+    sold = sell_converged(world)
     world.pve.change_guest(sold.vmid, disk_gb=80, cores=4)
     world.run()
     assert [severity for severity, _ in spec_of(world)] == ["info"]
@@ -64,7 +64,7 @@ def test_a_larger_disk_is_seen_by_another_look_and_the_finding_ends_when_it_was_
 
 
 def test_a_plan_that_was_changed_lately_is_given_time(world: Bench) -> None:
-    sold = settled(world)
+    sold = sell_converged(world)
     world.with_policy(spec_grace=timedelta(hours=1))
     world.pve.change_guest(sold.vmid, cores=8)
     world.run()
@@ -85,7 +85,7 @@ def test_a_plan_that_was_changed_lately_is_given_time(world: Bench) -> None:
 
 def test_another_machine_at_the_address_is_not_compared_with_what_was_sold(world: Bench) -> None:
     """VMIDs are reused: its size says nothing of this record, whose machine is gone."""
-    sold = settled(world)
+    sold = sell_converged(world)
     world.pve.change_guest(sold.vmid, uuid="0d9b2f6e-5a07-4d0c-8c6c-2f0c2f4f2a11", memory_mb=1024)
     world.run(2)
     assert spec_of(world) == []

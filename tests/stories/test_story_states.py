@@ -6,12 +6,12 @@ from datetime import timedelta
 
 from lab.simulators.main_site.faults import CallFaultKind, FeedFaultKind
 from panel.operators.findings import unsent_alarms
-from tests.stories.steps import execute, last_repair, record, repairs_since, sell, settle, settled, statuses
+from tests.stories.steps import converge, execute, last_repair, record, repairs_since, sell, sell_converged, statuses
 from tests.support.bench import Bench
 
 
 def test_story_03_a_suspended_order_stays_suspended_whatever_its_guest_does(world: Bench) -> None:
-    sold = settled(world)
+    sold = sell_converged(world)
     world.site.set_status(sold.order_id, "suspended", notify=False)
     world.run(2)
     assert statuses(world) == {sold.vps_id: "suspended"}
@@ -25,7 +25,7 @@ def test_story_03_a_suspended_order_stays_suspended_whatever_its_guest_does(worl
 
 
 def test_story_04_a_migrated_guest_is_an_update(world: Bench) -> None:
-    sold = settled(world)
+    sold = sell_converged(world)
     world.pve.migrate(sold.vmid, "pve3")
     world.run()
     row = record(world, sold.vps_id)
@@ -39,8 +39,8 @@ def test_story_04_a_migrated_guest_is_an_update(world: Bench) -> None:
 def test_story_04_an_address_that_changed_without_a_call_is_repaired(world: Bench) -> None:
     """The main site gave the machine another IPv6 address, and its call was lost."""
     first, second = "2001:db8::1", "2001:db8::2"
-    sold = settled(world, ip6_address=first)
-    other = settled(world, "web-02")
+    sold = sell_converged(world, ip6_address=first)
+    other = sell_converged(world, "web-02")
     assert record(world, sold.vps_id)["ip6_address"] == first, "its create said so"
     agreed = world.run().plan
     assert agreed is not None
@@ -60,7 +60,7 @@ def test_story_04_an_address_that_changed_without_a_call_is_repaired(world: Benc
 def test_story_05_a_guest_that_moves_to_another_cluster_is_relinked_by_its_uuid(two_clusters: Bench) -> None:
     world = two_clusters
     keep, sold = sell(world, "keep"), sell(world, "mover")
-    settle(world, keep, sold)
+    converge(world, keep, sold)
     guest = world.pve.find_guest(sold.vmid)
     assert guest is not None
     world.clusters["second"].add_guest(300, name="mover", uuid=guest.uuid, status="stopped")
@@ -78,7 +78,7 @@ def test_story_05_a_guest_that_moves_to_another_cluster_is_relinked_by_its_uuid(
 def test_story_05_a_machine_that_stays_in_two_clusters_is_a_copy_and_is_left_alone(two_clusters: Bench) -> None:
     world = two_clusters
     keep, sold = sell(world, "keep"), sell(world, "mover")
-    settle(world, keep, sold)
+    converge(world, keep, sold)
     guest = world.pve.find_guest(sold.vmid)
     assert guest is not None
     world.clusters["second"].add_guest(300, name="mover", uuid=guest.uuid, status="stopped")
@@ -102,7 +102,7 @@ def test_story_05_a_machine_that_stays_in_two_clusters_is_a_copy_and_is_left_alo
 
 def test_story_06_an_ended_order_keeps_its_guest_for_a_while(world: Bench) -> None:
     keep, sold = sell(world, "keep"), sell(world, "leaving")
-    settle(world, keep, sold)
+    converge(world, keep, sold)
     world.site.cancel_order(sold.order_id, remove_guest=False, notify=False)
     world.run(5)
     assert record(world, sold.vps_id)["deleted_at"] is None
@@ -145,7 +145,7 @@ def test_story_08_a_main_site_that_keeps_no_panel_id_finds_its_records_by_order_
 
 def test_story_11_a_pushed_delete_is_not_undone_by_a_feed_that_lags(world: Bench) -> None:
     keep, sold = sell(world, "keep"), sell(world, "gone")
-    settle(world, keep, sold)
+    converge(world, keep, sold)
     world.with_policy(deleted_alive_grace=timedelta(minutes=3))
     world.site.freeze_feed()
     world.site.cancel_order(sold.order_id, remove_guest=False)
@@ -163,7 +163,7 @@ def test_story_11_a_pushed_delete_is_not_undone_by_a_feed_that_lags(world: Bench
 
 
 def test_story_12_a_pushed_running_does_not_flap(world: Bench) -> None:
-    sold = settled(world)
+    sold = sell_converged(world)
     world.site.set_status(sold.order_id, "stopped")
     world.drain()
     world.with_policy(power_grace=timedelta(seconds=30))
@@ -186,7 +186,7 @@ def test_story_12_a_pushed_running_does_not_flap(world: Bench) -> None:
 
 
 def test_story_14_clocks_two_hours_apart_change_no_decision(world: Bench) -> None:
-    ahead = settled(world, "ahead")
+    ahead = sell_converged(world, "ahead")
     for skew in (7200.0, -7200.0):
         world.site.skew_clock(skew)
         world.site.set_status(ahead.order_id, "suspended", notify=False)
@@ -203,7 +203,7 @@ def test_story_14_clocks_two_hours_apart_change_no_decision(world: Bench) -> Non
 
 
 def test_story_15_a_feed_older_than_the_last_call_is_not_written(world: Bench) -> None:
-    sold = settled(world)
+    sold = sell_converged(world)
     world.site.fault_feed(FeedFaultKind.AS_OF_LAG, value=120.0)
     world.call("update", id=sold.vps_id, status="suspended")
     world.drain()
@@ -215,7 +215,7 @@ def test_story_15_a_feed_older_than_the_last_call_is_not_written(world: Bench) -
 
 
 def test_story_15_a_feed_without_a_usable_time_writes_nothing(world: Bench) -> None:
-    sold = settled(world)
+    sold = sell_converged(world)
     world.site.fault_feed(FeedFaultKind.NO_AS_OF)
     world.site.change_order(sold.order_id, cpu=8)
     world.run(3)
@@ -227,7 +227,7 @@ def test_story_15_a_feed_without_a_usable_time_writes_nothing(world: Bench) -> N
 
 def test_story_17_an_order_that_vanished_while_its_guest_is_there_is_kept(world: Bench) -> None:
     keep, sold = sell(world, "keep"), sell(world, "vanished")
-    settle(world, keep, sold)
+    converge(world, keep, sold)
     world.site.remove_order(sold.order_id)
     world.run(5)
     assert statuses(world) == {keep.vps_id: "running", sold.vps_id: "running"}
@@ -240,7 +240,7 @@ def test_story_17_an_order_that_vanished_while_its_guest_is_there_is_kept(world:
 def test_story_17_a_guest_that_moved_after_its_order_vanished_and_then_went_too_is_an_orphan(world: Bench) -> None:
     """What was missed before the move proves nothing; what was missed since does."""
     keep, sold = sell(world, "keep"), sell(world, "gone")
-    settle(world, keep, sold)
+    converge(world, keep, sold)
     world.site.remove_order(sold.order_id)
     world.run(3)
     world.pve.migrate(sold.vmid, "pve3")
@@ -270,7 +270,7 @@ def test_story_19_an_order_that_is_pending_for_hours_is_reported(world: Bench) -
 
 
 def test_story_20_a_lock_that_was_left_over_stops_protecting(world: Bench) -> None:
-    sold = settled(world)
+    sold = sell_converged(world)
     world.pve.set_lock(sold.vmid, "backup")
     world.pve.set_status(sold.vmid, "stopped")
     world.run(4)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from reconcile.observation import fingerprints
-from tests.stories.steps import Sold, execute, sell, settle
+from tests.stories.steps import Sold, converge, execute, sell
 from tests.support.bench import Bench
 
 CLASS = "unverified-guest"
@@ -55,7 +55,7 @@ def test_turns_that_come_too_late_are_one_alarm(world: Bench, nobody_is_read: py
 
 
 def test_one_that_was_asked_about_and_gave_no_answer_is_named(new: list[Sold], world: Bench) -> None:
-    settle(world, *new)
+    converge(world, *new)
     world.run()
     world.pve.fail_answers("/nodes", status=500)
     execute(

@@ -1,4 +1,4 @@
-"""More suspects than one run takes: what is left has its turn later, and what no run can take is told."""
+"""More candidates than one run takes: what is left has its turn later, and what no run can take is told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from panel.observations import components
 from panel.operators.holds import Decision
-from tests.stories.steps import decide, execute, held_sets, live, sell, settle, statuses
+from tests.stories.steps import converge, decide, execute, held_sets, live, sell, statuses
 from tests.support.bench import Bench
 
 
@@ -40,7 +40,7 @@ def hosts_elsewhere(world: Bench, count: int) -> None:
 
 def test_lasting_suspects_starve_nobody(world: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     sold = sell(world, "last")
-    settle(world, sold)
+    converge(world, sold)
     hosts_elsewhere(world, 3)
     world.site.set_status(sold.order_id, "suspended", notify=False)
     monkeypatch.setattr(components, "BUDGET", 12)  # a component of three objects, and what is begun beside it
@@ -70,7 +70,7 @@ def test_what_hangs_together_and_is_too_much_is_one_alarm_until_it_is_less(
 ) -> None:
     """Three records and three orders of one name, that nothing joins; whoever else there is, is looked after."""
     keep = sell(world, "keep")
-    settle(world, keep)
+    converge(world, keep)
     for _ in range(3):
         assert world.call("create", user_id=6, name="same", cpu=1, ram=512, disk=5, os="x",
                           hypervisor="proxmox").is_success  # fmt: skip

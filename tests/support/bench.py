@@ -231,9 +231,9 @@ def bench(
                 username=f"user{panel_id}", email=f"user{panel_id}@example.test", panel_user_id=panel_id
             )
             assert user.id == main_site_id
-        made = Bench(engine, chosen, site, servers, panel_url, clock)
-        made.import_users()
-        yield made
+        started = Bench(engine, chosen, site, servers, panel_url, clock)
+        started.import_users()
+        yield started
 
 
 @contextmanager

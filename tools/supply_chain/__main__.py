@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
 
 def _audit(locks: list[str], *, strict: bool) -> int:
     found = audit(locks)
-    for sentence in found.said:
+    for sentence in found.sentences:
         sys.stdout.write(f"{found.outcome.value}: {sentence}\n")
     return found.exit_code(strict=strict)
 

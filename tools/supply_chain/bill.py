@@ -46,7 +46,7 @@ def completed(bill: Mapping[str, Any], wanted: Iterable[Pin], metadata: Metadata
         renamed[given["bom-ref"]] = component["bom-ref"] = component.get("purl", given["bom-ref"])
         pin = known.get((spelt(component["name"]), component.get("version", "")))
         if pin is not None:
-            component |= _told(pin, metadata(pin))
+            component |= _optional_fields(pin, metadata(pin))
         components.append(component)
     components.sort(key=lambda component: str(component["bom-ref"]))
     dependencies = [
@@ -77,13 +77,13 @@ def installed_metadata(pin: Pin) -> Message | None:
     return found.metadata if found.version == pin.version else None  # type: ignore[return-value]
 
 
-def _told(pin: Pin, metadata: Message | None) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+def _optional_fields(pin: Pin, metadata: Message | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
     if pin.marker:
-        told["properties"] = [{"name": MARKER, "value": pin.marker}]
+        fields["properties"] = [{"name": MARKER, "value": pin.marker}]
     if metadata is not None and (licences := _licences(metadata)):
-        told["licenses"] = licences
-    return told
+        fields["licenses"] = licences
+    return fields
 
 
 def _licences(metadata: Message) -> list[dict[str, Any]]:

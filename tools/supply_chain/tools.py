@@ -61,11 +61,11 @@ def install() -> None:
     """Make the environment if it does not exist. Raises ToolsAwayError, ToolsFailedError."""
     if installed():
         return
-    made = subprocess.run(  # noqa: S603 - this interpreter
+    created = subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-m", "venv", "--clear", str(TOOLS)], capture_output=True, text=True, check=False
     )
-    if made.returncode:
-        raise ToolsFailedError(f"no virtual environment could be made: {last_line(made.stderr or made.stdout)}")
+    if created.returncode:
+        raise ToolsFailedError(f"no virtual environment could be made: {last_line(created.stderr or created.stdout)}")
     ran = run(
         "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", "-r", str(LOCK)
     )
@@ -76,12 +76,12 @@ def install() -> None:
 
 def judge_installation(ran: Ran) -> Exception:
     """Why pip failed. A package with a wrong hash is never taken for a missing network."""
-    said = ran.err + ran.out
-    if HASHES_DIFFER in said:
+    output = ran.err + ran.out
+    if HASHES_DIFFER in output:
         return ToolsFailedError("a package of requirements/audit.lock is not the pinned one: its hash differs")
-    if NETWORK_AWAY.search(said):
+    if NETWORK_AWAY.search(output):
         return ToolsAwayError("the audit tools are not installed and could not be fetched")
-    return ToolsFailedError(f"the audit tools could not be installed: {last_line(said)}")
+    return ToolsFailedError(f"the audit tools could not be installed: {last_line(output)}")
 
 
 def last_line(text: str) -> str:

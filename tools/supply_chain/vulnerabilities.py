@@ -39,7 +39,7 @@ class Audit:
     """An outcome and the sentences that explain it."""
 
     outcome: Outcome
-    said: tuple[str, ...]
+    sentences: tuple[str, ...]
 
     def exit_code(self, *, strict: bool) -> int:
         """0 lets the build continue. "Not checked" also does, because builds must work offline, but not under
@@ -79,8 +79,9 @@ def judge(ran: Ran) -> Audit:
     if ran.code or not rows:
         return Audit(Outcome.FAILED, (f"pip-audit ended with {ran.code}, {len(rows)} packages and no vulnerability",))
     if len(skipped) == len(rows):
-        said = f"no network to it, or a mirror without it: the vulnerability service knows none of {len(rows)} packages"
-        return Audit(Outcome.NOT_CHECKED, (said,))
+        away = "no network to it, or a mirror without it"
+        sentence = f"{away}: the vulnerability service knows none of {len(rows)} packages"
+        return Audit(Outcome.NOT_CHECKED, (sentence,))
     if skipped:
         return Audit(Outcome.NOT_CHECKED, (f"{len(rows) - len(skipped)} clean, but unknown: {', '.join(skipped)}",))
     return Audit(Outcome.CLEAN, (f"no known vulnerability in {len(rows)} packages",))

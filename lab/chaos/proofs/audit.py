@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, text
 
 from lab.chaos.proofs.call_proof import Journaled
-from lab.chaos.proofs.proof import Entry, VpsQueues, prove_epochs, prove_vps_queues
+from lab.chaos.proofs.queue_proof import Entry, VpsQueues, prove_epochs, prove_vps_queues
 from lab.chaos.world import Sale, World
 
 Record = Row[Any]
@@ -76,9 +76,9 @@ def _violations_of(row: Record, sale: Sale) -> Iterator[str]:
         yield f"{named} is linked to order {row.order_id}"
     if row.deleted_at is None or row.merged_into is not None:
         return
-    if sale.ended_at is None or sale.ended_at > row.settled_at:
+    if sale.ended_at is None or sale.ended_at > row.delete_applied_at:
         yield f"{named} was deleted ({row.deleted_reason}) though its order goes on"
-    elif row.deleted_by == "repair" and (sale.gone_at is None or sale.gone_at > row.settled_at):
+    elif row.deleted_by == "repair" and (sale.gone_at is None or sale.gone_at > row.delete_applied_at):
         yield f"{named} was deleted ({row.deleted_reason}) though its guest exists"
 
 
@@ -235,7 +235,7 @@ def history(connection: Connection, names: Iterable[str]) -> list[str]:
 
 RECORDS = text(
     "SELECT r.id, r.user_id, r.name, r.fingerprint, r.order_id, r.status, r.node, r.cpu, r.deleted_at,"
-    " r.deleted_reason, r.merged_into, d.kind AS deleted_by, coalesce(d.applied_at, r.deleted_at) AS settled_at"
+    " r.deleted_reason, r.merged_into, d.kind AS deleted_by, coalesce(d.applied_at, r.deleted_at) AS delete_applied_at"
     " FROM vps r LEFT JOIN operations d ON d.vps_id = r.id AND d.action = 'delete' AND d.state = 'applied'"
 )
 FINDINGS = text(

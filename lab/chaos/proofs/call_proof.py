@@ -23,7 +23,7 @@ class Journaled:
 class Calls:
     """The result of the proof: sentences by kind of fault, and counts of what is allowed.
 
-    ``unasked``: entries of the journal that no caller asked for, or that the panel had refused at every try.
+    ``never_made``: entries of the journal that no caller asked for, or that the panel had refused at every try.
     ``unanswered``: calls that had no answer at some try and were accepted at none; ``taken``: those of them that are in
     the journal. ``repeated``: repeats without a key after no answer; ``twice``: those that made a second entry, as they
     may.
@@ -32,7 +32,7 @@ class Calls:
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     disordered: list[str] = field(default_factory=list)
-    unasked: list[str] = field(default_factory=list)
+    never_made: list[str] = field(default_factory=list)
     unanswered: int = 0
     taken: int = 0
     repeated: int = 0
@@ -41,7 +41,7 @@ class Calls:
     @property
     def wrong(self) -> list[str]:
         """All sentences."""
-        return [*self.lost, *self.doubled, *self.disordered, *self.unasked]
+        return [*self.lost, *self.doubled, *self.disordered, *self.never_made]
 
 
 def prove_calls(sent: Mapping[int, Sequence[MarkedCall]], journal: Mapping[int, Sequence[Journaled]]) -> Calls:
@@ -63,7 +63,7 @@ def prove_calls(sent: Mapping[int, Sequence[MarkedCall]], journal: Mapping[int, 
             there[entry.mark].append(entry.operation)
         for mark, tries in by_mark.items():
             _prove_call(proof, f"VPS {vps_id}: call {mark}", tries, there.get(mark, []))
-        proof.unasked += [f"VPS {vps_id}: no caller made call {mark}" for mark in there if mark not in by_mark]
+        proof.never_made += [f"VPS {vps_id}: no caller made call {mark}" for mark in there if mark not in by_mark]
         place = {mark: n for n, mark in enumerate(by_mark)}
         order = [(place[entry.mark], entry) for entry in entries if entry.mark in place]
         proof.disordered += [
@@ -85,7 +85,7 @@ def _prove_call(proof: Calls, named: str, tries: Sequence[MarkedCall], there: Se
         proof.doubled.append(f"{named} was answered as operations {sorted(operations)} under one key")
     most = min(1, len(operations) + unsure) if keyed else len(operations) + unsure
     if not most and there:
-        proof.unasked.append(f"{named} was refused ({tries[-1].code}) and is in the journal")
+        proof.never_made.append(f"{named} was refused ({tries[-1].code}) and is in the journal")
     elif len(there) > most:
         proof.doubled.append(f"{named} is {len(there)} times in the journal, at most {most} were asked for")
     if not operations and unsure:

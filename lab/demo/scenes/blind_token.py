@@ -7,8 +7,8 @@ import time
 
 import httpx
 
-from lab.demo.drift import heal, update_of
 from lab.demo.errors import DemoError
+from lab.demo.fault_and_repair import heal, update_of
 from lab.demo.journal import Run
 from lab.demo.scenes.lost_calls import stop_guest
 from lab.demo.screen import Sight
@@ -55,7 +55,7 @@ def play(stage: Stage) -> None:
     stage.until(
         f"nothing is deleted for longer than a proof takes ({PROOF_T_S:g} s)",
         endured,
-        tell=lambda: f"{int((time.monotonic() - began) / 5) * 5} s, {len(runs())} full runs, 0 deletes",
+        progress=lambda: f"{int((time.monotonic() - began) / 5) * 5} s, {len(runs())} full runs, 0 deletes",
         seen=lambda: f"{len(runs())} full runs",
     )
     seconds, problems = time.monotonic() - began, [_problem(run) for run in runs()]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from lab.demo.drift import heal, update_of
 from lab.demo.errors import DemoError
+from lab.demo.fault_and_repair import heal, update_of
 from lab.demo.journal import Run
 from lab.demo.scenes.lost_calls import stop_guest
 from lab.demo.screen import Sight
@@ -43,7 +43,7 @@ def play(stage: Stage) -> None:
     stage.until(
         f"{PROOF_N} full runs without a whole feed delete nothing",
         endured,
-        tell=lambda: f"{len(cut_runs())} of {PROOF_N} runs, 0 deletes",
+        progress=lambda: f"{len(cut_runs())} of {PROOF_N} runs, 0 deletes",
         seen=lambda: f"{len(cut_runs())} runs saw the feed break off",
     )
     reason, seconds = cut_runs()[0], time.monotonic() - began

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 
-from lab.demo.drift import heal, update_of
 from lab.demo.errors import DemoError
+from lab.demo.fault_and_repair import heal, update_of
 from lab.demo.scenes.lost_calls import drop_next
 from lab.demo.screen import Sight
 from lab.demo.stage import Stage
@@ -115,5 +115,7 @@ def _update_before_create(stage: Stage) -> None:
 
 def _applied(stage: Stage) -> None:
     stage.until(
-        "the workers apply the accepted calls", lambda: not stage.journal.unsettled(), logs=("worker-sync", "api")
+        "the workers apply the accepted calls",
+        lambda: not stage.journal.queued_operations(),
+        logs=("worker-sync", "api"),
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lab.demo.drift import heal, update_of
 from lab.demo.errors import DemoError
+from lab.demo.fault_and_repair import heal, update_of
 from lab.demo.scenes.orders import ORDERS
 from lab.demo.stage import Stage
 from lab.demo.world import ANNA

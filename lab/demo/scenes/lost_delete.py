@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lab.demo.drift import heal
 from lab.demo.errors import DemoError
+from lab.demo.fault_and_repair import heal
 from lab.demo.scenes.lost_calls import assert_dropped, drop_next
 from lab.demo.stage import Stage
 from lab.demo.world import PROOF_N, PROOF_T_S
@@ -49,7 +49,7 @@ def play(stage: Stage) -> None:
         wrong=lambda: stage.difference(NAME),
         repaired=lambda operation: operation.action == "delete" and operation.vps_id == vps_id,
         within_s=PROOF_T_S + 180,
-        tell=count,
+        progress=count,
     )
     evidence = healed.repair.evidence or {}
     times = int(evidence.get("guest_absent_times", 0))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lab.demo.drift import heal
 from lab.demo.errors import DemoError
+from lab.demo.fault_and_repair import heal
 from lab.demo.stage import Stage
 
 TITLE = "A guest migrates"

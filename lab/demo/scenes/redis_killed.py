@@ -38,10 +38,10 @@ def play(stage: Stage) -> None:
     stage.redis.start()
     took = stage.until(
         "Redis is back: the relay publishes the journaled calls",
-        lambda: not stage.journal.unsettled(),
+        lambda: not stage.journal.queued_operations(),
         within_s=180,
-        tell=lambda: f"{stage.journal.unsettled()} left",
-        seen=lambda: f"{stage.journal.unsettled()} operations are still queued",
+        progress=lambda: f"{stage.journal.queued_operations()} left",
+        seen=lambda: f"{stage.journal.queued_operations()} operations are still queued",
         logs=("api", "worker-sync"),
     )
     journaled = stage.journal.since(mark, kind="sync")

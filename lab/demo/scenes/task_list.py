@@ -81,5 +81,5 @@ def _tasks(stage: Stage) -> list[Task]:
 
 def _nothing_left_over(stage: Stage) -> None:
     stage.until_true("every client sees the truth")
-    if waiting := stage.journal.unsettled():
+    if waiting := stage.journal.queued_operations():
         raise DemoError("nothing waits at the end", f"{waiting} operations", ("worker-sync", "api"))

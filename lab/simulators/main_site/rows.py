@@ -7,7 +7,7 @@ value is easy to search for, so a test can prove that it does not.
 from datetime import UTC, datetime
 from typing import Any
 
-from domain.record_columns import Facts, Speaker, said_by
+from domain.record_columns import Facts, ValueSource, given_by
 from lab.simulators.main_site.model import Order, SiteUser
 
 ROOT_PASSWORD_CANARY = "rootpw-canary-"
@@ -33,7 +33,7 @@ def user_row(user: SiteUser) -> Row:
 
 def _facts(order: Order, *left_out: Facts) -> Row:
     """The order's facts about its machine, under the feeds' names, without the groups ``left_out``."""
-    columns = (column for column in said_by(Speaker.ORDER) if column.group not in left_out)
+    columns = (column for column in given_by(ValueSource.ORDER) if column.group not in left_out)
     return {column.feed_name: getattr(order, column.name) for column in columns}
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from threading import RLock
 from typing import Any
 
-from domain.record_columns import Speaker, said_by
+from domain.record_columns import ValueSource, given_by
 from lab.simulators.main_site.answers import Answer
 from lab.simulators.main_site.calls import CallRecord, PanelCaller
 from lab.simulators.main_site.faults import Action, CallFault, CallFaultKind, FeedFault, FeedFaultKind
@@ -320,7 +320,7 @@ class MainSite:
         return self._caller.send(action, order.id, body)
 
     def _create_body(self, order: Order, panel_user_id: int) -> dict[str, Any]:
-        facts = {column.json_name: getattr(order, column.name) for column in said_by(Speaker.ORDER)}
+        facts = {column.json_name: getattr(order, column.name) for column in given_by(ValueSource.ORDER)}
         documented = ("name", "cpu", "ram", "disk", "os", "hypervisor")
         body: dict[str, Any] = {
             "user_id": panel_user_id,

@@ -27,9 +27,9 @@ class AddressClaims:
     ) -> None:
         self.paired, self._left_out = paired, left_out
         self._live = tuple(live)
-        self._naming: dict[GuestKey | None, list[Order]] = defaultdict(list)
+        self._orders_by_guest: dict[GuestKey | None, list[Order]] = defaultdict(list)
         for order in orders:
-            self._naming[order.guest_key].append(order)
+            self._orders_by_guest[order.guest_key].append(order)
         self._by_fingerprint: dict[str | None, list[Record]] = defaultdict(list)
         self._claiming: dict[GuestKey, list[Record]] = defaultdict(list)
         for record in self._live:
@@ -37,24 +37,24 @@ class AddressClaims:
             if record.claimed_key is not None:
                 self._claiming[record.claimed_key].append(record)
 
-    def by_going(self, key: GuestKey, order: Order | None) -> bool:
+    def named_by_going_order(self, key: GuestKey, order: Order | None) -> bool:
         """Whether another going order names this guest."""
         return any(going(o) for o in self._others(key, order))
 
-    def looking_like(self, fingerprint: str | None) -> Sequence[Record]:
+    def with_fingerprint(self, fingerprint: str | None) -> Sequence[Record]:
         """All live records with this fingerprint."""
         return self._by_fingerprint.get(fingerprint, ()) if fingerprint is not None else ()
 
-    def claiming(self, key: GuestKey, record: Record) -> Record | None:
+    def record_claiming(self, key: GuestKey, record: Record) -> Record | None:
         """Another live record for which a call named this guest while a third one held it."""
         return next((r for r in self._claiming.get(key, ()) if r is not record), None)
 
-    def naming(self, key: GuestKey | None) -> Sequence[Order]:
+    def orders_naming(self, key: GuestKey | None) -> Sequence[Order]:
         """All orders that name this guest; None: orders that name no guest."""
-        return self._naming.get(key, ())
+        return self._orders_by_guest.get(key, ())
 
     def _others(self, key: GuestKey, order: Order | None) -> list[Order]:
-        return [o for o in self.naming(key) if o is not order]
+        return [o for o in self.orders_naming(key) if o is not order]
 
     def rival(self, order: Order, key: GuestKey) -> Order | None:
         """Another order with as good a right to this guest. Of two ended orders neither may take it. Against a going
@@ -62,7 +62,7 @@ class AddressClaims:
         others = self._others(key, order)
         return next((o for o in others if going(o) or not going(order) or later(o, order)), None)
 
-    def strange(self, record: Record, order: Order | None, guest: Guest) -> str | None:
+    def why_not_own(self, record: Record, order: Order | None, guest: Guest) -> str | None:
         """Why a guest that a record points to may be another order's machine; None if nothing says so. For a record
         without a fingerprint, which cannot show that the guest is its own."""
         names_it = order is not None and going(order) and order.guest_key == guest.key
@@ -70,7 +70,7 @@ class AddressClaims:
             rival = self.rival(order, guest.key)
             if rival is not None:
                 return f"orders {order.order_id} and {rival.order_id} name guest {guest.key}: let one name another"
-        elif (other := self.of_another(record, order, guest.key)) is not None:
+        elif (other := self.other_going_order(record, order, guest.key)) is not None:
             return f"order {other.order_id} names guest {guest.key}, and nothing shows that it was VPS {record.id}'s"
         elif order is not None and _names_elsewhere(order, record):
             named = f"order {order.order_id} names guest {order.guest_key}"
@@ -80,37 +80,37 @@ class AddressClaims:
             return f"guest {guest.key} is {guest.guest_type.value}, but VPS {record.id} was sold as another type"
         return None
 
-    def homeless(self, order: Order, guest: Guest) -> bool:
+    def may_be_of_guestless_order(self, order: Order, guest: Guest) -> bool:
         """Whether a guest may have been sold to a later going order that names no guest yet, or belong to a record for
         which a call named a taken address."""
         disputed = self._left_out.disputed or any(r.link_state is LinkState.CONFLICT for r in self._live)
         elsewhere = any(
             type_ in (None, guest.guest_type) and order.created_at is not None and made_at > order.created_at
-            for type_, made_at in self._left_out.homeless.items()
+            for type_, made_at in self._left_out.guestless_orders.items()
         )
         return (
             disputed
             or elsewhere
             or any(
-                going(o) and later(o, order) and o.hypervisor in (None, "proxmox") and self.of_type(o, guest)
-                for o in self.naming(None)
+                going(o) and later(o, order) and o.hypervisor in (None, "proxmox") and self.fits_type(o, guest)
+                for o in self.orders_naming(None)
                 if not any(r.fingerprint is not None for r in self.paired[o.order_id])
             )
         )
 
-    def of_type(self, order: Order, guest: Guest) -> bool:
+    def fits_type(self, order: Order, guest: Guest) -> bool:
         """Whether a guest is of the type that the order sold, or the order does not say."""
         return order.guest_type in (None, guest.guest_type)
 
-    def known(self, guest: Guest, own: Collection[int]) -> str | None:
+    def known_machine(self, guest: Guest, own: Collection[int]) -> str | None:
         """A sentence that names the live record, other than those of ``own``, whose machine a guest is by its
         fingerprint. None if there is no such record."""
-        holder = next((r for r in self.looking_like(guest.fingerprint) if r.id not in own), None)
+        holder = next((r for r in self.with_fingerprint(guest.fingerprint) if r.id not in own), None)
         if holder is None:
             return None
         return f"the machine at {guest.key} is, by its fingerprint, VPS {holder.id}'s ({holder.guest_key})"
 
-    def of_another(self, record: Record, order: Order | None, key: GuestKey) -> Order | None:
+    def other_going_order(self, record: Record, order: Order | None, key: GuestKey) -> Order | None:
         """A going order that names this guest and cannot turn out to be the record's own."""
         others = filter(going, self._others(key, order))
         return next((o for o in others if order is not None or not self._may_be_own(o, record)), None)
@@ -179,15 +179,15 @@ class Disputes:
             return "has no record, and no order of that VPS is known"
         if order is not None and not going(order):
             return f"has no record, and order {order.order_id} ended"
-        if other := self.address_claims.of_another(record, order, key):
+        if other := self.address_claims.other_going_order(record, order, key):
             return f"is named by order {other.order_id}"
-        if rival := self.address_claims.claiming(key, record):
+        if rival := self.address_claims.record_claiming(key, record):
             return f"may be another's: a call named it for VPS {rival.id}, too"
         if guest is None:
             return "does not exist"
-        if order is not None and not self.address_claims.of_type(order, guest):
+        if order is not None and not self.address_claims.fits_type(order, guest):
             return f"is {guest.guest_type.value}, and order {order.order_id} sold another type"
-        if (known := self.address_claims.known(guest, {record.id})) is not None:
+        if (known := self.address_claims.known_machine(guest, {record.id})) is not None:
             return f"is another's: {known}"
         return None
 

@@ -11,33 +11,33 @@ from domain.orders import Order
 from domain.records import LinkState, Record
 from reconcile.decision.cases import Policy, World, gone_since_linked
 from reconcile.decision.matching.order_traits import going, same_plan
-from reconcile.decision.matching.possible_locations import may_be_one, seen_elsewhere
+from reconcile.decision.matching.possible_locations import seen_elsewhere, why_maybe_elsewhere
 
 RETRIED_WITHIN = timedelta(hours=1)  # the main site repeats a call whose answer was lost within this time
 
 
-def differ(record: Record, other: Record) -> bool:
+def have_different_guests(record: Record, other: Record) -> bool:
     """Whether two records were linked to two guests: at two addresses, or with two fingerprints."""
     keys = {record.guest_key, other.guest_key} - {None}
     fingerprints = {record.fingerprint, other.fingerprint} - {None}
     return len(keys) > 1 or len(fingerprints) > 1
 
 
-def two_machines(record: Record, other: Record, world: World, policy: Policy) -> str | None:
+def why_two_machines(record: Record, other: Record, world: World, policy: Policy) -> str | None:
     """Why two records of one order may be two machines: they have two owners, or two guests and neither is proven
     gone. None if they are one machine."""
     if record.user_id != other.user_id:
         return "two records of one order have different owners"
-    if not differ(record, other):
+    if not have_different_guests(record, other):
         return None
-    gone = [r for r in (record, other) if r.guest_key is not None and nowhere(r, r.guest_key, world, policy)]
+    gone = [r for r in (record, other) if r.guest_key is not None and gone_everywhere(r, r.guest_key, world, policy)]
     if gone:
-        return next((why for r in gone if (why := may_be_one(r, world)) is not None), None)
+        return next((why for r in gone if (why := why_maybe_elsewhere(r, world)) is not None), None)
     guests = f"VPS {record.id} (guest {record.guest_key}) and VPS {other.id} (guest {other.guest_key})"
     return f"{guests} may be two machines"
 
 
-def nowhere(record: Record, key: GuestKey, world: World, policy: Policy) -> bool:
+def gone_everywhere(record: Record, key: GuestKey, world: World, policy: Policy) -> bool:
     """Whether a record's machine is proven gone from its address and from everywhere else it was seen."""
     elsewhere = seen_elsewhere(record, key, world)
     return gone_since_linked(record, key, world, policy) and all(
@@ -65,7 +65,7 @@ class UnnamedGuests:
         self._ageless = None in seen_first
         self._newest = max((seen for seen in seen_first if seen is not None), default=None)
 
-    def may_be_of(self, record: Record) -> bool:
+    def may_have_machine_of(self, record: Record) -> bool:
         """Whether one of them may be the machine that this record was made for."""
         sizes = {(memory, cores) for memory in (None, record.ram_mb) for cores in (None, record.cpu)}
         younger = self._newest is not None and self._newest > record.created_at

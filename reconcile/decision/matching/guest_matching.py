@@ -13,11 +13,11 @@ from domain.orders import Order, OrderState
 from domain.records import Record
 from reconcile.decision.cases import Policy, World, gone_since_linked
 from reconcile.decision.matching.address_claims import AddressClaims, Disputes
-from reconcile.decision.matching.duplicates import clones, nowhere
+from reconcile.decision.matching.duplicates import clones, gone_everywhere
 from reconcile.decision.matching.order_traits import going, later
 
 
-class Machines:
+class GuestMatching:
     """The guests of a world, by address. ``templates``: further ones that no order or record names; a sold machine may
     have become one. ``paired``: the records of each order so far. ``used``: the guests that belong to some order or
     record."""
@@ -42,12 +42,12 @@ class Machines:
             if record.guest_key is not None:
                 self._holders[record.guest_key].append(record)
         self.disputes = Disputes(guests, self._holders, claims, has_feed=world.has_feed)
-        self._looking_like: dict[str, list[Guest]] = defaultdict(list)
+        self._by_fingerprint: dict[str, list[Guest]] = defaultdict(list)
         for guest in (*guests.values(), *templates):
             if guest.fingerprint is not None:
-                self._looking_like[guest.fingerprint].append(guest)
+                self._by_fingerprint[guest.fingerprint].append(guest)
 
-    def of_order(self, order: Order) -> tuple[Guest | None, GuestKey | None, str | None]:
+    def guest_of_order(self, order: Order) -> tuple[Guest | None, GuestKey | None, str | None]:
         """The guest that an order without a record names, unless another order's record holds it."""
         key = order.guest_key
         guest = self.guests.get(key) if key else None
@@ -65,16 +65,18 @@ class Machines:
                 f"orders {order.order_id} and {rival.order_id} name guest {key}: let one name another",
             )
         self.used.add(key)
-        if not self.address_claims.of_type(order, guest):
+        if not self.address_claims.fits_type(order, guest):
             return guest, key, f"guest {key} is {guest.guest_type.value}, but order {order.order_id} sold another type"
-        return guest, key, self.address_claims.known(guest, own) or self.clone_doubt(guest)
+        return guest, key, self.address_claims.known_machine(guest, own) or self.clone_doubt(guest)
 
-    def of_record(self, record: Record, order: Order | None) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
+    def guest_of_record(
+        self, record: Record, order: Order | None
+    ) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
         """(guest, key, replaced, doubt) of a record: by its own link, else by its order, else by a call."""
         key = record.guest_key or (order.guest_key if order else None)
         guest = self.guests.get(key) if key else None
         if record.guest_key is None and key is not None and guest is not None and order is not None:
-            if order.state is OrderState.ENDED and self.given_away(key, order):
+            if order.state is OrderState.ENDED and self.is_taken(key, order):
                 return None, None, False, None  # never link an ended order's record to the next guest of its VMID
             return self._first_link(record, order, guest)
         if guest is None:
@@ -86,22 +88,26 @@ class Machines:
             if order is not None and self._reinstalled(order, guest):
                 return guest, key, False, self.clone_doubt(guest)
             return None, key, True, self._replacement_doubt(record, order, guest)
-        if (why := _unlike(record, guest)) is not None:
+        if (why := _contradiction(record, guest)) is not None:
             return guest, key, False, why
         if record.fingerprint is None:
             trusted = guest.cluster in self.world.trusted
-            another = self.address_claims.of_another(record, order, guest.key)
-            alien = another is not None and (order is None or not later(order, another))
-            if trusted and alien and self._over(record, order):
+            other = self.address_claims.other_going_order(record, order, guest.key)
+            named_since = other is not None and (order is None or not later(order, other))
+            if trusted and named_since and self._order_is_over(record, order):
                 return None, key, True, None  # its identity was never read, and the address is the next order's
-            why = self.address_claims.strange(record, order, guest) or self.address_claims.known(guest, {record.id})
+            why = self.address_claims.why_not_own(record, order, guest) or self.address_claims.known_machine(
+                guest, {record.id}
+            )
             if why is not None:
                 return guest, key, False, why
-        elif guest.fingerprint_state is FingerprintState.FORBIDDEN and self.address_claims.by_going(guest.key, order):
+        elif guest.fingerprint_state is FingerprintState.FORBIDDEN and self.address_claims.named_by_going_order(
+            guest.key, order
+        ):
             return guest, key, False, f"another order names {key}; its identity cannot be read: give the token VM.Audit"
         return guest, key, False, self.clone_doubt(guest)
 
-    def _over(self, record: Record, order: Order | None) -> bool:
+    def _order_is_over(self, record: Record, order: Order | None) -> bool:
         """Whether a record's order ended, is proven to be gone, or was never listed although there was time for it."""
         if order is not None:
             return order.state is OrderState.ENDED
@@ -111,11 +117,11 @@ class Machines:
         never = record.order_id not in self.world.order_absences
         return never and swept is not None and swept - record.created_at >= self.policy.paid_missing_grace
 
-    def given_away(self, key: GuestKey, order: Order) -> bool:
+    def is_taken(self, key: GuestKey, order: Order) -> bool:
         """Whether another record holds this guest, or a going order names it."""
-        return key in self._holders or self.address_claims.by_going(key, order)
+        return key in self._holders or self.address_claims.named_by_going_order(key, order)
 
-    def another(self, tombstone: Record | None, key: GuestKey) -> bool:
+    def is_other_machine(self, tombstone: Record | None, key: GuestKey) -> bool:
         """Whether the guest at an address has another fingerprint than the guest of a deleted record had."""
         before = tombstone.fingerprint if tombstone is not None else None
         now = guest.fingerprint if (guest := self.guests.get(key)) is not None else None
@@ -128,14 +134,14 @@ class Machines:
             going(order)
             and not guest.template
             and order.guest_key == guest.key
-            and self._long_there(guest)
-            and self.address_claims.of_type(order, guest)
-            and self.address_claims.known(guest, ()) is None
-            and not self.address_claims.by_going(guest.key, order)
-            and not self.address_claims.homeless(order, guest)
+            and self._seen_long_enough(guest)
+            and self.address_claims.fits_type(order, guest)
+            and self.address_claims.known_machine(guest, ()) is None
+            and not self.address_claims.named_by_going_order(guest.key, order)
+            and not self.address_claims.may_be_of_guestless_order(order, guest)
         )
 
-    def _long_there(self, guest: Guest) -> bool:
+    def _seen_long_enough(self, guest: Guest) -> bool:
         """Whether a machine was seen twice and all orders were read completely twice since. By then the order that it
         was sold for must be among them. Twice, because a feed may leave an order out and still call itself complete.
         """
@@ -147,7 +153,7 @@ class Machines:
     def _first_link(
         self, record: Record, order: Order, guest: Guest
     ) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
-        other, key, doubt = self.of_order(order)
+        other, key, doubt = self.guest_of_order(order)
         unread = guest.fingerprint is None and not was_read(guest)
         if doubt is None and record.fingerprint is not None and guest.fingerprint != record.fingerprint and not unread:
             doubt = f"guest {key} is not the guest that VPS {record.id} was linked to"
@@ -169,19 +175,19 @@ class Machines:
         watched = left is not None and left.cluster in self.world.clusters
         if left is not None and watched and not gone_since_linked(record, left, self.world, self.policy):
             return None, key, False, None
-        same = self._looking_like.get(record.fingerprint or "", ())  # it may be a template by now
+        same = self._by_fingerprint.get(record.fingerprint or "", ())  # it may be a template by now
         if same:
-            return self._seen_again(record, order, same)
+            return self._guest_seen_elsewhere(record, order, same)
         if left is not None and order is not None and going(order):
-            if (made_anew := self._made_anew(record, order, left)) is not None:
-                self.used.add(made_anew.key)
-                return made_anew, made_anew.key, False, self.clone_doubt(made_anew)
+            if (replacement := self._replacement_guest(record, order, left)) is not None:
+                self.used.add(replacement.key)
+                return replacement, replacement.key, False, self.clone_doubt(replacement)
             own = {r.guest_key for r in self.paired[order.order_id]}
             if watched and order.guest_key in self.guests and order.guest_key not in own:
                 return None, key, False, f"order {order.order_id} names {order.guest_key}, and {left} is gone"
         return None, key, False, None
 
-    def _seen_again(
+    def _guest_seen_elsewhere(
         self, record: Record, order: Order | None, same: Sequence[Guest]
     ) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
         """Guests with a record's fingerprint at other addresses: its machine, if there is one and no other record has
@@ -192,7 +198,7 @@ class Machines:
             return None, key, False, "its fingerprint is seen on several guests: give each its own"
         named = order.guest_key if order is not None and order.guest_key != left else None
         free = guest.key not in self._holders and was_read(guest)
-        free = free and not self.address_claims.by_going(guest.key, order)
+        free = free and not self.address_claims.named_by_going_order(guest.key, order)
         # People copy MACs by hand, so a MAC counts only if the order names that guest.
         certain = named == guest.key or (named is None and (record.fingerprint or "").startswith("smbios:"))
         if free and certain:  # a guest at another address than the order names is a copy
@@ -201,22 +207,22 @@ class Machines:
         also = f", and order {order.order_id} names {named}" if order is not None and named is not None else ""
         return None, key, False, f"its machine is seen at {guest.key}, which may be a copy{also}"
 
-    def _made_anew(self, record: Record, order: Order, left: GuestKey) -> Guest | None:
+    def _replacement_guest(self, record: Record, order: Order, left: GuestKey) -> Guest | None:
         """The guest that a going order names since the record's own guest is gone, if no other order claims it and the
         old one exists nowhere."""
         key, since = order.guest_key, order.guest_since
         guest = self.guests.get(key) if key is not None and key != left else None
         if guest is None or guest.template or not going(order) or guest.fingerprint_state is not FingerprintState.READ:
             return None
-        if since is None or since <= record.link_changed_at or not self._long_there(guest):
+        if since is None or since <= record.link_changed_at or not self._seen_long_enough(guest):
             return None  # the order may still name an old address, which may be another machine's by now
-        if not nowhere(record, left, self.world, self.policy):
+        if not gone_everywhere(record, left, self.world, self.policy):
             return None
-        if not self.address_claims.of_type(order, guest) or self.address_claims.known(
+        if not self.address_claims.fits_type(order, guest) or self.address_claims.known_machine(
             guest, {r.id for r in self.paired[order.order_id]}
         ):
             return None
-        return None if self.given_away(guest.key, order) else guest
+        return None if self.is_taken(guest.key, order) else guest
 
     def _replacement_doubt(self, record: Record, order: Order | None, guest: Guest) -> str | None:
         """Why a replaced guest is in doubt: always, unless the record has no going order and the new guest was seen
@@ -245,7 +251,7 @@ class Machines:
         }
 
 
-def _unlike(record: Record, guest: Guest) -> str | None:
+def _contradiction(record: Record, guest: Guest) -> str | None:
     """Why a guest without a fingerprint may be another machine than the record's."""
     if record.fingerprint is None or guest.fingerprint is not None:
         return None

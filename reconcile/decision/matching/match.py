@@ -17,9 +17,9 @@ from domain.orders import Order, OrderState
 from domain.records import LinkState, Record
 from reconcile.decision.cases import Case, Policy, World
 from reconcile.decision.matching.address_claims import AddressClaims
-from reconcile.decision.matching.duplicates import UnnamedGuests, order_of_twin, two_machines
-from reconcile.decision.matching.guest_matching import Machines, was_read
-from reconcile.decision.matching.order_traits import apart, ended_before, going, same_plan
+from reconcile.decision.matching.duplicates import UnnamedGuests, order_of_twin, why_two_machines
+from reconcile.decision.matching.guest_matching import GuestMatching, was_read
+from reconcile.decision.matching.order_traits import ended_before, going, same_plan, time_apart
 
 CREATED_TOGETHER = timedelta(minutes=2)
 RIVALS_APART = timedelta(minutes=10)
@@ -48,13 +48,17 @@ class _Matching:
         templates = [g for g in listed if g.template and g.key not in named]
         self.by_id = {r.id: r for r in sorted(world.records, key=lambda r: r.id)}
         self.live = {id_: r for id_, r in self.by_id.items() if r.live}
-        self.dead: dict[str | None, list[Record]] = defaultdict(list)  # order id -> its tombstones but merged ones
+        self.tombstones: dict[str | None, list[Record]] = defaultdict(
+            list
+        )  # order id -> its tombstones but merged ones
         for record in self.by_id.values():
             if not record.live and record.merged_into is None:
-                self.dead[record.order_id].append(record)
+                self.tombstones[record.order_id].append(record)
         self.paired: dict[str, list[Record]] = {}  # order id -> its live records, survivor first
         self.address_claims = AddressClaims(self.orders, self.paired, self.live.values(), world.left_out)
-        self.machines = Machines(world, policy, self.guests, templates, self.live, self.paired, self.address_claims)
+        self.guest_matching = GuestMatching(
+            world, policy, self.guests, templates, self.live, self.paired, self.address_claims
+        )
         self.doubts: dict[str, str] = {}  # order id -> why
         self.record_doubts: dict[int, str] = {}
         self.taken: set[int] = set()
@@ -66,13 +70,13 @@ class _Matching:
         self._twins()
         cases = [case for order in self.orders for case in self._order_cases(order)]
         cases += [self._record_case(r) for r in self.live.values() if r.id not in self.taken]
-        lone = (g for key, g in self.guests.items() if key not in self.machines.used and not g.template)
-        cases += [self._lone_guest(g) for g in lone]
+        lone_guests = (g for key, g in self.guests.items() if key not in self.guest_matching.used and not g.template)
+        cases += [self._lone_guest(g) for g in lone_guests]
         return cases
 
     def _lone_guest(self, guest: Guest) -> Case:
-        if (clone := self.machines.clone_doubt(guest)) is not None:
-            severity = "alarm" if guest.key in self.machines.copies else None
+        if (clone := self.guest_matching.clone_doubt(guest)) is not None:
+            severity = "alarm" if guest.key in self.guest_matching.copies else None
             return Case(
                 guest=guest,
                 guest_key=guest.key,
@@ -80,10 +84,10 @@ class _Matching:
                 doubt_class="duplicate-fingerprint",
                 doubt_severity=severity,
             )
-        if same := self.address_claims.looking_like(guest.fingerprint):
+        if same := self.address_claims.with_fingerprint(guest.fingerprint):
             moving = f"the machine of VPS {same[0].id} ({same[0].guest_key}) is seen here too"
             return Case(guest=guest, guest_key=guest.key, doubt=moving, doubt_class="moving")
-        named = " and ".join(f"order {o.order_id}" for o in self.address_claims.naming(guest.key) if going(o))
+        named = " and ".join(f"order {o.order_id}" for o in self.address_claims.orders_naming(guest.key) if going(o))
         doubt = f"{named} name{'' if ' and ' in named else 's'} it, and it is no record's guest" if named else None
         return Case(guest=guest, guest_key=guest.key, doubt=doubt)
 
@@ -147,7 +151,7 @@ class _Matching:
             if (
                 same
                 and self.address_claims.rival(order, order.guest_key) is None
-                and order.guest_key not in self.machines.clones
+                and order.guest_key not in self.guest_matching.clones
             ):
                 self._pair(order, record)
 
@@ -160,10 +164,10 @@ class _Matching:
 
     def _by_name(self) -> None:
         """Pair what has no key: where (user, name) is unique; else by plan, then by time; else hold all rivals."""
-        lonely = [o for o in self.orders if not self.paired[o.order_id] and self._may_be_paired(o)]
+        unpaired = [o for o in self.orders if not self.paired[o.order_id] and self._may_be_paired(o)]
         records = self._free_records()
         groups: dict[tuple[int | None, str | None], tuple[list[Order], list[Record]]] = {}
-        for order in lonely:
+        for order in unpaired:
             groups.setdefault((order.user_id, order.name), ([], []))[0].append(order)
         for record in records:
             if (key := (record.user_id, record.name)) in groups:
@@ -173,7 +177,7 @@ class _Matching:
             if rivals and all(map(self._ready, rivals)):
                 oldest = min(rivals, key=lambda r: r.created_at)
                 self._pair_group([o for o in orders if not ended_before(o, oldest)], rivals)
-        self._hold_possible_partners(lonely)
+        self._hold_possible_partners(unpaired)
 
     def _may_be_paired(self, order: Order) -> bool:
         named = self._resolve(order.panel_vps_id)
@@ -193,31 +197,34 @@ class _Matching:
             return
         by_plan = {o.order_id: [r for r in agreeing[o.order_id] if same_plan(o, r)] for o in orders}
         for order in orders:
-            mine = by_plan[order.order_id]
-            if len(mine) == 1 and sum(mine[0] in rs for rs in by_plan.values()) == 1:
-                self._pair(order, mine[0])
+            candidates = by_plan[order.order_id]
+            if len(candidates) == 1 and sum(candidates[0] in rs for rs in by_plan.values()) == 1:
+                self._pair(order, candidates[0])
                 continue
-            near = [r for r in mine if apart(order, r) <= CREATED_TOGETHER]
-            rivals_far = all(apart(order, r) >= RIVALS_APART for r in mine if r not in near) and all(
-                apart(o, r) >= RIVALS_APART for r in near for o in orders if o is not order and r in by_plan[o.order_id]
+            near = [r for r in candidates if time_apart(order, r) <= CREATED_TOGETHER]
+            rivals_far = all(time_apart(order, r) >= RIVALS_APART for r in candidates if r not in near) and all(
+                time_apart(o, r) >= RIVALS_APART
+                for r in near
+                for o in orders
+                if o is not order and r in by_plan[o.order_id]
             )
             if len(near) == 1 and rivals_far:
                 self._pair(order, near[0])
-            elif mine or agreeing[order.order_id]:
+            elif candidates or agreeing[order.order_id]:
                 self.doubts[order.order_id] = (
                     "several orders and records of one customer fit each other: name panelVpsId or order_id"
                 )
                 for record in agreeing[order.order_id]:
                     self.record_doubts[record.id] = "several orders of this customer fit it"
 
-    def _hold_possible_partners(self, lonely: list[Order]) -> None:
+    def _hold_possible_partners(self, unpaired: list[Order]) -> None:
         """An order without a record is not "missing" while an unlinked record may be its own."""
         partners = Partners(self._free_records())
         within = RIVALS_APART if self.world.names_are_authoritative else None
-        for order in lonely:
+        for order in unpaired:
             if self.paired[order.order_id] or order.order_id in self.doubts:
                 continue
-            record = partners.possible(order, within)
+            record = partners.possible_record(order, within)
             may_be = record.id if record is not None else self.world.left_out.partners.get(order.order_id)
             if may_be is not None:
                 self.doubts[order.order_id] = f"the unlinked VPS {may_be} of the same customer may be its own"
@@ -230,10 +237,10 @@ class _Matching:
 
     def _compatible(self, order: Order, record: Record) -> bool:
         """A name never joins two different guests, nor an ended order and a machine made after its end."""
-        mine, theirs = record.guest_key, order.guest_key
+        record_key, order_key = record.guest_key, order.guest_key
         if ended_before(order, record):
             return False
-        return mine is None or theirs is None or mine == theirs
+        return record_key is None or order_key is None or record_key == order_key
 
     def _twins(self) -> None:
         """Pair a never-linked record that doubles a linked one: the answer to a call was lost, and the call repeated.
@@ -254,7 +261,7 @@ class _Matching:
                 continue
             if swept < record.created_at + self.policy.paid_missing_grace:
                 continue
-            if unnamed.may_be_of(record):
+            if unnamed.may_have_machine_of(record):
                 continue
             twin_of = order_of_twin(record, namesakes.get((record.user_id, record.name), ()), self.paired)
             if twin_of is not None and twin_of.order_id not in self.doubts:
@@ -267,43 +274,47 @@ class _Matching:
         records = self.paired[order.order_id]
         doubt = self.doubts.get(order.order_id)
         if not records:
-            tomb = self._tombstone_of(order)
+            tombstone = self._tombstone_of(order)
             key = order.guest_key if order.state is OrderState.ENDED else None
-            if key is not None and (self.machines.given_away(key, order) or self.machines.another(tomb, key)):
-                return [Case(order, None, tomb, doubt=doubt)]  # the VMID was reused: it is another machine's address
-            guest, key, clash = self.machines.of_order(order)
-            return [Case(order, guest, tomb, key, doubt=doubt or clash)]
+            if key is not None and (
+                self.guest_matching.is_taken(key, order) or self.guest_matching.is_other_machine(tombstone, key)
+            ):
+                return [
+                    Case(order, None, tombstone, doubt=doubt)
+                ]  # the VMID was reused: it is another machine's address
+            guest, key, clash = self.guest_matching.guest_of_order(order)
+            return [Case(order, guest, tombstone, key, doubt=doubt or clash)]
         record, twin = records[0], next(iter(records[1:]), None)  # the one that the order names, the one linked to it
-        guest, key, replaced, clash = self.machines.of_record(record, order)
+        guest, key, replaced, clash = self.guest_matching.guest_of_record(record, order)
         doubt, class_ = doubt or self.record_doubts.get(record.id) or clash, "ambiguous"
         if twin is not None:
-            doubt = doubt or two_machines(record, twin, self.world, self.policy)
-            self.machines.used |= {twin.guest_key} if twin.guest_key is not None else set()
+            doubt = doubt or why_two_machines(record, twin, self.world, self.policy)
+            self.guest_matching.used |= {twin.guest_key} if twin.guest_key is not None else set()
         ownerless = order.user_id is None and order.owner is None  # this feed names no owners
         if doubt is None and record.order_id != order.order_id and not ownerless and order.user_id != record.user_id:
             # For a linked record this is a change of owner. By a bare id it may be another customer's machine.
             doubt = f"order {order.order_id} of another customer names VPS {record.id}, which was never linked with it"
             class_ = "ownership"
         sold_to = self.address_claims.sold_to(record, order) if twin is None else None
-        dispute = self.machines.disputes.message(record, order)
+        dispute = self.guest_matching.disputes.message(record, order)
         return [Case(order, guest, record, key, replaced, twin, doubt, class_, sold_to=sold_to, dispute=dispute)]
 
     def _tombstone_of(self, order: Order) -> Record | None:
         named = self._resolve(order.panel_vps_id)
         if named is not None and not named.live:
             return named
-        dead = self.dead.get(order.order_id, ())
-        return max(dead, key=lambda r: (r.deleted_at or r.created_at, r.id)) if dead else None
+        tombstones = self.tombstones.get(order.order_id, ())
+        return max(tombstones, key=lambda r: (r.deleted_at or r.created_at, r.id)) if tombstones else None
 
     def _record_case(self, record: Record) -> Case:
-        guest, key, replaced, clash = self.machines.of_record(record, None)
+        guest, key, replaced, clash = self.guest_matching.guest_of_record(record, None)
         doubt, class_ = self.record_doubts.get(record.id) or clash, "ambiguous"
         vanished = record.order_id in self.world.order_absences
         unseen = record.link_state in (LinkState.PUSHED, LinkState.UNVERIFIED) and record.fingerprint is None
         if doubt is None and guest is not None and vanished and unseen:
             doubt = f"order {record.order_id} is not listed any more, and the identity of guest {key} was never read"
             class_ = "guest-without-order"
-        sold_to, dispute = self.address_claims.sold_to(record, None), self.machines.disputes.message(record, None)
+        sold_to, dispute = self.address_claims.sold_to(record, None), self.guest_matching.disputes.message(record, None)
         return Case(None, guest, record, key, replaced, None, doubt, class_, sold_to=sold_to, dispute=dispute)
 
 
@@ -323,7 +334,7 @@ class Partners:
             self._by_name[record.user_id, record.name].append(record)
             self._by_plan[record.user_id][record.cpu, record.ram_mb, record.disk_gb, record.os].append(record)
 
-    def possible(self, order: Order, within: timedelta | None) -> Record | None:
+    def possible_record(self, order: Order, within: timedelta | None) -> Record | None:
         """Of the records that may be the order's, the one with the greatest id. It has the order's name, or its plan
         and was made ``within`` that time of it (None: any time). A record made after the order ended does not count."""
         if order.user_id is None or order.name is None:

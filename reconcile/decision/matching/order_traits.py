@@ -34,7 +34,7 @@ def same_plan(order: Order, record: Record) -> bool:
     return all(sold is None or sold == kept for sold, kept in pairs)
 
 
-def apart(order: Order, record: Record) -> timedelta:
+def time_apart(order: Order, record: Record) -> timedelta:
     """How far apart the two were made; ``timedelta.max`` if the order does not say."""
     if order.created_at is None:
         return timedelta.max

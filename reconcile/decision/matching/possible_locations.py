@@ -14,22 +14,22 @@ def seen_elsewhere(record: Record, key: GuestKey, world: World) -> tuple[GuestKe
     return tuple(sorted((k for k in known if k != key and k.cluster in world.clusters), key=str))
 
 
-def may_be_one(record: Record, world: World) -> str | None:
+def why_maybe_elsewhere(record: Record, world: World) -> str | None:
     """Why a record's machine that is gone from its address may be at another one; None if it cannot be."""
-    if (cluster := _not_looked_at(record, world)) is not None:
+    if (cluster := _unread_cluster(record, world)) is not None:
         return (
             f"cluster {cluster} was not read since the machine of VPS {record.id} was missed: it may have moved there"
         )
     if world.unidentified is None:
         return f"too many guests are not identified yet, and one may be the machine of VPS {record.id}"
     last = next((guest for guest in world.remembered if guest.key == record.guest_key), None)
-    alike = next((guest for guest in world.unidentified if _alike(guest, record, last)), None)
+    alike = next((guest for guest in world.unidentified if _may_be_machine_of(guest, record, last)), None)
     if alike is None:
         return None
     return f"the identity of guest {alike.key} is not known, and it may be the machine of VPS {record.id}"
 
 
-def _not_looked_at(record: Record, world: World) -> str | None:
+def _unread_cluster(record: Record, world: World) -> str | None:
     absence = world.guest_absences.get(record.guest_key) if record.guest_key is not None else None
     for cluster in sorted(world.clusters - world.trusted):
         read = world.last_read.get(cluster)
@@ -38,7 +38,7 @@ def _not_looked_at(record: Record, world: World) -> str | None:
     return None
 
 
-def _alike(guest: Guest, record: Record, last: Guest | None) -> bool:
+def _may_be_machine_of(guest: Guest, record: Record, last: Guest | None) -> bool:
     """Whether a guest fits what was sold, or what the record's machine was when it was last listed."""
     if guest.key == record.guest_key or guest.guest_type is not (record.guest_type or guest.guest_type):
         return False

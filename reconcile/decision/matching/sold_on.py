@@ -15,15 +15,17 @@ from reconcile.decision.cases import Case, Policy, World, order_to_ask
 from reconcile.decision.matching.order_traits import going, later
 
 
-def not_yet_sold_on(case: Case, buyer: Order, world: World, policy: Policy) -> str | None:
+def why_not_yet_sold_on(case: Case, buyer: Order, world: World, policy: Policy) -> str | None:
     """Why the record cannot give up its machine yet; None if only an approval is missing."""
     record, guest = case.record, case.guest
     if record is None or guest is None:
         return "there is no linked guest to give up"
-    return _not_given_up(record, guest, case.order, world, policy) or _not_bought(buyer, guest, case.order, world)
+    return _why_not_given_up(record, guest, case.order, world, policy) or _why_not_bought(
+        buyer, guest, case.order, world
+    )
 
 
-def _not_given_up(record: Record, guest: Guest, order: Order | None, world: World, policy: Policy) -> str | None:
+def _why_not_given_up(record: Record, guest: Guest, order: Order | None, world: World, policy: Policy) -> str | None:
     """Why the record keeps its machine for now."""
     if guest.cluster not in world.trusted or guest.fingerprint_state is not FingerprintState.READ:
         return f"the identity of guest {guest.key} must be read again first"
@@ -38,7 +40,7 @@ def _not_given_up(record: Record, guest: Guest, order: Order | None, world: Worl
     return None
 
 
-def _not_bought(buyer: Order, guest: Guest, order: Order | None, world: World) -> str | None:
+def _why_not_bought(buyer: Order, guest: Guest, order: Order | None, world: World) -> str | None:
     """Why the buyer's order does not get the machine yet."""
     if buyer.state not in (OrderState.ACTIVE, OrderState.SUSPENDED):
         return f"order {buyer.order_id} is {buyer.state.value}"

@@ -36,7 +36,7 @@ class Guard:
 
     def needed(self, story: Story) -> bool:
         """Whether a story tells of what the guard is for."""
-        words = {story.names, *story.sales, *(h.kind for one in story.rounds for h in one.happenings)}
+        words = {story.names, *story.sales, *(h.kind for round_ in story.rounds for h in round_.happenings)}
         return not self.needs or bool(self.needs & words)
 
 
@@ -164,7 +164,7 @@ def _one_at_the_address(matching: Any, record: Any, order: Any, key: Any) -> Any
 
 
 def _moved_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(guest_matching.Machines, "_moved", _one_at_the_address)
+    patch.setattr(guest_matching.GuestMatching, "_moved", _one_at_the_address)
     _without("left")(patch)
 
 
@@ -175,17 +175,17 @@ def _nowhere_else(patch: pytest.MonkeyPatch) -> None:
 
 def _nobody_is_unknown(patch: pytest.MonkeyPatch) -> None:
     for module in (deletes, duplicates, updates):
-        patch.setattr(module, "may_be_one", lambda *_: None)
+        patch.setattr(module, "why_maybe_elsewhere", lambda *_: None)
 
 
 def _told_long_ago(patch: pytest.MonkeyPatch) -> None:
     """Whatever stands at an address has stood there since before the orders were read."""
-    real = guest_matching.Machines._reinstalled
+    real = guest_matching.GuestMatching._reinstalled
 
     def reinstalled(matching: Any, order: Any, guest: Any) -> bool:
         return real(matching, order, replace(guest, fingerprint_since=guest.first_seen_at))
 
-    patch.setattr(guest_matching.Machines, "_reinstalled", reinstalled)
+    patch.setattr(guest_matching.GuestMatching, "_reinstalled", reinstalled)
 
 
 def _pending_is_active(patch: pytest.MonkeyPatch) -> None:
@@ -232,7 +232,7 @@ def _in_doubt_all_the_same(patch: pytest.MonkeyPatch) -> None:
 
 def _whoever_claims_it(patch: pytest.MonkeyPatch) -> None:
     """Nobody asks who else names a guest, before the link or after it."""
-    _always(address_claims.AddressClaims, "strange", value=None)(patch)
+    _always(address_claims.AddressClaims, "why_not_own", value=None)(patch)
     _always(address_claims.AddressClaims, "sold_to", value=None)(patch)
 
 
@@ -263,7 +263,7 @@ GUARDS = (
     Guard("two-sights", "running becomes stopped only when seen twice", _single_sight),
     Guard("owner-twice", "an owner changes only after two complete sweeps", _owner_at_once),
     Guard("fingerprint", "another machine at the same address is not the same machine",
-          _set(guest_matching.Machines, "of_record", _as_is)),
+          _set(guest_matching.GuestMatching, "guest_of_record", _as_is)),
     Guard("claims", "nobody is linked unseen to a guest that another order names",
           _whoever_claims_it, _for("late-create")),
     Guard("budget", "many deletes at once wait for an operator", _always(gate, "_over", value=None)),
@@ -278,7 +278,7 @@ GUARDS = (
           _set(match._Matching, "_pair_group", _by_chance), _for("plans", "equal")),
     Guard("plans", "of equal names only an equal plan pairs", _any_plan_pairs, _for("plans")),
     Guard("clones", "two guests of one cluster with one uuid are quarantined",
-          _always(guest_matching.Machines, "clone_doubt", value=None), _for("clone")),
+          _always(guest_matching.GuestMatching, "clone_doubt", value=None), _for("clone")),
     Guard("moving", "who has not provably left an address has not moved", _moved_at_once, _for("clone")),
     Guard("seen-elsewhere", "who moved is not gone with the old address", _nowhere_else,
           _for("move", "renumber", "move-unread")),
@@ -290,7 +290,7 @@ GUARDS = (
     Guard("new-owner-waits", "no record is made for an owner seen once",
           _always(creates, "_owner_seen_once", value=False), _for("blink-owner")),
     Guard("pauses", "a paused source has no say",
-          _set(Paused, "spare", lambda _, plan: plan), _for("pause-feed", "pause-cluster")),
+          _set(Paused, "without_paused", lambda _, plan: plan), _for("pause-feed", "pause-cluster")),
     Guard("locks", "a locked guest is left alone",
           _locks(lambda guest, _: replace(guest, lock=None)), _for("backup", "lock-forgotten")),
     Guard("forgotten-locks", "a lock that nobody takes away protects for two hours",

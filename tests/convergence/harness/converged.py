@@ -24,40 +24,42 @@ def differences(
     truth: Truth, rows: Mapping[int, Row], sale_of: Mapping[int, Sale], findings: Iterable[Finding]
 ) -> Differences:
     """Compare every sale with its records."""
-    told = list(findings)
+    open_findings = list(findings)
     held: list[str] = []
     unnamed: list[str] = []
     for sale in truth.sales:
         if (buyer := truth.buyer_of(sale)) is not None:
-            mine = [r for i, r in rows.items() if sale_of[i] is sale and r["deleted_at"] is None]
+            own_rows = [r for i, r in rows.items() if sale_of[i] is sale and r["deleted_at"] is None]
             unnamed += [
                 f"{_name(sale)}: VPS {r['id']} still has the machine of order {buyer.order_id}"
-                for r in mine
+                for r in own_rows
                 if r["fingerprint"] == sale.machine.fingerprint
                 and not _at_the_copy(sale, r)
-                and not any(f.class_ in _HOLDING | {"sold-on"} and f.vps_id == r["id"] for f in told)
+                and not any(f.class_ in _HOLDING | {"sold-on"} and f.vps_id == r["id"] for f in open_findings)
             ]
             continue
-        mine = [r for i, r in rows.items() if _sale_of(truth, r, sale_of[i]) is sale and r["merged_into"] is None]
-        live = [r for r in mine if r["deleted_at"] is None]
-        classes = {f.class_ for f in _told_of(sale, mine, told)}
-        if (told_of := _situation(sale, mine, live)) is not None:
+        own_rows = [r for i, r in rows.items() if _sale_of(truth, r, sale_of[i]) is sale and r["merged_into"] is None]
+        live = [r for r in own_rows if r["deleted_at"] is None]
+        classes = {f.class_ for f in _findings_of(sale, own_rows, open_findings)}
+        if (expected_class := _situation(sale, own_rows, live)) is not None:
             instead = _INSTEAD | ({"order-vanished"} if sale.muddled else set())
             if sale.state == "cancelled" and not sale.listed:
                 instead |= {"ended-but-running"}  # the panel may have seen the end before the order was removed
             if sale.state == "cancelled" and sale.machine.reinstalls:
                 instead |= {"unmanaged-guest"}  # made anew, and its order ended before it was taken for its own
-            if told_of not in classes and not classes & instead:
-                unnamed.append(f"{_name(sale)}: no finding {told_of} (found: {sorted(classes)})")
-            if not live or told_of in _NO_MORE:
+            if expected_class not in classes and not classes & instead:
+                unnamed.append(f"{_name(sale)}: no finding {expected_class} (found: {sorted(classes)})")
+            if not live or expected_class in _NO_MORE:
                 continue
-        wrong = _wrong(sale, live)
+        wrong = _difference(sale, live)
         if wrong is None:
             continue
         holding = _HOLDING | _DOUBTED if any(s.machine.forbidden for s in truth.sales) else _HOLDING
         holding = holding | _NAMELESS if sale.going and not sale.placed else holding
         if classes & holding:
-            why = {f"{f.class_}: {f.reason}" for f in _told_of(sale, mine, told) if f.class_ in holding}
+            why = {
+                f"{f.class_}: {f.reason}" for f in _findings_of(sale, own_rows, open_findings) if f.class_ in holding
+            }
             if any(r["protected_until"] is not None for r in live):
                 continue  # an operator wanted it so
             held.append(f"{_name(sale)}: {wrong}; held as {sorted(why)}")
@@ -66,12 +68,14 @@ def differences(
     unnamed += [
         f"the copy {s.clone.key} of {s.machine.key} has no finding"
         for s in truth.sales
-        if s.clone is not None and not any(f.class_ in _copied(s) and f.vmid == s.clone.key.vmid for f in told)
+        if s.clone is not None and not any(f.class_ in _copied(s) and f.vmid == s.clone.key.vmid for f in open_findings)
     ]
     unnamed += [
         f"guest {m.key} that nobody sold has no finding"
         for m in truth.strays
-        if not any(f.class_ == "unmanaged-guest" and (f.cluster, f.vmid) == (m.key.cluster, m.key.vmid) for f in told)
+        if not any(
+            f.class_ == "unmanaged-guest" and (f.cluster, f.vmid) == (m.key.cluster, m.key.vmid) for f in open_findings
+        )
     ]
     return Differences(tuple(held), tuple(unnamed))
 
@@ -126,28 +130,28 @@ def _name(sale: Sale) -> str:
     )
 
 
-def _told_of(sale: Sale, mine: list[Row], told: list[Finding]) -> list[Finding]:
-    ids = {r["id"] for r in mine}
+def _findings_of(sale: Sale, own_rows: list[Row], open_findings: list[Finding]) -> list[Finding]:
+    ids = {r["id"] for r in own_rows}
     key = (sale.machine.key.cluster, sale.machine.key.vmid)
     return [
         f
-        for f in told
+        for f in open_findings
         if f.vps_id in ids or f.order_id == sale.order_id or ((f.cluster, f.vmid) == key and f.vps_id is None)
     ]
 
 
-def _situation(sale: Sale, mine: list[Row], live: list[Row]) -> str | None:
+def _situation(sale: Sale, own_rows: list[Row], live: list[Row]) -> str | None:
     """The finding that the truth itself asks for."""
     there = sale.machine.there
     if there and sale.machine.template and sale.state != "pending" and (sale.going or live):
-        return "is-template" if not (sale.going and mine and not live) else "deleted-but-alive"
+        return "is-template" if not (sale.going and own_rows and not live) else "deleted-but-alive"
     if there and sale.machine.template and sale.state != "pending":
         return None
     if sale.state == "pending":
         return "stuck-creating" if sale.listed else None
     if sale.machine.hidden and not sale.listed:
         return "order-vanished" if live else None
-    if sale.going and mine and not live:
+    if sale.going and own_rows and not live:
         return "deleted-but-alive" if there else None
     if sale.going:
         return None if there else "paid-but-missing"
@@ -158,7 +162,7 @@ def _situation(sale: Sale, mine: list[Row], live: list[Row]) -> str | None:
     return None
 
 
-def _wrong(sale: Sale, live: list[Row]) -> str | None:
+def _difference(sale: Sale, live: list[Row]) -> str | None:
     if not live:
         return None if not sale.going or not sale.machine.there else "it has no record"
     if len(live) > 1:
@@ -169,7 +173,7 @@ def _wrong(sale: Sale, live: list[Row]) -> str | None:
     if sale.state == "pending":
         return None
     state = {"active": "active", "suspended": "suspended", "cancelled": "ended"}[sale.state]
-    said = {
+    expected = {
         "user_id": USERS[sale.owner],
         "order_id": sale.order_id,
         "order_state": state,
@@ -178,19 +182,19 @@ def _wrong(sale: Sale, live: list[Row]) -> str | None:
         "ip6_address": (sale.ip6_address if sale.going else None) or row["ip6_address"],
     }
     if not sale.going:
-        said["user_id"] = row["user_id"]
+        expected["user_id"] = row["user_id"]
     if sale.machine.hidden:
-        said |= {"power_state": sale.machine.power.value, "missing_since": None} if sale.state == "active" else {}
+        expected |= {"power_state": sale.machine.power.value, "missing_since": None} if sale.state == "active" else {}
     elif sale.machine.there and not sale.going and row["fingerprint"] is None:
         pass  # whose identity nobody read while the order went on may be the next one's machine
     elif sale.machine.there:
-        said |= {
+        expected |= {
             "power_state": sale.machine.power.value, "fingerprint": sale.machine.fingerprint,
             "node": sale.machine.node, "missing_since": None,
         }  # fmt: skip
         if sale.machine.forbidden:
-            del said["fingerprint"]  # nobody can say
+            del expected["fingerprint"]  # nobody can say
     elif row["missing_since"] is None:
         return f"VPS {row['id']} does not read missing"
-    wrong = [f"{k} is {row[k]}, not {v}" for k, v in said.items() if row[k] != v]
+    wrong = [f"{k} is {row[k]}, not {v}" for k, v in expected.items() if row[k] != v]
     return f"VPS {row['id']}: {', '.join(wrong)}" if wrong else None

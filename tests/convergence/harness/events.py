@@ -224,8 +224,8 @@ def _clone(truth: Truth, sale: Sale) -> None:
     if sale.clone is not None:
         sale.clone = None
     elif len(machine.keys) == 1:
-        truth.made += 1
-        key = GuestKey(machine.key.cluster, 700 + truth.made)
+        truth.machines_made += 1
+        key = GuestKey(machine.key.cluster, 700 + truth.machines_made)
         sale.clone = Machine(key, machine.node, machine.fingerprint, "copy", machine.cores)
 
 
@@ -269,9 +269,9 @@ def _resize(truth: Truth, sale: Sale) -> None:
 
 
 def _stray(truth: Truth, _: Sale) -> None:
-    truth.made += 1
-    key = GuestKey(CLUSTERS[0], 500 + truth.made)
-    truth.strays.append(Machine(key, NODES[0], f"smbios:stray{truth.made}", "by-hand", 64))
+    truth.machines_made += 1
+    key = GuestKey(CLUSTERS[0], 500 + truth.machines_made)
+    truth.strays.append(Machine(key, NODES[0], f"smbios:stray{truth.machines_made}", "by-hand", 64))
 
 
 def _backup(truth: Truth, sale: Sale) -> None:

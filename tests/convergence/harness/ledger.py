@@ -116,9 +116,9 @@ class Ledger:
         found = (r for r in self.rows.values() if r["order_id"] == order_id and r["id"] != other_than)
         return next((r for r in found if r["deleted_at"] is None), None)
 
-    def _linked(self, cluster: str, vmid: int, mine: Row) -> bool:
+    def _linked(self, cluster: str, vmid: int, own_row: Row) -> bool:
         return any(
-            (r["cluster"], r["vmid"]) == (cluster, vmid) and r["deleted_at"] is None and r["id"] != mine["id"]
+            (r["cluster"], r["vmid"]) == (cluster, vmid) and r["deleted_at"] is None and r["id"] != own_row["id"]
             for r in self.rows.values()
         )
 
@@ -170,7 +170,7 @@ class Ledger:
     def _write_change(
         self, at: datetime, change: Update | Unlink | Delete, versions: Mapping[int, int]
     ) -> Written | NotWritten:
-        row = self._settled(change.record, versions)
+        row = self._writable_row(change.record, versions)
         if isinstance(row, NotWritten):
             return row
         after = changed_row(row, change, at)
@@ -189,7 +189,7 @@ class Ledger:
         return Written(0, row["id"], "changed")
 
     def _write_merge(self, at: datetime, change: Merge, versions: Mapping[int, int]) -> Written | NotWritten:
-        lost, kept = self._settled(change.record, versions), self._settled(change.survivor, versions)
+        lost, kept = self._writable_row(change.record, versions), self._writable_row(change.survivor, versions)
         if isinstance(lost, NotWritten):
             return lost
         if isinstance(kept, NotWritten):
@@ -205,7 +205,7 @@ class Ledger:
             self.claims[survivor["order_id"]] = kept["id"]
         return Written(0, lost["id"], "merged")
 
-    def _settled(self, decided_on: Record, versions: Mapping[int, int]) -> Row | NotWritten:
+    def _writable_row(self, decided_on: Record, versions: Mapping[int, int]) -> Row | NotWritten:
         vps_id = decided_on.id
         row = self.rows.get(vps_id)
         if row is None:
@@ -240,7 +240,7 @@ class Ledger:
         live = (r for r in self.rows.values() if r["deleted_at"] is None and r["vmid"] is not None)
         return {GuestKey(r["cluster"], r["vmid"]): r["fingerprint"] for r in live}
 
-    def standing(self, now: datetime, approved: frozenset[str], waited: frozenset[str]) -> GateContext:
+    def gate_context(self, now: datetime, approved: frozenset[str], waited: frozenset[str]) -> GateContext:
         """The gate's measures, as ``panel.operators.gate_context.load_gate_context`` takes them."""
         nodes: dict[tuple[str, str], int] = {}
         users: dict[int, int] = {}

@@ -12,7 +12,7 @@ from domain.absences import Absence
 from domain.guests import FingerprintState, Guest, GuestKey, PowerState
 from domain.orders import Order, OrderState
 from domain.source_protocols import ClusterReading, Found, Gone, GuestConfig, GuestSource, OrderFeed
-from reconcile.observation.mass_disappearance import ASKED_SINGLY, much
+from reconcile.observation.mass_disappearance import ASKED_SINGLY, is_mass_loss
 from reconcile.observation.observe import DELTA_OVERLAP
 
 
@@ -63,8 +63,8 @@ class Memory:
         cluster, began = reading.cluster, seen.began
         staged = {g.key for g in reading.guests}
         nodes = set(reading.nodes_complete)
-        mine = [k for k in self.guests.values() if k.guest.cluster == cluster and k.guest.node in nodes]
-        known = [k.guest for k in mine if k.guest.key not in self.gone_guests]
+        own_guests = [k for k in self.guests.values() if k.guest.cluster == cluster and k.guest.node in nodes]
+        known = [k.guest for k in own_guests if k.guest.key not in self.gone_guests]
         vanished = [g for g in known if g.key not in staged]
         shrunk = self._shrunk(
             len(vanished),
@@ -181,11 +181,11 @@ class Memory:
         """The guests not known to be gone of whom nobody knows who they are. ``held``: the fingerprint that each linked
         record believes in."""
         unknown = (FingerprintState.UNREAD, FingerprintState.STALE)
-        nobody = FingerprintState.FORBIDDEN, None
+        unreadable = FingerprintState.FORBIDDEN, None
         guests = [k.guest for key, k in self.guests.items() if key not in self.gone_guests]
         guests = [g for g in guests if g.fingerprint is None or held.get(g.key) != g.fingerprint]
         return tuple(
-            g for g in guests if g.fingerprint_state in unknown or (g.fingerprint_state, g.fingerprint) == nobody
+            g for g in guests if g.fingerprint_state in unknown or (g.fingerprint_state, g.fingerprint) == unreadable
         )
 
     def remembered(self, seen: Seen) -> tuple[Guest, ...]:
@@ -292,7 +292,7 @@ class Memory:
     # --- both
 
     def _shrunk(self, missing: int, known: int, each_is_gone: object) -> bool:
-        if not much(missing, known) or self.acknowledged:
+        if not is_mass_loss(missing, known) or self.acknowledged:
             return False
         return not (missing <= ASKED_SINGLY and callable(each_is_gone) and each_is_gone())
 

@@ -71,9 +71,11 @@ class Oracle:
         if sale is None or not sale.going or sale.state == "pending":
             self.wrong.append(f"VPS {row['id']} was made for order {row['order_id']}, which does not go on")
             return
-        mine = [r["id"] for i, r in before.items() if self.sale_of[i] is sale and r["deleted_at"] is None]
-        if mine and self.truth.story.names != "equal":
-            self.wrong.append(f"VPS {row['id']} was made for order {sale.order_id}, whose record is VPS {mine[0]}")
+        own_records = [r["id"] for i, r in before.items() if self.sale_of[i] is sale and r["deleted_at"] is None]
+        if own_records and self.truth.story.names != "equal":
+            self.wrong.append(
+                f"VPS {row['id']} was made for order {sale.order_id}, whose record is VPS {own_records[0]}"
+            )
         self.sale_of[row["id"]] = sale
         self._owner(row, sale)
         self._guest(row, sale)
@@ -110,11 +112,11 @@ class Oracle:
         if old["missing_since"] is None and row["missing_since"] is not None and (there or not sale.going):
             self.wrong.append(f"VPS {row['id']} reads error: missing, yet its guest is there or nobody pays for it")
 
-    def _by_guest_alone(self, old: Row, row: Row, who: str) -> None:
+    def _by_guest_alone(self, old: Row, row: Row, name: str) -> None:
         """Only what the guest itself shows may be written where no order was asked."""
         columns = {c for c, value in row.items() if old.get(c) != value} & set(_THE_ORDERS)
         if columns:
-            self.wrong.append(f"VPS {row['id']}: {who} changed {', '.join(sorted(columns))}")
+            self.wrong.append(f"VPS {row['id']}: {name} changed {', '.join(sorted(columns))}")
 
     def _one_machine(self, row: Row, lost: Sale, kept: Sale) -> bool:
         return lost is kept or (lost.twin and self._alike(kept.order_id, row))
@@ -158,12 +160,12 @@ class Oracle:
             self.wrong.append(f"VPS {row['id']} shows what {sale.machine.key} does, which is order {buyer.order_id}'s")
 
     def _order_state(self, row: Row, sale: Sale, shown: Shown) -> None:
-        said = shown.last_order(sale.order_id)
+        last = shown.last_order(sale.order_id)
         if self.truth.story.names == "equal":
             return
-        if said is None or said[0].state.value != row["order_state"]:
+        if last is None or last[0].state.value != row["order_state"]:
             self.wrong.append(f"VPS {row['id']}'s order became {row['order_state']}, which the feed did not show")
-        elif said[1] is None or said[2] - timedelta(seconds=said[1]) <= self.called_at.get(row["id"], _NEVER):
+        elif last[1] is None or last[2] - timedelta(seconds=last[1]) <= self.called_at.get(row["id"], _NEVER):
             self.wrong.append(f"VPS {row['id']}'s order became {row['order_state']} by a read older than a call")
 
     def _counted(self, deleted: Iterable[Row], before: Mapping[int, Row]) -> None:

@@ -96,7 +96,7 @@ class PurePanel:
         pairs = [(r, g) for r, g in pairs if r.order_id in going or not self._named(g.key, r.order_id)]
         drifted = [(r, g) for r, g in pairs if _drifted(r, g) and not _cloned(g, guests.values(), now)]
         plan = power.power_plan(drifted, world, POLICY)
-        gated = gate.gate(plan, self.ledger.standing(now, frozenset(), frozenset()), gate.Budget())
+        gated = gate.gate(plan, self.ledger.gate_context(now, frozenset(), frozenset()), gate.Budget())
         engine = cast("Engine", _Beside(self, now))
         confirmer = Confirmer(engine, None, {}, frozenset(), frozenset(CLUSTERS))
         applying.apply_changes(engine, 1, 1, gated.allowed, confirmer)
@@ -132,12 +132,12 @@ class PurePanel:
             remembered=memory.remembered(seen),
             last_read=dict(memory.cluster_times),
         )
-        plan = paused.spare(decide.plan(world, POLICY))
+        plan = paused.without_paused(decide.plan(world, POLICY))
         approved = [c for h in self.held for c in h.changes] if self.operator_looks else []
-        standing = ledger.standing(
+        gate_context = ledger.gate_context(
             now, frozenset(plan_hash((c,)) for c in approved), frozenset(h.scope for h in self.held)
         )
-        gated = gate.gate(plan, standing, gate.Budget())
+        gated = gate.gate(plan, gate_context, gate.Budget())
         # What waits for a word of its own waits for good: what nothing proves, nobody here can know.
         sets = tuple(h for h in gated.held if not h.scope.startswith(gate.BY_APPROVAL))
         held = [Finding("held", f"scope:{h.scope}", h.reason, "alarm") for h in sets]

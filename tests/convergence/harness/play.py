@@ -101,24 +101,24 @@ class Play:
         for _ in range(3):
             self.round(Round(3.0))
 
-    def round(self, one: Round) -> None:
+    def round(self, round_: Round) -> None:
         """Time passes, things happen, calls arrive, a run is done."""
         truth, panel = self.truth, self.panel
-        truth.now = panel.clock(truth.now, one.minutes)
-        for happening in filter(self._possible, one.happenings):
+        truth.now = panel.clock(truth.now, round_.minutes)
+        for happening in filter(self._possible, round_.happenings):
             happen(truth, happening)
             if happening.kind == "restore":
                 self._restore(truth.sale(happening.subject))
-        kinds = {h.kind for h in one.happenings}
+        kinds = {h.kind for h in round_.happenings}
         self._post(kinds)
         if "post-in-flight" not in kinds:
             panel.apply_calls()
         if {"fast-lane", "switch-there"} & kinds and not kinds & BLINKS.keys():
             for _ in range(2):
-                self._fast(one.happenings)
-        self._run(one.happenings, lambda: self._meanwhile(one.happenings, kinds))
+                self._fast(round_.happenings)
+        self._run(round_.happenings, lambda: self._meanwhile(round_.happenings, kinds))
         panel.apply_calls()
-        truth.settle_down()
+        truth.end_round()
 
     def _meanwhile(self, happenings: tuple[Happening, ...], kinds: set[str]) -> None:
         """What comes between a run's plan and its writes."""
@@ -200,14 +200,14 @@ def play_on(panel: Panel, story: Story, start: datetime, quiet: Iterable[float])
     """Play it to the end, ``quiet``: the minutes before each of the quiet rounds."""
     truth = Truth(story, start)
     oracle = Oracle(truth)
-    one = Play(story, truth, oracle, panel)
-    one.begin()
-    for each in story.rounds:
-        one.round(each)
+    play_ = Play(story, truth, oracle, panel)
+    play_.begin()
+    for round_ in story.rounds:
+        play_.round(round_)
         if oracle.wrong:
             return Ending(tuple(oracle.wrong))
     for number, minutes in enumerate(quiet):
         panel.look(number)
-        one.round(Round(minutes))
+        play_.round(Round(minutes))
     found = differences(truth, panel.rows, oracle.sale_of, panel.findings)
-    return Ending((*oracle.wrong, *found.unnamed), found.held, len(panel.rows), one.writes, truth.ambiguous)
+    return Ending((*oracle.wrong, *found.unnamed), found.held, len(panel.rows), play_.writes, truth.ambiguous)

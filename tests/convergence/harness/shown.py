@@ -209,7 +209,7 @@ class ShownFeed:
             sweep.problem = "503"
             return sweep
         found = [self._order(s) for s in shown.truth.sales if s.listed and not shown.on_sale(s, "feed-hides")]
-        found = [self._lied(o) for o in found]
+        found = [self._with_lies(o) for o in found]
         if shown.has("feed-empty"):
             found = []
         if shown.has("feed-shrunk", "feed-truncated"):
@@ -246,7 +246,7 @@ class ShownFeed:
         if self.shown.has("feed-repeated"):
             yield Page(tuple(found[:half]), slow, age)
 
-    def _lied(self, order: Order) -> Order:
+    def _with_lies(self, order: Order) -> Order:
         sale = next(s for s in self.shown.truth.sales if s.order_id == order.order_id)
         if self.shown.on_sale(sale, "feed-status"):
             order = self._order(sale, status="cancelled")
@@ -255,13 +255,13 @@ class ShownFeed:
         return order
 
     def _order(self, sale: Sale, **lies: str) -> Order:
-        said = {"status": sale.status, "owner": sale.owner} | sale.mistake | lies
+        values = {"status": sale.status, "owner": sale.owner} | sale.mistake | lies
         machine, key = sale.machine, sale.machine.key if sale.on_proxmox else None
         return Order(
             sale.order_id,
-            order_state_of(said["status"]),
-            said["status"],
-            owner=said["owner"],
+            order_state_of(values["status"]),
+            values["status"],
+            owner=values["owner"],
             panel_vps_id=sale.panel_id if self.tells_ids else None,
             panel_vps_id_given=self.tells_ids,
             name=sale.name,

@@ -240,7 +240,7 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
         last = row.fingerprint or row.previous_fingerprint if forbidden else row.fingerprint
         if last is not None:
             sightings.setdefault(last, set()).add(GuestKey(row.cluster, row.vmid))
-    told = {a.subject: missed._absence(a) for a in absences}
+    counted = {a.subject: missed._absence(a) for a in absences}
     keys = {a.subject: GuestKey(a.subject.split("/")[0], int(a.subject.split("/")[1]))
             for a in absences if a.kind == "guest"}  # fmt: skip
     return replace(
@@ -248,9 +248,9 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
         orders=tuple(loaded_candidates.order_of(row) for row in orders),
         guests=tuple(loaded_candidates.guest_of(row, seen.previous, seen.began) for row in guests),
         records=tuple(loaded_candidates.record_of(row) for row in records),
-        order_absences={a.subject: told[a.subject] for a in absences if a.kind == "order"},
+        order_absences={a.subject: counted[a.subject] for a in absences if a.kind == "order"},
         sightings={fingerprint: frozenset(at) for fingerprint, at in sightings.items()},
-        guest_absences={key: told[subject] for subject, key in keys.items()},
+        guest_absences={key: counted[subject] for subject, key in keys.items()},
     )
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-GOINGS_ON: dict[str, str] = {
+EVENTS: dict[str, str] = {
     "buy": "a customer buys another machine (sale {n}'s plan)",
     "power": "sale {n}'s guest is switched over",
     "suspend": "sale {n} is suspended, or resumed",
@@ -43,7 +43,7 @@ RARE: dict[str, str] = {
 }
 """What happens in one story of ten."""
 
-WHOSE: dict[str, str] = {
+IDENTITY_EVENTS: dict[str, str] = {
     "swap": "sale {n}'s guest is destroyed, and its VMID given at once to another customer's machine of the same name "
     "and size; its create names that address",
     "swap-paused": "the same, while an operator has paused that cluster; the create is lost",
@@ -55,7 +55,7 @@ WHOSE: dict[str, str] = {
 }
 """Whose machine it is: in another story of ten, and then it is switched over in each of the next rounds."""
 
-AGAIN: dict[str, str] = {
+LATER_IDENTITY_EVENTS: dict[str, str] = {
     "swap-own": "sale {n}'s guest is destroyed, and its VMID given at once to the same customer's own new machine of "
     "the same name and size; the create is lost",
     "migrate-paused": "sale {n}'s guest moves to the other node while an operator has paused that cluster",
@@ -72,7 +72,7 @@ AGAIN: dict[str, str] = {
 THEN = {"swap-over": "restore", "misnamed": "reuse", "template-moved": "cancel-keep"}
 """What follows in one of the next two rounds."""
 
-UNSAID: dict[str, str] = {
+UNDECIDABLE_EVENTS: dict[str, str] = {
     "odd-state": "sale {n}'s guest is listed in a state that says neither that it runs nor that it stands",
     "move-unread": "sale {n}'s guest moves to the other cluster, where its configuration may not be read",
 }
@@ -124,7 +124,18 @@ RUNS: dict[str, str] = {
     "pause-feed": "an operator has paused the main site",
     "pause-cluster": "an operator has paused cluster {c}",
 }
-SENTENCES = GOINGS_ON | RARE | WHOSE | AGAIN | UNSAID | POSTS | FEED | PROXMOX | BLINKS | RUNS
+SENTENCES = (
+    EVENTS
+    | RARE
+    | IDENTITY_EVENTS
+    | LATER_IDENTITY_EVENTS
+    | UNDECIDABLE_EVENTS
+    | POSTS
+    | FEED
+    | PROXMOX
+    | BLINKS
+    | RUNS
+)
 
 LASTING = (
     "feed-hides", "feed-owner", "feed-status", "feed-empty", "feed-shrunk", "feed-delta", "pve-hides", "pve-moves",
@@ -146,9 +157,10 @@ NAMES: dict[str, str] = {
 }
 
 KINDS = (
-    ("Sales at first", SALES), ("Names", NAMES), ("Goings-on", GOINGS_ON), ("In one story of ten", RARE),
-    ("In another one of ten, whose machine it is", WHOSE), ("In a third one of ten, what nobody can say", UNSAID),
-    ("In a fourth one of ten, whose machine it is by now", AGAIN),
+    ("Sales at first", SALES), ("Names", NAMES), ("Events", EVENTS), ("In one story of ten", RARE),
+    ("In another one of ten, whose machine it is", IDENTITY_EVENTS),
+    ("In a third one of ten, what nobody can say", UNDECIDABLE_EVENTS),
+    ("In a fourth one of ten, whose machine it is by now", LATER_IDENTITY_EVENTS),
     ("Calls", POSTS), ("The order feed", FEED), ("Proxmox", PROXMOX), ("Mistakes, soon mended", BLINKS), ("Runs", RUNS),
 )  # fmt: skip
 """All that may happen, under a title."""
@@ -198,9 +210,9 @@ class Story:
             lines.append("  the order feed names no panel ids")
         if self.skew_s:
             lines.append(f"  the main site's clock is {self.skew_s} s off")
-        for number, one in enumerate(self.rounds, 1):
-            said = "; ".join(map(str, one.happenings)) or "nothing happens"
-            lines.append(f"  round {number}, {one.minutes:g} min later: {said}")
+        for number, round_ in enumerate(self.rounds, 1):
+            events = "; ".join(map(str, round_.happenings)) or "nothing happens"
+            lines.append(f"  round {number}, {round_.minutes:g} min later: {events}")
         return "\n".join([*lines, "  then everything is well again, and stays so"])
 
 
@@ -213,11 +225,11 @@ def story_of(seed: int) -> Story:
     focus = dice.randrange(len(sales))
     for number, here in enumerate(happenings):
         for _ in range(dice.choice((0, 1, 1, 2))):
-            here.append(_some(dice, GOINGS_ON, focus, len(sales)))
+            here.append(_random_happening(dice, EVENTS, focus, len(sales)))
         if dice.random() < 0.35:
-            here.append(_some(dice, POSTS, focus, len(sales)))
+            here.append(_random_happening(dice, POSTS, focus, len(sales)))
         if dice.random() < 0.5:
-            trouble = _some(dice, dice.choice((FEED, PROXMOX, BLINKS, RUNS)), focus, len(sales))
+            trouble = _random_happening(dice, dice.choice((FEED, PROXMOX, BLINKS, RUNS)), focus, len(sales))
             lasts = dice.randint(1, 5) if trouble.kind in LASTING else dice.randint(1, 2)
             for later in happenings[number : number + lasts]:
                 later.append(trouble)
@@ -228,16 +240,17 @@ def story_of(seed: int) -> Story:
         dice.random() < 0.7,
     )
     if dice.random() < 0.1:
-        happenings[dice.randrange(len(happenings))].append(_some(dice, RARE, focus, len(sales)))
+        happenings[dice.randrange(len(happenings))].append(_random_happening(dice, RARE, focus, len(sales)))
     # By dice of their own: other stories stay as they were.
-    _whose(random.Random(f"whose {seed}"), [kind for kind in WHOSE if kind != "switch-there"], happenings, focus)
-    _whose(random.Random(f"again {seed}"), list(AGAIN), happenings, focus)
-    _unsaid(random.Random(f"unsaid {seed}"), happenings, focus)
-    rounds = tuple(Round(one, tuple(here)) for one, here in zip(minutes, happenings, strict=True))
+    identity_events = [kind for kind in IDENTITY_EVENTS if kind != "switch-there"]
+    _add_identity_event(random.Random(f"whose {seed}"), identity_events, happenings, focus)
+    _add_identity_event(random.Random(f"again {seed}"), list(LATER_IDENTITY_EVENTS), happenings, focus)
+    _add_undecidable_event(random.Random(f"unsaid {seed}"), happenings, focus)
+    rounds = tuple(Round(length, tuple(here)) for length, here in zip(minutes, happenings, strict=True))
     return Story(seed, sales, rounds, skew_s, names, tells_ids)
 
 
-def _whose(dice: random.Random, kinds: list[str], happenings: list[list[Happening]], focus: int) -> None:
+def _add_identity_event(dice: random.Random, kinds: list[str], happenings: list[list[Happening]], focus: int) -> None:
     if dice.random() >= 0.1:
         return
     at = dice.randrange(len(happenings) - 1)
@@ -249,7 +262,7 @@ def _whose(dice: random.Random, kinds: list[str], happenings: list[list[Happenin
         later.append(Happening("switch-there", focus))
 
 
-def _unsaid(dice: random.Random, happenings: list[list[Happening]], focus: int) -> None:
+def _add_undecidable_event(dice: random.Random, happenings: list[list[Happening]], focus: int) -> None:
     if dice.random() >= 0.1:
         return
     at = dice.randrange(len(happenings) - 1)
@@ -261,7 +274,7 @@ def _unsaid(dice: random.Random, happenings: list[list[Happening]], focus: int) 
         happenings[dice.randrange(at + 1, len(happenings))].append(Happening("cancel-keep", focus))
 
 
-def _some(dice: random.Random, kinds: dict[str, str], focus: int, sales: int) -> Happening:
+def _random_happening(dice: random.Random, kinds: dict[str, str], focus: int, sales: int) -> Happening:
     subject = focus if dice.random() < 0.6 else dice.randrange(sales)
     return Happening(dice.choice(tuple(kinds)), subject)
 
@@ -283,9 +296,9 @@ def _smaller(story: Story) -> Iterator[Story]:
         yield replace(story, rounds=story.rounds[:n] + story.rounds[n + 1 :])
     if len(story.sales) > 1:
         yield replace(story, sales=story.sales[:-1])
-    for n, one in enumerate(story.rounds):
-        for m in range(len(one.happenings)):
-            fewer = replace(one, happenings=one.happenings[:m] + one.happenings[m + 1 :])
+    for n, round_ in enumerate(story.rounds):
+        for m in range(len(round_.happenings)):
+            fewer = replace(round_, happenings=round_.happenings[:m] + round_.happenings[m + 1 :])
             yield replace(story, rounds=(*story.rounds[:n], fewer, *story.rounds[n + 1 :]))
     if story.skew_s:
         yield replace(story, skew_s=0)

@@ -120,7 +120,7 @@ class Truth:
     sales: list[Sale] = field(default_factory=list)
     strays: list[Machine] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-    made: int = 0
+    machines_made: int = 0
 
     @property
     def machines(self) -> list[Machine]:
@@ -143,8 +143,8 @@ class Truth:
 
     def sell(self, customer: int, kind: str = "linked", *, key: GuestKey | None = None) -> Sale:
         """One more sale and its machine. Every third has the VMID of the one before, in the other cluster."""
-        self.made += 1
-        n = self.made
+        self.machines_made += 1
+        n = self.machines_made
         names = self.story.names
         name, cpu = f"web{n}" if names == "own" else "web", 2 if names == "equal" else n
         at = key or (GuestKey(CLUSTERS[1], 99 + n) if n % 3 == 0 else GuestKey(CLUSTERS[0], 100 + n))
@@ -166,10 +166,10 @@ class Truth:
 
     def free_key(self, cluster: str, vmid: int) -> GuestKey:
         """That VMID if nobody has or had it there, else one of its own."""
-        self.made += 1
+        self.machines_made += 1
         key = GuestKey(cluster, vmid)
         machines = [s.machine for s in self.sales]
-        return GuestKey(cluster, 800 + self.made) if any(key in (m.key, m.left) for m in machines) else key
+        return GuestKey(cluster, 800 + self.machines_made) if any(key in (m.key, m.left) for m in machines) else key
 
     def call(self, action: str, sale: Sale, *, answered: bool = True, **payload: Any) -> None:
         """What the main site would say now; it can only speak of records whose id it was told."""
@@ -187,11 +187,11 @@ class Truth:
         """The main site notes when it last had something new to say of an order."""
         for sale in self.sales:
             face = (sale.status, sale.owner, sale.name, sale.cpu, sale.machine.key, sale.machine.node, sale.panel_id)
-            said = (*face, *sale.mistake.items())
-            if said != sale.face:
-                sale.face, sale.changed_at = said, self.now
+            shown = (*face, *sale.mistake.items())
+            if shown != sale.face:
+                sale.face, sale.changed_at = shown, self.now
 
-    def settle_down(self) -> None:
+    def end_round(self) -> None:
         """The end of a round: what was only for a moment is over."""
         for sale in self.sales:
             machine = sale.machine

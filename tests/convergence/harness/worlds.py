@@ -20,7 +20,7 @@ class Tally:
     writes: int
 
 
-def told(story: Story, ending: Ending, player: Callable[[Story], Ending] = play) -> str:
+def failure_text(story: Story, ending: Ending, player: Callable[[Story], Ending] = play) -> str:
     """A failing story, cut down to the smallest that fails in the same way, as text."""
     kind = _kind(ending.wrong[0])
     small = shrunk(story, lambda smaller: any(_kind(wrong) == kind for wrong in player(smaller).wrong))
@@ -38,7 +38,7 @@ def play_all(seeds: Iterable[int], player: Callable[[Story], Ending] = play) -> 
         story = story_of(seed)
         ending = player(story)
         if ending.wrong:
-            raise AssertionError("\n" + told(story, ending, player))
+            raise AssertionError("\n" + failure_text(story, ending, player))
         stories += 1
         writes += ending.writes
         if not ending.ambiguous:

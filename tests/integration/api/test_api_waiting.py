@@ -86,7 +86,7 @@ async def test_a_retry_hears_what_the_waiting_call_heard(site: httpx.AsyncClient
 async def test_an_operation_that_is_not_applied_tells_its_reason(
     site: httpx.AsyncClient, engine: Engine, state: str, status_code: int, code: str | None
 ) -> None:
-    async def settle() -> None:
+    async def finish() -> None:
         operation_id = await _journaled(engine, 1)
         with engine.begin() as connection:
             connection.execute(
@@ -99,7 +99,7 @@ async def test_an_operation_that_is_not_applied_tells_its_reason(
             connection.execute(text("SELECT pg_notify('panel_settled', :id)"), {"id": str(operation_id)})
 
     headers = {"Prefer": "wait=60", "Idempotency-Key": "k1"}
-    answer, _ = await asyncio.gather(site.post("/api/vps/sync", json=CREATE, headers=headers), settle())
+    answer, _ = await asyncio.gather(site.post("/api/vps/sync", json=CREATE, headers=headers), finish())
     said = answer.json()
     assert (answer.status_code, said.get("code"), said["operation"]["state"]) == (status_code, code, state)
     assert "another was first" in said["message"]
@@ -138,10 +138,10 @@ async def test_a_lost_listener_is_replaced_and_costs_a_poll_at_most(
 
 
 async def test_the_poll_alone_is_enough(app: FastAPI, site: httpx.AsyncClient, worker: Worker, engine: Engine) -> None:
-    """An operation settled without any notification is noticed."""
+    """An operation that finished without any notification is noticed."""
     edge: Edge = app.state.edge
 
-    async def settle_silently() -> None:
+    async def finish_silently() -> None:
         operation_id = await _journaled(engine, 1)
         with engine.begin() as connection:
             connection.execute(
@@ -150,8 +150,8 @@ async def test_the_poll_alone_is_enough(app: FastAPI, site: httpx.AsyncClient, w
             )
 
     answer, _ = await asyncio.gather(
-        site.post("/api/vps/sync", json=CREATE, headers={"Prefer": "wait=60"}), settle_silently()
+        site.post("/api/vps/sync", json=CREATE, headers={"Prefer": "wait=60"}), finish_silently()
     )
     assert answer.status_code == 201
-    assert edge.settlements._waiting == {}, "nothing is kept of calls that were answered"
+    assert edge.operation_waiter._waiting == {}, "nothing is kept of calls that were answered"
     assert journal(engine, answer.json()["vps"]["id"])[0]["state"] == "applied"

@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from panel.sessions import sync_engine
 from runtime.servers.postgres_installation import choose_installation
-from tests.stories.steps import sell, settle
+from tests.stories.steps import converge, sell
 from tests.support.bench import bench
 from tests.support.databases import Database, Databases
 from tests.support.keys import random_key
@@ -67,7 +67,7 @@ def test_a_dump_is_a_whole_panel_again_on_another_server(
 ) -> None:
     dump, restore, ids = fences()
     with bench(database, engine, extended=True) as world:
-        settle(world, sell(world, "web-01"), sell(world, "web-02"))
+        converge(world, sell(world, "web-01"), sell(world, "web-02"))
         shown = world.client_sees(5)
     execute(dump, tmp_path, database)
     execute(restore, tmp_path, another_server)

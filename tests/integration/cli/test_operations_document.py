@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from panel.settings import Settings
 from tests.integration.cli.conftest import PanelSync
-from tests.stories.steps import Sold, execute, record, sell, settle
+from tests.stories.steps import Sold, converge, execute, record, sell
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
 
@@ -32,7 +32,7 @@ def prepared(database: Database, engine: Engine) -> Iterator[Bench]:
     """Customer 5 has six VPS. The second was deleted on proof, four more are due and held, and a guest is unknown."""
     with bench(database, engine, extended=True) as world:
         keep, old, *due = (sell(world, f"web-{n:02}") for n in range(1, 7))
-        settle(world, keep, old, *due)
+        converge(world, keep, old, *due)
         end(world, old)
         world.run(3)
         assert record(world, old.vps_id)["deleted_at"] is not None

@@ -17,7 +17,7 @@ import pytest
 from lab.simulators.main_site.feeds import Feeds
 from panel.runs.lease import LOCK_KEY
 from tests.integration.cli.test_operations_document import environment
-from tests.stories.steps import Sold, execute, sell, settle
+from tests.stories.steps import Sold, converge, execute, sell
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
 from tests.support.waiting import wait_until
@@ -70,7 +70,7 @@ def reconciling(world: Bench, directory: Path) -> Iterator[subprocess.Popen[str]
 def drift(world: Bench) -> tuple[Sold, Sold, Sold]:
     """Four differences: two suspensions, a greater plan and an order without a record."""
     sold = sell(world, "one"), sell(world, "two"), sell(world, "three")
-    settle(world, *sold)
+    converge(world, *sold)
     # Another process allows for a second more of the main site's clock: what is known is older than that.
     execute(
         world,

@@ -18,7 +18,7 @@ from panel.runs.lease import take_lease, turn
 from reconcile import run as reconcile_run
 from reconcile.observation import fingerprints
 from reconcile.run import run_fast, run_full
-from tests.stories.steps import record, settled
+from tests.stories.steps import record, sell_converged
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
 from tests.support.waiting import wait_until
@@ -68,7 +68,7 @@ def beside(world: Bench, held: HeldFeed) -> Iterator[Any]:
 
 
 def test_power_is_repaired_while_a_full_run_waits_for_the_feed(world: Bench, held: HeldFeed, beside: Any) -> None:
-    sold = settled(world)
+    sold = sell_converged(world)
     world.site.set_status(sold.order_id, "stopped", notify=False)
     world.fast()
     full = beside()
@@ -143,7 +143,7 @@ def test_a_lease_that_is_kept_for_long_is_not_waited_for(engine: Engine) -> None
 
 
 def test_a_full_run_does_the_fast_lanes_work_first(world: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    sold = settled(world)
+    sold = sell_converged(world)
     world.pve.set_status(sold.vmid, "stopped")
     world.fast()
     seen = []
@@ -158,7 +158,7 @@ def test_a_full_run_does_the_fast_lanes_work_first(world: Bench, monkeypatch: py
 
 
 def test_a_pause_that_is_made_while_the_feed_is_read_counts(world: Bench, held: HeldFeed, beside: Any) -> None:
-    sold = settled(world)
+    sold = sell_converged(world)
     world.site.change_order(sold.order_id, cpu=8)
     full = beside()
     assert held.asked.wait(PATIENCE_S)

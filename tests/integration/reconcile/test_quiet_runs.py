@@ -38,7 +38,7 @@ def hoster(databases: Databases) -> Iterator[Hoster]:
         for order_id in orders[:10]:
             made.end(order_id)
         made.full()
-        made.believe()
+        made.acknowledge_losses()
         made.full(4)
         assert made.count("vps", "deleted_at IS NULL") == 30
         assert made.count("absences") == 10

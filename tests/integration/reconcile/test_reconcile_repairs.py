@@ -17,7 +17,7 @@ def world(database: Database, engine: Engine) -> Iterator[Bench]:
         yield made
 
 
-def settled_order(world: Bench, name: str = "web-01") -> tuple[int, int, int]:
+def converged_order(world: Bench, name: str = "web-01") -> tuple[int, int, int]:
     """An order whose calls all arrived: (order id, vps id, vmid)."""
     order = world.site.place_order(user_id=1, name=name)
     world.drain()
@@ -30,8 +30,8 @@ def settled_order(world: Bench, name: str = "web-01") -> tuple[int, int, int]:
     return order.id, order.panel_vps_id, order.vmid
 
 
-def test_a_pushed_order_settles_and_a_second_run_finds_nothing(world: Bench) -> None:
-    order_id, vps_id, vmid = settled_order(world)
+def test_a_pushed_order_converges_and_a_second_run_finds_nothing(world: Bench) -> None:
+    order_id, vps_id, vmid = converged_order(world)
     (row,) = world.vps()
     assert (row["id"], row["order_id"], row["vmid"], row["status"]) == (vps_id, str(order_id), vmid, "running")
     assert row["link_state"] == "verified"
@@ -53,7 +53,7 @@ def test_a_lost_create_is_made_up_for(world: Bench) -> None:
 
 
 def test_a_lost_status_change_is_made_up_for(world: Bench) -> None:
-    order_id, vps_id, _ = settled_order(world)
+    order_id, vps_id, _ = converged_order(world)
     world.site.set_status(order_id, "stopped", notify=False)
     world.run()
     assert world.vps()[0]["status"] == "running", "one read is not enough to call a machine stopped"
@@ -68,8 +68,8 @@ def test_a_lost_status_change_is_made_up_for(world: Bench) -> None:
     assert {r["vps_id"] for r in world.repairs()} == {vps_id}
 
 
-def test_a_suspended_order_whose_guest_is_stopped_is_settled(world: Bench) -> None:
-    order_id, _, vmid = settled_order(world)
+def test_a_suspended_order_whose_guest_is_stopped_has_converged(world: Bench) -> None:
+    order_id, _, vmid = converged_order(world)
     world.site.set_status(order_id, "suspended", notify=False)
     world.pve.set_status(vmid, "running")
     world.run(3)
@@ -82,7 +82,7 @@ def test_a_suspended_order_whose_guest_is_stopped_is_settled(world: Bench) -> No
 
 
 def test_a_lost_delete_is_made_up_for_after_proof(world: Bench) -> None:
-    order_id, vps_id, vmid = settled_order(world)
+    order_id, vps_id, vmid = converged_order(world)
     world.site.cancel_order(order_id, notify=False)
     world.run(2)
     assert [r["id"] for r in world.vps()] == [vps_id], "two absences are no proof"
@@ -99,7 +99,7 @@ def test_a_lost_delete_is_made_up_for_after_proof(world: Bench) -> None:
 
 
 def test_one_fast_run_repairs_to_running_and_two_to_stopped(world: Bench) -> None:
-    _, _, vmid = settled_order(world)
+    _, _, vmid = converged_order(world)
     world.pve.set_status(vmid, "stopped")
     world.fast()
     assert world.vps()[0]["status"] == "running", "one read is not enough to call a machine stopped"
@@ -112,7 +112,7 @@ def test_one_fast_run_repairs_to_running_and_two_to_stopped(world: Bench) -> Non
 
 
 def test_the_fast_lane_sees_power_only(world: Bench) -> None:
-    order_id, vps_id, vmid = settled_order(world)
+    order_id, vps_id, vmid = converged_order(world)
     writes = len(world.repairs())
     world.site.set_status(order_id, "suspended", notify=False)
     world.pve.set_status(vmid, "running")

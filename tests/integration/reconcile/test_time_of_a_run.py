@@ -12,7 +12,7 @@ from sqlalchemy import text
 from lab.simulators.main_site.feeds import Feeds
 from reconcile import run_context
 from reconcile.run_context import APPLY_AT_LEAST_S, APPLY_FOR_S, RUN_FOR_S
-from tests.stories.steps import end_silently, sell, settle
+from tests.stories.steps import converge, end_silently, sell
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
 from tests.support.stand_ins.listed_cluster import ListedCluster
@@ -48,8 +48,8 @@ def task_requests(world: Bench) -> list[tuple[str, str]]:
 def test_a_run_whose_confirmations_do_not_come_reports_and_the_next_goes_on(
     world: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settled = sell(world, "settled")
-    settle(world, settled)
+    existing = sell(world, "existing")
+    converge(world, existing)
     orders = lose_creates(world)
     answered, real = threading.Event(), Feeds.single_order
 
@@ -80,14 +80,14 @@ def test_a_run_whose_confirmations_do_not_come_reports_and_the_next_goes_on(
     assert after.outcome is not None
     assert len(after.outcome.written) == left, "the next run does what was left, and only that"
     assert len(world.repairs()) - before == left
-    assert {row["name"] for row in world.vps()} == {"settled", *(f"lost-{n}" for n in range(LOST))}
+    assert {row["name"] for row in world.vps()} == {"existing", *(f"lost-{n}" for n in range(LOST))}
     assert "next run" not in after.summary
 
 
 def test_what_the_time_did_not_reach_keeps_its_finding(world: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finding is over when a run looked and did not find it again; a run that had no time did not look."""
     sold = [sell(world, "ends"), sell(world, "stays")]
-    settle(world, *sold)
+    converge(world, *sold)
     end_silently(world, sold[0])
     monkeypatch.setattr("sources.proxmox.cluster.ClusterSource.confirm", ListedCluster(unclear=True).confirm)
     world.run(times=4)

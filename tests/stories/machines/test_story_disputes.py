@@ -1,6 +1,6 @@
 """Stories of an address that may be more than one's: calls that contradict what was read, and machines that come back.
 
-Whoever a call, an operator or a merge points at is asked who it is. Where the evidence is clear a run settles it; where
+Whoever a call, an operator or a merge points at is asked who it is. Where the evidence is clear a run decides it; where
 it is not, the finding says what to do.
 """
 
@@ -20,6 +20,7 @@ from tests.stories.steps import (
     Sold,
     decide,
     execute,
+    guest_facts,
     guest_row,
     held_sets,
     live,
@@ -28,7 +29,6 @@ from tests.stories.steps import (
     reasons,
     record,
     swap,
-    told,
 )
 from tests.support.bench import Bench
 
@@ -78,10 +78,10 @@ def test_story_07_a_pushed_link_that_conflicts_and_is_cancelled_leaves_nothing_b
 def test_story_07_a_conflict_whose_delete_was_lost_is_decided_by_an_operator(extended_world: Bench) -> None:
     world = extended_world
     sold, order = long_running(world), nameless_order(world)
-    other, before = disputed(world, sold, order), told(world, sold)
+    other, before = disputed(world, sold, order), guest_facts(world, sold)
     world.site.cancel_order(order, notify=False)
     world.run(2)
-    assert told(world, sold) == before
+    assert guest_facts(world, sold) == before
     assert "its delete waits in `panel-sync held`" in reason(world, "link-conflict")
     (held,) = held_sets(world)
     assert held.scope == f"by-approval:vps:{other}"
@@ -109,7 +109,7 @@ def test_story_07_a_conflict_is_over_once_the_address_is_nobody_elses(extended_w
     assert record(world, other)["status"] == "stopped"
 
 
-def test_story_07_a_conflict_that_nothing_settles_says_what_to_do(extended_world: Bench) -> None:
+def test_story_07_a_conflict_that_nothing_resolves_says_what_to_do(extended_world: Bench) -> None:
     world = extended_world
     sold, order = long_running(world), nameless_order(world)
     other = disputed(world, sold, order)
@@ -159,14 +159,14 @@ def test_story_07_a_vmid_that_goes_back_to_the_same_customers_new_machine_is_tha
 ) -> None:
     world = extended_world
     sold = long_running(world)
-    before = told(world, sold)
+    before = guest_facts(world, sold)
     world.site.cancel_order(sold.order_id, notify=False)
     new = world.site.place_order(user_id=1, name="web-01", notify=lost == "delete")
     assert new.vmid == sold.vmid
     world.site.set_status(new.id, "stopped", notify=lost == "delete")
     world.drain()
     world.fast(3)
-    assert told(world, sold) == before
+    assert guest_facts(world, sold) == before
     world.run(4)
     (row,) = world.vps()
     guest = world.pve.find_guest(sold.vmid)
@@ -201,7 +201,7 @@ def test_story_07_a_migration_during_a_gap_in_reading_is_followed_once_it_was_re
 def test_story_07_a_cluster_in_back_off_whose_guest_was_swapped_shows_nothing_of_the_new_one(world: Bench) -> None:
     """A refused token opens the circuit: nothing is asked for minutes, and nobody pauses anything."""
     sold = long_running(world)
-    before = told(world, sold)
+    before = guest_facts(world, sold)
     world.pve.revoke_token()
     world.fast()
     new = swap(world, sold, "stopped")
@@ -210,7 +210,7 @@ def test_story_07_a_cluster_in_back_off_whose_guest_was_swapped_shows_nothing_of
     assert guest_row(world, sold)["fingerprint"] == before["fingerprint"], "the circuit is open: nobody was asked"
     execute(world, "UPDATE source_states SET backoff_state = '{}' WHERE source = 'proxmox:main'")
     world.fast(3)
-    assert told(world, sold) == before
+    assert guest_facts(world, sold) == before
     assert guest_row(world, sold)["fingerprint"] == new
     assert world.client_sees(5)[0]["status"] == "running"
 
@@ -225,7 +225,7 @@ def test_story_22_a_tombstone_that_is_restored_while_another_machine_stands_ther
     sold = long_running(world)
     world.pve.set_status(sold.vmid, "stopped")
     world.fast(3)
-    before = told(world, sold)
+    before = guest_facts(world, sold)
     world.call("delete", id=sold.vps_id)
     world.drain()
     new = swap(world, sold, "stopped")
@@ -236,10 +236,10 @@ def test_story_22_a_tombstone_that_is_restored_while_another_machine_stands_ther
     assert (guest_row(world, sold)["fingerprint_state"], guest_row(world, sold)["doubt"]) == ("stale", "restored")
     world.pve.set_status(sold.vmid, "running")
     world.fast(2)
-    assert told(world, sold) == before
+    assert guest_facts(world, sold) == before
     world.run()
     assert guest_row(world, sold)["fingerprint"] == new
-    assert told(world, sold) == before
+    assert guest_facts(world, sold) == before
     assert ("ambiguous", f"vps:{sold.vps_id}") in world.findings()
 
 
@@ -262,7 +262,7 @@ def test_story_07_two_records_that_are_merged_while_their_guest_is_in_doubt_show
     first = long_running(world)
     answer = world.call("create", **STRANGER | {"user_id": 5, "name": "web-01"})
     world.drain()
-    twin, before = int(answer.json()["vps"]["id"]), told(world, first)
+    twin, before = int(answer.json()["vps"]["id"]), guest_facts(world, first)
     world.site.change_order(first.order_id, panel_vps_id=twin)
     world.pve.forbid_config(first.vmid)
     swap(world, first)
@@ -270,14 +270,14 @@ def test_story_07_two_records_that_are_merged_while_their_guest_is_in_doubt_show
     world.run(2)
     merged = record(world, first.vps_id)
     assert merged["merged_into"] == twin
-    assert told(world, Sold(first.order_id, twin, first.vmid)) == before
+    assert guest_facts(world, Sold(first.order_id, twin, first.vmid)) == before
     world.pve.set_status(first.vmid, "stopped")
     world.fast(3)
     world.pve.forbid_config(first.vmid, forbidden=False)
     execute(world, "UPDATE guests SET fingerprint_read_at = fingerprint_read_at - interval '1 hour'")
     world.run(2)
     world.fast(2)
-    assert told(world, Sold(first.order_id, twin, first.vmid)) == before
+    assert guest_facts(world, Sold(first.order_id, twin, first.vmid)) == before
 
 
 # --- a sold machine that became a template, and moved

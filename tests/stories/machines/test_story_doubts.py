@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from panel.operators.pauses import CLUSTER, pause, resume
-from reconcile.run import look_around
+from reconcile.run import rolling_read
 from sources.proxmox.cluster import ClusterSource
-from tests.stories.steps import execute, guest_row, long_running, record, swap, told
+from tests.stories.steps import execute, guest_facts, guest_row, long_running, record, swap
 from tests.support.bench import Bench
 
 
@@ -26,14 +26,14 @@ def configs_read(world: Bench) -> int:
 def test_story_07_a_gapless_swap_shows_nothing_of_the_new_machine_while_it_is_switched_over(world: Bench) -> None:
     """The next customer's machine has the same VMID, name and size, and every list has shown one at that address."""
     sold = long_running(world)
-    before = told(world, sold)
+    before = guest_facts(world, sold)
     swap(world, sold)
     for status in ("stopped", "running", "stopped", "running"):
         world.fast(2)
-        assert told(world, sold) == before
+        assert guest_facts(world, sold) == before
         world.pve.set_status(sold.vmid, status)
     world.fast(2)
-    assert told(world, sold) == before
+    assert guest_facts(world, sold) == before
     (seen,) = world.client_sees(5)
     assert seen["as_of"] < guest_row(world, sold)["fingerprint_read_at"].isoformat(), "it has its age"
 
@@ -43,7 +43,7 @@ def test_story_07_a_swap_while_the_cluster_was_paused_shows_nothing_of_the_new_m
     world: Bench, status: str
 ) -> None:
     sold = long_running(world)
-    before = told(world, sold)
+    before = guest_facts(world, sold)
     with world.engine.begin() as connection:
         pause(connection, f"{CLUSTER}main", "a test", timedelta(hours=1), "cli:test")
     world.fast()
@@ -51,7 +51,7 @@ def test_story_07_a_swap_while_the_cluster_was_paused_shows_nothing_of_the_new_m
     with world.engine.begin() as connection:
         resume(connection, f"{CLUSTER}main")
     world.fast(3)
-    assert told(world, sold) == before
+    assert guest_facts(world, sold) == before
     assert guest_row(world, sold)["fingerprint"] == new, "its configuration was read at once"
 
 
@@ -165,7 +165,7 @@ def test_story_07_another_disk_size_of_a_stopped_guest_is_a_doubt(world: Bench) 
     assert guest_row(world, sold)["fingerprint_read_at"] > read_at
 
 
-def test_story_07_a_configuration_that_was_asked_for_before_a_call_settles_nothing(
+def test_story_07_a_configuration_that_was_asked_for_before_a_call_proves_nothing(
     extended_world: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The call arrives while the answer is on its way: it may be the answer of the machine before."""
@@ -195,14 +195,14 @@ def test_story_07_whose_configuration_was_read_longest_ago_is_read_again_between
     execute(world, f"UPDATE guests SET fingerprint_read_at = clock_timestamp() WHERE vmid = {second.vmid}")
     old = {one: guest_row(world, one)["fingerprint_read_at"] for one in (first, second)}
     new = swap(world, first)
-    assert look_around(world.reconciler()) == 1
+    assert rolling_read(world.reconciler()) == 1
     row = guest_row(world, first)
     assert (row["fingerprint"], row["fingerprint_read_at"] > old[first]) == (new, True)
     assert guest_row(world, second)["fingerprint_read_at"] == old[second], "it was read within five minutes"
-    before = told(world, first)
+    before = guest_facts(world, first)
     world.pve.set_status(first.vmid, "stopped")
     world.fast(3)
-    assert told(world, first) == before
+    assert guest_facts(world, first) == before
 
 
 def test_story_07_all_reads_of_configurations_together_keep_to_two_a_second(world: Bench) -> None:
@@ -218,6 +218,6 @@ def test_story_07_all_reads_of_configurations_together_keep_to_two_a_second(worl
         world,
         f"UPDATE guests SET fingerprint_read_at = now() - interval '1 hour' WHERE vmid = {sold.vmid}",
     )
-    assert look_around(world.reconciler()) == 0, "120 were read within the minute"
+    assert rolling_read(world.reconciler()) == 0, "120 were read within the minute"
     execute(world, "UPDATE guests SET fingerprint_read_at = now() - interval '2 minutes' WHERE vmid = 10001")
-    assert look_around(world.reconciler()) == 1
+    assert rolling_read(world.reconciler()) == 1

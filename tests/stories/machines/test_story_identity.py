@@ -10,7 +10,7 @@ import pytest
 from lab.simulators.main_site.faults import CallFaultKind
 from panel.journal.restore import restore_vps
 from panel.operators.holds import Decision
-from tests.stories.steps import ABSENT, decide, execute, held_sets, live, record, sell, settle, settled
+from tests.stories.steps import ABSENT, converge, decide, execute, held_sets, live, record, sell, sell_converged
 from tests.support.bench import Bench
 
 
@@ -99,7 +99,7 @@ def test_story_16_a_late_create_after_the_reconcilers_own_is_merged(world: Bench
 
 def test_story_09_a_pushed_record_that_the_feed_has_not_shown_is_never_deleted_nor_merged(world: Bench) -> None:
     """A second machine of the same customer, equal in everything, whose order the feed is late with."""
-    shown = settled(world, "web")
+    shown = sell_converged(world, "web")
     late = world.site.place_order(user_id=1, name="web")
     world.site.hide_order(late.id)
     world.drain()
@@ -191,7 +191,7 @@ def test_story_18_a_create_after_a_delete_is_a_new_intent(extended_world: Bench)
 
 
 def test_story_07_a_reused_vmid_hands_no_machine_to_another_customer(world: Bench) -> None:
-    old = settled(world, "old")
+    old = sell_converged(world, "old")
     world.site.cancel_order(old.order_id, notify=False)
     new = world.site.place_order(user_id=2, name="new", notify=False)
     world.site.set_status(new.id, "running", notify=False)
@@ -213,7 +213,7 @@ def test_story_07_a_reused_vmid_hands_no_machine_to_another_customer(world: Benc
 
 
 def test_story_21_a_reinstalled_machine_is_taken_after_two_observations(world: Bench) -> None:
-    sold = settled(world)
+    sold = sell_converged(world)
     before = record(world, sold.vps_id)["fingerprint"]
     world.pve.remove_guest(sold.vmid)
     world.pve.add_guest(sold.vmid, name="reinstalled", status="running")
@@ -231,7 +231,7 @@ def test_story_21_a_reinstalled_machine_is_taken_after_two_observations(world: B
 
 def test_story_21_a_container_with_nothing_to_know_it_by_is_not_taken_for_the_machine_before(world: Bench) -> None:
     """The VMID was given away to a container without a network card: nothing of it is believed."""
-    sold = settled(world)
+    sold = sell_converged(world)
     before = record(world, sold.vps_id)
     world.pve.remove_guest(sold.vmid)
     world.pve.add_guest(sold.vmid, type="lxc", name="web-01", status="stopped", mac="")
@@ -259,7 +259,7 @@ def test_story_21_a_container_without_a_network_card_is_linked_unverified_until_
 def test_story_13_a_restored_tombstone_is_not_deleted_on_old_evidence(world: Bench) -> None:
     keep = sell(world, "keep")
     sold = sell(world, "gone")
-    settle(world, keep, sold)
+    converge(world, keep, sold)
     world.site.cancel_order(sold.order_id, notify=False)
     world.run(3)
     assert record(world, sold.vps_id)["deleted_at"] is not None
@@ -280,7 +280,7 @@ def test_story_13_a_restored_tombstone_is_not_deleted_on_old_evidence(world: Ben
 
 
 def test_story_28_an_unreadable_fingerprint_links_unverified_and_is_never_a_proof(world: Bench) -> None:
-    keep = settled(world, "keep")
+    keep = sell_converged(world, "keep")
     sold = sell(world, "secret")
     world.pve.forbid_config(sold.vmid)
     world.run()
@@ -318,7 +318,7 @@ def test_story_03_a_first_look_at_an_address_is_no_proof_of_who_was_sold(world: 
 
 def test_story_03_a_guest_that_an_order_names_newly_is_looked_at_anew(world: Bench) -> None:
     """The list shows the name and size of before; who stands there by now only the guest's configuration tells."""
-    sold = settled(world)
+    sold = sell_converged(world)
     other = world.pve.add_guest(900, name="another")
     # Lists tell whole seconds: one that began this very second may have begun after it was looked at.
     world.pve.set_uptime(other.vmid, 3600)
@@ -339,7 +339,7 @@ def test_story_03_a_guest_that_an_order_names_newly_is_looked_at_anew(world: Ben
 
 
 def test_story_28_a_machine_that_moved_and_may_not_be_read_there_is_not_gone(world: Bench) -> None:
-    keep, sold = settled(world, "keep"), settled(world, "moving")
+    keep, sold = sell_converged(world, "keep"), sell_converged(world, "moving")
     guest = world.pve.find_guest(sold.vmid)
     assert guest is not None
     world.pve.remove_guest(sold.vmid)

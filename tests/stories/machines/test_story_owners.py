@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import Engine
 
 from lab.simulators.main_site.faults import FeedFaultKind
-from tests.stories.steps import record, sell, settle, settled, statuses
+from tests.stories.steps import converge, record, sell, sell_converged, statuses
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
 
 
 def test_story_10_a_token_of_an_unknown_user_shows_nothing_and_heals_after_the_import(world: Bench) -> None:
-    settled(world)
+    sell_converged(world)
     assert world.client_sees(77) == []
     assert world._rows("SELECT id FROM users WHERE id = 77") == [], "no user is made from a token"
     user = world.site.add_user(username="late", email="late@example.test", panel_user_id=77)
@@ -65,7 +65,7 @@ def test_story_25_the_feeds_user_ids_are_the_main_sites_own(world: Bench) -> Non
 
 def test_story_25_an_owner_changes_only_after_two_complete_reads(world: Bench) -> None:
     keep, sold = sell(world, "keep"), sell(world, "given")
-    settle(world, keep, sold)
+    converge(world, keep, sold)
     world.page_limit = 1
     world.site.change_order(sold.order_id, user_id=2)
     world.run()
@@ -83,7 +83,7 @@ def test_story_25_an_owner_changes_only_after_two_complete_reads(world: Bench) -
 
 def test_story_25_a_new_map_is_not_the_second_observation_of_an_owner(world: Bench) -> None:
     """The order has said its owner for long; who that is here, somebody said only now, perhaps by mistake."""
-    sold = settled(world)
+    sold = sell_converged(world)
     late = world.site.add_user(username="late", email="late@example.test", email_verified=False)
     world.site.change_order(sold.order_id, user_id=late.id)
     world.run(4)
@@ -99,7 +99,7 @@ def test_story_25_a_new_map_is_not_the_second_observation_of_an_owner(world: Ben
 
 @pytest.mark.parametrize("hypervisor", ["vmware", "hyperv"])
 def test_story_26_another_hypervisor_follows_its_order_alone(world: Bench, hypervisor: str) -> None:
-    keep = settled(world, "keep")
+    keep = sell_converged(world, "keep")
     order = world.site.place_order(user_id=1, name="esx", hypervisor=hypervisor, create_guest=False)
     world.site.set_status(order.id, "running", notify=False)
     world.run(2)
@@ -117,7 +117,7 @@ def test_story_26_another_hypervisor_follows_its_order_alone(world: Bench, hyper
 
 
 def test_story_26_an_ended_order_of_another_hypervisor_is_a_missed_delete(world: Bench) -> None:
-    keep = settled(world, "keep")
+    keep = sell_converged(world, "keep")
     order = world.site.place_order(user_id=1, name="esx", hypervisor="vmware", create_guest=False)
     world.drain()
     world.run()
@@ -129,7 +129,7 @@ def test_story_26_an_ended_order_of_another_hypervisor_is_a_missed_delete(world:
 def test_story_27_a_foreign_feed_creates_nothing_in_bulk(database: Database, engine: Engine) -> None:
     settings: dict[str, Any] = {"budget_creates_min": 10}
     with bench(database, engine, **settings) as world:
-        keep = settled(world, "keep")
+        keep = sell_converged(world, "keep")
         world.site.fill(3000, user_id=2, first_vmid=10_000)
         world.run(2)
         assert statuses(world) == {keep.vps_id: "running"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.stories.steps import record, sell, settle, settled, statuses
+from tests.stories.steps import converge, record, sell, sell_converged, statuses
 from tests.support.bench import Bench
 
 TAG = "pnl-0b7a4a4e-3c8b-4b0e-9d55-0f1f3b7a1c11"
@@ -11,7 +11,7 @@ OTHER = "pnl-5d0f2a43-9e0c-4f4c-8a54-7b8f1f0d2e22"
 
 def test_a_clone_that_took_the_tag_along_is_told_and_nothing_of_either_is_touched(world: Bench) -> None:
     keep, sold = sell(world, "keep"), sell(world, "tagged")
-    settle(world, keep, sold)
+    converge(world, keep, sold)
     world.pve.change_guest(sold.vmid, tags=TAG)
     world.run()
     assert world.finding_classes() == set()
@@ -33,7 +33,7 @@ def test_a_clone_that_took_the_tag_along_is_told_and_nothing_of_either_is_touche
 
 def test_another_tag_in_the_list_has_the_configuration_read_before_anything_is_written(world: Bench) -> None:
     """A VMID given to a machine of equal name, node and size looks the same in a list, but for its tag."""
-    sold = settled(world)
+    sold = sell_converged(world)
     world.pve.change_guest(sold.vmid, tags=TAG)
     world.run()
     world.pve.change_guest(sold.vmid, tags=OTHER, uuid="6a0c8a0e-74c6-4e7e-9b5e-1f5f0f3c9a33")

@@ -15,6 +15,7 @@ from reconcile.run import run_full
 from tests.stories.steps import (
     ABSENT,
     Sold,
+    converge,
     decide,
     end_silently,
     execute,
@@ -22,8 +23,7 @@ from tests.stories.steps import (
     live,
     record,
     sell,
-    settle,
-    settled,
+    sell_converged,
     statuses,
 )
 from tests.support.bench import Bench, bench
@@ -123,7 +123,7 @@ class TestByApproval:
     @pytest.fixture
     def unread(self, world: Bench) -> tuple[Bench, Sold]:
         """An order that ended, whose guest is gone, and nobody ever read who the guest was."""
-        settled(world, "keep")
+        sell_converged(world, "keep")
         sold = sell(world, "secret")
         world.pve.forbid_config(sold.vmid)
         world.run()
@@ -153,7 +153,7 @@ class TestByApproval:
 
     def test_a_record_of_which_nothing_is_known(self, extended_world: Bench) -> None:
         world = extended_world
-        settled(world, "keep")
+        sell_converged(world, "keep")
         ids = [world.call("create", **UNKNOWN, name=name).json()["vps"]["id"] for name in ("own-1", "own-2")]
         world.drain()
         world.run(2)
@@ -178,7 +178,7 @@ class TestPolicy:
     def test_a_held_class_waits_for_its_approval(self, database: Database, engine: Engine) -> None:
         with bench(database, engine, repair_policy={"missed-delete": "hold"}) as world:
             keep, gone = sell(world, "keep"), sell(world, "gone")
-            settle(world, keep, gone)
+            converge(world, keep, gone)
             end_silently(world, gone)
             world.run(ABSENT + 1)
             (held,) = held_sets(world)
@@ -208,7 +208,7 @@ class TestPolicy:
 
     def test_an_ignored_class_is_left_alone(self, database: Database, engine: Engine) -> None:
         with bench(database, engine, repair_policy={"plan": "ignore"}) as world:
-            sold = settled(world)
+            sold = sell_converged(world)
             world.site.change_order(sold.order_id, cpu=8)
             world.site.set_status(sold.order_id, "suspended", notify=False)
             result = world.run(2)

@@ -15,7 +15,18 @@ from reconcile.decision.gate import Budget
 from reconcile.decision.subjects import parse_subject
 from reconcile.run import run_fast, run_full
 from reconcile.users import import_users
-from tests.stories.steps import ABSENT, Sold, end_silently, execute, live, record, sell, settle, settled, statuses
+from tests.stories.steps import (
+    ABSENT,
+    Sold,
+    converge,
+    end_silently,
+    execute,
+    live,
+    record,
+    sell,
+    sell_converged,
+    statuses,
+)
 from tests.support.bench import Bench
 
 
@@ -24,7 +35,7 @@ class TestPauses:
 
     def test_a_paused_cluster_is_not_read_and_its_records_keep_their_state(self, two_clusters: Bench) -> None:
         world = two_clusters
-        sold = settled(world)
+        sold = sell_converged(world)
         paused_for(world, "proxmox:main")
         world.pve.set_status(sold.vmid, "stopped")
         world.site.set_status(sold.order_id, "suspended", notify=False)
@@ -43,7 +54,7 @@ class TestPauses:
         assert statuses(world) == {sold.vps_id: "suspended"}
 
     def test_a_paused_main_site_is_not_read(self, world: Bench) -> None:
-        sold = settled(world)
+        sold = sell_converged(world)
         paused_for(world, "feed")
         world.site.set_status(sold.order_id, "suspended", notify=False)
         world.pve.set_status(sold.vmid, "stopped")
@@ -62,7 +73,7 @@ class TestPauses:
             assert "a reason" in result.summary
 
     def test_a_pause_ends_by_itself(self, world: Bench) -> None:
-        settled(world)
+        sell_converged(world)
         paused_for(world, "all")
         execute(world, "UPDATE pauses SET paused_until = clock_timestamp() WHERE target = 'all'")
         world.run()
@@ -72,7 +83,7 @@ class TestPauses:
 
     def test_a_paused_vps_is_read_and_not_written(self, world: Bench) -> None:
         one, other = sell(world, "one"), sell(world, "other")
-        settle(world, one, other)
+        converge(world, one, other)
         target = f"vps:{one.vps_id}"
         paused_for(world, target)
         for sold in (one, other):
@@ -143,7 +154,7 @@ class TestOneSubject:
 
     def test_only_the_subject_is_repaired(self, world: Bench) -> None:
         one, other = sell(world, "one"), sell(world, "other")
-        settle(world, one, other)
+        converge(world, one, other)
         for sold in (one, other):
             world.site.set_status(sold.order_id, "suspended", notify=False)
         world.clock.tick()
@@ -185,7 +196,7 @@ class TestRestore:
         """A record that the reconciler deleted on proof, and another that goes on."""
         world = extended_world
         keep, gone = sell(world, "keep"), sell(world, "gone")
-        settle(world, keep, gone)
+        converge(world, keep, gone)
         end_silently(world, gone)
         world.run(ABSENT)
         assert live(world) == [keep.vps_id]

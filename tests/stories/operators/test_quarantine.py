@@ -16,11 +16,11 @@ from reconcile.decision.cases import Case, Policy, World
 from reconcile.decision.decide import Decision, decide
 from reconcile.decision.matching.match import match as matching
 from reconcile.run import run_full
-from tests.stories.steps import Sold, execute, record, sell, settle, statuses
+from tests.stories.steps import Sold, converge, execute, record, sell, statuses
 from tests.support.bench import Bench
 from tests.support.databases import Database
 
-FIRST = quarantine.PAUSES.first.total_seconds()
+FIRST = quarantine.BACKOFF.first.total_seconds()
 
 
 def as_owner(database: Database, *statements: str) -> None:
@@ -36,7 +36,7 @@ def as_owner(database: Database, *statements: str) -> None:
 def three(world: Bench) -> tuple[Sold, Sold, Sold]:
     """Three records whose orders were suspended, and no call said so: each is due for a repair."""
     sold = sell(world, "first"), sell(world, "poison"), sell(world, "third", user_id=2)
-    settle(world, *sold)
+    converge(world, *sold)
     for one in sold:
         world.site.set_status(one.order_id, "suspended", notify=False)
     return sold
@@ -138,7 +138,7 @@ def test_a_defect_in_deciding_one_record(
     assert rows(world)[f"vps:{poison.vps_id}"]["stage"] == "decide"
     world.run(2)
     assert rows(world)[f"vps:{poison.vps_id}"]["failures"] == 1, "not tried before its time"
-    assert ("stuck-creating", "order:7") in world.findings(), "who was not looked at has nothing settled"
+    assert ("stuck-creating", "order:7") in world.findings(), "who was not looked at has nothing resolved"
     monkeypatch.undo()
     with world.engine.begin() as connection:
         assert quarantine.release(connection, f"vps:{poison.vps_id}") == [f"vps:{poison.vps_id}"]
@@ -205,7 +205,7 @@ def test_refusals_count_from_the_third_on(world: Bench, database: Database, thre
 
 def test_the_fast_lane_leaves_it_alone_too(world: Bench, database: Database) -> None:
     sold, other = sell(world, "poison"), sell(world, "other")
-    settle(world, sold, other)
+    converge(world, sold, other)
     as_owner(
         database,
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$",

@@ -12,7 +12,7 @@ from panel.operators.pauses import pause
 from panel.runs.source_states import SourceView, acknowledge_source, list_sources
 from reconcile.run import run_full
 from reconcile.users import import_users
-from tests.stories.steps import Sold, execute, record, sell, settle, settled, statuses
+from tests.stories.steps import Sold, converge, execute, record, sell, sell_converged, statuses
 from tests.support.bench import Bench
 
 CLUSTER, FEED, USERS = "proxmox:main", "orders", "users"
@@ -40,7 +40,7 @@ def alarms(world: Bench) -> dict[str, str]:
 
 @pytest.mark.parametrize("lane", ["fast", "run"])
 def test_guests_without_a_state_are_one_alarm_after_a_minute(world: Bench, lane: str) -> None:
-    settle(world, *(sell(world, f"web-{n}") for n in range(3)))
+    converge(world, *(sell(world, f"web-{n}") for n in range(3)))
     world.pve.all_unknown()
     step = getattr(world, lane)
     assert any("no known state" in problem for problem in step().problems)
@@ -58,7 +58,7 @@ def test_guests_without_a_state_are_one_alarm_after_a_minute(world: Bench, lane:
 
 
 def test_a_list_of_nothing_is_an_alarm_at_once(world: Bench) -> None:
-    settle(world, *(sell(world, f"web-{n}") for n in range(3)))
+    converge(world, *(sell(world, f"web-{n}") for n in range(3)))
     world.pve.empty_list()
     world.fast()
     assert alarms(world) == {f"source:{CLUSTER}": "alarm"}
@@ -67,7 +67,7 @@ def test_a_list_of_nothing_is_an_alarm_at_once(world: Bench) -> None:
 
 def test_a_mass_loss_is_one_alarm_that_names_the_word_it_waits_for(world: Bench) -> None:
     sold = [sell(world, f"web-{n}") for n in range(15)]
-    settle(world, *sold)
+    converge(world, *sold)
     for one in sold[1:]:
         world.site.cancel_order(one.order_id, remove_guest=False, notify=False)
         world.pve.remove_guest(one.vmid)
@@ -86,7 +86,7 @@ def test_a_mass_loss_is_one_alarm_that_names_the_word_it_waits_for(world: Bench)
 
 @pytest.mark.parametrize("kind", ["frozen", "behind"])
 def test_old_content_of_the_feed_is_a_problem_and_an_alarm(world: Bench, kind: str) -> None:
-    one = settled(world)
+    one = sell_converged(world)
     if kind == "frozen":
         world.site.freeze_feed()
         world.clock.moment += timedelta(hours=1)
@@ -108,7 +108,7 @@ def test_old_content_of_the_feed_is_a_problem_and_an_alarm(world: Bench, kind: s
 
 
 def test_a_node_that_is_away_is_a_warning(world: Bench) -> None:
-    settled(world)
+    sell_converged(world)
     world.pve.set_node_online("pve3", online=False)
     world.run()
     a_while_later(world)
@@ -117,7 +117,7 @@ def test_a_node_that_is_away_is_a_warning(world: Bench) -> None:
 
 
 def test_a_paused_source_has_no_alarm(world: Bench) -> None:
-    settled(world)
+    sell_converged(world)
     world.pve.empty_list()
     world.run()
     with world.engine.begin() as connection:
@@ -200,7 +200,7 @@ class TestUsers:
 
 
 def test_what_is_kept_of_a_source_changes_nothing_while_nothing_changes(world: Bench) -> None:
-    one = settled(world)
+    one = sell_converged(world)
     world.pve.set_node_online("pve3", online=False)
     world.run()
     before = source(world, CLUSTER).since

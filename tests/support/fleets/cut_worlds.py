@@ -16,13 +16,13 @@ ANOTHER = "has another fingerprint than"
 OF_DELETED = ("deleted-but-alive", "paid-but-missing", "ended-but-running")
 
 
-def identities(made: ChangePlan) -> list[str]:
+def identities(plan_: ChangePlan) -> list[str]:
     """Changes and findings, comparable."""
     changes = [
         json.dumps(c.identity() | {"values": {k: str(v) for k, v in c.values.items()}}, sort_keys=True)
-        for c in made.changes
+        for c in plan_.changes
     ]
-    findings = [json.dumps([f.class_, f.subject, f.reason, f.severity]) for f in made.findings]
+    findings = [json.dumps([f.class_, f.subject, f.reason, f.severity]) for f in plan_.findings]
     return sorted(changes + findings)
 
 
@@ -36,26 +36,26 @@ def decided_as_in(whole: World, part: World, policy: Policy) -> None:
     paired = [case for case in match(whole, policy) if case.order is not None]
     taken = {f"vps:{r.id}" for case in paired for r in (case.record, case.duplicate) if r is not None and r.live}
     waits = _waiting(decided, taken - here)
-    said = _said(decided, waits)
-    assert said == _said(decided, waits, here), "something is said of what was left"
-    assert said == _said(expected, waits, here)
+    about_part = _decided(decided, waits)
+    assert about_part == _decided(decided, waits, here), "something is said of what was left"
+    assert about_part == _decided(expected, waits, here)
 
 
-def _waiting(made: ChangePlan, for_whom: set[str]) -> set[str]:
+def _waiting(plan_: ChangePlan, undecided: set[str]) -> set[str]:
     """The subjects of which nothing is decided before it is known whose these records are."""
-    asked = [(f.subject, MAY_BE.search(f.reason)) for f in made.findings]
-    waits = {subject for subject, record in asked if record and f"vps:{record[1]}" in for_whom}
-    return waits | {f.subject for f in made.findings if for_whom and ANOTHER in f.reason}
+    asked = [(f.subject, MAY_BE.search(f.reason)) for f in plan_.findings]
+    waits = {subject for subject, record in asked if record and f"vps:{record[1]}" in undecided}
+    return waits | {f.subject for f in plan_.findings if undecided and ANOTHER in f.reason}
 
 
-def _said(made: ChangePlan, waits: set[str], here: set[str] | None = None) -> list[str]:
+def _decided(plan_: ChangePlan, waits: set[str], here: set[str] | None = None) -> list[str]:
     """What a plan says, but of those that wait; with ``here`` of those alone. A deleted record is spoken of for its
     order. Of several unlinked records that may be an order's own it is all one which is named."""
 
-    def spoken_of(subject: str, order_id: str | None) -> bool:
+    def is_included(subject: str, order_id: str | None) -> bool:
         about = {subject} if order_id is None else {subject, f"order:{order_id}"}
         return not about & waits and (here is None or about <= here)
 
-    changes = [c for c in made.changes if spoken_of(c.subject, c.order.order_id if c.order is not None else None)]
-    findings = [f for f in made.findings if spoken_of(f.subject, f.order_id if f.class_ in OF_DELETED else None)]
-    return [MAY_BE.sub("MAY BE", said) for said in identities(ChangePlan(tuple(changes), tuple(findings)))]
+    changes = [c for c in plan_.changes if is_included(c.subject, c.order.order_id if c.order is not None else None)]
+    findings = [f for f in plan_.findings if is_included(f.subject, f.order_id if f.class_ in OF_DELETED else None)]
+    return [MAY_BE.sub("MAY BE", text) for text in identities(ChangePlan(tuple(changes), tuple(findings)))]

@@ -135,9 +135,9 @@ class Plans:
         found = re.search(r"plan:\s*(\{.*\})\s*$", message, re.DOTALL)
         if found is None:
             return
-        told = json.loads(found.group(1))
-        looked = Looked(" ".join(told["Query Text"].split()), {}, {}, told["Plan"])
-        _visited(told["Plan"], looked.rows, looked.entries)
+        logged = json.loads(found.group(1))
+        looked = Looked(" ".join(logged["Query Text"].split()), {}, {}, logged["Plan"])
+        _visited(logged["Plan"], looked.rows, looked.entries)
         with self.lock:
             self.seen.append(looked)
 

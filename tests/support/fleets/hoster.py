@@ -85,7 +85,7 @@ class Hoster:
 
     def sell(self, count: int = 1) -> list[str]:
         """Orders that are paid, each with a machine that runs."""
-        made = []
+        order_ids = []
         for _ in range(count):
             self.sold += 1
             order_id, vmid = f"o{self.sold}", self.free.pop(0) if self.free else 100 + len(self.vmids)
@@ -101,8 +101,8 @@ class Hoster:
                 cpu=2, ram_mb=2048, disk_gb=10, os="debian-12", hypervisor="proxmox", cluster="main", node=node,
                 vmid=vmid, guest_type=GuestType.QEMU,
             )  # fmt: skip
-            made.append(order_id)
-        return made
+            order_ids.append(order_id)
+        return order_ids
 
     def end(self, order_id: str, *, reuse: bool = False) -> None:
         """Cancel an order and remove its machine. ``reuse``: its VMID is given to somebody else later."""
@@ -133,7 +133,7 @@ class Hoster:
         """Fast runs; the last one's result."""
         return self._runs(run_fast, times)
 
-    def believe(self) -> None:
+    def acknowledge_losses(self) -> None:
         """Acknowledge whatever a source is not believed for."""
         with self.engine.begin() as connection:
             for source in ("orders", "proxmox:main"):
@@ -149,14 +149,14 @@ class Hoster:
 
     def _run(self, run: Any) -> RunResult:
         """One run. The session of the one before may end a little after it: until then that one is under way."""
-        told: list[RunResult] = []
+        results: list[RunResult] = []
 
         def is_not_busy() -> bool:
-            told.append(run(self.reconciler(), trigger="test"))
-            return told[-1].state != "busy"
+            results.append(run(self.reconciler(), trigger="test"))
+            return results[-1].state != "busy"
 
         wait_until(is_not_busy, "the run before to end", 60)
-        return told[-1]
+        return results[-1]
 
     def reconciler(self) -> Reconciler:
         return Reconciler(

@@ -186,11 +186,11 @@ class Rows:
         self.orders[n]["owner"] = self.random.choice(("101", "102", "900"))
 
     def facts(self, n: int, _other: int) -> None:
-        told: tuple[dict[str, Any], ...] = (
+        choices: tuple[dict[str, Any], ...] = (
             {"cpu": 8}, {"name": "renamed"}, {"ip_address": "192.0.2.1"}, {"ip6_address": "2001:db8::1"},
             {"cpu": None}, {"os": None},
         )  # fmt: skip
-        self.orders[n] |= self.random.choice(told)
+        self.orders[n] |= self.random.choice(choices)
 
     # --- guests
 
@@ -232,7 +232,7 @@ class Rows:
         self._loosen(n)
         self.orders[n]["panel_vps_id"] = self.vps[other]["id"]
 
-    def unheard_of(self, n: int, _other: int) -> None:
+    def renamed_and_made_later(self, n: int, _other: int) -> None:
         """Its order has another name, and was made when another record was."""
         self.loose(n, n)
         self.vps[n] |= {
@@ -320,6 +320,6 @@ KINDS = (
     Rows.gone, Rows.order_gone, Rows.both_gone, Rows.missed_delete, Rows.gone_and_seen_elsewhere, Rows.hidden,
     Rows.state, Rows.panel_id, Rows.place, Rows.no_place, Rows.owner, Rows.facts, Rows.power, Rows.another_machine,
     Rows.clone, Rows.unread, Rows.lock, Rows.node, Rows.moved, Rows.template, Rows.tags, Rows.loose,
-    Rows.loose_and_another_named, Rows.unheard_of, Rows.twin, Rows.deleted, Rows.merged, Rows.unverified, Rows.conflict,
-    Rows.missing, Rows.in_flight, Rows.elsewhere, Rows.same_machine,
+    Rows.loose_and_another_named, Rows.renamed_and_made_later, Rows.twin, Rows.deleted, Rows.merged, Rows.unverified,
+    Rows.conflict, Rows.missing, Rows.in_flight, Rows.elsewhere, Rows.same_machine,
 )  # fmt: skip

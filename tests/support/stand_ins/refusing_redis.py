@@ -21,7 +21,7 @@ class RefusingRedis:
 @contextlib.contextmanager
 def refusing_redis(target_port: int) -> Iterator[RefusingRedis]:  # noqa: C901 - one conversation
     """In front of a real Redis on that port, until the block ends."""
-    made, ready = RefusingRedis(), threading.Event()
+    stand_in, ready = RefusingRedis(), threading.Event()
     loop, ended = asyncio.new_event_loop(), asyncio.Event()
 
     async def command(reader: asyncio.StreamReader) -> bytes:
@@ -48,12 +48,12 @@ def refusing_redis(target_port: int) -> Iterator[RefusingRedis]:  # noqa: C901 -
         try:
             while True:
                 asked = await command(reader)
-                if made.error is None:
+                if stand_in.error is None:
                     forth.write(asked)
                     await forth.drain()
                 else:
-                    made.refused += 1
-                    writer.write(f"-{made.error}\r\n".encode())
+                    stand_in.refused += 1
+                    writer.write(f"-{stand_in.error}\r\n".encode())
                     await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             return
@@ -64,7 +64,7 @@ def refusing_redis(target_port: int) -> Iterator[RefusingRedis]:  # noqa: C901 -
 
     async def listen() -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        made.port = server.sockets[0].getsockname()[1]
+        stand_in.port = server.sockets[0].getsockname()[1]
         ready.set()
         await ended.wait()
         server.close()
@@ -81,7 +81,7 @@ def refusing_redis(target_port: int) -> Iterator[RefusingRedis]:  # noqa: C901 -
     thread.start()
     assert ready.wait(10)
     try:
-        yield made
+        yield stand_in
     finally:
         loop.call_soon_threadsafe(ended.set)
         thread.join()

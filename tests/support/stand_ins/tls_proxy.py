@@ -37,7 +37,7 @@ def tls_proxy(target_port: int, certificates: Certificates, *, postgres: bool = 
     """TLS in front of that port until the block ends. ``postgres``: begun as PostgreSQL's clients begin it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.cert_file, certificates.key_file)
-    made, loop, ready = TlsProxy(), asyncio.new_event_loop(), threading.Event()
+    proxy, loop, ready = TlsProxy(), asyncio.new_event_loop(), threading.Event()
     clients: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -55,9 +55,9 @@ def tls_proxy(target_port: int, certificates: Certificates, *, postgres: bool = 
             except (OSError, ssl.SSLError):
                 first = b""
             if not first:
-                made.refused += 1
+                proxy.refused += 1
                 return
-            made.completed += 1
+            proxy.completed += 1
             back, forth = await asyncio.open_connection("127.0.0.1", target_port)
             try:
                 forth.write(first)
@@ -73,7 +73,7 @@ def tls_proxy(target_port: int, certificates: Certificates, *, postgres: bool = 
 
     async def listen() -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        made.port = server.sockets[0].getsockname()[1]
+        proxy.port = server.sockets[0].getsockname()[1]
         ready.set()
         await ended.wait()
         server.close()
@@ -93,7 +93,7 @@ def tls_proxy(target_port: int, certificates: Certificates, *, postgres: bool = 
     thread.start()
     assert ready.wait(10)
     try:
-        yield made
+        yield proxy
     finally:
         loop.call_soon_threadsafe(ended.set)
         thread.join()

@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from domain.backoff import Backoff
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-PAUSES = Backoff(timedelta(seconds=20), timedelta(minutes=5))
+BACKOFF = Backoff(timedelta(seconds=20), timedelta(minutes=5))
 
 
 def test_it_doubles_up_to_its_limit() -> None:
-    assert [PAUSES.pause(n).total_seconds() for n in (1, 2, 3, 4, 5, 6, 10**9)] == [20, 40, 80, 160, 300, 300, 300]
+    assert [BACKOFF.pause(n).total_seconds() for n in (1, 2, 3, 4, 5, 6, 10**9)] == [20, 40, 80, 160, 300, 300, 300]
 
 
 def test_it_lasts_until_its_end_and_no_longer_than_any_can() -> None:
-    assert not PAUSES.lasts(None, NOW)
-    assert PAUSES.lasts(NOW + timedelta(seconds=1), NOW)
-    assert PAUSES.lasts(NOW + PAUSES.longest, NOW)
-    assert not PAUSES.lasts(NOW, NOW)
-    assert not PAUSES.lasts(NOW + PAUSES.longest + timedelta(seconds=1), NOW)
+    assert not BACKOFF.lasts(None, NOW)
+    assert BACKOFF.lasts(NOW + timedelta(seconds=1), NOW)
+    assert BACKOFF.lasts(NOW + BACKOFF.longest, NOW)
+    assert not BACKOFF.lasts(NOW, NOW)
+    assert not BACKOFF.lasts(NOW + BACKOFF.longest + timedelta(seconds=1), NOW)
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(0, 10**6))

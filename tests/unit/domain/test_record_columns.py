@@ -19,10 +19,10 @@ from domain.record_columns import (
     Kind,
     Reader,
     RecordColumn,
-    Speaker,
+    ValueSource,
+    given_by,
     in_group,
     names,
-    said_by,
     seen_by,
 )
 from domain.records import Record
@@ -33,7 +33,9 @@ from panel.records.public import public_record
 from sources.main_site.parse import OrderRow, ServerRow
 from tests.unit.reconcile.worlds import NOW, ago
 
-FORGOTTEN = RecordColumn("forgotten", Kind.TEXT, Facts.PLAN, Speaker.CALL | Speaker.ORDER, seen_by=Reader.OPERATOR)
+FORGOTTEN = RecordColumn(
+    "forgotten", Kind.TEXT, Facts.PLAN, ValueSource.CALL | ValueSource.ORDER, seen_by=Reader.OPERATOR
+)
 
 NEVER_DECIDED_ON = {
     "status", "order_source", "order_as_of", "link_source", "power_detail", "power_as_of", "power_unconfirmed_since",
@@ -47,7 +49,7 @@ def _record(columns: Iterable[RecordColumn]) -> set[str]:
 
 
 def _ordered(columns: Iterable[RecordColumn]) -> set[str]:
-    return {column.name for column in columns if Speaker.ORDER in column.said_by}
+    return {column.name for column in columns if ValueSource.ORDER in column.given_by}
 
 
 def _order(columns: Iterable[RecordColumn]) -> set[str]:
@@ -59,7 +61,7 @@ def _feed_row(columns: Iterable[RecordColumn]) -> set[str]:
     return {
         column.name
         for column in columns
-        if Speaker.ORDER in column.said_by and (column.name, column.feed_name) not in read
+        if ValueSource.ORDER in column.given_by and (column.name, column.feed_name) not in read
     }
 
 
@@ -102,8 +104,8 @@ def test_columns_have_names_of_their_own() -> None:
 
 
 def test_a_number_that_a_call_may_say_has_limits() -> None:
-    said = [column for column in said_by(Speaker.CALL) if column.kind in (Kind.ID, Kind.WHOLE)]
-    assert [column.name for column in said if column.limits is None] == []
+    given = [column for column in given_by(ValueSource.CALL) if column.kind in (Kind.ID, Kind.WHOLE)]
+    assert [column.name for column in given if column.limits is None] == []
 
 
 def test_who_sees_the_second_address() -> None:

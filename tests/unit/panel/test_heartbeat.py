@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from panel.heartbeat import OLD_S, VARIABLE, Pulse, Taking, main
+from panel.heartbeat import OLD_S, VARIABLE, MessageIntake, Pulse, main
 
 
 def test_a_worker_that_waits_for_messages_is_well() -> None:
-    taking = Taking(0.0)
-    assert all(taking.well(now, waits=True, limit_s=OLD_S) for now in (5.0, 500.0, 5000.0))
-    assert taking.well(5000.0 + OLD_S, waits=False, limit_s=OLD_S)
-    assert not taking.well(5001.0 + OLD_S, waits=False, limit_s=OLD_S)
+    intake = MessageIntake(0.0)
+    assert all(intake.is_healthy(now, waits=True, limit_s=OLD_S) for now in (5.0, 500.0, 5000.0))
+    assert intake.is_healthy(5000.0 + OLD_S, waits=False, limit_s=OLD_S)
+    assert not intake.is_healthy(5001.0 + OLD_S, waits=False, limit_s=OLD_S)
 
 
 def test_one_that_is_busy_is_well_for_as_long_as_its_task_may_take() -> None:
-    taking = Taking(0.0)
-    assert taking.well(700.0, waits=False, limit_s=720.0)
-    assert not taking.well(721.0, waits=False, limit_s=720.0)
-    assert taking.well(722.0, waits=True, limit_s=30.0), "it waits again"
+    intake = MessageIntake(0.0)
+    assert intake.is_healthy(700.0, waits=False, limit_s=720.0)
+    assert not intake.is_healthy(721.0, waits=False, limit_s=720.0)
+    assert intake.is_healthy(722.0, waits=True, limit_s=30.0), "it waits again"
 
 
 def test_the_health_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

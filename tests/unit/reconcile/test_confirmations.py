@@ -20,7 +20,7 @@ from reconcile import apply as applying
 from reconcile import parallel_confirmations
 from reconcile.apply import apply_changes, unconfirmed_last
 from reconcile.confirming import Confirmer, Confirms, OutOfTimeError
-from reconcile.parallel_confirmations import CLUSTER_AT_ONCE, SideBySide
+from reconcile.parallel_confirmations import CLUSTER_AT_ONCE, ParallelConfirmations
 from tests.unit.reconcile.worlds import record
 
 ALL_AT_ONCE_S = 30.0
@@ -96,7 +96,7 @@ def test_a_cluster_is_asked_as_many_questions_at_once_as_it_bears_and_no_more(wr
         return gone(vmid)
 
     cluster, changes = Cluster(answer), [delete(n) for n in range(1, 5 * CLUSTER_AT_ONCE + 1)]
-    with SideBySide(confirmer({"main": cluster}), changes, math.inf) as confirming:
+    with ParallelConfirmations(confirmer({"main": cluster}), changes, math.inf) as confirming:
         outcome = apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
     assert written == [change.record.id for change in changes], "in the plan's order"
     assert cluster.most == CLUSTER_AT_ONCE
@@ -118,7 +118,7 @@ def test_a_slow_answer_is_waited_for_and_what_follows_is_asked_meanwhile(written
 
     changes = [delete(1, "slow"), *(delete(n, "quick") for n in range(2, 6))]
     both = {"slow": Cluster(slow), "quick": Cluster(quick)}
-    with SideBySide(confirmer(both), changes, math.inf) as confirming:
+    with ParallelConfirmations(confirmer(both), changes, math.inf) as confirming:
         apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
     assert written == [1, 2, 3, 4, 5]
 
@@ -134,9 +134,9 @@ def test_a_cluster_that_gives_no_answer_is_left_alone_and_the_others_go_on(
 
     hanging = Cluster(silent)
     changes = [*(delete(n, "hangs") for n in range(1, 21)), *(delete(n, "well") for n in range(21, 41))]
-    with SideBySide(confirmer({"hangs": hanging, "well": Cluster(gone)}), changes, math.inf) as confirming:
+    with ParallelConfirmations(confirmer({"hangs": hanging, "well": Cluster(gone)}), changes, math.inf) as confirming:
         # The well one answers at once, but a busy machine may take its time to say so.
-        confirming._turns[2].within_s = ALL_AT_ONCE_S
+        confirming._slots[2].within_s = ALL_AT_ONCE_S
         outcome = apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
     assert written == list(range(21, 41))
     assert len(hanging.asked) <= CLUSTER_AT_ONCE
@@ -147,7 +147,7 @@ def test_a_cluster_that_gives_no_answer_is_left_alone_and_the_others_go_on(
 def test_unclear_after_long_is_no_answer_either(written: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel_confirmations, "SLOW_S", -1.0)
     cluster, changes = Cluster(lambda _: Unclear("596")), [delete(n) for n in range(1, 21)]
-    with SideBySide(confirmer({"main": cluster}), changes, math.inf) as confirming:
+    with ParallelConfirmations(confirmer({"main": cluster}), changes, math.inf) as confirming:
         apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
     assert written == []
     assert len(cluster.asked) <= CLUSTER_AT_ONCE
@@ -162,7 +162,7 @@ def test_when_the_time_is_over_the_rest_is_postponed(written: list[int], never: 
         return gone(vmid)
 
     changes = [delete(n) for n in range(1, 8)]
-    with SideBySide(confirmer({"main": Cluster(answer)}), changes, math.inf) as confirming:
+    with ParallelConfirmations(confirmer({"main": Cluster(answer)}), changes, math.inf) as confirming:
 
         class EndsAtTheFourth:
             def hindrance(self, change: Change) -> tuple[str | None, dict[str, Any]]:
@@ -187,7 +187,7 @@ def test_no_write_begins_after_the_end(written: list[int]) -> None:
 def test_a_confirmation_that_grew_old_is_asked_for_again(written: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel_confirmations, "FRESH_S", -1.0)
     cluster, changes = Cluster(gone), [delete(1), delete(2)]
-    with SideBySide(confirmer({"main": cluster}), changes, math.inf) as confirming:
+    with ParallelConfirmations(confirmer({"main": cluster}), changes, math.inf) as confirming:
         apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
     assert written == [1, 2]
     assert sorted(cluster.asked) == [1, 1, 2, 2]
@@ -200,7 +200,7 @@ def test_what_a_look_up_raises_is_that_change_s_failure(written: list[int]) -> N
         return gone(vmid)
 
     changes = [delete(n) for n in range(1, 4)]
-    with SideBySide(confirmer({"main": Cluster(answer)}), changes, math.inf) as confirming:
+    with ParallelConfirmations(confirmer({"main": Cluster(answer)}), changes, math.inf) as confirming:
         outcome = apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
     assert written == [1, 3]
     assert [failure.subject for failure in outcome.failures] == ["vps:2"]
@@ -208,14 +208,14 @@ def test_what_a_look_up_raises_is_that_change_s_failure(written: list[int]) -> N
 
 def test_changes_that_the_writer_leaves_out_stop_nobody() -> None:
     cluster, changes = Cluster(gone), [delete(n) for n in range(1, 31)]
-    with SideBySide(confirmer({"main": cluster}), changes, math.inf) as confirming:
+    with ParallelConfirmations(confirmer({"main": cluster}), changes, math.inf) as confirming:
         for change in changes[::7]:
             assert confirming.hindrance(change)[0] is None
 
 
 def test_after_its_end_nothing_more_is_asked() -> None:
     cluster, changes = Cluster(gone), [delete(1), delete(2)]
-    with SideBySide(confirmer({"main": cluster}), changes, math.inf) as confirming:
+    with ParallelConfirmations(confirmer({"main": cluster}), changes, math.inf) as confirming:
         pass
     assert "gave no answer" in (confirming.hindrance(changes[0])[0] or "")
     assert cluster.asked == []
@@ -227,7 +227,10 @@ def test_time_over_while_waiting_is_said(never: threading.Event) -> None:
         return gone(vmid)
 
     changes = [delete(1)]
-    with SideBySide(confirmer({"main": Cluster(silent)}), changes, 0.0) as confirming, pytest.raises(OutOfTimeError):
+    with (
+        ParallelConfirmations(confirmer({"main": Cluster(silent)}), changes, 0.0) as confirming,
+        pytest.raises(OutOfTimeError),
+    ):
         confirming.hindrance(changes[0])
 
 

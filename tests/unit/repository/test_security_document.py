@@ -110,4 +110,4 @@ def test_sources_only_read() -> None:
     ]
     others = {"post", "put", "patch", "delete", "request", "send", "stream"}
     assert [name for name, method, _ in calls if method in others] == []
-    assert [call for call in calls if call[1] == "exchange"] == [("http.py", "exchange", "'GET'")]
+    assert [call for call in calls if call[1] == "exchange"] == [("json_client.py", "exchange", "'GET'")]

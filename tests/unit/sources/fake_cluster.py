@@ -8,7 +8,7 @@ import httpx
 from pydantic import SecretStr
 
 from sources.config import ClusterConfig
-from sources.proxmox.circuit import CircuitBreaker
+from sources.proxmox.circuit_breaker import CircuitBreaker
 from sources.proxmox.cluster import ClusterSource
 from tests.unit.sources.canned import StillClock
 

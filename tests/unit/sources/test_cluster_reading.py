@@ -10,7 +10,7 @@ import pytest
 
 from domain.guests import GuestType, PowerState
 from domain.source_protocols import Gone, Unclear
-from sources.proxmox.circuit import CircuitBreaker, CircuitState
+from sources.proxmox.circuit_breaker import CircuitBreaker, CircuitState
 from tests.unit.sources.canned import DATE, StillClock
 from tests.unit.sources.fake_cluster import (
     NO_QUORUM,

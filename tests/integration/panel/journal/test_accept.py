@@ -216,7 +216,7 @@ class TestIdempotencyKey:
 
     async def test_what_a_waiting_call_was_told_is_replayed(self, acceptor: Acceptor) -> None:
         await accepted(acceptor, create_call(key="k-1"))
-        await acceptor.settle_answer("k-1", 201, {"status": "success", "message": "done"})
+        await acceptor.store_final_answer("k-1", 201, {"status": "success", "message": "done"})
         again = await acceptor.accept(create_call(key="k-1"))
         assert isinstance(again, Replayed)
         assert (again.status_code, again.answer["message"]) == (201, "done")

@@ -237,7 +237,7 @@ async def test_the_journal_shows_what_changed_and_nothing_else(acceptor: Accepto
     assert row["after"] == {"order_state": "active", "power_state": "running", "status": "running", "version": 2}
 
 
-async def test_whoever_waits_is_told_when_an_operation_is_settled(acceptor: Acceptor, panel: Engine) -> None:
+async def test_whoever_waits_is_told_when_an_operation_is_finished(acceptor: Acceptor, panel: Engine) -> None:
     created = await accepted(acceptor, create_call())
     raw = panel.raw_connection()
     try:

@@ -71,10 +71,10 @@ class Rows:
         self, vps: int, action: str = "update", age: str = ANCIENT, state: str = "applied", **after: Any
     ) -> int:
         seq = self.seq[vps] = self.seq.get(vps, 0) + 1
-        settled = "NULL" if state == "queued" else age
+        finished_at = "NULL" if state == "queued" else age
         statement = (
             "INSERT INTO operations (kind, action, vps_id, seq, source, payload, state, accepted_at, applied_at, after)"
-            f" VALUES ('sync', '{action}', {vps}, {seq}, 'sync', '{{}}', '{state}', {age}, {settled},"
+            f" VALUES ('sync', '{action}', {vps}, {seq}, 'sync', '{{}}', '{state}', {age}, {finished_at},"
             " CAST(:after AS jsonb)) RETURNING id"
         )
         return int(self.connection.scalar(text(statement), {"after": json.dumps(after)}) or 0)

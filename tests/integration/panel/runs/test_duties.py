@@ -47,7 +47,7 @@ def done(engine: Engine) -> None:
         schedule_duties.note_done(connection, FAST)
 
 
-def standing(engine: Engine) -> schedule_duties.Duty:
+def the_duty(engine: Engine) -> schedule_duties.Duty:
     with engine.connect() as connection:
         [duty] = schedule_duties.list_duties(connection)
         return duty
@@ -62,7 +62,7 @@ def alarms(engine: Engine) -> list[str]:
 
 def told(engine: Engine) -> list[str]:
     with engine.begin() as connection:
-        schedule_duties.tell_late(connection)
+        schedule_duties.raise_late_alarms(connection)
     return alarms(engine)
 
 
@@ -100,7 +100,7 @@ def test_a_lane_that_was_not_done_for_three_intervals_is_an_alarm(
     assert "the lane fast was done 99 s ago, and is due every 15 s" in reason
     assert cause in reason
     assert told(engine) == [reason], "still one"
-    [check] = duty_checks([standing(engine)])
+    [check] = duty_checks([the_duty(engine)])
     assert (check.verdict, check.subject) == (Verdict.PROBLEM, "lane fast")
     with engine.connect() as connection:
         [lane] = metrics(connection)["lanes"]
@@ -111,12 +111,12 @@ def test_a_lane_that_was_not_done_for_three_intervals_is_an_alarm(
 
 def test_what_was_never_done_is_late_too_and_a_panel_that_was_off_is_not(engine: Engine) -> None:
     asked(engine)
-    assert not standing(engine).late
+    assert not the_duty(engine).late
     age(engine, since=61, asked_at=1)
-    assert standing(engine).late
+    assert the_duty(engine).late
     age(engine, since=10_000, asked_at=9_000, done_at=9_000)
     asked(engine)
-    assert not standing(engine).late, "beat begins anew, and the lane has its time again"
+    assert not the_duty(engine).late, "beat begins anew, and the lane has its time again"
 
 
 def test_a_failure_is_told_beside_the_last_success(engine: Engine) -> None:
@@ -124,11 +124,11 @@ def test_a_failure_is_told_beside_the_last_success(engine: Engine) -> None:
     done(engine)
     with engine.begin() as connection:
         schedule_duties.note_failed(connection, FAST, "OperationalError")
-    duty = standing(engine)
+    duty = the_duty(engine)
     assert duty.failing
-    assert duty.standing == "was done 0 s ago, last failed with OperationalError"
+    assert duty.last_outcome == "was done 0 s ago, last failed with OperationalError"
     done(engine)
-    assert not standing(engine).failing
+    assert not the_duty(engine).failing
 
 
 def test_the_relay_raises_the_alarm_without_redis_beat_and_workers(engine: Engine, database: Database) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pytest
 from sqlalchemy import Engine, inspect, text
 
-from domain.record_columns import COLUMNS, Reader, Speaker, names, said_by, seen_by
+from domain.record_columns import COLUMNS, Reader, ValueSource, given_by, names, seen_by
 from panel.schema.tables import metadata
 
 MAY_READ = "SELECT has_column_privilege('panel_client', 'vps', :column, 'SELECT')"
@@ -23,7 +23,7 @@ def not_migrated(engine: Engine, table: str, columns: Iterable[str]) -> set[str]
 
 @pytest.mark.parametrize(
     ("table", "columns"),
-    [("vps", names(COLUMNS)), ("orders_seen", names(said_by(Speaker.ORDER)))],
+    [("vps", names(COLUMNS)), ("orders_seen", names(given_by(ValueSource.ORDER)))],
     ids=["records", "orders"],
 )
 def test_every_column_was_migrated(panel: Engine, table: str, columns: tuple[str, ...]) -> None:
@@ -33,7 +33,7 @@ def test_every_column_was_migrated(panel: Engine, table: str, columns: tuple[str
 
 def test_an_order_and_its_record_hold_a_value_alike() -> None:
     vps, orders = metadata.tables["vps"].c, metadata.tables["orders_seen"].c
-    for column in said_by(Speaker.ORDER):
+    for column in given_by(ValueSource.ORDER):
         assert isinstance(vps[column.name].type, type(orders[column.name].type)), column.name
 
 

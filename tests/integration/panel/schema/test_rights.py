@@ -1,4 +1,4 @@
-"""What the application's login may do, statement by statement and column by column: settle, never rewrite."""
+"""What the application's login may do, statement by statement and column by column: finish, never rewrite."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from panel.journal.writer import apply_operation
 from tests.integration.panel.conftest import accepted
 from tests.support.calls import create_call
 
-SETTLED = {"state", "attempts", "error", "result", "reason", "before", "after", "applied_at", "publish_at", "publishes"}
+WRITABLE = {
+    "state",
+    "attempts",
+    "error",
+    "result",
+    "reason",
+    "before",
+    "after",
+    "applied_at",
+    "publish_at",
+    "publishes",
+}
 UNCHANGEABLE = ("operator_actions", "refused_calls", "alembic_version")
 COUNTED = {"count", "last_at", "last_request_id"}
 NEVER_DELETED = ("vps", "operations", "vps_queues", "order_claims", "users", "findings", "operator_actions",
@@ -54,7 +65,7 @@ def columns(engine: Engine, table: str, right: str) -> set[str]:
 
 
 def test_the_applications_rights_are_these(engine: Engine) -> None:
-    assert columns(engine, "operations", "UPDATE") == SETTLED
+    assert columns(engine, "operations", "UPDATE") == WRITABLE
     assert columns(engine, "access_counts", "UPDATE") == COUNTED
     assert columns(engine, "operator_actions", "INSERT") == {"by", "action", "subject", "request_id", "network"}
     assert [table for table in UNCHANGEABLE if columns(engine, table, "UPDATE")] == []

@@ -127,7 +127,7 @@ async def _a_day(database: Database, engine: Engine) -> None:
             apply_operation(engine, outcome.operation_id)
     await acceptor.accept(update_call(made[2].vps_id, "stopped"))
     await reads.operation(pool, made[0].operation_id)
-    await reads.settled_among(pool, [o.operation_id for o in made])
+    await reads.finished_among(pool, [o.operation_id for o in made])
     await reads.records_of_order(pool, "c0")
     await reads.records_named(pool, 5, "called-0")
     await reads.client_records(pool, 5, limit=50)
@@ -231,7 +231,7 @@ def test_selection_takes_each_row_a_few_times_whatever_the_planner_knows(
                 for table in ("vps", "vps_queues", "orders_seen", "guests"):
                     connection.execute(text(f"DELETE FROM {table}"))
                 for statement in MACHINES[:-1]:
-                    connection.execute(text(statement), {"settled": count, "all": count + loose})
+                    connection.execute(text(statement), {"converged": count, "all": count + loose})
             if count == known:
                 connection.execute(text("ANALYZE vps, vps_queues, orders_seen, guests"))
     with grown.explained(databases, database), grown.watched() as seen:

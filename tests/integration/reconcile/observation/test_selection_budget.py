@@ -28,12 +28,12 @@ from tests.support.fleets.world import add_user
 
 
 @contextmanager
-def customer(engine: Engine, settled: int, loose: int, *changes: str) -> Iterator[Connection]:
+def customer(engine: Engine, converged: int, loose: int, *changes: str) -> Iterator[Connection]:
     """One with so many machines in order, and so many records and orders that nothing joins yet."""
     add_user(engine, 5, main_site_user_id="77")
     with scratch(engine) as connection:
         for statement in FLEET:
-            connection.execute(text(statement), {"settled": settled, "all": settled + loose})
+            connection.execute(text(statement), {"converged": converged, "all": converged + loose})
         for change in changes:
             connection.execute(text(change))
         connection.execute(text("SELECT setseed(0.5)"))
@@ -95,14 +95,16 @@ def test_a_feed_that_is_off_by_one_makes_one_alarm(engine: Engine) -> None:
     assert (world.orders, world.records, counts["cut"]) == ((), (), 120)
 
 
-@pytest.mark.parametrize(("settled", "twins"), [(1, 1), (2, 0), (30, 0)])
-def test_of_many_of_one_name_two_tell_that_a_record_is_none_of_theirs(engine: Engine, settled: int, twins: int) -> None:
+@pytest.mark.parametrize(("converged", "twins"), [(1, 1), (2, 0), (30, 0)])
+def test_of_many_of_one_name_two_tell_that_a_record_is_none_of_theirs(
+    engine: Engine, converged: int, twins: int
+) -> None:
     """A record that nothing joins may double the machine of its name, if there is one alone."""
-    nobodys = f"UPDATE orders_seen SET owner = 'somebody' WHERE order_id = '{settled + 1}'"
-    with customer(engine, settled, 1, *ONE_NAME, nobodys) as connection:
+    nobodys = f"UPDATE orders_seen SET owner = 'somebody' WHERE order_id = '{converged + 1}'"
+    with customer(engine, converged, 1, *ONE_NAME, nobodys) as connection:
         world, counts, _ = draw(connection, engine)
-    assert counts["settled"] == settled
-    assert len(world.orders) - 1 == len(world.guests) == min(settled, 2)
+    assert counts["settled"] == converged
+    assert len(world.orders) - 1 == len(world.guests) == min(converged, 2)
     assert sum(c.kind is Kind.MERGE for c in plan(world, Policy()).changes) == twins
 
 
@@ -120,7 +122,7 @@ def test_an_order_that_ended_before_is_no_match_for_a_record_of_its_name(engine:
 
 LOOSE = "UPDATE vps SET order_id = NULL, created_at = now() - interval '10 days {minutes} minutes' WHERE id = 1"
 NO_PLACE = "UPDATE orders_seen SET cluster = NULL, vmid = NULL, guest_type = 'lxc' WHERE order_id = '1'"
-HOMELESS = LeftOut()
+GUESTLESS = LeftOut()
 LEFT: tuple[tuple[str, tuple[str, ...], LeftOut], ...] = (
     ("nothing", (), LeftOut()),
     ("a record of that plan, made then", (LOOSE.format(minutes=5),), LeftOut(partners={"11": 1})),
@@ -129,7 +131,7 @@ LEFT: tuple[tuple[str, tuple[str, ...], LeftOut], ...] = (
     ("that its order names", (LOOSE.format(minutes=5), "UPDATE orders_seen SET panel_vps_id = 1 WHERE order_id = '1'"),
      LeftOut()),
     ("an order whose record has a machine", (NO_PLACE,), LeftOut()),
-    ("an order whose record has none", (NO_PLACE, "UPDATE vps SET fingerprint = NULL WHERE id = 1"), HOMELESS),
+    ("an order whose record has none", (NO_PLACE, "UPDATE vps SET fingerprint = NULL WHERE id = 1"), GUESTLESS),
     ("a record in dispute", ("UPDATE vps SET link_state = 'conflict', cluster = NULL, vmid = NULL WHERE id = 1",),
      LeftOut(disputed=True)),
 )  # fmt: skip
@@ -146,8 +148,8 @@ def test_what_was_left_is_asked_about(engine: Engine, changes: tuple[str, ...], 
         connection.execute(text("INSERT INTO pick_orders VALUES ('11', 1, 0)"))
         made = left_out.load_left_out(connection, timedelta(minutes=10))
         sold_at = connection.scalar(text("SELECT created_at FROM orders_seen WHERE order_id = '1'"))
-    if expected is HOMELESS:
-        expected = replace(expected, homeless={GuestType.LXC: sold_at})
+    if expected is GUESTLESS:
+        expected = replace(expected, guestless_orders={GuestType.LXC: sold_at})
     assert made == expected
 
 

@@ -16,7 +16,7 @@ from tests.support.fleets.one_customer import FLEET
 from tests.support.fleets.random_fleet import NoFeed, NoSource, scratch
 from tests.support.fleets.world import add_user
 
-SETTLED, LOOSE = 500, 3
+CONVERGED, LOOSE = 500, 3
 """Machines of one customer that agree in everything, and records and orders of his that nothing joins yet."""
 
 
@@ -30,11 +30,11 @@ def test_one_unlinked_record_does_not_load_its_customer_s_whole_fleet(engine: En
     )  # fmt: skip
     with scratch(engine) as connection:
         for statement in FLEET:
-            connection.execute(text(statement), {"settled": SETTLED, "all": SETTLED + LOOSE})
+            connection.execute(text(statement), {"converged": CONVERGED, "all": CONVERGED + LOOSE})
         now = database_now(connection)
         seen = Observed(began={"main": now}, previous={"main": now}, trusted={"main"}, orders_at=now)
         world, counts = load_world(reconciler, connection, seen)
-    assert counts["settled"] == SETTLED
+    assert counts["settled"] == CONVERGED
     assert counts["cut"] == 0
     linked, loose = _named(world.records, linked=True), _named(world.records, linked=False)
     assert loose == ["like-8", "loose-1", "loose-2"]

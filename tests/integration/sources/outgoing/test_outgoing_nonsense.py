@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sources.clock import Clock, http_date
-from sources.http import JsonClient
+from sources.json_client import JsonClient
 from sources.outgoing import client as module
 from sources.outgoing.client import Answer, Client
 from sources.outgoing.faults import CutOff, SourceFault, Unreachable

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.http.problems import ProblemError
-from api.main_site.sync_call import Clues, clues, parse_call
+from api.main_site.sync_call import AuditableFields, auditable_fields, parse_call
 from panel.journal.calls import PAYLOAD_FIELDS
 
 PLAN: dict[str, Any] = {"user_id": 5, "name": "web-01", "cpu": 4, "ram": 8192, "disk": 100, "os": "Ubuntu 22.04"}
@@ -188,7 +188,7 @@ BODIES = JSON | st.fixed_dictionaries({"action": st.sampled_from(["create", "upd
 
 @given(BODIES)
 def test_any_body_is_a_call_or_a_refusal_that_names_the_reason(body: object) -> None:
-    clues(body)
+    auditable_fields(body)
     try:
         call = parse_call(body)
     except ProblemError as error:
@@ -215,6 +215,6 @@ def test_what_was_kept_is_accepted_again_unchanged(vps: dict[str, Any]) -> None:
 
 def test_the_audit_notes_only_what_is_well_formed() -> None:
     body = {"action": "update", "vps": {"id": 7, "user_id": "secret", "order_id": 9, "status": "deleted"}}
-    assert clues(body) == Clues(action="update", user_id=None, order_id="9", vps_id=7)
-    assert clues({"action": "steal", "vps": "x"}) == Clues()
-    assert clues(None) == Clues()
+    assert auditable_fields(body) == AuditableFields(action="update", user_id=None, order_id="9", vps_id=7)
+    assert auditable_fields({"action": "steal", "vps": "x"}) == AuditableFields()
+    assert auditable_fields(None) == AuditableFields()

@@ -17,7 +17,7 @@ def test_plain_text_has_no_control_codes() -> None:
     screen, out = printed()
     screen.heading("1. A title")
     with screen.waiting("something happens") as waiting:
-        waiting.tell("1/3")
+        waiting.show("1/3")
     screen.table([Sight("scene", "fault", "broken", "1 s", "reason")])
     assert "\x1b" not in out.getvalue()
     assert "something happens" in out.getvalue()
@@ -27,7 +27,7 @@ def test_news_is_told_once() -> None:
     screen, out = printed()
     with screen.waiting("a proof") as waiting:
         for news in ("1/3", "1/3", "2/3", "2/3"):
-            waiting.tell(news)
+            waiting.show(news)
     assert (out.getvalue().count("1/3"), out.getvalue().count("2/3")) == (1, 1)
 
 

@@ -146,7 +146,7 @@ def test_a_suspension_reaches_a_live_record_whatever_its_guest_does() -> None:
 
 
 @pytest.mark.parametrize("o", [OrderView.PENDING, OrderView.UNRECOGNISED])
-def test_an_order_that_is_not_settled_or_not_understood_changes_nothing_and_is_shown(o: OrderView) -> None:
+def test_an_order_that_is_pending_or_not_understood_changes_nothing_and_is_shown(o: OrderView) -> None:
     finding = {OrderView.PENDING: "stuck-creating", OrderView.UNRECOGNISED: "unrecognised-order"}[o]
     for g, r in product(GuestView, RecordView):
         found = cell(o, g, r, in_flight=False)

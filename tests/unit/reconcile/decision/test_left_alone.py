@@ -76,7 +76,7 @@ class TestUnderALock:
         pytest.param(world(guests=(guest(lock="suspended"),)), set[str](), id="hibernation is none"),
     ],
 )
-def test_findings_of_what_is_under_way_are_not_taken_for_settled(seen: World, left: set[str]) -> None:
+def test_findings_of_what_is_under_way_are_not_taken_for_resolved(seen: World, left: set[str]) -> None:
     """A backup each night would else resolve and reopen what was acknowledged long ago."""
     assert planned(seen).left_out == left
 

@@ -80,8 +80,8 @@ def test_no_delete_without_proof(seen: World) -> None:
         assert kept.protected_until is None or kept.protected_until <= seen.now
         event(change.kind.value)
         if asks(change) is not None:  # nothing proves it: the gate holds it for an operator
-            standing = [g.fingerprint for g in seen.guests if g.key == key and not g.template]
-            assert all(None not in (f, kept.fingerprint) and f != kept.fingerprint for f in standing), (
+            at_address = [g.fingerprint for g in seen.guests if g.key == key and not g.template]
+            assert all(None not in (f, kept.fingerprint) and f != kept.fingerprint for f in at_address), (
                 "nobody, or another"
             )
             continue

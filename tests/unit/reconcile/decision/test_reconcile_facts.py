@@ -152,7 +152,7 @@ PLANS = [
 @pytest.mark.parametrize("case", PLANS, ids=lambda c: c.reason)
 def test_plan(case: Plan) -> None:
     seen = world(names_are_authoritative=case.names)
-    update = fact_updates.plan_update(order(**case.order), record(**case.record), seen)
+    update = fact_updates.size_update(order(**case.order), record(**case.record), seen)
     written = {k: v for k, v in update.values.items() if k != "plan_changed_at"} if update else {}
     assert written == case.written, case.reason
 

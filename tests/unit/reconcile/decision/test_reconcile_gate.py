@@ -19,7 +19,7 @@ from domain.changes import (
     Link,
     Merge,
     SellOn,
-    SetPlan,
+    SetSize,
     SetStatus,
     Unlink,
     Update,
@@ -81,7 +81,7 @@ def turns(count: int) -> tuple[Change, ...]:
 class Limit(NamedTuple):
     within: tuple[Change, ...]
     above: tuple[Change, ...]
-    standing: dict[str, Any]
+    context: dict[str, Any]
     scope: str
     reason: str
 
@@ -121,11 +121,11 @@ LIMITS = [
 
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda c: c.reason)
 def test_limits(limit: Limit) -> None:
-    standing = GateContext(**{"live": 0} | limit.standing)
-    other = (SetPlan(source="orders", reason="why", record=record(id=999)),)
-    within = gate(ChangePlan(limit.within + other, ()), standing, BUDGET)
+    context = GateContext(**{"live": 0} | limit.context)
+    other = (SetSize(source="orders", reason="why", record=record(id=999)),)
+    within = gate(ChangePlan(limit.within + other, ()), context, BUDGET)
     assert (within.allowed, within.held) == (limit.within + other, ()), limit.reason
-    above = gate(ChangePlan(limit.above + other, ()), standing, BUDGET)
+    above = gate(ChangePlan(limit.above + other, ()), context, BUDGET)
     assert above.allowed == other, "the whole set is held, and nothing else"
     assert [(h.scope, h.changes) for h in above.held] == [(limit.scope, limit.above)]
 
@@ -192,13 +192,13 @@ class TestARefusalLasts:
     @pytest.mark.parametrize("change", WARDED, ids=lambda c: c.kind.value)
     def test_it_is_asked_about_anew(self, change: Change) -> None:
         assert change.question is not None
-        standing = GateContext(live=100, refused=frozenset({change.question}))
+        context = GateContext(live=100, refused=frozenset({change.question}))
         moved_on = replace(change, record=replace(change.record, version=9)) if change.record is not None else change
-        gated = gate(ChangePlan((moved_on,), ()), standing, BUDGET)
+        gated = gate(ChangePlan((moved_on,), ()), context, BUDGET)
         assert (gated.allowed, [h.scope for h in gated.held]) == ((), ["rejected-before"])
-        approved = replace(standing, approved=frozenset({plan_hash((moved_on,))}))
+        approved = replace(context, approved=frozenset({plan_hash((moved_on,))}))
         assert gate(ChangePlan((moved_on,), ()), approved, BUDGET).allowed == (moved_on,)
-        refused = replace(standing, rejected=frozenset({plan_hash((moved_on,))}))
+        refused = replace(context, rejected=frozenset({plan_hash((moved_on,))}))
         assert gate(ChangePlan((moved_on,), ()), refused, BUDGET).rejected == (moved_on,)
 
     def test_a_delete_is_a_delete_for_whatever_reason(self) -> None:
@@ -208,10 +208,10 @@ class TestARefusalLasts:
 
     def test_it_uses_up_no_limit(self) -> None:
         changes = deletes(21)
-        standing = GateContext(live=100, refused=frozenset({"delete vps:1"}))
-        assert gate(ChangePlan(changes, ()), standing, BUDGET).allowed == changes[1:]
+        context = GateContext(live=100, refused=frozenset({"delete vps:1"}))
+        assert gate(ChangePlan(changes, ()), context, BUDGET).allowed == changes[1:]
 
-    @pytest.mark.parametrize("made", [SetStatus, SetPlan, Link])
+    @pytest.mark.parametrize("made", [SetStatus, SetSize, Link])
     def test_facts_turn_to_and_fro(self, made: type[Update]) -> None:
         assert made(source="orders", reason="why", record=record()).question is None
 
@@ -257,8 +257,8 @@ def test_an_approval_lets_through_exactly_what_was_seen() -> None:
 
 
 def test_circumstances_hold_a_whole_class() -> None:
-    standing = GateContext(live=5, holds={"deletes": "not acknowledged"})
-    gated = gate(ChangePlan(deletes(1) + creates(1), ()), standing, BUDGET)
+    context = GateContext(live=5, holds={"deletes": "not acknowledged"})
+    gated = gate(ChangePlan(deletes(1) + creates(1), ()), context, BUDGET)
     assert gated.allowed == creates(1)
     assert gated.held[0].reason == "not acknowledged"
 
@@ -341,7 +341,7 @@ def test_an_approval_is_for_one_verdict_on_one_version(changed: dict[str, Any]) 
 def test_an_approval_is_for_one_class_of_change_and_one_survivor() -> None:
     said: dict[str, Any] = {"source": "orders", "reason": "why", "record": record(id=1)}
     merged = [Merge(**said, survivor=record(id=n)) for n in (2, 8)]
-    changes = [made(**said) for made in (Link, SetStatus, SetPlan, ChangeOwner, Unlink, SellOn, Delete, DeleteOrphan)]
+    changes = [made(**said) for made in (Link, SetStatus, SetSize, ChangeOwner, Unlink, SellOn, Delete, DeleteOrphan)]
     assert len({plan_hash((change,)) for change in (*merged, *changes)}) == 10
 
 

@@ -18,7 +18,7 @@ from domain.changes import (
     Link,
     Merge,
     SellOn,
-    SetPlan,
+    SetSize,
     SetStatus,
     Unlink,
     plan_hash,
@@ -31,7 +31,7 @@ from worker.wiring import handling_of
 
 CHANGES: dict[Kind, type[Any]] = {
     made.kind: made
-    for made in (Link, SetStatus, SetPlan, ChangeOwner, Merge, Unlink, SellOn, Create, Delete, DeleteOrphan)
+    for made in (Link, SetStatus, SetSize, ChangeOwner, Merge, Unlink, SellOn, Create, Delete, DeleteOrphan)
 }
 ASKED = {Kind.SOLD_ON: Handling.HOLD}
 CLASSES = [kind for kind in Kind if kind is not Kind.LINK]
@@ -61,12 +61,12 @@ def rest(kind: Kind) -> tuple[Change, ...]:
 
 
 def gated(kind: Kind, how: Handling, *, approved: tuple[Change, ...] = (), rejected: tuple[Change, ...] = ()) -> Gated:
-    standing = GateContext(
+    context = GateContext(
         live=100,
         approved=frozenset(plan_hash((c,)) for c in approved),
         rejected=frozenset(plan_hash((c,)) for c in rejected),
     )
-    return gate(PLAN, standing, Budget(), {kind: how})
+    return gate(PLAN, context, Budget(), {kind: how})
 
 
 def test_every_class_may_be_set_but_links_which_only_write_down_what_belongs_together() -> None:
@@ -152,11 +152,11 @@ LIMITED = [
 @pytest.mark.parametrize("limit", LIMITED, ids=lambda one: one.kind.value)
 def test_a_policy_never_lifts_a_limit_nor_uses_one_up(limit: Limit) -> None:
     flood = tuple(change(limit.kind, 1000 + n) for n in range(limit.flood))
-    plan, standing = ChangePlan(flood, ()), GateContext(live=0)
-    assert [h.scope for h in gate(plan, standing, Budget(), {limit.kind: Handling.REPAIR}).held] == [limit.scope]
-    held = gate(plan, standing, Budget(), {limit.kind: Handling.HOLD}).held
+    plan, context = ChangePlan(flood, ()), GateContext(live=0)
+    assert [h.scope for h in gate(plan, context, Budget(), {limit.kind: Handling.REPAIR}).held] == [limit.scope]
+    held = gate(plan, context, Budget(), {limit.kind: Handling.HOLD}).held
     assert [(h.scope, h.changes) for h in held] == [(f"class:{limit.kind.value}", flood)]
-    assert gate(plan, standing, Budget(), {limit.kind: Handling.IGNORE}) == Gated((), (), (), flood)
+    assert gate(plan, context, Budget(), {limit.kind: Handling.IGNORE}) == Gated((), (), (), flood)
 
 
 def test_holding_deletes_of_one_class_leaves_the_other_to_its_limit() -> None:

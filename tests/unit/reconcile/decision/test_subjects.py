@@ -13,7 +13,7 @@ from domain.changes import (
     Finding,
     Link,
     Merge,
-    SetPlan,
+    SetSize,
     SetStatus,
     Unlink,
 )
@@ -24,7 +24,7 @@ from tests.unit.reconcile.worlds import KEY, order, record
 
 OF_RECORD = SetStatus(source="proxmox", reason="why", record=record(id=17, user_id=5, cluster="main"))
 OF_GUEST = Link(source="proxmox", reason="why", record=record(id=18), guest_key=GuestKey("second", 300))
-OF_ORDER = SetPlan(source="orders", reason="why", record=record(id=19, cluster=None, vmid=None))
+OF_ORDER = SetSize(source="orders", reason="why", record=record(id=19, cluster=None, vmid=None))
 CREATE = Create(source="orders", reason="why", order=order(user_id=6, cluster="second", vmid=301))
 DELETE = Delete(source="panel-api", reason="why", record=record(id=20), confirm=(OrderIsOver("1"),))
 MERGE = Merge(source="orders", reason="why", record=record(id=21), survivor=record(id=22))
@@ -96,15 +96,15 @@ def test_covers(said: str, change: Change, covered: bool) -> None:
 )
 def test_a_pause_spares_what_concerns_its_source(paused: Paused, left: tuple[Change, ...]) -> None:
     everything = (OF_RECORD, OF_GUEST, OF_ORDER, CREATE, DELETE, MERGE)
-    assert paused.spare(ChangePlan(everything, ())).changes == left
+    assert paused.without_paused(ChangePlan(everything, ())).changes == left
 
 
 @pytest.mark.parametrize("change", [UNLINK, MISSING], ids=["unlinked for an order", "missing, yet paid for"])
 def test_a_pause_of_the_main_site_spares_what_an_order_has_a_say_in(change: Change) -> None:
-    assert Paused(feed=True).spare(ChangePlan((change,), ())).changes == ()
-    assert Paused(frozenset({"main"})).spare(ChangePlan((change,), ())).changes == (change,)
+    assert Paused(feed=True).without_paused(ChangePlan((change,), ())).changes == ()
+    assert Paused(frozenset({"main"})).without_paused(ChangePlan((change,), ())).changes == (change,)
 
 
 def test_a_pause_mutes_what_is_said_of_its_cluster() -> None:
     there, elsewhere = Finding("moving", "guest:a/1", "why", cluster="a"), Finding("spec", "vps:1", "why")
-    assert Paused(frozenset({"a"})).spare(ChangePlan((), (there, elsewhere))).findings == (elsewhere,)
+    assert Paused(frozenset({"a"})).without_paused(ChangePlan((), (there, elsewhere))).findings == (elsewhere,)

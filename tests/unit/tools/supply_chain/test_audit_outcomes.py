@@ -67,7 +67,7 @@ def test_outcomes_are_told_apart(given: Ran, outcome: Outcome, codes: tuple[int,
     found = judge(given)
     assert found.outcome is outcome
     assert (found.exit_code(strict=False), found.exit_code(strict=True)) == codes
-    assert says in " ".join(found.said)
+    assert says in " ".join(found.sentences)
 
 
 def test_every_outcome_has_an_exit_code() -> None:

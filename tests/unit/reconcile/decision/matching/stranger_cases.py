@@ -183,18 +183,18 @@ REINSTALLED = [
     ),
 ]
 
-HOMELESS = replace(THEIRS, **NAMELESS, created_at=ago(hours=1))
+GUESTLESS = replace(THEIRS, **NAMELESS, created_at=ago(hours=1))
 REINSTALLED += [
     Case(
         "it may be a later order's that names none yet",
-        world(orders=(OWN, HOMELESS), guests=(guest(**NEW),), records=(record(),)),
+        world(orders=(OWN, GUESTLESS), guests=(guest(**NEW),), records=(record(),)),
         [(Kind.CREATE, None)],
         {"ambiguous"},
     ),
     Case(
         "a record's address is in dispute",
         world(
-            orders=(OWN, replace(HOMELESS, created_at=None)),
+            orders=(OWN, replace(GUESTLESS, created_at=None)),
             guests=(guest(**NEW),),
             records=(record(), replace(SECOND, **UNLINKED | {"link_state": LinkState.CONFLICT})),
         ),
@@ -203,14 +203,17 @@ REINSTALLED += [
     ),
     Case(
         "a later order's machine is another type",
-        world(orders=(OWN, replace(HOMELESS, guest_type=GuestType.LXC)), guests=(guest(**NEW),), records=(record(),)),
+        world(orders=(OWN, replace(GUESTLESS, guest_type=GuestType.LXC)), guests=(guest(**NEW),), records=(record(),)),
         [(Kind.LINK, 1), (Kind.CREATE, None)],
         set(),
     ),
     Case(
         "a later order without a guest was left out",
         world(
-            orders=(OWN,), guests=(guest(**NEW),), records=(record(),), left_out=LeftOut(homeless={None: ago(days=1)})
+            orders=(OWN,),
+            guests=(guest(**NEW),),
+            records=(record(),),
+            left_out=LeftOut(guestless_orders={None: ago(days=1)}),
         ),
         [],
         {"ambiguous"},
@@ -221,7 +224,7 @@ REINSTALLED += [
             orders=(OWN,),
             guests=(guest(**NEW),),
             records=(record(),),
-            left_out=LeftOut(homeless={GuestType.LXC: ago(days=1), None: ago(days=99)}),
+            left_out=LeftOut(guestless_orders={GuestType.LXC: ago(days=1), None: ago(days=99)}),
         ),
         [(Kind.LINK, 1)],
         set(),

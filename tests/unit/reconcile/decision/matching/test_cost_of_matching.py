@@ -133,14 +133,14 @@ def test_partners_are_those_of_the_name_or_of_the_plan_in_time() -> None:
     made = unlinked_records(4, ram_mb=4096)  # an hour apart, the first twenty days ago
     partners, sold = Partners(made), order(name="made-1", created_at=ago(days=25), ram_mb=8192)
     near = timedelta(minutes=10)
-    assert partners.possible(sold, near) is made[1], "by its name, whatever the plan and the time"
-    assert partners.possible(order(name="x", created_at=made[2].created_at), near) is made[2]
-    assert partners.possible(order(name="x", created_at=ago(days=25)), near) is None
-    assert partners.possible(order(name="x", created_at=None), near) is None
-    assert partners.possible(order(name="x", created_at=None), None) is made[3], (
+    assert partners.possible_record(sold, near) is made[1], "by its name, whatever the plan and the time"
+    assert partners.possible_record(order(name="x", created_at=made[2].created_at), near) is made[2]
+    assert partners.possible_record(order(name="x", created_at=ago(days=25)), near) is None
+    assert partners.possible_record(order(name="x", created_at=None), near) is None
+    assert partners.possible_record(order(name="x", created_at=None), None) is made[3], (
         "where names say nothing, the plan does"
     )
-    assert partners.possible(order(name="x", ram_mb=None), None) is made[3], "what is not said does not differ"
-    assert partners.possible(order(name="x", user_id=6), None) is None
+    assert partners.possible_record(order(name="x", ram_mb=None), None) is made[3], "what is not said does not differ"
+    assert partners.possible_record(order(name="x", user_id=6), None) is None
     ended = order(name="made-3", state=OrderState.ENDED, state_since=made[1].created_at)
-    assert partners.possible(ended, None) is made[1], "made after its end it is another one's"
+    assert partners.possible_record(ended, None) is made[1], "made after its end it is another one's"

@@ -75,7 +75,7 @@ def test_a_merge_asks_the_order_again_and_looks_for_the_guest_that_is_gone() -> 
 
 
 def test_an_order_that_changed_hands_keeps_its_two_records_together() -> None:
-    """The record that the order was linked with is part of the doubt, too: its findings are not taken for settled."""
+    """The record that the order was linked with is part of the doubt, too: its findings are not taken for resolved."""
     seen = world(orders=(order(panel_vps_id=2, user_id=6, owner="6"),), records=(record(), record(**LOOSE | {"id": 2})))
     (case,) = match(seen, POLICY)
     assert (case.doubt_class, case.record, case.duplicate) == ("ownership", seen.records[1], seen.records[0])

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from api import health_routes
 from api.dependencies import Edge
 from api.main import create_app
-from api.readiness_words import READINESS, pattern_of
+from api.readiness_states import READINESS, pattern_of
 from panel.journal.calls import DatabaseAwayError
 from panel.journal.relay import STALLED_S, Relay
 from panel.migrate import head_revision
@@ -58,9 +58,9 @@ async def test_of_the_database(answer: DatabaseHealth | DatabaseAwayError, word:
             raise answer
         return answer
 
-    said = await health_routes._database(cast("Edge", SimpleNamespace(read=read, reader=None)))
-    assert said == word
-    assert known("database", said)
+    answered = await health_routes._database(cast("Edge", SimpleNamespace(read=read, reader=None)))
+    assert answered == word
+    assert known("database", answered)
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ async def test_of_redis(monkeypatch: pytest.MonkeyPatch, url: str, fault: Except
             raise fault
 
     monkeypatch.setattr(health_routes, "try_work_async", trying)
-    said = await health_routes._redis(url)
-    assert said == word
-    assert known("redis", said)
+    answered = await health_routes._redis(url)
+    assert answered == word
+    assert known("redis", answered)
 
 
 def states(relay: Relay, moments: list[float]) -> Iterator[str]:
@@ -104,9 +104,9 @@ def states(relay: Relay, moments: list[float]) -> Iterator[str]:
 def test_of_the_relay() -> None:
     moments = [0.0]
     relay = Relay("postgresql://127.0.0.1:1/none", cast("Any", None), clock=lambda: moments[0])
-    said = [*states(relay, moments), "not configured"]
-    assert len(set(said)) == len([one for one in READINESS if one.check == "relay"])
-    assert all(known("relay", one) for one in said), said
+    answered = [*states(relay, moments), "not configured"]
+    assert len(set(answered)) == len([one for one in READINESS if one.check == "relay"])
+    assert all(known("relay", one) for one in answered), answered
 
 
 def test_the_openapi_document_has_them_with_what_to_do() -> None:

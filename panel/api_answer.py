@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 C = TypeVar("C", bound=type)
 
 
-def shown(cls: C) -> C:
+def api_answer(cls: C) -> C:
     """Put a dataclass's docstring into the OpenAPI document. Pydantic does that for models only."""
     cls.__pydantic_config__ = ConfigDict(json_schema_extra={"description": inspect.cleandoc(cls.__doc__ or "")})  # type: ignore[attr-defined]
     return cls

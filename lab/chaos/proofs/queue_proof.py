@@ -63,7 +63,7 @@ def prove_vps_queues(entries: Iterable[Entry], versions: Mapping[int, int]) -> V
                 lost.append(f"{named} was accepted and still is {entry.state}")
                 continue
             if applied is not None and entry.applied_at < applied:
-                disordered.append(f"{named} was settled before its predecessor")
+                disordered.append(f"{named} was finished before its predecessor")
             if entry.kind == "sync" and accepted is not None and entry.accepted_at < accepted:
                 disordered.append(f"{named} was accepted before its predecessor")
             accepted, applied = (entry.accepted_at if entry.kind == "sync" else accepted), entry.applied_at

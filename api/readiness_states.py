@@ -1,4 +1,4 @@
-"""The words of ``/readyz``: each possible state, what it means, and what to do. Pure.
+"""The states of ``/readyz``: each possible state, what it means, and what to do. Pure.
 
 The OpenAPI document and docs/operations.md say the same. A test compares them with each other and with the code.
 """
@@ -15,7 +15,7 @@ NOT_CONFIGURED = "not configured"
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ReadinessState:
     """One state of a check. ``word``: as ``/readyz`` answers it; the parts in braces vary. ``answered``: the HTTP
     status that it leads to. ``means`` and ``do``: for operators."""
 
@@ -27,70 +27,78 @@ class State:
 
 
 READINESS = (
-    State("database", OK, 200, "it is there, with this version's tables, and takes writes", "nothing"),
-    State(
+    ReadinessState("database", OK, 200, "it is there, with this version's tables, and takes writes", "nothing"),
+    ReadinessState(
         "database", READ_ONLY, 200,
         "it takes no writes: a standby, or a full disk. Clients can read; each call is answered 503",
         "point `DATABASE_URL` to the server that takes writes, or make room; nothing needs a restart",
     ),
-    State(
+    ReadinessState(
         "database", AWAY, 503, "it cannot be reached, or does not answer in time",
         "bring it back; `panel-sync doctor` names the fault",
     ),
-    State(
+    ReadinessState(
         "database", "away (SQLSTATE {code})", 503,
         "it answers and refuses with this code (28P01: the password is wrong)",
         "`panel-sync doctor` explains the code",
     ),
-    State(
+    ReadinessState(
         "database", "at migration {revision}, this version needs {needed}", 503,
         "its tables are those of another version",
         "`panel-sync migrate`; if {revision} is the newer one, start the newer version's parts",
     ),
-    State("redis", OK, 200, "it takes a message and gives it back", "nothing"),
-    State(
+    ReadinessState("redis", OK, 200, "it takes a message and gives it back", "nothing"),
+    ReadinessState(
         "redis", AWAY, 200, "it cannot be reached, or its certificate is not trusted. Calls wait in the journal",
         "bring it back; `panel-sync doctor` says which of the two it is",
     ),
-    State(
+    ReadinessState(
         "redis", "refuses: {code}", 200, "it answers and takes no work (`READONLY`, `OOM`, `NOPERM`). Calls wait",
         "`panel-sync doctor` says what the code means and what to do",
     ),
-    State("redis", NOT_CONFIGURED, 200, "`REDIS_URL` is empty. Calls are accepted and wait", "set `REDIS_URL`"),
-    State("relay", OK, 200, "it publishes what was accepted", "nothing"),
-    State(
+    ReadinessState(
+        "redis", NOT_CONFIGURED, 200, "`REDIS_URL` is empty. Calls are accepted and wait", "set `REDIS_URL`"
+    ),
+    ReadinessState("relay", OK, 200, "it publishes what was accepted", "nothing"),
+    ReadinessState(
         "relay", "ok, by polling: no session of its own (set DATABASE_SESSION_URL)", 200,
         "it publishes up to a second later, because a pooler keeps it from hearing of calls at once",
         "set `DATABASE_SESSION_URL`",
     ),
-    State(
+    ReadinessState(
         "relay", "publishing fails: {code}", 200,
         "Redis did not take the last messages: its code, or the error's class",
         "repair Redis; the relay tries again by itself",
     ),
-    State("relay", "database away", 200, "it cannot read the journal", "as for `database`; it tries again by itself"),
-    State(
+    ReadinessState(
+        "relay", "database away", 200, "it cannot read the journal", "as for `database`; it tries again by itself"
+    ),
+    ReadinessState(
         "relay", "failing: {class}", 200, "an unexpected error; it keeps trying",
         "look for `relay_failed` in the API's log, and report it",
     ),
-    State(
+    ReadinessState(
         "relay", "stalled", 200, "it has done nothing for 30 s. Calls are accepted and wait",
         "restart the API if that lasts; `panel-sync relay` starts a second relay",
     ),
-    State("relay", "stopped", 200, "the API is ending, or the relay's thread is gone", "restart the API if it lasts"),
-    State("relay", NOT_CONFIGURED, 200, "`REDIS_URL` is empty", "set `REDIS_URL`"),
+    ReadinessState(
+        "relay", "stopped", 200, "the API is ending, or the relay's thread is gone", "restart the API if it lasts"
+    ),
+    ReadinessState("relay", NOT_CONFIGURED, 200, "`REDIS_URL` is empty", "set `REDIS_URL`"),
 )  # fmt: skip
 
 
 def pattern_of(check: str) -> str:
     """A regular expression, for Python and JSON Schema, that matches every word of the check."""
-    return f"^({'|'.join(_pattern(one.word) for one in READINESS if one.check == check)})$"
+    return f"^({'|'.join(_pattern(state.word) for state in READINESS if state.check == check)})$"
 
 
 def _pattern(word: str) -> str:
     return re.sub(r"\{\w+\}", ".+", re.sub(r"[()]", r"\\\g<0>", word))
 
 
-def described(check: str) -> str:
+def description_of(check: str) -> str:
     """The words of the check with their meaning and remedy, for the OpenAPI document."""
-    return "\n".join(f"* `{one.word}`: {one.means}. To do: {one.do}." for one in READINESS if one.check == check)
+    return "\n".join(
+        f"* `{state.word}`: {state.means}. To do: {state.do}." for state in READINESS if state.check == check
+    )

@@ -1,4 +1,4 @@
-"""A pause after a refused token. Pure: ``now`` is an argument and the state is a plain value.
+"""A circuit breaker: a pause after a refused token. Pure: ``now`` is an argument and the state is a plain value.
 
 Every node refuses the same token, and each refusal takes 3 s. So one 401 stops all calls to the cluster.
 """
@@ -30,11 +30,11 @@ class CircuitState:
         """Read what ``to_plain`` wrote; raises ``ValueError`` for anything else."""
         open_until, refusals = plain.get("open_until"), plain.get("refusals", 0)
         if not isinstance(refusals, int) or not (open_until is None or isinstance(open_until, str)):
-            raise ValueError("not a circuit's state")
+            raise ValueError("not a circuit breaker's state")
         return cls(None if open_until is None else datetime.fromisoformat(open_until), refusals)
 
 
-PAUSES = Backoff(timedelta(seconds=60), timedelta(minutes=15))
+BACKOFF = Backoff(timedelta(seconds=60), timedelta(minutes=15))
 
 
 class CircuitBreaker:
@@ -45,14 +45,14 @@ class CircuitBreaker:
 
     def allow(self, now: datetime) -> bool:
         """Whether a call may be made."""
-        return not PAUSES.lasts(self.state.open_until, now)
+        return not BACKOFF.lasts(self.state.open_until, now)
 
     def refused(self, now: datetime) -> None:
         """The token was refused. Of several calls at the same time only the first refusal counts."""
         if not self.allow(now):
             return
         refusals = self.state.refusals + 1
-        self.state = CircuitState(now + PAUSES.pause(refusals), refusals)
+        self.state = CircuitState(now + BACKOFF.pause(refusals), refusals)
 
     def accepted(self) -> None:
         """The token was accepted."""

@@ -15,7 +15,7 @@ from domain.changes import (
     DeleteOrphan,
     Link,
     Merge,
-    SetPlan,
+    SetSize,
     SetStatus,
     Unlink,
 )
@@ -53,7 +53,7 @@ ENDED = order(state=OrderState.ENDED, state_since=ago(hours=2))
         pytest.param(DeleteOrphan, {"evidence": {"order_absent_since": ago(days=2).isoformat(),
                                                 "guest_absent_since": ago(days=3).isoformat()}},
                      ago(days=2), id="an orphan"),
-        pytest.param(SetPlan, {"order": order()}, None, id="nothing tells when a plan was changed"),
+        pytest.param(SetSize, {"order": order()}, None, id="nothing tells when a plan was changed"),
         pytest.param(Unlink, {}, None, id="nor when a machine was replaced"),
     ],
 )  # fmt: skip

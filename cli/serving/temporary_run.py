@@ -13,7 +13,7 @@ from runtime.processes.supervisor import ManagedProcess, Supervisor
 STOP_GRACE_S = 1.5
 
 
-class Endings:
+class EndSignals:
     """SIGINT and SIGTERM end the command. A second signal hurries the end, but all parts are still stopped."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Endings:
         return supervisor
 
     @contextlib.contextmanager
-    def ending_after(self) -> Iterator[None]:
+    def hurrying_after(self) -> Iterator[None]:
         """After this block, however it ends, a signal hurries the end instead of beginning it."""
         try:
             yield

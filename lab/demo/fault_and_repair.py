@@ -30,7 +30,7 @@ def heal(
     wrong: Callable[[], str | None],
     repaired: Callable[[Operation], bool],
     within_s: float = 180.0,
-    tell: Callable[[], str] | None = None,
+    progress: Callable[[], str] | None = None,
 ) -> Healed:
     """Make the fault, see that it does harm, wait until it is repaired, and find the repair in the journal.
 
@@ -52,7 +52,7 @@ def heal(
         "reconciliation heals it",
         lambda: wrong() is None,
         within_s=within_s,
-        tell=tell,
+        progress=progress,
         seen=lambda: wrong() or "healed just after the deadline",
     )
     seconds = time.monotonic() - began

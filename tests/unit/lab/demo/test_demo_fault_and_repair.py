@@ -10,8 +10,8 @@ from typing import cast
 
 import pytest
 
-from lab.demo.drift import heal, update_of
 from lab.demo.errors import DemoError
+from lab.demo.fault_and_repair import heal, update_of
 from lab.demo.journal import Operation
 from lab.demo.screen import Screen, Sight
 from lab.demo.stage import Stage
