@@ -22,7 +22,7 @@ EVENTS: dict[str, str] = {
     "stray": "somebody makes a guest by hand",
     "restore": "an operator restores the record of sale {n}, if it was deleted",
     "backup": "sale {n}'s guest is locked by a backup for this round",
-    "lock-forgotten": "sale {n}'s guest is locked, and nobody ever takes the lock away",
+    "lock-forgotten": "sale {n}'s guest is locked, and the lock is never taken away",
     "twin": "sale {n}'s customer buys another machine; the create's answer is lost, and it is called once more",
     "clone": "sale {n}'s guest is copied with its uuid, or the copy is thrown away",
     "move": "sale {n}'s guest moves to the other cluster, and is seen in both for two rounds",
@@ -48,7 +48,7 @@ IDENTITY_EVENTS: dict[str, str] = {
     "and size; its create names that address",
     "swap-paused": "the same, while an operator has paused that cluster; the create is lost",
     "swap-unread": "the same, while that cluster answers 401; the create is lost",
-    "switch-there": "whoever stands at sale {n}'s address is switched over, and the fast lane runs twice",
+    "switch-there": "the guest at sale {n}'s address is switched over, and the fast lane runs twice",
     "conflict": "another customer's create names sale {n}'s guest, which is not his",
     "sold-on": "sale {n} is cancelled, and its machine sold on to another customer, whose create is lost",
     "template": "sale {n}'s guest is turned into a template",
@@ -159,7 +159,7 @@ NAMES: dict[str, str] = {
 KINDS = (
     ("Sales at first", SALES), ("Names", NAMES), ("Events", EVENTS), ("In one story of ten", RARE),
     ("In another one of ten, whose machine it is", IDENTITY_EVENTS),
-    ("In a third one of ten, what nobody can say", UNDECIDABLE_EVENTS),
+    ("In a third one of ten, what cannot be known", UNDECIDABLE_EVENTS),
     ("In a fourth one of ten, whose machine it is by now", LATER_IDENTITY_EVENTS),
     ("Calls", POSTS), ("The order feed", FEED), ("Proxmox", PROXMOX), ("Mistakes, soon mended", BLINKS), ("Runs", RUNS),
 )  # fmt: skip
