@@ -48,7 +48,7 @@ def _load(connection: Connection, *, everything: bool) -> tuple[float, float, in
     tracemalloc.start()
     now = database_now(connection)
     began = time.perf_counter()
-    candidates.prepare(connection, shared_ids=True, names=True, everything=everything)
+    candidates.select_candidates(connection, shared_ids=True, names=True, everything=everything)
     orders = loaded_candidates.load_orders(connection)
     guests = loaded_candidates.load_guests(connection, {"main": now - timedelta(seconds=15)}, {"main": now})
     records = loaded_candidates.load_records(connection)

@@ -20,7 +20,7 @@ class Kind(StrEnum):
 
     LINK = "link"
     STATUS = "missed-status"
-    SIZE = "plan"  # the word of journals and approvals, from before it had this name
+    SIZE = "plan"  # the class had this name once, and stored journals and approvals still say it
     OWNER = "ownership"
     MERGE = "duplicate"
     UNLINK = "replaced-guest"

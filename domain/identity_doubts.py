@@ -77,8 +77,8 @@ def goes_on(uptime_s: float, read_at: datetime | None, began: datetime) -> bool:
     """Whether the listed process was running before the configuration was read.
 
     A node reports every 10 s, so the listed uptime may be up to 10 s too small. The process then seems to have started
-    later than it did, which errs on the safe side. Proxmox's status cache may still show the previous machine for as
-    long. Then the whole entry describes that machine, and what the panel believes of it is true of that machine.
+    later than it did, which errs on the safe side. For as long, Proxmox's list may still show the machine that had the
+    VMID before. Then everything in the entry is about that machine, and so is the identity that the panel believes.
     """
     return read_at is not None and began - timedelta(seconds=uptime_s) <= read_at
 

@@ -14,9 +14,9 @@ class LeftOut:
     """What a world's decisions depend on although it is not in that world: there was more than a run loads.
 
     ``partners``: by order, an unlinked record of the same customer that may belong to the order by plan and time.
-    ``guestless_orders``: by the type of guest sold (None: the order does not say), when the newest going order without
-    a named or linked guest was made. ``unnamed``: guests that no order and no verified record names; None: there may be
-    any.
+    ``guestless_orders``: by the type of guest sold (None: the order does not say), when the newest order was made that
+    has not ended and has no guest, neither named nor linked. ``unnamed``: guests that no order and no verified record
+    names; None: there may be any.
     ``disputed``: some record may have a right to an address that a call named for it and another record holds.
     """
 

@@ -38,8 +38,8 @@ class Kind(Enum):
 
 
 class Facts(StrEnum):
-    """Facts that are compared with their source together. ``<group>_changed_at`` is their time in the record: a source
-    that was read before it changes none of them."""
+    """A group of facts that are compared with their source together. The record says when one of them was last changed
+    (``<group>_changed_at``). What a source said before that time changes none of them."""
 
     ORDER = "order"
     PLAN = "plan"
@@ -96,7 +96,7 @@ class RecordColumn:
 
     @property
     def feed_name(self) -> str:
-        """Its name in the rows of both feeds: ``ipAddress``."""
+        """Its name in the rows of every feed: ``ipAddress``."""
         if self.name == "vmid":
             return "proxmoxId"
         first, *rest = self.json_name.split("_")

@@ -93,7 +93,7 @@ class OrderFeed(Protocol):
 
     @property
     def name(self) -> str:
-        """``orders`` or ``panel-api``."""
+        """As the setting ``MAIN_SITE_FEED`` writes it: ``orders``, for example. Records and the store keep it."""
         ...
 
     @property

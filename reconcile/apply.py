@@ -19,7 +19,7 @@ from domain.failures import Failure, Interrupts, Stage, cause_of
 from panel.journal.repairs import NotWritten, Written, write_repair
 from panel.operators.quarantine import own_refusal
 from panel.runs.lease import FencedError
-from reconcile.confirming import Confirming, OutOfTimeError
+from reconcile.confirming import ChangeCheck, OutOfTimeError
 from reconcile.decision.drift_since import drift_since
 
 log = structlog.get_logger(__name__)
@@ -66,7 +66,7 @@ def apply_changes(
     run_id: int,
     epoch: int,
     changes: Iterable[Change],
-    confirmer: Confirming,
+    confirmer: ChangeCheck,
     interrupts: Interrupts = (),
     until: float = math.inf,
 ) -> Outcome:
@@ -111,7 +111,7 @@ def apply_changes(
     return outcome
 
 
-def _in_time(confirmer: Confirming, change: Change, until: float) -> tuple[str | None, dict[str, Any]]:
+def _in_time(confirmer: ChangeCheck, change: Change, until: float) -> tuple[str | None, dict[str, Any]]:
     if time.monotonic() >= until:
         raise OutOfTimeError
     return confirmer.hindrance(change)

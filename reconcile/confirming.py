@@ -36,13 +36,13 @@ from domain.source_protocols import Found, Gone, GuestConfig, Lookup, Unclear
 from panel.observations.absences import control_order
 
 
-class LooksUp(Protocol):
+class AskableFeed(Protocol):
     """A feed that can be asked for one order."""
 
     def order(self, order_id: str, control_id: str | None) -> Lookup[Order]: ...
 
 
-class Confirms(Protocol):
+class AskableCluster(Protocol):
     """A cluster that can be asked whether one guest is gone."""
 
     def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]: ...
@@ -52,7 +52,7 @@ class OutOfTimeError(Exception):
     """The run's time is over: nothing more is confirmed or written in it."""
 
 
-class Confirming(Protocol):
+class ChangeCheck(Protocol):
     """Gives the reason why a change may not be made (None: it may), and what the look-ups answered. May raise
     OutOfTimeError."""
 
@@ -81,8 +81,8 @@ class Confirmer:
     """Looks up one order or guest. ``complete``: clusters read completely this run; ``clusters``: all configured."""
 
     engine: Engine
-    feed: LooksUp | None
-    sources: Mapping[str, Confirms]
+    feed: AskableFeed | None
+    sources: Mapping[str, AskableCluster]
     complete: frozenset[str]
     clusters: frozenset[str]
     one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
@@ -148,7 +148,7 @@ class Confirmer:
     def _next_order_names_guest(self, question: NextOrderNamesGuest) -> Answer:
         order_id, key = question.order_id, question.guest_key
         match self._look_up(order_id):
-            case Found(value=now) if now.guest_key == key and _going(now):
+            case Found(value=now) if now.guest_key == key and _is_active_or_suspended(now):
                 return Yes(f"order {order_id} is {now.status} and names {key}")
             case Found(value=now):
                 return No(f"order {order_id} is {now.status} and names {now.guest_key or 'no guest'} by now")
@@ -263,7 +263,8 @@ def _unanswered(order_id: str | None, lookup: Lookup[Order] | None) -> No:
             return No(f"order {order_id} is gone by now")
 
 
-def _going(order: Order) -> bool:
+def _is_active_or_suspended(order: Order) -> bool:
+    """Stricter than "has not ended": nothing is written for an order that waits or whose word is unknown."""
     return order.state in (OrderState.ACTIVE, OrderState.SUSPENDED)
 
 
@@ -281,7 +282,7 @@ def _not_its_owner(order_id: str | None, planned_by: Order | None, now: Order) -
 def _does_not_go_on(question: OrderGoesOn, now: Order) -> str | None:
     if (why := _not_its_owner(question.order_id, question.planned_by, now)) is not None:
         return why
-    return None if _going(now) else f"order {question.order_id} is {now.status} by now"
+    return None if _is_active_or_suspended(now) else f"order {question.order_id} is {now.status} by now"
 
 
 def _contradicts_link(question: OrderNamesGuest, now: Order) -> str | None:

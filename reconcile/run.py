@@ -21,7 +21,7 @@ from reconcile.observation.observe import FeedRead, Observed, read_clusters, sta
 from reconcile.observation.parallel_reads import FAST, FULL
 from reconcile.planning import RunPlan, plan_power, plan_repairs
 from reconcile.report import report_dry, report_fast, report_full
-from reconcile.run_context import Reconciler, Run, RunResult, Turn, in_turn, take_turn
+from reconcile.run_context import Reconciler, Run, RunResult, Turn, run_in_turn, take_turn
 from reconcile.users import import_first_users
 from reconcile.world_loading import load_world
 
@@ -40,7 +40,7 @@ def run_full(
     """
     ahead = partial(_read_ahead, dry=dry)
     steps = partial(_full_steps, dry=dry, only=only, plan_seen=plan_seen)
-    result = in_turn(reconciler, "plan" if dry else "full", trigger, ahead, steps)
+    result = run_in_turn(reconciler, "plan" if dry else "full", trigger, ahead, steps)
     if result.outcome is not None and result.outcome.postponed and result.outcome.written:
         with reconciler.engine.begin() as connection:
             ask_for_run(connection, GOES_ON)
@@ -49,7 +49,7 @@ def run_full(
 
 def run_fast(reconciler: Reconciler, *, trigger: str) -> RunResult:
     """One bulk read per cluster; power states and nodes only."""
-    return in_turn(reconciler, "fast", trigger, lambda _turn: None, _fast_steps)
+    return run_in_turn(reconciler, "fast", trigger, lambda _turn: None, _fast_steps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ from panel.operators import gate_context
 from panel.operators.pauses import ALL, CLUSTER, FEED, PauseView, current_pauses
 from panel.records.labels import VpsLabel
 from panel.runs import run_log, source_states
-from panel.runs.lease import LEASE, FencedError, Lease, hold_lease, lease_holder, take_lease, turn
+from panel.runs.lease import LEASE, FencedError, Lease, hold_lease, hold_turn, lease_holder, take_lease
 from reconcile.apply import Outcome, apply_changes, unconfirmed_last
-from reconcile.confirming import Confirmer, Confirming
+from reconcile.confirming import ChangeCheck, Confirmer
 from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget, GateContext, Gated, Handling, gate
 from reconcile.decision.subjects import Paused, Subject, parse_subject
@@ -177,7 +177,7 @@ class Turn:
 A = TypeVar("A")
 
 
-def in_turn(
+def run_in_turn(
     reconciler: Reconciler,
     kind: str,
     trigger: str,
@@ -217,7 +217,7 @@ def take_turn(reconciler: Reconciler, kind: str) -> Iterator[Turn | RunResult]:
     if ALL in pauses:
         yield RunResult(None, "paused", str(pauses[ALL]))
         return
-    with turn(reconciler.engine, kind, _holder()) as own:
+    with hold_turn(reconciler.engine, kind, _holder()) as own:
         if own is None:
             yield _busy(reconciler, f"turn:{kind}")
         else:
@@ -287,7 +287,7 @@ class Run(Turn):
         without_sources = Confirmer(self.reconciler.engine, None, {}, frozenset(), self.reconciler.clusters)
         return self._written(gated.allowed, without_sources, time.monotonic() + POWER_FOR_S)
 
-    def _written(self, changes: tuple[Change, ...], confirming: Confirming, until: float) -> Outcome:
+    def _written(self, changes: tuple[Change, ...], confirming: ChangeCheck, until: float) -> Outcome:
         reconciler, epoch = self.reconciler, self.lease.epoch
         watched = _Watched(confirming, reconciler.progress, len(changes))
         outcome = apply_changes(reconciler.engine, self.id, epoch, changes, watched, reconciler.interrupts, until)
@@ -315,9 +315,9 @@ class Run(Turn):
 
 @dataclass(slots=True)
 class _Watched:
-    """Confirms, and before each change shows a person at a terminal how far the writing is."""
+    """Checks changes, and before each one shows a person at a terminal how far the writing is."""
 
-    confirming: Confirming
+    confirming: ChangeCheck
     progress: Progress
     total: int
     done: int = 0

@@ -34,7 +34,7 @@ def load_world(
     feed = reconciler.feed
     names = feed.names_are_authoritative if feed is not None else False
     counts: dict[str, Any] = dict(
-        candidates.prepare(
+        candidates.select_candidates(
             connection, shared_ids=reconciler.shared_ids, names=names, everything=everything, budget=budget
         )
     )

@@ -18,7 +18,7 @@ _API_BASE = "/api/panel"
 
 
 class FeedKind(StrEnum):
-    """Which of the main site's two interfaces the panel reads."""
+    """Which of the main site's interfaces the panel reads."""
 
     ORDERS = "orders"
     PANEL_API = "panel-api"

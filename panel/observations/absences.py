@@ -148,11 +148,13 @@ LEFT JOIN guests g ON g.cluster = p.cluster AND g.vmid = p.vmid
 LEFT JOIN scopes c ON c.source = 'proxmox:' || g.cluster AND c.scope = g.node
 """
 
-_GOING = """
+# The orders that may serve as a control: listed, not ended, and in a state that the panel knows.
+_LISTED_ORDERS = """
 SELECT o.order_id FROM orders_seen o
 WHERE o.state IN ('active', 'pending', 'suspended') AND o.order_id <> :other
   AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
 """
 CONTROL_ORDER = f"""
-SELECT coalesce(({_GOING} AND o.effective_at IS NOT NULL ORDER BY o.effective_at DESC LIMIT 1), ({_GOING} LIMIT 1))
+SELECT coalesce(
+  ({_LISTED_ORDERS} AND o.effective_at IS NOT NULL ORDER BY o.effective_at DESC LIMIT 1), ({_LISTED_ORDERS} LIMIT 1))
 """

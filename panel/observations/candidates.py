@@ -15,7 +15,7 @@ from domain.record_columns import DRIFTING, RecordColumn
 from panel.observations import components
 
 
-def prepare(
+def select_candidates(
     connection: Connection, *, shared_ids: bool, names: bool, everything: bool = False, budget: int | None = None
 ) -> dict[str, int]:
     """Fill the temporary tables with the selection. Returns their counts, the number of ``entangled`` components, and
@@ -24,7 +24,7 @@ def prepare(
     ``shared_ids``: the main site's user ids are also the panel's. ``names``: the feed's names are authoritative.
     ``everything`` skips the filter (for comparison). ``budget``: instead of ``components.BUDGET``.
     """
-    most = components.share(budget)
+    most = components.quarter_of_budget(budget)
     connection.execute(text(USER_MAP.format(key="id::text" if shared_ids else "main_site_user_id")))
     connection.execute(text("CREATE UNIQUE INDEX ON user_map (owner)"))
     connection.execute(text(TAG_TWINS))
@@ -43,7 +43,7 @@ def prepare(
         more |= connection.execute(text(draw), {"most": most}).rowcount == most
         connection.execute(text(index))
     connection.execute(text("ANALYZE pick_records, pick_orders, pick_guests"))
-    components.gather(connection, most)
+    components.add_components(connection, most)
     counts = dict(connection.execute(text(COUNTS)).one()._mapping)
     more |= counts.pop("parts_left") > 0
     cut: int = connection.scalar(text(f"SELECT {LEFT}")) or 0 if more else 0

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 BUDGET = 40_000
-"""How many orders, records and guests a run loads at most, so that a flood costs time and not memory. One component may
-have a quarter of it. Components are taken until they fill a quarter, the last one whole, so they need half of it. The
-rest is for guests that may matter to any decision: a quarter for unknown ones, a quarter for unnamed ones."""
+"""How many orders, records and guests a run loads at most, so that a flood costs time and not memory.
+
+Half of it is for components. They are taken until they fill a quarter of it. The last one is taken whole and has up to
+a quarter itself: a larger component is not taken. The other half is for guests that may matter to any decision: a
+quarter for those whose identity is not known, a quarter for those that no order and no record names.
+"""
 
 
-def share(budget: int | None = None) -> int:
+def quarter_of_budget(budget: int | None = None) -> int:
     """A quarter of the budget."""
     return (BUDGET if budget is None else budget) // 4
 
@@ -39,7 +42,7 @@ class Entangled:
     guest: str | None
 
 
-def gather(connection: Connection, most: int) -> None:
+def add_components(connection: Connection, most: int) -> None:
     """Widen the seeds in ``pick_records``, ``pick_orders`` and ``pick_guests`` to their components, and keep as many
     whole components as fit.
 

@@ -104,11 +104,12 @@ WHERE a.kind = 'order' AND a.consecutive = 1 AND a.last_run_id = :run
 
 DOUBT_GUEST = f"{_DOUBT} :why WHERE g.cluster = :cluster AND g.vmid = :vmid"
 
-_GOING = "{o}.state <> 'ended' AND {o}.unlisted_since IS NULL"
+_LISTED_AND_NOT_ENDED = "{o}.state <> 'ended' AND {o}.unlisted_since IS NULL"
 
 SOLD_ON = f"""EXISTS (
   SELECT 1 FROM orders_seen x WHERE x.cluster = r.cluster AND x.vmid = r.vmid AND x.order_id IS DISTINCT FROM r.order_id
-    AND {_GOING.format(o="x")}
-    AND NOT EXISTS (SELECT 1 FROM orders_seen o WHERE o.order_id = r.order_id AND {_GOING.format(o="o")}))"""
+    AND {_LISTED_AND_NOT_ENDED.format(o="x")}
+    AND NOT EXISTS (
+      SELECT 1 FROM orders_seen o WHERE o.order_id = r.order_id AND {_LISTED_AND_NOT_ENDED.format(o="o")}))"""
 """Another order that has not ended names the guest of record ``r``, and the record's own order has ended or vanished.
 The guest may be the next customer's by now."""

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from domain.failures import Broken
 from domain.guests import GuestType
 from domain.left_out import LeftOut
-from panel.observations.components import share
+from panel.observations.components import quarter_of_budget
 from panel.observations.loaded_candidates import parsed_guests
 
 
@@ -23,7 +23,7 @@ def load_left_out(connection: Connection, within: timedelta | None, broken: dict
         None if row.guest_type is None else GuestType(row.guest_type): row.made_at
         for row in connection.execute(text(GUESTLESS_ORDERS))
     }
-    most = share()
+    most = quarter_of_budget()
     rows = connection.execute(text(UNNAMED), {"limit": most + 1}).all()
     guests = parsed_guests(rows, {}, {}, broken)
     return LeftOut(

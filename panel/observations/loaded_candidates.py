@@ -18,7 +18,7 @@ from domain.guests import FingerprintState, Guest, GuestKey, PowerState
 from domain.orders import Order, OrderState
 from domain.record_columns import COLUMNS
 from domain.records import Record
-from panel.observations.components import share
+from panel.observations.components import quarter_of_budget
 
 T = TypeVar("T")
 
@@ -60,8 +60,8 @@ def load_unidentified(
     connection: Connection, clusters: Iterable[str], broken: dict[str, Broken] | None = None, limit: int | None = None
 ) -> tuple[Guest, ...] | None:
     """Guests of these clusters that are not known to be gone and whose identity is not known now. None if there are
-    more than ``limit`` (a share of the budget) or one cannot be parsed: then any guest may be among them."""
-    limit = share() if limit is None else limit
+    more than ``limit`` (a quarter of the budget) or one cannot be parsed: then any guest may be among them."""
+    limit = quarter_of_budget() if limit is None else limit
     rows = connection.execute(text(LOAD_UNIDENTIFIED), {"clusters": sorted(clusters), "limit": limit + 1}).all()
     parsed = parsed_guests(rows, {}, {}, broken)
     return parsed if len(parsed) == len(rows) <= limit else None
@@ -179,8 +179,9 @@ SELECT {_LAST_SEEN_AS} AS fingerprint, g.cluster, g.vmid FROM guests g
 WHERE {_LAST_SEEN_AS} IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
 """
 
-# Guests of a cluster that was not read now count as still there. A stale guest at its own record's address still counts
-# as that machine: otherwise the guests of a dead node would hold all other deletes.
+# A guest that this run could not list, because its cluster was not read, counts as still there. A stale guest is left
+# out if it has the fingerprint of the record at its address: it counts as that record's machine. Otherwise the guests
+# of a dead node, all of them stale, would hold every delete.
 LOAD_UNIDENTIFIED = """
 SELECT g.* FROM guests g
 WHERE g.cluster = ANY(:clusters)

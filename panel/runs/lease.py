@@ -74,7 +74,7 @@ def lease_holder(connection: Connection, name: str = LEASE) -> Holder | None:
 
 
 @contextmanager
-def turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
+def hold_turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | None]:
     """Be the only run of this kind inside the block. Yields None if there is another. Kinds: "full", "fast" and "look"
     (the rolling read of configurations).
 
@@ -114,7 +114,7 @@ def _leave(connection: Connection) -> None:
 
 def take_lease(connection: Connection, holder: str, wait_s: float = LEASE_WAIT_S) -> Lease | None:
     """Take the lease until the turn ends; None if a run of the other kind keeps it for more than ``wait_s`` seconds.
-    ``connection``: from ``turn``, outside a transaction."""
+    ``connection``: from ``hold_turn``, outside a transaction."""
     connection.execute(text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": f"{int(wait_s * 1000)}ms"})
     try:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})

@@ -120,7 +120,7 @@ class Case:
     ``duplicate``: a second live record for the same order or guest, to be merged with ``record``.
     ``doubt``: why nothing may be concluded for its members (ambiguous, quarantined); such a case is held.
     ``dispute``: why the guest that a call named for the record is not its own, and what to do.
-    ``sold_to``: another going order that names the record's own machine, while the record's order does not go on.
+    ``sold_to``: another order, not ended, that names the record's own machine, while the record's order does not go on.
     """
 
     order: Order | None = None

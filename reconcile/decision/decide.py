@@ -30,7 +30,12 @@ from reconcile.decision.updates import order_state, order_updates, record_update
 
 
 def plan(world: World, policy: Policy) -> ChangePlan:
-    """Match a world and decide every case; changes in the order of application."""
+    """Match a world and decide every case; changes in the order of application.
+
+    No run calls this: tests do, because an object that raises must end a test. A run calls
+    ``failure_isolation.isolated_plan``, which makes the same plan by ``match``, ``decide`` and ``assemble``, and leaves
+    out what raises.
+    """
     return assemble(decide(case, world, policy) for case in match(world, policy))
 
 
@@ -169,8 +174,8 @@ def _merge(case: Case, world: World) -> Merge:
 
 
 def _unlink(case: Case, world: World) -> Unlink | None:
-    """The change by which a record gives up its address: another guest has it now, and a going order names that guest.
-    None if no going order does."""
+    """The change by which a record gives up its address: another guest has it now, and another order, active or
+    suspended, names that guest. None if no such order does."""
     record, key = case.record, case.guest_key
     if not case.replaced or record is None or not record.live or key is None:
         return None

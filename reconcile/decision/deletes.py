@@ -126,7 +126,8 @@ def unlinked_delete(case: Case, world: World, policy: Policy) -> DeleteOrphan | 
 
 
 def _lost_both(record: Record, world: World) -> bool:
-    """Whether no source says which guest a record had. If its link is disputed, its order must also be missed now."""
+    """Whether nobody can say which guest a record had: it is linked to none, or it is in conflict about one and a
+    complete read of the orders missed its order, too."""
     disputed = record.link_state is LinkState.CONFLICT and record.order_id in world.order_absences
     return record.link_state is LinkState.UNLINKED or disputed
 

@@ -142,8 +142,11 @@ def isolated_plan(
 
 
 def _without_twins(world: World, out: Iterable[World], broken: Mapping[str, Broken]) -> World:
-    """The world in which no record counts as a twin of another, if a guest that nothing names was left out: that guest
-    may be any record's own machine."""
+    """The same world, in which no record counts as the twin of another if a guest that nothing names was left out: that
+    guest may be the machine of the record that looks like a twin.
+
+    ``out``: the parts that were left out. ``broken``: rows that could not be parsed, by subject.
+    """
     alone = any(part.guests and not part.orders and not part.records for part in out)
     unread = any(subject.startswith("guest:") for subject in broken)
     return replace(world, left_out=replace(world.left_out, unnamed=None)) if alone or unread else world

@@ -31,8 +31,8 @@ REJECTED_BEFORE = "rejected-before"
 approval."""
 
 BY_APPROVAL = "by-approval"
-"""The scope, before the subject, of a change that nothing proves. Each is a set of its own, because each is another
-question."""
+"""How the scope of a change begins that nothing proves; its subject follows (``by-approval:vps:12``). Each such change
+is a held set of its own, because an operator has to judge each by itself."""
 
 REPAIR_ALL: Mapping[Kind, Handling] = MappingProxyType({})
 

@@ -126,7 +126,7 @@ def _named_by_a_call_only(record: Record, guest: Guest, world: World) -> bool:
 
 
 def _naming(guest: Guest, world: World) -> Order | None:
-    """The going order that names a guest; of several, the first by id."""
+    """The order, not ended, that names a guest; of several, the first by id."""
     naming = (o for o in world.orders if o.guest_key == guest.key and o.state is not OrderState.ENDED)
     return min(naming, key=lambda o: o.order_id, default=None)
 

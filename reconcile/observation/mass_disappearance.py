@@ -18,8 +18,12 @@ ASKED_SINGLY = 20  # more look-ups than this take too long for a run: an operato
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The entries that one read of a source is the first to miss: ``missing`` of ``known``. ``names``: theirs,
-    asked for only if they are many. ``each_is_gone``: whether each one is gone when it is looked up singly."""
+    """What one read of a source does not show, although every read before it did.
+
+    ``missing``: how many entries. ``known``: how many it should have shown. ``names``: gives the names of the missing
+    ones; called only if they are too many to be believed at once. ``each_is_gone``: asks the source for each of them
+    singly, and says whether all are gone.
+    """
 
     missing: int
     known: int

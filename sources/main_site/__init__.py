@@ -1,4 +1,4 @@
-"""The main site's two interfaces, each as a ``domain.source_protocols.OrderFeed``."""
+"""The main site's interfaces that the panel can read, each as a ``domain.source_protocols.OrderFeed``."""
 
 from __future__ import annotations
 

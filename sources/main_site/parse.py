@@ -139,7 +139,7 @@ class _Row(BaseModel):
 
 
 class ServerRow(_Row):
-    """The fields of one server that both interfaces have. Names are those of ``Order``, aliases those of the feeds."""
+    """The fields of one server that every feed has. Names are those of ``Order``, aliases those of the feeds."""
 
     order_id: Identity = Field(alias="id")
     owner: OptionalIdentity = Field(default=None, alias="userId")

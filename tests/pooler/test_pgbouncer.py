@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import make_url
 
 from cli.health.checks import Verdict, check_postgres
-from panel.runs.lease import turn
+from panel.runs.lease import hold_turn
 from panel.sessions import NoSessionError, require_session, sync_engine
 from panel.settings import Settings
 from runtime.processes.free_ports import free_port
@@ -82,7 +82,7 @@ def test_a_transaction_pooler_is_told_from_a_session(database: Database, directo
 def test_a_run_says_which_setting_to_change(database: Database, directory: Path) -> None:
     with pgbouncer(database, directory, "transaction", "ignore_startup_parameters = options") as url:
         engine = sync_engine(url, "panel-sync test")
-        with pytest.raises(NoSessionError, match="DATABASE_SESSION_URL"), turn(engine, "full", "test"):
+        with pytest.raises(NoSessionError, match="DATABASE_SESSION_URL"), hold_turn(engine, "full", "test"):
             raise AssertionError
         engine.dispose()
         found = check_postgres(Settings(_env_file=None, database_url=url))

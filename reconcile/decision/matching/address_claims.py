@@ -12,7 +12,7 @@ from domain.guests import Guest, GuestKey
 from domain.left_out import LeftOut
 from domain.orders import Order
 from domain.records import LinkState, Record
-from reconcile.decision.matching.order_traits import going, later
+from reconcile.decision.matching.order_traits import has_ended, later
 
 
 class AddressClaims:
@@ -37,9 +37,9 @@ class AddressClaims:
             if record.claimed_key is not None:
                 self._claiming[record.claimed_key].append(record)
 
-    def named_by_going_order(self, key: GuestKey, order: Order | None) -> bool:
-        """Whether another going order names this guest."""
-        return any(going(o) for o in self._others(key, order))
+    def named_by_order_not_ended(self, key: GuestKey, order: Order | None) -> bool:
+        """Whether another order that has not ended names this guest."""
+        return any(not has_ended(o) for o in self._others(key, order))
 
     def with_fingerprint(self, fingerprint: str | None) -> Sequence[Record]:
         """All live records with this fingerprint."""
@@ -57,20 +57,21 @@ class AddressClaims:
         return [o for o in self.orders_naming(key) if o is not order]
 
     def rival(self, order: Order, key: GuestKey) -> Order | None:
-        """Another order with as good a right to this guest. Of two ended orders neither may take it. Against a going
-        order, an ended one counts only if it was made later: then the address was given to it afterwards."""
+        """Another order that names this guest, too, and because of which ``order`` may not take it. Any order that has
+        not ended is one. An ended order is one if ``order`` has ended as well, or was made before it: the address was
+        given to the later order afterwards."""
         others = self._others(key, order)
-        return next((o for o in others if going(o) or not going(order) or later(o, order)), None)
+        return next((o for o in others if not has_ended(o) or has_ended(order) or later(o, order)), None)
 
     def why_not_own(self, record: Record, order: Order | None, guest: Guest) -> str | None:
-        """Why a guest that a record points to may be another order's machine; None if nothing says so. For a record
-        without a fingerprint, which cannot show that the guest is its own."""
-        names_it = order is not None and going(order) and order.guest_key == guest.key
+        """Why the guest at a record's address may be another order's machine; None if nothing says so. Asked about
+        records without a fingerprint only: any other record shows by its fingerprint which machine is its own."""
+        names_it = order is not None and not has_ended(order) and order.guest_key == guest.key
         if order is not None and names_it:
             rival = self.rival(order, guest.key)
             if rival is not None:
                 return f"orders {order.order_id} and {rival.order_id} name guest {guest.key}: let one name another"
-        elif (other := self.other_going_order(record, order, guest.key)) is not None:
+        elif (other := self.other_order_not_ended(record, order, guest.key)) is not None:
             return f"order {other.order_id} names guest {guest.key}, and nothing shows that it was VPS {record.id}'s"
         elif order is not None and _names_elsewhere(order, record):
             named = f"order {order.order_id} names guest {order.guest_key}"
@@ -81,8 +82,8 @@ class AddressClaims:
         return None
 
     def may_be_of_guestless_order(self, order: Order, guest: Guest) -> bool:
-        """Whether a guest may have been sold to a later going order that names no guest yet, or belong to a record for
-        which a call named a taken address."""
+        """Whether a guest may have been sold to a later order that has not ended and names no guest yet, or may belong
+        to a record for which a call named a taken address."""
         disputed = self._left_out.disputed or any(r.link_state is LinkState.CONFLICT for r in self._live)
         elsewhere = any(
             type_ in (None, guest.guest_type) and order.created_at is not None and made_at > order.created_at
@@ -92,7 +93,7 @@ class AddressClaims:
             disputed
             or elsewhere
             or any(
-                going(o) and later(o, order) and o.hypervisor in (None, "proxmox") and self.fits_type(o, guest)
+                not has_ended(o) and later(o, order) and o.hypervisor in (None, "proxmox") and self.fits_type(o, guest)
                 for o in self.orders_naming(None)
                 if not any(r.fingerprint is not None for r in self.paired[o.order_id])
             )
@@ -110,17 +111,19 @@ class AddressClaims:
             return None
         return f"the machine at {guest.key} is, by its fingerprint, VPS {holder.id}'s ({holder.guest_key})"
 
-    def other_going_order(self, record: Record, order: Order | None, key: GuestKey) -> Order | None:
-        """A going order that names this guest and cannot turn out to be the record's own."""
-        others = filter(going, self._others(key, order))
+    def other_order_not_ended(self, record: Record, order: Order | None, key: GuestKey) -> Order | None:
+        """Another order that has not ended, names this guest and cannot turn out to be the record's own."""
+        others = (o for o in self._others(key, order) if not has_ended(o))
         return next((o for o in others if order is not None or not self._may_be_own(o, record)), None)
 
     def sold_to(self, record: Record, order: Order | None) -> Order | None:
-        """The going order that names a record's guest while the record's own order ended, vanished or was never known.
-        The machine may be the next customer's by now. Of several orders the first by id."""
-        if record.guest_key is None or (order is not None and going(order)):
+        """The order, not ended, that names a record's guest while the record's own order ended, vanished or was never
+        known. The machine may be the next customer's by now. Of several such orders the first by id."""
+        if record.guest_key is None or (order is not None and not has_ended(order)):
             return None
-        others = [o for o in self._others(record.guest_key, order) if going(o) and not self._may_be_own(o, record)]
+        others = [
+            o for o in self._others(record.guest_key, order) if not has_ended(o) and not self._may_be_own(o, record)
+        ]
         return min(others, key=lambda o: o.order_id, default=None)
 
     def _may_be_own(self, order: Order, record: Record) -> bool:
@@ -128,9 +131,9 @@ class AddressClaims:
 
 
 def _names_elsewhere(order: Order, record: Record) -> bool:
-    """Whether a going order, read after a record got its address, names another address."""
+    """Whether an order that has not ended, and was read after a record got its address, names another address."""
     read_since = order.effective_at is not None and order.effective_at > record.link_changed_at
-    return going(order) and order.guest_key not in (None, record.guest_key) and read_since
+    return not has_ended(order) and order.guest_key not in (None, record.guest_key) and read_since
 
 
 # --- disputes
@@ -166,7 +169,7 @@ class Disputes:
         key = record.claimed_key
         if key is None:
             return None
-        if order is not None and going(order) and order.guest_key not in (None, key):
+        if order is not None and not has_ended(order) and order.guest_key not in (None, key):
             return f"a call named guest {key} for VPS {record.id}, and order {order.order_id} names {order.guest_key}"
         why = self._against(record, order, key)
         return f"guest {key}, which a call named for VPS {record.id}, {why}; {_remedy(order)}" if why else None
@@ -177,9 +180,9 @@ class Disputes:
             return f"is VPS {holder.id}'s"
         if order is None and self.has_feed:
             return "has no record, and no order of that VPS is known"
-        if order is not None and not going(order):
+        if order is not None and has_ended(order):
             return f"has no record, and order {order.order_id} ended"
-        if other := self.address_claims.other_going_order(record, order, key):
+        if other := self.address_claims.other_order_not_ended(record, order, key):
             return f"is named by order {other.order_id}"
         if rival := self.address_claims.record_claiming(key, record):
             return f"may be another's: a call named it for VPS {rival.id}, too"
@@ -195,6 +198,6 @@ class Disputes:
 def _remedy(order: Order | None) -> str:
     if order is None:
         return "let the main site send its order, or delete it"
-    if not going(order):
+    if has_ended(order):
         return "its delete waits in `panel-sync held`"
     return f"let order {order.order_id} name its own guest, or send an update with its cluster and vmid"

@@ -10,7 +10,7 @@ from domain.guests import Guest, GuestKey
 from domain.orders import Order
 from domain.records import LinkState, Record
 from reconcile.decision.cases import Policy, World, gone_since_linked
-from reconcile.decision.matching.order_traits import going, same_plan
+from reconcile.decision.matching.order_traits import has_ended, same_plan
 from reconcile.decision.matching.possible_locations import seen_elsewhere, why_maybe_elsewhere
 
 RETRIED_WITHIN = timedelta(hours=1)  # the main site repeats a call whose answer was lost within this time
@@ -75,7 +75,7 @@ class UnnamedGuests:
 def order_of_twin(record: Record, namesakes: Iterable[Order], paired: Mapping[str, Sequence[Record]]) -> Order | None:
     """The only order that a never-linked record could belong to, if that order has one other record, made within an
     hour of this one. ``namesakes``: the orders of the same customer and name."""
-    fitting = [o for o in namesakes if going(o) and (same_plan(o, record) or not paired[o.order_id])]
+    fitting = [o for o in namesakes if not has_ended(o) and (same_plan(o, record) or not paired[o.order_id])]
     if len(fitting) != 1 or not same_plan(fitting[0], record):
         return None
     owned = paired[fitting[0].order_id]

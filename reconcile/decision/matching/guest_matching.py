@@ -14,7 +14,7 @@ from domain.records import Record
 from reconcile.decision.cases import Policy, World, gone_since_linked
 from reconcile.decision.matching.address_claims import AddressClaims, Disputes
 from reconcile.decision.matching.duplicates import clones, gone_everywhere
-from reconcile.decision.matching.order_traits import going, later
+from reconcile.decision.matching.order_traits import has_ended, later
 
 
 class GuestMatching:
@@ -92,7 +92,7 @@ class GuestMatching:
             return guest, key, False, why
         if record.fingerprint is None:
             trusted = guest.cluster in self.world.trusted
-            other = self.address_claims.other_going_order(record, order, guest.key)
+            other = self.address_claims.other_order_not_ended(record, order, guest.key)
             named_since = other is not None and (order is None or not later(order, other))
             if trusted and named_since and self._order_is_over(record, order):
                 return None, key, True, None  # its identity was never read, and the address is the next order's
@@ -101,7 +101,7 @@ class GuestMatching:
             )
             if why is not None:
                 return guest, key, False, why
-        elif guest.fingerprint_state is FingerprintState.FORBIDDEN and self.address_claims.named_by_going_order(
+        elif guest.fingerprint_state is FingerprintState.FORBIDDEN and self.address_claims.named_by_order_not_ended(
             guest.key, order
         ):
             return guest, key, False, f"another order names {key}; its identity cannot be read: give the token VM.Audit"
@@ -118,8 +118,8 @@ class GuestMatching:
         return never and swept is not None and swept - record.created_at >= self.policy.paid_missing_grace
 
     def is_taken(self, key: GuestKey, order: Order) -> bool:
-        """Whether another record holds this guest, or a going order names it."""
-        return key in self._holders or self.address_claims.named_by_going_order(key, order)
+        """Whether another record holds this guest, or another order that has not ended names it."""
+        return key in self._holders or self.address_claims.named_by_order_not_ended(key, order)
 
     def is_other_machine(self, tombstone: Record | None, key: GuestKey) -> bool:
         """Whether the guest at an address has another fingerprint than the guest of a deleted record had."""
@@ -128,16 +128,16 @@ class GuestMatching:
         return before is not None and now is not None and before != now
 
     def _reinstalled(self, order: Order, guest: Guest) -> bool:
-        """A new machine at the old address that the same going order still names and that was sold to no other
-        order."""
+        """A new machine at the old address. The same order has not ended and still names it, and it was sold to no
+        other order."""
         return (
-            going(order)
+            not has_ended(order)
             and not guest.template
             and order.guest_key == guest.key
             and self._seen_long_enough(guest)
             and self.address_claims.fits_type(order, guest)
             and self.address_claims.known_machine(guest, ()) is None
-            and not self.address_claims.named_by_going_order(guest.key, order)
+            and not self.address_claims.named_by_order_not_ended(guest.key, order)
             and not self.address_claims.may_be_of_guestless_order(order, guest)
         )
 
@@ -178,7 +178,7 @@ class GuestMatching:
         same = self._by_fingerprint.get(record.fingerprint or "", ())  # it may be a template by now
         if same:
             return self._guest_seen_elsewhere(record, order, same)
-        if left is not None and order is not None and going(order):
+        if left is not None and order is not None and not has_ended(order):
             if (replacement := self._replacement_guest(record, order, left)) is not None:
                 self.used.add(replacement.key)
                 return replacement, replacement.key, False, self.clone_doubt(replacement)
@@ -198,7 +198,7 @@ class GuestMatching:
             return None, key, False, "its fingerprint is seen on several guests: give each its own"
         named = order.guest_key if order is not None and order.guest_key != left else None
         free = guest.key not in self._holders and was_read(guest)
-        free = free and not self.address_claims.named_by_going_order(guest.key, order)
+        free = free and not self.address_claims.named_by_order_not_ended(guest.key, order)
         # People copy MACs by hand, so a MAC counts only if the order names that guest.
         certain = named == guest.key or (named is None and (record.fingerprint or "").startswith("smbios:"))
         if free and certain:  # a guest at another address than the order names is a copy
@@ -208,11 +208,11 @@ class GuestMatching:
         return None, key, False, f"its machine is seen at {guest.key}, which may be a copy{also}"
 
     def _replacement_guest(self, record: Record, order: Order, left: GuestKey) -> Guest | None:
-        """The guest that a going order names since the record's own guest is gone, if no other order claims it and the
-        old one exists nowhere."""
+        """The guest that the record's order names since the record's own guest is gone. None if the order has ended,
+        another order claims that guest, or the old one may exist anywhere."""
         key, since = order.guest_key, order.guest_since
         guest = self.guests.get(key) if key is not None and key != left else None
-        if guest is None or guest.template or not going(order) or guest.fingerprint_state is not FingerprintState.READ:
+        if guest is None or guest.template or has_ended(order) or guest.fingerprint_state is not FingerprintState.READ:
             return None
         if since is None or since <= record.link_changed_at or not self._seen_long_enough(guest):
             return None  # the order may still name an old address, which may be another machine's by now
@@ -225,8 +225,8 @@ class GuestMatching:
         return None if self.is_taken(guest.key, order) else guest
 
     def _replacement_doubt(self, record: Record, order: Order | None, guest: Guest) -> str | None:
-        """Why a replaced guest is in doubt: always, unless the record has no going order and the new guest was seen
-        twice."""
+        """Why a replaced guest is in doubt: always, unless the record's order has ended or is not known, and the new
+        guest was seen twice."""
         if order is None or order.state is OrderState.ENDED:
             return None if guest.fingerprint_seen >= 2 else f"guest {guest.key} was replaced only just now"
         return f"guest {guest.key} has another fingerprint than VPS {record.id} was linked with"

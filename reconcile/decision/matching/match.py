@@ -19,7 +19,7 @@ from reconcile.decision.cases import Case, Policy, World
 from reconcile.decision.matching.address_claims import AddressClaims
 from reconcile.decision.matching.duplicates import UnnamedGuests, order_of_twin, why_two_machines
 from reconcile.decision.matching.guest_matching import GuestMatching, was_read
-from reconcile.decision.matching.order_traits import ended_before, going, same_plan, time_apart
+from reconcile.decision.matching.order_traits import ended_before, has_ended, same_plan, time_apart
 
 CREATED_TOGETHER = timedelta(minutes=2)
 RIVALS_APART = timedelta(minutes=10)
@@ -32,8 +32,11 @@ TOO_ALIKE = "too many orders and records of one customer have this name: name th
 
 
 def match(world: World, policy: Policy) -> list[Case]:
-    """All cases of a world. Every order, guest and live record is in one. A record that several orders name is in the
-    case of each, in doubt, unless a single going order wins."""
+    """All cases of a world. Every order, live record and guest is in a case, but templates that nothing names.
+
+    If several orders name one record, it belongs to the only one of them that has not ended. Without one such order,
+    the record is in the case of each of them, and each of these cases is in doubt.
+    """
     return _Matching(world, policy).cases()
 
 
@@ -87,7 +90,9 @@ class _Matching:
         if same := self.address_claims.with_fingerprint(guest.fingerprint):
             moving = f"the machine of VPS {same[0].id} ({same[0].guest_key}) is seen here too"
             return Case(guest=guest, guest_key=guest.key, doubt=moving, doubt_class="moving")
-        named = " and ".join(f"order {o.order_id}" for o in self.address_claims.orders_naming(guest.key) if going(o))
+        named = " and ".join(
+            f"order {o.order_id}" for o in self.address_claims.orders_naming(guest.key) if not has_ended(o)
+        )
         doubt = f"{named} name{'' if ' and ' in named else 's'} it, and it is no record's guest" if named else None
         return Case(guest=guest, guest_key=guest.key, doubt=doubt)
 
@@ -117,9 +122,9 @@ class _Matching:
         self.taken |= {r.id for records in self.paired.values() for r in records}
 
     def _one_order_each(self, record: Record, orders: list[Order]) -> None:
-        """Several orders that name one record: a single going order wins over ended ones. Otherwise all are held. A
+        """Several orders that name one record: if only one of them has not ended, it wins. Otherwise all are held. A
         single order is held if the record is linked to another order that is not proven to be gone."""
-        winners = [o for o in orders if going(o)]
+        winners = [o for o in orders if not has_ended(o)]
         if record.order_id is not None and len(orders) > 1 and len(winners) != 1:
             winners = []
         if len(orders) == 1:
@@ -137,11 +142,11 @@ class _Matching:
                 self.paired[order.order_id] = [r for r in self.paired[order.order_id] if r.id != record.id]
 
     def _by_guest(self) -> None:
-        """Pair by the machine: a record without an order, verified to be the guest that a going order names."""
+        """Pair by the machine: a record without an order, verified to be the guest of an order that has not ended."""
         holders = {r.guest_key: r for r in self._free_records() if r.link_state is LinkState.VERIFIED}
         for order in self.orders:
             record = holders.get(order.guest_key)
-            if record is None or order.guest_key is None or self.paired[order.order_id] or not going(order):
+            if record is None or order.guest_key is None or self.paired[order.order_id] or has_ended(order):
                 continue
             named = self._resolve(order.panel_vps_id)
             if order.user_id != record.user_id or (named is not None and not named.live) or not self._ready(record):

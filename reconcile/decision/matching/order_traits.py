@@ -8,9 +8,9 @@ from domain.orders import Order, OrderState
 from domain.records import Record
 
 
-def going(order: Order) -> bool:
-    """Whether it has not ended."""
-    return order.state is not OrderState.ENDED
+def has_ended(order: Order) -> bool:
+    """Whether its service ended. An order that waits, or whose word the panel does not know, has not ended."""
+    return order.state is OrderState.ENDED
 
 
 def later(order: Order, other: Order) -> bool:

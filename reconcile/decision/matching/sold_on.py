@@ -12,7 +12,7 @@ from domain.guests import FingerprintState, Guest
 from domain.orders import Order, OrderState
 from domain.records import LinkState, Record
 from reconcile.decision.cases import Case, Policy, World, order_to_ask
-from reconcile.decision.matching.order_traits import going, later
+from reconcile.decision.matching.order_traits import has_ended, later
 
 
 def why_not_yet_sold_on(case: Case, buyer: Order, world: World, policy: Policy) -> str | None:
@@ -51,7 +51,9 @@ def _why_not_bought(buyer: Order, guest: Guest, order: Order | None, world: Worl
     if any(r.live and r.order_id == buyer.order_id and r.guest_key is not None for r in world.records):
         return f"order {buyer.order_id} has a record with a guest of its own"
     others = [
-        o.order_id for o in world.orders if o.guest_key == guest.key and going(o) and o is not buyer and o is not order
+        o.order_id
+        for o in world.orders
+        if o.guest_key == guest.key and not has_ended(o) and o is not buyer and o is not order
     ]
     if others:
         return f"order {min(others)} names it, too"

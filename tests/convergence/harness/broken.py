@@ -300,7 +300,7 @@ GUARDS = (
           _by_its_looks, _for(*SWAPS)),
     Guard("doubt-silence", "nothing is taken of a guest in doubt before it was read again",
           _in_doubt_all_the_same, _for(*SWAPS)),
-    Guard("sold-to", "a machine that another going order names is not shown to the customer whose order ended",
+    Guard("sold-to", "a machine that another order names is not shown to the customer whose order ended",
           _always(address_claims.AddressClaims, "sold_to", value=None), _for("sold-on")),
     Guard("template", "a sold machine that is a template now is told", _a_template_is_a_machine, _for("template")),
     Guard("template-moved", "a sold machine that is a template at another address is not gone",

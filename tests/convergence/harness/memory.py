@@ -279,9 +279,9 @@ class Memory:
 
     def control_order(self, other_than: str) -> str | None:
         """An order known to exist."""
-        going = (OrderState.ACTIVE, OrderState.PENDING, OrderState.SUSPENDED)
+        known = (OrderState.ACTIVE, OrderState.PENDING, OrderState.SUSPENDED)
         return next(
-            (i for i, o in self.orders.items() if o.state in going and i != other_than and i not in self.gone_orders),
+            (i for i, o in self.orders.items() if o.state in known and i != other_than and i not in self.gone_orders),
             None,
         )
 

@@ -20,7 +20,7 @@ from panel.journal.repairs import write_repair
 from panel.journal.writer import apply_operation
 from panel.migrate import head_revision
 from panel.operators.quarantine import note_failures
-from panel.runs.lease import turn
+from panel.runs.lease import hold_turn
 from panel.schema import tables
 from panel.sessions import async_engine
 from runtime.servers.embedded_postgres import EmbeddedPostgres
@@ -123,7 +123,7 @@ def test_history_tells_when_the_machine_was_identified_and_what_puts_it_in_doubt
     with story.begin() as connection:
         connection.execute(text(LINK))
         connection.execute(text(GUEST), {"fingerprint": fingerprint, "state": state, "doubt": doubt})
-    line = " ".join(panel_sync("vps", "history", "1").out.split("\n\n")[0].splitlines()[1:])
+    line = " ".join(" ".join(panel_sync("vps", "history", "1").out.split("\n\n")[0].splitlines()[1:]).split())
     assert re.fullmatch(re.escape(told).replace(r"\{moment\}", r"[0-9-]+ [0-9:]+"), line), line
 
 
@@ -151,7 +151,7 @@ def test_history_tells_of_a_guest_that_is_not_listed_any_more(panel_sync: PanelS
         connection.execute(text(LINK))
         connection.execute(text(GUEST), {"fingerprint": "smbios:a", "state": "stale", "doubt": "order"})
         connection.execute(text("UPDATE guests SET unlisted_since = read_at"))
-    line = " ".join(panel_sync("vps", "history", "1").out.split("\n\n")[0].splitlines()[1:])
+    line = " ".join(" ".join(panel_sync("vps", "history", "1").out.split("\n\n")[0].splitlines()[1:]).split())
     assert re.fullmatch(r"guest main/100 has not been listed since .* UTC; it was smbios:a, read .* UTC", line), line
 
 
@@ -281,7 +281,7 @@ def test_a_run_is_told_whose_run_it_waits_for(
     panel_sync: PanelSync, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile, "BUSY_S", 0.0)
-    with turn(engine, "full", "worker-1:4711") as mine:
+    with hold_turn(engine, "full", "worker-1:4711") as mine:
         assert mine is not None
         said = panel_sync("plan")
     assert said.code == 2

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 
 from domain.source_protocols import OrderFeed
 from panel.operators.pauses import ALL, pause
-from panel.runs.lease import take_lease, turn
+from panel.runs.lease import hold_turn, take_lease
 from reconcile import run as reconcile_run
 from reconcile.observation import fingerprints
 from reconcile.run import run_fast, run_full
@@ -102,14 +102,14 @@ def test_a_second_full_run_is_told_of_the_first_though_that_has_no_lease_yet(
 
 def test_the_fast_lane_waits_for_the_lease_and_goes_on_at_once(world: Bench, engine: Engine) -> None:
     with ThreadPoolExecutor(1) as pool:
-        with turn(engine, "full", "here:1") as session:
+        with hold_turn(engine, "full", "here:1") as session:
             assert session is not None
             assert take_lease(session, "here:1") is not None
             fast = pool.submit(run_fast, world.reconciler(), trigger="test")
             waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             wait_until(lambda: world._rows(waiting), "the fast run to wait for the lease")
             assert not fast.done()
-            with turn(engine, "fast", "here:2") as another:
+            with hold_turn(engine, "fast", "here:2") as another:
                 assert another is None, "one that waits is enough"
         assert fast.result(PATIENCE_S).state == "done"
 
@@ -121,7 +121,7 @@ def test_a_turn_ends_before_its_session(engine: Engine, monkeypatch: pytest.Monk
         " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     with engine.connect() as other:
-        with turn(engine, "full", "here:1") as first:
+        with hold_turn(engine, "full", "here:1") as first:
             assert first is not None
             assert take_lease(first, "here:1") is not None
             monkeypatch.setattr(first, "invalidate", lambda: None)
@@ -130,7 +130,7 @@ def test_a_turn_ends_before_its_session(engine: Engine, monkeypatch: pytest.Monk
 
 
 def test_a_lease_that_is_kept_for_long_is_not_waited_for(engine: Engine) -> None:
-    with turn(engine, "full", "here:1") as first, turn(engine, "fast", "here:2") as second:
+    with hold_turn(engine, "full", "here:1") as first, hold_turn(engine, "fast", "here:2") as second:
         assert first is not None
         assert second is not None
         lease = take_lease(first, "here:1")

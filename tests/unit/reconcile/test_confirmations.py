@@ -19,7 +19,7 @@ from panel.journal.repairs import Written
 from reconcile import apply as applying
 from reconcile import parallel_confirmations
 from reconcile.apply import apply_changes, unconfirmed_last
-from reconcile.confirming import Confirmer, Confirms, OutOfTimeError
+from reconcile.confirming import AskableCluster, Confirmer, OutOfTimeError
 from reconcile.parallel_confirmations import CLUSTER_AT_ONCE, ParallelConfirmations
 from tests.unit.reconcile.worlds import record
 
@@ -62,7 +62,7 @@ def gone(vmid: int) -> Lookup[GuestConfig]:
     return Gone(f"{vmid} is gone")
 
 
-def confirmer(clusters: Mapping[str, Confirms]) -> Confirmer:
+def confirmer(clusters: Mapping[str, AskableCluster]) -> Confirmer:
     names = frozenset(clusters)
     return Confirmer(create_engine("sqlite://"), None, clusters, names, names)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from panel.runs.lease import take_lease, turn
+from panel.runs.lease import hold_turn, take_lease
 from panel.sessions import sync_engine
 from tests.support.databases import Database
 
@@ -38,7 +38,7 @@ def looks(engine: Engine) -> dict[str, Any]:
 @contextmanager
 def a_run(engine: Engine) -> Iterator[Connection]:
     """A turn as a run has it: with the lease and a temporary table that hides a real one."""
-    with turn(engine, "full", "a test") as connection:
+    with hold_turn(engine, "full", "a test") as connection:
         assert connection is not None
         connection.execute(text("CREATE TEMP TABLE guests (cluster text)"))
         connection.commit()
@@ -65,7 +65,7 @@ def test_a_run_in_the_midst_of_a_transaction_leaves_nothing_either(one_session: 
 def test_one_that_finds_another_run_under_way_leaves_its_settings_too(database: Database, one_session: Engine) -> None:
     other = sync_engine(database.app_url, "panel-sync test", pool_size=1)
     before = looks(one_session)
-    with a_run(other), turn(one_session, "full", "a test") as connection:
+    with a_run(other), hold_turn(one_session, "full", "a test") as connection:
         assert connection is None
     assert looks(one_session) == before
     other.dispose()

@@ -240,7 +240,7 @@ def test_selection_takes_each_row_a_few_times_whatever_the_planner_knows(
             snapshots.make_stages(connection)
             connection.execute(text(MACHINES[-1]))
             connection.execute(text("ANALYZE stage_guests"))
-            counts = candidates.prepare(connection, shared_ids=False, names=True, budget=loose)
+            counts = candidates.select_candidates(connection, shared_ids=False, names=True, budget=loose)
             left_out.load_left_out(connection, RIVALS_APART)
             loaded_candidates.load_orders(connection)
             loaded_candidates.load_records(connection)

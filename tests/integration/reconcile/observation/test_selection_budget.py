@@ -142,7 +142,7 @@ def test_what_was_left_is_asked_about(engine: Engine, changes: tuple[str, ...], 
     """Order 11 was taken and has no record; the machine of order 1 was left."""
     unmade = "UPDATE vps SET deleted_at = now(), deleted_reason = 'sync' WHERE id = 11"
     with customer(engine, 10, 1, unmade, *changes) as connection:
-        candidates.prepare(connection, shared_ids=False, names=True)
+        candidates.select_candidates(connection, shared_ids=False, names=True)
         for table in ("pick_records", "pick_orders", "pick_guests"):
             connection.execute(text(f"DELETE FROM {table}"))
         connection.execute(text("INSERT INTO pick_orders VALUES ('11', 1, 0)"))
@@ -157,7 +157,7 @@ def test_guests_that_nobody_names_are_asked_about(engine: Engine, monkeypatch: p
     nobodys = "UPDATE vps SET link_state = 'unverified', fingerprint = NULL WHERE id > 7"
     unnamed = "UPDATE orders_seen SET cluster = NULL, vmid = NULL WHERE order_id IN ('8', '9')"
     with customer(engine, 10, 0, nobodys, unnamed) as connection:
-        candidates.prepare(connection, shared_ids=False, names=True)
+        candidates.select_candidates(connection, shared_ids=False, names=True)
         connection.execute(text("DELETE FROM pick_guests"))
         found = left_out.load_left_out(connection, None).unnamed
         connection.execute(text("DROP TABLE loose_left"))
