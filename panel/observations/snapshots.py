@@ -174,6 +174,7 @@ def merge_orders(connection: Connection, feed: str, began_at: datetime) -> None:
     """Merge the orders of a read into ``orders_seen``, and put guests in doubt if an order that names them changed. An
     order that shows nothing new, and with which its record has long agreed, is not written: the stage has the time of
     this read."""
+    connection.execute(text(ENDED_KEEPS_GUEST))
     identity_doubts.doubt_by_orders(connection, feed)
     connection.execute(text(MERGE_ORDERS), {"began": began_at, "feed": feed})
     connection.execute(text(ORDERS_BACK))
@@ -315,6 +316,12 @@ _CONVERGED_ORDER = """
      AND NOT EXISTS (
        SELECT 1 FROM vps r WHERE r.id = k.panel_vps_id
          AND coalesce(r.deleted_at > k.effective_at - interval '1 hour', true))))
+"""
+
+# A main site that clears an order's guest when the order ends does not say that the guest is gone.
+ENDED_KEEPS_GUEST = """
+UPDATE stage_orders s SET cluster = o.cluster, vmid = o.vmid FROM orders_seen o
+WHERE o.order_id = s.order_id AND s.state = 'ended' AND s.vmid IS NULL AND o.vmid IS NOT NULL
 """
 
 # An answer that is older than the last complete sweep is not merged, even if that sweep changed nothing.

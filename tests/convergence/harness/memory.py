@@ -234,6 +234,8 @@ class Memory:
     def _merge_order(self, shown: Order, user: int | None, effective: datetime | None, began: datetime) -> None:
         back = self.gone_orders.pop(shown.order_id, None) is not None
         old, at = self.orders.get(shown.order_id), effective or began
+        if old is not None and shown.state is OrderState.ENDED and shown.vmid is None:
+            shown = replace(shown, cluster=old.cluster, vmid=old.vmid)
         newer = old is None or old.effective_at is None or (effective is not None and effective > old.effective_at)
         if old is None or back or (newer and _naming(old) != _naming(shown)):
             for order in (old, shown):

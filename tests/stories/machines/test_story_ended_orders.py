@@ -21,9 +21,11 @@ from tests.stories.steps import (
     execute,
     guest_row,
     held_sets,
+    live,
     long_running,
     reason,
     record,
+    sell,
     swap,
 )
 from tests.support.bench import Bench
@@ -196,3 +198,20 @@ def test_story_22_a_template_that_goes_is_missed_as_the_machine_that_it_was(worl
     world.pve.remove_guest(sold.vmid)
     world.run(ABSENT + 1)
     assert record(world, sold.vps_id)["deleted_at"] is not None
+
+
+def test_story_22_an_order_that_ends_and_clears_its_guest_does_not_say_that_the_guest_is_gone(world: Bench) -> None:
+    """The record was never linked: its order was still being set up. Its end must not delete it by the order alone."""
+    sold = sell(world, "web")
+    world.site.set_status(sold.order_id, "pending", notify=False)
+    world.run(3)
+    assert record(world, sold.vps_id)["vmid"] is None
+    world.site.cancel_order(sold.order_id, remove_guest=False, notify=False)
+    world.site.site._change(sold.order_id, {"cluster": None, "node": None, "vmid": None})
+    world.run(4)
+    assert live(world) == [sold.vps_id], "its guest goes on"
+    assert "ended-but-running" in world.finding_classes()
+    world.pve.remove_guest(sold.vmid)
+    world.run(6)
+    (held,) = held_sets(world)
+    assert held.scope == f"by-approval:vps:{sold.vps_id}", "an operator may say that it is over"
