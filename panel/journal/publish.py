@@ -42,6 +42,11 @@ class CeleryPublisher:
                     retry=False,
                 )
 
+    def waiting(self) -> int:
+        """The length of the queue of sync calls in Redis."""
+        with self._app.producer_or_acquire() as producer:
+            return int(producer.channel.client.llen(QUEUES["sync.apply"]))
+
     def send(self, task: str) -> None:
         """Send one message for beat, without waiting if Redis is away."""
         queue = "sync" if task.startswith("sync.") else "reconcile"

@@ -30,12 +30,14 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500
 POLL_S = 1.0  # a NOTIFY may be lost with its connection, so it polls besides
-REPUBLISH_LIMIT = 1000  # messages per window for a backlog that does not move: the queue may simply be long
+# Nothing is sent again while the broker holds this many messages: what seems lost waits among them. Else slow workers
+# would get several messages for each call, which makes them slower still.
+REPUBLISH_LIMIT = 1000
 REPUBLISH_WINDOW_S = 30.0
 # Redis' queue is first in, first out. So if a call that was accepted this much later is applied already, the message of
 # the earlier call was lost.
 OVERTAKEN_S = 10.0
-OVERTAKEN_CHECK_S = 5.0
+AGAIN_CHECK_S = 5.0  # how often it looks for calls to publish again
 REPORT_S = 10.0  # how often it stores in the database that publishing works
 LANE_CHECK_S = 15.0
 STALLED_S = 30.0  # without a turn: waiting for a database or a broker that is away takes less
@@ -56,6 +58,10 @@ class Publisher(Protocol):
 
     def publish(self, bells: Sequence[Doorbell]) -> None: ...
 
+    def waiting(self) -> int:
+        """How many messages of sync calls the broker holds that no worker has taken."""
+        ...
+
 
 class Relay:
     """A thread that claims due operations and publishes them. ``start`` and ``stop`` from any thread."""
@@ -67,8 +73,7 @@ class Relay:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._oldest: tuple[int | None, float] = (None, clock())
-        self._window = (0.0, 0)
-        self._overtaken_checked_at = clock()
+        self._again_checked_at = clock() - AGAIN_CHECK_S
         self._turned_at = clock()
         self._failing: str | None = None
         self._refused: str | None = None
@@ -155,7 +160,7 @@ class Relay:
 
     def relay_once(self) -> int:
         """Publish one batch of due messages; returns how many."""
-        bells = self._claim()
+        bells = self._claim(self._room_for_repeats())
         if bells:
             try:
                 self._publisher.publish(bells)
@@ -190,45 +195,55 @@ class Relay:
                 if late := schedule_duties.raise_late_alarms(connection):
                     log.warning("lanes_late", lanes=late)
 
-    def _claim(self) -> list[Doorbell]:
-        """Mark due operations as published and take the task requests, in one short transaction.
+    def _room_for_repeats(self) -> int | None:
+        """How many calls may be published again now. The broker is asked every AGAIN_CHECK_S; None in between."""
+        now = self._clock()
+        if now - self._again_checked_at < AGAIN_CHECK_S:
+            return None
+        self._again_checked_at = now
+        try:
+            return max(0, REPUBLISH_LIMIT - self._publisher.waiting())
+        except Exception as error:  # noqa: BLE001 - any fault of any broker: nothing can be published now
+            log.warning("broker_not_asked", error=type(error).__name__, code=refusal_code(error))
+            return 0
+
+    def _claim(self, room: int | None) -> list[Doorbell]:
+        """Mark due operations as published and take the task requests, in one short transaction. ``room``: how many
+        operations may be published again; None: it is not time to look for them.
 
         They are marked before they are published. If the relay is killed in between, they are published 30 s later.
         """
         with self._engine.begin() as connection:
             first = list(connection.execute(CLAIM_FIRST, {"limit": BATCH}))
             again: list[Row[Any]] = []
-            if len(first) < BATCH:
-                again = self._overtaken(connection, BATCH - len(first))
-            if len(first) + len(again) < BATCH and (allowed := self._republish_allowance(connection)):
-                unmoved = list(connection.execute(CLAIM_AGAIN, {"limit": min(allowed, BATCH - len(first))}))
-                self._window = (self._window[0], self._window[1] + len(unmoved))
-                again += unmoved
+            if room is not None and self._is_any_queued(connection):
+                again = self._claim_again(connection, min(room, BATCH - len(first)))
             requests = connection.execute(TAKE_REQUESTS).all()
         bells = [Doorbell("sync.apply", o.id, f"op={o.id} vps={o.vps_id} {o.action}") for o in (*first, *again)]
         return bells + [Doorbell(r.task, r.subject, r.subject) for r in requests]
 
-    def _overtaken(self, connection: Connection, limit: int) -> list[Row[Any]]:
-        """Claim operations that are still queued although a call accepted well after them is applied: Redis lost their
-        messages."""
-        now = self._clock()
-        if now - self._overtaken_checked_at < OVERTAKEN_CHECK_S or connection.scalar(OLDEST) is None:
+    def _claim_again(self, connection: Connection, room: int) -> list[Row[Any]]:
+        """Claim operations whose messages seem lost: those that were overtaken, and if nothing moves those that are due."""
+        if room <= 0:
             return []
-        self._overtaken_checked_at = now
-        values = {"limit": limit, "behind": OVERTAKEN_S, "times": OVERTAKEN_TIMES}
-        return list(connection.execute(CLAIM_OVERTAKEN, values))
+        values = {"limit": room, "behind": OVERTAKEN_S, "times": OVERTAKEN_TIMES}
+        again = list(connection.execute(CLAIM_OVERTAKEN, values))
+        if room > len(again) and self._stands_still():
+            again += connection.execute(CLAIM_AGAIN, {"limit": room - len(again)})
+        return again
 
-    def _republish_allowance(self, connection: Connection) -> int:
-        """How many operations may be published again now. None while the oldest queued operation keeps changing: then
-        workers make progress and the messages simply wait in Redis."""
-        now, oldest = self._clock(), connection.scalar(OLDEST)
+    def _is_any_queued(self, connection: Connection) -> bool:
+        """Whether any operation is queued. Remembers the oldest, and since when it is the oldest."""
+        oldest = connection.scalar(OLDEST)
         if oldest != self._oldest[0]:
-            self._oldest = (oldest, now)
-        if oldest is None or now - self._oldest[1] < REPUBLISH_WINDOW_S:
-            return 0
-        if now - self._window[0] >= REPUBLISH_WINDOW_S:
-            self._window = (now, 0)
-        return max(0, REPUBLISH_LIMIT - self._window[1])
+            self._oldest = (oldest, self._clock())
+        return oldest is not None
+
+    def _stands_still(self) -> bool:
+        """Whether the oldest queued operation has been the same for long. While it keeps changing, workers make
+        progress, and the messages simply wait in Redis."""
+        oldest, since = self._oldest
+        return oldest is not None and self._clock() - since >= REPUBLISH_WINDOW_S
 
     def _make_due_again(self, bells: Sequence[Doorbell]) -> None:
         ids = [b.argument for b in bells if b.task == "sync.apply"]

@@ -18,6 +18,9 @@ class NoPublisher:
     def publish(self, bells: object) -> None:
         raise AssertionError(bells)
 
+    def waiting(self) -> int:
+        return 0
+
 
 def age(engine: Engine, **seconds: float) -> None:
     """Let its moments be so many seconds ago."""
