@@ -223,7 +223,7 @@ class Relay:
         return bells + [Doorbell(r.task, r.subject, r.subject) for r in requests]
 
     def _claim_again(self, connection: Connection, room: int) -> list[Row[Any]]:
-        """Claim operations whose messages seem lost: those that were overtaken; if nothing moves, also those that are due."""
+        """Claim operations whose messages seem lost: what was overtaken and, if nothing moves, what is due."""
         if room <= 0:
             return []
         values = {"limit": room, "behind": OVERTAKEN_S, "times": OVERTAKEN_TIMES}
