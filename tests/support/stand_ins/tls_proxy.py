@@ -38,10 +38,10 @@ def tls_proxy(target_port: int, certificates: Certificates, *, postgres: bool = 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.cert_file, certificates.key_file)
     proxy, loop, ready = TlsProxy(), asyncio.new_event_loop(), threading.Event()
-    clients: list[asyncio.StreamWriter] = []
+    clients: list[asyncio.WriteTransport] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        clients.append(writer)
+        clients.append(writer.transport)  # the one below TLS
         try:
             if postgres:
                 if await reader.readexactly(8) != SSL_REQUEST:
@@ -82,7 +82,7 @@ def tls_proxy(target_port: int, certificates: Certificates, *, postgres: bool = 
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
         for client in clients:  # closing waits for the other side's good-bye, which may never come
-            client.transport.abort()
+            client.abort()
         await asyncio.sleep(0)  # asyncio closes the sockets in its next turn
 
     def run() -> None:
