@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from panel.server_urls import postgres_tls, verified_redis_url
 from panel.setting_values import percent_encoded, readable
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from panel.settings import Settings
 
 PLACEHOLDER_SYNC_KEY = "your_secret_api_key_here_min_32_chars_change_this"
-"""The key printed in the integration examples. It is public, so it is refused outside the demo."""
+"""The key printed in the integration examples. It is public, so outside the demo no setting may be it."""
 
 MIN_PROOF_SECONDS = 360
 """Proxmox caches a guest's status for 5 minutes, so all reads of a shorter proof could come from one stale cache."""
@@ -24,10 +26,7 @@ LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 
 def contradictions(settings: Settings) -> list[str]:
     """A sentence for each problem of the settings together. No sentence shows a secret."""
-    problems = []
-    placeholder = PLACEHOLDER_SYNC_KEY
-    if settings.vps_sync_api_key.get_secret_value() == placeholder and not settings.demo:
-        problems.append("VPS_SYNC_API_KEY is the example key from the documentation; generate your own")
+    problems = [] if settings.demo else _public_keys(settings)
     unknown = set(settings.jwt_algorithms) - {"HS256", "RS256", "ES256", "EdDSA"}
     if unknown or not settings.jwt_algorithms:
         problems.append("JWT_ALGORITHMS must be a comma-separated list of HS256, RS256, ES256 or EdDSA")
@@ -58,6 +57,20 @@ def contradictions(settings: Settings) -> list[str]:
         problems.append("PROXMOX_CLUSTERS has two clusters of the same name")
     problems.extend(_wrong_urls(settings))
     return problems + _missing_files(settings) + key_conflicts(settings)
+
+
+def _public_keys(settings: Settings) -> list[str]:
+    """A sentence for each setting that is the example key, whichever door it opens: also an old key that still counts,
+    an operator's, and the secret of clients' tokens."""
+    given = {name.upper(): getattr(settings, name) for name in type(settings).model_fields}
+    for operator in settings.ops_api_keys:
+        given[f"OPS_API_KEYS: key of {operator.name}"] = operator.key
+        given[f"OPS_API_KEYS: previous of {operator.name}"] = operator.previous
+    return [
+        f"{name} is the example key from the documentation, which is public; generate your own, or unset an old one"
+        for name, value in given.items()
+        if isinstance(value, SecretStr) and value.get_secret_value() == PLACEHOLDER_SYNC_KEY
+    ]
 
 
 def key_conflicts(settings: Settings) -> list[str]:

@@ -105,6 +105,21 @@ def test_the_example_key_is_for_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert settings.vps_sync_api_key.get_secret_value() == PLACEHOLDER_SYNC_KEY
 
 
+OPERATORS = ({"key": PLACEHOLDER_SYNC_KEY}, {"key": random_key(), "previous": PLACEHOLDER_SYNC_KEY})
+PUBLIC = [
+    *((f.upper(), PLACEHOLDER_SYNC_KEY) for f, field in Settings.model_fields.items() if "SecretStr" in f"{field}"),
+    *(("OPS_API_KEYS", json.dumps([{"name": "ann", "role": "read", **keys}])) for keys in OPERATORS),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), [given for given in PUBLIC if not given[0].endswith(("_URL", "_PROXY"))])
+def test_the_example_key_opens_no_door_outside_the_demo(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"{name}.* is the example key from the documentation"):
+        environment(monkeypatch, tmp_path, **{name: value})
+
+
 def test_operators_have_names_and_roles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     one, two, three = random_key(), random_key(), random_key()
     named = json.dumps([{"name": "ann", "role": "read", "key": two, "previous": three}])
