@@ -38,7 +38,8 @@ def missing_secrets(settings: Settings, data: DataDirectory) -> Overrides:
 def prepare_embedded(server: EmbeddedPostgres) -> Overrides:
     """Make the panel's database and its login on a started server, migrate the database, and return both URLs.
 
-    The login gets a new password at each start, because only the processes of this start need it.
+    A ``DATABASE_SESSION_URL`` that is set elsewhere does not count: it names another server than this one. The login
+    gets a new password at each start, because only the processes of this start need it.
     """
     password = secrets.token_urlsafe(24)
     with psycopg.connect(server.admin_url(), autocommit=True) as connection:
@@ -53,4 +54,4 @@ def prepare_embedded(server: EmbeddedPostgres) -> Overrides:
     owner_url = server.admin_url(DATABASE)
     app_url = f"postgresql://{LOGIN}:{password}@{LOOPBACK}:{server.port}/{DATABASE}"
     migrate(owner_url, app_url)
-    return {"DATABASE_URL": app_url, "DATABASE_OWNER_URL": owner_url}
+    return {"DATABASE_URL": app_url, "DATABASE_OWNER_URL": owner_url, "DATABASE_SESSION_URL": ""}

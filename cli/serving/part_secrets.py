@@ -15,6 +15,7 @@ from panel.settings import ProxmoxCluster, Settings
 SECRETS: Mapping[str, str] = {
     "database_url": "",
     "database_owner_url": "",
+    "database_session_url": "",
     "redis_url": "",
     "vps_sync_api_key": "",
     "vps_sync_api_key_previous": "",
@@ -32,7 +33,7 @@ SECRETS: Mapping[str, str] = {
 }
 """Every setting that holds a secret, and its value in a process that must not know it."""
 
-_SERVERS = frozenset({"database_url", "redis_url"})
+_SERVERS = frozenset({"database_url", "database_session_url", "redis_url"})
 
 
 class Needs(Enum):

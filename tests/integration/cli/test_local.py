@@ -50,12 +50,16 @@ class TestSecrets:
         assert not set(mine.values()) & set(theirs.values())
 
 
-def test_the_embedded_database_is_migrated_and_its_login_owns_nothing(tmp_path: Path) -> None:
+def test_the_embedded_database_is_migrated_and_its_login_owns_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_SESSION_URL", "postgresql://localhost/elsewhere")
     server = EmbeddedPostgres(tmp_path / "postgres", durable=False)
     server.start()
     try:
         first = prepare_embedded(server)
         again = prepare_embedded(server)
+        assert with_overrides(again).session_url == again["DATABASE_URL"], "all parts use the same server"
         with psycopg.connect(again["DATABASE_URL"]) as connection:
             assert connection.execute("SELECT count(*) FROM vps").fetchone() == (0,)
             with pytest.raises(psycopg.errors.InsufficientPrivilege):

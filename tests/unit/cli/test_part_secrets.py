@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel, SecretStr
 
 from cli.serving.part_secrets import SECRETS, Needs, withheld
 from cli.serving.stack import worker_part
 from panel.redaction import secrets_of
-from panel.settings import Settings, load_settings
+from panel.settings import Settings, SettingsError, load_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 CLUSTER = {
@@ -31,6 +33,7 @@ def key(name: str) -> str:
 GIVEN: dict[str, str] = {
     "DATABASE_URL": "postgresql://panel:canary-database_url@h/d",
     "DATABASE_OWNER_URL": "postgresql://owner:canary-database_owner_url@h/d",
+    "DATABASE_SESSION_URL": "postgresql://panel:canary-database_session_url@h/d",
     "REDIS_URL": "redis://:canary-redis_url@h/0",
     "OPS_API_KEYS": json.dumps([{"name": "ann", "role": "read", "key": key("ops_api_keys")}]),
     "MAIN_SITE_URL": "https://site.test",
@@ -56,10 +59,20 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return load_settings()
 
 
+def holds_a_secret(annotation: Any) -> bool:
+    """Whether a setting of this type holds a SecretStr, at any depth."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(holds_a_secret(field.annotation) for field in annotation.model_fields.values())
+    return annotation is SecretStr or any(map(holds_a_secret, get_args(annotation)))
+
+
 def test_every_secret_is_on_the_list(settings: Settings) -> None:
-    secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
-    secret |= {"database_url", "database_owner_url", "redis_url", "ops_api_keys", "proxmox_clusters"}
+    fields = Settings.model_fields.items()
+    secret = {name for name, field in fields if holds_a_secret(field.annotation) or not field.repr}
     assert set(SECRETS) == secret
+    for name in {name for name, _ in fields if name.endswith(("_url", "_urls", "_proxy"))} - secret:
+        with pytest.raises(SettingsError, match="without credentials"):
+            load_settings(**{name: "https://u:password@h.test"})
     assert {name for name in SECRETS if f"canary-{name}" in " ".join(secrets_of(settings))} == secret, (
         "all are set here"
     )
@@ -90,6 +103,7 @@ def test_nobody_migrates_but_migrate() -> None:
 SERVICES = {"api": Needs.API, "worker": Needs.SERVERS, "reconciler": Needs.RECONCILE, "beat": Needs.SERVERS}
 SERVICES["flower"] = Needs.FLOWER
 SERVERS = {"POSTGRES_PASSWORD", "PANEL_DB_PASSWORD", "REDIS_PASSWORD"}
+ITS_OWN = {"DATABASE_URL", "REDIS_URL", "DATABASE_SESSION_URL"}  # the servers are containers beside it
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -97,10 +111,12 @@ def test_docker_compose_withholds_the_same(service: str) -> None:
     """Read as text: the project has no YAML parser, and the file's form is its own."""
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     names = set(re.findall(r"^  (\w+): ", text[text.index("x-withheld:") : text.index("x-panel:")], re.MULTILINE))
-    assert names == {name.upper() for name in SECRETS} - {"DATABASE_URL", "REDIS_URL"} | SERVERS
+    assert names == {name.upper() for name in SECRETS} | SERVERS
+    assert "DATABASE_SESSION_URL" not in text[text.index("x-panel:") :], "every part uses the server of DATABASE_URL"
     block = re.search(rf"^  {service}:\n((?:    .*\n|\n)+)", text, re.MULTILINE)
     assert block is not None
-    given = set(re.findall(r"^      (\w+): ", block[1], re.MULTILINE)) & names
-    assert given - {"PROXMOX_CLUSTERS"} == {name.upper() for name in SERVICES[service].value} & names - {
-        "PROXMOX_CLUSTERS"
-    }
+    environment = dict(re.findall(r"^      (\w+): (.*)", block[1], re.MULTILINE))
+    asked = {name.upper() for name in SERVICES[service].value} - ITS_OWN - {"PROXMOX_CLUSTERS"}
+    assert (set(environment) & names) - ITS_OWN - {"PROXMOX_CLUSTERS"} == asked
+    if service == "flower":
+        assert environment["DATABASE_URL"] == '""'
