@@ -1,4 +1,4 @@
-"""Sends alarms to a configured HTTPS address: one POST per finding, at least once, without personal data.
+"""Sends alarms to a configured HTTPS address: one POST per alarm, at least once, without personal data.
 
 Redirects are not followed.
 """
@@ -57,13 +57,13 @@ def send_alarms(engine: Engine, settings: Settings) -> Delivery:
         log.warning("webhook_failed", problem=delivery.problem)
         return delivery
     with contextlib.closing(client):
-        for finding in alarms:
-            delivery.problem = _send(client, finding)
+        for finding, occurrence in alarms:
+            delivery.problem = _send(client, finding, occurrence)
             if delivery.problem is not None:
                 log.warning("webhook_failed", finding_id=finding.id, problem=delivery.problem)
                 break
             with engine.begin() as connection:
-                note_sent(connection, finding.id)
+                note_sent(connection, finding.id, occurrence)
             delivery.taken += 1
     return delivery
 
@@ -79,25 +79,25 @@ def _client(settings: Settings) -> Client:
     )
 
 
-def _send(client: Client, finding: FindingView) -> str | None:
+def _send(client: Client, finding: FindingView, occurrence: int) -> str | None:
     """Send a finding. Returns None, or why the receiver did not take it. Of the answer only the status is read."""
-    content = json.dumps(message_of(finding)).encode("ascii")
+    content = json.dumps(message_of(finding, occurrence)).encode("ascii")
+    key = f"finding-{finding.id}" if occurrence == 1 else f"finding-{finding.id}-{occurrence}"
     try:
-        answer = client.exchange(
-            "POST", headers={"Idempotency-Key": f"finding-{finding.id}"}, content=content, status_only=True
-        )
+        answer = client.exchange("POST", headers={"Idempotency-Key": key}, content=content, status_only=True)
     except SourceFault as fault:
         return str(fault)
     return None if 200 <= answer.status < 300 else f"answered {answer.status}"
 
 
-def message_of(finding: FindingView) -> dict[str, Any]:
-    """The message of one finding. ``text`` is for receivers that show one line. By ``id`` a receiver recognises a
-    finding that was sent twice."""
+def message_of(finding: FindingView, occurrence: int) -> dict[str, Any]:
+    """The message of one finding. ``text`` is for receivers that show one line. By ``id`` and ``occurrence`` a receiver
+    recognises an alarm that was sent twice: a finding that becomes an alarm again is a new one."""
     return {
         "text": f"{finding.severity} {finding.class_} {finding.subject}: {finding.reason}",
         "event": "finding",
         "id": finding.id,
+        "occurrence": occurrence,
         "class": finding.class_,
         "severity": finding.severity,
         "subject": finding.subject,

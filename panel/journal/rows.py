@@ -118,7 +118,8 @@ def raise_findings(connection: Connection, found: Sequence[Finding], run_id: int
     """Open a run's findings, or renew the open ones of the same class and subject. New alarms are logged and sent on.
 
     A finding that did not change is not written, except ``last_seen_at`` once a day. When a finding becomes an alarm,
-    its acknowledgement and its snooze end, because the operator gave them for less than an alarm.
+    or an alarm gets another cause, it is a new alarm: its acknowledgement and its snooze end, because the operator gave
+    them for something else, and it is logged and sent, also if it was before.
     """
     _raise(connection, found, run_id, overwrite=True)
 
@@ -131,57 +132,76 @@ def raise_finding(
     *,
     severity: str = "warning",
     last_run_id: int | None = None,
+    cause: str | None = None,
     **values: Any,  # noqa: ANN401
 ) -> None:
-    """Open or renew a single finding. An id that is not given (``vps_id``, ``order_id`` and so on) stays as it was."""
-    _raise(connection, [Finding(class_, subject, reason, severity, **values)], last_run_id, overwrite=False)
+    """Open or renew a single finding. An id that is not given (``vps_id``, ``order_id`` and so on) stays as it was.
+
+    ``cause``: by which two alarms of one class and subject differ, if they can. The reason may change within a cause.
+    """
+    _raise(connection, [Finding(class_, subject, reason, severity, **values)], last_run_id, cause, overwrite=False)
 
 
-def _raise(connection: Connection, found: Sequence[Finding], run_id: int | None, *, overwrite: bool) -> None:
+def _raise(
+    connection: Connection, found: Sequence[Finding], run_id: int | None, cause: str | None = None, *, overwrite: bool
+) -> None:
     if not found:
         return
-    numbered = [{"n": n, "run_id": run_id, **asdict(finding)} for n, finding in enumerate(found)]
-    written = connection.execute(RAISE, {"raised": json.dumps(numbered), "overwrite": overwrite}).all()
-    alarms = [row for row in written if row.opened and row.severity == "alarm"]
+    numbered = [{"n": n, "run_id": run_id, "cause": cause, **asdict(finding)} for n, finding in enumerate(found)]
+    alarms = connection.execute(RAISE, {"raised": json.dumps(numbered), "overwrite": overwrite}).all()
     for row in alarms:
         log.warning("alarm_opened", finding_class=row.finding_class, subject=row.subject)
     if alarms:
         connection.execute(SEND_ALARMS)
 
 
+# Whether a finding that is open (f) becomes a new alarm.
+_NEW_ALARM = "({new}.severity = 'alarm' AND (f.severity <> 'alarm' OR f.detail ->> 'cause' <> {new_cause}))"
+_ALARM = _NEW_ALARM.format(new="excluded", new_cause="excluded.detail ->> 'cause'")
+
 # If the same finding is raised twice at once, the last one counts. Unchanged findings are left out before the INSERT:
-# ON CONFLICT locks every conflicting row, and a lock is a write.
-RAISE = text("""
+# ON CONFLICT locks every conflicting row, and a lock is a write. It returns the new alarms. ``detail`` holds the cause
+# and how often the open finding became a new alarm (``new_alarms``).
+RAISE = text(f"""
 WITH raised AS (
   SELECT DISTINCT ON (t.class_, t.subject) t.* FROM jsonb_to_recordset(CAST(:raised AS jsonb)) AS t(
     n int, class_ text, subject text, reason text, severity text, vps_id bigint, order_id text, cluster text,
-    vmid int, run_id bigint)
+    vmid int, run_id bigint, cause text)
   ORDER BY t.class_, t.subject, t.n DESC),
 news AS (
-  SELECT r.* FROM raised r
+  SELECT r.*,
+    coalesce(r.severity = 'alarm' AND f.id IS NULL OR {_NEW_ALARM.format(new="r", new_cause="r.cause")}, false) AS alarm
+  FROM raised r
   LEFT JOIN findings f ON f.class = r.class_ AND f.subject = r.subject AND f.resolved_at IS NULL
   WHERE f.id IS NULL OR f.last_seen_at < clock_timestamp() - interval '1 day'
     OR (f.reason, f.severity) IS DISTINCT FROM (r.reason, r.severity)
+    OR (r.cause IS NOT NULL AND f.detail ->> 'cause' IS DISTINCT FROM r.cause)
     OR ((CAST(:overwrite AS boolean) OR r.vps_id IS NOT NULL) AND f.vps_id IS DISTINCT FROM r.vps_id)
     OR ((:overwrite OR r.order_id IS NOT NULL) AND f.order_id IS DISTINCT FROM r.order_id)
     OR ((:overwrite OR r.cluster IS NOT NULL) AND f.cluster IS DISTINCT FROM r.cluster)
-    OR ((:overwrite OR r.vmid IS NOT NULL) AND f.vmid IS DISTINCT FROM r.vmid))
-INSERT INTO findings AS f (class, subject, reason, severity, vps_id, order_id, cluster, vmid, last_run_id)
-SELECT class_, subject, reason, severity, vps_id, order_id, cluster, vmid, run_id FROM news ORDER BY n
-ON CONFLICT (class, subject) WHERE resolved_at IS NULL DO UPDATE SET
-  reason = excluded.reason, severity = excluded.severity, last_seen_at = clock_timestamp(),
-  vps_id = CASE WHEN :overwrite THEN excluded.vps_id ELSE coalesce(excluded.vps_id, f.vps_id) END,
-  order_id = CASE WHEN :overwrite THEN excluded.order_id ELSE coalesce(excluded.order_id, f.order_id) END,
-  cluster = CASE WHEN :overwrite THEN excluded.cluster ELSE coalesce(excluded.cluster, f.cluster) END,
-  vmid = CASE WHEN :overwrite THEN excluded.vmid ELSE coalesce(excluded.vmid, f.vmid) END,
-  last_run_id = coalesce(excluded.last_run_id, f.last_run_id),
-  acknowledged_by = CASE WHEN f.severity <> 'alarm' AND excluded.severity = 'alarm' THEN NULL
-                         ELSE f.acknowledged_by END,
-  acknowledged_at = CASE WHEN f.severity <> 'alarm' AND excluded.severity = 'alarm' THEN NULL
-                         ELSE f.acknowledged_at END,
-  snoozed_until = CASE WHEN f.severity <> 'alarm' AND excluded.severity = 'alarm' THEN NULL ELSE f.snoozed_until END
-RETURNING f.class AS finding_class, f.subject, f.severity, xmax = 0 AS opened
-""")
+    OR ((:overwrite OR r.vmid IS NOT NULL) AND f.vmid IS DISTINCT FROM r.vmid)),
+written AS (
+  INSERT INTO findings AS f (class, subject, reason, severity, vps_id, order_id, cluster, vmid, last_run_id, detail)
+  SELECT class_, subject, reason, severity, vps_id, order_id, cluster, vmid, run_id,
+    jsonb_strip_nulls(jsonb_build_object('cause', cause)) FROM news ORDER BY n
+  ON CONFLICT (class, subject) WHERE resolved_at IS NULL DO UPDATE SET
+    reason = excluded.reason, severity = excluded.severity, last_seen_at = clock_timestamp(),
+    vps_id = CASE WHEN :overwrite THEN excluded.vps_id ELSE coalesce(excluded.vps_id, f.vps_id) END,
+    order_id = CASE WHEN :overwrite THEN excluded.order_id ELSE coalesce(excluded.order_id, f.order_id) END,
+    cluster = CASE WHEN :overwrite THEN excluded.cluster ELSE coalesce(excluded.cluster, f.cluster) END,
+    vmid = CASE WHEN :overwrite THEN excluded.vmid ELSE coalesce(excluded.vmid, f.vmid) END,
+    last_run_id = coalesce(excluded.last_run_id, f.last_run_id),
+    acknowledged_by = CASE WHEN {_ALARM} THEN NULL ELSE f.acknowledged_by END,
+    acknowledged_at = CASE WHEN {_ALARM} THEN NULL ELSE f.acknowledged_at END,
+    snoozed_until = CASE WHEN {_ALARM} THEN NULL ELSE f.snoozed_until END,
+    notified_at = CASE WHEN {_ALARM} THEN NULL ELSE f.notified_at END,
+    detail = f.detail || excluded.detail || CASE WHEN {_ALARM}
+      THEN jsonb_build_object('new_alarms', coalesce(CAST(f.detail ->> 'new_alarms' AS int), 0) + 1)
+      ELSE CAST('{{}}' AS jsonb) END
+  RETURNING f.class AS finding_class, f.subject)
+SELECT w.finding_class, w.subject FROM written w
+JOIN news n ON n.class_ = w.finding_class AND n.subject = w.subject WHERE n.alarm ORDER BY n.n
+""")  # noqa: S608 - own text
 SEND_ALARMS = text("INSERT INTO task_requests (task, subject) VALUES ('findings.tell', '') ON CONFLICT DO NOTHING")
 
 

@@ -131,14 +131,17 @@ def unignore_finding(connection: Connection, finding_id: int) -> FindingView:
     return _get(connection, finding_id)
 
 
-def unsent_alarms(connection: Connection, limit: int = 20) -> list[FindingView]:
-    """Open alarms that the webhook has not taken and no operator has acknowledged or snoozed, the oldest first."""
-    return [_finding(row) for row in connection.execute(UNSENT_ALARMS, {"limit": limit})]
+def unsent_alarms(connection: Connection, limit: int = 20) -> list[tuple[FindingView, int]]:
+    """Open alarms that the webhook has not taken and no operator has acknowledged or snoozed, the oldest first. With
+    each a number that rises when the finding becomes a new alarm."""
+    rows = connection.execute(UNSENT_ALARMS, {"limit": limit})
+    return [(_finding(row), 1 + int(row.detail.get("new_alarms", 0))) for row in rows]
 
 
-def note_sent(connection: Connection, finding_id: int) -> None:
-    """Note that the webhook took the finding, so that it is not sent again."""
-    connection.execute(NOTE_SENT, {"id": finding_id})
+def note_sent(connection: Connection, finding_id: int, occurrence: int) -> None:
+    """Note that the webhook took the alarm, so that it is not sent again. If the finding has become a new alarm since,
+    that one still has to be sent."""
+    connection.execute(NOTE_SENT, {"id": finding_id, "occurrence": occurrence})
 
 
 def _update(connection: Connection, statement: Any, finding_id: int, **values: Any) -> FindingView:  # noqa: ANN401
@@ -212,7 +215,10 @@ UNSENT_ALARMS = text(
     " AND f.severity = 'alarm' AND f.acknowledged_at IS NULL"
     " AND coalesce(f.snoozed_until <= clock_timestamp(), true) ORDER BY f.id LIMIT :limit"
 )
-NOTE_SENT = text("UPDATE findings SET notified_at = clock_timestamp() WHERE id = :id")
+NOTE_SENT = text(
+    "UPDATE findings SET notified_at = clock_timestamp()"
+    " WHERE id = :id AND coalesce(CAST(detail ->> 'new_alarms' AS int), 0) + 1 = :occurrence"
+)
 ACKNOWLEDGE = text(
     "UPDATE findings f SET acknowledged_by = :by, acknowledged_at = clock_timestamp()"  # noqa: S608 - own text
     f" WHERE f.id = :id AND f.resolved_at IS NULL RETURNING {_COLUMNS}"

@@ -137,6 +137,7 @@ def report_sources(connection: Connection, run_id: int | None, seen: Mapping[str
                 f"{source} is not believed: {_sentence(source, trouble)}",
                 severity=trouble.severity,
                 last_run_id=run_id,
+                cause=trouble.cause.value,
                 cluster=source.removeprefix("proxmox:") if source.startswith("proxmox:") else None,
             )
     _end_troubles(connection, [source for source, trouble in seen.items() if trouble is None])

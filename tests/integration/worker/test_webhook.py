@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from domain.source_troubles import Cause, Trouble
 from lab.simulators.proxmox.certificates import Certificates, make_certificates
 from panel.journal.rows import raise_finding
-from panel.operators.findings import acknowledge_finding, snooze_finding
+from panel.operators.findings import acknowledge_finding, note_sent, snooze_finding, unsent_alarms
+from panel.runs.source_states import report_sources
 from panel.settings import Settings
 from tests.integration.sources.raw_server import RawServer
 from worker.webhook import send_alarms
@@ -174,3 +176,71 @@ def test_who_has_seen_it_need_not_be_told(engine: Engine, receiver: Receiver, ce
 def test_without_an_address_nothing_is_told(engine: Engine) -> None:
     find(engine, "vps:1")
     assert send_alarms(engine, Settings(_env_file=None)).summary == "0 sent"
+
+
+UNREAD, INCOMPLETE, LOST = (
+    Trouble(Cause.UNREAD, "nothing answers"),
+    Trouble(Cause.INCOMPLETE, "a node is away"),
+    Trouble(Cause.MASS_LOSS, "40 of 50 guests are gone"),
+)
+
+
+def reported(engine: Engine, *troubles: Trouble) -> None:
+    """Runs saw these, one after the other, and for longer than a minute."""
+    for trouble in troubles:
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE source_states SET unwell_since = unwell_since - interval '1 hour'"))
+            report_sources(connection, None, {"proxmox:main": trouble})
+
+
+@pytest.mark.parametrize(
+    ("then", "seen_by_operator", "told"),
+    [
+        pytest.param([INCOMPLETE, LOST], False, True, id="an alarm again"),
+        pytest.param([INCOMPLETE, UNREAD], False, True, id="an alarm again of the same cause"),
+        pytest.param([LOST], False, True, id="of another cause"),
+        pytest.param([LOST], True, True, id="of another cause, while it is snoozed"),
+        pytest.param([INCOMPLETE, LOST], True, True, id="an alarm again, while it is snoozed"),
+        pytest.param([Trouble(Cause.UNREAD, "it refuses")], False, False, id="of the same cause"),
+        pytest.param([Trouble(Cause.UNREAD, "it refuses")], True, False, id="of the same cause, while it is snoozed"),
+        pytest.param([INCOMPLETE], False, False, id="no alarm any more"),
+    ],
+)
+def test_an_alarm_that_becomes_one_again_is_told_again(
+    engine: Engine,
+    receiver: Receiver,
+    certificates: Certificates,
+    capsys: pytest.CaptureFixture[str],
+    then: list[Trouble],
+    *,
+    seen_by_operator: bool,
+    told: bool,
+) -> None:
+    reported(engine, UNREAD, UNREAD)
+    assert send_alarms(engine, settings(receiver, certificates.ca_file)).taken == 1
+    if seen_by_operator:
+        with engine.begin() as connection:
+            snooze_finding(connection, receiver.got[0][0]["id"], timedelta(days=30), "cli:test")
+    reported(engine, *then)
+    assert send_alarms(engine, settings(receiver, certificates.ca_file)).taken == told
+    assert send_alarms(engine, settings(receiver, certificates.ca_file)).taken == 0, "once"
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).count("alarm_opened") == 1 + told
+    with engine.connect() as connection:
+        asked = connection.scalar(text("SELECT count(*) FROM findings WHERE acknowledged_by IS NOT NULL"))
+    assert asked == (seen_by_operator and not told)
+    assert len({key for _, key in receiver.got}) == 1 + told, "a receiver must not take it for the first one"
+    assert [message["occurrence"] for message, _ in receiver.got] == [1, 2][: 1 + told]
+
+
+def test_an_alarm_that_comes_while_another_is_being_sent_is_told(engine: Engine) -> None:
+    reported(engine, UNREAD, UNREAD)
+    with engine.begin() as connection:
+        [(finding, occurrence)] = unsent_alarms(connection)
+    reported(engine, LOST)
+    with engine.begin() as connection:
+        note_sent(connection, finding.id, occurrence)
+        [(finding, later)] = unsent_alarms(connection)
+        assert "40 of 50" in finding.reason
+        note_sent(connection, finding.id, later)
+        assert unsent_alarms(connection) == []
