@@ -131,8 +131,16 @@ def users_import(trigger: str = "nudge") -> str:
 
 @shared_task(name="findings.tell", soft_time_limit=60, time_limit=75)
 def send_new_alarms(trigger: str = "nudge") -> str:
-    """Send new alarms to FINDING_WEBHOOK_URL. The next call sends again what the receiver did not take."""
-    return _perform("findings.tell", trigger, lambda: (True, send_alarms(engine(), get_settings()).summary))
+    """Send new alarms to FINDING_WEBHOOK_URL. The next call sends again what the receiver did not take. Until it takes
+    everything, the duty does not count as done, so that the lane tells that alarms are not delivered."""
+
+    def work() -> tuple[bool, str]:
+        delivery = send_alarms(engine(), get_settings())
+        if delivery.problem is not None:
+            _note_outcome("findings.tell", delivery.problem)
+        return delivery.problem is None, delivery.summary
+
+    return _perform("findings.tell", trigger, work)
 
 
 @shared_task(name="maintenance.prune", soft_time_limit=120, time_limit=150)

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine
 
-from panel.operators.findings import FindingView, note_sent, unsent_alarms
+from panel.operators.findings import FindingView, note_refused, note_sent, unsent_alarms
 from panel.settings import Settings
 from sources.outgoing.client import Client
 from sources.outgoing.faults import SourceFault
@@ -24,10 +24,13 @@ log = structlog.get_logger(__name__)
 
 LIMITS = Limits(connect_s=5.0, read_s=5.0, answer_s=10.0, body_bytes=0)
 
+TOO_BUSY = {408, 429}
+"""Refusals that would meet any other message, too."""
+
 
 @dataclass(slots=True)
 class Delivery:
-    """How many alarms the receiver took, and why it did not take the rest.
+    """How many alarms the receiver took, and why it did not take the rest, or one of them.
 
     ``problem`` never quotes the address, which may hold a key.
     """
@@ -41,8 +44,8 @@ class Delivery:
 
 
 def send_alarms(engine: Engine, settings: Settings) -> Delivery:
-    """Send open alarms that were not sent yet, the oldest first, as many as ``unsent_alarms`` gives. Stop at the first
-    that the receiver does not take."""
+    """Send open alarms that were not sent yet, the oldest first, as many as ``unsent_alarms`` gives. An alarm
+    that the receiver refuses stops no other; where the receiver is away or takes nothing, the rest waits, too."""
     delivery, url = Delivery(), settings.finding_webhook_url.get_secret_value()
     if not url:
         return delivery
@@ -58,10 +61,15 @@ def send_alarms(engine: Engine, settings: Settings) -> Delivery:
         return delivery
     with contextlib.closing(client):
         for finding, occurrence in alarms:
-            delivery.problem = _send(client, finding, occurrence)
-            if delivery.problem is not None:
-                log.warning("webhook_failed", finding_id=finding.id, problem=delivery.problem)
-                break
+            problem, refused = _send(client, finding, occurrence)
+            if problem is not None:
+                delivery.problem = problem
+                log.warning("webhook_failed", finding_id=finding.id, problem=problem)
+                if not refused:
+                    break
+                with engine.begin() as connection:
+                    note_refused(connection, finding.id)
+                continue
             with engine.begin() as connection:
                 note_sent(connection, finding.id, occurrence)
             delivery.taken += 1
@@ -79,15 +87,18 @@ def _client(settings: Settings) -> Client:
     )
 
 
-def _send(client: Client, finding: FindingView, occurrence: int) -> str | None:
-    """Send a finding. Returns None, or why the receiver did not take it. Of the answer only the status is read."""
+def _send(client: Client, finding: FindingView, occurrence: int) -> tuple[str | None, bool]:
+    """Send a finding. Returns (None, or why the receiver did not take it; whether it refused this message: then it may
+    take others). Of the answer only the status is read."""
     content = json.dumps(message_of(finding, occurrence)).encode("ascii")
     key = f"finding-{finding.id}" if occurrence == 1 else f"finding-{finding.id}-{occurrence}"
     try:
         answer = client.exchange("POST", headers={"Idempotency-Key": key}, content=content, status_only=True)
     except SourceFault as fault:
-        return str(fault)
-    return None if 200 <= answer.status < 300 else f"answered {answer.status}"
+        return str(fault), False
+    if 200 <= answer.status < 300:
+        return None, False
+    return f"answered {answer.status}", 400 <= answer.status < 500 and answer.status not in TOO_BUSY
 
 
 def message_of(finding: FindingView, occurrence: int) -> dict[str, Any]:

@@ -160,8 +160,8 @@ _NEW_ALARM = "({new}.severity = 'alarm' AND (f.severity <> 'alarm' OR f.detail -
 _ALARM = _NEW_ALARM.format(new="excluded", new_cause="excluded.detail ->> 'cause'")
 
 # If the same finding is raised twice at once, the last one counts. Unchanged findings are left out before the INSERT:
-# ON CONFLICT locks every conflicting row, and a lock is a write. It returns the new alarms. ``detail`` holds the cause
-# and how often the open finding became a new alarm (``new_alarms``).
+# ON CONFLICT locks every conflicting row, and a lock is a write. It returns the new alarms. ``detail`` holds the cause,
+# how often the open finding became a new alarm (``new_alarms``), and when the webhook refused that (``refused_at``).
 RAISE = text(f"""
 WITH raised AS (
   SELECT DISTINCT ON (t.class_, t.subject) t.* FROM jsonb_to_recordset(CAST(:raised AS jsonb)) AS t(
@@ -195,7 +195,7 @@ written AS (
     acknowledged_at = CASE WHEN {_ALARM} THEN NULL ELSE f.acknowledged_at END,
     snoozed_until = CASE WHEN {_ALARM} THEN NULL ELSE f.snoozed_until END,
     notified_at = CASE WHEN {_ALARM} THEN NULL ELSE f.notified_at END,
-    detail = f.detail || excluded.detail || CASE WHEN {_ALARM}
+    detail = CASE WHEN {_ALARM} THEN f.detail - 'refused_at' ELSE f.detail END || excluded.detail || CASE WHEN {_ALARM}
       THEN jsonb_build_object('new_alarms', coalesce(CAST(f.detail ->> 'new_alarms' AS int), 0) + 1)
       ELSE CAST('{{}}' AS jsonb) END
   RETURNING f.class AS finding_class, f.subject)

@@ -132,8 +132,11 @@ def unignore_finding(connection: Connection, finding_id: int) -> FindingView:
 
 
 def unsent_alarms(connection: Connection, limit: int = 20) -> list[tuple[FindingView, int]]:
-    """Open alarms that the webhook has not taken and no operator has acknowledged or snoozed, the oldest first. With
-    each a number that rises when the finding becomes a new alarm."""
+    """Open alarms that the webhook has not taken and no operator has acknowledged or snoozed, the oldest first. Those
+    that it has refused come last and take turns, so that they keep no other waiting.
+
+    With each comes a number that rises when the finding becomes a new alarm.
+    """
     rows = connection.execute(UNSENT_ALARMS, {"limit": limit})
     return [(_finding(row), 1 + int(row.detail.get("new_alarms", 0))) for row in rows]
 
@@ -142,6 +145,11 @@ def note_sent(connection: Connection, finding_id: int, occurrence: int) -> None:
     """Note that the webhook took the alarm, so that it is not sent again. If the finding has become a new alarm since,
     that one still has to be sent."""
     connection.execute(NOTE_SENT, {"id": finding_id, "occurrence": occurrence})
+
+
+def note_refused(connection: Connection, finding_id: int) -> None:
+    """Note that the webhook refused this alarm now. It is sent again, after the others."""
+    connection.execute(NOTE_REFUSED, {"id": finding_id})
 
 
 def _update(connection: Connection, statement: Any, finding_id: int, **values: Any) -> FindingView:  # noqa: ANN401
@@ -213,7 +221,12 @@ UNIGNORE = text("DELETE FROM ignored_guests WHERE cluster = :cluster AND vmid = 
 UNSENT_ALARMS = text(
     f"SELECT {_COLUMNS} FROM findings f WHERE f.resolved_at IS NULL AND f.notified_at IS NULL"  # noqa: S608 - own text
     " AND f.severity = 'alarm' AND f.acknowledged_at IS NULL"
-    " AND coalesce(f.snoozed_until <= clock_timestamp(), true) ORDER BY f.id LIMIT :limit"
+    " AND coalesce(f.snoozed_until <= clock_timestamp(), true)"
+    " ORDER BY CAST(f.detail ->> 'refused_at' AS float8) NULLS FIRST, f.id LIMIT :limit"
+)
+NOTE_REFUSED = text(
+    "UPDATE findings SET detail = detail || jsonb_build_object('refused_at', extract(epoch FROM clock_timestamp()))"
+    " WHERE id = :id"
 )
 NOTE_SENT = text(
     "UPDATE findings SET notified_at = clock_timestamp()"

@@ -22,11 +22,13 @@ BEAT = "beat"
 
 RELAY = "relay"
 
+ALARMS = "findings.tell"
+
 LANES = {
     "reconcile.fast": "fast",
     "reconcile.run": "full",
     "users.import": "users",
-    "findings.tell": "alarms",
+    ALARMS: "alarms",
     "maintenance.prune": "prune",
 }
 """Task -> the name that operators see."""
@@ -85,6 +87,11 @@ class Duty:
             return "beat does not ask for it: check that beat runs"
         if self.began_s is None or self.began_s > limit:
             return "no worker begins it: check Redis and the workers of its queue"
+        if self.name == ALARMS and self.failing:
+            return (
+                "FINDING_WEBHOOK_URL does not take every alarm: look for webhook_failed in the worker's log, and at "
+                "panel-sync findings. What you acknowledge there is not sent any more"
+            )
         return "a worker begins it but does not finish: look at panel-sync runs and the worker's log"
 
 
@@ -101,7 +108,7 @@ def note_done(connection: Connection, name: str) -> None:
 
 
 def note_failed(connection: Connection, name: str, problem: str) -> None:
-    """Note that it was tried and failed. ``problem``: an error's class or code, no text."""
+    """Note that it was tried and failed. ``problem``: an error's class or code, or a few words without a secret."""
     connection.execute(FAILED, {"name": name, "problem": problem})
 
 

@@ -16,13 +16,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from cli.health.checks import Verdict, duty_checks
 from domain.source_troubles import Cause, Trouble
 from lab.simulators.proxmox.certificates import Certificates, make_certificates
 from panel.journal.rows import raise_finding
 from panel.operators.findings import acknowledge_finding, note_sent, snooze_finding, unsent_alarms
+from panel.runs.schedule_duties import list_duties, raise_late_alarms
 from panel.runs.source_states import report_sources
 from panel.settings import Settings
 from tests.integration.sources.raw_server import RawServer
+from worker import tasks
 from worker.webhook import send_alarms
 
 PATH = "/hooks/key-canary-51c2"
@@ -33,6 +36,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.status = 204
+        self.refused: dict[str, int] = {}  # subject -> the status that it gets
         self.got: list[tuple[dict[str, Any], str | None]] = []
         self.url = ""
 
@@ -49,7 +53,7 @@ def receiving(certificates: Certificates) -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receiver.got.append((json.loads(body), self.headers["Idempotency-Key"]))
-            self.send_response(receiver.status)
+            self.send_response(receiver.refused.get(receiver.got[-1][0]["subject"], receiver.status))
             self.send_header("Location", "/elsewhere")
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -121,6 +125,62 @@ def test_what_is_not_taken_is_told_again(
     receiver.status = 200
     assert send_alarms(engine, settings(receiver, certificates.ca_file)).taken == 1
     assert receiver.subjects == ["vps:1", "vps:1"], "no redirect was followed"
+
+
+@pytest.mark.parametrize(
+    ("status", "others"),
+    [(400, True), (413, True), (422, True), (408, False), (429, False), (500, False), (503, False)],
+)
+def test_an_alarm_that_is_refused_stops_no_other(
+    engine: Engine, receiver: Receiver, certificates: Certificates, status: int, *, others: bool
+) -> None:
+    for subject in ("vps:1", "vps:2", "vps:3"):
+        find(engine, subject)
+    receiver.refused = {"vps:1": status}
+    delivery = send_alarms(engine, settings(receiver, certificates.ca_file))
+    assert receiver.subjects == (["vps:1", "vps:2", "vps:3"] if others else ["vps:1"])
+    assert (delivery.taken, delivery.problem) == (2 if others else 0, f"answered {status}")
+    receiver.got.clear()
+    assert send_alarms(engine, settings(receiver, certificates.ca_file)).problem == f"answered {status}"
+    assert receiver.subjects == ["vps:1"], "it is sent until it is taken"
+
+
+def test_many_that_are_refused_keep_no_place_from_later_ones(
+    engine: Engine, receiver: Receiver, certificates: Certificates
+) -> None:
+    receiver.refused = {f"vps:{n}": 400 for n in range(1, 23)}
+    for subject in receiver.refused:
+        find(engine, subject)
+    send_alarms(engine, settings(receiver, certificates.ca_file))
+    find(engine, "vps:99")
+    assert send_alarms(engine, settings(receiver, certificates.ca_file)).taken == 1
+    assert set(receiver.subjects) == {*receiver.refused, "vps:99"}, "the refused ones take turns"
+
+
+def test_alarms_that_are_not_delivered_are_told_by_the_lane(
+    engine: Engine, receiver: Receiver, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "engine", lambda: engine)
+    monkeypatch.setattr(tasks, "get_settings", lambda: settings(receiver, certificates.ca_file))
+    tasks.send_new_alarms.apply().get()
+    find(engine, "vps:1")
+    receiver.status = 400
+    assert tasks.send_new_alarms.apply().get() == "0 sent; answered 400"
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE duties SET every_s = 30, asked_at = now(), began_at = now()"))
+        connection.execute(
+            text("UPDATE duties SET done_at = done_at - interval '2 min', since = since - interval '1 d'")
+        )
+        [duty] = list_duties(connection)
+        assert raise_late_alarms(connection) == ["alarms"]
+        reason = connection.scalar(text("SELECT reason FROM findings WHERE class = 'lane-late'"))
+    assert "last failed with answered 400" in str(reason)
+    assert "FINDING_WEBHOOK_URL does not take every alarm" in str(reason)
+    assert [check.verdict for check in duty_checks([duty])] == [Verdict.PROBLEM]
+    receiver.status = 200
+    assert tasks.send_new_alarms.apply().get() == "2 sent"
+    with engine.begin() as connection:
+        assert raise_late_alarms(connection) == []
 
 
 def test_a_receiver_whose_certificate_nobody_vouches_for_gets_nothing(
