@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import timedelta
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -187,8 +187,13 @@ async def _perform(edge: Edge, by: Actor, action: Action[P, Any], *args: P.args,
     done = await in_transaction(edge, work)
     if done.result is None:
         return message_response(done.message, _status_of(action))
-    result = finding_as_json(done.result) if isinstance(done.result, FindingView) else asdict(done.result)
-    return data_response(result)
+    return await data_response(done.result, _shown)
+
+
+def _shown(result: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass
+    if isinstance(result, FindingView):
+        return finding_as_json(result)
+    return {field.name: getattr(result, field.name) for field in fields(result)}
 
 
 async def _body(request: Request, edge: Edge, model: type[B]) -> B:

@@ -193,6 +193,7 @@ class HistoryView(BaseModel):
     vps_id: int
     live: bool
     entries: list[JournalEntry]
+    older: int = Field(description="How many older changes are kept besides: the next pages, by `offset`.")
     removed: int = Field(description="How many older changes of power, plan and name were pruned (`JOURNAL_DAYS`).")
     identity: IdentityView | None = Field(description="null: the record names no guest.")
 

@@ -3,7 +3,8 @@ metrics and the audit."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -20,12 +21,12 @@ from domain.record_columns import MAX_ID
 from panel.journal.dead_letters import list_dead
 from panel.operators.audit import list_access, list_actions, list_refused_calls
 from panel.operators.findings import FindingFilter, FindingView, finding_as_json, list_findings
-from panel.operators.holds import list_holds
+from panel.operators.holds import HeldSet, list_holds
 from panel.operators.metrics import metrics
 from panel.operators.pauses import current_pauses
 from panel.operators.quarantine import list_quarantined
-from panel.records.history import recent_runs, vps_history
-from panel.records.labels import labels_of, with_label
+from panel.records.history import History, recent_runs, vps_history
+from panel.records.labels import VpsLabel, labels_of, with_label
 from panel.runs.source_states import SourceView, list_sources
 
 router = APIRouter(prefix="/api/ops", tags=["operators"])
@@ -63,17 +64,20 @@ async def get_held(
             and user in (None, item["user_id"])
         )
 
-    def read(connection: Connection) -> list[dict[str, Any]]:
+    def read(connection: Connection) -> tuple[list[HeldSet], Mapping[str, VpsLabel]]:
         held_sets = list_holds(connection, decided=everything, limit=limit, offset=offset)
-        labels = labels_of(connection, {item["subject"] for held_set in held_sets for item in held_set.items})
-        shown = []
+        return held_sets, labels_of(connection, {item["subject"] for one in held_sets for item in one.items})
+
+    def shown(what: tuple[list[HeldSet], Mapping[str, VpsLabel]]) -> list[dict[str, Any]]:
+        answered, (held_sets, labels) = [], what
         for held_set in held_sets:
             items = [item for item in (with_label(item, labels) for item in held_set.items) if matches(item)]
             if items:
-                shown.append(asdict(held_set) | {"items": items, "items_total": len(held_set.items)})
-        return shown
+                told = {field.name: getattr(held_set, field.name) for field in fields(held_set)}
+                answered.append(told | {"items": items, "items_total": len(held_set.items)})
+        return answered
 
-    return data_response(await in_transaction(edge, read))
+    return await data_response(await in_transaction(edge, read), shown)
 
 
 @router.get("/findings", summary="Findings", responses={200: {"model": operator_models.FindingsAnswer}, **READS})
@@ -94,17 +98,26 @@ async def get_findings(
         wanted = FindingFilter(class_, cluster, user)
         return list_findings(connection, wanted, everything=everything, limit=limit, offset=offset)
 
-    return data_response([finding_as_json(finding) for finding in await in_transaction(edge, read)])
+    return await data_response(await in_transaction(edge, read), lambda found: [finding_as_json(one) for one in found])
 
 
 @router.get("/vps/{vps_id:id}/history", responses={200: {"model": operator_models.HistoryAnswer}, **READS})
-async def get_history(edge: EdgeOf, _by: Operator, vps_id: VpsId) -> Response:
-    """Why this VPS is as it is: every change with its reason, its evidence, and the values before and after."""
-    history = await in_transaction(edge, lambda connection: vps_history(connection, vps_id))
-    live = history.record is not None and history.record.deleted_at is None
-    entries = [_fields_of(row, operator_models.JournalEntry) for row in history.operations]
-    told = {"entries": entries, "removed": history.removed, "identity": history.identity}
-    return data_response({"vps_id": vps_id, "live": live, **told})
+async def get_history(edge: EdgeOf, _by: Operator, vps_id: VpsId, limit: Limit = 1000, offset: Offset = 0) -> Response:
+    """Why this VPS is as it is: every change with its reason, its evidence, and the values before and after.
+
+    ``limit``: so many of the latest changes, oldest first. ``offset`` leaves out the very latest ones.
+    """
+
+    def read(connection: Connection) -> History:
+        return vps_history(connection, vps_id, limit=limit, offset=offset)
+
+    def shown(history: History) -> dict[str, Any]:
+        live = history.record is not None and history.record.deleted_at is None
+        entries = [_fields_of(row, operator_models.JournalEntry) for row in history.operations]
+        told = {"entries": entries, "older": history.older, "removed": history.removed, "identity": history.identity}
+        return {"vps_id": vps_id, "live": live, **told}
+
+    return await data_response(await in_transaction(edge, read), shown)
 
 
 @router.get("/runs", summary="Runs", responses={200: {"model": operator_models.RunsAnswer}, **READS})
@@ -116,7 +129,7 @@ async def get_runs(
 ) -> Response:
     """The latest runs, newest first."""
     runs = await in_transaction(edge, lambda connection: recent_runs(connection, kind=kind, limit=limit))
-    return data_response([_fields_of(row, operator_models.RunView) for row in runs])
+    return await data_response(runs, lambda rows: [_fields_of(row, operator_models.RunView) for row in rows])
 
 
 @router.get("/sources", summary="Sources", responses={200: {"model": operator_models.SourcesAnswer}, **READS})
@@ -128,31 +141,31 @@ async def get_sources(edge: EdgeOf, _by: Operator) -> Response:
         current_pauses(connection)  # deletes the pauses whose time is over, and resolves their findings
         return list_sources(connection)
 
-    return data_response(await in_transaction(edge, read))
+    return await data_response(await in_transaction(edge, read))
 
 
 @router.get("/pauses", summary="Pauses", responses={200: {"model": operator_models.PausesAnswer}, **READS})
 async def get_pauses(edge: EdgeOf, _by: Operator) -> Response:
     """The pauses in force: what is paused, by whom, why and until when."""
-    return data_response(list((await in_transaction(edge, current_pauses)).values()))
+    return await data_response(list((await in_transaction(edge, current_pauses)).values()))
 
 
 @router.get("/quarantine", summary="Quarantine", responses={200: {"model": operator_models.QuarantineAnswer}, **READS})
 async def get_quarantine(edge: EdgeOf, _by: Operator, limit: Limit = 200) -> Response:
     """The subjects at which runs keep failing, why, and when runs try them again."""
-    return data_response(await in_transaction(edge, lambda connection: list_quarantined(connection, limit)))
+    return await data_response(await in_transaction(edge, lambda connection: list_quarantined(connection, limit)))
 
 
 @router.get("/dead", summary="Dead calls", responses={200: {"model": operator_models.DeadAnswer}, **READS})
 async def get_dead(edge: EdgeOf, _by: Operator, limit: Limit = 100) -> Response:
     """Calls that were accepted and failed for good, newest first."""
-    return data_response(await in_transaction(edge, lambda connection: list_dead(connection, limit)))
+    return await data_response(await in_transaction(edge, lambda connection: list_dead(connection, limit)))
 
 
 @router.get("/metrics", summary="Numbers", responses={200: {"model": operator_models.MetricsAnswer}, **READS})
 async def get_metrics(edge: EdgeOf, _by: Operator) -> Response:
     """Numbers for monitoring: the journal, runs, sources, findings, held sets, pauses, quarantine, repairs."""
-    return data_response(await in_transaction(edge, metrics))
+    return await data_response(await in_transaction(edge, metrics))
 
 
 @router.get("/audit", summary="Audit", responses={200: {"model": AuditAnswer}, **READS})
@@ -171,7 +184,7 @@ async def get_audit(
             "refused_calls": list_refused_calls(connection, limit),
         }
 
-    return data_response(await in_transaction(edge, read))
+    return await data_response(await in_transaction(edge, read))
 
 
 def _fields_of(row: Any, model: type[BaseModel]) -> dict[str, Any]:  # noqa: ANN401 - a Row

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -44,9 +46,19 @@ async def in_transaction(edge: Edge, work: Callable[[Connection], T]) -> T:
         raise ProblemError(503, "outcome_unknown", message, headers={"Retry-After": "5"}) from None
 
 
-def data_response(content: object) -> Response:
-    """The response with what was read, or with an action's result."""
-    return JSONResponse({"status": "success", "data": jsonable_encoder(content)})
+async def data_response(read: T, shown: Callable[[T], object] = lambda read: read) -> Response:
+    """The response with what was read, or with an action's result. ``shown``: makes of it what is answered.
+
+    It is made in a thread. A large held set takes seconds, and the event loop has sync calls to answer meanwhile.
+    """
+    return Response(await asyncio.to_thread(_encoded, read, shown), media_type="application/json")
+
+
+def _encoded(read: T, shown: Callable[[T], object]) -> bytes:
+    content = {"status": "success", "data": shown(read)}
+    # What JSON knows is not walked through in Python first: only the rest is.
+    text = json.dumps(content, default=jsonable_encoder, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()
 
 
 def message_response(message: str, status_code: int) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from panel.operator_error import OperatorError
 from panel.records.identities import IdentityView, identity_of
@@ -15,25 +15,30 @@ from panel.schema import tables
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """``record``: None while its create is not applied. ``operations``: in order. ``removed``: how many older ones the
-    journal no longer has. ``identity``: None for a record that names no guest."""
+    """``record``: None while its create is not applied. ``operations``: in order. ``older``: how many are kept besides
+    that are older than these. ``removed``: how many older ones the journal no longer has. ``identity``: None for a
+    record that names no guest."""
 
     record: Row[Any] | None
     operations: Sequence[Row[Any]]
+    older: int
     removed: int
     identity: IdentityView | None
 
 
-def vps_history(connection: Connection, vps_id: int) -> History:
-    """A VPS's part of the journal. Raises OperatorError."""
+def vps_history(connection: Connection, vps_id: int, *, limit: int | None = None, offset: int = 0) -> History:
+    """A VPS's part of the journal: all of it, or the latest ``limit`` operations but the very latest ``offset``. Raises
+    OperatorError."""
     vps, operations, vps_queues = tables.vps, tables.operations, tables.vps_queues
-    statement = select(operations).where(operations.c.vps_id == vps_id).order_by(operations.c.seq)
-    kept = connection.execute(statement).all()
+    kept = connection.scalar(select(func.count()).select_from(operations).where(operations.c.vps_id == vps_id)) or 0
     if not kept:
         raise OperatorError("unknown", f"VPS {vps_id} does not exist in the panel")
+    latest = select(operations).where(operations.c.vps_id == vps_id).order_by(operations.c.seq.desc())
+    shown = connection.execute(latest.limit(limit).offset(offset)).all()[::-1]
     record = connection.execute(select(vps).where(vps.c.id == vps_id)).one_or_none()
     journaled = connection.scalar(select(vps_queues.c.last_seq).where(vps_queues.c.vps_id == vps_id)) or 0
-    return History(record, kept, max(0, journaled - len(kept)), identity_of(connection, vps_id))
+    older, removed = max(0, kept - offset - len(shown)), max(0, journaled - kept)
+    return History(record, shown, older, removed, identity_of(connection, vps_id))
 
 
 def recent_runs(connection: Connection, *, kind: str | None = None, limit: int = 20) -> Sequence[Row[Any]]:
