@@ -21,7 +21,7 @@ from domain.record_columns import MAX_ID
 from panel.journal.dead_letters import list_dead
 from panel.operators.audit import list_access, list_actions, list_refused_calls
 from panel.operators.findings import FindingFilter, FindingView, finding_as_json, list_findings
-from panel.operators.holds import HeldSet, list_holds
+from panel.operators.holds import HeldFilter, HeldSet, list_holds
 from panel.operators.metrics import metrics
 from panel.operators.pauses import current_pauses
 from panel.operators.quarantine import list_quarantined
@@ -57,21 +57,16 @@ async def get_held(
     ``class``, ``cluster`` and ``user`` leave only the items about them, and only the sets that have such items.
     """
 
-    def matches(item: dict[str, Any]) -> bool:
-        return (
-            class_ in (None, item["kind"])
-            and (cluster is None or cluster in item["clusters"])
-            and user in (None, item["user_id"])
-        )
+    wanted = HeldFilter(class_, cluster, user)
 
     def read(connection: Connection) -> tuple[list[HeldSet], Mapping[str, VpsLabel]]:
-        held_sets = list_holds(connection, decided=everything, limit=limit, offset=offset)
+        held_sets = list_holds(connection, wanted, decided=everything, limit=limit, offset=offset)
         return held_sets, labels_of(connection, {item["subject"] for one in held_sets for item in one.items})
 
     def shown(what: tuple[list[HeldSet], Mapping[str, VpsLabel]]) -> list[dict[str, Any]]:
         answered, (held_sets, labels) = [], what
         for held_set in held_sets:
-            items = [item for item in (with_label(item, labels) for item in held_set.items) if matches(item)]
+            items = [item for item in (with_label(item, labels) for item in held_set.items) if wanted.matches(item)]
             if items:
                 told = {field.name: getattr(held_set, field.name) for field in fields(held_set)}
                 answered.append(told | {"items": items, "items_total": len(held_set.items)})

@@ -15,7 +15,7 @@ from cli.output.progress import Working
 from panel.operators.actions import holds
 from panel.operators.actions.action import Action
 from panel.operators.first_filling import first_word_given
-from panel.operators.holds import HeldSet, list_holds
+from panel.operators.holds import HeldFilter, HeldSet, list_holds
 from panel.records.labels import NO_LABEL, VpsLabel, labels_of, with_label
 from panel.terminal import styled
 
@@ -48,14 +48,14 @@ def held(
     """
     view = View(class_, cluster, user, page, limit, everything=decided)
     with Working("reading what is held"), transaction() as connection:
-        sets = list_holds(connection, decided=decided, limit=EVERY)
+        sets = list_holds(connection, HeldFilter(class_, cluster, user), decided=decided, limit=EVERY)
         labels = labels_of(connection, {item["subject"] for held_set in sets for item in held_set.items})
         first = not first_word_given(connection)
     if json:
         shown = [held_set for held_set in sets if _entries(held_set, labels, view)]
         as_json([_as_json(held_set, labels, view, first=first) for held_set in shown])
         return
-    if not sets:
+    if not sets and not view.filtered:
         out.print("nothing is held")
         return
     if view.filtered or sum(len(held_set.items) for held_set in sets) <= FITS or decided:

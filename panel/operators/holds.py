@@ -117,9 +117,38 @@ def _replace(
     connection.execute(insert(tables.holds).values(values))
 
 
-def list_holds(connection: Connection, *, decided: bool = False, limit: int = 100, offset: int = 0) -> list[HeldSet]:
-    """The open sets, newest first. ``decided``: also those that were decided or expired in the last 30 days."""
-    rows = connection.execute(LIST_ALL if decided else LIST_OPEN, {"limit": limit, "offset": offset})
+@dataclass(frozen=True, slots=True)
+class HeldFilter:
+    """Which items to show. ``user``: the panel's id of a customer."""
+
+    class_: str | None = None
+    cluster: str | None = None
+    user: int | None = None
+
+    def matches(self, item: Mapping[str, Any]) -> bool:
+        """Whether an item (:func:`panel.records.labels.with_label`) is one of these."""
+        return (
+            self.class_ in (None, item["kind"])
+            and (self.cluster is None or self.cluster in item["clusters"])
+            and self.user in (None, item["user_id"])
+        )
+
+
+def list_holds(
+    connection: Connection,
+    wanted: HeldFilter | None = None,
+    *,
+    decided: bool = False,
+    limit: int = 100,
+    offset: int = 0,
+) -> list[HeldSet]:
+    """The open sets that have a wanted item, newest first, each with all its items. ``decided``: also those that were
+    decided or expired in the last 30 days."""
+    wanted = wanted or HeldFilter()
+    values = {"class": wanted.class_, "cluster": wanted.cluster, "user": wanted.user}
+    filtered = wanted != HeldFilter()
+    statement = (FILTERED_ALL if filtered else LIST_ALL) if decided else (FILTERED_OPEN if filtered else LIST_OPEN)
+    rows = connection.execute(statement, {"limit": limit, "offset": offset} | (values if filtered else {}))
     return [_held(row) for row in rows]
 
 
@@ -194,15 +223,29 @@ RESOLVE_HELD = text(
     " AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.decision IS NULL AND 'scope:' || h.scope = f.subject)"
 )
 OPEN = text("SELECT scope, plan_hash FROM holds WHERE decision IS NULL")
+# Before the limit, or sets behind it would not be found. The same as HeldFilter.matches says of an item and its label.
+_WANTED = """
+ AND EXISTS (
+   SELECT 1 FROM jsonb_array_elements(h.items) AS item
+   LEFT JOIN vps r ON r.id = CAST(substring(item ->> 'subject' from '^vps:([0-9]+)$') AS bigint)
+   LEFT JOIN orders_seen o ON o.order_id = substring(item ->> 'subject' from '^order:(.*)$')
+   LEFT JOIN users u ON u.main_site_user_id = o.owner
+   WHERE (CAST(:class AS text) IS NULL OR item ->> 'kind' = :class)
+   AND (CAST(:cluster AS text) IS NULL
+     OR :cluster IN (split_part(item ->> 'guest', '/', 1), item -> 'values' ->> 'cluster', r.cluster, o.cluster))
+   AND (CAST(:user AS bigint) IS NULL OR CAST(:user AS text) = CASE item ->> 'action'
+     WHEN 'create' THEN item -> 'values' ->> 'user_id' ELSE CAST(coalesce(r.user_id, u.id) AS text) END))
+"""
 # Sets by approval come last: they may stay open for good and must not crowd out the sets that exceed a limit.
-LIST_OPEN = text(
-    "SELECT h.* FROM holds h WHERE h.decision IS NULL"
-    " ORDER BY starts_with(h.scope, 'by-approval:'), h.id DESC LIMIT :limit OFFSET :offset"
+_OPEN, _ALL = (
+    "SELECT h.* FROM holds h WHERE h.decision IS NULL {wanted}"
+    " ORDER BY starts_with(h.scope, 'by-approval:'), h.id DESC LIMIT :limit OFFSET :offset",
+    "SELECT h.* FROM holds h"
+    " WHERE (h.decision IS NULL OR h.decided_at > statement_timestamp() - interval '30 days') {wanted}"
+    " ORDER BY h.id DESC LIMIT :limit OFFSET :offset",
 )
-LIST_ALL = text(
-    "SELECT h.* FROM holds h WHERE h.decision IS NULL OR h.decided_at > statement_timestamp() - interval '30 days' "
-    "ORDER BY h.id DESC LIMIT :limit OFFSET :offset"
-)
+LIST_OPEN, FILTERED_OPEN = text(_OPEN.format(wanted="")), text(_OPEN.format(wanted=_WANTED))
+LIST_ALL, FILTERED_ALL = text(_ALL.format(wanted="")), text(_ALL.format(wanted=_WANTED))
 DECIDABLE = text(
     "SELECT id, plan_hash, decision FROM holds WHERE starts_with(plan_hash, :prefix)"
     " AND (decision IS NULL OR decided_at > statement_timestamp() - interval '24 hours' OR decision = 'rejected')"
