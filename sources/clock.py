@@ -35,7 +35,7 @@ def http_date(text: str | None) -> datetime | None:
         return None
     try:
         value = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year or a zone of twenty digits overflows
         return None
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value
 
@@ -52,6 +52,11 @@ def rfc3339(text: str) -> datetime | None:
 # A Date header has whole seconds and drops the rest, so the true time is up to this much later.
 DATE_RESOLUTION_S = 1.0
 
+# An as_of before EARLIEST counts as EARLIEST, and no age as more than OLDEST_S. Both are too old for everything. From
+# the true age of an as_of of year 1, or of a Date of year 9999, no time could be reckoned.
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+OLDEST_S = 1_000 * 365.25 * 86_400.0
+
 
 def staleness_s(date: datetime | None, as_of: datetime | None) -> float | None:
     """How old, in seconds, content of the time ``as_of`` may have been when the answer was dated.
@@ -62,8 +67,8 @@ def staleness_s(date: datetime | None, as_of: datetime | None) -> float | None:
     """
     if date is None or as_of is None:
         return None
-    age = (date - as_of).total_seconds() + DATE_RESOLUTION_S
-    return age if age >= 0 else None
+    age = (date - max(as_of, EARLIEST)).total_seconds() + DATE_RESOLUTION_S
+    return min(age, OLDEST_S) if age >= 0 else None
 
 
 @dataclass(slots=True)

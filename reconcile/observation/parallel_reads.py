@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
 
+import structlog
+
 from domain.source_protocols import ClusterReading, GuestSource, untrusted_reading
+
+log = structlog.get_logger(__name__)
 
 AT_ONCE = 32
 """How many threads. With more clusters than that, they take turns."""
@@ -41,11 +45,11 @@ class Answered:
 def read_all(sources: Sequence[GuestSource], within_s: float) -> Iterator[Answered]:
     """Each cluster's reading as it arrives, then the late ones as readings from which nothing follows.
 
-    A late cluster's thread ends by its source's own time limits, and its answer is dropped. An exception of a source is
-    raised here.
+    A late cluster's thread ends by its source's own time limits, and its answer is dropped. A source that fails in
+    a way that nobody foresaw gives a reading from which nothing follows, too: one cluster never ends the lanes of all.
     """
     began = time.monotonic()
-    waiting, answers = deque(sources), SimpleQueue[tuple[GuestSource, ClusterReading | BaseException, float]]()
+    waiting, answers = deque(sources), SimpleQueue[tuple[GuestSource, ClusterReading, float]]()
 
     def ask() -> None:
         while True:
@@ -53,12 +57,7 @@ def read_all(sources: Sequence[GuestSource], within_s: float) -> Iterator[Answer
                 source = waiting.popleft()
             except IndexError:
                 return
-            reading: ClusterReading | BaseException
-            try:
-                reading = source.read()
-            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-                reading = error
-            answers.put((source, reading, time.monotonic() - began))
+            answers.put((source, _reading_of(source), time.monotonic() - began))
 
     for _ in range(min(AT_ONCE, len(sources))):
         threading.Thread(target=ask, name="cluster", daemon=True).start()
@@ -69,12 +68,21 @@ def read_all(sources: Sequence[GuestSource], within_s: float) -> Iterator[Answer
         except Empty:
             break
         del missing[source.cluster]
-        if isinstance(reading, BaseException):
-            raise reading
         yield Answered(source, reading, took_s)
     waiting.clear()
     for source in missing.values():
         yield Answered(source, untrusted_reading(source.cluster, f"no answer within {within_s:g} s"), None)
+
+
+def _reading_of(source: GuestSource) -> ClusterReading:
+    try:
+        return source.read()
+    except Exception as error:  # the traceback is logged; the sentence names no value of the answer
+        log.exception("cluster_read_failed", cluster=source.cluster)
+        kind = type(error).__name__
+        return untrusted_reading(
+            source.cluster, f"its answer could not be read ({kind}): the worker's log says where; please report it"
+        )
 
 
 def not_asked(source: GuestSource, until: datetime) -> Answered:

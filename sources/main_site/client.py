@@ -122,7 +122,11 @@ class MainSiteClient:
 
 def _json(answer: Answer) -> Answer:
     if not answer.is_json:
-        kind = answer.media_type if answer.media_type.isascii() and len(answer.media_type) <= 50 else "unreadable"
+        kind = (
+            answer.media_type
+            if answer.media_type.isascii() and answer.media_type.isprintable() and len(answer.media_type) <= 50
+            else "unreadable"
+        )
         raise Malformed(f"answered {answer.status} with something that is not JSON ({kind or 'no content type'})")
     return answer
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+from domain.record_columns import MAX_ID
 from domain.source_protocols import Page, Sweep
 from sources.clock import Clock, rfc3339, staleness_s
 from sources.json_client import Answer
@@ -222,7 +223,7 @@ def envelope_of(document: object) -> Envelope:
     if cursor is not None and not (isinstance(cursor, str) and 0 < len(cursor) <= _CURSOR_MAX):
         raise Malformed("carries a next_cursor that is not a text")
     total = document.get("total")
-    if total is not None and (isinstance(total, bool) or not isinstance(total, int)):
+    if total is not None and (isinstance(total, bool) or not isinstance(total, int) or not 0 <= total <= MAX_ID):
         raise Malformed("carries a total that is not a whole number")
     as_of = document.get("as_of")
     return Envelope(rows, cursor, total, as_of if isinstance(as_of, str) else None)

@@ -75,12 +75,16 @@ def _number(value: object) -> int | None:
     return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value) else None
 
 
+_YEARS = range(1970, 3000)
+
+
 def _moment(value: object) -> datetime | None:
+    """A time of our age. Year 1, which some systems write for "never", lies too far off to be reckoned with."""
     if value is None or value == "":
         return None
     parsed = rfc3339(value) if isinstance(value, str) else None
-    if parsed is None:
-        raise ValueError("not an RFC 3339 time")
+    if parsed is None or parsed.year not in _YEARS:
+        raise ValueError("not an RFC 3339 time of our age")
     return parsed
 
 
@@ -239,7 +243,7 @@ _RAM_MIN_MB = 128
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a tariff promises. ``None``: the text does not name the amount, or names several."""
+    """What a tariff promises. ``None``: the text does not name the amount, names several, or one beyond counting."""
 
     cpu: int | None = None
     ram_mb: int | None = None
@@ -257,8 +261,8 @@ def plan_of(description: str) -> Plan:
     disk_mb = _megabytes(_DISK.findall(text))
     return Plan(
         cpu=int(cores[0]) if len(cores) == 1 and int(cores[0]) > 0 else None,
-        ram_mb=ram_mb if ram_mb is not None and ram_mb >= _RAM_MIN_MB else None,
-        disk_gb=disk_mb // 1024 if disk_mb is not None and disk_mb >= 1024 else None,
+        ram_mb=ram_mb if ram_mb is not None and _RAM_MIN_MB <= ram_mb <= MAX_INT else None,
+        disk_gb=disk_mb // 1024 if disk_mb is not None and 1024 <= disk_mb <= 1024 * MAX_INT else None,
     )
 
 

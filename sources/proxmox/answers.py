@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass
+from typing import TypeVar
 
 from domain.guests import Guest, GuestType, PowerState, power_of
 from domain.source_protocols import GuestConfig
@@ -28,6 +29,8 @@ _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([KMGT]?)")
 _UNIT_BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _COUNT_MAX = 2**31 - 1
+
+NumberT = TypeVar("NumberT", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,8 @@ def membership_of(data: object) -> Membership:
         raise Malformed("/cluster/status is not a list of entries")
     clusters = [entry for entry in data if entry.get("type") == "cluster"]
     nodes = [entry for entry in data if entry.get("type") == "node"]
-    names = [entry.get("name") for entry in nodes]
-    if not names or not all(isinstance(name, str) and name for name in names):
+    names = [_text(entry.get("name")) for entry in nodes]
+    if not names or None in names:
         raise Malformed("/cluster/status names no nodes")
     # A standalone host has one node and no cluster entry. Anything else without such an entry is half an answer.
     if len(clusters) > 1 or len(set(names)) != len(names) or (not clusters and len(names) != 1):
@@ -158,8 +161,9 @@ def _guest(cluster: str, entry: object) -> Guest | None:
     if vmid is None or kind not in ("qemu", "lxc") or node is None or status is None:
         return None
     guest_type = GuestType(kind)
-    cores = _number(entry.get("maxcpu"))
-    power, uptime = power_of(guest_type, status), _number(entry.get("uptime"))
+    cores = _amount(_number(entry.get("maxcpu")))
+    # A process that runs for longer than any host: the list does not say since when it runs.
+    power, uptime = power_of(guest_type, status), _amount(_number(entry.get("uptime")))
     return Guest(
         cluster=cluster,
         vmid=vmid,
@@ -204,9 +208,14 @@ def _number(value: object) -> float | None:
 
 
 def _units(value: object, unit: int) -> int | None:
-    """A byte count in whole units, rounded; None if nothing was reported."""
+    """A byte count in whole units, rounded; None if nothing was reported, or more than any machine has."""
     number = _number(value)
-    return round(number / unit) or None if number else None
+    return _amount(round(number / unit)) or None if number else None
+
+
+def _amount(number: NumberT | None) -> NumberT | None:
+    """The number, or None if PostgreSQL has no room for it."""
+    return None if number is None or number > _COUNT_MAX else number
 
 
 def _tags(value: object) -> tuple[str, ...]:
@@ -257,7 +266,7 @@ def _first_mac(data: dict[object, object]) -> str | None:
 
 def _qemu_cores(data: dict[object, object]) -> float | None:
     cores, sockets = _positive(data.get("cores", 1)), _positive(data.get("sockets", 1))
-    return None if cores is None or sockets is None else cores * sockets
+    return None if cores is None or sockets is None else _amount(cores * sockets)
 
 
 def _memory_mb(value: object) -> int | None:

@@ -32,7 +32,7 @@ from sources.proxmox.answers import (
     vmids_of,
 )
 
-_CHECK_FAILED = re.compile(r"Permission check failed \(([^,()]{1,200}), ([\w.|, -]{1,200})\)")
+_CHECK_FAILED = re.compile(r"Permission check failed \(([^,()\x00-\x1f\x7f]{1,200}), ([\w.|, -]{1,200})\)")
 # Proxmox answers 500 for nearly everything. Only these words say that the guest is not on that node.
 _CONFIG_MISSING = re.compile(r"Configuration file '[^']{1,300}' does not exist")
 _GATEWAY = frozenset({429, 502, 503, 504})

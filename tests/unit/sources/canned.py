@@ -15,6 +15,12 @@ CANARY = "rootpw-canary-5f1c"
 KEY = "k3y-canary-" + "x" * 32
 DATE = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 AS_OF = "2026-03-01T11:59:58.000Z"
+NO_DATES = (
+    "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+    "Sun, 01 Mar 2026 12:00:00 +9999999999999999",
+    "Sun, 01 Mar 2026 99999999999999999999:00:00 GMT",
+)
+"""``Date`` headers whose numbers overflow."""
 
 
 class StillClock:

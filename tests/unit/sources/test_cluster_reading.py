@@ -60,6 +60,11 @@ UNTRUSTED: dict[str, tuple[str, Answer, str]] = {
         refusal(403, "Permission check failed (/, Sys.Audit)"),
         "quorum and nodes cannot be read: the token lacks Sys.Audit on / (403); grant Sys.Audit on /",
     ),
+    "a refusal that cannot be stored": (
+        STATUS,
+        refusal(403, message="Permission check failed (/\0, Sys.Audit)"),
+        "quorum and nodes cannot be read: GET /cluster/status is forbidden (403)",
+    ),
     "no quorum": (STATUS, data(NO_QUORUM), "the cluster has no quorum"),
     "half a status": (STATUS, data(PVE2_OFFLINE[:2]), "/cluster/status does not list all of its nodes"),
     "no status": (STATUS, data(None), "/cluster/status is not a list"),

@@ -75,6 +75,8 @@ def test_a_secret_survives_in_no_field_that_is_not_listed(secret: str, field: st
         pytest.param({"createdAt": "yesterday"}, "createdAt", id="no time"),
         pytest.param({"createdAt": "2026-01-01T00:00:00"}, "createdAt", id="a time without a zone"),
         pytest.param({"createdAt": "0001-01-01T00:00:00+14:00"}, "createdAt", id="a time before time"),
+        pytest.param({"createdAt": "0001-01-01T00:00:00Z"}, "createdAt", id="year 1, no time can be before it"),
+        pytest.param({"updatedAt": "9999-12-31T23:59:59Z"}, "updatedAt", id="the last year, no time can be after it"),
         pytest.param({"proxmoxId": 0}, "proxmoxId", id="VMID 0"),
         pytest.param({"id": None, "ram": CANARY}, "id, ram", id="two fields"),
     ],
@@ -135,6 +137,9 @@ def test_a_user_may_be_named_by_another_word() -> None:
         ("2 CPU or 4 CPU", Plan()),
         ("64 MB RAM, 0 CPU, 100 MB SSD", Plan()),
         ("RAM to spare: 4 GB", Plan()),
+        ("2047 TB RAM", Plan(ram_mb=2047 * 1024 * 1024)),
+        ("4096TB RAM, 2 CPU", Plan(cpu=2)),
+        ("999999 TB RAM, 999999 TB SSD", Plan(disk_gb=999_999 * 1024)),
     ],
 )
 def test_a_plan_is_read_from_prose_or_left_unknown(description: str, plan: Plan) -> None:

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
 from domain.guests import GuestType
 from domain.orders import Order, OrderState
-from tests.unit.sources.canned import AS_OF, CANARY, DATE, KEY, Canned, answer, html, main_site, order, page
+from sources.clock import EARLIEST, OLDEST_S
+from tests.unit.sources.canned import (
+    AS_OF,
+    CANARY,
+    DATE,
+    KEY,
+    NO_DATES,
+    Canned,
+    answer,
+    html,
+    main_site,
+    order,
+    page,
+)
 from tests.unit.sources.read_orders import feed_of, ids, read
 
 
@@ -146,6 +159,7 @@ FAULTS: dict[str, tuple[list[httpx.Response], list[str], str]] = {
         "page 1 of orders: carries no total",
     ),
     "a total that is no number": ([page([order(1)], total="1")], [], "page 1 of orders: carries a total"),
+    "a total beyond counting": ([page([order(1)], total=10**4000)], [], "page 1 of orders: carries a total"),
     "a total that is true": ([page([order(1)], total=True)], [], "page 1 of orders: carries a total"),
     "500": ([FIRST, answer({"message": CANARY}, status=500)], ["1", "2"], "page 2 of orders: answered 500"),
     "404": ([answer({}, status=404)], [], "page 1 of orders: answered 404"),
@@ -233,6 +247,7 @@ def test_an_oversize_answer_ends_the_read() -> None:
         pytest.param(DATE + timedelta(seconds=1), 0.0, id="within the Date header's resolution"),
         pytest.param(DATE + timedelta(milliseconds=1_001), None, id="in the future"),
         pytest.param(DATE - timedelta(hours=2), 7_201.0, id="two hours old"),
+        pytest.param(datetime(1, 1, 1, tzinfo=UTC), (DATE - EARLIEST).total_seconds() + 1, id="of year 1"),
     ],
 )
 def test_the_age_of_a_page_is_told_on_the_sources_own_clock(as_of: object, age: float | None) -> None:
@@ -240,6 +255,21 @@ def test_the_age_of_a_page_is_told_on_the_sources_own_clock(as_of: object, age: 
     pages, sweep = read(Canned(page([order(1)], as_of=as_of.isoformat())))
     assert pages[0].staleness_s == age
     assert sweep.complete == (age is not None)
+
+
+@pytest.mark.parametrize("date", NO_DATES)
+def test_a_date_header_that_names_no_moment_is_none(date: str) -> None:
+    undated = page([order(1)], date=None)
+    undated.headers["Date"] = date
+    pages, sweep = read(Canned(undated))
+    assert pages[0].staleness_s is None
+    assert sweep.problem is not None
+
+
+def test_no_age_is_beyond_what_time_can_be_reckoned_from() -> None:
+    (shown,), _ = read(Canned(page([order(1)], date=datetime(9999, 12, 31, tzinfo=UTC))))
+    assert shown.staleness_s == OLDEST_S
+    assert DATE - timedelta(seconds=OLDEST_S) > datetime.min.replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize("as_of", ["yesterday", "2026-03-01T11:59:58", 1772366398, ""])

@@ -103,6 +103,25 @@ def test_half_a_core_and_templates_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
+    ("field", "reported", "attribute", "value"),
+    [
+        pytest.param("maxmem", 2**51 - 2**20, "memory_mb", 2**31 - 1, id="the most memory there is room for"),
+        pytest.param("maxmem", 2**51, "memory_mb", None, id="more memory than there is room for"),
+        pytest.param("maxmem", 2**53 - 1, "memory_mb", None, id="memory without end"),
+        pytest.param("maxdisk", 2**53 - 1, "disk_gb", 2**23, id="a disk without end"),
+        pytest.param("maxcpu", 2**52, "cores", None, id="cores without end"),
+        pytest.param("uptime", 300_000_000_000, "uptime_s", None, id="running since before all time"),
+        pytest.param("uptime", 2**31 - 1, "uptime_s", 2.0**31 - 1, id="running since 1958"),
+    ],
+)
+def test_a_number_without_room_in_the_panel_counts_as_not_reported(
+    field: str, reported: int, attribute: str, value: object
+) -> None:
+    (guest,) = listed(entry(**{field: reported})).guests
+    assert getattr(guest, attribute) == value
+
+
+@pytest.mark.parametrize(
     ("odd", "blurred"),
     [
         pytest.param(entry(vmid="x"), "pve1", id="no VMID"),
@@ -196,6 +215,7 @@ def test_a_containers_configuration() -> None:
         ({"smbios1": 5}, "fingerprint", None),
         ({}, "cores", 1.0),
         ({"cores": "many"}, "cores", None),
+        ({"cores": 2**30, "sockets": 4}, "cores", None),
         ({"memory": "current=2048"}, "memory_mb", 2048),
         ({"memory": 2048}, "memory_mb", 2048),
         ({"memory": "lots"}, "memory_mb", None),
@@ -236,6 +256,7 @@ ONE = frozenset({"pve1"})
         pytest.param([], None, id="empty"),
         pytest.param(None, None, id="null"),
         pytest.param([CLUSTER, NODE1, {"type": "node"}], None, id="a nameless node"),
+        pytest.param([{**NODE1, "name": "pve\0"}], None, id="a node's name that cannot be stored"),
     ],
 )
 def test_membership(data: object, membership: Membership | None) -> None:

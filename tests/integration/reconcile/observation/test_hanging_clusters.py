@@ -13,7 +13,7 @@ from domain.guests import PowerState
 from domain.source_protocols import ClusterReading
 from panel.runs import source_states
 from reconcile import run
-from reconcile.observation import observe, parallel_reads
+from reconcile.observation import observe
 from reconcile.observation.parallel_reads import ReadDeadline
 from reconcile.run import run_fast, run_full
 from tests.integration.reconcile.observation.test_nodes_away import column, reconciler
@@ -89,10 +89,22 @@ def test_the_pause_doubles_and_has_an_end(engine: Engine) -> None:
         assert source_states.late_until(connection, "proxmox:hangs", "fast") is None
 
 
-def test_what_a_source_raises_is_raised() -> None:
+def test_a_cluster_whose_reading_breaks_ends_the_lanes_of_no_other(engine: Engine) -> None:
+    """A fault that nobody foresaw is that cluster's: nothing follows from it, and its problem says so."""
+
     class Broken(ListedCluster):
         def read(self) -> ClusterReading:
-            raise RuntimeError("a bug")
+            raise OverflowError("secret of an answer")
 
-    with pytest.raises(RuntimeError, match="a bug"):
-        list(parallel_reads.read_all([Broken()], 5))
+    well, broken = ListedCluster("well"), Broken("broken")
+    well.add(100, "pve1")
+    make_record(engine, 1, 100, "pve1", "well")
+    result = run_full(reconciler(engine, broken, well), trigger="test")
+    assert (result.state, column(engine, "link_state", 1)) == ("done", "verified")
+    assert result.problems == (
+        "broken: its answer could not be read (OverflowError): the worker's log says where; please report it",
+    )
+    well.change(100, status="stopped", power=PowerState.STOPPED)
+    for _ in range(2):
+        assert run_fast(reconciler(engine, broken, well), trigger="test").state == "done"
+    assert column(engine, "power_state", 1) == "stopped"
