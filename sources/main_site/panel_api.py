@@ -21,6 +21,9 @@ from sources.main_site.parse import RowRefused, panel_api_row, user_row
 from sources.outgoing.client import Transport
 from sources.outgoing.faults import Malformed, SourceFault
 
+USERS_ONLY = "users"
+"""The scope of a page that shows no orders, only that the list of users goes on. It is never complete."""
+
 
 class PanelApiFeed:
     """``/users`` and ``/users/{id}/vps``, paced.
@@ -99,7 +102,11 @@ class PanelApiFeed:
     ) -> Iterator[Page[Order]]:
         started = self._clock.monotonic()
         listed = self.users()
-        users = [user.main_site_user_id for page in listed.pages for user in page.items]
+        users: list[str] = []
+        for page in listed.pages:
+            if users:  # a caller whose time is over must get its turn before the next page of users is asked for
+                yield Page((), began_s=page.began_s, staleness_s=0.0, scope=USERS_ONLY)
+            users += [user.main_site_user_id for user in page.items]
         sweep.problem = listed.problem
         seen: set[str] = set()
         failed = 0
@@ -110,12 +117,14 @@ class PanelApiFeed:
         for number, user in enumerate((*first, *rolling)):
             if not whole and number >= len(first):
                 sweep.rolled_to = user  # also after a failed read: one user must not keep the others waiting
+            asked = self._clock.monotonic() - started
             try:
                 answer = self._get_page(f"/users/{segment(user)}/vps")
                 rows = servers_of(answer.document, user)
             except SourceFault as fault:
                 failed += 1
                 sweep.problem = sweep.problem or f"orders of user {user}: {fault}"
+                yield Page((), began_s=asked, staleness_s=0.0, scope=f"user:{user}")  # the failure took time, too
                 continue
             items, spoiled = self._items(rows, user, seen)
             failed += spoiled is not None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -29,16 +30,19 @@ PROOF = Proof(5, timedelta(0))
 
 class Site(Canned):
     """``size`` users with an order each, of the user's own number. ``broken``: whose orders are not answered.
-    ``lost``: orders that are not listed any more. ``read``: whose orders were asked for."""
+    ``lost``: orders that are not listed any more. ``read``: whose orders were asked for. ``slow``: is called before
+    each answer."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.broken: set[int] = set()
         self.lost: set[int] = set()
         self.read: list[int] = []
+        self.slow: Callable[[], None] = lambda: None
         super().__init__(self._answer)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.slow()
         path = request.url.path.removeprefix("/api/panel/users").strip("/")
         if not path:
             return answer({"data": [{"id": n, "username": f"u{n}"} for n in range(1, self.size + 1)]})
@@ -156,3 +160,32 @@ def test_a_read_that_takes_too_long_ends_and_says_so(engine: Engine, monkeypatch
     assert len(site.read) < 50
     assert any("not all of it was read within" in problem for problem in seen.problems)
     assert runs.rows("SELECT subject FROM absences") == [], "who was not read is not missed"
+
+
+def test_users_that_do_not_answer_take_no_longer_than_the_others_may(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each failure takes its time, too: the bound holds also where not one user is answered."""
+    site = Site(50)
+    site.broken, site.slow = set(range(1, 51)), lambda: time.sleep(0.02)
+    monkeypatch.setattr(observe, "FEED_FOR_S", 0.2)
+    seen = Runs(engine, site).read()
+    assert 0 < len(site.read) < 20
+    assert any("not all of it was read within" in problem for problem in seen.problems)
+    assert any("orders of user 1: answered 404" in problem for problem in seen.problems)
+
+
+def test_a_user_list_of_many_slow_pages_ends_in_time(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(request: httpx.Request) -> httpx.Response:
+        number = int(request.url.params.get("cursor", "0")) + 1
+        return answer({"data": [{"id": number, "username": f"u{number}"}], "next_cursor": str(number)})
+
+    pages = Canned(endless)
+    monkeypatch.setattr(observe, "FEED_FOR_S", -1.0)
+    feed = PanelApiFeed(main_site(panel_api_cluster="main", max_pages=9), StillClock().clock(), pages)
+    with engine.connect() as connection:
+        snapshots.make_stages(connection)
+        staged = observe.stage_orders(connection, feed, timedelta(0))
+        connection.invalidate()
+    assert len(pages.requests) == 2
+    assert "not all of it was read within" in (staged.sweep.problem or "")

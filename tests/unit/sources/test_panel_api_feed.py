@@ -173,11 +173,11 @@ def rolled(site: Site, rolled_to: str | None) -> tuple[list[str], str | None]:
 
 def test_the_roll_goes_on_past_users_that_fail_or_are_gone_and_takes_in_new_ones() -> None:
     site = Site(users=users(1, 2, 3, 4), **{f"users_{n}_vps": flat() for n in (1, 3, 4, 5)})
-    assert rolled(site, None) == (["user:1"], "2"), "the second's orders cannot be read"
+    assert rolled(site, None) == (["user:1", "user:2"], "2"), "the second's orders cannot be read: an empty page"
     assert rolled(site, "2") == (["user:3", "user:4"], "4")
     site.answers["users"] = users(1, 2, 3, 5)
     assert rolled(site, "4") == (["user:5", "user:1"], "1")
-    assert rolled(site, "9") == (["user:1"], "2"), "behind the last one comes the first"
+    assert rolled(site, "9") == (["user:1", "user:2"], "2"), "behind the last one comes the first"
 
 
 def test_a_whole_read_leaves_the_roll_where_it_is() -> None:
