@@ -110,8 +110,8 @@ class OrderFeed(Protocol):
     ) -> Sweep[Order]:
         """All orders, or those changed since ``updated_since`` (RFC 3339). A delta read proves no absence.
 
-        For a feed that is read user by user: ``suspects`` are the main-site user ids to read first, and ``rolled_to``
-        is where the last read through the other users stopped (``Sweep.rolled_to``).
+        For a feed that is read user by user: ``suspects`` are the main-site user ids to read in every read, and
+        ``rolled_to`` is where the last read through all users stopped (``Sweep.rolled_to``).
         """
         ...
 

@@ -333,7 +333,8 @@ def _order_rows(sweep: Sweep[Order], oldest: _OldestEffective) -> Iterator[tuple
             shown.add(o.order_id)
             yield snapshots.order_row(o, effective, page.scope)
         if time.monotonic() > until:  # "all" is complete only if the pages came to their end
-            cut = f"not all of it was read within {FEED_FOR_S:g} s; the next run reads on"
+            begins = "begins at the first page again" if sweep.rolled_to is None else "goes on where this one ended"
+            cut = f"not all of it was read within {FEED_FOR_S:g} s; the next read {begins}"
             sweep.problem = cut if sweep.problem is None else f"{sweep.problem}; {cut}"
             return
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import zip_longest
 from operator import attrgetter
 
 from domain.orders import Order
@@ -29,8 +30,9 @@ class PanelApiFeed:
     """``/users`` and ``/users/{id}/vps``, paced.
 
     It has no ``as_of``: an answer counts as old as its request. A whole read takes one request per user. A delta read
-    takes the suspects and then the next ``rolling_users`` of the others, in id order. The feed stores no position: the
-    caller passes where the last read stopped, so that restarts and several workers skip no user.
+    takes the suspects and the next ``rolling_users`` of the others, in id order. Each read goes on where the last one
+    stopped, a whole one, too: one that is cut short every time still reads every user. The feed stores no position: the
+    caller passes it, so that restarts and several workers skip no user.
     """
 
     def __init__(
@@ -72,8 +74,8 @@ class PanelApiFeed:
     def orders(
         self, updated_since: str | None = None, suspects: tuple[str, ...] = (), rolled_to: str | None = None
     ) -> Sweep[Order]:
-        """All users' orders, suspects first. With ``updated_since``: the suspects' orders, then those of the users that
-        follow ``rolled_to``."""
+        """All users' orders, suspects by turns with the users that follow ``rolled_to``. With ``updated_since``: only
+        ``rolling_users`` of the others."""
         sweep: Sweep[Order] = Sweep(pages=iter(()))
         sweep.pages = self._pages(sweep, suspects, rolled_to, whole=updated_since is None)
         return sweep
@@ -112,11 +114,8 @@ class PanelApiFeed:
         failed = 0
         known = set(users)
         first = [user for user in dict.fromkeys(suspects) if user in known]
-        others = sorted(known - set(first))
-        rolling = others if whole else self._next(others, rolled_to)
-        for number, user in enumerate((*first, *rolling)):
-            if not whole and number >= len(first):
-                sweep.rolled_to = user  # also after a failed read: one user must not keep the others waiting
+        for user, position in in_turns(first, self._roll(users, first, rolled_to, whole=whole), rolled_to):
+            sweep.rolled_to = position  # also after a failed read: one user must not keep the others waiting
             asked = self._clock.monotonic() - started
             try:
                 answer = self._get_page(f"/users/{segment(user)}/vps")
@@ -138,10 +137,17 @@ class PanelApiFeed:
         if whole and listed.complete and failed == 0:
             sweep.complete_scopes.add("all")
 
-    def _next(self, users: list[str], rolled_to: str | None) -> list[str]:
-        """The users of the next read: those after the one where the last read stopped, then from the beginning."""
+    def _roll(self, users: list[str], suspects: list[str], rolled_to: str | None, *, whole: bool) -> list[str]:
+        """The users of the next read: those after the one where the last read stopped, then from the beginning. A delta
+        read ends with the last of ``rolling_users`` who are no suspects."""
+        users = sorted(set(users))
         start = 0 if rolled_to is None else bisect_right(users, rolled_to)
-        return (users[start:] + users[:start])[: self._config.rolling_users]
+        users = users[start:] + users[:start]
+        in_question = set(suspects)
+        others = [place for place, user in enumerate(users, 1) if user not in in_question]
+        if whole or len(others) <= self._config.rolling_users:
+            return users
+        return users[: others[self._config.rolling_users - 1]]
 
     def _items(self, rows: list[object], user: str, seen: set[str]) -> tuple[tuple[Order, ...], str | None]:
         """The readable rows, with ``user`` as owner, and what is wrong with the first unreadable one."""
@@ -176,6 +182,21 @@ class PanelApiFeed:
     def _get_page(self, path: str, params: dict[str, str] | None = None) -> Answer:
         self._pacer.wait()
         return self._client.get(path, params)
+
+
+def in_turns(suspects: list[str], roll: list[str], rolled_to: str | None) -> Iterator[tuple[str, str | None]]:
+    """(user to read, the user to whom the roll has come by then): a suspect and the next of the roll by turns, nobody
+    twice. However many suspects there are, a read that is cut short has moved the roll on."""
+    read = set[str]()
+    for suspect, user in zip_longest(suspects, roll):
+        if suspect is not None and suspect not in read:
+            read.add(suspect)
+            yield suspect, rolled_to
+        if user is not None:
+            rolled_to = user
+            if user not in read:
+                read.add(user)
+                yield user, rolled_to
 
 
 def servers_of(document: object, user: str) -> list[object]:

@@ -180,11 +180,34 @@ def test_the_roll_goes_on_past_users_that_fail_or_are_gone_and_takes_in_new_ones
     assert rolled(site, "9") == (["user:1", "user:2"], "2"), "behind the last one comes the first"
 
 
-def test_a_whole_read_leaves_the_roll_where_it_is() -> None:
+def test_a_whole_read_goes_once_around_and_leaves_the_roll_where_it_is() -> None:
     site = Site(users=users(1, 2, 3), **{f"users_{n}_vps": flat() for n in range(1, 4)})
     sweep = feed_of(site, rolling_users=2).orders(rolled_to="2")
-    assert [shown.scope for shown in sweep.pages] == ["user:1", "user:2", "user:3"]
-    assert sweep.rolled_to is None
+    assert [shown.scope for shown in sweep.pages] == ["user:3", "user:1", "user:2"]
+    assert sweep.rolled_to == "2"
+    assert "all" in sweep.complete_scopes
+
+
+def test_a_whole_read_that_is_cut_short_is_gone_on_with() -> None:
+    site = Site(users=users(1, 2, 3, 4), **{f"users_{n}_vps": flat() for n in range(1, 5)})
+    seen, rolled_to = [], None
+    for _ in range(2):
+        sweep = feed_of(site).orders(rolled_to=rolled_to)
+        seen += [next(sweep.pages).scope, next(sweep.pages).scope]
+        rolled_to = sweep.rolled_to
+    assert seen == ["user:1", "user:2", "user:3", "user:4"]
+
+
+@pytest.mark.parametrize("since", [None, "2026-01-01T00:00:00Z"], ids=["whole", "delta"])
+def test_many_suspects_hold_nobody_up(since: str | None) -> None:
+    """They take turns with the others, and each has its place in the roll, too."""
+    site = Site(users=users(1, 2, 3, 4, 5, 6), **{f"users_{n}_vps": flat() for n in range(1, 7)})
+    seen, rolled_to = list[str](), None
+    for _ in range(6):
+        sweep = feed_of(site, rolling_users=2).orders(since, suspects=("4", "5", "6"), rolled_to=rolled_to)
+        seen += [next(sweep.pages).scope, next(sweep.pages).scope]
+        rolled_to = sweep.rolled_to
+    assert set(seen) == {f"user:{n}" for n in range(1, 7)}
 
 
 def test_users_of_the_interface_need_no_order_but_may_not_repeat() -> None:
