@@ -104,10 +104,9 @@ class Batch:
             self._needs_user_import = True
             message = f"User {call.payload['user_id']} does not exist in the panel database"
             return Refused(422, "user_unknown", message, {"field": "vps.user_id"})
-        if call.order_id is not None and (claimed := self._known.claims.get(call.order_id)) is not None:
-            queue = self._known.follow(claimed)
-            if queue is not None and queue["queue_state"] == "live":
-                return self._already_created(call, queue)
+        queue = self._known.of_order(call.order_id) if call.order_id is not None else None
+        if queue is not None and queue["queue_state"] == "live":
+            return self._already_created(call, queue)
         vps_id = self._known.new_ids.pop(0)
         self._new_vps_queues.append({"vps_id": vps_id, "last_seq": 1, "queue_state": "live", "order_id": call.order_id})
         row = new_row(vps_id, call.payload, self._known.now)
@@ -132,14 +131,18 @@ class Batch:
         return Accepted(0, queue["vps_id"], state, public_record(record), message, created=False)
 
     def _change(self, call: Call) -> Outcome:
-        vps_id = call.vps_id if call.vps_id is not None else self._known.claims.get(call.order_id or "")
-        queue = self._known.follow(vps_id) if vps_id is not None else None
-        name = f"VPS {call.vps_id}" if call.vps_id is not None else f"VPS of order {call.order_id}"
+        if call.vps_id is not None:
+            queue, name = self._known.follow(call.vps_id), f"VPS {call.vps_id}"
+        else:
+            queue, name = self._known.of_order(call.order_id or ""), f"VPS of order {call.order_id}"
         if queue is None:
             return Refused(404, "vps_unknown", f"{name} does not exist in the panel")
         target = queue["vps_id"]
-        if project(self._known.rows.get(target), self._known.pending[target]) is None:
+        if (record := project(self._known.rows.get(target), self._known.pending[target])) is None:
             return Refused(404, "vps_unknown", f"{name} was never created: its create failed")
+        if call.action == "delete" and call.order_id is not None and record["order_id"] not in (None, call.order_id):
+            why = f"{name} belongs to order {record['order_id']}, not to order {call.order_id}; nothing was changed"
+            return Refused(404, "vps_unknown", f"{why}. To delete it, send its id alone")
         if queue["queue_state"] == "deleted":
             if call.action == "update":
                 return Refused(404, "vps_deleted", f"{name} is deleted and cannot be updated")

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, select, text, update
 from panel.api_answer import api_answer
 from panel.journal import rows
 from panel.journal.accept_batch import JOURNAL_CHANNEL
+from panel.journal.order_claims import holder_of
 from panel.operator_error import OperatorError
 from panel.records.projection import Row as Record
 from panel.schema import tables
@@ -94,7 +95,7 @@ def _hindrance(connection: Connection, dead: Row[Any], queue: Record, record: Re
         if record is not None:
             return f"{vps} exists already"
         order = dead.payload.get("order_id")
-        other = connection.scalar(OTHER_CLAIM, {"order": order, "id": dead.vps_id}) if order else None
+        other = holder_of(connection, order, besides=dead.vps_id) if order else None
         return None if other is None else f"order {order} belongs to VPS {other} by now"
     if record is None:
         return f"{vps} was never created; requeue its create first"
@@ -123,12 +124,6 @@ def _set_state(connection: Connection, operation_id: int, state: str, reason: st
     operations = tables.operations
     connection.execute(update(operations).where(operations.c.id == operation_id).values(state=state, reason=reason))
 
-
-OTHER_CLAIM = text(
-    "SELECT c.vps_id FROM order_claims c JOIN vps_queues l ON l.vps_id = c.vps_id"
-    " WHERE c.order_id = :order AND c.vps_id <> :id AND l.queue_state = 'live'"
-)
-"""The other VPS that holds the order and was not deleted since. A create that came now would find the same one."""
 
 DEAD = text(
     "SELECT id, vps_id, action, attempts, error, accepted_at, applied_at FROM operations WHERE state = 'dead'"

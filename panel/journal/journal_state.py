@@ -166,6 +166,16 @@ class JournalState:
             queue = self.vps_queues.get(queue["merged_into"])
         return queue
 
+    def of_order(self, order_id: str) -> dict[str, Any] | None:
+        """The queue of the VPS that an order's claim leads to. None if there is none, or if that VPS belongs to another
+        order by now: a run may have given it to the order that followed."""
+        claimed = self.claims.get(order_id)
+        queue = self.follow(claimed) if claimed is not None else None
+        if queue is None:
+            return None
+        record = project(self.rows.get(queue["vps_id"]), self.pending[queue["vps_id"]])
+        return queue if record is None or record["order_id"] == order_id else None
+
     def projected(self, vps_id: int) -> Row:
         """The record as it will be once its queued operations are applied."""
         row = project(self.rows.get(vps_id), self.pending[vps_id])

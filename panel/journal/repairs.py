@@ -20,6 +20,7 @@ from domain.orders import Order
 from domain.record_columns import Facts, in_group, names
 from domain.records import Record
 from panel.journal import rows
+from panel.journal.order_claims import holder_of
 from panel.observations.identity_doubts import SOLD_ON
 from panel.records.projection import LINK_COLUMNS, Row, release_address, repaired_row, with_status
 from panel.runs.lease import hold_lease
@@ -129,14 +130,9 @@ def _create(run: _Run, change: Create) -> Written | NotWritten:
 
 def _needs_no_record(connection: Connection, order: Order) -> str | None:
     """Why an order needs no new record: it has one by now, or one is on its way. None if it needs one."""
-    order_claims, vps_queues, vps = tables.order_claims, tables.vps_queues, tables.vps
-    claimed = connection.execute(
-        select(vps_queues.c.vps_id, vps_queues.c.queue_state)
-        .join(order_claims, order_claims.c.vps_id == vps_queues.c.vps_id)
-        .where(order_claims.c.order_id == order.order_id)
-    ).one_or_none()
-    if claimed is not None and claimed.queue_state == "live":
-        return f"order {order.order_id} is claimed by VPS {claimed.vps_id}: its record exists or is on its way"
+    vps_queues, vps = tables.vps_queues, tables.vps
+    if (holder := holder_of(connection, order.order_id)) is not None:
+        return f"order {order.order_id} is claimed by VPS {holder}: its record exists or is on its way"
     linked = select(vps.c.id).where(vps.c.order_id == order.order_id, vps.c.deleted_at.is_(None))
     if connection.scalar(linked) is not None:
         return f"order {order.order_id} has a record by now"

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, select, text
 
 from domain.identity_doubts import Doubt
 from panel.journal import rows
+from panel.journal.order_claims import holder_of, other_record_of_order
 from panel.observations.identity_doubts import doubt_guest
 from panel.operator_error import OperatorError
 from panel.records.projection import Row, with_status
@@ -88,9 +89,10 @@ def _hindrance(connection: Connection, row: Row, queue: Row, locked_order: str |
     if row["order_id"] != locked_order:
         return f"VPS {vps_id} has just been linked to another order; try again"
     if row["order_id"] is not None:
-        claimed = connection.scalar(CLAIMED, {"order": row["order_id"], "id": vps_id})
-        if claimed is not None:
-            return f"order {row['order_id']} belongs to VPS {claimed} by now"
+        taken = other_record_of_order(connection, row["order_id"], vps_id)
+        taken = taken or holder_of(connection, row["order_id"], besides=vps_id)
+        if taken is not None:
+            return f"order {row['order_id']} belongs to VPS {taken} by now"
     if row["vmid"] is not None:
         other = connection.scalar(
             select(vps.c.id).where(
@@ -102,12 +104,6 @@ def _hindrance(connection: Connection, row: Row, queue: Row, locked_order: str |
     return None
 
 
-CLAIMED = text(
-    "SELECT vps_id FROM ("
-    " SELECT v.id AS vps_id FROM vps v WHERE v.order_id = :order AND v.deleted_at IS NULL"
-    " UNION ALL SELECT c.vps_id FROM order_claims c JOIN vps_queues l ON l.vps_id = c.vps_id"
-    " WHERE c.order_id = :order AND l.queue_state = 'live') AS taken WHERE vps_id <> :id LIMIT 1"
-)
 FORGET = text(
     "DELETE FROM absences WHERE (kind = 'order' AND subject = :order) OR (kind = 'guest' AND subject = :guest)"
 )

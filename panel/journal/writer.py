@@ -18,6 +18,14 @@ from sqlalchemy.exc import DBAPIError
 from domain.identity_doubts import Doubt
 from panel.journal import rows
 from panel.journal.attempts import NOTE_ATTEMPT, NOTE_FAILURE, PENDING_ATTEMPT_REFUNDS, TAKE_BACK
+from panel.journal.order_claims import (
+    ForeignDeleteError,
+    NotYetError,
+    OrderTakenError,
+    check_delete,
+    may_claim,
+    wait_for_older_order,
+)
 from panel.observations.identity_doubts import doubt_guest
 from panel.records.projection import Row, in_conflict, new_row, updated_row
 from panel.schema import tables
@@ -33,19 +41,6 @@ MAX_PER_TRANSACTION = 100
 
 NOT_MIGRATED = frozenset({"42501", "42703", "42P01"})
 """No right, column or table: the tables are not migrated yet. Every call fails then, so no failure is counted."""
-
-
-class NotYetError(Exception):
-    """The operation must wait for another VPS's queue. It stays queued and is published again."""
-
-
-class OrderTakenError(Exception):
-    """The order of a create has another live record, and no delete of that record is queued."""
-
-    def __init__(self, order_id: str, vps_id: int) -> None:
-        super().__init__(f"order {order_id} belongs to vps={vps_id}: the delete of that VPS failed")
-        self.order_id = order_id
-        self.vps_id = vps_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +158,8 @@ def _apply_vps_queue(connection: Connection, vps_id: int, up_to: int) -> None:
             _mark_dead(connection, operation, operation.attempts, str(taken))
             # The order belongs to the older record again: the main site may send the delete of that record once more.
             rows.claim_order(connection, taken.order_id, taken.vps_id, operation.id)
+        except ForeignDeleteError as foreign:
+            _mark_dead(connection, operation, operation.attempts, str(foreign))
         except DBAPIError as error:
             if _is_database_fault(error):
                 raise
@@ -200,7 +197,7 @@ def _apply_one(connection: Connection, row: Row | None, operation: Any) -> Row |
 def _create(connection: Connection, operation: Any) -> Row:  # noqa: ANN401
     row = new_row(operation.vps_id, operation.payload, operation.accepted_at)
     row["applied_seq"] = operation.seq
-    _wait_for_older_order(connection, row)
+    wait_for_older_order(connection, row)
     _doubt_named_guests(connection, operation.payload, None)
     row = _without_conflicting_link(connection, row, None)
     rows.store_new(connection, row)
@@ -209,7 +206,7 @@ def _create(connection: Connection, operation: Any) -> Row:  # noqa: ANN401
 
 def _update(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: ANN401
     payload = dict(operation.payload)
-    if payload.get("order_id") is not None and not _may_claim(connection, payload["order_id"], row["id"]):
+    if payload.get("order_id") is not None and not may_claim(connection, payload["order_id"], row["id"]):
         rows.raise_finding(
             connection,
             "link-conflict",
@@ -237,6 +234,7 @@ def _update(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: A
 
 
 def _delete(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: ANN401
+    check_delete(row, operation.payload.get("order_id"))
     at = operation.accepted_at
     after = row | {"deleted_at": at, "deleted_reason": "sync", "updated_at": at, "last_sync_at": at}
     return rows.store_changed(connection, row, after | {"applied_seq": operation.seq})
@@ -297,42 +295,6 @@ def _without_conflicting_link(connection: Connection, row: Row, before: Row | No
         vmid=row["vmid"],
     )
     return after
-
-
-def _may_claim(connection: Connection, order_id: str, vps_id: int) -> bool:
-    order_claims, vps = tables.order_claims, tables.vps
-    claimed = connection.scalar(select(order_claims.c.vps_id).where(order_claims.c.order_id == order_id))
-    linked = connection.scalar(
-        select(vps.c.id).where(vps.c.order_id == order_id, vps.c.deleted_at.is_(None), vps.c.id != vps_id)
-    )
-    return claimed in (None, vps_id) and linked is None
-
-
-def _wait_for_older_order(connection: Connection, row: Row) -> None:
-    """Let a create wait if its order has an older record and the delete of that record is queued. Raises NotYetError.
-
-    It waits for nothing else. If no delete is queued, the older record keeps the order. Raises OrderTakenError.
-    """
-    if (older := _other_record_of_order(connection, row)) is None:
-        return
-    operations = tables.operations
-    queued_delete = select(operations.c.id).where(
-        operations.c.vps_id == older, operations.c.state == "queued", operations.c.action == "delete"
-    )
-    if connection.scalar(queued_delete.limit(1)) is not None:
-        raise NotYetError(f"waiting for the delete of vps={older}, the order's former record")
-    if _other_record_of_order(connection, row) is not None:  # the delete may have been applied between the two reads
-        raise OrderTakenError(row["order_id"], older)
-
-
-def _other_record_of_order(connection: Connection, row: Row) -> int | None:
-    """The other live record of this record's order, or None."""
-    if row["order_id"] is None:
-        return None
-    vps = tables.vps
-    return connection.scalar(
-        select(vps.c.id).where(vps.c.order_id == row["order_id"], vps.c.deleted_at.is_(None), vps.c.id != row["id"])
-    )
 
 
 def _postpone(connection: Connection, operation_id: int, why: str) -> None:

@@ -1,0 +1,89 @@
+"""Whose an order is.
+
+A claim leads from an order id to a VPS. The application may not delete claims, so a VPS that a run gave to another
+order keeps the claim of its former one. Such a claim leads nowhere: a claim counts only while the VPS is live and has
+this order, or has none yet while calls wait for it. :mod:`panel.journal.journal_state` follows the same rule for calls.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, select, text
+
+from panel.records.projection import Row
+from panel.schema import tables
+
+
+class NotYetError(Exception):
+    """The operation must wait for another VPS's queue. It stays queued and is published again."""
+
+
+class OrderTakenError(Exception):
+    """The order of a create has another live record, and no delete of that record is queued."""
+
+    def __init__(self, order_id: str, vps_id: int) -> None:
+        super().__init__(f"order {order_id} belongs to vps={vps_id}: the delete of that VPS failed")
+        self.order_id = order_id
+        self.vps_id = vps_id
+
+
+class ForeignDeleteError(Exception):
+    """A delete names an order, and the record belongs to another one."""
+
+
+def check_delete(row: Row, order_id: str | None) -> None:
+    """Raise ForeignDeleteError if a delete of this order must not end the record."""
+    if order_id is not None and row["order_id"] not in (None, order_id):
+        raise ForeignDeleteError(
+            f"VPS {row['id']} belongs to order {row['order_id']}, but the delete is for order {order_id}"
+        )
+
+
+def holder_of(connection: Connection, order_id: str, *, besides: int | None = None) -> int | None:
+    """The VPS that an order's claim leads to, and that has the order or is about to get it. ``besides``: not this
+    one. The caller has locked the order."""
+    holder: int | None = connection.scalar(HOLDER, {"order": order_id, "besides": besides})
+    return holder
+
+
+def may_claim(connection: Connection, order_id: str, vps_id: int) -> bool:
+    """Whether an update may link this order with the VPS."""
+    order_claims = tables.order_claims
+    claimed = connection.scalar(select(order_claims.c.vps_id).where(order_claims.c.order_id == order_id))
+    return claimed in (None, vps_id) and other_record_of_order(connection, order_id, vps_id) is None
+
+
+def wait_for_older_order(connection: Connection, row: Row) -> None:
+    """Let a create wait if its order has an older record and the delete of that record is queued. Raises NotYetError.
+
+    It waits for nothing else. If no delete is queued, the older record keeps the order. Raises OrderTakenError.
+    """
+    order_id, vps_id = row["order_id"], row["id"]
+    if order_id is None or (older := other_record_of_order(connection, order_id, vps_id)) is None:
+        return
+    operations = tables.operations
+    queued_delete = select(operations.c.id).where(
+        operations.c.vps_id == older, operations.c.state == "queued", operations.c.action == "delete"
+    )
+    if connection.scalar(queued_delete.limit(1)) is not None:
+        raise NotYetError(f"waiting for the delete of vps={older}, the order's former record")
+    # The delete may have been applied between the two reads.
+    if other_record_of_order(connection, order_id, vps_id) is not None:
+        raise OrderTakenError(order_id, older)
+
+
+def other_record_of_order(connection: Connection, order_id: str, vps_id: int) -> int | None:
+    """The live record of this order that is not this VPS, or None."""
+    vps = tables.vps
+    other: Any = connection.scalar(
+        select(vps.c.id).where(vps.c.order_id == order_id, vps.c.deleted_at.is_(None), vps.c.id != vps_id)
+    )
+    return None if other is None else int(other)
+
+
+HOLDER = text(
+    "SELECT q.vps_id FROM order_claims c JOIN vps_queues q ON q.vps_id = c.vps_id LEFT JOIN vps r ON r.id = q.vps_id"
+    " WHERE c.order_id = :order AND c.vps_id IS DISTINCT FROM CAST(:besides AS bigint) AND q.queue_state = 'live'"
+    " AND (r.order_id = c.order_id OR (r.order_id IS NULL AND q.applied_seq < q.last_seq))"
+)
