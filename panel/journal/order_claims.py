@@ -47,6 +47,12 @@ def holder_of(connection: Connection, order_id: str, *, besides: int | None = No
     return holder
 
 
+def awaiting(connection: Connection, order_id: str, *, besides: int) -> int | None:
+    """The VPS, other than ``besides``, that a queued call brings this order to. The caller has locked the order."""
+    waiting: int | None = connection.scalar(AWAITING, {"order": order_id, "besides": besides})
+    return waiting
+
+
 def may_claim(connection: Connection, order_id: str, vps_id: int) -> bool:
     """Whether an update may link this order with the VPS."""
     order_claims = tables.order_claims
@@ -82,8 +88,10 @@ def other_record_of_order(connection: Connection, order_id: str, vps_id: int) ->
     return None if other is None else int(other)
 
 
-HOLDER = text(
+_CLAIMING = (
     "SELECT q.vps_id FROM order_claims c JOIN vps_queues q ON q.vps_id = c.vps_id LEFT JOIN vps r ON r.id = q.vps_id"
-    " WHERE c.order_id = :order AND c.vps_id IS DISTINCT FROM CAST(:besides AS bigint) AND q.queue_state = 'live'"
-    " AND (r.order_id = c.order_id OR (r.order_id IS NULL AND q.applied_seq < q.last_seq))"
+    " WHERE c.order_id = :order AND c.vps_id IS DISTINCT FROM CAST(:besides AS bigint) AND q.queue_state = 'live' AND "
 )
+_AWAITING = "(r.order_id IS NULL AND q.applied_seq < q.last_seq)"
+HOLDER = text(f"{_CLAIMING} (r.order_id = c.order_id OR {_AWAITING})")
+AWAITING = text(_CLAIMING + _AWAITING)

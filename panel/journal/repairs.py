@@ -20,7 +20,7 @@ from domain.orders import Order
 from domain.record_columns import Facts, in_group, names
 from domain.records import Record
 from panel.journal import rows
-from panel.journal.order_claims import holder_of
+from panel.journal.order_claims import awaiting, holder_of
 from panel.observations.identity_doubts import SOLD_ON
 from panel.records.projection import LINK_COLUMNS, Row, release_address, repaired_row, with_status
 from panel.runs.lease import hold_lease
@@ -150,7 +150,10 @@ def _needs_no_record(connection: Connection, order: Order) -> str | None:
 
 def _change(run: _Run, change: Update | Unlink | Delete) -> Written | NotWritten:
     connection, vps_id = run.connection, change.record.id
-    rows.lock_orders(connection, [change.values.get("order_id")])
+    order_id = change.values.get("order_id")
+    rows.lock_orders(connection, [order_id])
+    if order_id is not None and (other := awaiting(connection, order_id, besides=vps_id)) is not None:
+        return NotWritten(f"order {order_id} is claimed by VPS {other}: a call that brings it waits to be applied")
     unchanged = run.lock_unchanged(change.record)
     if isinstance(unchanged, NotWritten):
         return unchanged

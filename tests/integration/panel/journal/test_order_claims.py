@@ -125,3 +125,14 @@ class TestFormerOrder:
         assert stored(panel, vps_id)["deleted_at"] is None
         updated = await accepted(acceptor, update_call(vps_id, "stopped"))
         assert apply_operation(panel, updated.operation_id).state == "applied"
+
+
+async def test_a_run_takes_no_order_whose_own_call_waits(acceptor: Acceptor, panel: Engine) -> None:
+    """VPS 1 has no order. Before a run links it with order 7041, the create of that order is accepted."""
+    first = await made(acceptor, panel)
+    call = await accepted(acceptor, create_call(order_id="7041"))
+    why = f"order 7041 is claimed by VPS {call.vps_id}: a call that brings it waits to be applied"
+    assert linked(panel, first, 1, "7041") == NotWritten(why)
+    assert apply_operation(panel, call.operation_id).state == "applied"
+    assert stored(panel, first)["order_id"] is None
+    assert stored(panel, call.vps_id)["order_id"] == "7041"
