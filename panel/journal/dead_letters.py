@@ -45,7 +45,7 @@ def list_dead(connection: Connection, limit: int = 100) -> list[DeadView]:
 def requeue(connection: Connection, operation_id: int, by: str) -> int:
     """Journal a dead call again, as if it had come now. Returns the new operation's id. Raises OperatorError.
 
-    Refused if the call would undo a later change, or take back an order that belongs to another record by now.
+    Refused if it would undo a later change or delete, or take back an order that belongs to another record by now.
     """
     dead, queue, record = _lock_dead(connection, operation_id)
     if (why_not := _hindrance(connection, dead, queue, record)) is not None:
@@ -94,6 +94,11 @@ def _hindrance(connection: Connection, dead: Row[Any], queue: Record, record: Re
     if dead.action == "create":
         if record is not None:
             return f"{vps} exists already"
+        if (deleted := _later_delete(connection, dead)) is not None:
+            return (
+                f"{vps} was deleted by a later call (operation {deleted}); discard this create. If the VPS is wanted"
+                " after all, let the main site create it anew"
+            )
         order = dead.payload.get("order_id")
         other = holder_of(connection, order, besides=dead.vps_id) if order else None
         return None if other is None else f"order {order} belongs to VPS {other} by now"
@@ -104,6 +109,18 @@ def _hindrance(connection: Connection, dead: Row[Any], queue: Record, record: Re
     if _changed_since(connection, dead):
         return f"{vps} was changed since; this call would undo that change"
     return None
+
+
+def _later_delete(connection: Connection, dead: Row[Any]) -> int | None:
+    """The first delete that was accepted after the call, whatever became of it: after a dead create it is rejected."""
+    operations = tables.operations
+    later: int | None = connection.scalar(
+        select(operations.c.id)
+        .where(operations.c.vps_id == dead.vps_id, operations.c.seq > dead.seq, operations.c.action == "delete")
+        .order_by(operations.c.seq)
+        .limit(1)
+    )
+    return later
 
 
 def _changed_since(connection: Connection, dead: Row[Any]) -> bool:

@@ -327,3 +327,31 @@ async def test_what_cannot_be_discarded(
     await accepted(acceptor, create_call())
     with panel.begin() as connection, pytest.raises(OperatorError, match=said):
         dead_letters.discard(connection, operation_id, reason, "ann")
+
+
+@pytest.mark.parametrize("delete", ["queued", "rejected"])
+async def test_a_dead_create_is_not_tried_again_after_its_delete(
+    acceptor: Acceptor, panel: Engine, monkeypatch: pytest.MonkeyPatch, delete: str
+) -> None:
+    """The main site was told 202 for the delete: the VPS must not come."""
+    created = await accepted(acceptor, create_call(order_id="7041"))
+    deleted = await accepted(acceptor, delete_call(created.vps_id))
+
+    def killed(*_: Any) -> Any:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_apply_one", killed)
+        die(panel, created.operation_id)
+    if delete == "rejected":
+        assert apply_operation(panel, deleted.operation_id).state == "rejected"
+    why = (
+        f"VPS {created.vps_id} was deleted by a later call (operation {deleted.operation_id}); discard this create. "
+        "If the VPS is wanted after all, let the main site create it anew"
+    )
+    with panel.begin() as connection, pytest.raises(OperatorError) as refusal:
+        dead_letters.requeue(connection, created.operation_id, "ann")
+    assert str(refusal.value) == why
+    with panel.begin() as connection:
+        dead_letters.discard(connection, created.operation_id, "deleted since", "ann")
+    assert vps_row(panel, created.vps_id) is None
