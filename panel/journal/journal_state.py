@@ -126,10 +126,13 @@ class JournalState:
             return
         survivors = await connection.execute(SURVIVORS, {"ids": sorted(ids)})
         ids |= {row.vps_id for row in survivors}
-        vps_queues, operations = tables.vps_queues, tables.operations
-        wanted = select(vps_queues).where(vps_queues.c.vps_id.in_(ids)).order_by(vps_queues.c.vps_id)
-        queues = await connection.execute(wanted.with_for_update(skip_locked=self._lock_timeout is LockTimeout.NONE))
-        self.vps_queues = {row.vps_id: dict(row._mapping) for row in queues}
+        await self._lock_vps_queues(connection, ids)
+        # A run may have merged one of them while its lock was awaited. The survivor is then locked out of order, which
+        # may end in a deadlock: one of the two transactions is undone then, and tried again.
+        while merged := {queue["merged_into"] for queue in self.vps_queues.values()} - ids - {None}:
+            ids |= merged
+            await self._lock_vps_queues(connection, merged)
+        operations = tables.operations
         if self._lock_timeout is LockTimeout.NONE:
             await self._note_locked_vps_queues(connection, ids)
         rows = await connection.execute(select(tables.vps).where(tables.vps.c.id.in_(ids)))
@@ -145,6 +148,12 @@ class JournalState:
         if deleted:
             deletes = await connection.execute(LAST_DELETES, {"ids": deleted})
             self.last_deletes = {row.vps_id: (row.id, row.state) for row in deletes}
+
+    async def _lock_vps_queues(self, connection: AsyncConnection, ids: Iterable[int]) -> None:
+        vps_queues = tables.vps_queues
+        wanted = select(vps_queues).where(vps_queues.c.vps_id.in_(ids)).order_by(vps_queues.c.vps_id)
+        queues = await connection.execute(wanted.with_for_update(skip_locked=self._lock_timeout is LockTimeout.NONE))
+        self.vps_queues |= {row.vps_id: dict(row._mapping) for row in queues}
 
     async def _note_locked_vps_queues(self, connection: AsyncConnection, ids: set[int]) -> None:
         """Note the queues of ``ids`` that another transaction has locked, and all that were merged into one of them."""

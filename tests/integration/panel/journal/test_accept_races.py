@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from panel.journal.accept import Acceptor
 from panel.journal.calls import Accepted, DatabaseAwayError, OverloadedError, Refused, Replayed
-from panel.journal.rows import lock_orders
+from panel.journal.rows import lock_orders, lock_vps_queues
 from panel.journal.writer import apply_operation
 from panel.sessions import async_engine
 from runtime.servers.embedded_postgres import EmbeddedPostgres
@@ -33,6 +33,18 @@ async def rival(panel: Engine, database: Database) -> AsyncIterator[Acceptor]:
     yield made
     await made.stop()
     await engine.dispose()
+
+
+def lock_is_awaited(panel: Engine) -> bool:
+    """Whether a transaction of the acceptor waits for a lock."""
+    with panel.connect() as connection:
+        waiting = connection.scalar(
+            text(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'panel-sync test api' AND wait_event_type = 'Lock'"
+            )
+        )
+    return bool(waiting)
 
 
 async def test_two_processes_create_one_order_once(acceptor: Acceptor, rival: Acceptor, panel: Engine) -> None:
@@ -119,21 +131,10 @@ async def test_a_caller_that_went_away_during_the_commit_has_its_call_journaled(
     acceptor: Acceptor, panel: Engine
 ) -> None:
     created = await accepted(acceptor, create_call())
-
-    def waits_for_the_lane() -> bool:
-        with panel.connect() as connection:
-            waiting = connection.scalar(
-                text(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                    " AND application_name = 'panel-sync test api' AND wait_event_type = 'Lock'"
-                )
-            )
-        return bool(waiting)
-
     with panel.begin() as held:
         held.execute(text("SELECT 1 FROM vps_queues WHERE vps_id = :id FOR UPDATE"), {"id": created.vps_id})
         gone = asyncio.create_task(acceptor.accept(update_call(created.vps_id)))
-        await asyncio.to_thread(wait_until, waits_for_the_lane, "the batch to be under way")
+        await asyncio.to_thread(wait_until, lambda: lock_is_awaited(panel), "the batch to be under way")
         gone.cancel()
     await accepted(acceptor, update_call(created.vps_id, "stopped"))
     assert [row["payload"].get("status") for row in journal(panel, created.vps_id)] == [
@@ -210,3 +211,29 @@ async def test_a_survivor_that_is_held_holds_whom_it_took_over(acceptor: Accepto
     outcome = await waiting
     assert isinstance(outcome, Accepted)
     assert outcome.vps_id == survivor
+
+
+@pytest.mark.parametrize("action", ["update", "delete"])
+async def test_an_id_that_is_merged_while_a_call_waits_reaches_the_survivor(
+    acceptor: Acceptor, panel: Engine, action: str
+) -> None:
+    """A run holds both queues and merges one VPS into the other, which the call did not name."""
+    survivor, merged = [(await accepted(acceptor, create_call(name=name))).vps_id for name in ("one", "two")]
+    for vps_id in (survivor, merged):
+        apply_operation(panel, journal(panel, vps_id)[0]["id"])
+    with panel.begin() as connection:
+        lock_vps_queues(connection, [survivor, merged])
+        call = update_call(merged) if action == "update" else delete_call(merged)
+        waiting = asyncio.create_task(acceptor.accept(call))
+        await asyncio.to_thread(wait_until, lambda: lock_is_awaited(panel), "the call to wait for the queue")
+        connection.execute(
+            text("UPDATE vps SET deleted_at = now(), deleted_reason = 'merged', merged_into = :into WHERE id = :id"),
+            {"into": survivor, "id": merged},
+        )
+        connection.execute(
+            text("UPDATE vps_queues SET merged_into = :into WHERE vps_id = :id"), {"into": survivor, "id": merged}
+        )
+    outcome = await waiting
+    assert isinstance(outcome, Accepted)
+    assert outcome.vps_id == survivor
+    assert apply_operation(panel, outcome.operation_id).state == "applied"
