@@ -112,8 +112,7 @@ class Batch:
         row = new_row(vps_id, call.payload, self._known.now)
         self._journal(call, vps_id, 1)
         if call.order_id is not None:
-            self._known.claims[call.order_id] = vps_id
-            self._new_claims[call.order_id] = (vps_id, len(self._operations) - 1)
+            self._claim(call.order_id, vps_id)
             self._known.vps_queues[vps_id] = {
                 "vps_id": vps_id,
                 "last_seq": 1,
@@ -140,7 +139,8 @@ class Batch:
         target = queue["vps_id"]
         if (record := project(self._known.rows.get(target), self._known.pending[target])) is None:
             return Refused(404, "vps_unknown", f"{name} was never created: its create failed")
-        if call.action == "delete" and call.order_id is not None and record["order_id"] not in (None, call.order_id):
+        names_another = call.order_id is not None and record["order_id"] not in (None, call.order_id)
+        if call.action == "delete" and names_another:
             why = f"{name} belongs to order {record['order_id']}, not to order {call.order_id}; nothing was changed"
             return Refused(404, "vps_unknown", f"{why}. To delete it, send its id alone")
         if queue["queue_state"] == "deleted":
@@ -153,9 +153,17 @@ class Batch:
         if call.action == "delete":
             queue["queue_state"] = "deleted"
             self._known.last_deletes[target] = (-len(self._operations), "queued")
-        record = public_record(self._known.projected(target))
+        elif call.order_id is not None and not names_another and not self._known.is_taken(call.order_id):
+            self._claim(call.order_id, target)
         message = f"VPS {target} is being {'deleted' if call.action == 'delete' else 'updated'}"
-        return Accepted(0, target, "queued", record, message, created=True)
+        if names_another:
+            message += f". It keeps order {record['order_id']}: only a run gives it another, as the order feed says"
+        return Accepted(0, target, "queued", public_record(self._known.projected(target)), message, created=True)
+
+    def _claim(self, order_id: str, vps_id: int) -> None:
+        """From now on the order leads to the VPS that the latest operation is for."""
+        self._known.claims[order_id] = vps_id
+        self._new_claims[order_id] = (vps_id, len(self._operations) - 1)
 
     def _already_deleted(self, target: int) -> Outcome:
         """Answer a repeated delete with the operation and the state of the earlier one."""

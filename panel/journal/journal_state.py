@@ -185,6 +185,13 @@ class JournalState:
         record = project(self.rows.get(queue["vps_id"]), self.pending[queue["vps_id"]])
         return queue if record is None or record["order_id"] == order_id else None
 
+    def is_taken(self, order_id: str) -> bool:
+        """Whether a VPS has the order, is about to get it, or is not deleted yet."""
+        if (queue := self.of_order(order_id)) is None:
+            return False
+        row = self.rows.get(queue["vps_id"])
+        return queue["queue_state"] == "live" or (row is not None and row["deleted_at"] is None)
+
     def projected(self, vps_id: int) -> Row:
         """The record as it will be once its queued operations are applied."""
         row = project(self.rows.get(vps_id), self.pending[vps_id])

@@ -55,9 +55,10 @@ def awaiting(connection: Connection, order_id: str, *, besides: int) -> int | No
 
 def may_claim(connection: Connection, order_id: str, vps_id: int) -> bool:
     """Whether an update may link this order with the VPS."""
-    order_claims = tables.order_claims
-    claimed = connection.scalar(select(order_claims.c.vps_id).where(order_claims.c.order_id == order_id))
-    return claimed in (None, vps_id) and other_record_of_order(connection, order_id, vps_id) is None
+    return (
+        holder_of(connection, order_id, besides=vps_id) is None
+        and other_record_of_order(connection, order_id, vps_id) is None
+    )
 
 
 def wait_for_older_order(connection: Connection, row: Row) -> None:

@@ -206,14 +206,9 @@ def _create(connection: Connection, operation: Any) -> Row:  # noqa: ANN401
 
 def _update(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: ANN401
     payload = dict(operation.payload)
-    if payload.get("order_id") is not None and not may_claim(connection, payload["order_id"], row["id"]):
+    if (why_not := _why_not_linked(connection, row, payload.get("order_id"))) is not None:
         rows.raise_finding(
-            connection,
-            "link-conflict",
-            f"vps:{row['id']}",
-            f"an update names order {payload['order_id']}, which belongs to another VPS; the order was not linked",
-            vps_id=row["id"],
-            order_id=payload["order_id"],
+            connection, "link-conflict", f"vps:{row['id']}", why_not, vps_id=row["id"], order_id=payload["order_id"]
         )
         del payload["order_id"]
     if payload.get("user_id") not in (None, row["user_id"]):
@@ -231,6 +226,21 @@ def _update(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: A
     if after["order_id"] != row["order_id"]:
         rows.claim_order(connection, after["order_id"], row["id"], operation.id)
     return rows.store_changed(connection, row, after)
+
+
+def _why_not_linked(connection: Connection, row: Row, order_id: str | None) -> str | None:
+    """Why the order that an update names is not linked with the record; None if it may be, or is linked already."""
+    if order_id is None or order_id == row["order_id"]:
+        return None
+    if row["order_id"] is not None:
+        return (
+            f"an update names order {order_id}, but VPS {row['id']} belongs to order {row['order_id']}; it keeps that"
+            f" order. If order {order_id} has followed order {row['order_id']}, let the order feed name this VPS for"
+            f" order {order_id}: a run links it then"
+        )
+    if not may_claim(connection, order_id, row["id"]):
+        return f"an update names order {order_id}, which belongs to another VPS; the order was not linked"
+    return None
 
 
 def _delete(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: ANN401

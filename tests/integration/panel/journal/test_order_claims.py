@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.changes import Create, Link, Merge
 from panel.journal.accept import Acceptor
 from panel.journal.repairs import NotWritten, Written
 from panel.journal.restore import restore_vps
 from panel.journal.writer import apply_operation
+from panel.records.reads import records_of_order
 from tests.integration.panel.conftest import accepted, begin_run, decided_on, refused, write
 from tests.support.calls import PLAN, create_call, delete_call, update_call
-from tests.support.fleets.world import journal, operation, vps_row
+from tests.support.fleets.world import journal, open_findings, operation, vps_row
 from tests.unit.reconcile.worlds import order
 
 WHY: dict[str, Any] = {"source": "orders", "reason": "a test says so"}
@@ -136,3 +139,77 @@ async def test_a_run_takes_no_order_whose_own_call_waits(acceptor: Acceptor, pan
     assert apply_operation(panel, call.operation_id).state == "applied"
     assert stored(panel, first)["order_id"] is None
     assert stored(panel, call.vps_id)["order_id"] == "7041"
+
+
+class TestUpdateThatNamesAnOrder:
+    """It brings a record its order from the moment it is accepted; and never takes one from another live record."""
+
+    async def test_claims_it_before_any_worker_came(self, acceptor: Acceptor, panel: Engine, pool: AsyncEngine) -> None:
+        vps_id = (await accepted(acceptor, create_call())).vps_id
+        named = await accepted(acceptor, update_call(vps_id, order_id="B"))
+        assert named.record["order_id"] == "B"
+        assert [row["id"] for row in await records_of_order(pool, "B")] == [vps_id]
+        again = await accepted(acceptor, create_call(order_id="B"))
+        assert (again.created, again.vps_id) == (False, vps_id)
+        assert (await accepted(acceptor, update_call(None, "stopped", order_id="B"))).vps_id == vps_id
+        apply_operation(panel, journal(panel, vps_id)[-1]["id"])
+        assert {row["state"] for row in journal(panel, vps_id)} == {"applied"}
+        assert stored(panel, vps_id)["order_id"] == "B"
+
+    async def test_claims_it_in_its_create_s_own_batch(self, acceptor: Acceptor, panel: Engine) -> None:
+        vps_id = await made(acceptor, panel)
+        named, again = await asyncio.gather(
+            accepted(acceptor, update_call(vps_id, order_id="B")), accepted(acceptor, create_call(order_id="B"))
+        )
+        assert (named.vps_id, again.vps_id, again.created) == (vps_id, vps_id, False)
+
+    async def test_a_run_does_not_take_it_meanwhile(self, acceptor: Acceptor, panel: Engine) -> None:
+        first, second = await made(acceptor, panel), await made(acceptor, panel)
+        named = await accepted(acceptor, update_call(second, order_id="B"))
+        for written in (linked(panel, first, 1, "B"), created_for(panel, "B")):
+            assert isinstance(written, NotWritten)
+            assert f"order B is claimed by VPS {second}" in written.why
+        assert apply_operation(panel, named.operation_id).state == "applied"
+        assert stored(panel, second)["order_id"] == "B"
+
+    async def test_an_order_that_a_live_record_has_stays_there(self, acceptor: Acceptor, panel: Engine) -> None:
+        first, second = await made(acceptor, panel, order_id="A"), await made(acceptor, panel)
+        apply_operation(panel, (await accepted(acceptor, update_call(second, order_id="A"))).operation_id)
+        assert (await accepted(acceptor, update_call(None, order_id="A"))).vps_id == first
+        gone = await accepted(acceptor, delete_call(None, order_id="A"))
+        assert gone.vps_id == first
+        # As long as the delete waits, the record lives.
+        apply_operation(panel, (await accepted(acceptor, update_call(second, order_id="A"))).operation_id)
+        assert stored(panel, second)["order_id"] is None
+        again = await accepted(acceptor, delete_call(None, order_id="A"))
+        assert (again.vps_id, again.created) == (first, False)
+        assert open_findings(panel) == [("link-conflict", f"vps:{second}")]
+
+    async def test_a_tombstone_keeps_no_order(self, acceptor: Acceptor, panel: Engine) -> None:
+        """VPS 1 of order A was deleted. The order goes on with VPS 2."""
+        first = await made(acceptor, panel, order_id="A")
+        apply_operation(panel, (await accepted(acceptor, delete_call(first))).operation_id)
+        second = await made(acceptor, panel)
+        named = await accepted(acceptor, update_call(second, order_id="A"))
+        assert apply_operation(panel, named.operation_id).state == "applied"
+        assert stored(panel, second)["order_id"] == "A"
+        assert open_findings(panel) == []
+        deleted = await accepted(acceptor, delete_call(None, order_id="A"))
+        assert (deleted.vps_id, deleted.created) == (second, True)
+
+    async def test_a_record_keeps_the_order_that_it_has_and_says_so(self, acceptor: Acceptor, panel: Engine) -> None:
+        vps_id = await made(acceptor, panel, order_id="A")
+        named = await accepted(acceptor, update_call(vps_id, order_id="B"))
+        assert named.record["order_id"] == "A"
+        assert named.message == (
+            f"VPS {vps_id} is being updated. It keeps order A: only a run gives it another, as the order feed says"
+        )
+        assert apply_operation(panel, named.operation_id).state == "applied"
+        assert (stored(panel, vps_id)["order_id"], stored(panel, vps_id)["status"]) == ("A", "running")
+        with panel.connect() as connection:
+            reason = connection.scalar(text("SELECT reason FROM findings WHERE class = 'link-conflict'"))
+        assert reason == (
+            f"an update names order B, but VPS {vps_id} belongs to order A; it keeps that order. If order B has"
+            " followed order A, let the order feed name this VPS for order B: a run links it then"
+        )
+        assert (await refused(acceptor, update_call(None, order_id="B"))).code == "vps_unknown"
