@@ -94,7 +94,8 @@ class Confirmer:
             answer = self._ask(question)
             if isinstance(answer, No):
                 return answer.why, confirmed
-            confirmed[f"confirmed_{question.word}"] = answer.how
+            word = f"confirmed_{question.word}"
+            confirmed[word] = f"{confirmed[word]}; {answer.how}" if word in confirmed else answer.how
         return None, confirmed
 
     def _ask(self, question: Confirmation) -> Answer:

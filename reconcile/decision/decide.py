@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from domain.changes import Change, ChangePlan, Finding, Kind, Merge, Unlink
-from domain.confirmations import NextOrderNamesGuest, OneGuestIsGone, OrderNamesSurvivor
+from domain.confirmations import NextOrderNamesGuest, OneGuestIsGone, OrderIsOver, OrderNamesSurvivor
 from domain.orders import Order, OrderState
 from reconcile.decision.cases import Case, GuestView, Policy, World, guest_view, order_to_ask, order_view, record_view
 from reconcile.decision.creates import create
@@ -161,6 +161,9 @@ def _merge(case: Case, world: World) -> Merge:
     places = {p for r in (loser, survivor) if r.guest_key is not None for p in seen_elsewhere(r, r.guest_key, world)}
     one_is_gone = OneGuestIsGone((loser, survivor), tuple(sorted(places, key=str)))
     survives = OrderNamesSurvivor(order_to_ask(order, loser), order)
+    # One of them may be linked with yet another order, which is only missed.
+    others = {r.order_id for r in (loser, survivor)} - {None, order.order_id if order is not None else None}
+    over = tuple(OrderIsOver(order_id) for order_id in sorted(filter(None, others)))
     return Merge(
         source=world.feed,
         reason=reason,
@@ -169,7 +172,7 @@ def _merge(case: Case, world: World) -> Merge:
         order=order,
         guest_key=case.guest_key,
         evidence=evidence,
-        confirm=(one_is_gone, survives) if have_different_guests(loser, survivor) else (survives,),
+        confirm=((one_is_gone,) if have_different_guests(loser, survivor) else ()) + (survives, *over),
     )
 
 

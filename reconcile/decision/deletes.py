@@ -39,7 +39,7 @@ def delete_change(case: Case, world: World, policy: Policy) -> Delete:
     if record is None:
         raise ValueError("a delete needs a record")
     evidence: dict[str, Any] = {}
-    confirm: list[Confirmation] = [OrderIsOver(order_to_ask(order, record))]
+    confirm: list[Confirmation] = [*_orders_are_over(order, record, world)]
     observable = guest_view(case, world, policy) is GuestView.NONE_PROVEN
     if observable and key is not None:
         confirm.insert(0, GuestIsGone(record, key, seen_elsewhere(record, key, world), order_ended=_ended(order)))
@@ -74,6 +74,14 @@ def delete_change(case: Case, world: World, policy: Policy) -> Delete:
     )
 
 
+def _orders_are_over(order: Order | None, record: Record, world: World) -> list[OrderIsOver]:
+    """The questions to every order that the record may belong to: the case's, the one that the record is linked with,
+    and those that name the record."""
+    naming = sorted(o.order_id for o in world.orders if o.panel_vps_id == record.id)
+    ids = dict.fromkeys((order_to_ask(order, record), record.order_id, *naming))
+    return [OrderIsOver(order_id) for order_id in ids if order_id is not None]
+
+
 def _ended(order: Order | None) -> bool:
     return order is not None and order.state is OrderState.ENDED
 
@@ -101,7 +109,7 @@ def unlinked_delete(case: Case, world: World, policy: Policy) -> DeleteOrphan | 
         return None  # its order may be on its way
     if record.protected_until is not None and record.protected_until > world.now:
         return None
-    confirm: list[Confirmation] = [OrderIsOver(record.order_id)] if record.order_id is not None else []
+    confirm: list[Confirmation] = [*_orders_are_over(None, record, world)]
     evidence: dict[str, Any] = {"order": record.order_id, "made_at": record.created_at.isoformat()}
     if guest_view(case, world, policy) is GuestView.NONE_PROVEN and key is not None:
         if _guest_hindrance(case, world, policy, by_approval=True) is not None:

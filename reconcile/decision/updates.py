@@ -9,6 +9,7 @@ from domain.confirmations import (
     Confirmation,
     GuestLeftItsAddress,
     OrderGoesOn,
+    OrderIsOver,
     OrderNamesGuest,
     OrderNamesOwner,
     PaidGuestIsMissing,
@@ -54,8 +55,11 @@ def order_updates(case: Case, world: World) -> Iterator[Change | Finding]:
     record, order = case.record, case.order
     if record is None or order is None or _by_name_only(order, record):
         return  # the end of an order is written only to a record that was linked with it
+    left = record.order_id if record.order_id != order.order_id else None
     if (linked := fact_updates.order_link_update(order, record)) is not None:
-        yield _link(case, record, world.feed, linked)
+        yield _link(case, record, world.feed, linked, confirm=(OrderIsOver(left),) if left is not None else ())
+    if left is not None:
+        return  # the record's own order is only missed: nothing is taken from another before that one says it is over
     yield from order_state(case, world)
     if order.state is OrderState.ENDED:
         return

@@ -122,23 +122,21 @@ class _Matching:
         self.taken |= {r.id for records in self.paired.values() for r in records}
 
     def _one_order_each(self, record: Record, orders: list[Order]) -> None:
-        """Several orders that name one record: if only one of them has not ended, it wins. Otherwise all are held. A
-        single order is held if the record is linked to another order that is not proven to be gone."""
-        winners = [o for o in orders if not has_ended(o)]
-        if record.order_id is not None and len(orders) > 1 and len(winners) != 1:
-            winners = []
-        if len(orders) == 1:
-            other = record.order_id is not None and record.order_id != orders[0].order_id
-            if not other or self.policy.proven(self.world.order_absences.get(record.order_id or "")):
-                return
-            winners = []
-        keep = winners[0].order_id if len(winners) == 1 else None
+        """Several orders that name one record: if only one of them has not ended, it wins. Otherwise all are held. So
+        are all if the record is linked with another order that is not proven to be gone.
+
+        Once that one is proven to be gone, an order that goes on takes the record. One that ended never does: its end
+        says nothing of the order that the record is linked with.
+        """
+        own = record.order_id is None or any(o.order_id == record.order_id for o in orders)
+        if own and len(orders) == 1:
+            return
+        held = not own and not self.policy.proven(self.world.order_absences.get(record.order_id or ""))
+        held = held or (len(orders) > 1 and sum(not has_ended(o) for o in orders) != 1)
         for order in orders:
-            if order.order_id == keep:
-                continue
-            if keep is None:
+            if held:
                 self.doubts[order.order_id] = f"several orders name VPS {record.id}: let the main site name one"
-            else:
+            elif has_ended(order):
                 self.paired[order.order_id] = [r for r in self.paired[order.order_id] if r.id != record.id]
 
     def _by_guest(self) -> None:
