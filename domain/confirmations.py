@@ -106,7 +106,8 @@ class PaidGuestIsMissing(Confirmation):
 
 @dataclass(frozen=True, slots=True)
 class GuestLeftItsAddress(Confirmation):
-    """Is the record's guest gone from the record's address? If not, the guest found at another address is a copy."""
+    """Is the record's guest gone from this address? Asked before a record follows its guest to another address, where
+    that would be a copy, and before it gives up an address that is another machine's by now."""
 
     word: ClassVar[str] = "left"
     record: Record

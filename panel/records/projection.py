@@ -159,9 +159,10 @@ def in_conflict(row: Row, before: Row | None) -> Row:
 
 
 def release_address(row: Row, at: datetime) -> Row:
-    """The record after another guest took its address. A record whose machine was never identified goes into dispute:
-    nothing shows that its machine was replaced, so an operator must approve its end."""
-    return unlinked(row, at, "unlinked" if row["fingerprint"] is not None else "conflict")
+    """The record after another guest took its address. A record whose machine was never identified, or is not verified
+    any more, goes into dispute: nothing shows that its machine was replaced, so an operator must approve its end."""
+    known = row["fingerprint"] is not None and row["link_state"] == "verified"
+    return unlinked(row, at, "unlinked" if known else "conflict")
 
 
 def unlinked(row: Row, at: datetime, link_state: str = "unlinked") -> Row:

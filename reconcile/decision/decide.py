@@ -9,7 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from domain.changes import Change, ChangePlan, Finding, Kind, Merge, Unlink
-from domain.confirmations import NextOrderNamesGuest, OneGuestIsGone, OrderIsOver, OrderNamesSurvivor
+from domain.confirmations import (
+    GuestLeftItsAddress,
+    NextOrderNamesGuest,
+    OneGuestIsGone,
+    OrderIsOver,
+    OrderNamesSurvivor,
+)
 from domain.orders import Order, OrderState
 from reconcile.decision.cases import Case, GuestView, Policy, World, guest_view, order_to_ask, order_view, record_view
 from reconcile.decision.creates import create
@@ -23,7 +29,11 @@ from reconcile.decision.deletes import (
 from reconcile.decision.findings import due_finding, finding, unread_finding
 from reconcile.decision.matching.duplicates import have_different_guests
 from reconcile.decision.matching.match import match
-from reconcile.decision.matching.possible_locations import seen_elsewhere
+from reconcile.decision.matching.possible_locations import (
+    seen_elsewhere,
+    why_maybe_elsewhere,
+    why_seen_elsewhere,
+)
 from reconcile.decision.matching.sold_on import sold_on, why_not_yet_sold_on
 from reconcile.decision.table import Cell, Verdict, cell
 from reconcile.decision.updates import order_state, order_updates, record_updates
@@ -110,7 +120,7 @@ def decide(case: Case, world: World, policy: Policy) -> Decision:
 def _decide_foreign_guest(decision: Decision, case: Case, world: World, policy: Policy) -> bool:
     """Whether a record's guest is another machine now, or also another record's or another order's. If so, that is
     decided here, and nothing else of the case."""
-    if (unlink := _unlink(case, world)) is not None:
+    if (unlink := _unlink(case, world, policy)) is not None:
         decision.changes.append(unlink)
     elif case.duplicate is not None and case.record is not None:
         decision.changes.append(_merge(case, world))
@@ -176,11 +186,15 @@ def _merge(case: Case, world: World) -> Merge:
     )
 
 
-def _unlink(case: Case, world: World) -> Unlink | None:
+def _unlink(case: Case, world: World, policy: Policy) -> Unlink | None:
     """The change by which a record gives up its address: another guest has it now, and another order, active or
-    suspended, names that guest. None if no such order does."""
+    suspended, names that guest. None if no such order does, or if the record's own machine may be at another address:
+    a record that gave up its guest is not looked for any more."""
     record, key = case.record, case.guest_key
     if not case.replaced or record is None or not record.live or key is None:
+        return None
+    known = record.fingerprint is not None
+    if known and (why_seen_elsewhere(record, key, world, policy) or why_maybe_elsewhere(record, world)) is not None:
         return None
     claiming = (
         o
@@ -199,8 +213,12 @@ def _unlink(case: Case, world: World) -> Unlink | None:
         order=case.order,
         guest_key=key,
         evidence=evidence,
-        # The other order may have been read long ago, and may name another guest by now.
-        confirm=(NextOrderNamesGuest(other.order_id, key),),
+        # The other order may have been read long ago, and may name another guest by now. And nobody looks for the
+        # record's machine afterwards, so it is looked for as before a delete.
+        confirm=(
+            NextOrderNamesGuest(other.order_id, key),
+            *(GuestLeftItsAddress(record, place) for place in (key, *seen_elsewhere(record, key, world)) if known),
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from domain.orders import Order, OrderState
 from domain.records import LinkState, Record
 from reconcile.decision.cases import Case, GuestView, Policy, World, guest_view, order_to_ask, seen_on_proxmox
 from reconcile.decision.matching.guest_matching import was_read
-from reconcile.decision.matching.possible_locations import seen_elsewhere, why_maybe_elsewhere
+from reconcile.decision.matching.possible_locations import seen_elsewhere, why_maybe_elsewhere, why_seen_elsewhere
 
 
 def two_way(case: Case, world: World) -> bool:
@@ -217,10 +217,8 @@ def _guest_hindrance(case: Case, world: World, policy: Policy, *, by_approval: b
     absence = world.guest_absences.get(case.guest_key)
     if absence is not None and absence.absent_since <= record.link_changed_at:
         return f"VPS {record.id} was linked anew after its guest was first missed"
-    for key in seen_elsewhere(record, case.guest_key, world):
-        # It may have moved there, and a list may have left it out: it is gone from its old address only.
-        if not policy.proven(world.guest_absences.get(key)):
-            return f"the machine of VPS {record.id} was seen at {key}, and nothing proves that it is gone"
+    if (seen := why_seen_elsewhere(record, case.guest_key, world, policy)) is not None:
+        return seen
     return None if by_approval else why_maybe_elsewhere(record, world)
 
 

@@ -87,7 +87,7 @@ class GuestMatching:
                 return guest, key, False, f"the identity of guest {key} must be read again first"
             if order is not None and self._reinstalled(order, guest):
                 return guest, key, False, self.clone_doubt(guest)
-            return None, key, True, self._replacement_doubt(record, order, guest)
+            return self._replaced(record, order, guest)
         if (why := _contradiction(record, guest)) is not None:
             return guest, key, False, why
         if record.fingerprint is None:
@@ -223,6 +223,16 @@ class GuestMatching:
         ):
             return None
         return None if self.is_taken(guest.key, order) else guest
+
+    def _replaced(
+        self, record: Record, order: Order | None, guest: Guest
+    ) -> tuple[Guest | None, GuestKey | None, bool, str | None]:
+        """Another machine stands at the record's address. Its own may be elsewhere: VMIDs are given anew at once."""
+        doubt = self._replacement_doubt(record, order, guest)
+        same = self._by_fingerprint.get(record.fingerprint or "", ())
+        if doubt is None and same:
+            return self._guest_seen_elsewhere(record, order, same)
+        return None, guest.key, True, doubt
 
     def _replacement_doubt(self, record: Record, order: Order | None, guest: Guest) -> str | None:
         """Why a replaced guest is in doubt: always, unless the record's order has ended or is not known, and the new

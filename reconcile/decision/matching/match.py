@@ -298,7 +298,7 @@ class _Matching:
             # For a linked record this is a change of owner. By a bare id it may be another customer's machine.
             doubt = f"order {order.order_id} of another customer names VPS {record.id}, which was never linked with it"
             class_ = "ownership"
-        sold_to = self.address_claims.sold_to(record, order) if twin is None else None
+        sold_to = self.address_claims.sold_to(record, order) if twin is None and key == record.guest_key else None
         dispute = self.guest_matching.disputes.message(record, order)
         return [Case(order, guest, record, key, replaced, twin, doubt, class_, sold_to=sold_to, dispute=dispute)]
 
@@ -317,7 +317,8 @@ class _Matching:
         if doubt is None and guest is not None and vanished and unseen:
             doubt = f"order {record.order_id} is not listed any more, and the identity of guest {key} was never read"
             class_ = "guest-without-order"
-        sold_to, dispute = self.address_claims.sold_to(record, None), self.guest_matching.disputes.message(record, None)
+        sold_to = self.address_claims.sold_to(record, None) if key == record.guest_key else None  # not if it moved
+        dispute = self.guest_matching.disputes.message(record, None)
         return Case(None, guest, record, key, replaced, None, doubt, class_, sold_to=sold_to, dispute=dispute)
 
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 
 from domain.guests import Guest, GuestKey
 from domain.records import Record
-from reconcile.decision.cases import World
+from reconcile.decision.cases import Policy, World
 
 
 def seen_elsewhere(record: Record, key: GuestKey, world: World) -> tuple[GuestKey, ...]:
     """The other addresses, in configured clusters, where the record's machine was last seen."""
     known = world.sightings.get(record.fingerprint, frozenset()) if record.fingerprint is not None else frozenset()
     return tuple(sorted((k for k in known if k != key and k.cluster in world.clusters), key=str))
+
+
+def why_seen_elsewhere(record: Record, key: GuestKey, world: World, policy: Policy) -> str | None:
+    """Why a record's machine that is gone from an address is not gone: it may have moved to another address where it
+    was seen, and a list may have left it out there. None if it is proven gone from all of them."""
+    for place in seen_elsewhere(record, key, world):
+        if not policy.proven(world.guest_absences.get(place)):
+            return f"the machine of VPS {record.id} was seen at {place}, and nothing proves that it is gone"
+    return None
 
 
 def why_maybe_elsewhere(record: Record, world: World) -> str | None:
