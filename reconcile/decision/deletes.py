@@ -26,6 +26,7 @@ def two_way(case: Case, world: World) -> bool:
     if not world.clusters or record is None:
         return not world.clusters
     named = record.guest_key is not None and record.guest_key.cluster in world.clusters
+    named = named or record.link_state is LinkState.CONFLICT  # of a guest that it may not have, or gave up unseen
     if record.hypervisor != "proxmox" and not named and not seen_on_proxmox(record):
         return True
     if order is None or case.guest_key is not None or record.guest_key is not None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from domain.changes import Kind, plan_hash
-from domain.confirmations import Confirmation, GuestIsGone
+from domain.confirmations import Confirmation, GuestIsGone, OrderIsOver
 from domain.orders import OrderState
 from domain.records import LinkState, Record
 from domain.source_protocols import GuestSource
@@ -77,6 +77,10 @@ class Guard(NamedTuple):
     world: World
 
 
+NOWHERE: dict[str, Any] = {"cluster": None, "vmid": None, "node": None}
+CONFLICT: dict[str, Any] = UNLINKED | {"link_state": LinkState.CONFLICT, "order_state": OrderState.ENDED}
+DISPUTED = CONFLICT | {"claimed_cluster": "main", "claimed_vmid": 100}
+LET_GO = CONFLICT | {"guest_linked_once": True}
 GUARDS = [
     Guard("the guest is there", ended(guests=(guest(),))),
     Guard("the guest was missed twice only", ended(guest_absences={KEY: absence(2)})),
@@ -164,6 +168,16 @@ GUARDS = [
         ),
     ),
     Guard(
+        "another word for Proxmox, and its link is in conflict",
+        ended(
+            {"hypervisor": "kvm"} | NOWHERE, guest_absences={}, records=(record(**DISPUTED | {"hypervisor": "kvm"}),)
+        ),
+    ),
+    Guard(
+        "another word for Proxmox, and it gave up an address without ever being identified",
+        ended({"hypervisor": "kvm"} | NOWHERE, guest_absences={}, records=(record(**LET_GO | {"hypervisor": "kvm"}),)),
+    ),
+    Guard(
         "another word for Proxmox, and the last cluster is not configured any more",
         ended(
             {"hypervisor": "kvm"},
@@ -206,6 +220,17 @@ ASKED = [
         (),
     ),
 ]
+
+
+@pytest.mark.parametrize("word", ["proxmox", "kvm"])
+@pytest.mark.parametrize("kept", [DISPUTED, LET_GO], ids=["a call named its guest", "it gave its guest up unseen"])
+def test_a_record_in_dispute_ends_by_approval_whatever_the_hypervisor_is_called(
+    kept: dict[str, Any], word: str
+) -> None:
+    seen = ended({"hypervisor": word} | NOWHERE, guest_absences={}, records=(record(**kept | {"hypervisor": word}),))
+    made = plan(seen, POLICY)
+    (change,) = asked(made)
+    assert (deletes(made), questions(change)) == ([], (OrderIsOver,))
 
 
 @pytest.mark.parametrize("case", ASKED, ids=lambda c: c.reason)
