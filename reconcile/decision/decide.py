@@ -213,11 +213,12 @@ def _unlink(case: Case, world: World, policy: Policy) -> Unlink | None:
         order=case.order,
         guest_key=key,
         evidence=evidence,
-        # The other order may have been read long ago, and may name another guest by now. And nobody looks for the
-        # record's machine afterwards, so it is looked for as before a delete.
+        # The other order may have been read long ago, and may name another guest by now. Nobody looks for the record's
+        # machine afterwards, so it is looked for as before a delete. If the record's order is only missed, it is asked.
         confirm=(
             NextOrderNamesGuest(other.order_id, key),
             *(GuestLeftItsAddress(record, place) for place in (key, *seen_elsewhere(record, key, world)) if known),
+            *((OrderIsOver(record.order_id),) if case.order is None and record.order_id is not None else ()),
         ),
     )
 

@@ -235,10 +235,13 @@ class GuestMatching:
         return None, guest.key, True, doubt
 
     def _replacement_doubt(self, record: Record, order: Order | None, guest: Guest) -> str | None:
-        """Why a replaced guest is in doubt: always, unless the record's order has ended or is not known, and the new
-        guest was seen twice."""
-        if order is None or order.state is OrderState.ENDED:
+        """Why a replaced guest is in doubt: always, unless the record's order is over, and the new guest was seen
+        twice."""
+        if self._order_is_over(record, order):
             return None if guest.fingerprint_seen >= 2 else f"guest {guest.key} was replaced only just now"
+        if order is None:
+            own = f"order {record.order_id}" if record.order_id is not None else "its order"
+            return f"guest {guest.key} is another machine than VPS {record.id}'s, and nothing proves that {own} is over"
         return f"guest {guest.key} has another fingerprint than VPS {record.id} was linked with"
 
     def clone_doubt(self, guest: Guest) -> str | None:

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from domain.changes import Kind
+from domain.confirmations import Confirmation, GuestLeftItsAddress, NextOrderNamesGuest, OrderIsOver
 from domain.guests import FingerprintState, GuestKey, PowerState
-from domain.orders import OrderState
+from domain.orders import Order, OrderState
 from reconcile.decision.cases import Case
+from reconcile.decision.decide import plan
 from tests.unit.reconcile.decision.matching.matched import cases, doubts
-from tests.unit.reconcile.worlds import KEY, UNLINKED, absence, ago, guest, order, record, world
+from tests.unit.reconcile.worlds import KEY, POLICY, UNLINKED, absence, ago, guest, order, questions, record, world
 
 OTHER: dict[str, Any] = {"fingerprint": "smbios:other"}
 
@@ -166,3 +169,42 @@ def test_an_ended_orders_unlinked_record_does_not_take_the_next_customers_guest(
     )
     (case,) = [c for c in cases(seen) if c.record]
     assert (case.guest, case.guest_key, case.doubt) == (None, None, None)
+
+
+SILENT = order(cluster=None, node=None, vmid=None)
+NEXT_OWNER = order(order_id="2", user_id=6, owner="6", name="other")
+
+
+@pytest.mark.parametrize(
+    ("orders", "values", "questions_asked"),
+    [
+        pytest.param((SILENT,), {}, None, id="it goes on"),
+        pytest.param((), {"order_absences": {"1": absence(1)}}, None, id="one read of the orders left it out"),
+        pytest.param((), {"order_absences": {"1": absence(2)}}, None, id="two did"),
+        pytest.param((), {"orders_at": None}, None, id="the orders were never read completely"),
+        pytest.param(
+            (), {"order_absences": {"1": absence()}}, (NextOrderNamesGuest, OrderIsOver), id="it is proven to be gone"
+        ),
+        pytest.param((), {}, (NextOrderNamesGuest, OrderIsOver), id="it was never listed"),
+        pytest.param((order(state=OrderState.ENDED, status="cancelled"),), {}, (NextOrderNamesGuest,), id="it ended"),
+    ],
+)
+def test_a_guest_is_given_up_for_another_order_only_if_its_own_is_over(
+    orders: tuple[Order, ...], values: dict[str, Any], questions_asked: tuple[type[Confirmation], ...] | None
+) -> None:
+    """Else a paid machine that is gone would be missed by nobody, once its order is listed again."""
+    seen = world(orders=(*orders, NEXT_OWNER), guests=(guest(**OTHER),), records=(record(),), **values)
+    made = plan(seen, POLICY)
+    of_record = [c for c in made.changes if c.record is not None]
+    if questions_asked is None:
+        assert of_record == []
+        assert [f.class_ for f in made.findings if f.vps_id == 1] == ["ambiguous"]
+        return
+    (change,) = of_record
+    assert (change.kind, tuple(q for q in questions(change) if q is not GuestLeftItsAddress)) == (
+        Kind.UNLINK,
+        questions_asked,
+    )
+    assert [one.order_id for one in change.confirm if isinstance(one, OrderIsOver)] == ["1"] * (
+        OrderIsOver in questions_asked
+    )
