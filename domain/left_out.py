@@ -15,12 +15,14 @@ class LeftOut:
 
     ``partners``: by order, an unlinked record of the same customer that may belong to the order by plan and time.
     ``guestless_orders``: by the type of guest sold (None: the order does not say), when the newest order was made that
-    has not ended and has no guest, neither named nor linked. ``unnamed``: guests that no order and no verified record
+    has not ended, may be on Proxmox and has no guest, neither named nor linked; None: nobody knows when one of them was
+    made. ``unnamed``: guests that no order and no verified record
     names; None: there may be any.
-    ``disputed``: some record may have a right to an address that a call named for it and another record holds.
+    ``disputed``: some record may have a right to an address that a call named for it and another record holds, or
+    some order that has no guest was not looked at.
     """
 
     partners: Mapping[str, int] = field(default_factory=dict)
-    guestless_orders: Mapping[GuestType | None, datetime] = field(default_factory=dict)
+    guestless_orders: Mapping[GuestType | None, datetime | None] = field(default_factory=dict)
     unnamed: tuple[Guest, ...] | None = ()
     disputed: bool = False

@@ -67,12 +67,15 @@ WHERE o.name IS NOT NULL
 GROUP BY o.order_id
 """
 
-# By guest type: the time of creation of the newest order that has not ended, names no guest, and whose record has no
-# identified one.
+# By guest type: the time of creation of the newest order that has not ended, may be on Proxmox, names no guest, and
+# whose record has no identified one. No time, if nobody knows when one of them was made. The same rule as
+# reconcile.decision.matching.order_traits.may_be_on_proxmox.
 GUESTLESS_ORDERS = f"""
-SELECT o.guest_type, max(o.created_at) AS made_at FROM orders_seen o
-WHERE o.state <> 'ended' AND (o.cluster IS NULL OR o.vmid IS NULL) AND coalesce(o.hypervisor = 'proxmox', true)
-  AND o.created_at IS NOT NULL AND {_LISTED.format(o="o")}
+SELECT o.guest_type, CASE WHEN bool_and(o.created_at IS NOT NULL) THEN max(o.created_at) END AS made_at
+FROM orders_seen o
+WHERE o.state <> 'ended' AND (o.cluster IS NULL OR o.vmid IS NULL)
+  AND coalesce(o.hypervisor NOT IN ('vmware', 'hyperv', 'xen'), true)
+  AND {_LISTED.format(o="o")}
   AND NOT EXISTS (SELECT 1 FROM pick_orders p WHERE p.order_id = o.order_id)
   AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL
                   AND r.fingerprint IS NOT NULL)

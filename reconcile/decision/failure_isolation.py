@@ -5,7 +5,7 @@ A subject names each object: ``vps:12``, ``order:7041``, ``guest:main/101``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 from domain.changes import ChangePlan
 from domain.failures import Broken, Failure, Interrupts, Stage, cause_of, guest_ties, order_ties, record_ties
 from domain.guests import Guest
-from domain.records import Record
+from domain.records import LinkState, Record
 from reconcile.decision.cases import Case, Policy, World
 from reconcile.decision.decide import Decision, assemble, decide
 from reconcile.decision.matching.match import match
+from reconcile.decision.matching.order_traits import has_ended, may_be_on_proxmox
 from reconcile.decision.power import power_plan
 
 T = TypeVar("T")
@@ -35,8 +36,8 @@ class Planned:
 
 
 def parts(world: World) -> list[World]:
-    """The world, cut into parts that do not affect each other. Only a guest that no order and no record names may
-    matter to every part."""
+    """The world, cut into parts that do not affect each other. Only a guest that no order and no record names, an order
+    without a guest and a record in dispute over an address may matter to every part."""
     members: list[tuple[str, Any, frozenset[str]]] = [
         *(("orders", o, order_ties(o)) for o in world.orders),
         *(("guests", g, guest_ties(g)) for g in world.guests),
@@ -124,7 +125,7 @@ def isolated_plan(
     planned.failures += [Failure(s, Stage.LOAD, b.cause) for s, b in sorted(broken.items()) if s not in held_back]
     early = {subject for subject, stage in held_back.items() if stage in (Stage.LOAD, Stage.MATCH)}
     world, out = without(world, early.union(*(b.belongs for b in broken.values())))
-    world = _without_twins(world, out, broken)
+    world = _unsure_of(world, out, broken)
     try:
         cases = match(world, policy)
     except Exception as error:
@@ -132,7 +133,7 @@ def isolated_plan(
             raise
         world, failing = _without_failing(world, policy, planned, interrupts)
         out += failing
-        cases = match(_without_twins(world, failing, broken), policy)
+        cases = match(_unsure_of(world, failing, broken), policy)
     for part in out:
         planned.left_out |= subjects_in(part)
     planned.left_out |= broken.keys()
@@ -141,15 +142,31 @@ def isolated_plan(
     return planned
 
 
-def _without_twins(world: World, out: Iterable[World], broken: Mapping[str, Broken]) -> World:
-    """The same world, in which no record counts as the twin of another if a guest that nothing names was left out: that
-    guest may be the machine of the record that looks like a twin.
+def _unsure_of(world: World, out: Collection[World], broken: Mapping[str, Broken]) -> World:
+    """The same world, in which what was left out may be anybody's.
 
-    ``out``: the parts that were left out. ``broken``: rows that could not be parsed, by subject.
+    No record counts as the twin of another if a guest that nothing names was left out: that guest may be the machine of
+    the record that looks like a twin. And no machine counts as made anew for its order if an order without a guest, or
+    a record in dispute over an address, was left out: the machine may be that one's. ``out``: the parts that were left
+    out. ``broken``: rows that could not be parsed, by subject.
     """
+    left = world.left_out
     alone = any(part.guests and not part.orders and not part.records for part in out)
-    unread = any(subject.startswith("guest:") for subject in broken)
-    return replace(world, left_out=replace(world.left_out, unnamed=None)) if alone or unread else world
+    if alone or any(subject.startswith("guest:") for subject in broken):
+        left = replace(left, unnamed=None)
+    if any(map(_may_want_a_guest, out)) or any(subject.startswith(("order:", "vps:")) for subject in broken):
+        left = replace(left, disputed=True)
+    return replace(world, left_out=left) if left is not world.left_out else world
+
+
+def _may_want_a_guest(part: World) -> bool:
+    """Whether an order that has not ended has no guest there, neither named nor linked, or a record is in dispute."""
+    identified = [r for r in part.records if r.live and r.fingerprint is not None]
+    served = {r.order_id for r in identified} | {f"vps:{r.id}" for r in identified}
+    wanting = (o for o in part.orders if not has_ended(o) and o.guest_key is None and may_be_on_proxmox(o))
+    return any(r.live and r.link_state is LinkState.CONFLICT for r in part.records) or any(
+        o.order_id not in served and f"vps:{o.panel_vps_id}" not in served for o in wanting
+    )
 
 
 def isolated_power(

@@ -12,7 +12,7 @@ from domain.guests import Guest, GuestKey
 from domain.left_out import LeftOut
 from domain.orders import Order
 from domain.records import LinkState, Record
-from reconcile.decision.matching.order_traits import has_ended, later
+from reconcile.decision.matching.order_traits import has_ended, later, may_be_on_proxmox, maybe_later
 
 
 class AddressClaims:
@@ -83,17 +83,18 @@ class AddressClaims:
 
     def may_be_of_guestless_order(self, order: Order, guest: Guest) -> bool:
         """Whether a guest may have been sold to a later order that has not ended and names no guest yet, or may belong
-        to a record for which a call named a taken address."""
+        to a record for which a call named a taken address. Where nobody knows which order was made later, it may."""
         disputed = self._left_out.disputed or any(r.link_state is LinkState.CONFLICT for r in self._live)
         elsewhere = any(
-            type_ in (None, guest.guest_type) and order.created_at is not None and made_at > order.created_at
+            type_ in (None, guest.guest_type)
+            and (made_at is None or order.created_at is None or made_at > order.created_at)
             for type_, made_at in self._left_out.guestless_orders.items()
         )
         return (
             disputed
             or elsewhere
             or any(
-                not has_ended(o) and later(o, order) and o.hypervisor in (None, "proxmox") and self.fits_type(o, guest)
+                not has_ended(o) and maybe_later(o, order) and may_be_on_proxmox(o) and self.fits_type(o, guest)
                 for o in self.orders_naming(None)
                 if not any(r.fingerprint is not None for r in self.paired[o.order_id])
             )

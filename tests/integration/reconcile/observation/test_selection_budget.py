@@ -122,6 +122,8 @@ def test_an_order_that_ended_before_is_no_match_for_a_record_of_its_name(engine:
 
 LOOSE = "UPDATE vps SET order_id = NULL, created_at = now() - interval '10 days {minutes} minutes' WHERE id = 1"
 NO_PLACE = "UPDATE orders_seen SET cluster = NULL, vmid = NULL, guest_type = 'lxc' WHERE order_id = '1'"
+NO_MACHINE = "UPDATE vps SET fingerprint = NULL WHERE id = 1"
+KVM = "UPDATE orders_seen SET hypervisor = 'kvm'"
 GUESTLESS = LeftOut()
 LEFT: tuple[tuple[str, tuple[str, ...], LeftOut], ...] = (
     ("nothing", (), LeftOut()),
@@ -131,7 +133,10 @@ LEFT: tuple[tuple[str, tuple[str, ...], LeftOut], ...] = (
     ("that its order names", (LOOSE.format(minutes=5), "UPDATE orders_seen SET panel_vps_id = 1 WHERE order_id = '1'"),
      LeftOut()),
     ("an order whose record has a machine", (NO_PLACE,), LeftOut()),
-    ("an order whose record has none", (NO_PLACE, "UPDATE vps SET fingerprint = NULL WHERE id = 1"), GUESTLESS),
+    ("an order whose record has none", (NO_PLACE, NO_MACHINE), GUESTLESS),
+    ("one that the main site calls kvm", (NO_PLACE, NO_MACHINE, KVM), GUESTLESS),
+    ("one on another hypervisor", (NO_PLACE, NO_MACHINE, KVM.replace("kvm", "vmware")), LeftOut()),
+    ("one made nobody knows when", (NO_PLACE, NO_MACHINE, "UPDATE orders_seen SET created_at = NULL"), GUESTLESS),
     ("a record in dispute", ("UPDATE vps SET link_state = 'conflict', cluster = NULL, vmid = NULL WHERE id = 1",),
      LeftOut(disputed=True)),
 )  # fmt: skip

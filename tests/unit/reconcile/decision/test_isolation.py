@@ -15,6 +15,8 @@ from domain import failures
 from domain.changes import ChangePlan, Kind
 from domain.failures import Broken, Failure, Stage
 from domain.left_out import LeftOut
+from domain.orders import OrderState
+from domain.records import LinkState
 from reconcile.decision import failure_isolation
 from reconcile.decision.cases import Case, Policy, World
 from reconcile.decision.decide import Decision, decide, plan
@@ -113,6 +115,54 @@ def test_a_guest_that_nobody_names_may_be_a_twins_own(left_out: str) -> None:
         "only an operator may say so"
     )
     assert [(f.class_, f.vps_id) for f in made.plan.findings] == [("unlinked-record", 2)]
+
+
+GUESTLESS = order(
+    order_id="2", user_id=6, owner="6", name="other", cluster=None, node=None, vmid=None, created_at=ago(hours=1)
+)
+DISPUTED = record(**UNLINKED | {"id": 2, "user_id": 6, "order_id": "2", "link_state": LinkState.CONFLICT})
+MACHINED = record(id=2, user_id=6, order_id="2", vmid=102, fingerprint="smbios:2")
+ELSEWHERE: dict[str, Any] = {"hypervisor": "vmware"}
+CAUSE = "ValueError in state.py:1"
+
+
+@pytest.mark.parametrize(
+    ("more", "held_back", "broken", "links"),
+    [
+        pytest.param({}, {}, (), True, id="nothing was left out"),
+        pytest.param({"orders": (GUESTLESS,)}, {}, ("vps:9",), False, id="a record of its customer is broken"),
+        pytest.param({"orders": (GUESTLESS,)}, {"order:2": Stage.LOAD}, (), False, id="it was held back"),
+        pytest.param({"records": (DISPUTED,)}, {"vps:2": Stage.MATCH}, (), False, id="one in dispute was held back"),
+        pytest.param({}, {}, ("order:2",), False, id="an order is broken"),
+        pytest.param({}, {"vps:2": Stage.LOAD}, ("vps:2",), False, id="a record is broken, and known to be"),
+        pytest.param(
+            {"orders": (replace(GUESTLESS, **ELSEWHERE),)}, {"order:2": Stage.LOAD}, (), True, id="on no Proxmox"
+        ),
+        pytest.param(
+            {"orders": (replace(GUESTLESS, state=OrderState.ENDED),)}, {"order:2": Stage.LOAD}, (), True, id="it ended"
+        ),
+        pytest.param(
+            {"orders": (GUESTLESS,), "records": (MACHINED,)},
+            {"order:2": Stage.LOAD},
+            (),
+            True,
+            id="its record has its machine",
+        ),
+    ],
+)
+def test_a_machine_made_anew_may_be_whose_order_was_left_out(
+    more: dict[str, tuple[Any, ...]], held_back: dict[str, Stage], broken: tuple[str, ...], *, links: bool
+) -> None:
+    """The next customer's order names no guest yet. It counts, although nothing can be planned for that customer."""
+    seen = world(
+        orders=(order(), *more.get("orders", ())),
+        guests=(guest(fingerprint="smbios:new", fingerprint_since=ago(minutes=10)),),
+        records=(record(), *more.get("records", ())),
+    )
+    rows = {subject: Broken(CAUSE, frozenset({subject, "user:6"})) for subject in broken}
+    made = isolated_plan(seen, POLICY, held_back, rows).plan
+    assert (Kind.LINK in {c.kind for c in made.changes}) is links
+    assert [f.class_ for f in made.findings if f.vps_id == 1] == ([] if links else ["ambiguous"])
 
 
 def test_a_broken_row_takes_along_what_it_ties_together() -> None:

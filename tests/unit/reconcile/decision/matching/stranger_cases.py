@@ -192,6 +192,49 @@ REINSTALLED += [
         {"ambiguous"},
     ),
     Case(
+        "a later order's, and its main site calls Proxmox kvm",
+        world(orders=(OWN, replace(GUESTLESS, hypervisor="kvm")), guests=(guest(**NEW),), records=(record(),)),
+        [(Kind.CREATE, None)],
+        {"ambiguous"},
+    ),
+    Case(
+        "a later order's is on another hypervisor",
+        world(orders=(OWN, replace(GUESTLESS, hypervisor="vmware")), guests=(guest(**NEW),), records=(record(),)),
+        [(Kind.LINK, 1), (Kind.CREATE, None)],
+        set(),
+    ),
+    Case(
+        "an order that names none was made nobody knows when",
+        world(orders=(OWN, replace(GUESTLESS, created_at=None)), guests=(guest(**NEW),), records=(record(),)),
+        [(Kind.CREATE, None)],
+        {"ambiguous"},
+    ),
+    Case(
+        "nobody knows when its own was made",
+        world(orders=(order(created_at=None), GUESTLESS), guests=(guest(**NEW),), records=(record(),)),
+        [(Kind.CREATE, None)],
+        {"ambiguous"},
+    ),
+    Case(
+        "an order that was left out was made nobody knows when",
+        world(
+            orders=(OWN,), guests=(guest(**NEW),), records=(record(),), left_out=LeftOut(guestless_orders={None: None})
+        ),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
+        "one was left out, and nobody knows when its own was made",
+        world(
+            orders=(order(created_at=None),),
+            guests=(guest(**NEW),),
+            records=(record(),),
+            left_out=LeftOut(guestless_orders={None: ago(days=99)}),
+        ),
+        [],
+        {"ambiguous"},
+    ),
+    Case(
         "a record's address is in dispute",
         world(
             orders=(OWN, replace(GUESTLESS, created_at=None)),
