@@ -62,7 +62,7 @@ async def test_a_filter_finds_what_is_behind_the_limit(
     run_id = begin_run(engine)
     shape: dict[str, Any] = {"reason": "", "hash": "0" * 64, "guest": None, "values": None, "action": "delete"}
     sold: dict[str, Any] = {"user_id": 6, "cluster": "third"}
-    asked = [
+    asked: list[dict[str, Any]] = [
         {"kind": "orphan", "subject": f"vps:{theirs}"},
         {"kind": "missed-create", "subject": "order:77", "action": "create", "guest": "other/5", "values": sold},
         *({"kind": "missed-delete", "subject": f"vps:{n}", "guest": f"main/{n}"} for n in range(1000, 1101)),

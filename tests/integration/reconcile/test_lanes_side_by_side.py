@@ -179,7 +179,7 @@ def test_what_a_new_panel_must_catch_up_on_is_read_before_the_lease(
     unread = "SELECT vmid FROM guests WHERE fingerprint_state = 'unread' ORDER BY vmid"
     assert len(world._rows(unread)) == 3, "this run's lists were the first to show them"
     pauses = list[float]()
-    monkeypatch.setattr(fingerprints.read_ahead, "__defaults__", (pauses.append,))
+    monkeypatch.setattr("reconcile.observation.fingerprints.time.sleep", pauses.append)
     world.run()
     assert world._rows(unread) == []
     assert pauses == [fingerprints.AHEAD_PAUSE_S] * 2, "slowly"

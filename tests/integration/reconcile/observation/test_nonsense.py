@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -76,7 +77,7 @@ def test_a_date_header_that_overflows_is_its_source_s_trouble(engine: Engine, da
 @pytest.mark.parametrize(
     "fields", [{"maxmem": 2**51}, {"maxmem": 2**53 - 1}, {"maxcpu": 2**52}, {"maxdisk": 2**53 - 1}, {"uptime": 3e11}]
 )
-def test_a_guest_s_number_without_room_ends_no_lane(engine: Engine, fields: dict[str, object]) -> None:
+def test_a_guest_s_number_without_room_ends_no_lane(engine: Engine, fields: dict[str, Any]) -> None:
     asked = beside(engine)
     odd = FakeCluster().but("/cluster/resources", data([guest(**fields)]))
     asked = replace(asked, sources=(source_of(odd), *asked.sources))
