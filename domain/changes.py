@@ -204,19 +204,21 @@ class ChangeOwner(Update):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merge(Change):
-    """Fold ``record`` into ``survivor``: two records of one machine."""
+    """Fold ``record`` into ``survivor``: two records of one machine. ``takes_guest``: the survivor's own guest is gone,
+    and it takes that of ``record``."""
 
     kind: ClassVar[Kind] = Kind.MERGE
     action: ClassVar[str] = "merge"
     record: Record
     survivor: Record
+    takes_guest: bool = False
 
     @property
     def records(self) -> tuple[Record, ...]:
         return self.record, self.survivor
 
     def _target(self) -> str | int | None:
-        return self.survivor.id
+        return f"{self.survivor.id} with {self.record.guest_key}" if self.takes_guest else self.survivor.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,11 +116,11 @@ class GuestLeftItsAddress(Confirmation):
 
 @dataclass(frozen=True, slots=True)
 class OneGuestIsGone(Confirmation):
-    """Is the guest of one of the two records gone from its address and from ``elsewhere``? If not, the records are two
-    machines."""
+    """Before a merge: is the guest of one of these records gone from its address and from ``elsewhere``? They are the
+    one of the two whose guest the merge drops. If its guest is not gone, the records are two machines."""
 
     word: ClassVar[str] = "either"
-    records: tuple[Record, Record]
+    records: tuple[Record, ...]
     elsewhere: tuple[GuestKey, ...]
 
 

@@ -188,7 +188,7 @@ class Confirmer:
         return self._gone(question.record, question.guest_key)
 
     def _one_guest_is_gone(self, question: OneGuestIsGone) -> Answer:
-        answer: Answer = No("neither record has a guest that could be looked for")
+        answer: Answer = No("no guest is known that could be looked for")
         for record in question.records:
             if (key := record.guest_key) is None:
                 continue

@@ -203,7 +203,8 @@ def _merge(run: _Run, change: Merge) -> Written | NotWritten:
     seq, other_seq = queue["last_seq"] + 1, other_queue["last_seq"] + 1
     after = row | {"deleted_at": at, "deleted_reason": "merged", "merged_into": survivor_id, "updated_at": at}
     after = rows.store_changed(connection, row, after | {"applied_seq": seq})
-    survivor = other | inherited(other, row) | {"updated_at": at, "applied_seq": other_seq}
+    taken_over = inherited(other, row, takes_guest=change.takes_guest)
+    survivor = other | taken_over | {"updated_at": at, "applied_seq": other_seq}
     survivor = rows.store_changed(connection, other, with_status(survivor))
     rows.advance_vps_queue(connection, loser_id, seq, last_seq=seq, merged_into=survivor_id)
     rows.advance_vps_queue(connection, survivor_id, other_seq, last_seq=other_seq)
@@ -216,14 +217,15 @@ def _merge(run: _Run, change: Merge) -> Written | NotWritten:
     return written
 
 
-def inherited(survivor: Row, loser: Row) -> Row:
+def inherited(survivor: Row, loser: Row, *, takes_guest: bool = False) -> Row:
     """What the survivor takes over: the order and the guest only where it has none of its own, and facts that are
-    newer than its own."""
+    newer than its own. ``takes_guest``: the guest all the same, because its own is gone."""
     new: Row = {}
     if survivor["order_id"] is None and loser["order_id"] is not None:
         new |= {"order_id": loser["order_id"], "order_linked_once": True}
-    if survivor["vmid"] is None and loser["vmid"] is not None:
+    if (takes_guest or survivor["vmid"] is None) and loser["vmid"] is not None:
         new |= {column: loser[column] for column in LINK_COLUMNS} | {"guest_linked_once": True}
+        new |= {"missing_since": loser["missing_since"]} if takes_guest else {}
     if loser["order_changed_at"] > survivor["order_changed_at"]:
         new |= {column: loser[column] for column in names(in_group(Facts.ORDER))}
     if loser["power_changed_at"] > survivor["power_changed_at"] and loser["power_state"] != "unknown":

@@ -27,7 +27,7 @@ from reconcile.decision.deletes import (
     why_not_its_order,
 )
 from reconcile.decision.findings import due_finding, finding, unread_finding
-from reconcile.decision.matching.duplicates import have_different_guests
+from reconcile.decision.matching.duplicates import gone_everywhere, have_different_guests
 from reconcile.decision.matching.match import match
 from reconcile.decision.matching.possible_locations import (
     seen_elsewhere,
@@ -123,7 +123,7 @@ def _decide_foreign_guest(decision: Decision, case: Case, world: World, policy: 
     if (unlink := _unlink(case, world, policy)) is not None:
         decision.changes.append(unlink)
     elif case.duplicate is not None and case.record is not None:
-        decision.changes.append(_merge(case, world))
+        decision.changes.append(_merge(case, world, policy))
     elif case.sold_to is not None and case.guest is not None:
         _sold_on(decision, case, case.sold_to, world, policy)
     else:
@@ -152,7 +152,7 @@ def _delete(decision: Decision, case: Case, world: World, policy: Policy) -> Non
         decision.changes.append(by_approval)
 
 
-def _merge(case: Case, world: World) -> Merge:
+def _merge(case: Case, world: World, policy: Policy) -> Merge:
     if case.record is None or case.duplicate is None:
         raise ValueError("a merge needs two records")
     survivor, loser = case.record, case.duplicate
@@ -166,10 +166,15 @@ def _merge(case: Case, world: World) -> Merge:
         loser, survivor = ranked
     reason = f"VPS {loser.id} and VPS {survivor.id} are one machine; both ids keep working"
     evidence = {"order": order.order_id if order else None, "survivor": survivor.id, "named_by_feed": named}
-    # A merge cannot be undone. So the run asks the order again which record it names. If there are two guests, one of
-    # them must be gone from every address where it was seen.
+    # Of two guests, the one that is proven gone is dropped.
+    gone = [r.guest_key is not None and gone_everywhere(r, r.guest_key, world, policy) for r in (survivor, loser)]
+    takes_guest = gone == [True, False] and loser.guest_key is not None
+    if takes_guest:
+        reason += f"; it keeps the guest of VPS {loser.id} ({loser.guest_key}), because {survivor.guest_key} is gone"
+    # A merge cannot be undone. So the run asks the order again which record it names. If there are two guests, the one
+    # that is dropped must be gone from every address where either was seen.
     places = {p for r in (loser, survivor) if r.guest_key is not None for p in seen_elsewhere(r, r.guest_key, world)}
-    one_is_gone = OneGuestIsGone((loser, survivor), tuple(sorted(places, key=str)))
+    one_is_gone = OneGuestIsGone((survivor if takes_guest else loser,), tuple(sorted(places, key=str)))
     survives = OrderNamesSurvivor(order_to_ask(order, loser), order)
     # One of them may be linked with yet another order, which is only missed.
     others = {r.order_id for r in (loser, survivor)} - {None, order.order_id if order is not None else None}
@@ -179,6 +184,7 @@ def _merge(case: Case, world: World) -> Merge:
         reason=reason,
         record=loser,
         survivor=survivor,
+        takes_guest=takes_guest,
         order=order,
         guest_key=case.guest_key,
         evidence=evidence,

@@ -197,7 +197,7 @@ class Ledger:
         if lost["user_id"] != kept["user_id"]:
             return NotWritten("different owners")
         self._store(lost, lost | {"deleted_at": at, "deleted_reason": "merged", "merged_into": kept["id"]})
-        survivor = self._store(kept, kept | inherited(kept, lost) | {"updated_at": at})
+        survivor = self._store(kept, kept | inherited(kept, lost, takes_guest=change.takes_guest) | {"updated_at": at})
         for order_id, vps_id in list(self.claims.items()):
             if vps_id == lost["id"]:
                 self.claims[order_id] = kept["id"]

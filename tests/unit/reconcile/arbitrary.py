@@ -228,17 +228,17 @@ def _apply(kept: dict[int, Record], change: Change) -> None:
             assert isinstance(change, Merge)
             survivor = kept[change.survivor.id]
             record = replace(record, deleted_at=NOW, merged_into=survivor.id)
-            kept[survivor.id] = _inheriting(survivor, change.record)
+            kept[survivor.id] = _inheriting(survivor, change.record, takes_guest=change.takes_guest)
         case _:
             record = replace(record, **_columns(dict(change.values)))
     kept[record.id] = record
 
 
-def _inheriting(survivor: Record, loser: Record) -> Record:
+def _inheriting(survivor: Record, loser: Record, *, takes_guest: bool) -> Record:
     new: dict[str, Any] = {"version": survivor.version + 1}
     if survivor.order_id is None and loser.order_id is not None:
         new |= {"order_id": loser.order_id, "order_linked_once": True}
-    if survivor.vmid is None and loser.vmid is not None:
+    if (takes_guest or survivor.vmid is None) and loser.vmid is not None:
         names = ("cluster", "node", "vmid", "guest_type", "fingerprint", "link_state", "link_changed_at")
         new |= {name: getattr(loser, name) for name in names} | {"guest_linked_once": True}
     return replace(survivor, **new)

@@ -264,6 +264,17 @@ class TestMerge:
         assert (lost["merged_into"], lost["deleted_reason"]) == (survivor, "merged")
         assert [row["action"] for row in journal(panel, survivor)] == ["create", "update"]
 
+    @pytest.mark.parametrize("takes", [True, False])
+    async def test_the_survivor_takes_the_guest_that_is_there(
+        self, acceptor: Acceptor, panel: Engine, *, takes: bool
+    ) -> None:
+        loser = await made(acceptor, panel, order_id="o-1", cluster="main", vmid=105)
+        survivor = await made(acceptor, panel, cluster="main", vmid=100)
+        change = Merge(**WHY, record=decided_on(loser, 1), survivor=decided_on(survivor, 1), takes_guest=takes)
+        assert isinstance(write(panel, begin_run(panel), change), Written)
+        assert (stored(panel, survivor)["vmid"], stored(panel, survivor)["order_id"]) == (105 if takes else 100, "o-1")
+        assert stored(panel, loser)["merged_into"] == survivor
+
     async def test_calls_by_either_id_or_by_the_order_reach_it(self, acceptor: Acceptor, panel: Engine) -> None:
         loser, survivor = await self.pair(acceptor, panel)
         self.merge(panel, loser, survivor)

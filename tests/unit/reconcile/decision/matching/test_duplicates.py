@@ -9,12 +9,14 @@ import pytest
 from sqlalchemy import create_engine
 
 from domain.absences import Absence
-from domain.changes import Change, ChangePlan, Kind
+from domain.changes import Change, ChangePlan, Kind, Merge, plan_hash
 from domain.confirmations import OneGuestIsGone, OrderNamesSurvivor
 from domain.guests import Guest, GuestKey, GuestType
 from domain.left_out import LeftOut
 from domain.records import LinkState
 from domain.source_protocols import Found, Gone, GuestConfig, Unclear
+from panel.journal.repairs import inherited
+from panel.records.projection import LINK_COLUMNS, Row
 from reconcile import confirming
 from reconcile.confirming import Confirmer
 from reconcile.decision.decide import plan
@@ -72,6 +74,40 @@ def test_a_merge_asks_the_order_again_and_looks_for_the_guest_that_is_gone() -> 
     (with_guests,) = planned(CASES[4]).changes
     assert questions(plain) == (OrderNamesSurvivor,)
     assert questions(with_guests) == (OneGuestIsGone, OrderNamesSurvivor)
+
+
+@pytest.mark.parametrize(
+    ("gone", "takes", "dropped"),
+    [
+        pytest.param((KEY,), False, 1, id="the other's is gone: the named one keeps its own"),
+        pytest.param((OTHER,), True, 2, id="the named one's is gone: it takes the other's"),
+        pytest.param((KEY, OTHER), False, 1, id="both are gone: the named one keeps its own"),
+    ],
+)
+def test_a_merge_keeps_the_guest_that_is_there_and_asks_for_the_one_that_it_drops(
+    gone: tuple[GuestKey, ...], *, takes: bool, dropped: int
+) -> None:
+    there = [{}, {"vmid": 200, "fingerprint": "smbios:b"}]
+    case = Case(
+        {"fingerprint": "smbios:b"}, tuple(g for g in there if GuestKey("main", g.get("vmid", 100)) not in gone), gone,
+        MERGED, "",
+    )  # fmt: skip
+    (merge,) = planned(case).changes
+    assert isinstance(merge, Merge)
+    assert (merge.survivor.id, merge.takes_guest) == (2, takes)
+    assert [[r.id for r in one.records] for one in merge.confirm if isinstance(one, OneGuestIsGone)] == [[dropped]]
+    assert ("it keeps the guest of VPS 1 (main/100)" in merge.reason) is takes
+    plain = replace(merge, takes_guest=False)
+    assert (plan_hash((merge,)) != plan_hash((plain,))) is takes, "an approval is for one of the two guests"
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_a_survivor_that_takes_the_guest_is_not_missing_it(*, takes: bool) -> None:
+    known: Row = {"order_id": "1", "order_changed_at": ago(), "power_changed_at": ago(), "vmid": 105}
+    survivor: Row = dict.fromkeys(LINK_COLUMNS, "gone") | known | {"missing_since": ago(hours=1)}
+    loser: Row = dict.fromkeys(LINK_COLUMNS, "there") | known | {"missing_since": None}
+    own: Row = dict.fromkeys(LINK_COLUMNS, "there") | {"vmid": 105, "guest_linked_once": True, "missing_since": None}
+    assert inherited(survivor, loser, takes_guest=takes) == (own if takes else {})
 
 
 def test_an_order_that_changed_hands_keeps_its_two_records_together() -> None:
@@ -185,8 +221,8 @@ GONE = Gone("no configuration")
     ("said", "written"),
     [
         pytest.param({}, False, id="both are there after all"),
-        pytest.param({100: GONE}, True, id="one is gone"),
-        pytest.param({200: GONE}, True, id="the other is gone"),
+        pytest.param({100: GONE}, False, id="the one that is kept is gone"),
+        pytest.param({200: GONE}, True, id="the one that is dropped is gone"),
         pytest.param({100: Unclear("595"), 200: Unclear("595")}, False, id="nobody can say"),
     ],
 )
