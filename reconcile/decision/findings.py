@@ -63,19 +63,20 @@ def _removal_advice(case: Case, world: World) -> str:
 
 
 def _others(case: Case, world: World) -> list[str]:
-    """The other orders that go on and name a case's guest, and the other live records that name it or have its
-    fingerprint."""
+    """The other orders that go on and name a case's guest, and the other live records that name it, for which a call
+    named it, or that have its fingerprint."""
     guest = case.guest
     if guest is None:
         return []
     orders = [o for o in world.orders if o.guest_key == guest.key and o.state is not OrderState.ENDED]
-    records = [r for r in world.records if r.live and (r.guest_key == guest.key or _same_machine(r, guest))]
+    records = [r for r in world.records if r.live and _names(r, guest)]
     names = [f"order {o.order_id}" for o in sorted(orders, key=lambda o: o.order_id) if o is not case.order]
     return names + [f"VPS {r.id}" for r in sorted(records, key=lambda r: r.id) if r is not case.record]
 
 
-def _same_machine(record: Record, guest: Guest) -> bool:
-    return record.fingerprint is not None and record.fingerprint == guest.fingerprint
+def _names(record: Record, guest: Guest) -> bool:
+    same_machine = record.fingerprint is not None and record.fingerprint == guest.fingerprint
+    return same_machine or guest.key in (record.guest_key, record.claimed_key)
 
 
 def unread_finding(case: Case, world: World, policy: Policy) -> Finding | None:

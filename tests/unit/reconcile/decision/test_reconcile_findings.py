@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -12,7 +12,7 @@ from domain.orders import OrderState
 from domain.records import LinkState
 from reconcile.decision.cases import World
 from reconcile.decision.decide import plan
-from tests.unit.reconcile.worlds import LOOSE, POLICY, absence, ago, asks, guest, order, record, world
+from tests.unit.reconcile.worlds import LOOSE, POLICY, UNLINKED, absence, ago, asks, guest, order, record, world
 
 
 class Found(NamedTuple):
@@ -196,3 +196,27 @@ def test_findings(case: Found) -> None:
     told = [(f.class_, f.severity) for f in found.findings]
     assert told == ([(case.class_, case.severity)] if case.class_ else []), case.reason
     assert [c for c in found.changes if asks(c) is None] == [], "reported, not repaired"
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        pytest.param({}, "VPS 2 name it, too", id="a call named it for the record"),
+        pytest.param({"claimed_vmid": 105}, "no other order or record names it", id="a call named another"),
+        pytest.param({"deleted_at": ago(days=1)}, "no other order or record names it", id="the record was deleted"),
+    ],
+)
+def test_a_guest_that_a_call_named_for_another_record_is_not_called_removable(other: dict[str, Any], said: str) -> None:
+    claims = UNLINKED | {"link_state": LinkState.CONFLICT, "claimed_cluster": "main", "claimed_vmid": 100}
+    disputed = record(**claims | {"id": 2, "user_id": 6, "order_id": "2"} | other)
+    seen = world(
+        orders=(
+            order(state=OrderState.ENDED, status="cancelled", state_since=ago(days=8)),
+            order(order_id="2", user_id=6, owner="6", name="other", cluster=None, node=None, vmid=None),
+        ),
+        guests=(guest(fingerprint_read_at=ago(minutes=5)),),
+        records=(record(order_state=OrderState.ENDED), disputed),
+    )
+    (told,) = [f for f in plan(seen, POLICY).findings if f.class_ == "ended-but-running"]
+    assert said in told.reason
+    assert told.severity == "alarm"
