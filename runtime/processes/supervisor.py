@@ -16,10 +16,11 @@ import structlog
 
 from runtime.errors import NotReadyError, ProcessDiedError, RuntimeFaultError
 from runtime.private_directory import own_directory
-from runtime.processes.child_logs import rotate_log, tail, with_tail
+from runtime.processes.child_logs import bound_logs, rotate_log, tail, with_tail
 from runtime.processes.children import Child, spawn
 
 _POLL_S = 0.05
+_LOGS_S = 10.0  # how often the logs' sizes are looked at
 
 _log = structlog.get_logger(__name__)
 
@@ -204,6 +205,9 @@ class Server(Protocol):
     @property
     def running(self) -> bool: ...
 
+    @property
+    def log_path(self) -> Path: ...
+
     def start(self) -> None: ...
 
 
@@ -271,6 +275,8 @@ class Supervisor:
         self._restart = restart
         self._clock = clock
         self._servers = tuple((server, _Record(started_at=clock())) for server in servers)
+        self._logs = [process.log_path for process in processes] + [server.log_path for server in servers]
+        self._logs_looked_at = clock()
         self._records: dict[str, _Record] = {}
         self._stop_requested = threading.Event()
         self._hurry = threading.Event()
@@ -300,7 +306,10 @@ class Supervisor:
 
     def check(self) -> None:
         """Look at every process once. Without a restart policy, raises ProcessDiedError for a dead one. With it, kills
-        a process that should beat and does not, and starts a dead one when its delay is over."""
+        a process that should beat and does not, and starts a dead one when its delay is over. Bounds the logs."""
+        if (now := self._clock()) - self._logs_looked_at >= _LOGS_S:
+            self._logs_looked_at = now
+            bound_logs(self._logs)
         for server, record in self._servers:
             if self._restart is not None and not server.running:
                 _revive_server(server, record, self._restart, self._clock())

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import runtime
 from runtime.errors import NotReadyError, ProcessDiedError, RuntimeFaultError
+from runtime.processes import supervisor as supervising
+from runtime.processes.child_logs import bound_logs
 from runtime.processes.free_ports import free_port
 from runtime.processes.readiness import http_ok
 from runtime.processes.supervisor import ManagedProcess, RestartPolicy, Supervisor
@@ -151,7 +154,7 @@ def test_a_server_that_dies_is_started_again_on_its_port(redis_server: EmbeddedR
 
 def test_a_server_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
     class Broken:
-        title, running, tried = "Broken", False, 0
+        title, running, tried, log_path = "Broken", False, 0, tmp_path / "broken.log"
 
         def start(self) -> None:
             self.tried += 1
@@ -236,6 +239,27 @@ def test_run_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals, gr
         assert "done\n" in list(lines)
         assert supervising.wait(120) == 0
     assert wait_gone(below, timeout_s=120)
+
+
+def test_a_log_is_bounded_while_its_process_writes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervising, "bound_logs", partial(bound_logs, limit=2_000))
+    now = [0.0]
+    code = "import sys, time\nfor n in range(10**6): print(n, flush=True); time.sleep(0.001)"
+    process = python("chatty", code, tmp_path)
+    kept = process.log_path.with_name(process.log_path.name + ".1")
+    with Supervisor([process], clock=lambda: now[0]) as whole:
+        for _ in range(3):
+            wait_until(lambda: process.log_path.stat().st_size > 2_000, "a log that is too large")
+            whole.check()
+            assert process.log_path.stat().st_size > 2_000, "looked at every ten seconds only"
+            now[0] += 10
+            whole.check()
+            assert process.log_path.stat().st_size < 2_000
+            assert kept.stat().st_size > 2_000
+        wait_until(process.tail, "lines behind it")
+        assert b"\0" not in process.log_path.read_bytes(), "it goes on at the beginning of the file"
+        assert process.running
+    assert kept.stat().st_mode & 0o777 == 0o600
 
 
 def test_misuse_is_an_error(tmp_path: Path) -> None:
