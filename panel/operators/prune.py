@@ -100,13 +100,17 @@ WITH gone AS (DELETE FROM {table} WHERE ctid = ANY(ARRAY(
 SELECT count(*) AS gone, '0' AS reached, count(*) = :most AS more FROM gone
 """
 
-# Ids follow time, so a window ends before the first row that is too young.
+# Ids follow time, so a window ends before the first row that is too young. A row from the future was written while the
+# database's clock was ahead. It says nothing about the rows behind it, so the window goes on; it stays until it is old.
 _IN_TIME = """
 WITH seen AS (SELECT t.id, t.{at} FROM {table} t WHERE t.id > CAST(:after AS bigint) ORDER BY t.id LIMIT :most),
-young AS (SELECT min(id) AS id FROM seen WHERE coalesce({at} >= statement_timestamp() - interval '{age}', true)),
+young AS (
+  SELECT min(id) AS id FROM seen
+  WHERE coalesce({at} BETWEEN statement_timestamp() - interval '{age}' AND statement_timestamp(), true)),
 gone AS (
   DELETE FROM {table} t WHERE {free}
-    AND t.id = ANY(ARRAY(SELECT seen.id FROM seen, young WHERE coalesce(seen.id < young.id, true)))
+    AND t.id = ANY(ARRAY(SELECT seen.id FROM seen, young WHERE coalesce(seen.id < young.id, true)
+                         AND seen.{at} < statement_timestamp() - interval '{age}'))
   RETURNING 1)
 SELECT (SELECT count(*) FROM gone) AS gone, coalesce((SELECT max(id) FROM seen), 0) AS reached,
   (SELECT count(*) FROM seen) = :most AND (SELECT id FROM young) IS NULL AS more

@@ -149,6 +149,20 @@ def test_old_bookkeeping_goes_and_what_is_referred_to_stays(engine: Engine, owne
     assert sum(prune(engine, DAYS).values()) == 0
 
 
+def test_rows_from_the_future_stop_nothing(engine: Engine, owner: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were written while the database's clock was ten years ahead."""
+    monkeypatch.setattr(pruning, "WINDOW", 3)
+    with owner.begin() as connection:
+        rows = Rows(connection)
+        for age in (OLD, ago(-3650), OLD, OLD, OLD, ago(-3650), OLD, ago(1), OLD):
+            rows.snapshot(rows.run(age), age)
+    for _ in range(2):
+        pruned = prune(engine, DAYS)
+        assert (pruned["snapshots"], pruned["runs"]) in {(5, 5), (0, 0)}
+    assert ids(engine, "SELECT id FROM snapshots ORDER BY id") == [2, 6, 8, 9], "behind a young one all are young"
+    assert ids(engine, "SELECT id FROM runs ORDER BY id") == [2, 6, 8, 9]
+
+
 def test_the_journal_keeps_what_made_a_vps_what_it_is(engine: Engine, owner: Engine) -> None:
     add_user(engine, 5)
     with owner.begin() as connection:
