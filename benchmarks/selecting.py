@@ -12,6 +12,7 @@ from benchmarks.measure import Ratio
 from benchmarks.servers import Servers
 from panel.journal.rows import database_now
 from panel.observations import candidates, components, loaded_candidates, snapshots
+from panel.observations.proof import Proof
 from panel.sessions import sync_engine
 
 FLEET = 20_000
@@ -48,7 +49,8 @@ def _load(connection: Connection, *, everything: bool) -> tuple[float, float, in
     tracemalloc.start()
     now = database_now(connection)
     began = time.perf_counter()
-    candidates.select_candidates(connection, shared_ids=True, names=True, everything=everything)
+    proof = Proof(3, timedelta(minutes=10))
+    candidates.select_candidates(connection, shared_ids=True, names=True, proof=proof, everything=everything)
     orders = loaded_candidates.load_orders(connection)
     guests = loaded_candidates.load_guests(connection, {"main": now - timedelta(seconds=15)}, {"main": now})
     records = loaded_candidates.load_records(connection)

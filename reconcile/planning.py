@@ -62,7 +62,9 @@ def plan_power(run: Run, seen: Observed) -> RunPlan:
     """Decide the pairs of record and guest whose power state or node differs. No order has a part in this."""
     reconciler, now = run.reconciler, database_now(run.connection)
     copied_since = now - reconciler.policy.moving_for
-    pairs = load_power_drift(run.connection, seen.trusted, seen.previous, seen.began, copied_since, seen.broken)
+    pairs = load_power_drift(
+        run.connection, seen.trusted, seen.previous, seen.began, copied_since, run.proof, seen.broken
+    )
     world = World(now, clusters=reconciler.clusters, trusted=frozenset(seen.trusted))
     quarantined = held_back(run.connection)
     decided = isolated_power(pairs, world, reconciler.policy, quarantined, seen.broken, reconciler.interrupts)

@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars
 from domain.changes import Change, ChangePlan, Kind
 from domain.failures import Interrupts
 from domain.source_protocols import GuestSource, OrderFeed
-from panel.observations.absences import Proof
+from panel.observations.proof import Proof
 from panel.observations.snapshots import make_stages
 from panel.operators import gate_context
 from panel.operators.pauses import ALL, CLUSTER, FEED, PauseView, current_pauses
@@ -117,6 +117,11 @@ class Reconciler:
     @property
     def clusters(self) -> frozenset[str]:
         return frozenset(source.cluster for source in self.sources)
+
+    @property
+    def proof(self) -> Proof:
+        """What proves that something is gone."""
+        return Proof(self.policy.proof_n, self.policy.proof_t)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +270,7 @@ class Run(Turn):
     @property
     def proof(self) -> Proof:
         """What proves that something is gone."""
-        return Proof(self.reconciler.policy.proof_n, self.reconciler.policy.proof_t)
+        return self.reconciler.proof
 
     def nothing_seen(self) -> Observed:
         """What the run knows before its first read. A paused source is a problem, so that no finding is resolved."""

@@ -35,7 +35,12 @@ def load_world(
     names = feed.names_are_authoritative if feed is not None else False
     counts: dict[str, Any] = dict(
         candidates.select_candidates(
-            connection, shared_ids=reconciler.shared_ids, names=names, everything=everything, budget=budget
+            connection,
+            shared_ids=reconciler.shared_ids,
+            names=names,
+            proof=reconciler.proof,
+            everything=everything,
+            budget=budget,
         )
     )
     left_out = LeftOut()
@@ -46,9 +51,11 @@ def load_world(
         seen.warnings.append(f"selection: {left}")
         left_out = load_left_out(connection, RIVALS_APART if names else None, seen.broken)
     order_absences, guest_absences = load_absences(connection)
+    orders = loaded_candidates.load_orders(connection, seen.broken)
     world = World(
         now=database_now(connection),
-        orders=loaded_candidates.load_orders(connection, seen.broken),
+        orders=tuple(order for order in orders if order.order_id not in order_absences),
+        missed_orders=tuple(order for order in orders if order.order_id in order_absences),
         guests=loaded_candidates.load_guests(connection, seen.previous, seen.began, seen.broken),
         records=loaded_candidates.load_records(connection, seen.broken),
         order_absences=order_absences,

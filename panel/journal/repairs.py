@@ -7,7 +7,7 @@ the lease) is not written, and the next run decides again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +22,7 @@ from domain.records import Record
 from panel.journal import rows
 from panel.journal.order_claims import awaiting, holder_of
 from panel.observations.identity_doubts import SOLD_ON
+from panel.observations.proof import Proof
 from panel.records.projection import LINK_COLUMNS, Row, release_address, repaired_row, with_status
 from panel.runs.lease import hold_lease
 from panel.schema import tables
@@ -288,7 +289,7 @@ READS = text(
 )
 
 
-def note_confirmations(connection: Connection, began: Mapping[str, datetime]) -> None:
+def note_confirmations(connection: Connection, began: Mapping[str, datetime], proof: Proof) -> None:
     """Mark the records that the trusted read does not confirm, and take the mark from those that it confirms.
 
     The mark is the time from which the power state is unconfirmed. A confirmed record is not written: clients get its
@@ -296,8 +297,8 @@ def note_confirmations(connection: Connection, began: Mapping[str, datetime]) ->
     no fact changes.
     """
     for cluster, at in began.items():
-        connection.execute(text(MARK), {"cluster": cluster, "began": at})
-        connection.execute(text(UNMARK), {"cluster": cluster})
+        connection.execute(text(MARK), {"cluster": cluster, "began": at} | asdict(proof))
+        connection.execute(text(UNMARK), {"cluster": cluster} | asdict(proof))
 
 
 # A guest confirms a record only while it is known to be the record's own machine and was not sold on.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -12,14 +12,7 @@ from sqlalchemy import Connection, text
 from domain.absences import Absence
 from domain.guests import GuestKey
 from panel.observations.identity_doubts import doubt_by_absent_orders
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """How often and for how long an object must be missed before it counts as gone. Later misses are not counted."""
-
-    times: int
-    period: timedelta
+from panel.observations.proof import Proof
 
 
 def count_absent_guests(

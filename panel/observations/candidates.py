@@ -8,20 +8,30 @@ memory follows the number of differences.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from sqlalchemy import Connection, text
 
 from domain.guests import IDENTITY_TAG
 from domain.record_columns import DRIFTING, RecordColumn
 from panel.observations import components
+from panel.observations.proof import PROVEN, Proof
 
 
 def select_candidates(
-    connection: Connection, *, shared_ids: bool, names: bool, everything: bool = False, budget: int | None = None
+    connection: Connection,
+    *,
+    shared_ids: bool,
+    names: bool,
+    proof: Proof,
+    everything: bool = False,
+    budget: int | None = None,
 ) -> dict[str, int]:
     """Fill the temporary tables with the selection. Returns their counts, the number of ``entangled`` components, and
     as ``cut`` how many candidates are left to a later run.
 
     ``shared_ids``: the main site's user ids are also the panel's. ``names``: the feed's names are authoritative.
+    ``proof``: an order that was missed, but not so often, still claims what it claimed, so it is a candidate.
     ``everything`` skips the filter (for comparison). ``budget``: instead of ``components.BUDGET``.
     """
     most = components.quarter_of_budget(budget)
@@ -31,7 +41,9 @@ def select_candidates(
     connection.execute(text("CREATE INDEX ON tag_twins (cluster, vmid)"))
     connection.execute(text("CREATE INDEX ON tag_twins (cluster, tag)"))
     connection.execute(text(MACHINE_TWINS))
-    connection.execute(text("ANALYZE user_map, tag_twins, machine_twins"))
+    connection.execute(text(GONE_ORDERS), asdict(proof))
+    connection.execute(text("CREATE UNIQUE INDEX ON gone_orders (order_id)"))
+    connection.execute(text("ANALYZE user_map, tag_twins, machine_twins, gone_orders"))
     if everything:
         connection.execute(text(CONVERGED_NOTHING))
     else:
@@ -53,6 +65,11 @@ def select_candidates(
 USER_MAP = (
     "CREATE TEMP TABLE user_map ON COMMIT DROP AS "
     "SELECT {key} AS owner, id AS user_id, mapped_at FROM users WHERE {key} IS NOT NULL"
+)
+
+GONE_ORDERS = (
+    "CREATE TEMP TABLE gone_orders ON COMMIT DROP AS "
+    f"SELECT a.subject AS order_id FROM absences a WHERE a.kind = 'order' AND {PROVEN}"
 )
 
 TAGGED_TWICE = f"""
@@ -130,7 +147,7 @@ SELECT o.order_id FROM (
   UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.panel_vps_id = r.id WHERE r.deleted_at IS NULL
   UNION SELECT o.order_id FROM stage_guests s JOIN orders_seen o ON o.cluster = s.cluster AND o.vmid = s.vmid) o
 WHERE NOT EXISTS (SELECT 1 FROM converged s WHERE s.order_id = o.order_id)
-  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
+  AND NOT EXISTS (SELECT 1 FROM gone_orders x WHERE x.order_id = o.order_id)
 """
 
 GUESTS = """

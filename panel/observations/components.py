@@ -127,7 +127,7 @@ NAMES = (
         SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL) AS linked) l
       -- an order that ended before the oldest of the records was made owns none of them
       WHERE (o.state <> 'ended' OR o.state_since >= n.oldest)
-        AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)) alike
+        AND NOT EXISTS (SELECT 1 FROM gone_orders x WHERE x.order_id = o.order_id)) alike
     WHERE nth <= 2 OR NOT linked
     """,
     "CREATE UNIQUE INDEX ON namesakes (order_id)",

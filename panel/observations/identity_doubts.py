@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from domain.guests import IDENTITY_TAG
 from domain.identity_doubts import LOOKED_AT, Doubt
+from panel.observations.proof import PROVEN
 
 
 def doubt_listed(
@@ -104,12 +105,12 @@ WHERE a.kind = 'order' AND a.consecutive = 1 AND a.last_run_id = :run
 
 DOUBT_GUEST = f"{_DOUBT} :why WHERE g.cluster = :cluster AND g.vmid = :vmid"
 
-_LISTED_AND_NOT_ENDED = "{o}.state <> 'ended' AND {o}.unlisted_since IS NULL"
-
 SOLD_ON = f"""EXISTS (
   SELECT 1 FROM orders_seen x WHERE x.cluster = r.cluster AND x.vmid = r.vmid AND x.order_id IS DISTINCT FROM r.order_id
-    AND {_LISTED_AND_NOT_ENDED.format(o="x")}
+    AND x.state <> 'ended'
+    AND (x.unlisted_since IS NULL OR NOT coalesce(
+      (SELECT {PROVEN} FROM absences a WHERE a.kind = 'order' AND a.subject = x.order_id), false))
     AND NOT EXISTS (
-      SELECT 1 FROM orders_seen o WHERE o.order_id = r.order_id AND {_LISTED_AND_NOT_ENDED.format(o="o")}))"""
-"""Another order that has not ended names the guest of record ``r``, and the record's own order has ended or vanished.
-The guest may be the next customer's by now."""
+      SELECT 1 FROM orders_seen o WHERE o.order_id = r.order_id AND o.state <> 'ended' AND o.unlisted_since IS NULL))"""
+"""Another order that has not ended and is not proven gone names the guest of record ``r``, and the record's own order
+has ended or was missed. The guest may be the next customer's by now. It takes the values of a ``Proof``."""

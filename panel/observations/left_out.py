@@ -35,13 +35,14 @@ def load_left_out(connection: Connection, within: timedelta | None, broken: dict
 
 
 _LISTED = "NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = {o}.order_id)"
+_NOT_GONE = "NOT EXISTS (SELECT 1 FROM gone_orders n WHERE n.order_id = {o}.order_id)"
 
 # A record that an order names belongs to that order.
 LOOSE_LEFT = (
     f"""
     CREATE TEMP TABLE loose_left ON COMMIT DROP AS
     SELECT l.* FROM loose l WHERE NOT EXISTS (SELECT 1 FROM pick_records p WHERE p.id = l.id)
-      AND NOT EXISTS (SELECT 1 FROM orders_seen x WHERE x.panel_vps_id = l.id AND {_LISTED.format(o="x")})
+      AND NOT EXISTS (SELECT 1 FROM orders_seen x WHERE x.panel_vps_id = l.id AND {_NOT_GONE.format(o="x")})
     """,
     "CREATE INDEX ON loose_left (user_id, cpu, ram_mb, disk_gb, os, created_at)",
     "ANALYZE loose_left",
@@ -75,7 +76,7 @@ SELECT o.guest_type, CASE WHEN bool_and(o.created_at IS NOT NULL) THEN max(o.cre
 FROM orders_seen o
 WHERE o.state <> 'ended' AND (o.cluster IS NULL OR o.vmid IS NULL)
   AND coalesce(o.hypervisor NOT IN ('vmware', 'hyperv', 'xen'), true)
-  AND {_LISTED.format(o="o")}
+  AND {_NOT_GONE.format(o="o")}
   AND NOT EXISTS (SELECT 1 FROM pick_orders p WHERE p.order_id = o.order_id)
   AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND r.deleted_at IS NULL
                   AND r.fingerprint IS NOT NULL)

@@ -34,7 +34,7 @@ _ENUMS: dict[str, Any] = {
 
 
 def load_orders(connection: Connection, broken: dict[str, Broken] | None = None) -> tuple[Order, ...]:
-    """The selected orders, with the panel's user id where the user map knows it."""
+    """The selected orders that are not proven gone, with the panel's user id where the user map knows it."""
     return parsed_orders(connection.execute(text(LOAD_ORDERS)), broken)
 
 
@@ -157,7 +157,7 @@ LOAD_ORDERS = """
 SELECT o.*, m.user_id, m.mapped_at, s.effective_at AS staged_at
 FROM orders_seen o LEFT JOIN user_map m ON m.owner = o.owner LEFT JOIN stage_orders s ON s.order_id = o.order_id
 WHERE o.order_id IN (SELECT order_id FROM pick_orders)
-  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id)
+  AND NOT EXISTS (SELECT 1 FROM gone_orders x WHERE x.order_id = o.order_id)
 """
 
 LOAD_GUESTS = """

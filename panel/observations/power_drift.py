@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import Connection, text
@@ -13,6 +14,7 @@ from domain.records import Record
 from panel.observations.candidates import TAGGED_TWICE
 from panel.observations.identity_doubts import SOLD_ON
 from panel.observations.loaded_candidates import parsed_guests, parsed_records
+from panel.observations.proof import Proof
 
 LIMIT = 5_000
 """Pairs per run. Each run draws them at random again."""
@@ -24,13 +26,15 @@ def load_power_drift(
     previous: dict[str, datetime | None],
     began: dict[str, datetime],
     copied_since: datetime,
+    proof: Proof,
     broken: dict[str, Broken] | None = None,
 ) -> list[tuple[Record, Guest]]:
     """For a fast run: linked, identified pairs whose power or node differs, with no call in flight and no clone.
 
     A guest whose machine another cluster has listed since before ``copied_since`` counts as a clone.
     """
-    rows = connection.execute(text(POWER_DRIFT), {"clusters": list(clusters), "moving": copied_since})
+    drift = {"clusters": list(clusters), "moving": copied_since} | asdict(proof)
+    rows = connection.execute(text(POWER_DRIFT), drift)
     pairs = sorted((row.record_id, row.cluster, row.vmid) for row in rows)
     if not pairs:
         return []

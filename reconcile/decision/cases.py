@@ -81,7 +81,9 @@ class Policy:
 class World:
     """What a run observed, as far as it matters to the cases it decides.
 
-    ``now`` is the database's clock. ``clusters`` are the configured ones, ``trusted`` those whose read may be
+    ``now`` is the database's clock. ``orders`` are those that are listed. ``missed_orders`` are known orders that a
+    complete sweep left out and that are not proven gone: each still claims the guest, the record and the name that it
+    had, and nothing is decided about it. ``clusters`` are the configured ones, ``trusted`` those whose read may be
     used now. ``orders_at`` is the effective time of the newest complete sweep of the order feed and
     ``previous_orders_at`` of the one before it; ``has_feed`` is False where no main site is configured.
     ``sightings``: the addresses at which each fingerprint was read last, listed now or not. ``left_out``: what matters
@@ -111,6 +113,12 @@ class World:
     unidentified: tuple[Guest, ...] | None = ()
     remembered: tuple[Guest, ...] = ()
     last_read: Mapping[str, datetime] = field(default_factory=dict)
+    missed_orders: tuple[Order, ...] = ()
+
+    @property
+    def claiming_orders(self) -> tuple[Order, ...]:
+        """All orders that may own a guest or a record: those that are listed, and those that are not proven gone."""
+        return self.orders + self.missed_orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +149,9 @@ def order_view(case: Case, world: World, policy: Policy) -> OrderView:
     if case.order is not None:
         return _ORDER_VIEWS[case.order.state.value]
     if case.record is None:
-        # For a guest alone, the last complete sweep proves that no order names it.
-        return OrderView.NONE_PROVEN if world.orders_at is not None else OrderView.NONE_UNPROVEN
+        # For a guest alone, the last complete sweep proves that no order names it, unless it left out one that does.
+        missed = any(o.guest_key == case.guest_key for o in world.missed_orders)
+        return OrderView.NONE_PROVEN if world.orders_at is not None and not missed else OrderView.NONE_UNPROVEN
     if case.record.order_id is not None and policy.proven(world.order_absences.get(case.record.order_id)):
         return OrderView.NONE_PROVEN
     return OrderView.NONE_UNPROVEN

@@ -40,16 +40,21 @@ def parts(world: World) -> list[World]:
     without a guest and a record in dispute over an address may matter to every part."""
     members: list[tuple[str, Any, frozenset[str]]] = [
         *(("orders", o, order_ties(o)) for o in world.orders),
+        *(("missed_orders", o, order_ties(o)) for o in world.missed_orders),
         *(("guests", g, guest_ties(g)) for g in world.guests),
         *(("records", r, record_ties(r)) for r in world.records),
     ]
     groups: dict[int, dict[str, list[Any]]] = {}
     for (kind, value, _), root in zip(members, _roots([ties for *_, ties in members]), strict=True):
-        groups.setdefault(root, {"orders": [], "guests": [], "records": []})[kind].append(value)
+        groups.setdefault(root, {kind: [] for kind in _MEMBERS})[kind].append(value)
     return [
-        replace(world, orders=tuple(group["orders"]), guests=tuple(group["guests"]), records=tuple(group["records"]))
+        replace(world, **{kind: tuple(values) for kind, values in group.items()})  # type: ignore[arg-type]
         for group in groups.values()
     ]
+
+
+_MEMBERS = ("orders", "missed_orders", "guests", "records")
+"""The fields of a world that hold objects which belong together."""
 
 
 def _roots(members: Sequence[frozenset[str]]) -> list[int]:
@@ -72,7 +77,7 @@ def _roots(members: Sequence[frozenset[str]]) -> list[int]:
 def subjects_in(world: World) -> set[str]:
     """The subjects of all orders, guests and records of a world."""
     return (
-        {f"order:{o.order_id}" for o in world.orders}
+        {f"order:{o.order_id}" for o in world.claiming_orders}
         | {f"guest:{g.key}" for g in world.guests}
         | {f"vps:{r.id}" for r in world.records}
     )
@@ -95,13 +100,14 @@ def without(world: World, ties: Iterable[str]) -> tuple[World, list[World]]:
     return replace(
         world,
         orders=tuple(o for part in kept for o in part.orders),
+        missed_orders=tuple(o for part in kept for o in part.missed_orders),
         guests=tuple(g for part in kept for g in part.guests),
         records=tuple(r for part in kept for r in part.records),
     ), out
 
 
 def _reach(part: World) -> frozenset[str]:
-    ties = [*map(order_ties, part.orders), *map(guest_ties, part.guests), *map(record_ties, part.records)]
+    ties = [*map(order_ties, part.claiming_orders), *map(guest_ties, part.guests), *map(record_ties, part.records)]
     return frozenset().union(*ties)
 
 
@@ -151,7 +157,7 @@ def _unsure_of(world: World, out: Collection[World], broken: Mapping[str, Broken
     out. ``broken``: rows that could not be parsed, by subject.
     """
     left = world.left_out
-    alone = any(part.guests and not part.orders and not part.records for part in out)
+    alone = any(part.guests and not part.claiming_orders and not part.records for part in out)
     if alone or any(subject.startswith("guest:") for subject in broken):
         left = replace(left, unnamed=None)
     if any(map(_may_want_a_guest, out)) or any(subject.startswith(("order:", "vps:")) for subject in broken):
@@ -163,7 +169,7 @@ def _may_want_a_guest(part: World) -> bool:
     """Whether an order that has not ended has no guest there, neither named nor linked, or a record is in dispute."""
     identified = [r for r in part.records if r.live and r.fingerprint is not None]
     served = {r.order_id for r in identified} | {f"vps:{r.id}" for r in identified}
-    wanting = (o for o in part.orders if not has_ended(o) and o.guest_key is None and may_be_on_proxmox(o))
+    wanting = (o for o in part.claiming_orders if not has_ended(o) and o.guest_key is None and may_be_on_proxmox(o))
     return any(r.live and r.link_state is LinkState.CONFLICT for r in part.records) or any(
         o.order_id not in served and f"vps:{o.panel_vps_id}" not in served for o in wanting
     )

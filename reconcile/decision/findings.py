@@ -63,12 +63,12 @@ def _removal_advice(case: Case, world: World) -> str:
 
 
 def _others(case: Case, world: World) -> list[str]:
-    """The other orders that go on and name a case's guest, and the other live records that name it, for which a call
-    named it, or that have its fingerprint."""
+    """The other orders that name a case's guest and have not ended, also those that are missed, and the other live
+    records that name it, for which a call named it, or that have its fingerprint."""
     guest = case.guest
     if guest is None:
         return []
-    orders = [o for o in world.orders if o.guest_key == guest.key and o.state is not OrderState.ENDED]
+    orders = [o for o in world.claiming_orders if o.guest_key == guest.key and o.state is not OrderState.ENDED]
     records = [r for r in world.records if r.live and _names(r, guest)]
     names = [f"order {o.order_id}" for o in sorted(orders, key=lambda o: o.order_id) if o is not case.order]
     return names + [f"VPS {r.id}" for r in sorted(records, key=lambda r: r.id) if r is not case.record]

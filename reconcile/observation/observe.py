@@ -22,8 +22,8 @@ from domain.source_protocols import ClusterReading, Found, Gone, GuestSource, Or
 from domain.source_troubles import Trouble, cluster_trouble, feed_trouble
 from panel.journal.rows import database_now
 from panel.observations import absences, snapshots
-from panel.observations.absences import Proof
 from panel.observations.components import Entangled
+from panel.observations.proof import Proof
 from panel.runs import source_states
 from reconcile.observation import parallel_reads
 from reconcile.observation.mass_disappearance import ASKED_SINGLY, Loss, why_not_believed

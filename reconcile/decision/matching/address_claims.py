@@ -16,7 +16,8 @@ from reconcile.decision.matching.order_traits import has_ended, later, may_be_on
 
 
 class AddressClaims:
-    """The orders, the records paired with each of them so far, all live records, and what was not loaded."""
+    """The orders that are listed or not proven gone, the records paired with each of them so far, all live records, and
+    what was not loaded."""
 
     def __init__(
         self,
@@ -37,9 +38,9 @@ class AddressClaims:
             if record.claimed_key is not None:
                 self._claiming[record.claimed_key].append(record)
 
-    def named_by_order_not_ended(self, key: GuestKey, order: Order | None) -> bool:
-        """Whether another order that has not ended names this guest."""
-        return any(not has_ended(o) for o in self._others(key, order))
+    def named_by_order_not_ended(self, key: GuestKey, order: Order | None, record: Record | None = None) -> bool:
+        """Whether another order that has not ended names this guest. ``record``: of an order that is not listed."""
+        return any(not has_ended(o) for o in self._others(key, order, record))
 
     def with_fingerprint(self, fingerprint: str | None) -> Sequence[Record]:
         """All live records with this fingerprint."""
@@ -53,8 +54,10 @@ class AddressClaims:
         """All orders that name this guest; None: orders that name no guest."""
         return self._orders_by_guest.get(key, ())
 
-    def _others(self, key: GuestKey, order: Order | None) -> list[Order]:
-        return [o for o in self.orders_naming(key) if o is not order]
+    def _others(self, key: GuestKey, order: Order | None, record: Record | None = None) -> list[Order]:
+        """Orders that name a guest, but the case's own one. That of a record may be missed, and then is no case's."""
+        own = record.order_id if order is None and record is not None else None
+        return [o for o in self.orders_naming(key) if o is not order and (own is None or o.order_id != own)]
 
     def rival(self, order: Order, key: GuestKey) -> Order | None:
         """Another order that names this guest, too, and because of which ``order`` may not take it. Any order that has
@@ -114,7 +117,7 @@ class AddressClaims:
 
     def other_order_not_ended(self, record: Record, order: Order | None, key: GuestKey) -> Order | None:
         """Another order that has not ended, names this guest and cannot turn out to be the record's own."""
-        others = (o for o in self._others(key, order) if not has_ended(o))
+        others = (o for o in self._others(key, order, record) if not has_ended(o))
         return next((o for o in others if order is not None or not self._may_be_own(o, record)), None)
 
     def sold_to(self, record: Record, order: Order | None) -> Order | None:
@@ -122,9 +125,8 @@ class AddressClaims:
         known. The machine may be the next customer's by now. Of several such orders the first by id."""
         if record.guest_key is None or (order is not None and not has_ended(order)):
             return None
-        others = [
-            o for o in self._others(record.guest_key, order) if not has_ended(o) and not self._may_be_own(o, record)
-        ]
+        others = [o for o in self._others(record.guest_key, order, record) if not has_ended(o)]
+        others = [o for o in others if not self._may_be_own(o, record)]
         return min(others, key=lambda o: o.order_id, default=None)
 
     def _may_be_own(self, order: Order, record: Record) -> bool:

@@ -94,7 +94,8 @@ class GuestMatching:
             trusted = guest.cluster in self.world.trusted
             other = self.address_claims.other_order_not_ended(record, order, guest.key)
             named_since = other is not None and (order is None or not later(order, other))
-            if trusted and named_since and self._order_is_over(record, order):
+            listed = other is not None and other.order_id not in self.world.order_absences
+            if trusted and listed and named_since and self._order_is_over(record, order):
                 return None, key, True, None  # its identity was never read, and the address is the next order's
             why = self.address_claims.why_not_own(record, order, guest) or self.address_claims.known_machine(
                 guest, {record.id}
@@ -102,7 +103,7 @@ class GuestMatching:
             if why is not None:
                 return guest, key, False, why
         elif guest.fingerprint_state is FingerprintState.FORBIDDEN and self.address_claims.named_by_order_not_ended(
-            guest.key, order
+            guest.key, order, record
         ):
             return guest, key, False, f"another order names {key}; its identity cannot be read: give the token VM.Audit"
         return guest, key, False, self.clone_doubt(guest)
@@ -198,7 +199,7 @@ class GuestMatching:
             return None, key, False, "its fingerprint is seen on several guests: give each its own"
         named = order.guest_key if order is not None and order.guest_key != left else None
         free = guest.key not in self._holders and was_read(guest)
-        free = free and not self.address_claims.named_by_order_not_ended(guest.key, order)
+        free = free and not self.address_claims.named_by_order_not_ended(guest.key, order, record)
         # People copy MACs by hand, so a MAC counts only if the order names that guest.
         certain = named == guest.key or (named is None and (record.fingerprint or "").startswith("smbios:"))
         if free and certain:  # a guest at another address than the order names is a copy

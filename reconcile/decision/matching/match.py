@@ -32,10 +32,12 @@ TOO_ALIKE = "too many orders and records of one customer have this name: name th
 
 
 def match(world: World, policy: Policy) -> list[Case]:
-    """All cases of a world. Every order, live record and guest is in a case, but templates that nothing names.
+    """All cases of a world. Every listed order, live record and guest is in a case, but templates that nothing names.
 
     If several orders name one record, it belongs to the only one of them that has not ended. Without one such order,
     the record is in the case of each of them, and each of these cases is in doubt.
+
+    A missed order takes part as if it were listed, but has no case: what it claims is no other order's.
     """
     return _Matching(world, policy).cases()
 
@@ -43,10 +45,11 @@ def match(world: World, policy: Policy) -> list[Case]:
 class _Matching:
     def __init__(self, world: World, policy: Policy) -> None:
         self.world, self.policy = world, policy
-        self.orders = sorted(world.orders, key=lambda o: o.order_id)
+        self.orders = sorted(world.claiming_orders, key=lambda o: o.order_id)
+        self.missed = {o.order_id for o in world.missed_orders}
         listed = sorted(world.guests, key=lambda g: (g.cluster, g.vmid))
         # A template is no customer's machine, unless an order or a record names it: then it was one.
-        named = {o.guest_key for o in world.orders} | {r.guest_key for r in world.records}
+        named = {o.guest_key for o in self.orders} | {r.guest_key for r in world.records}
         self.guests = {g.key: g for g in listed if not g.template or g.key in named}
         templates = [g for g in listed if g.template and g.key not in named]
         self.by_id = {r.id: r for r in sorted(world.records, key=lambda r: r.id)}
@@ -71,8 +74,11 @@ class _Matching:
         self._by_guest()
         self._by_name()
         self._twins()
-        cases = [case for order in self.orders for case in self._order_cases(order)]
-        cases += [self._record_case(r) for r in self.live.values() if r.id not in self.taken]
+        self._hold_missed()
+        listed = [order for order in self.orders if order.order_id not in self.missed]
+        cases = [case for order in listed for case in self._order_cases(order)]
+        shown = {record.id for order in listed for record in self.paired[order.order_id]}
+        cases += [self._record_case(r) for r in self.live.values() if r.id not in shown]
         lone_guests = (g for key, g in self.guests.items() if key not in self.guest_matching.used and not g.template)
         cases += [self._lone_guest(g) for g in lone_guests]
         return cases
@@ -90,13 +96,22 @@ class _Matching:
         if same := self.address_claims.with_fingerprint(guest.fingerprint):
             moving = f"the machine of VPS {same[0].id} ({same[0].guest_key}) is seen here too"
             return Case(guest=guest, guest_key=guest.key, doubt=moving, doubt_class="moving")
-        named = " and ".join(
-            f"order {o.order_id}" for o in self.address_claims.orders_naming(guest.key) if not has_ended(o)
-        )
+        naming = [o.order_id for o in self.address_claims.orders_naming(guest.key) if not has_ended(o)]
+        naming = naming if not self.missed.issuperset(naming) else []  # nothing is said for a missed order alone
+        named = " and ".join(f"order {order_id}" for order_id in naming)
         doubt = f"{named} name{'' if ' and ' in named else 's'} it, and it is no record's guest" if named else None
         return Case(guest=guest, guest_key=guest.key, doubt=doubt)
 
     # --- orders and records
+
+    def _hold_missed(self) -> None:
+        """A record that may be a missed order's is held, unless it is linked to that order: then only the order's own
+        facts wait."""
+        for order_id in sorted(self.missed):
+            for record in self.paired[order_id]:
+                if record.order_id != order_id:
+                    why = f"the last full read of the orders left out order {order_id}, which may be its own: it waits"
+                    self.record_doubts[record.id] = f"{why} until that order is listed again or proven gone"
 
     def _resolve(self, record_id: int | None) -> Record | None:
         record = self.by_id.get(record_id) if record_id is not None else None
@@ -123,7 +138,8 @@ class _Matching:
 
     def _one_order_each(self, record: Record, orders: list[Order]) -> None:
         """Several orders that name one record: if only one of them has not ended, it wins. Otherwise all are held. So
-        are all if the record is linked with another order that is not proven to be gone.
+        are all if the record is linked with another order that is not proven to be gone, or with one that was missed
+        and would not win.
 
         Once that one is proven to be gone, an order that goes on takes the record. One that ended never does: its end
         says nothing of the order that the record is linked with.
@@ -131,8 +147,10 @@ class _Matching:
         own = record.order_id is None or any(o.order_id == record.order_id for o in orders)
         if own and len(orders) == 1:
             return
+        winners = [o.order_id for o in orders if not has_ended(o)]
         held = not own and not self.policy.proven(self.world.order_absences.get(record.order_id or ""))
-        held = held or (len(orders) > 1 and sum(not has_ended(o) for o in orders) != 1)
+        held = held or (len(orders) > 1 and len(winners) != 1)
+        held = held or (record.order_id in self.missed and winners != [record.order_id])
         for order in orders:
             if held:
                 self.doubts[order.order_id] = f"several orders name VPS {record.id}: let the main site name one"
@@ -255,7 +273,7 @@ class _Matching:
         swept, besides = self.world.orders_at, self.world.left_out.unnamed
         if swept is None or besides is None or not self.world.trusted >= self.world.clusters:
             return
-        unnamed = UnnamedGuests(self.guests, self.live.values(), self.orders, besides)
+        unnamed = UnnamedGuests(self.guests, self.live.values(), self.world.orders, besides)
         namesakes: dict[tuple[int | None, str | None], list[Order]] = defaultdict(list)
         for order in self.orders:
             namesakes[order.user_id, order.name].append(order)

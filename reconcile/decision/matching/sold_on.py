@@ -42,6 +42,8 @@ def _why_not_given_up(record: Record, guest: Guest, order: Order | None, world: 
 
 def _why_not_bought(buyer: Order, guest: Guest, order: Order | None, world: World) -> str | None:
     """Why the buyer's order does not get the machine yet."""
+    if buyer.order_id in world.order_absences:
+        return f"the last full read of the orders left out order {buyer.order_id}, and nothing proves that it is gone"
     if buyer.state not in (OrderState.ACTIVE, OrderState.SUSPENDED):
         return f"order {buyer.order_id} is {buyer.state.value}"
     if buyer.user_id is None:
@@ -52,7 +54,7 @@ def _why_not_bought(buyer: Order, guest: Guest, order: Order | None, world: Worl
         return f"order {buyer.order_id} has a record with a guest of its own"
     others = [
         o.order_id
-        for o in world.orders
+        for o in world.claiming_orders
         if o.guest_key == guest.key and not has_ended(o) and o is not buyer and o is not order
     ]
     if others:

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 
 from panel.observations import snapshots
-from panel.observations.absences import Proof
+from panel.observations.proof import Proof
 from panel.runs import run_log
 from reconcile.observation import observe
 from reconcile.observation.observe import Observed

@@ -20,6 +20,7 @@ from panel.journal.relay import Doorbell, Relay
 from panel.journal.restore import restore_vps
 from panel.journal.writer import apply_operation
 from panel.observations import candidates, components, left_out, loaded_candidates, snapshots
+from panel.observations.proof import Proof
 from panel.operators import audit, findings, holds, metrics, pauses, quarantine
 from panel.operators.audit import Use
 from panel.operators.prune import prune
@@ -61,6 +62,8 @@ A_ROW_FOR_EACH = {
     "ignored_guests",
 }
 """Node, lease, source, task, or decision that stands."""
+
+PROOF = Proof(3, timedelta(minutes=10))
 
 
 class Published:
@@ -243,7 +246,7 @@ def test_selection_takes_each_row_a_few_times_whatever_the_planner_knows(
             snapshots.make_stages(connection)
             connection.execute(text(MACHINES[-1]))
             connection.execute(text("ANALYZE stage_guests"))
-            counts = candidates.select_candidates(connection, shared_ids=False, names=True, budget=loose)
+            counts = candidates.select_candidates(connection, shared_ids=False, names=True, proof=PROOF, budget=loose)
             left_out.load_left_out(connection, RIVALS_APART)
             loaded_candidates.load_orders(connection)
             loaded_candidates.load_records(connection)

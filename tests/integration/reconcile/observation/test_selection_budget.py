@@ -16,6 +16,7 @@ from domain.guests import GuestType
 from domain.left_out import LeftOut
 from panel.journal.rows import database_now
 from panel.observations import candidates, components, left_out
+from panel.observations.proof import Proof
 from reconcile.decision.cases import Policy, World
 from reconcile.decision.decide import plan
 from reconcile.decision.gate import Budget
@@ -25,6 +26,8 @@ from reconcile.run import Reconciler, load_world
 from tests.support.fleets.one_customer import FLEET
 from tests.support.fleets.random_fleet import NoFeed, NoSource, scratch
 from tests.support.fleets.world import add_user
+
+PROOF = Proof(3, timedelta(minutes=10))
 
 
 @contextmanager
@@ -147,7 +150,7 @@ def test_what_was_left_is_asked_about(engine: Engine, changes: tuple[str, ...], 
     """Order 11 was taken and has no record; the machine of order 1 was left."""
     unmade = "UPDATE vps SET deleted_at = now(), deleted_reason = 'sync' WHERE id = 11"
     with customer(engine, 10, 1, unmade, *changes) as connection:
-        candidates.select_candidates(connection, shared_ids=False, names=True)
+        candidates.select_candidates(connection, shared_ids=False, names=True, proof=PROOF)
         for table in ("pick_records", "pick_orders", "pick_guests"):
             connection.execute(text(f"DELETE FROM {table}"))
         connection.execute(text("INSERT INTO pick_orders VALUES ('11', 1, 0)"))
@@ -162,7 +165,7 @@ def test_guests_that_nobody_names_are_asked_about(engine: Engine, monkeypatch: p
     nobodys = "UPDATE vps SET link_state = 'unverified', fingerprint = NULL WHERE id > 7"
     unnamed = "UPDATE orders_seen SET cluster = NULL, vmid = NULL WHERE order_id IN ('8', '9')"
     with customer(engine, 10, 0, nobodys, unnamed) as connection:
-        candidates.select_candidates(connection, shared_ids=False, names=True)
+        candidates.select_candidates(connection, shared_ids=False, names=True, proof=PROOF)
         connection.execute(text("DELETE FROM pick_guests"))
         found = left_out.load_left_out(connection, None).unnamed
         connection.execute(text("DROP TABLE loose_left"))
