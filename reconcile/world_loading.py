@@ -71,7 +71,9 @@ def load_world(
         left_out=left_out,
         remembered=loaded_candidates.load_remembered(connection, seen.broken),
         last_read=_last_read(connection, reconciler.clusters),
-        unidentified=loaded_candidates.load_unidentified(connection, reconciler.clusters, seen.broken),
+        unidentified=loaded_candidates.load_unidentified(
+            connection, reconciler.clusters, reconciler.proof, seen.broken
+        ),
         unlisted=_uncounted(loaded_candidates.load_unlisted(connection), guest_absences, seen),
     )
     return world, seen.counts | counts

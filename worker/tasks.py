@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from celery import shared_task
@@ -10,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from panel.journal.writer import apply_operation
+from panel.observations.proof import Proof
 from panel.operators.prune import prune
 from panel.runs import schedule_duties
 from panel.runs.run_requests import OPERATOR_TRIGGER
@@ -148,7 +150,9 @@ def maintenance_prune(trigger: str = "nudge") -> str:
     """Delete what has been kept for long enough."""
 
     def work() -> tuple[bool, str]:
-        pruned = prune(engine(), get_settings().journal_days)
+        settings = get_settings()
+        proof = Proof(settings.absence_proof_n, timedelta(seconds=settings.absence_proof_t_s))
+        pruned = prune(engine(), settings.journal_days, proof)
         gone = ", ".join(f"{count} {table}" for table, count in pruned.items() if count)
         return True, gone or "nothing is old enough"
 

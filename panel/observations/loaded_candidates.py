@@ -7,7 +7,7 @@ raised.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from domain.orders import Order, OrderState
 from domain.record_columns import COLUMNS
 from domain.records import Record
 from panel.observations.components import quarter_of_budget
+from panel.observations.proof import PROVEN, Proof
 
 T = TypeVar("T")
 
@@ -57,12 +58,17 @@ def load_records(connection: Connection, broken: dict[str, Broken] | None = None
 
 
 def load_unidentified(
-    connection: Connection, clusters: Iterable[str], broken: dict[str, Broken] | None = None, limit: int | None = None
+    connection: Connection,
+    clusters: Iterable[str],
+    proof: Proof,
+    broken: dict[str, Broken] | None = None,
+    limit: int | None = None,
 ) -> tuple[Guest, ...] | None:
-    """Guests of these clusters that are not known to be gone and whose identity is not known now. None if there are
-    more than ``limit`` (a quarter of the budget) or one cannot be parsed: then any guest may be among them."""
+    """Guests of these clusters that are not proven gone and whose identity is not known now. None if there are more
+    than ``limit`` (a quarter of the budget) or one cannot be parsed: then any guest may be among them."""
     limit = quarter_of_budget() if limit is None else limit
-    rows = connection.execute(text(LOAD_UNIDENTIFIED), {"clusters": sorted(clusters), "limit": limit + 1}).all()
+    values = {"clusters": sorted(clusters), "limit": limit + 1} | asdict(proof)
+    rows = connection.execute(text(LOAD_UNIDENTIFIED), values).all()
     parsed = parsed_guests(rows, {}, {}, broken)
     return parsed if len(parsed) == len(rows) <= limit else None
 
@@ -179,14 +185,15 @@ SELECT {_LAST_SEEN_AS} AS fingerprint, g.cluster, g.vmid FROM guests g
 WHERE {_LAST_SEEN_AS} IS NOT NULL AND (g.cluster, g.vmid) IN (SELECT cluster, vmid FROM pick_guests)
 """
 
-# A guest that this run could not list, because its cluster was not read, counts as still there. A stale guest is left
-# out if it has the fingerprint of the record at its address: it counts as that record's machine. Otherwise the guests
-# of a dead node, all of them stale, would hold every delete.
-LOAD_UNIDENTIFIED = """
+# A guest that is not listed, because its cluster was not read or because a list left it out, counts as still there
+# until its absence is proven. A stale guest is left out if it has the fingerprint of the record at its address: it
+# counts as that record's machine. Otherwise the guests of a dead node, all of them stale, would hold every delete.
+LOAD_UNIDENTIFIED = f"""
 SELECT g.* FROM guests g
 WHERE g.cluster = ANY(:clusters)
   AND (g.fingerprint_state IN ('unread', 'stale') OR (g.fingerprint_state = 'forbidden' AND g.fingerprint IS NULL))
-  AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
+  AND (g.unlisted_since IS NULL OR NOT coalesce(
+    (SELECT {PROVEN} FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid), false))
   AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND r.deleted_at IS NULL
                   AND r.fingerprint = g.fingerprint)
 ORDER BY g.cluster, g.vmid LIMIT :limit

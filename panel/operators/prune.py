@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Engine, TextClause, text
 from sqlalchemy.exc import DBAPIError
+
+from panel.observations.proof import PROVEN, Proof
 
 log = structlog.get_logger(__name__)
 
@@ -45,17 +47,17 @@ class Task:
     again: bool = True
 
 
-def prune(engine: Engine, journal_days: int, *, for_s: float = FOR_S) -> dict[str, int]:
+def prune(engine: Engine, journal_days: int, proof: Proof, *, for_s: float = FOR_S) -> dict[str, int]:
     """Delete what is old enough, for at most ``for_s`` seconds. Returns the number of deleted rows per table.
 
-    ``journal_days``: how long the journal is kept whole. If the database refuses a task, the others still have their
-    turn, and then its error is raised.
+    ``journal_days``: how long the journal is kept whole. ``proof``: what proves that a guest or an order is gone. If
+    the database refuses a task, the others still have their turn, and then its error is raised.
     """
     until, refused = time.monotonic() + for_s, None
     counts: dict[str, int] = {}
     for left, task in zip(range(len(TASKS), 0, -1), TASKS, strict=True):
         share = max(0.0, until - time.monotonic()) / left
-        values = {"days": journal_days, "most": WINDOW}
+        values = {"days": journal_days, "most": WINDOW} | asdict(proof)
         try:
             counts[task.name] = _work(engine, task, values, time.monotonic() + share)
         except DBAPIError as error:
@@ -129,8 +131,8 @@ over AS (
   SELECT g.cluster, g.vmid FROM seen JOIN guests g ON g.cluster = seen.cluster AND g.vmid = seen.vmid
   LEFT JOIN absences a ON a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid
   WHERE g.unlisted_since < {_LONG_GONE} AND coalesce(a.absent_since < {_LONG_GONE}, true)
-    -- A guest whose identity is not known stays unless its absence was counted, because it may be a record's machine.
-    AND (a.subject IS NOT NULL OR g.template OR (g.fingerprint_state = 'read' AND g.fingerprint IS NOT NULL))
+    -- A guest whose identity is not known stays until its absence is proven, because it may be a record's machine.
+    AND (coalesce({PROVEN}, false) OR g.template OR (g.fingerprint_state = 'read' AND g.fingerprint IS NOT NULL))
     AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.cluster = g.cluster AND r.vmid = g.vmid AND {_ALIVE})
     AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.fingerprint IN (g.fingerprint, g.previous_fingerprint) AND {_ALIVE})
     AND NOT EXISTS (SELECT 1 FROM orders_seen o WHERE o.cluster = g.cluster AND o.vmid = g.vmid AND o.state <> 'ended'
@@ -149,7 +151,7 @@ over AS (
   SELECT o.order_id FROM seen JOIN orders_seen o ON o.order_id = seen.order_id
   WHERE o.unlisted_since < {_LONG_GONE}
     AND (o.state = 'ended' OR EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'order' AND a.subject = o.order_id
-                                      AND a.absent_since < {_LONG_GONE}))
+                                      AND a.absent_since < {_LONG_GONE} AND {PROVEN}))
     AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.order_id = o.order_id AND {_ALIVE})
     AND NOT EXISTS (SELECT 1 FROM vps r WHERE r.id = o.panel_vps_id AND {_ALIVE})),
 missed AS (DELETE FROM absences a USING over WHERE a.kind = 'order' AND a.subject = over.order_id),

@@ -79,7 +79,7 @@ class Years:
         hoster.fast()
         hoster.full()  # by now all is missed three times
         self._people()
-        prune(self.engine, JOURNAL_DAYS)
+        prune(self.engine, JOURNAL_DAYS, self.hoster.reconciler().proof)
         assert self.live() == FLEET, f"month {self.month}"
         self._older()
         for table in tables.metadata.tables:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, text
 
+from panel.observations.proof import Proof
 from panel.operators import prune as pruning
 from panel.operators.prune import prune
 from tests.support.fleets.world import add_user
 
 DAYS = 400
+PROOF = Proof(3, timedelta(minutes=10))
 
 
 def ago(days: float) -> str:
@@ -91,11 +94,12 @@ class Rows:
         if proven:
             self.absence("guest", f"main/{vmid}")
 
-    def absence(self, kind: str, subject: str, age: str = OLD, evidence: str = "'{}'") -> None:
+    def absence(self, kind: str, subject: str, age: str = OLD, evidence: str = "'{}'", times: int = 3) -> None:
+        """Missed so often, an hour apart at most."""
         run = self.run(age)
         self.do(
             "INSERT INTO absences (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)"
-            f" VALUES ('{kind}', '{subject}', {age}, 3, {age}, {run}, {evidence})"
+            f" VALUES ('{kind}', '{subject}', {age}, {times}, {age} + interval '1 hour', {run}, {evidence})"
         )
 
     def order(self, id_: str, state: str = "ended", unlisted: str = OLD, **values: Any) -> None:
@@ -140,13 +144,13 @@ def test_old_bookkeeping_goes_and_what_is_referred_to_stays(engine: Engine, owne
                 " ('moving', 'c', 'info', 'r', NULL)")  # fmt: skip
     once = ("idempotency_keys", "refused_calls", "access_counts", "operator_actions", "holds", "snapshots", "runs",
             "findings")  # fmt: skip
-    assert {name: count for name, count in prune(engine, DAYS).items() if count} == dict.fromkeys(once, 1)
+    assert {name: count for name, count in prune(engine, DAYS, PROOF).items() if count} == dict.fromkeys(once, 1)
     assert ids(engine, "SELECT id FROM snapshots ORDER BY id") == [2, 3, 4]
     assert ids(engine, "SELECT id FROM runs ORDER BY id") == [2, 3, 4]
     assert ids(engine, "SELECT plan_hash FROM holds ORDER BY id") == ["b", "c", "d"]
     assert ids(engine, "SELECT key FROM idempotency_keys") == ["b"]
     assert ids(engine, "SELECT subject FROM findings ORDER BY id") == ["b", "c"]
-    assert sum(prune(engine, DAYS).values()) == 0
+    assert sum(prune(engine, DAYS, PROOF).values()) == 0
 
 
 def test_rows_from_the_future_stop_nothing(engine: Engine, owner: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,13 +183,13 @@ def test_the_journal_keeps_what_made_a_vps_what_it_is(engine: Engine, owner: Eng
         ]
         gone = [rows.operation(1, power_state="stopped"), rows.operation(1, "update", ANCIENT, "superseded")]
         kept += [rows.operation(1, "update", ago(399), power_state="running"), rows.operation(1, "update", OLD)]
-    assert prune(engine, DAYS)["operations"] == len(gone)
+    assert prune(engine, DAYS, PROOF)["operations"] == len(gone)
     assert ids(engine, "SELECT id FROM operations ORDER BY id") == sorted(kept)
-    assert prune(engine, 1)["operations"] == 2, "100 days and 399 are older than the shortest age"
+    assert prune(engine, 1, PROOF)["operations"] == 2, "100 days and 399 are older than the shortest age"
     with owner.begin() as connection:
         rows.connection = connection
         kept.append(rows.operation(1, "update", ago(89), power_state="running"))
-    assert prune(engine, 1)["operations"] == 0, "nobody can make it shorter than 90 days"
+    assert prune(engine, 1, PROOF)["operations"] == 0, "nobody can make it shorter than 90 days"
 
 
 def test_a_deleted_record_goes_with_all_its_own_once_nothing_names_it(engine: Engine, owner: Engine) -> None:
@@ -216,8 +220,8 @@ def test_a_deleted_record_goes_with_all_its_own_once_nothing_names_it(engine: En
         rows.operation(12, "create", ANCIENT, "dead")  # a create that died
         rows.record(13, deleted=ANCIENT)
         rows.record(14, deleted=ANCIENT, merged_into=13)
-    assert prune(engine, DAYS)["vps"] == 4
-    assert prune(engine, DAYS)["vps"] == 1, "the survivor of a merge goes after whom it survived"
+    assert prune(engine, DAYS, PROOF)["vps"] == 4
+    assert prune(engine, DAYS, PROOF)["vps"] == 1, "the survivor of a merge goes after whom it survived"
     assert ids(engine, "SELECT id FROM vps ORDER BY id") == [2, 3, 4, 5, 6, 7, 8, 9, 11]
     assert ids(engine, "SELECT vps_id FROM vps_queues ORDER BY 1") == [2, 3, 4, 5, 6, 7, 8, 9, 11]
     assert ids(engine, "SELECT vps_id FROM operations") == [9]
@@ -250,10 +254,13 @@ def test_a_guest_that_is_gone_goes_with_the_proof_once_nothing_needs_it(engine: 
         rows.guest(110, proven=False, state="stale")  # its node left, and it may be anybody
         rows.guest(111, proven=False, state="unread", template="true", fingerprint="NULL")
         rows.guest(112, unlisted="NULL", proven=False)
-    assert prune(engine, DAYS)["guests"] == 5
-    assert ids(engine, "SELECT vmid FROM guests ORDER BY vmid") == [102, 103, 104, 105, 107, 110, 112]
+        rows.guest(113, proven=False, state="forbidden", fingerprint="NULL")  # it was missed once, and may be anybody
+        rows.absence("guest", "main/113", times=1)
+        rows.guest(114, state="forbidden", fingerprint="NULL")  # it is proven gone, whoever it was
+    assert prune(engine, DAYS, PROOF)["guests"] == 6
+    assert ids(engine, "SELECT vmid FROM guests ORDER BY vmid") == [102, 103, 104, 105, 107, 110, 112, 113]
     left = ids(engine, "SELECT subject FROM absences ORDER BY subject")
-    assert left == [f"main/{vmid}" for vmid in (102, 103, 104, 105, 107)]
+    assert left == [f"main/{vmid}" for vmid in (102, 103, 104, 105, 107, 113)]
     assert ids(engine, "SELECT vmid FROM guest_configs UNION ALL SELECT vmid FROM ignored_guests") == []
 
 
@@ -267,16 +274,18 @@ def test_an_order_that_is_listed_no_more_goes(engine: Engine, owner: Engine) -> 
         rows.order("vanished", "active")
         rows.absence("order", "vanished")
         rows.order("not-counted", "active")
+        rows.order("missed", "active")
+        rows.absence("order", "missed", times=1)
         rows.order("kept", "active")
         rows.absence("order", "kept")
         rows.record(1, order_id="kept")
         rows.order("named", panel_vps_id=1)
         rows.order("restorable")
         rows.record(2, deleted=ago(7), order_id="restorable")
-    assert prune(engine, DAYS)["orders_seen"] == 2
-    left = ["kept", "lately", "listed", "named", "not-counted", "restorable"]
+    assert prune(engine, DAYS, PROOF)["orders_seen"] == 2
+    left = ["kept", "lately", "listed", "missed", "named", "not-counted", "restorable"]
     assert ids(engine, "SELECT order_id FROM orders_seen ORDER BY order_id") == left
-    assert ids(engine, "SELECT subject FROM absences") == ["kept"]
+    assert ids(engine, "SELECT subject FROM absences ORDER BY subject") == ["kept", "missed"]
 
 
 def test_a_decision_stays_for_as_long_as_what_it_was_about(engine: Engine, owner: Engine) -> None:
@@ -294,7 +303,7 @@ def test_a_decision_stays_for_as_long_as_what_it_was_about(engine: Engine, owner
                 s=subject,
             )
         rows.do("UPDATE orders_seen SET unlisted_since = NULL")
-    assert prune(engine, DAYS)["decisions"] == 4
+    assert prune(engine, DAYS, PROOF)["decisions"] == 4
     assert ids(engine, "SELECT plan_hash FROM holds ORDER BY id") == ["1", "3"]
 
 
@@ -307,7 +316,7 @@ def test_it_goes_on_where_its_time_was_over(engine: Engine, owner: Engine, monke
         for id_ in range(1, 36):
             rows.record(id_, deleted=ANCIENT if id_ > 5 else "NULL")
             rows.guest(1_000 + id_, unlisted=OLD if id_ % 2 else "NULL", proven=bool(id_ % 2))
-    counts = [prune(engine, DAYS, for_s=0) for _ in range(5)]
+    counts = [prune(engine, DAYS, PROOF, for_s=0) for _ in range(5)]
     assert [count["vps"] for count in counts] == [5, 10, 10, 5, 0]
     assert [count["guests"] for count in counts] == [5, 5, 5, 3, 0]
     assert ids(engine, "SELECT count(*) FROM vps") == [5]
@@ -319,7 +328,7 @@ def test_what_the_database_refuses_for_one_table_is_done_for_the_others(engine: 
         rows.run()
         connection.execute(text("REVOKE DELETE ON orders_seen FROM panel_app"))
     with pytest.raises(Exception, match="orders_seen"):
-        prune(engine, DAYS)
+        prune(engine, DAYS, PROOF)
     assert ids(engine, "SELECT count(*) FROM runs") == [0]
 
 
@@ -331,7 +340,7 @@ def test_nobody_prunes_the_audit_by_an_age_of_their_own(engine: Engine, owner: E
                 " VALUES (clock_timestamp() - interval '399 days', 'api:ann', 'pause', 'all')"
             )
         )
-    assert prune(engine, DAYS)["operator_actions"] == 0
+    assert prune(engine, DAYS, PROOF)["operator_actions"] == 0
     # Whoever may call the function cannot have it look at tables of their own instead.
     with engine.connect() as connection:
         connection.execute(text("CREATE TEMP TABLE operator_actions (at timestamptz)"))

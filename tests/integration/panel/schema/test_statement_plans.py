@@ -85,7 +85,7 @@ def plans(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Ite
         engine = sync_engine(database.app_url, "panel-sync test", pool_size=2)
         asyncio.run(_a_day(database, engine))
         grown.grow_absences(owner)
-        prune(engine, 400)
+        prune(engine, 400, PROOF)
         _commands(database, tmp_path_factory.mktemp("commands"))
         engine.dispose()
     owner.dispose()
