@@ -87,7 +87,7 @@ def test_a_merge_asks_the_order_again_and_looks_for_the_guest_that_is_gone() -> 
 def test_a_merge_keeps_the_guest_that_is_there_and_asks_for_the_one_that_it_drops(
     gone: tuple[GuestKey, ...], *, takes: bool, dropped: int
 ) -> None:
-    there = [{}, {"vmid": 200, "fingerprint": "smbios:b"}]
+    there: list[dict[str, Any]] = [{}, {"vmid": 200, "fingerprint": "smbios:b"}]
     case = Case(
         {"fingerprint": "smbios:b"}, tuple(g for g in there if GuestKey("main", g.get("vmid", 100)) not in gone), gone,
         MERGED, "",
