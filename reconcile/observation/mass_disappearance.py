@@ -22,7 +22,7 @@ class Loss:
 
     ``missing``: how many entries. ``known``: how many it should have shown. ``names``: gives the names of the missing
     ones; called only if they are too many to be believed at once. ``each_is_gone``: asks the source for each of them
-    singly, and says whether all are gone.
+    singly, and says whether all are gone; called only for a loss that no operator acknowledged.
     """
 
     missing: int
@@ -48,18 +48,20 @@ def why_not_believed(connection: Connection, source: str, loss: Loss) -> str | N
     """
     state = source_states.source_state(connection, source)
     degraded, acknowledged = state.get("degraded_since"), state.get("acknowledged_at")
+    names = loss.names() if loss.is_mass else frozenset[str]()
+    more = names - frozenset(state.get("degraded_missing") or ())
+    everything = loss.known == loss.missing
+    as_before = degraded is not None and not is_mass_loss(len(more), loss.known) and not (everything and more)
+    if loss.is_mass and as_before and acknowledged is not None and acknowledged > degraded:
+        return None
     if not loss.is_mass or (loss.missing <= ASKED_SINGLY and loss.each_is_gone()):
         if degraded is not None:
             source_states.remember_source(
                 connection, source, degraded_since=None, degraded_reason=None, degraded_missing=None
             )
         return None
-    names = loss.names()
-    more = names - frozenset(state.get("degraded_missing") or ())
-    everything = loss.known == loss.missing
-    if degraded is not None and not is_mass_loss(len(more), loss.known) and not (everything and more):
-        believed = acknowledged is not None and acknowledged > degraded
-        return None if believed else str(state["degraded_reason"])
+    if as_before:
+        return str(state["degraded_reason"])
     reason = (
         f"{loss.missing} of {loss.known} known entries vanished at once; no absence counts before they are back or "
         "acknowledged"

@@ -6,10 +6,11 @@ A source's fault is a value here, never an exception: what was not read complete
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection, text
@@ -18,7 +19,17 @@ from domain.failures import Broken
 from domain.guests import GuestType
 from domain.identity_doubts import GAP
 from domain.orders import Order, OrderState
-from domain.source_protocols import ClusterReading, Found, Gone, GuestSource, OrderFeed, Page, Sweep
+from domain.source_protocols import (
+    ClusterReading,
+    Found,
+    Gone,
+    GuestSource,
+    Lookup,
+    OrderFeed,
+    Page,
+    Sweep,
+    Unclear,
+)
 from domain.source_troubles import Trouble, cluster_trouble, feed_trouble
 from panel.journal.rows import database_now
 from panel.observations import absences, snapshots
@@ -27,9 +38,12 @@ from panel.observations.proof import Proof
 from panel.runs import source_states
 from reconcile.observation import parallel_reads
 from reconcile.observation.mass_disappearance import ASKED_SINGLY, Loss, why_not_believed
-from reconcile.observation.parallel_reads import FAST, FULL, ReadDeadline
+from reconcile.observation.parallel_reads import FAST, FULL, Answered, ReadDeadline
+from reconcile.parallel_confirmations import QuestionSlots
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 FEED_FOR_S = 400.0
 """How long the order feed may be read, so that the run can still do its work and report within its own limit."""
@@ -89,6 +103,7 @@ def read_clusters(
     ``deadline`` at most, and the next runs of this kind leave it alone."""
     if not sources:
         return
+    asked = time.monotonic()
     began = database_now(connection)
     late = {s.cluster: source_states.late_until(connection, f"proxmox:{s.cluster}", deadline.lane) for s in sources}
     connection.commit()
@@ -103,19 +118,21 @@ def read_clusters(
         else:
             lanes = [lane.lane for lane in (FAST, FULL) if answer.took_s <= lane.within_s]
             source_states.note_in_time(connection, f"proxmox:{cluster}", lanes)
-        _take_cluster(connection, run_id, answer.source, answer.reading, began, seen, proof)
+        _take_cluster(connection, run_id, answer, began, asked + deadline.within_s, seen, proof)
         connection.commit()
 
 
 def _take_cluster(
     connection: Connection,
     run_id: int,
-    guest_source: GuestSource,
-    reading: ClusterReading,
+    answer: Answered,
     began: datetime,
+    until: float,
     seen: Observed,
     proof: Proof,
 ) -> None:
+    """``until`` (monotonic clock): the end of the time for the lists. What they lack is looked up singly by then."""
+    reading = answer.reading
     cluster, source = reading.cluster, f"proxmox:{reading.cluster}"
     seen.problems += [f"{cluster}: {problem}" for problem in reading.problems]
     seen.warnings += [f"{cluster}: {warning}" for warning in reading.warnings]
@@ -144,7 +161,8 @@ def _take_cluster(
     def each_is_gone() -> bool:
         guests = vanished(ASKED_SINGLY)
         connection.commit()
-        return all(isinstance(guest_source.confirm(*guest), Gone) for guest in guests)
+        questions = (partial(answer.source.confirm, *guest) for guest in guests)
+        return all(isinstance(found, Gone) for found in _answers(f"cluster {cluster}", questions, until))
 
     def names() -> frozenset[str]:
         return frozenset(f"{cluster}/{vmid}" for _, _, vmid in vanished(known))
@@ -290,15 +308,26 @@ def _lost_orders(connection: Connection, feed: OrderFeed, scopes: list[str]) -> 
 
 def _orders_gone(connection: Connection, feed: OrderFeed, scopes: list[str]) -> bool:
     """Whether every order that vanished is gone or ended when it is looked up singly."""
-    for order_id in snapshots.vanished_orders(connection, scopes, ASKED_SINGLY):
-        control = absences.control_order(connection, other_than=order_id)
-        connection.commit()
-        match feed.order(order_id, control):
+    lost = snapshots.vanished_orders(connection, scopes, ASKED_SINGLY)
+    controls = {order_id: absences.control_order(connection, other_than=order_id) for order_id in lost}
+    connection.commit()
+    questions = (partial(feed.order, order_id, control) for order_id, control in controls.items())
+    for found in _answers("the main site", questions, time.monotonic() + FULL.within_s):
+        match found:
             case Gone() | Found(value=Order(state=OrderState.ENDED)):
                 continue
             case _:
                 return False
     return True
+
+
+def _answers(source: str, questions: Iterable[Callable[[], Lookup[T]]], until: float) -> Iterator[Lookup[T]]:
+    """Ask one question after the other. What is not answered by ``until`` (monotonic clock), and all that would follow,
+    is unclear: other sources' repairs wait for this one."""
+    slots = QuestionSlots(source, 1)
+    for question in questions:
+        slots.within_s = until - time.monotonic()
+        yield slots.ask(question) if slots.within_s > 0 else Unclear(f"{source} was not asked: the time was over")
 
 
 class _OldestEffective:

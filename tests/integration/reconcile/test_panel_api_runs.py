@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,11 +12,14 @@ import httpx
 import pytest
 from sqlalchemy import Engine, event, text
 
+from domain.orders import Order
+from domain.source_protocols import Gone, Lookup
 from panel.observations import snapshots
 from panel.observations.proof import Proof
 from panel.runs import run_log
 from reconcile.observation import observe
 from reconcile.observation.observe import Observed
+from reconcile.observation.parallel_reads import ReadDeadline
 from sources.main_site import PanelApiFeed
 from tests.support.fleets.world import add_user
 from tests.support.stand_ins.listed_cluster import make_record
@@ -197,3 +201,28 @@ def test_a_sweep_that_does_not_fit_reads_every_user_once_before_anybody_again(
         assert any("the next read goes on where this one ended" in problem for problem in problems)
         seen += runs.site.read
     assert seen == [1, 2, 3, 4, 5, 1, 2]
+
+
+def test_orders_that_are_looked_for_in_vain_keep_no_run_waiting(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five orders are lost at once, and the look-up of each hangs: that proves nothing, and ends in time."""
+    site, hangs, asked = Site(50), threading.Event(), list[str]()
+    runs = Runs(engine, site)
+    runs.read(sweep=True)
+
+    def order(_: PanelApiFeed, order_id: str, control_id: str | None) -> Lookup[Order]:
+        asked.append(order_id)
+        hangs.wait()
+        return Gone(f"while {control_id} is there")
+
+    monkeypatch.setattr(PanelApiFeed, "order", order)
+    monkeypatch.setattr(observe, "FULL", ReadDeadline("full", 0.5))
+    site.lost = set(range(1, 6))
+    try:
+        seen = runs.read(sweep=True)
+    finally:
+        hangs.set()
+    assert len(asked) == 1, "who gave no answer in time is asked nothing more"
+    assert any("5 of 50 known entries vanished at once" in problem for problem in seen.problems)
+    assert runs.rows("SELECT subject FROM absences") == []

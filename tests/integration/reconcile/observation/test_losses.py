@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -9,14 +10,18 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine, text
 
-from domain.source_protocols import ClusterReading
+from domain.guests import GuestType, PowerState
+from domain.source_protocols import ClusterReading, Gone, GuestConfig, Lookup
 from panel.operator_error import OperatorError
 from panel.runs.source_states import acknowledge_source, source_state
+from reconcile import run as running
 from reconcile.decision.gate import Budget
-from reconcile.observation import fingerprints
-from reconcile.run import Reconciler, run_full
+from reconcile.observation import fingerprints, observe
+from reconcile.observation.parallel_reads import ReadDeadline
+from reconcile.run import Reconciler, run_fast, run_full
+from tests.integration.reconcile.observation.test_nodes_away import column, reconciler
 from tests.support.bench import QUICK
-from tests.support.stand_ins.listed_cluster import ListedCluster
+from tests.support.stand_ins.listed_cluster import ListedCluster, make_record
 
 SOURCE = "proxmox:main"
 GUESTS = range(100, 200)
@@ -25,9 +30,19 @@ TEN, OTHER_TEN = range(100, 110), range(150, 160)
 
 @dataclass(slots=True)
 class HidingCluster(ListedCluster):
-    """Lists that leave guests out which are there when they are asked for by themselves."""
+    """Lists that leave guests out which are there when they are asked for by themselves. ``really``: they are gone.
+    ``hangs``: a look-up is answered only when it is set. ``looked_up``: the VMIDs that were asked for singly."""
 
     hidden: frozenset[int] = field(default=frozenset())
+    really: bool = False
+    hangs: threading.Event | None = None
+    looked_up: list[int] = field(default_factory=list)
+
+    def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
+        self.looked_up.append(vmid)
+        if self.hangs is not None:
+            self.hangs.wait()
+        return Gone("no node has it") if self.really else ListedCluster.confirm(self, node, guest_type, vmid)
 
     def read(self) -> ClusterReading:
         there = self.guests
@@ -147,3 +162,47 @@ def test_they_are_back_and_nothing_is_left_to_acknowledge(engine: Engine, cluste
     assert degraded(engine) is None
     with pytest.raises(OperatorError, match="is not degraded"):
         acknowledge(engine)
+
+
+def test_what_was_acknowledged_is_not_asked_for(engine: Engine, cluster: HidingCluster) -> None:
+    acknowledge(engine)
+    cluster.looked_up.clear()
+    run(engine, cluster)
+    assert (absent(engine), cluster.looked_up) == (set(TEN), [])
+
+
+def test_each_that_is_gone_by_itself_is_believed_without_a_word(engine: Engine, cluster: HidingCluster) -> None:
+    cluster.really = True
+    cluster.looked_up.clear()
+    run(engine, cluster)
+    assert (absent(engine), degraded(engine)) == (set(TEN), None)
+    assert sorted(cluster.looked_up) == list(TEN)
+
+
+def test_look_ups_that_hang_prove_nothing_and_keep_no_lane_waiting(
+    engine: Engine, cluster: HidingCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are within the time of reading the lists: what was not answered by then is missing and unproven."""
+    monkeypatch.setattr(fingerprints, "RUN_FOR_S", 15.0)
+    fast, full = ReadDeadline("fast", 1.0), ReadDeadline("full", 1.0)
+    for module in (running, observe):
+        monkeypatch.setattr(module, "FAST", fast)
+        monkeypatch.setattr(module, "FULL", full)
+    cluster.really, cluster.hangs = True, threading.Event()
+    well = ListedCluster("well")
+    well.add(100, "pve1")
+    make_record(engine, 1, 100, "pve1", "well")
+    try:
+        for _ in range(2):
+            assert run_full(reconciler(engine, cluster, well), trigger="test").state == "done"
+        assert column(engine, "link_state", 1) == "verified"
+        well.change(100, status="stopped", power=PowerState.STOPPED)
+        for _ in range(2):
+            cluster.looked_up.clear()
+            assert run_fast(reconciler(engine, cluster, well), trigger="test").state == "done"
+            assert len(cluster.looked_up) <= 1, "who gave no answer in time is asked nothing more"
+    finally:
+        cluster.hangs.set()
+    assert column(engine, "power_state", 1) == "stopped"
+    assert absent(engine) == set()
+    assert "10 of 100" in (degraded(engine) or "")
