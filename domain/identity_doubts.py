@@ -49,12 +49,20 @@ WHY = {
 
 
 def listed(
-    known: Guest, shown: Guest, began: datetime, previous: datetime | None, *, missed: bool, gap: timedelta = GAP
+    known: Guest,
+    shown: Guest,
+    began: datetime,
+    answered: datetime,
+    previous: datetime | None,
+    *,
+    missed: bool,
+    gap: timedelta = GAP,
 ) -> Doubt | None:
     """The doubt that a list raises about a guest whose configuration was asked for, or None.
 
     ``known``: the guest as last listed. ``shown``: the guest in this list. ``began``: when this read began.
-    ``previous``: when the trusted read before it began (database clock). ``missed``: a trusted list has left it out.
+    ``answered``: a time not earlier than the end of this cluster's answer. ``previous``: when the trusted read before
+    it began (all by the database's clock). ``missed``: a trusted list has left it out.
     """
     if known.fingerprint_state not in LOOKED_AT:
         return None
@@ -63,7 +71,7 @@ def listed(
     if signature(known) != signature(shown) or known.template is not shown.template:
         return Doubt.CHANGED
     if shown.uptime_s is not None:
-        return None if goes_on(shown.uptime_s, known.fingerprint_read_at, began) else Doubt.STARTED
+        return None if goes_on(shown.uptime_s, known.fingerprint_read_at, answered) else Doubt.STARTED
     if known.disk_gb != shown.disk_gb:
         return Doubt.CHANGED
     if known.power is not shown.power:
@@ -73,14 +81,17 @@ def listed(
     return None
 
 
-def goes_on(uptime_s: float, read_at: datetime | None, began: datetime) -> bool:
+def goes_on(uptime_s: float, read_at: datetime | None, answered: datetime) -> bool:
     """Whether the listed process was running before the configuration was read.
 
+    The uptime is of a moment that is not known, at the latest of the end of the answer, ``answered``. Counted from
+    there, the start is the latest possible one. Counted from the time of the question, the start of a machine that a
+    slow list shows would seem to lie before a read of the machine that stood there until then.
     A node reports every 10 s, so the listed uptime may be up to 10 s too small. The process then seems to have started
     later than it did, which errs on the safe side. For as long, Proxmox's list may still show the machine that had the
     VMID before. Then everything in the entry is about that machine, and so is the identity that the panel believes.
     """
-    return read_at is not None and began - timedelta(seconds=uptime_s) <= read_at
+    return read_at is not None and answered - timedelta(seconds=uptime_s) <= read_at
 
 
 def signature(guest: Guest) -> tuple[object, ...]:

@@ -16,12 +16,18 @@ from panel.observations.proof import PROVEN
 
 
 def doubt_listed(
-    connection: Connection, cluster: str, began: datetime, previous: datetime | None, gap: timedelta
+    connection: Connection,
+    cluster: str,
+    began: datetime,
+    answered: datetime,
+    previous: datetime | None,
+    gap: timedelta,
 ) -> int:
     """Put in doubt the guests whose identity the staged list does not prove, or contradicts. Returns how many. Call it
-    before the list is merged."""
+    before the list is merged. ``answered``: a time not earlier than the end of the cluster's answer. A configuration
+    that was asked for before that may be the one of the machine before, so it ends no doubt that this list raises."""
     long_ago = previous is None or began - previous > gap
-    values = {"cluster": cluster, "began": began, "gap": long_ago}
+    values = {"cluster": cluster, "answered": answered, "gap": long_ago}
     return connection.execute(text(DOUBT_LISTED), values).rowcount
 
 
@@ -53,7 +59,7 @@ SIGNATURE = f"md5(concat_ws('|', s.name, s.guest_type, s.node, s.memory_mb, s.co
 _STATES = ", ".join(f"'{state.value}'" for state in LOOKED_AT)
 _LOOKED_AT = f"g.fingerprint_state IN ({_STATES})"
 
-_GOES_ON = "(CAST(:began AS timestamptz) - make_interval(secs => s.uptime_s) <= g.fingerprint_read_at) IS TRUE"
+_GOES_ON = "(CAST(:answered AS timestamptz) - make_interval(secs => s.uptime_s) <= g.fingerprint_read_at) IS TRUE"
 
 _LISTED = f"""CASE
   WHEN g.unlisted_since IS NOT NULL OR EXISTS (
@@ -66,7 +72,7 @@ _LISTED = f"""CASE
   WHEN :gap THEN '{Doubt.GAP}' END"""
 
 DOUBT_LISTED = f"""
-UPDATE guests g SET fingerprint_state = 'stale', doubt = d.why, doubted_at = :began
+UPDATE guests g SET fingerprint_state = 'stale', doubt = d.why, doubted_at = :answered
 FROM (SELECT g.cluster, g.vmid, {_LISTED} AS why
       FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
       WHERE g.cluster = :cluster AND {_LOOKED_AT}) d

@@ -155,14 +155,19 @@ def vanished_orders(connection: Connection, scopes: Sequence[str], limit: int) -
 
 
 def merge_guests(
-    connection: Connection, cluster: str, began_at: datetime, previous: datetime | None, gap: timedelta
+    connection: Connection,
+    cluster: str,
+    began_at: datetime,
+    answered_at: datetime,
+    previous: datetime | None,
+    gap: timedelta,
 ) -> None:
     """Merge the guests of a trusted read into ``guests`` and put those in doubt whose identity it does not prove.
 
-    ``previous``: when the trusted read before it began. ``gap``: the longest time between two reads after which a guest
-    whose list proves nothing still counts as the same.
+    ``answered_at``: a time not earlier than the end of the answer. ``previous``: when the trusted read before it began.
+    ``gap``: the longest time between two reads after which a guest whose list proves nothing still counts as the same.
     """
-    identity_doubts.doubt_listed(connection, cluster, began_at, previous, gap)
+    identity_doubts.doubt_listed(connection, cluster, began_at, answered_at, previous, gap)
     values = {"cluster": cluster, "began": began_at}
     connection.execute(text(MERGE_GUESTS), values)
     connection.execute(text(GUESTS_LISTED), values)

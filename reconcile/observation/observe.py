@@ -118,21 +118,32 @@ def read_clusters(
         else:
             lanes = [lane.lane for lane in (FAST, FULL) if answer.took_s <= lane.within_s]
             source_states.note_in_time(connection, f"proxmox:{cluster}", lanes)
-        _take_cluster(connection, run_id, answer, began, asked + deadline.within_s, seen, proof)
+        # "asked" was before "began", so this is not earlier than the answer.
+        read = _Read(began, began + timedelta(seconds=answer.at - asked), asked + deadline.within_s)
+        _take_cluster(connection, run_id, answer, read, seen, proof)
         connection.commit()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The times of one cluster's list. ``began``: when all clusters were asked; ``answered``: not earlier than the end
+    of this one's answer (both by the database's clock). ``until`` (monotonic clock): the end of the time for the lists.
+    What they lack is looked up singly by then."""
+
+    began: datetime
+    answered: datetime
+    until: float
 
 
 def _take_cluster(
     connection: Connection,
     run_id: int,
     answer: Answered,
-    began: datetime,
-    until: float,
+    read: _Read,
     seen: Observed,
     proof: Proof,
 ) -> None:
-    """``until`` (monotonic clock): the end of the time for the lists. What they lack is looked up singly by then."""
-    reading = answer.reading
+    reading, began = answer.reading, read.began
     cluster, source = reading.cluster, f"proxmox:{reading.cluster}"
     seen.problems += [f"{cluster}: {problem}" for problem in reading.problems]
     seen.warnings += [f"{cluster}: {warning}" for warning in reading.warnings]
@@ -162,7 +173,7 @@ def _take_cluster(
         guests = vanished(ASKED_SINGLY)
         connection.commit()
         questions = (partial(answer.source.confirm, *guest) for guest in guests)
-        return all(isinstance(found, Gone) for found in _answers(f"cluster {cluster}", questions, until))
+        return all(isinstance(found, Gone) for found in _answers(f"cluster {cluster}", questions, read.until))
 
     def names() -> frozenset[str]:
         return frozenset(f"{cluster}/{vmid}" for _, _, vmid in vanished(known))
@@ -173,7 +184,7 @@ def _take_cluster(
         seen.problems.append(f"{cluster}: {shrunk}")
         nodes.clear()
     seen.previous[cluster] = snapshots.scope_time(connection, source, "all")
-    snapshots.merge_guests(connection, cluster, began, seen.previous[cluster], seen.gap)
+    snapshots.merge_guests(connection, cluster, began, read.answered, seen.previous[cluster], seen.gap)
     snapshot_ids = {
         node: snapshots.record_snapshot(
             connection,

@@ -35,11 +35,13 @@ that, the fast lane does not."""
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A cluster's answer and how long it took; ``took_s`` is None if none came in time."""
+    """A cluster's answer and how long it took; ``took_s`` is None if none came in time. ``at``: when it had come
+    (monotonic clock)."""
 
     source: GuestSource
     reading: ClusterReading
     took_s: float | None
+    at: float
 
 
 def read_all(sources: Sequence[GuestSource], within_s: float) -> Iterator[Answered]:
@@ -57,21 +59,22 @@ def read_all(sources: Sequence[GuestSource], within_s: float) -> Iterator[Answer
                 source = waiting.popleft()
             except IndexError:
                 return
-            answers.put((source, _reading_of(source), time.monotonic() - began))
+            answers.put((source, _reading_of(source), time.monotonic()))
 
     for _ in range(min(AT_ONCE, len(sources))):
         threading.Thread(target=ask, name="cluster", daemon=True).start()
     missing = {source.cluster: source for source in sources}
     while missing:
         try:
-            source, reading, took_s = answers.get(timeout=max(0.0, began + within_s - time.monotonic()))
+            source, reading, at = answers.get(timeout=max(0.0, began + within_s - time.monotonic()))
         except Empty:
             break
         del missing[source.cluster]
-        yield Answered(source, reading, took_s)
+        yield Answered(source, reading, at - began, at)
     waiting.clear()
     for source in missing.values():
-        yield Answered(source, untrusted_reading(source.cluster, f"no answer within {within_s:g} s"), None)
+        reading = untrusted_reading(source.cluster, f"no answer within {within_s:g} s")
+        yield Answered(source, reading, None, time.monotonic())
 
 
 def _reading_of(source: GuestSource) -> ClusterReading:
@@ -88,4 +91,4 @@ def _reading_of(source: GuestSource) -> ClusterReading:
 def not_asked(source: GuestSource, until: datetime) -> Answered:
     """The answer for a cluster that was late last time."""
     problem = f"not asked before {until:%H:%M:%S} UTC: it did not answer in time"
-    return Answered(source, untrusted_reading(source.cluster, problem), None)
+    return Answered(source, untrusted_reading(source.cluster, problem), None, time.monotonic())

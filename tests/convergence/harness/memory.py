@@ -100,7 +100,7 @@ class Memory:
         old = known.guest
         before = replace(old, fingerprint_read_at=known.read)
         doubt = identity_doubts.listed(
-            before, shown, began, previous, missed=known.missed or shown.key in self.gone_guests
+            before, shown, began, began, previous, missed=known.missed or shown.key in self.gone_guests
         )
         state = old.fingerprint_state if doubt is None else FingerprintState.STALE
         known.missed = False

@@ -18,6 +18,8 @@ from panel.schema import tables
 from reconcile.observation.observe import _guest_rows
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+ANSWERED = NOW + timedelta(seconds=30)
+"""A slow list: the uptimes in it are of the end of its answer at the latest."""
 KNOWN = Guest(
     "main", 100, GuestType.QEMU, "pve1", "running", PowerState.RUNNING, "web", cores=2.0, memory_mb=2048, disk_gb=20,
     fingerprint="smbios:1", fingerprint_read_at=NOW - timedelta(hours=1),
@@ -28,7 +30,7 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"power": PowerState.STOPPED, "status": "stopped"}, {"power": PowerState.UNKNOWN, "status": "unknown"},
     {"template": True},
 )  # fmt: skip
-UPTIMES = (None, 0.0, 3599.0, 3600.0, 86_400.0)
+UPTIMES = (None, 0.0, 3600.0, 3629.0, 3630.0, 86_400.0)
 READ = (None, NOW - timedelta(hours=1))
 PREVIOUS = (None, NOW - GAP, NOW - GAP - timedelta(seconds=1))
 
@@ -46,18 +48,18 @@ def test_the_statement_doubts_whom_the_pure_rule_doubts(engine: Engine) -> None:
         snapshots.make_stages(connection)
         for previous in PREVIOUS:
             _stage(connection, [known for known, *_ in cases])
-            snapshots.merge_guests(connection, "main", NOW - timedelta(days=1), None, GAP)
+            snapshots.merge_guests(connection, "main", NOW - timedelta(days=1), NOW - timedelta(days=1), None, GAP)
             _as_they_were(connection, [(known, missed) for known, _, _, missed in cases])
             _stage(connection, shown.values())
-            doubt_listed(connection, "main", NOW, previous, GAP)
+            doubt_listed(connection, "main", NOW, ANSWERED, previous, GAP)
             rows = {row.vmid: row for row in connection.execute(select(tables.guests))}
             for known, _, _, missed in cases:
-                expected = listed(known, shown[known.vmid], NOW, previous, missed=bool(missed))
+                expected = listed(known, shown[known.vmid], NOW, ANSWERED, previous, missed=bool(missed))
                 row = rows[known.vmid]
                 assert row.doubt == expected, (known, shown[known.vmid], previous, missed)
                 state = known.fingerprint_state.value if expected is None else "stale"
                 assert row.fingerprint_state == state
-                assert row.doubted_at == (None if expected is None else NOW)
+                assert row.doubted_at == (None if expected is None else ANSWERED)
             connection.rollback()
 
 

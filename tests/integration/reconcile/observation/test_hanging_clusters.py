@@ -108,3 +108,27 @@ def test_a_cluster_whose_reading_breaks_ends_the_lanes_of_no_other(engine: Engin
     for _ in range(2):
         assert run_fast(reconciler(engine, broken, well), trigger="test").state == "done"
     assert column(engine, "power_state", 1) == "stopped"
+
+
+def test_a_slow_list_hides_no_machine_that_was_started_meanwhile(engine: Engine) -> None:
+    """The uptime is of the end of the answer: counted from the question, the new machine would seem to have run already
+    when the configuration of the one before it was read."""
+
+    class Slow(ListedCluster):
+        def read(self) -> ClusterReading:
+            if 100 in self.guests and self.asked:
+                with engine.connect() as connection:  # a process that was started 0.1 s after that read
+                    uptime = connection.scalar(text(
+                        "SELECT extract(epoch FROM clock_timestamp() - fingerprint_read_at) - 0.1 FROM guests,"
+                        " pg_sleep(0.5)"
+                    ))  # fmt: skip
+                self.change(100, uptime_s=float(uptime))
+            return ListedCluster.read(self)
+
+    cluster = Slow()
+    cluster.add(100, "pve1")
+    assert run_full(reconciler(engine, cluster), trigger="test").state == "done"
+    assert cluster.asked == [("pve1", 100)]
+    assert run_fast(reconciler(engine, cluster), trigger="test").state == "done"
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT doubt FROM guests")) == "started"
