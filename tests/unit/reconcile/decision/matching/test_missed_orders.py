@@ -155,6 +155,15 @@ def test_a_record_whose_own_order_is_missed_goes_on_as_before() -> None:
     assert made == plan(replace(seen, missed_orders=()), POLICY)
 
 
+def test_a_record_keeps_its_address_while_its_own_order_is_missed() -> None:
+    """Both orders name the machine made anew, and the record is the missed one's: it does not give up the address."""
+    seen = world(orders=(OWN, THEIRS), guests=(NEW,), records=(record(),))
+    made = plan(missed(seen, "1"), POLICY)
+    assert made.changes == ()
+    assert {(f.class_, f.subject) for f in made.findings} == HELD | {("ambiguous", "order:2")}
+    assert Kind.UNLINK in {c.kind for c in plan(missed(seen, "1", absence()), POLICY).changes}
+
+
 def test_a_record_does_not_change_hands_while_its_own_order_is_missed() -> None:
     other = replace(THEIRS, user_id=5, panel_vps_id=1)
     seen = world(orders=(replace(OWN, state=OrderState.ENDED), other), guests=(guest(),), records=(record(),))
