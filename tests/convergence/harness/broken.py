@@ -15,7 +15,7 @@ from domain.guests import PowerState
 from panel.journal import repairs, rows
 from reconcile import confirming
 from reconcile.decision import cases, creates, decide, deletes, fact_updates, gate, table, updates
-from reconcile.decision.matching import address_claims, duplicates, guest_matching, match
+from reconcile.decision.matching import address_claims, duplicates, guest_matching, match, possible_locations
 from reconcile.decision.subjects import Paused
 from tests.convergence.harness import memory, panel
 from tests.convergence.harness.story import Story
@@ -169,7 +169,7 @@ def _moved_at_once(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nowhere_else(patch: pytest.MonkeyPatch) -> None:
-    for module in (decide, deletes, updates):
+    for module in (decide, deletes, updates, possible_locations):
         patch.setattr(module, "seen_elsewhere", lambda *_: ())
 
 
@@ -251,7 +251,7 @@ def _templates_stay_where_they_are(patch: pytest.MonkeyPatch) -> None:
         real(self, replace(world, guests=listed), policy)
 
     patch.setattr(match._Matching, "__init__", init)
-    for module in (decide, deletes, updates):
+    for module in (decide, deletes, updates, possible_locations):
         patch.setattr(module, "seen_elsewhere", lambda *_: ())
 
 
