@@ -33,7 +33,12 @@ WITHIN_S = 60.0
 SLOW_S = 20.0
 """An unclear answer that took longer than this counts as no answer."""
 FRESH_S = 15.0
-"""A confirmation that is older when its turn comes is asked for again: a change before it was slow."""
+"""A confirmation that is older when its turn comes is asked for again: a change before it was slow. It is as old as the
+first of its answers."""
+TOO_OLD = (
+    f"its look-ups took too long: the first answer was more than {FRESH_S:g} s old when the last one came; the next "
+    "run asks again"
+)
 
 
 class QuestionSlots:
@@ -85,35 +90,49 @@ class QuestionSlots:
         answers.put(answer)
 
 
-@dataclass(frozen=True, slots=True)
-class _Feed:
-    slots: QuestionSlots
-    ask: Callable[[str, str | None], Lookup[Order]]
-
-    def order(self, order_id: str, control_id: str | None) -> Lookup[Order]:
-        return self.slots.ask(lambda: self.ask(order_id, control_id))
-
-
-@dataclass(frozen=True, slots=True)
-class _Cluster:
-    slots: QuestionSlots
-    ask: Callable[[str, GuestType, int], Lookup[GuestConfig]]
-
-    def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
-        return self.slots.ask(lambda: self.ask(node, guest_type, vmid))
-
-
 Hindrance = tuple[str | None, dict[str, Any]]
 """Why a change may not be made (None: it may), and what the look-ups answered."""
 
 
 @dataclass(slots=True)
 class _Look:
-    """One change's look-up: what it returned or raised, and when (monotonic clock)."""
+    """One change's look-up: what it returned or raised, and when its first answer came (monotonic clock)."""
 
     done: threading.Event = field(default_factory=threading.Event)
     result: Hindrance | BaseException = (None, {})
-    at: float = 0.0
+    at: float | None = None
+
+    def answered(self) -> None:
+        if self.at is None:
+            self.at = time.monotonic()
+
+    @property
+    def is_old(self) -> bool:
+        return self.at is not None and time.monotonic() - self.at > FRESH_S
+
+
+@dataclass(frozen=True, slots=True)
+class _Feed:
+    slots: QuestionSlots
+    ask: Callable[[str, str | None], Lookup[Order]]
+    look: _Look
+
+    def order(self, order_id: str, control_id: str | None) -> Lookup[Order]:
+        answer = self.slots.ask(lambda: self.ask(order_id, control_id))
+        self.look.answered()
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    slots: QuestionSlots
+    ask: Callable[[str, GuestType, int], Lookup[GuestConfig]]
+    look: _Look
+
+    def confirm(self, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestConfig]:
+        answer = self.slots.ask(lambda: self.ask(node, guest_type, vmid))
+        self.look.answered()
+        return answer
 
 
 class ParallelConfirmations:
@@ -124,14 +143,10 @@ class ParallelConfirmations:
     """
 
     def __init__(self, confirmer: Confirmer, changes: Iterable[Change], until: float) -> None:
-        feed, site = confirmer.feed, QuestionSlots("the main site", MAIN_SITE_AT_ONCE)
-        clusters = {name: QuestionSlots(f"cluster {name}", CLUSTER_AT_ONCE) for name in confirmer.sources}
-        self._slots = (site, *clusters.values())
-        self._confirmer = replace(
-            confirmer,
-            feed=_Feed(site, feed.order) if feed is not None else None,
-            sources={name: _Cluster(clusters[name], source.confirm) for name, source in confirmer.sources.items()},
-        )
+        self._confirmer = confirmer
+        self._site = QuestionSlots("the main site", MAIN_SITE_AT_ONCE)
+        self._clusters = {name: QuestionSlots(f"cluster {name}", CLUSTER_AT_ONCE) for name in confirmer.sources}
+        self._slots = (self._site, *self._clusters.values())
         self._until = until
         self._waiting = deque(change for change in changes if change.confirm)
         self._looks: dict[int, _Look] = {}  # by the change's id(), in the plan's order
@@ -151,12 +166,13 @@ class ParallelConfirmations:
         look = self._look_of(change)
         self._begin_next()
         self._wait(look)
-        if time.monotonic() - look.at > FRESH_S:
+        if look.is_old:
             look = self._begin(change)
             self._wait(look)
         if isinstance(look.result, BaseException):
             raise look.result
-        return look.result
+        why, answers = look.result
+        return (TOO_OLD if why is None and look.is_old else why), answers
 
     def _look_of(self, change: Change) -> _Look:
         for known in list(self._looks):
@@ -177,14 +193,23 @@ class ParallelConfirmations:
 
         def ask() -> None:
             try:
-                look.result = self._confirmer.hindrance(change)
+                look.result = self._asking_for(look).hindrance(change)
             except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
                 look.result = error
-            look.at = time.monotonic()
+            look.answered()  # also where nothing had to be asked
             look.done.set()
 
         threading.Thread(target=ask, name="confirming", daemon=True).start()
         return look
+
+    def _asking_for(self, look: _Look) -> Confirmer:
+        """The confirmer, whose sources note in ``look`` when they first answered."""
+        feed, sources = self._confirmer.feed, self._confirmer.sources
+        return replace(
+            self._confirmer,
+            feed=_Feed(self._site, feed.order, look) if feed is not None else None,
+            sources={name: _Cluster(self._clusters[name], source.confirm, look) for name, source in sources.items()},
+        )
 
     def _wait(self, look: _Look) -> None:
         left = min(self._until - time.monotonic(), threading.TIMEOUT_MAX)

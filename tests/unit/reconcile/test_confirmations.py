@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -184,13 +184,51 @@ def test_no_write_begins_after_the_end(written: list[int]) -> None:
     assert outcome.postponed == changes
 
 
-def test_a_confirmation_that_grew_old_is_asked_for_again(written: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel_confirmations, "FRESH_S", -1.0)
+def test_a_confirmation_that_grew_old_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = HeldClock()
+    monkeypatch.setattr(parallel_confirmations, "time", clock)
     cluster, changes = Cluster(gone), [delete(1), delete(2)]
     with ParallelConfirmations(confirmer({"main": cluster}), changes, math.inf) as confirming:
-        apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
-    assert written == [1, 2]
-    assert sorted(cluster.asked) == [1, 1, 2, 2]
+        assert confirming.hindrance(changes[0])[0] is None
+        assert confirming._looks[id(changes[1])].done.wait(ALL_AT_ONCE_S), "it is asked for ahead"
+        clock.now += 16
+        assert confirming.hindrance(changes[1])[0] is None
+    assert sorted(cluster.asked) == [1, 2, 2]
+
+
+@dataclass(slots=True)
+class HeldClock:
+    """Stands in for the module ``time``: it goes on only when somebody moves it."""
+
+    now: float = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("slow_rounds", "is_written"), [(0, True), (1, True), (2, False)], ids=["fresh", "once more", "too slow for both"]
+)
+def test_a_confirmation_is_as_old_as_its_first_answer(
+    written: list[int], monkeypatch: pytest.MonkeyPatch, slow_rounds: int, is_written: bool
+) -> None:
+    """The second question takes long. By its answer, what the first one said is old: it is asked again, and where that
+    is as slow, nothing is written."""
+    clock, first = HeldClock(), delete(1)
+    monkeypatch.setattr(parallel_confirmations, "time", clock)
+
+    def answer(vmid: int) -> Lookup[GuestConfig]:
+        if vmid == 2 and cluster.asked.count(2) <= slow_rounds:
+            clock.now += 16
+        return gone(vmid)
+
+    cluster = Cluster(answer)
+    change = replace(first, confirm=(*first.confirm, *delete(2).confirm))
+    with ParallelConfirmations(confirmer({"main": cluster}), [change], math.inf) as confirming:
+        outcome = apply_changes(create_engine("sqlite://"), 1, 1, [change], confirming)
+    assert (written == [1]) is is_written
+    assert cluster.asked == [1, 2] * min(slow_rounds + 1, 2)
+    assert bool(outcome.not_written) is not is_written
 
 
 def test_what_a_look_up_raises_is_that_change_s_failure(written: list[int]) -> None:
