@@ -382,7 +382,7 @@ async def test_a_create_that_only_waits_is_no_killer_however_many_try_it_at_once
         with contextlib.suppress(DBAPIError):  # it would be tried again
             apply_operation(engine, new.operation_id, again=True)
         engine.dispose()
-        return operation(panel, new.operation_id)["state"]
+        return str(operation(panel, new.operation_id)["state"])
 
     with ThreadPoolExecutor(together.parties) as pool:
         assert set(pool.map(process, range(together.parties))) == {"queued"}
