@@ -244,7 +244,7 @@ def test_run_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals, gr
 def test_a_log_is_bounded_while_its_process_writes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervising, "bound_logs", partial(bound_logs, limit=2_000))
     now = [0.0]
-    code = "import sys, time\nfor n in range(10**6): print(n, flush=True); time.sleep(0.001)"
+    code = "import threading\npause = threading.Event()\nfor n in range(10**6): print(n, flush=True); pause.wait(0.001)"
     process = python("chatty", code, tmp_path)
     kept = process.log_path.with_name(process.log_path.name + ".1")
     with Supervisor([process], clock=lambda: now[0]) as whole:

@@ -161,7 +161,7 @@ def test_rows_from_the_future_stop_nothing(engine: Engine, owner: Engine, monkey
         for age in (OLD, ago(-3650), OLD, OLD, OLD, ago(-3650), OLD, ago(1), OLD):
             rows.snapshot(rows.run(age), age)
     for _ in range(2):
-        pruned = prune(engine, DAYS)
+        pruned = prune(engine, DAYS, PROOF)
         assert (pruned["snapshots"], pruned["runs"]) in {(5, 5), (0, 0)}
     assert ids(engine, "SELECT id FROM snapshots ORDER BY id") == [2, 6, 8, 9], "behind a young one all are young"
     assert ids(engine, "SELECT id FROM runs ORDER BY id") == [2, 6, 8, 9]
