@@ -167,6 +167,20 @@ def test_rows_from_the_future_stop_nothing(engine: Engine, owner: Engine, monkey
     assert ids(engine, "SELECT id FROM runs ORDER BY id") == [2, 6, 8, 9]
 
 
+def test_calls_from_the_future_keep_the_journal_from_no_end(
+    engine: Engine, owner: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "WINDOW", 3)
+    add_user(engine, 5)
+    with owner.begin() as connection:
+        rows = Rows(connection)
+        rows.record(1)
+        for age in (ANCIENT, ago(-3650), ANCIENT, ANCIENT, ANCIENT, ago(1), ANCIENT):
+            rows.operation(1, age=age)
+    assert prune(engine, DAYS)["operations"] == 4
+    assert ids(engine, "SELECT id FROM operations ORDER BY id") == [2, 6, 7], "behind a young one all are young"
+
+
 def test_the_journal_keeps_what_made_a_vps_what_it_is(engine: Engine, owner: Engine) -> None:
     add_user(engine, 5)
     with owner.begin() as connection:
