@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from tests.convergence.harness.panel import without_database
+from domain.absences import Absence
+from domain.guests import Guest, GuestType, PowerState
+from domain.orders import Order, OrderState
+from tests.convergence.harness.memory import Known, Memory
+from tests.convergence.harness.panel import POLICY, without_database
 from tests.convergence.harness.play import Ending, play
 from tests.convergence.harness.story import BLINKS, FEED, POSTS, PROXMOX, Happening, Round, Story, shrunk, story_of
 
@@ -83,3 +89,19 @@ SEEDS_THAT_ONCE_FAILED = {
 def test_seeds_that_once_failed_end_well(seed: int) -> None:
     with without_database():
         assert play(story_of(seed)).wrong == ()
+
+
+def test_the_memory_lets_nothing_go_before_it_is_proven_gone() -> None:
+    """As the product does: what one read left out may be there, and claims what it had."""
+    remembered, at = Memory(), datetime(2026, 6, 1, 12, tzinfo=UTC)
+    guest = Guest("main", 101, GuestType.QEMU, "pve1", "running", PowerState.RUNNING)
+    order = Order("o1", OrderState.ACTIVE, "running")
+    remembered.guests[guest.key] = Known(guest, at, missed=True)
+    remembered.orders["o1"] = order
+    for times in range(1, 5):
+        since = Absence(at, times, at + timedelta(minutes=5 * times))
+        remembered.gone_guests[guest.key] = remembered.gone_orders["o1"] = since
+        there = times < POLICY.proof_n
+        assert remembered.shown_orders() == ()
+        assert remembered.missed_orders(POLICY.proven) == ((order,) if there else ())
+        assert remembered.unidentified({}, POLICY.proven) == ((guest,) if there else ())

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -14,6 +14,9 @@ from domain.orders import Order, OrderState
 from domain.source_protocols import ClusterReading, Found, Gone, GuestConfig, GuestSource, OrderFeed
 from reconcile.observation.mass_disappearance import ASKED_SINGLY, is_mass_loss
 from reconcile.observation.observe import DELTA_OVERLAP
+
+Proven = Callable[[Absence | None], bool]
+"""Whether an absence is proven."""
 
 
 @dataclass(slots=True)
@@ -177,12 +180,12 @@ class Memory:
                 found.setdefault(last, set()).add(key)
         return {fingerprint: frozenset(keys) for fingerprint, keys in found.items()}
 
-    def unidentified(self, held: Mapping[GuestKey, str | None]) -> tuple[Guest, ...]:
-        """The guests not known to be gone of whom nobody knows who they are. ``held``: the fingerprint that each linked
+    def unidentified(self, held: Mapping[GuestKey, str | None], proven: Proven) -> tuple[Guest, ...]:
+        """The guests not proven gone of whom nobody knows who they are. ``held``: the fingerprint that each linked
         record believes in."""
         unknown = (FingerprintState.UNREAD, FingerprintState.STALE)
         unreadable = FingerprintState.FORBIDDEN, None
-        guests = [k.guest for key, k in self.guests.items() if key not in self.gone_guests]
+        guests = [k.guest for key, k in self.guests.items() if not proven(self.gone_guests.get(key))]
         guests = [g for g in guests if g.fingerprint is None or held.get(g.key) != g.fingerprint]
         return tuple(
             g for g in guests if g.fingerprint_state in unknown or (g.fingerprint_state, g.fingerprint) == unreadable
@@ -290,6 +293,10 @@ class Memory:
     def shown_orders(self) -> tuple[Order, ...]:
         """The orders that were not absent from the last complete sweep."""
         return tuple(o for i, o in self.orders.items() if i not in self.gone_orders)
+
+    def missed_orders(self, proven: Proven) -> tuple[Order, ...]:
+        """The orders that were absent from it and are not proven gone."""
+        return tuple(o for i, o in self.orders.items() if i in self.gone_orders and not proven(self.gone_orders[i]))
 
     # --- both
 

@@ -11,6 +11,7 @@ from typing import Any, Self, cast
 import pytest
 from sqlalchemy import Engine
 
+from domain.absences import Absence
 from domain.changes import Change, Finding, plan_hash
 from domain.guests import FingerprintState, Guest, GuestKey, PowerState
 from domain.orders import OrderState
@@ -103,7 +104,8 @@ class PurePanel:
 
     def _named(self, key: GuestKey, other_than: str | None) -> bool:
         """What ``panel.observations.identity_doubts.SOLD_ON`` asks."""
-        named = (o for o in self.memory.shown_orders() if o.guest_key == key and o.order_id != other_than)
+        claiming = (*self.memory.shown_orders(), *self.memory.missed_orders(_proven))
+        named = (o for o in claiming if o.guest_key == key and o.order_id != other_than)
         return any(o.state is not OrderState.ENDED for o in named)
 
     def plan(self, shown: Shown, now: datetime) -> Planned:
@@ -128,9 +130,10 @@ class PurePanel:
             seen.orders_at,
             seen.previous_orders_at,
             sightings=memory.sightings(),
-            unidentified=memory.unidentified(ledger.linked()),
+            unidentified=memory.unidentified(ledger.linked(), _proven),
             remembered=memory.remembered(seen),
             last_read=dict(memory.cluster_times),
+            missed_orders=memory.missed_orders(_proven),
         )
         plan = paused.without_paused(decide.plan(world, POLICY))
         approved = [c for h in self.held for c in h.changes] if self.operator_looks else []
@@ -166,6 +169,11 @@ class PurePanel:
             for c, why in outcome.not_written
             if c.confirm
         )
+
+
+def _proven(absence: Absence | None) -> bool:
+    """Not a reference to the method: a test may break it."""
+    return absence is not None and POLICY.proven(absence)
 
 
 def _drifted(record: Record, guest: Guest) -> bool:

@@ -229,7 +229,7 @@ def mortal(writes: int | None) -> Any:
 
 def everything(connection: Connection, world: World, seen: Observed) -> World:
     """The world as it would be without any selection: every order, listed guest, record and absence."""
-    orders = connection.execute(text(ALL_ORDERS))
+    orders = [loaded_candidates.order_of(row) for row in connection.execute(text(ALL_ORDERS))]
     guests = connection.execute(text(ALL_GUESTS))
     records = connection.execute(text(ALL_RECORDS))
     absences = connection.execute(text(missed.ABSENCES)).all()
@@ -243,12 +243,15 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
     counted = {a.subject: missed._absence(a) for a in absences}
     keys = {a.subject: GuestKey(a.subject.split("/")[0], int(a.subject.split("/")[1]))
             for a in absences if a.kind == "guest"}  # fmt: skip
+    order_absences = {a.subject: counted[a.subject] for a in absences if a.kind == "order"}
+    not_listed = [o for o in orders if o.order_id in order_absences]
     return replace(
         world,
-        orders=tuple(loaded_candidates.order_of(row) for row in orders),
+        orders=tuple(o for o in orders if o.order_id not in order_absences),
+        missed_orders=tuple(o for o in not_listed if not QUICK.proven(order_absences[o.order_id])),
         guests=tuple(loaded_candidates.guest_of(row, seen.previous, seen.began) for row in guests),
         records=tuple(loaded_candidates.record_of(row) for row in records),
-        order_absences={a.subject: counted[a.subject] for a in absences if a.kind == "order"},
+        order_absences=order_absences,
         sightings={fingerprint: frozenset(at) for fingerprint, at in sightings.items()},
         guest_absences={key: counted[subject] for subject, key in keys.items()},
     )
@@ -257,7 +260,6 @@ def everything(connection: Connection, world: World, seen: Observed) -> World:
 ALL_ORDERS = (
     "SELECT o.*, u.id AS user_id, u.mapped_at, s.effective_at AS staged_at FROM orders_seen o"
     " LEFT JOIN users u ON u.main_site_user_id = o.owner LEFT JOIN stage_orders s ON s.order_id = o.order_id"
-    " WHERE o.order_id NOT IN (SELECT subject FROM absences WHERE kind = 'order')"
 )
 ALL_GUESTS = "SELECT g.* FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid"
 ALL_RECORDS = "SELECT r.*, l.applied_seq < l.last_seq AS in_flight FROM vps r JOIN vps_queues l ON l.vps_id = r.id"
