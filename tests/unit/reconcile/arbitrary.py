@@ -163,7 +163,18 @@ def worlds(draw: st.DrawFn) -> World:
     )
     unread = tuple(g for g in there if g.fingerprint is None and g.fingerprint_state is not FingerprintState.READ)
     read = {cluster: moment for cluster in sorted(clusters) if (moment := draw(maybe)) is not None}
-    return replace(made, unidentified=draw(st.sampled_from(((), unread, None))), last_read=read)
+    made = replace(made, unidentified=draw(st.sampled_from(((), unread, None))), last_read=read)
+    for order_id in draw(st.sampled_from(((), (), ("1",), ("2", "3")))):
+        made = missed(made, order_id)
+    return made
+
+
+def missed(seen: World, order_id: str) -> World:
+    """The same world, after a full read that left an order out for the first time."""
+    left = tuple(o for o in seen.orders if o.order_id == order_id)
+    absences = seen.order_absences | {o.order_id: Absence(NOW, 1, NOW, (1,)) for o in left}
+    listed = tuple(o for o in seen.orders if o.order_id != order_id)
+    return replace(seen, orders=listed, missed_orders=seen.missed_orders + left, order_absences=absences)
 
 
 def _constrained(drawn: tuple[Record, ...]) -> tuple[Record, ...]:

@@ -18,7 +18,7 @@ from domain.records import LinkState, Record
 from reconcile.decision.cases import Case, GuestView, World, guest_view
 from reconcile.decision.decide import plan
 from reconcile.decision.matching.match import match
-from tests.unit.reconcile.arbitrary import applied, worlds
+from tests.unit.reconcile.arbitrary import applied, missed, worlds
 from tests.unit.reconcile.disturbed import Making, disturbed
 from tests.unit.reconcile.worlds import POLICY, asks, questions
 
@@ -39,6 +39,7 @@ def test_the_order_of_what_was_read_is_irrelevant(seen: World, random: Random) -
     other = replace(
         seen,
         orders=shuffled(seen.orders),
+        missed_orders=shuffled(seen.missed_orders),
         guests=shuffled(seen.guests),
         records=shuffled(seen.records),
     )
@@ -57,8 +58,20 @@ def test_everything_is_in_a_case(seen: World) -> None:
         assert case.doubt is not None or not twice
     assert Counter(c.order.order_id for c in cases if c.order) == Counter(o.order_id for o in seen.orders)
     of_guest = {c.guest.key for c in cases if c.guest}
-    named = {r.guest_key for r in seen.records} | {o.guest_key for o in seen.orders}
+    named = {r.guest_key for r in seen.records} | {o.guest_key for o in seen.claiming_orders}
     assert {g.key for g in seen.guests if not g.template} <= of_guest | named
+
+
+@many
+@given(st.one_of(worlds(), disturbed()), st.sampled_from(("1", "2", "3")))
+def test_what_an_order_claims_is_nobody_elses_while_it_is_missed(seen: World, order_id: str) -> None:
+    """It drives nothing, and no machine goes to another order that could not have it while this one was listed."""
+    listed, left_out = plan(seen, POLICY), plan(missed(seen, order_id), POLICY)
+    taken = {(c.subject, c.guest_key) for c in listed.changes}
+    for change in left_out.changes:
+        assert change.order is None or change.order.order_id != order_id
+        if change.kind in (Kind.CREATE, Kind.UNLINK, Kind.SOLD_ON, Kind.MERGE):
+            assert (change.subject, change.guest_key) in taken
 
 
 @many
