@@ -1,8 +1,9 @@
 """Import users from the main site: new ones, and which main-site id each panel user has. Never guesses.
 
 A main-site id is mapped by the feed naming the panel's id, or by a verified e-mail that is unique on both sides.
-In the ``shared`` space both ids are the same number. What is known already is not written: an import in which nothing
-is new locks no row that a call may wait for.
+Both are decided over a complete list only, because who did not arrive may say the same of himself.
+In the ``shared`` space both ids are the same number, whoever else arrives. What is known already is not written: an
+import in which nothing is new locks no row that a call may wait for.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Imported:
 
 
 def import_users(reconciler: Reconciler) -> Imported:
-    """Read all users and store what is new. What an incomplete read did show is used, too: users are only added."""
+    """Read all users and store what is new. An incomplete read maps nobody, unless the ids are shared."""
     feed = reconciler.feed
     if feed is None:
         return Imported(problem="no main site is configured")
@@ -59,13 +60,15 @@ def import_users(reconciler: Reconciler) -> Imported:
         held = {row.id: row.main_site_user_id for row in connection.execute(text(HELD))}
     for named in _batches(_named(users, held, result, shared=reconciler.shared_ids), reconciler.progress):
         _store_named(reconciler.engine, named, result)
-    if not reconciler.shared_ids:
+    if not reconciler.shared_ids and result.problem is None:
         for batch in _batches(_by_email(users, held), reconciler.progress):
             _store_by_email(reconciler.engine, batch, result)
     with reconciler.engine.begin() as connection:
         if result.problem is None:
             remember_source(connection, USERS, last_users_at=database_now(connection))
-        report_sources(connection, None, {USERS: _trouble(result.problem, known=users_imported(connection))})
+        waits = "" if reconciler.shared_ids else "; who is not mapped yet waits for a complete list"
+        problem = None if result.problem is None else result.problem + waits
+        report_sources(connection, None, {USERS: _trouble(problem, known=users_imported(connection))})
     log.info("users_imported", seen=result.seen, added=result.added, mapped=result.mapped, problem=result.problem)
     return result
 
@@ -108,7 +111,8 @@ Named = tuple[int, User]
 
 def _named(users: Sequence[User], held: Mapping[int, str | None], result: Imported, *, shared: bool) -> Iterator[Named]:
     """The users whom the feed names by the panel's id, and who are not mapped yet. Contradictions are noted in
-    ``result``. ``held``: the panel's users, and which main-site id each of them has."""
+    ``result``. ``held``: the panel's users, and which main-site id each of them has. After an incomplete read a number
+    names a user only in the shared space, and only as it is written without leading zeros: nobody else writes it so."""
     holders = {main_site_id: panel_id for panel_id, main_site_id in held.items() if main_site_id is not None}
     claims = Counter(_panel_id(user, shared=shared) for user in users)
     for user in users:
@@ -124,7 +128,8 @@ def _named(users: Sequence[User], held: Mapping[int, str | None], result: Import
             # the main site's users name the same one: an operator must say which is right.
             result.conflicts.append(user.main_site_user_id)
             continue
-        yield named, user
+        if result.problem is None or (shared and user.main_site_user_id == str(named)):
+            yield named, user
 
 
 def _panel_id(user: User, *, shared: bool) -> int | None:

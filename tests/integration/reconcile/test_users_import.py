@@ -20,21 +20,22 @@ from tests.support.fleets.world import add_user
 
 
 class Users(NoFeed):
-    """A feed of these users."""
+    """A feed of these users. ``problem``: why they are not all of them, if they are not."""
 
-    def __init__(self, *shown: User) -> None:
+    def __init__(self, *shown: User, problem: str | None = None) -> None:
         super().__init__(names=True)
-        self.shown = shown
+        self.shown, self.problem = shown, problem
 
     def users(self) -> Sweep[User]:
-        return Sweep(iter([Page(self.shown, 0.0, 0.0)]), complete_scopes={"all"})
+        complete = {"all"} if self.problem is None else set[str]()
+        return Sweep(iter([Page(self.shown, 0.0, 0.0)]), complete_scopes=complete, problem=self.problem)
 
 
-def imported(engine: Engine, *shown: User, shared: bool = False) -> Imported:
+def imported(engine: Engine, *shown: User, shared: bool = False, problem: str | None = None) -> Imported:
     nothing = timedelta(0)
     return import_users(
         Reconciler(
-            engine, Users(*shown), (), Policy(), Budget(), shared_ids=shared, sweep_interval=nothing,
+            engine, Users(*shown, problem=problem), (), Policy(), Budget(), shared_ids=shared, sweep_interval=nothing,
             users_interval=nothing,
         )
     )  # fmt: skip
@@ -140,3 +141,34 @@ def test_two_that_are_said_to_be_one_user_of_the_panel_are_neither(engine: Engin
                     user(4, panel_user_id=6))  # fmt: skip
     assert said.conflicts == ["1", "2", "4"]
     assert stored(engine) == {5: (None, None), 6: ("3", "operator")}
+
+
+@pytest.mark.parametrize("problem", ["page 2 of users: answered 500", "users: 1 row(s) could not be read (page 1)"])
+def test_an_incomplete_list_of_users_maps_nobody(engine: Engine, problem: str) -> None:
+    """Who does not arrive may say the same of himself as one who does; whose machines they would see cannot be told."""
+    for number in (5, 6):
+        add_user(engine, number)
+    add_user(engine, 7, main_site_user_id="70")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE users SET email = 'mail6@example.test', email_verified = true WHERE id = 6"))
+    first_page = (
+        user(77, panel_user_id=5), user(79, email="mail6@example.test", email_verified=True),
+        user(80, panel_user_id=8), user(70, panel_user_id=7), user(71, panel_user_id=7),
+    )  # fmt: skip
+    said = imported(engine, *first_page, problem=problem)
+    assert (said.seen, said.added, said.mapped, said.conflicts) == (5, 0, 0, ["71"])
+    before = {5: (None, None), 6: (None, None), 7: ("70", "operator")}
+    assert stored(engine) == before, "known maps stay"
+
+    rival = (user(78, panel_user_id=5), user(81, email="MAIL6@example.test", email_verified=True))
+    said = imported(engine, *first_page, *rival)
+    assert stored(engine) == before | {8: ("80", "import")}
+    assert said.conflicts == ["77", "71", "78"]
+
+
+def test_an_incomplete_list_of_shared_ids_adds_and_maps_whom_it_shows(engine: Engine) -> None:
+    """There the id itself says who it is, whoever else arrives. Only another way to write the same number would not."""
+    add_user(engine, 1)
+    said = imported(engine, user(1), user(4), User("06", "six"), shared=True, problem="page 2 of users: answered 500")
+    assert stored(engine) == {1: ("1", "import"), 4: ("4", "import")}
+    assert (said.added, said.mapped, said.conflicts) == (1, 2, [])
