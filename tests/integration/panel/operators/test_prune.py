@@ -177,7 +177,7 @@ def test_calls_from_the_future_keep_the_journal_from_no_end(
         rows.record(1)
         for age in (ANCIENT, ago(-3650), ANCIENT, ANCIENT, ANCIENT, ago(1), ANCIENT):
             rows.operation(1, age=age)
-    assert prune(engine, DAYS)["operations"] == 4
+    assert prune(engine, DAYS, PROOF)["operations"] == 4
     assert ids(engine, "SELECT id FROM operations ORDER BY id") == [2, 6, 7], "behind a young one all are young"
 
 
