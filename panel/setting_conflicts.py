@@ -36,18 +36,13 @@ def contradictions(settings: Settings) -> list[str]:
     keys = bool(settings.jwt_public_key or settings.jwt_jwks_url)
     if settings.jwt_public_key and settings.jwt_jwks_url:
         problems.append("JWT_PUBLIC_KEY and JWT_JWKS_URL exclude each other; set one")
-    if settings.jwt_jwks_url.startswith("http://") and urlsplit(settings.jwt_jwks_url).hostname not in LOOPBACK_NAMES:
+    if _in_clear(settings.jwt_jwks_url):
         problems.append("JWT_JWKS_URL must start with https://: anyone who can change the answer can sign tokens")
     if secret and keys:
         problems.append("JWT_SECRET and JWT_PUBLIC_KEY/JWT_JWKS_URL exclude each other; set one")
     if keys and "HS256" in settings.jwt_algorithms:
         problems.append("JWT_ALGORITHMS must not list HS256 together with a public key (key confusion)")
-    if settings.main_site_url and not settings.main_site_api_key.get_secret_value():
-        problems.append("MAIN_SITE_API_KEY is missing although MAIN_SITE_URL is set")
-    if settings.main_site_url and not settings.user_id_space:
-        problems.append(
-            "USER_ID_SPACE must be 'mapped' or 'shared' once MAIN_SITE_URL is set (docs/install.md says which)"
-        )
+    problems.extend(_main_site_problems(settings))
     if settings.absence_proof_t_s < MIN_PROOF_SECONDS and not settings.demo:
         problems.append(
             f"ABSENCE_PROOF_T_S must be at least {MIN_PROOF_SECONDS} (Proxmox caches a guest's status for 300 s)"
@@ -71,6 +66,26 @@ def _public_keys(settings: Settings) -> list[str]:
         for name, value in given.items()
         if isinstance(value, SecretStr) and value.get_secret_value() == PLACEHOLDER_SYNC_KEY
     ]
+
+
+def _main_site_problems(settings: Settings) -> list[str]:
+    problems = []
+    if _in_clear(settings.main_site_url) and not settings.demo:
+        problems.append(
+            "MAIN_SITE_URL must start with https:// unless it is on this host: the panel's key goes there in clear"
+        )
+    if settings.main_site_url and not settings.main_site_api_key.get_secret_value():
+        problems.append("MAIN_SITE_API_KEY is missing although MAIN_SITE_URL is set")
+    if settings.main_site_url and not settings.user_id_space:
+        problems.append(
+            "USER_ID_SPACE must be 'mapped' or 'shared' once MAIN_SITE_URL is set (docs/install.md says which)"
+        )
+    return problems
+
+
+def _in_clear(url: str) -> bool:
+    """Whether what goes to this address can be read and changed on its way."""
+    return url.startswith("http://") and urlsplit(url).hostname not in LOOPBACK_NAMES
 
 
 def key_conflicts(settings: Settings) -> list[str]:

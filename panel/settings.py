@@ -129,7 +129,8 @@ class Settings(BaseSettings):
 
     # --- The main site
     main_site_url: HttpUrlText = ""
-    """Where the order feed is. Empty: there are no orders to compare with, so no run ever deletes."""
+    """Where the order feed is: `https://`, or `http://` on this host and with `DEMO`. Empty: there are no orders to
+    compare with, so no run ever deletes."""
     main_site_api_key: SecretStr = SecretStr("")
     """The panel's key to the feed. Required with `MAIN_SITE_URL`."""
     main_site_ca_file: OptionalPath = None

@@ -52,6 +52,10 @@ def environment(monkeypatch: pytest.MonkeyPatch, directory: Path, **values: str)
         pytest.param("REDIS_URL", "http://x", "REDIS_URL must start with", id="redis scheme"),
         pytest.param("MAIN_SITE_URL", "https://u:s3cr3t-value@h", "without credentials", id="credentials in a URL"),
         pytest.param("MAIN_SITE_URL", "https://main", "MAIN_SITE_API_KEY is missing", id="feed without its key"),
+        pytest.param("MAIN_SITE_URL", "http://main", "MAIN_SITE_URL must start with https://", id="a key in clear"),
+        pytest.param(
+            "MAIN_SITE_URL", "http://127.0.0.1.example", "MAIN_SITE_URL must start with https://", id="not this host"
+        ),
         pytest.param("PORT", "http", "PORT: ", id="port"),
         pytest.param("ABSENCE_PROOF_T_S", "60", "ABSENCE_PROOF_T_S must be at least 360", id="proof too short"),
         pytest.param("ABSENCE_PROOF_N", "1", "ABSENCE_PROOF_N: ", id="proof too thin"),
@@ -118,6 +122,18 @@ def test_the_example_key_opens_no_door_outside_the_demo(
 ) -> None:
     with pytest.raises(SettingsError, match=f"{name}.* is the example key from the documentation"):
         environment(monkeypatch, tmp_path, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("url", "demo"),
+    [("https://main", "false"), ("http://127.0.0.1:5060", "false"), ("http://[::1]:5060", "false"),
+     ("http://localhost:5060", "false"), ("http://sim-main-site:5060", "true")],
+)  # fmt: skip
+def test_the_key_to_the_feed_goes_in_clear_only_on_this_host_and_in_the_demo(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, demo: str
+) -> None:
+    given = {"MAIN_SITE_API_KEY": random_key(), "USER_ID_SPACE": "mapped", "DEMO": demo}
+    assert environment(monkeypatch, tmp_path, MAIN_SITE_URL=url, **given).main_site_url == url
 
 
 def test_operators_have_names_and_roles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
