@@ -12,26 +12,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from queue import Empty, SimpleQueue
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from domain.changes import Change
 from domain.guests import GuestType
 from domain.orders import Order
-from domain.source_protocols import GuestConfig, Lookup, Unclear
+from domain.source_protocols import GuestConfig, Lookup
 from reconcile.confirming import Confirmer, OutOfTimeError
-
-T = TypeVar("T")
+from reconcile.question_slots import QuestionSlots
 
 AHEAD = 8
 """How many changes, at most, are looked up or wait with their answers to be written."""
 CLUSTER_AT_ONCE = 2
 """Three workers serve a whole Proxmox node; one is left for other callers."""
 MAIN_SITE_AT_ONCE = 4
-WITHIN_S = 60.0
-"""How long an answer is waited for. Proxmox answers a question to a node that is away only after 30 s."""
-SLOW_S = 20.0
-"""An unclear answer that took longer than this counts as no answer."""
 FRESH_S = 15.0
 """A confirmation that is older when its turn comes is asked for again: a change before it was slow. It is as old as the
 first of its answers."""
@@ -39,55 +33,6 @@ TOO_OLD = (
     f"its look-ups took too long: the first answer was more than {FRESH_S:g} s old when the last one came; the next "
     "run asks again"
 )
-
-
-class QuestionSlots:
-    """The questions to one source: ``at_once`` at a time, and none after one was not answered in time."""
-
-    def __init__(self, name: str, at_once: int) -> None:
-        self._name = name
-        self.within_s = WITHIN_S
-        self._left = at_once
-        self._silent = False
-        self._changed = threading.Condition()
-
-    def ask(self, question: Callable[[], Lookup[T]]) -> Lookup[T]:
-        """The answer; ``Unclear`` if none came in time, now or to an earlier question."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._left > 0 or self._silent)
-            if self._silent:
-                return Unclear(f"{self._name} gave no answer in time to an earlier question of this run")
-            self._left -= 1
-        answers: SimpleQueue[Lookup[T] | BaseException] = SimpleQueue()
-        threading.Thread(target=self._answer, args=(question, answers), name="confirmation", daemon=True).start()
-        try:
-            answer = answers.get(timeout=self.within_s)
-        except Empty:
-            self.end()
-            return Unclear(f"{self._name} gave no answer within {self.within_s:g} s")
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-    def end(self) -> None:
-        """Ask nothing more. A question under way keeps its place until the source's own time limits end it."""
-        with self._changed:
-            self._silent = True
-            self._changed.notify_all()
-
-    def _answer(self, question: Callable[[], Lookup[T]], answers: SimpleQueue[Lookup[T] | BaseException]) -> None:
-        answer: Lookup[T] | BaseException
-        began = time.monotonic()
-        try:
-            answer = question()
-        except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
-            answer = error
-        with self._changed:
-            # The source is marked before its place is free, or the next question would slip in.
-            self._silent = self._silent or (isinstance(answer, Unclear) and time.monotonic() - began > SLOW_S)
-            self._left += 1
-            self._changed.notify_all()
-        answers.put(answer)
 
 
 Hindrance = tuple[str | None, dict[str, Any]]

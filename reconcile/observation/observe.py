@@ -39,7 +39,7 @@ from panel.runs import source_states
 from reconcile.observation import parallel_reads
 from reconcile.observation.mass_disappearance import ASKED_SINGLY, Loss, why_not_believed
 from reconcile.observation.parallel_reads import FAST, FULL, Answered, ReadDeadline
-from reconcile.parallel_confirmations import QuestionSlots
+from reconcile.question_slots import QuestionSlots
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from domain.guests import GuestKey, GuestType
 from domain.source_protocols import Gone, GuestConfig, Lookup, Unclear
 from panel.journal.repairs import Written
 from reconcile import apply as applying
-from reconcile import parallel_confirmations
+from reconcile import parallel_confirmations, question_slots
 from reconcile.apply import apply_changes, unconfirmed_last
 from reconcile.confirming import AskableCluster, Confirmer, OutOfTimeError
 from reconcile.parallel_confirmations import CLUSTER_AT_ONCE, ParallelConfirmations
@@ -126,7 +126,7 @@ def test_a_slow_answer_is_waited_for_and_what_follows_is_asked_meanwhile(written
 def test_a_cluster_that_gives_no_answer_is_left_alone_and_the_others_go_on(
     written: list[int], never: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel_confirmations, "WITHIN_S", 0.1)
+    monkeypatch.setattr(question_slots, "WITHIN_S", 0.1)
 
     def silent(vmid: int) -> Lookup[GuestConfig]:
         never.wait()
@@ -145,7 +145,7 @@ def test_a_cluster_that_gives_no_answer_is_left_alone_and_the_others_go_on(
 
 
 def test_unclear_after_long_is_no_answer_either(written: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel_confirmations, "SLOW_S", -1.0)
+    monkeypatch.setattr(question_slots, "SLOW_S", -1.0)
     cluster, changes = Cluster(lambda _: Unclear("596")), [delete(n) for n in range(1, 21)]
     with ParallelConfirmations(confirmer({"main": cluster}), changes, math.inf) as confirming:
         apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
