@@ -224,15 +224,20 @@ async def test_a_repaired_delete_is_a_tombstone_for_later_calls(acceptor: Accept
     assert (again.created, again.operation_id) == (False, written.operation_id)
 
 
-@pytest.mark.parametrize(("seen", "left"), [(True, "unlinked"), (False, "conflict")])
+@pytest.mark.parametrize(
+    ("fingerprint", "link_state", "left"),
+    [("smbios:a", "verified", "unlinked"), ("smbios:a", "pushed", "conflict"), (None, "pushed", "conflict")],
+)
 async def test_unlinking_frees_the_guest_for_another(
-    acceptor: Acceptor, panel: Engine, *, seen: bool, left: str
+    acceptor: Acceptor, panel: Engine, fingerprint: str | None, link_state: str, left: str
 ) -> None:
-    """Who was never seen was not replaced, as far as anybody knows."""
+    """A machine that was never seen there, or is not known to be the record's any more, may not have been replaced."""
     vps_id = await made(acceptor, panel, status="running", cluster="main", vmid=100)
     with panel.begin() as connection:
-        fingerprint = "smbios:a" if seen else None
-        connection.execute(text("UPDATE vps SET fingerprint = :f WHERE id = :id"), {"f": fingerprint, "id": vps_id})
+        connection.execute(
+            text("UPDATE vps SET fingerprint = :fingerprint, link_state = :state WHERE id = :id"),
+            {"fingerprint": fingerprint, "state": link_state, "id": vps_id},
+        )
     run_id = begin_run(panel)
     assert isinstance(write(panel, run_id, Unlink(**WHY, record=decided_on(vps_id, 1))), Written)
     row = stored(panel, vps_id)
