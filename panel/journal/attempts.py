@@ -3,10 +3,6 @@
 The worker notes an attempt before it makes it, and takes the note back when the attempt ends. So the notes that remain
 are attempts that ended with their process. The database may go away in between. Then the worker takes the note back as
 soon as it can: an outage of the database must never make a call dead.
-
-Processes that try the same VPS's queue take turns, from the note to its end. So each one sees only the notes of
-attempts that have ended, not those of processes that are about to try the same call: a call that only waits is no
-killer.
 """
 
 from __future__ import annotations
@@ -15,9 +11,6 @@ import threading
 from collections import Counter
 
 from sqlalchemy import Engine, text
-
-TAKE_TURN = text("SELECT pg_advisory_xact_lock(hashtextextended('attempt:' || CAST(:vps_id AS text), 0))")
-"""Taken before all other locks, and only here. It ends with the transaction, also if the process is killed."""
 
 NOTE_ATTEMPT = text(
     "UPDATE operations SET attempts = attempts + 1 WHERE state = 'queued' AND id = ("

@@ -3,8 +3,7 @@
 The writer, repairs and an operator's restore write records through this module. Only the mark of an unconfirmed power
 state is written elsewhere, for many records at once (:mod:`panel.journal.repairs`).
 
-Lock order everywhere: names (order ids, sorted), then VPS queues by id, then rows. A worker that notes its attempts
-takes its turn (:mod:`panel.journal.attempts`) before all of them.
+Lock order everywhere: names (order ids, sorted), then VPS queues by id, then rows.
 """
 
 from __future__ import annotations

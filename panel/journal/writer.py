@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from domain.identity_doubts import Doubt
 from panel.journal import rows
-from panel.journal.attempts import NOTE_ATTEMPT, NOTE_FAILURE, PENDING_ATTEMPT_REFUNDS, TAKE_BACK, TAKE_TURN
+from panel.journal.attempts import NOTE_ATTEMPT, NOTE_FAILURE, PENDING_ATTEMPT_REFUNDS, TAKE_BACK
 from panel.journal.order_claims import (
     ForeignDeleteError,
     NotYetError,
@@ -96,38 +96,31 @@ def _apply_noted(engine: Engine, vps_id: int, up_to: int) -> None:
     worker does it as soon as it can. So the notes that remain are attempts that ended with their process.
     """
     for _ in range(MAX_PER_TRANSACTION):
-        head = None
+        with engine.begin() as connection:
+            head = connection.execute(NOTE_ATTEMPT, {"vps_id": vps_id, "up_to": up_to}).one_or_none()
+        if head is None:
+            return
         try:
             with engine.begin() as connection:
-                connection.execute(TAKE_TURN, {"vps_id": vps_id})
-                with engine.begin() as noting:
-                    noted = noting.execute(NOTE_ATTEMPT, {"vps_id": vps_id, "up_to": up_to}).one_or_none()
-                if (head := noted) is None:
-                    return
                 connection.execute(TAKE_BACK, {"id": head.id, "notes": 1})
                 if head.attempts > MAX_ATTEMPTS:
                     _mark_crashed(connection, head)
                 else:
                     _apply_vps_queue(connection, vps_id, head.seq)
         except DBAPIError as error:
-            if head is not None:
-                _note_failure(engine, head, error)
+            if _is_database_fault(error):
+                PENDING_ATTEMPT_REFUNDS.add(head.id)
+                with contextlib.suppress(DBAPIError):
+                    PENDING_ATTEMPT_REFUNDS.pay(engine)
+            else:  # the call's own fault, at COMMIT or in a read before the savepoint: the note counts as a failure
+                with engine.begin() as connection:
+                    values = {"id": head.id, "why": _error_code(error), "wait": 2.0**head.attempts}
+                    connection.execute(NOTE_FAILURE, values)
             raise
         state = select(tables.operations.c.state).where(tables.operations.c.id == head.id)
         with engine.connect() as connection:
             if connection.scalar(state) == "queued":
                 return
-
-
-def _note_failure(engine: Engine, head: Any, error: DBAPIError) -> None:  # noqa: ANN401
-    """After an attempt whose transaction failed: its note is taken back, or counts as a failure of the call itself."""
-    if _is_database_fault(error):
-        PENDING_ATTEMPT_REFUNDS.add(head.id)
-        with contextlib.suppress(DBAPIError):
-            PENDING_ATTEMPT_REFUNDS.pay(engine)
-    else:  # the call's own fault, at COMMIT or in a read before the savepoint
-        with engine.begin() as connection:
-            connection.execute(NOTE_FAILURE, {"id": head.id, "why": _error_code(error), "wait": 2.0**head.attempts})
 
 
 def _mark_crashed(connection: Connection, head: Any) -> None:  # noqa: ANN401

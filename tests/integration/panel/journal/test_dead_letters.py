@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from panel.journal import dead_letters, writer
@@ -17,7 +14,6 @@ from panel.journal.accept import Acceptor
 from panel.journal.calls import Accepted, Refused
 from panel.journal.writer import MAX_ATTEMPTS, apply_operation
 from panel.operator_error import OperatorError
-from panel.sessions import sync_engine
 from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.integration.panel.conftest import accepted
 from tests.support.calls import create_call, delete_call, update_call
@@ -359,33 +355,3 @@ async def test_a_dead_create_is_not_tried_again_after_its_delete(
     with panel.begin() as connection:
         dead_letters.discard(connection, created.operation_id, "deleted since", "ann")
     assert vps_row(panel, created.vps_id) is None
-
-
-async def test_a_create_that_only_waits_is_no_killer_however_many_try_it_at_once(
-    acceptor: Acceptor, panel: Engine, database: Database
-) -> None:
-    """More processes than attempts are allowed get a message of one VPS at once. Its create waits for a delete."""
-    old = await accepted(acceptor, create_call(order_id="7041"))
-    apply_operation(panel, old.operation_id)
-    gone = await accepted(acceptor, delete_call(old.vps_id))
-    new = await accepted(acceptor, create_call(order_id="7041"))
-    together = threading.Barrier(MAX_ATTEMPTS + 1, timeout=1.0)  # they do not wait for one that cannot come
-
-    def meet(_: Any, __: Any, statement: str, *___: Any) -> None:
-        if "greatest(attempts" in statement:  # each has noted its attempt, none has taken the note back
-            with contextlib.suppress(threading.BrokenBarrierError):
-                together.wait()
-
-    def process(_: int) -> str:
-        engine = sync_engine(database.app_url, "panel-sync test worker")
-        event.listen(engine, "before_cursor_execute", meet)
-        with contextlib.suppress(DBAPIError):  # it would be tried again
-            apply_operation(engine, new.operation_id, again=True)
-        engine.dispose()
-        return str(operation(panel, new.operation_id)["state"])
-
-    with ThreadPoolExecutor(together.parties) as pool:
-        assert set(pool.map(process, range(together.parties))) == {"queued"}
-    assert operation(panel, new.operation_id)["attempts"] == 0
-    apply_operation(panel, gone.operation_id)
-    assert apply_operation(panel, new.operation_id, again=True).state == "applied"
