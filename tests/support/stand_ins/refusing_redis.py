@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from tests.support.stand_ins.served import served
 
 
 @dataclass(slots=True)
@@ -19,10 +20,9 @@ class RefusingRedis:
 
 
 @contextlib.contextmanager
-def refusing_redis(target_port: int) -> Iterator[RefusingRedis]:  # noqa: C901 - one conversation
+def refusing_redis(target_port: int) -> Iterator[RefusingRedis]:
     """In front of a real Redis on that port, until the block ends."""
-    stand_in, ready = RefusingRedis(), threading.Event()
-    loop, ended = asyncio.new_event_loop(), asyncio.Event()
+    stand_in = RefusingRedis()
 
     async def command(reader: asyncio.StreamReader) -> bytes:
         """One command as it came: an array of strings, each with its length."""
@@ -62,26 +62,5 @@ def refusing_redis(target_port: int) -> Iterator[RefusingRedis]:  # noqa: C901 -
             forth.close()
             writer.close()
 
-    async def listen() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        stand_in.port = server.sockets[0].getsockname()[1]
-        ready.set()
-        await ended.wait()
-        server.close()
-        serving = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-
-    def run() -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(listen())
-
-    thread = threading.Thread(target=run, name="refusing-redis")
-    thread.start()
-    assert ready.wait(10)
-    try:
+    with served("refusing-redis", serve) as stand_in.port:
         yield stand_in
-    finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join()

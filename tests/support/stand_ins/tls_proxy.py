@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab.simulators.proxmox.certificates import Certificates
+from tests.support.stand_ins.served import served
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 """How a client of PostgreSQL asks for TLS before it says anything else."""
@@ -37,11 +37,9 @@ def tls_proxy(target_port: int, certificates: Certificates, *, postgres: bool = 
     """TLS in front of that port until the block ends. ``postgres``: begun as PostgreSQL's clients begin it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.cert_file, certificates.key_file)
-    proxy, loop, ready = TlsProxy(), asyncio.new_event_loop(), threading.Event()
-    clients: list[asyncio.WriteTransport] = []
+    proxy = TlsProxy()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        clients.append(writer.transport)  # the one below TLS
         try:
             if postgres:
                 if await reader.readexactly(8) != SSL_REQUEST:
@@ -69,31 +67,5 @@ def tls_proxy(target_port: int, certificates: Certificates, *, postgres: bool = 
         finally:
             writer.close()
 
-    ended = asyncio.Event()
-
-    async def listen() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        proxy.port = server.sockets[0].getsockname()[1]
-        ready.set()
-        await ended.wait()
-        server.close()
-        serving = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-        for client in clients:  # closing waits for the other side's good-bye, which may never come
-            client.abort()
-        await asyncio.sleep(0)  # asyncio closes the sockets in its next turn
-
-    def run() -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(listen())
-
-    thread = threading.Thread(target=run, name="tls-proxy")
-    thread.start()
-    assert ready.wait(10)
-    try:
+    with served("tls-proxy", serve) as proxy.port:
         yield proxy
-    finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join()
