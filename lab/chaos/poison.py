@@ -1,5 +1,5 @@
 """Poison calls, which the database refuses at every attempt until they are dead. An operator then cures and requeues
-them, or discards them."""
+them, or discards them. If a run changed the VPS meanwhile, the panel refuses to requeue, and the operator discards."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ from panel.journal.writer import MAX_ATTEMPTS
 LOOK_S = 0.5
 RING_S = 2.0
 """How often a message is sent for the call. Without these messages it would be dead only after half a minute."""
+
+NOT_NEEDED = "no longer needed"
+
+CHANGED_SINCE = "was changed since; this call would undo that change"
+"""How the panel's refusal to requeue ends when the record was changed after the call had died."""
+
+TRIED_AGAIN = "tried once more as operation "
+"""How the reason of a requeued call begins. The new operation's number follows."""
 
 
 class _GivenUpError(Exception):
@@ -93,12 +101,14 @@ class Poisoner:
         if not discard:
             self._until(f"{mark} is cured", lambda: self._cured(mark))
         after = self._until(f"operation {operation}: {decision}", lambda: self._decided(operation, decision))
-        if after.state != ("rejected" if discard else "superseded") or not after.reason:
-            self.wrong.append(f"operation {operation} is {after.state} ({after.reason}) after {decision}")
-        if discard:
+        if after.state == "rejected" and (discard or (after.reason or "").endswith(CHANGED_SINCE)):
             self.discarded += 1
             return
-        self._until(f"{mark} is applied", lambda: self._applied(mark))
+        if discard or after.state != "superseded" or not (after.reason or "").startswith(TRIED_AGAIN):
+            self.wrong.append(f"operation {operation} is {after.state} ({after.reason}) after {decision}")
+            return
+        again = int(after.reason.removeprefix(TRIED_AGAIN).partition(",")[0])
+        self._until(f"operation {again} is applied", lambda: self._row(again).state == "applied" or None)
         self.requeued += 1
 
     def _until(self, what: str, done: Callable[[], Any]) -> Any:  # noqa: ANN401 - a row, or a number
@@ -139,19 +149,19 @@ class Poisoner:
         row = self._row(operation)
         if row.state != "dead":
             return row
-        httpx.post(
+        answer = self._post_decision(operation, decision, None if decision == "requeue" else NOT_NEEDED)
+        if answer.status_code == httpx.codes.CONFLICT and answer.json()["message"].endswith(CHANGED_SINCE):
+            self._post_decision(operation, "discard", answer.json()["message"])
+        return None
+
+    def _post_decision(self, operation: int, decision: str, reason: str | None) -> httpx.Response:
+        return httpx.post(
             f"{self.url}/api/ops/dead/{operation}/{decision}",
-            json={"reason": "no longer needed"} if decision == "discard" else None,
+            json=None if reason is None else {"reason": reason},
             headers={"X-API-Key": self.ops_key},
             timeout=10,
             trust_env=False,
         )
-        return None
-
-    def _applied(self, mark: str) -> bool | None:
-        with self.database.connect() as connection:
-            now = connection.scalar(text("SELECT os FROM vps WHERE id = :id"), {"id": self.vps_id})
-        return True if now == mark else None
 
     def _row(self, operation: int) -> Any:  # noqa: ANN401
         with self.database.connect() as connection:
