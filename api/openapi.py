@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from api.client.record_view import CURSOR_PATTERN
+from api.main_site.call_batch import MAX_ITEMS
 from api.operators import operator_models
 from api.readiness_states import description_of, pattern_of
 from api.record_models import ChangedVps, ClientRecord, DeletedVps, Id, NewVps, Record
@@ -144,6 +145,59 @@ class Delete(BaseModel):
     vps: DeletedVps
 
 
+ItemKey = Annotated[str, Field(min_length=1, max_length=255, pattern="^[!-~]+$")]
+
+
+class BatchCreate(Create):
+    """A create in a batch."""
+
+    idempotency_key: ItemKey | None = None
+
+
+class BatchUpdate(Update):
+    """An update in a batch."""
+
+    idempotency_key: ItemKey | None = None
+
+
+class BatchDelete(Delete):
+    """A delete in a batch."""
+
+    idempotency_key: ItemKey | None = None
+
+
+class Batch(BaseModel):
+    """Sync calls, journaled in this order."""
+
+    items: Annotated[
+        list[Annotated[BatchCreate | BatchUpdate | BatchDelete, Field(discriminator="action")]],
+        Field(min_length=1, max_length=MAX_ITEMS),
+    ]
+
+
+class AcceptedItem(SyncAnswer):
+    """The answer that the item would have got as a single call."""
+
+    http_status: Literal[200, 201, 202]
+    idempotent_replayed: Annotated[bool, Field(default=False, description="Whether this is the first answer again")]
+
+
+class RefusedItem(Problem):
+    """The problem that the item would have got as a single call."""
+
+    http_status: Annotated[int, Field(ge=400, le=599)]
+    retry_after: Annotated[int, Field(default=0, description="Seconds, if the item is to be sent again")]
+
+
+class BatchAnswer(BaseModel):
+    """One result for each item, in the order of the items."""
+
+    status: Literal["success"]
+    items: list[AcceptedItem | RefusedItem]
+    accepted: Annotated[int, Field(description="Items that were answered 200, 201 or 202")]
+    refused: Annotated[int, Field(description="All other items")]
+
+
 ACTION_BODIES = ("Create", "Update", "Delete")
 
 Responses = dict[int | str, dict[str, Any]]
@@ -195,6 +249,10 @@ SYNC_RESPONSES: Responses = {
     201: {"model": SyncAnswer, "description": "Created and written (Prefer: wait)", "headers": _LOCATION},
     202: {"model": SyncAnswer, "description": "Accepted; its id is final", "headers": _LOCATION},
     **problems(400, 401, 404, 408, 409, 413, 415, 422, 429, 500, 503),
+}
+BATCH_RESPONSES: Responses = {
+    200: {"model": BatchAnswer, "description": "The batch was read; each item tells what became of it"},
+    **problems(400, 401, 408, 413, 415, 422, 429, 500, 503),
 }
 OPERATION_RESPONSES: Responses = {200: {"model": OperationAnswer}, **problems(401, 404, 422, 429, 500, 503)}
 RECORDS_RESPONSES: Responses = {200: {"model": RecordsAnswer}, **problems(400, 401, 422, 429, 500, 503)}
@@ -250,12 +308,19 @@ SYNC_REQUEST: dict[str, Any] = {
     ],
 }
 
+BATCH_REQUEST: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Batch"}}},
+    }
+}
+
 
 def describe(app: FastAPI) -> dict[str, Any]:
     """The document, made once: FastAPI's own, with the schemas that FastAPI cannot find."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        bodies: list[type[BaseModel]] = [Problem, NotReady, Create, Update, Delete, *operator_models.BODIES]
+        bodies: list[type[BaseModel]] = [Problem, NotReady, Create, Update, Delete, Batch, *operator_models.BODIES]
         _, extra = models_json_schema(
             [(model, "validation") for model in bodies],
             ref_template="#/components/schemas/{model}",
