@@ -133,8 +133,7 @@ class OperationAnswer(TypedDict):
 
 
 class ItemResult(TypedDict):
-    """What became of one item: ``vps`` and ``operation`` if it was accepted (``http_status`` below 300), else ``code``
-    and what is wrong. ``message`` is for people."""
+    """What became of an item: ``vps`` and ``operation`` if it was accepted (``http_status`` below 300), else ``code``."""
 
     http_status: int
     message: str
@@ -211,8 +210,7 @@ class _Reply:
 
     @property
     def may_be_retried(self) -> bool:
-        # The key is in flight: an earlier attempt is still being committed.
-        return self.status in RETRIED or self.body.get("code") == "idempotency_key_in_flight"
+        return self.status in RETRIED or self.body.get("code") == "idempotency_key_in_flight"  # of an earlier attempt
 
 
 class PanelClient:
@@ -262,15 +260,14 @@ class PanelClient:
             except PanelError as error:
                 if not results and not error.outcome_unknown:
                     raise
-                left = {name: getattr(error, name) for name in ("code", "message", "request_id")}
-                left["http_status"] = error.status or 503
+                left = {"http_status": error.status or 503, "code": error.code, "message": error.message}
                 break
             results += part
             if any(result["http_status"] in RETRIED for result in part):
                 break
         results += [cast("ItemResult", left)] * (len(calls) - len(results))
-        told = zip(calls, results, strict=True)
-        return [cast("ItemResult", {**result, "idempotency_key": call["idempotency_key"]}) for call, result in told]
+        keys = [{"idempotency_key": call["idempotency_key"]} for call in calls]
+        return [cast("ItemResult", {**result, **key}) for result, key in zip(results, keys, strict=True)]
 
     def operation(self, operation_id: int) -> OperationAnswer:
         """Look an operation up."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +46,7 @@ RETRIABLE = {"40001", "40P01"}  # serialization, deadlock
 LOCKED = "55P03"
 REFUSALS_LIMIT = 1000  # refusals that may wait to be audited; the audit stores no more than as many an hour
 SEPARATE_COMMITS = 2  # at the same time, each with its own connection: calls that wait for a lock, and batches
-FEWER = 8  # a part of a batch that fails because of one of its calls is tried again with so many times fewer calls
+PIECES = 8  # into so many a part of a batch is cut if it fails because of one of its calls
 
 
 @dataclass(slots=True)
@@ -271,27 +271,34 @@ class Acceptor:
                 await self._commit(live, LockTimeout.FULL)
 
     async def _commit_in_order(self, series: _Series) -> None:
-        """Commit the calls of one request, part by part, until the first that the database does not take.
-
-        A part fails as a whole if one of its calls needs a lock that is held, or meets a bug. Then fewer are tried, at
-        last one alone. So the calls before it are committed, and no other call's locks are held while it waits.
-        """
-        size = BATCH_LIMIT
+        """Commit the calls of one request, part by part, until the first that the database does not take."""
         try:
-            while rest := series.calls[len(series.outcomes) :]:
-                part = _until_a_key_comes_again(rest[:size])
-                async with self._separate_slots:
-                    if not series.may_begin():
-                        return
-                    series.begun += len(part)
-                    outcomes = await self._outcomes_of_part(part)
-                    series.outcomes += outcomes
-                    series.begun = len(series.outcomes)
-                if any(isinstance(outcome, DatabaseAwayError | OutcomeUnknownError) for outcome in outcomes):
+            for part in _parts(series.calls):
+                if not await self._commit_part(series, part):
                     return
-                size = min(2 * size, BATCH_LIMIT) if outcomes else max(1, len(part) // FEWER)
         finally:
             self._in_order -= len(series.calls)
+
+    async def _commit_part(self, series: _Series, part: list[Call]) -> bool:
+        """Commit the next calls of a request together. Returns whether the calls after them may be tried.
+
+        The part fails as a whole if one of its calls needs a lock that is held, or meets a bug. Then it is cut into
+        smaller ones, at last of one call each. So no other call's locks are held while that call waits.
+        """
+        async with self._separate_slots:
+            if not series.may_begin():
+                return False
+            series.begun += len(part)
+            outcomes = await self._outcomes_of_part(part)
+            series.outcomes += outcomes
+            series.begun = len(series.outcomes)
+        if outcomes:
+            return not any(isinstance(outcome, DatabaseAwayError | OutcomeUnknownError) for outcome in outcomes)
+        size = max(1, len(part) // PIECES)
+        for start in range(0, len(part), size):
+            if not await self._commit_part(series, part[start : start + size]):
+                return False
+        return True
 
     async def _outcomes_of_part(self, part: list[Call]) -> list[Outcome | Exception]:
         """An outcome for each call; none at all if nothing was accepted because of one of several calls."""
@@ -366,13 +373,17 @@ def _is_undone(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and (_state(error) in RETRIABLE or not is_away(error))
 
 
-def _until_a_key_comes_again(calls: Sequence[Call]) -> list[Call]:
-    """The first calls, whose idempotency keys all differ. A key that comes again is a replay, once the first call with
-    it is committed."""
+def _parts(calls: Sequence[Call]) -> Iterator[list[Call]]:
+    """The calls in their order, up to BATCH_LIMIT at a time. A part has no idempotency key twice: a call whose key came
+    before is a replay, once the first call with it is committed."""
+    part: list[Call] = []
     keys: set[str] = set()
-    for index, call in enumerate(calls):
-        if call.idempotency_key in keys:
-            return list(calls[:index])
+    for call in calls:
+        if len(part) == BATCH_LIMIT or call.idempotency_key in keys:
+            yield part
+            part, keys = [], set()
+        part.append(call)
         if call.idempotency_key:
             keys.add(call.idempotency_key)
-    return list(calls)
+    if part:
+        yield part
