@@ -133,7 +133,7 @@ class OperationAnswer(TypedDict):
 
 
 class ItemResult(TypedDict):
-    """What became of an item: ``vps`` and ``operation`` if it was accepted (``http_status`` below 300), else ``code``."""
+    """What became of an item: ``vps`` and ``operation`` if it was accepted (``http_status`` < 300), else ``code``."""
 
     http_status: int
     message: str
