@@ -273,7 +273,7 @@ class PanelClient:
         """Look an operation up."""
         return cast("OperationAnswer", self._send("GET", f"{SYNC}/operations/{int(operation_id)}"))
 
-    def wait_for_operation(self, operation_id: int, *, timeout_s: float = 30.0) -> OperationAnswer:
+    def wait_for_operation(self, operation_id: int, timeout_s: float = 30.0) -> OperationAnswer:
         """Look an operation up until it is no longer queued. Raises UnavailableError (``still_queued``)."""
         until, pause_s = time.monotonic() + timeout_s, 0.2
         while (found := self.operation(operation_id))["operation"]["state"] == "queued":
