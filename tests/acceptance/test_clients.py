@@ -187,7 +187,7 @@ Step = tuple[Any, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Client:
-    """One of the two clients. ``do`` takes steps and tells of each the answer, or an ``error`` and all that shows it."""
+    """One of the two clients. ``do`` takes steps and tells of each the answer, or the error and all that shows it."""
 
     language: str
     url: str
