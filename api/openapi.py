@@ -175,29 +175,6 @@ class Batch(BaseModel):
     ]
 
 
-class AcceptedItem(SyncAnswer):
-    """The answer that the item would have got as a single call."""
-
-    http_status: Literal[200, 201, 202]
-    idempotent_replayed: Annotated[bool, Field(default=False, description="Whether this is the first answer again")]
-
-
-class RefusedItem(Problem):
-    """The problem that the item would have got as a single call."""
-
-    http_status: Annotated[int, Field(ge=400, le=599)]
-    retry_after: Annotated[int, Field(default=0, description="Seconds, if the item is to be sent again")]
-
-
-class BatchAnswer(BaseModel):
-    """One result for each item, in the order of the items."""
-
-    status: Literal["success"]
-    items: list[AcceptedItem | RefusedItem]
-    accepted: Annotated[int, Field(description="Items that were answered 200, 201 or 202")]
-    refused: Annotated[int, Field(description="All other items")]
-
-
 ACTION_BODIES = ("Create", "Update", "Delete")
 
 Responses = dict[int | str, dict[str, Any]]
@@ -249,10 +226,6 @@ SYNC_RESPONSES: Responses = {
     201: {"model": SyncAnswer, "description": "Created and written (Prefer: wait)", "headers": _LOCATION},
     202: {"model": SyncAnswer, "description": "Accepted; its id is final", "headers": _LOCATION},
     **problems(400, 401, 404, 408, 409, 413, 415, 422, 429, 500, 503),
-}
-BATCH_RESPONSES: Responses = {
-    200: {"model": BatchAnswer, "description": "The batch was read; each item tells what became of it"},
-    **problems(400, 401, 408, 413, 415, 422, 429, 500, 503),
 }
 OPERATION_RESPONSES: Responses = {200: {"model": OperationAnswer}, **problems(401, 404, 422, 429, 500, 503)}
 RECORDS_RESPONSES: Responses = {200: {"model": RecordsAnswer}, **problems(400, 401, 422, 429, 500, 503)}
@@ -306,13 +279,6 @@ SYNC_REQUEST: dict[str, Any] = {
             "schema": {"type": "string"},
         },
     ],
-}
-
-BATCH_REQUEST: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Batch"}}},
-    }
 }
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from api import openapi
 from api.dependencies import Edge, EdgeOf, MainSite
 from api.http.bodies import json_body
 from api.http.problems import SERVER_FAULT, ProblemError, as_problem, problem_content, problem_for
+from api.main_site import batch_models
 from api.main_site.call_batch import MAX_BYTES, item_result, items_of, key_of
 from api.main_site.received_calls import answer_of, audit_of, received_call
 from panel.journal.calls import Call, DatabaseAwayError, NotTriedError, Outcome, OutcomeUnknownError
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/api/vps/sync", tags=["main site"])
 
 
 @router.post(
-    "/batch", summary="Post many sync calls", responses=openapi.BATCH_RESPONSES, openapi_extra=openapi.BATCH_REQUEST
+    "/batch", summary="Post many sync calls", responses=batch_models.RESPONSES, openapi_extra=batch_models.REQUEST
 )
 async def post_batch(request: Request, edge: EdgeOf, key_label: MainSite) -> Response:
     """Journal up to 1,000 calls, each after those before it, and answer them one by one in their order.

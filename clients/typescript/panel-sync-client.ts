@@ -121,6 +121,7 @@ export interface RefusedItem {
   missing?: string[];
   request_id?: string | null;
   retry_after?: number;
+  idempotent_replayed?: boolean;
 }
 
 export type ItemResult = AcceptedItem | RefusedItem;

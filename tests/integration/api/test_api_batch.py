@@ -20,6 +20,7 @@ from sqlalchemy import Engine, text
 
 from api import openapi
 from api.main import create_app
+from api.main_site import batch_models
 from api.main_site.call_batch import MAX_BYTES, MAX_ITEMS
 from panel.journal import accept
 from panel.sessions import sync_engine
@@ -46,7 +47,7 @@ def of_order(action: str, order_id: str, **fields: object) -> dict[str, Any]:
 async def posted(site: httpx.AsyncClient, *items: object) -> dict[str, Any]:
     answer = await site.post(BATCH, json={"items": items})
     assert answer.status_code == 200, answer.text
-    openapi.BatchAnswer.model_validate_json(answer.content)
+    batch_models.BatchAnswer.model_validate_json(answer.content)
     told: dict[str, Any] = answer.json()
     assert told["accepted"] == sum(item["http_status"] < 300 for item in told["items"])
     assert told["accepted"] + told["refused"] == len(told["items"]) == len(items)

@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 from api import openapi, record_models
-from api.main_site import call_batch
+from api.main_site import batch_models, call_batch
 from clients.python import panel_sync_client as client
 
 CLIENTS = Path(__file__).resolve().parents[3] / "clients"
@@ -45,7 +45,7 @@ def test_every_field_has_a_type(kind: type, fields: set[str]) -> None:
 
 
 def test_the_result_of_an_item_has_the_fields_of_both_outcomes() -> None:
-    accepted, refused = set(openapi.AcceptedItem.model_fields), set(openapi.RefusedItem.model_fields)
+    accepted, refused = set(batch_models.AcceptedItem.model_fields), set(batch_models.RefusedItem.model_fields)
     rfc = {"type", "title", "status", "detail", "instance"}  # said better by http_status, code and message
     key = {"idempotency_key"}  # from the client
     assert set(client.ItemResult.__annotations__) == (accepted | refused) - rfc | key
