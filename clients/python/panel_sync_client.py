@@ -196,11 +196,7 @@ ERRORS: Mapping[int, type[PanelError]] = {
     413: InvalidCallError, 415: InvalidCallError, 422: InvalidCallError,
 }  # fmt: skip
 RETRIED = frozenset({0, 429, 502, 503, 504})  # 0: no answer
-NOT_SENT: dict[str, Any] = {
-    "http_status": 503,
-    "code": "not_sent",
-    "message": "Not sent: an item before it could not be taken",
-}
+NOT_SENT = {"http_status": 503, "code": "not_sent", "message": "Not sent: an item before it could not be taken"}
 
 
 @dataclass(frozen=True, slots=True)
