@@ -12,6 +12,7 @@ import pytest
 
 from api import openapi, record_models
 from api.main_site import batch_models, call_batch
+from api.main_site.sync_call import CREATE_REQUIRED
 from clients.python import panel_sync_client as client
 
 CLIENTS = Path(__file__).resolve().parents[3] / "clients"
@@ -40,8 +41,11 @@ def interfaces() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize(("kind", "fields"), FIELDS, ids=[kind.__name__ for kind, _ in FIELDS])
 def test_every_field_has_a_type(kind: type, fields: set[str]) -> None:
-    assert client.NewVps.__required_keys__ == set(record_models.CREATE_REQUIRED)
     assert set(kind.__annotations__) == fields == interfaces()[kind.__name__]
+
+
+def test_a_create_needs_what_the_panel_needs() -> None:
+    assert set(client._Plan.__annotations__) == interfaces()["Plan"] == set(CREATE_REQUIRED)
 
 
 def test_the_result_of_an_item_has_the_fields_of_both_outcomes() -> None:
