@@ -22,7 +22,7 @@ from api.client.jwt_auth import TokenVerifier
 from api.dependencies import Edge
 from api.http.middleware import RequestContext
 from api.http.problems import ProblemError, on_http_exception, on_invalid_parameter, on_problem
-from api.main_site import sync_routes
+from api.main_site import batch_routes, sync_routes
 from api.main_site.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes
 from api.operators import action_routes, reading_routes
 from api.operators.operator_keys import OperatorKeys
@@ -117,7 +117,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
         app.add_exception_handler(kind, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_invalid_parameter)
-    for module in (sync_routes, client_routes, reading_routes, action_routes, health_routes, docs_page):
+    for module in (sync_routes, batch_routes, client_routes, reading_routes, action_routes, health_routes, docs_page):
         app.include_router(module.router)
     return app
 

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from api.client.record_view import CURSOR_PATTERN
+from api.main_site.call_batch import MAX_ITEMS
 from api.operators import operator_models
 from api.readiness_states import description_of, pattern_of
 from api.record_models import ChangedVps, ClientRecord, DeletedVps, Id, NewVps, Record
@@ -144,6 +145,36 @@ class Delete(BaseModel):
     vps: DeletedVps
 
 
+ItemKey = Annotated[str, Field(min_length=1, max_length=255, pattern="^[!-~]+$")]
+
+
+class BatchCreate(Create):
+    """A create in a batch."""
+
+    idempotency_key: ItemKey | None = None
+
+
+class BatchUpdate(Update):
+    """An update in a batch."""
+
+    idempotency_key: ItemKey | None = None
+
+
+class BatchDelete(Delete):
+    """A delete in a batch."""
+
+    idempotency_key: ItemKey | None = None
+
+
+class Batch(BaseModel):
+    """Sync calls, journaled in this order."""
+
+    items: Annotated[
+        list[Annotated[BatchCreate | BatchUpdate | BatchDelete, Field(discriminator="action")]],
+        Field(min_length=1, max_length=MAX_ITEMS),
+    ]
+
+
 ACTION_BODIES = ("Create", "Update", "Delete")
 
 Responses = dict[int | str, dict[str, Any]]
@@ -255,7 +286,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """The document, made once: FastAPI's own, with the schemas that FastAPI cannot find."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        bodies: list[type[BaseModel]] = [Problem, NotReady, Create, Update, Delete, *operator_models.BODIES]
+        bodies: list[type[BaseModel]] = [Problem, NotReady, Create, Update, Delete, Batch, *operator_models.BODIES]
         _, extra = models_json_schema(
             [(model, "validation") for model in bodies],
             ref_template="#/components/schemas/{model}",

@@ -42,6 +42,12 @@ class Deadlines:
         return 0.8 * self.answer_within_s
 
     @property
+    def begin_s(self) -> float:
+        """A batch begins no further transaction after this. The one under way then has time to end before
+        ``queue_s``."""
+        return 0.6 * self.answer_within_s
+
+    @property
     def queue_s(self) -> float:
         """A call's way through the acceptor: its wait in the queue and its commit."""
         return 0.85 * self.answer_within_s

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from panel.journal.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
+from panel.journal.calls import DatabaseAwayError, NotTriedError, OutcomeUnknownError, OverloadedError
 from panel.operator_error import Fault, OperatorError
 from panel.records.public import Place, operation_url
 
@@ -78,15 +78,14 @@ def problem_body(
 def problem_for(request: Request, error: ProblemError, background: BackgroundTask | None = None) -> ProblemResponse:
     """The response of one refused request."""
     request.scope["problem_code"] = error.code  # for the audit of use
-    body = problem_body(
-        error.status_code,
-        error.code,
-        error.message,
-        request.url.path,
-        request.scope.get("request_id"),
-        **error.extra,
-    )
+    body = problem_content(request, error)
     return ProblemResponse(body, error.status_code, headers=error.headers, background=background)
+
+
+def problem_content(request: Request, error: ProblemError) -> dict[str, Any]:
+    """The body that tells why a request, or an item of it, was refused."""
+    request_id = request.scope.get("request_id")
+    return problem_body(error.status_code, error.code, error.message, request.url.path, request_id, **error.extra)
 
 
 async def on_problem(request: Request, error: Exception) -> ProblemResponse:
@@ -109,6 +108,9 @@ def as_problem(error: Exception) -> ProblemError:
         case OverloadedError():
             message = "Too many calls are waiting; nothing was accepted, try again"
             return ProblemError(503, "overloaded", message, headers={"Retry-After": "1"})
+        case NotTriedError():
+            message = "The panel did not come to this item of the batch; nothing of it was accepted, send it again"
+            return ProblemError(503, "not_tried", message, headers={"Retry-After": "1"})
         case OutcomeUnknownError():
             return _outcome_unknown(error.operation_id)
         case _:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Path, Query, Request
-from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, Response
 
 from api import openapi
@@ -16,12 +15,10 @@ from api.http.bodies import json_body
 from api.http.deadline import within
 from api.http.problems import ProblemError, ProblemResponse, problem_body, problem_for
 from api.http.request_headers import idempotency_key, wait_seconds
-from api.http.strict_json import canonical_hash
-from api.main_site.sync_call import SyncCall, auditable_fields, parse_call
+from api.main_site.received_calls import Answer, answer_of, audit_of, location_of, received_call
 from domain.record_columns import MAX_ID
 from panel.journal.calls import (
     Accepted,
-    Action,
     Call,
     DatabaseAwayError,
     Outcome,
@@ -50,22 +47,11 @@ async def post_sync(request: Request, edge: EdgeOf, key_label: MainSite) -> Resp
     """Journal one create, update or delete. A worker writes the record later, but the ``id`` in the answer is final."""
     body: Any = None
     try:
-        key = _without_secret(edge, idempotency_key(request.headers.getlist("idempotency-key")))
+        key = idempotency_key(request.headers.getlist("idempotency-key"))
         body = await json_body(request, edge.settings.body_limit_bytes)
-        valid = parse_call(body)
+        call = received_call(request, edge, key_label, body, key)
     except ProblemError as problem:
-        return problem_for(request, problem, _audit(request, edge, key_label, body, problem))
-    call = Call(
-        action=valid.action,
-        payload=valid.payload,
-        api_key_label=key_label,
-        vps_id=valid.vps_id,
-        order_id=valid.order_id,
-        request_id=request.scope["request_id"],
-        idempotency_key=key,
-        body_hash=_hash_of(valid),
-        address=_address(request),
-    )
+        return problem_for(request, problem, audit_of(request, edge, key_label, [(body, problem)]))
     outcome = await _accept(edge, call)
     wait = wait_seconds(request.headers.getlist("prefer"), edge.settings.wait_cap_s)
     answer = await _answer(request, edge, call, outcome, wait or 0)
@@ -125,41 +111,6 @@ def operation_view(current: Operation) -> dict[str, Any]:
     }
 
 
-def _audit(request: Request, edge: Edge, label: str, body: object, problem: ProblemError) -> BackgroundTask:
-    """Audit the refusal after the answer was sent. The caller must not wait for it, because the audit may fail."""
-    known = auditable_fields(body)
-    call = Call(
-        action=cast("Action", known.action),  # None if the body had none; the audit's column may be empty
-        payload={"user_id": known.user_id},
-        api_key_label=label,
-        vps_id=known.vps_id,
-        order_id=known.order_id,
-        request_id=request.scope["request_id"],
-        address=_address(request),
-    )
-    return BackgroundTask(edge.acceptor.audit, call, Refused(problem.status_code, problem.code, problem.message))
-
-
-def _hash_of(call: SyncCall) -> str:
-    """The hash of the fields that the panel takes from a body, after validation.
-
-    The other fields change nothing, so a retry may differ in them. They may hold a root password, and a hash over it
-    would let an attacker test guesses.
-    """
-    return canonical_hash([call.action, call.vps_id, call.payload])
-
-
-def _without_secret(edge: Edge, key: str | None) -> str | None:
-    """The caller's idempotency key. It is stored as it is, so it must not hold a secret. Raises ProblemError 400."""
-    if key is not None and edge.redactor(key) != key:
-        raise ProblemError(400, "invalid_idempotency_key", "Idempotency-Key must not contain an API key or a token")
-    return key
-
-
-def _address(request: Request) -> str | None:
-    return request.client.host if request.client else None
-
-
 async def _accept(edge: Edge, call: Call) -> Outcome:
     try:
         async with asyncio.timeout(edge.deadlines.accept_s):
@@ -169,30 +120,25 @@ async def _accept(edge: Edge, call: Call) -> Outcome:
 
 
 async def _answer(request: Request, edge: Edge, call: Call, outcome: Outcome, wait_s: int) -> Response:
-    match outcome:
-        case Refused():
-            headers = {"Retry-After": "1"} if outcome.status_code == 409 else None
-            raise ProblemError(outcome.status_code, outcome.code, outcome.message, headers=headers, **outcome.extra)
-        case Replayed():
-            kind = ProblemResponse if outcome.status_code >= 400 else JSONResponse
-            answer = kind(outcome.answer, outcome.status_code, headers=_location(outcome.operation_id))
-            answer.headers["Idempotent-Replayed"] = "true"
-            return answer
-        case Accepted():
-            return await _accepted(request, edge, call, outcome, wait_s)
+    if wait_s and isinstance(outcome, Accepted) and outcome.created:
+        return await _waited_for(request, edge, call, outcome, wait_s)
+    return _response(answer_of(outcome))
 
 
-async def _accepted(request: Request, edge: Edge, call: Call, outcome: Accepted, wait_s: int) -> Response:
-    """200 if nothing was left to do. If the call waits and is finished in time, the final answer. Otherwise 202."""
-    current = await _wait_for(request, edge, outcome, wait_s) if outcome.created and wait_s else None
+def _response(answer: Answer) -> Response:
+    kind = ProblemResponse if answer.status_code >= 400 else JSONResponse
+    return kind(answer.body, answer.status_code, headers=answer.headers)
+
+
+async def _waited_for(request: Request, edge: Edge, call: Call, outcome: Accepted, wait_s: int) -> Response:
+    """The final answer, if the call is finished in time. Otherwise 202."""
+    current = await _wait_for(request, edge, outcome, wait_s)
     if current is None or not current.finished:
-        body = success_body(outcome.message, outcome.record, outcome.operation_id, outcome.state)
-        return JSONResponse(body, 202 if outcome.created else 200, headers=_location(outcome.operation_id))
+        return _response(answer_of(outcome))
     status_code, body = _final_answer(request, outcome, current)
     if call.idempotency_key is not None:
         await _remember(edge, call.idempotency_key, status_code, body)
-    kind = ProblemResponse if status_code >= 400 else JSONResponse
-    return kind(body, status_code, headers=_location(current.id))
+    return _response(Answer(status_code, body, location_of(current.id)))
 
 
 async def _wait_for(request: Request, edge: Edge, outcome: Accepted, wait_s: int) -> Operation | None:
@@ -236,7 +182,3 @@ async def _remember(edge: Edge, key: str, status_code: int, body: dict[str, Any]
         await within(edge.deadlines.remember_s, edge.acceptor.store_final_answer(key, status_code, body))
     except Exception as error:  # noqa: BLE001 - the operation is finished; no fault may turn its answer into an error
         log.warning("settled_answer_not_stored", error=type(error).__name__)
-
-
-def _location(operation_id: int) -> dict[str, str]:
-    return {"Location": operation_url(operation_id)}

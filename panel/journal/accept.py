@@ -2,12 +2,16 @@
 
 Group commit: calls that arrive while a commit is under way share the next one, so that under load many calls
 pay for one fsync. Each call of a batch is decided on its own: a refused call does not affect the others.
+
+Calls that arrive in one request (``accept_in_order``) are committed in transactions of their own, one after the other,
+so that none overtakes another and single calls need not wait for all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +24,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from panel.deadlines import DEFAULT, Deadlines
 from panel.journal.accept_batch import Batch
 from panel.journal.calls import (
+    Accepted,
     Call,
     DatabaseAwayError,
+    NotTriedError,
     Outcome,
     OutcomeUnknownError,
     OverloadedError,
     Refused,
+    Replayed,
 )
 from panel.journal.journal_state import KEY_SCOPE, LockTimeout
 from panel.journal.refusals import note_refusals, refused_row
@@ -38,7 +45,8 @@ BATCH_LIMIT = 128  # calls per commit; a longer batch would make its first call 
 RETRIABLE = {"40001", "40P01"}  # serialization, deadlock
 LOCKED = "55P03"
 REFUSALS_LIMIT = 1000  # refusals that may wait to be audited; the audit stores no more than as many an hour
-SEPARATE_COMMITS = 2  # at the same time, each with its own connection, for calls that must wait for a lock
+SEPARATE_COMMITS = 2  # at the same time, each with its own connection: calls that wait for a lock, and batches
+PIECES = 8  # into so many a part of a batch is cut if it fails because of one of its calls
 
 
 @dataclass(slots=True)
@@ -56,6 +64,30 @@ class _Waiting:
             self.future.set_result(outcome)
 
 
+@dataclass(slots=True)
+class _Series:
+    """The calls of one request. ``outcomes`` are those of the first calls, as far as they are decided."""
+
+    calls: Sequence[Call]
+    begin_until: float  # on the event loop's clock
+    outcomes: list[Outcome | Exception] = field(default_factory=list)
+    begun: int = 0  # calls that are decided, or whose transaction may commit
+    ended: bool = False  # True: no further transaction may begin
+
+    def may_begin(self) -> bool:
+        """Whether there is time for one more transaction. The first one always begins, unless the caller gave up."""
+        in_time = not self.outcomes or asyncio.get_running_loop().time() < self.begin_until
+        return not self.ended and in_time
+
+    def all_outcomes(self) -> list[Outcome | Exception]:
+        """One for each call, whether it was reached or not."""
+        unknown: list[Outcome | Exception] = [OutcomeUnknownError(None)] * (self.begun - len(self.outcomes))
+        known = [*self.outcomes, *unknown]
+        last = known[-1] if known else DatabaseAwayError("the calls before this one are not committed yet")
+        left = last if isinstance(last, DatabaseAwayError) else NotTriedError()
+        return known + [left] * (len(self.calls) - len(known))
+
+
 class _LockedError(Exception):
     """Another transaction holds a lock that a call of the batch needs."""
 
@@ -71,6 +103,7 @@ class Acceptor:
         self._task: asyncio.Task[None] | None = None
         self._separate: set[asyncio.Task[None]] = set()
         self._separate_slots = asyncio.Semaphore(SEPARATE_COMMITS)
+        self._in_order = 0  # calls of batches that are under way
         self._refusals: deque[dict[str, Any]] = deque()
         self._auditing = False
         self._unaudited = 0
@@ -105,6 +138,34 @@ class Acceptor:
             if waiting.begun:
                 raise OutcomeUnknownError(None) from None
             raise DatabaseAwayError("the calls before this one are not committed yet") from None
+
+    async def accept_in_order(self, calls: Sequence[Call], spent_s: float = 0.0) -> list[Outcome | Exception]:
+        """Journal the calls of one request, each after those before it. Returns an outcome for each call.
+
+        Where the database does not take a call, its outcome is DatabaseAwayError or OutcomeUnknownError, and so is that
+        of all that shared its transaction. No later call is tried then, because it would overtake this one: its outcome
+        is DatabaseAwayError or NotTriedError. Any other exception is a bug that one call met; the others go on.
+
+        Raises DatabaseAwayError or OverloadedError if nothing was accepted because of it. ``spent_s``: how many seconds
+        of ``Deadlines.queue_s`` have passed already.
+        """
+        if self._in_order + len(calls) > self._max_waiting:
+            raise OverloadedError("too many batches are under way")
+        series = _Series(calls, asyncio.get_running_loop().time() + self._deadlines.begin_s - spent_s)
+        self._in_order += len(calls)
+        task = asyncio.create_task(self._commit_in_order(series), name="acceptor-in-order")
+        self._separate.add(task)
+        task.add_done_callback(self._separate.discard)
+        try:  # the task is not cancelled: a transaction that has begun ends by itself
+            await asyncio.wait({task}, timeout=max(0.0, self._deadlines.queue_s - spent_s))
+        finally:
+            series.ended = True
+        outcomes = series.all_outcomes()
+        if not any(isinstance(outcome, Accepted | Replayed | OutcomeUnknownError) for outcome in outcomes):
+            for outcome in outcomes:
+                if isinstance(outcome, DatabaseAwayError):
+                    raise outcome
+        return outcomes
 
     async def audit(self, call: Call, refused: Refused) -> None:
         """Store a refused-calls row for a call that the HTTP edge refused. A failure is only logged: the call changed
@@ -209,6 +270,52 @@ class Acceptor:
                     w.begun = True
                 await self._commit(live, LockTimeout.FULL)
 
+    async def _commit_in_order(self, series: _Series) -> None:
+        """Commit the calls of one request, part by part, until the first that the database does not take."""
+        try:
+            for part in _parts(series.calls):
+                if not await self._commit_part(series, part):
+                    return
+        finally:
+            self._in_order -= len(series.calls)
+
+    async def _commit_part(self, series: _Series, part: list[Call]) -> bool:
+        """Commit the next calls of a request together. Returns whether the calls after them may be tried.
+
+        The part fails as a whole if one of its calls needs a lock that is held, or meets a bug. Then it is cut into
+        smaller ones, at last of one call each. So no other call's locks are held while that call waits.
+        """
+        async with self._separate_slots:
+            if not series.may_begin():
+                return False
+            series.begun += len(part)
+            outcomes = await self._outcomes_of_part(part)
+            series.outcomes += outcomes
+            series.begun = len(series.outcomes)
+        if outcomes:
+            return not any(isinstance(outcome, DatabaseAwayError | OutcomeUnknownError) for outcome in outcomes)
+        size = max(1, len(part) // PIECES)
+        for start in range(0, len(part), size):
+            if not await self._commit_part(series, part[start : start + size]):
+                return False
+        return True
+
+    async def _outcomes_of_part(self, part: list[Call]) -> list[Outcome | Exception]:
+        """An outcome for each call; none at all if nothing was accepted because of one of several calls."""
+        try:
+            outcomes = await self._transaction(part, LockTimeout.BRIEF if len(part) > 1 else LockTimeout.FULL)
+        except _LockedError:
+            return []
+        except (DatabaseAwayError, OutcomeUnknownError) as error:
+            return [error] * len(part)
+        except Exception as error:  # the edge answers 500 for this call
+            if len(part) == 1:
+                log.exception("accept_failed")
+                return [error]
+            log.warning("accept_batch_split", calls=len(part), error=type(error).__name__)
+            return []
+        return [outcome for outcome in outcomes if outcome is not None]
+
     async def _transaction(self, calls: list[Call], lock_timeout: LockTimeout) -> list[Outcome | None]:
         for attempt in (1, 2):
             try:
@@ -264,3 +371,19 @@ def _state(error: BaseException) -> str | None:
 def _is_undone(error: BaseException) -> bool:
     """Whether a COMMIT that failed with this error has certainly changed nothing."""
     return isinstance(error, DBAPIError) and (_state(error) in RETRIABLE or not is_away(error))
+
+
+def _parts(calls: Sequence[Call]) -> Iterator[list[Call]]:
+    """The calls in their order, up to BATCH_LIMIT at a time. A part has no idempotency key twice: a call whose key came
+    before is a replay, once the first call with it is committed."""
+    part: list[Call] = []
+    keys: set[str] = set()
+    for call in calls:
+        if len(part) == BATCH_LIMIT or call.idempotency_key in keys:
+            yield part
+            part, keys = [], set()
+        part.append(call)
+        if call.idempotency_key:
+            keys.add(call.idempotency_key)
+    if part:
+        yield part

@@ -111,15 +111,10 @@ class Batch:
         self._new_vps_queues.append({"vps_id": vps_id, "last_seq": 1, "queue_state": "live", "order_id": call.order_id})
         row = new_row(vps_id, call.payload, self._known.now)
         self._journal(call, vps_id, 1)
+        self._known.vps_queues[vps_id] = {"vps_id": vps_id, "last_seq": 1, "queue_state": "live", "merged_into": None}
+        self._known.rows[vps_id] = row
         if call.order_id is not None:
             self._claim(call.order_id, vps_id)
-            self._known.vps_queues[vps_id] = {
-                "vps_id": vps_id,
-                "last_seq": 1,
-                "queue_state": "live",
-                "merged_into": None,
-            }
-            self._known.rows[vps_id] = row
         return Accepted(0, vps_id, "queued", public_record(row), f"VPS {vps_id} is being created", created=True)
 
     def _already_created(self, call: Call, queue: Mapping[str, Any]) -> Outcome:

@@ -78,6 +78,11 @@ class DatabaseAwayError(Exception):
     """PostgreSQL cannot be reached or did not answer in time; nothing was accepted."""
 
 
+class NotTriedError(Exception):
+    """A call of a batch that never reached the database: the calls before it took all the time, or the outcome of one
+    of them is unknown, and a later call must not overtake it. It was not accepted."""
+
+
 class OutcomeUnknownError(Exception):
     """The connection broke during COMMIT, and the journal could not be read: the call may or may not be accepted."""
 

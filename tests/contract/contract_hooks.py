@@ -29,8 +29,11 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any]
         headers["Idempotency-Key"] = uuid.uuid4().hex
     if isinstance(case.body, dict):
         case.body = _without_nul(case.body)
-    vps = case.body.get("vps") if isinstance(case.body, dict) else None
-    if isinstance(vps, dict):
+    body = case.body if isinstance(case.body, dict) else {}
+    items = body["items"] if isinstance(body.get("items"), list) else [body]
+    for vps in [item.get("vps") for item in items if isinstance(item, dict)]:
+        if not isinstance(vps, dict):
+            continue
         given = vps.get("user_id")
         if isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < 2**63 and given % 1 == 0:
             vps["user_id"] = KNOWN_USER
