@@ -268,7 +268,7 @@ class SourceNumbers(BaseModel):
     read_s: float
     degraded: bool
     unwell_s: Annotated[float | None, Field(description="For how long it has not been believed; null: it is believed")]
-    backing_off: Annotated[bool, Field(description="Whether some runs leave it alone, because it answered too late")]
+    backing_off: Annotated[bool, Field(description="Whether some runs leave it alone, because it refused or was late")]
 
 
 class FindingNumbers(BaseModel):

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-from panel.monitoring.instruments import REGISTRY
-from panel.monitoring.process_files import RESERVED, read_together
+from panel.monitoring.instruments import REGISTRY, RESERVED
+from panel.monitoring.process_files import read_together
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 

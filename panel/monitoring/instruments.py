@@ -10,9 +10,11 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from panel.monitoring.process_files import RESERVED
+from panel.monitoring.process_files import Reserved
 
 disable_created_metrics()
+
+RESERVED = Reserved()  # before the first metric, which opens the files
 
 REGISTRY = CollectorRegistry()
 """The panel's own. Libraries such as Flower put theirs into the library's registry."""

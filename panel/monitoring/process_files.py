@@ -147,6 +147,3 @@ def _lives(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-RESERVED = Reserved()

@@ -56,7 +56,7 @@ def _sources(numbers: Numbers) -> Iterable[GaugeMetricFamily]:
         ("source_read_age_seconds", "read_s", "Age of the last complete read"),
         ("source_degraded", "degraded", "Whether much of it vanished at once, so that its absences do not count"),
         ("source_unwell_seconds", "unwell_s", "For how long it has not been believed, 0 if it is"),
-        ("source_backing_off", "backing_off", "Whether some runs leave it alone, because it answered too late"),
+        ("source_backing_off", "backing_off", "Whether some runs leave it alone, because it refused or was late"),
     ):
         shown = [((source["source"],), source[column] or 0) for source in numbers["sources"]]
         yield _labelled(name, said, ("source",), shown)

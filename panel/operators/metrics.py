@@ -69,13 +69,14 @@ PHASES = text(
     " FROM runs, jsonb_each_text(counts -> 'phases') p"
     " WHERE started_at > statement_timestamp() - interval '1 day' AND state = 'done' GROUP BY kind, p.key"
 )
-_LATE = (
-    "EXISTS (SELECT 1 FROM jsonb_each(t.backoff_state -> 'late') AS late (lane, pause)"
+_BACKING_OFF = (
+    "CAST(t.backoff_state ->> 'open_until' AS timestamptz) > clock_timestamp()"
+    " OR EXISTS (SELECT 1 FROM jsonb_each(t.backoff_state -> 'late') AS late (lane, pause)"
     " WHERE CAST(late.pause ->> 'until' AS timestamptz) > clock_timestamp())"
 )
 SOURCES = text(
     f"SELECT s.source, {_age('max(s.began_at)')} AS read_s, coalesce(bool_or(t.degraded_since IS NOT NULL), false)"  # noqa: S608 - own text
-    f" AS degraded, {_age('max(t.unwell_since)')} AS unwell_s, coalesce(bool_or({_LATE}), false) AS backing_off"
+    f" AS degraded, {_age('max(t.unwell_since)')} AS unwell_s, coalesce(bool_or({_BACKING_OFF}), false) AS backing_off"
     " FROM scopes s LEFT JOIN source_states t USING (source) GROUP BY s.source ORDER BY s.source"
 )
 FINDINGS = text(
