@@ -62,7 +62,8 @@ def request_began() -> None:
 
 
 def request_ended(route: str | None, method: str, status: int, seconds: float) -> None:
-    """A request was answered. ``route``: the template of its path, None if no route took it."""
+    """A request was answered. ``route``: the template of its path, None if no route took it. ``status``: 0 if it got no
+    answer."""
     if not RESERVED.may_count:
         return
     IN_FLIGHT.dec()
@@ -83,11 +84,9 @@ def request_ended(route: str | None, method: str, status: int, seconds: float) -
 
 
 def _sync_outcome(status: int) -> str:
-    if status < 400:
-        return "accepted"
-    if status < 500:
-        return "refused"
-    return "unavailable" if status == 503 else "failed"
+    if status == 503:
+        return "unavailable"
+    return {2: "accepted", 3: "accepted", 4: "refused"}.get(status // 100, "failed")
 
 
 def calls_finished(states: Iterable[str]) -> None:
