@@ -47,7 +47,7 @@ class TaskNumbers:
             self._count(sender, "killed", None)
 
     def _count(self, task: Any, outcome: str, seconds: float | None) -> None:  # noqa: ANN401 - Celery's
-        name = getattr(task, "name", None)
+        name = str(getattr(task, "name", ""))
         if name in self._names:  # Celery's own tasks are not ours to count
             task_ended(name, outcome, seconds)
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_every_expression_of_the_dashboard_returns_data(database: Database, tmp_
                     return found
 
                 for title, expression in expressions():
-                    wait_until(lambda expression=expression: query(expression), f"{title}: {expression}")
+                    wait_until(partial(query, expression), f"{title}: {expression}")
                 assert query('up{job="panel-sync"}')[0]["value"][1] == "1"
                 tasks = {one["metric"]["task"] for one in query("panel_sync_tasks_total > 0")}
                 assert {"sync.apply", "reconcile.run", "reconcile.fast"} <= tasks, (

@@ -51,8 +51,8 @@ async def scraped(app: FastAPI, key: str) -> dict[str, Metric]:
 
 def value(families: dict[str, Metric], name: str, **labels: str) -> float:
     """The sample of these labels; 0 if there is none yet."""
-    family = families[name.removesuffix("_total")]
-    return sum(sample.value for sample in family.samples if sample.name == name and sample.labels == labels)
+    samples = [sample for family in families.values() for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name == name and sample.labels == labels)
 
 
 @pytest.fixture
