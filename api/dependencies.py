@@ -17,7 +17,7 @@ from api.client.jwt_auth import TokenVerifier
 from api.http.addresses import network_of
 from api.http.deadline import within
 from api.http.problems import ProblemError
-from api.main_site.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes
+from api.main_site.api_keys import ApiKeys, BadKeyLimiter, Headers, KeyPrefixes
 from api.operators.operator_keys import OperatorKeys
 from panel.deadlines import Deadlines
 from panel.journal.accept import Acceptor
@@ -108,9 +108,13 @@ async def _main_site(
 async def _operator(
     request: Request, edge: EdgeOf, _described: Annotated[str | None, Security(_operator_header)]
 ) -> Actor:
-    found = edge.operator_keys.operator_of(request.scope["headers"])
+    return _operator_of(request, edge, request.scope["headers"])
+
+
+def _operator_of(request: Request, edge: Edge, headers: Headers) -> Actor:
+    found = edge.operator_keys.operator_of(headers)
     if found is None:
-        raise _bad_key(request, edge)
+        raise _bad_key(request, edge, headers)
     request.scope["api_key_label"] = request.scope["caller"] = f"api:{found.label}"
     if request.method not in READING and found.role != "operate":  # checked by method, so that no route can forget it
         raise ProblemError(403, "role_required", "This needs a key with the role operate")
@@ -118,9 +122,19 @@ async def _operator(
     return Actor(f"api:{found.name}", found.role, request.scope["request_id"], network)
 
 
-def _bad_key(request: Request, edge: Edge) -> ProblemError:
+async def _monitoring(request: Request, edge: EdgeOf) -> Actor:
+    """An operator's key as ``_operator`` takes it, or as ``Authorization: Bearer``, which is what Prometheus sends."""
+    headers = []
+    for name, value in request.scope["headers"]:
+        scheme, _, key = value.partition(b" ")
+        bearer = name == b"authorization" and scheme.lower() == b"bearer"
+        headers.append((b"x-api-key", key.strip()) if bearer else (name, value))
+    return _operator_of(request, edge, headers)
+
+
+def _bad_key(request: Request, edge: Edge, headers: Headers | None = None) -> ProblemError:
     """Count one more wrong key. Returns the refusal."""
-    prefix = edge.prefixes.name_of(request.scope["headers"])
+    prefix = edge.prefixes.name_of(request.scope["headers"] if headers is None else headers)
     request.scope["caller"] = "no-key" if prefix is None else f"key:{prefix}"
     return edge.limiter.refusal(request.client.host if request.client else None, prefix)
 
@@ -139,6 +153,9 @@ MainSite = Annotated[str, Depends(_main_site)]
 
 Operator = Annotated[Actor, Depends(_operator)]
 """The operator who asks. With the role ``read`` only reads get this far."""
+
+Monitoring = Annotated[Actor, Depends(_monitoring)]
+"""As Operator, but the key may also come as a bearer token."""
 
 Client = Annotated[int, Depends(_client)]
 """The panel user id of the token."""

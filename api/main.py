@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
 
-from api import docs_page, health_routes, openapi
+from api import docs_page, health_routes, metrics_routes, openapi
 from api.access_audit import AccessAudit
 from api.client import client_routes
 from api.client.jwks import Jwks
@@ -111,13 +111,23 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
     )
     app.state.edge = edge
     app.state.relay = relay
+    app.state.database_numbers = metrics_routes.DatabaseNumbers(edge, time.monotonic)
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
     app.add_middleware(RequestContext, note=edge.access.note, redactor=edge.redactor)
     for kind in (ProblemError, OperatorError, DatabaseAwayError, OutcomeUnknownError, OverloadedError):
         app.add_exception_handler(kind, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_invalid_parameter)
-    for module in (sync_routes, batch_routes, client_routes, reading_routes, action_routes, health_routes, docs_page):
+    for module in (
+        sync_routes,
+        batch_routes,
+        client_routes,
+        reading_routes,
+        action_routes,
+        health_routes,
+        metrics_routes,
+        docs_page,
+    ):
         app.include_router(module.router)
     return app
 

@@ -124,6 +124,14 @@ class Settings(BaseSettings):
     """The user that Flower asks for."""
     flower_password: SecretStr = SecretStr("")
     """Required by Flower, which does not start without it. ASCII without commas."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """The port on which a worker or beat of its own container shows its metrics
+    ([how](monitoring.md#how-to-scrape)). 0: it does not listen. `panel-sync up` and `run` do not need it: there the
+    API shows the metrics of all."""
+    metrics_host: Annotated[str, AfterValidator(lambda value: value.strip().removeprefix("[").removesuffix("]"))] = (
+        "127.0.0.1"
+    )
+    """The address of that port. Whoever reaches it reads the metrics without a key."""
     log_format: Literal["json", "console"] = "json"
     """`json` for machines, `console` for people."""
 

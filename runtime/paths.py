@@ -26,7 +26,7 @@ def default_data_dir(environ: Mapping[str, str], working_dir: Path) -> Path:
 
 
 class DataDirectory:
-    """The directory with postgres/, redis/ and logs/ under `root`, for one run at a time and this user alone.
+    """The directory with postgres/, redis/, logs/ and metrics/ under `root`, for one run at a time and this user alone.
 
     As a context manager it makes the directory and takes its lock (InUseError if another run has it).
     """
@@ -47,6 +47,11 @@ class DataDirectory:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def metrics(self) -> Path:
+        """What the processes of this run count. It is empty at each start."""
+        return self.root / "metrics"
+
     def log_path(self, process: str) -> Path:
         """Return the log file of the named process."""
         return self.logs / f"{process}.log"
@@ -60,7 +65,10 @@ class DataDirectory:
         lock = FileLock(self.root / "run.lock", what=f"the data directory {self.root}")
         try:
             own_directory(self.logs)
+            own_directory(self.metrics)
             lock.acquire()
+            for counted in self.metrics.iterdir():
+                counted.unlink()
             close_to_others(self.root)
             close_to_others(self.logs)
         except PermissionError as error:

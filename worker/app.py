@@ -18,6 +18,7 @@ from panel.runs.schedule_duties import LANES
 from panel.settings import get_settings
 from worker.schedule import beat_schedule
 from worker.shutdown_deadline import end_within
+from worker.task_numbers import count_tasks, listen
 from worker.transport import drop_foreign_messages
 
 TASKS = frozenset({"sync.apply", *LANES})
@@ -47,8 +48,15 @@ def _before_consuming(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
 
     app.steps["consumer"].add(Heartbeat)
     pulse.watch()
+    count_tasks(TASKS)
 
 
 @signals.worker_ready.connect
 def _ready(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
     end_within(app.conf.worker_soft_shutdown_timeout + END_MARGIN_S)
+    listen(settings.metrics_host, settings.metrics_port)
+
+
+@signals.beat_init.connect
+def _before_beating(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
+    listen(settings.metrics_host, settings.metrics_port)

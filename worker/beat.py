@@ -22,6 +22,7 @@ from celery.beat import Scheduler as CeleryScheduler
 
 from panel.heartbeat import pulse
 from panel.journal.publish import CeleryPublisher
+from panel.monitoring.instruments import beat_sent
 from panel.runs.schedule_duties import ASK
 from panel.sessions import NoSessionError, own_connection, require_session
 from panel.settings import get_settings
@@ -147,6 +148,8 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery is untyped
                 name = type(error).__name__
                 log.warning("beat_not_sent", task=entry.task, error=name, why=str(error), retry_in_s=RETRY_S)
                 self.due.retry_at(entry, self.clock() + RETRY_S)
+            else:
+                beat_sent(entry.task)
         return min(self.due.wait_s(self.clock()), CHECK_S)
 
     def close(self) -> None:

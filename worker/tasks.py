@@ -9,6 +9,7 @@ from typing import Any
 from celery import shared_task
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from structlog.contextvars import bound_contextvars
 
 from panel.journal.writer import apply_operation
 from panel.observations.proof import Proof
@@ -48,7 +49,8 @@ than any other run may take."""
 )
 def apply(self: Any, operation_id: int) -> str:  # noqa: ANN401 - Celery's
     """Apply one journaled call, and the calls before it for the same VPS."""
-    return apply_operation(engine(), operation_id, again=self.request.retries > 0).text
+    with bound_contextvars(operation_id=operation_id):
+        return apply_operation(engine(), operation_id, again=self.request.retries > 0).text
 
 
 Work = Callable[[], tuple[bool, str]]

@@ -14,12 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.addresses import address_of
 from api.http.problems import SERVER_FAULT, ProblemResponse, problem_body
+from panel.monitoring.instruments import request_began, request_ended
 from panel.redaction import Redactor
 
 log = structlog.get_logger(__name__)
 
 SANE_ID = re.compile(r"[A-Za-z0-9._~-]{1,64}")
-QUIET = {"/healthz", "/readyz"}  # called every few seconds, so logged only when they fail
+QUIET = {"/healthz", "/metrics", "/readyz"}  # called every few seconds, so logged only when they fail
 CLOSED_BY_CLIENT = 499
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -65,6 +66,7 @@ class RequestContext:
         scope["began"] = began = time.perf_counter()
         status = 0
         finished = False
+        request_began()
 
         async def send_and_note(message: Message) -> None:
             nonlocal status, finished
@@ -89,6 +91,8 @@ class RequestContext:
                 elif not finished:
                     raise
             finally:
+                route = getattr(scope.get("route"), "path_format", None)
+                request_ended(route, scope["method"], status, time.perf_counter() - began)
                 self._note(scope, status)
                 if scope["path"] not in QUIET or status != 200:
                     _log_access(scope, status, began, self._redactor)
@@ -123,4 +127,5 @@ def _log_access(scope: Scope, status: int, began: float, redactor: Redactor) -> 
         duration_ms=round((time.perf_counter() - began) * 1000, 1),
         address=client[0] if client else None,
         api_key_label=scope.get("api_key_label"),
+        **({"operation_id": scope["operation_id"]} if "operation_id" in scope else {}),
     )

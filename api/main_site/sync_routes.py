@@ -53,6 +53,8 @@ async def post_sync(request: Request, edge: EdgeOf, key_label: MainSite) -> Resp
     except ProblemError as problem:
         return problem_for(request, problem, audit_of(request, edge, key_label, [(body, problem)]))
     outcome = await _accept(edge, call)
+    if isinstance(outcome, Accepted | Replayed):
+        request.scope["operation_id"] = outcome.operation_id  # for the access log
     wait = wait_seconds(request.headers.getlist("prefer"), edge.settings.wait_cap_s)
     answer = await _answer(request, edge, call, outcome, wait or 0)
     if wait is not None and not isinstance(outcome, Refused | Replayed):

@@ -239,6 +239,7 @@ class JournalNumbers(BaseModel):
 
     queued: int
     oldest_queued_s: float | None
+    unpublished_s: Annotated[float | None, Field(description="Age of the oldest call that the relay has not published")]
     dead: int
 
 
@@ -267,6 +268,7 @@ class SourceNumbers(BaseModel):
     read_s: float
     degraded: bool
     unwell_s: Annotated[float | None, Field(description="For how long it has not been believed; null: it is believed")]
+    backing_off: Annotated[bool, Field(description="Whether some runs leave it alone, because it refused or was late")]
 
 
 class FindingNumbers(BaseModel):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.environment import data_root
 from cli.serving.stack import RECONCILE_PROCESSES, Part, api_part, beat_part, flower_part, worker_part
+from panel.monitoring.process_files import VARIABLE
 from panel.settings import Settings, load_settings
-from runtime.private_directory import close_to_others, own_directory
+from runtime.private_directory import close_to_others, own_directory, private_directory
 
 
 class Queue(StrEnum):
@@ -22,9 +26,22 @@ class Queue(StrEnum):
     BOTH = "both"
 
 
-def _become(part: Part, settings: Settings) -> None:
+def _become(part: Part, settings: Settings, more: Mapping[str, str] | None = None) -> None:
     """Replace this process by the part's program, so that a container's signals reach the program itself."""
-    os.execvpe(part.argv[0], part.argv, {**os.environ, **part.environment(settings)})  # noqa: S606 - our command line
+    environment = {**os.environ, **part.environment(settings), **(more or {})}
+    os.execvpe(part.argv[0], part.argv, environment)  # noqa: S606 - our command line
+
+
+def _counting_together(settings: Settings) -> dict[str, str]:
+    """The variable by which the processes of one worker count together, if it shows its metrics. Their directory is
+    empty at each start; no other part of this machine has its port."""
+    if not settings.metrics_port or os.environ.get(VARIABLE):
+        return {}
+    name = f"panel-sync-metrics-{os.geteuid()}-{settings.metrics_port}"
+    directory = private_directory(Path(tempfile.gettempdir()) / name, mode=0o700)
+    for counted in directory.iterdir():
+        counted.unlink()
+    return {VARIABLE: str(directory)}
 
 
 def api() -> None:
@@ -57,7 +74,7 @@ def worker(
     settings.require("database_url", "redis_url")
     queues = "sync,reconcile" if queue is Queue.BOTH else queue.value
     default = RECONCILE_PROCESSES if queue is Queue.RECONCILE else settings.worker_concurrency
-    _become(worker_part(queues, concurrency or default), settings)
+    _become(worker_part(queues, concurrency or default), settings, _counting_together(settings))
 
 
 def beat() -> None:

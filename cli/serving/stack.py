@@ -15,6 +15,7 @@ from pathlib import Path
 from cli.errors import CommandError
 from cli.serving.part_secrets import Needs, withheld
 from panel.heartbeat import VARIABLE
+from panel.monitoring.process_files import VARIABLE as METRICS_VARIABLE
 from panel.settings import Settings
 from runtime.paths import DataDirectory
 from runtime.processes.free_ports import LOOPBACK, is_free, reached_by
@@ -123,10 +124,12 @@ def processes(
         name: str, part: Part, *, ready: Callable[[], bool] | None = None, grace_s: float = 10.0
     ) -> ManagedProcess:
         beats = data.beats_path(name) if part.beats else None
+        # All parts but Flower, which has metrics of its own, count together; the API shows the numbers of all.
+        counting = {METRICS_VARIABLE: str(data.metrics), "METRICS_PORT": "0"} if part.beats else {}
         return ManagedProcess(
             name,
             part.argv,
-            {**os.environ, **overrides, **part.environment(settings), VARIABLE: str(beats or "")},
+            {**os.environ, **overrides, **part.environment(settings), **counting, VARIABLE: str(beats or "")},
             data.log_path(name),
             ready=ready,
             stop_grace_s=grace_s,

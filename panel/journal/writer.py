@@ -26,6 +26,7 @@ from panel.journal.order_claims import (
     may_claim,
     wait_for_older_order,
 )
+from panel.monitoring.instruments import calls_finished
 from panel.observations.identity_doubts import doubt_guest
 from panel.records.projection import Row, in_conflict, new_row, updated_row
 from panel.schema import tables
@@ -73,8 +74,11 @@ def apply_operation(engine: Engine, operation_id: int, *, again: bool = False) -
             return Applied(operation_id, named.state, f"already {named.state}")
         again = again or named.publishes > 1
         if not again:
-            _apply_vps_queue(connection, named.vps_id, named.seq)
-            return _outcome(connection, operation_id)
+            finished = _apply_vps_queue(connection, named.vps_id, named.seq)
+            outcome = _outcome(connection, operation_id)
+    if not again:
+        calls_finished(finished)
+        return outcome
     _apply_noted(engine, named.vps_id, named.seq)
     with engine.begin() as connection:
         return _outcome(connection, operation_id)
@@ -104,9 +108,10 @@ def _apply_noted(engine: Engine, vps_id: int, up_to: int) -> None:
             with engine.begin() as connection:
                 connection.execute(TAKE_BACK, {"id": head.id, "notes": 1})
                 if head.attempts > MAX_ATTEMPTS:
-                    _mark_crashed(connection, head)
+                    finished = _mark_crashed(connection, head)
                 else:
-                    _apply_vps_queue(connection, vps_id, head.seq)
+                    finished = _apply_vps_queue(connection, vps_id, head.seq)
+            calls_finished(finished)
         except DBAPIError as error:
             if _is_database_fault(error):
                 PENDING_ATTEMPT_REFUNDS.add(head.id)
@@ -123,18 +128,22 @@ def _apply_noted(engine: Engine, vps_id: int, up_to: int) -> None:
                 return
 
 
-def _mark_crashed(connection: Connection, head: Any) -> None:  # noqa: ANN401
-    """Give up a call that no attempt ended: each process that tried it was killed, or hung until it was killed."""
+def _mark_crashed(connection: Connection, head: Any) -> list[str]:  # noqa: ANN401
+    """Give up a call that no attempt ended: each process that tried it was killed, or hung until it was killed.
+    Returns the states in which calls ended by that."""
     rows.lock_vps_queues(connection, [head.vps_id])
     operations = tables.operations
     if connection.scalar(select(operations.c.state).where(operations.c.id == head.id)) != "queued":
-        return
+        return []
     attempts = head.attempts - 1
     log.warning("operation_killed_its_process", operation_id=head.id, vps_id=head.vps_id, attempts=attempts)
     _mark_dead(connection, head, attempts, head.error or f"none of {attempts} attempts came to an end")
+    return ["dead"]
 
 
-def _apply_vps_queue(connection: Connection, vps_id: int, up_to: int) -> None:
+def _apply_vps_queue(connection: Connection, vps_id: int, up_to: int) -> list[str]:
+    """Apply what is queued of a VPS. Returns the state of each call that ended."""
+    finished: list[str] = []
     operations = tables.operations
     queued = (
         select(operations)
@@ -150,24 +159,30 @@ def _apply_vps_queue(connection: Connection, vps_id: int, up_to: int) -> None:
     for operation in connection.execute(queued).all():
         try:
             with connection.begin_nested():
-                row = _apply_one(connection, row, operation)
+                row, state = _apply_one(connection, row, operation)
+            finished.append(state)
         except NotYetError as waiting:
             _postpone(connection, operation.id, str(waiting))
-            return
+            break
         except OrderTakenError as taken:
             _mark_dead(connection, operation, operation.attempts, str(taken))
+            finished.append("dead")
             # The order belongs to the older record again: the main site may send the delete of that record once more.
             rows.claim_order(connection, taken.order_id, taken.vps_id, operation.id)
         except ForeignDeleteError as foreign:
             _mark_dead(connection, operation, operation.attempts, str(foreign))
+            finished.append("dead")
         except DBAPIError as error:
             if _is_database_fault(error):
                 raise
             if not _count_failure(connection, operation, error):
-                return
+                break
+            finished.append("dead")
+    return finished
 
 
-def _apply_one(connection: Connection, row: Row | None, operation: Any) -> Row | None:  # noqa: ANN401
+def _apply_one(connection: Connection, row: Row | None, operation: Any) -> tuple[Row | None, str]:  # noqa: ANN401
+    """Returns the record as it is now, and the state in which the call ended."""
     before = dict(row) if row else None
     match operation.action:
         case "create" if row is None:
@@ -177,8 +192,7 @@ def _apply_one(connection: Connection, row: Row | None, operation: Any) -> Row |
         case "delete" if row is not None and row["deleted_at"] is None:
             after = _delete(connection, row, operation)
         case _:
-            _supersede(connection, row, operation)
-            return row
+            return row, _supersede(connection, row, operation)
     old, new = rows.difference(before, after)
     rows.finish(
         connection,
@@ -191,7 +205,7 @@ def _apply_one(connection: Connection, row: Row | None, operation: Any) -> Row |
     )
     queue_state = {"queue_state": "deleted"} if operation.action == "delete" else {}
     rows.advance_vps_queue(connection, operation.vps_id, operation.seq, **queue_state)
-    return after
+    return after, "applied"
 
 
 def _create(connection: Connection, operation: Any) -> Row:  # noqa: ANN401
@@ -250,7 +264,7 @@ def _delete(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: A
     return rows.store_changed(connection, row, after | {"applied_seq": operation.seq})
 
 
-def _supersede(connection: Connection, row: Row | None, operation: Any) -> None:  # noqa: ANN401
+def _supersede(connection: Connection, row: Row | None, operation: Any) -> str:  # noqa: ANN401
     if row is None:
         why, state = "its create was never applied", "rejected"
     elif row["deleted_at"] is not None:
@@ -259,6 +273,7 @@ def _supersede(connection: Connection, row: Row | None, operation: Any) -> None:
         why, state = "the record exists already", "superseded"
     rows.finish(connection, operation.id, state, result=None, reason=why)
     rows.advance_vps_queue(connection, operation.vps_id, operation.seq)
+    return state
 
 
 def _doubt_named_guests(connection: Connection, payload: Mapping[str, Any], before: Row | None) -> None:

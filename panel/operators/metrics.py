@@ -13,7 +13,7 @@ def metrics(connection: Connection) -> dict[str, Any]:
     """All numbers at one moment: the journal, runs, sources, findings, held sets, pauses, quarantine, repairs."""
     numbers = dict(connection.execute(NUMBERS).one()._mapping)
     return {
-        "journal": {name: numbers[name] for name in ("queued", "oldest_queued_s", "dead")},
+        "journal": {name: numbers[name] for name in ("queued", "oldest_queued_s", "unpublished_s", "dead")},
         "records": {"live": numbers["live"]},
         "runs": _runs(connection),
         "sources": [dict(row._mapping) for row in connection.execute(SOURCES)],
@@ -47,6 +47,7 @@ NUMBERS = text(
     "SELECT"
     " (SELECT count(*) FROM operations WHERE state = 'queued') AS queued,"
     f" (SELECT {_age('min(accepted_at)')} FROM operations WHERE state = 'queued') AS oldest_queued_s,"
+    f" (SELECT {_age('min(accepted_at)')} FROM operations WHERE state = 'queued' AND publishes = 0) AS unpublished_s,"
     " (SELECT count(*) FROM operations WHERE state = 'dead') AS dead,"
     " (SELECT count(*) FROM vps WHERE deleted_at IS NULL) AS live,"
     " (SELECT count(*) FROM waiting) AS held_sets,"
@@ -68,9 +69,14 @@ PHASES = text(
     " FROM runs, jsonb_each_text(counts -> 'phases') p"
     " WHERE started_at > statement_timestamp() - interval '1 day' AND state = 'done' GROUP BY kind, p.key"
 )
+_BACKING_OFF = (
+    "CAST(t.backoff_state ->> 'open_until' AS timestamptz) > clock_timestamp()"
+    " OR EXISTS (SELECT 1 FROM jsonb_each(t.backoff_state -> 'late') AS late (lane, pause)"
+    " WHERE CAST(late.pause ->> 'until' AS timestamptz) > clock_timestamp())"
+)
 SOURCES = text(
     f"SELECT s.source, {_age('max(s.began_at)')} AS read_s, coalesce(bool_or(t.degraded_since IS NOT NULL), false)"  # noqa: S608 - own text
-    f" AS degraded, {_age('max(t.unwell_since)')} AS unwell_s"
+    f" AS degraded, {_age('max(t.unwell_since)')} AS unwell_s, coalesce(bool_or({_BACKING_OFF}), false) AS backing_off"
     " FROM scopes s LEFT JOIN source_states t USING (source) GROUP BY s.source ORDER BY s.source"
 )
 FINDINGS = text(

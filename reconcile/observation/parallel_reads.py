@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
@@ -62,7 +63,8 @@ def read_all(sources: Sequence[GuestSource], within_s: float) -> Iterator[Answer
             answers.put((source, _reading_of(source), time.monotonic()))
 
     for _ in range(min(AT_ONCE, len(sources))):
-        threading.Thread(target=ask, name="cluster", daemon=True).start()
+        # In a copy of the context, so that a log line of the thread names the run, too.
+        threading.Thread(target=copy_context().run, args=(ask,), name="cluster", daemon=True).start()
     missing = {source.cluster: source for source in sources}
     while missing:
         try:

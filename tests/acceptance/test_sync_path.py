@@ -9,11 +9,13 @@ from typing import Any
 import httpx
 import pytest
 import redis
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from runtime.processes.children import descendants, kill_paused, pause_tree
 from tests.support.databases import Databases
 from tests.support.fleets.world import add_user, journal
+from tests.support.keys import random_key
 from tests.support.live_panel import LivePanel, live_panel
 from tests.support.waiting import wait_until
 
@@ -27,7 +29,7 @@ REPUBLISHED_S = 300.0
 @pytest.fixture(scope="module")
 def panel(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePanel]:
     database = databases.clone()
-    parts, environment = frozenset({"api", "worker-sync"}), {"WAIT_CAP_S": "60"}
+    parts, environment = frozenset({"api", "worker-sync"}), {"WAIT_CAP_S": "60", "OPS_API_KEY": random_key()}
     with live_panel(database, tmp_path_factory.mktemp("sync-path"), parts=parts, environment=environment) as running:
         add_user(running.engine, 5)
         yield running
@@ -91,6 +93,34 @@ def test_waiting_for_the_outcome(panel: LivePanel) -> None:
     )
     assert (answer.status_code, answer.headers["preference-applied"]) == (201, "wait=60")
     assert answer.json()["vps"]["id"] in panel.listed(5)
+
+
+def test_the_api_shows_what_the_workers_count(panel: LivePanel) -> None:
+    key = panel.settings.ops_api_key.get_secret_value()
+
+    def counted(name: str, **labels: str) -> float:
+        answer = httpx.get(f"{panel.url}/metrics", headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(answer.raise_for_status().text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def all_counted() -> tuple[float, float, float]:
+        return (
+            counted("panel_sync_sync_calls_total", outcome="accepted"),
+            counted("panel_sync_calls_finished_total", state="applied"),
+            counted("panel_sync_tasks_total", task="sync.apply", outcome="success"),
+        )
+
+    before = all_counted()
+    for number in range(4):
+        create(panel, f"counted-{number}")
+    expected = tuple(one + 4 for one in before)
+    # A message may be sent twice, so there may be more tasks than calls.
+    wait_until(lambda: all(seen >= least for seen, least in zip(all_counted(), expected, strict=True)), "the numbers")
+    assert all_counted()[:2] == expected[:2]
 
 
 def test_many_calls_at_once_keep_each_vps_order(panel: LivePanel) -> None:

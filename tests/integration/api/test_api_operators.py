@@ -302,7 +302,10 @@ class TestRuns:
 
     async def test_numbers_for_monitoring(self, operator: httpx.AsyncClient, engine: Engine) -> None:
         empty = await answered(operator, "/metrics", operator_models.MetricsAnswer)
-        assert (empty["journal"], empty["findings"]) == ({"queued": 0, "oldest_queued_s": None, "dead": 0}, [])
+        assert (empty["journal"], empty["findings"]) == (
+            {"queued": 0, "oldest_queued_s": None, "unpublished_s": None, "dead": 0},
+            [],
+        )
         hold(engine, 1, 2)
         await answered(operator, "/pause", operator_models.DoneAnswer, {"target": "all", "reason": "why", "for_s": 60})
         run_id = begin_run(engine)

@@ -90,7 +90,7 @@ def test_the_readme_fits_on_a_screen_and_has_a_picture(name: str) -> None:
 
 
 def test_the_russian_pages_have_the_commands_settings_and_words_of_the_english_ones() -> None:
-    for name in ("contract.md", "install.md", "commands.md", "settings.md"):
+    for name in ("contract.md", "install.md", "commands.md", "monitoring.md", "settings.md"):
         english, russian = (set(words(ROOT / "docs" / one / name)) for one in ("", "ru"))
         assert english - russian == set(), name
 

@@ -1,0 +1,1 @@
+"""What the processes count, and the text that Prometheus reads."""
