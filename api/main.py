@@ -26,6 +26,7 @@ from api.main_site import sync_routes
 from api.main_site.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes
 from api.operators import action_routes, reading_routes
 from api.operators.operator_keys import OperatorKeys
+from api.pages import sign_in_routes, static_files, vps_routes
 from panel.deadlines import Deadlines
 from panel.heartbeat import INTERVAL_S, pulse
 from panel.journal.accept import Acceptor
@@ -118,6 +119,8 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_invalid_parameter)
     for module in (sync_routes, client_routes, reading_routes, action_routes, health_routes, docs_page):
+        app.include_router(module.router)
+    for module in (sign_in_routes, vps_routes, static_files):
         app.include_router(module.router)
     return app
 

@@ -6,6 +6,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 import panel.schema.audit_tables
+import panel.schema.client_tables
 import panel.schema.duty_tables
 import panel.schema.guest_tables
 import panel.schema.pause_tables
