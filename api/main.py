@@ -24,6 +24,7 @@ from api.http.middleware import RequestContext
 from api.http.problems import ProblemError, on_http_exception, on_invalid_parameter, on_problem
 from api.main_site import sync_routes
 from api.main_site.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes
+from api.operator_pages import finding_routes, held_routes, operator_sign_in_routes, overview_routes
 from api.operators import action_routes, reading_routes
 from api.operators.operator_keys import OperatorKeys
 from api.pages import sign_in_routes, static_files, vps_routes
@@ -121,6 +122,8 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
     for module in (sync_routes, client_routes, reading_routes, action_routes, health_routes, docs_page):
         app.include_router(module.router)
     for module in (sign_in_routes, vps_routes, static_files):
+        app.include_router(module.router)
+    for module in (operator_sign_in_routes, overview_routes, held_routes, finding_routes):
         app.include_router(module.router)
     return app
 

@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     """The user that Flower asks for."""
     flower_password: SecretStr = SecretStr("")
     """Required by Flower, which does not start without it. ASCII without commas."""
+    flower_url: HttpUrlText = ""
+    """Where operators' browsers reach Flower. The operators' pages link to it. Empty: they do not."""
     log_format: Literal["json", "console"] = "json"
     """`json` for machines, `console` for people."""
 

@@ -19,7 +19,10 @@ from api.http.problems import ProblemError, as_problem
 from api.pages.languages import LANGUAGES, language_of, translations_of
 from api.pages.static_files import address_of
 from panel.journal.calls import DatabaseAwayError
+from panel.operator_error import OperatorError
+from panel.printable import printable
 from panel.records.public import Place
+from panel.records.told import counted, pairs, plain
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -29,7 +32,11 @@ LANGUAGE_COOKIE = "panel_language"
 
 
 class NotSignedInError(Exception):
-    """The page is for signed-in customers only."""
+    """The page is for signed-in visitors only. ``sign_in``: where they sign in."""
+
+    def __init__(self, sign_in: str = "/sign-in") -> None:
+        super().__init__(sign_in)
+        self.sign_in = sign_in
 
 
 def link(path: str) -> str:
@@ -58,7 +65,11 @@ def _environment(language: str) -> Environment:
     def gigabytes(megabytes: int) -> str:
         return format_decimal(megabytes / 1024, "#,##0.##", locale=language)
 
-    made.filters |= {"moment": moment, "ago": ago, "gigabytes": gigabytes}
+    def lasting(seconds: float) -> str:
+        return format_timedelta(timedelta(seconds=seconds), locale=language)
+
+    made.filters |= {"moment": moment, "ago": ago, "gigabytes": gigabytes, "lasting": lasting}
+    made.filters |= {"printable": printable, "pairs": pairs, "plain": plain, "counted": counted}
     return made
 
 
@@ -84,7 +95,9 @@ def redirect(path: str) -> RedirectResponse:
 
 
 class PageRoute(APIRoute):
-    """A route whose errors are pages, too."""
+    """A route whose errors are pages, too. ``problem``: their template."""
+
+    problem = "problem.html"
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         """The handler of the route, with its errors answered."""
@@ -93,27 +106,28 @@ class PageRoute(APIRoute):
         async def answered(request: Request) -> Response:
             try:
                 return await answer(request)
-            except NotSignedInError:
-                return _to_sign_in(request)
+            except NotSignedInError as error:
+                return _to_sign_in(request, error.sign_in)
             except RequestValidationError:
-                return problem_page(request, ProblemError(400, "invalid_parameter", ""))
+                problem = ProblemError(400, "invalid_parameter", "")
             except HTTPException as error:
-                return problem_page(request, ProblemError(error.status_code, "http_error", "", headers=error.headers))
-            except (ProblemError, DatabaseAwayError) as error:
-                return problem_page(request, as_problem(error))
+                problem = ProblemError(error.status_code, "http_error", "", headers=error.headers)
+            except (ProblemError, DatabaseAwayError, OperatorError) as error:
+                problem = as_problem(error)
+            return _problem_page(request, problem, self.problem)
 
         return answered
 
 
-def problem_page(request: Request, error: ProblemError) -> Response:
+def _problem_page(request: Request, error: ProblemError, template: str) -> Response:
     """The page of one refused request. It says what happened in the visitor's words, by the status code."""
     request.scope["problem_code"] = error.code  # for the audit of use
-    return page(request, "problem.html", error.status_code, error.headers, status=error.status_code)
+    return page(request, template, error.status_code, error.headers, status=error.status_code, error=error)
 
 
-def _to_sign_in(request: Request) -> Response:
+def _to_sign_in(request: Request, path: str) -> Response:
     """Send the visitor to the sign-in page. A script that fetched a part of a page cannot follow a redirect of the
     whole page, so it gets htmx's header for that."""
     if request.headers.get("hx-request") == "true":
-        return Response(status_code=401, headers={"HX-Redirect": link("/sign-in"), "WWW-Authenticate": "Bearer"})
-    return redirect("/sign-in")
+        return Response(status_code=401, headers={"HX-Redirect": link(path), "WWW-Authenticate": "Bearer"})
+    return redirect(path)
