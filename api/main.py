@@ -24,7 +24,7 @@ from api.http.middleware import RequestContext
 from api.http.problems import ProblemError, on_http_exception, on_invalid_parameter, on_problem
 from api.main_site import sync_routes
 from api.main_site.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes
-from api.operator_pages import finding_routes, held_routes, operator_sign_in_routes, overview_routes
+from api.operator_pages import all_routes as operator_pages
 from api.operators import action_routes, reading_routes
 from api.operators.operator_keys import OperatorKeys
 from api.pages import sign_in_routes, static_files, vps_routes
@@ -123,8 +123,8 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
         app.include_router(module.router)
     for module in (sign_in_routes, vps_routes, static_files):
         app.include_router(module.router)
-    for module in (operator_sign_in_routes, overview_routes, held_routes, finding_routes):
-        app.include_router(module.router)
+    for router in operator_pages.ROUTERS:
+        app.include_router(router)
     return app
 
 
