@@ -70,8 +70,9 @@ def page(
 ) -> HTMLResponse:
     """A page in the visitor's language. ``values``: what the template shows; it escapes all of them."""
     language = language_of(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language", ""))
-    path = request.url.path
-    here = f"{path}?{request.url.query}" if path == "/" and request.url.query else path  # no other query is shown again
+    here = request.scope["path"]
+    if here == "/" and (query := request.scope["query_string"]):  # a query of another page is never repeated
+        here += "?" + query.decode("latin-1")
     common = {"signed_in": request.scope.get("signed_in"), "here": here}
     text = _ENVIRONMENTS[language].get_template(template).render(common | values)
     always = {"Content-Security-Policy": POLICY, "Content-Language": language, "Cache-Control": "no-store"}

