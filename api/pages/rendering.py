@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from babel.dates import format_datetime, format_timedelta
 from babel.numbers import format_decimal
@@ -47,7 +48,7 @@ def _environment(language: str) -> Environment:
         lstrip_blocks=True,
     )
     made.install_gettext_translations(translations_of(language), newstyle=True)  # type: ignore[attr-defined]
-    made.globals |= {"language": language, "languages": LANGUAGES, "link": link, "asset": address_of}
+    made.globals.update(language=language, languages=LANGUAGES, link=link, asset=address_of)
 
     def moment(at: datetime) -> str:
         return f"{format_datetime(at, 'd MMM y, HH:mm', locale=language)} UTC"
@@ -58,7 +59,7 @@ def _environment(language: str) -> Environment:
     def gigabytes(megabytes: int) -> str:
         return format_decimal(megabytes / 1024, "#,##0.##", locale=language)
 
-    made.filters |= {"moment": moment, "ago": ago, "gigabytes": gigabytes}
+    made.filters.update(moment=moment, ago=ago, gigabytes=gigabytes)
     return made
 
 
@@ -87,7 +88,7 @@ def redirect(path: str) -> RedirectResponse:
 class PageRoute(APIRoute):
     """A route whose errors are pages, too."""
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler of the route, with its errors answered."""
         answer = super().get_route_handler()
 

@@ -246,14 +246,14 @@ async def test_only_on_loopback_a_cookie_goes_in_clear(
 
 async def test_the_language_is_kept_and_leads_nowhere_else(visitor: httpx.AsyncClient) -> None:
     page = await visitor.get("/sign-in")
-    assert (page.headers["Content-Language"], "<h1>Sign in</h1>" in page.text) == ("en", True)
+    assert (page.headers["Content-Language"], "<h1>Sign in to the panel</h1>" in page.text) == ("en", True)
     switch = re.search(r'href="(/language/ru\?[^"]*)"', page.text)
     assert switch is not None
     answer = await visitor.get(switch[1])
     assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in")
     page = await visitor.get("/sign-in")
     assert '<html lang="ru">' in page.text
-    assert "<h1>Вход</h1>" in page.text
+    assert "<h1>Вход в панель</h1>" in page.text
     for back in ("//evil.test", "/\\evil.test", "https://evil.test", "evil", "/a\r\nSet-Cookie: x=1", "/" + "a" * 600):
         answer = await visitor.get("/language/en", params={"back": back})
         assert answer.headers["Location"] == "/"
