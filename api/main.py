@@ -16,9 +16,10 @@ from starlette.exceptions import HTTPException
 
 from api import docs_page, health_routes, openapi
 from api.access_audit import AccessAudit
-from api.client import client_routes
+from api.client import client_routes, event_routes
 from api.client.jwks import Jwks
 from api.client.jwt_auth import TokenVerifier
+from api.client.live_changes import LiveChanges
 from api.dependencies import Edge
 from api.http.middleware import RequestContext
 from api.http.problems import ProblemError, on_http_exception, on_invalid_parameter, on_problem
@@ -77,6 +78,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
         prefixes=KeyPrefixes(settings.vps_sync_api_key),
         limiter=BadKeyLimiter(time.monotonic),
         verifier=verifier,
+        live=LiveChanges(reader, deadlines),
         access=AccessAudit(reader, time.monotonic),
         redactor=Redactor(secrets_of(settings)),
     )
@@ -100,7 +102,9 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
             stack.push_async_callback(edge.acceptor.stop)
             beating = asyncio.create_task(_beat())
             stack.callback(beating.cancel)
-            yield {"release_waiting": edge.operation_waiter.release}
+            await edge.live.start()
+            stack.push_async_callback(edge.live.stop)
+            yield {"release_waiting": edge.release_waiting}
 
     app = FastAPI(
         title="panel-sync",
@@ -119,7 +123,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
         app.add_exception_handler(kind, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_invalid_parameter)
-    for module in (sync_routes, client_routes, reading_routes, action_routes, health_routes, docs_page):
+    for module in (sync_routes, client_routes, event_routes, reading_routes, action_routes, health_routes, docs_page):
         app.include_router(module.router)
     for module in (sign_in_routes, vps_routes, static_files):
         app.include_router(module.router)

@@ -6,21 +6,20 @@ Over HTTPS its name begins with ``__Host-``: a browser takes such a cookie from 
 from __future__ import annotations
 
 import hmac
-from urllib.parse import urlsplit
+import re
 
 from fastapi import Request
 from starlette.responses import Response
 
 from panel.clients.client_sessions import LIFETIME
-from panel.setting_conflicts import LOOPBACK_NAMES
 
 NAME = "panel_session"
+LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
 def in_clear_on_loopback(request: Request) -> bool:
     """Whether the browser asked for this very machine by http. Only then a cookie may go without ``Secure``."""
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-    return request.url.scheme == "http" and host in LOOPBACK_NAMES
+    return request.scope["scheme"] == "http" and LOOPBACK.fullmatch(request.headers.get("host", "")) is not None
 
 
 def _name(request: Request) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from babel.dates import format_datetime, format_timedelta
 from babel.numbers import format_decimal
@@ -54,7 +55,7 @@ def _environment(language: str) -> Environment:
         lstrip_blocks=True,
     )
     made.install_gettext_translations(translations_of(language), newstyle=True)  # type: ignore[attr-defined]
-    made.globals |= {"language": language, "languages": LANGUAGES, "link": link, "asset": address_of}
+    made.globals.update(language=language, languages=LANGUAGES, link=link, asset=address_of)
 
     def moment(at: datetime) -> str:
         return f"{format_datetime(at, 'd MMM y, HH:mm', locale=language)} UTC"
@@ -68,8 +69,8 @@ def _environment(language: str) -> Environment:
     def lasting(seconds: float) -> str:
         return format_timedelta(timedelta(seconds=seconds), locale=language)
 
-    made.filters |= {"moment": moment, "ago": ago, "gigabytes": gigabytes, "lasting": lasting}
-    made.filters |= {"printable": printable, "pairs": pairs, "plain": plain, "counted": counted}
+    made.filters.update(moment=moment, ago=ago, gigabytes=gigabytes, lasting=lasting)
+    made.filters.update(printable=printable, pairs=pairs, plain=plain, counted=counted)
     return made
 
 
@@ -81,8 +82,9 @@ def page(
 ) -> HTMLResponse:
     """A page in the visitor's language. ``values``: what the template shows; it escapes all of them."""
     language = language_of(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language", ""))
-    path = request.url.path
-    here = f"{path}?{request.url.query}" if path == "/" and request.url.query else path  # no other query is shown again
+    here = request.scope["path"]
+    if here == "/" and (query := request.scope["query_string"]):  # a query of another page is never repeated
+        here += "?" + query.decode("latin-1")
     common = {"signed_in": request.scope.get("signed_in"), "here": here}
     text = _ENVIRONMENTS[language].get_template(template).render(common | values)
     always = {"Content-Security-Policy": POLICY, "Content-Language": language, "Cache-Control": "no-store"}
@@ -99,7 +101,7 @@ class PageRoute(APIRoute):
 
     problem = "problem.html"
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler of the route, with its errors answered."""
         answer = super().get_route_handler()
 

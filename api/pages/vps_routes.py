@@ -13,15 +13,20 @@ from api.client.record_view import cursor_after, id_before
 from api.dependencies import EdgeOf
 from api.http.problems import ProblemError
 from api.pages.rendering import PageRoute, link, page
+from api.pages.shown_activity import shown_change
 from api.pages.shown_vps import shown
 from api.pages.sign_in_routes import main_site_of
 from api.pages.signed_in import Customer
 from domain.record_columns import MAX_ID, STATUSES
+from panel.records.client_activity import client_activity
 from panel.records.reads import client_record, client_records
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 PER_PAGE = 25
+CHANGES = 30
+"""How many changes the page of a VPS shows, the newest ones."""
+
 CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 Status = Literal["", "creating", "running", "stopped", "suspended", "error"]
@@ -64,8 +69,10 @@ async def list_vps(
 async def one_vps(
     request: Request, edge: EdgeOf, customer: Customer, vps_id: Annotated[int, Path(ge=1, le=MAX_ID)]
 ) -> Response:
-    """One VPS. Another customer's does not exist for this one."""
+    """One VPS and what happened to it. Another customer's does not exist for this one."""
     row = await edge.read(client_record(edge.reader, customer.user_id, vps_id), request.scope["began"])
     if row is None:
         raise ProblemError(404, "vps_unknown", f"VPS {vps_id} does not exist")
-    return page(request, "vps.html", vps=shown(row), main_site=main_site_of(edge))
+    history = client_activity(edge.reader, customer.user_id, vps_id, limit=CHANGES)
+    changes = [shown_change(change) for change in await edge.read(history, request.scope["began"])]
+    return page(request, "vps.html", vps=shown(row), changes=changes, main_site=main_site_of(edge))

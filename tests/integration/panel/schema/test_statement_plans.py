@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.main import main
+from panel.clients.client_sessions import end_session, session_of
+from panel.clients.record_marks import record_marks
+from panel.clients.sign_in_links import SignInLink, use_link
 from panel.journal import dead_letters
 from panel.journal.accept import Acceptor
 from panel.journal.calls import Accepted
@@ -26,6 +31,7 @@ from panel.operators.audit import Use
 from panel.operators.prune import prune
 from panel.records import history as histories
 from panel.records import reads
+from panel.records.client_activity import client_activity
 from panel.runs.source_states import list_sources
 from panel.schema import tables
 from panel.sessions import async_engine, sync_engine
@@ -137,7 +143,9 @@ async def _a_day(database: Database, engine: Engine) -> None:
     await reads.records_of_order(pool, "c0")
     await reads.records_named(pool, 5, "called-0")
     await reads.client_records(pool, 5, limit=50)
+    await reads.client_records(pool, 5, search="called", limit=50)
     await reads.client_record(pool, 5, made[0].vps_id)
+    await _a_customer_looks(pool, made[0].vps_id)
     await reads.database_health(pool)
     await acceptor.stop()
     await pool.dispose()
@@ -151,6 +159,16 @@ async def _a_day(database: Database, engine: Engine) -> None:
         assert run_full(hoster.reconciler(), trigger="test").counts["cut"]
     hoster.full()
     hoster.fast()
+
+
+async def _a_customer_looks(pool: AsyncEngine, vps_id: int) -> None:
+    link = SignInLink(5, "user5", None, int(time.time()), "5" * 64)
+    token = await use_link(pool, link)
+    assert isinstance(token, str)
+    assert await session_of(pool, token)
+    assert await client_activity(pool, 5, vps_id, limit=30)
+    assert await record_marks(pool, [5, 6])
+    await end_session(pool, token)
 
 
 def _operators(engine: Engine, deleted: int, operation_id: int) -> None:
