@@ -61,7 +61,7 @@ class SignedInOperator:
 
 
 async def _signed_in_operator(request: Request, edge: EdgeOf) -> SignedInOperator:
-    path = request.url.path
+    path = request.scope["path"]
     sign_in = "/ops/sign-in"
     if request.method in READING and path != "/ops" and OPERATOR_PATH.fullmatch(path):
         sign_in += f"?next={quote(path)}"
