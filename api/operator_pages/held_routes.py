@@ -91,7 +91,7 @@ async def show_set(request: Request, edge: EdgeOf, operator: Operator, hash_: Ha
 
 @router.get("/{hash_}/{decision}")
 async def ask_once_more(
-    request: Request, edge: EdgeOf, _operator: Operator, hash_: Hash, decision: Decision
+    request: Request, edge: EdgeOf, operator: Operator, hash_: Hash, decision: Decision
 ) -> Response:
     """The page before a decision. It names each record that the decision deletes or keeps."""
 
@@ -102,8 +102,15 @@ async def ask_once_more(
 
     one, gone = await in_transaction(edge, read)
     count = one.actions.get("delete", 0) + one.actions.get("merge", 0)
-    values = {"one": one, "gone": gone.items, "gone_count": count, "decision": decision.value}
-    return page(request, "operators/held_confirm.html", **values)
+    return page(
+        request,
+        "operators/held_confirm.html",
+        one=one,
+        gone=gone.items,
+        gone_count=count,
+        decision=decision.value,
+        may_decide=operator.may(DECIDE[decision]),
+    )
 
 
 @router.post("/{hash_}/{decision}")

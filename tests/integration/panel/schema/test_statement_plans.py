@@ -28,7 +28,9 @@ from panel.observations import candidates, components, left_out, loaded_candidat
 from panel.observations.proof import Proof
 from panel.operators import audit, findings, holds, metrics, pauses, quarantine
 from panel.operators.audit import Use
+from panel.operators.overview import overview
 from panel.operators.prune import prune
+from panel.operators.vps_view import vps_view
 from panel.records import history as histories
 from panel.records import reads
 from panel.records.client_activity import client_activity
@@ -66,8 +68,9 @@ A_ROW_FOR_EACH = {
     "source_states",
     "prunings",
     "ignored_guests",
+    "operator_sessions",
 }
-"""Node, lease, source, task, or decision that stands."""
+"""Node, lease, source, task, decision that stands, or operator."""
 
 PROOF = Proof(3, timedelta(minutes=10))
 
@@ -175,6 +178,8 @@ def _operators(engine: Engine, deleted: int, operation_id: int) -> None:
     with engine.begin() as connection:
         restore_vps(connection, deleted, "it was a mistake", "ann")
         metrics.metrics(connection)
+        overview(connection)
+        vps_view(connection, deleted, proof=PROOF, names=True, shared_ids=False)
         for everything in (False, True):
             listed = findings.list_findings(connection, everything=everything)
             holds.list_holds(connection, decided=everything)
