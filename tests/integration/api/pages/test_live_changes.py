@@ -52,6 +52,10 @@ class Listener:
     def heard(self) -> int:
         return self.lines.count("event: vps-changed")
 
+    def hears(self, times: int) -> None:
+        """Wait until it has heard of changes so many times."""
+        wait_until(lambda: self.heard == times, f"it hears {times} times")
+
 
 def test_customers_hear_of_their_own_until_the_process_ends(api: ApiProcess, engine: Engine) -> None:
     events = f"{api.url}/api/vps/events"
@@ -68,18 +72,18 @@ def test_customers_hear_of_their_own_until_the_process_ends(api: ApiProcess, eng
         for one in (annas, boriss):
             assert (one.status, one.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
             assert one.headers["Cache-Control"] == "no-store"
-            wait_until(lambda one=one: one.heard == 1, "the first event")  # type: ignore[misc]
+            one.hears(1)
         called(update(mine, "running"))
-        wait_until(lambda: annas.heard == 2, "Anna hears")
+        annas.hears(2)
         called(update(his, "running"))
-        wait_until(lambda: boriss.heard == 2, "Boris hears")
+        boriss.hears(2)
 
         with engine.connect() as connection:
             connection.execute(text(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'panel-sync api read'"
             ))  # fmt: skip
         called(update(mine, "stopped"))
-        wait_until(lambda: annas.heard == 3, "Anna hears over a lost connection")
+        annas.hears(3)
         assert not annas.ended.is_set()
 
         more = [Listener(events, api.client(5)) for _ in range(7)]
@@ -88,7 +92,7 @@ def test_customers_hear_of_their_own_until_the_process_ends(api: ApiProcess, eng
         assert full.headers["Retry-After"] == "30"
         assert httpx.get(events, timeout=120, trust_env=False).status_code == 401
 
-    wait_until(lambda: more[-1].heard == 1, "the last stream was served")
+    more[-1].hears(1)
     assert boriss.heard == 2, "nothing of Anna's"
     api.process.send_signal(signal.SIGTERM)
     assert api.process.wait_exit(PATIENCE_S)

@@ -128,7 +128,7 @@ async def test_search_filter_and_pages(annas: httpx.AsyncClient, fleet: Fleet, m
 
 
 async def test_what_a_page_says_of_each_state(annas: httpx.AsyncClient, fleet: Fleet, engine: Engine) -> None:
-    vps = await fleet.create(name="web", status="running", cluster="pve", node="secret-node", vmid=4242)
+    vps = await fleet.create(name="web", status="running", cluster="pve", node="secret-node", vmid=987654321)
     said = {}
     for status in ("running", "stopped", "suspended", "error", "creating"):
         await fleet.call(changed(vps, status=status))
@@ -145,14 +145,14 @@ async def test_what_a_page_says_of_each_state(annas: httpx.AsyncClient, fleet: F
     }
     await fleet.call(changed(vps, status="running"))
     with engine.begin() as connection:
-        connection.execute(text("UPDATE vps SET power_as_of = power_as_of - interval '14 minutes'"))
+        connection.execute(text("UPDATE vps SET power_as_of = power_as_of - interval '3 days'"))
     for path in ("/", f"/vps/{vps}"):
         page = await annas.get(path)
-        assert badge(page) == "unknown: Unknown, last seen 14 minutes ago"
+        assert badge(page) == "unknown: Unknown, last seen 3 days ago"
     russian = await annas.get(f"/vps/{vps}", headers={"Accept-Language": "ru"})
-    assert badge(russian) == "unknown: Неизвестно, последний раз видели 14 минут назад"
+    assert badge(russian) == "unknown: Неизвестно, последний раз видели 3 дня назад"
     assert "4 ядра, ОЗУ 8 ГБ, диск 100 ГБ" in (await annas.get("/", headers={"Accept-Language": "ru"})).text
-    for secret in ("secret-node", "4242", "pve"):
+    for secret in ("secret-node", "987654321", "pve"):
         assert secret not in page.text
 
 
@@ -191,7 +191,7 @@ async def test_styles_and_scripts_are_kept_by_their_content(annas: httpx.AsyncCl
 
 class TestActivity:
     async def test_the_customers_own_words(self, annas: httpx.AsyncClient, fleet: Fleet) -> None:
-        vps = await fleet.create(name="web", cluster="pve", node="secret-node", vmid=4242)
+        vps = await fleet.create(name="web", cluster="pve", node="secret-node", vmid=987654321)
         await fleet.call(changed(vps, status="running", ip_address="192.0.2.9"))
         await fleet.call(changed(vps, status="running", node="other-secret-node"))
         page = await annas.get(f"/vps/{vps}")
@@ -207,7 +207,9 @@ class TestActivity:
         self, app: FastAPI, annas: httpx.AsyncClient, fleet: Fleet, owner: Engine
     ) -> None:
         """Nor of operators, evidence or the machine. In the database already, whatever the query."""
-        vps = await fleet.create(user_id=6, name="boriss-name", os="boriss-os", cluster="pve", node="n1", vmid=4242)
+        vps = await fleet.create(
+            user_id=6, name="boriss-name", os="boriss-os", cluster="pve", node="n1", vmid=987654321
+        )
         await fleet.call(changed(vps, status="running", ip_address="192.0.2.66"))
         with owner.begin() as connection:
             for statement in SOLD_ON:
@@ -220,9 +222,9 @@ class TestActivity:
         async with reading_as_client(edge.reader, 5) as connection:
             rows = [dict(row._mapping) for row in await connection.execute(text("SELECT * FROM client_activity"))]
         assert len(rows) == 2
-        for secret in ("boris", "192.0.2.66", "4242", "pve", "user_id", "ann", "because", "evidence", "vmid"):
+        for secret in ("boris", "192.0.2.66", "987654321", "pve", "user_id", "zoe", "because", "evidence", "vmid"):
             assert secret not in str(rows)
-        for secret in ("boris", "192.0.2.66", "4242", "because"):
+        for secret in ("boris", "192.0.2.66", "987654321", "because", "zoe"):
             assert secret not in page.text
         assert await client_activity(edge.reader, 6, vps, limit=30) == []
         async with edge.reader.connect() as connection:
@@ -235,11 +237,11 @@ SOLD_ON = (
     " power_state = 'stopped', applied_seq = 4, version = version + 2 WHERE id = :id",
     "UPDATE vps_queues SET last_seq = 4, applied_seq = 4 WHERE vps_id = :id",
     "INSERT INTO operations (kind, action, vps_id, seq, source, payload, state, reason, evidence, before, after,"
-    " applied_at) VALUES ('operator', 'update', :id, 3, 'operator', '{}', 'applied', 'because ann said so',"
-    ' \'{"by": "ann"}\', \'{"user_id": 6, "name": "boriss-name", "vmid": 4242, "status": "running"}\','
+    " applied_at) VALUES ('operator', 'update', :id, 3, 'operator', '{}', 'applied', 'because zoe said so',"
+    ' \'{"by": "ann"}\', \'{"user_id": 6, "name": "boriss-name", "vmid": 987654321, "status": "running"}\','
     ' \'{"user_id": 5, "name": "annas-name", "vmid": null, "status": "stopped"}\', clock_timestamp()),'
-    " ('operator', 'update', :id, 4, 'operator', '{}', 'applied', 'because', 'null', '{\"cpu\": 2, \"vmid\": 4242}',"
-    " '{\"cpu\": 4}', clock_timestamp())",
+    " ('operator', 'update', :id, 4, 'operator', '{}', 'applied', 'because', 'null',"
+    ' \'{"cpu": 2, "vmid": 987654321}\', \'{"cpu": 4}\', clock_timestamp())',
 )
 
 
