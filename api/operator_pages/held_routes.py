@@ -17,8 +17,9 @@ from api.operator_pages.pages_of import neighbours
 from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, action_form, perform
 from api.operators.transactions import in_transaction
 from api.pages.rendering import page
-from panel.operators.actions import holds
+from panel.operators.actions import holds, sources
 from panel.operators.actions.action import Action
+from panel.operators.first_filling import first_word_given
 from panel.operators.holds import HeldSet, held_set, list_holds
 from panel.records.labels import labels_of, with_label
 
@@ -66,13 +67,21 @@ def _shown(connection: Connection, one: HeldSet, items: list[dict[str, Any]]) ->
 async def list_held(request: Request, edge: EdgeOf, operator: Operator, number: PageNumber = 1) -> Response:
     """The open sets. Those that exceed a limit come first."""
 
-    def read(connection: Connection) -> tuple[list[ShownSet], bool]:
+    def read(connection: Connection) -> tuple[list[ShownSet], bool, bool]:
         found = list_holds(connection, limit=SETS + 1, offset=(number - 1) * SETS)
-        return [_shown(connection, one, list(one.items[:FIRST_ITEMS])) for one in found[:SETS]], len(found) > SETS
+        shown = [_shown(connection, one, list(one.items[:FIRST_ITEMS])) for one in found[:SETS]]
+        return shown, len(found) > SETS, first_word_given(connection)
 
-    sets, more = await in_transaction(edge, read)
-    around = neighbours("/ops/held", {}, number, more=more)
-    return page(request, "operators/held.html", sets=sets, may_decide=operator.may(holds.approve), **around)
+    sets, more, begun = await in_transaction(edge, read)
+    return page(
+        request,
+        "operators/held.html",
+        sets=sets,
+        first=bool(sets) and not begun and not edge.settings.demo,
+        may_decide=operator.may(holds.approve),
+        may_begin=operator.may(sources.acknowledge),
+        **neighbours("/ops/held", {}, number, more=more),
+    )
 
 
 @router.get("/{hash_}")
