@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlencode
 
 from api.pages.rendering import link
 
 
-def neighbours(path: str, asked: Mapping[str, object], number: int, *, more: bool) -> dict[str, str | None]:
+def neighbours(path: str, asked: Mapping[str, object], number: int, *, more: bool) -> dict[str, Any]:
     """``earlier`` and ``following``, as the templates call them. ``asked``: the filter, whose empty values are left
     out. ``more``: whether there is a page after this one."""
     kept = {name: value for name, value in asked.items() if value}
