@@ -238,7 +238,7 @@ SOLD_ON = (
     "UPDATE vps_queues SET last_seq = 4, applied_seq = 4 WHERE vps_id = :id",
     "INSERT INTO operations (kind, action, vps_id, seq, source, payload, state, reason, evidence, before, after,"
     " applied_at) VALUES ('operator', 'update', :id, 3, 'operator', '{}', 'applied', 'because zoe said so',"
-    ' \'{"by": "ann"}\', \'{"user_id": 6, "name": "boriss-name", "vmid": 987654321, "status": "running"}\','
+    ' \'{"by": "zoe"}\', \'{"user_id": 6, "name": "boriss-name", "vmid": 987654321, "status": "running"}\','
     ' \'{"user_id": 5, "name": "annas-name", "vmid": null, "status": "stopped"}\', clock_timestamp()),'
     " ('operator', 'update', :id, 4, 'operator', '{}', 'applied', 'because', 'null',"
     ' \'{"cpu": 2, "vmid": 987654321}\', \'{"cpu": 4}\', clock_timestamp())',
