@@ -14,11 +14,14 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from api.access_audit import AccessAudit
 from api.client.jwt_auth import TokenVerifier
+from api.client.live_changes import LiveChanges
+from api.client.session_cookie import session_token
 from api.http.addresses import network_of
 from api.http.deadline import within
 from api.http.problems import ProblemError
 from api.main_site.api_keys import ApiKeys, BadKeyLimiter, Headers, KeyPrefixes
 from api.operators.operator_keys import OperatorKeys
+from panel.clients.client_sessions import session_of
 from panel.deadlines import Deadlines
 from panel.journal.accept import Acceptor
 from panel.journal.calls import DatabaseAwayError
@@ -45,12 +48,18 @@ class Edge:
     prefixes: KeyPrefixes
     limiter: BadKeyLimiter
     verifier: TokenVerifier
+    live: LiveChanges
     access: AccessAudit
     redactor: Redactor
 
     @property
     def deadlines(self) -> Deadlines:
         return Deadlines(self.settings.answer_within_s)
+
+    def release_waiting(self) -> None:
+        """The process is ending: what waits for something is answered now."""
+        self.operation_waiter.release()
+        self.live.release()
 
     async def read(self, work: Coroutine[Any, Any, T], began: float | None = None) -> T:
         """Do a read of the database before its deadline. Raises DatabaseAwayError.
@@ -148,6 +157,18 @@ async def _client(
     return user_id
 
 
+async def _client_or_cookie(
+    request: Request, edge: EdgeOf, _described: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer_header)]
+) -> int:
+    token = session_token(request)
+    if token is not None and "authorization" not in request.headers:
+        session = await edge.read(session_of(edge.reader, token), request.scope["began"])
+        if session is not None:
+            request.scope["caller"] = f"client:{session.user_id}"
+            return session.user_id
+    return await _client(request, edge, None)
+
+
 MainSite = Annotated[str, Depends(_main_site)]
 """The label of the API key that was used."""
 
@@ -159,3 +180,7 @@ Monitoring = Annotated[Actor, Depends(_monitoring)]
 
 Client = Annotated[int, Depends(_client)]
 """The panel user id of the token."""
+
+ClientOrCookie = Annotated[int, Depends(_client_or_cookie)]
+"""The panel user id of the token, or of a signed-in customer of the pages. For reads only: no form token is asked
+for."""

@@ -16,16 +16,19 @@ from starlette.exceptions import HTTPException
 
 from api import docs_page, health_routes, metrics_routes, openapi
 from api.access_audit import AccessAudit
-from api.client import client_routes
+from api.client import client_routes, event_routes
 from api.client.jwks import Jwks
 from api.client.jwt_auth import TokenVerifier
+from api.client.live_changes import LiveChanges
 from api.dependencies import Edge
 from api.http.middleware import RequestContext
 from api.http.problems import ProblemError, on_http_exception, on_invalid_parameter, on_problem
 from api.main_site import batch_routes, sync_routes
 from api.main_site.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes
+from api.operator_pages import all_routes as operator_pages
 from api.operators import action_routes, reading_routes
 from api.operators.operator_keys import OperatorKeys
+from api.pages import sign_in_routes, static_files, vps_routes
 from panel.deadlines import Deadlines
 from panel.heartbeat import INTERVAL_S, pulse
 from panel.journal.accept import Acceptor
@@ -75,6 +78,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
         prefixes=KeyPrefixes(settings.vps_sync_api_key),
         limiter=BadKeyLimiter(time.monotonic),
         verifier=verifier,
+        live=LiveChanges(reader, deadlines),
         access=AccessAudit(reader, time.monotonic),
         redactor=Redactor(secrets_of(settings)),
     )
@@ -98,7 +102,9 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
             stack.push_async_callback(edge.acceptor.stop)
             beating = asyncio.create_task(_beat())
             stack.callback(beating.cancel)
-            yield {"release_waiting": edge.operation_waiter.release}
+            await edge.live.start()
+            stack.push_async_callback(edge.live.stop)
+            yield {"release_waiting": edge.release_waiting}
 
     app = FastAPI(
         title="panel-sync",
@@ -122,6 +128,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
         sync_routes,
         batch_routes,
         client_routes,
+        event_routes,
         reading_routes,
         action_routes,
         health_routes,
@@ -129,6 +136,10 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
         docs_page,
     ):
         app.include_router(module.router)
+    for module in (sign_in_routes, vps_routes, static_files):
+        app.include_router(module.router)
+    for router in operator_pages.ROUTERS:
+        app.include_router(router)
     return app
 
 

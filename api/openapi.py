@@ -239,6 +239,13 @@ ONE_RESPONSES: Responses = {
     304: {"description": "The caller has it already"},
     **problems(401, 404, 422, 500, 503),
 }
+EVENT_RESPONSES: Responses = {
+    200: {
+        "description": "Server-sent events, until the stream ends",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    **problems(401, 500, 503),
+}
 HEALTH_RESPONSES: Responses = {200: {"model": Alive}}
 _NOT_READY = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/NotReady"}}}
 READY_RESPONSES: Responses = {

@@ -129,9 +129,9 @@ COLUMNS: tuple[RecordColumn, ...] = (
     RecordColumn("order_id", Kind.ORDER_ID, None, ValueSource.CALL, _ALL),
     # what the status of a call or of an order says of the order
     RecordColumn("order_state", Kind.WORD, _ORDER, seen_by=_ALL, required=True, words=OrderState),
-    RecordColumn("order_source", Kind.TEXT, _ORDER, required=True),
+    RecordColumn("order_source", Kind.TEXT, _ORDER, seen_by=Reader.CLIENT, required=True),
     RecordColumn("order_changed_at", Kind.TIME, _ORDER, required=True),
-    RecordColumn("order_as_of", Kind.TIME, _ORDER, required=True),
+    RecordColumn("order_as_of", Kind.TIME, _ORDER, seen_by=Reader.CLIENT, required=True),
     # the guest
     RecordColumn("cluster", Kind.LABEL, _LINK, _ANY, Reader.OPERATOR),
     RecordColumn("node", Kind.HOST, _LINK, _ANY, Reader.OPERATOR),

@@ -6,8 +6,10 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 import panel.schema.audit_tables
+import panel.schema.client_tables
 import panel.schema.duty_tables
 import panel.schema.guest_tables
+import panel.schema.operator_tables
 import panel.schema.pause_tables
 import panel.schema.prune_tables
 import panel.schema.source_tables  # noqa: F401 - their tables belong to the metadata too

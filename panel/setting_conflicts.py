@@ -104,6 +104,8 @@ def key_conflicts(settings: Settings) -> list[str]:
     keys = [key for secret in secrets if (key := secret.get_secret_value())]
     if len(keys) != len(set(keys)) or site.intersection(keys):
         problems.append("OPS_API_KEYS: no key may appear twice, nor be a key of the main site")
+    if settings.sign_in_secret.get_secret_value() in {*site, *keys, settings.jwt_secret.get_secret_value()} - {""}:
+        problems.append("SIGN_IN_SECRET must be no other key: not the main site's, not an operator's, not JWT_SECRET")
     return problems
 
 

@@ -93,6 +93,13 @@ class Settings(BaseSettings):
     """If set, a token's `aud` must name it."""
     jwt_leeway_s: Annotated[int, Field(ge=0, le=120)] = 10
     """How far the issuer's clock may differ from the panel's."""
+    sign_in_secret: ApiKey = SecretStr("")
+    """The secret with which the main site signs the links that sign its customers in to [the pages](pages.md): at least
+    32 printable ASCII characters, and no other key. Empty: there are no such links, and customers sign in with a
+    token."""
+    sign_in_url: HttpUrlText = ""
+    """The page of the main site from which customers come to the panel. The pages lead back to it. Empty:
+    `MAIN_SITE_URL`."""
 
     # --- Where things are
     database_url: Annotated[str, Field(repr=False)] = ""
@@ -132,6 +139,8 @@ class Settings(BaseSettings):
         "127.0.0.1"
     )
     """The address of that port. Whoever reaches it reads the metrics without a key."""
+    flower_url: HttpUrlText = ""
+    """Where operators' browsers reach Flower. The operators' pages link to it. Empty: they do not."""
     log_format: Literal["json", "console"] = "json"
     """`json` for machines, `console` for people."""
 

@@ -58,6 +58,14 @@ class _Times:
             raise _RefusedTokenError("not valid yet")
 
 
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    """The panel user id in a token, and when the token expires (seconds since 1970)."""
+
+    user_id: int
+    expires_at: float
+
+
 def public_key_algorithm(pem: str) -> str:
     """The one algorithm that fits a PEM public key. Raises SettingsError."""
     try:
@@ -91,15 +99,20 @@ class TokenVerifier:
             self._key, self._algorithms = secret.encode(), ("HS256",)
 
     async def user_of(self, authorization: list[str]) -> int:
-        """The panel user id of the caller. Raises ProblemError: 401, or 503 while there is no key to verify with."""
+        """The panel user id of the caller. Raises as ``verified``."""
         if not authorization:
             raise _unauthorized("token_missing", "A bearer token is needed", challenge="Bearer")
         scheme, _, token = authorization[0].partition(" ")
         token = token.strip(" ")
         if len(authorization) > 1 or scheme.lower() != "bearer" or not token:
             raise _unauthorized("token_missing", "A bearer token is needed", challenge="Bearer")
+        return (await self.verified(token)).user_id
+
+    async def verified(self, token: str) -> VerifiedToken:
+        """Whom a token names, and until when. Raises ProblemError: 401, or 503 while there is no key to verify with."""
         try:
-            return _user_id(await self._claims(token))
+            claims = await self._claims(token)
+            return VerifiedToken(_user_id(claims), claims["exp"])
         except jwt.ExpiredSignatureError:
             raise _unauthorized("token_expired", "The token has expired") from None
         except (_RefusedTokenError, jwt.PyJWTError, InvalidJsonError):

@@ -1,9 +1,10 @@
-"""Reads a request's body: bounded in size and time, and only as JSON."""
+"""Reads a request's body, bounded in size and time: JSON of programs, forms of browsers."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import parse_qsl
 
 from fastapi import Request
 
@@ -18,18 +19,38 @@ BODY_S = 10.0  # seconds for a body to arrive
 async def json_body(request: Request, limit: int) -> Any:  # noqa: ANN401 - JSON is any of six types
     """The body as strict JSON, of at most ``limit`` bytes, within BODY_S. Raises ProblemError."""
     _require_plain_json(request)
+    raw = await _bounded_body(request, limit)
+    try:
+        return parse_json(raw)
+    except InvalidJsonError as error:
+        raise ProblemError(400, "invalid_json", f"Invalid JSON: {error}") from None
+
+
+FORM = "application/x-www-form-urlencoded"
+FORM_FIELDS = 20
+
+
+async def form_body(request: Request, limit: int) -> dict[str, str]:
+    """The fields of a browser's form; of a field that is repeated, the last. Raises ProblemError."""
+    types = request.headers.getlist("content-type")
+    if len(types) != 1 or types[0].partition(";")[0].strip().lower() != FORM:
+        raise ProblemError(415, "unsupported_media_type", f"Content-Type must be {FORM}")
+    raw = await _bounded_body(request, limit)
+    try:
+        return dict(parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=FORM_FIELDS))
+    except ValueError:
+        raise ProblemError(400, "invalid_form", "The form cannot be read") from None
+
+
+async def _bounded_body(request: Request, limit: int) -> bytes:
     try:
         async with asyncio.timeout(BODY_S):
-            raw = await _read_body(request, limit)
+            return await _read_body(request, limit)
     except TimeoutError:
         message = f"The body did not arrive within {BODY_S:.0f} s"
         raise ProblemError(408, "body_timeout", message, headers={"Connection": "close"}) from None
     except InvalidHttpError as error:
         raise ProblemError(error.status_code, error.code, error.message, headers={"Connection": "close"}) from None
-    try:
-        return parse_json(raw)
-    except InvalidJsonError as error:
-        raise ProblemError(400, "invalid_json", f"Invalid JSON: {error}") from None
 
 
 def _require_plain_json(request: Request) -> None:

@@ -28,7 +28,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 accepts a line break after the path."""
 
 NOTHING_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
-"""The only page of the panel is /docs, and it sets its own policy."""
+"""For what is no page. The pages and /docs set policies of their own."""
 
 HSTS = "max-age=31536000"  # a year, for this host only: other hosts of its domain are not the panel's
 

@@ -41,6 +41,11 @@ class ApiKeys:
                 matching = label
         return matching
 
+    def bound_to(self, token: str) -> dict[str, str]:
+        """For each key, a hash of the token with that key, in hex, and the key's label. Neither the token nor the key
+        follows from it, and without the key nobody can make it."""
+        return {hmac.digest(key, token.encode(), hashlib.sha256).hex(): label for label, key in self._keys}
+
 
 class KeyPrefixes:
     """Names wrong keys by a keyed hash of their first bytes. So an operator sees which attempts use the same leaked

@@ -10,14 +10,13 @@ from datetime import timedelta
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 from fastapi import APIRouter, Path, Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api import openapi
 from api.dependencies import Edge, EdgeOf, Operator
 from api.http.bodies import json_body
-from api.http.problems import ProblemError
 from api.operators.operator_models import (
     AcknowledgeBody,
     DecisionAnswer,
@@ -33,6 +32,7 @@ from api.operators.operator_models import (
     SnoozeBody,
 )
 from api.operators.transactions import data_response, in_transaction, message_response
+from api.operators.validation import validated
 from domain.record_columns import MAX_ID
 from panel.operators.actions import findings, holds, journal, pauses, quarantine, runs, sources
 from panel.operators.actions.action import Action, Done
@@ -198,10 +198,4 @@ def _shown(result: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass
 
 async def _body(request: Request, edge: Edge, model: type[B]) -> B:
     """The request's body, validated by the model. Raises ProblemError, whose message repeats no value."""
-    content = await json_body(request, edge.settings.body_limit_bytes)
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"]) or "body"
-        raise ProblemError(422, "invalid_field", f"{name}: {first['msg']}", field=name) from None
+    return validated(model, await json_body(request, edge.settings.body_limit_bytes))

@@ -35,7 +35,13 @@ class OperatorKeys:
     def operator_of(self, headers: Headers) -> CallingOperator | None:
         """The operator whose key is in the raw headers; None if they hold no key, a wrong one or several."""
         label = self._keys.label_of(headers)
-        if label is None:
-            return None
+        return None if label is None else self._called(label)
+
+    def holders_of(self, token: str) -> dict[str, CallingOperator]:
+        """Who may own the session with this token: an operator for each configured key, by the session's hash. A
+        session that began with a key has no hash here any more once that key is not configured."""
+        return {hash_: self._called(label) for hash_, label in self._keys.bound_to(token).items()}
+
+    def _called(self, label: str) -> CallingOperator:
         name = label.removesuffix(PREVIOUS)
         return CallingOperator(label, name, self._roles[name])

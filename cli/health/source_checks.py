@@ -8,8 +8,8 @@ from sqlalchemy import select
 
 from cli.connect import opened_panel
 from cli.health.checks import Check, Verdict, clock_check
-from cli.output.console import span
 from domain.source_protocols import Health, OrderFeed
+from panel.records.told import span
 from panel.runs.source_states import list_sources, users_imported
 from panel.schema import tables
 from panel.settings import ProxmoxCluster, Settings

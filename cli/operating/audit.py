@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from cli.operating.operator_transaction import transaction
-from cli.output.console import as_json, moment, out
+from cli.output.console import as_json, out
 from cli.output.listing import Json
 from panel.operators.audit import list_access, list_actions, list_refused_calls
+from panel.records.told import moment
 from panel.terminal import table
 
 

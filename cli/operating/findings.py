@@ -9,7 +9,7 @@ import typer
 
 from cli.operating.operator_transaction import act, transaction
 from cli.operating.options import Length, Reason
-from cli.output.console import as_json, moment, out, span
+from cli.output.console import as_json, out
 from cli.output.listing import Json, OfCluster, OfUser, Page
 from panel.operators.actions import findings
 from panel.operators.findings import (
@@ -20,6 +20,7 @@ from panel.operators.findings import (
     finding_as_json,
     list_findings,
 )
+from panel.records.told import moment, span
 from panel.terminal import table
 
 app = typer.Typer(invoke_without_command=True)

@@ -3,7 +3,6 @@ decide about dead calls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -12,16 +11,13 @@ from sqlalchemy import Row, select
 
 from cli.operating.operator_transaction import act, transaction
 from cli.operating.options import Reason
-from cli.output.console import as_json, moment, out, span
+from cli.output.console import as_json, out
 from cli.output.listing import Json
 from panel.operators.actions import journal
-from panel.records.history import History, vps_history
+from panel.records.history import vps_history
+from panel.records.told import changed, identity_told, moment, pairs
 from panel.schema import tables
 from panel.terminal import styled, table
-
-HIDDEN = {"version"}
-"""Columns that change with every write, so a reader learns nothing from them."""
-
 
 Operation = Annotated[int, typer.Argument(metavar="OPERATION", min=1, help="As `operations --state dead` shows it.")]
 
@@ -111,7 +107,7 @@ def history(
         as_json([dict(row._mapping) for row in journaled.operations])
         return
     out.print(_headline(vps, journaled.record))
-    if (identity := _identity(journaled)) is not None:
+    if (identity := identity_told(journaled)) is not None:
         out.print(identity)
     if journaled.removed:
         out.print(f"{journaled.removed} older changes of power, plan or name are not kept any more (JOURNAL_DAYS)")
@@ -134,19 +130,13 @@ def operation_lines(row: Row[Any]) -> list[str]:
     if row.reason:
         lines.append(f"because {row.reason}")
     if row.evidence:
-        lines.append(f"evidence: {_pairs(row.evidence)}")
+        lines.append(f"evidence: {pairs(row.evidence)}")
     if row.run_id is not None:
         lines.append(f"run {row.run_id}")
     if row.request_id is not None:
         key = f", with the key {row.api_key_label}" if row.api_key_label is not None else ""
         lines.append(f"request {row.request_id}{key}")
-    if row.before is not None:
-        lines.extend(
-            f"{column}: {_plain(row.before.get(column))} -> {_plain(value)}"
-            for column, value in (row.after or {}).items()
-            if column not in HIDDEN
-        )
-    return lines
+    return lines + [f"{column}: {old} -> {new}" for column, old, new in changed(row.before, row.after)]
 
 
 def _headline(vps_id: int, row: Row[Any] | None) -> str:
@@ -162,49 +152,3 @@ def _headline(vps_id: int, row: Row[Any] | None) -> str:
     elif row.deleted_at is not None:
         parts.append(f"deleted {moment(row.deleted_at)}")
     return ", ".join(parts)
-
-
-def _identity(journaled: History) -> str | None:
-    """Which machine the VPS's guest is, when its configuration was read, and what puts the identity in doubt."""
-    known, row = journaled.identity, journaled.record
-    if known is None:
-        if row is None or row.claimed_vmid is None:
-            return None
-        claim = f"a call named guest {row.claimed_cluster}/{row.claimed_vmid}, which another record had"
-        return f"{claim}, so this VPS has no guest (`panel-sync findings --class link-conflict`)"
-    if known.state is None:
-        return f"guest {known.guest} was never listed"
-    if known.read_at is None or known.age_s is None:
-        return f"the configuration of guest {known.guest} was never read, so nothing is taken from this guest"
-    at = f"{moment(known.read_at)} UTC"
-    if known.unlisted_since is not None:
-        gone = f"guest {known.guest} has not been listed since {moment(known.unlisted_since)} UTC"
-        return f"{gone}; it was {known.fingerprint or 'without an identity'}, read {at}"
-    if known.state == "forbidden":
-        asked = f"HTTP 403; last asked {at}, {span(known.age_s)} ago"
-        return f"the identity of guest {known.guest} could not be read ({asked}): give the token VM.Audit on it"
-    if known.in_doubt:
-        since = f" since {moment(known.doubted_at)} UTC" if known.doubted_at is not None else ""
-        why = known.why or "the cluster's list shows something new"
-        last_read = f"last read {at}, {span(known.age_s)} ago"
-        doubt = f"the identity of guest {known.guest} has been in doubt{since}: {why}"
-        return f"{doubt}; nothing is taken from it until its configuration is read again ({last_read})"
-    read = f"read {at} ({span(known.age_s)} ago)"
-    machine = f"guest {known.guest} is {known.fingerprint or 'without an identity'}, {read}"
-    if known.believed in (None, known.fingerprint):
-        return machine
-    return f"{machine}: not this VPS's machine, which is {known.believed}"
-
-
-def _pairs(evidence: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={_plain(value)}" for name, value in evidence.items())
-
-
-def _plain(value: object) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, Mapping):
-        return "(" + _pairs(value) + ")"
-    if isinstance(value, list):
-        return "[" + ", ".join(_plain(item) for item in value) + "]"
-    return str(value)

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from cli.operating.operator_transaction import act, transaction
-from cli.output.console import as_json, moment, out
+from cli.output.console import as_json, out
 from cli.output.listing import Json
 from panel.operators.actions import quarantine
 from panel.operators.quarantine import list_quarantined
+from panel.records.told import moment
 from panel.terminal import table
 
 

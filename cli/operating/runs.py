@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cli.operating.operator_transaction import transaction
-from cli.output.console import as_json, moment, out
+from cli.output.console import as_json, out
 from cli.output.listing import Json
 from panel.records.history import recent_runs
+from panel.records.told import counted, moment
 from panel.terminal import table
 
 
@@ -38,14 +38,3 @@ def runs(
             str(row.id), row.kind, row.trigger, row.state, moment(row.started_at), took, counted(row.counts), problems
         )
     out.print(rows)
-
-
-def counted(counts: Mapping[str, Any]) -> str:
-    """A run's counts in a line: zeros left out, groups flattened ("repaired.create=2")."""
-    parts: list[str] = []
-    for name, value in sorted(counts.items()):
-        if isinstance(value, Mapping):
-            parts.extend(f"{name}.{inner}" for inner in counted(value).split() if inner)
-        elif value:
-            parts.append(f"{name}={value}")
-    return " ".join(parts)

@@ -9,9 +9,10 @@ import typer
 from sqlalchemy import text
 
 from cli.operating.operator_transaction import act, transaction
-from cli.output.console import as_json, err, moment, out, span
+from cli.output.console import as_json, err, out
 from panel.operators.actions import sources
 from panel.operators.pauses import current_pauses
+from panel.records.told import moment, span
 from panel.runs.source_states import SourceView, list_sources
 from panel.terminal import table
 

@@ -13,10 +13,11 @@ from cli.environment import command_settings
 from cli.errors import CommandError
 from cli.operating.operator_transaction import act, operator, transaction
 from cli.operating.user_maps import list_unmapped, map_by_csv, map_by_email
-from cli.output.console import as_json, err, moment, out
+from cli.output.console import as_json, err, out
 from cli.output.listing import Json, Page, PerPage
 from cli.output.progress import Working
 from panel.operators.actions import users
+from panel.records.told import moment
 from panel.schema import tables
 from panel.terminal import table
 from reconcile.users import READING, import_users

@@ -20,16 +20,3 @@ def as_json(value: object) -> None:
 
 def _plain(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-def span(seconds: float) -> str:
-    """A duration for people, in its one largest unit."""
-    for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * length or (seconds >= length and unit == "min"):
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def moment(at: datetime | None) -> str:
-    """A time to the second, UTC as everywhere."""
-    return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"

@@ -24,6 +24,7 @@ SECRETS: Mapping[str, str] = {
     "ops_api_keys": "[]",
     "jwt_secret": "",
     "jwt_jwks_proxy": "",
+    "sign_in_secret": "",
     "flower_password": "",
     "main_site_api_key": "none",  # not empty: every process may know whether there is a main site
     "main_site_proxy": "",
@@ -47,6 +48,7 @@ class Needs(Enum):
         "ops_api_keys",
         "jwt_secret",
         "jwt_jwks_proxy",
+        "sign_in_secret",
     }
     SERVERS = _SERVERS
     RECONCILE = _SERVERS | {

@@ -37,8 +37,8 @@ class Actor:
 @dataclass(frozen=True, slots=True)
 class Use:
     """One way in which a credential was used. ``who``: "main-site:current", "api:ann" or "client:5"; for a refused
-    credential "no-key", "token", or "key:" and a keyed hash. ``network``: an IPv4 address or an IPv6 /64. ``route``:
-    method and path template. ``code``: the problem's code, "" for a success."""
+    credential "no-key", "token", "sign-in-link", or "key:" and a keyed hash. ``network``: an IPv4 address or an IPv6
+    /64. ``route``: method and path template. ``code``: the problem's code, "" for a success."""
 
     who: str
     network: str
@@ -70,7 +70,8 @@ class AccessView:
         str,
         Field(
             description='"main-site:current", "main-site:previous", "api:ann", "client:5"; for a refused credential '
-            '"no-key", "token", or "key:" and a keyed hash of the key\'s first characters; "*": one of many'
+            '"no-key", "token", "sign-in-link", or "key:" and a keyed hash of the key\'s first characters; '
+            '"*": one of many'
         ),
     ]
     network: Annotated[str, Field(description='An IPv4 address or an IPv6 /64; "*": one of many')]

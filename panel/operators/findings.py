@@ -5,6 +5,7 @@ A finding resolves by itself once its cause is gone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -79,6 +80,13 @@ def list_findings(
     wanted = wanted or FindingFilter()
     values = {"class": wanted.class_, "cluster": wanted.cluster, "user": wanted.user}
     rows = connection.execute(LIST_ALL if everything else LIST, values | {"limit": limit, "offset": offset})
+    return [_finding(row) for row in rows]
+
+
+def findings_about(connection: Connection, vps_id: int, subjects: Iterable[str]) -> list[FindingView]:
+    """The open findings about a VPS and about these subjects ("order:7041", "guest:main/101"), the most severe first,
+    snoozed and ignored ones included."""
+    rows = connection.execute(ABOUT, {"vps": vps_id, "subjects": sorted(subjects)})
     return [_finding(row) for row in rows]
 
 
@@ -208,6 +216,13 @@ LIST = text(
 LIST_ALL = text(
     f"SELECT {_COLUMNS} FROM findings f WHERE (f.resolved_at IS NULL"  # noqa: S608 - own text
     f" OR f.resolved_at > statement_timestamp() - interval '30 days') {_FILTERED}"
+)
+ABOUT = text(
+    f"SELECT {_COLUMNS} FROM findings f WHERE f.resolved_at IS NULL"  # noqa: S608 - own text
+    " AND (f.vps_id = :vps OR f.subject = ANY(CAST(:subjects AS text[]))"
+    " OR 'order:' || f.order_id = ANY(CAST(:subjects AS text[]))"
+    " OR 'guest:' || f.cluster || '/' || f.vmid = ANY(CAST(:subjects AS text[])))"
+    " ORDER BY array_position(ARRAY['alarm', 'warning', 'info'], f.severity), f.first_seen_at, f.id LIMIT 50"
 )
 GET = text(f"SELECT {_COLUMNS} FROM findings f WHERE f.id = :id")  # noqa: S608 - own text
 IGNORE = text(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -152,6 +152,23 @@ def list_holds(
     return [_held(row) for row in rows]
 
 
+def held_set(connection: Connection, hash_: str) -> HeldSet:
+    """The latest set with this hash, open or not. Raises OperatorError."""
+    row = connection.execute(OF_HASH, {"hash": hash_}).one_or_none()
+    if row is None:
+        raise OperatorError("unknown", f"there is no held set {hash_[:12]}: a run may have replaced it by a newer one")
+    return _held(row)
+
+
+def held_about(connection: Connection, subjects: Iterable[str]) -> list[HeldSet]:
+    """The open sets that have an item about one of these subjects ("vps:12", "order:7041"), newest first; of each only
+    those items."""
+    about = set(subjects)
+    rows = connection.execute(ABOUT, {"subjects": sorted(about)})
+    found = [_held(row) for row in rows]
+    return [replace(one, items=tuple(item for item in one.items if item["subject"] in about)) for one in found]
+
+
 def decide_hold(connection: Connection, prefix: str, decision: Decision, by: str) -> HeldSet:
     """Approve or reject the set whose hash begins with ``prefix`` (at least 8 characters), and ask for a run.
 
@@ -246,6 +263,11 @@ _OPEN, _ALL = (
 )
 LIST_OPEN, FILTERED_OPEN = text(_OPEN.format(wanted="")), text(_OPEN.format(wanted=_WANTED))
 LIST_ALL, FILTERED_ALL = text(_ALL.format(wanted="")), text(_ALL.format(wanted=_WANTED))
+OF_HASH = text("SELECT * FROM holds WHERE plan_hash = :hash ORDER BY id DESC LIMIT 1")
+ABOUT = text(
+    "SELECT h.* FROM holds h WHERE h.decision IS NULL AND EXISTS (SELECT 1 FROM jsonb_array_elements(h.items) AS item"
+    " WHERE item ->> 'subject' = ANY(CAST(:subjects AS text[]))) ORDER BY h.id DESC"
+)
 DECIDABLE = text(
     "SELECT id, plan_hash, decision FROM holds WHERE starts_with(plan_hash, :prefix)"
     " AND (decision IS NULL OR decided_at > statement_timestamp() - interval '24 hours' OR decision = 'rejected')"

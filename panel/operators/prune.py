@@ -212,6 +212,10 @@ TASKS = (
     _audit("refused_calls"),
     _audit("access_counts"),
     _audit("operator_actions"),
+    # An hour later than they expired: a link must not work again because it was pruned while it was checked.
+    _oldest("used_sign_in_links", "t.expires_at < statement_timestamp() - interval '1 hour'", "t.expires_at"),
+    _oldest("client_sessions", "t.expires_at < statement_timestamp()", "t.expires_at"),
+    _oldest("operator_sessions", "t.expires_at < statement_timestamp()", "t.expires_at"),
     _oldest("idempotency_keys", "t.created_at < statement_timestamp() - interval '48 hours'", "t.created_at"),
     Task("findings", text(_BY_FUNCTION.format(call="prune_findings(:most)"))),
     # A held set that changes leaves an expired row with every run, so these rows go early.

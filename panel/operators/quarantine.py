@@ -122,6 +122,11 @@ def list_quarantined(connection: Connection, limit: int = 200) -> list[Quarantin
     return [_quarantined(row) for row in connection.execute(LIST, {"limit": limit})]
 
 
+def quarantined_among(connection: Connection, subjects: Iterable[str]) -> list[QuarantinedView]:
+    """Those of these subjects that are quarantined."""
+    return [_quarantined(row) for row in connection.execute(AMONG, {"subjects": sorted(subjects)})]
+
+
 def release(connection: Connection, subject: str) -> list[str]:
     """Forget the failures of a subject, or of all, and ask for a run. Returns the subjects. Raises OperatorError."""
     quarantined = [row.subject for row in connection.execute(LIST, {"limit": None})]
@@ -176,6 +181,10 @@ NOTE = text(
     " last_run_id = excluded.last_run_id RETURNING *"
 )
 LIST = text("SELECT * FROM quarantine WHERE next_try_at IS NOT NULL ORDER BY first_failed_at, subject LIMIT :limit")
+AMONG = text(
+    "SELECT * FROM quarantine WHERE next_try_at IS NOT NULL AND subject = ANY(CAST(:subjects AS text[]))"
+    " ORDER BY subject"
+)
 RELEASE = text("DELETE FROM quarantine WHERE subject = ANY(:subjects)")
 RESOLVE = text(
     "UPDATE findings SET resolved_at = clock_timestamp()"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, literal, select, text
+from sqlalchemy import ColumnElement, Select, func, literal, or_, select, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -169,14 +169,24 @@ async def _rows(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, Ro
 
 
 async def client_records(
-    engine: AsyncEngine, user_id: int, *, status: str | None = None, before_id: int | None = None, limit: int
+    engine: AsyncEngine,
+    user_id: int,
+    *,
+    status: str | None = None,
+    search: str = "",
+    before_id: int | None = None,
+    limit: int,
 ) -> list[Row]:
     """A user's live records with an id below ``before_id``, newest first. Columns: CLIENT_COLUMNS, when their node was
-    last read completely (``scope_began_at``), and the time on the database's clock (``read_at``)."""
+    last read completely (``scope_began_at``), and the time on the database's clock (``read_at``). ``search``: a part of
+    the name or of an address."""
     vps = tables.vps
     wanted: list[ColumnElement[bool]] = []
     if status is not None:
         wanted.append(vps.c.status == status)
+    if search:
+        searched = (vps.c.name, vps.c.ip_address, vps.c.ip6_address)
+        wanted.append(or_(*(column.icontains(search, autoescape=True) for column in searched)))
     if before_id is not None:
         wanted.append(vps.c.id < before_id)
     statement = _client_select(user_id).where(*wanted).order_by(vps.c.id.desc()).limit(limit)

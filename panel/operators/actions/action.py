@@ -43,11 +43,15 @@ class Action(Generic[P, T]):
 
     def __call__(self, connection: Connection, actor: Actor, /, *args: P.args, **kwargs: P.kwargs) -> Done[T]:
         """Do the action and note it in the audit, both in the caller's transaction. Raises OperatorError."""
-        if actor.role not in (self.role, "operate"):
+        if not self.open_to(actor.role):
             raise OperatorError("forbidden", f"This needs the role {self.role}")
         done = self.work(connection, actor, *args, **kwargs)
         note_actions(connection, actor, self.name, done.subjects)
         return done
+
+    def open_to(self, role: Role) -> bool:
+        """Whether an operator with this role may do it."""
+        return role in (self.role, "operate")
 
     @property
     def explained(self) -> str:

@@ -158,7 +158,7 @@ class TestTheRoleItself:
             tables = connection.execute(text(RIGHTS_ON_TABLES)).all()
             columns = connection.scalars(text(READABLE_COLUMNS)).all()
             other = connection.scalars(text(OTHER_RIGHTS)).all()
-        assert [tuple(row) for row in tables] == [("scopes", "SELECT")]
+        assert [tuple(row) for row in tables] == [("client_activity", "SELECT"), ("scopes", "SELECT")]
         assert set(columns) == set(COLUMNS.split())
         assert list(other) == []
 

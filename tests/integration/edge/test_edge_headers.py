@@ -56,8 +56,12 @@ def test_every_route_with_and_without_its_credential(
     for method, path in operations:
         concrete = re.sub(r"\{\w+\}", "1", path)
         for number, headers in enumerate(credentials):
-            with subtests.test(f"{method} {path} {number}"):
-                assert_safe(caller.request(method, concrete, headers=headers))
+            # Not read to its end: one of them has none.
+            with (
+                subtests.test(f"{method} {path} {number}"),
+                caller.stream(method, concrete, headers=headers) as answer,
+            ):
+                assert_safe(answer)
 
 
 REFUSALS: list[tuple[str, str, str, dict[str, Any], int]] = [

@@ -43,7 +43,7 @@ GIVEN: dict[str, str] = {
     **{
         name.upper(): key(name)
         for name in SECRETS
-        if name.endswith(("_key", "_key_previous", "jwt_secret", "flower_password"))
+        if name.endswith(("_key", "_key_previous", "_secret", "flower_password"))
     },
     **{name.upper(): f"http://u:canary-{name}@proxy.test:3128" for name in SECRETS if name.endswith("_proxy")},
 }

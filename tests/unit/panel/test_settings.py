@@ -186,6 +186,8 @@ KEY, OTHER = random_key(), random_key()
             id="a key of the main site",
         ),
         pytest.param({"VPS_SYNC_API_KEY": KEY, "OPS_API_KEY": KEY}, "OPS_API_KEY must differ", id="the main site's"),
+        pytest.param({"JWT_SECRET": KEY, "SIGN_IN_SECRET": KEY}, "SIGN_IN_SECRET must be no other", id="sign-in, JWT"),
+        pytest.param({"OPS_API_KEY": KEY, "SIGN_IN_SECRET": KEY}, "SIGN_IN_SECRET must be no other", id="sign-in, ops"),
         pytest.param({"OPS_API_KEY_PREVIOUS": KEY}, "OPS_API_KEY_PREVIOUS is set without", id="only a previous one"),
     ],
 )

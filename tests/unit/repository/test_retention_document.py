@@ -7,8 +7,10 @@ from pathlib import Path
 
 from panel.schema import (
     audit_tables,
+    client_tables,
     duty_tables,
     guest_tables,
+    operator_tables,
     pause_tables,
     prune_tables,
     source_tables,
@@ -16,7 +18,17 @@ from panel.schema import (
 )
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reliability.md"
-MODULES = (audit_tables, duty_tables, guest_tables, pause_tables, prune_tables, source_tables, tables)
+MODULES = (
+    audit_tables,
+    client_tables,
+    duty_tables,
+    guest_tables,
+    operator_tables,
+    pause_tables,
+    prune_tables,
+    source_tables,
+    tables,
+)
 
 
 def test_every_table_has_its_line() -> None:

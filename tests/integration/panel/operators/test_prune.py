@@ -139,16 +139,25 @@ def test_old_bookkeeping_goes_and_what_is_referred_to_stays(engine: Engine, owne
                 f" ({ago(401)}, 'api:ann', 'pause', 'feed')")  # fmt: skip
         rows.do("INSERT INTO idempotency_keys (scope, key, body_hash, created_at)"
                 f" VALUES ('main-site', 'a', 'h', {OLD}), ('main-site', 'b', 'h', {ago(1.5)})")  # fmt: skip
+        rows.do("INSERT INTO client_sessions (token_hash, user_id, expires_at)"
+                f" VALUES ('a', 5, {ago(0.001)}), ('b', 5, {ago(-0.5)})")  # fmt: skip
+        rows.do("INSERT INTO operator_sessions (token_hash, operator, expires_at)"
+                f" VALUES ('a', 'ann', {ago(0.001)}), ('b', 'ann', {ago(-0.5)})")  # fmt: skip
+        rows.do("INSERT INTO used_sign_in_links (signature, expires_at)"
+                f" VALUES ('a', {ago(0.1)}), ('b', {ago(0.01)})")  # fmt: skip
         rows.do("INSERT INTO findings (class, subject, severity, reason, resolved_at)"
                 f" VALUES ('moving', 'a', 'info', 'r', {OLD}), ('moving', 'b', 'info', 'r', {ago(80)}),"
                 " ('moving', 'c', 'info', 'r', NULL)")  # fmt: skip
     once = ("idempotency_keys", "refused_calls", "access_counts", "operator_actions", "holds", "snapshots", "runs",
-            "findings")  # fmt: skip
+            "findings", "client_sessions", "operator_sessions", "used_sign_in_links")  # fmt: skip
     assert {name: count for name, count in prune(engine, DAYS, PROOF).items() if count} == dict.fromkeys(once, 1)
     assert ids(engine, "SELECT id FROM snapshots ORDER BY id") == [2, 3, 4]
     assert ids(engine, "SELECT id FROM runs ORDER BY id") == [2, 3, 4]
     assert ids(engine, "SELECT plan_hash FROM holds ORDER BY id") == ["b", "c", "d"]
     assert ids(engine, "SELECT key FROM idempotency_keys") == ["b"]
+    assert ids(engine, "SELECT token_hash FROM client_sessions") == ["b"]
+    assert ids(engine, "SELECT token_hash FROM operator_sessions") == ["b"]
+    assert ids(engine, "SELECT signature FROM used_sign_in_links") == ["b"]
     assert ids(engine, "SELECT subject FROM findings ORDER BY id") == ["b", "c"]
     assert sum(prune(engine, DAYS, PROOF).values()) == 0
 

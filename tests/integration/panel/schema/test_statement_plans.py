@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.main import main
+from panel.clients.client_sessions import end_session, session_of
+from panel.clients.record_marks import record_marks
+from panel.clients.sign_in_links import SignInLink, use_link
 from panel.journal import dead_letters
 from panel.journal.accept import Acceptor
 from panel.journal.calls import Accepted
@@ -23,9 +28,12 @@ from panel.observations import candidates, components, left_out, loaded_candidat
 from panel.observations.proof import Proof
 from panel.operators import audit, findings, holds, metrics, pauses, quarantine
 from panel.operators.audit import Use
+from panel.operators.overview import overview
 from panel.operators.prune import prune
+from panel.operators.vps_view import vps_view
 from panel.records import history as histories
 from panel.records import reads
+from panel.records.client_activity import client_activity
 from panel.runs.source_states import list_sources
 from panel.schema import tables
 from panel.sessions import async_engine, sync_engine
@@ -60,8 +68,9 @@ A_ROW_FOR_EACH = {
     "source_states",
     "prunings",
     "ignored_guests",
+    "operator_sessions",
 }
-"""Node, lease, source, task, or decision that stands."""
+"""Node, lease, source, task, decision that stands, or operator."""
 
 PROOF = Proof(3, timedelta(minutes=10))
 
@@ -137,7 +146,9 @@ async def _a_day(database: Database, engine: Engine) -> None:
     await reads.records_of_order(pool, "c0")
     await reads.records_named(pool, 5, "called-0")
     await reads.client_records(pool, 5, limit=50)
+    await reads.client_records(pool, 5, search="called", limit=50)
     await reads.client_record(pool, 5, made[0].vps_id)
+    await _a_customer_looks(pool, made[0].vps_id)
     await reads.database_health(pool)
     await acceptor.stop()
     await pool.dispose()
@@ -153,10 +164,22 @@ async def _a_day(database: Database, engine: Engine) -> None:
     hoster.fast()
 
 
+async def _a_customer_looks(pool: AsyncEngine, vps_id: int) -> None:
+    link = SignInLink(5, "user5", None, int(time.time()), "5" * 64)
+    token = await use_link(pool, link)
+    assert isinstance(token, str)
+    assert await session_of(pool, token)
+    assert await client_activity(pool, 5, vps_id, limit=30)
+    assert await record_marks(pool, [5, 6])
+    await end_session(pool, token)
+
+
 def _operators(engine: Engine, deleted: int, operation_id: int) -> None:
     with engine.begin() as connection:
         restore_vps(connection, deleted, "it was a mistake", "ann")
         metrics.metrics(connection)
+        overview(connection)
+        vps_view(connection, deleted, proof=PROOF, names=True, shared_ids=False)
         for everything in (False, True):
             listed = findings.list_findings(connection, everything=everything)
             holds.list_holds(connection, decided=everything)

@@ -1,0 +1,54 @@
+"""What a page shows of one VPS: its state in one word, and each fact with its age and source. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from api.client.record_view import client_view
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """When something was last confirmed, and by what (``proxmox``, ``sync``, the name of a feed, ``operator``)."""
+
+    as_of: datetime
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownVps:
+    """One VPS of the customer. ``state``: a status of the API, or "unknown" where nothing confirms one now. ``now``:
+    the time on the database's clock, for ages. ``view``: the record as the API answers it."""
+
+    view: Mapping[str, Any]
+    state: str
+    power: Fact
+    order: Fact
+    created_at: datetime
+    updated_at: datetime
+    now: datetime
+
+
+def shown(row: Mapping[str, Any]) -> ShownVps:
+    """What a page shows of a row of ``client_records``."""
+    view = client_view(row)
+    return ShownVps(
+        view=view,
+        state="unknown" if view["stale"] and _says_how_it_runs(row) else view["status"],
+        power=Fact(datetime.fromisoformat(view["as_of"]), view["source"]),
+        order=Fact(row["order_as_of"], row["order_source"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        now=row["read_at"],
+    )
+
+
+def _says_how_it_runs(row: Mapping[str, Any]) -> bool:
+    """Whether the status comes of the power state, which ages. Others come of the order, or of a proof that the machine
+    is gone."""
+    if row["order_state"] in {"suspended", "pending"}:
+        return False
+    return row["status"] == row["power_state"] or row["power_state"] == "unknown"

@@ -1,0 +1,61 @@
+"""Who looks at a page, and whether a form comes from one of the panel's own pages."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.client.session_cookie import form_token, session_token
+from api.dependencies import EdgeOf
+from api.http.bodies import form_body
+from api.http.problems import ProblemError
+from api.pages.rendering import NotSignedInError
+from panel.clients.client_sessions import session_of
+
+FORM_BYTES = 16 * 1024
+"""The largest form: a token has up to 8 KB."""
+
+OWN_SITES = {"same-origin", "none"}
+"""What ``Sec-Fetch-Site`` says of a form of this site, and of a visitor who repeats one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """The customer who is signed in. ``form_token``: what the forms of the page must carry."""
+
+    user_id: int
+    username: str | None
+    form_token: str
+
+
+async def _signed_in(request: Request, edge: EdgeOf) -> SignedIn:
+    token = session_token(request)
+    session = None if token is None else await edge.read(session_of(edge.reader, token), request.scope["began"])
+    if token is None or session is None:
+        raise NotSignedInError
+    request.scope["caller"] = f"client:{session.user_id}"  # for the audit of use
+    found = SignedIn(session.user_id, session.username, form_token(token))
+    request.scope["signed_in"] = found  # for the head of the page
+    return found
+
+
+Customer = Annotated[SignedIn, Depends(_signed_in)]
+"""The customer who is signed in. Others are sent to the sign-in page."""
+
+
+async def own_form(request: Request) -> dict[str, str]:
+    """The fields of a form that no other site sent. Raises ProblemError."""
+    if request.headers.get("sec-fetch-site", "none") not in OWN_SITES:
+        raise ProblemError(403, "other_site", "The form was sent by another site")
+    return await form_body(request, FORM_BYTES)
+
+
+async def session_form(request: Request, token: str) -> dict[str, str]:
+    """The fields of a form of this session's pages. Raises ProblemError."""
+    fields = await own_form(request)
+    if not hmac.compare_digest(form_token(token).encode(), fields.get("form_token", "").encode()):
+        raise ProblemError(403, "wrong_form_token", "The form is not one of this session")
+    return fields

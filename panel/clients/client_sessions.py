@@ -1,0 +1,98 @@
+"""Sessions of signed-in customers. The database holds the hash of a session's token, the customer's cookie the token.
+
+To delete a row is to end the session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from panel.journal.calls import DatabaseAwayError
+from panel.sessions import is_away
+
+LIFETIME = timedelta(hours=12)
+"""A session's longest life. After it the customer comes from the main site again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSession:
+    """Who is signed in. ``username``: None for a user that the panel does not know."""
+
+    user_id: int
+    username: str | None
+
+
+@contextlib.asynccontextmanager
+async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction. Raises DatabaseAwayError if PostgreSQL is away, too slow or takes no writes."""
+    try:
+        async with engine.begin() as connection:
+            yield connection
+    except (PoolTimeoutError, OSError) as error:
+        raise DatabaseAwayError(type(error).__name__) from error
+    except DBAPIError as error:
+        if is_away(error):
+            raise DatabaseAwayError(type(error).__name__) from error
+        raise
+
+
+def hash_of(token: str) -> str:
+    """What the database holds of a token. A token is 256 random bits, so its hash needs no salt."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+async def begin_session(
+    connection: AsyncConnection, user_id: int, *, until: datetime | None = None, instead_of: str | None = None
+) -> str:
+    """Begin a session in the caller's transaction. Returns its token.
+
+    ``until``: its end, if that is earlier than LIFETIME allows. ``instead_of``: the token of a session that ends now.
+    """
+    if instead_of is not None:
+        await connection.execute(END, {"hash": hash_of(instead_of)})
+    token = secrets.token_urlsafe(32)
+    values = {"hash": hash_of(token), "user_id": user_id, "lifetime": LIFETIME, "until": until}
+    await connection.execute(BEGIN, values)
+    return token
+
+
+async def session_of(engine: AsyncEngine, token: str) -> ClientSession | None:
+    """The live session with this token. Notes once a minute that it was seen."""
+    async with writing(engine) as connection:
+        row = (await connection.execute(FIND, {"hash": hash_of(token)})).one_or_none()
+        if row is None:
+            return None
+        if row.unnoted:
+            await connection.execute(SEEN, {"hash": hash_of(token)})
+        return ClientSession(row.user_id, row.username)
+
+
+async def end_session(engine: AsyncEngine, token: str) -> None:
+    """End the session with this token, if there is one."""
+    async with writing(engine) as connection:
+        await connection.execute(END, {"hash": hash_of(token)})
+
+
+BEGIN = text(
+    "INSERT INTO client_sessions (token_hash, user_id, expires_at)"
+    " VALUES (:hash, :user_id, least(statement_timestamp() + CAST(:lifetime AS interval),"
+    " CAST(:until AS timestamptz)))"  # least() leaves NULL out
+)
+FIND = text(
+    "SELECT s.user_id, u.username, s.seen_at < statement_timestamp() - interval '1 minute'"
+    " AND current_setting('transaction_read_only') = 'off' AS unnoted"  # a standby can show pages, too
+    " FROM client_sessions s LEFT JOIN users u ON u.id = s.user_id"
+    " WHERE s.token_hash = :hash AND s.expires_at > statement_timestamp()"
+)
+SEEN = text("UPDATE client_sessions SET seen_at = clock_timestamp() WHERE token_hash = :hash")
+END = text("DELETE FROM client_sessions WHERE token_hash = :hash")

@@ -1,0 +1,129 @@
+"""Streams of live changes: how many there may be, who hears what, and how they end. The database is a stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import Any, cast
+
+import pytest
+
+from api.client import live_changes
+from api.client.live_changes import ALIVE, CHANGED, OPENED, LiveChanges, TooManyStreamsError
+from panel.deadlines import DEFAULT
+from panel.journal.calls import DatabaseAwayError
+
+
+class Records:
+    """The marks of users' records, and for which users they were asked."""
+
+    def __init__(self) -> None:
+        self.marks: dict[int, str] = {}
+        self.asked: list[list[int]] = []
+        self.away = False
+        self.looked = asyncio.Event()
+
+    async def __call__(self, _engine: object, user_ids: Collection[int]) -> Mapping[int, str]:
+        self.asked.append(sorted(user_ids))
+        self.looked.set()
+        if self.away:
+            raise DatabaseAwayError("OperationalError")
+        return {user: mark for user, mark in self.marks.items() if user in user_ids}
+
+    async def look(self) -> None:
+        """Wait for a look that begins from now on."""
+        for _ in range(2):  # the first may have begun before
+            self.looked.clear()
+            await self.looked.wait()
+
+
+@pytest.fixture
+def records(monkeypatch: pytest.MonkeyPatch) -> Records:
+    made = Records()
+    monkeypatch.setattr(live_changes, "record_marks", made)
+    monkeypatch.setattr(live_changes, "LOOK_S", 0)
+    return made
+
+
+@pytest.fixture
+async def live(records: Records) -> AsyncIterator[LiveChanges]:
+    made = LiveChanges(cast("Any", None), DEFAULT)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def test_each_hears_of_its_own_user_and_first_of_what_was_before(live: LiveChanges, records: Records) -> None:
+    records.marks = {5: "a", 6: "b"}
+    anna, boris = live.open(5), live.open(6)
+    annas, borises = live.messages(anna), live.messages(boris)
+    for messages in (annas, borises):
+        assert [await anext(messages), await anext(messages)] == [OPENED, CHANGED]
+    await records.look()
+    assert not anna.woken.is_set(), "nothing changed since"
+    records.marks[5] = "c"
+    assert await anext(annas) == CHANGED
+    await records.look()
+    assert not boris.woken.is_set()
+    del records.marks[6]
+    assert await anext(borises) == CHANGED, "the last record went"
+    assert records.asked[-1] == [5, 6], "one question for all"
+    again = live.open(6)
+    assert [await anext(live.messages(again)), await anext(borises)] == [OPENED, CHANGED]
+
+
+async def test_nothing_is_asked_while_no_stream_is_open(live: LiveChanges, records: Records) -> None:
+    await asyncio.sleep(0)
+    assert records.asked == []
+    stream = live.open(5)
+    await records.look()
+    live.close(stream)
+    asked = len(records.asked)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(records.asked) <= asked + 1
+    assert live._marks == {}
+
+
+async def test_a_database_that_is_away_delays_and_ends_nothing(live: LiveChanges, records: Records) -> None:
+    messages = live.messages(live.open(5))
+    assert [await anext(messages), await anext(messages)] == [OPENED, CHANGED]
+    records.away = True
+    records.marks[5] = "new"
+    await records.look()
+    records.away = False
+    assert await anext(messages) == CHANGED
+
+
+async def test_limits(live: LiveChanges, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_changes, "STREAMS", live_changes.STREAMS_OF_USER + 1)
+    mine = [live.open(5) for _ in range(live_changes.STREAMS_OF_USER)]
+    with pytest.raises(TooManyStreamsError):
+        live.open(5)
+    live.open(6)
+    with pytest.raises(TooManyStreamsError):
+        live.open(7)
+    live.close(mine.pop())
+    live.open(7)
+
+
+async def test_silence_is_broken_and_a_stream_ends_in_time(
+    live: LiveChanges, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_changes, "ALIVE_S", 0)
+    messages = live.messages(live.open(5))
+    assert await anext(messages) == OPENED
+    while (message := await anext(messages)) == CHANGED:
+        pass
+    assert message == ALIVE
+    monkeypatch.setattr(live_changes, "STREAM_S", 0)
+    assert [message async for message in live.messages(live.open(6))] == [OPENED]
+
+
+async def test_the_end_of_the_process_ends_streams_and_allows_no_more(live: LiveChanges) -> None:
+    messages = live.messages(live.open(5))
+    assert [await anext(messages), await anext(messages)] == [OPENED, CHANGED]
+    live.release()
+    assert [message async for message in messages] == []
+    with pytest.raises(TooManyStreamsError):
+        live.open(6)
