@@ -82,7 +82,7 @@ async def test_two_customers_see_their_own(
         assert names(await annas.get("/", params={"q": query})) == []
     others, never = await annas.get(f"/vps/{his}"), await annas.get("/vps/987654")
     assert (others.status_code, never.status_code) == (404, 404)
-    assert others.text.replace(str(his), "ID") == never.text.replace("987654", "ID")
+    assert others.text.replace(f"/vps/{his}", "/vps/987654") == never.text
     async with browser(app) as boriss:
         await sign_in(boriss, secrets, 6)
         assert names(await boriss.get("/")) == ["boriss-vps"]
