@@ -20,7 +20,7 @@ from worker.schedule import beat_schedule
 from worker.shutdown_deadline import end_within
 from worker.transport import drop_foreign_messages
 
-TASKS = frozenset({"sync.apply", *LANES})
+TASKS = frozenset({"sync.apply", "power.act", *LANES})
 """The names of all tasks. A message for another task is dropped."""
 
 END_MARGIN_S = 4.0

@@ -337,9 +337,16 @@ def check_health(session: Session) -> Health:
         doubt = membership.doubt()
         if doubt is not None:
             problems.append(doubt)
-    if not session.holds("/vms", POWER_PRIVILEGE):
+    power_right = session.holds("/vms", POWER_PRIVILEGE)
+    if not power_right:
         details.append(f"without {POWER_PRIVILEGE} on /vms, so that power actions will be refused")
-    return Health(ok=not problems, detail=", ".join(details), problems=tuple(problems), clock_skew_s=session.skew_s)
+    return Health(
+        ok=not problems,
+        detail=", ".join(details),
+        problems=tuple(problems),
+        clock_skew_s=session.skew_s,
+        power_right=power_right,
+    )
 
 
 def unhealthy(fault: SourceFault) -> Health:

@@ -112,7 +112,7 @@ def _look(session: Session, node: str, guest_type: GuestType, vmid: int) -> Look
 def guest_now(
     node: str, guest_type: GuestType, vmid: int, fingerprint: str | None, data: Mapping[str, object]
 ) -> GuestNow:
-    """Read ``status/current``. Raises ``Malformed``. QEMU's own word counts where the process runs: it may be paused."""
+    """Read ``status/current``. Raises ``Malformed``. QEMU's own word counts: a process may be paused."""
     status, inner, ha = data.get("status"), data.get("qmpstatus"), data.get("ha")
     if not isinstance(status, str) or not status.isprintable() or data.get("vmid", vmid) not in (vmid, str(vmid)):
         raise Malformed(f"the status of guest {vmid} cannot be read")
