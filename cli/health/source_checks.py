@@ -16,10 +16,9 @@ from panel.settings import ProxmoxCluster, Settings
 from sources.proxmox.cluster import POWER_PRIVILEGE, ClusterSource
 from worker.wiring import cluster_config, feed_of
 
-
 GRANT_POWER = (
-    "pveum role add PanelPower --privs VM.PowerMgmt; pveum acl modify /vms --tokens '<token id>' --roles PanelPower; the"
-    " token's user needs it, too"
+    "pveum role add PanelPower --privs VM.PowerMgmt; pveum acl modify /vms --tokens '<token id>' --roles PanelPower;"
+    " the token's user needs it, too"
 )
 
 

@@ -64,7 +64,7 @@ def api_part(settings: Settings) -> Part:
 
 
 def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:
-    """A prefork worker of one queue, or of several (``sync,reconcile``). ``name``: for a second worker of the same queue."""
+    """A prefork worker of one queue, or of several (``sync,reconcile``). ``name``: for a second worker of a queue."""
     name = name or queue.replace(",", "-")
     argv = _python(
         "celery", "--app=worker.app", "worker", f"--queues={queue}", f"--concurrency={concurrency}",

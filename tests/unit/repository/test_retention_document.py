@@ -10,13 +10,14 @@ from panel.schema import (
     duty_tables,
     guest_tables,
     pause_tables,
+    power_tables,
     prune_tables,
     source_tables,
     tables,
 )
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reliability.md"
-MODULES = (audit_tables, duty_tables, guest_tables, pause_tables, prune_tables, source_tables, tables)
+MODULES = (audit_tables, duty_tables, guest_tables, pause_tables, power_tables, prune_tables, source_tables, tables)
 
 
 def test_every_table_has_its_line() -> None:
