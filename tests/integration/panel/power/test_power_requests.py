@@ -51,7 +51,8 @@ DOUBTS = [
       for subject in ("vps:1", "order:1", "guest:main/100")),
     ("a change of it is held", HELD.format(scope="owners"), "vps_in_doubt"),
     *((f"a finding about {what}",
-       f"INSERT INTO findings (class, subject, severity, reason, {columns}) VALUES ('sold-on', 's', 'alarm', 'r', {row})",
+       f"INSERT INTO findings (class, subject, severity, reason, {columns})"
+       f" VALUES ('sold-on', 's', 'alarm', 'r', {row})",
        "vps_in_doubt")
       for what, columns, row in (("the VPS", "vps_id", "1"), ("its order", "order_id", "'1'"),
                                  ("its guest", "cluster, vmid", "'main', 100"))),
@@ -235,7 +236,8 @@ def test_an_action_is_taken_by_one_and_noted_once(panel: Engine, owner: Engine) 
 
 
 WRITTEN_ONCE = ("vps_id = 2", "user_id = 6", "action = 'start'", "force = true", "vmid = 101", "cluster = 'b'",
-                "fingerprint = 'f'", "guest_type = 'lxc'", "asked_at = clock_timestamp()", "request_id = 'x'")  # fmt: skip
+                "fingerprint = 'f'", "guest_type = 'lxc'", "asked_at = clock_timestamp()",
+                "request_id = 'x'")  # fmt: skip
 
 
 def test_who_asked_for_what_is_never_rewritten_or_deleted(panel: Engine) -> None:
