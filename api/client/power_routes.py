@@ -63,6 +63,7 @@ async def restart(request: Request, edge: EdgeOf, user_id: Client, vps_id: VpsId
 @router.get("/actions", summary="The latest power actions of a VPS", responses=power_models.ACTIONS_RESPONSES)
 async def get_actions(request: Request, edge: EdgeOf, user_id: Client, vps_id: VpsId) -> Response:
     """The caller's own, newest first."""
+    await _require_own(request, edge, user_id, vps_id)
     rows = await edge.read(client_actions(edge.reader, user_id, vps_id), request.scope["began"])
     return JSONResponse({"status": "success", "data": [public_action(row) for row in rows]})
 
@@ -72,6 +73,7 @@ async def get_action(
     request: Request, edge: EdgeOf, user_id: Client, vps_id: VpsId, action_id: Annotated[int, Path(ge=1, le=MAX_ID)]
 ) -> Response:
     """How far it has come, and why."""
+    await _require_own(request, edge, user_id, vps_id)
     rows = await edge.read(client_actions(edge.reader, user_id, vps_id, action_id), request.scope["began"])
     if not rows:
         raise ProblemError(404, "action_unknown", f"Action {action_id} of VPS {vps_id} does not exist")
@@ -79,13 +81,11 @@ async def get_action(
 
 
 async def _accept(request: Request, edge: Edge, user_id: int, vps_id: int, action: Action) -> Response:
+    await _require_own(request, edge, user_id, vps_id)
     if not edge.settings.power_actions:
         message = "This panel switches no VPS on or off: power actions are not enabled"
         raise ProblemError(403, "power_actions_off", message)
     wanted = Wanted(vps_id, user_id, action, await _force(request, action), request.scope["request_id"])
-    # First as the client, for whom other customers' records do not exist whatever the statement says.
-    if await edge.read(client_record(edge.reader, user_id, vps_id), request.scope["began"]) is None:
-        raise ProblemError(404, "vps_unknown", f"VPS {vps_id} does not exist")
     rules = PowerRules.of(edge.settings)
 
     def work(connection: Connection) -> tuple[Row[Any] | Refusal | Limited, Row[Any] | None]:
@@ -110,6 +110,13 @@ async def _accept(request: Request, edge: Edge, user_id: int, vps_id: int, actio
     shown = public_action(outcome._mapping)
     body = {"status": "success", "message": f"VPS {vps_id}: {action} was accepted", "operation": shown}
     return JSONResponse(body, 202, headers={"Location": shown["url"]})
+
+
+async def _require_own(request: Request, edge: Edge, user_id: int, vps_id: int) -> None:
+    """Raise ProblemError 404 unless the VPS is the caller's. It is read in the client's role, for which other
+    customers' records do not exist, whatever the statement says."""
+    if await edge.read(client_record(edge.reader, user_id, vps_id), request.scope["began"]) is None:
+        raise ProblemError(404, "vps_unknown", f"VPS {vps_id} does not exist")
 
 
 def _problem(refusal: Refusal, going_on: Row[Any] | None) -> ProblemError:

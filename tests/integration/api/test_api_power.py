@@ -72,15 +72,25 @@ async def test_an_action_is_accepted_and_followed(
         shown = power_models.PowerAnswer.model_validate_json(answer.content).operation
         assert (shown.action, shown.force, shown.state, shown.vps_id) == (action, force, "queued", 1)
         assert answer.headers["Location"] == shown.url == f"/api/vps/1/actions/{shown.id}"
-        assert problem(await boris.get(shown.url)) == (404, "action_unknown")
+        assert problem(await boris.get(shown.url)) == (404, "vps_unknown")
         finish(owner, "failed")
         followed = await anna.get(shown.url)
         ended = power_models.PowerActionAnswer.model_validate_json(followed.content).operation
         assert (ended.id, ended.state, ended.reason) == (shown.id, "failed", "It is so")
     latest = power_models.PowerActionsAnswer.model_validate_json((await anna.get("/api/vps/1/actions")).content)
     assert [one.action for one in latest.data] == ["stop", "stop", "reboot"]
+    assert problem(await boris.get("/api/vps/1/actions")) == (404, "vps_unknown")
+    assert problem(await anna.get(f"/api/vps/1/actions/{shown.id + 1}")) == (404, "action_unknown")
+
+
+async def test_who_gets_a_vps_sees_nothing_of_its_former_customers_actions(
+    anna: httpx.AsyncClient, boris: httpx.AsyncClient, engine: Engine
+) -> None:
+    url = (await anna.post("/api/vps/1/stop")).json()["operation"]["url"]
+    spoil(engine, "UPDATE vps SET user_id = 6")
     assert (await boris.get("/api/vps/1/actions")).json()["data"] == []
-    assert problem(await anna.get(f"/api/vps/2/actions/{shown.id}")) == (404, "action_unknown")
+    assert problem(await boris.get(url)) == (404, "action_unknown")
+    assert problem(await anna.get(url)) == (404, "vps_unknown")
 
 
 async def test_one_at_a_time(anna: httpx.AsyncClient) -> None:

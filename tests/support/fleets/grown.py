@@ -83,6 +83,10 @@ HISTORY = (
     " last_request_id)"
     f" SELECT {_AGE}, 'key:' || n, '192.0.2.1', 'GET /api/vps', 401, 'c', 1, {_AGE}, {_AGE}, 'r'"
     " FROM generate_series(1, 8000) n",
+    "INSERT INTO power_actions (vps_id, user_id, action, force, cluster, vmid, guest_type, fingerprint, state,"
+    " valid_until, asked_at, code, reason, ended_at)"
+    f" SELECT {FIRST_ID} + n, 10000 + n % 500 + 1, 'stop', false, 'main', 1000000 + n, 'qemu', 'smbios:old' || n,"
+    f" 'done', {_AGE}, {_AGE}, 'done', 'It is stopped', {_AGE} FROM generate_series(1, {TOMBSTONES}) n",
     f"INSERT INTO operator_actions (at, \"by\", action, subject) SELECT {_AGE}, 'api:ann', 'pause', 'all'"
     " FROM generate_series(1, 8000) n",
 )

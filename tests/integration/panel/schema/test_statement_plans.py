@@ -6,13 +6,16 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, Row, text
 
 from cli.main import main
+from domain.power import conduct
+from domain.power.actions import Action, Before, Command
 from panel.journal import dead_letters
 from panel.journal.accept import Acceptor
 from panel.journal.calls import Accepted
@@ -24,6 +27,10 @@ from panel.observations.proof import Proof
 from panel.operators import audit, findings, holds, metrics, pauses, quarantine
 from panel.operators.audit import Use
 from panel.operators.prune import prune
+from panel.power import due, progress
+from panel.power.facts import PowerRules
+from panel.power.requests import Wanted, ask
+from panel.power.views import client_actions
 from panel.records import history as histories
 from panel.records import reads
 from panel.runs.source_states import list_sources
@@ -110,6 +117,7 @@ async def _a_day(database: Database, engine: Engine) -> None:
     hoster.sweep_interval = timedelta(hours=1)
     hoster.full()
     import_users(hoster.reconciler())
+    _power(engine)
 
     pool = async_engine(database.app_url, "panel-sync test api", pool_size=4)
     acceptor = Acceptor(pool)
@@ -138,6 +146,8 @@ async def _a_day(database: Database, engine: Engine) -> None:
     await reads.records_named(pool, 5, "called-0")
     await reads.client_records(pool, 5, limit=50)
     await reads.client_record(pool, 5, made[0].vps_id)
+    await client_actions(pool, 5, made[0].vps_id)
+    await client_actions(pool, 5, made[0].vps_id, 1)
     await reads.database_health(pool)
     await acceptor.stop()
     await pool.dispose()
@@ -151,6 +161,20 @@ async def _a_day(database: Database, engine: Engine) -> None:
         assert run_full(hoster.reconciler(), trigger="test").counts["cut"]
     hoster.full()
     hoster.fast()
+
+
+def _power(engine: Engine) -> None:
+    """A customer asks for an action; the relay publishes it, and a worker takes it up and ends it."""
+    rules = PowerRules(frozenset({"main"}), orders_read=True, shared_ids=False, proof=PROOF, an_hour=1_000)
+    with engine.begin() as connection:
+        records = connection.execute(text("SELECT id, user_id FROM vps WHERE deleted_at IS NULL ORDER BY id")).all()
+        wanted = (Wanted(row.id, row.user_id, Action.STOP, force=False) for row in records)
+        stored = next(row for one in wanted if isinstance(row := ask(connection, one, rules), Row))
+        assert due.claim_due(connection) == [stored.id]
+        taken = progress.take(connection, stored.id)
+        assert taken is not None
+        progress.note_sending(connection, taken, Command.SHUTDOWN, "pve1", Before("running", 1, 1, frozenset()))
+        progress.end(connection, replace(taken, begun=True), conduct.not_told(), {})
 
 
 def _operators(engine: Engine, deleted: int, operation_id: int) -> None:
@@ -180,6 +204,7 @@ def _operators(engine: Engine, deleted: int, operation_id: int) -> None:
 LISTS = (
     ("operations",), *(("operations", "--state", s) for s in ("queued", "applied", "superseded", "rejected", "dead")),
     ("operations", "--vps", "1000005"), ("vps", "history", "1000005"), ("runs",), ("runs", "--kind", "plan"),
+    ("power",), ("power", "--all"), ("power", "--vps", "1000005"),
     ("audit",), ("audit", "--refused"), ("sources",), ("held",), ("quarantined",), ("findings",), ("users", "list"),
 )  # fmt: skip
 
