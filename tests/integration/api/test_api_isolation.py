@@ -152,8 +152,7 @@ class TestWithoutTheWhere:
 
 
 class TestTheRoleItself:
-    """What panel_client may: listed columns of vps and power_actions, when nodes were read, and nothing else in the whole
-    database."""
+    """What panel_client may: listed columns of vps and power_actions, when nodes were read, and nothing else."""
 
     def test_its_rights_are_these(self, engine: Engine) -> None:
         with engine.connect() as connection:
