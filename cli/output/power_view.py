@@ -22,7 +22,7 @@ def power_lines(row: Row[Any]) -> list[str]:
         lines.append(f"{row.code}: {row.reason}" if row.code is not None else row.reason)
     if row.sending_at is not None:
         task = f", task {row.upid}" if row.upid is not None else ""
-        lines.append(f"{row.command} was sent to {row.node} at {moment(row.sending_at)} UTC{task}")
+        lines.append(f"{row.command} for {row.node}, noted at {moment(row.sending_at)} UTC{task}")
     if row.evidence:
         lines.append("evidence: " + ", ".join(f"{name}={told}" for name, told in row.evidence.items()))
     return lines

@@ -53,8 +53,8 @@ class ClusterPower:
         return self._asked(lambda session: _look(session, node, guest_type, vmid))
 
     def same_machine(self, node: str, guest_type: GuestType, vmid: int, fingerprint: str) -> bool | Unclear:
-        """Whether the configuration on exactly this node has this fingerprint now."""
-        return self._asked(lambda session: session.config(node, guest_type, vmid).fingerprint == fingerprint)
+        """Whether the configuration on exactly this node has this fingerprint now, in a cluster with quorum."""
+        return self._asked(lambda session: _is_same(session, node, guest_type, vmid, fingerprint))
 
     def own_tasks(self, node: str, vmid: int) -> tuple[OwnTask, ...] | Unclear:
         """The latest tasks that this token began for the guest on the node."""
@@ -95,9 +95,19 @@ class ClusterPower:
             return Unclear(str(fault))
 
 
-def _look(session: Session, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestNow]:
-    if not session.membership().quorate:  # what a minority shows may be an old configuration of another machine
+def _require_quorum(session: Session) -> None:
+    """What a minority shows may be an old configuration, of a machine that stood there before."""
+    if not session.membership().quorate:
         raise NoQuorum(NO_QUORUM)
+
+
+def _is_same(session: Session, node: str, guest_type: GuestType, vmid: int, fingerprint: str) -> bool:
+    _require_quorum(session)
+    return session.config(node, guest_type, vmid).fingerprint == fingerprint
+
+
+def _look(session: Session, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestNow]:
+    _require_quorum(session)
     found = look_up(session, node, guest_type, vmid)
     if not isinstance(found, Found):
         return found

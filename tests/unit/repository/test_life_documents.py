@@ -1,4 +1,4 @@
-"""The pages that tell a run, a sync call and a power action follow the code: every function they name exists, in the code's order."""
+"""The pages that tell a run, a sync call and a power action follow the code: what they name exists, in its order."""
 
 from __future__ import annotations
 

@@ -167,6 +167,8 @@ def test_the_last_read_of_the_identity_is_of_exactly_that_node() -> None:
     assert cluster.same_machine("pve1", GuestType.QEMU, 100, f"smbios:{UUID}") is True
     assert cluster.same_machine("pve1", GuestType.QEMU, 100, "smbios:another") is False
     assert isinstance(cluster.same_machine("pve2", GuestType.QEMU, 100, f"smbios:{UUID}"), Unclear)
+    wire.but("/cluster/status", data(NO_QUORUM))
+    assert isinstance(cluster.same_machine("pve1", GuestType.QEMU, 100, f"smbios:{UUID}"), Unclear)
 
 
 STATES: list[tuple[GuestType, dict[str, object], tuple[str, PowerState]]] = [
