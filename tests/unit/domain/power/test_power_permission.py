@@ -52,6 +52,7 @@ CASES: list[tuple[str, dict[str, Any], str, int, bool]] = [
     ("only pushed", {"link_state": LinkState.PUSHED}, "identity_unverified", 409, False),
     ("not readable", {"link_state": LinkState.UNVERIFIED}, "identity_unverified", 409, False),
     ("no fingerprint", {"fingerprint": None}, "identity_unverified", 409, False),
+    ("not known whether machine or container", {"guest_type": None}, "identity_unverified", 409, False),
     ("the cluster is away", {"cluster_away": True}, "cluster_away", 503, True),
     ("no list showed the guest", {"guest": None}, "guest_unknown", 409, False),
     ("a list left the guest out", {"guest": replace(LISTED, absent=True)}, "guest_unknown", 409, False),
