@@ -1,83 +1,23 @@
-"""Power actions step by step, on a real database: never a wrong machine, never a second request."""
+"""Power actions step by step, on a real database: never a wrong machine, and the end is what the guest shows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
-from sqlalchemy import Engine, Row, text
+from sqlalchemy import Engine, text
 
 from domain.power.actions import Action, Command
-from domain.power.permission import Refusal
-from domain.power.port import NotSent, OwnTask, Rejected, TaskEnded, TaskRuns
+from domain.power.port import NotSent, Rejected, TaskEnded, TaskRuns
 from domain.source_protocols import Unclear
-from panel.power.facts import PowerRules
-from panel.power.requests import Limited, Wanted, ask
-from reconcile.power_actions import IDENTITY_S, OVER, READS_S, PowerWorker
-from tests.support.fleets.switchable import PLACE, RULES, Place, make_switchable, spoil
-from tests.support.stand_ins.power_cluster import LOST, RUNNING, STOPPED, PowerCluster, upid
-
-
-@dataclass(slots=True)
-class Clock:
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@dataclass(slots=True)
-class Panel:
-    """A panel with one VPS, its cluster, and one worker."""
-
-    engine: Engine
-    cluster: PowerCluster = field(default_factory=PowerCluster)
-    rules: PowerRules | None = RULES
-    clock: Clock = field(default_factory=Clock)
-
-    def asks(self, action: Action, *, force: bool = False, place: Place = PLACE) -> int:
-        with self.engine.begin() as connection:
-            stored = ask(connection, Wanted(place.vps_id, place.user_id, action, force, "r-1"), RULES)
-        assert not isinstance(stored, Refusal | Limited), stored
-        return int(stored.id)
-
-    def step(self, action_id: int) -> str:
-        return PowerWorker(self.engine, {"main": self.cluster}.get, self.rules, self.clock).step(action_id)
-
-    def row(self, action_id: int) -> Row[Any]:
-        with self.engine.connect() as connection:
-            return connection.execute(text("SELECT * FROM power_actions WHERE id = :id"), {"id": action_id}).one()
-
-    def ages(self, seconds: float) -> None:
-        """Let all that happened so far have happened so many seconds earlier. Nobody works on anything now."""
-        moments = ("asked_at", "valid_until", "begun_at", "sending_at")
-        later = ", ".join(f"{name} = {name} - make_interval(secs => :s)" for name in moments)
-        with self.owner.begin() as connection:
-            connection.execute(text(f"UPDATE power_actions SET {later}, taken_until = NULL"), {"s": seconds})
-
-    def plays(self, action: Action, *, force: bool = False, place: Place = PLACE, steps: int = 12) -> tuple[str, str]:
-        """Ask, and step until it is over. Returns its end."""
-        action_id = self.asks(action, force=force, place=place)
-        return self.goes_on(action_id, steps)
-
-    def goes_on(self, action_id: int, steps: int = 12) -> tuple[str, str]:
-        for _ in range(steps):
-            self.step(action_id)
-            if (row := self.row(action_id)).ended_at is not None:
-                return row.state, row.code
-        raise AssertionError(f"it does not end: {row}")
-
-    owner: Engine = field(init=False)
+from reconcile.power_actions import IDENTITY_S, READS_S
+from tests.support.fleets.power_panel import Panel
+from tests.support.fleets.switchable import Place, make_switchable, spoil
+from tests.support.stand_ins.power_cluster import RUNNING, STOPPED, upid
 
 
 @pytest.fixture
 def panel(engine: Engine, owner: Engine) -> Panel:
     make_switchable(engine)
-    made = Panel(engine)
-    made.owner = owner
-    return made
+    return Panel(engine, owner)
 
 
 @pytest.fixture
@@ -115,8 +55,7 @@ def test_a_stopped_machine_is_started_and_its_record_is_looked_at_soon(stopped: 
 
 def test_a_container_is_restarted_by_a_stop_and_a_start(engine: Engine, owner: Engine) -> None:
     place = make_switchable(engine, Place(guest_type="lxc", fingerprint="mac:bc:24:11:00:00:01"))
-    panel = Panel(engine)
-    panel.owner = owner
+    panel = Panel(engine, owner)
     panel.cluster.change(fingerprint=place.fingerprint)
     assert panel.plays(Action.RESTART, place=place) == ("done", "done")
     assert panel.cluster.sent == [("pve1", Command.STOP), ("pve1", Command.START)]
@@ -126,8 +65,7 @@ def test_a_restart_that_is_suspended_between_its_two_commands_says_that_it_is_st
     engine: Engine, owner: Engine
 ) -> None:
     place = make_switchable(engine, Place(guest_type="lxc", fingerprint="mac:bc:24:11:00:00:01"))
-    panel = Panel(engine)
-    panel.owner = owner
+    panel = Panel(engine, owner)
     panel.cluster.change(fingerprint=place.fingerprint)
     action_id = panel.asks(Action.RESTART, place=place)
     while panel.row(action_id).step == 0:
@@ -332,105 +270,3 @@ def test_a_task_that_nobody_knows_any_more_is_judged_by_the_guest(stopped: Panel
     """Its node was restarted, and the guest runs."""
     stopped.cluster.state = Unclear("no such task")
     assert stopped.plays(Action.START) == ("done", "done")
-
-
-# --- lost answers, and workers that die
-
-
-def test_a_lost_answer_is_looked_for_and_never_sent_again(stopped: Panel) -> None:
-    cluster = stopped.cluster
-    cluster.tasks = [OwnTask(upid(99, "qmstart"), "qmstart")]
-    cluster.reply, cluster.takes_effect, cluster.state = LOST, False, TaskRuns()
-    action_id = stopped.asks(Action.START)
-    stopped.step(action_id)
-    assert (stopped.row(action_id).state, stopped.row(action_id).upid) == ("sending", None)
-    stopped.step(action_id)
-    assert (stopped.row(action_id).state, stopped.row(action_id).upid) == ("sent", upid(1, "qmstart"))
-    cluster.effect(Command.START)
-    cluster.states[upid(1, "qmstart")] = TaskEnded(ok=True, said="OK")
-    assert stopped.goes_on(action_id) == ("done", "done")
-    assert len(cluster.sent) == 1
-
-
-@pytest.mark.parametrize("lists_tasks", [True, False])
-def test_a_lost_answer_that_nobody_can_find_ends_as_unknown(stopped: Panel, *, lists_tasks: bool) -> None:
-    """Without Sys.Audit a token does not see its own tasks."""
-    cluster = stopped.cluster
-    cluster.begins, cluster.reply, cluster.lists_tasks = False, LOST, lists_tasks
-    action_id = stopped.asks(Action.START)
-    for _ in range(4):
-        stopped.step(action_id)
-    assert stopped.row(action_id).state == "sending"
-    stopped.ages(60)
-    assert stopped.goes_on(action_id) == ("unknown", "answer_lost")
-    assert len(cluster.sent) == 1
-
-
-class KilledError(BaseException):
-    """The worker's process is killed here."""
-
-
-@pytest.mark.parametrize("arrived", [True, False], ids=["after the request", "before the request"])
-def test_a_worker_that_dies_after_its_note_sends_nothing_again(
-    stopped: Panel, monkeypatch: pytest.MonkeyPatch, *, arrived: bool
-) -> None:
-    cluster, send = stopped.cluster, PowerCluster.send
-
-    def killed(*arguments: Any) -> Any:
-        if arrived:
-            send(*arguments)
-        raise KilledError
-
-    action_id = stopped.asks(Action.START)
-    with monkeypatch.context() as patch:
-        patch.setattr(PowerCluster, "send", killed)
-        with pytest.raises(KilledError):
-            stopped.step(action_id)
-    assert stopped.row(action_id).state == "sending"
-    assert stopped.step(action_id) == OVER, "while the dead worker's time is not over, nobody else begins"
-    stopped.ages(101)
-    assert stopped.goes_on(action_id) == (("done", "done") if arrived else ("unknown", "answer_lost"))
-    assert len(cluster.sent) == int(arrived)
-
-
-def test_a_worker_that_hangs_and_wakes_up_late_sends_nothing(panel: Panel) -> None:
-    """It hangs just before its note; another one takes the action and does it."""
-    action_id = panel.asks(Action.STOP, force=True)
-
-    def another_one() -> None:
-        panel.cluster.before_note = lambda: None
-        panel.ages(101)
-        assert panel.goes_on(action_id) == ("done", "done")
-
-    panel.cluster.before_note = another_one
-    assert panel.step(action_id) == OVER
-    assert panel.cluster.sent == [("pve1", Command.STOP)]
-    assert panel.row(action_id).state == "done"
-
-
-def test_a_machine_that_is_replaced_after_the_request_is_not_taken_for_its_own(panel: Panel) -> None:
-    panel.cluster.reply, panel.cluster.begins = LOST, False
-    action_id = panel.asks(Action.STOP, force=True)
-    panel.step(action_id)
-    panel.cluster.change(**STOPPED, fingerprint="smbios:the-next-customer")
-    assert panel.goes_on(action_id) == ("unknown", "another_machine")
-    assert len(panel.cluster.sent) == 1
-
-
-def test_nothing_stays_open_for_ever(panel: Panel) -> None:
-    panel.cluster.reply, panel.cluster.begins = LOST, False
-    action_id = panel.asks(Action.STOP)
-    panel.step(action_id)
-    panel.cluster.guest = None
-    panel.ages(3600)
-    assert panel.goes_on(action_id, steps=1) == ("unknown", "answer_lost")
-
-
-def test_an_action_that_is_over_is_left_alone(panel: Panel) -> None:
-    action_id = panel.asks(Action.STOP)
-    panel.goes_on(action_id)
-    looks: Callable[[], int] = lambda: len(panel.cluster.asked)  # noqa: E731 - a count that is read twice
-    before = looks()
-    assert panel.step(action_id) == OVER
-    assert panel.step(action_id + 1) == OVER, "there is no such action"
-    assert looks() == before
