@@ -107,7 +107,7 @@ async def _accept(request: Request, edge: Edge, user_id: int, vps_id: int, actio
         raise ProblemError(429, "too_many_power_actions", message, headers=headers)
     if isinstance(outcome, Refusal):
         raise _problem(outcome, going_on)
-    shown = public_action(outcome._mapping)
+    shown = public_action(dict(outcome._mapping))
     body = {"status": "success", "message": f"VPS {vps_id}: {action} was accepted", "operation": shown}
     return JSONResponse(body, 202, headers={"Location": shown["url"]})
 
@@ -121,7 +121,7 @@ async def _require_own(request: Request, edge: Edge, user_id: int, vps_id: int) 
 
 def _problem(refusal: Refusal, going_on: Row[Any] | None) -> ProblemError:
     headers = {"Retry-After": "10"} if refusal.passing or refusal.status == 503 else None
-    extra = {} if going_on is None else {"operation": public_action(going_on._mapping)}
+    extra = {} if going_on is None else {"operation": public_action(dict(going_on._mapping))}
     return ProblemError(refusal.status, refusal.code, refusal.message, headers=headers, **extra)
 
 
