@@ -57,7 +57,8 @@ DOUBTS = [
       for what, columns, row in (("the VPS", "vps_id", "1"), ("its order", "order_id", "'1'"),
                                  ("its guest", "cluster, vmid", "'main', 100"))),
     ("only pushed", "UPDATE vps SET link_state = 'pushed' WHERE id = 1", "identity_unverified"),
-    ("its cluster is not configured", "UPDATE vps SET cluster = 'old' WHERE id = 1", "not_linked"),
+    ("its cluster is not configured", "UPDATE vps SET cluster = 'old' WHERE id = 1;"
+     "UPDATE orders_seen SET cluster = 'old' WHERE order_id = '1'", "not_linked"),
     ("its cluster is not read", "INSERT INTO source_states (source, unwell_since, unwell_cause) VALUES"
      " ('proxmox:main', now(), 'unread')", "cluster_away"),
     ("its token is refused", "INSERT INTO source_states (source, backoff_state) VALUES ('proxmox:main',"
