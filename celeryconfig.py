@@ -15,11 +15,11 @@ worker_prefetch_multiplier = 1
 task_ignore_result = True  # PostgreSQL holds the results; a result backend costs a fifth to a third of the throughput
 task_store_errors_even_if_ignored = False
 
-# --- queues: a sync call never waits behind a long reconcile run
-task_queues = (Queue("sync"), Queue("reconcile"))
+# --- queues: a sync call never waits behind a long reconcile run, nor a power action behind either
+task_queues = (Queue("sync"), Queue("reconcile"), Queue("power"))
 task_default_queue = "sync"
 task_create_missing_queues = False
-task_routes = {"sync.*": {"queue": "sync"}} | {
+task_routes = {"sync.*": {"queue": "sync"}, "power.*": {"queue": "power"}} | {
     f"{name}.*": {"queue": "reconcile"} for name in ("reconcile", "users", "findings", "maintenance")
 }
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from api import docs_page, health_routes, metrics_routes, openapi
 from api.access_audit import AccessAudit
-from api.client import client_routes, event_routes
+from api.client import client_routes, event_routes, power_routes
 from api.client.jwks import Jwks
 from api.client.jwt_auth import TokenVerifier
 from api.client.live_changes import LiveChanges
@@ -45,7 +45,7 @@ from panel.setting_conflicts import key_conflicts
 from panel.settings import Settings, SettingsError, get_settings
 
 DESCRIPTION = (
-    "Sync calls of the main site, clients' reads of their own VPS, and what operators decide. Errors are "
+    "Sync calls of the main site, clients' own VPS, and what operators decide. Errors are "
     "`application/problem+json` with a human `message` and a stable `code`."
 )
 
@@ -129,6 +129,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
         batch_routes,
         client_routes,
         event_routes,
+        power_routes,
         reading_routes,
         action_routes,
         health_routes,

@@ -46,6 +46,8 @@ COMMANDS = (
     Later("audit", "cli.operating.audit:audit", LOOKING,
           "Show who did what: operators' decisions, uses of credentials by the hour, refused sync calls."),
     Later("vps", "cli.operating.vps:app", LOOKING, "One VPS."),
+    Later("power", "cli.operating.vps:power", LOOKING,
+          "List power actions of customers: those that are open, that failed, or of which nobody knows what came."),
     Later("plan", "cli.operating.reconcile:plan", LOOKING,
           "Read every source and show what a run would change, hold and report. Stores nothing of what it read."),
     Later("sources", "cli.operating.sources:list_all", LOOKING,

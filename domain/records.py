@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from domain.guests import GuestKey, GuestType, PowerState
 from domain.orders import OrderState
+
+STALE_AFTER = timedelta(minutes=10)
+"""A power state that nothing confirmed for so long is stale. Twice as long as Proxmox may cache a status; a healthy
+panel confirms every two minutes."""
 
 
 class LinkState(StrEnum):

@@ -126,12 +126,14 @@ class OrderFeed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a self-check found. Each of ``problems`` is a sentence with its remedy."""
+    """What a self-check found. Each of ``problems`` is a sentence with its remedy. ``power_right``: whether a cluster's
+    token may switch guests on and off; None: not asked."""
 
     ok: bool
     detail: str
     problems: tuple[str, ...] = ()
     clock_skew_s: float | None = None  # source's clock minus ours
+    power_right: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import panel.schema.duty_tables
 import panel.schema.guest_tables
 import panel.schema.operator_tables
 import panel.schema.pause_tables
+import panel.schema.power_tables
 import panel.schema.prune_tables
 import panel.schema.source_tables  # noqa: F401 - their tables belong to the metadata too
 from panel.schema.tables import metadata

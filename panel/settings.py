@@ -168,6 +168,14 @@ class Settings(BaseSettings):
     """One entry a cluster: `name`, `urls`, `token_id`, `token_secret`, `ca_file` or `fingerprint`, `pools`, `proxy`
     ([how](install.md#point-it-at-proxmox-ve))."""
 
+    # --- Power actions of customers
+    power_actions: bool = False
+    """Whether customers may start, stop and restart their own VPS ([rights and limits](proxmox.md#power-actions)).
+    While it is off, the panel only reads Proxmox."""
+    power_actions_hour: Annotated[int, Field(ge=1, le=1000)] = 30
+    """How many power actions one customer may ask for in one hour. Enough for a day of repairs by hand, and too few for
+    a script that goes round in circles."""
+
     # --- How often
     fast_interval_s: Annotated[float, Field(ge=1)] = 15
     """How often the fast lane reads one list of each cluster. No faster, because a Proxmox node has only three API

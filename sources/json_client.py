@@ -1,18 +1,20 @@
-"""GETs of JSON documents. ``sources.outgoing`` bounds time and size; this module reads the answer."""
+"""Requests that are answered by JSON documents. ``sources.outgoing`` bounds time and size; this module reads the
+answer."""
 
 from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from pydantic import SecretStr
 from pydantic_core import from_json
 
 from sources.clock import DATE_RESOLUTION_S, Clock, http_date
+from sources.outgoing.client import Answer as WholeAnswer
 from sources.outgoing.client import Client, Transport
 from sources.outgoing.faults import Malformed
 from sources.outgoing.sockets import Limits
@@ -45,7 +47,7 @@ class Answer:
 
 
 class JsonClient:
-    """GETs of JSON documents from one server, with this source's credential."""
+    """Requests to one server, with this source's credential."""
 
     def __init__(
         self,
@@ -71,9 +73,18 @@ class JsonClient:
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
         """GET ``path``. Returns an answer of any status; raises a ``SourceFault`` if none arrived whole."""
+        return self._read(lambda: self._client.exchange("GET", path, params=params))
+
+    def post(self, path: str, form: Mapping[str, str]) -> Answer:
+        """POST a form to ``path``, once. After a ``SourceFault`` other than ``Unreachable`` nobody knows whether it
+        arrived."""
+        content, headers = urlencode(form).encode(), {"Content-Type": "application/x-www-form-urlencoded"}
+        return self._read(lambda: self._client.exchange("POST", path, headers=headers, content=content))
+
+    def _read(self, exchange: Callable[[], WholeAnswer]) -> Answer:
         began = self._clock.monotonic()
         wall = self._clock.wall()
-        answer = self._client.exchange("GET", path, params=params)
+        answer = exchange()
         date = http_date(answer.headers.get("Date"))
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         is_json, document = _parsed(answer.body) if _says_json(media_type) else (False, None)

@@ -21,7 +21,7 @@ from worker.shutdown_deadline import end_within
 from worker.task_numbers import count_tasks, listen
 from worker.transport import drop_foreign_messages
 
-TASKS = frozenset({"sync.apply", *LANES})
+TASKS = frozenset({"sync.apply", "power.act", *LANES})
 """The names of all tasks. A message for another task is dropped."""
 
 END_MARGIN_S = 4.0

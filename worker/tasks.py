@@ -23,7 +23,7 @@ from reconcile.run_context import RUN_FOR_S
 from reconcile.users import import_users
 from worker.resources import engine
 from worker.webhook import send_alarms
-from worker.wiring import reconciler
+from worker.wiring import act, reconciler
 
 DATABASE_FAULTS = (DBAPIError, PoolTimeoutError)
 """The database errors after which a message is retried. The failures that are an operation's own do not reach the task:
@@ -31,6 +31,9 @@ the journal counts them."""
 
 RUN_LIMIT_S = int(RUN_FOR_S) + 60
 """A run ends by itself before this and reports what it did. A run that lasts longer has a defect."""
+
+POWER_LIMIT_S = 80
+"""A step of a power action ends by itself before this. An action is taken for longer (``panel.power.progress``)."""
 
 BUSY_RETRY_S, BUSY_RETRIES = 5, RUN_LIMIT_S // 5
 """Seconds between the tries of an operator's run to get its turn, and the number of tries. Together this is longer
@@ -51,6 +54,12 @@ def apply(self: Any, operation_id: int) -> str:  # noqa: ANN401 - Celery's
     """Apply one journaled call, and the calls before it for the same VPS."""
     with bound_contextvars(operation_id=operation_id):
         return apply_operation(engine(), operation_id, again=self.request.retries > 0).text
+
+
+@shared_task(name="power.act", soft_time_limit=POWER_LIMIT_S, time_limit=POWER_LIMIT_S + 10)
+def power_act(action_id: int) -> str:
+    """Do the next step of a power action. If it fails, the relay publishes the action again."""
+    return act(engine(), get_settings(), action_id)
 
 
 Work = Callable[[], tuple[bool, str]]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 from pydantic import SecretStr
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from domain.changes import Kind
 from domain.guests import GuestType
 from domain.identity_doubts import GAP
 from domain.orders import Order
+from domain.power.port import PowerSource
 from domain.source_protocols import (
     ClusterReading,
     GuestConfig,
@@ -27,16 +29,19 @@ from domain.source_protocols import (
     User,
     untrusted_reading,
 )
+from panel.power.facts import PowerRules
 from panel.runs import source_states
 from panel.settings import ProxmoxCluster, Settings
 from reconcile.decision.cases import Policy
 from reconcile.decision.gate import Budget, Handling
+from reconcile.power_actions import PowerWorker
 from reconcile.run import Reconciler
 from reconcile.run_context import Progress, no_progress
 from sources.config import ClusterConfig, FeedKind, MainSiteConfig
 from sources.main_site import make_feed
 from sources.proxmox.circuit_breaker import CircuitBreaker, CircuitState
 from sources.proxmox.cluster import ClusterSource
+from sources.proxmox.power import ClusterPower
 
 T = TypeVar("T")
 
@@ -135,13 +140,16 @@ class RememberedCluster:
     def _remembered(self, ask: Callable[[], T]) -> T:
         answer = ask()
         if (now := (self._breaker.state, self._source.endpoint)) != self._kept:
-            state, endpoint = now
-            with self._engine.begin() as connection:
-                source_states.remember_backoff(
-                    connection, f"proxmox:{self.cluster}", state.to_plain() | {"endpoint": endpoint}
-                )
+            _remember(self._engine, self._source)
             self._kept = now
         return answer
+
+
+def _remember(engine: Engine, source: ClusterSource) -> None:
+    """Store a cluster's circuit breaker and its last good endpoint."""
+    plain = source.breaker.state.to_plain() | {"endpoint": source.endpoint}
+    with engine.begin() as connection:
+        source_states.remember_backoff(connection, f"proxmox:{source.cluster}", plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +182,55 @@ def clusters_of(settings: Settings, engine: Engine, *, remember: bool = True) ->
     sources: list[GuestSource] = []
     with engine.connect() as connection:
         for cluster in settings.proxmox_clusters:
-            backoff = source_states.source_state(connection, f"proxmox:{cluster.name}").get("backoff_state") or {}
-            breaker = CircuitBreaker(CircuitState.from_plain(backoff))
             try:
-                source = ClusterSource(cluster_config(cluster), breaker, first=backoff.get("endpoint"))
+                source = _with_stored_state(connection, cluster_config(cluster))
             except ValueError as error:  # for example an unreadable ca_file: the other clusters are still read
                 sources.append(UnusableCluster(cluster.name, str(error)))
             else:
-                sources.append(RememberedCluster(source, breaker, engine) if remember else source)
+                sources.append(RememberedCluster(source, source.breaker, engine) if remember else source)
     return tuple(sources)
+
+
+def _with_stored_state(connection: Connection, config: ClusterConfig) -> ClusterSource:
+    """The cluster with what all processes know of it. Raises ``ValueError`` for a configuration that is unusable."""
+    backoff = source_states.source_state(connection, f"proxmox:{config.name}").get("backoff_state") or {}
+    breaker = CircuitBreaker(CircuitState.from_plain(backoff))
+    return ClusterSource(config, breaker, first=backoff.get("endpoint"))
+
+
+def act(engine: Engine, settings: Settings, action_id: int) -> str:
+    """Do the next step of a power action. Returns a short text."""
+    rules = PowerRules.of(settings) if settings.power_actions else None
+    with contextlib.ExitStack() as after:
+
+        def source_of(name: str) -> PowerSource | None:
+            source = _power_cluster(engine, settings, name)
+            if source is None:
+                return None
+            after.callback(source.close)
+            after.callback(_remember_if_changed, engine, source, (source.breaker.state, source.endpoint))
+            return ClusterPower(source)
+
+        return PowerWorker(engine, source_of, rules).step(action_id)
+
+
+def _power_cluster(engine: Engine, settings: Settings, name: str) -> ClusterSource | None:
+    """The cluster, with shorter times: single guests and tasks are answered at once. None if it is not configured, or
+    unusably so, which doctor says."""
+    cluster = next((one for one in settings.proxmox_clusters if one.name == name), None)
+    if cluster is None:
+        return None
+    try:
+        config = replace(cluster_config(cluster), connect_timeout_s=3.0, read_timeout_s=10.0, answer_timeout_s=12.0)
+        with engine.connect() as connection:
+            return _with_stored_state(connection, config)
+    except ValueError:
+        return None
+
+
+def _remember_if_changed(engine: Engine, source: ClusterSource, before: tuple[CircuitState, str]) -> None:
+    if (source.breaker.state, source.endpoint) != before:
+        _remember(engine, source)
 
 
 def policy_of(settings: Settings) -> Policy:

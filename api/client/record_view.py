@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from api.http.problems import ProblemError
 from domain.record_columns import MAX_ID
+from domain.records import STALE_AFTER
 from panel.records.public import public_record
-
-STALE_AFTER = timedelta(minutes=10)
-"""Twice as long as Proxmox may cache a status. A healthy panel confirms every two minutes."""
 
 LINKED = frozenset({"verified", "unverified", "pushed"})
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
+from api.operators.power_models import PowerEntry
 from domain.record_columns import MAX_ID
 from panel.journal.dead_letters import DeadView
 from panel.operators.findings import FindingView
@@ -196,6 +197,7 @@ class HistoryView(BaseModel):
     older: int = Field(description="How many older changes are kept besides: the next pages, by `offset`.")
     removed: int = Field(description="How many older changes of power, plan and name were pruned (`JOURNAL_DAYS`).")
     identity: IdentityView | None = Field(description="null: the record names no guest.")
+    power: list[PowerEntry] = Field(description="The latest power actions of its customers, at most 100, oldest first.")
 
 
 class RunView(BaseModel):

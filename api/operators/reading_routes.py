@@ -16,6 +16,7 @@ from api import openapi
 from api.dependencies import EdgeOf, Operator
 from api.operators import operator_models
 from api.operators.audit_models import AuditAnswer
+from api.operators.power_models import PowerEntry
 from api.operators.transactions import data_response, in_transaction
 from domain.record_columns import MAX_ID
 from panel.journal.dead_letters import list_dead
@@ -110,7 +111,8 @@ async def get_history(edge: EdgeOf, _by: Operator, vps_id: VpsId, limit: Limit =
         live = history.record is not None and history.record.deleted_at is None
         entries = [_fields_of(row, operator_models.JournalEntry) for row in history.operations]
         told = {"entries": entries, "older": history.older, "removed": history.removed, "identity": history.identity}
-        return {"vps_id": vps_id, "live": live, **told}
+        power = [_fields_of(row, PowerEntry) for row in history.power]
+        return {"vps_id": vps_id, "live": live, **told, "power": power}
 
     return await data_response(await in_transaction(edge, read), shown)
 

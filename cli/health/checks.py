@@ -270,13 +270,15 @@ def check_workers(settings: Settings) -> list[Check]:
         return [Check("workers", Verdict.PROBLEM, seen, "repair Redis first")]
     finally:
         app.close()
-    return queue_checks({worker: {queue["name"] for queue in queues} for worker, queues in answers.items()})
+    taken = {worker: {queue["name"] for queue in queues} for worker, queues in answers.items()}
+    return queue_checks(taken, power=settings.power_actions)
 
 
-def queue_checks(taken: dict[str, set[str]]) -> list[Check]:
-    """Judge which queues have a worker. ``taken``: the queues of each worker that answered."""
+def queue_checks(taken: dict[str, set[str]], *, power: bool = False) -> list[Check]:
+    """Judge which queues have a worker. ``taken``: the queues of each worker that answered. ``power``: power actions
+    are switched on."""
     checks = []
-    for queue in ("sync", "reconcile"):
+    for queue in ("sync", "reconcile", *(["power"] if power else [])):
         serving = sorted(worker for worker, queues in taken.items() if queue in queues)
         if serving:
             checks.append(Check("workers", Verdict.OK, f"{queue}: {', '.join(serving)}"))

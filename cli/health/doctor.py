@@ -90,7 +90,7 @@ def _sources(settings: Settings, progress: Progress) -> Iterator[Check]:
         yield from _guarded("main site", partial(check_main_site, settings))
     for cluster in settings.proxmox_clusters:
         progress(f"looking at Proxmox {cluster.name}", 0, None)
-        yield from _guarded(f"Proxmox {cluster.name}", partial(check_cluster, cluster))
+        yield from _guarded(f"Proxmox {cluster.name}", partial(check_cluster, cluster, power=settings.power_actions))
 
 
 def _guarded(subject: str, look: Callable[[], list[Check]]) -> list[Check]:

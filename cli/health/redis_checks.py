@@ -51,7 +51,11 @@ def check_redis(settings: Settings) -> list[Check]:
     try:
         try_work(client)
         checks = [Check("Redis", Verdict.OK, f"takes work at {place(settings.redis_url)}")]
-        checks += [*_rights(client, settings.redis_url), *redis_tls_check(settings.redis_url), *_information(client)]
+        checks += [
+            *_rights(client, settings.redis_url, power=settings.power_actions),
+            *redis_tls_check(settings.redis_url),
+            *_information(client),
+        ]
     except (redis.RedisError, OSError) as error:
         seen = f"{fault_of(error)}, at {place(settings.redis_url)}"
         return [Check("Redis", Verdict.PROBLEM, seen, "check REDIS_URL and the server; calls are accepted meanwhile")]
@@ -60,11 +64,12 @@ def check_redis(settings: Settings) -> list[Check]:
     return checks
 
 
-def _rights(client: redis.Redis, url: str) -> list[Check]:
+def _rights(client: redis.Redis, url: str, *, power: bool) -> list[Check]:
     """A problem if the user may not run some of the needed commands."""
     number = urlsplit(url).path.strip("/") or "0"
     lacking: list[str] = []
-    for command in (*NEEDED, ("PUBLISH", f"/{number}.celeryev/none", "")):
+    queue = [("LLEN", "power")] if power else []
+    for command in (*NEEDED, *queue, ("PUBLISH", f"/{number}.celeryev/none", "")):
         try:
             client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's
         except redis.ResponseError as error:

@@ -13,8 +13,13 @@ from panel.records.told import span
 from panel.runs.source_states import list_sources, users_imported
 from panel.schema import tables
 from panel.settings import ProxmoxCluster, Settings
-from sources.proxmox.cluster import ClusterSource
+from sources.proxmox.cluster import POWER_PRIVILEGE, ClusterSource
 from worker.wiring import cluster_config, feed_of
+
+GRANT_POWER = (
+    "pveum role add PanelPower --privs VM.PowerMgmt; pveum acl modify /vms --tokens '<token id>' --roles PanelPower;"
+    " the token's user needs it, too"
+)
 
 
 def health_checks(subject: str, health: Health) -> list[Check]:
@@ -38,11 +43,19 @@ def check_main_site(settings: Settings) -> list[Check]:
     return [*checks, *_users(feed, settings)] if health.ok else checks
 
 
-def check_cluster(cluster: ProxmoxCluster) -> list[Check]:
-    """One cluster's health: version, token rights, quorum, nodes, clock."""
+def check_cluster(cluster: ProxmoxCluster, *, power: bool = False) -> list[Check]:
+    """One cluster's health: version, token rights, quorum, nodes, clock. ``power``: power actions are switched on, so
+    the token must have the right to them."""
     # Without the stored wait after a refused token: doctor must see whether the token was repaired.
     with contextlib.closing(ClusterSource(cluster_config(cluster))) as source:
-        return health_checks(f"Proxmox {source.cluster}", source.health())
+        subject, health = f"Proxmox {source.cluster}", source.health()
+        checks = health_checks(subject, health)
+        if power and health.power_right is False:
+            seen = (
+                f"POWER_ACTIONS is on, but the token lacks {POWER_PRIVILEGE} on /vms, so every action will be refused"
+            )
+            checks.append(Check(subject, Verdict.PROBLEM, seen, GRANT_POWER))
+        return checks
 
 
 def check_believed(settings: Settings) -> list[Check]:

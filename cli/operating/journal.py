@@ -13,6 +13,7 @@ from cli.operating.operator_transaction import act, transaction
 from cli.operating.options import Reason
 from cli.output.console import as_json, out
 from cli.output.listing import Json
+from cli.output.power_view import power_headline, power_lines
 from panel.operators.actions import journal
 from panel.records.history import vps_history
 from panel.records.told import changed, identity_told, moment, pairs
@@ -93,9 +94,9 @@ def discard(operation: Operation, reason: Reason) -> None:
 def history(
     vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VPS's id in the panel.")], json: Json = False
 ) -> None:
-    """Show every change of a VPS in order, with its reason and its evidence.
+    """Show every change of a VPS in order, with its reason and its evidence, then the power actions of its customers.
 
-    A call of the main site also shows its request id and the label of its key.
+    A call of the main site also shows its request id and the label of its key. `--json` gives the changes only.
 
     Example: panel-sync vps history 17
 
@@ -116,6 +117,11 @@ def history(
         at = styled("bold", moment(row.applied_at or row.accepted_at))
         out.print(at, f" {row.action} by {row.source}  (op {row.id})")
         for line in operation_lines(row):
+            out.print(f"  {line}")
+    for action in journaled.power:
+        out.print()
+        out.print(styled("bold", moment(action.asked_at)), f" {power_headline(action)}")
+        for line in power_lines(action):
             out.print(f"  {line}")
 
 

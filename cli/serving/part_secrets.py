@@ -38,7 +38,8 @@ _SERVERS = frozenset({"database_url", "database_session_url", "redis_url"})
 
 
 class Needs(Enum):
-    """The secrets of each part. Workers of the queue ``sync`` and beat need the servers only."""
+    """The secrets of each part. Workers of the queue ``sync`` and beat need the servers only. A worker of the queue
+    ``power`` reaches Proxmox besides, and nothing else outside."""
 
     API = _SERVERS | {
         "vps_sync_api_key",
@@ -58,6 +59,7 @@ class Needs(Enum):
         "finding_webhook_url",
         "finding_webhook_proxy",
     }
+    POWER = _SERVERS | {"proxmox_clusters"}
     FLOWER = frozenset({"redis_url", "flower_password"})
 
 

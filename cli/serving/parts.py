@@ -12,17 +12,18 @@ from typing import Annotated
 import typer
 
 from cli.environment import data_root
-from cli.serving.stack import RECONCILE_PROCESSES, Part, api_part, beat_part, flower_part, worker_part
+from cli.serving.stack import POWER_PROCESSES, RECONCILE_PROCESSES, Part, api_part, beat_part, flower_part, worker_part
 from panel.monitoring.process_files import VARIABLE
 from panel.settings import Settings, load_settings
 from runtime.private_directory import close_to_others, own_directory, private_directory
 
 
 class Queue(StrEnum):
-    """Which tasks a worker takes."""
+    """Which tasks a worker takes. ``both``: of every queue that the settings use."""
 
     SYNC = "sync"
     RECONCILE = "reconcile"
+    POWER = "power"
     BOTH = "both"
 
 
@@ -61,19 +62,24 @@ def worker(
     queue: Annotated[Queue, typer.Option("--queue", "-q", help="Which tasks the worker takes.")] = Queue.BOTH,
     concurrency: Annotated[
         int | None,
-        typer.Option("--concurrency", "-c", min=1, help="Processes; by default WORKER_CONCURRENCY (reconcile: 3)."),
+        typer.Option(
+            "--concurrency", "-c", min=1, help="Processes; by default WORKER_CONCURRENCY (reconcile: 3, power: 2)."
+        ),
     ] = None,
 ) -> None:
     """Run a Celery worker alone. In production use one for each queue, because reconcile runs take long.
 
-    Examples: panel-sync worker --queue sync --concurrency 4; panel-sync worker --queue reconcile
+    Examples: panel-sync worker --queue sync --concurrency 4; panel-sync worker --queue reconcile; panel-sync worker
+    --queue power
 
     Ends with 2, and why, if a setting is missing or wrong; else with the exit code of the program.
     """
     settings = load_settings()
     settings.require("database_url", "redis_url")
-    queues = "sync,reconcile" if queue is Queue.BOTH else queue.value
-    default = RECONCILE_PROCESSES if queue is Queue.RECONCILE else settings.worker_concurrency
+    every = "sync,reconcile,power" if settings.power_actions else "sync,reconcile"
+    queues = every if queue is Queue.BOTH else queue.value
+    defaults = {Queue.RECONCILE: RECONCILE_PROCESSES, Queue.POWER: POWER_PROCESSES}
+    default = defaults.get(queue, settings.worker_concurrency)
     _become(worker_part(queues, concurrency or default), settings, _counting_together(settings))
 
 

@@ -1,4 +1,4 @@
-"""The panel's processes: API, two workers, beat and Flower, supervised together.
+"""The panel's processes: API, two workers (three with power actions), beat and Flower, supervised together.
 
 Secrets go only into the environment, because every user of the machine can read a command line.
 """
@@ -27,6 +27,10 @@ WORKER_GRACE_S = 12.0
 
 RECONCILE_PROCESSES = 3
 """One for full runs, one for fast runs, one for imports and maintenance, so that none waits for another."""
+
+
+POWER_PROCESSES = 2
+"""Each step of a power action takes a moment, and a cluster that does not answer keeps one process busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +65,14 @@ def api_part(settings: Settings) -> Part:
 
 
 def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:
-    """A prefork worker of one queue, or of ``sync,reconcile``. ``name``: for a second worker of the same queue."""
+    """A prefork worker of one queue, or of several (``sync,reconcile``). ``name``: for a second worker of a queue."""
     name = name or queue.replace(",", "-")
     argv = _python(
         "celery", "--app=worker.app", "worker", f"--queues={queue}", f"--concurrency={concurrency}",
         f"--hostname={name}@%h", "--without-gossip", "--without-mingle", "--loglevel=WARNING",
     )  # fmt: skip
-    needs = Needs.RECONCILE if "reconcile" in queue.split(",") else Needs.SERVERS
+    queues = queue.split(",")
+    needs = Needs.RECONCILE if "reconcile" in queues else Needs.POWER if "power" in queues else Needs.SERVERS
     return Part(argv, needs, {"REMAP_SIGTERM": "SIGQUIT"})
 
 
@@ -144,6 +149,9 @@ def processes(
         managed("worker-sync", sync, grace_s=WORKER_GRACE_S),
         managed("worker-reconcile", reconcile, grace_s=WORKER_GRACE_S),
     ]
+    if settings.power_actions:
+        power = worker_part("power", POWER_PROCESSES)
+        parts.append(managed("worker-power", power, grace_s=WORKER_GRACE_S))
     for number, queue in enumerate(extra_workers, 3):
         name = f"worker-{number}"
         parts.append(managed(name, worker_part(queue, settings.worker_concurrency, name), grace_s=WORKER_GRACE_S))

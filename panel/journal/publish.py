@@ -11,7 +11,7 @@ from panel.broker import use_broker
 from panel.journal.relay import Doorbell
 from panel.runs import schedule_duties
 
-QUEUES = {"sync.apply": "sync", "users.import": "reconcile", "reconcile.run": "reconcile"}
+QUEUES = {"sync.apply": "sync", "users.import": "reconcile", "reconcile.run": "reconcile", "power.act": "power"}
 
 
 def producer_app(redis_url: str) -> Celery:

@@ -1,5 +1,5 @@
-"""Publishes journaled operations that are not applied yet. It takes them from PostgreSQL, so while Redis is away,
-messages are only delayed.
+"""Publishes journaled operations that are not applied yet, and power actions whose next step is due. It takes them from
+PostgreSQL, so while Redis is away, messages are only delayed.
 
 A message is a doorbell: it names an operation, and the worker takes the work from PostgreSQL. So a lost, doubled or
 reordered message loses no work. An operation is published at once, again after 30 s if it is still not applied,
@@ -23,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from panel.broker import refusal_code
 from panel.journal.accept_batch import JOURNAL_CHANNEL
+from panel.power import due
 from panel.runs import schedule_duties
 from panel.sessions import NoSessionError, require_session, sync_engine
 
@@ -208,7 +209,7 @@ class Relay:
             return 0
 
     def _claim(self, room: int | None) -> list[Doorbell]:
-        """Mark due operations as published and take the task requests, in one short transaction. ``room``: how many
+        """Mark what is due as published and take the task requests, in one short transaction. ``room``: how many
         operations may be published again; None: it is not time to look for them.
 
         They are marked before they are published. If the relay is killed in between, they are published 30 s later.
@@ -219,7 +220,9 @@ class Relay:
             if room is not None and self._is_any_queued(connection):
                 again = self._claim_again(connection, min(room, BATCH - len(first)))
             requests = connection.execute(TAKE_REQUESTS).all()
+            actions = due.claim_due(connection)
         bells = [Doorbell("sync.apply", o.id, f"op={o.id} vps={o.vps_id} {o.action}") for o in (*first, *again)]
+        bells += [Doorbell(due.TASK, id_, f"power={id_}") for id_ in actions]
         return bells + [Doorbell(r.task, r.subject, r.subject) for r in requests]
 
     def _claim_again(self, connection: Connection, room: int) -> list[Row[Any]]:
@@ -247,9 +250,10 @@ class Relay:
 
     def _make_due_again(self, bells: Sequence[Doorbell]) -> None:
         ids = [b.argument for b in bells if b.task == "sync.apply"]
-        task_requests = [b for b in bells if b.task != "sync.apply"]
+        task_requests = [b for b in bells if b.task not in ("sync.apply", due.TASK)]
         with self._engine.begin() as connection:
             connection.execute(DUE_AGAIN, {"ids": ids})
+            due.make_due_again(connection, [int(b.argument) for b in bells if b.task == due.TASK])
             for bell in task_requests:
                 connection.execute(REQUEST_TASK, {"task": bell.task, "subject": bell.argument})
 

@@ -225,6 +225,7 @@ TASKS = (
     Task("decisions", text(DECISIONS)),
     Task("operations", text(_JOURNAL.format(function="prune_journal")), again=False),
     Task("vps", text(_JOURNAL.format(function="prune_tombstones"))),
+    Task("power_actions", text(_BY_FUNCTION.format(call="prune_power_actions(:days, :most)"))),
     Task("guests", text(GUESTS), begin="/0"),
     Task("orders_seen", text(ORDERS), begin=""),
     _oldest("scopes", _SCOPE_OVER, "t.began_at"),

@@ -98,6 +98,29 @@ class ClusterSource:
         except SourceFault as fault:
             return unhealthy(fault)
 
+    def ask(self, work: Callable[[Session], T]) -> T:
+        """Do a read of another module through the first endpoint that can do it. Raises a ``SourceFault``."""
+        return self._through_one_endpoint(work)
+
+    def tell_once(self, work: Callable[[Session], T]) -> T:
+        """Do ``work`` through the endpoint that answered last, and through no other: for what must not be done twice.
+
+        Raises a ``SourceFault``; ``CircuitOpen`` before anything is sent.
+        """
+        now = self._clock.wall()
+        if not self.breaker.allow(now):
+            raise CircuitOpen(f"the token was refused; nothing is asked before {self.breaker.state.open_until}")
+        try:
+            return work(Session(self._endpoints[0], self._config.name, self._config.pools))
+        except Unauthorized:
+            self.breaker.refused(now)
+            raise
+
+    @property
+    def token_id(self) -> str:
+        """The token's name, as Proxmox writes it into its tasks: ``USER@REALM!TOKENID``."""
+        return self._config.token_id
+
     def close(self) -> None:
         """Close the connections."""
         for endpoint in self._endpoints:
@@ -314,9 +337,16 @@ def check_health(session: Session) -> Health:
         doubt = membership.doubt()
         if doubt is not None:
             problems.append(doubt)
-    if not session.holds("/vms", POWER_PRIVILEGE):
+    power_right = session.holds("/vms", POWER_PRIVILEGE)
+    if not power_right:
         details.append(f"without {POWER_PRIVILEGE} on /vms, so that power actions will be refused")
-    return Health(ok=not problems, detail=", ".join(details), problems=tuple(problems), clock_skew_s=session.skew_s)
+    return Health(
+        ok=not problems,
+        detail=", ".join(details),
+        problems=tuple(problems),
+        clock_skew_s=session.skew_s,
+        power_right=power_right,
+    )
 
 
 def unhealthy(fault: SourceFault) -> Health:

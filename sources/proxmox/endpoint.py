@@ -113,32 +113,51 @@ class Endpoint:
             raise Malformed(f"GET {path} was answered 200 without data")
         return Reply(answer.document["data"], answer.skew_s)
 
+    def post(self, path: str, form: Mapping[str, str]) -> Reply:
+        """POST a form to ``path``, once. Raises ``Unreachable`` only if no connection was made, so that nothing was
+        asked; any other fault as ``get`` does."""
+        try:
+            answer = self._http.post(path, form)
+        except Unreachable as fault:
+            raise Unreachable(f"{self.label}: {fault}") from fault
+        if answer.status != 200:
+            raise fault_of(answer, path, "POST")
+        if not answer.is_json or not isinstance(answer.document, dict) or "data" not in answer.document:
+            raise Malformed(f"POST {path} was answered 200 without data")
+        return Reply(answer.document["data"], answer.skew_s)
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
 
-def fault_of(answer: Answer, path: str) -> SourceFault:
+def fault_of(answer: Answer, path: str, method: str = "GET") -> SourceFault:
     """The fault for a refusal. Old servers give the reason only in the status line."""
     text = _message(answer)
     if answer.status == 401:
         return Unauthorized("the token is refused (401)")
     if answer.status == 403:
-        return _forbidden(text, path)
+        return _forbidden(text, f"{method} {path}")
     if answer.status in (595, 596):
-        return NodeUnreachable(f"GET {path}: the node cannot be reached ({answer.status})")
+        return NodeUnreachable(f"{method} {path}: the node cannot be reached ({answer.status})")
     if answer.status in _GATEWAY:
-        return EndpointDown(f"GET {path} was answered {answer.status}")
+        return EndpointDown(f"{method} {path} was answered {answer.status}")
     if answer.status == 500 and _CONFIG_MISSING.search(text):
-        return ConfigMissing(f"GET {path}: there is no such configuration")
-    return Transient(f"GET {path} was answered {answer.status}")
+        return ConfigMissing(f"{method} {path}: there is no such configuration")
+    said = "" if method == "GET" else f": {said_by(text)}"  # an operator should know why it was not done
+    return Transient(f"{method} {path} was answered {answer.status}{said}")
 
 
-def _forbidden(text: str, path: str) -> Forbidden:
+def _forbidden(text: str, request: str) -> Forbidden:
     checked = _CHECK_FAILED.search(text)
     if checked is None:
-        return Forbidden(f"GET {path} is forbidden (403)")
+        return Forbidden(f"{request} is forbidden (403)")
     return Forbidden(f"the token lacks {checked[2]} on {checked[1]} (403)")
+
+
+def said_by(text: str) -> str:
+    """Proxmox's own words on one line, cut."""
+    return re.sub(r"[^ -~]+", " ", text).strip()[:200]
 
 
 def _message(answer: Answer) -> str:
@@ -211,3 +230,32 @@ class Session:
         if config is None:
             raise Malformed(f"{path} is not a configuration")
         return config
+
+    def status(self, node: str, guest_type: GuestType, vmid: int) -> dict[str, object]:
+        """A guest's ``status/current``: how it runs now, past the cluster's cache."""
+        path = f"/nodes/{segment(node)}/{guest_type}/{vmid}/status/current"
+        data = self._endpoint.get(path).data
+        if not isinstance(data, dict):
+            raise Malformed(f"{path} is not a status")
+        return data
+
+    def tasks(self, node: str, vmid: int, limit: int) -> list[object]:
+        """The latest tasks of a node for a VMID, those that run among them, as far as the token may see them."""
+        path = f"/nodes/{segment(node)}/tasks"
+        params = {"vmid": str(vmid), "source": "all", "limit": str(limit)}
+        data = self._endpoint.get(path, params).data
+        if not isinstance(data, list):
+            raise Malformed(f"{path} is not a list of tasks")
+        return data
+
+    def task_status(self, node: str, upid: str) -> dict[str, object]:
+        """The status of one task."""
+        path = f"/nodes/{segment(node)}/tasks/{segment(upid)}/status"
+        data = self._endpoint.get(path).data
+        if not isinstance(data, dict):
+            raise Malformed(f"/nodes/{node}/tasks is not the status of a task")
+        return data
+
+    def post(self, path: str, form: Mapping[str, str]) -> object:
+        """POST a form once, and return its ``data``."""
+        return self._endpoint.post(path, form).data

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from api import dependencies as edges
 from api.dependencies import Edge
+from panel.power.views import CLIENT_COLUMNS as ACTION_COLUMNS
 from panel.records.reads import reading_as_client
 from tests.integration.api.conftest import Secrets, Worker
 from tests.integration.api.test_api_sync import create, delete
@@ -151,15 +152,17 @@ class TestWithoutTheWhere:
 
 
 class TestTheRoleItself:
-    """What panel_client may: listed columns of vps, when nodes were read, and nothing else in the whole database."""
+    """What panel_client may: listed columns of vps and power_actions, when nodes were read, and nothing else."""
 
     def test_its_rights_are_these(self, engine: Engine) -> None:
         with engine.connect() as connection:
             tables = connection.execute(text(RIGHTS_ON_TABLES)).all()
-            columns = connection.scalars(text(READABLE_COLUMNS)).all()
+            columns = connection.scalars(text(READABLE_COLUMNS.format(table="vps"))).all()
+            of_actions = connection.scalars(text(READABLE_COLUMNS.format(table="power_actions"))).all()
             other = connection.scalars(text(OTHER_RIGHTS)).all()
         assert [tuple(row) for row in tables] == [("client_activity", "SELECT"), ("scopes", "SELECT")]
         assert set(columns) == set(COLUMNS.split())
+        assert set(of_actions) == {*ACTION_COLUMNS, "user_id"}
         assert list(other) == []
 
     def test_it_is_nobody(self, engine: Engine) -> None:
@@ -207,6 +210,10 @@ DENIED = (
     "SELECT 1 FROM vps WHERE fingerprint IS NOT NULL",
     "SELECT id FROM vps ORDER BY deleted_reason",
     "SELECT id FROM vps FOR UPDATE",
+    "SELECT * FROM power_actions",
+    "SELECT fingerprint FROM power_actions",
+    "UPDATE power_actions SET state = 'done'",
+    "SELECT prune_power_actions(1, 1)",
     "SELECT id FROM users",
     "SELECT id FROM operations",
     "SELECT * FROM operator_actions",
@@ -234,7 +241,7 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', '
   AND has_table_privilege('panel_client', c.oid, r.privilege) ORDER BY 1, 2
 """
 READABLE_COLUMNS = """
-SELECT a.attname FROM pg_attribute a WHERE a.attrelid = 'vps'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+SELECT a.attname FROM pg_attribute a WHERE a.attrelid = '{table}'::regclass AND a.attnum > 0 AND NOT a.attisdropped
   AND has_column_privilege('panel_client', a.attrelid, a.attnum, 'SELECT')
 """
 OTHER_RIGHTS = """
@@ -242,7 +249,7 @@ SELECT format('%s %s.%s', r.privilege, c.relname, a.attname) FROM pg_class c JOI
 CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'REFERENCES']) AS r(privilege)
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
   AND has_column_privilege('panel_client', c.oid, a.attnum, r.privilege)
-  AND NOT (r.privilege = 'SELECT' AND c.relname IN ('vps', 'scopes'))
+  AND NOT (r.privilege = 'SELECT' AND c.relname IN ('vps', 'scopes', 'power_actions'))
 UNION ALL
 SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'S'
   AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege('panel_client', c.oid, 'USAGE, SELECT, UPDATE') END

@@ -87,6 +87,10 @@ HISTORY = (
     " SELECT md5(n::text), 10000 + n % 500 + 1, clock_timestamp() + interval '1 hour' FROM generate_series(1, 8000) n",
     "INSERT INTO used_sign_in_links (signature, expires_at)"
     " SELECT md5(n::text), clock_timestamp() - interval '30 minutes' FROM generate_series(1, 8000) n",
+    "INSERT INTO power_actions (vps_id, user_id, action, force, cluster, vmid, guest_type, fingerprint, state,"
+    " valid_until, asked_at, code, reason, ended_at)"
+    f" SELECT {FIRST_ID} + n, 10000 + n % 500 + 1, 'stop', false, 'main', 1000000 + n, 'qemu', 'smbios:old' || n,"
+    f" 'done', {_AGE}, {_AGE}, 'done', 'It is stopped', {_AGE} FROM generate_series(1, {TOMBSTONES}) n",
     f"INSERT INTO operator_actions (at, \"by\", action, subject) SELECT {_AGE}, 'api:ann', 'pause', 'all'"
     " FROM generate_series(1, 8000) n",
 )

@@ -94,6 +94,8 @@ def test_a_process_knows_what_it_needs_and_no_more(
 def test_a_worker_of_both_queues_knows_the_sources() -> None:
     assert worker_part("sync", 1).needs is Needs.SERVERS
     assert worker_part("reconcile", 1).needs is worker_part("sync,reconcile", 1).needs is Needs.RECONCILE
+    assert worker_part("power", 1).needs is Needs.POWER
+    assert worker_part("sync,reconcile,power", 1).needs is Needs.RECONCILE
 
 
 def test_nobody_migrates_but_migrate() -> None:
@@ -101,7 +103,7 @@ def test_nobody_migrates_but_migrate() -> None:
 
 
 SERVICES = {"api": Needs.API, "worker": Needs.SERVERS, "reconciler": Needs.RECONCILE, "beat": Needs.SERVERS}
-SERVICES["flower"] = Needs.FLOWER
+SERVICES |= {"flower": Needs.FLOWER, "power": Needs.POWER}
 SERVERS = {"POSTGRES_PASSWORD", "PANEL_DB_PASSWORD", "REDIS_PASSWORD"}
 ITS_OWN = {"DATABASE_URL", "REDIS_URL", "DATABASE_SESSION_URL"}  # the servers are containers beside it
 

@@ -7,14 +7,17 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.main import main
+from domain.power import conduct
+from domain.power.actions import Action, Before, Command
 from panel.clients.client_sessions import end_session, session_of
 from panel.clients.record_marks import record_marks
 from panel.clients.sign_in_links import SignInLink, use_link
@@ -31,6 +34,10 @@ from panel.operators.audit import Use
 from panel.operators.overview import overview
 from panel.operators.prune import prune
 from panel.operators.vps_view import vps_view
+from panel.power import due, progress
+from panel.power.facts import PowerRules
+from panel.power.requests import Wanted, ask
+from panel.power.views import client_actions
 from panel.records import history as histories
 from panel.records import reads
 from panel.records.client_activity import client_activity
@@ -119,6 +126,7 @@ async def _a_day(database: Database, engine: Engine) -> None:
     hoster.sweep_interval = timedelta(hours=1)
     hoster.full()
     import_users(hoster.reconciler())
+    _power(engine)
 
     pool = async_engine(database.app_url, "panel-sync test api", pool_size=4)
     acceptor = Acceptor(pool)
@@ -149,6 +157,8 @@ async def _a_day(database: Database, engine: Engine) -> None:
     await reads.client_records(pool, 5, search="called", limit=50)
     await reads.client_record(pool, 5, made[0].vps_id)
     await _a_customer_looks(pool, made[0].vps_id)
+    await client_actions(pool, 5, made[0].vps_id)
+    await client_actions(pool, 5, made[0].vps_id, 1)
     await reads.database_health(pool)
     await acceptor.stop()
     await pool.dispose()
@@ -172,6 +182,20 @@ async def _a_customer_looks(pool: AsyncEngine, vps_id: int) -> None:
     assert await client_activity(pool, 5, vps_id, limit=30)
     assert await record_marks(pool, [5, 6])
     await end_session(pool, token)
+
+
+def _power(engine: Engine) -> None:
+    """A customer asks for an action; the relay publishes it, and a worker takes it up and ends it."""
+    rules = PowerRules(frozenset({"main"}), orders_read=True, shared_ids=False, proof=PROOF, an_hour=1_000)
+    with engine.begin() as connection:
+        records = connection.execute(text("SELECT id, user_id FROM vps WHERE deleted_at IS NULL ORDER BY id")).all()
+        wanted = (Wanted(row.id, row.user_id, Action.STOP, force=False) for row in records)
+        stored = next(row for one in wanted if isinstance(row := ask(connection, one, rules), Row))
+        assert due.claim_due(connection) == [stored.id]
+        taken = progress.take(connection, stored.id)
+        assert taken is not None
+        progress.note_sending(connection, taken, Command.SHUTDOWN, "pve1", Before("running", 1, 1, frozenset()))
+        progress.end(connection, replace(taken, begun=True), conduct.not_told(), {})
 
 
 def _operators(engine: Engine, deleted: int, operation_id: int) -> None:
@@ -203,6 +227,7 @@ def _operators(engine: Engine, deleted: int, operation_id: int) -> None:
 LISTS = (
     ("operations",), *(("operations", "--state", s) for s in ("queued", "applied", "superseded", "rejected", "dead")),
     ("operations", "--vps", "1000005"), ("vps", "history", "1000005"), ("runs",), ("runs", "--kind", "plan"),
+    ("power",), ("power", "--all"), ("power", "--vps", "1000005"),
     ("audit",), ("audit", "--refused"), ("sources",), ("held",), ("quarantined",), ("findings",), ("users", "list"),
 )  # fmt: skip
 
