@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -58,7 +58,10 @@ def test_the_result_of_an_item_has_the_fields_of_both_outcomes() -> None:
 
 
 def test_the_words_are_those_of_the_panel() -> None:
-    words = {"Status": openapi.Status, "Hypervisor": record_models.NewVps.model_fields["hypervisor"].annotation}
+    words: dict[str, Any] = {
+        "Status": openapi.Status,
+        "Hypervisor": record_models.NewVps.model_fields["hypervisor"].annotation,
+    }
     for name, known in words.items():
         told = re.findall(rf"export type {name} = (.+);", TYPESCRIPT)
         literal = known if name == "Status" else get_args(known)[0]
