@@ -29,7 +29,7 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any]
         headers["Idempotency-Key"] = uuid.uuid4().hex
     if isinstance(case.body, dict):
         case.body = _without_nul(case.body)
-    body = case.body if isinstance(case.body, dict) else {}
+    body: Any = case.body if isinstance(case.body, dict) else {}
     items = body["items"] if isinstance(body.get("items"), list) else [body]
     for vps in [item.get("vps") for item in items if isinstance(item, dict)]:
         if not isinstance(vps, dict):

@@ -228,9 +228,9 @@ class Twin:
     async def prepare(self, number: int) -> None:
         """Two VPSes that the items may name, one of them of an order."""
         self.ids, self.operations, self.known = {}, {}, []
-        with self.engine.begin() as connection:
-            connection.execute(text("DELETE FROM refused_calls"))
+        with self.engine.connect() as connection:
             self.since = connection.scalar(text("SELECT coalesce(max(id), 0) FROM operations"))
+            self.refused_since = connection.scalar(text("SELECT coalesce(max(id), 0) FROM refused_calls"))
         for order_id in (f"{number}-o-1", None):
             made = (await self.site.post("/api/vps/sync", json=create(order_id=order_id))).json()
             self.known.append(made["vps"]["id"])
@@ -294,8 +294,11 @@ class Twin:
             claims = text("SELECT order_id, vps_id FROM order_claims WHERE order_id LIKE :of ORDER BY order_id")
             found = connection.execute(claims, {"of": f"{number}-%"})
             written += [(row.order_id, self.ids[row.vps_id]) for row in found]
-            refused = text("SELECT status_code, code, action, user_id, order_id FROM refused_calls")
-            written += sorted(map(str, map(tuple, connection.execute(refused))))
+            refused = text(
+                "SELECT status_code, code, action, user_id, order_id FROM refused_calls WHERE id > :since ORDER BY id"
+            )
+            audited = connection.execute(refused, {"since": self.refused_since})
+            written += sorted(map(str, map(tuple, audited)))  # the edge's refusals are audited after the answer
         return written
 
 

@@ -14,6 +14,7 @@ from api import openapi, record_models
 from api.main_site import batch_models, call_batch
 from api.main_site.sync_call import CREATE_REQUIRED
 from clients.python import panel_sync_client as client
+from domain.record_columns import HYPERVISORS, STATUSES
 
 CLIENTS = Path(__file__).resolve().parents[3] / "clients"
 TYPESCRIPT = (CLIENTS / "typescript" / "panel-sync-client.ts").read_text(encoding="utf-8")
@@ -58,7 +59,10 @@ def test_the_result_of_an_item_has_the_fields_of_both_outcomes() -> None:
 
 
 def test_the_words_are_those_of_the_panel() -> None:
-    words = {"Status": openapi.Status, "Hypervisor": record_models.NewVps.model_fields["hypervisor"].annotation}
+    words: dict[str, Any] = {
+        "Status": openapi.Status,
+        "Hypervisor": record_models.NewVps.model_fields["hypervisor"].annotation,
+    }
     for name, known in words.items():
         told = re.findall(rf"export type {name} = (.+);", TYPESCRIPT)
         literal = known if name == "Status" else get_args(known)[0]

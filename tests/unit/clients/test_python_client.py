@@ -164,7 +164,7 @@ def test_a_pause_beyond_the_time_for_retries_is_not_begun(attempts: Attempts, pa
 
 
 def item(name: str = "web-01") -> Item:
-    return {"action": "create", "vps": VPS | {"name": name}}  # type: ignore[typeddict-item]
+    return {"action": "create", "vps": VPS | {"name": name}}
 
 
 def results(given: dict[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Scripted(Acceptor):
         return [Accepted(id_, id_, "queued", {}, "m", created=True) for id_ in ids]
 
 
-HANGING = 77
+HANGING = 7777
 
 
 def fine(_ids: list[int], _lock_timeout: LockTimeout) -> None:
