@@ -27,7 +27,11 @@ def vps(engine: Engine, users: None) -> Place:
 
 @pytest.fixture
 async def switching(settings: Settings) -> AsyncIterator[FastAPI]:
-    changed = {"power_actions": True, "power_actions_hour": 3, "proxmox_clusters": [ProxmoxCluster.model_validate(CLUSTER)]}
+    changed = {
+        "power_actions": True,
+        "power_actions_hour": 3,
+        "proxmox_clusters": [ProxmoxCluster.model_validate(CLUSTER)],
+    }
     made = create_app(settings.model_copy(update=changed))
     async with made.router.lifespan_context(made):
         yield made
