@@ -42,7 +42,7 @@ def ask(connection: Connection, wanted: Wanted, rules: PowerRules) -> Row[Any] |
     if isinstance(target, Refusal):
         return target
     used = connection.execute(USED, {"user": wanted.user_id}).one()
-    if used.count >= rules.an_hour:
+    if used.asked >= rules.an_hour:
         return Limited(max(1, int(used.free_in_s or 0) + 1))
     values = {
         "vps_id": wanted.vps_id,
@@ -71,7 +71,7 @@ def open_action(connection: Connection, vps_id: int, user_id: int) -> Row[Any] |
 # Two requests of one customer take turns, so that the limit holds. Other writers of users are not kept waiting.
 ONE_AT_A_TIME = text("SELECT id FROM users WHERE id = :user FOR NO KEY UPDATE")
 USED = text(
-    "SELECT count(*) AS count, extract(epoch FROM min(asked_at) + interval '1 hour' - statement_timestamp())"
+    "SELECT count(*) AS asked, extract(epoch FROM min(asked_at) + interval '1 hour' - statement_timestamp())"
     " AS free_in_s FROM power_actions WHERE user_id = :user AND asked_at > statement_timestamp() - interval '1 hour'"
 )
 STORE = text(

@@ -69,7 +69,9 @@ def sent(power: ClusterPower, vmid: int, command: Command, *, listed: bool = Tru
     assert not isinstance(after, Unclear)
     if listed:
         assert set(after) - set(before) == {OwnTask(reply.upid, reply.upid.split(":")[5])}
-    return wait_until(lambda: task if isinstance(task := power.task(reply.upid), TaskEnded) else None, "its end")
+    ended = wait_until(lambda: task if isinstance(task := power.task(reply.upid), TaskEnded) else None, "its end")
+    assert ended is not None
+    return ended
 
 
 @pytest.mark.parametrize(
