@@ -21,7 +21,7 @@ from api.pages.rendering import page, redirect
 from domain.record_columns import MAX_ID
 from panel.observations.proof import Proof
 from panel.operators.actions import journal, pauses, runs
-from panel.operators.vps_view import VpsView, vps_view
+from panel.operators.pages.vps_view import VpsView, vps_view
 from panel.records.history import History, vps_history
 from panel.records.record_search import find_records
 from panel.records.told import changed, identity_told

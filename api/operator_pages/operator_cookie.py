@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api.client.session_cookie import in_clear_on_loopback
 from api.pages.rendering import link
-from panel.operators.operator_sessions import LIFETIME
+from panel.operators.pages.operator_sessions import LIFETIME
 
 NAME = "panel_operator"
 PATH = "/ops"

@@ -16,7 +16,7 @@ from api.operators.operator_keys import CallingOperator
 from api.operators.transactions import in_transaction
 from api.pages.rendering import page, redirect
 from api.pages.signed_in import own_form, session_form
-from panel.operators.operator_sessions import begin_session, end_session
+from panel.operators.pages.operator_sessions import begin_session, end_session
 
 router = APIRouter(prefix="/ops", include_in_schema=False, route_class=OperatorPageRoute)
 

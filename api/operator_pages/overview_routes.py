@@ -12,7 +12,7 @@ from api.operators.transactions import in_transaction
 from api.operators.validation import validated
 from api.pages.rendering import page
 from panel.operators.actions import runs
-from panel.operators.overview import overview
+from panel.operators.pages.overview import overview
 
 router = APIRouter(prefix="/ops", include_in_schema=False, route_class=OperatorPageRoute)
 

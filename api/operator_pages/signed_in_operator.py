@@ -22,7 +22,7 @@ from api.pages.rendering import NotSignedInError, PageRoute, redirect
 from api.pages.signed_in import session_form
 from panel.operators.actions.action import Action
 from panel.operators.audit import Actor
-from panel.operators.operator_sessions import LiveSession, leave_notice, live_session, take_notice
+from panel.operators.pages.operator_sessions import LiveSession, leave_notice, live_session, take_notice
 
 P = ParamSpec("P")
 

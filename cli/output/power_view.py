@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from cli.output.console import moment
+from panel.records.told import moment
 
 
 def power_headline(row: Row[Any]) -> str:

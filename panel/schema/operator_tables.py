@@ -1,5 +1,7 @@
-"""The table of operators who are signed in to the pages; :mod:`panel.operators.operator_sessions` writes and reads
-it."""
+"""The table of operators who are signed in to the pages.
+
+:mod:`panel.operators.pages.operator_sessions` writes and reads it.
+"""
 
 from __future__ import annotations
 

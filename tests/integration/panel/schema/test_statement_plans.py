@@ -31,9 +31,9 @@ from panel.observations import candidates, components, left_out, loaded_candidat
 from panel.observations.proof import Proof
 from panel.operators import audit, findings, holds, metrics, pauses, quarantine
 from panel.operators.audit import Use
-from panel.operators.overview import overview
+from panel.operators.pages.overview import overview
+from panel.operators.pages.vps_view import vps_view
 from panel.operators.prune import prune
-from panel.operators.vps_view import vps_view
 from panel.power import due, progress
 from panel.power.facts import PowerRules
 from panel.power.requests import Wanted, ask

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from domain.record_columns import COLUMNS
-from panel.operators.comparison import compare
+from panel.operators.pages.comparison import compare
 
 RECORD: dict[str, Any] = {column.name: None for column in COLUMNS} | {
     "id": 7, "user_id": 5, "name": "web", "order_id": "o7", "order_state": "active", "cpu": 2, "ram_mb": 2048,

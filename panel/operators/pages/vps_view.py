@@ -12,9 +12,9 @@ from sqlalchemy import Connection, select, text
 from panel.journal.restore import RESTORABLE
 from panel.journal.rows import database_now
 from panel.observations.proof import Proof
-from panel.operators.comparison import Line, compare, place_of
 from panel.operators.findings import FindingView, findings_about
 from panel.operators.holds import HeldSet, held_about
+from panel.operators.pages.comparison import Line, compare, place_of
 from panel.operators.pauses import PauseView, pauses_in_force
 from panel.operators.quarantine import QuarantinedView, quarantined_among
 from panel.runs.source_states import SourceView, list_sources

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from panel.operators.attention import Matter, matters
 from panel.operators.findings import FindingCount, count_findings
 from panel.operators.metrics import NUMBERS
+from panel.operators.pages.attention import Matter, matters
 from panel.operators.pauses import PauseView, pauses_in_force
 from panel.operators.quarantine import QuarantinedView, list_quarantined
 from panel.records.history import recent_runs
