@@ -9,11 +9,12 @@ import typer
 from cli.operating.journal import history
 from cli.operating.operator_transaction import act, transaction
 from cli.operating.options import Reason
-from cli.output.console import as_json, moment, out
+from cli.output.console import as_json, out
 from cli.output.listing import Json
 from cli.output.power_view import power_lines
 from panel.operators.actions import journal
 from panel.power.views import list_actions
+from panel.records.told import moment
 from panel.terminal import table
 
 app = typer.Typer(help="One VPS.", no_args_is_help=True)
