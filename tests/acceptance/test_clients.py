@@ -220,7 +220,7 @@ class Client:
         spelt = [{"method": camel(method), "args": args} for method, *args in steps]
         given = {"url": self.url, "key": self.key, "options": {"retryForSeconds": retry_for_s}, "steps": spelt}
         command = [str(NODE), "--experimental-strip-types", str(CLIENTS / "node" / "drive.ts")]
-        ran = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=False)  # noqa: S603 - Node with our own script
+        ran = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=False)  # noqa: S603 - own program
         assert ran.returncode == 0, ran.stderr
         assert "Warning" not in ran.stderr, ran.stderr
         told: list[dict[str, Any]] = json.loads(ran.stdout)

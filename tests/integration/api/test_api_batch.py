@@ -294,11 +294,9 @@ class Twin:
             claims = text("SELECT order_id, vps_id FROM order_claims WHERE order_id LIKE :of ORDER BY order_id")
             found = connection.execute(claims, {"of": f"{number}-%"})
             written += [(row.order_id, self.ids[row.vps_id]) for row in found]
-            refused = text(
-                "SELECT status_code, code, action, user_id, order_id FROM refused_calls WHERE id > :since ORDER BY id"
-            )
+            refused = text("SELECT status_code, code FROM refused_calls WHERE id > :since")
             audited = connection.execute(refused, {"since": self.refused_since})
-            written += sorted(map(str, map(tuple, audited)))  # the edge's refusals are audited after the answer
+            written += sorted(map(tuple, audited))  # the edge's refusals are audited after the answer
         return written
 
 
@@ -323,7 +321,7 @@ async def twins(
 NUMBERS = itertools.count()
 
 
-@trying(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@trying(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(items=st.lists(item(), min_size=1, max_size=9), limit=st.sampled_from([2, 128]))
 async def test_a_batch_answers_and_journals_as_its_items_one_by_one(
     twins: tuple[Twin, Twin], monkeypatch: pytest.MonkeyPatch, items: list[dict[str, Any]], limit: int
