@@ -173,7 +173,7 @@ async def test_the_html_is_enough(annas: httpx.AsyncClient, fleet: Fleet) -> Non
             assert re.search(r'method="(get|post)" action="/', form)
     detail = (await annas.get(f"/vps/{vps}")).text
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&#34; onload=x" in detail
-    for shown in ("192.0.2.1", "2001:db8::1", "4 cores", "8 GB RAM", "100 GB disk", "told by the site"):
+    for shown in ("192.0.2.1", "2001:db8::1", "4 cores", "8 GB", "100 GB", "told by the site"):
         assert shown in detail
 
 
