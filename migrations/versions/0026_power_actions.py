@@ -100,6 +100,8 @@ def upgrade() -> None:
         "uq_power_actions_open_guest", "power_actions", ["cluster", "vmid"], unique=True, postgresql_where=where
     )
     op.create_index("ix_power_actions_due", "power_actions", ["publish_at", "id"], postgresql_where=where)
+    not_done = sa.text("state IN ('queued', 'sending', 'sent', 'failed', 'unknown')")
+    op.create_index("ix_power_actions_not_done", "power_actions", ["id"], postgresql_where=not_done)
     op.create_index("ix_power_actions_user_id", "power_actions", ["user_id", "asked_at"])
     op.create_index("ix_power_actions_vps_id", "power_actions", ["vps_id", "id"])
     op.create_index("ix_power_actions_asked_at", "power_actions", ["asked_at"])

@@ -11,6 +11,9 @@ from panel.schema.tables import Time, metadata, now_column, one_of
 
 IS_OPEN = f"state IN ({', '.join(repr(state.value) for state in OPEN)})"
 
+NOT_DONE = "state IN ('queued', 'sending', 'sent', 'failed', 'unknown')"
+"""What an operator may have to look at."""
+
 power_actions = Table(
     "power_actions",
     metadata,
@@ -65,6 +68,7 @@ power_actions = Table(
     Index("uq_power_actions_open_vps", "vps_id", unique=True, postgresql_where=text(IS_OPEN)),
     Index("uq_power_actions_open_guest", "cluster", "vmid", unique=True, postgresql_where=text(IS_OPEN)),
     Index("ix_power_actions_due", "publish_at", "id", postgresql_where=text(IS_OPEN)),
+    Index("ix_power_actions_not_done", "id", postgresql_where=text(NOT_DONE)),
     Index("ix_power_actions_user_id", "user_id", "asked_at"),
     Index("ix_power_actions_vps_id", "vps_id", "id"),
     Index("ix_power_actions_asked_at", "asked_at"),
