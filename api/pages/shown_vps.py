@@ -51,4 +51,4 @@ def _says_how_it_runs(row: Mapping[str, Any]) -> bool:
     is gone."""
     if row["order_state"] in {"suspended", "pending"}:
         return False
-    return row["status"] == row["power_state"] or row["power_state"] == "unknown"
+    return row["power_state"] in {row["status"], "unknown"}

@@ -15,14 +15,11 @@ from panel.journal.writer import apply_operation
 from tests.integration.api.test_api_sync import create, update
 from tests.support.api_process import ApiProcess, api_process
 from tests.support.databases import Database
-from tests.support.fleets.world import add_user
 from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
-def api(database: Database, engine: Engine, tmp_path: Path) -> Iterator[ApiProcess]:
-    add_user(engine, 5)
-    add_user(engine, 6)
+def api(database: Database, tmp_path: Path) -> Iterator[ApiProcess]:
     with api_process(database, tmp_path) as running:
         yield running
 

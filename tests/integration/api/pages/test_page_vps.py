@@ -82,7 +82,7 @@ async def test_two_customers_see_their_own(
         assert names(await annas.get("/", params={"q": query})) == []
     others, never = await annas.get(f"/vps/{his}"), await annas.get("/vps/987654")
     assert (others.status_code, never.status_code) == (404, 404)
-    assert others.text.replace(str(his), "ID") == never.text.replace("987654", "ID")
+    assert others.text.replace(f"/vps/{his}", "/vps/987654") == never.text
     async with browser(app) as boriss:
         await sign_in(boriss, secrets, 6)
         assert names(await boriss.get("/")) == ["boriss-vps"]
@@ -173,7 +173,7 @@ async def test_the_html_is_enough(annas: httpx.AsyncClient, fleet: Fleet) -> Non
             assert re.search(r'method="(get|post)" action="/', form)
     detail = (await annas.get(f"/vps/{vps}")).text
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&#34; onload=x" in detail
-    for shown in ("192.0.2.1", "2001:db8::1", "4 cores", "8 GB RAM", "100 GB disk", "told by the site"):
+    for shown in ("192.0.2.1", "2001:db8::1", "4 cores", "8 GB", "100 GB", "told by the site"):
         assert shown in detail
 
 

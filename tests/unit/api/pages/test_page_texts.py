@@ -23,9 +23,8 @@ def test_the_catalogue_has_every_text_and_no_other() -> None:
     assert len(used) > 60
     assert set(catalogue) == used
     for english, russian in catalogue.items():
-        texts = russian if isinstance(russian, tuple) else (russian,)
         source = english if isinstance(english, str) else english[0]
-        for text in texts:
+        for text in map(str, russian if isinstance(russian, tuple) else (russian,)):
             assert text, source
             assert set(re.findall(r"%\(\w+\)s", text)) == set(re.findall(r"%\(\w+\)s", source)), source
 
