@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
@@ -14,6 +14,7 @@ from api import openapi, record_models
 from api.main_site import batch_models, call_batch
 from api.main_site.sync_call import CREATE_REQUIRED
 from clients.python import panel_sync_client as client
+from domain.record_columns import HYPERVISORS, STATUSES
 
 CLIENTS = Path(__file__).resolve().parents[3] / "clients"
 TYPESCRIPT = (CLIENTS / "typescript" / "panel-sync-client.ts").read_text(encoding="utf-8")
