@@ -76,7 +76,8 @@ async def get_metrics(request: Request, _edge: EdgeOf, _by: Monitoring) -> Respo
     families = await numbers.families()
     try:
         text = await within(TEXT_S, asyncio.to_thread(as_text, families))
-    except (BusyError, TimeoutError):
-        message = "The processes' numbers could not be read in time"
+    except (BusyError, OSError) as error:  # a TimeoutError, too, is an OSError
+        log.warning("metrics_not_read", error=type(error).__name__)
+        message = "The processes' numbers could not be read; the API's log says why"
         raise ProblemError(503, "metrics_busy", message, headers={"Retry-After": "5"}) from None
     return Response(text, headers={"Content-Type": CONTENT_TYPE})
