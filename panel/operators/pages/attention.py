@@ -16,6 +16,9 @@ MATTER = 10
 OF_A_CLASS = 3
 """How many findings of one class it names, so that a thousand of one do not hide the others."""
 
+LOOKED_AT = 50
+"""How many of a class are looked through for those that nobody has acknowledged."""
+
 NOTHING_TO_DO = frozenset({"paused", "rejected"})
 """Classes of findings that only tell of an operator's own decision."""
 
@@ -51,7 +54,7 @@ def _of_severity(connection: Connection, counts: list[FindingCount], severity: s
     for count in counts:
         if count.severity != severity or count.class_ in NOTHING_TO_DO:
             continue
-        listed = list_findings(connection, FindingFilter(count.class_), limit=MATTER)
+        listed = list_findings(connection, FindingFilter(count.class_), limit=LOOKED_AT)
         fresh = [one for one in listed if one.severity == severity and one.acknowledged_by is None][:OF_A_CLASS]
         for place, finding in enumerate(fresh, 1):
             others = count.open - len(fresh) if place == len(fresh) else 0

@@ -171,6 +171,9 @@ async def test_every_page_for_each_role_in_both_languages(
         looked = await rita.get(path)
         assert (looked.status_code, forms(looked.text)) == (200, nothing), path
     assert "&lt;script&gt;" in (await olga.get(about)).text, "the hostile name is shown, as text"
+    first = (await olga.get("/ops")).text.partition("What to look at first")[2].partition("Findings by class")[0]
+    in_order = ["Restore the guest, or end the order", "1 call was accepted and then given up", "67 more of this class"]
+    assert sorted(in_order, key=first.index) == in_order, "alarms, dead calls, warnings; of many of a class only three"
 
 
 async def test_a_reading_role_decides_nothing(rita: httpx.AsyncClient, engine: Engine) -> None:
