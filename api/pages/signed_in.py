@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -24,11 +24,16 @@ OWN_SITES = {"same-origin", "none"}
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """The customer who is signed in. ``form_token``: what the forms of the page must carry."""
+    """The customer who is signed in. ``token``: of the session."""
 
     user_id: int
     username: str | None
-    form_token: str
+    token: str = field(repr=False)
+
+    @property
+    def form_token(self) -> str:
+        """What the forms of the page must carry."""
+        return form_token(self.token)
 
 
 async def _signed_in(request: Request, edge: EdgeOf) -> SignedIn:
@@ -37,7 +42,7 @@ async def _signed_in(request: Request, edge: EdgeOf) -> SignedIn:
     if token is None or session is None:
         raise NotSignedInError
     request.scope["caller"] = f"client:{session.user_id}"  # for the audit of use
-    found = SignedIn(session.user_id, session.username, form_token(token))
+    found = SignedIn(session.user_id, session.username, token)
     request.scope["signed_in"] = found  # for the head of the page
     return found
 

@@ -1,4 +1,4 @@
-"""The list of a customer's VPS, and the page of one."""
+"""The list of a customer's VPS, and the page of one with its power buttons."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from api.client.power_requests import accept, require_own
 from api.client.record_view import cursor_after, id_before
-from api.dependencies import EdgeOf
+from api.dependencies import Edge, EdgeOf
 from api.http.problems import ProblemError
-from api.pages.rendering import PageRoute, link, page
+from api.pages.rendering import PageRoute, link, page, redirect
 from api.pages.shown_activity import shown_change
-from api.pages.shown_vps import shown
+from api.pages.shown_power import HARD, WISHES, ShownPower, shown_power
+from api.pages.shown_vps import ShownVps, shown
 from api.pages.sign_in_routes import main_site_of
-from api.pages.signed_in import Customer
+from api.pages.signed_in import Customer, SignedIn, session_form
 from domain.record_columns import MAX_ID, STATUSES
+from panel.journal.calls import DatabaseAwayError
+from panel.power.facts import PowerRules
+from panel.power.requests import Wanted
+from panel.power.views import client_actions, hindrance_now
 from panel.records.client_activity import client_activity
 from panel.records.reads import client_record, client_records
 
@@ -29,6 +35,7 @@ CHANGES = 30
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
+VpsId = Annotated[int, Path(ge=1, le=MAX_ID)]
 Status = Literal["", "creating", "running", "stopped", "suspended", "error"]
 
 
@@ -66,13 +73,71 @@ async def list_vps(
 
 
 @router.get("/vps/{vps_id:id}")
-async def one_vps(
-    request: Request, edge: EdgeOf, customer: Customer, vps_id: Annotated[int, Path(ge=1, le=MAX_ID)]
-) -> Response:
+async def one_vps(request: Request, edge: EdgeOf, customer: Customer, vps_id: VpsId) -> Response:
     """One VPS and what happened to it. Another customer's does not exist for this one."""
-    row = await edge.read(client_record(edge.reader, customer.user_id, vps_id), request.scope["began"])
+    return await _vps_page(request, edge, customer, vps_id)
+
+
+@router.post("/vps/{vps_id:id}/power")
+async def switch(request: Request, edge: EdgeOf, customer: Customer, vps_id: VpsId) -> Response:
+    """A button of the page asks for a power action. A refusal is the page again, with a notice that says why."""
+    fields = await session_form(request, customer.token)
+    wish = fields.get("action", "")
+    if wish not in WISHES:
+        raise ProblemError(422, "invalid_field", f"action must be one of {', '.join(WISHES)}", field="action")
+    action, force = WISHES[wish]
+    await require_own(edge, customer.user_id, vps_id, request.scope["began"])
+    wanted = Wanted(vps_id, customer.user_id, action, force, request.scope["request_id"])
+    refused = await _refusal(edge, wanted, sure=wish not in HARD or fields.get("sure") == "yes")
+    if refused is None:
+        return redirect(f"/vps/{vps_id}")
+    request.scope["problem_code"] = refused.code  # for the audit of use
+    try:
+        return await _vps_page(request, edge, customer, vps_id, refused)
+    except DatabaseAwayError:
+        if refused.code != "outcome_unknown":
+            raise
+        raise refused from None  # "the panel cannot read its data" would say nothing of the action
+
+
+async def _refusal(edge: Edge, wanted: Wanted, *, sure: bool) -> ProblemError | None:
+    """Ask for the action. Returns why it was refused, or None once it is accepted."""
+    if not sure:
+        return ProblemError(422, "confirmation_missing", "sure must be yes", field="sure")
+    try:
+        await accept(edge, wanted)
+    except ProblemError as refused:
+        return refused
+    return None
+
+
+async def _vps_page(
+    request: Request, edge: Edge, customer: SignedIn, vps_id: int, refused: ProblemError | None = None
+) -> Response:
+    """The page of one VPS. ``refused``: why the button that was pressed did nothing."""
+    began = request.scope["began"]
+    row = await edge.read(client_record(edge.reader, customer.user_id, vps_id), began)
     if row is None:
         raise ProblemError(404, "vps_unknown", f"VPS {vps_id} does not exist")
-    history = client_activity(edge.reader, customer.user_id, vps_id, limit=CHANGES)
-    changes = [shown_change(change) for change in await edge.read(history, request.scope["began"])]
-    return page(request, "vps.html", vps=shown(row), changes=changes, main_site=main_site_of(edge))
+    history = await edge.read(client_activity(edge.reader, customer.user_id, vps_id, limit=CHANGES), began)
+    vps = shown(row)
+    return page(
+        request,
+        "vps.html",
+        200 if refused is None else refused.status_code,
+        None if refused is None else refused.headers,
+        here=f"/vps/{vps_id}",  # also after a form of the page was refused
+        vps=vps,
+        power=await _power_of(edge, customer, vps, began) if edge.settings.power_actions else None,
+        refused=None if refused is None else refused.code,
+        changes=[shown_change(change) for change in history],
+        main_site=main_site_of(edge),
+    )
+
+
+async def _power_of(edge: Edge, customer: SignedIn, vps: ShownVps, began: float) -> ShownPower:
+    vps_id = vps.view["id"]
+    actions = await edge.read(client_actions(edge.reader, customer.user_id, vps_id), began)
+    rules = PowerRules.of(edge.settings)
+    hindrance = await edge.read(hindrance_now(edge.reader, customer.user_id, vps_id, rules), began)
+    return shown_power(vps.view["power_state"], actions[0] if actions else None, hindrance)

@@ -9,8 +9,10 @@ from sqlalchemy import Connection, Row, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.power.actions import OPEN, State
+from domain.power.permission import Refusal
+from panel.power.facts import PowerRules, permitted
 from panel.records.public import Place
-from panel.records.reads import reading_as_client
+from panel.records.reads import reading, reading_as_client
 from panel.schema.power_tables import NOT_DONE, power_actions
 
 CLIENT_COLUMNS = ("id", "vps_id", "action", "force", "state", "step", "code", "reason", "asked_at", "ended_at")
@@ -61,6 +63,14 @@ async def client_actions(
     async with reading_as_client(engine, user_id) as connection:
         rows = await connection.execute(wanted.order_by(power_actions.c.id.desc()).limit(LATEST))
         return [dict(row._mapping) for row in rows]
+
+
+async def hindrance_now(engine: AsyncEngine, user_id: int, vps_id: int, rules: PowerRules) -> Refusal | None:
+    """Why an action of this client would be refused now; None: nothing stands against it. The limit of an hour and an
+    open action are not looked at."""
+    async with reading(engine) as connection:
+        allowed = await connection.run_sync(permitted, vps_id, user_id, rules)
+    return allowed if isinstance(allowed, Refusal) else None
 
 
 def actions_of_vps(connection: Connection, vps_id: int, limit: int) -> Sequence[Row[Any]]:
