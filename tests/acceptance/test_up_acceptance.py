@@ -100,7 +100,7 @@ def test_given_servers_are_used_and_none_is_embedded(
     below = programs_below(up.pid)
     assert len(below) > 5
     assert not {"postgres", "redis-server"} & set(below)
-    assert sorted(path.name for path in (tmp_path / "data").iterdir() if path.is_dir()) == ["logs"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir() if path.is_dir()) == ["logs", "metrics"]
 
 
 def test_servers_are_asked_for_rather_than_embedded(tmp_path: Path) -> None:
