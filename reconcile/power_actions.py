@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from domain.guests import GuestType
 from domain.power import conduct
 from domain.power.actions import Action, Before, Command, GuestNow, State, commands_of
 from domain.power.conduct import Adopt, End, Reached, Send, Wait
@@ -45,6 +46,9 @@ ANOTHER_BY_NOW = End(
     State.UNKNOWN,
     "another_machine",
     "Another machine has the address of this VPS by now, so nobody can tell what came of it",
+)
+RENAMED = End(
+    State.REFUSED, "identity_in_doubt", "The container has another name than a moment ago. Nothing was sent; try again"
 )
 TOO_SLOW = End(State.FAILED, "too_slow", "The panel was too slow to be sure of the machine. Nothing was sent")
 NOT_REACHED = End(State.FAILED, "cluster_away", "The cluster could not be reached. Nothing was sent")
@@ -104,6 +108,9 @@ class PowerWorker:
         now = looked.value
         if now.fingerprint != taken.fingerprint:
             return self._end(taken, ANOTHER, now)
+        if taken.guest_type is GuestType.LXC and None not in (allowed.name, now.name) and allowed.name != now.name:
+            # A container is known by its MAC, and some hosters give a MAC out again together with its address.
+            return self._end(taken, RENAMED, now)
         commands = commands_of(taken.action, taken.guest_type, force=taken.force)
         decided = conduct.first_step(
             commands[taken.step], now, of_a_restart=taken.action is Action.RESTART and len(commands) > 1

@@ -76,7 +76,8 @@ def task_kinds(command: Command) -> frozenset[str]:
 @dataclass(frozen=True, slots=True)
 class GuestNow:
     """A guest as its own node shows it. ``status``: Proxmox's word. ``uptime_s`` and ``pid``: of its process; None: not
-    said. ``ha``: the HA manager starts and stops it. ``fingerprint``: from its own configuration, read with it."""
+    said. ``ha``: the HA manager starts and stops it. ``fingerprint`` and ``name``: from its configuration, read with
+    it."""
 
     node: str
     fingerprint: str | None
@@ -87,6 +88,7 @@ class GuestNow:
     template: bool = False
     uptime_s: int | None = None
     pid: int | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,13 +41,14 @@ class PowerRules:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The machine that a record is verified to have, and the node where it was last."""
+    """The machine that a record is verified to have, the node where it was last, and its name as listed last."""
 
     cluster: str
     vmid: int
     guest_type: GuestType
     fingerprint: str
     node: str
+    name: str | None
 
 
 NOBODY = Refusal("vps_unknown", "This VPS does not exist", status=404)
@@ -68,7 +69,7 @@ def permitted(connection: Connection, vps_id: int, user_id: int, rules: PowerRul
     refusal = hindrance(facts, user_id, orders_read=rules.orders_read, stale_after=STALE_AFTER)
     if refusal is not None:
         return refusal
-    return Target(row.cluster, row.vmid, GuestType(row.guest_type), row.fingerprint, row.node)
+    return Target(row.cluster, row.vmid, GuestType(row.guest_type), row.fingerprint, row.node, row.guest_name)
 
 
 def _facts_of(row: Row[Any], clusters: frozenset[str]) -> Facts:
@@ -136,8 +137,8 @@ SELECT r.deleted_at IS NULL AS live, r.user_id, r.order_state, r.link_state, r.f
       AND (x.unlisted_since IS NULL OR NOT coalesce(
         (SELECT {PROVEN} FROM absences a WHERE a.kind = 'order' AND a.subject = x.order_id), false))
   ) AS claimed_elsewhere,
-  g.power AS guest_power, g.guest_type AS listed_type, g.fingerprint AS guest_fingerprint, g.fingerprint_state,
-  g.template, g.unlisted_since IS NOT NULL
+  g.name AS guest_name, g.power AS guest_power, g.guest_type AS listed_type, g.fingerprint AS guest_fingerprint,
+  g.fingerprint_state, g.template, g.unlisted_since IS NOT NULL
     OR EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
     AS guest_absent,
   g.moving_since IS NOT NULL

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from domain.guests import GuestType, power_of
@@ -114,9 +115,8 @@ def _look(session: Session, node: str, guest_type: GuestType, vmid: int) -> Look
     config = found.value
     if config.forbidden:
         return Unclear(f"the configuration of guest {vmid} is forbidden to the token")
-    return Found(
-        guest_now(config.node, guest_type, vmid, config.fingerprint, session.status(config.node, guest_type, vmid))
-    )
+    now = guest_now(config.node, guest_type, vmid, config.fingerprint, session.status(config.node, guest_type, vmid))
+    return Found(replace(now, name=config.name))
 
 
 def guest_now(

@@ -87,6 +87,7 @@ class TestJudgements:
     )
     def test_workers(self, taken: dict[str, set[str]], verdicts: list[Verdict]) -> None:
         assert [check.verdict for check in queue_checks(taken)] == verdicts
+        assert [check.verdict for check in queue_checks(taken, power=True)] == [*verdicts, Verdict.PROBLEM]
 
     def test_what_is_not_well_says_how_to_mend_it(self) -> None:
         found: list[Check] = [clock_check("x", 60), match_check("mapped", 2, 1), *queue_checks({})]
@@ -266,6 +267,18 @@ class TestSources:
             refused = panel_sync("doctor", PROXMOX_CLUSTERS=wrong).out
         assert line(well, f"Proxmox {pve.name}", "Proxmox VE").startswith("ok")
         assert line(refused, f"Proxmox {pve.name}", "token is refused").startswith("problem")
+
+    def test_the_right_to_power_actions_is_a_matter_of_the_setting(self, panel_sync: PanelSync) -> None:
+        with ProxmoxServer(unauthorized_delay_s=0.01) as pve:
+            clusters = json.dumps([pve.settings()])
+            entitled = panel_sync("doctor", PROXMOX_CLUSTERS=clusters, POWER_ACTIONS="true").out
+            pve.set_token_rights({"/": ["Sys.Audit"], "/vms": ["VM.Audit"]})
+            off = panel_sync("doctor", PROXMOX_CLUSTERS=clusters).out
+            on = panel_sync("doctor", PROXMOX_CLUSTERS=clusters, POWER_ACTIONS="true").out
+        subject = f"Proxmox {pve.name}"
+        assert line(off, subject, "VM.PowerMgmt").startswith("ok"), "it is not needed"
+        assert line(on, subject, "the token lacks VM.PowerMgmt").startswith("problem")
+        assert "the token lacks VM.PowerMgmt" not in entitled
 
     def test_a_cluster_by_plain_http(self, panel_sync: PanelSync) -> None:
         cluster = {"name": "main", "urls": ["http://192.0.2.1:8006"], "token_id": "a@pve!b", "token_secret": "x"}

@@ -100,6 +100,17 @@ def test_a_machine_whose_identity_cannot_be_read_gets_nothing(panel: Panel) -> N
     assert cluster.sent == []
 
 
+def test_a_container_of_another_name_gets_nothing(engine: Engine, owner: Engine) -> None:
+    """Some hosters give a MAC out again together with its address, so the next customer's container has it, too."""
+    place = make_switchable(engine, Place(guest_type="lxc", fingerprint="mac:bc:24:11:00:00:01"))
+    panel = Panel(engine, owner)
+    panel.cluster.change(fingerprint=place.fingerprint, name="the-next-customer")
+    assert panel.plays(Action.STOP, force=True, place=place) == ("refused", "identity_in_doubt")
+    assert panel.cluster.sent == []
+    panel.cluster.change(name="web")
+    assert panel.plays(Action.STOP, force=True, place=place) == ("done", "done")
+
+
 CHANGES = [
     ("suspended", "UPDATE vps SET order_state = 'suspended'", "vps_suspended"),
     ("sold to somebody else", "INSERT INTO users (id, username) VALUES (6, 'u6'); UPDATE vps SET user_id = 6",
