@@ -95,23 +95,24 @@ def test_waiting_for_the_outcome(panel: LivePanel) -> None:
     assert answer.json()["vps"]["id"] in panel.listed(5)
 
 
-def test_the_api_shows_what_the_workers_count(panel: LivePanel) -> None:
+def counted(panel: LivePanel, name: str, **labels: str) -> float:
+    """What ``/metrics`` of the API shows for these labels, added up."""
     key = panel.settings.ops_api_key.get_secret_value()
+    answer = httpx.get(f"{panel.url}/metrics", headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(answer.raise_for_status().text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
 
-    def counted(name: str, **labels: str) -> float:
-        answer = httpx.get(f"{panel.url}/metrics", headers={"Authorization": f"Bearer {key}"}, trust_env=False)
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(answer.raise_for_status().text)
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
 
+def test_the_api_shows_what_the_workers_count(panel: LivePanel) -> None:
     def all_counted() -> tuple[float, float, float]:
         return (
-            counted("panel_sync_sync_calls_total", outcome="accepted"),
-            counted("panel_sync_calls_finished_total", state="applied"),
-            counted("panel_sync_tasks_total", task="sync.apply", outcome="success"),
+            counted(panel, "panel_sync_sync_calls_total", outcome="accepted"),
+            counted(panel, "panel_sync_calls_finished_total", state="applied"),
+            counted(panel, "panel_sync_tasks_total", task="sync.apply", outcome="success"),
         )
 
     before = all_counted()
@@ -139,6 +140,8 @@ def test_a_task_s_process_killed_in_mid_task(panel: LivePanel) -> None:
     """The worker stays and makes itself new processes; what they were at is done again."""
     vps_id = create(panel, "child-killed")
     panel.wait_status(5, "child-killed", "creating")
+    killed = {"task": "sync.apply", "outcome": "killed"}
+    before = counted(panel, "panel_sync_tasks_total", **killed)
     with panel.engine.begin() as held:
         held.execute(text("SELECT 1 FROM vps WHERE id = :id FOR UPDATE"), {"id": vps_id})
         update(panel, vps_id, "running")
@@ -147,6 +150,7 @@ def test_a_task_s_process_killed_in_mid_task(panel: LivePanel) -> None:
             kill_paused(pause_tree(pid))
     panel.wait_status(5, "child-killed", "running", timeout_s=REPUBLISHED_S)
     assert panel.process("worker-sync").running
+    assert counted(panel, "panel_sync_tasks_total", **killed) >= before + 1
 
 
 def test_the_whole_worker_killed_in_mid_task(panel: LivePanel) -> None:
