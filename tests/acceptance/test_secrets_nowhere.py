@@ -33,6 +33,7 @@ def evidence(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
     with outside() as world, echo_server() as echo:
         planted = {
             "VPS_SYNC_API_KEY_PREVIOUS": random_key(),
+            "SIGN_IN_SECRET": random_key(),
             "OPS_API_KEY": random_key(),
             "OPS_API_KEY_PREVIOUS": random_key(),
             "OPS_API_KEYS": json.dumps(
