@@ -80,6 +80,7 @@ class Facts:
     paused: bool
     quarantined: bool
     cluster_away: bool
+    orders_stale: bool  # the order feed was not read lately, or what it shows is not believed
 
 
 def hindrance(facts: Facts, caller: int, *, orders_read: bool, stale_after: timedelta) -> Refusal | None:
@@ -155,6 +156,9 @@ def _link(facts: Facts) -> Refusal | None:
 
 
 def _freshness(facts: Facts, stale_after: timedelta) -> Refusal | None:
+    if facts.orders_stale:
+        message = "The orders of the main site were not read lately; try again later"
+        return Refusal("facts_stale", message, passing=True)
     if facts.age > stale_after:
         return Refusal("facts_stale", "The state of this VPS was not confirmed lately; try again later", passing=True)
     if facts.guest is not None and facts.guest.power is PowerState.UNKNOWN:

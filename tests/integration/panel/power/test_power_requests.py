@@ -76,12 +76,22 @@ DOUBTS = [
      "identity_in_doubt"),
     ("it is seen at a second place", "UPDATE guests SET moving_since = now() WHERE vmid = 100", "identity_in_doubt"),
     ("not confirmed lately", "UPDATE vps SET power_as_of = now() - interval '11 min' WHERE id = 1", "facts_stale"),
+    ("the orders were not read lately", "UPDATE source_states SET delta_since = now() - interval '11 min'"
+     " WHERE source = 'orders'", "facts_stale"),
+    ("the orders were never read", "DELETE FROM source_states WHERE source = 'orders'", "facts_stale"),
+    *((f"the feed is {cause}", "UPDATE source_states SET unwell_since = now(),"
+       f" unwell_cause = '{cause}' WHERE source = 'orders'", "facts_stale")
+      for cause in ("unread", "old", "mass-loss")),
+    ("the feed is paused", "INSERT INTO pauses VALUES ('feed', 'r', 'ann', now(), now() + interval '1 h')",
+     "facts_stale"),
     ("no known state", "UPDATE guests SET power = 'unknown' WHERE vmid = 100", "guest_unknown"),
     ("a template", "UPDATE guests SET template = true WHERE vmid = 100", "identity_in_doubt"),
 ]  # fmt: skip
 HARMLESS = [
     ("an ended order named its guest", "UPDATE orders_seen SET vmid = 100, state = 'ended' WHERE order_id = '2'"),
     ("a pause is over", "INSERT INTO pauses VALUES ('all', 'r', 'ann', now(), now() - interval '1 h')"),
+    ("a pause of the feed is over", "INSERT INTO pauses VALUES ('feed', 'r', 'ann', now(), now() - interval '1 h')"),
+    ("the feed is incomplete", "UPDATE source_states SET unwell_since = now(), unwell_cause = 'incomplete'"),
     ("many machines turned at once", HELD.format(scope="flips:main:to stopped")),
     ("a finding is resolved", "INSERT INTO findings (class, subject, severity, reason, vps_id, resolved_at)"
      " VALUES ('sold-on', 's', 'alarm', 'r', 1, now())"),
@@ -132,6 +142,12 @@ def test_a_panel_whose_ids_are_the_main_sites(panel: Engine) -> None:
     spoil(panel, "UPDATE orders_seen SET owner = '5' WHERE order_id = '1'")
     with panel.connect() as connection:
         assert not isinstance(permitted(connection, 1, 5, replace(RULES, shared_ids=True)), Refusal)
+
+
+def test_without_a_main_site_no_order_is_waited_for(panel: Engine) -> None:
+    spoil(panel, "UPDATE source_states SET delta_since = NULL")
+    with panel.connect() as connection:
+        assert not isinstance(permitted(connection, 1, 5, replace(RULES, feed=None)), Refusal)
 
 
 def wanted(action: Action = Action.STOP, place: Place = PLACE) -> Wanted:

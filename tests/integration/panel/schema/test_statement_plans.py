@@ -186,7 +186,7 @@ async def _a_customer_looks(pool: AsyncEngine, vps_id: int) -> None:
 
 def _power(engine: Engine) -> None:
     """A customer asks for an action; the relay publishes it, and a worker takes it up and ends it."""
-    rules = PowerRules(frozenset({"main"}), orders_read=True, shared_ids=False, proof=PROOF, an_hour=1_000)
+    rules = PowerRules(frozenset({"main"}), feed="orders", shared_ids=False, proof=PROOF, an_hour=1_000)
     with engine.begin() as connection:
         records = connection.execute(text("SELECT id, user_id FROM vps WHERE deleted_at IS NULL ORDER BY id")).all()
         wanted = (Wanted(row.id, row.user_id, Action.STOP, force=False) for row in records)
