@@ -10,6 +10,7 @@ can win. After this note the command is only looked for, never sent again.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -69,7 +70,7 @@ class PowerWorker:
     clock: Callable[[], float] = time.monotonic
 
     def step(self, action_id: int) -> str:
-        """Do the next step of the action. Returns a short text for the task list."""
+        """Do the next step of the action. Returns a short text for the task list. A step that fails is tried again."""
         with self.engine.begin() as connection:
             taken = progress.take(connection, action_id)
         if taken is None:
@@ -78,6 +79,10 @@ class PowerWorker:
             return self._step(taken)
         except TakenOverError:
             return OVER
+        except Exception:
+            with contextlib.suppress(Exception), self.engine.begin() as connection:
+                progress.put_back(connection, taken, AGAIN_S)  # what was noted as about to be sent is not sent again
+            raise
 
     def _step(self, taken: Taken) -> str:
         sent = taken.sending_age_s is not None

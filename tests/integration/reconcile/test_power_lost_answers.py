@@ -76,11 +76,32 @@ def test_a_worker_that_dies_after_its_note_sends_nothing_again(
         patch.setattr(PowerCluster, "send", killed)
         with pytest.raises(KilledError):
             stopped.step(action_id)
-    assert stopped.row(action_id).state == "sending"
+    row = stopped.row(action_id)
+    assert row.state == "sending"
+    assert 0 < (row.publish_at - row.taken_until).total_seconds() < 2, (
+        "it is published once the dead one's time is over"
+    )
     assert stopped.step(action_id) == OVER, "while the dead worker's time is not over, nobody else begins"
     stopped.ages(101)
     assert stopped.goes_on(action_id) == (("done", "done") if arrived else ("unknown", "answer_lost"))
     assert len(cluster.sent) == int(arrived)
+
+
+def test_a_step_that_fails_is_given_back(panel: Panel) -> None:
+    """The database was away for a moment, or the time limit struck."""
+    action_id = panel.asks(Action.STOP)
+
+    def fails() -> None:
+        panel.cluster.before_note = lambda: None
+        raise RuntimeError
+
+    panel.cluster.before_note = fails
+    with pytest.raises(RuntimeError):
+        panel.step(action_id)
+    row = panel.row(action_id)
+    assert (row.state, row.taken_until) == ("queued", None)
+    assert panel.goes_on(action_id) == ("done", "done")
+    assert len(panel.cluster.sent) == 1
 
 
 def test_a_worker_that_hangs_and_wakes_up_late_sends_nothing(panel: Panel) -> None:

@@ -61,6 +61,19 @@ def test_a_container_is_restarted_by_a_stop_and_a_start(engine: Engine, owner: E
     assert panel.cluster.sent == [("pve1", Command.STOP), ("pve1", Command.START)]
 
 
+def test_a_container_that_was_stopped_for_a_restart_is_started_late_rather_than_never(
+    engine: Engine, owner: Engine
+) -> None:
+    place = make_switchable(engine, Place(guest_type="lxc", fingerprint="mac:bc:24:11:00:00:01"))
+    panel = Panel(engine, owner)
+    panel.cluster.change(fingerprint=place.fingerprint)
+    action_id = panel.asks(Action.RESTART, place=place)
+    while panel.row(action_id).step == 0:
+        panel.step(action_id)
+    panel.ages(500)
+    assert panel.goes_on(action_id) == ("done", "done")
+
+
 def test_a_restart_that_is_suspended_between_its_two_commands_says_that_it_is_stopped(
     engine: Engine, owner: Engine
 ) -> None:
