@@ -285,5 +285,4 @@ def _told_whole(taken: Taken, ended: End) -> End:
     if ended.state is State.DONE:
         return End(State.DONE, "done", _DONE[taken.action])
     state = State.UNKNOWN if ended.state is State.UNKNOWN else State.FAILED
-    message = "The container was stopped, and it is not certain that it was started again: start it. Why: "
-    return End(state, ended.code, message + ended.reason)
+    return End(state, ended.code, conduct.HALFWAY + ended.reason)

@@ -206,6 +206,15 @@ def search(
     return not_told()
 
 
+HALFWAY = "The container was stopped, and it is not certain that it was started again: start it. Why: "
+"""Before the reason of a restart's end that came between its two commands."""
+
+
+def not_taken() -> End:
+    """The end of an action that no worker ever took up, or not to its end, while nothing was sent."""
+    return End(State.FAILED, "expired", "No worker of the panel took it up in time. Nothing was sent; ask for it again")
+
+
 def not_told() -> End:
     """The end of an action of which nobody can tell what became."""
     message = (

@@ -189,12 +189,15 @@ class Relay:
                     schedule_duties.note_failed(connection, schedule_duties.RELAY, problem)
 
     def _check_lanes(self) -> None:
-        """Open an alarm for lanes that are late. The relay does it because it needs neither Redis, beat nor workers."""
+        """Open an alarm for lanes that are late, and end power actions that no worker takes. The relay does it because
+        it needs neither Redis, beat nor workers."""
         if (now := self._clock()) - self._lanes_checked_at >= LANE_CHECK_S:
             self._lanes_checked_at = now
             with self._engine.begin() as connection:
                 if late := schedule_duties.raise_late_alarms(connection):
                     log.warning("lanes_late", lanes=late)
+                if ended := due.end_given_up(connection):
+                    log.warning("power_actions_given_up", actions=ended)
 
     def _room_for_repeats(self) -> int | None:
         """How many calls may be published again now. The broker is asked every AGAIN_CHECK_S; None in between."""

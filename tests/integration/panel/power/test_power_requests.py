@@ -230,6 +230,34 @@ def test_the_relay_publishes_an_action_until_it_is_over(panel: Engine, owner: En
     relay.stop()
 
 
+OLD = "asked_at = asked_at - interval '36 min'"
+GIVEN_UP = [
+    ("no worker ever took it", OLD, ("failed", "expired")),
+    ("its request was sent, perhaps", f"{OLD}, state = 'sending', sending_at = asked_at, begun_at = asked_at,"
+     " command = 'stop', node = 'n', before = '{}'", ("unknown", "answer_lost")),
+    ("half of a restart was done", f"{OLD}, step = 1", ("failed", "expired")),
+    ("a worker has it", f"{OLD}, taken_until = clock_timestamp() + interval '1 min'", ("queued", None)),
+    ("a worker may still end it", "asked_at = asked_at - interval '34 min'", ("queued", None)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("_name", "given", "end"), GIVEN_UP, ids=[case[0] for case in GIVEN_UP])
+def test_an_action_that_no_worker_takes_does_not_stay_open(
+    panel: Engine, owner: Engine, database: Database, _name: str, given: str, end: tuple[str, str | None]
+) -> None:
+    action_id = stored(panel)
+    spoil(owner, f"UPDATE power_actions SET {given}")
+    now = [0.0]
+    relay = Relay(database.app_url, Recorder(), clock=lambda: now[0])
+    now[0] = 16.0
+    relay._check_lanes()
+    relay.stop()
+    with panel.connect() as connection:
+        row = connection.execute(text("SELECT * FROM power_actions WHERE id = :id"), {"id": action_id}).one()
+    assert (row.state, row.code) == end
+    assert ("was stopped" in (row.reason or "")) == ("step" in given)
+
+
 # --- progress
 
 

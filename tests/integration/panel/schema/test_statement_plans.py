@@ -192,6 +192,7 @@ def _power(engine: Engine) -> None:
         wanted = (Wanted(row.id, row.user_id, Action.STOP, force=False) for row in records)
         stored = next(row for one in wanted if isinstance(row := ask(connection, one, rules), Row))
         assert due.claim_due(connection) == [stored.id]
+        assert due.end_given_up(connection) == []
         taken = progress.take(connection, stored.id)
         assert taken is not None
         progress.note_sending(connection, taken, Command.SHUTDOWN, "pve1", Before("running", 1, 1, frozenset()))
