@@ -51,6 +51,11 @@ ANOTHER_BY_NOW = End(
 RENAMED = End(
     State.REFUSED, "identity_in_doubt", "The container has another name than a moment ago. Nothing was sent; try again"
 )
+NOT_OURS = End(
+    State.FAILED,
+    "guest_stopped",
+    "The machine is stopped, but perhaps not by this restart, so it was not started again: start it",
+)
 TOO_SLOW = End(State.FAILED, "too_slow", "The panel was too slow to be sure of the machine. Nothing was sent")
 NOT_REACHED = End(State.FAILED, "cluster_away", "The cluster could not be reached. Nothing was sent")
 NOT_ENTITLED = End(State.FAILED, "not_entitled", "Proxmox does not let the panel do this. Nothing was done")
@@ -224,6 +229,8 @@ class PowerWorker:
                 commands = commands_of(taken.action, taken.guest_type, force=taken.force)
                 if taken.step + 1 == len(commands):
                     return self._end(taken, End(State.DONE, "done", _DONE[taken.action]), now, said=said, how=how)
+                if taken.upid is None:
+                    return self._end(taken, NOT_OURS, now, said=said, how=how)
                 with self.engine.begin() as connection:
                     progress.next_step(connection, taken)
                 return f"{taken.command} is done, next is {commands[taken.step + 1]}"

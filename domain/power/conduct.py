@@ -91,10 +91,10 @@ HA_S = 180.0
 """So much longer with the HA manager, which only notes the request and may move the guest."""
 
 HA_CUTS_POWER = (
-    "The cluster's HA manager runs this machine, and it would cut the power if the system did not shut down in time. Shut"
-    " it down from inside, or cut the power. Nothing was sent"
+    "The cluster's HA manager runs this machine, and it would cut the power if the system did not shut down in time."
+    " Shut it down from inside, or cut the power. Nothing was sent"
 )
-"""The HA manager ignores ``forceStop=0``. It is asked for neither kind of guest, so that "off" means the same for all."""
+"""The HA manager ignores ``forceStop=0`` for a VM. Neither kind of guest is asked, so that "off" means the same."""
 
 UPTIME_SLACK_S = 5
 """A process is another one if it is this much younger than the one before would be by now."""
