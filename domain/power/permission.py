@@ -34,7 +34,7 @@ class Refusal:
 @dataclass(frozen=True, slots=True)
 class Seen:
     """The order of a record as the feed showed it last. ``user_id``: the panel's id of its owner; None: it names
-    nobody whom the panel knows."""
+    somebody else than the record."""
 
     state: OrderState
     user_id: int | None

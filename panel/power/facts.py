@@ -128,7 +128,8 @@ SELECT r.deleted_at IS NULL AS live, r.user_id, r.order_state, r.link_state, r.f
     r.power_as_of, CASE WHEN r.power_unconfirmed_since IS NULL THEN s.began_at END) AS age,
   o.state AS seen_state,
   (SELECT u.id FROM users u
-   WHERE CASE WHEN :shared THEN CAST(u.id AS text) ELSE u.main_site_user_id END = o.owner) AS seen_user_id,
+   WHERE u.id = r.user_id AND CASE WHEN :shared THEN CAST(u.id AS text) ELSE u.main_site_user_id END = o.owner)
+    AS seen_user_id,
   coalesce(o.cluster = r.cluster AND o.vmid = r.vmid, true) AS names_guest,
   coalesce(o.panel_vps_id = r.id, true) AS names_record,
   o.unlisted_since IS NOT NULL

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ from sqlalchemy import Engine, Row, text
 from sqlalchemy.exc import DBAPIError
 
 from domain.power.actions import Action, Before, Command
-from domain.power.permission import Refusal
+from domain.power.permission import DOUBTFUL_FINDINGS, Refusal
+from domain.records import STALE_AFTER
 from panel.journal.relay import Relay
 from panel.operators.prune import prune
 from panel.power import progress
-from panel.power.facts import permitted
+from panel.power.facts import FACTS, permitted
 from panel.power.progress import TakenOverError
 from panel.power.requests import Limited, Wanted, ask
 from panel.power.views import actions_of_vps, list_actions
@@ -148,6 +150,23 @@ def test_without_a_main_site_no_order_is_waited_for(panel: Engine) -> None:
     spoil(panel, "UPDATE source_states SET delta_since = NULL")
     with panel.connect() as connection:
         assert not isinstance(permitted(connection, 1, 5, replace(RULES, feed=None)), Refusal)
+
+
+def test_open_findings_about_others_are_not_looked_at(panel: Engine, owner: Engine) -> None:
+    """A panel may have one for each guest, and each page of a VPS asks."""
+    values = {"id": 1, "shared": False, "feed": "orders", "stale_after": STALE_AFTER, "subject": "[]",
+              "doubtful": list(DOUBTFUL_FINDINGS)}  # fmt: skip
+    with owner.begin() as connection:
+        connection.execute(text(
+            "INSERT INTO findings (class, subject, severity, reason, vps_id, order_id, cluster, vmid)"
+            " SELECT 'unverified-guest', 's' || n, 'warning', 'r', n, 'o' || n, 'main', n"
+            " FROM generate_series(1000, 4000) AS n"
+        ))  # fmt: skip
+        connection.execute(text("ANALYZE findings"))
+        plan = "\n".join(connection.scalars(text(f"EXPLAIN {FACTS}"), values | asdict(RULES.proof)))
+    assert {"ix_findings_vps_id", "ix_findings_open_order", "ix_findings_open_guest"} <= set(
+        re.findall(r"ix_\w+", plan)
+    )
 
 
 def wanted(action: Action = Action.STOP, place: Place = PLACE) -> Wanted:
