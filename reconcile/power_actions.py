@@ -140,7 +140,7 @@ class PowerWorker:
         known = None if isinstance(tasks, Unclear) else frozenset(task.upid for task in tasks)
         before = Before(now.status, now.uptime_s, now.pid, known)
         identity_at = self.clock()
-        same = source.same_machine(now.node, taken.guest_type, taken.vmid, taken.fingerprint)
+        same = source.same_machine(now.node, taken.guest_type, taken.vmid, taken.fingerprint, now.name)
         if same is False:
             return self._end(taken, ANOTHER, now)
         if same is not True or self.clock() - began > READS_S:

@@ -121,6 +121,10 @@ def test_a_container_of_another_name_gets_nothing(engine: Engine, owner: Engine)
     assert panel.plays(Action.STOP, force=True, place=place) == ("refused", "identity_in_doubt")
     assert panel.cluster.sent == []
     panel.cluster.change(name="web")
+    panel.cluster.before_note = lambda: panel.cluster.change(name="the-next-customer")
+    assert panel.plays(Action.STOP, force=True, place=place) == ("refused", "another_machine")
+    panel.cluster.change(name="web")
+    panel.cluster.before_note = lambda: None
     assert panel.plays(Action.STOP, force=True, place=place) == ("done", "done")
 
 
