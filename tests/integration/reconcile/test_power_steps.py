@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from sqlalchemy import Engine, text
 
 from domain.power.actions import Action, Command
 from domain.power.port import NotSent, Rejected, TaskEnded, TaskRuns
 from domain.source_protocols import Unclear
-from reconcile.power_actions import IDENTITY_S, READS_S
+from reconcile.power_actions import IDENTITY_S, READS_S, PowerWorker
 from tests.support.fleets.power_panel import Panel
 from tests.support.fleets.switchable import Place, make_switchable, spoil
 from tests.support.stand_ins.power_cluster import RUNNING, STOPPED, upid
@@ -201,6 +203,11 @@ def test_what_was_read_too_long_ago_is_not_acted_on(panel: Panel, slow_s: float)
     panel.step(action_id)
     assert panel.cluster.sent == []
     assert panel.row(action_id).state in {"queued", "failed"}
+
+
+def test_the_time_of_a_suspended_host_counts(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.clock_gettime", {time.CLOCK_BOOTTIME: 7.0}.__getitem__)
+    assert PowerWorker(panel.engine, {}.get, None).clock() == 7.0
 
 
 def test_switched_off_means_off(panel: Panel) -> None:
