@@ -19,7 +19,16 @@ from sources.json_client import segment
 from sources.outgoing.faults import Malformed, SourceFault, Unreachable
 from sources.proxmox.answers import NO_QUORUM
 from sources.proxmox.cluster import ClusterSource, look_up
-from sources.proxmox.endpoint import CircuitOpen, Forbidden, NoQuorum, Session, Transient, Unauthorized, said_by
+from sources.proxmox.endpoint import (
+    CircuitOpen,
+    ConfigMissing,
+    Forbidden,
+    NoQuorum,
+    Session,
+    Transient,
+    Unauthorized,
+    said_by,
+)
 
 UPID = re.compile(
     r"UPID:(?P<node>[A-Za-z0-9.-]{1,100}):[0-9A-F]{8,9}:[0-9A-F]{8,9}:[0-9A-F]{8,9}"
@@ -73,7 +82,7 @@ class ClusterPower:
             return NotSent(str(fault))
         except (Unauthorized, Forbidden) as fault:
             return Rejected(str(fault), final=True)
-        except Transient as fault:
+        except (ConfigMissing, Transient) as fault:
             return Rejected(str(fault), final=False)
         except SourceFault as fault:
             return Lost(str(fault))

@@ -56,7 +56,7 @@ ANSWERS: list[tuple[str, httpx.Response, type]] = [
     ("the token is refused", refusal(401), Rejected),
     ("a container that runs already", refusal(500, message="CT 100 already running\n"), Rejected),
     ("no such method", refusal(501), Rejected),
-    ("not on this node", missing(), Lost),
+    ("not on this node", missing(), Rejected),
     ("the node cannot be reached", refusal(595), Lost),
     ("the node did not answer in time", refusal(596), Lost),
     ("a gateway", refusal(502), Lost),

@@ -277,6 +277,22 @@ def test_an_action_that_no_worker_takes_does_not_stay_open(
     assert ("was stopped" in (row.reason or "")) == ("step" in given)
 
 
+def test_calls_are_published_before_the_table_is_made(panel: Engine, owner: Engine, database: Database) -> None:
+    spoil(panel, "INSERT INTO operations (kind, action, vps_id, seq, source, payload, state)"
+          " VALUES ('sync', 'update', 1, 2, 'sync', '{}', 'queued')")  # fmt: skip
+    recorder, now = Recorder(), [0.0]
+    relay = Relay(database.app_url, recorder, clock=lambda: now[0])
+    spoil(owner, "ALTER TABLE power_actions RENAME TO not_yet")
+    try:
+        relay.relay_once()
+        now[0] = 16.0
+        relay._check_lanes()
+    finally:
+        spoil(owner, "ALTER TABLE not_yet RENAME TO power_actions")
+        relay.stop()
+    assert [bell.task for bell in recorder.taken()] == ["sync.apply"]
+
+
 # --- progress
 
 

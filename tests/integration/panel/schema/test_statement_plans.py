@@ -36,7 +36,7 @@ from panel.operators.pages.vps_view import vps_view
 from panel.operators.prune import prune
 from panel.power import due, progress
 from panel.power.facts import PowerRules
-from panel.power.requests import Wanted, ask
+from panel.power.requests import Wanted, ask, open_action
 from panel.power.views import client_actions
 from panel.records import history as histories
 from panel.records import reads
@@ -191,6 +191,7 @@ def _power(engine: Engine) -> None:
         records = connection.execute(text("SELECT id, user_id FROM vps WHERE deleted_at IS NULL ORDER BY id")).all()
         wanted = (Wanted(row.id, row.user_id, Action.STOP, force=False) for row in records)
         stored = next(row for one in wanted if isinstance(row := ask(connection, one, rules), Row))
+        assert open_action(connection, stored.vps_id, stored.user_id) == stored
         assert due.claim_due(connection) == [stored.id]
         assert due.end_given_up(connection) == []
         taken = progress.take(connection, stored.id)
