@@ -78,7 +78,7 @@ class Facts:
     findings: frozenset[str]
     change_held: bool  # a change of it waits for an operator
     paused: bool
-    quarantined: bool
+    quarantined: bool  # runs fail at it; or, where no feed is read, the last call for it died
     cluster_away: bool
     orders_stale: bool  # the order feed was not read lately, or what it shows is not believed
 

@@ -162,6 +162,11 @@ SELECT r.deleted_at IS NULL AS live, r.user_id, r.order_state, r.link_state, r.f
           AND p.target IN ('all', 'proxmox:' || r.cluster, 'vps:' || r.id, 'user:' || r.user_id)) AS paused,
   EXISTS (SELECT 1 FROM quarantine k WHERE k.next_try_at IS NOT NULL
           AND k.subject IN ('vps:' || r.id, 'order:' || r.order_id, 'guest:' || r.cluster || '/' || r.vmid))
+    -- Without a feed, only calls say that a VPS is suspended or sold on: one that died may have said it.
+    OR CAST(:feed AS text) IS NULL AND EXISTS (
+      SELECT 1 FROM operations d WHERE d.vps_id = r.id AND d.state = 'dead' AND NOT EXISTS (
+        SELECT 1 FROM operations a
+        WHERE a.vps_id = r.id AND a.seq > d.seq AND a.kind = 'sync' AND a.state = 'applied'))
     AS quarantined,
   EXISTS (SELECT 1 FROM source_states t WHERE t.source = 'proxmox:' || r.cluster
           AND (t.unwell_cause = 'unread'

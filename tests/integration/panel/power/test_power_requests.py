@@ -152,6 +152,21 @@ def test_without_a_main_site_no_order_is_waited_for(panel: Engine) -> None:
         assert not isinstance(permitted(connection, 1, 5, replace(RULES, feed=None)), Refusal)
 
 
+def test_without_a_main_site_the_last_call_must_not_be_dead(panel: Engine) -> None:
+    """It may have suspended the VPS. What a feed shows, or a later call said, counts more."""
+    call = ("INSERT INTO operations (kind, action, vps_id, seq, source, payload, state, applied_at, reason)"
+            " VALUES ('{}', 'update', 1, {}, 'sync', '{{}}', '{}', clock_timestamp(), 'r')")  # fmt: skip
+    spoil(panel, call.format("sync", 2, "dead"))
+    spoil(panel, call.format("operator", 3, "applied"))
+    with panel.connect() as connection:
+        assert not isinstance(permitted(connection, 1, 5, RULES), Refusal)
+        refused = permitted(connection, 1, 5, replace(RULES, feed=None))
+        assert isinstance(refused, Refusal)
+        assert refused.code == "vps_quarantined"
+        connection.execute(text(call.format("sync", 4, "applied")))
+        assert not isinstance(permitted(connection, 1, 5, replace(RULES, feed=None)), Refusal)
+
+
 def test_open_findings_about_others_are_not_looked_at(panel: Engine, owner: Engine) -> None:
     """A panel may have one for each guest, and each page of a VPS asks."""
     values = {"id": 1, "shared": False, "feed": "orders", "stale_after": STALE_AFTER, "subject": "[]",
