@@ -38,6 +38,10 @@ IDENTITY_S = 10.0
 AGAIN_S = 5.0
 """Seconds until a step is tried again that something passing stood against."""
 
+SILENT_AGAIN_S = 20.0
+"""Seconds until a cluster or node that did not answer is asked again. Each try may keep a process waiting for as long,
+and other machines' actions need the processes, too."""
+
 OVER = "it is over, or another worker has it"
 
 OFF = End(State.REFUSED, "power_actions_off", "Power actions were switched off. Nothing was sent")
@@ -119,7 +123,7 @@ class PowerWorker:
             return self._refused(taken, allowed)
         looked = source.look(allowed.node, taken.guest_type, taken.vmid)
         if not isinstance(looked, Found):
-            return self._wait(taken, AGAIN_S, SILENT)
+            return self._wait(taken, SILENT_AGAIN_S, SILENT)
         now = looked.value
         if now.fingerprint != taken.fingerprint:
             return self._end(taken, ANOTHER, now)
@@ -149,7 +153,7 @@ class PowerWorker:
         if same is False:
             return self._end(taken, ANOTHER, now)
         if same is not True or self.clock() - began > READS_S:
-            return self._wait(taken, AGAIN_S, SLOW)
+            return self._wait(taken, SILENT_AGAIN_S, SLOW)
         with self.engine.begin() as connection:
             allowed = _permitted(connection, taken, rules)
             if not isinstance(allowed, Refusal):
@@ -193,7 +197,9 @@ class PowerWorker:
         looked = None if source is None else source.look(node, taken.guest_type, taken.vmid)
         if source is None or not isinstance(looked, Found):
             silence = conduct.while_it_runs(command, None, elapsed_s)
-            lost = isinstance(silence, End) and taken.upid is None
+            if isinstance(silence, Wait):
+                return self._wait(taken, SILENT_AGAIN_S)
+            lost = taken.upid is None
             return self._judged(taken, conduct.not_told() if lost else silence, None)
         now = looked.value
         if now.fingerprint != taken.fingerprint:

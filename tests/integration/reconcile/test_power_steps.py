@@ -184,6 +184,7 @@ def test_a_cluster_that_does_not_answer_gets_nothing(panel: Panel) -> None:
     action_id = panel.asks(Action.STOP)
     panel.step(action_id)
     assert panel.row(action_id).state == "queued"
+    assert panel.due_in_s(action_id) > 15, "it keeps no process from other machines' actions"
     panel.ages(121)
     assert panel.goes_on(action_id) == ("failed", "expired")
     assert "looked at" in panel.row(action_id).reason
@@ -208,6 +209,16 @@ def test_what_was_read_too_long_ago_is_not_acted_on(panel: Panel, slow_s: float)
 def test_the_time_of_a_suspended_host_counts(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.clock_gettime", {time.CLOCK_BOOTTIME: 7.0}.__getitem__)
     assert PowerWorker(panel.engine, {}.get, None).clock() == 7.0
+
+
+def test_a_cluster_that_falls_silent_after_the_request_is_not_asked_all_the_time(panel: Panel) -> None:
+    action_id = panel.asks(Action.STOP)
+    panel.step(action_id)
+    guest, panel.cluster.guest = panel.cluster.guest, None
+    panel.step(action_id)
+    assert (panel.row(action_id).state, panel.due_in_s(action_id) > 15) == ("sent", True)
+    panel.cluster.guest = guest
+    assert panel.goes_on(action_id) == ("done", "done")
 
 
 def test_switched_off_means_off(panel: Panel) -> None:
