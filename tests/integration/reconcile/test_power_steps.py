@@ -208,7 +208,7 @@ def test_what_was_read_too_long_ago_is_not_acted_on(panel: Panel, slow_s: float)
 
 def test_the_time_of_a_suspended_host_counts(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.clock_gettime", {time.CLOCK_BOOTTIME: 7.0}.__getitem__)
-    assert PowerWorker(panel.engine, {}.get, None).clock() == 7.0
+    assert PowerWorker(panel.engine, lambda _: None, None).clock() == 7.0
 
 
 def test_a_cluster_that_falls_silent_after_the_request_is_not_asked_all_the_time(panel: Panel) -> None:
