@@ -10,6 +10,7 @@ can win. After this note the command is only looked for, never sent again.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,6 +38,10 @@ IDENTITY_S = 10.0
 AGAIN_S = 5.0
 """Seconds until a step is tried again that something passing stood against."""
 
+SILENT_AGAIN_S = 20.0
+"""Seconds until a cluster or node that did not answer is asked again. Each try may keep a process waiting for as long,
+and other machines' actions need the processes, too."""
+
 OVER = "it is over, or another worker has it"
 
 OFF = End(State.REFUSED, "power_actions_off", "Power actions were switched off. Nothing was sent")
@@ -50,6 +55,11 @@ ANOTHER_BY_NOW = End(
 RENAMED = End(
     State.REFUSED, "identity_in_doubt", "The container has another name than a moment ago. Nothing was sent; try again"
 )
+NOT_OURS = End(
+    State.FAILED,
+    "guest_stopped",
+    "The machine is stopped, but perhaps not by this restart, so it was not started again: start it",
+)
 TOO_SLOW = End(State.FAILED, "too_slow", "The panel was too slow to be sure of the machine. Nothing was sent")
 NOT_REACHED = End(State.FAILED, "cluster_away", "The cluster could not be reached. Nothing was sent")
 NOT_ENTITLED = End(State.FAILED, "not_entitled", "Proxmox does not let the panel do this. Nothing was done")
@@ -59,6 +69,11 @@ SLOW = "Proxmox answers too slowly; this is tried again for a moment"
 STATELESS = "Proxmox does not say how the machine runs; this is tried again for a moment"
 
 
+def awake_or_not() -> float:
+    """Seconds on a clock that also counts while the host is suspended. ``time.monotonic`` does not."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 @dataclass(frozen=True, slots=True)
 class PowerWorker:
     """Does the steps. ``source_of``: a configured cluster, or None. ``rules`` None: power actions are switched off."""
@@ -66,10 +81,10 @@ class PowerWorker:
     engine: Engine
     source_of: Callable[[str], PowerSource | None]
     rules: PowerRules | None
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = awake_or_not
 
     def step(self, action_id: int) -> str:
-        """Do the next step of the action. Returns a short text for the task list."""
+        """Do the next step of the action. Returns a short text for the task list. A step that fails is tried again."""
         with self.engine.begin() as connection:
             taken = progress.take(connection, action_id)
         if taken is None:
@@ -78,6 +93,10 @@ class PowerWorker:
             return self._step(taken)
         except TakenOverError:
             return OVER
+        except Exception:
+            with contextlib.suppress(Exception), self.engine.begin() as connection:
+                progress.put_back(connection, taken, AGAIN_S)  # what was noted as about to be sent is not sent again
+            raise
 
     def _step(self, taken: Taken) -> str:
         sent = taken.sending_age_s is not None
@@ -104,7 +123,7 @@ class PowerWorker:
             return self._refused(taken, allowed)
         looked = source.look(allowed.node, taken.guest_type, taken.vmid)
         if not isinstance(looked, Found):
-            return self._wait(taken, AGAIN_S, SILENT)
+            return self._wait(taken, SILENT_AGAIN_S, SILENT)
         now = looked.value
         if now.fingerprint != taken.fingerprint:
             return self._end(taken, ANOTHER, now)
@@ -130,11 +149,11 @@ class PowerWorker:
         known = None if isinstance(tasks, Unclear) else frozenset(task.upid for task in tasks)
         before = Before(now.status, now.uptime_s, now.pid, known)
         identity_at = self.clock()
-        same = source.same_machine(now.node, taken.guest_type, taken.vmid, taken.fingerprint)
+        same = source.same_machine(now.node, taken.guest_type, taken.vmid, taken.fingerprint, now.name)
         if same is False:
             return self._end(taken, ANOTHER, now)
         if same is not True or self.clock() - began > READS_S:
-            return self._wait(taken, AGAIN_S, SLOW)
+            return self._wait(taken, SILENT_AGAIN_S, SLOW)
         with self.engine.begin() as connection:
             allowed = _permitted(connection, taken, rules)
             if not isinstance(allowed, Refusal):
@@ -178,7 +197,9 @@ class PowerWorker:
         looked = None if source is None else source.look(node, taken.guest_type, taken.vmid)
         if source is None or not isinstance(looked, Found):
             silence = conduct.while_it_runs(command, None, elapsed_s)
-            lost = isinstance(silence, End) and taken.upid is None
+            if isinstance(silence, Wait):
+                return self._wait(taken, SILENT_AGAIN_S)
+            lost = taken.upid is None
             return self._judged(taken, conduct.not_told() if lost else silence, None)
         now = looked.value
         if now.fingerprint != taken.fingerprint:
@@ -219,6 +240,8 @@ class PowerWorker:
                 commands = commands_of(taken.action, taken.guest_type, force=taken.force)
                 if taken.step + 1 == len(commands):
                     return self._end(taken, End(State.DONE, "done", _DONE[taken.action]), now, said=said, how=how)
+                if taken.upid is None:
+                    return self._end(taken, NOT_OURS, now, said=said, how=how)
                 with self.engine.begin() as connection:
                     progress.next_step(connection, taken)
                 return f"{taken.command} is done, next is {commands[taken.step + 1]}"
@@ -280,5 +303,4 @@ def _told_whole(taken: Taken, ended: End) -> End:
     if ended.state is State.DONE:
         return End(State.DONE, "done", _DONE[taken.action])
     state = State.UNKNOWN if ended.state is State.UNKNOWN else State.FAILED
-    message = "The container was stopped, and it is not certain that it was started again: start it. Why: "
-    return End(state, ended.code, message + ended.reason)
+    return End(state, ended.code, conduct.HALFWAY + ended.reason)

@@ -58,7 +58,7 @@ def apply(self: Any, operation_id: int) -> str:  # noqa: ANN401 - Celery's
 
 @shared_task(name="power.act", soft_time_limit=POWER_LIMIT_S, time_limit=POWER_LIMIT_S + 10)
 def power_act(action_id: int) -> str:
-    """Do the next step of a power action. If it fails, the relay publishes the action again."""
+    """Do the next step of a power action. If it fails or its process dies, the relay publishes the action again."""
     return act(engine(), get_settings(), action_id)
 
 

@@ -24,6 +24,9 @@ WISHES = {
 HARD = frozenset({"cut", "restart"})
 """The system is not asked, so data may be lost. Their forms ask once more."""
 
+NOT_CHECKED = Refusal("not_checked", "It was not checked in time whether this VPS can be switched", passing=True)
+"""Why there are no buttons while the panel cannot look at all that may stand against them."""
+
 BUTTONS: dict[str, tuple[str, ...]] = {
     "running": ("stop", "reboot", "cut", "restart"),
     "stopped": ("start",),

@@ -15,7 +15,7 @@ from api.dependencies import Edge, EdgeOf
 from api.http.problems import ProblemError
 from api.pages.rendering import PageRoute, link, page, redirect
 from api.pages.shown_activity import shown_change
-from api.pages.shown_power import HARD, WISHES, ShownPower, shown_power
+from api.pages.shown_power import HARD, NOT_CHECKED, WISHES, ShownPower, shown_power
 from api.pages.shown_vps import ShownVps, shown
 from api.pages.sign_in_routes import main_site_of
 from api.pages.signed_in import Customer, SignedIn, session_form
@@ -139,5 +139,8 @@ async def _power_of(edge: Edge, customer: SignedIn, vps: ShownVps, began: float)
     vps_id = vps.view["id"]
     actions = await edge.read(client_actions(edge.reader, customer.user_id, vps_id), began)
     rules = PowerRules.of(edge.settings)
-    hindrance = await edge.read(hindrance_now(edge.reader, customer.user_id, vps_id, rules), began)
+    try:
+        hindrance = await edge.read(hindrance_now(edge.reader, customer.user_id, vps_id, rules), began)
+    except DatabaseAwayError:  # it looks at many tables; the page must not fail with it
+        hindrance = NOT_CHECKED
     return shown_power(vps.view["power_state"], actions[0] if actions else None, hindrance)

@@ -63,7 +63,7 @@ def worker(
     concurrency: Annotated[
         int | None,
         typer.Option(
-            "--concurrency", "-c", min=1, help="Processes; by default WORKER_CONCURRENCY (reconcile: 3, power: 2)."
+            "--concurrency", "-c", min=1, help="Processes; by default WORKER_CONCURRENCY (reconcile: 3, power: 4)."
         ),
     ] = None,
 ) -> None:

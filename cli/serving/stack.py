@@ -29,8 +29,9 @@ RECONCILE_PROCESSES = 3
 """One for full runs, one for fast runs, one for imports and maintenance, so that none waits for another."""
 
 
-POWER_PROCESSES = 2
-"""Each step of a power action takes a moment, and a cluster that does not answer keeps one process busy."""
+POWER_PROCESSES = 4
+"""Each step of a power action takes a moment. A node that hangs keeps a process busy for up to half a minute with each
+step, so there must be others for the other nodes."""
 
 
 @dataclass(frozen=True, slots=True)

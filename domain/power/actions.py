@@ -49,6 +49,10 @@ SHUTDOWN_S = 60
 BEGIN_WITHIN_S = 120
 """An action that nothing was sent of for this long is not begun any more: the customer has stopped waiting for it."""
 
+GO_ON_WITHIN_S = 600
+"""The same for the start after the stop of a container's restart: without it, the panel would leave the container
+stopped."""
+
 
 def commands_of(action: Action, guest_type: GuestType, *, force: bool) -> tuple[Command, ...]:
     """What is sent, one after the other. A container has no reset, so it is stopped and started."""

@@ -90,6 +90,12 @@ SETTLE_S = {
 HA_S = 180.0
 """So much longer with the HA manager, which only notes the request and may move the guest."""
 
+HA_CUTS_POWER = (
+    "The cluster's HA manager runs this machine, and it would cut the power if the system did not shut down in time."
+    " Shut it down from inside, or cut the power. Nothing was sent"
+)
+"""The HA manager ignores ``forceStop=0`` for a VM. Neither kind of guest is asked, so that "off" means the same."""
+
 UPTIME_SLACK_S = 5
 """A process is another one if it is this much younger than the one before would be by now."""
 
@@ -117,6 +123,8 @@ def first_step(command: Command, now: GuestNow, *, of_a_restart: bool) -> Send |
             return End(State.DONE, "already_running", "The machine was running already; nothing was sent")
         message = f"Proxmox shows the machine as {now.status}, which a start does not change. Nothing was sent"
         return End(State.REFUSED, "guest_state", message)
+    if command is Command.SHUTDOWN and now.ha:
+        return End(State.REFUSED, "ha_cuts_power", HA_CUTS_POWER)
     if now.power is PowerState.UNKNOWN and command is not Command.STOP:
         return Wait(LATER_S)
     return Send(command)
@@ -204,6 +212,15 @@ def search(
             return _not_done(command, now)
         return End(State.FAILED, "proxmox_refused", f"Proxmox refused it; the machine is {now.status}")
     return not_told()
+
+
+HALFWAY = "The container was stopped, and it is not certain that it was started again: start it. Why: "
+"""Before the reason of a restart's end that came between its two commands."""
+
+
+def not_taken() -> End:
+    """The end of an action that no worker ever took up, or not to its end, while nothing was sent."""
+    return End(State.FAILED, "expired", "No worker of the panel took it up in time. Nothing was sent; ask for it again")
 
 
 def not_told() -> End:

@@ -34,7 +34,7 @@ class Refusal:
 @dataclass(frozen=True, slots=True)
 class Seen:
     """The order of a record as the feed showed it last. ``user_id``: the panel's id of its owner; None: it names
-    nobody whom the panel knows."""
+    somebody else than the record."""
 
     state: OrderState
     user_id: int | None
@@ -78,8 +78,9 @@ class Facts:
     findings: frozenset[str]
     change_held: bool  # a change of it waits for an operator
     paused: bool
-    quarantined: bool
+    quarantined: bool  # runs fail at it; or, where no feed is read, the last call for it died
     cluster_away: bool
+    orders_stale: bool  # the order feed was not read lately, or what it shows is not believed
 
 
 def hindrance(facts: Facts, caller: int, *, orders_read: bool, stale_after: timedelta) -> Refusal | None:
@@ -155,6 +156,9 @@ def _link(facts: Facts) -> Refusal | None:
 
 
 def _freshness(facts: Facts, stale_after: timedelta) -> Refusal | None:
+    if facts.orders_stale:
+        message = "The orders of the main site were not read lately; try again later"
+        return Refusal("facts_stale", message, passing=True)
     if facts.age > stale_after:
         return Refusal("facts_stale", "The state of this VPS was not confirmed lately; try again later", passing=True)
     if facts.guest is not None and facts.guest.power is PowerState.UNKNOWN:

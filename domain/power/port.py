@@ -81,8 +81,11 @@ class PowerSource(Protocol):
         """The guest now, on its node or on the one that it has moved to. Never ``Gone``. ``Unclear`` without quorum."""
         ...
 
-    def same_machine(self, node: str, guest_type: GuestType, vmid: int, fingerprint: str) -> bool | Unclear:
-        """Read the configuration on exactly this node once more: is it the machine with this fingerprint?"""
+    def same_machine(
+        self, node: str, guest_type: GuestType, vmid: int, fingerprint: str, name: str | None
+    ) -> bool | Unclear:
+        """Read the configuration on exactly this node once more: is it the machine with this fingerprint? A
+        container, which is known by a MAC alone, must have this name, too."""
         ...
 
     def own_tasks(self, node: str, vmid: int) -> tuple[OwnTask, ...] | Unclear:

@@ -106,6 +106,11 @@ def upgrade() -> None:
     op.create_index("ix_power_actions_vps_id", "power_actions", ["vps_id", "id"])
     op.create_index("ix_power_actions_asked_at", "power_actions", ["asked_at"])
 
+    # Each page of a VPS asks for the open findings about its order and its guest.
+    still_open = sa.text("resolved_at IS NULL")
+    op.create_index("ix_findings_open_order", "findings", ["order_id"], postgresql_where=still_open)
+    op.create_index("ix_findings_open_guest", "findings", ["cluster", "vmid"], postgresql_where=still_open)
+
     op.execute("GRANT SELECT ON power_actions TO panel_app")
     op.execute(f"GRANT INSERT ({ASKED}) ON power_actions TO panel_app")
     op.execute(f"GRANT UPDATE ({PROGRESS}) ON power_actions TO panel_app")
@@ -124,4 +129,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP FUNCTION public.prune_power_actions(integer, integer)")
+    op.drop_index("ix_findings_open_guest", "findings")
+    op.drop_index("ix_findings_open_order", "findings")
     op.drop_table("power_actions")

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import psycopg
 import structlog
 from sqlalchemy import Connection, Engine, Row, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from panel.broker import refusal_code
@@ -41,6 +41,7 @@ OVERTAKEN_S = 10.0
 AGAIN_CHECK_S = 5.0  # how often it looks for calls to publish again
 REPORT_S = 10.0  # how often it stores in the database that publishing works
 LANE_CHECK_S = 15.0
+NO_SUCH_TABLE = "42P01"
 STALLED_S = 30.0  # without a turn: waiting for a database or a broker that is away takes less
 OVERTAKEN_TIMES = 5  # then only the long waits count: a call that kills its worker must not return every ten seconds
 
@@ -189,12 +190,15 @@ class Relay:
                     schedule_duties.note_failed(connection, schedule_duties.RELAY, problem)
 
     def _check_lanes(self) -> None:
-        """Open an alarm for lanes that are late. The relay does it because it needs neither Redis, beat nor workers."""
+        """Open an alarm for lanes that are late, and end power actions that no worker takes. The relay does it because
+        it needs neither Redis, beat nor workers."""
         if (now := self._clock()) - self._lanes_checked_at >= LANE_CHECK_S:
             self._lanes_checked_at = now
             with self._engine.begin() as connection:
                 if late := schedule_duties.raise_late_alarms(connection):
                     log.warning("lanes_late", lanes=late)
+            if ended := self._of_power_actions(due.end_given_up):
+                log.warning("power_actions_given_up", actions=ended)
 
     def _room_for_repeats(self) -> int | None:
         """How many calls may be published again now. The broker is asked every AGAIN_CHECK_S; None in between."""
@@ -209,21 +213,31 @@ class Relay:
             return 0
 
     def _claim(self, room: int | None) -> list[Doorbell]:
-        """Mark what is due as published and take the task requests, in one short transaction. ``room``: how many
+        """Mark what is due as published and take the task requests, in short transactions. ``room``: how many
         operations may be published again; None: it is not time to look for them.
 
         They are marked before they are published. If the relay is killed in between, they are published 30 s later.
         """
+        actions = self._of_power_actions(due.claim_due)
         with self._engine.begin() as connection:
             first = list(connection.execute(CLAIM_FIRST, {"limit": BATCH}))
             again: list[Row[Any]] = []
             if room is not None and self._is_any_queued(connection):
                 again = self._claim_again(connection, min(room, BATCH - len(first)))
             requests = connection.execute(TAKE_REQUESTS).all()
-            actions = due.claim_due(connection)
         bells = [Doorbell("sync.apply", o.id, f"op={o.id} vps={o.vps_id} {o.action}") for o in (*first, *again)]
         bells += [Doorbell(due.TASK, id_, f"power={id_}") for id_ in actions]
         return bells + [Doorbell(r.task, r.subject, r.subject) for r in requests]
+
+    def _of_power_actions(self, work: Callable[[Connection], list[int]]) -> list[int]:
+        """Do this in a transaction of its own. A new relay may run before the table is made; calls must not wait."""
+        try:
+            with self._engine.begin() as connection:
+                return work(connection)
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) != NO_SUCH_TABLE:
+                raise
+            return []
 
     def _claim_again(self, connection: Connection, room: int) -> list[Row[Any]]:
         """Claim operations whose messages seem lost: what was overtaken and, if nothing moves, what is due."""

@@ -18,11 +18,11 @@ from panel.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class PowerRules:
-    """What the settings say about power actions. ``orders_read``: there is a main site whose orders are read.
-    ``shared_ids``: its user ids are also the panel's. ``an_hour``: how many actions one customer may ask for."""
+    """What the settings say about power actions. ``feed``: the source whose orders are read; None: there is no main
+    site. ``shared_ids``: its user ids are also the panel's. ``an_hour``: how many actions one customer may ask for."""
 
     clusters: frozenset[str]
-    orders_read: bool
+    feed: str | None
     shared_ids: bool
     proof: Proof
     an_hour: int
@@ -32,7 +32,7 @@ class PowerRules:
         """The rules that these settings make."""
         return cls(
             clusters=frozenset(settings.cluster_names),
-            orders_read=bool(settings.main_site_url),
+            feed=settings.main_site_feed if settings.main_site_url else None,
             shared_ids=settings.user_id_space == "shared",
             proof=Proof(settings.absence_proof_n, timedelta(seconds=settings.absence_proof_t_s)),
             an_hour=settings.power_actions_hour,
@@ -59,6 +59,8 @@ def permitted(connection: Connection, vps_id: int, user_id: int, rules: PowerRul
     values = {
         "id": vps_id,
         "shared": rules.shared_ids,
+        "feed": rules.feed,
+        "stale_after": STALE_AFTER,
         "doubtful": list(DOUBTFUL_FINDINGS),
         "subject": f'[{{"subject": "vps:{vps_id}"}}]',
     }
@@ -66,7 +68,7 @@ def permitted(connection: Connection, vps_id: int, user_id: int, rules: PowerRul
     if row is None:
         return NOBODY
     facts = _facts_of(row, rules.clusters)
-    refusal = hindrance(facts, user_id, orders_read=rules.orders_read, stale_after=STALE_AFTER)
+    refusal = hindrance(facts, user_id, orders_read=rules.feed is not None, stale_after=STALE_AFTER)
     if refusal is not None:
         return refusal
     return Target(row.cluster, row.vmid, GuestType(row.guest_type), row.fingerprint, row.node, row.guest_name)
@@ -92,6 +94,7 @@ def _facts_of(row: Row[Any], clusters: frozenset[str]) -> Facts:
         paused=row.paused,
         quarantined=row.quarantined,
         cluster_away=row.cluster_away,
+        orders_stale=row.orders_stale,
     )
 
 
@@ -125,7 +128,8 @@ SELECT r.deleted_at IS NULL AS live, r.user_id, r.order_state, r.link_state, r.f
     r.power_as_of, CASE WHEN r.power_unconfirmed_since IS NULL THEN s.began_at END) AS age,
   o.state AS seen_state,
   (SELECT u.id FROM users u
-   WHERE CASE WHEN :shared THEN CAST(u.id AS text) ELSE u.main_site_user_id END = o.owner) AS seen_user_id,
+   WHERE u.id = r.user_id AND CASE WHEN :shared THEN CAST(u.id AS text) ELSE u.main_site_user_id END = o.owner)
+    AS seen_user_id,
   coalesce(o.cluster = r.cluster AND o.vmid = r.vmid, true) AS names_guest,
   coalesce(o.panel_vps_id = r.id, true) AS names_record,
   o.unlisted_since IS NOT NULL
@@ -158,10 +162,21 @@ SELECT r.deleted_at IS NULL AS live, r.user_id, r.order_state, r.link_state, r.f
           AND p.target IN ('all', 'proxmox:' || r.cluster, 'vps:' || r.id, 'user:' || r.user_id)) AS paused,
   EXISTS (SELECT 1 FROM quarantine k WHERE k.next_try_at IS NOT NULL
           AND k.subject IN ('vps:' || r.id, 'order:' || r.order_id, 'guest:' || r.cluster || '/' || r.vmid))
+    -- Without a feed, only calls say that a VPS is suspended or sold on: one that died may have said it.
+    OR CAST(:feed AS text) IS NULL AND EXISTS (
+      SELECT 1 FROM operations d WHERE d.vps_id = r.id AND d.state = 'dead' AND NOT EXISTS (
+        SELECT 1 FROM operations a
+        WHERE a.vps_id = r.id AND a.seq > d.seq AND a.kind = 'sync' AND a.state = 'applied'))
     AS quarantined,
   EXISTS (SELECT 1 FROM source_states t WHERE t.source = 'proxmox:' || r.cluster
           AND (t.unwell_cause = 'unread'
-               OR CAST(t.backoff_state ->> 'open_until' AS timestamptz) > statement_timestamp())) AS cluster_away
+               OR CAST(t.backoff_state ->> 'open_until' AS timestamptz) > statement_timestamp())) AS cluster_away,
+  -- delta_since follows each read without a problem, a minute behind the moment for which the read holds.
+  CAST(:feed AS text) IS NOT NULL AND (
+    EXISTS (SELECT 1 FROM pauses p WHERE p.paused_until > statement_timestamp() AND p.target = 'feed')
+    OR NOT EXISTS (SELECT 1 FROM source_states t WHERE t.source = :feed
+                   AND t.delta_since > statement_timestamp() - CAST(:stale_after AS interval)
+                   AND coalesce(t.unwell_cause, '') NOT IN ('unread', 'old', 'mass-loss'))) AS orders_stale
 FROM vps r
 LEFT JOIN vps_queues q ON q.vps_id = r.id
 LEFT JOIN scopes s ON s.source = 'proxmox:' || r.cluster AND s.scope = r.node

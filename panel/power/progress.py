@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection, Row, text
 
 from domain.guests import GuestType
-from domain.power.actions import BEGIN_WITHIN_S, Action, Before, Command, State
+from domain.power.actions import GO_ON_WITHIN_S, Action, Before, Command, State
 from domain.power.conduct import End
 from panel.schema.power_tables import IS_OPEN
 
@@ -119,8 +119,8 @@ def note_rejected(connection: Connection, taken: Taken, why: str) -> None:
 
 
 def next_step(connection: Connection, taken: Taken) -> None:
-    """The current command is done: the next one may be begun, within ``BEGIN_WITHIN_S``."""
-    _write(connection, NEXT_STEP, taken, {"valid_s": BEGIN_WITHIN_S})
+    """The current command is done: the next one may be begun, within ``GO_ON_WITHIN_S``."""
+    _write(connection, NEXT_STEP, taken, {"valid_s": GO_ON_WITHIN_S})
 
 
 def end(connection: Connection, taken: Taken, ended: End, evidence: dict[str, Any]) -> None:
@@ -147,8 +147,10 @@ def _write(connection: Connection, statement: Any, taken: Taken, values: dict[st
 _MINE = f"WHERE id = :id AND attempt = :attempt AND {IS_OPEN} AND taken_until > clock_timestamp()"
 
 TAKE = text(
-    "UPDATE power_actions SET attempt = attempt + 1,"
-    " taken_until = clock_timestamp() + make_interval(secs => :for_s)"
+    "UPDATE power_actions SET attempt = attempt + 1, publishes = 0,"
+    " taken_until = clock_timestamp() + make_interval(secs => :for_s),"
+    # If this worker dies: a message that comes earlier finds the action taken, and the next one would come late.
+    " publish_at = clock_timestamp() + make_interval(secs => :for_s + 1)"
     f" WHERE id = :id AND {IS_OPEN} AND coalesce(taken_until < clock_timestamp(), true)"
     " RETURNING *, valid_until < clock_timestamp() AS expired,"
     " asked_at < clock_timestamp() - make_interval(secs => :longest_s) AS too_long,"

@@ -11,6 +11,7 @@ from domain.power.actions import BEGIN_WITHIN_S, Action
 from domain.power.permission import Refusal
 from panel.journal.accept_batch import JOURNAL_CHANNEL
 from panel.power.facts import NOBODY, PowerRules, permitted
+from panel.schema.power_tables import IS_OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +81,6 @@ STORE = text(
     " :fingerprint, 'queued', clock_timestamp() + make_interval(secs => :valid_s))"
     " ON CONFLICT DO NOTHING RETURNING *"
 )
-OPEN = text("SELECT * FROM power_actions WHERE vps_id = :vps AND user_id = :user AND ended_at IS NULL")
+OPEN = text(
+    f"SELECT * FROM power_actions WHERE vps_id = :vps AND user_id = :user AND {IS_OPEN}"  # noqa: S608 - own words
+)

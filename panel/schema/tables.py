@@ -433,6 +433,8 @@ findings = Table(
     one_of("severity", "info", "warning", "alarm"),
     Index("uq_findings_open", "class", "subject", unique=True, postgresql_where=text("resolved_at IS NULL")),
     Index("ix_findings_vps_id", "vps_id"),
+    Index("ix_findings_open_order", "order_id", postgresql_where=text("resolved_at IS NULL")),
+    Index("ix_findings_open_guest", "cluster", "vmid", postgresql_where=text("resolved_at IS NULL")),
     Index("ix_findings_resolved_at", "resolved_at", postgresql_where=text("resolved_at IS NOT NULL")),
     Index("ix_findings_untold", "id", postgresql_where=text("resolved_at IS NULL AND notified_at IS NULL")),
 )

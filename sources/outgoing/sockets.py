@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,16 @@ from sources.outgoing.faults import Malformed, TimedOut, Unreachable
 
 HEAD_BYTES = 256 * 1024
 """For an answer's head, with the interim answers (1xx) before it and a proxy's own answer. Real ones have a few KB."""
+
+UNACKNOWLEDGED_MS = 10_000
+"""For so long the system tries to deliver what was written."""
+
+NOTHING_ARRIVES_LATER: tuple[tuple[int, int, int | bytes], ...] = (
+    (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS),
+)
+"""A closed connection is forgotten at once. Otherwise the system would go on to send what was written, for a minute or
+longer: a command that was given up would arrive once the network is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,7 @@ class BoundedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Try each address of the host with its share of the time left."""
         ends = time.monotonic() + current_exchange().left_s(timeout)
+        options = [*(socket_options or ()), *NOTHING_ARRIVES_LATER]
         addresses = _addresses(host, port, ends - time.monotonic())
         failure: Exception = httpcore.ConnectTimeout()
         for number, address in enumerate(addresses):
@@ -113,7 +125,7 @@ class BoundedBackend(httpcore.NetworkBackend):
             if share <= 0:
                 break
             try:
-                plain = self._plain.connect_tcp(address, port, share, local_address, socket_options)
+                plain = self._plain.connect_tcp(address, port, share, local_address, options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
             else:

@@ -19,7 +19,16 @@ from sources.json_client import segment
 from sources.outgoing.faults import Malformed, SourceFault, Unreachable
 from sources.proxmox.answers import NO_QUORUM
 from sources.proxmox.cluster import ClusterSource, look_up
-from sources.proxmox.endpoint import CircuitOpen, Forbidden, NoQuorum, Session, Transient, Unauthorized, said_by
+from sources.proxmox.endpoint import (
+    CircuitOpen,
+    ConfigMissing,
+    Forbidden,
+    NoQuorum,
+    Session,
+    Transient,
+    Unauthorized,
+    said_by,
+)
 
 UPID = re.compile(
     r"UPID:(?P<node>[A-Za-z0-9.-]{1,100}):[0-9A-F]{8,9}:[0-9A-F]{8,9}:[0-9A-F]{8,9}"
@@ -53,9 +62,12 @@ class ClusterPower:
         """Identity and state of the guest, on the node where it is now, of a cluster with quorum."""
         return self._asked(lambda session: _look(session, node, guest_type, vmid))
 
-    def same_machine(self, node: str, guest_type: GuestType, vmid: int, fingerprint: str) -> bool | Unclear:
-        """Whether the configuration on exactly this node has this fingerprint now, in a cluster with quorum."""
-        return self._asked(lambda session: _is_same(session, node, guest_type, vmid, fingerprint))
+    def same_machine(
+        self, node: str, guest_type: GuestType, vmid: int, fingerprint: str, name: str | None
+    ) -> bool | Unclear:
+        """Whether the configuration on exactly this node has this fingerprint now, in a cluster with quorum. A
+        container must have this name, too."""
+        return self._asked(lambda session: _is_same(session, node, guest_type, vmid, fingerprint, name))
 
     def own_tasks(self, node: str, vmid: int) -> tuple[OwnTask, ...] | Unclear:
         """The latest tasks that this token began for the guest on the node."""
@@ -70,7 +82,7 @@ class ClusterPower:
             return NotSent(str(fault))
         except (Unauthorized, Forbidden) as fault:
             return Rejected(str(fault), final=True)
-        except Transient as fault:
+        except (ConfigMissing, Transient) as fault:
             return Rejected(str(fault), final=False)
         except SourceFault as fault:
             return Lost(str(fault))
@@ -102,9 +114,10 @@ def _require_quorum(session: Session) -> None:
         raise NoQuorum(NO_QUORUM)
 
 
-def _is_same(session: Session, node: str, guest_type: GuestType, vmid: int, fingerprint: str) -> bool:
+def _is_same(session: Session, node: str, guest_type: GuestType, vmid: int, fingerprint: str, name: str | None) -> bool:
     _require_quorum(session)
-    return session.config(node, guest_type, vmid).fingerprint == fingerprint
+    config = session.config(node, guest_type, vmid)
+    return config.fingerprint == fingerprint and (guest_type is not GuestType.LXC or config.name == name)
 
 
 def _look(session: Session, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestNow]:

@@ -11,7 +11,7 @@ from domain.power.actions import Action, Command
 from domain.power.port import OwnTask, TaskEnded, TaskRuns
 from reconcile.power_actions import OVER
 from tests.support.fleets.power_panel import Panel
-from tests.support.fleets.switchable import make_switchable
+from tests.support.fleets.switchable import Place, make_switchable
 from tests.support.stand_ins.power_cluster import LOST, STOPPED, PowerCluster, upid
 
 
@@ -76,11 +76,32 @@ def test_a_worker_that_dies_after_its_note_sends_nothing_again(
         patch.setattr(PowerCluster, "send", killed)
         with pytest.raises(KilledError):
             stopped.step(action_id)
-    assert stopped.row(action_id).state == "sending"
+    row = stopped.row(action_id)
+    assert row.state == "sending"
+    assert 0 < (row.publish_at - row.taken_until).total_seconds() < 2, (
+        "it is published once the dead one's time is over"
+    )
     assert stopped.step(action_id) == OVER, "while the dead worker's time is not over, nobody else begins"
     stopped.ages(101)
     assert stopped.goes_on(action_id) == (("done", "done") if arrived else ("unknown", "answer_lost"))
     assert len(cluster.sent) == int(arrived)
+
+
+def test_a_step_that_fails_is_given_back(panel: Panel) -> None:
+    """The database was away for a moment, or the time limit struck."""
+    action_id = panel.asks(Action.STOP)
+
+    def fails() -> None:
+        panel.cluster.before_note = lambda: None
+        raise RuntimeError
+
+    panel.cluster.before_note = fails
+    with pytest.raises(RuntimeError):
+        panel.step(action_id)
+    row = panel.row(action_id)
+    assert (row.state, row.taken_until) == ("queued", None)
+    assert panel.goes_on(action_id) == ("done", "done")
+    assert len(panel.cluster.sent) == 1
 
 
 def test_a_worker_that_hangs_and_wakes_up_late_sends_nothing(panel: Panel) -> None:
@@ -105,6 +126,21 @@ def test_a_machine_that_is_replaced_after_the_request_is_not_taken_for_its_own(p
     panel.cluster.change(**STOPPED, fingerprint="smbios:the-next-customer")
     assert panel.goes_on(action_id) == ("unknown", "another_machine")
     assert len(panel.cluster.sent) == 1
+
+
+@pytest.mark.parametrize("arrived", [True, False], ids=["by this restart", "by somebody else"])
+def test_a_container_that_somebody_else_stopped_is_not_started(engine: Engine, owner: Engine, *, arrived: bool) -> None:
+    """The answer to the restart's stop was lost, and the container is stopped."""
+    place = make_switchable(engine, Place(guest_type="lxc", fingerprint="mac:bc:24:11:00:00:01"))
+    panel = Panel(engine, owner)
+    panel.cluster.change(fingerprint=place.fingerprint)
+    panel.cluster.reply, panel.cluster.begins = LOST, arrived
+    action_id = panel.asks(Action.RESTART, place=place)
+    panel.step(action_id)
+    panel.cluster.change(**STOPPED)
+    panel.cluster.reply = None
+    assert panel.goes_on(action_id) == (("done", "done") if arrived else ("failed", "guest_stopped"))
+    assert len(panel.cluster.sent) == 1 + arrived
 
 
 def test_nothing_stays_open_for_ever(panel: Panel) -> None:

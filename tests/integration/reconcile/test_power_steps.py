@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from sqlalchemy import Engine, text
 
 from domain.power.actions import Action, Command
 from domain.power.port import NotSent, Rejected, TaskEnded, TaskRuns
 from domain.source_protocols import Unclear
-from reconcile.power_actions import IDENTITY_S, READS_S
+from reconcile.power_actions import IDENTITY_S, READS_S, PowerWorker
 from tests.support.fleets.power_panel import Panel
 from tests.support.fleets.switchable import Place, make_switchable, spoil
 from tests.support.stand_ins.power_cluster import RUNNING, STOPPED, upid
@@ -61,6 +63,19 @@ def test_a_container_is_restarted_by_a_stop_and_a_start(engine: Engine, owner: E
     assert panel.cluster.sent == [("pve1", Command.STOP), ("pve1", Command.START)]
 
 
+def test_a_container_that_was_stopped_for_a_restart_is_started_late_rather_than_never(
+    engine: Engine, owner: Engine
+) -> None:
+    place = make_switchable(engine, Place(guest_type="lxc", fingerprint="mac:bc:24:11:00:00:01"))
+    panel = Panel(engine, owner)
+    panel.cluster.change(fingerprint=place.fingerprint)
+    action_id = panel.asks(Action.RESTART, place=place)
+    while panel.row(action_id).step == 0:
+        panel.step(action_id)
+    panel.ages(500)
+    assert panel.goes_on(action_id) == ("done", "done")
+
+
 def test_a_restart_that_is_suspended_between_its_two_commands_says_that_it_is_stopped(
     engine: Engine, owner: Engine
 ) -> None:
@@ -108,6 +123,10 @@ def test_a_container_of_another_name_gets_nothing(engine: Engine, owner: Engine)
     assert panel.plays(Action.STOP, force=True, place=place) == ("refused", "identity_in_doubt")
     assert panel.cluster.sent == []
     panel.cluster.change(name="web")
+    panel.cluster.before_note = lambda: panel.cluster.change(name="the-next-customer")
+    assert panel.plays(Action.STOP, force=True, place=place) == ("refused", "another_machine")
+    panel.cluster.change(name="web")
+    panel.cluster.before_note = lambda: None
     assert panel.plays(Action.STOP, force=True, place=place) == ("done", "done")
 
 
@@ -165,6 +184,7 @@ def test_a_cluster_that_does_not_answer_gets_nothing(panel: Panel) -> None:
     action_id = panel.asks(Action.STOP)
     panel.step(action_id)
     assert panel.row(action_id).state == "queued"
+    assert panel.due_in_s(action_id) > 15, "it keeps no process from other machines' actions"
     panel.ages(121)
     assert panel.goes_on(action_id) == ("failed", "expired")
     assert "looked at" in panel.row(action_id).reason
@@ -184,6 +204,21 @@ def test_what_was_read_too_long_ago_is_not_acted_on(panel: Panel, slow_s: float)
     panel.step(action_id)
     assert panel.cluster.sent == []
     assert panel.row(action_id).state in {"queued", "failed"}
+
+
+def test_the_time_of_a_suspended_host_counts(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.clock_gettime", {time.CLOCK_BOOTTIME: 7.0}.__getitem__)
+    assert PowerWorker(panel.engine, lambda _: None, None).clock() == 7.0
+
+
+def test_a_cluster_that_falls_silent_after_the_request_is_not_asked_all_the_time(panel: Panel) -> None:
+    action_id = panel.asks(Action.STOP)
+    panel.step(action_id)
+    guest, panel.cluster.guest = panel.cluster.guest, None
+    panel.step(action_id)
+    assert (panel.row(action_id).state, panel.due_in_s(action_id) > 15) == ("sent", True)
+    panel.cluster.guest = guest
+    assert panel.goes_on(action_id) == ("done", "done")
 
 
 def test_switched_off_means_off(panel: Panel) -> None:

@@ -47,6 +47,11 @@ class Panel:
         with self.engine.connect() as connection:
             return connection.execute(text("SELECT * FROM power_actions WHERE id = :id"), {"id": action_id}).one()
 
+    def due_in_s(self, action_id: int) -> float:
+        with self.engine.connect() as connection:
+            statement = "SELECT extract(epoch FROM publish_at - clock_timestamp()) FROM power_actions WHERE id = :id"
+            return float(connection.scalar(text(statement), {"id": action_id}))
+
     def ages(self, seconds: float) -> None:
         """Let all that happened so far have happened so many seconds earlier. Nobody works on anything now."""
         moments = ("asked_at", "valid_until", "begun_at", "sending_at")

@@ -15,7 +15,7 @@ from panel.schema import tables
 FINGERPRINT = "smbios:8d3f1e64-0c5b-4e0c-9a77-3f4f5d2b1a00"
 RULES = PowerRules(
     clusters=frozenset({"main"}),
-    orders_read=True,
+    feed="orders",
     shared_ids=False,
     proof=Proof(3, timedelta(minutes=10)),
     an_hour=30,
@@ -50,6 +50,10 @@ def make_switchable(engine: Engine, place: Place = PLACE) -> Place:
                 " SET main_site_user_id = excluded.main_site_user_id, map_source = excluded.map_source"
             ),
             {"id": place.user_id},
+        )
+        connection.execute(
+            text("INSERT INTO source_states (source, delta_since) VALUES ('orders', :now) ON CONFLICT DO NOTHING"),
+            {"now": now},
         )
         queue = {"vps_id": place.vps_id, "last_seq": 1, "applied_seq": 1, "queue_state": "live"}
         connection.execute(insert(tables.vps_queues).values(**queue, order_id=str(place.vps_id)))

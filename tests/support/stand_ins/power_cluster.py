@@ -52,11 +52,15 @@ class PowerCluster:
         self.asked.append("look")
         return Unclear("the node cannot be reached (596)") if self.guest is None else Found(self.guest)
 
-    def same_machine(self, node: str, guest_type: GuestType, vmid: int, fingerprint: str) -> bool | Unclear:
-        del node, guest_type, vmid
+    def same_machine(
+        self, node: str, guest_type: GuestType, vmid: int, fingerprint: str, name: str | None
+    ) -> bool | Unclear:
+        del node, vmid
         self.asked.append("same")
         self.before_note()
-        return Unclear("596") if self.guest is None else self.guest.fingerprint == fingerprint
+        if self.guest is None:
+            return Unclear("596")
+        return self.guest.fingerprint == fingerprint and (guest_type is GuestType.QEMU or self.guest.name == name)
 
     def own_tasks(self, node: str, vmid: int) -> tuple[OwnTask, ...] | Unclear:
         del vmid

@@ -56,7 +56,7 @@ ANSWERS: list[tuple[str, httpx.Response, type]] = [
     ("the token is refused", refusal(401), Rejected),
     ("a container that runs already", refusal(500, message="CT 100 already running\n"), Rejected),
     ("no such method", refusal(501), Rejected),
-    ("not on this node", missing(), Lost),
+    ("not on this node", missing(), Rejected),
     ("the node cannot be reached", refusal(595), Lost),
     ("the node did not answer in time", refusal(596), Lost),
     ("a gateway", refusal(502), Lost),
@@ -164,11 +164,20 @@ def test_a_guest_that_moved_is_looked_at_where_it_is() -> None:
 def test_the_last_read_of_the_identity_is_of_exactly_that_node() -> None:
     wire = Wire()
     cluster = power(wire)
-    assert cluster.same_machine("pve1", GuestType.QEMU, 100, f"smbios:{UUID}") is True
-    assert cluster.same_machine("pve1", GuestType.QEMU, 100, "smbios:another") is False
-    assert isinstance(cluster.same_machine("pve2", GuestType.QEMU, 100, f"smbios:{UUID}"), Unclear)
+    assert cluster.same_machine("pve1", GuestType.QEMU, 100, f"smbios:{UUID}", None) is True
+    assert cluster.same_machine("pve1", GuestType.QEMU, 100, "smbios:another", None) is False
+    assert isinstance(cluster.same_machine("pve2", GuestType.QEMU, 100, f"smbios:{UUID}", None), Unclear)
     wire.but("/cluster/status", data(NO_QUORUM))
-    assert isinstance(cluster.same_machine("pve1", GuestType.QEMU, 100, f"smbios:{UUID}"), Unclear)
+    assert isinstance(cluster.same_machine("pve1", GuestType.QEMU, 100, f"smbios:{UUID}", None), Unclear)
+
+
+def test_a_container_must_have_the_name_that_it_had() -> None:
+    wire = Wire()
+    wire.but("/nodes/pve1/lxc/100/config", data({"net0": "name=eth0,hwaddr=BC:24:11:00:00:01", "hostname": "web"}))
+    cluster = power(wire)
+    same = [cluster.same_machine("pve1", GuestType.LXC, 100, "mac:bc:24:11:00:00:01", name)
+            for name in ("web", "the-next-customer", None)]  # fmt: skip
+    assert same == [True, False, False]
 
 
 STATES: list[tuple[GuestType, dict[str, object], tuple[str, PowerState]]] = [

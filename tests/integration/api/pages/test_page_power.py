@@ -112,6 +112,7 @@ async def test_a_customer_switches_their_vps(
         page = await anna.get("/vps/1")
         assert buttons(page) == []
         assert power(page).startswith("Power This VPS is suspended, so it cannot be switched on or off. Last action:")
+        await _what_cannot_be_checked(anna, monkeypatch)
         await _an_outcome_that_is_not_known(anna, monkeypatch)
 
 
@@ -158,6 +159,17 @@ async def _what_a_running_one_shows(anna: httpx.AsyncClient) -> None:
     assert "because" not in page.text, "sentences of the panel are English only"
     russian = power(await anna.get("/vps/1", headers={"Accept-Language": "ru"}))
     assert re.search(r"Последнее действие: Включить, .* назад: не выполнено Сервер сейчас работает", russian)
+
+
+async def _what_cannot_be_checked(anna: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: Any) -> None:
+        raise DatabaseAwayError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vps_routes, "hindrance_now", away)
+        page = await anna.get("/vps/1")
+    assert buttons(page) == []
+    assert power(page).startswith("Power The panel could not check in time whether this VPS can be switched.")
 
 
 async def _an_outcome_that_is_not_known(anna: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:

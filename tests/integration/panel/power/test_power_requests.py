@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ from sqlalchemy import Engine, Row, text
 from sqlalchemy.exc import DBAPIError
 
 from domain.power.actions import Action, Before, Command
-from domain.power.permission import Refusal
+from domain.power.permission import DOUBTFUL_FINDINGS, Refusal
+from domain.records import STALE_AFTER
 from panel.journal.relay import Relay
 from panel.operators.prune import prune
 from panel.power import progress
-from panel.power.facts import permitted
+from panel.power.facts import FACTS, permitted
 from panel.power.progress import TakenOverError
 from panel.power.requests import Limited, Wanted, ask
 from panel.power.views import actions_of_vps, list_actions
@@ -76,12 +78,22 @@ DOUBTS = [
      "identity_in_doubt"),
     ("it is seen at a second place", "UPDATE guests SET moving_since = now() WHERE vmid = 100", "identity_in_doubt"),
     ("not confirmed lately", "UPDATE vps SET power_as_of = now() - interval '11 min' WHERE id = 1", "facts_stale"),
+    ("the orders were not read lately", "UPDATE source_states SET delta_since = now() - interval '11 min'"
+     " WHERE source = 'orders'", "facts_stale"),
+    ("the orders were never read", "DELETE FROM source_states WHERE source = 'orders'", "facts_stale"),
+    *((f"the feed is {cause}", "UPDATE source_states SET unwell_since = now(),"
+       f" unwell_cause = '{cause}' WHERE source = 'orders'", "facts_stale")
+      for cause in ("unread", "old", "mass-loss")),
+    ("the feed is paused", "INSERT INTO pauses VALUES ('feed', 'r', 'ann', now(), now() + interval '1 h')",
+     "facts_stale"),
     ("no known state", "UPDATE guests SET power = 'unknown' WHERE vmid = 100", "guest_unknown"),
     ("a template", "UPDATE guests SET template = true WHERE vmid = 100", "identity_in_doubt"),
 ]  # fmt: skip
 HARMLESS = [
     ("an ended order named its guest", "UPDATE orders_seen SET vmid = 100, state = 'ended' WHERE order_id = '2'"),
     ("a pause is over", "INSERT INTO pauses VALUES ('all', 'r', 'ann', now(), now() - interval '1 h')"),
+    ("a pause of the feed is over", "INSERT INTO pauses VALUES ('feed', 'r', 'ann', now(), now() - interval '1 h')"),
+    ("the feed is incomplete", "UPDATE source_states SET unwell_since = now(), unwell_cause = 'incomplete'"),
     ("many machines turned at once", HELD.format(scope="flips:main:to stopped")),
     ("a finding is resolved", "INSERT INTO findings (class, subject, severity, reason, vps_id, resolved_at)"
      " VALUES ('sold-on', 's', 'alarm', 'r', 1, now())"),
@@ -132,6 +144,44 @@ def test_a_panel_whose_ids_are_the_main_sites(panel: Engine) -> None:
     spoil(panel, "UPDATE orders_seen SET owner = '5' WHERE order_id = '1'")
     with panel.connect() as connection:
         assert not isinstance(permitted(connection, 1, 5, replace(RULES, shared_ids=True)), Refusal)
+
+
+def test_without_a_main_site_no_order_is_waited_for(panel: Engine) -> None:
+    spoil(panel, "UPDATE source_states SET delta_since = NULL")
+    with panel.connect() as connection:
+        assert not isinstance(permitted(connection, 1, 5, replace(RULES, feed=None)), Refusal)
+
+
+def test_without_a_main_site_the_last_call_must_not_be_dead(panel: Engine) -> None:
+    """It may have suspended the VPS. What a feed shows, or a later call said, counts more."""
+    call = ("INSERT INTO operations (kind, action, vps_id, seq, source, payload, state, applied_at, reason)"
+            " VALUES ('{}', 'update', 1, {}, 'sync', '{{}}', '{}', clock_timestamp(), 'r')")  # fmt: skip
+    spoil(panel, call.format("sync", 2, "dead"))
+    spoil(panel, call.format("operator", 3, "applied"))
+    with panel.connect() as connection:
+        assert not isinstance(permitted(connection, 1, 5, RULES), Refusal)
+        refused = permitted(connection, 1, 5, replace(RULES, feed=None))
+        assert isinstance(refused, Refusal)
+        assert refused.code == "vps_quarantined"
+        connection.execute(text(call.format("sync", 4, "applied")))
+        assert not isinstance(permitted(connection, 1, 5, replace(RULES, feed=None)), Refusal)
+
+
+def test_open_findings_about_others_are_not_looked_at(panel: Engine, owner: Engine) -> None:
+    """A panel may have one for each guest, and each page of a VPS asks."""
+    values = {"id": 1, "shared": False, "feed": "orders", "stale_after": STALE_AFTER, "subject": "[]",
+              "doubtful": list(DOUBTFUL_FINDINGS)}  # fmt: skip
+    with owner.begin() as connection:
+        connection.execute(text(
+            "INSERT INTO findings (class, subject, severity, reason, vps_id, order_id, cluster, vmid)"
+            " SELECT 'unverified-guest', 's' || n, 'warning', 'r', n, 'o' || n, 'main', n"
+            " FROM generate_series(1000, 4000) AS n"
+        ))  # fmt: skip
+        connection.execute(text("ANALYZE findings"))
+        plan = "\n".join(connection.scalars(text(f"EXPLAIN {FACTS}"), values | asdict(RULES.proof)))
+    assert {"ix_findings_vps_id", "ix_findings_open_order", "ix_findings_open_guest"} <= set(
+        re.findall(r"ix_\w+", plan)
+    )
 
 
 def wanted(action: Action = Action.STOP, place: Place = PLACE) -> Wanted:
@@ -212,6 +262,50 @@ def test_the_relay_publishes_an_action_until_it_is_over(panel: Engine, owner: En
     relay.relay_once()
     assert recorder.taken() == []
     relay.stop()
+
+
+OLD = "asked_at = asked_at - interval '36 min'"
+GIVEN_UP = [
+    ("no worker ever took it", OLD, ("failed", "expired")),
+    ("its request was sent, perhaps", f"{OLD}, state = 'sending', sending_at = asked_at, begun_at = asked_at,"
+     " command = 'stop', node = 'n', before = '{}'", ("unknown", "answer_lost")),
+    ("half of a restart was done", f"{OLD}, step = 1", ("failed", "expired")),
+    ("a worker has it", f"{OLD}, taken_until = clock_timestamp() + interval '1 min'", ("queued", None)),
+    ("a worker may still end it", "asked_at = asked_at - interval '34 min'", ("queued", None)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("_name", "given", "end"), GIVEN_UP, ids=[case[0] for case in GIVEN_UP])
+def test_an_action_that_no_worker_takes_does_not_stay_open(
+    panel: Engine, owner: Engine, database: Database, _name: str, given: str, end: tuple[str, str | None]
+) -> None:
+    action_id = stored(panel)
+    spoil(owner, f"UPDATE power_actions SET {given}")
+    now = [0.0]
+    relay = Relay(database.app_url, Recorder(), clock=lambda: now[0])
+    now[0] = 16.0
+    relay._check_lanes()
+    relay.stop()
+    with panel.connect() as connection:
+        row = connection.execute(text("SELECT * FROM power_actions WHERE id = :id"), {"id": action_id}).one()
+    assert (row.state, row.code) == end
+    assert ("was stopped" in (row.reason or "")) == ("step" in given)
+
+
+def test_calls_are_published_before_the_table_is_made(panel: Engine, owner: Engine, database: Database) -> None:
+    spoil(panel, "INSERT INTO operations (kind, action, vps_id, seq, source, payload, state)"
+          " VALUES ('sync', 'update', 1, 2, 'sync', '{}', 'queued')")  # fmt: skip
+    recorder, now = Recorder(), [0.0]
+    relay = Relay(database.app_url, recorder, clock=lambda: now[0])
+    spoil(owner, "ALTER TABLE power_actions RENAME TO not_yet")
+    try:
+        relay.relay_once()
+        now[0] = 16.0
+        relay._check_lanes()
+    finally:
+        spoil(owner, "ALTER TABLE not_yet RENAME TO power_actions")
+        relay.stop()
+    assert [bell.task for bell in recorder.taken()] == ["sync.apply"]
 
 
 # --- progress

@@ -36,7 +36,7 @@ from panel.operators.pages.vps_view import vps_view
 from panel.operators.prune import prune
 from panel.power import due, progress
 from panel.power.facts import PowerRules
-from panel.power.requests import Wanted, ask
+from panel.power.requests import Wanted, ask, open_action
 from panel.power.views import client_actions
 from panel.records import history as histories
 from panel.records import reads
@@ -186,12 +186,14 @@ async def _a_customer_looks(pool: AsyncEngine, vps_id: int) -> None:
 
 def _power(engine: Engine) -> None:
     """A customer asks for an action; the relay publishes it, and a worker takes it up and ends it."""
-    rules = PowerRules(frozenset({"main"}), orders_read=True, shared_ids=False, proof=PROOF, an_hour=1_000)
+    rules = PowerRules(frozenset({"main"}), feed="orders", shared_ids=False, proof=PROOF, an_hour=1_000)
     with engine.begin() as connection:
         records = connection.execute(text("SELECT id, user_id FROM vps WHERE deleted_at IS NULL ORDER BY id")).all()
         wanted = (Wanted(row.id, row.user_id, Action.STOP, force=False) for row in records)
         stored = next(row for one in wanted if isinstance(row := ask(connection, one, rules), Row))
+        assert open_action(connection, stored.vps_id, stored.user_id) == stored
         assert due.claim_due(connection) == [stored.id]
+        assert due.end_given_up(connection) == []
         taken = progress.take(connection, stored.id)
         assert taken is not None
         progress.note_sending(connection, taken, Command.SHUTDOWN, "pve1", Before("running", 1, 1, frozenset()))

@@ -11,6 +11,7 @@ import tracemalloc
 import zlib
 from datetime import UTC, datetime
 from functools import cache
+from queue import SimpleQueue
 
 import pytest
 
@@ -196,6 +197,21 @@ def test_the_deadline_is_each_exchange_s_own() -> None:
         assert server.connections == 1
 
 
+def test_what_was_given_up_is_not_delivered_later() -> None:
+    """A connection that is closed in the usual way delivers what was written before; a reset one does not."""
+    ends: SimpleQueue[bytes | type[OSError]] = SimpleQueue()
+
+    def silent(connection: socket.socket, _: threading.Event) -> None:
+        try:
+            ends.put(connection.recv(1))
+        except OSError as error:
+            ends.put(type(error))
+
+    with RawServer(silent) as server, pytest.raises(TimedOut):
+        client(server, read_s=0.2).exchange("POST")
+    assert ends.get(timeout=20) is ConnectionResetError
+
+
 def test_silence_in_the_handshake_is_covered() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     with listener:
@@ -340,8 +356,9 @@ def test_connections_of_a_forgotten_client_are_closed() -> None:
 
     def wait_for_the_end(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
-        if connection.recv(1) == b"":
-            waiting.set()
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+        waiting.set()
 
     with RawServer(wait_for_the_end) as server:
         client(server).exchange("GET")

@@ -12,7 +12,13 @@ from api.pages import rendering
 from api.pages.languages import LANGUAGES
 
 ROOT = Path(__file__).resolve().parents[4]
-MADE_IN = ("domain/power", "panel/power", "reconcile/power_actions.py", "api/client/power_requests.py")
+MADE_IN = (
+    "domain/power",
+    "panel/power",
+    "reconcile/power_actions.py",
+    "api/client/power_requests.py",
+    "api/pages/shown_power.py",
+)
 CODE_AT = {"Refusal": 0, "End": 1, "ProblemError": 1}
 """Which argument is the code."""
 

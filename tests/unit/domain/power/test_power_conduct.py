@@ -56,6 +56,21 @@ FIRST: list[tuple[str, Command, GuestNow, bool, object]] = [
     ("a word that nobody knows", Command.RESET, paused("inmigrate"), False, Wait),
     ("a word that nobody knows, by force", Command.STOP, paused("inmigrate"), False, Send),
     ("a template", Command.START, replace(STANDS, template=True), False, (State.REFUSED, "identity_in_doubt")),
+    (
+        "the HA manager would cut the power",
+        Command.SHUTDOWN,
+        replace(RUNS, ha=True),
+        False,
+        (State.REFUSED, "ha_cuts_power"),
+    ),
+    ("the HA manager is told to cut the power", Command.STOP, replace(RUNS, ha=True), False, Send),
+    (
+        "a guest of the HA manager stands already",
+        Command.SHUTDOWN,
+        replace(STANDS, ha=True),
+        False,
+        (State.DONE, "already_stopped"),
+    ),
     ("a backup is running", Command.STOP, replace(RUNS, lock="backup"), False, (State.REFUSED, "guest_locked")),
 ]
 

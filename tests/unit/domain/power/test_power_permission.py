@@ -21,7 +21,7 @@ SURE = Facts(
     live=True, user_id=5, order_state=OrderState.ACTIVE, link_state=LinkState.VERIFIED, fingerprint="smbios:a",
     guest_type=GuestType.QEMU, has_place=True, in_flight=False, missing=False, age=timedelta(minutes=1), order=SEEN,
     guest=LISTED, claimed_elsewhere=False, findings=frozenset(), change_held=False, paused=False, quarantined=False,
-    cluster_away=False,
+    cluster_away=False, orders_stale=False,
 )  # fmt: skip
 
 CASES: list[tuple[str, dict[str, Any], str, int, bool]] = [
@@ -54,6 +54,7 @@ CASES: list[tuple[str, dict[str, Any], str, int, bool]] = [
     ("no fingerprint", {"fingerprint": None}, "identity_unverified", 409, False),
     ("not known whether machine or container", {"guest_type": None}, "identity_unverified", 409, False),
     ("the cluster is away", {"cluster_away": True}, "cluster_away", 503, True),
+    ("the orders were not read lately", {"orders_stale": True}, "facts_stale", 409, True),
     ("no list showed the guest", {"guest": None}, "guest_unknown", 409, False),
     ("a list left the guest out", {"guest": replace(LISTED, absent=True)}, "guest_unknown", 409, False),
     ("the guest is missing", {"missing": True}, "guest_unknown", 409, False),
