@@ -21,7 +21,7 @@ from api.http.deadline import within
 from api.http.problems import ProblemError
 from api.main_site.api_keys import ApiKeys, BadKeyLimiter, Headers, KeyPrefixes
 from api.operators.operator_keys import OperatorKeys
-from panel.clients.client_sessions import session_of
+from panel.clients.client_sessions import ClientSession, fingerprint, session_of
 from panel.deadlines import Deadlines
 from panel.journal.accept import Acceptor
 from panel.journal.calls import DatabaseAwayError
@@ -55,6 +55,12 @@ class Edge:
     @property
     def deadlines(self) -> Deadlines:
         return Deadlines(self.settings.answer_within_s)
+
+    @property
+    def link_credential(self) -> str:
+        """The fingerprint of the secret that signs sign-in links; empty without one."""
+        secret = self.settings.sign_in_secret.get_secret_value()
+        return fingerprint(b"link " + secret.encode()) if secret else ""
 
     def release_waiting(self) -> None:
         """The process is ending: what waits for something is answered now."""
@@ -157,15 +163,23 @@ async def _client(
     return user_id
 
 
+async def customer_session(request: Request, edge: Edge) -> ClientSession | None:
+    """The live session of the request's cookie. One whose sign-in was verified with a key that is not in use any more
+    counts as none. Raises ProblemError 503 if it is not known whether the key is in use."""
+    token = session_token(request)
+    session = None if token is None else await edge.read(session_of(edge.reader, token), request.scope["began"])
+    if session is None:
+        return None
+    known = session.credential == edge.link_credential or await edge.verifier.in_use(session.credential)
+    return session if known else None
+
+
 async def _client_or_cookie(
     request: Request, edge: EdgeOf, _described: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer_header)]
 ) -> int:
-    token = session_token(request)
-    if token is not None and "authorization" not in request.headers:
-        session = await edge.read(session_of(edge.reader, token), request.scope["began"])
-        if session is not None:
-            request.scope["caller"] = f"client:{session.user_id}"
-            return session.user_id
+    if "authorization" not in request.headers and (session := await customer_session(request, edge)) is not None:
+        request.scope["caller"] = f"client:{session.user_id}"
+        return session.user_id
     return await _client(request, edge, None)
 
 

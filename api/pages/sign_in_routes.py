@@ -9,14 +9,15 @@ from fastapi import APIRouter, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.responses import Response
 
+from api.client.jwt_auth import VerifiedToken
 from api.client.session_cookie import forget_session, in_clear_on_loopback, session_token, set_session
-from api.dependencies import Edge, EdgeOf
+from api.dependencies import Edge, EdgeOf, customer_session
 from api.http.problems import ProblemError
 from api.pages.languages import LANGUAGES
 from api.pages.rendering import LANGUAGE_COOKIE, PageRoute, page, redirect
 from api.pages.signed_in import own_form, session_form
 from api.pages.signed_link import NAMES, InvalidLinkError, WrongSignatureError, read_link
-from panel.clients.client_sessions import begin_session, end_session, session_of, writing
+from panel.clients.client_sessions import begin_session, end_session, writing
 from panel.clients.sign_in_links import Unusable, use_link
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -34,8 +35,7 @@ async def sign_in(request: Request, edge: EdgeOf) -> Response:
     """Sign in by a signed link, or show the form for a token."""
     if any(name in request.query_params for name in NAMES):
         return await _by_link(request, edge)
-    token = session_token(request)
-    if token is not None and await edge.read(session_of(edge.reader, token), request.scope["began"]) is not None:
+    if await customer_session(request, edge) is not None:
         return redirect("/")
     return sign_in_page(request, edge)
 
@@ -51,7 +51,8 @@ async def _by_link(request: Request, edge: Edge) -> Response:
         return _refused(request, edge, "link_invalid", 400)
     except WrongSignatureError:
         return _refused(request, edge, "link_wrong", 401)
-    used = await edge.read(use_link(edge.reader, link, instead_of=session_token(request)), request.scope["began"])
+    using = use_link(edge.reader, link, edge.link_credential, instead_of=session_token(request))
+    used = await edge.read(using, request.scope["began"])
     if isinstance(used, Unusable):
         return _refused(request, edge, f"link_{used.value}", LINK_STATUS[used])
     request.scope["caller"] = f"client:{link.user_id}"
@@ -73,16 +74,16 @@ async def sign_in_by_token(request: Request, edge: EdgeOf) -> Response:
     except ProblemError as error:
         return _refused(request, edge, error.code, error.status_code, error.headers)
     request.scope["caller"] = f"client:{verified.user_id}"
-    until = datetime.fromtimestamp(verified.expires_at, UTC)
-    begun = _begun(edge.reader, verified.user_id, until, session_token(request))
+    begun = _begun(edge.reader, verified, session_token(request))
     answer = redirect("/")
     set_session(request, answer, await edge.read(begun, request.scope["began"]))
     return answer
 
 
-async def _begun(engine: AsyncEngine, user_id: int, until: datetime, instead_of: str | None) -> str:
+async def _begun(engine: AsyncEngine, verified: VerifiedToken, instead_of: str | None) -> str:
+    until = datetime.fromtimestamp(verified.expires_at, UTC)
     async with writing(engine) as connection:
-        return await begin_session(connection, user_id, until=until, instead_of=instead_of)
+        return await begin_session(connection, verified.user_id, verified.key, until=until, instead_of=instead_of)
 
 
 @router.post("/sign-out")

@@ -9,11 +9,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.client.session_cookie import form_token, session_token
-from api.dependencies import EdgeOf
+from api.dependencies import EdgeOf, customer_session
 from api.http.bodies import form_body
 from api.http.problems import ProblemError
 from api.pages.rendering import NotSignedInError
-from panel.clients.client_sessions import session_of
 
 FORM_BYTES = 16 * 1024
 """The largest form: a token has up to 8 KB."""
@@ -38,7 +37,7 @@ class SignedIn:
 
 async def _signed_in(request: Request, edge: EdgeOf) -> SignedIn:
     token = session_token(request)
-    session = None if token is None else await edge.read(session_of(edge.reader, token), request.scope["began"])
+    session = await customer_session(request, edge)
     if token is None or session is None:
         raise NotSignedInError
     request.scope["caller"] = f"client:{session.user_id}"  # for the audit of use

@@ -38,8 +38,10 @@ class Unusable(Enum):
     USED = "used"
 
 
-async def use_link(engine: AsyncEngine, link: SignInLink, *, instead_of: str | None = None) -> str | Unusable:
-    """Sign the customer in. Returns the new session's token.
+async def use_link(
+    engine: AsyncEngine, link: SignInLink, credential: str, *, instead_of: str | None = None
+) -> str | Unusable:
+    """Sign the customer in. Returns the new session's token. ``credential``: the fingerprint of the link's secret.
 
     One transaction on the database's clock decides it, so two API processes never both use one link. ``instead_of``:
     the token of a session that ends now. The user's id at the main site stays as it is: the link does not name it.
@@ -56,7 +58,7 @@ async def use_link(engine: AsyncEngine, link: SignInLink, *, instead_of: str | N
             return Unusable.USED
         user = {"id": link.user_id, "username": link.username, "email": link.email}
         await connection.execute(STORE_USER, user)
-        return await begin_session(connection, link.user_id, instead_of=instead_of)
+        return await begin_session(connection, link.user_id, credential, instead_of=instead_of)
 
 
 USE = text(

@@ -64,7 +64,7 @@ def unlucky_proxy(panel_url: str) -> Iterator[UnluckyProxy]:
                 if misfortune == "not all":
                     untried = {"http_status": 503, "code": "not_tried", "message": "m"}
                     items = json.loads(body)["items"]
-                    headers.pop("Content-Length")
+                    headers = {k: v for k, v in headers.items() if k.lower() != "content-length"}
                     heard = onward.post(self.path, json={"items": items[:1]}, headers=headers).json()["items"]
                     answered = {"items": heard + [untried] * (len(items) - 1)}
                     self._answer(200, {"Content-Type": "application/json"}, json.dumps(answered).encode())

@@ -228,6 +228,29 @@ async def test_an_expired_session_is_none(visitor: httpx.AsyncClient, secrets: S
     assert (await visitor.get("/")).headers["Location"] == "/sign-in"
 
 
+async def test_a_session_ends_with_the_key_behind_it(
+    app: FastAPI, settings: Settings, secrets: Secrets, link_secret: str, subtests: pytest.Subtests
+) -> None:
+    async with browser(app) as by_token, browser(app) as by_link:
+        await sign_in(by_token, secrets)
+        await by_link.get(signed(link_secret, 6))
+        cookies = {"token": dict(by_token.cookies), "link": dict(by_link.cookies)}
+    changes: list[tuple[str, dict[str, SecretStr], set[str]]] = [
+        ("nothing", {}, {"token", "link"}),
+        ("the tokens' secret", {"jwt_secret": SecretStr(random_key())}, {"link"}),
+        ("the links' secret", {"sign_in_secret": SecretStr(random_key())}, {"token"}),
+        ("no links any more", {"sign_in_secret": SecretStr("")}, {"token"}),
+    ]
+    for name, changed, left in changes:
+        other = create_app(settings.model_copy(update=changed))
+        async with other.router.lifespan_context(other), browser(other) as visitor:
+            for way, cookie in cookies.items():
+                with subtests.test(f"{name}: {way}"):
+                    visitor.cookies = httpx.Cookies(cookie)
+                    assert ((await visitor.get("/")).status_code == 200) == (way in left)
+                    assert ((await visitor.get("/sign-in")).status_code == 303) == (way in left)
+
+
 @pytest.mark.parametrize(
     ("url", "name", "secure"),
     [
