@@ -57,6 +57,17 @@ async def own_form(request: Request) -> dict[str, str]:
     return await form_body(request, FORM_BYTES)
 
 
+async def sign_in_form(request: Request) -> dict[str, str]:
+    """The fields of a form to sign in. Raises ProblemError.
+
+    It has no session whose token it could carry, and another site could send its own visitor's token or key. So the
+    browser must say that no other site sent it; every browser since 2023 does.
+    """
+    if "sec-fetch-site" not in request.headers:
+        raise ProblemError(403, "other_site", "The browser does not say which site sent the form")
+    return await own_form(request)
+
+
 async def session_form(request: Request, token: str) -> dict[str, str]:
     """The fields of a form of this session's pages. Raises ProblemError."""
     fields = await own_form(request)

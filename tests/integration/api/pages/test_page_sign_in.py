@@ -134,13 +134,23 @@ async def test_two_processes_use_a_link_once(settings: Settings, link_secret: st
     assert [row[1] for row in sessions(engine)] == [100, 101, 102, 103, 104]
 
 
-async def test_another_users_link_replaces_the_session(
+async def test_another_users_link_asks_before_it_replaces_the_session(
     visitor: httpx.AsyncClient, link_secret: str, secrets: Secrets, engine: Engine
 ) -> None:
     await sign_in(visitor, secrets, 5)
     old = dict(visitor.cookies)
-    assert (await visitor.get(signed(link_secret, 6, "boris"))).status_code == 303
+    asking = await visitor.get(signed(link_secret, 6, "boris"))
+    assert asking.status_code == 200
+    assert "Sign in as boris?" in asking.text
+    assert [row[1] for row in sessions(engine)] == [5], "a link that somebody sent does nothing by itself"
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', asking.text))
+    for name, wrong in (("form_token", "0" * 64), ("user_id", "7")):
+        refused = await visitor.post("/sign-in/link", data=fields | {name: wrong}, headers=OWN)
+        assert refused.status_code in {401, 403}
+    assert (await visitor.post("/sign-in/link", data=fields, headers=OWN)).status_code == 303
     assert [row[1] for row in sessions(engine)] == [6]
+    again = await visitor.get(signed(link_secret, 6, "boris", ago_s=9))
+    assert again.status_code == 303, "to oneself there is no question"
     assert "boris" in (await visitor.get("/")).text
     visitor.cookies = httpx.Cookies(old)
     assert (await visitor.get("/")).headers["Location"] == "/sign-in"
@@ -195,6 +205,8 @@ async def test_forms_of_other_sites_do_nothing(
             assert "Open the page again" in answer.text
     answer = await visitor.post("/sign-in", data={"token": secrets.token(6)}, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
+    answer = await visitor.post("/sign-in", data={"token": secrets.token(6)})
+    assert answer.status_code == 403, "a browser that does not say which site it was"
     as_json = await visitor.post("/sign-out", json={"form_token": own}, headers=OWN)
     assert as_json.status_code == 415
     assert sorted(row[1] for row in sessions(engine)) == [5, 6]
