@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Request, Security
@@ -32,6 +33,10 @@ from panel.settings import Settings
 
 READING = {"GET", "HEAD"}
 
+BATCHES_AT_ONCE = 4
+"""Batches of sync calls that one process parses, validates or journals at the same time. One more is refused before it
+is parsed."""
+
 T = TypeVar("T")
 
 
@@ -51,6 +56,7 @@ class Edge:
     live: LiveChanges
     access: AccessAudit
     redactor: Redactor
+    batches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES_AT_ONCE))
 
     @property
     def deadlines(self) -> Deadlines:
