@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,6 +17,7 @@ from api.main_site import batch_models
 from api.main_site.call_batch import MAX_BYTES, item_result, items_of, key_of
 from api.main_site.received_calls import answer_of, audit_of, received_call
 from panel.journal.calls import Call, DatabaseAwayError, NotTriedError, Outcome, OutcomeUnknownError, OverloadedError
+from panel.monitoring.instruments import items_answered
 
 ITEMS_A_TURN = 50
 """Items that are validated in one turn of the event loop: a few milliseconds."""
@@ -54,6 +56,10 @@ async def _answered(request: Request, edge: Edge, key_label: str, items: list[ob
     calls = [one for one in received if isinstance(one, Call)]
     outcomes = iter(await edge.acceptor.accept_in_order(calls, time.perf_counter() - began))
     results = [_result(request, next(outcomes) if isinstance(one, Call) else one) for one in received]
+    refusals = Counter((result["http_status"], result["code"]) for result in results if result["http_status"] >= 300)
+    for (status, code), times in refusals.items():
+        edge.access.note(request.scope, status, code, times)
+    items_answered(result["http_status"] for result in results)
     accepted = sum(result["http_status"] < 300 for result in results)
     refused = [(item, one) for item, one in zip(items, received, strict=True) if isinstance(one, ProblemError)]
     return JSONResponse(
