@@ -34,7 +34,7 @@ LOCAL_PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]{0,500}")
 
 YEAR_S = 365 * 24 * 3600
 
-LINK_STATUS = {Unusable.EXPIRED: 410, Unusable.USED: 410, Unusable.NOT_YET: 400}
+LINK_STATUS = {Unusable.EXPIRED: 410, Unusable.USED: 410, Unusable.NOT_YET: 400, Unusable.ANOTHER: 409}
 
 
 @router.get("/sign-in")
@@ -93,7 +93,8 @@ def _link_of(request: Request, edge: Edge, parameters: Iterable[tuple[str, str]]
 
 async def _used(request: Request, edge: Edge, link: SignInLink) -> Response:
     """Use the link, and sign its customer in."""
-    using = use_link(edge.reader, link, edge.link_credential, instead_of=session_token(request))
+    mapped = edge.settings.user_id_space == "mapped"
+    using = use_link(edge.reader, link, edge.link_credential, instead_of=session_token(request), mapped=mapped)
     used = await edge.read(using, request.scope["began"])
     if isinstance(used, Unusable):
         return _refused(request, edge, f"link_{used.value}", LINK_STATUS[used])

@@ -74,6 +74,35 @@ async def test_a_link_changes_the_name_and_the_e_mail_and_never_the_map(
         assert (now["main_site_user_id"], now["map_source"]) == ("m8", "operator")
 
 
+async def test_where_ids_are_mapped_a_link_with_the_main_sites_id_is_refused(
+    settings: Settings, link_secret: str, engine: Engine, logged: list[dict[str, Any]], subtests: pytest.Subtests
+) -> None:
+    add_user(engine, 8, main_site_user_id="m8")
+    add_user(engine, 9)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE users SET username = 'eva', email = 'eva@shop.test' WHERE id IN (8, 9)"))
+    cases: list[tuple[str, str, int, tuple[str, str], int]] = [
+        ("another person", "mapped", 8, ("boris", "boris@shop.test"), 409),
+        ("a new name", "mapped", 8, ("eva-maria", "EVA@shop.test"), 303),
+        ("a new e-mail", "mapped", 8, ("eva-maria", "new@shop.test"), 303),
+        ("who is not mapped", "mapped", 9, ("boris", "boris@shop.test"), 303),
+        ("ids are shared", "shared", 8, ("boris", "boris@shop.test"), 303),
+    ]
+    for name, space, user_id, given, status in cases:
+        made = create_app(settings.model_copy(update={"user_id_space": space}))
+        async with made.router.lifespan_context(made), browser(made) as visitor:
+            with subtests.test(name):
+                answer = await visitor.get(signed(link_secret, user_id, *given))
+                assert answer.status_code == status
+                if status == 409:
+                    assert "names another customer" in answer.text
+                    kept = user(engine, user_id)
+                    assert kept is not None
+                    assert (kept["username"], sessions(engine)) == ("eva", [])
+    refused = [event for event in logged if event["event"] == "sign_in_link_names_another_user"]
+    assert [event["user_id"] for event in refused] == [8]
+
+
 async def test_every_refusal_of_a_link(
     visitor: httpx.AsyncClient, link_secret: str, engine: Engine, subtests: pytest.Subtests
 ) -> None:
