@@ -125,7 +125,10 @@ class LiveChanges:
     async def _look_forever(self) -> None:
         while True:
             await self._any_open.wait()
-            await self._look()
+            try:
+                await self._look()
+            except Exception:  # it must look again: nobody would notice that all streams are silent
+                log.exception("live_changes_failed")
             await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> None:

@@ -14,6 +14,9 @@ from starlette.responses import Response
 from panel.clients.client_sessions import LIFETIME
 
 NAME = "panel_session"
+TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+"""256 bits, as ``secrets.token_urlsafe(32)`` writes them."""
+
 LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
@@ -28,7 +31,13 @@ def _name(request: Request) -> str:
 
 def session_token(request: Request) -> str | None:
     """The token in the request's cookie, if there is one."""
-    return request.cookies.get(_name(request)) or None
+    return token_in(request, _name(request))
+
+
+def token_in(request: Request, cookie: str) -> str | None:
+    """The token in a cookie. Any other text than a token is nothing, and costs no question to the database."""
+    token = request.cookies.get(cookie, "")
+    return token if TOKEN.fullmatch(token) else None
 
 
 def set_session(request: Request, response: Response, token: str) -> None:

@@ -25,6 +25,9 @@ from panel.sessions import is_away
 LIFETIME = timedelta(hours=12)
 """A session's longest life. After it the customer comes from the main site again."""
 
+KEPT = 20
+"""Sessions of one user: one for each browser. One more ends the oldest."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientSession:
@@ -68,7 +71,7 @@ async def begin_session(
     until: datetime | None = None,
     instead_of: str | None = None,
 ) -> str:
-    """Begin a session in the caller's transaction. Returns its token.
+    """Begin a session in the caller's transaction. Returns its token. The user keeps the KEPT newest.
 
     ``credential``: the fingerprint of the key or secret that verified the sign-in.
     ``until``: its end, if that is earlier than LIFETIME allows. ``instead_of``: the token of a session that ends now.
@@ -78,6 +81,7 @@ async def begin_session(
     token = secrets.token_urlsafe(32)
     values = {"hash": hash_of(token), "user_id": user_id, "credential": credential}
     await connection.execute(BEGIN, values | {"lifetime": LIFETIME, "until": until})
+    await connection.execute(END_OLD, {"user_id": user_id, "kept": KEPT})
     return token
 
 
@@ -102,6 +106,10 @@ BEGIN = text(
     "INSERT INTO client_sessions (token_hash, user_id, credential, expires_at)"
     " VALUES (:hash, :user_id, :credential, least(statement_timestamp() + CAST(:lifetime AS interval),"
     " CAST(:until AS timestamptz)))"  # least() leaves NULL out
+)
+END_OLD = text(
+    "DELETE FROM client_sessions WHERE token_hash IN (SELECT token_hash FROM client_sessions"
+    " WHERE user_id = :user_id ORDER BY created_at DESC OFFSET :kept)"
 )
 FIND = text(
     "SELECT s.user_id, u.username, s.credential, s.seen_at < statement_timestamp() - interval '1 minute'"

@@ -15,7 +15,10 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
+from api.dependencies import Edge
 from api.main import create_app
+from api.operator_pages import signed_in_operator
+from panel.clients import client_sessions
 from panel.settings import Settings
 from tests.integration.api.conftest import Secrets
 from tests.integration.api.pages.conftest import OWN, SITE, browser, form_token, sign_in, signed
@@ -260,6 +263,37 @@ async def test_sign_out_ends_the_session_and_nothing_was_kept(
         part = await visitor.get(path, headers={"HX-Request": "true"})
         assert (part.status_code, part.headers["HX-Redirect"], part.text) == (401, "/sign-in", "")
     assert (await visitor.get("/api/vps/events")).status_code == 401
+
+
+async def test_what_is_no_token_asks_the_database_nothing(
+    app: FastAPI, visitor: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("the database was asked")
+
+    monkeypatch.setattr(Edge, "read", asked)
+    monkeypatch.setattr(signed_in_operator, "in_transaction", asked)
+    for cookie in ("x", "", "a" * 42, "a" * 44, "a" * 42 + "!", "a" * 5000):
+        for path, name in (("/", "__Host-panel_session"), ("/ops", "__Secure-panel_operator")):
+            with subtests.test(f"{name} {cookie[:50]}"):
+                answer = await visitor.get(path, headers={"Cookie": f"{name}={cookie}"})
+                assert answer.status_code == 303
+
+
+async def test_a_user_keeps_the_newest_sessions(
+    visitor: httpx.AsyncClient, link_secret: str, secrets: Secrets, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_sessions, "KEPT", 3)
+    await sign_in(visitor, secrets, 6)
+    kept = []
+    for ago_s in range(5):
+        visitor.cookies.clear()
+        assert (await visitor.get(signed(link_secret, 5, ago_s=ago_s))).status_code == 303
+        kept.append(dict(visitor.cookies))
+    assert [row[1] for row in sessions(engine)] == [6, 5, 5, 5]
+    for number, cookie in enumerate(kept):
+        visitor.cookies = httpx.Cookies(cookie)
+        assert ((await visitor.get("/")).status_code == 200) == (number >= 2)
 
 
 async def test_an_expired_session_is_none(visitor: httpx.AsyncClient, secrets: Secrets, owner: Engine) -> None:
