@@ -169,6 +169,14 @@ async def _client(
     return user_id
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A client by token or session. ``left_s``: for how many seconds that is still good."""
+
+    user_id: int
+    left_s: float
+
+
 async def customer_session(request: Request, edge: Edge) -> ClientSession | None:
     """The live session of the request's cookie. One whose sign-in was verified with a key that is not in use any more
     counts as none. Raises ProblemError 503 if it is not known whether the key is in use."""
@@ -182,11 +190,14 @@ async def customer_session(request: Request, edge: Edge) -> ClientSession | None
 
 async def _client_or_cookie(
     request: Request, edge: EdgeOf, _described: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer_header)]
-) -> int:
+) -> Listener:
     if "authorization" not in request.headers and (session := await customer_session(request, edge)) is not None:
         request.scope["caller"] = f"client:{session.user_id}"
-        return session.user_id
-    return await _client(request, edge, None)
+        return Listener(session.user_id, session.left_s)
+    request.scope["caller"] = "token"
+    token = await edge.verifier.bearer(request.headers.getlist("authorization"))
+    request.scope["caller"] = f"client:{token.user_id}"
+    return Listener(token.user_id, max(0.0, token.expires_at - time.time()))
 
 
 MainSite = Annotated[str, Depends(_main_site)]
@@ -201,6 +212,5 @@ Monitoring = Annotated[Actor, Depends(_monitoring)]
 Client = Annotated[int, Depends(_client)]
 """The panel user id of the token."""
 
-ClientOrCookie = Annotated[int, Depends(_client_or_cookie)]
-"""The panel user id of the token, or of a signed-in customer of the pages. For reads only: no form token is asked
-for."""
+ClientOrCookie = Annotated[Listener, Depends(_client_or_cookie)]
+"""The client of the token, or a signed-in customer of the pages. For reads only: no form token is asked for."""

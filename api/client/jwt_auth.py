@@ -104,13 +104,17 @@ class TokenVerifier:
 
     async def user_of(self, authorization: list[str]) -> int:
         """The panel user id of the caller. Raises as ``verified``."""
+        return (await self.bearer(authorization)).user_id
+
+    async def bearer(self, authorization: list[str]) -> VerifiedToken:
+        """The caller's token, of the headers ``Authorization``. Raises as ``verified``."""
         if not authorization:
             raise _unauthorized("token_missing", "A bearer token is needed", challenge="Bearer")
         scheme, _, token = authorization[0].partition(" ")
         token = token.strip(" ")
         if len(authorization) > 1 or scheme.lower() != "bearer" or not token:
             raise _unauthorized("token_missing", "A bearer token is needed", challenge="Bearer")
-        return (await self.verified(token)).user_id
+        return await self.verified(token)
 
     async def verified(self, token: str) -> VerifiedToken:
         """Whom a token names, and until when. Raises ProblemError: 401, or 503 while there is no key to verify with."""

@@ -32,11 +32,13 @@ KEPT = 20
 @dataclass(frozen=True, slots=True)
 class ClientSession:
     """Who is signed in. ``username``: None for a user that the panel does not know. ``credential``: the fingerprint of
-    the key or secret that verified the sign-in. The session counts only while that key is in use."""
+    the key or secret that verified the sign-in; the session counts only while that is in use. ``left_s``: seconds until
+    the session expires."""
 
     user_id: int
     username: str | None
     credential: str
+    left_s: float
 
 
 @contextlib.asynccontextmanager
@@ -93,7 +95,7 @@ async def session_of(engine: AsyncEngine, token: str) -> ClientSession | None:
             return None
         if row.unnoted:
             await connection.execute(SEEN, {"hash": hash_of(token)})
-        return ClientSession(row.user_id, row.username, row.credential)
+        return ClientSession(row.user_id, row.username, row.credential, row.left_s)
 
 
 async def end_session(engine: AsyncEngine, token: str) -> None:
@@ -112,7 +114,9 @@ END_OLD = text(
     " WHERE user_id = :user_id ORDER BY created_at DESC OFFSET :kept)"
 )
 FIND = text(
-    "SELECT s.user_id, u.username, s.credential, s.seen_at < statement_timestamp() - interval '1 minute'"
+    "SELECT s.user_id, u.username, s.credential,"
+    " CAST(extract(epoch FROM s.expires_at - statement_timestamp()) AS float8) AS left_s,"
+    " s.seen_at < statement_timestamp() - interval '1 minute'"
     " AND current_setting('transaction_read_only') = 'off' AS unnoted"  # a standby can show pages, too
     " FROM client_sessions s LEFT JOIN users u ON u.id = s.user_id"
     " WHERE s.token_hash = :hash AND s.expires_at > statement_timestamp()"

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import re
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -358,3 +359,24 @@ async def test_the_language_is_kept_and_leads_nowhere_else(visitor: httpx.AsyncC
         answer = await visitor.get("/language/en", params={"back": back})
         assert answer.headers["Location"] == "/"
     assert (await visitor.get("/language/xx")).status_code == 404
+
+
+async def test_a_stream_ends_with_the_session_or_the_token(
+    app: FastAPI, secrets: Secrets, owner: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lefts: list[float] = []
+
+    async def noted(_stream: object, left_s: float) -> AsyncIterator[bytes]:
+        lefts.append(left_s)
+        yield b""
+
+    monkeypatch.setattr(app.state.edge.live, "messages", noted)
+    async with browser(app) as visitor:
+        await sign_in(visitor, secrets)
+        with owner.begin() as connection:
+            connection.execute(text("UPDATE client_sessions SET expires_at = clock_timestamp() + interval '100 s'"))
+        assert (await visitor.get("/api/vps/events")).status_code == 200
+        token = jwt.encode({"user_id": 5, "exp": int(time.time()) + 200}, secrets.jwt, "HS256")
+        answer = await visitor.get("/api/vps/events", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 200
+    assert 0 < lefts[0] <= 100 < lefts[1] <= 200

@@ -142,3 +142,12 @@ async def test_a_bug_in_one_look_does_not_end_the_looking(
     with structlog.testing.capture_logs() as logged:
         assert [await anext(messages), await anext(messages)] == [OPENED, CHANGED]
     assert [event["event"] for event in logged] == ["live_changes_failed"]
+
+
+async def test_a_stream_ends_with_its_credential(live: LiveChanges) -> None:
+    ended = live.messages(live.open(5), left_s=0.0)
+    assert [one async for one in ended] == [OPENED]
+    short = live.messages(live.open(5), left_s=0.05)
+    async with asyncio.timeout(10):  # less than ALIVE_S
+        heard = [one async for one in short]
+    assert (heard[0], heard[-1]) == (OPENED, ALIVE)
