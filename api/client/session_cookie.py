@@ -21,8 +21,13 @@ LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
 def in_clear_on_loopback(request: Request) -> bool:
-    """Whether the browser asked for this very machine by http. Only then a cookie may go without ``Secure``."""
-    return request.scope["scheme"] == "http" and LOOPBACK.fullmatch(request.headers.get("host", "")) is not None
+    """Whether the browser asked for this very machine by http. Only then a cookie may go without ``Secure``.
+
+    A proxy on this machine may ask by http for this machine, too, whatever the browser did. Its headers tell.
+    """
+    through_proxy = any(name == "forwarded" or name.startswith("x-forwarded-") for name in request.headers)
+    asked_here = LOOPBACK.fullmatch(request.headers.get("host", "")) is not None
+    return request.scope["scheme"] == "http" and asked_here and not through_proxy
 
 
 def _name(request: Request) -> str:

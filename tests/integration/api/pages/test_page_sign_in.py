@@ -328,18 +328,21 @@ async def test_a_session_ends_with_the_key_behind_it(
 
 
 @pytest.mark.parametrize(
-    ("url", "name", "secure"),
+    ("url", "header", "name", "secure"),
     [
-        pytest.param("http://127.0.0.1:5050", "panel_session", False, id="this machine"),
-        pytest.param("http://[::1]:5050", "panel_session", False, id="this machine by IPv6"),
-        pytest.param("https://localhost", "__Host-panel_session", True, id="HTTPS"),
-        pytest.param("http://panel.test", "__Host-panel_session", True, id="a proxy that hides HTTPS"),
+        pytest.param("http://127.0.0.1:5050", "", "panel_session", False, id="this machine"),
+        pytest.param("http://[::1]:5050", "", "panel_session", False, id="this machine by IPv6"),
+        pytest.param("https://localhost", "", "__Host-panel_session", True, id="HTTPS"),
+        pytest.param("http://panel.test", "", "__Host-panel_session", True, id="a proxy that hides HTTPS"),
+        pytest.param("http://127.0.0.1:5050", "X-Forwarded-For", "__Host-panel_session", True, id="and the host"),
+        pytest.param("http://127.0.0.1:5050", "Forwarded", "__Host-panel_session", True, id="by the newer header"),
     ],
 )
 async def test_only_on_loopback_a_cookie_goes_in_clear(
-    visitor: httpx.AsyncClient, secrets: Secrets, url: str, name: str, secure: bool
+    visitor: httpx.AsyncClient, secrets: Secrets, url: str, header: str, name: str, secure: bool
 ) -> None:
-    answer = await visitor.post(f"{url}/sign-in", data={"token": secrets.token(5)}, headers=OWN)
+    headers = OWN | ({header: "for=192.0.2.1"} if header else {})
+    answer = await visitor.post(f"{url}/sign-in", data={"token": secrets.token(5)}, headers=headers)
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith(f"{name}=")
     assert ("; Secure" in cookie) == secure
