@@ -94,7 +94,7 @@ def page(
 
 async def large_page(request: Request, template: str, **values: object) -> HTMLResponse:
     """A page with hundreds of rows. It is made in a thread, because the event loop has sync calls to answer."""
-    return await asyncio.to_thread(page, request, template, **values)
+    return await asyncio.to_thread(lambda: page(request, template, 200, None, **values))
 
 
 def redirect(path: str) -> RedirectResponse:

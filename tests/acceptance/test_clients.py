@@ -315,7 +315,8 @@ def test_a_batch_keeps_its_order_and_its_bad_item_spoils_no_other(
 
 def test_a_batch_whose_second_answer_is_lost_is_unknown(client: Client, proxy: UnluckyProxy) -> None:
     items = [{"action": "create", "vps": sold(f"{client.language}-{n}")} for n in range(2)]
-    proxy.planned.extend(["not all", "lose the answer", *["503"] * 99])
+    proxy.planned.extend(["not all", "lose the answer"])
+    proxy.planned.extend("503" for _ in range(99))
     (told,) = client.do(("batch", items), retry_for_s=4.0)
     assert [one.get("code") for one in told["answer"]] == [None, "outcome_unknown"]
 
