@@ -56,8 +56,11 @@ class AccessAudit:
             self._task = None
         await self.store()
 
-    def note(self, scope: Scope, status: int) -> None:
-        """Count a finished request, by the ``caller`` that the edge found. A client's successes are not counted."""
+    def note(self, scope: Scope, status: int, code: str | None = None, times: int = 1) -> None:
+        """Count a finished request, by the ``caller`` that the edge found. A client's successes are not counted.
+
+        ``code``: the problem's code, if it is not that of the request. ``times``: of so many items of it.
+        """
         who = scope.get("caller")
         if who is None or (who.startswith("client:") and status < 400):
             return
@@ -65,9 +68,10 @@ class AccessAudit:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         path = getattr(scope.get("route"), "path_format", "?")
         network = network_of(client[0] if client else None)
-        use = self._bounded(Use(who, network, f"{method} {path}", status, scope.get("problem_code", "")))
+        code = scope.get("problem_code", "") if code is None else code
+        use = self._bounded(Use(who, network, f"{method} {path}", status, code))
         count, _ = self._pending.get(use, (0, ""))
-        self._pending[use] = (count + 1, scope["request_id"])
+        self._pending[use] = (count + times, scope["request_id"])
 
     async def store(self) -> None:
         """Write the counts. If the database is away they are kept for the next time."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Request, Security
@@ -21,7 +22,7 @@ from api.http.deadline import within
 from api.http.problems import ProblemError
 from api.main_site.api_keys import ApiKeys, BadKeyLimiter, Headers, KeyPrefixes
 from api.operators.operator_keys import OperatorKeys
-from panel.clients.client_sessions import session_of
+from panel.clients.client_sessions import ClientSession, fingerprint, session_of
 from panel.deadlines import Deadlines
 from panel.journal.accept import Acceptor
 from panel.journal.calls import DatabaseAwayError
@@ -31,6 +32,10 @@ from panel.redaction import Redactor
 from panel.settings import Settings
 
 READING = {"GET", "HEAD"}
+
+BATCHES_AT_ONCE = 4
+"""Batches of sync calls that one process parses, validates or journals at the same time. One more is refused before it
+is parsed."""
 
 T = TypeVar("T")
 
@@ -51,10 +56,17 @@ class Edge:
     live: LiveChanges
     access: AccessAudit
     redactor: Redactor
+    batches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES_AT_ONCE))
 
     @property
     def deadlines(self) -> Deadlines:
         return Deadlines(self.settings.answer_within_s)
+
+    @property
+    def link_credential(self) -> str:
+        """The fingerprint of the secret that signs sign-in links; empty without one."""
+        secret = self.settings.sign_in_secret.get_secret_value()
+        return fingerprint(b"link " + secret.encode()) if secret else ""
 
     def release_waiting(self) -> None:
         """The process is ending: what waits for something is answered now."""
@@ -157,16 +169,35 @@ async def _client(
     return user_id
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A client by token or session. ``left_s``: for how many seconds that is still good."""
+
+    user_id: int
+    left_s: float
+
+
+async def customer_session(request: Request, edge: Edge) -> ClientSession | None:
+    """The live session of the request's cookie. One whose sign-in was verified with a key that is not in use any more
+    counts as none. Raises ProblemError 503 if it is not known whether the key is in use."""
+    token = session_token(request)
+    session = None if token is None else await edge.read(session_of(edge.reader, token), request.scope["began"])
+    if session is None:
+        return None
+    known = session.credential == edge.link_credential or await edge.verifier.in_use(session.credential)
+    return session if known else None
+
+
 async def _client_or_cookie(
     request: Request, edge: EdgeOf, _described: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer_header)]
-) -> int:
-    token = session_token(request)
-    if token is not None and "authorization" not in request.headers:
-        session = await edge.read(session_of(edge.reader, token), request.scope["began"])
-        if session is not None:
-            request.scope["caller"] = f"client:{session.user_id}"
-            return session.user_id
-    return await _client(request, edge, None)
+) -> Listener:
+    if "authorization" not in request.headers and (session := await customer_session(request, edge)) is not None:
+        request.scope["caller"] = f"client:{session.user_id}"
+        return Listener(session.user_id, session.left_s)
+    request.scope["caller"] = "token"
+    token = await edge.verifier.bearer(request.headers.getlist("authorization"))
+    request.scope["caller"] = f"client:{token.user_id}"
+    return Listener(token.user_id, max(0.0, token.expires_at - time.time()))
 
 
 MainSite = Annotated[str, Depends(_main_site)]
@@ -181,6 +212,5 @@ Monitoring = Annotated[Actor, Depends(_monitoring)]
 Client = Annotated[int, Depends(_client)]
 """The panel user id of the token."""
 
-ClientOrCookie = Annotated[int, Depends(_client_or_cookie)]
-"""The panel user id of the token, or of a signed-in customer of the pages. For reads only: no form token is asked
-for."""
+ClientOrCookie = Annotated[Listener, Depends(_client_or_cookie)]
+"""The client of the token, or a signed-in customer of the pages. For reads only: no form token is asked for."""

@@ -31,7 +31,7 @@ from api.operators.operator_keys import OperatorKeys
 from api.pages import sign_in_routes, static_files, vps_routes
 from panel.deadlines import Deadlines
 from panel.heartbeat import INTERVAL_S, pulse
-from panel.journal.accept import Acceptor
+from panel.journal.accept import IN_ORDER_COMMITS, SEPARATE_COMMITS, Acceptor
 from panel.journal.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
 from panel.journal.operation_waiter import OperationWaiter
 from panel.journal.publish import CeleryPublisher, producer_app
@@ -65,7 +65,8 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
     verifier = TokenVerifier(settings, jwks)
     # Separate pools: however many clients read, a sync call still gets a connection.
     deadlines = Deadlines(settings.answer_within_s)
-    writer = _engine(settings, "panel-sync api accept", pool_size=4)
+    # For the common commit, for those of locked calls and of batches, and for the audit of refused calls.
+    writer = _engine(settings, "panel-sync api accept", pool_size=2 + SEPARATE_COMMITS + IN_ORDER_COMMITS)
     reader = _engine(settings, "panel-sync api read", pool_size=8)
     listener = async_engine(settings.session_url, "panel-sync api listen", pool_size=1, deadlines=deadlines)
     edge = Edge(

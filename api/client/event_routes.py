@@ -21,10 +21,10 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, live: LiveChanges, stream: Stream) -> None:
+    def __init__(self, live: LiveChanges, stream: Stream, left_s: float) -> None:
         # X-Accel-Buffering: nginx would otherwise keep events back until its buffer is full.
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(live.messages(stream), headers=headers, media_type=self.media_type)
+        super().__init__(live.messages(stream, left_s), headers=headers, media_type=self.media_type)
         self._live, self._stream = live, stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,12 +40,13 @@ class EventStream(StreamingResponse):
     response_class=Response,
     responses=openapi.EVENT_RESPONSES,
 )
-async def events(edge: EdgeOf, user_id: ClientOrCookie) -> Response:
+async def events(edge: EdgeOf, caller: ClientOrCookie) -> Response:
     """Server-sent events. Each `vps-changed` means: read your VPS again. The first one comes within a second or two,
-    because something may have changed before the stream was open. After 15 minutes the stream ends; connect again."""
+    because something may have changed before the stream was open. After 15 minutes the stream ends, or
+    when the token or the session does; connect again."""
     try:
-        stream = edge.live.open(user_id)
+        stream = edge.live.open(caller.user_id)
     except TooManyStreamsError:
         message = "Too many streams are open; close one, or try again"
         raise ProblemError(503, "too_many_streams", message, headers={"Retry-After": RETRY_AFTER_S}) from None
-    return EventStream(edge.live, stream)
+    return EventStream(edge.live, stream, caller.left_s)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import jwt
 import structlog
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from api.http.strict_json import parse_json
+from panel.clients.client_sessions import fingerprint
 from panel.deadlines import DEFAULT
 from sources.outgoing.client import Client, Transport
 from sources.outgoing.faults import Malformed, SourceFault
@@ -42,6 +44,12 @@ class VerifyingKey:
     kid: str | None
     algorithm: str
     key: jwt.PyJWK
+
+
+def fingerprint_of(key: jwt.PyJWK) -> str:
+    """The fingerprint of a public key, the same however the set writes it."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return fingerprint(key.key.public_bytes(serialization.Encoding.DER, form))
 
 
 class Jwks:
@@ -95,6 +103,14 @@ class Jwks:
             if key is None and self._failed:
                 raise KeysAwayError
         return key
+
+    async def holds(self, key: str) -> bool:
+        """Whether the set holds the key with this fingerprint, as fresh as for a token. Raises KeysAwayError."""
+        if self._age() >= FRESH_S:
+            await self._refresh()
+        if self._age() >= KEPT_S:
+            raise KeysAwayError
+        return any(fingerprint_of(one.key) == key for one in self._keys)
 
     def _age(self) -> float:
         return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at

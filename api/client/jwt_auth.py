@@ -16,10 +16,11 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from api.client.jwks import Jwks, KeysAwayError, algorithm_of
+from api.client.jwks import Jwks, KeysAwayError, algorithm_of, fingerprint_of
 from api.http.problems import ProblemError
 from api.http.strict_json import InvalidJsonError, parse_json
 from domain.record_columns import MAX_ID
+from panel.clients.client_sessions import fingerprint
 from panel.settings import Settings, SettingsError
 
 MAX_TOKEN_BYTES = 8192
@@ -60,10 +61,12 @@ class _Times:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """The panel user id in a token, and when the token expires (seconds since 1970)."""
+    """The panel user id in a token, when the token expires (seconds since 1970), and the fingerprint of the key that
+    verified it."""
 
     user_id: int
     expires_at: float
+    key: str
 
 
 def public_key_algorithm(pem: str) -> str:
@@ -97,31 +100,45 @@ class TokenVerifier:
             if "HS256" not in self._algorithms:
                 raise SettingsError("JWT_ALGORITHMS must list HS256, which JWT_SECRET is for")
             self._key, self._algorithms = secret.encode(), ("HS256",)
+        self._fingerprint = "" if self._key is None else fingerprint(_bytes_of(self._key))
 
     async def user_of(self, authorization: list[str]) -> int:
         """The panel user id of the caller. Raises as ``verified``."""
+        return (await self.bearer(authorization)).user_id
+
+    async def bearer(self, authorization: list[str]) -> VerifiedToken:
+        """The caller's token, of the headers ``Authorization``. Raises as ``verified``."""
         if not authorization:
             raise _unauthorized("token_missing", "A bearer token is needed", challenge="Bearer")
         scheme, _, token = authorization[0].partition(" ")
         token = token.strip(" ")
         if len(authorization) > 1 or scheme.lower() != "bearer" or not token:
             raise _unauthorized("token_missing", "A bearer token is needed", challenge="Bearer")
-        return (await self.verified(token)).user_id
+        return await self.verified(token)
 
     async def verified(self, token: str) -> VerifiedToken:
         """Whom a token names, and until when. Raises ProblemError: 401, or 503 while there is no key to verify with."""
         try:
-            claims = await self._claims(token)
-            return VerifiedToken(_user_id(claims), claims["exp"])
+            claims, key = await self._claims(token)
+            return VerifiedToken(_user_id(claims), claims["exp"], key)
         except jwt.ExpiredSignatureError:
             raise _unauthorized("token_expired", "The token has expired") from None
         except (_RefusedTokenError, jwt.PyJWTError, InvalidJsonError):
             raise _unauthorized("token_invalid", "The token is not valid") from None
         except KeysAwayError:
-            message = "The keys that verify tokens cannot be read; try again"
-            raise ProblemError(503, "token_keys_away", message, headers={"Retry-After": "30"}) from None
+            raise _keys_away() from None
 
-    async def _claims(self, token: str) -> dict[str, Any]:
+    async def in_use(self, key: str) -> bool:
+        """Whether tokens are verified with the key of this fingerprint now. Raises ProblemError 503 if nobody knows."""
+        if self._key is not None:
+            return key == self._fingerprint
+        try:
+            return self._jwks is not None and await self._jwks.holds(key)
+        except KeysAwayError:
+            raise _keys_away() from None
+
+    async def _claims(self, token: str) -> tuple[dict[str, Any], str]:
+        """The claims, and the fingerprint of the key that verified them."""
         if len(token) > MAX_TOKEN_BYTES or not token.isascii():
             raise _RefusedTokenError("too long or not ASCII")
         header, claims = _read_strictly(token, self._algorithms)
@@ -143,7 +160,7 @@ class TokenVerifier:
         )
         # After the signature: only the owner of a real token may learn that it has expired.
         times.check(self._clock(), self._settings.jwt_leeway_s)
-        return verified
+        return verified, self._fingerprint or fingerprint_of(verifying)
 
     async def _fetched_key(self, header: _Header) -> jwt.PyJWK:
         key = await self._jwks.key_for(header.kid, header.algorithm) if self._jwks else None
@@ -210,6 +227,15 @@ def _user_id(claims: dict[str, Any]) -> int:
     if subject is not None and subject != str(user_id):
         raise _RefusedTokenError("sub and user_id disagree")
     return user_id
+
+
+def _bytes_of(key: str | bytes) -> bytes:
+    return key if isinstance(key, bytes) else key.encode()
+
+
+def _keys_away() -> ProblemError:
+    message = "The keys that verify tokens cannot be read; try again"
+    return ProblemError(503, "token_keys_away", message, headers={"Retry-After": "30"})
 
 
 def _unauthorized(code: str, message: str, *, challenge: str | None = None) -> ProblemError:

@@ -106,14 +106,15 @@ class LiveChanges:
         if not self._streams:
             self._any_open.clear()
 
-    async def messages(self, stream: Stream) -> AsyncIterator[bytes]:
-        """What the stream says, in the form of server-sent events, until it ends."""
+    async def messages(self, stream: Stream, left_s: float = STREAM_S) -> AsyncIterator[bytes]:
+        """What the stream says, in the form of server-sent events, until it ends. ``left_s``: how long the caller's
+        token or session is still good."""
         clock = asyncio.get_running_loop().time
-        ends_at = clock() + STREAM_S
+        ends_at = clock() + min(STREAM_S, left_s)
         yield OPENED
         while not self._released and clock() < ends_at:
             try:
-                async with asyncio.timeout(ALIVE_S):
+                async with asyncio.timeout(min(ALIVE_S, ends_at - clock())):
                     await stream.woken.wait()
             except TimeoutError:
                 yield ALIVE
@@ -125,7 +126,10 @@ class LiveChanges:
     async def _look_forever(self) -> None:
         while True:
             await self._any_open.wait()
-            await self._look()
+            try:
+                await self._look()
+            except Exception:  # it must look again: nobody would notice that all streams are silent
+                log.exception("live_changes_failed")
             await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> None:

@@ -14,12 +14,20 @@ from starlette.responses import Response
 from panel.clients.client_sessions import LIFETIME
 
 NAME = "panel_session"
+TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+"""256 bits, as ``secrets.token_urlsafe(32)`` writes them."""
+
 LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
 def in_clear_on_loopback(request: Request) -> bool:
-    """Whether the browser asked for this very machine by http. Only then a cookie may go without ``Secure``."""
-    return request.scope["scheme"] == "http" and LOOPBACK.fullmatch(request.headers.get("host", "")) is not None
+    """Whether the browser asked for this very machine by http. Only then a cookie may go without ``Secure``.
+
+    A proxy on this machine may ask by http for this machine, too, whatever the browser did. Its headers tell.
+    """
+    through_proxy = any(name == "forwarded" or name.startswith("x-forwarded-") for name in request.headers)
+    asked_here = LOOPBACK.fullmatch(request.headers.get("host", "")) is not None
+    return request.scope["scheme"] == "http" and asked_here and not through_proxy
 
 
 def _name(request: Request) -> str:
@@ -28,7 +36,13 @@ def _name(request: Request) -> str:
 
 def session_token(request: Request) -> str | None:
     """The token in the request's cookie, if there is one."""
-    return request.cookies.get(_name(request)) or None
+    return token_in(request, _name(request))
+
+
+def token_in(request: Request, cookie: str) -> str | None:
+    """The token in a cookie. Any other text than a token is nothing, and costs no question to the database."""
+    token = request.cookies.get(cookie, "")
+    return token if TOKEN.fullmatch(token) else None
 
 
 def set_session(request: Request, response: Response, token: str) -> None:

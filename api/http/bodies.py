@@ -18,8 +18,17 @@ BODY_S = 10.0  # seconds for a body to arrive
 
 async def json_body(request: Request, limit: int) -> Any:  # noqa: ANN401 - JSON is any of six types
     """The body as strict JSON, of at most ``limit`` bytes, within BODY_S. Raises ProblemError."""
+    return parsed(await json_bytes(request, limit))
+
+
+async def json_bytes(request: Request, limit: int) -> bytes:
+    """A body that says it is JSON, of at most ``limit`` bytes, within BODY_S. Raises ProblemError."""
     _require_plain_json(request)
-    raw = await _bounded_body(request, limit)
+    return await _bounded_body(request, limit)
+
+
+def parsed(raw: bytes) -> Any:  # noqa: ANN401 - JSON is any of six types
+    """Strict JSON. Raises ProblemError."""
     try:
         return parse_json(raw)
     except InvalidJsonError as error:

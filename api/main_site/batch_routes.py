@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from api.dependencies import Edge, EdgeOf, MainSite
-from api.http.bodies import json_body
+from api.http.bodies import json_bytes, parsed
 from api.http.problems import SERVER_FAULT, ProblemError, as_problem, problem_content, problem_for
 from api.main_site import batch_models
 from api.main_site.call_batch import MAX_BYTES, item_result, items_of, key_of
 from api.main_site.received_calls import answer_of, audit_of, received_call
-from panel.journal.calls import Call, DatabaseAwayError, NotTriedError, Outcome, OutcomeUnknownError
+from panel.journal.calls import Call, DatabaseAwayError, NotTriedError, Outcome, OutcomeUnknownError, OverloadedError
+from panel.monitoring.instruments import items_answered
+
+ITEMS_A_TURN = 50
+"""Items that are validated in one turn of the event loop: a few milliseconds."""
 
 router = APIRouter(prefix="/api/vps/sync", tags=["main site"])
 
@@ -30,15 +36,30 @@ async def post_batch(request: Request, edge: EdgeOf, key_label: MainSite) -> Res
     body: Any = None
     try:
         _require_no_common_key(request)
-        body = await json_body(request, MAX_BYTES)
+        raw = await json_bytes(request, MAX_BYTES)
         began = time.perf_counter()
-        items = items_of(body)
+        if edge.batches.locked():
+            raise OverloadedError("too many batches are under way")
+        async with edge.batches:
+            body = await asyncio.to_thread(parsed, raw)
+            return await _answered(request, edge, key_label, items_of(body), began)
     except ProblemError as problem:
         return problem_for(request, problem, audit_of(request, edge, key_label, [(body, problem)]))
-    received = [_received(request, edge, key_label, item) for item in items]
+
+
+async def _answered(request: Request, edge: Edge, key_label: str, items: list[object], began: float) -> Response:
+    received = []
+    for index, item in enumerate(items):
+        if index % ITEMS_A_TURN == 0:
+            await asyncio.sleep(0)  # single calls go on meanwhile
+        received.append(_received(request, edge, key_label, item))
     calls = [one for one in received if isinstance(one, Call)]
     outcomes = iter(await edge.acceptor.accept_in_order(calls, time.perf_counter() - began))
     results = [_result(request, next(outcomes) if isinstance(one, Call) else one) for one in received]
+    refusals = Counter((result["http_status"], result["code"]) for result in results if result["http_status"] >= 300)
+    for (status, code), times in refusals.items():
+        edge.access.note(request.scope, status, code, times)
+    items_answered(result["http_status"] for result in results)
     accepted = sum(result["http_status"] < 300 for result in results)
     refused = [(item, one) for item, one in zip(items, received, strict=True) if isinstance(one, ProblemError)]
     return JSONResponse(

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.dependencies import EdgeOf
 from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute
 from api.operators.transactions import in_transaction
-from api.pages.rendering import page
+from api.pages.rendering import large_page
 from panel.operators.audit import list_access, list_actions, list_refused_calls
 
 router = APIRouter(prefix="/ops/audit", include_in_schema=False, route_class=OperatorPageRoute)
@@ -32,4 +32,4 @@ async def show_audit(
             "refused_calls": list_refused_calls(connection, LATEST),
         }
 
-    return page(request, "operators/audit.html", refused=refused, **await in_transaction(edge, read))
+    return await large_page(request, "operators/audit.html", refused=refused, **await in_transaction(edge, read))

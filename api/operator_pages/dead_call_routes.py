@@ -13,7 +13,7 @@ from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, a
 from api.operators.operator_models import DiscardBody
 from api.operators.transactions import in_transaction
 from api.operators.validation import validated
-from api.pages.rendering import page
+from api.pages.rendering import large_page
 from domain.record_columns import MAX_ID
 from panel.journal.dead_letters import DeadView, list_dead
 from panel.operators.actions import journal
@@ -33,7 +33,9 @@ async def show_dead_calls(request: Request, edge: EdgeOf, operator: Operator) ->
         return list_dead(connection, limit=LATEST)
 
     dead = await in_transaction(edge, read)
-    return page(request, "operators/dead.html", dead=dead, latest=LATEST, may_decide=operator.may(journal.requeue))
+    return await large_page(
+        request, "operators/dead.html", dead=dead, latest=LATEST, may_decide=operator.may(journal.requeue)
+    )
 
 
 @router.post("/{operation_id:id}/requeue")

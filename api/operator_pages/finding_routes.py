@@ -18,7 +18,7 @@ from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, a
 from api.operators.operator_models import IgnoreBody, SnoozeBody
 from api.operators.transactions import in_transaction
 from api.operators.validation import validated
-from api.pages.rendering import page
+from api.pages.rendering import large_page
 from domain.record_columns import MAX_ID
 from panel.operators.actions import findings
 from panel.operators.findings import UNMANAGED, FindingCount, FindingFilter, FindingView, count_findings, list_findings
@@ -56,7 +56,7 @@ async def show_findings(
 
     listed, counts = await in_transaction(edge, read)
     asked = {"class": class_, "cluster": cluster, "user": user, "all": "true" if everything else ""}
-    return page(
+    return await large_page(
         request,
         "operators/findings.html",
         findings=listed[:PER_PAGE],

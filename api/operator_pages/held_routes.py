@@ -16,7 +16,7 @@ from api.dependencies import EdgeOf
 from api.operator_pages.pages_of import neighbours
 from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, action_form, perform
 from api.operators.transactions import in_transaction
-from api.pages.rendering import page
+from api.pages.rendering import large_page
 from panel.operators.actions import holds, sources
 from panel.operators.actions.action import Action
 from panel.operators.first_filling import first_word_given
@@ -73,7 +73,7 @@ async def list_held(request: Request, edge: EdgeOf, operator: Operator, number: 
         return shown, len(found) > SETS, first_word_given(connection)
 
     sets, more, begun = await in_transaction(edge, read)
-    return page(
+    return await large_page(
         request,
         "operators/held.html",
         sets=sets,
@@ -95,7 +95,9 @@ async def show_set(request: Request, edge: EdgeOf, operator: Operator, hash_: Ha
 
     one = await in_transaction(edge, read)
     around = neighbours(f"/ops/held/{hash_}", {}, number, more=len(one.set.items) > first + ITEMS)
-    return page(request, "operators/held_set.html", one=one, may_decide=operator.may(holds.approve), **around)
+    return await large_page(
+        request, "operators/held_set.html", one=one, may_decide=operator.may(holds.approve), **around
+    )
 
 
 @router.get("/{hash_}/{decision}")
@@ -111,7 +113,7 @@ async def ask_once_more(
 
     one, gone = await in_transaction(edge, read)
     count = one.actions.get("delete", 0) + one.actions.get("merge", 0)
-    return page(
+    return await large_page(
         request,
         "operators/held_confirm.html",
         one=one,

@@ -13,7 +13,7 @@ from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, a
 from api.operators.operator_models import PauseBody, ReleaseBody, ResumeBody
 from api.operators.transactions import in_transaction
 from api.operators.validation import validated
-from api.pages.rendering import page
+from api.pages.rendering import large_page
 from panel.operators.actions import pauses, quarantine
 from panel.operators.pauses import pauses_in_force
 from panel.operators.quarantine import list_quarantined
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/ops", include_in_schema=False, route_class=OperatorP
 async def show_pauses(request: Request, edge: EdgeOf, operator: Operator) -> Response:
     """The pauses in force, and the form for a new one."""
     in_force = await in_transaction(edge, pauses_in_force)
-    return page(
+    return await large_page(
         request,
         "operators/pauses.html",
         pauses=list(in_force.values()),
@@ -63,7 +63,9 @@ def _from(fields: Mapping[str, str]) -> str:
 async def show_quarantine(request: Request, edge: EdgeOf, operator: Operator) -> Response:
     """The subjects at which runs keep failing."""
     found = await in_transaction(edge, list_quarantined)
-    return page(request, "operators/quarantine.html", quarantined=found, may_release=operator.may(quarantine.release))
+    return await large_page(
+        request, "operators/quarantine.html", quarantined=found, may_release=operator.may(quarantine.release)
+    )
 
 
 @router.post("/quarantine/release")

@@ -17,7 +17,7 @@ from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, a
 from api.operators.operator_models import RestoreBody
 from api.operators.transactions import in_transaction
 from api.operators.validation import validated
-from api.pages.rendering import page, redirect
+from api.pages.rendering import large_page, redirect
 from domain.record_columns import MAX_ID
 from panel.observations.proof import Proof
 from panel.operators.actions import journal, pauses, runs
@@ -40,7 +40,7 @@ VpsId = Annotated[int, Path(ge=1, le=MAX_ID)]
 @router.get("")
 async def search_form(request: Request, _operator: Operator) -> Response:
     """The form to find a VPS."""
-    return page(request, "operators/vps_search.html", searched="", found=[], more=False)
+    return await large_page(request, "operators/vps_search.html", searched="", found=[], more=False)
 
 
 @router.post("")
@@ -55,7 +55,7 @@ async def search(request: Request, edge: EdgeOf, operator: Operator) -> Response
     if len(found) == 1:
         return redirect(f"/ops/vps/{found[0].id}")
     more = len(found) > FOUND
-    return page(request, "operators/vps_search.html", searched=wanted, found=found[:FOUND], more=more)
+    return await large_page(request, "operators/vps_search.html", searched=wanted, found=found[:FOUND], more=more)
 
 
 @router.get("/{vps_id:id}")
@@ -72,7 +72,7 @@ async def show_vps(
         return vps_view(connection, vps_id, proof=proof, names=names, shared_ids=shared_ids), history
 
     view, history = await in_transaction(edge, read)
-    return page(
+    return await large_page(
         request,
         "operators/vps.html",
         view=view,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fastapi import Request
 from starlette.responses import Response
 
-from api.client.session_cookie import in_clear_on_loopback
+from api.client.session_cookie import in_clear_on_loopback, token_in
 from api.pages.rendering import link
 from panel.operators.pages.operator_sessions import LIFETIME
 
@@ -23,7 +23,7 @@ def _name(request: Request) -> str:
 
 def operator_token(request: Request) -> str | None:
     """The token in the request's cookie, if there is one."""
-    return request.cookies.get(_name(request)) or None
+    return token_in(request, _name(request))
 
 
 def set_operator_session(request: Request, response: Response, token: str) -> None:

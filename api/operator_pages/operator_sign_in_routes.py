@@ -15,7 +15,7 @@ from api.operator_pages.signed_in_operator import OPERATOR_PATH, OperatorPageRou
 from api.operators.operator_keys import CallingOperator
 from api.operators.transactions import in_transaction
 from api.pages.rendering import page, redirect
-from api.pages.signed_in import own_form, session_form
+from api.pages.signed_in import session_form, sign_in_form
 from panel.operators.pages.operator_sessions import begin_session, end_session
 
 router = APIRouter(prefix="/ops", include_in_schema=False, route_class=OperatorPageRoute)
@@ -30,7 +30,7 @@ async def operator_sign_in(request: Request) -> Response:
 @router.post("/sign-in")
 async def sign_in_by_key(request: Request, edge: EdgeOf) -> Response:
     """Sign in with an operator's key. Wrong keys count as everywhere, and after too many the answer is 429."""
-    fields = await own_form(request)
+    fields = await sign_in_form(request)
     given, wanted = fields.get("key", "").strip(), fields.get("next", "")
     headers = [(b"x-api-key", given.encode())] if given else []
     found = edge.operator_keys.operator_of(headers)

@@ -10,7 +10,7 @@ from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, a
 from api.operators.operator_models import ReconcileBody
 from api.operators.transactions import in_transaction
 from api.operators.validation import validated
-from api.pages.rendering import page
+from api.pages.rendering import large_page
 from panel.operators.actions import runs
 from panel.operators.pages.overview import overview
 
@@ -22,7 +22,9 @@ async def show_overview(request: Request, edge: EdgeOf, operator: Operator) -> R
     """In sync or not, what to look at first, sources, last runs, what is left alone."""
     now = await in_transaction(edge, overview)
     may_run = operator.may(runs.ask_for_run)
-    return page(request, "operators/overview.html", now=now, may_run=may_run, flower_url=edge.settings.flower_url)
+    return await large_page(
+        request, "operators/overview.html", now=now, may_run=may_run, flower_url=edge.settings.flower_url
+    )
 
 
 @router.post("/reconcile")

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.dependencies import EdgeOf
 from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute
 from api.operators.transactions import in_transaction
-from api.pages.rendering import page
+from api.pages.rendering import large_page
 from panel.operators.actions import runs
 from panel.records.history import recent_runs
 from panel.runs.schedule_duties import Duty, list_duties
@@ -34,4 +34,4 @@ async def show_runs(request: Request, edge: EdgeOf, operator: Operator, kind: Ki
     latest, duties = await in_transaction(edge, read)
     lanes = [duty for duty in duties if duty.every_s is not None]
     may_run = operator.may(runs.ask_for_run)
-    return page(request, "operators/runs.html", runs=latest, kind=kind, lanes=lanes, may_run=may_run)
+    return await large_page(request, "operators/runs.html", runs=latest, kind=kind, lanes=lanes, may_run=may_run)

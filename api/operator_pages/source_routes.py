@@ -10,7 +10,7 @@ from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, a
 from api.operators.operator_models import AcknowledgeBody
 from api.operators.transactions import in_transaction
 from api.operators.validation import validated
-from api.pages.rendering import page
+from api.pages.rendering import large_page
 from panel.operators.actions import sources
 from panel.runs.source_states import list_sources
 
@@ -21,7 +21,9 @@ router = APIRouter(prefix="/ops/sources", include_in_schema=False, route_class=O
 async def show_sources(request: Request, edge: EdgeOf, operator: Operator) -> Response:
     """Each source with its age, and the cause and the remedy if it is not believed."""
     listed = await in_transaction(edge, list_sources)
-    return page(request, "operators/sources.html", sources=listed, may_acknowledge=operator.may(sources.acknowledge))
+    return await large_page(
+        request, "operators/sources.html", sources=listed, may_acknowledge=operator.may(sources.acknowledge)
+    )
 
 
 @router.post("/acknowledge")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -89,6 +90,11 @@ def page(
     text = _ENVIRONMENTS[language].get_template(template).render(common | values)
     always = {"Content-Security-Policy": POLICY, "Content-Language": language, "Cache-Control": "no-store"}
     return HTMLResponse(text, status_code, headers={**(headers or {}), **always})
+
+
+async def large_page(request: Request, template: str, **values: object) -> HTMLResponse:
+    """A page with hundreds of rows. It is made in a thread, because the event loop has sync calls to answer."""
+    return await asyncio.to_thread(lambda: page(request, template, 200, None, **values))
 
 
 def redirect(path: str) -> RedirectResponse:

@@ -9,11 +9,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.client.session_cookie import form_token, session_token
-from api.dependencies import EdgeOf
+from api.dependencies import EdgeOf, customer_session
 from api.http.bodies import form_body
 from api.http.problems import ProblemError
 from api.pages.rendering import NotSignedInError
-from panel.clients.client_sessions import session_of
 
 FORM_BYTES = 16 * 1024
 """The largest form: a token has up to 8 KB."""
@@ -38,7 +37,7 @@ class SignedIn:
 
 async def _signed_in(request: Request, edge: EdgeOf) -> SignedIn:
     token = session_token(request)
-    session = None if token is None else await edge.read(session_of(edge.reader, token), request.scope["began"])
+    session = await customer_session(request, edge)
     if token is None or session is None:
         raise NotSignedInError
     request.scope["caller"] = f"client:{session.user_id}"  # for the audit of use
@@ -56,6 +55,17 @@ async def own_form(request: Request) -> dict[str, str]:
     if request.headers.get("sec-fetch-site", "none") not in OWN_SITES:
         raise ProblemError(403, "other_site", "The form was sent by another site")
     return await form_body(request, FORM_BYTES)
+
+
+async def sign_in_form(request: Request) -> dict[str, str]:
+    """The fields of a form to sign in. Raises ProblemError.
+
+    It has no session whose token it could carry, and another site could send its own visitor's token or key. So the
+    browser must say that no other site sent it; every browser since 2023 does.
+    """
+    if "sec-fetch-site" not in request.headers:
+        raise ProblemError(403, "other_site", "The browser does not say which site sent the form")
+    return await own_form(request)
 
 
 async def session_form(request: Request, token: str) -> dict[str, str]:

@@ -246,21 +246,20 @@ class PanelClient:
     def batch(self, items: Iterable[Item]) -> list[ItemResult]:
         """Send any number of calls, in their order, 1,000 a request. Returns a result for each, in the same order.
 
-        A refused item stops no other. Items that the panel could not take yet are sent again, for ``retry_for_s`` a
-        request. If they still cannot be taken, nothing after them is sent: their results are 503, or tell the error.
-        Raises PanelError only if no item was answered and none can have been accepted.
+        A refused item stops no other. Items that could not be taken yet are sent again, for ``retry_for_s`` a request.
+        If that fails, nothing after them is sent, as their results say. PanelError: nothing can have been accepted.
         """
         calls = [{**item, "idempotency_key": item.get("idempotency_key") or uuid.uuid4().hex} for item in items]
         bodies = [_json(call) for call in calls]
-        results: list[ItemResult] = []
-        left: dict[str, Any] = NOT_SENT
+        results, left = list[ItemResult](), NOT_SENT
         for start, end in _parts(bodies):
             try:
                 part = self._batch_part(bodies[start:end])
             except PanelError as error:
                 if not results and not error.outcome_unknown:
                     raise
-                left = {"http_status": error.status or 503, "code": error.code, "message": error.message}
+                code = "outcome_unknown" if error.outcome_unknown else error.code
+                left = {"http_status": error.status or 503, "code": code, "message": error.message}
                 break
             results += part
             if any(result["http_status"] in RETRIED for result in part):
@@ -295,22 +294,23 @@ class PanelClient:
     def _batch_part(self, bodies: Sequence[bytes]) -> list[ItemResult]:
         """One request's results, after sending those items again that were not taken."""
         until, attempt = time.monotonic() + self._retry_for_s, 0
-        waiting, results = list(range(len(bodies))), list[ItemResult]()
+        waiting, results = list(range(len(bodies))), dict[int, ItemResult]()
         while True:
             body = b'{"items":[' + b",".join(bodies[index] for index in waiting) + b"]}"
             try:
                 answered = self._send("POST", f"{SYNC}/batch", body, until=until)["items"]
-            except PanelError:
+            except PanelError as error:
                 if not results:
                     raise
-                return results
-            results = results or answered
-            for index, result in zip(waiting, answered, strict=True):
-                results[index] = result
+                if error.outcome_unknown:  # what was told of these items may be untrue by now
+                    lost = {"http_status": 503, "code": "outcome_unknown", "message": error.message}
+                    results.update(dict.fromkeys(waiting, cast("ItemResult", lost)))
+                return list(results.values())
+            results.update(zip(waiting, answered, strict=True))
             waiting = [index for index in waiting if results[index]["http_status"] in RETRIED]
             asked_s = max((results[index].get("retry_after", 0) for index in waiting), default=0)
             if not waiting or not _paused(attempt, asked_s, until):
-                return results
+                return list(results.values())
             attempt += 1
 
     def _send(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {},

@@ -272,7 +272,8 @@ export class PanelClient {
         part = await this.#batchPart(bodies.slice(start, end));
       } catch (error) {
         if (!(error instanceof PanelError) || (results.length === 0 && !error.outcomeUnknown)) throw error;
-        left = { http_status: error.status ?? 503, code: error.code, message: error.message };
+        const code = error.outcomeUnknown ? 'outcome_unknown' : error.code;
+        left = { http_status: error.status ?? 503, code, message: error.message };
         break;
       }
       results.push(...part);
@@ -325,7 +326,12 @@ export class PanelClient {
       try {
         answered = (await this.#send('POST', `${SYNC}/batch`, body, {}, 0, until)).items;
       } catch (error) {
-        if (results.length === 0) throw error;
+        if (!(error instanceof PanelError) || results.length === 0) throw error;
+        if (error.outcomeUnknown) {
+          // What was told of these items may be untrue by now.
+          const lost = { http_status: 503, code: 'outcome_unknown', message: error.message };
+          for (const index of waiting) results[index] = lost;
+        }
         return results;
       }
       waiting.forEach((index, at) => (results[index] = answered[at]));

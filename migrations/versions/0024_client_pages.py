@@ -37,6 +37,7 @@ def upgrade() -> None:
         "client_sessions",
         sa.Column("token_hash", sa.Text(), nullable=False),
         sa.Column("user_id", sa.BigInteger(), nullable=False),
+        sa.Column("credential", sa.Text(), nullable=False),
         sa.Column("created_at", MOMENT, server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.Column("expires_at", MOMENT, nullable=False),
         sa.Column("seen_at", MOMENT, server_default=sa.text("clock_timestamp()"), nullable=False),

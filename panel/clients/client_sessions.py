@@ -1,12 +1,14 @@
 """Sessions of signed-in customers. The database holds the hash of a session's token, the customer's cookie the token.
 
-To delete a row is to end the session.
+To delete a row is to end the session. It ends as well when the key or secret that verified the sign-in is not
+configured any more: the row holds its fingerprint.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -23,13 +25,20 @@ from panel.sessions import is_away
 LIFETIME = timedelta(hours=12)
 """A session's longest life. After it the customer comes from the main site again."""
 
+KEPT = 20
+"""Sessions of one user: one for each browser. One more ends the oldest."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientSession:
-    """Who is signed in. ``username``: None for a user that the panel does not know."""
+    """Who is signed in. ``username``: None for a user that the panel does not know. ``credential``: the fingerprint of
+    the key or secret that verified the sign-in; the session counts only while that is in use. ``left_s``: seconds until
+    the session expires."""
 
     user_id: int
     username: str | None
+    credential: str
+    left_s: float
 
 
 @contextlib.asynccontextmanager
@@ -51,18 +60,30 @@ def hash_of(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-async def begin_session(
-    connection: AsyncConnection, user_id: int, *, until: datetime | None = None, instead_of: str | None = None
-) -> str:
-    """Begin a session in the caller's transaction. Returns its token.
+def fingerprint(credential: bytes) -> str:
+    """What the database holds of the key or secret behind a session, in hex. The secret does not follow from it."""
+    return hmac.digest(credential, b"panel-sync client sessions", hashlib.sha256).hex()
 
+
+async def begin_session(
+    connection: AsyncConnection,
+    user_id: int,
+    credential: str,
+    *,
+    until: datetime | None = None,
+    instead_of: str | None = None,
+) -> str:
+    """Begin a session in the caller's transaction. Returns its token. The user keeps the KEPT newest.
+
+    ``credential``: the fingerprint of the key or secret that verified the sign-in.
     ``until``: its end, if that is earlier than LIFETIME allows. ``instead_of``: the token of a session that ends now.
     """
     if instead_of is not None:
         await connection.execute(END, {"hash": hash_of(instead_of)})
     token = secrets.token_urlsafe(32)
-    values = {"hash": hash_of(token), "user_id": user_id, "lifetime": LIFETIME, "until": until}
-    await connection.execute(BEGIN, values)
+    values = {"hash": hash_of(token), "user_id": user_id, "credential": credential}
+    await connection.execute(BEGIN, values | {"lifetime": LIFETIME, "until": until})
+    await connection.execute(END_OLD, {"user_id": user_id, "kept": KEPT})
     return token
 
 
@@ -74,7 +95,7 @@ async def session_of(engine: AsyncEngine, token: str) -> ClientSession | None:
             return None
         if row.unnoted:
             await connection.execute(SEEN, {"hash": hash_of(token)})
-        return ClientSession(row.user_id, row.username)
+        return ClientSession(row.user_id, row.username, row.credential, row.left_s)
 
 
 async def end_session(engine: AsyncEngine, token: str) -> None:
@@ -84,12 +105,18 @@ async def end_session(engine: AsyncEngine, token: str) -> None:
 
 
 BEGIN = text(
-    "INSERT INTO client_sessions (token_hash, user_id, expires_at)"
-    " VALUES (:hash, :user_id, least(statement_timestamp() + CAST(:lifetime AS interval),"
+    "INSERT INTO client_sessions (token_hash, user_id, credential, expires_at)"
+    " VALUES (:hash, :user_id, :credential, least(statement_timestamp() + CAST(:lifetime AS interval),"
     " CAST(:until AS timestamptz)))"  # least() leaves NULL out
 )
+END_OLD = text(
+    "DELETE FROM client_sessions WHERE token_hash IN (SELECT token_hash FROM client_sessions"
+    " WHERE user_id = :user_id ORDER BY created_at DESC OFFSET :kept)"
+)
 FIND = text(
-    "SELECT s.user_id, u.username, s.seen_at < statement_timestamp() - interval '1 minute'"
+    "SELECT s.user_id, u.username, s.credential,"
+    " CAST(extract(epoch FROM s.expires_at - statement_timestamp()) AS float8) AS left_s,"
+    " s.seen_at < statement_timestamp() - interval '1 minute'"
     " AND current_setting('transaction_read_only') = 'off' AS unnoted"  # a standby can show pages, too
     " FROM client_sessions s LEFT JOIN users u ON u.id = s.user_id"
     " WHERE s.token_hash = :hash AND s.expires_at > statement_timestamp()"

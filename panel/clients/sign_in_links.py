@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from panel.clients.client_sessions import begin_session, writing
+
+log = structlog.get_logger(__name__)
 
 VALID = timedelta(minutes=5)
 """How long a link can be used."""
@@ -36,13 +39,19 @@ class Unusable(Enum):
     EXPIRED = "expired"
     NOT_YET = "not-yet"
     USED = "used"
+    ANOTHER = "another"
+    """The panel knows the user as somebody else: the main site put an id of its own into the link."""
 
 
-async def use_link(engine: AsyncEngine, link: SignInLink, *, instead_of: str | None = None) -> str | Unusable:
-    """Sign the customer in. Returns the new session's token.
+async def use_link(
+    engine: AsyncEngine, link: SignInLink, credential: str, *, instead_of: str | None = None, mapped: bool = False
+) -> str | Unusable:
+    """Sign the customer in. Returns the new session's token. ``credential``: the fingerprint of the link's secret.
 
     One transaction on the database's clock decides it, so two API processes never both use one link. ``instead_of``:
     the token of a session that ends now. The user's id at the main site stays as it is: the link does not name it.
+    ``mapped``: the main site has user ids of its own. Then a link that gives a mapped user another name and another
+    e-mail at once is refused, because it most likely names the main site's id instead of the panel's.
     """
     made_at = datetime.fromtimestamp(link.made_at, UTC)
     async with writing(engine) as connection:
@@ -51,16 +60,24 @@ async def use_link(engine: AsyncEngine, link: SignInLink, *, instead_of: str | N
             return Unusable.NOT_YET
         if now >= made_at + VALID:
             return Unusable.EXPIRED
+        user = {"id": link.user_id, "username": link.username, "email": link.email}
+        if mapped and await connection.scalar(NAMES_ANOTHER, user):
+            log.warning("sign_in_link_names_another_user", user_id=link.user_id)
+            return Unusable.ANOTHER
         used = await connection.execute(USE, {"signature": link.signature, "expires_at": made_at + VALID})
         if used.rowcount == 0:
             return Unusable.USED
-        user = {"id": link.user_id, "username": link.username, "email": link.email}
         await connection.execute(STORE_USER, user)
-        return await begin_session(connection, link.user_id, instead_of=instead_of)
+        return await begin_session(connection, link.user_id, credential, instead_of=instead_of)
 
 
 USE = text(
     "INSERT INTO used_sign_in_links (signature, expires_at) VALUES (:signature, :expires_at) ON CONFLICT DO NOTHING"
+)
+
+NAMES_ANOTHER = text(
+    "SELECT EXISTS (SELECT FROM users WHERE id = :id AND main_site_user_id IS NOT NULL AND username <> :username"
+    " AND lower(email) <> lower(CAST(:email AS text)))"  # an e-mail that is not known proves nothing
 )
 
 # An e-mail that changes is verified no more: the import maps users by verified e-mails. A row that says the same

@@ -45,7 +45,8 @@ BATCH_LIMIT = 128  # calls per commit; a longer batch would make its first call 
 RETRIABLE = {"40001", "40P01"}  # serialization, deadlock
 LOCKED = "55P03"
 REFUSALS_LIMIT = 1000  # refusals that may wait to be audited; the audit stores no more than as many an hour
-SEPARATE_COMMITS = 2  # at the same time, each with its own connection: calls that wait for a lock, and batches
+SEPARATE_COMMITS = 2  # at the same time, each with its own connection, of single calls that wait for a lock
+IN_ORDER_COMMITS = 2  # as many of batches, so that neither kind keeps the other waiting
 PIECES = 8  # into so many a part of a batch is cut if it fails because of one of its calls
 
 
@@ -103,6 +104,7 @@ class Acceptor:
         self._task: asyncio.Task[None] | None = None
         self._separate: set[asyncio.Task[None]] = set()
         self._separate_slots = asyncio.Semaphore(SEPARATE_COMMITS)
+        self._in_order_slots = asyncio.Semaphore(IN_ORDER_COMMITS)
         self._in_order = 0  # calls of batches that are under way
         self._refusals: deque[dict[str, Any]] = deque()
         self._auditing = False
@@ -285,7 +287,7 @@ class Acceptor:
         The part fails as a whole if one of its calls needs a lock that is held, or meets a bug. Then it is cut into
         smaller ones, at last of one call each. So no other call's locks are held while that call waits.
         """
-        async with self._separate_slots:
+        async with self._in_order_slots:
             if not series.may_begin():
                 return False
             series.begun += len(part)

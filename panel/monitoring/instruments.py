@@ -83,6 +83,13 @@ def request_ended(route: str | None, method: str, status: int, seconds: float) -
         _SYNC_OUTCOMES[_sync_outcome(status)].inc()
 
 
+def items_answered(statuses: Iterable[int]) -> None:
+    """The items of a batch of sync calls were answered with these status codes."""
+    if RESERVED.may_count:
+        for status in statuses:
+            _SYNC_OUTCOMES[_sync_outcome(status)].inc()
+
+
 def _sync_outcome(status: int) -> str:
     if status == 503:
         return "unavailable"

@@ -13,6 +13,8 @@ client_sessions = Table(
     Column("token_hash", Text, primary_key=True),
     # No foreign key: a token may name a user that the panel does not know, and no user is made from a token.
     Column("user_id", BigInteger, nullable=False),
+    # The fingerprint of the key or secret that verified the sign-in. Without that key the session counts no more.
+    Column("credential", Text, nullable=False),
     now_column("created_at"),
     Column("expires_at", Time, nullable=False),
     now_column("seen_at"),

@@ -313,6 +313,14 @@ def test_a_batch_keeps_its_order_and_its_bad_item_spoils_no_other(
     assert actions(panel, results[0]["vps"]["id"]) == ["create", "update", "delete"]
 
 
+def test_a_batch_whose_second_answer_is_lost_is_unknown(client: Client, proxy: UnluckyProxy) -> None:
+    items = [{"action": "create", "vps": sold(f"{client.language}-{n}")} for n in range(2)]
+    proxy.planned.extend(["not all", "lose the answer"])
+    proxy.planned.extend("503" for _ in range(99))
+    (told,) = client.do(("batch", items), retry_for_s=4.0)
+    assert [one.get("code") for one in told["answer"]] == [None, "outcome_unknown"]
+
+
 def test_a_client_says_what_is_wrong_and_never_its_key(client: Client) -> None:
     wrong, unknown, nobody = client.errors(
         ("create", sold("wrong", ram=8)), ("update", {"id": 987_654, "status": "running"}), ("operation", 987_654)

@@ -138,6 +138,22 @@ class TestUses:
         assert found["main-site:current", "POST /api/vps/sync", 422, "user_unknown"] == 4
         assert found["main-site:current", "POST /api/vps/sync", 400, "missing_fields"] == 4
 
+    async def test_a_batch_is_counted_by_its_items_and_keeps_the_detail_of_some(
+        self, app: FastAPI, engine: Engine, site: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(refusals, "DETAILS_A_REQUEST", 3)
+        items = [create(user_id=4711)] * 2 + [{"action": "create"}] * 4 + [create()]
+        assert (await site.post("/api/vps/sync/batch", json={"items": items})).status_code == 200
+        await site.post("/api/vps/sync", json=create(user_id=4711))
+        with engine.connect() as connection:
+            codes = connection.scalars(text("SELECT code FROM refused_calls ORDER BY code")).all()
+        assert codes == ["missing_fields", "user_unknown", "user_unknown", "user_unknown"]
+        found = await counted(app, engine)
+        batch = ("main-site:current", "POST /api/vps/sync/batch")
+        assert found[*batch, 422, "user_unknown"] == 2
+        assert found[*batch, 400, "missing_fields"] == 4
+        assert found[*batch, 200, ""] == 1
+
 
 class TestRoles:
     """Reading and deciding are two rights; each operator has a name."""

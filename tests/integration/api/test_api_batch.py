@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import re
@@ -19,9 +20,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from api import openapi
+from api.dependencies import BATCHES_AT_ONCE
 from api.main import create_app
-from api.main_site import batch_models
-from api.main_site.call_batch import MAX_BYTES, MAX_ITEMS
+from api.main_site import batch_models, batch_routes
+from api.main_site.call_batch import MAX_BYTES, MAX_ITEMS, key_of
 from panel.journal import accept
 from panel.sessions import sync_engine
 from panel.settings import Settings
@@ -129,6 +131,37 @@ async def test_one_wrong_key_counts_once_however_many_items(site: httpx.AsyncCli
     answers = [await site.post(BATCH, json=body, headers={"X-API-Key": "wrong"}) for _ in range(21)]
     assert [answer.status_code for answer in answers] == [401] * 20 + [429]
     assert (journaled(engine), audited(engine)) == (0, [])
+
+
+async def test_too_many_batches_are_refused_before_they_are_parsed(app: FastAPI, site: httpx.AsyncClient) -> None:
+    async with contextlib.AsyncExitStack() as under_way:
+        for _ in range(BATCHES_AT_ONCE):
+            await under_way.enter_async_context(app.state.edge.batches)
+        answer = await site.post(BATCH, content=b"{", headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) == (503, "overloaded", "1")
+    assert statuses(await posted(site, create())) == [202]
+
+
+async def test_a_large_batch_lets_others_work_meanwhile(
+    site: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, seen = 0, set[int]()
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def watched(item: object) -> str | None:
+        seen.add(turns)
+        return key_of(item)
+
+    monkeypatch.setattr(batch_routes, "key_of", watched)
+    other = asyncio.create_task(others())
+    await posted(site, *[{}] * MAX_ITEMS)
+    other.cancel()
+    assert len(seen) >= MAX_ITEMS // batch_routes.ITEMS_A_TURN
 
 
 @pytest.fixture

@@ -69,6 +69,8 @@ async def test_a_call_is_counted_by_its_route_and_the_database_tells_the_rest(
     call = (await site.post("/api/vps/sync", json=CREATE)).json()
     assert (await site.get(f"/api/vps/sync/operations/{call['operation']['id']}")).status_code == 200
     assert (await site.post("/api/vps/sync", json=create(user_id=4711))).status_code == 422
+    items = [create(user_id=4711), create(ram=8), create(order_id="m")]
+    assert (await site.post("/api/vps/sync/batch", json={"items": items})).status_code == 200
     after = await scraped(fresh, secrets.operator)
 
     def more(name: str, **labels: str) -> float:
@@ -80,10 +82,10 @@ async def test_a_call_is_counted_by_its_route_and_the_database_tells_the_rest(
     assert more("panel_sync_http_request_duration_seconds_count", **posted) == 2
     followed = {"route": "/api/vps/sync/operations/{operation_id}", "method": "GET", "status": "2xx"}
     assert more("panel_sync_http_requests_total", **followed) == 1
-    assert more("panel_sync_sync_calls_total", outcome="accepted") == 1
-    assert more("panel_sync_sync_calls_total", outcome="refused") == 1
+    assert more("panel_sync_sync_calls_total", outcome="accepted") == 2
+    assert more("panel_sync_sync_calls_total", outcome="refused") == 3, "the items of a batch, too"
     assert value(after, "panel_sync_database_up") == 1
-    assert value(after, "panel_sync_calls_queued") == 1
+    assert value(after, "panel_sync_calls_queued") == 2
     assert value(after, "panel_sync_relay_lag_seconds") > 0
     assert value(after, "panel_sync_http_requests_in_flight") == 1, "the scrape itself"
 

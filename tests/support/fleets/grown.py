@@ -83,8 +83,9 @@ HISTORY = (
     " last_request_id)"
     f" SELECT {_AGE}, 'key:' || n, '192.0.2.1', 'GET /api/vps', 401, 'c', 1, {_AGE}, {_AGE}, 'r'"
     " FROM generate_series(1, 8000) n",
-    "INSERT INTO client_sessions (token_hash, user_id, expires_at)"
-    " SELECT md5(n::text), 10000 + n % 500 + 1, clock_timestamp() + interval '1 hour' FROM generate_series(1, 8000) n",
+    "INSERT INTO client_sessions (token_hash, user_id, credential, expires_at)"
+    " SELECT md5(n::text), 10000 + n % 500 + 1, 'c', clock_timestamp() + interval '1 hour'"
+    " FROM generate_series(1, 8000) n",
     "INSERT INTO used_sign_in_links (signature, expires_at)"
     " SELECT md5(n::text), clock_timestamp() - interval '30 minutes' FROM generate_series(1, 8000) n",
     "INSERT INTO power_actions (vps_id, user_id, action, force, cluster, vmid, guest_type, fingerprint, state,"

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import httpx
 
-Misfortune = Literal["lose the answer", "lose the request", "503", "pass"]
+Misfortune = Literal["lose the answer", "lose the request", "503", "not all", "pass"]
+"""``not all``: the panel hears of a batch's first item only, and the caller that the others were not tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,14 @@ def unlucky_proxy(panel_url: str) -> Iterator[UnluckyProxy]:
                     self._answer(503, {"Retry-After": proxy.retry_after, "Content-Type": "text/html"}, b"<h1>Away</h1>")
                     return
                 headers = {k: v for k, v in self.headers.items() if k.lower() not in {"host", "connection"}}
+                if misfortune == "not all":
+                    untried = {"http_status": 503, "code": "not_tried", "message": "m"}
+                    items = json.loads(body)["items"]
+                    headers = {k: v for k, v in headers.items() if k.lower() != "content-length"}
+                    heard = onward.post(self.path, json={"items": items[:1]}, headers=headers).json()["items"]
+                    answered = {"items": heard + [untried] * (len(items) - 1)}
+                    self._answer(200, {"Content-Type": "application/json"}, json.dumps(answered).encode())
+                    return
                 answer = onward.request(self.command, self.path, content=body, headers=headers)
                 if misfortune == "pass":
                     kept = {k: v for k, v in answer.headers.items() if k.lower() in {"content-type", "retry-after"}}

@@ -232,8 +232,26 @@ def test_a_batch_raises_only_if_nothing_can_have_been_accepted(
             panel.batch([item()])
     else:
         (told,) = panel.batch([item()])
-        assert (told["http_status"], told["code"]) == (503, "network")
+        assert (told["http_status"], told["code"]) == (503, "outcome_unknown")
         assert told["idempotency_key"] == attempts.asked[0][1]["items"][0]["idempotency_key"]
+
+
+UNTAKEN = {"http_status": 503, "code": "not_tried", "message": "m"}
+AGAIN: list[tuple[str, list[Reply], str]] = [
+    ("its answer is lost", [(0, {}, None)], "outcome_unknown"),
+    ("its answer is lost, then the database is away", [(0, {}, None), (503, {}, problem("database_away"))],
+     "outcome_unknown"),
+    ("it is not accepted", [(503, {}, problem("database_away"))], "not_tried"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("second", "code"), [row[1:] for row in AGAIN], ids=[row[0] for row in AGAIN])
+def test_items_whose_second_request_may_be_accepted_are_unknown(
+    attempts: Attempts, panel: PanelClient, second: list[Reply], code: str
+) -> None:
+    attempts.replies = [(200, {}, {"items": [{"http_status": 202, "message": "a"}, UNTAKEN]}), *second]
+    told = panel.batch([item(), item()])
+    assert [result.get("code") for result in told] == [None, code]
 
 
 def test_an_error_in_a_later_request_loses_no_result(attempts: Attempts, panel: PanelClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from sqlalchemy import Engine, insert, text
 
 from api.main import create_app
 from api.operator_pages.all_routes import ROUTERS
+from api.pages import rendering
 from domain.changes import Delete, Finding
 from domain.failures import Failure, Stage
 from panel.operators.holds import keep_holds
@@ -132,8 +134,15 @@ def one(engine: Engine, statement: str, **values: Any) -> Any:
 
 
 async def test_every_page_for_each_role_in_both_languages(
-    olga: httpx.AsyncClient, rita: httpx.AsyncClient, fleet: Fleet, engine: Engine
+    olga: httpx.AsyncClient, rita: httpx.AsyncClient, fleet: Fleet, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made_in, made = list[int](), rendering.page
+
+    def noted(*args: Any, **values: Any) -> Any:
+        made_in.append(threading.get_ident())
+        return made(*args, **values)
+
+    monkeypatch.setattr(rendering, "page", noted)
     held, dead = hold(engine, *(fleet.ids[order] for order in ("o2", "o3", "o5"))), dead_call(engine, fleet.ids["o6"])
     await told(olga, "/ops/pauses/pause", target="user:2", reason=HOSTILE, for_s="3600")
     about, alarm = f"/ops/vps/{fleet.ids['o3']}", f"/ops/findings/{fleet.alarm}"
@@ -170,6 +179,8 @@ async def test_every_page_for_each_role_in_both_languages(
             assert "\u202e" not in page.text, path
         looked = await rita.get(path)
         assert (looked.status_code, forms(looked.text)) == (200, nothing), path
+    assert len(made_in) >= 3 * len(pages)
+    assert threading.get_ident() not in made_in, "the event loop has sync calls to answer"
     assert "&lt;script&gt;" in (await olga.get(about)).text, "the hostile name is shown, as text"
     first = (await olga.get("/ops")).text.partition("What to look at first")[2].partition("Findings by class")[0]
     in_order = ["Restore the guest, or end the order", "1 call was accepted and then given up", "67 more of this class"]
@@ -309,7 +320,7 @@ async def test_the_database_away_is_a_page(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"database_url": away}))
     async with app.router.lifespan_context(app), browser(app) as client:
         for path in ("/ops", "/ops/vps/1", "/ops/held"):
-            answer = await client.get(path, headers={"Cookie": "__Secure-panel_operator=x"})
+            answer = await client.get(path, headers={"Cookie": f"__Secure-panel_operator={'x' * 43}"})
             assert (answer.status_code, answer.headers["Content-Type"]) == (503, "text/html; charset=utf-8")
             assert "PostgreSQL does not answer" in answer.text
         assert (await client.get("/ops/sign-in")).status_code == 200

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from panel.journal.writer import apply_operation
+from tests.integration.api.pages.conftest import OWN
 from tests.integration.api.test_api_sync import create, update
 from tests.support.api_process import ApiProcess, api_process
 from tests.support.databases import Database
@@ -111,6 +112,6 @@ def test_customers_hear_of_their_own_until_the_process_ends(api: ApiProcess, eng
 def _signed_in(api: ApiProcess, user_id: int) -> httpx.Cookies:
     """The cookies of a browser on this machine."""
     with httpx.Client(base_url=api.url, timeout=120, trust_env=False) as browser:
-        answer = browser.post("/sign-in", data={"token": api.token(user_id)})
+        answer = browser.post("/sign-in", data={"token": api.token(user_id)}, headers=OWN)
         assert answer.status_code == 303
         return browser.cookies

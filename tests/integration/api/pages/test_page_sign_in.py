@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import re
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -15,7 +16,10 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
+from api.dependencies import Edge
 from api.main import create_app
+from api.operator_pages import signed_in_operator
+from panel.clients import client_sessions
 from panel.settings import Settings
 from tests.integration.api.conftest import Secrets
 from tests.integration.api.pages.conftest import OWN, SITE, browser, form_token, sign_in, signed
@@ -72,6 +76,35 @@ async def test_a_link_changes_the_name_and_the_e_mail_and_never_the_map(
         assert now is not None
         assert (now["username"], now["email"], now["email_verified"]) == ("eva", stored, verified)
         assert (now["main_site_user_id"], now["map_source"]) == ("m8", "operator")
+
+
+async def test_where_ids_are_mapped_a_link_with_the_main_sites_id_is_refused(
+    settings: Settings, link_secret: str, engine: Engine, logged: list[dict[str, Any]], subtests: pytest.Subtests
+) -> None:
+    add_user(engine, 8, main_site_user_id="m8")
+    add_user(engine, 9)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE users SET username = 'eva', email = 'eva@shop.test' WHERE id IN (8, 9)"))
+    cases: list[tuple[str, str, int, tuple[str, str], int]] = [
+        ("another person", "mapped", 8, ("boris", "boris@shop.test"), 409),
+        ("a new name", "mapped", 8, ("eva-maria", "EVA@shop.test"), 303),
+        ("a new e-mail", "mapped", 8, ("eva-maria", "new@shop.test"), 303),
+        ("who is not mapped", "mapped", 9, ("boris", "boris@shop.test"), 303),
+        ("ids are shared", "shared", 8, ("boris", "boris@shop.test"), 303),
+    ]
+    for name, space, user_id, given, status in cases:
+        made = create_app(settings.model_copy(update={"user_id_space": space}))
+        async with made.router.lifespan_context(made), browser(made) as visitor:
+            with subtests.test(name):
+                answer = await visitor.get(signed(link_secret, user_id, *given))
+                assert answer.status_code == status
+                if status == 409:
+                    assert "names another customer" in answer.text
+                    kept = user(engine, user_id)
+                    assert kept is not None
+                    assert (kept["username"], sessions(engine)) == ("eva", [])
+    refused = [event for event in logged if event["event"] == "sign_in_link_names_another_user"]
+    assert [event["user_id"] for event in refused] == [8]
 
 
 async def test_every_refusal_of_a_link(
@@ -134,13 +167,23 @@ async def test_two_processes_use_a_link_once(settings: Settings, link_secret: st
     assert [row[1] for row in sessions(engine)] == [100, 101, 102, 103, 104]
 
 
-async def test_another_users_link_replaces_the_session(
+async def test_another_users_link_asks_before_it_replaces_the_session(
     visitor: httpx.AsyncClient, link_secret: str, secrets: Secrets, engine: Engine
 ) -> None:
     await sign_in(visitor, secrets, 5)
     old = dict(visitor.cookies)
-    assert (await visitor.get(signed(link_secret, 6, "boris"))).status_code == 303
+    asking = await visitor.get(signed(link_secret, 6, "boris"))
+    assert asking.status_code == 200
+    assert "Sign in as boris?" in asking.text
+    assert [row[1] for row in sessions(engine)] == [5], "a link that somebody sent does nothing by itself"
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', asking.text))
+    for name, wrong in (("form_token", "0" * 64), ("user_id", "7")):
+        refused = await visitor.post("/sign-in/link", data=fields | {name: wrong}, headers=OWN)
+        assert refused.status_code in {401, 403}
+    assert (await visitor.post("/sign-in/link", data=fields, headers=OWN)).status_code == 303
     assert [row[1] for row in sessions(engine)] == [6]
+    again = await visitor.get(signed(link_secret, 6, "boris", "b@shop.test"))
+    assert again.status_code == 303, "to oneself there is no question"
     assert "boris" in (await visitor.get("/")).text
     visitor.cookies = httpx.Cookies(old)
     assert (await visitor.get("/")).headers["Location"] == "/sign-in"
@@ -195,6 +238,8 @@ async def test_forms_of_other_sites_do_nothing(
             assert "Open the page again" in answer.text
     answer = await visitor.post("/sign-in", data={"token": secrets.token(6)}, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
+    answer = await visitor.post("/sign-in", data={"token": secrets.token(6)})
+    assert answer.status_code == 403, "a browser that does not say which site it was"
     as_json = await visitor.post("/sign-out", json={"form_token": own}, headers=OWN)
     assert as_json.status_code == 415
     assert sorted(row[1] for row in sessions(engine)) == [5, 6]
@@ -221,6 +266,37 @@ async def test_sign_out_ends_the_session_and_nothing_was_kept(
     assert (await visitor.get("/api/vps/events")).status_code == 401
 
 
+async def test_what_is_no_token_asks_the_database_nothing(
+    app: FastAPI, visitor: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("the database was asked")
+
+    monkeypatch.setattr(Edge, "read", asked)
+    monkeypatch.setattr(signed_in_operator, "in_transaction", asked)
+    for cookie in ("x", "", "a" * 42, "a" * 44, "a" * 42 + "!", "a" * 5000):
+        for path, name in (("/", "__Host-panel_session"), ("/ops", "__Secure-panel_operator")):
+            with subtests.test(f"{name} {cookie[:50]}"):
+                answer = await visitor.get(path, headers={"Cookie": f"{name}={cookie}"})
+                assert answer.status_code == 303
+
+
+async def test_a_user_keeps_the_newest_sessions(
+    visitor: httpx.AsyncClient, secrets: Secrets, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_sessions, "KEPT", 3)
+    await sign_in(visitor, secrets, 6)
+    kept = []
+    for _ in range(5):
+        visitor.cookies.clear()
+        await sign_in(visitor, secrets, 5)
+        kept.append(dict(visitor.cookies))
+    assert [row[1] for row in sessions(engine)] == [6, 5, 5, 5]
+    for number, cookie in enumerate(kept):
+        visitor.cookies = httpx.Cookies(cookie)
+        assert ((await visitor.get("/")).status_code == 200) == (number >= 2)
+
+
 async def test_an_expired_session_is_none(visitor: httpx.AsyncClient, secrets: Secrets, owner: Engine) -> None:
     await sign_in(visitor, secrets)
     with owner.begin() as connection:
@@ -228,19 +304,45 @@ async def test_an_expired_session_is_none(visitor: httpx.AsyncClient, secrets: S
     assert (await visitor.get("/")).headers["Location"] == "/sign-in"
 
 
+async def test_a_session_ends_with_the_key_behind_it(
+    app: FastAPI, settings: Settings, secrets: Secrets, link_secret: str, subtests: pytest.Subtests
+) -> None:
+    async with browser(app) as by_token, browser(app) as by_link:
+        await sign_in(by_token, secrets)
+        await by_link.get(signed(link_secret, 6))
+        cookies = {"token": dict(by_token.cookies), "link": dict(by_link.cookies)}
+    changes: list[tuple[str, dict[str, SecretStr], set[str]]] = [
+        ("nothing", {}, {"token", "link"}),
+        ("the tokens' secret", {"jwt_secret": SecretStr(random_key())}, {"link"}),
+        ("the links' secret", {"sign_in_secret": SecretStr(random_key())}, {"token"}),
+        ("no links any more", {"sign_in_secret": SecretStr("")}, {"token"}),
+    ]
+    for name, changed, left in changes:
+        other = create_app(settings.model_copy(update=changed))
+        async with other.router.lifespan_context(other), browser(other) as visitor:
+            for way, cookie in cookies.items():
+                with subtests.test(f"{name}: {way}"):
+                    visitor.cookies = httpx.Cookies(cookie)
+                    assert ((await visitor.get("/")).status_code == 200) == (way in left)
+                    assert ((await visitor.get("/sign-in")).status_code == 303) == (way in left)
+
+
 @pytest.mark.parametrize(
-    ("url", "name", "secure"),
+    ("url", "header", "name", "secure"),
     [
-        pytest.param("http://127.0.0.1:5050", "panel_session", False, id="this machine"),
-        pytest.param("http://[::1]:5050", "panel_session", False, id="this machine by IPv6"),
-        pytest.param("https://localhost", "__Host-panel_session", True, id="HTTPS"),
-        pytest.param("http://panel.test", "__Host-panel_session", True, id="a proxy that hides HTTPS"),
+        pytest.param("http://127.0.0.1:5050", "", "panel_session", False, id="this machine"),
+        pytest.param("http://[::1]:5050", "", "panel_session", False, id="this machine by IPv6"),
+        pytest.param("https://localhost", "", "__Host-panel_session", True, id="HTTPS"),
+        pytest.param("http://panel.test", "", "__Host-panel_session", True, id="a proxy that hides HTTPS"),
+        pytest.param("http://127.0.0.1:5050", "X-Forwarded-For", "__Host-panel_session", True, id="and the host"),
+        pytest.param("http://127.0.0.1:5050", "Forwarded", "__Host-panel_session", True, id="by the newer header"),
     ],
 )
 async def test_only_on_loopback_a_cookie_goes_in_clear(
-    visitor: httpx.AsyncClient, secrets: Secrets, url: str, name: str, secure: bool
+    visitor: httpx.AsyncClient, secrets: Secrets, url: str, header: str, name: str, secure: bool
 ) -> None:
-    answer = await visitor.post(f"{url}/sign-in", data={"token": secrets.token(5)}, headers=OWN)
+    headers = OWN | ({header: "for=192.0.2.1"} if header else {})
+    answer = await visitor.post(f"{url}/sign-in", data={"token": secrets.token(5)}, headers=headers)
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith(f"{name}=")
     assert ("; Secure" in cookie) == secure
@@ -260,3 +362,24 @@ async def test_the_language_is_kept_and_leads_nowhere_else(visitor: httpx.AsyncC
         answer = await visitor.get("/language/en", params={"back": back})
         assert answer.headers["Location"] == "/"
     assert (await visitor.get("/language/xx")).status_code == 404
+
+
+async def test_a_stream_ends_with_the_session_or_the_token(
+    app: FastAPI, secrets: Secrets, owner: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lefts: list[float] = []
+
+    async def noted(_stream: object, left_s: float) -> AsyncIterator[bytes]:
+        lefts.append(left_s)
+        yield b""
+
+    monkeypatch.setattr(app.state.edge.live, "messages", noted)
+    async with browser(app) as visitor:
+        await sign_in(visitor, secrets)
+        with owner.begin() as connection:
+            connection.execute(text("UPDATE client_sessions SET expires_at = clock_timestamp() + interval '100 s'"))
+        assert (await visitor.get("/api/vps/events")).status_code == 200
+        token = jwt.encode({"user_id": 5, "exp": int(time.time()) + 200}, secrets.jwt, "HS256")
+        answer = await visitor.get("/api/vps/events", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 200
+    assert 0 < lefts[0] <= 100 < lefts[1] <= 200

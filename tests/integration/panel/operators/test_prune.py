@@ -139,8 +139,8 @@ def test_old_bookkeeping_goes_and_what_is_referred_to_stays(engine: Engine, owne
                 f" ({ago(401)}, 'api:ann', 'pause', 'feed')")  # fmt: skip
         rows.do("INSERT INTO idempotency_keys (scope, key, body_hash, created_at)"
                 f" VALUES ('main-site', 'a', 'h', {OLD}), ('main-site', 'b', 'h', {ago(1.5)})")  # fmt: skip
-        rows.do("INSERT INTO client_sessions (token_hash, user_id, expires_at)"
-                f" VALUES ('a', 5, {ago(0.001)}), ('b', 5, {ago(-0.5)})")  # fmt: skip
+        rows.do("INSERT INTO client_sessions (token_hash, user_id, credential, expires_at)"
+                f" VALUES ('a', 5, 'c', {ago(0.001)}), ('b', 5, 'c', {ago(-0.5)})")  # fmt: skip
         rows.do("INSERT INTO operator_sessions (token_hash, operator, expires_at)"
                 f" VALUES ('a', 'ann', {ago(0.001)}), ('b', 'ann', {ago(-0.5)})")  # fmt: skip
         rows.do("INSERT INTO used_sign_in_links (signature, expires_at)"

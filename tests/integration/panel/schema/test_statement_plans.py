@@ -176,7 +176,7 @@ async def _a_day(database: Database, engine: Engine) -> None:
 
 async def _a_customer_looks(pool: AsyncEngine, vps_id: int) -> None:
     link = SignInLink(5, "user5", None, int(time.time()), "5" * 64)
-    token = await use_link(pool, link)
+    token = await use_link(pool, link, "c", mapped=True)
     assert isinstance(token, str)
     assert await session_of(pool, token)
     assert await client_activity(pool, 5, vps_id, limit=30)

@@ -303,3 +303,21 @@ async def test_tokens_are_verified_with_fetched_keys_and_503_tells_an_outage(key
     with pytest.raises(ProblemError) as refused:
         await verifier.user_of(["Bearer " + jwt.encode(claims, TWO, "RS256", headers={"kid": "one"})])
     assert refused.value.code == "token_invalid"
+
+
+async def test_a_session_is_good_while_its_key_is_in_the_set(keys: Jwks, address: Address) -> None:
+    verifier = TokenVerifier(load_settings(_env_file=None, jwt_jwks_url=URL, jwt_algorithms="RS256"), keys)
+    claims = {"user_id": 5, "exp": int(time.time()) + 60}
+    began = (await verifier.verified(jwt.encode(claims, ONE, "RS256", headers={"kid": "one"}))).key
+    address.body = {"keys": [public(ONE, "renamed"), public(TWO, "two")]}
+    address.now += FRESH_S
+    assert await verifier.in_use(began), "the same key under another name"
+    address.body = {"keys": [public(TWO, "one")]}
+    address.now += FRESH_S - 1
+    assert await verifier.in_use(began), "the set at hand is fresh"
+    address.now += 1
+    assert not await verifier.in_use(began), "no token is needed to notice it"
+    address.status = 0
+    address.now += KEPT_S
+    with pytest.raises(ProblemError, match="cannot be read"):
+        await verifier.in_use(began)

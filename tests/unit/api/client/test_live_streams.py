@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, cast
 
 import pytest
+import structlog
 
 from api.client import live_changes
 from api.client.live_changes import ALIVE, CHANGED, OPENED, LiveChanges, TooManyStreamsError
@@ -127,3 +128,26 @@ async def test_the_end_of_the_process_ends_streams_and_allows_no_more(live: Live
     assert [message async for message in messages] == []
     with pytest.raises(TooManyStreamsError):
         live.open(6)
+
+
+async def test_a_bug_in_one_look_does_not_end_the_looking(
+    live: LiveChanges, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_engine: object, _user_ids: object) -> Mapping[int, str]:
+        monkeypatch.setattr(live_changes, "record_marks", records)
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(live_changes, "record_marks", broken)
+    messages = live.messages(live.open(5))
+    with structlog.testing.capture_logs() as logged:
+        assert [await anext(messages), await anext(messages)] == [OPENED, CHANGED]
+    assert [event["event"] for event in logged] == ["live_changes_failed"]
+
+
+async def test_a_stream_ends_with_its_credential(live: LiveChanges) -> None:
+    ended = live.messages(live.open(5), left_s=0.0)
+    assert [one async for one in ended] == [OPENED]
+    short = live.messages(live.open(5), left_s=0.05)
+    async with asyncio.timeout(10):  # less than ALIVE_S
+        heard = [one async for one in short]
+    assert (heard[0], heard[-1]) == (OPENED, ALIVE)

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from panel.deadlines import Deadlines
-from panel.journal.accept import BATCH_LIMIT, PIECES, SEPARATE_COMMITS, Acceptor, _LockedError
+from panel.journal.accept import BATCH_LIMIT, IN_ORDER_COMMITS, PIECES, Acceptor, _LockedError, _Waiting
 from panel.journal.calls import Accepted, Call, DatabaseAwayError, NotTriedError, OutcomeUnknownError, OverloadedError
 from panel.journal.journal_state import LockTimeout
 from tests.support.calls import update_call
@@ -165,13 +165,24 @@ async def test_a_transaction_that_hangs_is_an_unknown_outcome_and_ends_by_itself
 
 async def test_a_batch_that_never_had_its_turn_is_one_error() -> None:
     acceptor = Scripted(fine, NoPatience(600.0))
-    hanging = [asyncio.create_task(acceptor.accept_in_order(calls([HANGING]))) for _ in range(SEPARATE_COMMITS)]
+    hanging = [asyncio.create_task(acceptor.accept_in_order(calls([HANGING]))) for _ in range(IN_ORDER_COMMITS)]
     await asyncio.gather(*hanging)
     with pytest.raises(DatabaseAwayError):
         await acceptor.accept_in_order(calls([1]))
     acceptor.hang.set()
     await acceptor.stop()
     assert 1 not in acceptor.committed
+
+
+async def test_batches_keep_no_locked_call_waiting() -> None:
+    acceptor = Scripted(fine, NoPatience(600.0))
+    for _ in range(IN_ORDER_COMMITS):
+        await acceptor.accept_in_order(calls([HANGING]))
+    locked = _Waiting(update_call(1))
+    await asyncio.wait_for(acceptor._commit_separately([locked]), 60)
+    assert kinds([await locked.future]) == ["Accepted"]
+    acceptor.hang.set()
+    await acceptor.stop()
 
 
 async def test_too_many_batches_at_once_are_refused_until_the_first_have_ended() -> None:
