@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -36,7 +37,9 @@ def logged() -> Iterator[list[structlog.typing.EventDict]]:
 
 
 def refuse_many(acceptor: Acceptor, number: int) -> list[asyncio.Task[None]]:
-    return [asyncio.create_task(acceptor.audit(update_call(n + 1), REFUSED)) for n in range(number)]
+    """Calls of as many requests."""
+    calls = [replace(update_call(n + 1), request_id=f"r-{n}") for n in range(number)]
+    return [asyncio.create_task(acceptor.audit(call, REFUSED)) for call in calls]
 
 
 async def test_many_at_once_are_all_noted(acceptor: Acceptor, panel: Engine) -> None:
