@@ -25,7 +25,7 @@ REFUSED = Refused(422, "invalid_field", "vps.ram must be in MB")
 @pytest.fixture
 async def pool(database: Database) -> AsyncIterator[AsyncEngine]:
     """As many connections as an API process has for its calls."""
-    made = async_engine(database.app_url, "panel-sync test api", pool_size=4)
+    made = async_engine(database.app_url, "panel-sync test api", pool_size=6)
     yield made
     await made.dispose()
 
