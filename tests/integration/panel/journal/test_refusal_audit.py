@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -24,7 +25,7 @@ REFUSED = Refused(422, "invalid_field", "vps.ram must be in MB")
 @pytest.fixture
 async def pool(database: Database) -> AsyncIterator[AsyncEngine]:
     """As many connections as an API process has for its calls."""
-    made = async_engine(database.app_url, "panel-sync test api", pool_size=4)
+    made = async_engine(database.app_url, "panel-sync test api", pool_size=6)
     yield made
     await made.dispose()
 
@@ -36,7 +37,9 @@ def logged() -> Iterator[list[structlog.typing.EventDict]]:
 
 
 def refuse_many(acceptor: Acceptor, number: int) -> list[asyncio.Task[None]]:
-    return [asyncio.create_task(acceptor.audit(update_call(n + 1), REFUSED)) for n in range(number)]
+    """Calls of as many requests."""
+    calls = [replace(update_call(n + 1), request_id=f"r-{n}") for n in range(number)]
+    return [asyncio.create_task(acceptor.audit(call, REFUSED)) for call in calls]
 
 
 async def test_many_at_once_are_all_noted(acceptor: Acceptor, panel: Engine) -> None:
