@@ -70,8 +70,7 @@ def test_a_container_that_was_stopped_for_a_restart_is_started_late_rather_than_
     panel = Panel(engine, owner)
     panel.cluster.change(fingerprint=place.fingerprint)
     action_id = panel.asks(Action.RESTART, place=place)
-    while panel.row(action_id).step == 0:
-        panel.step(action_id)
+    panel.comes_to_its_second_command(action_id)
     panel.ages(500)
     assert panel.goes_on(action_id) == ("done", "done")
 
@@ -83,8 +82,7 @@ def test_a_restart_that_is_suspended_between_its_two_commands_says_that_it_is_st
     panel = Panel(engine, owner)
     panel.cluster.change(fingerprint=place.fingerprint)
     action_id = panel.asks(Action.RESTART, place=place)
-    while panel.row(action_id).step == 0:
-        panel.step(action_id)
+    panel.comes_to_its_second_command(action_id)
     spoil(engine, "UPDATE vps SET order_state = 'suspended'")
     assert panel.goes_on(action_id) == ("failed", "vps_suspended")
     assert "was stopped" in panel.row(action_id).reason

@@ -64,6 +64,13 @@ class Panel:
         action_id = self.asks(action, force=force, place=place)
         return self.goes_on(action_id, steps)
 
+    def comes_to_its_second_command(self, action_id: int, steps: int = 12) -> None:
+        for _ in range(steps):
+            self.step(action_id)
+            if (row := self.row(action_id)).step:
+                return
+        raise AssertionError(f"its first command does not end: {row}")
+
     def goes_on(self, action_id: int, steps: int = 12) -> tuple[str, str]:
         for _ in range(steps):
             self.step(action_id)
