@@ -69,7 +69,7 @@ SLOW = "Proxmox answers too slowly; this is tried again for a moment"
 STATELESS = "Proxmox does not say how the machine runs; this is tried again for a moment"
 
 
-def awake_or_not() -> float:
+def seconds_since_boot() -> float:
     """Seconds on a clock that also counts while the host is suspended. ``time.monotonic`` does not."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -81,7 +81,7 @@ class PowerWorker:
     engine: Engine
     source_of: Callable[[str], PowerSource | None]
     rules: PowerRules | None
-    clock: Callable[[], float] = awake_or_not
+    clock: Callable[[], float] = seconds_since_boot
 
     def step(self, action_id: int) -> str:
         """Do the next step of the action. Returns a short text for the task list. A step that fails is tried again."""
