@@ -15,11 +15,12 @@ worker_prefetch_multiplier = 1
 task_ignore_result = True  # PostgreSQL holds the results; a result backend costs a fifth to a third of the throughput
 task_store_errors_even_if_ignored = False
 
-# --- queues: a sync call never waits behind a long reconcile run, nor a power action behind either
-task_queues = (Queue("sync"), Queue("reconcile"), Queue("power"))
+# --- queues: a sync call never waits behind a long reconcile run, nor a power action behind either, nor any of them
+# behind graphs that somebody looks at or a main site that takes its events slowly
+task_queues = tuple(Queue(name) for name in ("sync", "reconcile", "power", "statistics", "webhooks"))
 task_default_queue = "sync"
 task_create_missing_queues = False
-task_routes = {"sync.*": {"queue": "sync"}, "power.*": {"queue": "power"}} | {
+task_routes = {f"{name}.*": {"queue": name} for name in ("sync", "power", "statistics", "webhooks")} | {
     f"{name}.*": {"queue": "reconcile"} for name in ("reconcile", "users", "findings", "maintenance")
 }
 

@@ -23,6 +23,7 @@ from api.http.problems import ProblemError
 from api.main_site.api_keys import ApiKeys, BadKeyLimiter, Headers, KeyPrefixes
 from api.operators.operator_keys import OperatorKeys
 from panel.clients.client_sessions import ClientSession, fingerprint, session_of
+from panel.clients.round_trips import RoundTrips
 from panel.deadlines import Deadlines
 from panel.journal.accept import Acceptor
 from panel.journal.calls import DatabaseAwayError
@@ -37,16 +38,24 @@ BATCHES_AT_ONCE = 4
 """Batches of sync calls that one process parses, validates or journals at the same time. One more is refused before it
 is parsed."""
 
+STATISTICS_WAITING = 20
+"""Requests of one process that wait for a read of statistics at the same time. One more waits for nothing."""
+REPORTS_AT_ONCE = 3
+"""Reports that one process makes for operators at the same time, as pages, JSON or files. Each has one of the few
+connections of the reads meanwhile, and customers need the others."""
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """The parts of one API process. Reads have connections of their own, so they cannot starve sync calls."""
+    """The parts of one API process. Reads have connections of their own, so they cannot starve sync calls, and so have
+    the reads of customers, so that no report of an operator delays them."""
 
     settings: Settings
     acceptor: Acceptor
     reader: AsyncEngine
+    clients: RoundTrips
     operation_waiter: OperationWaiter
     keys: ApiKeys
     operator_keys: OperatorKeys
@@ -57,6 +66,8 @@ class Edge:
     access: AccessAudit
     redactor: Redactor
     batches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES_AT_ONCE))
+    statistics_waiting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STATISTICS_WAITING))
+    reports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REPORTS_AT_ONCE))
 
     @property
     def deadlines(self) -> Deadlines:
@@ -118,6 +129,11 @@ _bearer_header = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A
 async def _main_site(
     request: Request, edge: EdgeOf, _described: Annotated[str | None, Security(_api_key_header)]
 ) -> str:
+    return main_site_label(request, edge)
+
+
+def main_site_label(request: Request, edge: Edge) -> str:
+    """The label of the main site's key that the request has. Raises ProblemError."""
     label = edge.keys.label_of(request.scope["headers"])
     if label is None:
         raise _bad_key(request, edge)
@@ -181,7 +197,9 @@ async def customer_session(request: Request, edge: Edge) -> ClientSession | None
     """The live session of the request's cookie. One whose sign-in was verified with a key that is not in use any more
     counts as none. Raises ProblemError 503 if it is not known whether the key is in use."""
     token = session_token(request)
-    session = None if token is None else await edge.read(session_of(edge.reader, token), request.scope["began"])
+    session = (
+        None if token is None else await edge.read(session_of(edge.clients, edge.reader, token), request.scope["began"])
+    )
     if session is None:
         return None
     known = session.credential == edge.link_credential or await edge.verifier.in_use(session.credential)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -11,43 +12,55 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
 
 from api import docs_page, health_routes, metrics_routes, openapi
 from api.access_audit import AccessAudit
-from api.client import client_routes, event_routes, power_routes
+from api.client import client_routes, event_routes, power_routes, statistics_routes
 from api.client.jwks import Jwks
 from api.client.jwt_auth import TokenVerifier
-from api.client.live_changes import LiveChanges
+from api.client.live_changes import STREAMS, LiveChanges
 from api.dependencies import Edge
 from api.http.middleware import RequestContext
-from api.http.problems import ProblemError, on_http_exception, on_invalid_parameter, on_problem
+from api.http.open_files import allow_open_files
+from api.http.problems import EXPECTED, on_http_exception, on_problem
+from api.http.protocol import CONNECTIONS_AT_ALL
 from api.main_site import batch_routes, sync_routes
 from api.main_site.api_keys import ApiKeys, BadKeyLimiter, KeyPrefixes
+from api.main_site.direct_calls import DirectCalls
 from api.operator_pages import all_routes as operator_pages
-from api.operators import action_routes, reading_routes
+from api.operators import action_routes, inbox_routes, reading_routes, repair_policy_routes
 from api.operators.operator_keys import OperatorKeys
+from api.operators.reports import report_routes
 from api.pages import sign_in_routes, static_files, vps_routes
+from panel.clients.round_trips import client_reads
 from panel.deadlines import Deadlines
 from panel.heartbeat import INTERVAL_S, pulse
 from panel.journal.accept import IN_ORDER_COMMITS, SEPARATE_COMMITS, Acceptor
-from panel.journal.calls import DatabaseAwayError, OutcomeUnknownError, OverloadedError
 from panel.journal.operation_waiter import OperationWaiter
 from panel.journal.publish import CeleryPublisher, producer_app
 from panel.journal.relay import Relay
 from panel.logging import configure_logging
-from panel.operator_error import OperatorError
 from panel.records.public import Place
 from panel.redaction import Redactor, secrets_of
 from panel.sessions import async_engine
 from panel.setting_conflicts import key_conflicts
 from panel.settings import Settings, SettingsError, get_settings
+from sources.outgoing.trace_collector import export_traces
+from tracing.spans import switch_off
+
+OTHER_FILES = 256
+"""Open files beside callers' connections: those to PostgreSQL and Redis, metrics, logs."""
 
 DESCRIPTION = (
     "Sync calls of the main site, clients' own VPS, and what operators decide. Errors are "
     "`application/problem+json` with a human `message` and a stable `code`."
 )
+
+NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
+"""FastAPI's own would note what callers sent, and go where variables of the environment say."""
 
 
 def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastAPI:
@@ -66,13 +79,16 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
     # Separate pools: however many clients read, a sync call still gets a connection.
     deadlines = Deadlines(settings.answer_within_s)
     # For the common commit, for those of locked calls and of batches, and for the audit of refused calls.
-    writer = _engine(settings, "panel-sync api accept", pool_size=2 + SEPARATE_COMMITS + IN_ORDER_COMMITS)
-    reader = _engine(settings, "panel-sync api read", pool_size=8)
+    connections = 2 + SEPARATE_COMMITS + IN_ORDER_COMMITS
+    writer = _engine(settings, "panel-sync api accept", pool_size=connections, pre_ping=False)
+    reader = _engine(settings, "panel-sync api read", pool_size=5)
+    clients = client_reads(settings.database_url, "panel-sync api client", deadlines=deadlines, pooled=settings.pooled)
     listener = async_engine(settings.session_url, "panel-sync api listen", pool_size=1, deadlines=deadlines)
     edge = Edge(
         settings=settings,
         acceptor=acceptor or Acceptor(writer, deadlines=deadlines),
         reader=reader,
+        clients=clients,
         operation_waiter=OperationWaiter(reader, listener=listener),
         keys=ApiKeys({"current": settings.vps_sync_api_key, "previous": settings.vps_sync_api_key_previous}),
         operator_keys=OperatorKeys(settings.operators()),
@@ -88,7 +104,9 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
         async with AsyncExitStack() as stack:  # ended in reverse order
-            for engine in (writer, reader, listener):
+            export_traces(settings.traces_url, "api")
+            stack.push_async_callback(asyncio.to_thread, switch_off)
+            for engine in (writer, reader, listener, clients):
                 stack.push_async_callback(engine.dispose)
             if jwks is not None:
                 stack.push_async_callback(jwks.close)
@@ -105,7 +123,7 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
             stack.callback(beating.cancel)
             await edge.live.start()
             stack.push_async_callback(edge.live.stop)
-            yield {"release_waiting": edge.release_waiting}
+            yield {"release_waiting": edge.release_waiting, "open_streams": edge.live.open_streams}
 
     app = FastAPI(
         title="panel-sync",
@@ -115,24 +133,30 @@ def create_app(settings: Settings, *, acceptor: Acceptor | None = None) -> FastA
         docs_url=None,  # FastAPI's page runs scripts from a public CDN; :mod:`api.docs_page` runs none
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     app.state.edge = edge
     app.state.relay = relay
     app.state.database_numbers = metrics_routes.DatabaseNumbers(edge, time.monotonic)
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.add_middleware(DirectCalls, edge=edge)
     app.add_middleware(RequestContext, note=edge.access.note, redactor=edge.redactor)
-    for kind in (ProblemError, OperatorError, DatabaseAwayError, OutcomeUnknownError, OverloadedError):
+    for kind in EXPECTED:
         app.add_exception_handler(kind, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_exception_handler(RequestValidationError, on_invalid_parameter)
+    app.add_exception_handler(RequestValidationError, on_problem)
     for module in (
         sync_routes,
         batch_routes,
         client_routes,
         event_routes,
         power_routes,
+        statistics_routes,
         reading_routes,
+        report_routes,
+        inbox_routes,
         action_routes,
+        repair_policy_routes,
         health_routes,
         metrics_routes,
         docs_page,
@@ -151,9 +175,15 @@ def app_from_environment() -> FastAPI:
         settings = get_settings()
         configure_logging(settings.log_format, secrets=secrets_of(settings))
         _quiet_uvicorn()
-        return create_app(settings)
+        allow_open_files(CONNECTIONS_AT_ALL + STREAMS + OTHER_FILES)
+        app = create_app(settings)
     except SettingsError as error:
         raise SystemExit(f"panel-sync: {error}") from None
+    # What is made by now stays to the end. To look through it again and again for garbage takes a tenth of a second
+    # each time, in which no call is answered.
+    gc.collect()
+    gc.freeze()
+    return app
 
 
 async def _beat() -> None:
@@ -177,17 +207,18 @@ def _jwks(settings: Settings) -> Jwks:
         raise SettingsError(f"JWT_JWKS_URL: {error}") from None
 
 
-def _engine(settings: Settings, application: str, *, pool_size: int) -> AsyncEngine:
+def _engine(settings: Settings, application: str, *, pool_size: int, pre_ping: bool = True) -> AsyncEngine:
     deadlines = Deadlines(settings.answer_within_s)
     url, pooled = settings.database_url, settings.pooled
-    return async_engine(url, application, pool_size=pool_size, deadlines=deadlines, pooled=pooled)
+    return async_engine(url, application, pool_size=pool_size, deadlines=deadlines, pooled=pooled, pre_ping=pre_ping)
 
 
 def _relay(settings: Settings) -> Relay | None:
     """Publishing needs a broker. Without one calls are accepted and wait in the journal."""
     if not settings.redis_url:
         return None
-    return Relay(settings.session_url, CeleryPublisher(producer_app(settings.redis_url)))
+    publisher = CeleryPublisher(producer_app(settings.redis_url))
+    return Relay(settings.session_url, publisher, webhook=bool(settings.main_site_webhook_url))
 
 
 def _quiet_uvicorn() -> None:

@@ -12,9 +12,11 @@ from pydantic.json_schema import models_json_schema
 
 from api.client.record_view import CURSOR_PATTERN
 from api.main_site.call_batch import MAX_ITEMS
-from api.operators import operator_models
+from api.main_site.event_models import EVENT_WEBHOOK, PanelEvent
+from api.operators import adoption_models, operator_models, repair_policy_models
 from api.readiness_states import description_of, pattern_of
 from api.record_models import ChangedVps, ClientRecord, DeletedVps, Id, NewVps, Record
+from domain.changes import OperationState
 from panel.records.public import Place
 
 Status = Literal["creating", "running", "stopped", "suspended", "error"]
@@ -24,7 +26,7 @@ class OperationRef(BaseModel):
     """The operation of an accepted call, and where to follow it."""
 
     id: Id
-    state: Literal["queued", "applied", "superseded", "rejected", "dead"]
+    state: OperationState
     url: str
 
 
@@ -285,6 +287,12 @@ SYNC_REQUEST: dict[str, Any] = {
             "description": "wait=N: answer once it is written, or after N seconds (capped)",
             "schema": {"type": "string"},
         },
+        {
+            "name": "traceparent",
+            "in": "header",
+            "description": "The caller's trace (W3C Trace Context), which the call continues. A wrong one is ignored",
+            "schema": {"type": "string"},
+        },
     ],
 }
 
@@ -293,12 +301,24 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """The document, made once: FastAPI's own, with the schemas that FastAPI cannot find."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        bodies: list[type[BaseModel]] = [Problem, NotReady, Create, Update, Delete, Batch, *operator_models.BODIES]
+        bodies: list[type[BaseModel]] = [
+            Problem,
+            NotReady,
+            Create,
+            Update,
+            Delete,
+            Batch,
+            PanelEvent,
+            *operator_models.BODIES,
+            *adoption_models.BODIES,
+            *repair_policy_models.BODIES,
+        ]
         _, extra = models_json_schema(
             [(model, "validation") for model in bodies],
             ref_template="#/components/schemas/{model}",
         )
         document["components"]["schemas"] |= extra["$defs"]
+        document["webhooks"] = EVENT_WEBHOOK
         if Place.root:
             document["servers"] = [{"url": Place.root}]
         app.openapi_schema = document

@@ -71,7 +71,18 @@ READINESS = (
         "repair Redis; the relay tries again by itself",
     ),
     ReadinessState(
+        "relay", "publishing to {queues} fails: {code}", 200,
+        "Redis takes sync calls, and refuses the messages of these queues",
+        "`panel-sync doctor` names the right that is missing",
+    ),
+    ReadinessState(
         "relay", "database away", 200, "it cannot read the journal", "as for `database`; it tries again by itself"
+    ),
+    ReadinessState(
+        "relay", "failing for {parts}: {code}", 200,
+        "calls are published; power actions or events for the main site are not: PostgreSQL refuses what they need, "
+        "with this code",
+        "look for `relay_part_failed` in the API's log; `panel-sync migrate` gives missing rights again",
     ),
     ReadinessState(
         "relay", "failing: {class}", 200, "an unexpected error; it keeps trying",

@@ -16,8 +16,8 @@ from panel.broker import fault_of, redis_client, try_work
 from panel.migrate import current_revision, head_revision
 from panel.printable import printable
 from panel.redaction import Redactor, passwords_in
+from panel.server_urls import sqlalchemy_url
 from panel.sessions import sync_engine
-from panel.settings import sqlalchemy_url
 
 REDIS_TIMEOUT_S = 3.0
 REACH_S = 3.0

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from domain.confirmations import Confirmation
 from domain.guests import Guest, GuestKey
@@ -36,6 +36,12 @@ FACTS = frozenset({Kind.LINK, Kind.STATUS, Kind.SIZE})
 to another."""
 
 
+OperationState = Literal["queued", "applied", "superseded", "rejected", "dead"]
+"""How far the journaled operation of a change has come."""
+
+OPERATION_STATES: tuple[OperationState, ...] = get_args(OperationState)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One write. Each kind is a subclass, which adds the fields that it needs.
@@ -43,6 +49,7 @@ class Change:
     ``source``: whose word the change follows ("orders", "proxmox", ...). ``record``: the record to change, as the
     decision saw it. ``values``: columns of ``vps`` to write; empty where the class alone says what to do. ``confirm``:
     the questions that the run asks the sources just before the write, in this order. ``evidence`` is JSON-ready.
+    ``adoption``: the operator's adoption that it follows, by id. It is written only while that stands, and ends it.
     """
 
     kind: ClassVar[Kind]
@@ -56,6 +63,7 @@ class Change:
     values: Mapping[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
     confirm: tuple[Confirmation, ...] = ()
+    adoption: int | None = None
 
     @property
     def subject(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from domain.guests import GuestKey
+from domain.guests import Guest, GuestKey
 from domain.orders import Order
 from domain.records import Record
 
@@ -126,8 +126,9 @@ class OneGuestIsGone(Confirmation):
 
 @dataclass(frozen=True, slots=True)
 class GuestIsTheSameMachine(Confirmation):
-    """Does the guest's configuration, read now, show the record's fingerprint?"""
+    """Does the guest's configuration, read now, show this fingerprint? ``known``: whose it is, and where it was seen
+    last: the record's, or that of the guest which an operator adopted."""
 
     word: ClassVar[str] = "same"
-    record: Record
+    known: Record | Guest
     guest_key: GuestKey

@@ -46,8 +46,8 @@ class GuestKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Guest:
-    """One guest as Proxmox listed it, with its fingerprint once its configuration was read."""
+class ListedGuest:
+    """One guest as a cluster's list shows it."""
 
     cluster: str
     vmid: int
@@ -62,6 +62,17 @@ class Guest:
     memory_mb: int | None = None
     disk_gb: int | None = None
     tags: tuple[str, ...] = ()
+    uptime_s: float | None = None  # of its process; None: not running, or the list does not say
+
+    @property
+    def key(self) -> GuestKey:
+        return GuestKey(self.cluster, self.vmid)
+
+
+@dataclass(frozen=True, slots=True)
+class Guest(ListedGuest):
+    """One guest as the panel knows it: as it was listed, with its fingerprint once its configuration was read."""
+
     fingerprint: str | None = None
     fingerprint_state: FingerprintState = FingerprintState.UNREAD
     ip_address: str | None = None
@@ -74,15 +85,10 @@ class Guest:
     power_since: datetime | None = None  # the first read that showed this power state
     changed_at: datetime | None = None  # the last read that showed something new
     moving_since: datetime | None = None  # since when another cluster lists the same fingerprint
-    uptime_s: float | None = None  # of its process, as listed; None: not running, or the list does not say
     fingerprint_read_at: datetime | None = None  # the last read of its configuration
     fingerprint_tried_at: datetime | None = None  # the last attempt to read it that gave nothing to keep
     doubt: str | None = None  # why its identity is in doubt: a domain.identity_doubts.Doubt
     doubted_at: datetime | None = None  # since when
-
-    @property
-    def key(self) -> GuestKey:
-        return GuestKey(self.cluster, self.vmid)
 
     @property
     def marks(self) -> tuple[str, ...]:

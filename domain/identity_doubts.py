@@ -33,6 +33,7 @@ class Doubt(StrEnum):
     ORDER = "order"
     CALL = "call"
     RESTORED = "restored"
+    ADOPTED = "adopted"
 
 
 WHY = {
@@ -44,6 +45,7 @@ WHY = {
     Doubt.ORDER: "an order began or ceased to name it, or ended",
     Doubt.CALL: "a call named its address for another record",
     Doubt.RESTORED: "an operator restored its record",
+    Doubt.ADOPTED: "an operator adopted it",
 }
 """The same as phrases for operators."""
 

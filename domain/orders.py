@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from domain.guests import GuestKey, GuestType
+from domain.guests import Guest, GuestKey, GuestType
 
 
 class OrderState(StrEnum):
@@ -60,6 +60,20 @@ class Order:
         if self.cluster is None or self.vmid is None:
             return None
         return GuestKey(self.cluster, self.vmid)
+
+
+def may_be_on_proxmox(order: Order) -> bool:
+    """Whether its machine may be a Proxmox guest. Main sites have words of their own for Proxmox: ``kvm``."""
+    return order.hypervisor not in NEVER_PROXMOX
+
+
+NEVER_PROXMOX = frozenset({"vmware", "hyperv", "xen"})
+"""Hypervisors that no main site calls Proxmox by. ``panel.observations.left_out`` has the same rule in SQL."""
+
+
+def fits_type(order: Order, guest: Guest) -> bool:
+    """Whether a guest is of the type that the order sold, or the order does not say."""
+    return order.guest_type in (None, guest.guest_type)
 
 
 def order_state_of(status: str) -> OrderState:

@@ -38,17 +38,16 @@ class Drift:
 def spec_findings(drifts: Iterable[Drift], now: datetime, grace: timedelta) -> list[Finding]:
     """The findings that are due. The grace is there because the order and the guest are changed one after the other,
     and a guest takes its new size at its next restart."""
-    return [_finding(drift) for drift in drifts if now - drift.since >= grace and _differing(drift)]
+    return [_finding(drift) for drift in drifts if now - drift.since >= grace and differing(drift.sold, drift.has)]
 
 
 def _finding(drift: Drift) -> Finding:
-    differing = _differing(drift)
-    sizes = ", ".join(f"{_plain(has)} {unit} instead of {_plain(sold)}" for unit, sold, has in differing)
-    less = any(has < sold for _, sold, has in differing)
+    differences = differing(drift.sold, drift.has)
+    less = any(has < sold for _, sold, has in differences)
     return Finding(
         "spec",
         f"vps:{drift.vps_id}",
-        f"guest {drift.key} is configured with {sizes}: {'less' if less else 'more'} than was sold",
+        f"guest {drift.key} is configured with {told(differences)}: {'less' if less else 'more'} than was sold",
         "warning" if less else "info",
         vps_id=drift.vps_id,
         order_id=drift.order_id,
@@ -57,10 +56,15 @@ def _finding(drift: Drift) -> Finding:
     )
 
 
-def _differing(drift: Drift) -> list[tuple[str, float, float]]:
+def differing(sold: Size, has: Size) -> list[tuple[str, float, float]]:
     """(unit, sold, configured) of each size that both know and that differs."""
-    pairs = [(UNITS[f.name], getattr(drift.sold, f.name), getattr(drift.has, f.name)) for f in fields(Size)]
+    pairs = [(UNITS[f.name], getattr(sold, f.name), getattr(has, f.name)) for f in fields(Size)]
     return [(unit, sold, has) for unit, sold, has in pairs if None not in (sold, has) and sold != has]
+
+
+def told(differences: Iterable[tuple[str, float, float]]) -> str:
+    """Differing sizes in words: "2 cores instead of 4"."""
+    return ", ".join(f"{_plain(has)} {unit} instead of {_plain(sold)}" for unit, sold, has in differences)
 
 
 def _plain(number: float) -> str:

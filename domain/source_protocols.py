@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from domain.guests import Guest, GuestType
+from domain.guests import GuestType, ListedGuest
 from domain.orders import Order
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Sweep(Generic[T]):
 
     A scope is complete only if all its pages arrived and agreed with each other. Only complete scopes prove absence.
     ``problem`` is one sentence for operators (no credentials, no personal data). ``rolled_to``: the user at whom a read
-    that goes user by user stopped; None: the read does not go user by user.
+    that goes user by user stopped; None: the read does not go user by user. ``refused``: rows that could not be read.
     """
 
     pages: Iterator[Page[T]]
@@ -58,6 +58,7 @@ class Sweep(Generic[T]):
     problem: str | None = None
     count: int = 0
     rolled_to: str | None = None
+    refused: int = 0
 
     @property
     def complete(self) -> bool:
@@ -149,7 +150,7 @@ class ClusterReading:
     """
 
     cluster: str
-    guests: tuple[Guest, ...]
+    guests: tuple[ListedGuest, ...]
     nodes: frozenset[str]
     nodes_complete: frozenset[str]
     complete: bool
@@ -176,6 +177,7 @@ class GuestConfig:
     disk_gb: int | None
     forbidden: bool = False  # Proxmox answered 403: the identity stays unverified
     name: str | None = None
+    ip_address: str | None = None  # a fixed IPv4 address of its own
 
 
 class GuestSource(Protocol):

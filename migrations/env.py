@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection, text
 
+import panel.schema.adoption_tables
 import panel.schema.audit_tables
 import panel.schema.client_tables
 import panel.schema.duty_tables
@@ -13,7 +14,11 @@ import panel.schema.operator_tables
 import panel.schema.pause_tables
 import panel.schema.power_tables
 import panel.schema.prune_tables
-import panel.schema.source_tables  # noqa: F401 - their tables belong to the metadata too
+import panel.schema.service_level_tables
+import panel.schema.source_tables
+import panel.schema.statistics_tables
+import panel.schema.webhook_tables
+import panel.schema.what_if_tables  # noqa: F401 - their tables belong to the metadata too
 from panel.schema.tables import metadata
 
 LOCK_TIMEOUT = "5s"  # rather fail and be run again than queue every customer's read behind a DDL lock

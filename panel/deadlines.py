@@ -53,11 +53,6 @@ class Deadlines:
         return 0.85 * self.answer_within_s
 
     @property
-    def accept_s(self) -> float:
-        """How long a request waits for the acceptor, if even the acceptor does not keep its own deadline."""
-        return 0.975 * self.answer_within_s
-
-    @property
     def remember_s(self) -> float:
         """Storing the final answer of a call that waited for its outcome."""
         return 0.5 * self.answer_within_s

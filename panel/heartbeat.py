@@ -67,9 +67,13 @@ class Pulse:
 
 @dataclass(slots=True)
 class MessageIntake:
-    """Whether a worker takes messages. ``last``: when it last waited for the next one, on the pulse's clock."""
+    """Whether a worker takes messages. ``last``: when it last took one or waited for one, on the pulse's clock."""
 
     last: float
+
+    def took(self, now: float) -> None:
+        """It took a message. With a steady backlog it takes one after the other, and is never seen to wait."""
+        self.last = now
 
     def is_healthy(self, now: float, *, waits: bool, limit_s: float) -> bool:
         """Whether the worker still takes messages. ``waits``: it has asked for the next one. ``limit_s``: how long its

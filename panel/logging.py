@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterable
+from functools import lru_cache
 from types import TracebackType
 from typing import TextIO
 
@@ -30,11 +31,54 @@ MULTILINE = frozenset({"exception", "stack"})
 
 def _redact(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Replace values under secret names."""
-    return {k: REDACTED if _secret_name(k.lower()) else v for k, v in event.items()}
+    return {k: REDACTED if _is_secret(k) else v for k, v in event.items()}
 
 
-def _secret_name(name: str) -> bool:
+@lru_cache(maxsize=1024)  # names come from the code
+def _is_secret(name: str) -> bool:
+    name = name.lower()
     return name in SECRET_NAMES or name.endswith(SECRET_ENDINGS)
+
+
+class _Lines:
+    """Writes structlog's finished lines where the standard library's handler writes its own. A record for each, which
+    that handler would ask for, costs as much as the line itself."""
+
+    def __init__(self, name: str, handler: logging.StreamHandler[TextIO], redactor: Redactor) -> None:
+        self.name = name
+        self._logger = logging.getLogger(name)  # has the level
+        self._handler = handler
+        self._redactor = redactor
+
+    def debug(self, line: str) -> None:
+        self._write(logging.DEBUG, line)
+
+    def info(self, line: str) -> None:
+        self._write(logging.INFO, line)
+
+    def warning(self, line: str) -> None:
+        self._write(logging.WARNING, line)
+
+    def error(self, line: str) -> None:
+        self._write(logging.ERROR, line)
+
+    def exception(self, line: str) -> None:
+        self._write(logging.ERROR, line)
+
+    def critical(self, line: str) -> None:
+        self._write(logging.CRITICAL, line)
+
+    def _write(self, level: int, line: str) -> None:
+        if not self._logger.isEnabledFor(level):
+            return
+        self._handler.acquire()
+        try:
+            self._handler.stream.write(self._redactor(line) + "\n")
+            self._handler.stream.flush()
+        except (OSError, ValueError):  # a full disk, a closed stream: no work may end because of its log
+            self._handler.handleError(self._logger.makeRecord(self.name, level, "", 0, "line_lost", (), None))
+        finally:
+            self._handler.release()
 
 
 class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
@@ -75,19 +119,19 @@ def configure_logging(log_format: str = "json", stream: TextIO | None = None, *,
     rendering: list[structlog.typing.Processor] = (
         [structlog.processors.JSONRenderer()] if log_format == "json" else [_visible, _console(colors=stream.isatty())]
     )
+    handler, redactor = logging.StreamHandler(stream), Redactor(secrets)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*shared, *rendering],
+        logger_factory=lambda name="structlog": _Lines(name, handler, redactor),
         wrapper_class=structlog.stdlib.BoundLogger,
         # Loggers are not cached, which costs 3 us a line: a cached one would ignore a later configuration.
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream)
     formatter = _RedactingFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
     )
-    formatter.redactor = Redactor(secrets)
+    formatter.redactor = redactor
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]

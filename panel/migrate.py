@@ -15,8 +15,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import make_url
 
+from panel.server_urls import sqlalchemy_url
 from panel.sessions import plain_engine
-from panel.settings import sqlalchemy_url
 
 MIGRATION_LOCK = 0x70616E656C  # one migration at a time
 

@@ -8,6 +8,7 @@ made from such a URL (:mod:`panel.broker`, :mod:`panel.sessions`).
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,8 @@ def is_loopback(host: str) -> bool:
         return True
     name = host if host.count(":") > 1 else host.split(":", maxsplit=1)[0]
     return name in {"localhost", "::1"} or name.startswith("127.")
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The same URL with the name of the driver psycopg 3, which SQLAlchemy needs."""
+    return re.sub(r"^postgresql(\+psycopg)?://", "postgresql+psycopg://", url)

@@ -15,17 +15,19 @@ epoch of its lease (:mod:`panel.runs.lease`), and a duty that beat asks for twic
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import psycopg
+from psycopg.rows import dict_row
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from panel.deadlines import DEFAULT, Deadlines
-from panel.server_urls import verified_postgres_url
-from panel.settings import sqlalchemy_url
+from panel.server_urls import sqlalchemy_url, verified_postgres_url
+from tracing.spans import Kind, inner_span
+from tracing.statement_names import statement_name
 
 READ_ONLY = "25006"
 """A server that takes no writes: a standby after a failover, or one set read-only because its disk is full."""
@@ -35,6 +37,9 @@ AWAY_CLASSES = frozenset({"08", "40", "53", "57", "58"})
 timeout, system error."""
 
 AWAY_STATES = frozenset({READ_ONLY, "55P03"})  # 55P03: another transaction holds the lock
+
+OF_ONE_MOMENT = {"isolation_level": "REPEATABLE READ"}
+"""Options of a transaction whose statements all see the rows of one moment, so that lists and counts agree."""
 
 
 def _arguments(application: str, statement_ms: int, lock_ms: int) -> dict[str, Any]:
@@ -64,11 +69,17 @@ def _parameters(statement_ms: int, lock_ms: int) -> dict[str, str]:
 
 def _set_in_each_transaction(engine: Engine, parameters: Mapping[str, str]) -> None:
     """Set the parameters in each transaction. Behind a pooler, parameters of a session would reach its next client."""
-    calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in parameters.items())
+    statement = setting(parameters)
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
-        connection.exec_driver_sql(f"SELECT {calls}")  # own names and numbers
+        connection.exec_driver_sql(statement)
+
+
+def setting(parameters: Mapping[str, str]) -> str:
+    """The statement that sets these parameters for its transaction."""
+    calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in parameters.items())
+    return f"SELECT {calls}"  # own names and numbers
 
 
 def keep_values_out(error: psycopg.Error) -> None:
@@ -140,6 +151,41 @@ def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
     return driver
 
 
+class DirectStatements:
+    """Statements of one transaction that go to psycopg itself: for the few paths on which SQLAlchemy, which compiles
+    and adapts each statement, costs more than the statement does. The transaction remains SQLAlchemy's, and errors are
+    as from it. Values have placeholders such as ``%(name)s``; no statement is prepared on the server."""
+
+    def __init__(self, connection: AsyncConnection, driver: psycopg.AsyncConnection[Any]) -> None:
+        self._connection = connection
+        self._driver = driver
+
+    @classmethod
+    async def begin(cls, connection: AsyncConnection) -> Self:
+        """Begin a transaction of SQLAlchemy's connection."""
+        await connection.begin()
+        driver = (await connection.get_raw_connection()).driver_connection
+        if not isinstance(driver, psycopg.AsyncConnection):
+            raise TypeError("the driver of this connection must be psycopg 3")
+        return cls(connection, driver)
+
+    async def rows(self, statement: str, values: Mapping[str, Any], *, name: str = "") -> list[dict[str, Any]]:
+        """The rows that the statement gives. ``name``: of its span, if not as its text has it. Raises DBAPIError."""
+        with inner_span(name or str(statement_name(statement)), Kind.CLIENT, {"db.system.name": "postgresql"}):
+            try:
+                cursor = self._driver.cursor(row_factory=dict_row)
+                await cursor.execute(statement.encode(), values)
+                return await cursor.fetchall()
+            except psycopg.Error as error:
+                keep_values_out(error)
+                lost = self._driver.closed or error.sqlstate == READ_ONLY
+                if lost:
+                    await self._connection.invalidate(error)
+                raise DBAPIError.instance(
+                    None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost
+                ) from error
+
+
 def sync_engine(url: str, application: str, *, statement_ms: int = 20_000, pool_size: int = 2) -> Engine:
     """An engine for a worker or a command. Make it after fork; dispose of it at exit.
 
@@ -160,14 +206,20 @@ def sync_engine(url: str, application: str, *, statement_ms: int = 20_000, pool_
 
 
 def async_engine(
-    url: str, application: str, *, pool_size: int = 10, deadlines: Deadlines = DEFAULT, pooled: bool = False
+    url: str,
+    application: str,
+    *,
+    pool_size: int = 10,
+    deadlines: Deadlines = DEFAULT,
+    pooled: bool = False,
+    pre_ping: bool = True,
 ) -> AsyncEngine:
     """The API's engine. Its timeouts are short, because every answer must come in time.
 
-    ``pooled``: the URL leads to a transaction pooler, so the timeouts are set in each transaction.
+    ``pooled``: the URL leads to a transaction pooler, so the timeouts are set in each transaction. ``pre_ping``: each
+    transaction first asks whether its connection still works; False for a caller that tries a lost one again itself.
     """
-    statement_ms, lock_ms = int(1000 * deadlines.statement_s), int(1000 * deadlines.connection_s)
-    arguments = _arguments(application, statement_ms, lock_ms)
+    arguments = _arguments(application, *_timeouts_ms(deadlines))
     if pooled:
         del arguments["options"]
     engine = create_async_engine(
@@ -175,15 +227,25 @@ def async_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=deadlines.connection_s,
-        pool_pre_ping=True,
+        pool_pre_ping=pre_ping,
         pool_recycle=1800,
         hide_parameters=True,  # an error's text must not quote customers' values
         connect_args=arguments | {"connect_timeout": max(2, int(deadlines.answer_within_s))},
     )
     event.listen(engine.sync_engine, "handle_error", _on_error)
     if pooled:
-        _set_in_each_transaction(engine.sync_engine, _parameters(statement_ms, lock_ms))
+        _set_in_each_transaction(engine.sync_engine, api_parameters(deadlines))
     return engine
+
+
+def api_parameters(deadlines: Deadlines) -> dict[str, str]:
+    """What a session of the API has, or, behind a transaction pooler, each transaction."""
+    return _parameters(*_timeouts_ms(deadlines))
+
+
+def _timeouts_ms(deadlines: Deadlines) -> tuple[int, int]:
+    """Of a statement, and of waiting for a lock."""
+    return int(1000 * deadlines.statement_s), int(1000 * deadlines.connection_s)
 
 
 ROUNDS = 3

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PLACEHOLDER_SYNC_KEY = "your_secret_api_key_here_min_32_chars_change_this"
 """The key printed in the integration examples. It is public, so outside the demo no setting may be it."""
 
+MAX_FULL_INTERVAL_FOR_POWER_S = 540
+"""Nobody is switched by an order that was read more than 10 minutes ago, so a full run must begin and end before."""
+
 MIN_PROOF_SECONDS = 360
 """Proxmox caches a guest's status for 5 minutes, so all reads of a shorter proof could come from one stale cache."""
 
@@ -47,6 +50,11 @@ def contradictions(settings: Settings) -> list[str]:
         problems.append(
             f"ABSENCE_PROOF_T_S must be at least {MIN_PROOF_SECONDS} (Proxmox caches a guest's status for 300 s)"
         )
+    if settings.power_actions and settings.main_site_url and settings.full_interval_s > MAX_FULL_INTERVAL_FOR_POWER_S:
+        problems.append(
+            f"FULL_INTERVAL_S must be at most {MAX_FULL_INTERVAL_FOR_POWER_S} while POWER_ACTIONS is true: "
+            "an action is refused once the order was read more than 10 minutes ago"
+        )
     names = [cluster.name for cluster in settings.proxmox_clusters]
     if len(names) != len(set(names)):
         problems.append("PROXMOX_CLUSTERS has two clusters of the same name")
@@ -73,6 +81,10 @@ def _main_site_problems(settings: Settings) -> list[str]:
     if _in_clear(settings.main_site_url) and not settings.demo:
         problems.append(
             "MAIN_SITE_URL must start with https:// unless it is on this host: the panel's key goes there in clear"
+        )
+    if _in_clear(settings.main_site_webhook_url) and not settings.demo:
+        problems.append(
+            "MAIN_SITE_WEBHOOK_URL must start with https:// unless it is on this host: it is told of customers"
         )
     if settings.main_site_url and not settings.main_site_api_key.get_secret_value():
         problems.append("MAIN_SITE_API_KEY is missing although MAIN_SITE_URL is set")

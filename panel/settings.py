@@ -21,10 +21,12 @@ from panel.setting_values import (
     DriftClass,
     HttpUrlText,
     OperatorKey,
+    OptionalCount,
     OptionalPath,
     ProxmoxCluster,
     ProxyUrl,
     RootPath,
+    WebhookSecret,
 )
 
 __all__ = [
@@ -36,7 +38,6 @@ __all__ = [
     "SettingsError",
     "get_settings",
     "load_settings",
-    "sqlalchemy_url",
 ]
 
 
@@ -141,6 +142,9 @@ class Settings(BaseSettings):
     """The address of that port. Whoever reaches it reads the metrics without a key."""
     flower_url: HttpUrlText = ""
     """Where operators' browsers reach Flower. The operators' pages link to it. Empty: they do not."""
+    traces_url: HttpUrlText = ""
+    """Where traces are sent: an OTLP/HTTP collector, such as `http://collector:4318/v1/traces`. Empty: nothing is noted
+    or sent ([what they say, and what never](monitoring.md#traces))."""
     log_format: Literal["json", "console"] = "json"
     """`json` for machines, `console` for people."""
 
@@ -162,6 +166,19 @@ class Settings(BaseSettings):
     is no default, so that no panel runs with the wrong value by accident."""
     panel_api_cluster: str = ""
     """The name of the cluster that every `proxmoxId` of the feed `panel-api` belongs to."""
+
+    # --- What the main site is told
+    main_site_webhook_url: HttpUrlText = ""
+    """Where the main site takes [events](contract.md#events-for-the-main-site): `https://`, or `http://` on this host
+    and with `DEMO`. It is no secret: put no key into it. Requests go by `MAIN_SITE_CA_FILE` and `MAIN_SITE_PROXY`.
+    Empty: it is told nothing."""
+    main_site_webhook_secret: WebhookSecret = SecretStr("")
+    """Required with `MAIN_SITE_WEBHOOK_URL`. It signs the events: `whsec_` and 24 to 64 random bytes in base64."""
+    main_site_webhook_secret_previous: WebhookSecret = SecretStr("")
+    """The old secret. Events are signed with both until the main site has changed over to the new one."""
+    main_site_webhook_private: bool = False
+    """Whether the address may lead into a private network. While it is off, nothing is sent to such an address,
+    whatever the name leads to."""
 
     # --- Proxmox VE
     proxmox_clusters: list[ProxmoxCluster] = []
@@ -191,6 +208,10 @@ class Settings(BaseSettings):
     """How often users are imported. They are also imported when beat starts and before the first run."""
     feed_age_max_s: Annotated[float, Field(ge=10)] = 300
     """How far the feed's `as_of` may be behind before that is a problem and an alarm. Caches and replicas lag less."""
+
+    mend_within_s: Annotated[float, Field(gt=0)] = 900
+    """The service level: the overview and `panel-sync service-levels` count the differences that were mended within
+    this time. No run waits for it. 15 minutes, because a missed delete takes about 12: an absence must be proven."""
 
     # --- Grace times: how long a difference may be mere lateness
     power_grace_s: float = 20
@@ -252,6 +273,11 @@ class Settings(BaseSettings):
     budget_pushed_deletes_hour: Annotated[int, Field(ge=0)] = 20
     """If the main site's own calls delete more than this in one hour, the panel raises the alarm `delete-storm`. The
     calls are applied all the same."""
+
+    second_approval_above: OptionalCount = None
+    """A held set that takes a VPS from somebody more often than this (deletes, merges, changes of owner, guests that a
+    record gives up) needs the approval of two operators, each with a key of their own. Creates and facts do not count.
+    Empty: one operator is enough, because a hoster with only one could never approve a larger set."""
 
     # --- How each class of drift is handled
     repair_policy: dict[DriftClass | Literal["all"], Literal["repair", "hold", "ignore"]] = {}
@@ -371,8 +397,3 @@ def _sentences(error: ValidationError) -> Iterator[str]:
 def get_settings() -> Settings:
     """The process's settings, read once."""
     return load_settings()
-
-
-def sqlalchemy_url(url: str) -> str:
-    """The same URL with the name of the driver psycopg 3, which SQLAlchemy needs."""
-    return re.sub(r"^postgresql(\+psycopg)?://", "postgresql+psycopg://", url)

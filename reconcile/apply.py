@@ -21,6 +21,7 @@ from panel.operators.quarantine import own_refusal
 from panel.runs.lease import FencedError
 from reconcile.confirming import ChangeCheck, OutOfTimeError
 from reconcile.decision.drift_since import drift_since
+from tracing.spans import inner_span
 
 log = structlog.get_logger(__name__)
 
@@ -81,9 +82,11 @@ def apply_changes(
         if change.record is not None and change.record.id in unsure:
             continue
         try:
-            why, confirmed = _in_time(confirmer, change, until)
-            evidence = _evidence(change, confirmed)
-            written = NotWritten(why) if why else write_repair(engine, run_id, epoch, change, evidence, versions)
+            with inner_span(f"repair {change.kind.value}") as noted:
+                why, confirmed = _in_time(confirmer, change, until)
+                evidence = _evidence(change, confirmed)
+                written = NotWritten(why) if why else write_repair(engine, run_id, epoch, change, evidence, versions)
+                noted.note(_result(written))
         except FencedError as error:
             log.warning("run_fenced", run_id=run_id, error=str(error))
             outcome.fenced = True
@@ -109,6 +112,13 @@ def apply_changes(
             continue
         _note(outcome, change, written, versions)
     return outcome
+
+
+def _result(written: Written | NotWritten) -> dict[str, str | int | None]:
+    """What a trace says of a repair."""
+    if isinstance(written, NotWritten):
+        return {"panel.result": "not_written"}
+    return {"panel.result": "written", "panel.operation_id": written.operation_id}
 
 
 def _in_time(confirmer: ChangeCheck, change: Change, until: float) -> tuple[str | None, dict[str, Any]]:

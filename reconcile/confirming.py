@@ -199,12 +199,12 @@ class Confirmer:
         return answer
 
     def _guest_is_the_same_machine(self, question: GuestIsTheSameMachine) -> Answer:
-        record, key = question.record, question.guest_key
+        known, key = question.known, question.guest_key
         source = self.sources.get(key.cluster)
-        if source is None or record.node is None or record.guest_type is None:
+        if source is None or known.node is None or known.guest_type is None:
             return No(f"guest {key} cannot be asked now")
-        match source.confirm(record.node, record.guest_type, key.vmid):
-            case Found(value=config) if config.fingerprint is not None and config.fingerprint == record.fingerprint:
+        match source.confirm(known.node, known.guest_type, key.vmid):
+            case Found(value=config) if config.fingerprint is not None and config.fingerprint == known.fingerprint:
                 return Yes(f"guest {key} on {config.node} is {config.fingerprint}")
             case Found():
                 return No(f"guest {key} is another machine by now")

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -144,7 +145,8 @@ class ParallelConfirmations:
             look.answered()  # also where nothing had to be asked
             look.done.set()
 
-        threading.Thread(target=ask, name="confirming", daemon=True).start()
+        # In a copy of the context, so that a log line or a span of the thread belongs to the run, too.
+        threading.Thread(target=copy_context().run, args=(ask,), name="confirming", daemon=True).start()
         return look
 
     def _asking_for(self, look: _Look) -> Confirmer:

@@ -9,6 +9,7 @@ from typing import Any
 from domain.changes import ChangePlan, Finding
 from domain.config_read_delays import overdue_findings
 from domain.failures import Failure, Stage
+from domain.repair_policy.budget import Budget
 from domain.size_drift import spec_findings
 from domain.source_troubles import without_consequences
 from panel.journal.rows import database_now
@@ -20,7 +21,6 @@ from panel.runs.run_log import pushed_deletes
 from panel.runs.source_states import users_imported
 from reconcile.decision.cases import World
 from reconcile.decision.failure_isolation import isolated_plan, isolated_power
-from reconcile.decision.gate import Budget
 from reconcile.observation.observe import Observed
 from reconcile.run_context import Run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -36,7 +37,9 @@ class QuestionSlots:
                 return Unclear(f"{self._name} gave no answer in time to an earlier question of this run")
             self._left -= 1
         answers: SimpleQueue[Lookup[T] | BaseException] = SimpleQueue()
-        threading.Thread(target=self._answer, args=(question, answers), name="confirmation", daemon=True).start()
+        arguments = (self._answer, question, answers)
+        # In a copy of the context, so that a log line or a span of the thread belongs to the run, too.
+        threading.Thread(target=copy_context().run, args=arguments, name="confirmation", daemon=True).start()
         try:
             answer = answers.get(timeout=self.within_s)
         except Empty:

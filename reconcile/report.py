@@ -9,8 +9,10 @@ from typing import Any
 
 from domain.changes import Finding
 from domain.failures import Failure
+from domain.repair_policy.budget import BY_APPROVAL
 from domain.source_troubles import USERS
 from panel.journal.repairs import note_confirmations
+from panel.journal.rows import database_now
 from panel.operators import quarantine
 from panel.operators.first_filling import waiting_guests
 from panel.operators.holds import keep_fast_holds, keep_holds
@@ -18,8 +20,9 @@ from panel.records.labels import labels_of
 from panel.runs.run_log import Coverage, report_findings
 from panel.runs.source_states import forget_other_sources, report_sources
 from reconcile.apply import Outcome
-from reconcile.decision.gate import BY_APPROVAL, REJECTED_BEFORE, Gated
+from reconcile.decision.gate import REJECTED_BEFORE, Gated
 from reconcile.observation.observe import Observed
+from reconcile.open_drift import open_drift
 from reconcile.planning import RunPlan
 from reconcile.run_context import Run, RunResult
 
@@ -39,8 +42,11 @@ def report_full(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcom
         note_confirmations(report, seen.began, run.proof)
         quarantine.note_failures(report, run.id, failures)
         quarantine.note_recovered(report, _recovered(planned, outcome, failures, everything=everything))
+        now = database_now(report)
     run.phases.end("report")
     counts = planned.counts | _measured(gated) | _written(outcome, failures) | {"findings": open_findings}
+    done = {id(change) for change in (*outcome.written, *gated.rejected, *gated.ignored)}
+    counts |= open_drift(planned.plan.changes, done, now, run.reconciler.mend_within)
     summary = summary_line(outcome, gated, seen.problems, failures)
     return RunResult(run.id, "done", summary, planned.plan, gated, outcome, seen.messages, counts)
 
@@ -60,11 +66,11 @@ def report_fast(run: Run, seen: Observed, planned: RunPlan, gated: Gated, outcom
     return RunResult(run.id, "done", summary, planned.plan, gated, outcome, seen.messages, counts)
 
 
-def report_dry(run: Run, seen: Observed, planned: RunPlan, gated: Gated) -> RunResult:
-    """The result of a dry run: what a full run would do."""
+def report_dry(run: Run, seen: Observed, planned: RunPlan, gated: Gated, under: Gated | None = None) -> RunResult:
+    """The result of a dry run: what a full run would do. ``under``: and what it would do under another policy."""
     summary, counts = f"{len(planned.plan.changes)} planned", planned.counts | _measured(gated)
     counts["guests_to_read"] = waiting_guests(run.connection)
-    result = RunResult(run.id, "done", summary, planned.plan, gated, None, seen.messages, counts)
+    result = RunResult(run.id, "done", summary, planned.plan, gated, None, seen.messages, counts, under=under)
     return replace(result, labels=labels_of(run.connection, result.subjects))
 
 

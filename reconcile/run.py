@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from domain.changes import Kind
+from domain.repair_policy.budget import Handling
+from panel.adoptions.decisions import note_judged
 from panel.journal.rows import database_now
 from panel.observations.dry_run import observe_on_copies
 from panel.observations.dual_cluster_sightings import note_moves
@@ -16,8 +20,9 @@ from reconcile.confirming import Confirmer
 from reconcile.decision.gate import Gated
 from reconcile.decision.subjects import Subject
 from reconcile.observation import fingerprints
+from reconcile.observation.cluster_lists import read_clusters
 from reconcile.observation.fingerprints import ConfigsReadAhead, read_fingerprints
-from reconcile.observation.observe import FeedRead, Observed, read_clusters, stage_orders, take_orders
+from reconcile.observation.observe import FeedRead, Observed, stage_orders, take_orders
 from reconcile.observation.parallel_reads import FAST, FULL
 from reconcile.planning import RunPlan, plan_power, plan_repairs
 from reconcile.report import report_dry, report_fast, report_full
@@ -30,16 +35,25 @@ GOES_ON = "goes on"
 
 
 def run_full(
-    reconciler: Reconciler, *, trigger: str, dry: bool = False, only: Subject | None = None, plan_seen: bool = False
+    reconciler: Reconciler,
+    *,
+    trigger: str,
+    dry: bool = False,
+    only: Subject | None = None,
+    plan_seen: bool = False,
+    under: Mapping[Kind, Handling] | None = None,
 ) -> RunResult:
     """Compare everything and repair what may be repaired.
 
     ``dry``: plan only, and keep nothing of what the run saw. ``only``: apply what concerns that subject and leave the
     rest to the next run. The limits still measure the whole plan, so that runs subject by subject cannot evade them.
-    ``plan_seen``: an operator has seen a plan and lets this run apply it.
+    ``plan_seen``: an operator has seen a plan and lets this run apply it. ``under``: measure the plan under this
+    handling of the classes, too. That is for dry runs alone.
     """
+    if under is not None and not dry:
+        raise ValueError("another repair policy is tried by a dry run only")
     ahead = partial(_read_ahead, dry=dry)
-    steps = partial(_full_steps, dry=dry, only=only, plan_seen=plan_seen)
+    steps = partial(_full_steps, dry=dry, only=only, plan_seen=plan_seen, under=under)
     result = run_in_turn(reconciler, "plan" if dry else "full", trigger, ahead, steps)
     if result.outcome is not None and result.outcome.postponed and result.outcome.written:
         with reconciler.engine.begin() as connection:
@@ -72,7 +86,15 @@ def _read_ahead(turn: Turn, *, dry: bool) -> _Ahead:
     return _Ahead(configs, stage_orders(turn.connection, turn.feed, turn.reconciler.sweep_interval))
 
 
-def _full_steps(run: Run, ahead: _Ahead, *, dry: bool, only: Subject | None, plan_seen: bool) -> RunResult:
+def _full_steps(
+    run: Run,
+    ahead: _Ahead,
+    *,
+    dry: bool,
+    only: Subject | None,
+    plan_seen: bool,
+    under: Mapping[Kind, Handling] | None,
+) -> RunResult:
     """The steps of a full run while it has the lease."""
     reconciler, connection, seen = run.reconciler, run.connection, run.nothing_seen()
     if dry:
@@ -98,10 +120,12 @@ def _full_steps(run: Run, ahead: _Ahead, *, dry: bool, only: Subject | None, pla
     run.phases.end("select")
     planned = plan_repairs(run, seen, world, counts | {"fingerprints_read": fingerprints_read})
     run.phases.end("decide")
-    gated = run.gated(planned.plan, only)
+    gated, *others = run.gated(planned.plan, *(() if under is None else (under,)), only=only)
     run.phases.end("gate")
     if dry:
-        return report_dry(run, seen, planned, gated)
+        return report_dry(run, seen, planned, gated, *others)
+    with reconciler.engine.begin() as judging:  # of its own, so that it holds no lock that a write needs
+        note_judged(judging, seen.adoptions)
     outcome = write_plan(run, seen, gated).after(power)
     run.phases.end("apply")
     return report_full(run, seen, planned, gated, outcome)
@@ -121,7 +145,7 @@ def repair_power(run: Run, seen: Observed) -> tuple[RunPlan, Gated, Outcome]:
     """Repair power states and nodes from the lists: read the identity of guests in doubt, then plan, gate and write."""
     fingerprints.read_doubted(run.connection, run.sources, seen)
     planned = plan_power(run, seen)
-    gated = run.gated(planned.plan)
+    (gated,) = run.gated(planned.plan)
     return planned, gated, run.power_applied(gated)
 
 

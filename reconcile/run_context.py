@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -15,12 +15,14 @@ import structlog
 from sqlalchemy import Connection, Engine
 from structlog.contextvars import bound_contextvars
 
-from domain.changes import Change, ChangePlan, Kind
+from domain.changes import Change, ChangePlan, Kind, plan_hash
 from domain.failures import Interrupts
+from domain.repair_policy.budget import Budget, Handling
 from domain.source_protocols import GuestSource, OrderFeed
 from panel.observations.proof import Proof
 from panel.observations.snapshots import make_stages
 from panel.operators import gate_context
+from panel.operators.approvals.stored_words import Standings, load_standings
 from panel.operators.pauses import ALL, CLUSTER, FEED, PauseView, current_pauses
 from panel.records.labels import VpsLabel
 from panel.runs import run_log, source_states
@@ -28,10 +30,13 @@ from panel.runs.lease import LEASE, FencedError, Lease, hold_lease, hold_turn, l
 from reconcile.apply import Outcome, apply_changes, unconfirmed_last
 from reconcile.confirming import ChangeCheck, Confirmer
 from reconcile.decision.cases import Policy
-from reconcile.decision.gate import Budget, GateContext, Gated, Handling, gate
+from reconcile.decision.gate import GateContext, Gated, Held, gate
 from reconcile.decision.subjects import Paused, Subject, parse_subject
 from reconcile.observation.observe import Observed
 from reconcile.parallel_confirmations import ParallelConfirmations
+from reconcile.run_phases import Phases, Progress, no_progress
+from tracing.spans import Span, span
+from tracing.traceparent import trace_id_of
 
 log = structlog.get_logger(__name__)
 
@@ -45,59 +50,13 @@ POWER_FOR_S = 20.0
 """How long a run writes power states and nodes. These need no confirmation."""
 
 
-Progress = Callable[[str, int, int | None], None]
-"""Takes what a run is doing: a few words, how much of it is done, and of how much (None: not known)."""
-
-
-def no_progress(_doing: str, _done: int, _total: int | None) -> None:
-    """For runs that no person watches."""
-
-
-NEXT = {
-    "read_ahead": "waiting for the lease",
-    "lease": "reading Proxmox",
-    "clusters": "comparing power states",
-    "power": "comparing orders",
-    "orders": "reading the identity of guests",
-    "fingerprints": "selecting what differs",
-    "select": "deciding",
-    "decide": "measuring against the limits",
-    "gate": "applying",
-    "apply": "reporting",
-}
-"""What a run does after each phase."""
-
-
-@dataclass(slots=True)
-class Phases:
-    """A stopwatch with laps, on a monotonic clock (seconds)."""
-
-    clock: Callable[[], float] = time.monotonic
-    progress: Progress = no_progress
-    spent: dict[str, float] = field(default_factory=dict)
-    _since: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._since = self.clock()
-
-    def end(self, phase: str) -> None:
-        """End a phase: the time since the end of the last one belongs to it. A phase that comes again adds up."""
-        now = self.clock()
-        self.spent[phase] = self.spent.get(phase, 0.0) + now - self._since
-        self._since = now
-        if phase in NEXT:
-            self.progress(NEXT[phase], 0, None)
-
-    def seconds(self) -> dict[str, float]:
-        """By phase, to the millisecond."""
-        return {phase: round(spent, 3) for phase, spent in self.spent.items()}
-
-
 @dataclass(frozen=True, slots=True)
 class Reconciler:
     """Everything a run needs. ``first_run_asks``: hold all deletes, and the creates of an empty panel, until an
-    operator has seen a plan (off in the demo). ``interrupts``: exceptions that end the run and say nothing about
-    the object it was at (a task's time limit). ``feed_age_max``: how old the feed's content may be.
+    operator has seen a plan (off in the demo). ``second_above``: a held set that takes a VPS from more than so many
+    needs two operators; None: no set does. ``interrupts``: exceptions that end the run and say nothing about
+    the object it was at (a task's time limit). ``feed_age_max``: how old the feed's content may be. ``mend_within``:
+    the service level; a difference that lasts longer is counted as late.
     ``progress``: shows a person at a terminal what the run does."""
 
     engine: Engine
@@ -112,6 +71,8 @@ class Reconciler:
     handling: Mapping[Kind, Handling] = field(default_factory=dict)
     interrupts: Interrupts = ()
     feed_age_max: timedelta = timedelta(minutes=5)
+    second_above: int | None = None
+    mend_within: timedelta = timedelta(minutes=15)
     progress: Progress = no_progress
 
     @property
@@ -128,7 +89,8 @@ class Reconciler:
 class RunResult:
     """What a run did. ``state``: done, busy (another run is under way), paused, or fenced (another run took over,
     since this one lost its connection). ``summary`` goes to the task list: counts only, no personal data.
-    ``labels``: in a dry run, those of its subjects, because nothing that it read can be looked up later."""
+    ``labels``: in a dry run, those of its subjects, because nothing that it read can be looked up later. ``under``: the
+    same plan's gate under another repair policy, if one was tried."""
 
     run_id: int | None
     state: str
@@ -139,16 +101,16 @@ class RunResult:
     problems: tuple[str, ...] = ()
     counts: dict[str, Any] = field(default_factory=dict)
     labels: Mapping[str, VpsLabel] = field(default_factory=dict)
+    under: Gated | None = None
 
     @property
     def subjects(self) -> frozenset[str]:
         """What the plan and its gate are about: ``vps:12``, ``order:7041``."""
         if self.plan is None or self.gated is None:
             return frozenset()
-        held = {change.subject for held_set in self.gated.held for change in held_set.changes}
+        changes = {change.subject for change in self.plan.changes}
         orders = {f"order:{f.order_id}" for f in self.plan.findings if f.order_id is not None}
-        allowed = {change.subject for change in self.gated.allowed}
-        return frozenset(held | orders | allowed | {f.subject for f in self.plan.findings})
+        return frozenset(changes | orders | {f.subject for f in self.plan.findings})
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +153,25 @@ def run_in_turn(
 ) -> RunResult:
     """Take the turn, read ``ahead`` what takes long, take the lease, do the ``steps``, and log how they ended. If the
     turn or the lease cannot be had, the result says why."""
+    with span(f"run {kind}") as noted, _log_lines_of(noted):
+        result = _in_turn(reconciler, kind, trigger, ahead, steps)
+        noted.note({"panel.run_id": result.run_id, "panel.result": result.state})
+        return result
+
+
+def _log_lines_of(noted: Span) -> AbstractContextManager[None]:
+    """The log lines of a run have its trace's id, also those of a run that no task began."""
+    trace_id = trace_id_of(noted.traceparent)
+    return bound_contextvars(trace_id=trace_id) if trace_id else nullcontext()
+
+
+def _in_turn(
+    reconciler: Reconciler,
+    kind: str,
+    trigger: str,
+    ahead: Callable[[Turn], A],
+    steps: Callable[[Run, A], RunResult],
+) -> RunResult:
     with take_turn(reconciler, "fast" if kind == "fast" else "full") as mine:
         if isinstance(mine, RunResult):
             return mine
@@ -226,7 +207,11 @@ def take_turn(reconciler: Reconciler, kind: str) -> Iterator[Turn | RunResult]:
         if own is None:
             yield _busy(reconciler, f"turn:{kind}")
         else:
-            yield Turn(reconciler, own, pauses, Phases(progress=reconciler.progress), began)
+            phases = Phases(progress=reconciler.progress)
+            try:
+                yield Turn(reconciler, own, pauses, phases, began)
+            finally:
+                phases.close()
 
 
 def _holder() -> str:
@@ -284,17 +269,17 @@ class Run(Turn):
         changes, now = unconfirmed_last(gated.allowed, unconfirmed), time.monotonic()
         until = max(now + APPLY_AT_LEAST_S, min(now + APPLY_FOR_S, self.began + RUN_FOR_S))
         with ParallelConfirmations(confirmer, changes, until) as confirming:
-            return self._written(changes, confirming, until)
+            return self._written(gated, changes, confirming, until)
 
     def power_applied(self, gated: Gated) -> Outcome:
         """Write power states and nodes that the gate let through. They need no confirmation, so no source is asked.
         Raises FencedError as above."""
         without_sources = Confirmer(self.reconciler.engine, None, {}, frozenset(), self.reconciler.clusters)
-        return self._written(gated.allowed, without_sources, time.monotonic() + POWER_FOR_S)
+        return self._written(gated, gated.allowed, without_sources, time.monotonic() + POWER_FOR_S)
 
-    def _written(self, changes: tuple[Change, ...], confirming: ChangeCheck, until: float) -> Outcome:
+    def _written(self, gated: Gated, changes: tuple[Change, ...], confirming: ChangeCheck, until: float) -> Outcome:
         reconciler, epoch = self.reconciler, self.lease.epoch
-        watched = _Watched(confirming, reconciler.progress, len(changes))
+        watched = _Watched(confirming, gated, reconciler.progress, len(changes))
         outcome = apply_changes(reconciler.engine, self.id, epoch, changes, watched, reconciler.interrupts, until)
         if outcome.fenced:
             raise FencedError(f"run {self.id} was fenced after {len(outcome.written)} repairs")
@@ -307,22 +292,36 @@ class Run(Turn):
             hold_lease(connection, self.lease.epoch)
             yield connection
 
-    def gated(self, plan: ChangePlan, only: Subject | None = None) -> Gated:
-        """Measure a plan against the limits. ``only``: allow no more than what concerns this subject."""
-        gated = gate(
-            plan, _gate_context(self.reconciler, self.connection), self.reconciler.budget, self.reconciler.handling
+    def gated(
+        self, plan: ChangePlan, *others: Mapping[Kind, Handling], only: Subject | None = None
+    ) -> tuple[Gated, ...]:
+        """Measure a plan against the limits: as the classes are handled, and once more for each other handling.
+        ``only``: allow no more than what concerns this subject."""
+        items = (plan_hash((change,)) for change in plan.changes)
+        said = load_standings(self.connection, self.reconciler.second_above, items)
+        context, budget = _gate_context(self.reconciler, self.connection, said), self.reconciler.budget
+        handlings = (self.reconciler.handling, *others)
+        measured = tuple(gate(plan, context, budget, handling) for handling in handlings)
+        measured = tuple(
+            replace(one, held=tuple(self._told_of_second(held, said) for held in one.held)) for one in measured
         )
         self.connection.commit()
-        if only is not None:
-            gated = replace(gated, allowed=tuple(change for change in gated.allowed if only.covers(change)))
-        return gated
+        if only is None:
+            return measured
+        return tuple(replace(one, allowed=tuple(c for c in one.allowed if only.covers(c))) for one in measured)
+
+    def _told_of_second(self, held: Held, said: Standings) -> Held:
+        items = [{"kind": change.kind.value, "hash": plan_hash((change,))} for change in held.changes]
+        return replace(held, needs_second=said.needs_second(items, self.reconciler.second_above))
 
 
 @dataclass(slots=True)
 class _Watched:
-    """Checks changes, and before each one shows a person at a terminal how far the writing is."""
+    """Checks changes, and before each one shows a person at a terminal how far the writing is. What operators approved
+    has their names in its evidence."""
 
     confirming: ChangeCheck
+    gated: Gated
     progress: Progress
     total: int
     done: int = 0
@@ -330,11 +329,13 @@ class _Watched:
     def hindrance(self, change: Change) -> tuple[str | None, dict[str, Any]]:
         self.progress("applying", self.done, self.total)
         self.done += 1
-        return self.confirming.hindrance(change)
+        why, confirmed = self.confirming.hindrance(change)
+        approvers = self.gated.approvers_of(change)
+        return why, confirmed | ({"approved_by": approvers} if approvers else {})
 
 
-def _gate_context(reconciler: Reconciler, connection: Connection) -> GateContext:
-    measures = gate_context.load_gate_context(connection)
+def _gate_context(reconciler: Reconciler, connection: Connection, said: Standings) -> GateContext:
+    measures = gate_context.load_gate_context(connection, said, reconciler.second_above)
     holds: dict[str, str] = {}
     if reconciler.first_run_asks:
         state = source_states.source_state(connection, "panel")

@@ -22,7 +22,8 @@ from domain.source_troubles import USERS, Cause, Trouble
 from panel.journal.rows import database_now
 from panel.operators.pauses import ALL, FEED, current_pauses
 from panel.runs.source_states import remember_source, report_sources, users_imported
-from reconcile.run_context import Progress, Reconciler
+from reconcile.run_context import Reconciler
+from reconcile.run_phases import Progress
 
 log = structlog.get_logger(__name__)
 

@@ -11,11 +11,13 @@ from sqlalchemy import Connection
 from domain.absences import Absence
 from domain.guests import GuestKey
 from domain.left_out import LeftOut
+from panel.adoptions.decisions import open_of_selection
 from panel.journal.rows import database_now
 from panel.observations import candidates, components, loaded_candidates, snapshots
 from panel.observations.absences import load_absences
 from panel.observations.left_out import load_left_out
 from panel.runs.run_log import not_selected_subjects
+from reconcile.decision.adoptions import heed
 from reconcile.decision.cases import World
 from reconcile.decision.matching.match import RIVALS_APART
 from reconcile.observation.observe import Observed
@@ -76,6 +78,7 @@ def load_world(
         ),
         unlisted=_uncounted(loaded_candidates.load_unlisted(connection), guest_absences, seen),
     )
+    world, seen.adoptions = heed(world, open_of_selection(connection))
     return world, seen.counts | counts
 
 

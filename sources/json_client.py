@@ -59,6 +59,7 @@ class JsonClient:
         clock: Clock,
         proxy: SecretStr | None = None,
         transport: Transport | None = None,
+        source: str | None = None,
     ) -> None:
         self._clock = clock
         self._client = Client(
@@ -69,6 +70,7 @@ class JsonClient:
             proxy=None if proxy is None else proxy.get_secret_value(),
             transport=transport,
             monotonic=clock.monotonic,
+            source=source,
         )
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:

@@ -5,13 +5,16 @@ PostgreSQL and Redis are real and one per test process; a test that kills or sto
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib import import_module
 
 import httpx
+import hypothesis
 import pytest
 import redis
 from sqlalchemy import Engine
@@ -22,21 +25,45 @@ from runtime.servers.embedded_postgres import EmbeddedPostgres
 from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.support.databases import Database, Databases
 from tests.support.logs import plain_logging
+from tests.support.stand_ins.pooler import pgbouncer
 from tests.support.waiting import PATIENCE_S
 
 OF_A_TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+
+
+BEHIND_POOLER = "--behind-pooler"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The same tests show that the panel works behind a pooler."""
+    parser.addoption(
+        BEHIND_POOLER, action="store_true", help="every API reaches PostgreSQL through a pgbouncer in transaction mode"
+    )
 
 
 def pytest_configure() -> None:
     """A test says how wide its tables are, not the terminal it runs in, and not the test that ran before."""
     for name in OF_A_TERMINAL:
         os.environ.pop(name, None)
+    # HTTPX gives up after 5 s unless told otherwise, and a busy machine may take longer. One object is the default of
+    # all its functions.
+    patience = inspect.signature(httpx.get).parameters["timeout"].default
+    for part in ("connect", "read", "write", "pool"):
+        setattr(patience, part, PATIENCE_S)
+    # Nor does an example of Hypothesis have to be fast.
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("any machine")
     # A console keeps the width that COLUMNS has when the console is made. So none is made while a test sets COLUMNS.
     import_module("cli.output.console")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the files that run a whole panel far apart: live panels work all the time, and slow each other."""
+    if config.getoption(BEHIND_POOLER):
+        left_out = [item for item in items if item.get_closest_marker("own_sessions")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     files = [list(group) for _, group in itertools.groupby(items, key=lambda item: item.path)]
     live = [file for file in files if "acceptance" in file[0].path.parts]
     others = [file for file in files if "acceptance" not in file[0].path.parts]
@@ -63,16 +90,6 @@ def _no_outside_settings() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _patient_callers() -> Iterator[None]:
-    """Who asks without saying how long waits as long as a busy machine may take, not httpx' five seconds."""
-    waits = httpx._config.DEFAULT_TIMEOUT_CONFIG
-    with pytest.MonkeyPatch.context() as patch:
-        for kind in ("connect", "read", "write", "pool"):
-            patch.setattr(waits, kind, PATIENCE_S)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
 def _no_outside_sockets() -> Iterator[None]:
     """Tests reach the loopback only."""
     connect = socket.socket.connect
@@ -89,14 +106,16 @@ def _no_outside_sockets() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+def databases(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Databases]:
     """The server and its migrated template; for tests that need a database per module, or several."""
     server = Databases(tmp_path_factory.mktemp("postgres"))
-    try:
+    with ExitStack() as stack:
+        stack.callback(server.destroy)
         server.start()
+        if request.config.getoption(BEHIND_POOLER):
+            directory, ignored = tmp_path_factory.mktemp("pooler"), "ignore_startup_parameters = options"
+            server.behind(stack.enter_context(pgbouncer(server.template_url, directory, "transaction", ignored)))
         yield server
-    finally:
-        server.destroy()
 
 
 @pytest.fixture

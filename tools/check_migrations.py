@@ -11,7 +11,7 @@ from alembic.util import CommandError
 from sqlalchemy import create_engine
 
 from panel.migrate import alembic_config, migrate
-from panel.settings import sqlalchemy_url
+from panel.server_urls import sqlalchemy_url
 from runtime.servers.embedded_postgres import EmbeddedPostgres
 
 

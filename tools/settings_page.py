@@ -41,6 +41,7 @@ KINDS = {
     "ops_api_keys": "a JSON list, secret",
     "proxmox_clusters": "a JSON list, secret",
     "repair_policy": "a JSON object",
+    "second_approval_above": "a whole number, at least 0, or empty",
 }
 """What a setting takes, where its name says more than its type."""
 

@@ -23,7 +23,7 @@ from tests.support.bench import Bench, bench
 from tests.support.databases import Databases
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("api", "domain", "panel", "reconcile", "runtime", "sources", "worker")
+ROOMS = ("api", "domain", "panel", "reconcile", "runtime", "sources", "tracing", "worker")
 """What the panel is made of. The simulators and the story's own steps are not counted."""
 
 

@@ -13,15 +13,18 @@ from celery import Celery, signals
 from panel.broker import use_broker
 from panel.heartbeat import pulse
 from panel.logging import configure_logging
+from panel.operators.repair_policy.what_ifs import TASK as WHAT_IF
 from panel.redaction import secrets_of
 from panel.runs.schedule_duties import LANES
 from panel.settings import get_settings
+from sources.outgoing.trace_collector import export_traces
+from worker.monitoring.task_numbers import count_tasks, listen
+from worker.monitoring.task_traces import trace_tasks
 from worker.schedule import beat_schedule
 from worker.shutdown_deadline import end_within
-from worker.task_numbers import count_tasks, listen
 from worker.transport import drop_foreign_messages
 
-TASKS = frozenset({"sync.apply", "power.act", *LANES})
+TASKS = frozenset({"sync.apply", "power.act", "statistics.read", "webhooks.send", WHAT_IF, *LANES})
 """The names of all tasks. A message for another task is dropped."""
 
 END_MARGIN_S = 4.0
@@ -49,6 +52,7 @@ def _before_consuming(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
     app.steps["consumer"].add(Heartbeat)
     pulse.watch()
     count_tasks(TASKS)
+    trace_tasks(settings.traces_url)
 
 
 @signals.worker_ready.connect
@@ -59,4 +63,5 @@ def _ready(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
 
 @signals.beat_init.connect
 def _before_beating(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
+    export_traces(settings.traces_url, "beat")
     listen(settings.metrics_host, settings.metrics_port)

@@ -31,6 +31,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - Celery's
         super().__init__(*args, **options)
+        self.intake = MessageIntake(pulse.clock())
         # Celery survives only the errors on this list, and kombu's list lacks some of redis-py's.
         self.connection_errors: tuple[type[Exception], ...] = (*self.conninfo.connection_errors, redis.RedisError)
 
@@ -74,6 +75,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
         handle = super().create_task_handler(*args, **options)
 
         def handled(message: Any) -> None:  # noqa: ANN401 - kombu's
+            self.intake.took(pulse.clock())
             try:
                 handle(message)
             except (redis.RedisError, OSError):
@@ -118,11 +120,11 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unt
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - Celery's
         """Beat now, and then every few seconds."""
-        intake = MessageIntake(pulse.clock())
+        parent.intake.took(pulse.clock())
         pulse.beat()
 
         def beat_if_healthy() -> None:
-            if intake.is_healthy(pulse.clock(), waits=_waits(parent), limit_s=_limit_s()):
+            if parent.intake.is_healthy(pulse.clock(), waits=_waits(parent), limit_s=_limit_s()):
                 pulse.beat()
 
         self._entry = parent.timer.call_repeatedly(INTERVAL_S, beat_if_healthy)

@@ -19,6 +19,9 @@ MAX_BODY = 16_384
 
 MAX_ID = 255
 
+MOST_NUMBERS = 500
+"""In one argument. A message of several sync calls names them by a list of their operations."""
+
 MOMENTS = ("eta", "expires")
 OPTIONAL_TEXTS = (*MOMENTS, "group", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "shadow")
 UNUSED = ("callbacks", "errbacks", "chain", "chord")
@@ -75,7 +78,7 @@ def _call_fault(body: bytes) -> str | None:
     arguments, named, embedded = call
     if not isinstance(arguments, list) or not isinstance(named, dict) or not isinstance(embedded, dict):
         return "wrong arguments"
-    if not all(isinstance(value, str | int) for value in (*arguments, *named.values())):
+    if not all(isinstance(value, str | int) or _numbers(value) for value in (*arguments, *named.values())):
         return "wrong arguments"
     return "names further tasks" if any(embedded.get(name) for name in UNUSED) else None
 
@@ -97,6 +100,10 @@ def _body_of(raw: dict[str, Any]) -> bytes | None:
 
 def _short_text(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_ID
+
+
+def _numbers(value: object) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= MOST_NUMBERS and all(type(n) is int for n in value)
 
 
 def _moment(value: str) -> bool:

@@ -21,7 +21,7 @@ from worker.messages import envelope_fault, task_fault
 
 log = structlog.get_logger(__name__)
 
-QUEUES = frozenset({"sync", "reconcile", "power"})
+QUEUES = frozenset({"sync", "reconcile", "power", "statistics", "webhooks"})
 LOGGED_A_MINUTE = 10
 """How many dropped messages get a log line each, so that a flood of bad messages does not fill the disk."""
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
-from domain.changes import Kind
 from domain.guests import GuestType
 from domain.identity_doubts import GAP
 from domain.orders import Order
@@ -29,21 +28,39 @@ from domain.source_protocols import (
     User,
     untrusted_reading,
 )
+from domain.statistics.port import StatisticsSource
+from panel.operators.repair_policy.policies import budget_of, handling_of
 from panel.power.facts import PowerRules
 from panel.runs import source_states
 from panel.settings import ProxmoxCluster, Settings
 from reconcile.decision.cases import Policy
-from reconcile.decision.gate import Budget, Handling
 from reconcile.power_actions import PowerWorker
 from reconcile.run import Reconciler
-from reconcile.run_context import Progress, no_progress
+from reconcile.run_phases import Progress, no_progress
+from reconcile.vps_statistics import StatisticsReader
 from sources.config import ClusterConfig, FeedKind, MainSiteConfig
 from sources.main_site import make_feed
 from sources.proxmox.circuit_breaker import CircuitBreaker, CircuitState
 from sources.proxmox.cluster import ClusterSource
 from sources.proxmox.power import ClusterPower
+from sources.proxmox.statistics import ClusterStatistics
 
 T = TypeVar("T")
+
+
+class Times(NamedTuple):
+    """Seconds for one request: to connect, until something arrives, and until all of it has."""
+
+    connect_s: float
+    read_s: float
+    answer_s: float
+
+
+POWER_TIMES = Times(3.0, 10.0, 12.0)
+"""Shorter than those of lists: single guests and tasks are answered at once."""
+
+STATISTICS_TIMES = Times(2.0, 5.0, 6.0)
+"""Others wait for their graphs behind a node that hangs, if it does so with several of a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,19 +198,20 @@ def clusters_of(settings: Settings, engine: Engine, *, remember: bool = True) ->
     """The configured clusters, each with its stored circuit breaker. ``remember``: also store how it changes."""
     sources: list[GuestSource] = []
     with engine.connect() as connection:
-        for cluster in settings.proxmox_clusters:
-            try:
-                source = _with_stored_state(connection, cluster_config(cluster))
-            except ValueError as error:  # for example an unreadable ca_file: the other clusters are still read
-                sources.append(UnusableCluster(cluster.name, str(error)))
-            else:
-                sources.append(RememberedCluster(source, source.breaker, engine) if remember else source)
+        stored = source_states.backoff_states(connection, (f"proxmox:{name}" for name in settings.cluster_names))
+    for cluster in settings.proxmox_clusters:
+        try:
+            source = _with_stored_state(cluster_config(cluster), stored)
+        except ValueError as error:  # for example an unreadable ca_file: the other clusters are still read
+            sources.append(UnusableCluster(cluster.name, str(error)))
+        else:
+            sources.append(RememberedCluster(source, source.breaker, engine) if remember else source)
     return tuple(sources)
 
 
-def _with_stored_state(connection: Connection, config: ClusterConfig) -> ClusterSource:
+def _with_stored_state(config: ClusterConfig, stored: Mapping[str, Mapping[str, Any]]) -> ClusterSource:
     """The cluster with what all processes know of it. Raises ``ValueError`` for a configuration that is unusable."""
-    backoff = source_states.source_state(connection, f"proxmox:{config.name}").get("backoff_state") or {}
+    backoff = stored.get(f"proxmox:{config.name}", {})
     breaker = CircuitBreaker(CircuitState.from_plain(backoff))
     return ClusterSource(config, breaker, first=backoff.get("endpoint"))
 
@@ -201,29 +219,55 @@ def _with_stored_state(connection: Connection, config: ClusterConfig) -> Cluster
 def act(engine: Engine, settings: Settings, action_id: int) -> str:
     """Do the next step of a power action. Returns a short text."""
     rules = PowerRules.of(settings) if settings.power_actions else None
-    with contextlib.ExitStack() as after:
+    with _single_guests(engine, settings, POWER_TIMES) as cluster_of:
 
         def source_of(name: str) -> PowerSource | None:
-            source = _power_cluster(engine, settings, name)
-            if source is None:
-                return None
-            after.callback(source.close)
-            after.callback(_remember_if_changed, engine, source, (source.breaker.state, source.endpoint))
-            return ClusterPower(source)
+            return None if (cluster := cluster_of(name)) is None else ClusterPower(cluster)
 
         return PowerWorker(engine, source_of, rules).step(action_id)
 
 
-def _power_cluster(engine: Engine, settings: Settings, name: str) -> ClusterSource | None:
-    """The cluster, with shorter times: single guests and tasks are answered at once. None if it is not configured, or
-    unusably so, which doctor says."""
+def read_statistics(engine: Engine, settings: Settings, row_id: int) -> str:
+    """Read the statistics of a VPS. Returns a short text."""
+    with _single_guests(engine, settings, STATISTICS_TIMES) as cluster_of:
+
+        def source_of(name: str) -> StatisticsSource | None:
+            return None if (cluster := cluster_of(name)) is None else ClusterStatistics(cluster)
+
+        return StatisticsReader(engine, source_of, PowerRules.of(settings)).read(row_id)
+
+
+@contextlib.contextmanager
+def _single_guests(engine: Engine, settings: Settings, times: Times) -> Iterator[Callable[[str], ClusterSource | None]]:
+    """Clusters by name, for questions about single guests, with these times. None for one that is not configured, or
+    unusably so, which doctor says. At the end their connections are closed, and what they learnt is stored."""
+    made: dict[str, ClusterSource | None] = {}
+    with contextlib.ExitStack() as after:
+
+        def cluster_of(name: str) -> ClusterSource | None:
+            if name not in made:
+                made[name] = source = _cluster_with(engine, settings, name, times)
+                if source is not None:
+                    after.callback(source.close)
+                    after.callback(_remember_if_changed, engine, source, (source.breaker.state, source.endpoint))
+            return made[name]
+
+        yield cluster_of
+
+
+def _cluster_with(engine: Engine, settings: Settings, name: str, times: Times) -> ClusterSource | None:
     cluster = next((one for one in settings.proxmox_clusters if one.name == name), None)
     if cluster is None:
         return None
     try:
-        config = replace(cluster_config(cluster), connect_timeout_s=3.0, read_timeout_s=10.0, answer_timeout_s=12.0)
+        config = replace(
+            cluster_config(cluster),
+            connect_timeout_s=times.connect_s,
+            read_timeout_s=times.read_s,
+            answer_timeout_s=times.answer_s,
+        )
         with engine.connect() as connection:
-            return _with_stored_state(connection, config)
+            return _with_stored_state(config, source_states.backoff_states(connection, [f"proxmox:{name}"]))
     except ValueError:
         return None
 
@@ -250,36 +294,6 @@ def policy_of(settings: Settings) -> Policy:
     )
 
 
-def budget_of(settings: Settings) -> Budget:
-    """The gate's limits."""
-    return Budget(
-        deletes_run=settings.budget_deletes_run,
-        deletes_hour=settings.budget_deletes_hour,
-        deletes_day=settings.budget_deletes_day,
-        creates_min=settings.budget_creates_min,
-        creates_share=settings.budget_creates_share,
-        flips_min=settings.budget_flips_min,
-        flips_share=settings.budget_flips_share,
-        owners_run=settings.budget_owners_run,
-        owners_day=settings.budget_owners_day,
-        merges_run=settings.budget_merges_run,
-        merges_day=settings.budget_merges_day,
-        pushed_deletes_hour=settings.budget_pushed_deletes_hour,
-    )
-
-
-def handling_of(settings: Settings) -> dict[Kind, Handling]:
-    """How each class of drift is handled. "all" covers the classes that are not named, and links.
-
-    A machine that goes to another customer (``sold-on``) is held, unless the policy names that class or ignores all.
-    """
-    named = {Kind(name): Handling(how) for name, how in settings.repair_policy.items() if name != "all"}
-    rest = settings.repair_policy.get("all")
-    every = dict.fromkeys(Kind, Handling(rest)) if rest is not None else {}
-    sold_on = {Kind.SOLD_ON: Handling.HOLD} if rest in (None, "repair") else {}
-    return every | sold_on | named
-
-
 def reconciler(
     engine: Engine, settings: Settings, progress: Progress = no_progress, *, remember: bool = True
 ) -> Reconciler:
@@ -298,5 +312,7 @@ def reconciler(
         handling=handling_of(settings),
         interrupts=(SoftTimeLimitExceeded,),
         feed_age_max=timedelta(seconds=settings.feed_age_max_s),
+        second_above=settings.second_approval_above,
+        mend_within=timedelta(seconds=settings.mend_within_s),
         progress=progress,
     )

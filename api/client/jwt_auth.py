@@ -7,6 +7,7 @@ The settings choose the algorithms, never the token. A token is refused if two p
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import time
 from collections.abc import Callable
@@ -25,6 +26,9 @@ from panel.settings import Settings, SettingsError
 
 MAX_TOKEN_BYTES = 8192
 MAX_KID_LENGTH = 256
+KNOWN = 2_048
+"""Verified tokens that a process remembers. A signature costs more than the rest of a read."""
+
 LAST_TIME = 253_402_300_799  # the end of the year 9999: a later time is a mistake or a trick
 TYPES = {"jwt", "at+jwt", "application/jwt", "application/at+jwt"}
 EXTENSIONS = {"crit", "b64", "zip", "jku", "jwk", "x5u", "x5c"}
@@ -69,6 +73,16 @@ class VerifiedToken:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A token that was verified with ``key``. While that is the key to verify with, only time changes the verdict."""
+
+    header: _Header
+    times: _Times
+    key: Any
+    token: VerifiedToken
+
+
 def public_key_algorithm(pem: str) -> str:
     """The one algorithm that fits a PEM public key. Raises SettingsError."""
     try:
@@ -91,6 +105,7 @@ class TokenVerifier:
         self._algorithms = settings.jwt_algorithms
         self._jwks = jwks
         self._key: str | bytes | None = None
+        self._known: dict[bytes, _Known] = {}
         if settings.jwt_public_key:
             algorithm = public_key_algorithm(settings.jwt_public_key)
             if algorithm not in self._algorithms:
@@ -119,8 +134,7 @@ class TokenVerifier:
     async def verified(self, token: str) -> VerifiedToken:
         """Whom a token names, and until when. Raises ProblemError: 401, or 503 while there is no key to verify with."""
         try:
-            claims, key = await self._claims(token)
-            return VerifiedToken(_user_id(claims), claims["exp"], key)
+            return await self._verified(token)
         except jwt.ExpiredSignatureError:
             raise _unauthorized("token_expired", "The token has expired") from None
         except (_RefusedTokenError, jwt.PyJWTError, InvalidJsonError):
@@ -137,32 +151,47 @@ class TokenVerifier:
         except KeysAwayError:
             raise _keys_away() from None
 
-    async def _claims(self, token: str) -> tuple[dict[str, Any], str]:
-        """The claims, and the fingerprint of the key that verified them."""
-        if len(token) > MAX_TOKEN_BYTES or not token.isascii():
+    async def _verified(self, text: str) -> VerifiedToken:
+        if len(text) > MAX_TOKEN_BYTES or not text.isascii():
             raise _RefusedTokenError("too long or not ASCII")
-        header, claims = _read_strictly(token, self._algorithms)
+        # The hash stands for every byte of the token, the signature too, and nobody can use it as a token.
+        name = hashlib.sha256(text.encode()).digest()
+        known = self._known.get(name)
+        if known is not None and known.key is await self._verifying_key(known.header):
+            known.times.check(self._clock(), self._settings.jwt_leeway_s)
+            return known.token
+        header, claims = _read_strictly(text, self._algorithms)
         times = _times(claims)
-        key = self._key
-        verifying: Any = key if key is not None else await self._fetched_key(header)
+        key = await self._verifying_key(header)
+        claims = self._decoded(text, header, key)
+        # After the signature: only the owner of a real token may learn that it has expired.
+        times.check(self._clock(), self._settings.jwt_leeway_s)
+        token = VerifiedToken(_user_id(claims), times.exp, self._fingerprint or fingerprint_of(key))
+        if len(self._known) >= KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[name] = _Known(header, times, key, token)
+        return token
+
+    def _decoded(self, text: str, header: _Header, key: Any) -> dict[str, Any]:  # noqa: ANN401 - as PyJWT has it
+        """The claims, once signature, issuer and audience are right."""
         options: Any = {
             "verify_aud": bool(self._settings.jwt_audience),
             "enforce_minimum_key_length": True,
-            **dict.fromkeys(("verify_exp", "verify_nbf", "verify_iat"), False),  # checked below, by this clock
+            **dict.fromkeys(("verify_exp", "verify_nbf", "verify_iat"), False),  # by the caller, by this clock
         }
-        verified: dict[str, Any] = jwt.decode(
-            token,
-            verifying,
+        claims: dict[str, Any] = jwt.decode(
+            text,
+            key,
             algorithms=[header.algorithm],
             options=options,
             audience=self._settings.jwt_audience or None,
             issuer=self._settings.jwt_issuer or None,
         )
-        # After the signature: only the owner of a real token may learn that it has expired.
-        times.check(self._clock(), self._settings.jwt_leeway_s)
-        return verified, self._fingerprint or fingerprint_of(verifying)
+        return claims
 
-    async def _fetched_key(self, header: _Header) -> jwt.PyJWK:
+    async def _verifying_key(self, header: _Header) -> Any:  # noqa: ANN401 - as PyJWT has it
+        if self._key is not None:
+            return self._key
         key = await self._jwks.key_for(header.kid, header.algorithm) if self._jwks else None
         if key is None:
             raise _RefusedTokenError("signed with an unknown key")

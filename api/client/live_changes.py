@@ -25,8 +25,8 @@ log = structlog.get_logger(__name__)
 LOOK_S = 1.0
 """Seconds between two looks at the records."""
 
-STREAMS = 200
-"""Of one process. The API takes 512 connections, and sync calls must always find one."""
+STREAMS = 1_000
+"""Of one process. They are no part of the connections that :mod:`api.http.protocol` allows other callers."""
 
 STREAMS_OF_USER = 8
 """Of one user in one process: a stream for each open tab."""
@@ -95,6 +95,10 @@ class LiveChanges:
         self._marks.pop(user_id, None)  # so that the next look wakes it: something may have changed before it was open
         self._any_open.set()
         return stream
+
+    def open_streams(self) -> int:
+        """How many streams are open in this process."""
+        return len(self._streams)
 
     def close(self, stream: Stream) -> None:
         """Forget a stream."""

@@ -15,13 +15,13 @@ from panel.journal.calls import DatabaseAwayError
 from panel.power.facts import PowerRules
 from panel.power.requests import Limited, Wanted, ask, open_action
 from panel.power.views import public_action
-from panel.records.reads import client_record
+from panel.records.client_records import client_record
 
 
 async def require_own(edge: Edge, user_id: int, vps_id: int, began: float) -> None:
     """Raise ProblemError 404 unless the VPS is the caller's. It is read in the client's role, for which other
     customers' records do not exist, whatever the statement says."""
-    if await edge.read(client_record(edge.reader, user_id, vps_id), began) is None:
+    if await edge.read(client_record(edge.clients, user_id, vps_id), began) is None:
         raise ProblemError(404, "vps_unknown", f"VPS {vps_id} does not exist")
 
 

@@ -59,7 +59,7 @@ async def restart(request: Request, edge: EdgeOf, user_id: Client, vps_id: VpsId
 async def get_actions(request: Request, edge: EdgeOf, user_id: Client, vps_id: VpsId) -> Response:
     """The caller's own, newest first."""
     await require_own(edge, user_id, vps_id, request.scope["began"])
-    rows = await edge.read(client_actions(edge.reader, user_id, vps_id), request.scope["began"])
+    rows = await edge.read(client_actions(edge.clients, user_id, vps_id), request.scope["began"])
     return JSONResponse({"status": "success", "data": [public_action(row) for row in rows]})
 
 
@@ -69,7 +69,7 @@ async def get_action(
 ) -> Response:
     """How far it has come, and why."""
     await require_own(edge, user_id, vps_id, request.scope["began"])
-    rows = await edge.read(client_actions(edge.reader, user_id, vps_id, action_id), request.scope["began"])
+    rows = await edge.read(client_actions(edge.clients, user_id, vps_id, action_id), request.scope["began"])
     if not rows:
         raise ProblemError(404, "action_unknown", f"Action {action_id} of VPS {vps_id} does not exist")
     return JSONResponse({"status": "success", "operation": public_action(rows[0])})
@@ -79,8 +79,10 @@ async def _accept(request: Request, edge: Edge, user_id: int, vps_id: int, actio
     began = request.scope["began"]
     await require_own(edge, user_id, vps_id, began)
     require_power_actions(edge)  # before the body is read: while they are off, every call is told so
-    wanted = Wanted(vps_id, user_id, action, await _force(request, action), request.scope["request_id"])
+    force, scope = await _force(request, action), request.scope
+    wanted = Wanted(vps_id, user_id, action, force, scope["request_id"], scope["traceparent"])
     shown = await accept(edge, wanted)
+    scope["action_id"] = shown["id"]  # for the access log
     body = {"status": "success", "message": f"VPS {vps_id}: {action} was accepted", "operation": shown}
     return JSONResponse(body, 202, headers={"Location": shown["url"]})
 

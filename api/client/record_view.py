@@ -8,30 +8,20 @@ from typing import Any
 
 from api.http.problems import ProblemError
 from domain.record_columns import MAX_ID
-from domain.records import STALE_AFTER
 from panel.records.public import public_record
 
 LINKED = frozenset({"verified", "unverified", "pushed"})
 
 
 def client_view(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with ``power_detail``, ``as_of`` (when its power state was last confirmed), ``source`` (by what) and
-    ``stale``.
-
-    Every complete read of its node confirms a linked record, unless the guest showed something else. An unlinked record
-    shows what the main site said last. Nothing ever confirms that again, so it is never stale.
-    """
-    as_of, source = row["power_as_of"], row["power_source"]
-    linked = row["link_state"] in LINKED
-    node_read = row["scope_began_at"]
-    if linked and row["power_unconfirmed_since"] is None and node_read is not None and node_read > as_of:
-        as_of, source = node_read, "proxmox"
-    return public_record(row) | {
-        "power_detail": row["power_detail"],
-        "as_of": as_of.isoformat(),
-        "source": source,
-        "stale": linked and row["read_at"] - as_of > STALE_AFTER,
-    }
+    """The record as the API answers it, of a row of ``panel.records.client_records``: with ``power_detail``, ``as_of``
+    (when its power state was last confirmed), ``source`` (by what) and ``stale``."""
+    view = public_record(row)
+    view["power_detail"] = row["power_detail"]
+    view["as_of"] = row["as_of"].isoformat()
+    view["source"] = row["source"]
+    view["stale"] = row["stale"]
+    return view
 
 
 CURSOR_PATTERN = r"^v1-[1-9][0-9]{0,18}$"

@@ -10,7 +10,7 @@ from fastapi import Request
 
 from api.http.framing import InvalidHttpError
 from api.http.problems import ProblemError
-from api.http.request_headers import is_json, is_utf8
+from api.http.request_headers import header_values, is_json, is_utf8
 from api.http.strict_json import InvalidJsonError, parse_json
 
 BODY_S = 10.0  # seconds for a body to arrive
@@ -35,6 +35,14 @@ def parsed(raw: bytes) -> Any:  # noqa: ANN401 - JSON is any of six types
         raise ProblemError(400, "invalid_json", f"Invalid JSON: {error}") from None
 
 
+HAS_ARRIVED = "panel.body_has_arrived"
+"""The key in a request's scope under which the server says whether the whole body is there."""
+
+
+def _unknown() -> bool:
+    return False
+
+
 FORM = "application/x-www-form-urlencoded"
 FORM_FIELDS = 20
 
@@ -52,6 +60,8 @@ async def form_body(request: Request, limit: int) -> dict[str, str]:
 
 
 async def _bounded_body(request: Request, limit: int) -> bytes:
+    if request.scope.get(HAS_ARRIVED, _unknown)():
+        return await _read_body(request, limit)  # without a timer: nothing of it is waited for
     try:
         async with asyncio.timeout(BODY_S):
             return await _read_body(request, limit)
@@ -64,12 +74,12 @@ async def _bounded_body(request: Request, limit: int) -> bytes:
 
 def _require_plain_json(request: Request) -> None:
     """Refuse a body that would need conversion before parsing, such as a compressed one, which may be a bomb."""
-    types = request.headers.getlist("content-type")
+    types = header_values(request.scope, b"content-type")
     if len(types) != 1 or not is_json(types[0]):
         raise ProblemError(415, "unsupported_media_type", "Content-Type must be application/json")
     if not is_utf8(types[0]):
         raise ProblemError(415, "unsupported_media_type", "JSON is UTF-8: leave the charset of Content-Type out")
-    encodings = ",".join(request.headers.getlist("content-encoding")).strip().lower()
+    encodings = ",".join(header_values(request.scope, b"content-encoding")).strip().lower()
     if encodings not in {"", "identity"}:
         message = "Content-Encoding must be left out: a compressed body is not accepted"
         raise ProblemError(415, "unsupported_media_type", message, headers={"Accept-Encoding": "identity"})
@@ -77,15 +87,17 @@ def _require_plain_json(request: Request) -> None:
 
 async def _read_body(request: Request, limit: int) -> bytes:
     """The body. Memory never holds more of it than the limit and one chunk."""
-    too_large = ProblemError(
-        413, "body_too_large", f"The body must not exceed {limit} bytes", headers={"Connection": "close"}
-    )
-    declared = request.headers.get("content-length", "")
+    declared = "".join(header_values(request.scope, b"content-length"))
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
-        raise too_large
+        raise _too_large(limit)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise too_large
+            raise _too_large(limit)
     return bytes(body)
+
+
+def _too_large(limit: int) -> ProblemError:
+    message = f"The body must not exceed {limit} bytes"
+    return ProblemError(413, "body_too_large", message, headers={"Connection": "close"})

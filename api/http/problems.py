@@ -52,6 +52,10 @@ class ProblemError(Exception):
         self.extra = extra
 
 
+EXPECTED = (ProblemError, OperatorError, DatabaseAwayError, OutcomeUnknownError, OverloadedError)
+"""Errors that a route may end with: ``on_problem`` answers them. Any other error is a bug."""
+
+
 class ProblemResponse(JSONResponse):
     """The body of an error, with the media type of RFC 9457."""
 
@@ -89,8 +93,8 @@ def problem_content(request: Request, error: ProblemError) -> dict[str, Any]:
 
 
 async def on_problem(request: Request, error: Exception) -> ProblemResponse:
-    """Answer a ProblemError, an operator's request that cannot be met, or a database that is away, overloaded or did
-    not confirm a commit."""
+    """Answer a ProblemError, a parameter of the wrong form, an operator's request that cannot be met, or a database
+    that is away, overloaded or did not confirm a commit."""
     return problem_for(request, as_problem(error))
 
 
@@ -99,6 +103,10 @@ def as_problem(error: Exception) -> ProblemError:
     match error:
         case ProblemError():
             return error
+        case RequestValidationError():  # a parameter of the path or the query; its value is not repeated
+            first = error.errors()[0]
+            name = str(first["loc"][-1])
+            return ProblemError(422, "invalid_parameter", f"{name}: {first['msg']}", field=name)
         case OperatorError():
             status_code, code = REFUSED[error.fault]
             return ProblemError(status_code, code, str(error))
@@ -139,13 +147,3 @@ async def on_http_exception(request: Request, error: Exception) -> ProblemRespon
         405: f"{request.method} is not possible here",
     }.get(error.status_code, error.detail)
     return problem_for(request, ProblemError(error.status_code, code, message, headers=error.headers))
-
-
-async def on_invalid_parameter(request: Request, error: Exception) -> ProblemResponse:
-    """Answer a path or query parameter of the wrong form, without repeating its value."""
-    if not isinstance(error, RequestValidationError):
-        raise error
-    first = error.errors()[0]
-    name = str(first["loc"][-1])
-    message = f"{name}: {first['msg']}"
-    return problem_for(request, ProblemError(422, "invalid_parameter", message, field=name))

@@ -2,7 +2,8 @@
 
 :mod:`api.http.framing` reads the requests. uvicorn runs the application and writes its answers, but its own parser is
 not used: docs/adr/0017 says why. :mod:`api.http.bodies` bounds the reading of bodies, and reads and commits of the
-database have deadlines. So no caller can hold a connection for longer than the sum of these limits.
+database have deadlines. So no caller can hold a connection for longer than the sum of these limits, but for
+streams of live changes, which have a limit of their own.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from api.http.addresses import address_of
+from api.http.bodies import HAS_ARRIVED
 from api.http.framing import Body, Head, InvalidHttpError, body_of, take_head
 from api.http.middleware import RequestContext
 from api.http.problems import ProblemResponse, problem_body
 
 log = structlog.get_logger(__name__)
 
-CONNECTIONS = 512  # more are answered 503; a process may usually have 1024 open files
+# Streams of live changes do not count here: they have a limit of their own (api/client/live_changes.py), so that open
+# pages never take the connections of sync calls.
+CONNECTIONS = 512  # more are answered 503
 CONNECTIONS_AT_ALL = 768  # more are closed unread
 # From the connection, or a request's first byte, to the end of its headers. Also for the rest of a body whose request
 # is answered already.
@@ -51,6 +55,10 @@ class Exchange(RequestResponseCycle):
     unchanged.
     """
 
+    def has_whole_body(self) -> bool:
+        """Whether there is nothing to wait for in ``receive``, and nothing wrong."""
+        return not self.more_body and self.fault is None
+
     async def receive(self) -> ASGIReceiveEvent:
         """The next part of the body. Raises InvalidHttpError."""
         if self.fault is None:
@@ -63,6 +71,7 @@ class Exchange(RequestResponseCycle):
         """Write a part of the answer."""
         if self.waiting_for_100_continue and not self.response_started:
             self.keep_alive = False  # the caller may or may not still send the body
+        cast("_AnswerTransport", self.transport).holds = message["type"] == "http.response.start"
         await super().send(message)
 
 
@@ -96,10 +105,11 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_made(transport)
         if self.client is not None:  # an IPv4 caller of an IPv6 socket gets the address that a list of proxies names
             self.client = (address_of(self.client[0]) or self.client[0], self.client[1])
-        if len(self.connections) > CONNECTIONS_AT_ALL:
+        taken = self._taken()
+        if taken > CONNECTIONS_AT_ALL:
             transport.abort()
             return
-        self._surplus = len(self.connections) > CONNECTIONS
+        self._surplus = taken > CONNECTIONS
         self._answer_transport = cast("asyncio.Transport", _AnswerTransport(self))
         connection = transport.get_extra_info("socket")
         if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
@@ -112,6 +122,11 @@ class BoundedHttp(HttpToolsProtocol):
         self._wait_for(None)
         self._stop_write_timer()
         super().connection_lost(exc)
+
+    def _taken(self) -> int:
+        """How many connections are open, but for streams."""
+        open_streams = self.app_state.get("open_streams")
+        return len(self.connections) - (open_streams() if open_streams is not None else 0)
 
     def shutdown(self) -> None:
         """The server is ending: calls that wait for their outcome are answered now."""
@@ -143,6 +158,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Continue with the bytes after the request that was just answered."""
+        cast("_AnswerTransport", self._answer_transport).flush()  # before anything of the next answer
         self.server_state.total_requests += 1
         if self._drops_input or self.transport.is_closing():
             return
@@ -195,6 +211,7 @@ class BoundedHttp(HttpToolsProtocol):
             keep_alive=head.keeps,
             on_response=self.on_response_complete,
         )
+        cast("Scope", scope)[HAS_ARRIVED] = self.cycle.has_whole_body
         self._start_asgi_task(self.cycle, _OVERLOADED if self._surplus else self.app)
 
     def _read_body(self) -> None:
@@ -260,7 +277,7 @@ class BoundedHttp(HttpToolsProtocol):
             case "rest":
                 return HEAD_S
             case "next":
-                return CROWDED_IDLE_S if len(self.connections) > CONNECTIONS // 2 else IDLE_S
+                return CROWDED_IDLE_S if self._taken() > CONNECTIONS // 2 else IDLE_S
             case "end":
                 return LINGER_S
 
@@ -293,12 +310,35 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 class _AnswerTransport:
-    """The transport that uvicorn writes an answer to. Its ``close`` ends the connection in good order."""
+    """The transport that uvicorn writes an answer to. Its ``close`` ends the connection in good order.
+
+    uvicorn writes the head and the body one by one. While it ``holds``, what is written waits for the next write, or
+    for the event loop's next turn: nearly every answer leaves in one piece.
+    """
+
+    holds = False
 
     def __init__(self, protocol: BoundedHttp) -> None:
-        self.write = protocol.transport.write
+        self._protocol = protocol
+        self._held = b""
         self.is_closing = protocol.transport.is_closing
-        self.close = protocol.end
+
+    def write(self, data: bytes) -> None:
+        self._held += data
+        if self.holds:
+            self._protocol.loop.call_soon(self.flush)
+        else:
+            self.flush()
+
+    def close(self) -> None:
+        self.flush()
+        self._protocol.end()
+
+    def flush(self) -> None:
+        """Send what is held. An answer to HEAD has no body, so no further write would send it."""
+        held, self._held = self._held, b""
+        if held and not self.is_closing():
+            self._protocol.transport.write(held)
 
 
 _PHRASES = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}

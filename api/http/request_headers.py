@@ -5,12 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from starlette.types import Scope
+
 from api.http.problems import ProblemError
 
 QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,9})\"?", re.IGNORECASE)
 ETAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+
+
+def header_values(scope: Scope, name: bytes) -> list[str]:
+    """The values of a header, by its name in lower case."""
+    return [value.decode("latin-1") for given, value in scope["headers"] if given == name]
 
 
 def idempotency_key(values: Sequence[str]) -> str | None:

@@ -17,7 +17,8 @@ class InvalidJsonError(ValueError):
 def parse_json(raw: bytes) -> Any:  # noqa: ANN401 - JSON is any of six types
     """Parse UTF-8 JSON. Raises InvalidJsonError."""
     try:
-        value = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        text = raw.decode()
+        value = DECODER.decode(text) if not text.startswith(BYTE_ORDER_MARK) else json.loads(text)
     except InvalidJsonError:
         raise
     except UnicodeDecodeError:
@@ -28,7 +29,8 @@ def parse_json(raw: bytes) -> Any:  # noqa: ANN401 - JSON is any of six types
         raise InvalidJsonError(f"nested deeper than {MAX_DEPTH} levels") from None
     except ValueError:  # an integer of more digits than Python converts
         raise InvalidJsonError("a number is too large") from None
-    _check(value)
+    if not _is_harmless(raw):
+        _check(value)
     return value
 
 
@@ -49,6 +51,22 @@ def _no_constant(name: str) -> NoReturn:
     raise InvalidJsonError(f"{name} is not a JSON value")
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise InvalidJsonError("a number is too large")
+    return number
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+BYTE_ORDER_MARK = "\ufeff"  # json.loads refuses it, and says so
+
+
+def _is_harmless(raw: bytes) -> bool:
+    """Whether nothing that ``_check`` looks for can be in this text. So it is with nearly every call."""
+    return raw.isascii() and b"\\u" not in raw and raw.count(b"{") + raw.count(b"[") < MAX_DEPTH
+
+
 def _check(value: object) -> None:
     waiting: list[tuple[object, int]] = [(value, 1)]
     while waiting:
@@ -65,5 +83,3 @@ def _check(value: object) -> None:
                 raise InvalidJsonError("a text contains a NUL character")
             if not item.isascii() and any("\ud800" <= c <= "\udfff" for c in item):
                 raise InvalidJsonError("a text contains half of a surrogate pair")
-        elif isinstance(item, float) and not math.isfinite(item):
-            raise InvalidJsonError("a number is too large")

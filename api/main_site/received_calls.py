@@ -40,6 +40,7 @@ def received_call(request: Request, edge: Edge, key_label: str, body: object, ke
         idempotency_key=key,
         body_hash=_hash_of(valid),
         address=_address(request),
+        traceparent=request.scope["traceparent"],
     )
 
 

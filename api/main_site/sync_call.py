@@ -145,7 +145,7 @@ def _text(name: str, value: object, *, longest: int = 255) -> str:
     stripped = value.strip()
     if not 1 <= len(stripped) <= longest:
         raise _wrong(name, f"must be 1 to {longest} characters long")
-    if any(unicodedata.category(c) in {"Cc", "Zl", "Zp"} for c in stripped):
+    if not stripped.isprintable() and any(unicodedata.category(c) in {"Cc", "Zl", "Zp"} for c in stripped):
         raise _wrong(name, "must not contain control characters or line breaks")
     return stripped
 

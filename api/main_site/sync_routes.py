@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Path, Query, Request
+from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, Response
 
 from api import openapi
@@ -14,7 +15,7 @@ from api.dependencies import Edge, EdgeOf, MainSite
 from api.http.bodies import json_body
 from api.http.deadline import within
 from api.http.problems import ProblemError, ProblemResponse, problem_body, problem_for
-from api.http.request_headers import idempotency_key, wait_seconds
+from api.http.request_headers import header_values, idempotency_key, wait_seconds
 from api.main_site.received_calls import Answer, answer_of, audit_of, location_of, received_call
 from domain.record_columns import MAX_ID
 from panel.journal.calls import (
@@ -22,7 +23,6 @@ from panel.journal.calls import (
     Call,
     DatabaseAwayError,
     Outcome,
-    OutcomeUnknownError,
     Refused,
     Replayed,
 )
@@ -45,17 +45,25 @@ DONE = {"create": "created", "update": "updated", "delete": "deleted"}
 )
 async def post_sync(request: Request, edge: EdgeOf, key_label: MainSite) -> Response:
     """Journal one create, update or delete. A worker writes the record later, but the ``id`` in the answer is final."""
+    return await answer_to_call(request, edge, key_label)
+
+
+POST_SYNC = next(route for route in router.routes if isinstance(route, APIRoute) and route.endpoint is post_sync)
+
+
+async def answer_to_call(request: Request, edge: Edge, key_label: str) -> Response:
+    """The answer to a sync call of the main site. Raises what ``api.http.problems.on_problem`` answers."""
     body: Any = None
     try:
-        key = idempotency_key(request.headers.getlist("idempotency-key"))
+        key = idempotency_key(header_values(request.scope, b"idempotency-key"))
         body = await json_body(request, edge.settings.body_limit_bytes)
         call = received_call(request, edge, key_label, body, key)
     except ProblemError as problem:
         return problem_for(request, problem, audit_of(request, edge, key_label, [(body, problem)]))
-    outcome = await _accept(edge, call)
+    outcome = await edge.acceptor.accept(call)
     if isinstance(outcome, Accepted | Replayed):
         request.scope["operation_id"] = outcome.operation_id  # for the access log
-    wait = wait_seconds(request.headers.getlist("prefer"), edge.settings.wait_cap_s)
+    wait = wait_seconds(header_values(request.scope, b"prefer"), edge.settings.wait_cap_s)
     answer = await _answer(request, edge, call, outcome, wait or 0)
     if wait is not None and not isinstance(outcome, Refused | Replayed):
         answer.headers["Preference-Applied"] = f"wait={wait}"
@@ -111,14 +119,6 @@ def operation_view(current: Operation) -> dict[str, Any]:
         "accepted_at": current.accepted_at.isoformat(),
         "applied_at": current.applied_at.isoformat() if current.applied_at else None,
     }
-
-
-async def _accept(edge: Edge, call: Call) -> Outcome:
-    try:
-        async with asyncio.timeout(edge.deadlines.accept_s):
-            return await edge.acceptor.accept(call)
-    except TimeoutError:
-        raise OutcomeUnknownError(None) from None
 
 
 async def _answer(request: Request, edge: Edge, call: Call, outcome: Outcome, wait_s: int) -> Response:

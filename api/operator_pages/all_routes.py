@@ -14,6 +14,16 @@ from api.operator_pages import (
     run_routes,
     source_routes,
 )
+from api.operator_pages.inbox import inbox_page_routes
+from api.operator_pages.reports import (
+    coverage_routes,
+    deleted_routes,
+    drift_routes,
+    money_routes,
+    operation_routes,
+)
+from api.operator_pages.webhooks import webhook_routes
+from api.operator_pages.what_if import past_delete_pages, what_if_pages
 
 ROUTERS = tuple(
     module.router
@@ -22,11 +32,20 @@ ROUTERS = tuple(
         overview_routes,
         held_routes,
         finding_routes,
+        inbox_page_routes,
         one_vps_routes,
         run_routes,
         source_routes,
         dead_call_routes,
         lever_routes,
+        webhook_routes,
         audit_page_routes,
+        coverage_routes,
+        drift_routes,
+        money_routes,
+        deleted_routes,
+        operation_routes,
+        past_delete_pages,
+        what_if_pages,
     )
 )

@@ -9,16 +9,17 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api.dependencies import EdgeOf
-from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, action_form, perform
+from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, action_form, form_body, perform
 from api.operators.operator_models import DiscardBody
 from api.operators.transactions import in_transaction
-from api.operators.validation import validated
 from api.pages.rendering import large_page
 from domain.record_columns import MAX_ID
 from panel.journal.dead_letters import DeadView, list_dead
 from panel.operators.actions import journal
 
 router = APIRouter(prefix="/ops/dead", include_in_schema=False, route_class=OperatorPageRoute)
+
+HERE = "/ops/dead"
 
 LATEST = 200
 
@@ -42,12 +43,12 @@ async def show_dead_calls(request: Request, edge: EdgeOf, operator: Operator) ->
 async def requeue_call(request: Request, edge: EdgeOf, operator: Operator, operation_id: OperationId) -> Response:
     """Journal it again, as if it had come now."""
     await action_form(request, operator, journal.requeue)
-    return await perform(edge, operator, journal.requeue, "/ops/dead", operation_id)
+    return await perform(edge, operator, journal.requeue, HERE, operation_id)
 
 
 @router.post("/{operation_id:id}/discard")
 async def discard_call(request: Request, edge: EdgeOf, operator: Operator, operation_id: OperationId) -> Response:
     """Leave it undone."""
     fields = await action_form(request, operator, journal.discard)
-    body = validated(DiscardBody, {"reason": fields.get("reason", "")})
-    return await perform(edge, operator, journal.discard, "/ops/dead", operation_id, body.reason)
+    body = form_body(DiscardBody, {"reason": fields.get("reason", "")}, HERE)
+    return await perform(edge, operator, journal.discard, HERE, operation_id, body.reason)

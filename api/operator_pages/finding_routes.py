@@ -12,12 +12,12 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api.dependencies import EdgeOf
+from api.operator_pages.filters import PER_PAGE, OfClass, OfCluster, OfUser, user_id
 from api.operator_pages.held_routes import PageNumber
 from api.operator_pages.pages_of import neighbours
-from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, action_form, perform, whole
+from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, action_form, form_body, perform, whole
 from api.operators.operator_models import IgnoreBody, SnoozeBody
 from api.operators.transactions import in_transaction
-from api.operators.validation import validated
 from api.pages.rendering import large_page
 from domain.record_columns import MAX_ID
 from panel.operators.actions import findings
@@ -25,14 +25,7 @@ from panel.operators.findings import UNMANAGED, FindingCount, FindingFilter, Fin
 
 router = APIRouter(prefix="/ops/findings", include_in_schema=False, route_class=OperatorPageRoute)
 
-PER_PAGE = 50
-
 FindingId = Annotated[int, Path(ge=1, le=MAX_ID)]
-CLASS = r"[a-z-]{1,64}"
-# A form sends an empty value for a filter that is left open.
-OfClass = Annotated[str, Query(alias="class", pattern=rf"^({CLASS})?$")]
-OfCluster = Annotated[str, Query(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$")]
-OfUser = Annotated[str, Query(pattern="^([1-9][0-9]{0,17})?$")]
 
 
 @router.get("")
@@ -47,7 +40,7 @@ async def show_findings(
     number: PageNumber = 1,
 ) -> Response:
     """The open findings, the most severe first. ``all``: also those that are snoozed, ignored or resolved."""
-    wanted = FindingFilter(class_ or None, cluster or None, int(user) if user else None)
+    wanted = FindingFilter(class_ or None, cluster or None, user_id(user))
 
     def read(connection: Connection) -> tuple[list[FindingView], list[FindingCount]]:
         first = (number - 1) * PER_PAGE
@@ -80,17 +73,18 @@ async def acknowledge_finding(request: Request, edge: EdgeOf, operator: Operator
 async def snooze_finding(request: Request, edge: EdgeOf, operator: Operator, finding_id: FindingId) -> Response:
     """Leave it out of lists and alarms for a while."""
     fields = await action_form(request, operator, findings.snooze)
-    body = validated(SnoozeBody, {"for_s": whole(fields.get("for_s", ""))})
-    length = timedelta(seconds=body.for_s)
-    return await perform(edge, operator, findings.snooze, _list_of(fields), finding_id, length)
+    back = _list_of(fields)
+    body = form_body(SnoozeBody, {"for_s": whole(fields.get("for_s", ""))}, back)
+    return await perform(edge, operator, findings.snooze, back, finding_id, timedelta(seconds=body.for_s))
 
 
 @router.post("/{finding_id:id}/ignore")
 async def ignore_finding(request: Request, edge: EdgeOf, operator: Operator, finding_id: FindingId) -> Response:
     """Ignore its guest for good."""
     fields = await action_form(request, operator, findings.ignore)
-    body = validated(IgnoreBody, {"reason": fields.get("reason", "")})
-    return await perform(edge, operator, findings.ignore, _list_of(fields), finding_id, body.reason)
+    back = _list_of(fields)
+    body = form_body(IgnoreBody, {"reason": fields.get("reason", "")}, back)
+    return await perform(edge, operator, findings.ignore, back, finding_id, body.reason)
 
 
 @router.post("/{finding_id:id}/unignore")
@@ -103,4 +97,4 @@ async def unignore_finding(request: Request, edge: EdgeOf, operator: Operator, f
 def _list_of(fields: Mapping[str, str]) -> str:
     """The list that the form was in: of one class, or of all."""
     class_ = fields.get("class", "")
-    return f"/ops/findings?class={class_}" if re.fullmatch(CLASS, class_) else "/ops/findings"
+    return f"/ops/findings?class={class_}" if re.fullmatch("[a-z-]{1,64}", class_) else "/ops/findings"

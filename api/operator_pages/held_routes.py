@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from api.dependencies import EdgeOf
+from api.dependencies import Edge, EdgeOf
 from api.operator_pages.pages_of import neighbours
 from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, action_form, perform
 from api.operators.transactions import in_transaction
@@ -20,7 +20,7 @@ from api.pages.rendering import large_page
 from panel.operators.actions import holds, sources
 from panel.operators.actions.action import Action
 from panel.operators.first_filling import first_word_given
-from panel.operators.holds import HeldSet, held_set, list_holds
+from panel.operators.holds import HeldSet, held_set, list_holds, with_approvals
 from panel.records.labels import labels_of, with_label
 
 router = APIRouter(prefix="/ops/held", include_in_schema=False, route_class=OperatorPageRoute)
@@ -45,7 +45,10 @@ class Decision(StrEnum):
     REJECT = "reject"
 
 
-DECIDE: Mapping[Decision, Action[[str], HeldSet]] = {Decision.APPROVE: holds.approve, Decision.REJECT: holds.reject}
+DECIDE: Mapping[Decision, Action[[str, int | None], HeldSet]] = {
+    Decision.APPROVE: holds.approve,
+    Decision.REJECT: holds.reject,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +66,18 @@ def _shown(connection: Connection, one: HeldSet, items: list[dict[str, Any]]) ->
     return ShownSet(one, [with_label(item, labels) for item in items], dict(actions.most_common()))
 
 
+def _with_approvals(edge: Edge, connection: Connection, hash_: str) -> HeldSet:
+    return with_approvals(connection, [held_set(connection, hash_)], edge.settings.second_approval_above)[0]
+
+
 @router.get("")
 async def list_held(request: Request, edge: EdgeOf, operator: Operator, number: PageNumber = 1) -> Response:
     """The open sets. Those that exceed a limit come first."""
 
     def read(connection: Connection) -> tuple[list[ShownSet], bool, bool]:
         found = list_holds(connection, limit=SETS + 1, offset=(number - 1) * SETS)
-        shown = [_shown(connection, one, list(one.items[:FIRST_ITEMS])) for one in found[:SETS]]
+        told = with_approvals(connection, found[:SETS], edge.settings.second_approval_above)
+        shown = [_shown(connection, one, list(one.items[:FIRST_ITEMS])) for one in told]
         return shown, len(found) > SETS, first_word_given(connection)
 
     sets, more, begun = await in_transaction(edge, read)
@@ -90,7 +98,7 @@ async def show_set(request: Request, edge: EdgeOf, operator: Operator, hash_: Ha
     first = (number - 1) * ITEMS
 
     def read(connection: Connection) -> ShownSet:
-        one = held_set(connection, hash_)
+        one = _with_approvals(edge, connection, hash_)
         return _shown(connection, one, list(one.items[first : first + ITEMS]))
 
     one = await in_transaction(edge, read)
@@ -107,7 +115,7 @@ async def ask_once_more(
     """The page before a decision. It names each record that the decision deletes or keeps."""
 
     def read(connection: Connection) -> tuple[ShownSet, ShownSet]:
-        one = held_set(connection, hash_)
+        one = _with_approvals(edge, connection, hash_)
         gone = [item for item in one.items if item["action"] in {"delete", "merge"}]
         return _shown(connection, one, list(one.items[:ITEMS])), _shown(connection, one, gone[:NAMED])
 
@@ -129,4 +137,4 @@ async def decide(request: Request, edge: EdgeOf, operator: Operator, hash_: Hash
     """Approve or reject exactly the set that was shown."""
     action = DECIDE[decision]
     await action_form(request, operator, action)
-    return await perform(edge, operator, action, f"/ops/held/{hash_}", hash_)
+    return await perform(edge, operator, action, f"/ops/held/{hash_}", hash_, edge.settings.second_approval_above)

@@ -9,16 +9,17 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.dependencies import EdgeOf
-from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, action_form, perform, whole
+from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, action_form, form_body, perform, whole
 from api.operators.operator_models import PauseBody, ReleaseBody, ResumeBody
 from api.operators.transactions import in_transaction
-from api.operators.validation import validated
 from api.pages.rendering import large_page
 from panel.operators.actions import pauses, quarantine
 from panel.operators.pauses import pauses_in_force
 from panel.operators.quarantine import list_quarantined
 
 router = APIRouter(prefix="/ops", include_in_schema=False, route_class=OperatorPageRoute)
+
+QUARANTINE = "/ops/quarantine"
 
 
 @router.get("/pauses")
@@ -40,17 +41,19 @@ async def pause_target(request: Request, edge: EdgeOf, operator: Operator) -> Re
     """Leave a source, a VPS or a customer alone."""
     fields = await action_form(request, operator, pauses.pause)
     given = {"target": fields.get("target", ""), "reason": fields.get("reason", "")}
-    body = validated(PauseBody, given | {"for_s": whole(fields.get("for_s", ""))})
+    back = _from(fields)
+    body = form_body(PauseBody, given | {"for_s": whole(fields.get("for_s", ""))}, back)
     length, clusters = timedelta(seconds=body.for_s), edge.settings.cluster_names
-    return await perform(edge, operator, pauses.pause, _from(fields), body.target, clusters, body.reason, length)
+    return await perform(edge, operator, pauses.pause, back, body.target, clusters, body.reason, length)
 
 
 @router.post("/pauses/resume")
 async def resume_target(request: Request, edge: EdgeOf, operator: Operator) -> Response:
     """End a pause before its time."""
     fields = await action_form(request, operator, pauses.resume)
-    body = validated(ResumeBody, {"target": fields.get("target", "")})
-    return await perform(edge, operator, pauses.resume, _from(fields), body.target, edge.settings.cluster_names)
+    back = _from(fields)
+    body = form_body(ResumeBody, {"target": fields.get("target", "")}, back)
+    return await perform(edge, operator, pauses.resume, back, body.target, edge.settings.cluster_names)
 
 
 def _from(fields: Mapping[str, str]) -> str:
@@ -72,5 +75,5 @@ async def show_quarantine(request: Request, edge: EdgeOf, operator: Operator) ->
 async def release_subject(request: Request, edge: EdgeOf, operator: Operator) -> Response:
     """Try a subject, or all, again at once."""
     fields = await action_form(request, operator, quarantine.release)
-    body = validated(ReleaseBody, {"subject": fields.get("subject", "")})
-    return await perform(edge, operator, quarantine.release, "/ops/quarantine", body.subject)
+    body = form_body(ReleaseBody, {"subject": fields.get("subject", "")}, QUARANTINE)
+    return await perform(edge, operator, quarantine.release, QUARANTINE, body.subject)

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 from starlette.responses import Response
 
 from api.dependencies import EdgeOf
 from api.http.problems import ProblemError
 from api.operator_pages.held_routes import PageNumber
 from api.operator_pages.pages_of import neighbours
-from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, action_form, page_form, perform
+from api.operator_pages.signed_in_operator import (
+    Operator,
+    OperatorPageRoute,
+    action_form,
+    form_body,
+    page_form,
+    perform,
+)
 from api.operators.operator_models import RestoreBody
 from api.operators.transactions import in_transaction
-from api.operators.validation import validated
 from api.pages.rendering import large_page, redirect
+from api.pages.shown_power import wish_of
 from domain.record_columns import MAX_ID
-from panel.observations.proof import Proof
 from panel.operators.actions import journal, pauses, runs
 from panel.operators.pages.vps_view import VpsView, vps_view
-from panel.records.history import History, vps_history
-from panel.records.record_search import find_records
-from panel.records.told import changed, identity_told
+from panel.operators.reports.looks import configured
+from panel.records.history import POWER_SHOWN, History, vps_history
+from panel.records.record_search import changed_lately, find_records
+from panel.records.told import changed, changes, clock, identity_told
 
 router = APIRouter(prefix="/ops/vps", include_in_schema=False, route_class=OperatorPageRoute)
 
@@ -32,15 +38,18 @@ FOUND = 50
 """How many records a search shows."""
 CHANGES = 30
 """Changes of a VPS on a page."""
+LATELY = 10
+"""How many of the records that changed last the empty search shows."""
 LONGEST = 255
 
 VpsId = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 
 @router.get("")
-async def search_form(request: Request, _operator: Operator) -> Response:
-    """The form to find a VPS."""
-    return await large_page(request, "operators/vps_search.html", searched="", found=[], more=False)
+async def search_form(request: Request, edge: EdgeOf, _operator: Operator) -> Response:
+    """The form to find a VPS, and those that changed last."""
+    lately = await in_transaction(edge, lambda connection: changed_lately(connection, limit=LATELY))
+    return await large_page(request, "operators/vps_search.html", searched="", found=lately, more=False)
 
 
 @router.post("")
@@ -63,13 +72,14 @@ async def show_vps(
     request: Request, edge: EdgeOf, operator: Operator, vps_id: VpsId, number: PageNumber = 1
 ) -> Response:
     """One VPS, deleted ones included, with its latest changes."""
-    settings = edge.settings
-    proof = Proof(settings.absence_proof_n, timedelta(seconds=settings.absence_proof_t_s))
-    names, shared_ids = settings.main_site_feed == "orders", settings.user_id_space == "shared"
+    of, above = configured(edge.settings), edge.settings.second_approval_above
 
     def read(connection: Connection) -> tuple[VpsView, History]:
         history = vps_history(connection, vps_id, limit=CHANGES, offset=(number - 1) * CHANGES)
-        return vps_view(connection, vps_id, proof=proof, names=names, shared_ids=shared_ids), history
+        view = vps_view(
+            connection, vps_id, proof=of.proof, names=of.names, shared_ids=of.shared_ids, second_above=above
+        )
+        return view, history
 
     view, history = await in_transaction(edge, read)
     return await large_page(
@@ -78,9 +88,14 @@ async def show_vps(
         view=view,
         history=history,
         identity=identity_told(history),
-        proof=proof,
+        proof=of.proof,
         changed=changed,
-        policy={name: handling for name, handling in settings.repair_policy.items() if handling != "repair"},
+        changes=changes,
+        last_change=_last_change(history) if number == 1 else None,
+        power_shown=POWER_SHOWN,
+        clock=clock,
+        wish_of=wish_of,
+        policy={name: handling for name, handling in edge.settings.repair_policy.items() if handling != "repair"},
         may={
             "run": operator.may(runs.ask_for_run),
             "pause": operator.may(pauses.pause),
@@ -91,9 +106,16 @@ async def show_vps(
     )
 
 
+def _last_change(history: History) -> Row[Any] | None:
+    """The latest of these operations that wrote something."""
+    written = (one for one in reversed(history.operations) if one.state == "applied" and changes(one))
+    return next(written, None)
+
+
 @router.post("/{vps_id:id}/restore")
 async def restore_vps(request: Request, edge: EdgeOf, operator: Operator, vps_id: VpsId) -> Response:
     """Bring a deleted record back."""
     fields = await action_form(request, operator, journal.restore)
-    body = validated(RestoreBody, {"reason": fields.get("reason", "")})
-    return await perform(edge, operator, journal.restore, f"/ops/vps/{vps_id}", vps_id, body.reason)
+    back = "/ops/deleted" if "list" in fields else f"/ops/vps/{vps_id}"
+    body = form_body(RestoreBody, {"reason": fields.get("reason", "")}, back)
+    return await perform(edge, operator, journal.restore, back, vps_id, body.reason)

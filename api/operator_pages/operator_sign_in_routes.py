@@ -15,7 +15,7 @@ from api.operator_pages.signed_in_operator import OPERATOR_PATH, OperatorPageRou
 from api.operators.operator_keys import CallingOperator
 from api.operators.transactions import in_transaction
 from api.pages.rendering import page, redirect
-from api.pages.signed_in import session_form, sign_in_form
+from api.pages.signed_in import own_form, session_form, sign_in_form
 from panel.operators.pages.operator_sessions import begin_session, end_session
 
 router = APIRouter(prefix="/ops", include_in_schema=False, route_class=OperatorPageRoute)
@@ -65,7 +65,11 @@ async def _begin(edge: Edge, operator: CallingOperator, token: str, *, instead_o
 async def operator_sign_out(request: Request, edge: EdgeOf) -> Response:
     """End the session."""
     token = operator_token(request)
-    if token is not None:
+    if token is None:
+        await own_form(
+            request
+        )  # a form of another site comes without the cookie, and must not make the browser drop it
+    else:
         await session_form(request, token)
         hashes = edge.operator_keys.holders_of(token)
 

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from fastapi import Depends, Request
+from pydantic import BaseModel
 from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api.client.session_cookie import form_token
 from api.dependencies import READING, Edge, EdgeOf
 from api.http.addresses import network_of
-from api.http.problems import ProblemError
+from api.http.problems import ProblemError, as_problem
 from api.operator_pages.operator_cookie import operator_token
 from api.operators.transactions import in_transaction
+from api.operators.validation import validated
 from api.pages.rendering import NotSignedInError, PageRoute, redirect
 from api.pages.signed_in import session_form
+from panel.operator_error import OperatorError
 from panel.operators.actions.action import Action
 from panel.operators.audit import Actor
 from panel.operators.pages.operator_sessions import LiveSession, leave_notice, live_session, take_notice
 
 P = ParamSpec("P")
+B = TypeVar("B", bound=BaseModel)
 
 OPERATOR_PATH = re.compile(r"/ops(/[A-Za-z0-9][A-Za-z0-9_.:-]{0,128}){0,4}")
 """A page of operators, without its query."""
@@ -112,6 +118,23 @@ def whole(value: str) -> int | str:
     return int(value) if re.fullmatch("[0-9]{1,18}", value) else value
 
 
+@contextmanager
+def leading_back(back: str) -> Iterator[None]:
+    """If what is done inside is refused, the page that tells why leads to the page ``back``. Raises ProblemError."""
+    try:
+        yield
+    except (OperatorError, ProblemError) as error:
+        refused = as_problem(error)
+        refused.extra["back"] = back
+        raise refused from error
+
+
+def form_body(model: type[B], fields: Mapping[str, object], back: str) -> B:
+    """What the form of the page ``back`` said, as this model. Raises ProblemError, whose message repeats no value."""
+    with leading_back(back):
+        return validated(model, fields)
+
+
 async def perform(
     edge: Edge,
     operator: SignedInOperator,
@@ -122,12 +145,13 @@ async def perform(
 ) -> Response:
     """Do the action and send the browser to the page ``back``, which shows what the action answered.
 
-    Raises what ``in_transaction`` raises, and OperatorError.
+    Raises ProblemError and DatabaseAwayError. If the action is refused, the page that tells why leads to ``back``, too.
     """
 
     def work(connection: Connection) -> None:
         done = action(connection, operator.actor, *args, **kwargs)
         leave_notice(connection, operator.session.token_hash, done.message)
 
-    await in_transaction(edge, work)
+    with leading_back(back):
+        await in_transaction(edge, work)
     return redirect(back)

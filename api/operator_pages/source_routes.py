@@ -6,15 +6,16 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.dependencies import EdgeOf
-from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, action_form, perform
+from api.operator_pages.signed_in_operator import Operator, OperatorPageRoute, action_form, form_body, perform
 from api.operators.operator_models import AcknowledgeBody
 from api.operators.transactions import in_transaction
-from api.operators.validation import validated
 from api.pages.rendering import large_page
 from panel.operators.actions import sources
 from panel.runs.source_states import list_sources
 
 router = APIRouter(prefix="/ops/sources", include_in_schema=False, route_class=OperatorPageRoute)
+
+HERE = "/ops/sources"
 
 
 @router.get("")
@@ -30,5 +31,5 @@ async def show_sources(request: Request, edge: EdgeOf, operator: Operator) -> Re
 async def acknowledge_source(request: Request, edge: EdgeOf, operator: Operator) -> Response:
     """Confirm that a source which lost much at once is right."""
     fields = await action_form(request, operator, sources.acknowledge)
-    body = validated(AcknowledgeBody, {"source": fields.get("source", "")})
-    return await perform(edge, operator, sources.acknowledge, "/ops/sources", body.source)
+    body = form_body(AcknowledgeBody, {"source": fields.get("source", "")}, HERE)
+    return await perform(edge, operator, sources.acknowledge, HERE, body.source)

@@ -17,9 +17,10 @@ from starlette.responses import Response
 from api import openapi
 from api.dependencies import Edge, EdgeOf, Operator
 from api.http.bodies import json_body
+from api.operators.adoption_models import AdoptBody, AdoptionAnswer, WithdrawBody
+from api.operators.held_models import DecisionAnswer
 from api.operators.operator_models import (
     AcknowledgeBody,
-    DecisionAnswer,
     DiscardBody,
     DoneAnswer,
     FindingAnswer,
@@ -31,10 +32,13 @@ from api.operators.operator_models import (
     ResumeBody,
     SnoozeBody,
 )
+from api.operators.repair_policy_models import WhatIfAnswer, WhatIfBody
 from api.operators.transactions import data_response, in_transaction, message_response
 from api.operators.validation import validated
+from api.operators.webhook_models import ReplayBody
 from domain.record_columns import MAX_ID
-from panel.operators.actions import findings, holds, journal, pauses, quarantine, runs, sources
+from panel.adoptions.known import Reading
+from panel.operators.actions import adoptions, findings, holds, journal, pauses, quarantine, runs, sources, webhooks
 from panel.operators.actions.action import Action, Done
 from panel.operators.audit import Actor
 from panel.operators.findings import FindingView, finding_as_json
@@ -49,6 +53,7 @@ WRITES = openapi.problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500,
 
 VpsId = Annotated[int, Path(ge=1, le=MAX_ID)]
 FindingId = Annotated[int, Path(ge=1, le=MAX_ID)]
+AdoptionId = Annotated[int, Path(ge=1, le=MAX_ID)]
 OperationId = Annotated[int, Path(ge=1, le=MAX_ID)]
 HeldHash = Annotated[
     str,
@@ -87,12 +92,12 @@ def _body_schema(body: type[BaseModel]) -> dict[str, Any]:
 
 @_route(holds.approve, DecisionAnswer)
 async def approve(edge: EdgeOf, by: Operator, held_hash: HeldHash) -> Response:
-    return await _perform(edge, by, holds.approve, held_hash)
+    return await _perform(edge, by, holds.approve, held_hash, edge.settings.second_approval_above)
 
 
 @_route(holds.reject, DecisionAnswer)
 async def reject(edge: EdgeOf, by: Operator, held_hash: HeldHash) -> Response:
-    return await _perform(edge, by, holds.reject, held_hash)
+    return await _perform(edge, by, holds.reject, held_hash, edge.settings.second_approval_above)
 
 
 @_route(findings.acknowledge, FindingAnswer)
@@ -125,6 +130,21 @@ async def unignore(edge: EdgeOf, by: Operator, finding_id: FindingId) -> Respons
 )
 async def heed(edge: EdgeOf, by: Operator, finding_id: FindingId) -> Response:
     return await _perform(edge, by, findings.unignore, finding_id)
+
+
+@_route(adoptions.adopt, AdoptionAnswer, AdoptBody)
+async def adopt_guest(request: Request, edge: EdgeOf, by: Operator) -> Response:
+    body = await _body(request, edge, AdoptBody)
+    reading = Reading.of(edge.settings)
+    return await _perform(
+        edge, by, adoptions.adopt, body.seen, body.reason, reading, order_id=body.order_id, vps_id=body.vps
+    )
+
+
+@_route(adoptions.withdraw, AdoptionAnswer, WithdrawBody)
+async def withdraw_adoption(request: Request, edge: EdgeOf, by: Operator, adoption_id: AdoptionId) -> Response:
+    body = await _body(request, edge, WithdrawBody)
+    return await _perform(edge, by, adoptions.withdraw, adoption_id, body.reason)
 
 
 @_route(journal.restore, DoneAnswer, RestoreBody)
@@ -175,6 +195,23 @@ async def reconcile(request: Request, edge: EdgeOf, by: Operator) -> Response:
     return await _perform(edge, by, runs.ask_for_run, "".join(body.named))
 
 
+@_route(runs.ask_what_if, WhatIfAnswer, WhatIfBody)
+async def ask_what_if(request: Request, edge: EdgeOf, by: Operator) -> Response:
+    body = await _body(request, edge, WhatIfBody)
+    return await _perform(edge, by, runs.ask_what_if, body.policy)
+
+
+@_route(webhooks.enable, DoneAnswer)
+async def enable_webhook(edge: EdgeOf, by: Operator) -> Response:
+    return await _perform(edge, by, webhooks.enable)
+
+
+@_route(webhooks.replay, DoneAnswer, ReplayBody)
+async def replay_events(request: Request, edge: EdgeOf, by: Operator) -> Response:
+    body = await _body(request, edge, ReplayBody)
+    return await _perform(edge, by, webhooks.replay, body.wanted)
+
+
 async def _perform(edge: Edge, by: Actor, action: Action[P, Any], *args: P.args, **kwargs: P.kwargs) -> Response:
     """Do the action and answer with its result, or with its sentence if it has none.
 
@@ -187,7 +224,7 @@ async def _perform(edge: Edge, by: Actor, action: Action[P, Any], *args: P.args,
     done = await in_transaction(edge, work)
     if done.result is None:
         return message_response(done.message, _status_of(action))
-    return await data_response(done.result, _shown)
+    return await data_response(done.result, _shown, _status_of(action))
 
 
 def _shown(result: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass

@@ -10,7 +10,8 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic.config import JsonDict
 
 from api.operators.power_models import PowerEntry
-from domain.record_columns import MAX_ID
+from api.operators.webhook_models import ReplayBody, WebhookNumbers
+from api.operators.whole_numbers import Id, whole
 from panel.journal.dead_letters import DeadView
 from panel.operators.findings import FindingView
 from panel.operators.pauses import PauseView
@@ -18,25 +19,20 @@ from panel.operators.quarantine import QuarantinedView
 from panel.records.identities import IdentityView
 from panel.runs.source_states import SourceView
 
-
-def _whole(value: object) -> object:
-    """JSON has one kind of number, so 60.0 counts as 60."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Seconds = Annotated[int, Field(ge=1, le=30 * 86400, description="Seconds; at most 30 days"), BeforeValidator(_whole)]
+Seconds = Annotated[int, Field(ge=1, le=30 * 86400, description="Seconds; at most 30 days"), BeforeValidator(whole)]
 # Python's strip() also removes U+001C to U+001F and U+0085, which regular expressions elsewhere do not call space.
 _NOT_BLANK = r"^[^\u0000]*[^\u0000\s\u001c-\u001f\u0085][^\u0000]*$"
 Text = Annotated[str, Field(min_length=1, max_length=500, json_schema_extra={"pattern": _NOT_BLANK})]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
-Id = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_whole)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A request's body: no other field, and no value of another type."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class PauseBody(_Body):
+class PauseBody(Body):
     """What to pause: ``all``, ``feed``, a cluster's name, ``vps:12`` or ``user:5``."""
 
     target: Name
@@ -44,43 +40,43 @@ class PauseBody(_Body):
     for_s: Seconds
 
 
-class ResumeBody(_Body):
+class ResumeBody(Body):
     """What to resume."""
 
     target: Name
 
 
-class ReleaseBody(_Body):
+class ReleaseBody(Body):
     """What to release from quarantine: a subject as ``/api/ops/quarantine`` names it, or ``all``."""
 
     subject: Annotated[str, Field(pattern=r"^(all|(vps|order|guest):[^\x00\n]{1,255})$")]
 
 
-class RestoreBody(_Body):
+class RestoreBody(Body):
     """Why a deleted record is brought back."""
 
     reason: Text
 
 
-class SnoozeBody(_Body):
+class SnoozeBody(Body):
     """For how long a finding is left out of lists and alarms."""
 
     for_s: Seconds
 
 
-class IgnoreBody(_Body):
+class IgnoreBody(Body):
     """Why a guest that no order names is ignored for good."""
 
     reason: Text
 
 
-class DiscardBody(_Body):
+class DiscardBody(Body):
     """Why a dead call is given up."""
 
     reason: Text
 
 
-class AcknowledgeBody(_Body):
+class AcknowledgeBody(Body):
     """A degraded source as ``/api/ops/sources`` names it, or ``plan``: an operator has seen a plan, so runs may make
     and delete records within their limits."""
 
@@ -96,7 +92,7 @@ _AT_MOST_ONE: JsonDict = {
 }
 
 
-class ReconcileBody(_Body):
+class ReconcileBody(Body):
     """What to reconcile: one VPS, one user or one cluster. Without any of them, everything."""
 
     model_config = ConfigDict(json_schema_extra=_AT_MOST_ONE)
@@ -127,44 +123,8 @@ BODIES: tuple[type[BaseModel], ...] = (
     DiscardBody,
     AcknowledgeBody,
     ReconcileBody,
+    ReplayBody,
 )
-
-
-class HeldItem(BaseModel):
-    """One change of a held set, with the identity that a decision binds to."""
-
-    model_config = ConfigDict(extra="allow")
-
-    subject: str
-    action: str
-    kind: str
-    version: int | None
-    target: str | int | None
-    values: dict[str, Any] = {}  # what a run would write; for a time only whether there is one
-    order: str | None = None
-    guest: str | None = None
-    evidence: list[str]
-    reason: str
-    hash: str
-    name: Annotated[str | None, Field(description="The VPS's name")] = None
-    user_id: Annotated[int | None, Field(description="The customer")] = None
-    username: str | None = None
-    clusters: list[str] = []
-
-
-class HeldSetView(BaseModel):
-    """A set of changes that waits for an operator's decision."""
-
-    hash: str
-    scope: str
-    reason: str
-    items: list[HeldItem]
-    items_total: Annotated[int | None, Field(description="How many items the set has without the filter")] = None
-    run_id: int
-    created_at: AwareDatetime
-    decision: Literal["approved", "rejected", "expired"] | None
-    decided_by: str | None
-    decided_at: AwareDatetime | None
 
 
 class JournalEntry(BaseModel):
@@ -197,7 +157,9 @@ class HistoryView(BaseModel):
     older: int = Field(description="How many older changes are kept besides: the next pages, by `offset`.")
     removed: int = Field(description="How many older changes of power, plan and name were pruned (`JOURNAL_DAYS`).")
     identity: IdentityView | None = Field(description="null: the record names no guest.")
-    power: list[PowerEntry] = Field(description="The latest power actions of its customers, at most 100, oldest first.")
+    power: list[PowerEntry] = Field(
+        description="What its customers asked for while these changes were made: the latest 100 of it, oldest first."
+    )
 
 
 class RunView(BaseModel):
@@ -329,6 +291,7 @@ class Metrics(BaseModel):
     quarantined: int
     lanes: list[LaneNumbers]
     repairs: list[RepairNumbers]
+    webhooks: WebhookNumbers
 
 
 class MetricsAnswer(BaseModel):
@@ -336,20 +299,6 @@ class MetricsAnswer(BaseModel):
 
     status: Literal["success"]
     data: Metrics
-
-
-class HeldAnswer(BaseModel):
-    """Held sets, newest first."""
-
-    status: Literal["success"]
-    data: list[HeldSetView]
-
-
-class DecisionAnswer(BaseModel):
-    """A set that was just decided."""
-
-    status: Literal["success"]
-    data: HeldSetView
 
 
 class FindingsAnswer(BaseModel):

@@ -1,5 +1,5 @@
 """The routes that operators read: held sets, findings, histories, runs, sources, pauses, quarantine, dead calls,
-metrics and the audit."""
+events for the main site, metrics, the service level and the audit."""
 
 from __future__ import annotations
 
@@ -16,19 +16,24 @@ from api import openapi
 from api.dependencies import EdgeOf, Operator
 from api.operators import operator_models
 from api.operators.audit_models import AuditAnswer
+from api.operators.held_models import HeldAnswer
 from api.operators.power_models import PowerEntry
+from api.operators.reports.service_level_models import ServiceLevelsAnswer
 from api.operators.transactions import data_response, in_transaction
+from api.operators.webhook_models import WebhooksAnswer
 from domain.record_columns import MAX_ID
 from panel.journal.dead_letters import list_dead
 from panel.operators.audit import list_access, list_actions, list_refused_calls
 from panel.operators.findings import FindingFilter, FindingView, finding_as_json, list_findings
-from panel.operators.holds import HeldFilter, HeldSet, list_holds
+from panel.operators.holds import HeldFilter, HeldSet, list_holds, with_approvals
 from panel.operators.metrics import metrics
 from panel.operators.pauses import current_pauses
 from panel.operators.quarantine import list_quarantined
+from panel.operators.service_levels import service_levels
 from panel.records.history import History, recent_runs, vps_history
 from panel.records.labels import VpsLabel, labels_of, with_label
 from panel.runs.source_states import SourceView, list_sources
+from panel.webhooks.views import EndpointView, EventView, State, endpoint, list_events
 
 router = APIRouter(prefix="/api/ops", tags=["operators"])
 
@@ -42,7 +47,7 @@ OfCluster = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,6
 OfUser = Annotated[int | None, Query(ge=1, le=MAX_ID, description="The panel's id of a customer")]
 
 
-@router.get("/held", summary="Held sets", responses={200: {"model": operator_models.HeldAnswer}, **READS})
+@router.get("/held", summary="Held sets", responses={200: {"model": HeldAnswer}, **READS})
 async def get_held(
     edge: EdgeOf,
     _by: Operator,
@@ -61,7 +66,8 @@ async def get_held(
     wanted = HeldFilter(class_, cluster, user)
 
     def read(connection: Connection) -> tuple[list[HeldSet], Mapping[str, VpsLabel]]:
-        held_sets = list_holds(connection, wanted, decided=everything, limit=limit, offset=offset)
+        listed = list_holds(connection, wanted, decided=everything, limit=limit, offset=offset)
+        held_sets = with_approvals(connection, listed, edge.settings.second_approval_above)
         return held_sets, labels_of(connection, {item["subject"] for one in held_sets for item in one.items})
 
     def shown(what: tuple[list[HeldSet], Mapping[str, VpsLabel]]) -> list[dict[str, Any]]:
@@ -159,10 +165,34 @@ async def get_dead(edge: EdgeOf, _by: Operator, limit: Limit = 100) -> Response:
     return await data_response(await in_transaction(edge, lambda connection: list_dead(connection, limit)))
 
 
+@router.get("/webhooks", summary="Events for the main site", responses={200: {"model": WebhooksAnswer}, **READS})
+async def get_webhooks(
+    edge: EdgeOf,
+    _by: Operator,
+    state: Annotated[State | None, Query()] = None,
+    vps: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Only those of this VPS")] = None,
+    limit: Limit = 100,
+) -> Response:
+    """How the main site takes events, and the latest of them: which wait, which were given up, and why."""
+
+    def read(connection: Connection) -> dict[str, EndpointView | list[EventView]]:
+        return {"endpoint": endpoint(connection), "events": list_events(connection, state, vps_id=vps, limit=limit)}
+
+    return await data_response(await in_transaction(edge, read))
+
+
 @router.get("/metrics", summary="Numbers", responses={200: {"model": operator_models.MetricsAnswer}, **READS})
 async def get_metrics(edge: EdgeOf, _by: Operator) -> Response:
     """Numbers for monitoring: the journal, runs, sources, findings, held sets, pauses, quarantine, repairs."""
     return await data_response(await in_transaction(edge, metrics))
+
+
+@router.get("/service-levels", summary="Service level", responses={200: {"model": ServiceLevelsAnswer}, **READS})
+async def get_service_levels(edge: EdgeOf, _by: Operator) -> Response:
+    """By class of drift: what is open and since when; of the last 24 hours and 30 days, how many differences runs
+    mended, how long they had lasted, and the share that was mended within `MEND_WITHIN_S`."""
+    within_s = edge.settings.mend_within_s
+    return await data_response(await in_transaction(edge, lambda connection: service_levels(connection, within_s)))
 
 
 @router.get("/audit", summary="Audit", responses={200: {"model": AuditAnswer}, **READS})

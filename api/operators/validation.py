@@ -18,4 +18,5 @@ def validated(model: type[B], content: object) -> B:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"]) or "body"
-        raise ProblemError(422, "invalid_field", f"{name}: {first['msg']}", field=name) from None
+        message = f"{name}: {first['msg'].removeprefix('Value error, ')}"
+        raise ProblemError(422, "invalid_field", message, field=name) from None

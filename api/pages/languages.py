@@ -1,4 +1,4 @@
-"""Which language a page is in, and the texts of each. English is in the code, Russian in ``translations/ru.po``."""
+"""Which language a page is in, and the texts of each. English is in the code, Russian in ``translations/ru/``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,14 @@ def translations_of(language: str) -> NullTranslations:
     """The texts of a language. A catalogue is compiled in memory, so neither a checkout nor a wheel needs a step."""
     if language == DEFAULT:
         return NullTranslations()
-    with (_FOLDER / f"{language}.po").open("rb") as file:
+    first, *others = [_compiled(path, language) for path in sorted((_FOLDER / language).glob("*.po"))]
+    for other in others:
+        first.merge(other)
+    return first
+
+
+def _compiled(path: Path, language: str) -> Translations:
+    with path.open("rb") as file:
         catalogue = read_po(file, locale=language)
     compiled = io.BytesIO()
     write_mo(compiled, catalogue)

@@ -18,11 +18,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from api.http.problems import ProblemError, as_problem
+from api.pages.engine_sentences import engine_words
 from api.pages.languages import LANGUAGES, language_of, translations_of
 from api.pages.static_files import address_of
 from panel.journal.calls import DatabaseAwayError
 from panel.operator_error import OperatorError
 from panel.printable import printable
+from panel.records.evidence_told import evidence_told
 from panel.records.public import Place
 from panel.records.told import counted, pairs, plain
 
@@ -64,14 +66,23 @@ def _environment(language: str) -> Environment:
     def ago(at: datetime, now: datetime) -> str:
         return format_timedelta(min(at - now, timedelta(seconds=-1)), add_direction=True, locale=language)
 
+    def to_second(at: datetime) -> str:
+        return f"{format_datetime(at, 'd MMM y, HH:mm:ss', locale=language)} UTC"
+
     def gigabytes(megabytes: int) -> str:
         return format_decimal(megabytes / 1024, "#,##0.##", locale=language)
+
+    def number(value: float) -> str:
+        return format_decimal(value, "#,##0.#", locale=language)
 
     def lasting(seconds: float) -> str:
         return format_timedelta(timedelta(seconds=seconds), locale=language)
 
-    made.filters.update(moment=moment, ago=ago, gigabytes=gigabytes, lasting=lasting)
-    made.filters.update(printable=printable, pairs=pairs, plain=plain, counted=counted)
+    made.filters.update(
+        moment=moment, to_second=to_second, ago=ago, gigabytes=gigabytes, lasting=lasting, number=number
+    )
+    made.filters.update(printable=printable, pairs=pairs, plain=plain, counted=counted, evidence_told=evidence_told)
+    made.filters["translated"] = engine_words(language)
     return made
 
 
@@ -116,8 +127,10 @@ class PageRoute(APIRoute):
                 return await answer(request)
             except NotSignedInError as error:
                 return _to_sign_in(request, error.sign_in)
-            except RequestValidationError:
-                problem = ProblemError(400, "invalid_parameter", "")
+            except RequestValidationError as error:
+                problem = as_problem(error)
+                if error.errors()[0]["loc"][0] == "query":
+                    problem.extra["back"] = request.scope["path"]
             except HTTPException as error:
                 problem = ProblemError(error.status_code, "http_error", "", headers=error.headers)
             except (ProblemError, DatabaseAwayError, OperatorError) as error:

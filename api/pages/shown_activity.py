@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-What = Literal["created", "became-theirs", "restored", "changed"]
-Why = Literal["site", "order", "server", "staff"]
+from api.pages.shown_power import ShownAction, shown_action
+
+What = Literal["created", "became-theirs", "restored", "changed", "asked"]
+Why = Literal["site", "order", "server", "staff", "you"]
 
 ORDER = ("status", "name", "cpu", "ram_mb", "disk_gb", "os", "ip_address", "ip6_address")
 """The columns in the order in which a page names them."""
@@ -25,12 +27,25 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class ShownChange:
-    """One change. ``why``: the site said so, the order says so, it was seen on the server, or staff did it."""
+    """One change, or a power action of the customer (``asked``). ``why``: the site said so, the order says so, it was
+    seen on the server, staff did it, or the customer asked for it."""
 
     at: datetime
     what: What
     why: Why
-    changed: tuple[Changed, ...]
+    changed: tuple[Changed, ...] = ()
+    asked: ShownAction | None = None
+
+
+def happened(
+    changes: Iterable[Mapping[str, Any]], actions: Iterable[Mapping[str, Any]], most: int
+) -> list[ShownChange]:
+    """The latest ``most`` of the rows of ``client_activity`` and of those power actions that are over, newest first. An
+    action stands at the time at which it was asked for, so what came of it follows it."""
+    told = [shown_change(row) for row in changes]
+    over = (shown_action(row) for row in actions if row["ended_at"] is not None)
+    told += [ShownChange(one.asked_at, "asked", "you", asked=one) for one in over]
+    return sorted(told, key=lambda one: one.at, reverse=True)[:most]
 
 
 def shown_change(row: Mapping[str, Any]) -> ShownChange:

@@ -27,6 +27,10 @@ HARD = frozenset({"cut", "restart"})
 NOT_CHECKED = Refusal("not_checked", "It was not checked in time whether this VPS can be switched", passing=True)
 """Why there are no buttons while the panel cannot look at all that may stand against them."""
 
+MOMENTARY = frozenset({"vps_changing", "identity_in_doubt"})
+"""What stands against an action for some seconds, as after each action, until the panel is sure of the machine again.
+That it is over changes no record, so no stream tells the page."""
+
 BUTTONS: dict[str, tuple[str, ...]] = {
     "running": ("stop", "reboot", "cut", "restart"),
     "stopped": ("start",),
@@ -60,11 +64,16 @@ class ShownPower:
     going_on: ShownAction | None = None
     last: ShownAction | None = None
 
+    @property
+    def changes_soon(self) -> bool:
+        """Whether the page should look again within seconds."""
+        return self.going_on is not None or self.why_none in MOMENTARY
+
 
 def shown_power(power_state: str, latest: Mapping[str, Any] | None, hindrance: Refusal | None) -> ShownPower:
     """What a page shows. ``power_state``: of the record. ``latest``: the row of the customer's newest action of this
     VPS. ``hindrance``: why an action would be refused now."""
-    action = None if latest is None else _shown_action(latest)
+    action = None if latest is None else shown_action(latest)
     if action is not None and action.ended_at is None:
         return ShownPower(going_on=action)
     if hindrance is not None:
@@ -79,10 +88,16 @@ def shown_power(power_state: str, latest: Mapping[str, Any] | None, hindrance: R
     )
 
 
-def _shown_action(row: Mapping[str, Any]) -> ShownAction:
-    asked = (Action(row["action"]), row["force"])
+def wish_of(action: str, *, force: bool) -> str:
+    """The name of ``WISHES`` for a stored action."""
+    asked = (Action(action), force)
+    return next(wish for wish, meant in WISHES.items() if meant == asked)
+
+
+def shown_action(row: Mapping[str, Any]) -> ShownAction:
+    """An action of ``client_actions`` as its customer sees it."""
     return ShownAction(
-        wish=next(wish for wish, meant in WISHES.items() if meant == asked),
+        wish=wish_of(row["action"], force=row["force"]),
         state=public_state(row["state"], row["step"]),
         code=row["code"],
         waits=row["ended_at"] is None and row["reason"] is not None,

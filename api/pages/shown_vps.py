@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from api.client.record_view import client_view
+from api.client.record_view import LINKED, client_view
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,9 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class ShownVps:
-    """One VPS of the customer. ``state``: a status of the API, or "unknown" where nothing confirms one now. ``now``:
-    the time on the database's clock, for ages. ``view``: the record as the API answers it."""
+    """One VPS of the customer. ``state``: a status of the API; "unknown" where nothing confirms one now; "paused" where
+    operators paused the VPS, so that nobody writes what is seen of it. ``now``: the time on the database's clock, for
+    ages. ``view``: the record as the API answers it."""
 
     view: Mapping[str, Any]
     state: str
@@ -32,13 +33,16 @@ class ShownVps:
     now: datetime
 
 
-def shown(row: Mapping[str, Any]) -> ShownVps:
-    """What a page shows of a row of ``client_records``."""
+def shown(row: Mapping[str, Any], *, paused: bool = False) -> ShownVps:
+    """What a page shows of a row of ``records_query``. ``paused``: it is one of ``paused_among``."""
     view = client_view(row)
+    state = view["status"]
+    if _says_how_it_runs(row) and row["link_state"] in LINKED:
+        state = "paused" if paused else "unknown" if view["stale"] else state
     return ShownVps(
         view=view,
-        state="unknown" if view["stale"] and _says_how_it_runs(row) else view["status"],
-        power=Fact(datetime.fromisoformat(view["as_of"]), view["source"]),
+        state=state,
+        power=Fact(row["as_of"], view["source"]),
         order=Fact(row["order_as_of"], row["order_source"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],

@@ -22,7 +22,7 @@ from api.dependencies import Edge, EdgeOf, customer_session
 from api.http.problems import ProblemError
 from api.pages.languages import LANGUAGES
 from api.pages.rendering import LANGUAGE_COOKIE, PageRoute, page, redirect
-from api.pages.signed_in import session_form, sign_in_form
+from api.pages.signed_in import own_form, session_form, sign_in_form
 from api.pages.signed_link import NAMES, InvalidLinkError, WrongSignatureError, read_link
 from panel.clients.client_sessions import begin_session, end_session, writing
 from panel.clients.sign_in_links import SignInLink, Unusable, use_link
@@ -54,7 +54,7 @@ async def _by_link(request: Request, edge: Edge) -> Response:
         return link
     token, session = session_token(request), await customer_session(request, edge)
     if token is None or session is None or session.user_id == link.user_id:
-        return await _used(request, edge, link)
+        return await _used(request, edge, link, signed_in=session is not None)
     # Anybody can send their own fresh link to a customer, who would then work in a stranger's account unawares.
     values = [(name, value) for name, value in parameters if name in NAMES]
     return page(
@@ -74,7 +74,7 @@ async def sign_in_by_link(request: Request, edge: EdgeOf) -> Response:
         return redirect("/sign-in")
     fields = await session_form(request, token)
     link = _link_of(request, edge, fields.items())
-    return link if isinstance(link, Response) else await _used(request, edge, link)
+    return link if isinstance(link, Response) else await _used(request, edge, link, signed_in=False)
 
 
 def _link_of(request: Request, edge: Edge, parameters: Iterable[tuple[str, str]]) -> SignInLink | Response:
@@ -91,11 +91,13 @@ def _link_of(request: Request, edge: Edge, parameters: Iterable[tuple[str, str]]
         return _refused(request, edge, "link_wrong", 401)
 
 
-async def _used(request: Request, edge: Edge, link: SignInLink) -> Response:
-    """Use the link, and sign its customer in."""
+async def _used(request: Request, edge: Edge, link: SignInLink, *, signed_in: bool) -> Response:
+    """Use the link, and sign its customer in. ``signed_in``: they are already, so a second click harms nothing."""
     mapped = edge.settings.user_id_space == "mapped"
     using = use_link(edge.reader, link, edge.link_credential, instead_of=session_token(request), mapped=mapped)
     used = await edge.read(using, request.scope["began"])
+    if signed_in and used in {Unusable.USED, Unusable.EXPIRED}:
+        return redirect("/")
     if isinstance(used, Unusable):
         return _refused(request, edge, f"link_{used.value}", LINK_STATUS[used])
     request.scope["caller"] = f"client:{link.user_id}"
@@ -133,7 +135,11 @@ async def _begun(engine: AsyncEngine, verified: VerifiedToken, instead_of: str |
 async def sign_out(request: Request, edge: EdgeOf) -> Response:
     """End the session."""
     token = session_token(request)
-    if token is not None:
+    if token is None:
+        await own_form(
+            request
+        )  # a form of another site comes without the cookie, and must not make the browser drop it
+    else:
         await session_form(request, token)
         await edge.read(end_session(edge.reader, token), request.scope["began"])
     answer = redirect("/sign-in?signed-out")

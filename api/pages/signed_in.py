@@ -17,6 +17,12 @@ from api.pages.rendering import NotSignedInError
 FORM_BYTES = 16 * 1024
 """The largest form: a token has up to 8 KB."""
 
+PAGE_OF = "x-page-of"
+"""A page that renews itself says whose it is: the panel's id of the customer."""
+
+LOAD_ANEW = {"HX-Refresh": "true"}
+"""Tells a page that renews itself to load as a whole, because what it shows is no longer this customer's."""
+
 OWN_SITES = {"same-origin", "none"}
 """What ``Sec-Fetch-Site`` says of a form of this site, and of a visitor who repeats one."""
 
@@ -41,6 +47,9 @@ async def _signed_in(request: Request, edge: EdgeOf) -> SignedIn:
     if token is None or session is None:
         raise NotSignedInError
     request.scope["caller"] = f"client:{session.user_id}"  # for the audit of use
+    if request.headers.get(PAGE_OF, str(session.user_id)) != str(session.user_id):
+        # A tab from before another customer signed in. Their list does not belong under the former one's name.
+        raise ProblemError(409, "another_customer", "The page is of another customer", headers=LOAD_ANEW)
     found = SignedIn(session.user_id, session.username, token)
     request.scope["signed_in"] = found  # for the head of the page
     return found

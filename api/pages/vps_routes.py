@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request
@@ -11,27 +12,32 @@ from starlette.responses import Response
 
 from api.client.power_requests import accept, require_own
 from api.client.record_view import cursor_after, id_before
+from api.client.statistics_requests import statistics_of
 from api.dependencies import Edge, EdgeOf
 from api.http.problems import ProblemError
 from api.pages.rendering import PageRoute, link, page, redirect
-from api.pages.shown_activity import shown_change
-from api.pages.shown_power import HARD, NOT_CHECKED, WISHES, ShownPower, shown_power
+from api.pages.shown_activity import happened
+from api.pages.shown_power import HARD, NOT_CHECKED, WISHES, ShownPower, shown_power, wish_of
+from api.pages.shown_statistics import ShownStatistics, shown_statistics
 from api.pages.shown_vps import ShownVps, shown
 from api.pages.sign_in_routes import main_site_of
-from api.pages.signed_in import Customer, SignedIn, session_form
+from api.pages.signed_in import LOAD_ANEW, Customer, SignedIn, session_form
 from domain.record_columns import MAX_ID, STATUSES
+from domain.statistics.measurements import Timeframe
 from panel.journal.calls import DatabaseAwayError
 from panel.power.facts import PowerRules
 from panel.power.requests import Wanted
-from panel.power.views import client_actions, hindrance_now
-from panel.records.client_activity import client_activity
-from panel.records.reads import client_record, client_records
+from panel.power.views import actions_query, hindrance_now, open_actions_query
+from panel.records.client_activity import activity_query
+from panel.records.client_records import records_query
+from panel.records.maintenance import ANY_PAUSE, paused_among
+from panel.statistics.requests import Wanted as WantedStatistics
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 PER_PAGE = 25
 CHANGES = 30
-"""How many changes the page of a VPS shows, the newest ones."""
+"""How many changes and power actions the page of a VPS shows, the newest ones."""
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
@@ -51,10 +57,13 @@ async def list_vps(
     """The customer's VPS, newest first, a page at a time."""
     search = CONTROL.sub(" ", q).strip()
     before = id_before(cursor) if cursor is not None else None
-    wanted = client_records(
-        edge.reader, customer.user_id, status=status or None, search=search, before_id=before, limit=PER_PAGE + 1
+    wanted = records_query(customer.user_id, status=status, search=search, before_id=before, limit=PER_PAGE + 1)
+    began = request.scope["began"]
+    [pauses], rows, open_ones = await edge.read(
+        edge.clients.rows_as_client(customer.user_id, wanted, open_actions_query(customer.user_id), before=[ANY_PAUSE]),
+        began,
     )
-    rows = await edge.read(wanted, request.scope["began"])
+    paused = await _paused(edge, rows, began) if pauses["in_force"] else frozenset()
     asked = {name: value for name, value in (("q", search), ("status", status)) if value}
     following = None
     if len(rows) > PER_PAGE:
@@ -62,7 +71,8 @@ async def list_vps(
     return page(
         request,
         "list.html",
-        all_vps=[shown(row) for row in rows[:PER_PAGE]],
+        all_vps=[shown(row, paused=row["id"] in paused) for row in rows[:PER_PAGE]],
+        under_way={one["vps_id"]: wish_of(one["action"], force=one["force"]) for one in open_ones},
         statuses=STATUSES,
         search=search,
         status=status,
@@ -73,9 +83,11 @@ async def list_vps(
 
 
 @router.get("/vps/{vps_id:id}")
-async def one_vps(request: Request, edge: EdgeOf, customer: Customer, vps_id: VpsId) -> Response:
-    """One VPS and what happened to it. Another customer's does not exist for this one."""
-    return await _vps_page(request, edge, customer, vps_id)
+async def one_vps(
+    request: Request, edge: EdgeOf, customer: Customer, vps_id: VpsId, timeframe: Timeframe = Timeframe.HOUR
+) -> Response:
+    """One VPS, its statistics and what happened to it. Another customer's does not exist for this one."""
+    return await _vps_page(request, edge, customer, vps_id, timeframe=timeframe)
 
 
 @router.post("/vps/{vps_id:id}/power")
@@ -87,7 +99,7 @@ async def switch(request: Request, edge: EdgeOf, customer: Customer, vps_id: Vps
         raise ProblemError(422, "invalid_field", f"action must be one of {', '.join(WISHES)}", field="action")
     action, force = WISHES[wish]
     await require_own(edge, customer.user_id, vps_id, request.scope["began"])
-    wanted = Wanted(vps_id, customer.user_id, action, force, request.scope["request_id"])
+    wanted = Wanted(vps_id, customer.user_id, action, force, request.scope["request_id"], request.scope["traceparent"])
     refused = await _refusal(edge, wanted, sure=wish not in HARD or fields.get("sure") == "yes")
     if refused is None:
         return redirect(f"/vps/{vps_id}")
@@ -112,15 +124,30 @@ async def _refusal(edge: Edge, wanted: Wanted, *, sure: bool) -> ProblemError | 
 
 
 async def _vps_page(
-    request: Request, edge: Edge, customer: SignedIn, vps_id: int, refused: ProblemError | None = None
+    request: Request,
+    edge: Edge,
+    customer: SignedIn,
+    vps_id: int,
+    refused: ProblemError | None = None,
+    timeframe: Timeframe = Timeframe.HOUR,
 ) -> Response:
     """The page of one VPS. ``refused``: why the button that was pressed did nothing."""
     began = request.scope["began"]
-    row = await edge.read(client_record(edge.reader, customer.user_id, vps_id), began)
-    if row is None:
-        raise ProblemError(404, "vps_unknown", f"VPS {vps_id} does not exist")
-    history = await edge.read(client_activity(edge.reader, customer.user_id, vps_id, limit=CHANGES), began)
-    vps = shown(row)
+    user_id = customer.user_id
+    [pauses], rows, history, actions = await edge.read(
+        edge.clients.rows_as_client(
+            user_id,
+            records_query(user_id, vps_id=vps_id),
+            activity_query(vps_id, limit=CHANGES),
+            actions_query(user_id, vps_id, limit=CHANGES),
+            before=[ANY_PAUSE],
+        ),
+        began,
+    )
+    if not rows:
+        raise ProblemError(404, "vps_unknown", f"VPS {vps_id} does not exist", headers=LOAD_ANEW)
+    paused = await _paused(edge, rows, began) if pauses["in_force"] else frozenset()
+    vps = shown(rows[0], paused=vps_id in paused)
     return page(
         request,
         "vps.html",
@@ -128,16 +155,36 @@ async def _vps_page(
         None if refused is None else refused.headers,
         here=f"/vps/{vps_id}",  # also after a form of the page was refused
         vps=vps,
-        power=await _power_of(edge, customer, vps, began) if edge.settings.power_actions else None,
+        power=await _power_of(edge, customer, vps, actions, began) if edge.settings.power_actions else None,
+        statistics=await _statistics_of(edge, customer, vps_id, timeframe, began),
         refused=None if refused is None else refused.code,
-        changes=[shown_change(change) for change in history],
+        changes=happened(history, actions, CHANGES),
         main_site=main_site_of(edge),
     )
 
 
-async def _power_of(edge: Edge, customer: SignedIn, vps: ShownVps, began: float) -> ShownPower:
+async def _paused(edge: Edge, rows: Sequence[Mapping[str, Any]], began: float) -> frozenset[int]:
+    """Those of a customer's records that operators paused."""
+    return await edge.read(paused_among(edge.reader, [row["id"] for row in rows]), began)
+
+
+async def _statistics_of(
+    edge: Edge, customer: SignedIn, vps_id: int, timeframe: Timeframe, began: float
+) -> ShownStatistics | None:
+    """What is kept of them; newer ones are asked for, and not waited for. None: the panel reads no Proxmox."""
+    if not edge.settings.proxmox_clusters:
+        return None
+    try:
+        return shown_statistics(await statistics_of(edge, WantedStatistics(vps_id, customer.user_id, timeframe), began))
+    except (DatabaseAwayError, ProblemError) as error:  # the page must not fail with them
+        code = error.code if isinstance(error, ProblemError) and error.status_code == 429 else "not_read"
+        return ShownStatistics(timeframe, code=code)
+
+
+async def _power_of(
+    edge: Edge, customer: SignedIn, vps: ShownVps, actions: Sequence[Mapping[str, Any]], began: float
+) -> ShownPower:
     vps_id = vps.view["id"]
-    actions = await edge.read(client_actions(edge.reader, customer.user_id, vps_id), began)
     rules = PowerRules.of(edge.settings)
     try:
         hindrance = await edge.read(hindrance_now(edge.reader, customer.user_id, vps_id, rules), began)

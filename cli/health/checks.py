@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,9 +12,10 @@ from sqlalchemy.exc import DBAPIError
 
 from cli.connect import database_fault, opened, place
 from cli.errors import CommandError
+from cli.serving.stack import queues_of
 from panel.journal.publish import producer_app
 from panel.migrate import current_revision, head_revision
-from panel.operators.holds import list_holds
+from panel.operators.holds import list_holds, with_approvals
 from panel.operators.pauses import pauses_in_force
 from panel.operators.quarantine import list_quarantined
 from panel.runs.schedule_duties import RELAY, Duty, list_duties
@@ -70,7 +72,7 @@ def check_postgres(settings: Settings) -> list[Check]:
                 checks.append(_revision(revision))
                 if revision == head_revision():
                     checks += [_role(connection), *_journal(connection), _beat(connection)]
-                    checks += _operators_decisions(connection)
+                    checks += _operators_decisions(connection, settings)
                     checks += duty_checks(list_duties(connection))
                 checks.append(_postgres_clock(connection))
                 return checks
@@ -229,7 +231,7 @@ SHOWN = 3
 """How many names one line of the table shows. Other commands list the rest."""
 
 
-def _operators_decisions(connection: Connection) -> list[Check]:
+def _operators_decisions(connection: Connection, settings: Settings) -> list[Check]:
     """What operators decided or should decide: pauses in force, held sets, quarantine."""
     checks = [
         Check(
@@ -240,13 +242,35 @@ def _operators_decisions(connection: Connection) -> list[Check]:
         )
         for target, pause in pauses_in_force(connection).items()
     ]
-    if sets := [held_set for held_set in list_holds(connection) if not held_set.by_approval]:
+    held = with_approvals(connection, list_holds(connection), settings.second_approval_above)
+    if sets := [held_set for held_set in held if not held_set.by_approval]:
         named = _some([f"{held_set.scope} ({len(held_set.items)})" for held_set in sets])
         checks.append(Check("held sets", Verdict.WARNING, f"waiting: {named}", "decide: panel-sync held"))
+    checks += second_operator_check(settings, [held_set.scope for held_set in held if held_set.needs_second])
     if cases := list_quarantined(connection):
         named = _some([f"{case.subject} ({case.cause})" for case in cases])
         checks.append(Check("quarantine", Verdict.WARNING, f"failing: {named}", "see: panel-sync quarantined"))
     return checks
+
+
+def second_operator_check(settings: Settings, waiting: list[str]) -> list[Check]:
+    """Judge whether two operators could approve a set above SECOND_APPROVAL_ABOVE. ``waiting``: the sets that wait for
+    that now."""
+    above, names = settings.second_approval_above, able_to_approve(settings)
+    if above is None or len(names) > 1:
+        return []
+    who = f"only {names[0]} can" if names else "nobody can"
+    mend = "give a second person a key with the role operate (OPS_API_KEYS), or empty SECOND_APPROVAL_ABOVE"
+    if waiting:
+        seen = f"{_some(waiting)} needs two operators, and {who} approve it"
+        return [Check("second operator", Verdict.PROBLEM, seen, mend)]
+    seen = f"a held set that takes more than {above} VPS away needs two operators, and {who} approve it"
+    return [Check("second operator", Verdict.WARNING, seen, mend)]
+
+
+def able_to_approve(settings: Settings) -> list[str]:
+    """The operators with a key that may decide. Only these count above SECOND_APPROVAL_ABOVE."""
+    return sorted({operator.name for operator in settings.operators() if operator.role == "operate"})
 
 
 def _some(names: list[str]) -> str:
@@ -271,18 +295,20 @@ def check_workers(settings: Settings) -> list[Check]:
     finally:
         app.close()
     taken = {worker: {queue["name"] for queue in queues} for worker, queues in answers.items()}
-    return queue_checks(taken, power=settings.power_actions)
+    return queue_checks(taken, queues_of(settings))
 
 
-def queue_checks(taken: dict[str, set[str]], *, power: bool = False) -> list[Check]:
-    """Judge which queues have a worker. ``taken``: the queues of each worker that answered. ``power``: power actions
-    are switched on."""
+def queue_checks(taken: dict[str, set[str]], queues: Sequence[str] = ("sync", "reconcile")) -> list[Check]:
+    """Judge which queues have a worker. ``taken``: the queues of each worker that answered. ``queues``: those in
+    use."""
     checks = []
-    for queue in ("sync", "reconcile", *(["power"] if power else [])):
+    for queue in queues:
         serving = sorted(worker for worker, queues in taken.items() if queue in queues)
         if serving:
             checks.append(Check("workers", Verdict.OK, f"{queue}: {', '.join(serving)}"))
         else:
             mend = f"start: panel-sync worker --queue {queue}"
-            checks.append(Check("workers", Verdict.PROBLEM, f"no worker takes the queue {queue}", mend))
+            # Without graphs, all else works.
+            verdict = Verdict.WARNING if queue == "statistics" else Verdict.PROBLEM
+            checks.append(Check("workers", verdict, f"no worker takes the queue {queue}", mend))
     return checks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 
 import typer
@@ -12,11 +13,13 @@ from cli.errors import CommandError
 from cli.health.checks import Check, Verdict, check_postgres, check_workers
 from cli.health.redis_checks import check_redis
 from cli.health.source_checks import check_believed, check_cluster, check_main_site
-from cli.output.console import out
+from cli.health.webhook_checks import check_webhook
+from cli.output.console import as_json, out
+from cli.output.listing import Json
 from cli.output.progress import Working
 from panel.settings import Settings, SettingsError
 from panel.terminal import styled, table
-from reconcile.run_context import Progress, no_progress
+from reconcile.run_phases import Progress, no_progress
 
 MARKS = {
     Verdict.OK: styled("green", "ok"),
@@ -26,19 +29,22 @@ MARKS = {
 }
 
 
-def doctor() -> None:
+def doctor(json: Json = False) -> None:
     """Check every dependency, and say what is wrong and how to repair it. Changes nothing.
 
-    Example: panel-sync doctor
+    Examples: panel-sync doctor; panel-sync doctor --json
 
     Ends with 0 if there are no problems (warnings do not count), with 1 if there is one.
     """
     with Working("looking at the settings") as progress:
         checks = list(examine(command_settings(), progress))
-    rows = table("", "what", "seen", "how to repair it")
-    for check in checks:
-        rows.add_row(MARKS[check.verdict], check.subject, check.seen, check.mend)
-    out.print(rows)
+    if json:
+        as_json([asdict(check) for check in checks])
+    else:
+        rows = table("", "what", "seen", "how to repair it")
+        for check in checks:
+            rows.add_row(MARKS[check.verdict], check.subject, check.seen, check.mend)
+        out.print(rows)
     if any(check.verdict is Verdict.PROBLEM for check in checks):
         raise typer.Exit(1)
 
@@ -88,6 +94,8 @@ def _sources(settings: Settings, progress: Progress) -> Iterator[Check]:
     if settings.main_site_url:
         progress("looking at the main site", 0, None)
         yield from _guarded("main site", partial(check_main_site, settings))
+    if settings.main_site_webhook_url:
+        yield from _guarded("webhook", partial(check_webhook, settings))
     for cluster in settings.proxmox_clusters:
         progress(f"looking at Proxmox {cluster.name}", 0, None)
         yield from _guarded(f"Proxmox {cluster.name}", partial(check_cluster, cluster, power=settings.power_actions))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ import redis
 
 from cli.connect import REDIS_TIMEOUT_S, place
 from cli.health.checks import Check, Verdict, clock_check
+from cli.serving.stack import queues_of
 from panel.broker import PROBE, fault_of, redis_client, refusal_code, try_work
 from panel.server_urls import is_loopback, redis_tls
 from panel.settings import Settings
@@ -18,8 +20,6 @@ from panel.settings import Settings
 MINIMUM_REDIS = (6, 2)
 
 NEEDED: tuple[tuple[str | int, ...], ...] = (
-    ("LLEN", "sync"),
-    ("LLEN", "reconcile"),
     ("BRPOP", f"{PROBE}none", "0.01"),
     ("HGET", "unacked", "none"),
     ("HDEL", "unacked", "none"),
@@ -42,7 +42,8 @@ NEEDED: tuple[tuple[str | int, ...], ...] = (
     ("UNWATCH",),
     ("TIME",),
 )
-"""Every command that Celery sends to Redis for the panel, on the same keys, in forms that change nothing."""
+"""Besides the length of each queue: every command that Celery sends to Redis for the panel, on the same keys, in forms
+that change nothing."""
 
 
 def check_redis(settings: Settings) -> list[Check]:
@@ -52,7 +53,7 @@ def check_redis(settings: Settings) -> list[Check]:
         try_work(client)
         checks = [Check("Redis", Verdict.OK, f"takes work at {place(settings.redis_url)}")]
         checks += [
-            *_rights(client, settings.redis_url, power=settings.power_actions),
+            *_rights(client, settings.redis_url, queues_of(settings)),
             *redis_tls_check(settings.redis_url),
             *_information(client),
         ]
@@ -64,12 +65,12 @@ def check_redis(settings: Settings) -> list[Check]:
     return checks
 
 
-def _rights(client: redis.Redis, url: str, *, power: bool) -> list[Check]:
+def _rights(client: redis.Redis, url: str, queues: Sequence[str]) -> list[Check]:
     """A problem if the user may not run some of the needed commands."""
     number = urlsplit(url).path.strip("/") or "0"
     lacking: list[str] = []
-    queue = [("LLEN", "power")] if power else []
-    for command in (*NEEDED, *queue, ("PUBLISH", f"/{number}.celeryev/none", "")):
+    lengths = [("LLEN", queue) for queue in queues]
+    for command in (*NEEDED, *lengths, ("PUBLISH", f"/{number}.celeryev/none", "")):
         try:
             client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's
         except redis.ResponseError as error:

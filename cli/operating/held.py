@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
+from cli.environment import command_settings
 from cli.operating.operator_transaction import operator, transaction
 from cli.output.console import as_json, out
 from cli.output.listing import FITS, Entry, Json, OfClass, OfCluster, OfUser, Page, PerPage, View, show
-from cli.output.plan_view import rank_of, release_of
+from cli.output.plan_view import release_of
 from cli.output.progress import Working
 from panel.operators.actions import holds
 from panel.operators.actions.action import Action
 from panel.operators.first_filling import first_word_given
-from panel.operators.holds import HeldFilter, HeldSet, list_holds
+from panel.operators.holds import HeldFilter, HeldSet, list_holds, with_approvals
 from panel.records.labels import NO_LABEL, VpsLabel, labels_of, with_label
+from panel.records.told import span
 from panel.terminal import styled
+from reconcile.what_if import rank_of
 
 EVERY = 10_000
 """How many sets are read at most. There can be many: a record that needs its own approval is a set by itself."""
@@ -48,7 +53,8 @@ def held(
     """
     view = View(class_, cluster, user, page, limit, everything=decided)
     with Working("reading what is held"), transaction() as connection:
-        sets = list_holds(connection, HeldFilter(class_, cluster, user), decided=decided, limit=EVERY)
+        listed = list_holds(connection, HeldFilter(class_, cluster, user), decided=decided, limit=EVERY)
+        sets = with_approvals(connection, listed, command_settings().second_approval_above)
         labels = labels_of(connection, {item["subject"] for held_set in sets for item in held_set.items})
         first = not first_word_given(connection)
     if json:
@@ -68,7 +74,8 @@ def approve(held_sets: Hashes) -> None:
     """Approve held sets. The next run confirms each item once more by itself, then writes it.
 
     An item that changes before it is written drops out of the approval. The approval ends after 24 hours. The approval
-    of the first set `creates` of a new panel covers every order that is known by then.
+    of the first set `creates` of a new panel covers every order that is known by then. A set that needs two operators
+    (SECOND_APPROVAL_ABOVE) is refused here: a command cannot prove who gives it. Use /ops/held or the API.
 
     Examples: panel-sync approve 5dbac125; panel-sync approve 91fc0a3b 7c1102de
 
@@ -80,6 +87,8 @@ def approve(held_sets: Hashes) -> None:
 def reject(held_sets: Hashes) -> None:
     """Reject held sets. You are not asked about their items again for 30 days, unless an item changes.
 
+    This also takes back the first of two approvals.
+
     Example: panel-sync reject 5dbac125
 
     Ends with 0; with 2, and nothing done, if one of them cannot be rejected.
@@ -87,9 +96,10 @@ def reject(held_sets: Hashes) -> None:
     _decide(holds.reject, held_sets)
 
 
-def _decide(decision: Action[[str], HeldSet], prefixes: Sequence[str]) -> None:
+def _decide(decision: Action[[str, int | None], HeldSet], prefixes: Sequence[str]) -> None:
+    above = command_settings().second_approval_above
     with transaction() as connection:
-        messages = [decision(connection, operator(), prefix).message for prefix in prefixes]
+        messages = [decision(connection, operator(), prefix, above).message for prefix in prefixes]
     for message in messages:
         out.print(message)
 
@@ -115,7 +125,7 @@ def _show_summary(sets: Sequence[HeldSet], labels: Mapping[str, VpsLabel], view:
         if held_set.by_approval:
             continue
         _show_head(held_set)
-        out.print("  to release it:", release_of(held_set.scope, held_set.hash, first=first))
+        out.print("  to release it:", _release(held_set, first=first))
     if by_approval := sum(held_set.by_approval for held_set in sets):
         out.print(
             f"{by_approval} records each need their own approval: panel-sync held --class orphan, then approve HASH..."
@@ -156,13 +166,28 @@ def _as_json(held_set: HeldSet, labels: Mapping[str, VpsLabel], view: View, *, f
         "decision": held_set.decision,
         "decided_by": held_set.decided_by,
         "decided_at": held_set.decided_at,
-        "release": release_of(held_set.scope, held_set.hash, first=first),
+        "needs_second": held_set.needs_second,
+        "approvals": [asdict(approval) for approval in held_set.approvals],
+        "released": held_set.released,
+        "release": _release(held_set, first=first),
         "items_total": len(held_set.items),
         "items": [entry.plain for entry in _entries(held_set, labels, view)],
     }
 
 
+def _release(held_set: HeldSet, *, first: bool) -> str:
+    return release_of(held_set.scope, held_set.hash, first=first, second=held_set.needs_second)
+
+
 def _decided(held_set: HeldSet) -> str:
+    if held_set.waits_for_second:
+        now = datetime.now(UTC)
+        given = ", ".join(
+            f"{one.by} {span(max(0.0, (now - one.at).total_seconds()))} ago"
+            + (f" ({one.items} of {len(held_set.items)} items)" if one.items < len(held_set.items) else "")
+            for one in held_set.approvals
+        )
+        return f" — approved by {given}, needs a second operator"
     if held_set.decided_by:
         return f" — {held_set.decision} by {held_set.decided_by}"
-    return f" — {held_set.decision}" if held_set.decision else ""
+    return f" — {held_set.decision}" if held_set.decision else " — needs two operators" * held_set.needs_second

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 
 from cli.operating.operator_transaction import act, transaction
 from cli.operating.options import Reason
@@ -15,9 +15,9 @@ from cli.output.console import as_json, out
 from cli.output.listing import Json
 from cli.output.power_view import power_headline, power_lines
 from panel.operators.actions import journal
-from panel.records.history import vps_history
+from panel.records.history import POWER_SHOWN, Entry, vps_history
+from panel.records.operations import list_operations
 from panel.records.told import changed, identity_told, moment, pairs
-from panel.schema import tables
 from panel.terminal import styled, table
 
 Operation = Annotated[int, typer.Argument(metavar="OPERATION", min=1, help="As `operations --state dead` shows it.")]
@@ -45,14 +45,9 @@ def operations(
 
     Ends with 0, whether there are any or not.
     """
-    listed = tables.operations
-    wanted = select(listed).order_by(listed.c.id.desc()).limit(limit)
-    if state is not None:
-        wanted = wanted.where(listed.c.state == state.value)
-    if vps is not None:
-        wanted = wanted.where(listed.c.vps_id == vps)
     with transaction() as connection:
-        latest = connection.execute(wanted).all()
+        wanted = None if state is None else state.value
+        latest = list_operations(connection, state=wanted, vps_id=vps, limit=limit)
     if json:
         as_json([dict(row._mapping) for row in latest])
         return
@@ -94,9 +89,10 @@ def discard(operation: Operation, reason: Reason) -> None:
 def history(
     vps: Annotated[int, typer.Argument(metavar="ID", min=1, help="The VPS's id in the panel.")], json: Json = False
 ) -> None:
-    """Show every change of a VPS in order, with its reason and its evidence, then the power actions of its customers.
+    """Show every change of a VPS with its reason and its evidence, and what its customers switched, in one order.
 
-    A call of the main site also shows its request id and the label of its key. `--json` gives the changes only.
+    A call of the main site also shows its request id and the label of its key. With `--json` a power action is of the
+    kind `power`.
 
     Example: panel-sync vps history 17
 
@@ -105,24 +101,31 @@ def history(
     with transaction() as connection:
         journaled = vps_history(connection, vps)
     if json:
-        as_json([dict(row._mapping) for row in journaled.operations])
+        as_json([_as_entry(entry) for entry in journaled.in_order])
         return
     out.print(_headline(vps, journaled.record))
     if (identity := identity_told(journaled)) is not None:
         out.print(identity)
     if journaled.removed:
         out.print(f"{journaled.removed} older changes of power, plan or name are not kept any more (JOURNAL_DAYS)")
-    for row in journaled.operations:
+    if len(journaled.power) == POWER_SHOWN:
+        out.print(f"only the latest {POWER_SHOWN} power actions are shown: panel-sync power --all --vps {vps}")
+    for kind, row in journaled.in_order:
         out.print()
+        if kind == "power":
+            out.print(styled("bold", moment(row.asked_at)), f" {power_headline(row)}")
+            for line in power_lines(row):
+                out.print(f"  {line}")
+            continue
         at = styled("bold", moment(row.applied_at or row.accepted_at))
         out.print(at, f" {row.action} by {row.source}  (op {row.id})")
         for line in operation_lines(row):
             out.print(f"  {line}")
-    for action in journaled.power:
-        out.print()
-        out.print(styled("bold", moment(action.asked_at)), f" {power_headline(action)}")
-        for line in power_lines(action):
-            out.print(f"  {line}")
+
+
+def _as_entry(entry: Entry) -> dict[str, Any]:
+    fields = dict(entry.row._mapping)
+    return fields | {"kind": "power"} if entry.kind == "power" else fields
 
 
 def outcome(row: Row[Any]) -> str:

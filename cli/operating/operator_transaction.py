@@ -25,10 +25,11 @@ def operator() -> Actor:
 
 
 @contextlib.contextmanager
-def transaction() -> Iterator[Connection]:
-    """One transaction on the database of the settings. Raises CommandError if it cannot be reached."""
+def transaction(**options: str) -> Iterator[Connection]:
+    """One transaction on the database of the settings. ``options``: SQLAlchemy's for its execution. Raises CommandError
+    if the database cannot be reached."""
     settings = command_settings("database_url")
-    with opened_panel(settings.session_url) as engine, engine.begin() as connection:
+    with opened_panel(settings.session_url) as engine, engine.execution_options(**options).begin() as connection:
         yield connection
 
 

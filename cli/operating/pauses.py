@@ -1,16 +1,21 @@
-"""``panel-sync pause`` and ``resume``: leave a source, a VPS or a customer alone for a while."""
+"""``panel-sync pauses``, ``pause`` and ``resume``: leave a source, a VPS or a customer alone for a while."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from cli.environment import command_settings
-from cli.operating.operator_transaction import act
+from cli.operating.operator_transaction import act, transaction
 from cli.operating.options import Length, Reason
-from cli.output.console import out
+from cli.output.console import as_json, out
+from cli.output.listing import Json
 from panel.operators.actions import pauses
+from panel.operators.pauses import current_pauses
+from panel.records.told import moment
+from panel.terminal import table
 
 Target = Annotated[str, typer.Argument(metavar="CLUSTER|feed|all|vps:ID|user:ID")]
 
@@ -30,6 +35,24 @@ def pause(
     Ends with 0; with 2 if there is no such target, or if the pause is longer than 30 days.
     """
     out.print(act(pauses.pause, target, command_settings().cluster_names, reason, length).message)
+
+
+def list_all(json: Json = False) -> None:
+    """List the pauses in force: what runs leave alone, by whom, why, and until when.
+
+    Example: panel-sync pauses --json
+
+    Ends with 0, also if nothing is paused.
+    """
+    with transaction() as connection:
+        listed = list(current_pauses(connection).values())
+    if json:
+        as_json([asdict(one) for one in listed])
+        return
+    rows = table("target", "by", "since (UTC)", "until (UTC)", "why")
+    for one in listed:
+        rows.add_row(one.target, one.by, moment(one.since), moment(one.until), one.reason)
+    out.print(rows)
 
 
 def resume(target: Target) -> None:

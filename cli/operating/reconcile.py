@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, TypeVar
 
 import typer
 from sqlalchemy import Engine
@@ -19,14 +19,28 @@ from cli.output.console import out
 from cli.output.listing import All, Json, OfClass, OfCluster, OfUser, Page, PerPage, View
 from cli.output.plan_view import plan_as_json, show_plan, show_releases
 from cli.output.progress import Working
+from cli.output.what_if_view import show_what_if
 from panel.operators.actions import runs
 from panel.operators.first_filling import filling_since, first_word_given, waiting_guests
+from panel.operators.repair_policy.outcome import Outcome
+from panel.operators.repair_policy.policies import handling_of, parse_policy, policy_text
 from panel.records.labels import labels_of
 from panel.settings import Settings
 from reconcile.decision.subjects import Subject, SubjectKind
 from reconcile.run import RunResult, run_full
 from reconcile.users import import_first_users
+from reconcile.what_if import try_policy
+from sources.outgoing.trace_collector import export_traces
 from worker.wiring import reconciler
+
+T = TypeVar("T")
+
+OtherPolicy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--policy", metavar="CLASS=MODE", help="Only show what this policy would do: orphan=repair, all=hold."
+    ),
+]
 
 BUSY_S = 300.0
 """How long to wait for another run. The first runs of a large fleet read for minutes."""
@@ -57,6 +71,7 @@ def plan(
     Ends with 0, whatever the plan says; with 2 if it could not be made.
     """
     settings = command_settings()
+    export_traces(settings.traces_url, "command")
     view = View(class_, cluster, user, page, limit, everything)
     with opened_panel(_database(settings)) as engine:
         planned = _run(engine, settings, dry=True)
@@ -75,6 +90,7 @@ def reconcile(
     page: Page = 1,
     limit: PerPage = 50,
     everything: All = False,
+    policy: OtherPolicy = None,
     json: Json = False,
 ) -> None:
     """Compare and repair now. Without --apply this is `panel-sync plan`.
@@ -84,12 +100,24 @@ def reconcile(
     those that runs create in the next 24 hours. The limits of the whole plan hold also if you apply a part of it.
     --class and --page choose only what is shown.
 
-    Examples: panel-sync reconcile --apply; panel-sync reconcile --apply --yes --user 5
+    --policy CLASS=MODE shows what the next run would do if that class were handled otherwise than REPAIR_POLICY says,
+    and the difference to what it does today. Nothing is applied, and nothing of what was read is kept.
+
+    Examples: panel-sync reconcile --apply --user 5; panel-sync reconcile --policy orphan=repair
 
     Ends with 0 if it was applied or shown, with 1 if you answered no, with 2 if it could not be done.
     """
     settings = command_settings()
+    export_traces(settings.traces_url, "command")
     only = _subject(settings, vps, user, cluster)
+    if policy:
+        chosen = (apply, yes, only is not None, class_ is not None, page > 1, limit != 50, everything)
+        if any(chosen):
+            raise CommandError(
+                "--policy only shows what a policy would do and applies nothing: it goes with --json alone"
+            )
+        show_what_if(_tried(settings, parse_policy(policy)), json=json)
+        return
     if json and apply and not yes:
         raise CommandError("--json with --apply needs --yes, because --json output leaves no place for the question")
     view = View(class_, None, None, page, limit, everything)
@@ -110,6 +138,17 @@ def reconcile(
             _show(engine, result, view, "", json=True)
             return
         _show_outcome(engine, result)
+
+
+def _tried(settings: Settings, policy: Mapping[str, str]) -> Outcome:
+    """What the next run would do under another policy. Raises CommandError."""
+    handling = handling_of(settings, policy)
+    with opened_panel(_database(settings)) as engine, _quiet(), Working("beginning") as progress:
+        needs = reconciler(engine, settings, progress, remember=False)
+        tried = _at_its_turn(progress, lambda: try_policy(needs, policy_text(policy), handling), lambda one: one.result)
+    if tried.outcome is None:
+        raise CommandError(f"there is no plan: {tried.result.summary}")
+    return tried.outcome
 
 
 def _show_outcome(engine: Engine, result: RunResult) -> None:
@@ -146,14 +185,21 @@ def _subject(settings: Settings, vps: int | None, user: int | None, cluster: str
 def _run(engine: Engine, settings: Settings, *, dry: bool, only: Subject | None = None) -> RunResult:
     """One run with a moving progress line. Waits for another run for up to BUSY_S, then raises CommandError."""
     with _quiet(), Working("beginning") as progress:
-        deadline = time.monotonic() + BUSY_S
         trigger = f"operator {only}" if only is not None else "operator"
         needs, plan_seen = reconciler(engine, settings, progress, remember=not dry), not dry and only is None
-        while (result := run_full(needs, trigger=trigger, dry=dry, only=only, plan_seen=plan_seen)).state == "busy":
-            if time.monotonic() > deadline:
-                raise CommandError(f"{result.summary}; gave up after {BUSY_S:g} s. `panel-sync runs` shows that run")
-            progress("waiting for another run", 0, None)
-            time.sleep(0.5)
+        return _at_its_turn(
+            progress, lambda: run_full(needs, trigger=trigger, dry=dry, only=only, plan_seen=plan_seen), lambda run: run
+        )
+
+
+def _at_its_turn(progress: Working, run: Callable[[], T], result_of: Callable[[T], RunResult]) -> T:
+    """Do a run, once no other is in the way. Raises CommandError, also if everything is paused."""
+    deadline = time.monotonic() + BUSY_S
+    while (result := result_of(done := run())).state == "busy":
+        if time.monotonic() > deadline:
+            raise CommandError(f"{result.summary}; gave up after {BUSY_S:g} s. `panel-sync runs` shows that run")
+        progress("waiting for another run", 0, None)
+        time.sleep(0.5)
     if result.state == "fenced":
         raise CommandError(
             "another run took over, because this one lost its connection to PostgreSQL. Nothing is lost: "
@@ -161,7 +207,7 @@ def _run(engine: Engine, settings: Settings, *, dry: bool, only: Subject | None 
         )
     if result.state == "paused":
         raise CommandError(f"everything is {result.summary}; to go on: panel-sync resume all")
-    return result
+    return done
 
 
 @contextlib.contextmanager

@@ -1,16 +1,21 @@
-"""``panel-sync runs``: the latest runs of the reconciler."""
+"""``panel-sync runs`` and ``service-levels``: the latest runs of the reconciler, and how long what they mended had
+lasted."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from cli.environment import command_settings
 from cli.operating.operator_transaction import transaction
 from cli.output.console import as_json, out
 from cli.output.listing import Json
+from panel.operators.service_levels import Mended, service_levels
 from panel.records.history import recent_runs
-from panel.records.told import counted, moment
+from panel.records.told import counted, moment, span
 from panel.terminal import table
 
 
@@ -38,3 +43,42 @@ def runs(
             str(row.id), row.kind, row.trigger, row.state, moment(row.started_at), took, counted(row.counts), problems
         )
     out.print(rows)
+
+
+def levels(json: Json = False) -> None:
+    """Show by class of drift how long differences lasted, and the share that was mended within MEND_WITHIN_S.
+
+    What is open was counted by the last full run, the 24 hours and the 30 days within the last hour.
+
+    Examples: panel-sync service-levels; panel-sync service-levels --json
+
+    Ends with 0, also if the share is low.
+    """
+    with transaction() as connection:
+        shown = service_levels(connection, command_settings().mend_within_s)
+    if json:
+        as_json(asdict(shown))
+        return
+    if not shown.classes:
+        out.print("no difference was seen or mended yet")
+        return
+    now = datetime.now(UTC)
+    of_day, of_month = (f"{when}: mended (median, p95, longest) in time" for when in ("24 h", "30 d"))
+    rows = table("class", "open", "oldest", of_day, of_month)
+    for level in shown.classes:
+        oldest = "" if level.open_since is None else span(max(0.0, (now - level.open_since).total_seconds()))
+        rows.add_row(level.kind, str(level.open), oldest, _mended(level.day), _mended(level.month))
+    out.print(rows)
+    counted = ", ".join(
+        f"the {stretch}: " + ("not counted yet" if at is None else f"counted {moment(at)} UTC")
+        for stretch, at in (("24 hours", shown.day_counted_at), ("30 days", shown.counted_at))
+    )
+    out.print(f"in time: within {span(shown.within_s)} (MEND_WITHIN_S); {counted}")
+
+
+def _mended(mended: Mended | None) -> str:
+    if mended is None:
+        return ""
+    times = [span(seconds) for seconds in (mended.median_s, mended.p95_s, mended.longest_s) if seconds is not None]
+    share = "" if mended.share is None else f" {100 * mended.share:.1f} %"
+    return f"{mended.mended}" + (f" ({', '.join(times)})" if times else "") + share

@@ -9,6 +9,7 @@ import typer
 from cli.operating.journal import history
 from cli.operating.operator_transaction import act, transaction
 from cli.operating.options import Reason
+from cli.operating.reports.one_vps import deleted, show
 from cli.output.console import as_json, out
 from cli.output.listing import Json
 from cli.output.power_view import power_lines
@@ -57,5 +58,7 @@ def power(
     out.print(rows)
 
 
+app.command()(show)
 app.command()(history)
+app.command()(deleted)
 app.command()(restore)

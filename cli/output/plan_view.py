@@ -7,14 +7,16 @@ from typing import Any
 
 from cli.output.console import as_json, out
 from cli.output.listing import Entry, View, show
-from domain.changes import DELETES, Change, Create, Finding, Kind
+from domain.changes import Change, Create, Finding
 from domain.guests import PowerState
+from domain.repair_policy.budget import BY_APPROVAL
 from panel.records.labels import NO_LABEL, VpsLabel
 from panel.records.projection import LINK_COLUMNS
 from panel.terminal import Piece, styled
-from reconcile.decision.gate import BY_APPROVAL, Held
+from reconcile.decision.gate import Held
 from reconcile.decision.subjects import clusters_of
 from reconcile.run import RunResult
+from reconcile.what_if import rank_of
 
 SHOWN_AS = {"ram_mb": "ram (MB)", "disk_gb": "disk (GB)", "user_id": "owner"}
 """Names under which columns are shown, where these differ from the column's."""
@@ -56,7 +58,8 @@ def plan_as_json(result: RunResult, labels: Mapping[str, VpsLabel], view: View, 
             "problems": list(result.problems),
             "held": [
                 {"scope": held_set.scope, "hash": held_set.hash, "reason": held_set.reason,
-                 "count": len(held_set.changes), "release": release_of(held_set.scope, held_set.hash, first=first)}
+                 "count": len(held_set.changes),
+                 "release": release_of(held_set.scope, held_set.hash, first=first, second=held_set.needs_second)}
                 for held_set in held
             ],
             "entries": [entry.plain for entry in view.of(plan_entries(result, labels))],
@@ -87,7 +90,7 @@ def _list(held: Sequence[Held], entries: Sequence[Entry], view: View, *, first: 
 
 def _release(held: Held, *, first: bool) -> None:
     out.print(styled("bold red", "held"), f"{held.scope}: {held.reason} ({held.hash[:12]})")
-    out.print("  to release it:", release_of(held.scope, held.hash, first=first))
+    out.print("  to release it:", release_of(held.scope, held.hash, first=first, second=held.needs_second))
 
 
 def show_releases(held: Sequence[Held], *, first: bool) -> None:
@@ -104,17 +107,13 @@ def show_releases(held: Sequence[Held], *, first: bool) -> None:
         )
 
 
-def release_of(scope: str, hash_: str, *, first: bool) -> str:
-    """The command that releases a held set."""
-    return "panel-sync reconcile --apply" if first and scope in FIRST_WORD else f"panel-sync approve {hash_[:12]}"
-
-
-def rank_of(kind: str) -> int:
-    """How much a change matters: first changes that remove a record, then new owners, then new and unlinked records,
-    then the rest."""
-    if kind in DELETES or kind == Kind.MERGE:
-        return 1
-    return 2 if kind == Kind.OWNER else 3 if kind in (Kind.CREATE, Kind.UNLINK) else 5
+def release_of(scope: str, hash_: str, *, first: bool, second: bool) -> str:
+    """The command that releases a held set. ``second``: no command does, because it takes two operators with keys."""
+    if first and scope in FIRST_WORD:
+        return "panel-sync reconcile --apply"
+    if second:
+        return f"two operators approve it, each with a key of their own: /ops/held/{hash_}"
+    return f"panel-sync approve {hash_[:12]}"
 
 
 def _change_entry(change: Change, column: str, held: Held | None, labels: Mapping[str, VpsLabel]) -> Entry:

@@ -6,13 +6,16 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from domain.power.actions import TOLD, Action
 from panel.records.told import moment
 
 
 def power_headline(row: Row[Any]) -> str:
     """Who asked for what, and how it stands."""
-    force = " (force)" if row.force else ""
-    return f"{row.action}{force} asked by user {row.user_id}: {row.state}  (power action {row.id})"
+    name = f" ({row.username})" if row.username else ""
+    what = TOLD[Action(row.action), row.force]
+    ended = f" {moment(row.ended_at)}" if row.ended_at is not None else ""
+    return f"customer {row.user_id}{name} asked: {what}; {row.state}{ended}  (power action {row.id})"
 
 
 def power_lines(row: Row[Any]) -> list[str]:

@@ -39,7 +39,7 @@ from runtime.servers.embedded_redis import EmbeddedRedis
 BEATS = 2
 RESTART = RestartPolicy(first_delay_s=0.5, max_delay_s=2.0)
 EXTRA_QUEUES = ("sync,reconcile", "reconcile", "sync")
-"""The queues of each worker beyond the usual two. If there are more workers, the list starts anew."""
+"""The queues of each worker beyond those of a panel. If there are more workers, the list starts anew."""
 
 PROGRESS_S = 10.0
 TORTURE_RATE, TORTURE_VPS, TORTURE_CALLERS = 80.0, 200, 8

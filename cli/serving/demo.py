@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import sys
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from lab.demo.story import play_story
 from lab.demo.world import (
     ANNA,
     CLUSTERS,
+    CUSTOMERS,
     FAST_INTERVAL_S,
     FULL_INTERVAL_S,
     PANEL_PORT,
@@ -49,6 +51,7 @@ from runtime.servers.embedded_postgres import EmbeddedPostgres
 from runtime.servers.embedded_redis import EmbeddedRedis
 
 TOKEN_TTL = timedelta(hours=24)
+TIME_TO_OPEN_S = 20.0
 
 
 def demo(
@@ -59,23 +62,30 @@ def demo(
     It starts embedded PostgreSQL and Redis, API, workers, beat, Flower, a simulated main site and two simulated
     Proxmox clusters, all in a temporary directory and with new keys. Your settings and .env are not used.
 
+    It prints where the panel's pages are, with links that sign you in as a customer. They show each fault and its
+    repair as it happens. On a terminal the story begins when you press Enter, or after 20 s.
+
     Examples: panel-sync demo; panel-sync demo --once
 
     Ends with 0 if all of the story came true, with 1 if not or if the demo broke, with 130 after Ctrl-C in the story.
     """
     terminal = sys.stdout.isatty()
     screen = Screen(SafeConsole(width=None if terminal else PLAIN_WIDTH))
-    began, end_signals = time.monotonic(), EndSignals()
+    end_signals = EndSignals()
     with stop_signals(end_signals.on_signal), scratch_directory("demo") as root:
         try:
             with _staged(root, screen, end_signals) as stage, end_signals.hurrying_after():
-                _play(stage, began, once=once)
+                _play(stage, once=once)
         except (RuntimeFaultError, ControlError, httpx.HTTPError) as error:
             screen.failure("every part of the demo answers", f"{error or type(error).__name__}", [])
             raise typer.Exit(1) from error
 
 
-def _play(stage: Stage, began: float, *, once: bool) -> None:
+def _play(stage: Stage, *, once: bool) -> None:
+    _show_pages(stage)
+    if not once and sys.stdin.isatty() and sys.stdout.isatty():
+        _wait_for_enter(stage)
+    began = time.monotonic()
     try:
         play_story(stage)
     except DemoError as error:
@@ -112,7 +122,7 @@ def _staged(root: Path, screen: Screen, end_signals: EndSignals) -> Iterator[Sta
             outside = stack.enter_context(end_signals.watch(Supervisor(outside_processes(places, keys, data))))
             # On a busy machine answers are slow, and the demo must not show that as an outage.
             settings = panel_settings(places, keys, servers, answer_within_s=20.0)
-            waiting.show("API, two workers, beat and Flower")
+            waiting.show("API, workers, beat and Flower")
             scratch = root / "tmp"
             scratch.mkdir()
             environment = environment_of(settings) | {"TMPDIR": str(scratch)}
@@ -131,7 +141,8 @@ def _staged(root: Path, screen: Screen, end_signals: EndSignals) -> Iterator[Sta
             Journal(engine),
             screen,
         )
-        screen.right(f"PostgreSQL {postgres.version}, Redis {redis.version}, API, two workers, beat, Flower:")
+        stage.add_customers()
+        screen.right(f"PostgreSQL {postgres.version}, Redis {redis.version}, API, workers, beat, Flower:")
         if places.panel != PANEL_PORT:
             screen.say(f"Port {PANEL_PORT} is taken here, so the API has another one.")
         screen.say(f"API at {places.panel_url}, Flower at {places.flower_url}; logs in {data.logs}")
@@ -149,14 +160,34 @@ def _token(settings: Settings, user_id: int) -> str:
     return client_token(settings, user_id, datetime.now(UTC), TOKEN_TTL)
 
 
+def _show_pages(stage: Stage) -> None:
+    """Print the pages' addresses. The keys are valid for this demo only, so whoever started it may see them."""
+    settings, screen = stage.settings, stage.screen
+    screen.heading("Watch it in a browser")
+    screen.say("The pages show what happens as it happens. They open as a customer sees them, or as operators do:")
+    for customer in CUSTOMERS:
+        screen.paste(f"    {customer.username:<10} {settings.sign_in_url}/sign-in/{customer.username}")
+    screen.paste(f"    operators  {stage.panel.url}/ops   key {settings.ops_api_key.get_secret_value()}")
+    flower_password = settings.flower_password.get_secret_value()
+    screen.paste(f"    Flower     {settings.flower_url}   user {settings.flower_user}, password {flower_password}")
+    screen.paste(f"    API docs   {stage.panel.url}/docs")
+
+
+def _wait_for_enter(stage: Stage) -> None:
+    ends = time.monotonic() + TIME_TO_OPEN_S
+    with stage.screen.waiting("Press Enter to begin") as waiting:
+        while (left_s := ends - time.monotonic()) > 0:
+            stage.check()
+            waiting.show(f"or wait {left_s:.0f} s")
+            if select.select([sys.stdin], [], [], min(left_s, 0.5))[0]:
+                sys.stdin.readline()
+                return
+
+
 def _show_places(stage: Stage) -> None:
     settings, screen = stage.settings, stage.screen
-    url, flower = stage.panel.url, f"http://127.0.0.1:{settings.flower_port}"
+    url = stage.panel.url
     screen.heading("It goes on running until Ctrl-C")
-    screen.say(f"API docs  {url}/docs")
-    # The password is valid for this demo only, so it may be shown to the user who started it.
-    screen.say(
-        f"Flower    {flower}   user {settings.flower_user}, password {settings.flower_password.get_secret_value()}"
-    )
+    screen.say("The pages whose addresses stand above stay open. The links work as often as you like.")
     screen.say(f"Try it as user {ANNA.panel_id} ({ANNA.username}):")
     screen.paste(f"\ncurl {url}/api/vps -H 'Authorization: Bearer {_token(settings, ANNA.panel_id)}'\n")

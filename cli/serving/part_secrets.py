@@ -31,6 +31,8 @@ SECRETS: Mapping[str, str] = {
     "proxmox_clusters": "",  # see without_tokens: names are no secret, and operators pause clusters by name
     "finding_webhook_url": "",
     "finding_webhook_proxy": "",
+    "main_site_webhook_secret": "",
+    "main_site_webhook_secret_previous": "",
 }
 """Every setting that holds a secret, and its value in a process that must not know it."""
 
@@ -38,8 +40,9 @@ _SERVERS = frozenset({"database_url", "database_session_url", "redis_url"})
 
 
 class Needs(Enum):
-    """The secrets of each part. Workers of the queue ``sync`` and beat need the servers only. A worker of the queue
-    ``power`` reaches Proxmox besides, and nothing else outside."""
+    """The secrets of each part. Workers of the queue ``sync`` and beat need the servers only. Workers of the queues
+    ``power`` and ``statistics`` reach Proxmox besides, and nothing else outside; one of the queue ``webhooks`` reaches
+    the main site's webhook. A worker of several queues needs what each of them needs."""
 
     API = _SERVERS | {
         "vps_sync_api_key",
@@ -59,7 +62,9 @@ class Needs(Enum):
         "finding_webhook_url",
         "finding_webhook_proxy",
     }
-    POWER = _SERVERS | {"proxmox_clusters"}
+    PROXMOX = _SERVERS | {"proxmox_clusters"}
+    WEBHOOKS = _SERVERS | {"main_site_webhook_secret", "main_site_webhook_secret_previous", "main_site_proxy"}
+    EVERY_QUEUE = RECONCILE | PROXMOX | WEBHOOKS
     FLOWER = frozenset({"redis_url", "flower_password"})
 
 

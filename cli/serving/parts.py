@@ -12,19 +12,32 @@ from typing import Annotated
 import typer
 
 from cli.environment import data_root
-from cli.serving.stack import POWER_PROCESSES, RECONCILE_PROCESSES, Part, api_part, beat_part, flower_part, worker_part
+from cli.serving.stack import (
+    POWER_PROCESSES,
+    RECONCILE_PROCESSES,
+    STATISTICS_PROCESSES,
+    WEBHOOK_PROCESSES,
+    Part,
+    api_part,
+    beat_part,
+    flower_part,
+    queues_of,
+    worker_part,
+)
 from panel.monitoring.process_files import VARIABLE
 from panel.settings import Settings, load_settings
 from runtime.private_directory import close_to_others, own_directory, private_directory
 
 
 class Queue(StrEnum):
-    """Which tasks a worker takes. ``both``: of every queue that the settings use."""
+    """Which tasks a worker takes. ``all``: of every queue that the settings use."""
 
     SYNC = "sync"
     RECONCILE = "reconcile"
     POWER = "power"
-    BOTH = "both"
+    STATISTICS = "statistics"
+    WEBHOOKS = "webhooks"
+    ALL = "all"
 
 
 def _become(part: Part, settings: Settings, more: Mapping[str, str] | None = None) -> None:
@@ -59,26 +72,35 @@ def api() -> None:
 
 
 def worker(
-    queue: Annotated[Queue, typer.Option("--queue", "-q", help="Which tasks the worker takes.")] = Queue.BOTH,
+    queue: Annotated[Queue, typer.Option("--queue", "-q", help="Which tasks the worker takes.")] = Queue.ALL,
     concurrency: Annotated[
         int | None,
         typer.Option(
-            "--concurrency", "-c", min=1, help="Processes; by default WORKER_CONCURRENCY (reconcile: 3, power: 4)."
+            "--concurrency",
+            "-c",
+            min=1,
+            help="Processes; by default WORKER_CONCURRENCY (reconcile: 3, power: 4, statistics: 3, webhooks: 1).",
         ),
     ] = None,
 ) -> None:
     """Run a Celery worker alone. In production use one for each queue, because reconcile runs take long.
 
     Examples: panel-sync worker --queue sync --concurrency 4; panel-sync worker --queue reconcile; panel-sync worker
-    --queue power
+    --queue power; panel-sync worker --queue statistics; panel-sync worker --queue webhooks
 
     Ends with 2, and why, if a setting is missing or wrong; else with the exit code of the program.
     """
     settings = load_settings()
     settings.require("database_url", "redis_url")
-    every = "sync,reconcile,power" if settings.power_actions else "sync,reconcile"
-    queues = every if queue is Queue.BOTH else queue.value
-    defaults = {Queue.RECONCILE: RECONCILE_PROCESSES, Queue.POWER: POWER_PROCESSES}
+    queues = ",".join(queues_of(settings)) if queue is Queue.ALL else queue.value
+    if "webhooks" in queues:
+        settings.require("main_site_webhook_url", "main_site_webhook_secret")
+    defaults = {
+        Queue.RECONCILE: RECONCILE_PROCESSES,
+        Queue.POWER: POWER_PROCESSES,
+        Queue.STATISTICS: STATISTICS_PROCESSES,
+        Queue.WEBHOOKS: WEBHOOK_PROCESSES,
+    }
     default = defaults.get(queue, settings.worker_concurrency)
     _become(worker_part(queues, concurrency or default), settings, _counting_together(settings))
 

@@ -10,6 +10,7 @@ from panel.journal.publish import CeleryPublisher, producer_app
 from panel.journal.relay import Relay
 from panel.logging import configure_logging
 from panel.redaction import secrets_of
+from sources.outgoing.trace_collector import export_traces
 
 
 def relay() -> None:
@@ -21,7 +22,9 @@ def relay() -> None:
     """
     settings = command_settings("database_url", "redis_url")
     configure_logging(settings.log_format, secrets=secrets_of(settings))
-    running = Relay(settings.session_url, CeleryPublisher(producer_app(settings.redis_url)))
+    export_traces(settings.traces_url, "relay")
+    publisher = CeleryPublisher(producer_app(settings.redis_url))
+    running = Relay(settings.session_url, publisher, webhook=bool(settings.main_site_webhook_url))
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         running.stop()

@@ -1,4 +1,4 @@
-"""The panel's processes: API, two workers (three with power actions), beat and Flower, supervised together.
+"""The panel's processes: API, workers (one for each queue in use), beat and Flower, supervised together.
 
 Secrets go only into the environment, because every user of the machine can read a command line.
 """
@@ -32,6 +32,25 @@ RECONCILE_PROCESSES = 3
 POWER_PROCESSES = 4
 """Each step of a power action takes a moment. A node that hangs keeps a process busy for up to half a minute with each
 step, so there must be others for the other nodes."""
+
+WEBHOOK_PROCESSES = 1
+"""Events go to one receiver, one after the other, so that a backlog does not overrun it."""
+
+
+STATISTICS_PROCESSES = 3
+"""A node that hangs keeps one of them busy for some seconds; the others serve the other nodes."""
+
+
+def queues_of(settings: Settings) -> tuple[str, ...]:
+    """The queues that these settings use. Statistics come from Proxmox alone."""
+    used = {
+        "sync": True,
+        "reconcile": True,
+        "power": settings.power_actions,
+        "statistics": bool(settings.proxmox_clusters),
+        "webhooks": bool(settings.main_site_webhook_url),
+    }
+    return tuple(queue for queue in used if used[queue])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +91,15 @@ def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:
         "celery", "--app=worker.app", "worker", f"--queues={queue}", f"--concurrency={concurrency}",
         f"--hostname={name}@%h", "--without-gossip", "--without-mingle", "--loglevel=WARNING",
     )  # fmt: skip
-    queues = queue.split(",")
-    needs = Needs.RECONCILE if "reconcile" in queues else Needs.POWER if "power" in queues else Needs.SERVERS
-    return Part(argv, needs, {"REMAP_SIGTERM": "SIGQUIT"})
+    return Part(argv, _needs_of(frozenset(queue.split(","))), {"REMAP_SIGTERM": "SIGQUIT"})
+
+
+def _needs_of(queues: frozenset[str]) -> Needs:
+    if "webhooks" in queues:
+        return Needs.WEBHOOKS if queues <= {"webhooks", "sync"} else Needs.EVERY_QUEUE
+    if "reconcile" in queues:
+        return Needs.RECONCILE
+    return Needs.PROXMOX if queues & {"power", "statistics"} else Needs.SERVERS
 
 
 def beat_part() -> Part:
@@ -121,7 +146,7 @@ def processes(
     """All parts, in the order in which they start. They stop in reverse order, so that the API accepts no call when the
     workers are gone.
 
-    ``extra_workers``: the queues of each worker beyond the usual two. ``beats``: how many; one of them works. The
+    ``extra_workers``: the queues of each worker beyond those of a panel. ``beats``: how many; one of them works. The
     supervisor waits only until the API is ready; workers and beat may start a moment later.
     """
     host = reached_by(settings.host)
@@ -150,9 +175,14 @@ def processes(
         managed("worker-sync", sync, grace_s=WORKER_GRACE_S),
         managed("worker-reconcile", reconcile, grace_s=WORKER_GRACE_S),
     ]
-    if settings.power_actions:
-        power = worker_part("power", POWER_PROCESSES)
-        parts.append(managed("worker-power", power, grace_s=WORKER_GRACE_S))
+    if settings.main_site_webhook_url:
+        settings.require("main_site_webhook_secret")
+    more = {"power": POWER_PROCESSES, "statistics": STATISTICS_PROCESSES, "webhooks": WEBHOOK_PROCESSES}
+    parts.extend(
+        managed(f"worker-{queue}", worker_part(queue, more[queue]), grace_s=WORKER_GRACE_S)
+        for queue in queues_of(settings)
+        if queue in more
+    )
     for number, queue in enumerate(extra_workers, 3):
         name = f"worker-{number}"
         parts.append(managed(name, worker_part(queue, settings.worker_concurrency, name), grace_s=WORKER_GRACE_S))

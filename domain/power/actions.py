@@ -43,6 +43,15 @@ class State(StrEnum):
 OPEN = (State.QUEUED, State.SENDING, State.SENT)
 """A VPS has at most one action in these states."""
 
+TOLD = {
+    (Action.START, False): "start",
+    (Action.STOP, False): "shut down",
+    (Action.STOP, True): "cut the power",
+    (Action.REBOOT, False): "reboot",
+    (Action.RESTART, False): "reset",
+}
+"""What operators are told that a customer asked for, by action and ``force``."""
+
 SHUTDOWN_S = 60
 """For how long Proxmox waits for a guest that was asked to shut down."""
 

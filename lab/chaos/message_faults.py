@@ -7,8 +7,7 @@ from typing import cast
 
 from redis import Redis
 
-from panel.journal.publish import CeleryPublisher, producer_app
-from panel.journal.relay import Doorbell
+from panel.journal.publish import CeleryPublisher, Doorbell, producer_app
 
 QUEUE = "sync"
 

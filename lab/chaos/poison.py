@@ -173,13 +173,14 @@ CURED = "CREATE TABLE IF NOT EXISTS chaos_cured (mark text PRIMARY KEY)"
 FUNCTION = """
 CREATE OR REPLACE FUNCTION chaos_refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS
 $$ BEGIN
-  IF NOT EXISTS (SELECT 1 FROM chaos_cured WHERE mark = NEW.os) THEN
+  IF NOT EXISTS (SELECT 1 FROM chaos_cured WHERE mark = NEW.payload ->> 'os') THEN
     RAISE EXCEPTION 'refused' USING ERRCODE = '22023';
   END IF;
   RETURN NEW;
 END $$
 """
+# At the call, not at the record: a set writes a record once, with what the last of its calls says.
 TRIGGER = (
-    "CREATE OR REPLACE TRIGGER chaos_refuse BEFORE UPDATE ON vps FOR EACH ROW"
-    " WHEN (NEW.os LIKE 'poison-%') EXECUTE FUNCTION chaos_refuse()"
+    "CREATE OR REPLACE TRIGGER chaos_refuse BEFORE UPDATE ON operations FOR EACH ROW"
+    " WHEN (NEW.state = 'applied' AND NEW.payload ->> 'os' LIKE 'poison-%') EXECUTE FUNCTION chaos_refuse()"
 )

@@ -60,6 +60,7 @@ def _main_site(places: Places, keys: Keys, data: DataDirectory) -> ManagedProces
         "SIM_PROXMOX": json.dumps(clusters),
         "PANEL_URL": places.panel_url,
         "VPS_SYNC_API_KEY": keys.sync,
+        "SIGN_IN_SECRET": keys.sign_in,
     }
     return _managed(
         "main-site",

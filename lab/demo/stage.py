@@ -94,6 +94,13 @@ class Stage:
         processes = {process.name: process for process in (*self.outside.processes, *self.parts.processes)}
         return [(f"{name} ({processes[name].log_path})", processes[name].tail(lines)) for name in names]
 
+    # --- the beginning
+
+    def add_customers(self) -> None:
+        """Register the customers at the main site, so that they can sign in before the first scene."""
+        for customer in CUSTOMERS:
+            self.site.add_user(username=customer.username, email=customer.email, panel_user_id=customer.panel_id)
+
     # --- looking
 
     def order(self, name: str) -> Order | None:

@@ -48,6 +48,7 @@ class Keys:
 
     sync: str
     jwt: str
+    sign_in: str
     operator: str
     flower: str
     main_site: str
@@ -58,9 +59,10 @@ class Keys:
     @classmethod
     def make(cls) -> Keys:
         """New random keys."""
-        sync, jwt, operator, main_site, proxmox, control = (secrets.token_urlsafe(32) for _ in range(6))
-        # Flower's password is shorter, because a person types it.
-        return cls(sync, jwt, operator, secrets.token_urlsafe(9), main_site, proxmox, control)
+        sync, jwt, sign_in, main_site, proxmox, control = (secrets.token_urlsafe(32) for _ in range(6))
+        # The operator's key and Flower's password are shorter, because a person types them.
+        operator, flower = secrets.token_urlsafe(24), secrets.token_urlsafe(9)
+        return cls(sync, jwt, sign_in, operator, flower, main_site, proxmox, control)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,13 @@ def panel_settings(places: Places, keys: Keys, servers: Mapping[str, str], **oth
         "vps_sync_api_key": SecretStr(keys.sync),
         "ops_api_key": SecretStr(keys.operator),
         "jwt_secret": SecretStr(keys.jwt),
+        "sign_in_secret": SecretStr(keys.sign_in),
+        "sign_in_url": places.main_site_url,
+        "power_actions": True,
         "flower_password": SecretStr(keys.flower),
         "port": places.panel,
         "flower_port": places.flower,
+        "flower_url": places.flower_url,
         "log_format": "console",
         "main_site_url": places.main_site_url,
         "main_site_api_key": SecretStr(keys.main_site),

@@ -1,1 +1,1 @@
-"""Customers who use the pages: who is signed in, by which link, and whose records changed."""
+"""Customers: their reads, who is signed in to the pages, by which link, and whose records changed."""

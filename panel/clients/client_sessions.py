@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from panel.clients.round_trips import Query, RoundTrips, Statement
 from panel.journal.calls import DatabaseAwayError
 from panel.sessions import is_away
 
@@ -87,15 +88,16 @@ async def begin_session(
     return token
 
 
-async def session_of(engine: AsyncEngine, token: str) -> ClientSession | None:
+async def session_of(trips: RoundTrips, engine: AsyncEngine, token: str) -> ClientSession | None:
     """The live session with this token. Notes once a minute that it was seen."""
-    async with writing(engine) as connection:
-        row = (await connection.execute(FIND, {"hash": hash_of(token)})).one_or_none()
-        if row is None:
-            return None
-        if row.unnoted:
+    [found] = await trips.rows(Query(FIND, (hash_of(token),)))
+    if not found:
+        return None
+    [row] = found
+    if row["unnoted"]:
+        async with writing(engine) as connection:
             await connection.execute(SEEN, {"hash": hash_of(token)})
-        return ClientSession(row.user_id, row.username, row.credential, row.left_s)
+    return ClientSession(row["user_id"], row["username"], row["credential"], row["left_s"])
 
 
 async def end_session(engine: AsyncEngine, token: str) -> None:
@@ -113,13 +115,13 @@ END_OLD = text(
     "DELETE FROM client_sessions WHERE token_hash IN (SELECT token_hash FROM client_sessions"
     " WHERE user_id = :user_id ORDER BY created_at DESC OFFSET :kept)"
 )
-FIND = text(
+FIND = Statement(
     "SELECT s.user_id, u.username, s.credential,"
     " CAST(extract(epoch FROM s.expires_at - statement_timestamp()) AS float8) AS left_s,"
     " s.seen_at < statement_timestamp() - interval '1 minute'"
     " AND current_setting('transaction_read_only') = 'off' AS unnoted"  # a standby can show pages, too
     " FROM client_sessions s LEFT JOIN users u ON u.id = s.user_id"
-    " WHERE s.token_hash = :hash AND s.expires_at > statement_timestamp()"
+    " WHERE s.token_hash = $1::text AND s.expires_at > statement_timestamp()"
 )
 SEEN = text("UPDATE client_sessions SET seen_at = clock_timestamp() WHERE token_hash = :hash")
 END = text("DELETE FROM client_sessions WHERE token_hash = :hash")

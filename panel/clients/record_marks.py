@@ -8,11 +8,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from panel.records.reads import reading
+from panel.schema.power_tables import IS_OPEN
 
 
 async def record_marks(engine: AsyncEngine, user_ids: Collection[int]) -> Mapping[int, str]:
     """For each of these users a mark of all their live records, in one query. It changes when one of them changes,
-    comes or goes. A user without records has none. Raises DatabaseAwayError.
+    comes or goes, and when a power action begins, gets on or ends. A user without records has none. Raises
+    DatabaseAwayError.
 
     It tells nothing of a record, so it needs no role of a client.
     """
@@ -21,6 +23,8 @@ async def record_marks(engine: AsyncEngine, user_ids: Collection[int]) -> Mappin
 
 
 MARKS = text(
-    "SELECT user_id, md5(string_agg(id || '/' || version, ',' ORDER BY id)) AS mark FROM vps"
-    " WHERE user_id = ANY(CAST(:ids AS bigint[])) AND deleted_at IS NULL GROUP BY user_id"
+    "SELECT v.user_id,"  # noqa: S608 - own words
+    " md5(string_agg(concat_ws('/', v.id, v.version, a.id, a.state, a.step), ',' ORDER BY v.id)) AS mark"
+    f" FROM vps v LEFT JOIN power_actions a ON a.vps_id = v.id AND a.{IS_OPEN}"
+    " WHERE v.user_id = ANY(CAST(:ids AS bigint[])) AND v.deleted_at IS NULL GROUP BY v.user_id"
 )

@@ -38,6 +38,8 @@ from panel.journal.journal_state import KEY_SCOPE, LockTimeout
 from panel.journal.refusals import note_refusals, refused_row
 from panel.schema import tables
 from panel.sessions import is_away
+from tracing.spans import span
+from tracing.traceparent import common_trace
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +57,11 @@ class _Waiting:
     call: Call
     future: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     begun: bool = False  # True while the transaction that it is part of may commit
+
+    def give_up(self) -> None:
+        """Its time is over."""
+        late = "the calls before this one are not committed yet"
+        self.resolve(OutcomeUnknownError(None) if self.begun else DatabaseAwayError(late))
 
     def resolve(self, outcome: Outcome | BaseException) -> None:
         if self.future.done():  # the caller went away; a committed call stays committed
@@ -133,13 +140,11 @@ class Acceptor:
             raise OverloadedError("too many calls are waiting for the database")
         waiting = _Waiting(call)
         await self._queue.put(waiting)
+        timer = asyncio.get_running_loop().call_later(self._deadlines.queue_s, waiting.give_up)
         try:
-            async with asyncio.timeout(self._deadlines.queue_s):
-                return await waiting.future
-        except TimeoutError:
-            if waiting.begun:
-                raise OutcomeUnknownError(None) from None
-            raise DatabaseAwayError("the calls before this one are not committed yet") from None
+            return await waiting.future
+        finally:
+            timer.cancel()
 
     async def accept_in_order(self, calls: Sequence[Call], spent_s: float = 0.0) -> list[Outcome | Exception]:
         """Journal the calls of one request, each after those before it. Returns an outcome for each call.
@@ -203,13 +208,9 @@ class Acceptor:
     async def store_final_answer(self, key: str, status_code: int, answer: dict[str, Any]) -> None:
         """Store the final answer of a call that waited, so that a retry gets the same answer."""
         keys = tables.idempotency_keys
-        statement = (
-            keys.update()
-            .where(keys.c.scope == KEY_SCOPE, keys.c.key == key)
-            .values(status_code=status_code, answer=answer)
-        )
+        of_key = keys.update().where(keys.c.scope == KEY_SCOPE, keys.c.key == key)
         async with self._engine.begin() as connection:
-            await connection.execute(statement)
+            await connection.execute(of_key.values(status_code=status_code, answer=answer))
 
     async def _commit_forever(self) -> None:
         running = True
@@ -319,20 +320,25 @@ class Acceptor:
         return [outcome for outcome in outcomes if outcome is not None]
 
     async def _transaction(self, calls: list[Call], lock_timeout: LockTimeout) -> list[Outcome | None]:
-        for attempt in (1, 2):
-            try:
-                return await self._attempt(calls, lock_timeout)
-            except DBAPIError as error:
-                if attempt == 1 and _state(error) in RETRIABLE:
-                    continue
-                if _state(error) == LOCKED and lock_timeout is LockTimeout.BRIEF:
-                    raise _LockedError from error
-                if is_away(error):
-                    raise DatabaseAwayError(type(error.orig).__name__) from error
-                raise
-            except (PoolTimeoutError, TimeoutError, OSError) as error:
-                raise DatabaseAwayError(type(error).__name__) from error
-        raise AssertionError("unreachable")
+        trace, others = common_trace(call.traceparent for call in calls)
+        with span("journal calls", continues=trace, links=others, attributes={"panel.calls": len(calls)}):
+            for attempt in (1, 2):
+                try:
+                    return await self._attempt(calls, lock_timeout)
+                except DBAPIError as error:
+                    if attempt == 1 and error.connection_invalidated:  # before COMMIT, perhaps since long ago
+                        await self._engine.dispose()  # the other idle connections may be as dead
+                        continue
+                    if attempt == 1 and _state(error) in RETRIABLE:
+                        continue
+                    if _state(error) == LOCKED and lock_timeout is LockTimeout.BRIEF:
+                        raise _LockedError from error
+                    if is_away(error):
+                        raise DatabaseAwayError(type(error.orig).__name__) from error
+                    raise
+                except (PoolTimeoutError, TimeoutError, OSError) as error:
+                    raise DatabaseAwayError(type(error).__name__) from error
+            raise AssertionError("unreachable")
 
     async def _attempt(self, calls: list[Call], lock_timeout: LockTimeout) -> list[Outcome | None]:
         committing = False
@@ -351,6 +357,7 @@ class Acceptor:
     async def _ask_the_journal(self, batch: Batch) -> list[Outcome | None]:
         """The answer to COMMIT was lost: find out from the database whether it happened."""
         try:
+            await self._engine.dispose()  # the idle connections may be as dead as the lost one
             async with asyncio.timeout(self._deadlines.transaction_s), self._engine.connect() as connection:
                 status = await connection.scalar(text("SELECT pg_xact_status(CAST(:xid AS xid8))"), {"xid": batch.xid})
                 # After a crash, PostgreSQL may give the number of a lost transaction to a new one. So the operations

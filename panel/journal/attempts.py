@@ -12,6 +12,11 @@ from collections import Counter
 
 from sqlalchemy import Engine, text
 
+NOT_ENDED = "the message that it shared with others did not come to an end"
+LOCKED = "waiting: another transaction holds the VPS"
+NO_FAILURE = frozenset({NOT_ENDED, LOCKED})
+"""What is noted as the error of a call that has not failed, but gets a message of its own."""
+
 NOTE_ATTEMPT = text(
     "UPDATE operations SET attempts = attempts + 1 WHERE state = 'queued' AND id = ("
     " SELECT id FROM operations WHERE vps_id = :vps_id AND state = 'queued' AND seq <= :up_to ORDER BY seq LIMIT 1"

@@ -21,6 +21,7 @@ class Call:
     ``payload`` holds only PAYLOAD_FIELDS, validated. For a create it holds all required ones and the defaults.
     ``vps_id``: the id that an update or delete names. ``api_key_label``: the label of the key that was used, never the
     key itself. ``body_hash``: SHA-256 over action, id and payload. It tells a reused idempotency key from a retry.
+    ``traceparent``: the trace that the call belongs to, a valid header of :mod:`tracing.traceparent`.
     """
 
     action: Action
@@ -32,6 +33,7 @@ class Call:
     idempotency_key: str | None = None
     body_hash: str = ""
     address: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def list_dead(connection: Connection, limit: int = 100) -> list[DeadView]:
     return [DeadView(**row._mapping) for row in connection.execute(DEAD, {"limit": limit})]
 
 
-def requeue(connection: Connection, operation_id: int, by: str) -> int:
+def requeue(connection: Connection, operation_id: int) -> int:
     """Journal a dead call again, as if it had come now. Returns the new operation's id. Raises OperatorError.
 
     Refused if it would undo a later change or delete, or take back an order that belongs to another record by now.
@@ -54,23 +54,24 @@ def requeue(connection: Connection, operation_id: int, by: str) -> int:
     new_id = rows.journal(
         connection, kind="sync", action=dead.action, vps_id=dead.vps_id, seq=seq, source=dead.source,
         payload=dead.payload, state="queued", request_id=dead.request_id, api_key_label=dead.api_key_label,
-        reason=f"operation {dead.id} once more, by {by}",
+        reason=f"operation {dead.id} once more, as an operator decided",
     )  # fmt: skip
     queue_state = "deleted" if dead.action == "delete" else "live"
     rows.advance_vps_queue(connection, dead.vps_id, queue["applied_seq"], last_seq=seq, queue_state=queue_state)
     if dead.action == "create" and (order := dead.payload.get("order_id")) is not None:
         rows.claim_order(connection, order, dead.vps_id, new_id)
-    _set_state(connection, dead.id, "superseded", f"tried once more as operation {new_id}, by {by}")
+    _set_state(connection, dead.id, "superseded", f"tried once more as operation {new_id}, as an operator decided")
     connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": JOURNAL_CHANNEL})
     return new_id
 
 
-def discard(connection: Connection, operation_id: int, reason: str, by: str) -> None:
-    """Leave a dead call undone, and note the reason. Raises OperatorError."""
+def discard(connection: Connection, operation_id: int, reason: str) -> None:
+    """Leave a dead call undone, and note the reason, which the main site may read. Who it was is in the audit. Raises
+    OperatorError."""
     if not reason.strip():
         raise OperatorError("invalid", "discarding a call needs a reason")
     dead, _, _ = _lock_dead(connection, operation_id)
-    _set_state(connection, dead.id, "rejected", f"discarded by {by}: {reason.strip()}")
+    _set_state(connection, dead.id, "rejected", f"an operator left it undone: {reason.strip()}")
 
 
 def _lock_dead(connection: Connection, operation_id: int) -> tuple[Row[Any], Record, Record | None]:

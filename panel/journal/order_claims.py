@@ -89,10 +89,19 @@ def other_record_of_order(connection: Connection, order_id: str, vps_id: int) ->
     return None if other is None else int(other)
 
 
-_CLAIMING = (
-    "SELECT q.vps_id FROM order_claims c JOIN vps_queues q ON q.vps_id = c.vps_id LEFT JOIN vps r ON r.id = q.vps_id"
-    " WHERE c.order_id = :order AND c.vps_id IS DISTINCT FROM CAST(:besides AS bigint) AND q.queue_state = 'live' AND "
-)
+def holder_sql(order: str, besides: str) -> str:
+    """SQL of ``holder_of``. ``order``, ``besides``: SQL of the order's id and of the VPS that does not count."""
+    return f"{_claiming(order, besides)} (r.order_id = c.order_id OR {_AWAITING})"
+
+
+def _claiming(order: str, besides: str) -> str:
+    return (
+        "SELECT q.vps_id FROM order_claims c JOIN vps_queues q ON q.vps_id = c.vps_id"  # noqa: S608 - own text
+        " LEFT JOIN vps r ON r.id = q.vps_id"
+        f" WHERE c.order_id = {order} AND c.vps_id IS DISTINCT FROM {besides} AND q.queue_state = 'live' AND "
+    )
+
+
 _AWAITING = "(r.order_id IS NULL AND q.applied_seq < q.last_seq)"
-HOLDER = text(f"{_CLAIMING} (r.order_id = c.order_id OR {_AWAITING})")
-AWAITING = text(_CLAIMING + _AWAITING)
+HOLDER = text(holder_sql(":order", "CAST(:besides AS bigint)"))
+AWAITING = text(_claiming(":order", "CAST(:besides AS bigint)") + _AWAITING)

@@ -1,5 +1,5 @@
-"""Publishes journaled operations that are not applied yet, and power actions whose next step is due. It takes them from
-PostgreSQL, so while Redis is away, messages are only delayed.
+"""Publishes journaled operations that are not applied yet, power actions whose next step is due, and that events for
+the main site are due. It takes them from PostgreSQL, so while Redis is away, messages are only delayed.
 
 A message is a doorbell: it names an operation, and the worker takes the work from PostgreSQL. So a lost, doubled or
 reordered message loses no work. An operation is published at once, again after 30 s if it is still not applied,
@@ -12,24 +12,33 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import psycopg
 import structlog
 from sqlalchemy import Connection, Engine, Row, text
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from panel.broker import refusal_code
 from panel.journal.accept_batch import JOURNAL_CHANNEL
+from panel.journal.publish import APPLY, SYNC, Doorbell, Outbox, Publisher, call_bells
 from panel.power import due
 from panel.runs import schedule_duties
+from panel.runs.run_requests import request_task
 from panel.sessions import NoSessionError, require_session, sync_engine
+from panel.webhooks import endpoint
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 BATCH = 500
+SET = 200  # calls in a message; their transaction takes some hundredths of a second, and so long it holds their locks
+GATHER_S = 0.02  # after a publication; what is accepted meanwhile shares a message
+# Nothing is claimed while the broker holds this many messages: what waits in PostgreSQL gathers into larger sets.
+AHEAD_LIMIT = 50
+AHEAD_S = 0.1  # until it looks again
 POLL_S = 1.0  # a NOTIFY may be lost with its connection, so it polls besides
 # Nothing is sent again while the broker holds this many messages: what seems lost waits among them. Else slow workers
 # would get several messages for each call, which makes them slower still.
@@ -41,44 +50,37 @@ OVERTAKEN_S = 10.0
 AGAIN_CHECK_S = 5.0  # how often it looks for calls to publish again
 REPORT_S = 10.0  # how often it stores in the database that publishing works
 LANE_CHECK_S = 15.0
+ACTIONS, EVENTS = "power actions", "events"
 NO_SUCH_TABLE = "42P01"
 STALLED_S = 30.0  # without a turn: waiting for a database or a broker that is away takes less
 OVERTAKEN_TIMES = 5  # then only the long waits count: a call that kills its worker must not return every ten seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Doorbell:
-    """One message: the task, its argument, and how task lists show it (no personal data)."""
-
-    task: str
-    argument: int | str
-    shown: str
-
-
-class Publisher(Protocol):
-    """Sends messages to the broker. An error means "perhaps delivered", never "not delivered"."""
-
-    def publish(self, bells: Sequence[Doorbell]) -> None: ...
-
-    def waiting(self) -> int:
-        """How many messages of sync calls the broker holds that no worker has taken."""
-        ...
-
-
 class Relay:
-    """A thread that claims due operations and publishes them. ``start`` and ``stop`` from any thread."""
+    """A thread that claims due operations and publishes them. ``start`` and ``stop`` from any thread. ``webhook``:
+    whether the main site is to be told of changes; None leaves it as it is."""
 
-    def __init__(self, database_url: str, publisher: Publisher, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        publisher: Publisher,
+        *,
+        webhook: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine: Engine = sync_engine(database_url, "panel-sync relay")
-        self._publisher = publisher
+        self._outbox = Outbox(publisher)
+        self._webhook, self._switched = webhook, False
         self._clock = clock
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._oldest: tuple[int | None, float] = (None, clock())
+        self._ahead = 0  # messages of calls that were sent since the broker was asked, and those that it held then
         self._again_checked_at = clock() - AGAIN_CHECK_S
         self._turned_at = clock()
         self._failing: str | None = None
-        self._refused: str | None = None
+        self._parts_failing: dict[str, str] = {}  # what could not be done besides calls, and the error's code
+        self._reported: str | None = None
         self._polls = self._polling_logged = False
         self._reported_at: float | None = None
         self._lanes_checked_at = clock()
@@ -97,13 +99,19 @@ class Relay:
 
     @property
     def health(self) -> str:
-        """``ok``, ``stopped``, ``stalled``, ``database away``, ``publishing fails:`` with a code, or ``failing:`` with
-        an error's class."""
+        """``ok``, ``stopped``, ``stalled``, ``database away``, ``publishing fails:`` with a code (``publishing to ...``
+        if only for these queues), ``failing for`` power actions or events with a code, or ``failing:`` with an error's
+        class."""
         if self._thread is None or not self._thread.is_alive():
             return "stopped"
         if self._clock() - self._turned_at > STALLED_S:
             return "stalled"
-        return self._failing or (f"publishing fails: {self._refused}" if self._refused else self._ok)
+        parts = f"failing for {self._parts_fault}" if self._parts_failing else None
+        return self._failing or self._outbox.health or parts or self._ok
+
+    @property
+    def _parts_fault(self) -> str:
+        return ", ".join(f"{part}: {code}" for part, code in sorted(self._parts_failing.items()))
 
     @property
     def _ok(self) -> str:
@@ -120,9 +128,11 @@ class Relay:
                         published = self.relay_once()
                         self._check_lanes()
                         pause, self._failing, self._turned_at = 0.1, None, self._clock()
-                        if published == 0 and connection is None:
+                        if published or self._ahead >= AHEAD_LIMIT:
+                            self._stop.wait(GATHER_S if published else AHEAD_S)
+                        elif connection is None:
                             self._stop.wait(POLL_S)
-                        elif published == 0 and connection is not None:
+                        else:
                             for _ in connection.notifies(timeout=POLL_S, stop_after=1):
                                 pass
             except (DBAPIError, psycopg.Error, PoolTimeoutError, OSError) as error:
@@ -161,32 +171,29 @@ class Relay:
             raw.close()
 
     def relay_once(self) -> int:
-        """Publish one batch of due messages; returns how many."""
+        """Publish one batch of what is due; returns how many calls and other tasks."""
         bells = self._claim(self._room_for_repeats())
         if bells:
-            try:
-                self._publisher.publish(bells)
-            except Exception as error:  # noqa: BLE001 - any fault of any broker: perhaps delivered, published again
-                code = refusal_code(error)
-                log.warning("publish_failed", messages=len(bells), error=type(error).__name__, code=code)
-                self._report_publishing(code or type(error).__name__)
+            self._ahead += sum(bell.task == APPLY for bell in bells)
+            failed = self._outbox.publish(bells)
+            self._report_publishing()
+            if failed:
                 # The claim has put off the next publication by 30 s or more. Make it one second, but do not spin.
-                self._make_due_again(bells)
+                self._make_due_again(failed)
                 self._stop.wait(0.5)
-            else:
-                self._report_publishing(None)
-        return len(bells)
+        return sum(len(bell.operations) or 1 for bell in bells)
 
-    def _report_publishing(self, problem: str | None) -> None:
-        """Store how publishing went, when that changed and every REPORT_S. Other processes read it there."""
-        changed, self._refused = problem != self._refused, problem
+    def _report_publishing(self) -> None:
+        """Store how publishing goes, when that changed and every REPORT_S. Other processes read it there."""
+        problem = self._outbox.fault or self._parts_fault or None
+        changed, self._reported = problem != self._reported, problem
         now = self._clock()
         if changed or self._reported_at is None or now - self._reported_at >= REPORT_S:
             self._reported_at = now
             with self._engine.begin() as connection:
-                if problem is None:
+                if not self._outbox.stops_calls:
                     schedule_duties.note_done(connection, schedule_duties.RELAY)
-                else:
+                if problem is not None:
                     schedule_duties.note_failed(connection, schedule_duties.RELAY, problem)
 
     def _check_lanes(self) -> None:
@@ -197,8 +204,17 @@ class Relay:
             with self._engine.begin() as connection:
                 if late := schedule_duties.raise_late_alarms(connection):
                     log.warning("lanes_late", lanes=late)
-            if ended := self._of_power_actions(due.end_given_up):
+            if ended := self._besides(ACTIONS, due.end_given_up):
                 log.warning("power_actions_given_up", actions=ended)
+
+    def _is_far_ahead(self) -> bool:
+        """Whether the broker holds so many messages of calls that workers have enough to do for a while."""
+        if self._ahead >= AHEAD_LIMIT:
+            try:
+                self._ahead = self._outbox.waiting(SYNC)
+            except Exception:  # noqa: BLE001 - any fault of any broker: the next publication tells of it
+                self._ahead = 0
+        return self._ahead >= AHEAD_LIMIT
 
     def _room_for_repeats(self) -> int | None:
         """How many calls may be published again now. The broker is asked every AGAIN_CHECK_S; None in between."""
@@ -206,8 +222,10 @@ class Relay:
         if now - self._again_checked_at < AGAIN_CHECK_S:
             return None
         self._again_checked_at = now
+        if self._outbox.ask_refused():
+            self._report_publishing()
         try:
-            return max(0, REPUBLISH_LIMIT - self._publisher.waiting())
+            return max(0, REPUBLISH_LIMIT - self._outbox.waiting(SYNC))
         except Exception as error:  # noqa: BLE001 - any fault of any broker: nothing can be published now
             log.warning("broker_not_asked", error=type(error).__name__, code=refusal_code(error))
             return 0
@@ -216,28 +234,54 @@ class Relay:
         """Mark what is due as published and take the task requests, in short transactions. ``room``: how many
         operations may be published again; None: it is not time to look for them.
 
-        They are marked before they are published. If the relay is killed in between, they are published 30 s later.
+        They are marked before they are published. If the relay is killed in between, calls, actions and events are
+        published again later; a task request is lost with it. So calls and requests are taken last.
         """
-        actions = self._of_power_actions(due.claim_due)
+        actions = self._besides(ACTIONS, due.claim_due) or []
+        events_are_due = self._events_are_due()
+        far_ahead = self._is_far_ahead()
         with self._engine.begin() as connection:
-            first = list(connection.execute(CLAIM_FIRST, {"limit": BATCH}))
+            first = [] if far_ahead else list(connection.execute(CLAIM_FIRST, {"limit": BATCH}))
             again: list[Row[Any]] = []
             if room is not None and self._is_any_queued(connection):
                 again = self._claim_again(connection, min(room, BATCH - len(first)))
             requests = connection.execute(TAKE_REQUESTS).all()
-        bells = [Doorbell("sync.apply", o.id, f"op={o.id} vps={o.vps_id} {o.action}") for o in (*first, *again)]
-        bells += [Doorbell(due.TASK, id_, f"power={id_}") for id_ in actions]
+        bells = call_bells([*first, *again], SET)
+        bells += [
+            Doorbell(due.TASK, a.id, f"power={a.id}", () if a.traceparent is None else (a.traceparent,))
+            for a in actions
+        ]
+        bells += [Doorbell(endpoint.TASK, "", "")] if events_are_due else []
         return bells + [Doorbell(r.task, r.subject, r.subject) for r in requests]
 
-    def _of_power_actions(self, work: Callable[[Connection], list[int]]) -> list[int]:
-        """Do this in a transaction of its own. A new relay may run before the table is made; calls must not wait."""
+    def _besides(self, part: str, work: Callable[[Connection], T]) -> T | None:
+        """Do this in a transaction of its own. None if that fails: calls must not wait for what is no call. ``health``
+        tells of it, unless its table is not made yet."""
         try:
             with self._engine.begin() as connection:
-                return work(connection)
-        except ProgrammingError as error:
-            if getattr(error.orig, "sqlstate", None) != NO_SUCH_TABLE:
-                raise
-            return []
+                done = work(connection)
+        except DBAPIError as error:
+            code = getattr(error.orig, "sqlstate", None) or type(error).__name__
+            if code != NO_SUCH_TABLE and self._parts_failing.get(part) != code:
+                self._parts_failing[part] = code
+                log.warning("relay_part_failed", part=part, code=code)
+            return None
+        self._parts_failing.pop(part, None)
+        return done
+
+    def _events_are_due(self) -> bool:
+        """Whether a worker must send the main site events. At first, note whether it is to be told anything."""
+        if self._webhook is False and self._switched:
+            return False
+
+        def ring(connection: Connection) -> bool:
+            if self._webhook is not None and not self._switched:
+                endpoint.switch(connection, wanted=self._webhook)
+            return endpoint.ring(connection)
+
+        are_due = self._besides(EVENTS, ring)
+        self._switched = are_due is not None
+        return bool(are_due)
 
     def _claim_again(self, connection: Connection, room: int) -> list[Row[Any]]:
         """Claim operations whose messages seem lost: what was overtaken and, if nothing moves, what is due."""
@@ -263,13 +307,15 @@ class Relay:
         return oldest is not None and self._clock() - since >= REPUBLISH_WINDOW_S
 
     def _make_due_again(self, bells: Sequence[Doorbell]) -> None:
-        ids = [b.argument for b in bells if b.task == "sync.apply"]
-        task_requests = [b for b in bells if b.task not in ("sync.apply", due.TASK)]
+        ids = [id_ for b in bells for id_ in b.operations]
+        task_requests = [b for b in bells if b.task not in (APPLY, due.TASK, endpoint.TASK)]
         with self._engine.begin() as connection:
             connection.execute(DUE_AGAIN, {"ids": ids})
-            due.make_due_again(connection, [int(b.argument) for b in bells if b.task == due.TASK])
+            due.make_due_again(connection, [int(str(b.argument)) for b in bells if b.task == due.TASK])
             for bell in task_requests:
-                connection.execute(REQUEST_TASK, {"task": bell.task, "subject": bell.argument})
+                request_task(connection, bell.task, str(bell.argument))
+        if any(b.task == endpoint.TASK for b in bells):
+            self._besides(EVENTS, endpoint.rest)
 
 
 _CLAIM = """
@@ -279,9 +325,10 @@ WHERE id IN (
   SELECT id FROM operations
   WHERE state = 'queued' AND {which}
   ORDER BY publish_at, id LIMIT :limit FOR UPDATE SKIP LOCKED)
-RETURNING id, vps_id, action
+RETURNING id, vps_id, action, traceparent, publishes > 1 OR error IS NOT NULL AS alone
 """
-_DUE = "publish_at <= clock_timestamp() AND "
+# By the statement's time, which an index can be searched by: what was published and waits is then never looked at.
+_DUE = "publish_at <= statement_timestamp() AND "
 CLAIM_FIRST = text(_CLAIM.format(which=_DUE + "(publishes = 0 OR error IS NOT NULL)"))
 CLAIM_AGAIN = text(_CLAIM.format(which=_DUE + "publishes > 0 AND error IS NULL"))
 # The latest time of acceptance among the 100 calls that were applied last. They are searched by the time of
@@ -302,7 +349,6 @@ TAKE_REQUESTS = text(
     "(SELECT task, subject FROM task_requests ORDER BY asked_at LIMIT 100 FOR UPDATE SKIP LOCKED)"
     " RETURNING task, subject"
 )
-REQUEST_TASK = text("INSERT INTO task_requests (task, subject) VALUES (:task, :subject) ON CONFLICT DO NOTHING")
 OLDEST = text("SELECT min(id) FROM operations WHERE state = 'queued'")
 DUE_AGAIN = text(
     "UPDATE operations SET publishes = publishes - 1, publish_at = clock_timestamp() + interval '1 second' "

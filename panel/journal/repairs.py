@@ -19,6 +19,7 @@ from domain.changes import Change, Create, Delete, Merge, Unlink, Update
 from domain.orders import Order
 from domain.record_columns import Facts, in_group, names
 from domain.records import Record
+from panel.adoptions import decisions
 from panel.journal import rows
 from panel.journal.order_claims import awaiting, holder_of
 from panel.observations.identity_doubts import SOLD_ON
@@ -115,7 +116,8 @@ def _broken_rule(error: IntegrityError) -> str:
 def _create(run: _Run, change: Create) -> Written | NotWritten:
     connection, order = run.connection, change.order
     rows.lock_orders(connection, [order.order_id])
-    if (why := _needs_no_record(connection, order)) is not None:
+    why = _needs_no_record(connection, order) or _adoption_is_over(connection, change)
+    if why is not None:
         return NotWritten(why)
     vps_id = connection.scalar(text("SELECT nextval('vps_id_seq')"))
     vps_queues = tables.vps_queues
@@ -158,6 +160,8 @@ def _change(run: _Run, change: Update | Unlink | Delete) -> Written | NotWritten
     unchanged = run.lock_unchanged(change.record)
     if isinstance(unchanged, NotWritten):
         return unchanged
+    if (over := _adoption_is_over(connection, change)) is not None:
+        return NotWritten(over)
     queue, row = unchanged
     at = rows.database_now(connection)
     after = changed_row(row, change, at)
@@ -169,6 +173,13 @@ def _change(run: _Run, change: Update | Unlink | Delete) -> Written | NotWritten
     if after["order_id"] is not None and after["order_id"] != row["order_id"]:
         rows.claim_order(connection, after["order_id"], vps_id, written.operation_id)
     return written
+
+
+def _adoption_is_over(connection: Connection, change: Change) -> str | None:
+    """Why a change that follows an operator's adoption must not be written. If it may be, the adoption is locked."""
+    if change.adoption is None or decisions.stands(connection, change.adoption):
+        return None
+    return f"the adoption of guest {change.guest_key} was withdrawn, or is over"
 
 
 def changed_row(row: Row, change: Update | Unlink | Delete, at: datetime) -> Row:
@@ -253,6 +264,8 @@ def _journal(
     run: _Run, change: Change, vps_id: int, seq: int, before: Row | None, after: Row, action: str | None = None
 ) -> Written:
     short = rows.summary(before, after)
+    if change.adoption is not None:
+        decisions.note_linked(run.connection, change.adoption, vps_id)
     operation_id = rows.journal_applied(
         run.connection,
         before,
@@ -296,9 +309,9 @@ def note_confirmations(connection: Connection, began: Mapping[str, datetime], pr
     "as of" from the read of its node. ``began``: for each cluster, when the trusted read began. Versions stay, because
     no fact changes.
     """
-    for cluster, at in began.items():
-        connection.execute(text(MARK), {"cluster": cluster, "began": at} | asdict(proof))
-        connection.execute(text(UNMARK), {"cluster": cluster} | asdict(proof))
+    values = {"clusters": list(began), "began": list(began.values())} | asdict(proof)
+    for statement in (MARK, UNMARK):
+        connection.execute(text(statement), values)
 
 
 # A guest confirms a record only while it is known to be the record's own machine and was not sold on.
@@ -308,11 +321,12 @@ EXISTS (SELECT 1 FROM guests g WHERE g.cluster = r.cluster AND g.vmid = r.vmid A
         AND NOT EXISTS (SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid))
 AND NOT {SOLD_ON}
 """
+_READ = "unnest(CAST(:clusters AS text[]), CAST(:began AS timestamptz[])) AS b(cluster, began)"
 MARK = f"""
-UPDATE vps r SET power_unconfirmed_since = :began
-WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.power_unconfirmed_since IS NULL AND NOT ({_CONFIRMED})
+UPDATE vps r SET power_unconfirmed_since = b.began FROM {_READ}
+WHERE r.cluster = b.cluster AND r.deleted_at IS NULL AND r.power_unconfirmed_since IS NULL AND NOT ({_CONFIRMED})
 """
 UNMARK = f"""
-UPDATE vps r SET power_unconfirmed_since = NULL
-WHERE r.cluster = :cluster AND r.deleted_at IS NULL AND r.power_unconfirmed_since IS NOT NULL AND {_CONFIRMED}
+UPDATE vps r SET power_unconfirmed_since = NULL FROM {_READ}
+WHERE r.cluster = b.cluster AND r.deleted_at IS NULL AND r.power_unconfirmed_since IS NOT NULL AND {_CONFIRMED}
 """

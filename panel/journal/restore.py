@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, text
 
 from domain.identity_doubts import Doubt
 from panel.journal import rows
-from panel.journal.order_claims import holder_of, other_record_of_order
+from panel.journal.order_claims import holder_sql
 from panel.observations.identity_doubts import doubt_guest
 from panel.operator_error import OperatorError
 from panel.records.projection import Row, with_status
 from panel.runs.run_requests import request_run
-from panel.schema import tables
 
 RESTORABLE = timedelta(days=7)
 PROTECTED = timedelta(days=7)
@@ -38,10 +40,10 @@ def restore_vps(connection: Connection, vps_id: int, reason: str, by: str) -> Ro
     if row is None:
         raise RuntimeError(f"VPS {vps_id} vanished")
     at = rows.database_now(connection)
-    if (why_not := _hindrance(connection, row, queue, known["order_id"])) is not None:
-        raise OperatorError("conflict", why_not)
-    if at - row["deleted_at"] > RESTORABLE:
-        raise OperatorError("conflict", f"VPS {vps_id} was deleted more than {RESTORABLE.days} days ago")
+    if row["order_id"] != known["order_id"]:
+        raise OperatorError("conflict", f"VPS {vps_id} has just been linked to another order; try again")
+    if (hindrance := restore_hindrances(connection, [vps_id]).get(vps_id)) is not None:
+        raise OperatorError("conflict", hindrance.why)
     seq = queue["last_seq"] + 1
     alive = {
         "deleted_at": None,
@@ -77,33 +79,50 @@ def restore_vps(connection: Connection, vps_id: int, reason: str, by: str) -> Ro
     return after
 
 
-def _hindrance(connection: Connection, row: Row, queue: Row, locked_order: str | None) -> str | None:
-    """Why the record must not be restored; None if it may. ``locked_order``: the order id that the caller locked."""
-    vps_id, vps = row["id"], tables.vps
-    if row["merged_into"] is not None:
-        return f"VPS {vps_id} was merged into VPS {row['merged_into']}; both ids lead to that record"
+@dataclass(frozen=True, slots=True)
+class RestoreHindrance:
+    """Why a record cannot be restored. ``vps_id``: the record that is in the way, if there is one."""
+
+    why: str
+    vps_id: int | None = None
+
+
+def restore_hindrances(connection: Connection, ids: Iterable[int]) -> dict[int, RestoreHindrance]:
+    """Why those of these records that cannot be restored now cannot. The restore asks the same with its locks taken."""
+    found = connection.execute(STANDS_AGAINST, {"ids": list(ids), "restorable": RESTORABLE})
+    judged = {row.id: restore_hindrance(dict(row._mapping)) for row in found}
+    return {vps_id: hindrance for vps_id, hindrance in judged.items() if hindrance is not None}
+
+
+def restore_hindrance(row: Mapping[str, Any]) -> RestoreHindrance | None:
+    """Why a record must not be restored; None if it may. ``row``: of STANDS_AGAINST. Pure."""
+    vps_id, place = row["id"], f"{row['cluster']}/{row['vmid']}"
+    if (survivor := row["merged_into"]) is not None:
+        return RestoreHindrance(f"VPS {vps_id} was merged into VPS {survivor}; both ids lead to that record", survivor)
     if row["deleted_at"] is None:
-        return f"VPS {vps_id} is not deleted"
-    if queue["applied_seq"] < queue["last_seq"]:
-        return f"a call for VPS {vps_id} waits to be applied; try again after that"
-    if row["order_id"] != locked_order:
-        return f"VPS {vps_id} has just been linked to another order; try again"
-    if row["order_id"] is not None:
-        taken = other_record_of_order(connection, row["order_id"], vps_id)
-        taken = taken or holder_of(connection, row["order_id"], besides=vps_id)
-        if taken is not None:
-            return f"order {row['order_id']} belongs to VPS {taken} by now"
-    if row["vmid"] is not None:
-        other = connection.scalar(
-            select(vps.c.id).where(
-                vps.c.cluster == row["cluster"], vps.c.vmid == row["vmid"], vps.c.deleted_at.is_(None)
-            )
-        )
-        if other is not None:
-            return f"guest {row['cluster']}/{row['vmid']} belongs to VPS {other} by now"
+        return RestoreHindrance(f"VPS {vps_id} is not deleted")
+    if row["waiting"]:
+        return RestoreHindrance(f"a call for VPS {vps_id} waits to be applied; try again after that")
+    if (other := row["has_order"]) is not None:
+        return RestoreHindrance(f"order {row['order_id']} belongs to VPS {other} by now", other)
+    if (other := row["has_guest"]) is not None:
+        return RestoreHindrance(f"guest {place} belongs to VPS {other} by now", other)
+    if row["too_old"]:
+        return RestoreHindrance(f"VPS {vps_id} was deleted more than {RESTORABLE.days} days ago")
     return None
 
 
+STANDS_AGAINST = text(f"""
+SELECT t.id, t.merged_into, t.deleted_at, t.order_id, t.cluster, t.vmid,
+  EXISTS (SELECT 1 FROM vps_queues w WHERE w.vps_id = t.id AND w.applied_seq < w.last_seq) AS waiting,
+  coalesce(
+    (SELECT x.id FROM vps x WHERE x.order_id = t.order_id AND x.deleted_at IS NULL AND x.id <> t.id LIMIT 1),
+    ({holder_sql("t.order_id", "t.id")} LIMIT 1)) AS has_order,
+  (SELECT x.id FROM vps x WHERE x.cluster = t.cluster AND x.vmid = t.vmid AND x.deleted_at IS NULL AND x.id <> t.id
+    LIMIT 1) AS has_guest,
+  t.deleted_at < statement_timestamp() - CAST(:restorable AS interval) AS too_old
+FROM vps t WHERE t.id = ANY(CAST(:ids AS bigint[]))
+""")  # noqa: S608 - own text
 FORGET = text(
     "DELETE FROM absences WHERE (kind = 'order' AND subject = :order) OR (kind = 'guest' AND subject = :guest)"
 )

@@ -22,6 +22,7 @@ from domain.changes import Finding
 from domain.record_columns import Reader, names, seen_by
 from panel.records.projection import Row
 from panel.schema import tables
+from panel.webhooks.events import Cause, note_change
 
 log = structlog.get_logger(__name__)
 
@@ -95,12 +96,17 @@ def journal(connection: Connection, **values: Any) -> int:  # noqa: ANN401
 
 
 def journal_applied(connection: Connection, before: Row | None, after: Row, **values: Any) -> int:  # noqa: ANN401
-    """Insert the operation of a change that is written, with the columns that differ. Returns its id."""
+    """Insert the operation of a change that is written, with the columns that differ, and the event that tells the main
+    site of it. Returns the operation's id."""
     old, new = difference(before, after)
-    return journal(
+    operation_id = journal(
         connection, payload={}, state="applied", before=old, after=new, applied_at=text("clock_timestamp()"),
         publish_at=None, **values,
     )  # fmt: skip
+    told = {name: values.get(name) for name in ("reason", "evidence", "run_id")}
+    cause = Cause(values["kind"], values["source"], operation_id=operation_id, **told)
+    note_change(connection, before, after, (old, new), cause)
+    return operation_id
 
 
 def finish(connection: Connection, operation_id: int, state: str, **values: Any) -> None:  # noqa: ANN401

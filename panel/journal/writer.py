@@ -7,7 +7,6 @@ the operations before that one are applied first, and an operation that is appli
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,8 @@ from sqlalchemy.exc import DBAPIError
 
 from domain.identity_doubts import Doubt
 from panel.journal import rows
-from panel.journal.attempts import NOTE_ATTEMPT, NOTE_FAILURE, PENDING_ATTEMPT_REFUNDS, TAKE_BACK
+from panel.journal.attempts import NO_FAILURE, NOTE_ATTEMPT, NOTE_FAILURE, PENDING_ATTEMPT_REFUNDS, TAKE_BACK
+from panel.journal.call_sets import effects
 from panel.journal.order_claims import (
     ForeignDeleteError,
     NotYetError,
@@ -27,8 +27,8 @@ from panel.journal.order_claims import (
     wait_for_older_order,
 )
 from panel.monitoring.instruments import calls_finished
-from panel.observations.identity_doubts import doubt_guest
-from panel.records.projection import Row, in_conflict, new_row, updated_row
+from panel.observations.identity_doubts import doubt_guests
+from panel.records.projection import Row, in_conflict
 from panel.schema import tables
 from panel.sessions import is_away
 
@@ -113,7 +113,7 @@ def _apply_noted(engine: Engine, vps_id: int, up_to: int) -> None:
                     finished = _apply_vps_queue(connection, vps_id, head.seq)
             calls_finished(finished)
         except DBAPIError as error:
-            if _is_database_fault(error):
+            if is_database_fault(error):
                 PENDING_ATTEMPT_REFUNDS.add(head.id)
                 with contextlib.suppress(DBAPIError):
                     PENDING_ATTEMPT_REFUNDS.pay(engine)
@@ -137,7 +137,8 @@ def _mark_crashed(connection: Connection, head: Any) -> list[str]:  # noqa: ANN4
         return []
     attempts = head.attempts - 1
     log.warning("operation_killed_its_process", operation_id=head.id, vps_id=head.vps_id, attempts=attempts)
-    _mark_dead(connection, head, attempts, head.error or f"none of {attempts} attempts came to an end")
+    failed_before = head.error if head.error not in NO_FAILURE else None
+    _mark_dead(connection, head, attempts, failed_before or f"none of {attempts} attempts came to an end")
     return ["dead"]
 
 
@@ -173,7 +174,7 @@ def _apply_vps_queue(connection: Connection, vps_id: int, up_to: int) -> list[st
             _mark_dead(connection, operation, operation.attempts, str(foreign))
             finished.append("dead")
         except DBAPIError as error:
-            if _is_database_fault(error):
+            if is_database_fault(error):
                 raise
             if not _count_failure(connection, operation, error):
                 break
@@ -209,10 +210,9 @@ def _apply_one(connection: Connection, row: Row | None, operation: Any) -> tuple
 
 
 def _create(connection: Connection, operation: Any) -> Row:  # noqa: ANN401
-    row = new_row(operation.vps_id, operation.payload, operation.accepted_at)
-    row["applied_seq"] = operation.seq
+    row = effects.created(operation)
     wait_for_older_order(connection, row)
-    _doubt_named_guests(connection, operation.payload, None)
+    doubt_guests(connection, effects.newly_named_guests(operation.payload, None), Doubt.CALL)
     row = _without_conflicting_link(connection, row, None)
     rows.store_new(connection, row)
     return row
@@ -234,8 +234,8 @@ def _update(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: A
             severity="alarm",
             vps_id=row["id"],
         )
-    after = updated_row(row, payload, operation.accepted_at) | {"applied_seq": operation.seq}
-    _doubt_named_guests(connection, payload, row)
+    after = effects.updated(row, operation, payload)
+    doubt_guests(connection, effects.newly_named_guests(payload, row), Doubt.CALL)
     after = _without_conflicting_link(connection, after, row)
     if after["order_id"] != row["order_id"]:
         rows.claim_order(connection, after["order_id"], row["id"], operation.id)
@@ -259,41 +259,19 @@ def _why_not_linked(connection: Connection, row: Row, order_id: str | None) -> s
 
 def _delete(connection: Connection, row: Row, operation: Any) -> Row:  # noqa: ANN401
     check_delete(row, operation.payload.get("order_id"))
-    at = operation.accepted_at
-    after = row | {"deleted_at": at, "deleted_reason": "sync", "updated_at": at, "last_sync_at": at}
-    return rows.store_changed(connection, row, after | {"applied_seq": operation.seq})
+    return rows.store_changed(connection, row, effects.deleted(row, operation))
 
 
 def _supersede(connection: Connection, row: Row | None, operation: Any) -> str:  # noqa: ANN401
-    if row is None:
-        why, state = "its create was never applied", "rejected"
-    elif row["deleted_at"] is not None:
-        why, state = "the VPS is deleted; a late call does not change a tombstone", "superseded"
-    else:
-        why, state = "the record exists already", "superseded"
+    state, why = effects.superseded(row)
     rows.finish(connection, operation.id, state, result=None, reason=why)
     rows.advance_vps_queue(connection, operation.vps_id, operation.seq)
     return state
 
 
-def _doubt_named_guests(connection: Connection, payload: Mapping[str, Any], before: Row | None) -> None:
-    """If a call names another guest than its record has, put that guest and the record's own one in doubt. A run reads
-    the configuration at both addresses again before any record takes something from them."""
-    cluster, vmid = payload.get("cluster"), payload.get("vmid")
-    if (
-        cluster is None
-        or vmid is None
-        or (before is not None and (before["cluster"], before["vmid"]) == (cluster, vmid))
-    ):
-        return
-    doubt_guest(connection, cluster, vmid, Doubt.CALL)
-    if before is not None and before["vmid"] is not None:
-        doubt_guest(connection, before["cluster"], before["vmid"], Doubt.CALL)
-
-
 def _without_conflicting_link(connection: Connection, row: Row, before: Row | None) -> Row:
     """The record without a pushed guest that belongs to another live record. A run decides whose guest it is."""
-    if row["vmid"] is None or row["link_state"] != "pushed":
+    if not effects.claims_guest(row):
         return row
     vps = tables.vps
     other = connection.scalar(
@@ -359,7 +337,7 @@ def _error_code(error: Exception) -> str:
     return f"{type(cause).__name__} {getattr(cause, 'sqlstate', '')} {constraint or ''}".strip()
 
 
-def _is_database_fault(error: DBAPIError) -> bool:
+def is_database_fault(error: DBAPIError) -> bool:
     """Whether the database is away or not migrated, so that the call itself may be good."""
     return is_away(error) or getattr(error.orig, "sqlstate", None) in NOT_MIGRATED
 

@@ -38,9 +38,15 @@ IN_FLIGHT = Gauge(
 UNAVAILABLE = Counter("panel_sync_http_unavailable", "Answers 503", registry=REGISTRY)
 SYNC_CALLS = Counter("panel_sync_sync_calls", "Answered sync calls", ["outcome"], registry=REGISTRY)
 CALLS_FINISHED = Counter("panel_sync_calls_finished", "Journaled calls that ended", ["state"], registry=REGISTRY)
+WEBHOOK_TRIES = Counter(
+    "panel_sync_webhook_tries", "Tries to send the main site an event", ["outcome"], registry=REGISTRY
+)
 TASKS = Counter("panel_sync_tasks", "Tasks that ended", ["task", "outcome"], registry=REGISTRY)
 TASK_DURATIONS = Histogram(
     "panel_sync_task_duration_seconds", "How long tasks took", ["task"], buckets=_TASK_BUCKETS, registry=REGISTRY
+)
+STATISTICS_READS = Counter(
+    "panel_sync_statistics_reads", "Reads of statistics that ended", ["outcome"], registry=REGISTRY
 )
 BEAT_SENT = Counter("panel_sync_beat_sent", "Tasks that beat asked for", ["task"], registry=REGISTRY)
 BEAT_LAST_SENT = Gauge(
@@ -50,6 +56,7 @@ BEAT_LAST_SENT = Gauge(
 
 _SYNC_OUTCOMES = {outcome: SYNC_CALLS.labels(outcome) for outcome in ("accepted", "refused", "unavailable", "failed")}
 _FINISHED = {state: CALLS_FINISHED.labels(state) for state in ("applied", "superseded", "rejected", "dead")}
+_TRIED = {outcome: WEBHOOK_TRIES.labels(outcome) for outcome in ("delivered", "refused", "away", "gone")}
 _answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
 IN_FLIGHT.set(0)  # the file may be that of a process that had the same id
@@ -103,6 +110,12 @@ def calls_finished(states: Iterable[str]) -> None:
             _FINISHED[state].inc()
 
 
+def webhook_tried(outcome: str) -> None:
+    """An event was sent to the main site: it was delivered or refused, or the main site was away or gone for good."""
+    if RESERVED.may_count:
+        _TRIED[outcome].inc()
+
+
 def announce_tasks(names: Iterable[str]) -> None:
     """Show these tasks with zero before the first of them ends."""
     for name in names:
@@ -117,6 +130,12 @@ def task_ended(name: str, outcome: str, seconds: float | None) -> None:
         TASKS.labels(name, outcome).inc()
         if seconds is not None:
             TASK_DURATIONS.labels(name).observe(seconds)
+
+
+def statistics_read(outcome: str) -> None:
+    """Statistics of a VPS were read, or not. ``outcome``: ``read``, or the code of why not."""
+    if RESERVED.may_count:
+        STATISTICS_READS.labels(outcome).inc()
 
 
 def beat_sent(name: str) -> None:

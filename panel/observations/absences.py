@@ -16,12 +16,17 @@ from panel.observations.proof import Proof
 
 
 def count_absent_guests(
-    connection: Connection, run_id: int, cluster: str, snapshot_ids: dict[str, int], began_at: datetime, proof: Proof
+    connection: Connection,
+    run_id: int,
+    snapshot_ids: Mapping[tuple[str, str], int],
+    began_at: datetime,
+    proof: Proof,
 ) -> None:
-    """Count one more complete read of these nodes that missed guests which used to be there."""
-    for node, snapshot_id in snapshot_ids.items():
-        values = {"run": run_id, "cluster": cluster, "node": node, "snapshot": snapshot_id, "began": began_at}
-        connection.execute(text(ABSENT_GUESTS), values | asdict(proof))
+    """Count one more complete read that missed guests which used to be there, of the lists that were compared last.
+    ``snapshot_ids``: by cluster and complete node."""
+    values = {"run": run_id, "began": began_at, "snapshots": list(snapshot_ids.values())}
+    values |= {"clusters": [cluster for cluster, _ in snapshot_ids], "nodes": [node for _, node in snapshot_ids]}
+    connection.execute(text(ABSENT_GUESTS), values | asdict(proof))
 
 
 def scopes_with_missing_orders(connection: Connection, scopes: Sequence[str], proof: Proof) -> list[str]:
@@ -94,11 +99,12 @@ WHERE a.last_run_id <> excluded.last_run_id AND a.last_absent_at < excluded.last
 
 ABSENT_GUESTS = f"""
 INSERT INTO absences AS a (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)
-SELECT 'guest', g.cluster || '/' || g.vmid, :began, 1, :began, :run, ARRAY[CAST(:snapshot AS bigint)]
-FROM guests g LEFT JOIN absences a ON a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid
-WHERE g.cluster = :cluster AND g.node = :node
-  AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
-  AND {_unproven(_GUEST_ANEW)}
+SELECT 'guest', g.cluster || '/' || g.vmid, :began, 1, :began, :run, ARRAY[n.snapshot]
+FROM listed_lacking l JOIN guests g ON g.cluster = l.cluster AND g.vmid = l.vmid
+JOIN unnest(CAST(:clusters AS text[]), CAST(:nodes AS text[]), CAST(:snapshots AS bigint[]))
+  AS n(cluster, node, snapshot) ON n.cluster = g.cluster AND n.node = g.node
+LEFT JOIN absences a ON a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid
+WHERE {_unproven(_GUEST_ANEW)}
 {_count(_GUEST_ANEW)}
 """
 

@@ -139,15 +139,19 @@ RECORDS = """
 SELECT r.id FROM vps r WHERE r.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM converged s WHERE s.id = r.id)
 """
 
-ORDERS = """
+_DIFFERS = "NOT EXISTS (SELECT 1 FROM converged t WHERE t.order_id = o.order_id)"
+# What is converged is left out first: the union of all orders would be far larger than the selection.
+ORDERS = f"""
 SELECT o.order_id FROM (
-  SELECT o.order_id FROM orders_seen o WHERE o.state <> 'ended'
+  SELECT o.order_id FROM orders_seen o WHERE o.state <> 'ended' AND {_DIFFERS}
   -- of ended orders only those with a record or a guest, each by its index: the other ended orders are years of them
-  UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.order_id = r.order_id WHERE r.deleted_at IS NULL
-  UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.panel_vps_id = r.id WHERE r.deleted_at IS NULL
-  UNION SELECT o.order_id FROM stage_guests s JOIN orders_seen o ON o.cluster = s.cluster AND o.vmid = s.vmid) o
-WHERE NOT EXISTS (SELECT 1 FROM converged s WHERE s.order_id = o.order_id)
-  AND NOT EXISTS (SELECT 1 FROM gone_orders x WHERE x.order_id = o.order_id)
+  UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.order_id = r.order_id
+  WHERE r.deleted_at IS NULL AND {_DIFFERS}
+  UNION SELECT o.order_id FROM vps r JOIN orders_seen o ON o.panel_vps_id = r.id
+  WHERE r.deleted_at IS NULL AND {_DIFFERS}
+  UNION SELECT o.order_id FROM stage_guests s JOIN orders_seen o ON o.cluster = s.cluster AND o.vmid = s.vmid
+  WHERE {_DIFFERS}) o
+WHERE NOT EXISTS (SELECT 1 FROM gone_orders x WHERE x.order_id = o.order_id)
 """
 
 GUESTS = """

@@ -1,7 +1,7 @@
 """Whole components within a budget: a run loads a candidate with all that its decision depends on, or not at all.
 
-Orders, records and guests form a component if an id, an address, a machine or a name may bring them together. They are
-decided together or not at all.
+Orders, records and guests form a component if an id, an address, a machine, a name or an operator's adoption may bring
+them together. They are decided together or not at all.
 """
 
 from __future__ import annotations
@@ -165,6 +165,8 @@ ORDERS = """
 SELECT order_id, part FROM r WHERE order_id IS NOT NULL AND deleted_at IS NULL
 UNION SELECT x.order_id, r.part FROM r JOIN orders_seen x ON x.panel_vps_id = r.id
 UNION SELECT x.order_id, g.part FROM g JOIN orders_seen x ON x.cluster = g.cluster AND x.vmid = g.vmid
+UNION SELECT x.order_id, g.part FROM g JOIN adoptions x ON x.cluster = g.cluster AND x.vmid = g.vmid
+  WHERE x.ended_at IS NULL
 UNION SELECT x.order_id, k.part FROM key k JOIN namesakes x ON x.customer = k.scope AND x.name = k.value
   WHERE k.kind = 'name'
 """
@@ -173,6 +175,7 @@ GUESTS = """
 SELECT cluster, vmid, part FROM r WHERE vmid IS NOT NULL AND deleted_at IS NULL
 UNION SELECT claimed_cluster, claimed_vmid, part FROM r WHERE claimed_vmid IS NOT NULL AND deleted_at IS NULL
 UNION SELECT cluster, vmid, part FROM o WHERE cluster IS NOT NULL AND vmid IS NOT NULL
+UNION SELECT x.cluster, x.vmid, o.part FROM o JOIN adoptions x ON x.order_id = o.order_id WHERE x.ended_at IS NULL
 UNION SELECT x.cluster, x.vmid, k.part FROM key k JOIN guests x ON x.fingerprint = k.value WHERE k.kind = 'machine'
 UNION SELECT x.cluster, x.vmid, k.part FROM key k JOIN hidden x ON x.fingerprint = k.value WHERE k.kind = 'machine'
 UNION SELECT x.cluster, x.vmid, k.part FROM key k JOIN tag_twins x ON x.cluster = k.scope AND x.tag = k.value

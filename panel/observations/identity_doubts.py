@@ -6,7 +6,7 @@ asked for after that time. Only guests with a new doubt are written: a quiet fle
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
@@ -15,20 +15,11 @@ from domain.identity_doubts import LOOKED_AT, Doubt
 from panel.observations.proof import PROVEN
 
 
-def doubt_listed(
-    connection: Connection,
-    cluster: str,
-    began: datetime,
-    answered: datetime,
-    previous: datetime | None,
-    gap: timedelta,
-) -> int:
-    """Put in doubt the guests whose identity the staged list does not prove, or contradicts. Returns how many. Call it
-    before the list is merged. ``answered``: a time not earlier than the end of the cluster's answer. A configuration
-    that was asked for before that may be the one of the machine before, so it ends no doubt that this list raises."""
-    long_ago = previous is None or began - previous > gap
-    values = {"cluster": cluster, "answered": answered, "gap": long_ago}
-    return connection.execute(text(DOUBT_LISTED), values).rowcount
+def doubt_listed(connection: Connection) -> int:
+    """Put in doubt the guests whose identity the compared lists do not prove, or contradict. Returns how many. Call it
+    before the lists are merged. A configuration that was asked for before the end of the cluster's answer may be the
+    one of the machine before, so it ends no doubt that this list raises."""
+    return connection.execute(text(DOUBT_LISTED)).rowcount
 
 
 def doubt_by_orders(connection: Connection, feed: str) -> int:
@@ -45,7 +36,14 @@ def doubt_by_absent_orders(connection: Connection, run_id: int) -> int:
 def doubt_guest(connection: Connection, cluster: str, vmid: int, why: Doubt) -> None:
     """Put in doubt the guest at an address: a call named it for another record or stopped naming it, or an operator
     restored its record."""
-    connection.execute(text(DOUBT_GUEST), {"cluster": cluster, "vmid": vmid, "why": why.value})
+    doubt_guests(connection, [(cluster, vmid)], why)
+
+
+def doubt_guests(connection: Connection, addresses: Sequence[tuple[str, int]], why: Doubt) -> None:
+    """The same for several guests."""
+    if addresses:
+        values = {"clusters": [a[0] for a in addresses], "vmids": [a[1] for a in addresses], "why": why.value}
+        connection.execute(text(DOUBT_GUESTS), values)
 
 
 # A guest without an identity tag keeps the signature that it had before the panel read such tags.
@@ -59,24 +57,28 @@ SIGNATURE = f"md5(concat_ws('|', s.name, s.guest_type, s.node, s.memory_mb, s.co
 _STATES = ", ".join(f"'{state.value}'" for state in LOOKED_AT)
 _LOOKED_AT = f"g.fingerprint_state IN ({_STATES})"
 
-_GOES_ON = "(CAST(:answered AS timestamptz) - make_interval(secs => s.uptime_s) <= g.fingerprint_read_at) IS TRUE"
+_GOES_ON = "(c.answered - make_interval(secs => s.uptime_s) <= g.fingerprint_read_at) IS TRUE"
 
-_LISTED = f"""CASE
-  WHEN g.unlisted_since IS NOT NULL OR EXISTS (
-    SELECT 1 FROM absences a WHERE a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid)
-    THEN '{Doubt.UNLISTED}'
-  WHEN g.signature <> {SIGNATURE} OR g.template <> s.template THEN '{Doubt.CHANGED}'
+# The row comparison is cheap. Where it finds nothing, the signature is the same, too.
+_SIGNED = ("name", "guest_type", "node", "memory_mb", "cores", "tags")
+_OTHER_SIGNATURE = (
+    f"(({', '.join(f'g.{c}' for c in _SIGNED)}) IS DISTINCT FROM ({', '.join(f's.{c}' for c in _SIGNED)})"
+    f" AND g.signature <> {SIGNATURE})"
+)
+
+LISTED = f"""CASE
+  WHEN g.unlisted_since IS NOT NULL OR a.subject IS NOT NULL THEN '{Doubt.UNLISTED}'
+  WHEN {_OTHER_SIGNATURE} OR g.template <> s.template THEN '{Doubt.CHANGED}'
   WHEN s.uptime_s IS NOT NULL THEN CASE WHEN NOT {_GOES_ON} THEN '{Doubt.STARTED}' END
   WHEN g.disk_gb IS DISTINCT FROM s.disk_gb THEN '{Doubt.CHANGED}'
   WHEN g.power <> s.power THEN '{Doubt.POWER}'
-  WHEN :gap THEN '{Doubt.GAP}' END"""
+  WHEN c.gap THEN '{Doubt.GAP}' END"""
+"""Why staged guest ``s`` is to be doubted, known as ``g`` with absence ``a``, by the list ``c``."""
 
+# What a list shows puts only a guest in doubt that was read. Whether it was is asked here, of the row as it is now.
 DOUBT_LISTED = f"""
-UPDATE guests g SET fingerprint_state = 'stale', doubt = d.why, doubted_at = :answered
-FROM (SELECT g.cluster, g.vmid, {_LISTED} AS why
-      FROM guests g JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
-      WHERE g.cluster = :cluster AND {_LOOKED_AT}) d
-WHERE d.why IS NOT NULL AND g.cluster = d.cluster AND g.vmid = d.vmid
+UPDATE guests g SET fingerprint_state = 'stale', doubt = n.why, doubted_at = n.answered
+FROM listed_news n WHERE n.why IS NOT NULL AND g.cluster = n.cluster AND g.vmid = n.vmid AND {_LOOKED_AT}
 """
 
 # If its configuration is being read right now, the answer may describe the machine before the doubt.
@@ -109,7 +111,10 @@ WHERE a.kind = 'order' AND a.consecutive = 1 AND a.last_run_id = :run
   AND g.cluster = o.cluster AND g.vmid = o.vmid
 """
 
-DOUBT_GUEST = f"{_DOUBT} :why WHERE g.cluster = :cluster AND g.vmid = :vmid"
+DOUBT_GUESTS = f"""{_DOUBT} :why
+FROM unnest(CAST(:clusters AS text[]), CAST(:vmids AS integer[])) AS n(cluster, vmid)
+WHERE g.cluster = n.cluster AND g.vmid = n.vmid
+"""
 
 SOLD_ON = f"""EXISTS (
   SELECT 1 FROM orders_seen x WHERE x.cluster = r.cluster AND x.vmid = r.vmid AND x.order_id IS DISTINCT FROM r.order_id

@@ -70,7 +70,7 @@ GROUP BY o.order_id
 
 # By guest type: the time of creation of the newest order that has not ended, may be on Proxmox, names no guest, and
 # whose record has no identified one. No time, if nobody knows when one of them was made. The same rule as
-# reconcile.decision.matching.order_traits.may_be_on_proxmox.
+# domain.orders.may_be_on_proxmox.
 GUESTLESS_ORDERS = f"""
 SELECT o.guest_type, CASE WHEN bool_and(o.created_at IS NOT NULL) THEN max(o.created_at) END AS made_at
 FROM orders_seen o

@@ -7,18 +7,19 @@ flat and a quiet fleet costs the few rows that say what was read when. Nothing h
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, text
 
-from domain.guests import GuestType
 from domain.orders import Order
 from domain.record_columns import Kind, RecordColumn, ValueSource, given_by, names
 from panel.observations import identity_doubts
-from panel.schema import tables
+from panel.observations.listed_guests import LISTED_STAGES
 from panel.sessions import keep_values_out
 
 GUEST_COLUMNS = (
@@ -29,6 +30,7 @@ _GIVEN = given_by(ValueSource.ORDER)
 _FEED_COLUMNS = (
     "state", "status", "owner", "panel_vps_id", "panel_vps_id_given", *names(_GIVEN), "created_at", "updated_at",
 )  # fmt: skip
+_values_of = attrgetter("order_id", *_FEED_COLUMNS)
 ORDER_COLUMNS = ("order_id", *_FEED_COLUMNS, "effective_at", "scope")
 
 
@@ -40,8 +42,8 @@ def make_stages(connection: Connection) -> None:
 
 
 def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-    """Stream rows into a temporary table. Returns how many. ANALYZE follows: without statistics the planner takes the
-    table for so large that it reads the other tables whole."""
+    """Stream rows into a temporary table. Returns how many. ANALYZE must follow: without statistics the planner takes
+    the table for so large that it reads the other tables whole."""
     driver = connection.connection.driver_connection
     if driver is None:
         raise RuntimeError("no driver connection")
@@ -57,56 +59,35 @@ def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: 
     except psycopg.Error as error:  # raised by the driver itself, so SQLAlchemy's listener does not see it
         keep_values_out(error)
         raise
-    connection.execute(text(f"ANALYZE {table}"))
     return count
 
 
 def order_row(order: Order, effective: datetime | None, scope: str) -> tuple[Any, ...]:
     """An order's values, arranged as ORDER_COLUMNS. ``effective``: the time for which they are known to be true."""
-    values = (getattr(order, column) for column in _FEED_COLUMNS)
-    return (order.order_id, *(getattr(value, "value", value) for value in values), effective, scope)
+    return (*_values_of(order), effective, scope)  # a word of ours is a text for the driver, too
 
 
-def record_snapshot(
-    connection: Connection,
-    run_id: int,
-    source: str,
-    scope: str,
-    *,
-    complete: bool,
-    count: int,
-    problem: str | None,
-    began_at: datetime,
-    effective_at: datetime | None = None,
-) -> int:
-    """Store one read of one scope; a complete one becomes the scope's latest. Returns the snapshot's id."""
-    snapshots = tables.snapshots
-    snapshot_id: int | None = connection.scalar(
-        insert(snapshots)
-        .values(
-            run_id=run_id,
-            source=source,
-            scope=scope,
-            complete=complete,
-            count=count,
-            problem=problem,
-            began_at=began_at,
-            effective_at=effective_at,
-        )
-        .returning(snapshots.c.id)
-    )
-    if snapshot_id is None:
-        raise RuntimeError("no snapshot id")
-    if complete:
-        values = {
-            "source": source,
-            "scope": scope,
-            "id": snapshot_id,
-            "began": effective_at or began_at,
-            "count": count,
-        }
-        connection.execute(text(LATEST_SCOPE), values)
-    return snapshot_id
+@dataclass(frozen=True, slots=True)
+class ScopeRead:
+    """One read of one scope of a source: a node's guests, or all. ``problem``: why it is not complete."""
+
+    source: str
+    scope: str
+    complete: bool
+    count: int
+    problem: str | None
+    effective_at: datetime | None = None
+
+
+def record_snapshots(
+    connection: Connection, run_id: int, began_at: datetime, reads: Sequence[ScopeRead]
+) -> dict[tuple[str, str], int]:
+    """Store reads that began at the same time; a complete one becomes its scope's latest. Returns the snapshots' ids by
+    source and scope."""
+    columns = ("source", "scope", "complete", "count", "problem", "effective_at")
+    values = {column: [getattr(read, column) for read in reads] for column in columns}
+    rows = connection.execute(text(RECORD_SNAPSHOTS), {**values, "run": run_id, "began": began_at})
+    return {(row.source, row.scope): row.id for row in rows}
 
 
 def record_evidence(
@@ -134,45 +115,10 @@ def scope_time(connection: Connection, source: str, scope: str) -> datetime | No
     return began_at
 
 
-def missing_guests(connection: Connection, cluster: str, nodes: Sequence[str]) -> tuple[int, int]:
-    """(known guests of these nodes that this read is the first to miss, known guests)."""
-    row = connection.execute(text(MISSING_GUESTS), {"cluster": cluster, "nodes": list(nodes)}).one()
-    return row.missing, row.known
-
-
-def vanished_guests(
-    connection: Connection, cluster: str, nodes: Sequence[str], limit: int
-) -> list[tuple[str, GuestType, int]]:
-    """(node, type, vmid) of the guests that ``missing_guests`` counts, at most ``limit``."""
-    values = {"cluster": cluster, "nodes": list(nodes), "limit": limit}
-    return [(r.node, GuestType(r.guest_type), r.vmid) for r in connection.execute(text(VANISHED_GUESTS), values)]
-
-
 def vanished_orders(connection: Connection, scopes: Sequence[str], limit: int) -> list[str]:
     """The orders that ``missing_orders`` counts, at most ``limit``."""
     values = {"scopes": list(scopes), "limit": limit}
     return [row.order_id for row in connection.execute(text(VANISHED_ORDERS), values)]
-
-
-def merge_guests(
-    connection: Connection,
-    cluster: str,
-    began_at: datetime,
-    answered_at: datetime,
-    previous: datetime | None,
-    gap: timedelta,
-) -> None:
-    """Merge the guests of a trusted read into ``guests`` and put those in doubt whose identity it does not prove.
-
-    ``answered_at``: a time not earlier than the end of the answer. ``previous``: when the trusted read before it began.
-    ``gap``: the longest time between two reads after which a guest whose list proves nothing still counts as the same.
-    """
-    identity_doubts.doubt_listed(connection, cluster, began_at, answered_at, previous, gap)
-    values = {"cluster": cluster, "began": began_at}
-    connection.execute(text(MERGE_GUESTS), values)
-    connection.execute(text(GUESTS_LISTED), values)
-    connection.execute(text(GUESTS_BACK), values)
-    connection.execute(text(GUESTS_UNLISTED), values)
 
 
 def merge_orders(connection: Connection, feed: str, began_at: datetime) -> None:
@@ -206,16 +152,17 @@ def store_fingerprint(
     read_at: datetime,
     name: str | None = None,
     changed_at: datetime | None = None,
+    ip_address: str | None = None,
 ) -> bool:
-    """Store the identity that a guest's configuration gave; another fingerprint, or none, starts the count again. A
-    ``state`` of "forbidden" gave none, so the known one stays.
+    """Store the identity and the address that a guest's configuration gave; another fingerprint, or none, starts the
+    count again. A ``state`` of "forbidden" gave none, so the known ones stay.
 
     Returns False and stores nothing in three cases, because the configuration may be another machine's. It has another
     ``name`` than the list: the VMID was given away, and the list still shows the previous machine with its power. A
     list changed the guest after ``changed_at``, if given. A doubt arose after the configuration was asked for.
     """
     values = {"cluster": cluster, "vmid": vmid, "fingerprint": fingerprint, "state": state, "at": read_at, "name": name}
-    values["changed"] = changed_at
+    values |= {"changed": changed_at, "ip_address": ip_address}
     return connection.execute(text(STORE_FINGERPRINT), values).rowcount > 0
 
 
@@ -230,6 +177,7 @@ STAGES = (
     "CREATE TEMP TABLE stage_orders (order_id text PRIMARY KEY, state text, status text, owner text,"
     f" panel_vps_id bigint, panel_vps_id_given boolean, {', '.join(map(_staged, _GIVEN))}, created_at timestamptz,"
     " updated_at timestamptz, effective_at timestamptz, scope text)",
+    *LISTED_STAGES,
 )
 
 RECORD_EVIDENCE = """
@@ -238,74 +186,23 @@ SELECT :run, :source, s.scope, true, :count, :began, :effective FROM unnest(CAST
 RETURNING scope, id
 """
 
-LATEST_SCOPE = """
-INSERT INTO scopes (source, scope, snapshot_id, began_at, count)
-VALUES (:source, :scope, :id, :began, :count)
-ON CONFLICT (source, scope) DO UPDATE
-SET snapshot_id = excluded.snapshot_id, began_at = excluded.began_at, count = excluded.count
-WHERE scopes.began_at <= excluded.began_at
+RECORD_SNAPSHOTS = """
+WITH noted AS (
+  INSERT INTO snapshots (run_id, source, scope, complete, count, problem, began_at, effective_at)
+  SELECT :run, r.source, r.scope, r.complete, r.count, r.problem, :began, r.effective_at
+  FROM unnest(CAST(:source AS text[]), CAST(:scope AS text[]), CAST(:complete AS boolean[]), CAST(:count AS int[]),
+    CAST(:problem AS text[]), CAST(:effective_at AS timestamptz[]))
+    AS r(source, scope, complete, count, problem, effective_at)
+  RETURNING id, source, scope, complete, count, coalesce(effective_at, began_at) AS began_at),
+latest AS (
+  INSERT INTO scopes (source, scope, snapshot_id, began_at, count)
+  SELECT DISTINCT ON (source, scope) source, scope, id, began_at, count FROM noted WHERE complete
+  ORDER BY source, scope, id DESC
+  ON CONFLICT (source, scope) DO UPDATE
+  SET snapshot_id = excluded.snapshot_id, began_at = excluded.began_at, count = excluded.count
+  WHERE scopes.began_at <= excluded.began_at)
+SELECT source, scope, id FROM noted
 """
-
-
-def _guest_differs(known: str) -> str:
-    """SQL: whether a list shows something new. It is tested before the upsert. The upsert's own WHERE would lock every
-    row, and a lock is a write."""
-    listed = ("guest_type", "node", "status", "power", "name", "lock", "template", "disk_gb", "tags")
-    before = ", ".join(f"{known}.{column}" for column in (*listed, "signature"))
-    return f"({before}) IS DISTINCT FROM ({', '.join(f's.{column}' for column in listed)}, {identity_doubts.SIGNATURE})"
-
-
-MERGE_GUESTS = f"""
-INSERT INTO guests AS g (cluster, vmid, guest_type, node, status, power, power_since, name, lock, lock_since,
-  template, cores, memory_mb, disk_gb, tags, signature, fingerprint_state, first_seen_at, changed_at, read_at)
-SELECT s.cluster, s.vmid, s.guest_type, s.node, s.status, s.power, :began, s.name, s.lock,
-  CASE WHEN s.lock IS NOT NULL THEN CAST(:began AS timestamptz) END,
-  s.template, s.cores, s.memory_mb, s.disk_gb, s.tags, {identity_doubts.SIGNATURE}, 'unread', :began, :began, :began
-FROM stage_guests s LEFT JOIN guests k ON k.cluster = s.cluster AND k.vmid = s.vmid
-WHERE s.cluster = :cluster AND (k.vmid IS NULL OR {_guest_differs("k")})
-ON CONFLICT (cluster, vmid) DO UPDATE SET
-  guest_type = excluded.guest_type, node = excluded.node, status = excluded.status,
-  power = excluded.power,
-  power_since = CASE WHEN g.power = excluded.power THEN g.power_since ELSE excluded.read_at END,
-  name = excluded.name, lock = excluded.lock,
-  lock_since = CASE WHEN excluded.lock IS NULL THEN NULL
-                    WHEN g.lock IS NOT DISTINCT FROM excluded.lock THEN g.lock_since ELSE excluded.read_at END,
-  template = excluded.template, cores = excluded.cores, memory_mb = excluded.memory_mb,
-  disk_gb = excluded.disk_gb, tags = excluded.tags, signature = excluded.signature,
-  changed_at = excluded.read_at, read_at = excluded.read_at
-"""
-
-GUESTS_LISTED = """
-UPDATE guests g SET unlisted_since = NULL, changed_at = :began
-FROM stage_guests s WHERE g.cluster = :cluster AND s.cluster = g.cluster AND s.vmid = g.vmid
-  AND g.unlisted_since IS NOT NULL
-"""
-
-GUESTS_BACK = """
-WITH back AS (
-  DELETE FROM absences a USING stage_guests s
-  WHERE s.cluster = :cluster AND a.kind = 'guest' AND a.subject = s.cluster || '/' || s.vmid
-  RETURNING s.cluster, s.vmid)
-UPDATE guests g SET changed_at = :began
-FROM back b WHERE g.cluster = b.cluster AND g.vmid = b.vmid
-"""
-
-# A read that does not list a guest shows nothing of its power, so "seen twice" starts again.
-GUESTS_UNLISTED = """
-UPDATE guests g SET power = 'unknown', power_since = :began, changed_at = :began, unlisted_since = :began
-WHERE g.cluster = :cluster AND g.unlisted_since IS NULL
-  AND NOT EXISTS (SELECT 1 FROM stage_guests s WHERE s.cluster = g.cluster AND s.vmid = g.vmid)
-"""
-
-_KNOWN_GUESTS = """
-FROM guests g
-LEFT JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
-LEFT JOIN absences a ON a.kind = 'guest' AND a.subject = g.cluster || '/' || g.vmid
-WHERE g.cluster = :cluster AND g.node = ANY(:nodes) AND NOT g.template AND a.subject IS NULL
-"""
-MISSING_GUESTS = f"SELECT count(*) FILTER (WHERE s.vmid IS NULL) AS missing, count(*) AS known {_KNOWN_GUESTS}"
-VANISHED_GUESTS = f"SELECT g.node, g.guest_type, g.vmid {_KNOWN_GUESTS} AND s.vmid IS NULL LIMIT :limit"
-
 _ORDER_DIFFERS = (
     f"({', '.join(f'k.{c}' for c in _FEED_COLUMNS)}) IS DISTINCT FROM ({', '.join(f's.{c}' for c in _FEED_COLUMNS)})"
 )
@@ -387,7 +284,8 @@ UPDATE guests SET
                            THEN coalesce(fingerprint_since, :at) ELSE :at END,
   previous_fingerprint = CASE WHEN fingerprint IS DISTINCT FROM {_IDENTITY} AND fingerprint IS NOT NULL
                               THEN fingerprint ELSE previous_fingerprint END,
-  fingerprint = {_IDENTITY}, fingerprint_state = :state, fingerprint_read_at = :at, doubt = NULL, doubted_at = NULL
+  fingerprint = {_IDENTITY}, fingerprint_state = :state, fingerprint_read_at = :at, doubt = NULL, doubted_at = NULL,
+  ip_address = CASE WHEN {_FORBIDDEN} THEN ip_address ELSE :ip_address END
 WHERE cluster = :cluster AND vmid = :vmid AND (name = :name) IS NOT FALSE
   AND (doubted_at <= :at) IS NOT FALSE
   AND (changed_at = CAST(:changed AS timestamptz)) IS NOT FALSE

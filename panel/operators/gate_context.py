@@ -7,14 +7,15 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from panel.journal import rows
+from panel.operators.approvals.stored_words import Standings, decided_items, refused_questions
 from panel.operators.first_filling import begin_filling, filling_since, first_word_given
-from panel.operators.holds import decided_items, refused_questions
 from panel.runs.source_states import remember_source
 
 
-def load_gate_context(connection: Connection) -> dict[str, Any]:
+def load_gate_context(connection: Connection, said: Standings, second_above: int | None) -> dict[str, Any]:
     """The fields of the gate's context: live records in all and by node, customer and cluster; recent repairs; open
-    held sets of power states; operators' decisions."""
+    held sets of power states; operators' decisions. ``said``: what they said of the items that the gate measures.
+    ``second_above``: SECOND_APPROVAL_ABOVE."""
     totals = connection.execute(text(TOTALS)).one()
     nodes = connection.execute(text(PER_NODE))
     users = connection.execute(text(PER_USER))
@@ -30,15 +31,16 @@ def load_gate_context(connection: Connection) -> dict[str, Any]:
     per_cluster: dict[str, int] = {}
     for (cluster, _), count in per_node.items():
         per_cluster[cluster] = per_cluster.get(cluster, 0) + int(count)
-    approved, rejected = decided_items(connection)
+    approvers, rejected = decided_items(said)
     open_flips = connection.execute(text(OPEN_FLIPS))
     return counts | {
         "per_node": per_node,
         "per_cluster": per_cluster,
         "waited": frozenset(row.scope for row in open_flips),
-        "approved": approved,
+        "approved": frozenset(approvers),
+        "approvers": approvers,
         "rejected": rejected,
-        "refused": refused_questions(connection),
+        "refused": refused_questions(connection, second_above),
         "filling": filling_since(connection),
     }
 

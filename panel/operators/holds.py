@@ -3,26 +3,29 @@
 A decision covers the items of a set one by one. Each item is known by the hash of its identity: action, record,
 version, verdict with every value that is written, and kind of evidence. If an item changed since, the decision does not
 cover it any more and the operator is asked about it again. The other items stay decided.
+
+A set above SECOND_APPROVAL_ABOVE needs the approval of two operators. After the first one it stays open
+(:mod:`panel.operators.approvals`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from sqlalchemy import Connection, Row, insert, select, text
 
 from domain.changes import identities_hash, plan_hash
+from panel.api_answer import api_answer
 from panel.operator_error import OperatorError
-from panel.operators.first_filling import begin_filling, first_word_given
-from panel.runs.run_requests import request_run
+from panel.operators.approvals.second_operator import proven_name
+from panel.operators.approvals.stored_words import Standings, load_standings
 from panel.schema import tables
 
-SHORTEST_PREFIX = 8
 CREATES = "creates"
 """The gate's scope of creates. The approval of a panel's first such set begins its first filling."""
 
@@ -34,10 +37,23 @@ class Decision(StrEnum):
     REJECTED = "rejected"
 
 
+@api_answer
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One operator's approval that is in force."""
+
+    by: Annotated[str, Field(description='"api:ann": on a page or by HTTP; "cli:ann": by command')]
+    at: datetime
+    items: Annotated[int, Field(description="How many of the set's items it covers")]
+
+
 @dataclass(frozen=True, slots=True)
 class HeldSet:
     """One held set. ``items``: each with its identity, its reason and its hash. ``decision``: None while the set is
-    open; ``expired`` once a run does not hold the set any more, or holds it with other items."""
+    open; ``expired`` once a run does not hold the set any more, or holds it with other items. ``needs_second``: whether
+    it takes two operators to approve it. ``approvals``: those in force, the oldest first, also of the set that this one
+    replaced, as far as the items are the same. ``released``: how many items a run may write by them
+    (``with_approvals``)."""
 
     hash: str
     scope: str
@@ -48,6 +64,21 @@ class HeldSet:
     decision: str | None
     decided_by: str | None
     decided_at: datetime | None
+    needs_second: bool = False
+    approvals: tuple[Approval, ...] = ()
+    released: int = 0
+
+    @property
+    def waits_for_second(self) -> bool:
+        """Whether an operator approved items of it, and another one must."""
+        return self.needs_second and bool(self.approvals) and self.released < len(self.items)
+
+    def wholly_approved_by(self, by: str) -> bool:
+        """Whether this operator's approval covers every item."""
+        name = proven_name(by)
+        return name is not None and any(
+            proven_name(one.by) == name and one.items == len(self.items) for one in self.approvals
+        )
 
     @property
     def by_approval(self) -> bool:
@@ -149,7 +180,7 @@ def list_holds(
     filtered = wanted != HeldFilter()
     statement = (FILTERED_ALL if filtered else LIST_ALL) if decided else (FILTERED_OPEN if filtered else LIST_OPEN)
     rows = connection.execute(statement, {"limit": limit, "offset": offset} | (values if filtered else {}))
-    return [_held(row) for row in rows]
+    return [held_of(row) for row in rows]
 
 
 def held_set(connection: Connection, hash_: str) -> HeldSet:
@@ -157,58 +188,58 @@ def held_set(connection: Connection, hash_: str) -> HeldSet:
     row = connection.execute(OF_HASH, {"hash": hash_}).one_or_none()
     if row is None:
         raise OperatorError("unknown", f"there is no held set {hash_[:12]}: a run may have replaced it by a newer one")
-    return _held(row)
+    return held_of(row)
 
 
-def held_about(connection: Connection, subjects: Iterable[str]) -> list[HeldSet]:
+def held_about(connection: Connection, subjects: Iterable[str], above: int | None) -> list[HeldSet]:
     """The open sets that have an item about one of these subjects ("vps:12", "order:7041"), newest first; of each only
-    those items."""
+    those items, with their approvals. Whether it needs two operators is asked of the whole set. ``above``:
+    SECOND_APPROVAL_ABOVE."""
     about = set(subjects)
-    rows = connection.execute(ABOUT, {"subjects": sorted(about)})
-    found = [_held(row) for row in rows]
-    return [replace(one, items=tuple(item for item in one.items if item["subject"] in about)) for one in found]
+    whole = [held_of(row) for row in connection.execute(ABOUT, {"subjects": sorted(about)})]
+    if not whole:
+        return []
+    standings, found = _standings(connection, whole, above), []
+    for one in whole:
+        part = replace(one, items=tuple(item for item in one.items if item["subject"] in about))
+        second = _told(standings, one, above).needs_second
+        found.append(replace(_told(standings, part, above), needs_second=second))
+    return found
 
 
-def decide_hold(connection: Connection, prefix: str, decision: Decision, by: str) -> HeldSet:
-    """Approve or reject the set whose hash begins with ``prefix`` (at least 8 characters), and ask for a run.
-
-    A set that has expired can still be decided for 24 hours: the decision counts for each of its items that did not
-    change. A later decision may be the opposite. Raises OperatorError.
-    """
-    if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST_PREFIX},64}}", prefix):
-        raise OperatorError("invalid", f"a hash is {SHORTEST_PREFIX} to 64 characters out of 0-9 and a-f")
-    matching = connection.execute(DECIDABLE, {"prefix": prefix}).all()
-    if not matching:
-        raise OperatorError("unknown", f"no held set's hash begins with {prefix}; `panel-sync held` lists them")
-    if len({row.plan_hash for row in matching}) > 1:
-        raise OperatorError("conflict", f"several held sets' hashes begin with {prefix}; give more of the hash")
-    newest = matching[0]
-    if newest.decision == decision.value:
-        raise OperatorError("conflict", f"{newest.plan_hash[:12]} is {decision.value} already")
-    row = connection.execute(DECIDE, {"id": newest.id, "decision": decision.value, "by": by}).one()
-    connection.execute(RESOLVE_HELD)
-    if decision is Decision.APPROVED and row.scope == CREATES and not first_word_given(connection):
-        begin_filling(connection)
-    request_run(connection)
-    return _held(row)
+def with_approvals(connection: Connection, sets: Iterable[HeldSet], above: int | None) -> list[HeldSet]:
+    """The sets, each with the approvals in force and whether it needs two operators. ``above``:
+    SECOND_APPROVAL_ABOVE."""
+    listed = list(sets)
+    if not listed:
+        return []
+    standings = _standings(connection, listed, above)
+    return [_told(standings, one, above) for one in listed]
 
 
-def decided_items(connection: Connection) -> tuple[frozenset[str], frozenset[str]]:
-    """The hashes of the items whose last decision is in force, as (approved, rejected).
-
-    An approval holds for 24 hours, a rejection for 30 days. After that the operator is asked again.
-    """
-    rows = connection.execute(IN_FORCE).all()
-    approved = frozenset(row.hash for row in rows if row.decision == Decision.APPROVED.value and row.fresh)
-    return approved, frozenset(row.hash for row in rows if row.decision == Decision.REJECTED.value)
+def held_subjects(connection: Connection, subjects: Iterable[str]) -> frozenset[str]:
+    """Those of these subjects that an open set has an item about."""
+    return frozenset(connection.scalars(HELD_SUBJECTS, {"subjects": sorted(set(subjects))}))
 
 
-def refused_questions(connection: Connection) -> frozenset[str]:
-    """The questions (``Change.question``) that an operator last answered with a rejection, however long ago."""
-    return frozenset(row.question for row in connection.execute(REFUSED))
+def _standings(connection: Connection, sets: Iterable[HeldSet], above: int | None) -> Standings:
+    return load_standings(connection, above, (item["hash"] for one in sets for item in one.items))
 
 
-def _held(row: Row[Any]) -> HeldSet:
+def _told(standings: Standings, one: HeldSet, above: int | None) -> HeldSet:
+    found = standings.of(one.items)
+    covered: dict[str, list[datetime]] = {}
+    for item in found:
+        for by, at in {word.by: word.at for word in item.approvals}.items():
+            covered.setdefault(by, []).append(at)
+    approvals = sorted((Approval(by, max(at), len(at)) for by, at in covered.items()), key=lambda given: given.at)
+    second = standings.needs_second(one.items, above)
+    released = sum(item.released for item in found)
+    return replace(one, needs_second=second, approvals=tuple(approvals), released=released)
+
+
+def held_of(row: Row[Any]) -> HeldSet:
+    """The set of a row."""
     return HeldSet(
         row.plan_hash,
         row.scope,
@@ -268,25 +299,7 @@ ABOUT = text(
     "SELECT h.* FROM holds h WHERE h.decision IS NULL AND EXISTS (SELECT 1 FROM jsonb_array_elements(h.items) AS item"
     " WHERE item ->> 'subject' = ANY(CAST(:subjects AS text[]))) ORDER BY h.id DESC"
 )
-DECIDABLE = text(
-    "SELECT id, plan_hash, decision FROM holds WHERE starts_with(plan_hash, :prefix)"
-    " AND (decision IS NULL OR decided_at > statement_timestamp() - interval '24 hours' OR decision = 'rejected')"
-    " ORDER BY id DESC FOR UPDATE"
-)
-DECIDE = text(
-    "UPDATE holds SET decision = :decision, decided_by = :by, decided_at = clock_timestamp() WHERE id = :id RETURNING *"
-)
-IN_FORCE = text(
-    "SELECT DISTINCT ON (item ->> 'hash') item ->> 'hash' AS hash, h.decision,"
-    " h.decided_at > clock_timestamp() - interval '24 hours' AS fresh"
-    " FROM holds h, jsonb_array_elements(h.items) AS item"
-    " WHERE h.decision IN ('approved', 'rejected') AND h.decided_at > statement_timestamp() - interval '30 days'"
-    " ORDER BY item ->> 'hash', h.decided_at DESC"
-)
-REFUSED = text(
-    "SELECT question FROM (SELECT DISTINCT ON (question) question, decision FROM ("
-    " SELECT CASE item ->> 'action' WHEN 'delete' THEN 'delete' ELSE item ->> 'kind' END || ' ' || (item ->> 'subject')"
-    " AS question, h.decision, h.decided_at FROM holds h, jsonb_array_elements(h.items) AS item"
-    " WHERE h.decision IN ('approved', 'rejected')) answers"
-    " ORDER BY question, decided_at DESC) last WHERE decision = 'rejected'"
+HELD_SUBJECTS = text(
+    "SELECT DISTINCT item ->> 'subject' FROM holds h, jsonb_array_elements(h.items) AS item"
+    " WHERE h.decision IS NULL AND item ->> 'subject' = ANY(CAST(:subjects AS text[]))"
 )

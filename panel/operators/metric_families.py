@@ -20,7 +20,7 @@ def families_of(numbers: Numbers | None) -> list[GaugeMetricFamily]:
     if numbers is None:
         return [up]
     return [up, *_calls(numbers), *_runs(numbers), *_sources(numbers), *_decisions(numbers), *_lanes(numbers),
-            *_repairs(numbers)]  # fmt: skip
+            *_repairs(numbers), *_webhooks(numbers)]  # fmt: skip
 
 
 def _calls(numbers: Numbers) -> Iterable[GaugeMetricFamily]:
@@ -99,6 +99,20 @@ def _repairs(numbers: Numbers) -> Iterable[GaugeMetricFamily]:
     lasted = [((one["kind"], quantile), one[column]) for one in repairs for quantile, column in parts]
     said = "How long a difference had lasted that was repaired in the last day"
     yield _labelled("out_of_sync_seconds", said, ("class", "quantile"), lasted)
+
+
+def _webhooks(numbers: Numbers) -> Iterable[GaugeMetricFamily]:
+    """The events for the main site."""
+    webhooks = numbers["webhooks"]
+    yield _gauge("webhook_events_waiting", "Events that the main site has not taken yet", webhooks["waiting"])
+    yield _gauge("webhook_oldest_waiting_seconds", "Age of the oldest of them", webhooks["oldest_waiting_s"] or 0)
+    yield _gauge("webhook_events_dead", "Events that were given up", webhooks["dead"])
+    yield _gauge("webhook_disabled", "Whether the main site answered 410 Gone", webhooks["disabled"])
+    yield _gauge(
+        "webhook_failing_seconds",
+        "For how long the main site has taken no event, 0 if it takes them",
+        webhooks["failing_s"] or 0,
+    )
 
 
 def _gauge(name: str, said: str, value: float) -> GaugeMetricFamily:

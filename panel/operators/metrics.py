@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
+from panel.operators.service_levels import DAY, lasted
 from panel.runs.schedule_duties import Duty, list_duties
 
 
 def metrics(connection: Connection) -> dict[str, Any]:
-    """All numbers at one moment: the journal, runs, sources, findings, held sets, pauses, quarantine, repairs."""
+    """All numbers at one moment: the journal, runs, sources, findings, held sets, pauses, quarantine, repairs, and the
+    events for the main site."""
     numbers = dict(connection.execute(NUMBERS).one()._mapping)
     return {
         "journal": {name: numbers[name] for name in ("queued", "oldest_queued_s", "unpublished_s", "dead")},
@@ -22,12 +24,18 @@ def metrics(connection: Connection) -> dict[str, Any]:
         "pauses": numbers["pauses"],
         "quarantined": numbers["quarantined"],
         "lanes": [_lane(duty) for duty in list_duties(connection) if duty.every_s is not None],
-        "repairs": [dict(row._mapping) for row in connection.execute(REPAIRS)],
+        "repairs": [_repairs(row) for row in connection.execute(REPAIRS, {"window": DAY})],
+        "webhooks": dict(connection.execute(WEBHOOKS).one()._mapping),
     }
 
 
 def _lane(duty: Duty) -> dict[str, Any]:
     return {"lane": duty.lane, "every_s": duty.every_s, "last_done_s": duty.done_s, "late": duty.late}
+
+
+def _repairs(row: Row[Any]) -> dict[str, Any]:
+    numbers = dict(row._mapping)
+    return {"kind": numbers.pop("kind"), "day": numbers.pop("mended"), **numbers}
 
 
 def _runs(connection: Connection) -> list[dict[str, Any]]:
@@ -83,13 +91,12 @@ FINDINGS = text(
     f'SELECT "class", severity, count(*) AS open, {_age("min(first_seen_at)")} AS oldest_s'  # noqa: S608 - own text
     ' FROM findings WHERE resolved_at IS NULL GROUP BY "class", severity ORDER BY "class", severity'
 )
-_OUT_OF_SYNC = "extract(epoch FROM applied_at - CAST(evidence ->> 'since' AS timestamptz))"
+WEBHOOKS = text(
+    "SELECT (SELECT count(*) FROM webhook_events WHERE state = 'waiting') AS waiting,"  # noqa: S608 - own text
+    f" (SELECT {_age('min(created_at)')} FROM webhook_events WHERE state = 'waiting') AS oldest_waiting_s,"
+    " (SELECT count(*) FROM webhook_events WHERE state = 'dead') AS dead,"
+    f" disabled_at IS NOT NULL AS disabled, {_age('failing_since')} AS failing_s FROM webhook_endpoint"
+)
 REPAIRS = text(
-    "SELECT evidence ->> 'kind' AS kind, count(*) AS day,"  # noqa: S608 - own text
-    " count(*) FILTER (WHERE applied_at > clock_timestamp() - interval '1 hour') AS hour,"
-    f" CAST(percentile_cont(0.5) WITHIN GROUP (ORDER BY {_OUT_OF_SYNC}) AS float8) AS median_s,"
-    f" CAST(percentile_cont(0.95) WITHIN GROUP (ORDER BY {_OUT_OF_SYNC}) AS float8) AS p95_s,"
-    f" CAST(max({_OUT_OF_SYNC}) AS float8) AS longest_s"
-    " FROM operations WHERE kind = 'repair' AND state = 'applied' AND evidence ? 'kind'"
-    " AND applied_at > statement_timestamp() - interval '1 day' GROUP BY 1 ORDER BY 1"
+    lasted("count(*) FILTER (WHERE applied_at > clock_timestamp() - interval '1 hour') AS hour") + " ORDER BY 1"
 )

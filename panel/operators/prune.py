@@ -216,6 +216,8 @@ TASKS = (
     _oldest("used_sign_in_links", "t.expires_at < statement_timestamp() - interval '1 hour'", "t.expires_at"),
     _oldest("client_sessions", "t.expires_at < statement_timestamp()", "t.expires_at"),
     _oldest("operator_sessions", "t.expires_at < statement_timestamp()", "t.expires_at"),
+    _oldest("vps_statistics", "t.asked_at < statement_timestamp() - interval '1 hour'", "t.asked_at"),
+    _oldest("adoptions", "t.ended_at < statement_timestamp() - interval '90 days'", "t.ended_at"),
     _oldest("idempotency_keys", "t.created_at < statement_timestamp() - interval '48 hours'", "t.created_at"),
     Task("findings", text(_BY_FUNCTION.format(call="prune_findings(:most)"))),
     # A held set that changes leaves an expired row with every run, so these rows go early.
@@ -226,6 +228,8 @@ TASKS = (
     Task("operations", text(_JOURNAL.format(function="prune_journal")), again=False),
     Task("vps", text(_JOURNAL.format(function="prune_tombstones"))),
     Task("power_actions", text(_BY_FUNCTION.format(call="prune_power_actions(:days, :most)"))),
+    _oldest("what_ifs", "t.asked_at < statement_timestamp() - interval '14 days'", "t.asked_at"),
+    _oldest("webhook_events", "t.created_at < statement_timestamp() - interval '30 days'", "t.created_at"),
     Task("guests", text(GUESTS), begin="/0"),
     Task("orders_seen", text(ORDERS), begin=""),
     _oldest("scopes", _SCOPE_OVER, "t.began_at"),

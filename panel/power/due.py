@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from domain.power import conduct
 from panel.power.progress import LONGEST_S
 from panel.schema.power_tables import IS_OPEN
+from panel.webhooks.events import note_power_actions
 
 TASK = "power.act"
 """The task that does an action's next step."""
@@ -19,12 +21,13 @@ GIVEN_UP_S = LONGEST_S + 300
 """A worker ends an action after ``LONGEST_S``. One that is open for longer than this has no worker."""
 
 
-def claim_due(connection: Connection) -> list[int]:
-    """The open actions whose next step is due. Each is due again later, also if its message is lost or its worker dies.
+def claim_due(connection: Connection) -> list[Row[Any]]:
+    """The open actions whose next step is due: ``id`` and ``traceparent``. Each is due again later, also if its message
+    is lost or its worker dies.
 
     A worker that ends its step says itself when the next one is due.
     """
-    return list(connection.scalars(CLAIM, {"limit": LIMIT}))
+    return list(connection.execute(CLAIM, {"limit": LIMIT}))
 
 
 def make_due_again(connection: Connection, ids: Sequence[int]) -> None:
@@ -42,7 +45,9 @@ def end_given_up(connection: Connection) -> list[int]:
         "never": never.state.value, "never_code": never.code, "never_reason": never.reason,
         "lost": lost.state.value, "lost_code": lost.code, "lost_reason": lost.reason,
     }  # fmt: skip
-    return list(connection.scalars(END_GIVEN_UP, values))
+    ended = list(connection.scalars(END_GIVEN_UP, values))
+    note_power_actions(connection, ended)
+    return ended
 
 
 CLAIM = text(
@@ -50,7 +55,7 @@ CLAIM = text(
     " publish_at = clock_timestamp() + make_interval(secs => 30 * power(2, least(publishes, 3)))"
     " WHERE id IN (SELECT id FROM power_actions"
     f" WHERE {IS_OPEN} AND publish_at <= statement_timestamp()"
-    " ORDER BY publish_at, id LIMIT :limit FOR UPDATE SKIP LOCKED) RETURNING id"
+    " ORDER BY publish_at, id LIMIT :limit FOR UPDATE SKIP LOCKED) RETURNING id, traceparent"
 )
 DUE_AGAIN = text(
     "UPDATE power_actions SET publish_at = clock_timestamp() + interval '1 second',"

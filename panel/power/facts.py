@@ -13,6 +13,7 @@ from domain.orders import OrderState
 from domain.power.permission import DOUBTFUL_FINDINGS, Facts, Listed, Refusal, Seen, hindrance
 from domain.records import STALE_AFTER, LinkState
 from panel.observations.proof import PROVEN, Proof
+from panel.records.maintenance import PAUSED
 from panel.settings import Settings
 
 
@@ -158,8 +159,7 @@ SELECT r.deleted_at IS NULL AS live, r.user_id, r.order_state, r.link_state, r.f
   -- A held change of power says only that many machines turned at once.
   EXISTS (SELECT 1 FROM holds h WHERE h.decision IS NULL AND h.scope NOT LIKE 'flips:%'
           AND h.items @> CAST(:subject AS jsonb)) AS change_held,
-  EXISTS (SELECT 1 FROM pauses p WHERE p.paused_until > statement_timestamp()
-          AND p.target IN ('all', 'proxmox:' || r.cluster, 'vps:' || r.id, 'user:' || r.user_id)) AS paused,
+  {PAUSED} AS paused,
   EXISTS (SELECT 1 FROM quarantine k WHERE k.next_try_at IS NOT NULL
           AND k.subject IN ('vps:' || r.id, 'order:' || r.order_id, 'guest:' || r.cluster || '/' || r.vmid))
     -- Without a feed, only calls say that a VPS is suspended or sold on: one that died may have said it.

@@ -17,6 +17,7 @@ from domain.guests import GuestType
 from domain.power.actions import GO_ON_WITHIN_S, Action, Before, Command, State
 from domain.power.conduct import End
 from panel.schema.power_tables import IS_OPEN
+from panel.webhooks.events import note_power_actions
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +125,8 @@ def next_step(connection: Connection, taken: Taken) -> None:
 
 
 def end(connection: Connection, taken: Taken, ended: End, evidence: dict[str, Any]) -> None:
-    """The action is over. If anything was sent, a fast run is asked for, so that the record follows soon."""
+    """The action is over, and the main site is told. If anything was sent, a fast run is asked for, so that the record
+    follows soon."""
     values = {
         "state": ended.state.value,
         "code": ended.code,
@@ -132,6 +134,7 @@ def end(connection: Connection, taken: Taken, ended: End, evidence: dict[str, An
         "evidence": json.dumps(evidence),
     }
     _write(connection, END, taken, values)
+    note_power_actions(connection, [taken.id])
     if taken.begun or taken.sending_age_s is not None:
         connection.execute(ASK_FOR_A_FAST_RUN)
     level = log.info if ended.state in (State.DONE, State.REFUSED) else log.warning

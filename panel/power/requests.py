@@ -23,6 +23,7 @@ class Wanted:
     action: Action
     force: bool
     request_id: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ def ask(connection: Connection, wanted: Wanted, rules: PowerRules) -> Row[Any] |
         "action": wanted.action.value,
         "force": wanted.force,
         "request_id": wanted.request_id,
+        "traceparent": wanted.traceparent,
         "cluster": target.cluster,
         "vmid": target.vmid,
         "guest_type": target.guest_type.value,
@@ -76,9 +78,9 @@ USED = text(
     " AS free_in_s FROM power_actions WHERE user_id = :user AND asked_at > statement_timestamp() - interval '1 hour'"
 )
 STORE = text(
-    "INSERT INTO power_actions (vps_id, user_id, action, force, request_id, cluster, vmid, guest_type, fingerprint,"
-    " state, valid_until) VALUES (:vps_id, :user_id, :action, :force, :request_id, :cluster, :vmid, :guest_type,"
-    " :fingerprint, 'queued', clock_timestamp() + make_interval(secs => :valid_s))"
+    "INSERT INTO power_actions (vps_id, user_id, action, force, request_id, traceparent, cluster, vmid, guest_type,"
+    " fingerprint, state, valid_until) VALUES (:vps_id, :user_id, :action, :force, :request_id, :traceparent, :cluster,"
+    " :vmid, :guest_type, :fingerprint, 'queued', clock_timestamp() + make_interval(secs => :valid_s))"
     " ON CONFLICT DO NOTHING RETURNING *"
 )
 OPEN = text(

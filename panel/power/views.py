@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, text
@@ -10,10 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.power.actions import OPEN, State
 from domain.power.permission import Refusal
-from panel.power.facts import PowerRules, permitted
+from panel.clients.round_trips import Query, RoundTrips, Statement
+from panel.power.facts import PowerRules, Target, permitted
 from panel.records.public import Place
-from panel.records.reads import reading, reading_as_client
-from panel.schema.power_tables import NOT_DONE, power_actions
+from panel.records.reads import reading
+from panel.schema import tables
+from panel.schema.power_tables import IS_OPEN, NOT_DONE, power_actions
 
 CLIENT_COLUMNS = ("id", "vps_id", "action", "force", "state", "step", "code", "reason", "asked_at", "ended_at")
 """What the client's role may read and an answer needs."""
@@ -51,31 +54,65 @@ def public_action(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def client_actions(
-    engine: AsyncEngine, user_id: int, vps_id: int, action_id: int | None = None
-) -> list[Mapping[str, Any]]:
+def actions_query(user_id: int, vps_id: int, action_id: int | None = None, *, limit: int = LATEST) -> Query:
     """A client's latest actions of a VPS, newest first, or the one with that id. Row-level security shows only those
     that the client asked for."""
-    columns = [power_actions.c[name] for name in CLIENT_COLUMNS]
-    wanted = select(*columns).where(power_actions.c.user_id == user_id, power_actions.c.vps_id == vps_id)
-    if action_id is not None:
-        wanted = wanted.where(power_actions.c.id == action_id)
-    async with reading_as_client(engine, user_id) as connection:
-        rows = await connection.execute(wanted.order_by(power_actions.c.id.desc()).limit(LATEST))
-        return [dict(row._mapping) for row in rows]
+    one = None if action_id is None else str(action_id)
+    return Query(ACTIONS, (str(user_id), str(vps_id), one, str(limit)))
+
+
+async def client_actions(
+    trips: RoundTrips, user_id: int, vps_id: int, action_id: int | None = None, *, limit: int = LATEST
+) -> list[dict[str, Any]]:
+    """What an ``actions_query`` finds. Raises DatabaseAwayError."""
+    [rows] = await trips.rows_as_client(user_id, actions_query(user_id, vps_id, action_id, limit=limit))
+    return rows
+
+
+def open_actions_query(user_id: int) -> Query:
+    """What this client asked for that is not over: ``vps_id``, ``action`` and ``force``."""
+    return Query(OPEN_ACTIONS, (str(user_id),))
+
+
+ACTIONS = Statement(
+    f"SELECT {', '.join(CLIENT_COLUMNS)} FROM power_actions"  # noqa: S608 - own words
+    " WHERE user_id = $1::bigint AND vps_id = $2::bigint AND ($3::bigint IS NULL OR id = $3::bigint)"
+    " ORDER BY id DESC LIMIT $4::bigint"
+)
+OPEN_ACTIONS = Statement(
+    f"SELECT vps_id, action, force FROM power_actions WHERE user_id = $1::bigint AND {IS_OPEN}"  # noqa: S608 - own words
+)
+
+
+async def machine_now(engine: AsyncEngine, user_id: int, vps_id: int, rules: PowerRules) -> Target | Refusal:
+    """The machine that this client could switch now, or why not. The limit of an hour and an open action are not looked
+    at."""
+    async with reading(engine) as connection:
+        return await connection.run_sync(permitted, vps_id, user_id, rules)
 
 
 async def hindrance_now(engine: AsyncEngine, user_id: int, vps_id: int, rules: PowerRules) -> Refusal | None:
-    """Why an action of this client would be refused now; None: nothing stands against it. The limit of an hour and an
-    open action are not looked at."""
-    async with reading(engine) as connection:
-        allowed = await connection.run_sync(permitted, vps_id, user_id, rules)
+    """Why an action of this client would be refused now; None: nothing stands against it."""
+    allowed = await machine_now(engine, user_id, vps_id, rules)
     return allowed if isinstance(allowed, Refusal) else None
 
 
-def actions_of_vps(connection: Connection, vps_id: int, limit: int) -> Sequence[Row[Any]]:
-    """The latest actions of a VPS, whoever asked for them, oldest first."""
-    latest = select(power_actions).where(power_actions.c.vps_id == vps_id).order_by(power_actions.c.id.desc())
+def actions_of_vps(
+    connection: Connection, vps_id: int, limit: int, *, since: datetime | None = None, until: datetime | None = None
+) -> Sequence[Row[Any]]:
+    """The latest actions of a VPS that were asked for after ``since`` and not after ``until`` (None: no such limit),
+    whoever asked for them, oldest first. ``username``: of who asked, None if the panel has no such user."""
+    users = tables.users
+    latest = (
+        select(power_actions, users.c.username)
+        .select_from(power_actions.outerjoin(users, users.c.id == power_actions.c.user_id))
+        .where(power_actions.c.vps_id == vps_id)
+        .order_by(power_actions.c.id.desc())
+    )
+    if since is not None:
+        latest = latest.where(power_actions.c.asked_at > since)
+    if until is not None:
+        latest = latest.where(power_actions.c.asked_at <= until)
     return connection.execute(latest.limit(limit)).all()[::-1]
 
 

@@ -6,28 +6,21 @@ only, and of each operation the columns that customers see: no operator, reason,
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from panel.records.projection import Row
-from panel.records.reads import reading_as_client
+from panel.clients.round_trips import Query, Statement
 
 
-async def client_activity(engine: AsyncEngine, user_id: int, vps_id: int, *, limit: int) -> list[Row]:
-    """The latest operations of one of the user's VPS that changed something which customers see, newest first.
+def activity_query(vps_id: int, *, limit: int) -> Query:
+    """The latest operations of one of the client's VPS that changed something which customers see, newest first. To be
+    read as the client.
 
     Columns: ``kind action source applied_at became_theirs before after``. ``before`` and ``after`` hold the columns
-    that changed, or are None. Empty for another user's VPS.
+    that changed, or are None. Nothing of another user's VPS.
     """
-    values: dict[str, Any] = {"vps_id": vps_id, "limit": limit}
-    async with reading_as_client(engine, user_id) as connection:
-        return [dict(row._mapping) for row in await connection.execute(ACTIVITY, values)]
+    return Query(ACTIVITY, (str(vps_id), str(limit)))
 
 
-ACTIVITY = text(
+ACTIVITY = Statement(
     "SELECT kind, action, source, applied_at, became_theirs, before, after FROM client_activity"
-    " WHERE vps_id = :vps_id AND (became_theirs OR after IS NOT NULL OR action IN ('create', 'restore'))"
-    " ORDER BY seq DESC LIMIT :limit"
+    " WHERE vps_id = $1::bigint AND (became_theirs OR after IS NOT NULL OR action IN ('create', 'restore'))"
+    " ORDER BY seq DESC LIMIT $2::bigint"
 )

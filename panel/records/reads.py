@@ -9,23 +9,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, literal, or_, select, text
+from sqlalchemy import case, select, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from domain.record_columns import Reader, names, seen_by
 from panel.journal.calls import DatabaseAwayError
 from panel.records.projection import Row, project
+from panel.records.public import BY_OPERATOR
 from panel.schema import tables
 
 FOUND_LIMIT = 100  # records per look-up; a caller with more of one name should ask by order_id
 
 OPERATION_COLUMNS = (
-    "id", "action", "vps_id", "state", "attempts", "error", "result", "reason", "accepted_at", "applied_at",
+    "id", "action", "vps_id", "state", "attempts", "error", "result", "accepted_at", "applied_at",
 )  # fmt: skip
-CLIENT_COLUMNS = names(seen_by(Reader.CLIENT))
-"""The columns that the client's role may read and an answer needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +91,10 @@ async def database_health(engine: AsyncEngine) -> DatabaseHealth:
 
 
 async def operation(engine: AsyncEngine, operation_id: int) -> Operation | None:
-    """One operation of the journal, or None."""
+    """One operation of the journal as the main site sees it, or None."""
     journal = tables.operations
-    columns = [journal.c[name] for name in OPERATION_COLUMNS]
+    reason = case((journal.c.kind == "operator", BY_OPERATOR), else_=journal.c.reason).label("reason")
+    columns = [*(journal.c[name] for name in OPERATION_COLUMNS), reason]
     async with reading(engine) as connection:
         row = (await connection.execute(select(*columns).where(journal.c.id == operation_id))).one_or_none()
         if row is None:
@@ -166,48 +165,3 @@ async def _rows(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, Ro
     vps = tables.vps
     rows = await connection.execute(select(vps).where(vps.c.id.in_(list(ids))))
     return {row.id: dict(row._mapping) for row in rows}
-
-
-async def client_records(
-    engine: AsyncEngine,
-    user_id: int,
-    *,
-    status: str | None = None,
-    search: str = "",
-    before_id: int | None = None,
-    limit: int,
-) -> list[Row]:
-    """A user's live records with an id below ``before_id``, newest first. Columns: CLIENT_COLUMNS, when their node was
-    last read completely (``scope_began_at``), and the time on the database's clock (``read_at``). ``search``: a part of
-    the name or of an address."""
-    vps = tables.vps
-    wanted: list[ColumnElement[bool]] = []
-    if status is not None:
-        wanted.append(vps.c.status == status)
-    if search:
-        searched = (vps.c.name, vps.c.ip_address, vps.c.ip6_address)
-        wanted.append(or_(*(column.icontains(search, autoescape=True) for column in searched)))
-    if before_id is not None:
-        wanted.append(vps.c.id < before_id)
-    statement = _client_select(user_id).where(*wanted).order_by(vps.c.id.desc()).limit(limit)
-    async with reading_as_client(engine, user_id) as connection:
-        return [dict(row._mapping) for row in await connection.execute(statement)]
-
-
-async def client_record(engine: AsyncEngine, user_id: int, vps_id: int) -> Row | None:
-    """One live record of a user; None also for another user's record."""
-    statement = _client_select(user_id).where(tables.vps.c.id == vps_id)
-    async with reading_as_client(engine, user_id) as connection:
-        row = (await connection.execute(statement)).one_or_none()
-    return dict(row._mapping) if row else None
-
-
-def _client_select(user_id: int) -> Select[Any]:
-    vps, scopes = tables.vps, tables.scopes
-    columns = [vps.c[name] for name in CLIENT_COLUMNS]
-    node_read = (scopes.c.source == literal("proxmox:") + vps.c.cluster) & (scopes.c.scope == vps.c.node)
-    return (
-        select(*columns, scopes.c.began_at.label("scope_began_at"), func.clock_timestamp().label("read_at"))
-        .select_from(vps.outerjoin(scopes, node_read))
-        .where(vps.c.user_id == user_id, vps.c.deleted_at.is_(None))
-    )

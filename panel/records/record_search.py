@@ -11,6 +11,8 @@ from sqlalchemy import Connection, Row, text
 
 from domain.record_columns import MAX_ID, MAX_INT
 
+OPERATIONS = 500
+"""How far back the journal is looked through for records that changed lately."""
 SHORTEST_PART = 3
 """A name is also found by a part of it that is at least this long. Shorter ones must be the whole name."""
 
@@ -32,13 +34,28 @@ def find_records(connection: Connection, wanted: str, *, limit: int) -> Sequence
     return connection.execute(FIND, values).all()
 
 
-FIND = text(
+def changed_lately(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
+    """The records that changed last, the latest first, among those of the last OPERATIONS operations."""
+    return connection.execute(LATELY, {"operations": OPERATIONS, "limit": limit}).all()
+
+
+_FOUND = (
     "SELECT r.id, r.name, r.status, r.order_id, r.user_id, u.username, r.ip_address, r.ip6_address, r.cluster, r.vmid,"
-    " r.deleted_at FROM vps r JOIN users u ON u.id = r.user_id"
-    " WHERE r.id = CAST(:number AS bigint) OR r.user_id = CAST(:number AS bigint) OR r.order_id = :wanted"
+    " r.deleted_at, r.merged_into FROM vps r JOIN users u ON u.id = r.user_id"
+)
+FIND = text(
+    f"{_FOUND} WHERE r.id = CAST(:number AS bigint) OR r.user_id = CAST(:number AS bigint) OR r.order_id = :wanted"
     " OR lower(r.name) = lower(:wanted) OR lower(u.username) = lower(:wanted)"
     " OR strpos(lower(r.name), lower(CAST(:part AS text))) > 0"
     " OR r.ip_address = lower(:wanted) OR r.ip6_address = lower(:wanted)"
     " OR (r.vmid = CAST(:vmid AS int) AND r.cluster = coalesce(CAST(:cluster AS text), r.cluster))"
     " ORDER BY r.deleted_at IS NOT NULL, r.id DESC LIMIT :limit"
 )
+_LATEST = (
+    "WITH tail AS (SELECT id, vps_id, state, before FROM operations ORDER BY id DESC LIMIT :operations),"
+    " latest AS (SELECT vps_id, max(id) AS operation FROM tail"
+    " WHERE state = 'applied'"
+    " AND CASE jsonb_typeof(before) WHEN 'object' THEN before - 'version' <> CAST('{}' AS jsonb) ELSE true END"
+    " GROUP BY vps_id ORDER BY 2 DESC LIMIT :limit)"
+)
+LATELY = text(f"{_LATEST} {_FOUND} JOIN latest ON latest.vps_id = r.id ORDER BY latest.operation DESC")

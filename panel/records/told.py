@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Row
+
 from panel.records.history import History
 
 HIDDEN = frozenset({"version"})
@@ -23,6 +25,11 @@ def span(seconds: float) -> str:
 def moment(at: datetime | None) -> str:
     """A time to the second, UTC as everywhere."""
     return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def clock(at: datetime) -> str:
+    """The time of day to the second, UTC as everywhere."""
+    return f"{at:%H:%M:%S}"
 
 
 def plain(value: object) -> str:
@@ -50,6 +57,13 @@ def changed(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -
         for column, value in (after or {}).items()
         if column not in HIDDEN
     ]
+
+
+def changes(operation: Row[Any]) -> bool:
+    """Whether an operation of the journal is more than an update that found all as it says."""
+    if operation.state != "applied" or operation.action != "update" or operation.before is None:
+        return True
+    return bool(changed(operation.before, operation.after))
 
 
 def counted(counts: Mapping[str, Any]) -> str:

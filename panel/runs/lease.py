@@ -87,6 +87,9 @@ def hold_turn(engine: Engine, kind: str, holder: str) -> Iterator[Connection | N
             # The server must not end a run's connection while the run waits for Proxmox between two statements.
             connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
             connection.execute(text("SET statement_timeout = '120s'"))
+            # A run's statements join whole tables, each once: there is nothing to compile for, and hashes need room.
+            connection.execute(text("SET jit = off"))
+            connection.execute(text("SET work_mem = '64MB'"))
             connection.execute(NOTICE_THE_END)
             got = connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": TURN_KEYS[kind]})
             connection.commit()

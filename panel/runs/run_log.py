@@ -137,7 +137,8 @@ UNCONFIRMED = "SELECT subject FROM findings WHERE class = 'not-confirmed' AND re
 
 RESOLVE = text("""
 UPDATE findings f SET resolved_at = clock_timestamp()
-WHERE f.resolved_at IS NULL AND f.class NOT IN ('paused', 'quarantined', 'source', 'held', 'lane-late')
+WHERE f.resolved_at IS NULL
+  AND f.class NOT IN ('paused', 'quarantined', 'source', 'held', 'lane-late', 'webhook-disabled')
   AND NOT EXISTS (SELECT 1 FROM unnest(CAST(:classes AS text[]), CAST(:subjects AS text[])) AS found(class, subject)
                   WHERE found.class = f.class AND found.subject = f.subject)
   AND NOT coalesce(ARRAY[f.subject, 'vps:' || f.vps_id, 'order:' || f.order_id] && CAST(:left AS text[]), false)

@@ -1,4 +1,4 @@
-"""Asks the workers for a run: stores a row that the relay sends on at once."""
+"""Asks the workers for a run or another task: stores a row that the relay sends on at once."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ def request_run(connection: Connection, subject: str = "") -> None:
 def ask_for_run(connection: Connection, trigger: str) -> None:
     """Ask the workers for a full run soon. ``trigger`` is kept with the run and says why. A second request with this
     trigger, before the relay has sent the first one, changes nothing."""
-    connection.execute(REQUEST_TASK, {"trigger": trigger})
+    request_task(connection, "reconcile.run", trigger)
+
+
+def request_task(connection: Connection, task: str, subject: str) -> None:
+    """Ask the workers for a task. ``subject``: its argument, without personal data."""
+    connection.execute(REQUEST_TASK, {"task": task, "subject": subject})
     connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": JOURNAL_CHANNEL})
 
 
-REQUEST_TASK = text(
-    "INSERT INTO task_requests (task, subject) VALUES ('reconcile.run', :trigger) ON CONFLICT DO NOTHING"
-)
+REQUEST_TASK = text("INSERT INTO task_requests (task, subject) VALUES (:task, :subject) ON CONFLICT DO NOTHING")

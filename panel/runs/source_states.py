@@ -64,6 +64,13 @@ def source_state(connection: Connection, source: str) -> dict[str, Any]:
     return dict(row._mapping) if row is not None else {}
 
 
+def backoff_states(connection: Connection, sources: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What is stored by ``remember_backoff``, by source; no entry for a source of which nothing is."""
+    statement = select(source_states.c.source, source_states.c.backoff_state)
+    rows = connection.execute(statement.where(source_states.c.source.in_(list(sources))))
+    return {row.source: dict(row.backoff_state) for row in rows if row.backoff_state is not None}
+
+
 def remember_source(connection: Connection, source: str, **values: Any) -> None:  # noqa: ANN401 - columns
     """Store columns for a source."""
     names = ", ".join(values)
@@ -98,6 +105,17 @@ def late_until(connection: Connection, source: str, lane: str) -> datetime | Non
     return until if LATE_BACKOFF.lasts(until, rows.database_now(connection)) else None
 
 
+def late_lanes(connection: Connection) -> dict[str, frozenset[str]]:
+    """By source that was late: the kinds of run for which that is noted. Most sources are not among them."""
+    return {row.source: frozenset(row.lanes) for row in connection.execute(text(LATE))}
+
+
+def degraded_sources(connection: Connection) -> frozenset[str]:
+    """The sources that lost much at once, until they are believed again."""
+    rows = connection.execute(text("SELECT source FROM source_states WHERE degraded_since IS NOT NULL"))
+    return frozenset(row.source for row in rows)
+
+
 def note_late(connection: Connection, source: str, lane: str) -> None:
     """Note that this kind of run waited in vain for the source."""
     late = _late(connection, source)
@@ -111,6 +129,12 @@ def note_in_time(connection: Connection, source: str, lanes: Iterable[str]) -> N
     late, answered = _late(connection, source), set(lanes)
     if late.keys() & answered:
         _keep_late(connection, source, {lane: pause for lane, pause in late.items() if lane not in answered})
+
+
+LATE = """
+SELECT source, ARRAY(SELECT jsonb_object_keys(backoff_state -> 'late')) AS lanes
+FROM source_states WHERE jsonb_typeof(backoff_state -> 'late') = 'object'
+"""
 
 
 def _late(connection: Connection, source: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@ they come, and nothing else does."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Identity, Index, Integer, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Identity, Index, Integer, String, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from domain.power.actions import OPEN
@@ -24,6 +24,7 @@ power_actions = Table(
     Column("action", Text, nullable=False),
     Column("force", Boolean, nullable=False),
     Column("request_id", Text),
+    Column("traceparent", String(55)),  # the trace of the request, if there is one
     now_column("asked_at"),
     # The machine that it is for. Another machine at this address gets nothing.
     Column("cluster", Text, nullable=False),

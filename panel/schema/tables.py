@@ -26,6 +26,7 @@ from sqlalchemy import (
     MetaData,
     PrimaryKeyConstraint,
     Sequence,
+    String,
     Table,
     Text,
     UniqueConstraint,
@@ -35,6 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeEngine
 
+from domain.changes import OPERATION_STATES
 from domain.record_columns import COLUMNS, Kind, RecordColumn, ValueSource, given_by
 
 metadata = MetaData(
@@ -123,6 +125,8 @@ vps = Table(
     CheckConstraint("(deleted_at IS NULL) = (deleted_reason IS NULL)", name="tombstone_reason"),
     Index("uq_vps_live_order_id", "order_id", unique=True, postgresql_where=text("deleted_at IS NULL")),
     Index("uq_vps_live_guest", "cluster", "vmid", unique=True, postgresql_where=text("deleted_at IS NULL")),
+    Index("ix_vps_guestless_name", "name", postgresql_where=text("deleted_at IS NULL AND vmid IS NULL")),
+    Index("ix_vps_guestless_ip_address", "ip_address", postgresql_where=text("deleted_at IS NULL AND vmid IS NULL")),
     Index("ix_vps_client", "user_id", "id", postgresql_where=text("deleted_at IS NULL")),
     Index("ix_vps_order_id", "order_id"),
     Index("ix_vps_merged_into", "merged_into"),
@@ -168,6 +172,7 @@ operations = Table(
     Column("before", JSONB),
     Column("after", JSONB),
     Column("request_id", Text),
+    Column("traceparent", String(55)),  # the trace of the call, if there is one
     Column("api_key_label", Text),
     Column("idempotency_key", Text),
     Column("run_id", BigInteger, ForeignKey("runs.id")),
@@ -178,7 +183,7 @@ operations = Table(
     Column("publishes", Integer, nullable=False, server_default=text("0")),
     one_of("kind", "sync", "repair", "operator"),
     one_of("action", "create", "update", "delete", "merge", "link", "unlink", "restore"),
-    one_of("state", "queued", "applied", "superseded", "rejected", "dead"),
+    one_of("state", *OPERATION_STATES),
     CheckConstraint("(state = 'queued') = (applied_at IS NULL)", name="settled_has_time"),
     CheckConstraint("kind = 'sync' OR reason IS NOT NULL", name="repair_has_reason"),
     CheckConstraint("kind <> 'repair' OR (run_id IS NOT NULL AND epoch IS NOT NULL)", name="repair_has_run"),
@@ -353,8 +358,11 @@ guests = Table(
     one_of("fingerprint_state", "unread", "read", "stale", "forbidden"),
     Index("ix_guests_fingerprint", "fingerprint"),
     Index("ix_guests_node", "cluster", "node"),
+    Index("ix_guests_name", "name", postgresql_where=text("unlisted_since IS NULL AND NOT template")),
     Index("ix_guests_listed", "cluster", "vmid", postgresql_where=text("unlisted_since IS NULL")),
 )
+
+GOING = text("state IN ('active', 'pending', 'suspended')")
 
 orders_seen = Table(
     "orders_seen",
@@ -382,7 +390,17 @@ orders_seen = Table(
     Index(
         "ix_orders_seen_known",
         "effective_at",
-        postgresql_where=text("state IN ('active', 'pending', 'suspended')"),
+        postgresql_where=GOING,
+    ),
+    # Orders that may be the one of a guest which nobody ordered (panel.adoptions).
+    Index("ix_orders_seen_name", "name", postgresql_where=GOING),
+    Index("ix_orders_seen_ip_address", "ip_address", postgresql_where=GOING),
+    Index("ix_orders_seen_vmid", "vmid", postgresql_where=GOING),
+    Index("ix_orders_seen_size", "ram_mb", "cpu", "disk_gb", "created_at", postgresql_where=GOING),
+    Index(
+        "ix_orders_seen_guestless",
+        "order_id",
+        postgresql_where=text("state IN ('active', 'suspended') AND (cluster IS NULL OR vmid IS NULL)"),
     ),
     Index("ix_orders_seen_going", "cluster", "vmid", postgresql_where=text("state <> 'ended'")),
     Index("ix_orders_seen_listed", "order_id", postgresql_where=text("unlisted_since IS NULL")),
@@ -454,9 +472,15 @@ holds = Table(
     Column("decision", Text),
     Column("decided_by", Text),
     Column("decided_at", Time),
+    # Above SECOND_APPROVAL_ABOVE two operators decide. The first of them is noted here, and the set stays open.
+    Column("needs_second", Boolean, nullable=False, server_default=text("false")),
+    Column("first_by", Text),
+    Column("first_at", Time),
+    Column("rejected_at", Time),  # the last rejection; it stays when an approval follows
     one_of("decision", "approved", "rejected", "expired"),
     Index("uq_holds_open", "scope", unique=True, postgresql_where=text("decision IS NULL")),
     Index("ix_holds_plan_hash", "plan_hash"),
     Index("ix_holds_answers", "decided_at", postgresql_where=text("decision IN ('approved', 'rejected')")),
     Index("ix_holds_decided_at", "decided_at", postgresql_where=text("decision IS NOT NULL")),
+    Index("ix_holds_first_at", "first_at", postgresql_where=text("first_at IS NOT NULL")),
 )

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from domain.absences import Absence
+from domain.adoptions.decision import Adoption
 from domain.guests import Guest, GuestKey
 from domain.identity_doubts import GAP
 from domain.left_out import LeftOut
@@ -92,6 +93,7 @@ class World:
     left the cluster, or is not read completely), and since when. ``unidentified``: guests of all clusters, selected or
     not, whose identity is not known now and that are not known to be gone; None: too many. ``remembered``: guests that
     are not listed now, as they were last listed. ``last_read``: when the last trusted read of each cluster began.
+    ``adoptions``: by order, the operators' adoptions that stand. Those orders name the adopted guest here.
     """
 
     now: datetime
@@ -114,6 +116,7 @@ class World:
     remembered: tuple[Guest, ...] = ()
     last_read: Mapping[str, datetime] = field(default_factory=dict)
     missed_orders: tuple[Order, ...] = ()
+    adoptions: Mapping[str, Adoption] = field(default_factory=dict)
 
     @property
     def claiming_orders(self) -> tuple[Order, ...]:

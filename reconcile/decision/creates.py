@@ -10,6 +10,7 @@ from domain.guests import FingerprintState, Guest, PowerState
 from domain.orders import Order
 from domain.record_columns import Facts, ValueSource, given_by
 from domain.records import LinkState
+from reconcile.decision.adoptions import followed
 from reconcile.decision.cases import Case, GuestView, Policy, World
 from reconcile.decision.findings import finding
 
@@ -46,7 +47,7 @@ def create(case: Case, view: GuestView, world: World, policy: Policy) -> Create 
     }
     if guest is not None:
         evidence |= {"guest": str(guest.key), "guest_status": guest.status}
-    return Create(
+    made = Create(
         source=world.feed,
         reason=f"order {order.order_id} is {order.state.value} and has no record: its create never arrived",
         order=order,
@@ -56,6 +57,7 @@ def create(case: Case, view: GuestView, world: World, policy: Policy) -> Create 
         evidence=evidence,
         confirm=(_still_sold(order, guest),),
     )
+    return followed(made, order, world)
 
 
 def _columns(order: Order, guest: Guest | None, power: PowerState) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 from domain.changes import ChangePlan
 from domain.failures import Broken, Failure, Interrupts, Stage, cause_of, guest_ties, order_ties, record_ties
 from domain.guests import Guest
+from domain.orders import may_be_on_proxmox
 from domain.records import LinkState, Record
 from reconcile.decision.cases import Case, Policy, World
 from reconcile.decision.decide import Decision, assemble, decide
 from reconcile.decision.matching.match import match
-from reconcile.decision.matching.order_traits import has_ended, may_be_on_proxmox
+from reconcile.decision.matching.order_traits import has_ended
 from reconcile.decision.power import power_plan
 
 T = TypeVar("T")

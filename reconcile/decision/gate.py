@@ -6,57 +6,24 @@ A reconciler that is wrong is wrong about many machines at once; these limits tu
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from types import MappingProxyType
-from typing import TypeVar
 
 from domain.changes import Change, ChangeOwner, ChangePlan, Create, Delete, Kind, Merge, SetStatus, plan_hash
-
-T = TypeVar("T")
-
-
-class Handling(StrEnum):
-    """What an operator wants done with a class of drift."""
-
-    REPAIR = "repair"
-    HOLD = "hold"  # each item waits for an approval
-    IGNORE = "ignore"
-
+from domain.repair_policy.budget import BY_APPROVAL, Budget, Handling
+from domain.repair_policy.delete_limits import DELETES, DeleteMeasures, over, share_of, too_many
 
 REJECTED_BEFORE = "rejected-before"
-"""The scope of changes that an operator refused before. They changed since, or the refusal ran out. Each needs a new
-approval."""
-
-BY_APPROVAL = "by-approval"
-"""How the scope of a change begins that nothing proves; its subject follows (``by-approval:vps:12``). Each such change
-is a held set of its own, because an operator has to judge each by itself."""
+"""The scope of changes that an operator refused before. They changed since, or the refusal ran out, or the approval
+that followed is not enough for the number of today. Each needs a new approval."""
+WHY_REJECTED_BEFORE = (
+    "an operator rejected it before; since then it changed, or the rejection ran out, or fewer operators approved it "
+    "than are needed now"
+)
 
 REPAIR_ALL: Mapping[Kind, Handling] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How many changes of a class may happen; shares are fractions of the records concerned."""
-
-    deletes_run: int = 20
-    deletes_hour: int = 40
-    deletes_day: int = 100
-    deletes_node_min: int = 3
-    deletes_node_share: float = 0.20
-    deletes_user_min: int = 1
-    deletes_user_share: float = 0.20
-    creates_min: int = 25
-    creates_share: float = 0.05
-    flips_min: int = 5
-    flips_share: float = 0.30
-    owners_run: int = 3
-    owners_day: int = 10
-    merges_run: int = 10
-    merges_day: int = 40
-    pushed_deletes_hour: int = 20  # by calls of the main site: more than that is a finding, never held
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +44,7 @@ class GateContext:
     merges_last_day: int = 0
     holds: Mapping[str, str] = field(default_factory=dict)
     approved: frozenset[str] = frozenset()  # identities (plan_hash of one change) that an operator approved
+    approvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by whom, for the journal
     rejected: frozenset[str] = frozenset()  # and those that an operator refused
     refused: frozenset[str] = frozenset()  # questions (Change.question) whose last answer ever was a refusal
     filling: datetime | None = None  # when an operator allowed the first filling: orders known then may have records
@@ -85,11 +53,13 @@ class GateContext:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One held set: its scope, the sentence why it is held, its changes and their hash."""
+    """One held set: its scope, the sentence why it is held, its changes and their hash. ``needs_second``: it takes two
+    operators to approve it; the run that asks says so."""
 
     scope: str
     reason: str
     changes: tuple[Change, ...]
+    needs_second: bool = False
 
     @property
     def hash(self) -> str:
@@ -98,12 +68,18 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """What may be applied, what is held, what an operator refused, and what the policy leaves alone."""
+    """What may be applied, what is held, what an operator refused, and what the policy leaves alone. ``approvers``: by
+    the identity of a change, the operators who approved it."""
 
     allowed: tuple[Change, ...]
     held: tuple[Held, ...]
     rejected: tuple[Change, ...] = ()
     ignored: tuple[Change, ...] = ()
+    approvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def approvers_of(self, change: Change) -> list[str]:
+        """Who approved this change; nobody where the limits let it through."""
+        return list(self.approvers.get(plan_hash((change,)), ())) if self.approvers else []
 
 
 def gate(
@@ -136,13 +112,12 @@ def gate(
         for kind, changes in sorted(classes.items())
     ]
     if refused_before:
-        reason = "an operator rejected it before; since then it changed, or the rejection ran out"
-        held.append(Held(REJECTED_BEFORE, reason, tuple(refused_before)))
+        held.append(Held(REJECTED_BEFORE, WHY_REJECTED_BEFORE, tuple(refused_before)))
     measured = [change for change, approved in open_ if not approved and not _fills(change, context)]
     held += _over_budget(measured, context, budget)
     stopped = {id(change) for held_set in held for change in held_set.changes}
     allowed = tuple(change for change, _ in open_ if id(change) not in stopped)
-    return Gated(allowed, tuple(held), tuple(rejected), tuple(ignored))
+    return Gated(allowed, tuple(held), tuple(rejected), tuple(ignored), context.approvers)
 
 
 def _fills(change: Change, context: GateContext) -> bool:
@@ -168,47 +143,17 @@ def _over_budget(changes: list[Change], context: GateContext, budget: Budget) ->
 
 
 def _held_deletes(deletes: list[Change], context: GateContext, budget: Budget) -> list[Held]:
-    """All deletes, if there are too many in this run. Otherwise those of each node or customer that has too many, and
-    the rest if they would be too many together with those of the last hour or day."""
-    count = len(deletes)
-    whole = context.holds.get("deletes") or _over("deletes in one run", count, budget.deletes_run)
-    if whole is not None:
-        return [Held("deletes", whole, tuple(deletes))] if deletes else []
-    held: list[Held] = []
-    rest = {id(change): change for change in deletes}
-    for scope, over, breaching in _narrow_breaches(deletes, context, budget):
-        # A delete that belongs to two such sets is held in the first one only.
-        if waiting := tuple(change for change in breaching if rest.pop(id(change), None) is not None):
-            held.append(Held(scope, over, waiting))
-    late = _over("deletes in an hour", len(rest) + context.deletes_last_hour, budget.deletes_hour) or _over(
-        "deletes in a day", len(rest) + context.deletes_last_day, budget.deletes_day
-    )
-    if rest and late is not None:
-        held.append(Held("deletes", late, tuple(rest.values())))
-    return held
+    if deletes and (whole := context.holds.get(DELETES)) is not None:
+        return [Held(DELETES, whole, tuple(deletes))]
 
+    def on_node(node: tuple[str, str]) -> int:
+        return share_of(budget.deletes_node_min, context.per_node.get(node, 0), budget.deletes_node_share)
 
-def _narrow_breaches(
-    deletes: list[Change], context: GateContext, budget: Budget
-) -> Iterator[tuple[str, str, tuple[Change, ...]]]:
-    """(scope, sentence, changes) of every node, then every customer, with too many deletes in this run."""
-    for node, on_it in _by(lambda change: change.node, deletes):
-        name = "/".join(node)
-        limit = max(budget.deletes_node_min, int(context.per_node.get(node, 0) * budget.deletes_node_share))
-        if (over := _over(f"deletes on node {name} in one run", len(on_it), limit)) is not None:
-            yield f"deletes:node:{name}", over, on_it
-    for user_id, of_them in _by(lambda change: change.user_id, deletes):
-        limit = max(budget.deletes_user_min, int(context.per_user.get(user_id, 0) * budget.deletes_user_share))
-        if (over := _over(f"deletes of customer {user_id} in one run", len(of_them), limit)) is not None:
-            yield f"deletes:user:{user_id}", over, of_them
+    def of_user(user_id: int) -> int:
+        return share_of(budget.deletes_user_min, context.per_user.get(user_id, 0), budget.deletes_user_share)
 
-
-def _by(key: Callable[[Change], T | None], changes: Iterable[Change]) -> list[tuple[T, tuple[Change, ...]]]:
-    groups: dict[T, list[Change]] = defaultdict(list)
-    for change in changes:
-        if (subject := key(change)) is not None:
-            groups[subject].append(change)
-    return [(subject, tuple(groups[subject])) for subject in sorted(groups, key=str)]
+    measures = DeleteMeasures(context.deletes_last_hour, context.deletes_last_day, on_node, of_user)
+    return [Held(one.scope, one.reason, one.deletes) for one in too_many(deletes, measures, budget)]
 
 
 def _scope(change: Change) -> str | None:
@@ -229,14 +174,14 @@ def _scope(change: Change) -> str | None:
 def _breach(scope: str, changes: list[Change], context: GateContext, budget: Budget) -> str | None:
     match scope.split(":"):
         case ["creates"]:
-            limit = max(budget.creates_min, int(context.live * budget.creates_share))
-            return _over("creates in one run", len(changes), limit)
+            limit = share_of(budget.creates_min, context.live, budget.creates_share)
+            return over("creates in one run", len(changes), limit)
         case ["ownership"]:
-            return _over("changes of owner in one run", len(changes), budget.owners_run) or _over(
+            return over("changes of owner in one run", len(changes), budget.owners_run) or over(
                 "changes of owner in a day", len(changes) + context.owners_last_day, budget.owners_day
             )
         case ["merges"]:
-            return _over("merges in one run", len(changes), budget.merges_run) or _over(
+            return over("merges in one run", len(changes), budget.merges_run) or over(
                 "merges in a day", len(changes) + context.merges_last_day, budget.merges_day
             )
         case ["flips", cluster, _]:
@@ -248,9 +193,5 @@ def _breach(scope: str, changes: list[Change], context: GateContext, budget: Bud
             what, among = f"records turning the same way by the word of {feed}", context.live
         case _:
             return None
-    over = _over(what, len(changes), max(budget.flips_min, int(among * budget.flips_share)))
-    return None if scope in context.waited else over
-
-
-def _over(what: str, count: int, limit: int) -> str | None:
-    return f"{count} {what}, the limit is {limit}" if count > limit else None
+    exceeded = over(what, len(changes), share_of(budget.flips_min, among, budget.flips_share))
+    return None if scope in context.waited else exceeded

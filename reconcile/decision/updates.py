@@ -18,6 +18,7 @@ from domain.guests import FingerprintState, Guest, GuestKey
 from domain.orders import Order, OrderState
 from domain.records import LinkState, Record
 from reconcile.decision import fact_updates
+from reconcile.decision.adoptions import followed
 from reconcile.decision.cases import Case, GuestView, Policy, World, order_to_ask
 from reconcile.decision.creates import unknown_owner
 from reconcile.decision.deletes import two_way
@@ -149,7 +150,7 @@ def _guest_link(case: Case, guest: Guest, record: Record, world: World) -> Itera
         confirm.append(GuestLeftItsAddress(record, record.guest_key))
     if asks:
         confirm.append(OrderNamesGuest(order_to_ask(named_by, record), named_by, guest.key, or_none=first))
-    yield _link(case, record, "proxmox", linked, named_by, tuple(confirm))
+    yield followed(_link(case, record, "proxmox", linked, named_by, tuple(confirm)), named_by, world)
 
 
 def _identified(case: Case, world: World) -> bool:

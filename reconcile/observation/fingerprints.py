@@ -15,11 +15,13 @@ from itertools import zip_longest
 import structlog
 from sqlalchemy import Connection
 
+from domain.guests import FingerprintState
 from domain.source_protocols import Found, Gone, GuestSource, Unclear
 from panel.journal.rows import database_now
 from panel.observations import snapshots
 from panel.observations.guest_configs import (
     WantedConfig,
+    clusters_with,
     doubted_wants,
     fingerprint_wants,
     keep_config,
@@ -81,8 +83,9 @@ def read_doubted(connection: Connection, sources: Iterable[GuestSource], seen: O
     power follows within one fast run unless very many are switched at once.
     """
     kept, until = 0, time.monotonic() + DOUBTED_FOR_S
+    doubted = clusters_with(connection, FingerprintState.STALE) & seen.trusted
     for source in sources:
-        if source.cluster in seen.trusted:
+        if source.cluster in doubted:
             reader = _ConfigReader(connection, source, DOUBTED_PER_RUN, until)
             away = seen.away.get(source.cluster, frozenset())
             wants = doubted_wants(connection, source.cluster, SPARE * DOUBTED_PER_RUN, away)
@@ -94,7 +97,10 @@ def read_ahead(connection: Connection, sources: Iterable[GuestSource]) -> Config
     """Read configurations of new and changed guests before the lease. If they are few, the run itself reads them."""
     began, until = database_now(connection), time.monotonic() + AHEAD_FOR_S
     waiting = []
+    unknown = clusters_with(connection, FingerprintState.UNREAD, FingerprintState.STALE)
     for source in sources:
+        if source.cluster not in unknown:
+            continue
         wants = wants_ahead(connection, source.cluster, SPARE * AHEAD_PER_RUN)
         reader = _ConfigReader(connection, source, AHEAD_PER_RUN, until)
         waiting.append([(reader, wanted) for wanted in wants] if len(wants) > PER_RUN else [])
@@ -161,7 +167,7 @@ def _read(reader: _ConfigReader, wanted: WantedConfig, *, unchanged: bool = Fals
             kept = snapshots.store_fingerprint(
                 connection, source.cluster, wanted.vmid, config.fingerprint,
                 "forbidden" if config.forbidden else "read", at, config.name,
-                wanted.changed_at if unchanged else None,
+                wanted.changed_at if unchanged else None, config.ip_address,
             )  # fmt: skip
             if kept:
                 keep_config(connection, source.cluster, wanted.vmid, config, at)

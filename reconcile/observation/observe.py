@@ -1,4 +1,4 @@
-"""Reads the sources into the panel's store: clusters, then the order feed. It changes no record.
+"""Reads the order feed into the panel's store. It changes no record.
 
 A source's fault is a value here, never an exception: what was not read completely proves nothing.
 """
@@ -6,7 +6,7 @@ A source's fault is a value here, never an exception: what was not read complete
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,30 +15,19 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy import Connection, text
 
+from domain.adoptions.decision import Judgement
 from domain.failures import Broken
-from domain.guests import GuestType
 from domain.identity_doubts import GAP
 from domain.orders import Order, OrderState
-from domain.source_protocols import (
-    ClusterReading,
-    Found,
-    Gone,
-    GuestSource,
-    Lookup,
-    OrderFeed,
-    Page,
-    Sweep,
-    Unclear,
-)
-from domain.source_troubles import Trouble, cluster_trouble, feed_trouble
+from domain.source_protocols import Found, Gone, Lookup, OrderFeed, Page, Sweep, Unclear
+from domain.source_troubles import Trouble, feed_trouble
 from panel.journal.rows import database_now
 from panel.observations import absences, snapshots
 from panel.observations.components import Entangled
 from panel.observations.proof import Proof
 from panel.runs import source_states
-from reconcile.observation import parallel_reads
 from reconcile.observation.mass_disappearance import ASKED_SINGLY, Loss, why_not_believed
-from reconcile.observation.parallel_reads import FAST, FULL, Answered, ReadDeadline
+from reconcile.observation.parallel_reads import FULL
 from reconcile.question_slots import QuestionSlots
 
 log = structlog.get_logger(__name__)
@@ -57,8 +46,8 @@ class Observed:
     ``away``: by trusted cluster, the nodes whose guests cannot be asked about. ``late``: clusters that did not answer
     in time. ``believed``: trusted clusters that lost nothing unusual. ``orders_well``: the feed was read without a
     problem. ``not_selected``: subjects left to another run's selection. ``entangled``: components too large for any
-    run. ``broken``: the panel's own rows that could not be parsed, by subject. ``troubles``: by source that was asked,
-    what is wrong with it, or None."""
+    run. ``adoptions``: what the run makes of operators' adoptions, by id. ``broken``: the panel's own rows that could
+    not be parsed, by subject. ``troubles``: by source that was asked, what is wrong with it, or None."""
 
     began: dict[str, datetime] = field(default_factory=dict)
     previous: dict[str, datetime | None] = field(default_factory=dict)
@@ -73,6 +62,7 @@ class Observed:
     believed: set[str] = field(default_factory=set)
     not_selected: frozenset[str] = frozenset()
     entangled: tuple[Entangled, ...] = ()
+    adoptions: Mapping[int, Judgement] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     broken: dict[str, Broken] = field(default_factory=dict)
@@ -89,135 +79,6 @@ class Observed:
     def messages(self) -> tuple[str, ...]:
         """Problems and warnings, for operators."""
         return (*self.problems, *self.warnings)
-
-
-def read_clusters(
-    connection: Connection,
-    run_id: int,
-    sources: list[GuestSource],
-    seen: Observed,
-    deadline: ReadDeadline,
-    proof: Proof,
-) -> None:
-    """Read every cluster at the same time and merge what may be believed. A cluster that hangs delays the others by
-    ``deadline`` at most, and the next runs of this kind leave it alone."""
-    if not sources:
-        return
-    asked = time.monotonic()
-    began = database_now(connection)
-    late = {s.cluster: source_states.late_until(connection, f"proxmox:{s.cluster}", deadline.lane) for s in sources}
-    connection.commit()
-    answers = parallel_reads.read_all([s for s in sources if late[s.cluster] is None], deadline.within_s)
-    left_alone = [parallel_reads.not_asked(s, until) for s in sources if (until := late[s.cluster]) is not None]
-    for answer in (*left_alone, *answers):
-        cluster = answer.source.cluster
-        if answer.took_s is None:
-            seen.late.add(cluster)
-            if late[cluster] is None:
-                source_states.note_late(connection, f"proxmox:{cluster}", deadline.lane)
-        else:
-            lanes = [lane.lane for lane in (FAST, FULL) if answer.took_s <= lane.within_s]
-            source_states.note_in_time(connection, f"proxmox:{cluster}", lanes)
-        # "asked" was before "began", so this is not earlier than the answer.
-        read = _Read(began, began + timedelta(seconds=answer.at - asked), asked + deadline.within_s)
-        _take_cluster(connection, run_id, answer, read, seen, proof)
-        connection.commit()
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """The times of one cluster's list. ``began``: when all clusters were asked; ``answered``: not earlier than the end
-    of this one's answer (both by the database's clock). ``until`` (monotonic clock): the end of the time for the lists.
-    What they lack is looked up singly by then."""
-
-    began: datetime
-    answered: datetime
-    until: float
-
-
-def _take_cluster(
-    connection: Connection,
-    run_id: int,
-    answer: Answered,
-    read: _Read,
-    seen: Observed,
-    proof: Proof,
-) -> None:
-    reading, began = answer.reading, read.began
-    cluster, source = reading.cluster, f"proxmox:{reading.cluster}"
-    seen.problems += [f"{cluster}: {problem}" for problem in reading.problems]
-    seen.warnings += [f"{cluster}: {warning}" for warning in reading.warnings]
-    seen.counts[f"guests:{cluster}"] = len(reading.guests)
-    seen.troubles[source] = cluster_trouble(reading, None)
-    if not reading.trusted:
-        problem = "; ".join(reading.problems) or "not trusted"
-        snapshots.record_snapshot(
-            connection,
-            run_id,
-            source,
-            "all",
-            complete=False,
-            count=len(reading.guests),
-            problem=problem,
-            began_at=began,
-        )
-        return
-    snapshots.copy_rows(connection, "stage_guests", snapshots.GUEST_COLUMNS, _guest_rows(reading))
-    nodes = set(reading.nodes_complete)
-    missing, known = snapshots.missing_guests(connection, cluster, sorted(nodes))
-
-    def vanished(limit: int) -> list[tuple[str, GuestType, int]]:
-        return snapshots.vanished_guests(connection, cluster, sorted(nodes), limit)
-
-    def each_is_gone() -> bool:
-        guests = vanished(ASKED_SINGLY)
-        connection.commit()
-        questions = (partial(answer.source.confirm, *guest) for guest in guests)
-        return all(isinstance(found, Gone) for found in _answers(f"cluster {cluster}", questions, read.until))
-
-    def names() -> frozenset[str]:
-        return frozenset(f"{cluster}/{vmid}" for _, _, vmid in vanished(known))
-
-    shrunk = why_not_believed(connection, source, Loss(missing, known, names, each_is_gone))
-    if shrunk is not None:
-        seen.troubles[source] = cluster_trouble(reading, shrunk)
-        seen.problems.append(f"{cluster}: {shrunk}")
-        nodes.clear()
-    seen.previous[cluster] = snapshots.scope_time(connection, source, "all")
-    snapshots.merge_guests(connection, cluster, began, read.answered, seen.previous[cluster], seen.gap)
-    snapshot_ids = {
-        node: snapshots.record_snapshot(
-            connection,
-            run_id,
-            source,
-            node,
-            complete=node in nodes,
-            count=sum(g.node == node for g in reading.guests),
-            problem=shrunk if node not in nodes else None,
-            began_at=began,
-        )
-        for node in sorted(reading.nodes | nodes)
-    }
-    # The scope "all" dates the trusted list itself, for "two observations". Only nodes prove absence.
-    snapshots.record_snapshot(
-        connection, run_id, source, "all", complete=True, count=len(reading.guests), problem=shrunk, began_at=began
-    )
-    absences.count_absent_guests(connection, run_id, cluster, {n: snapshot_ids[n] for n in nodes}, began, proof)
-    seen.began[cluster] = began
-    seen.trusted.add(cluster)
-    seen.away[cluster] = reading.nodes_away
-    if shrunk is None:
-        seen.believed.add(cluster)
-    if reading.complete and shrunk is None:
-        seen.complete.add(cluster)
-
-
-def _guest_rows(reading: ClusterReading) -> Iterator[tuple[Any, ...]]:
-    for g in reading.guests:
-        yield (
-            g.cluster, g.vmid, g.guest_type.value, g.node, g.status, g.power.value, g.name, g.lock, g.template,
-            g.cores, g.memory_mb, g.disk_gb, list(g.tags), g.uptime_s,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +108,9 @@ def stage_orders(connection: Connection, feed: OrderFeed, sweep_interval: timede
         rolled_to=state.get("rolled_to"),
     )
     oldest = _OldestEffective(began)
-    snapshots.copy_rows(connection, "stage_orders", snapshots.ORDER_COLUMNS, _order_rows(sweep, oldest))
+    for rows in _order_rows(sweep, oldest):  # a statement for each page: none may take as long as a slow feed
+        snapshots.copy_rows(connection, "stage_orders", snapshots.ORDER_COLUMNS, rows)
+    connection.execute(text("ANALYZE stage_orders (order_id, state, cluster, vmid)"))
     connection.commit()
     return FeedRead(feed, sweep, began, since, oldest.value)
 
@@ -259,6 +122,7 @@ def take_orders(
     be before that is a problem."""
     feed, sweep, began, since = read.feed, read.sweep, read.began, read.since
     seen.counts["orders"], problems = sweep.count, len(seen.problems)
+    seen.counts["orders_refused"] = sweep.refused
     scopes = set(sweep.complete_scopes) if since is None else set[str]()
     scopes = {"all"} if "all" in scopes else scopes  # "all" covers the users' scopes
     problem, shrunk = sweep.problem, None
@@ -279,10 +143,11 @@ def take_orders(
         scopes = set()
     seen.previous_orders_at = snapshots.scope_time(connection, feed.name, "all")
     swept = "all" in scopes
-    snapshot_id = snapshots.record_snapshot(
-        connection, run_id, feed.name, "all" if since is None else "changes", complete=swept, count=sweep.count,
-        problem=None if swept else problem or "only what changed was read", began_at=began, effective_at=effective,
+    read_of = snapshots.ScopeRead(
+        feed.name, "all" if since is None else "changes", swept, sweep.count,
+        None if swept else problem or "only what changed was read", effective,
     )  # fmt: skip
+    (snapshot_id,) = snapshots.record_snapshots(connection, run_id, began, [read_of]).values()
     if swept and effective is not None:
         absences.count_absent_orders(connection, run_id, {"all": snapshot_id}, effective, proof)
     elif scopes and effective is not None:
@@ -323,7 +188,7 @@ def _orders_gone(connection: Connection, feed: OrderFeed, scopes: list[str]) -> 
     controls = {order_id: absences.control_order(connection, other_than=order_id) for order_id in lost}
     connection.commit()
     questions = (partial(feed.order, order_id, control) for order_id, control in controls.items())
-    for found in _answers("the main site", questions, time.monotonic() + FULL.within_s):
+    for found in answers("the main site", questions, time.monotonic() + FULL.within_s):
         match found:
             case Gone() | Found(value=Order(state=OrderState.ENDED)):
                 continue
@@ -332,7 +197,7 @@ def _orders_gone(connection: Connection, feed: OrderFeed, scopes: list[str]) -> 
     return True
 
 
-def _answers(source: str, questions: Iterable[Callable[[], Lookup[T]]], until: float) -> Iterator[Lookup[T]]:
+def answers(source: str, questions: Iterable[Callable[[], Lookup[T]]], until: float) -> Iterator[Lookup[T]]:
     """Ask one question after the other. What is not answered by ``until`` (monotonic clock), and all that would follow,
     is unclear: other sources' repairs wait for this one."""
     slots = QuestionSlots(source, 1)
@@ -362,16 +227,16 @@ class _OldestEffective:
         return effective
 
 
-def _order_rows(sweep: Sweep[Order], oldest: _OldestEffective) -> Iterator[tuple[Any, ...]]:
+def _order_rows(sweep: Sweep[Order], oldest: _OldestEffective) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows of each page."""
     shown: set[str] = set()  # a repeated page shows an order twice: the sweep reports it, COPY must not fail
     until = time.monotonic() + FEED_FOR_S
     for page in sweep.pages:
         effective = oldest.page(page)
-        for o in page.items:
-            if o.order_id in shown:
-                continue
-            shown.add(o.order_id)
-            yield snapshots.order_row(o, effective, page.scope)
+        fresh = {o.order_id: o for o in reversed(page.items) if o.order_id not in shown}
+        shown.update(fresh)
+        if fresh:
+            yield [snapshots.order_row(o, effective, page.scope) for o in reversed(fresh.values())]
         if time.monotonic() > until:  # "all" is complete only if the pages came to their end
             begins = "begins at the first page again" if sweep.rolled_to is None else "goes on where this one ended"
             cut = f"not all of it was read within {FEED_FOR_S:g} s; the next read {begins}"

@@ -62,6 +62,7 @@ class MainSiteClient:
             clock=clock,
             proxy=config.proxy,
             transport=transport,
+            source=config.feed.value,
         )
 
     def get(self, path: str, params: dict[str, str] | None = None) -> Answer:

@@ -68,7 +68,6 @@ class _Reading(Generic[T]):
         self._ids: IdOrder | IdSet = IdOrder() if listing.ascending else IdSet()
         self._first: Envelope | None = None
         self._cursors: set[str] = set()
-        self._refused = 0
         self._first_refusal = ""
         self._undated = False
 
@@ -127,7 +126,7 @@ class _Reading(Generic[T]):
             try:
                 item = self._listing.parse(row)
             except RowRefused as refused:
-                self._refused += 1
+                self._sweep.refused += 1
                 self._first_refusal = self._first_refusal or f"page {self._page}, row {number}: {refused}"
                 continue
             identity = self._listing.identify(item)
@@ -151,9 +150,9 @@ class _Reading(Generic[T]):
             self._sweep.problem = (
                 f"{self._listing.noun}: {self._arrived} rows arrived on {self._page} page(s) where total says {total}"
             )
-        elif self._refused:
+        elif self._sweep.refused:
             self._sweep.problem = (
-                f"{self._listing.noun}: {self._refused} row(s) could not be read ({self._first_refusal})"
+                f"{self._listing.noun}: {self._sweep.refused} row(s) could not be read ({self._first_refusal})"
             )
         elif self._undated:
             self._sweep.problem = (

@@ -125,7 +125,8 @@ class PanelApiFeed:
                 sweep.problem = sweep.problem or f"orders of user {user}: {fault}"
                 yield Page((), began_s=asked, staleness_s=0.0, scope=f"user:{user}")  # the failure took time, too
                 continue
-            items, spoiled = self._items(rows, user, seen)
+            items, spoiled, refused = self._items(rows, user, seen)
+            sweep.refused += refused
             failed += spoiled is not None
             sweep.problem = sweep.problem or spoiled
             sweep.count += len(items)
@@ -149,14 +150,17 @@ class PanelApiFeed:
             return users
         return users[: others[self._config.rolling_users - 1]]
 
-    def _items(self, rows: list[object], user: str, seen: set[str]) -> tuple[tuple[Order, ...], str | None]:
-        """The readable rows, with ``user`` as owner, and what is wrong with the first unreadable one."""
+    def _items(self, rows: list[object], user: str, seen: set[str]) -> tuple[tuple[Order, ...], str | None, int]:
+        """The readable rows, with ``user`` as owner; what is wrong with the first unreadable one; how many could not be
+        read."""
         items: list[Order] = []
         spoiled: str | None = None
+        unreadable = 0
         for number, row in enumerate(rows, 1):
             try:
                 order = panel_api_row(row, self._config.panel_api_cluster)
             except RowRefused as refused:
+                unreadable += 1
                 spoiled = spoiled or f"orders of user {user}: row {number} could not be read ({refused})"
                 continue
             if order.owner not in (None, user):
@@ -167,7 +171,7 @@ class PanelApiFeed:
                 continue
             seen.add(order.order_id)
             items.append(replace(order, owner=user))
-        return tuple(items), spoiled
+        return tuple(items), spoiled, unreadable
 
     def _get(self, order_id: str) -> Order | None:
         self._pacer.wait()

@@ -7,13 +7,11 @@ survives parsing, and a refused row is reported by its fields' names, never by t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from ipaddress import ip_interface
-from typing import Annotated, TypeVar
-
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from typing import Any, NamedTuple, TypeVar
 
 from domain.guests import GuestType
 from domain.orders import Order, order_state_of
@@ -21,9 +19,10 @@ from domain.record_columns import HYPERVISORS, MAX_ID, MAX_INT
 from domain.source_protocols import User
 from sources.clock import rfc3339
 
-_TEXT_MAX = 255
+W = TypeVar("W")
 
-RowT = TypeVar("RowT", bound="_Row")
+_TEXT_MAX = 255
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # half a surrogate pair has no UTF-8
 
 
 class RowRefused(Exception):  # noqa: N818 - a verdict on a row
@@ -37,7 +36,7 @@ def _text(value: object) -> str | None:
     if not isinstance(value, str):
         raise ValueError("not a text")
     stripped = value.strip()
-    if len(stripped) > _TEXT_MAX or any(ord(character) < 32 or ord(character) == 127 for character in stripped):
+    if len(stripped) > _TEXT_MAX or _UNPRINTABLE.search(stripped):
         raise ValueError("not a short printable text")
     return stripped or None
 
@@ -88,11 +87,17 @@ def _moment(value: object) -> datetime | None:
     return parsed
 
 
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_PLAIN_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")  # ipaddress takes ten times longer to say the same
+
+
 def _address(value: object) -> str | None:
     """One IP address. A word such as "pending" means that none is known yet."""
     text = _text(value)
+    if text is None or _PLAIN_IPV4.fullmatch(text):
+        return text
     try:
-        return None if text is None else str(ip_interface(text).ip)
+        return str(ip_interface(text).ip)
     except ValueError:
         return None
 
@@ -103,12 +108,12 @@ def _address_6(value: object) -> str | None:
     return address if address is not None and ":" in address else None
 
 
-def _word_of(known: frozenset[str]) -> Callable[[object], str | None]:
-    """A lower-cased word of a closed set. Any other word counts as unknown, not as an error."""
+def _word_of(known: Mapping[str, W]) -> Callable[[object], W | None]:
+    """What a word of a closed set means, in lower case. Any other word counts as unknown, not as an error."""
 
-    def validate(value: object) -> str | None:
+    def validate(value: object) -> W | None:
         text = _text(value)
-        return text.lower() if text is not None and text.lower() in known else None
+        return None if text is None else known.get(text.lower())
 
     return validate
 
@@ -124,72 +129,68 @@ def _described(value: object) -> str | None:
     return description if isinstance(description, str) else None
 
 
-Identity = Annotated[str, BeforeValidator(_identity)]
-OptionalIdentity = Annotated[str | None, BeforeValidator(_identity)]
-Text = Annotated[str, BeforeValidator(_text)]
-OptionalText = Annotated[str | None, BeforeValidator(_text)]
-PanelId = Annotated[int | None, BeforeValidator(_whole(1, MAX_ID))]
-Vmid = Annotated[int | None, BeforeValidator(_whole(1, 999_999_999))]
-Amount = Annotated[int | None, BeforeValidator(_whole(1, MAX_INT))]
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("not a truth value")
+    return value
+
+
+class Field(NamedTuple):
+    """A field of a row. ``name``: of the value that is made of it; ``read``: makes it, and raises ``ValueError``. A
+    field that is ``required`` has a value."""
+
+    name: str
+    feed_name: str
+    read: Callable[[Any], object]
+    required: bool = False
+
+
+_amount = _whole(1, MAX_INT)
 # Below 128 the sender means gigabytes. Taken as megabytes, it would shrink a customer's plan on paper.
-Megabytes = Annotated[int | None, BeforeValidator(_whole(128, MAX_INT))]
-Moment = Annotated[datetime | None, BeforeValidator(_moment)]
-Address = Annotated[str | None, BeforeValidator(_address)]
-Address6 = Annotated[str | None, BeforeValidator(_address_6)]
+_megabyte_count = _whole(128, MAX_INT)
+_panel_id = _whole(1, MAX_ID)
 
+SERVER_FIELDS = (
+    Field("order_id", "id", _identity, required=True),
+    Field("owner", "userId", _identity),
+    Field("name", "name", _text),
+    Field("status", "status", _text, required=True),
+    Field("cpu", "cpu", _amount),
+    Field("ram_mb", "ram", _megabyte_count),
+    Field("disk_gb", "disk", _amount),
+    Field("os", "os", _named),
+    Field("ip_address", "ipAddress", _address),
+    Field("ip6_address", "ip6Address", _address_6),
+    Field("vmid", "proxmoxId", _whole(1, 999_999_999)),
+    Field("created_at", "createdAt", _moment),
+)
+"""The fields of one server that every feed has. Their names are those of ``Order``."""
 
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, hide_input_in_errors=True)
+ORDER_FIELDS = (
+    *SERVER_FIELDS,
+    Field("panel_vps_id", "panelVpsId", _panel_id),
+    Field("cluster", "cluster", _text),
+    Field("node", "node", _text),
+    Field("guest_type", "guestType", _word_of({word.value: word for word in GuestType})),
+    Field("hypervisor", "hypervisor", _word_of({word: word for word in HYPERVISORS})),
+    Field("updated_at", "updatedAt", _moment),
+)
+"""Those of the ``orders`` feed."""
 
-
-class ServerRow(_Row):
-    """The fields of one server that every feed has. Names are those of ``Order``, aliases those of the feeds."""
-
-    order_id: Identity = Field(alias="id")
-    owner: OptionalIdentity = Field(default=None, alias="userId")
-    name: OptionalText = None
-    status: Text
-    cpu: Amount = None
-    ram_mb: Megabytes = Field(default=None, alias="ram")
-    disk_gb: Amount = Field(default=None, alias="disk")
-    os: Annotated[str | None, BeforeValidator(_named)] = None
-    ip_address: Address = Field(default=None, alias="ipAddress")
-    ip6_address: Address6 = Field(default=None, alias="ip6Address")
-    vmid: Vmid = Field(default=None, alias="proxmoxId")
-    created_at: Moment = Field(default=None, alias="createdAt")
-
-
-class OrderRow(ServerRow):
-    """The further fields of the ``orders`` feed."""
-
-    panel_vps_id: PanelId = Field(default=None, alias="panelVpsId")
-    cluster: OptionalText = None
-    node: OptionalText = None
-    guest_type: Annotated[str | None, BeforeValidator(_word_of(frozenset(GuestType)))] = Field(
-        default=None, alias="guestType"
-    )
-    hypervisor: Annotated[str | None, BeforeValidator(_word_of(frozenset(HYPERVISORS)))] = None
-    updated_at: Moment = Field(default=None, alias="updatedAt")
-
-
-class _PanelApiRow(ServerRow):
-    tariff: Annotated[str | None, BeforeValidator(_described)] = None
-
-
-class _UserRow(_Row):
-    id: Identity
-    username: Text = Field(validation_alias=AliasChoices("username", "name"))
-    email: OptionalText = None
-    email_verified: bool = Field(default=False, alias="emailVerified")
-    panel_user_id: PanelId = Field(default=None, alias="panelUserId")
+_PANEL_API_FIELDS = (*SERVER_FIELDS, Field("tariff", "tariff", _described))
+_USER_FIELDS = (
+    Field("main_site_user_id", "id", _identity, required=True),
+    Field("email", "email", _text),
+    Field("email_verified", "emailVerified", _flag),
+    Field("panel_user_id", "panelUserId", _panel_id),
+)
 
 
 def order_row(row: object) -> Order:
     """One row of ``/orders``; raises ``RowRefused``."""
-    parsed = _validated(OrderRow, row)
-    values = dict(parsed) | {"guest_type": None if parsed.guest_type is None else GuestType(parsed.guest_type)}
-    given = "panel_vps_id" in parsed.model_fields_set
-    return Order(state=order_state_of(parsed.status), panel_vps_id_given=given, **values)
+    fields = _object(row)
+    values = _read(ORDER_FIELDS, fields)
+    return Order(state=order_state_of(values["status"]), panel_vps_id_given="panelVpsId" in fields, **values)
 
 
 def panel_api_row(row: object, cluster: str | None) -> Order:
@@ -197,39 +198,45 @@ def panel_api_row(row: object, cluster: str | None) -> Order:
 
     ``cluster``: what ``proxmoxId`` belongs to. The owner is the user that the row names, if it names one.
     """
-    parsed = _validated(_PanelApiRow, row)
-    values = dict(parsed)
+    values = _read(_PANEL_API_FIELDS, _object(row))
     plan = asdict(plan_of(values.pop("tariff") or ""))
     values |= {name: amount for name, amount in plan.items() if values[name] is None}
-    values["cluster"] = cluster if parsed.vmid is not None else None
-    return Order(state=order_state_of(parsed.status), panel_vps_id_given=False, **values)
+    values["cluster"] = cluster if values["vmid"] is not None else None
+    return Order(state=order_state_of(values["status"]), panel_vps_id_given=False, **values)
 
 
 def user_row(row: object) -> User:
     """One user; raises ``RowRefused``."""
-    parsed = _validated(_UserRow, row)
-    return User(
-        main_site_user_id=parsed.id,
-        username=parsed.username,
-        email=parsed.email,
-        email_verified=parsed.email_verified,
-        panel_user_id=parsed.panel_user_id,
-    )
+    fields = _object(row)
+    by = "name" if "username" not in fields and "name" in fields else "username"
+    named = Field("username", by, _text, required=True)
+    values = _read((named, *_USER_FIELDS), {"emailVerified": False, **fields})
+    return User(**values)
 
 
-def _validated(model: type[RowT], row: object) -> RowT:
-    try:
-        return model.model_validate(row)
-    except ValidationError as error:
-        refused = _refusal(error)
-    # Raised outside the handler, so that the library's error, which holds the row, is not chained to ours.
-    raise refused
+def _object(row: object) -> dict[str, object]:
+    if not isinstance(row, dict):
+        raise RowRefused("not an object")
+    return row
 
 
-def _refusal(error: ValidationError) -> RowRefused:
-    details = error.errors(include_input=False, include_context=False, include_url=False)
-    fields = sorted({str(detail["loc"][0]) for detail in details if detail["loc"]})
-    return RowRefused(", ".join(fields) if fields else "not an object")
+def _read(fields: Iterable[Field], row: Mapping[str, object]) -> dict[str, Any]:
+    """The values of these fields, by their names; raises ``RowRefused`` with all that cannot be read. A field that is
+    missing has no value."""
+    values, refused = dict[str, Any](), list[str]()
+    for name, feed_name, read, required in fields:
+        try:
+            value = read(row[feed_name]) if feed_name in row else None
+        except ValueError:
+            refused.append(feed_name)
+            continue
+        if value is None and required:
+            refused.append(feed_name)
+        values[name] = value
+    if refused:
+        # Raised outside the handler, so that no error that may hold a value is chained to it.
+        raise RowRefused(", ".join(sorted(refused)))
+    return values
 
 
 _DESCRIPTION_MAX = 500  # characters

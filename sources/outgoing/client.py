@@ -23,6 +23,7 @@ import httpx
 from sources.outgoing.faults import CutOff, Malformed, SourceFault, TimedOut, TlsRefused, Unreachable
 from sources.outgoing.sockets import BoundedBackend, Exchange, Limits, as_current_exchange
 from sources.outgoing.tls import refusal_of
+from tracing.spans import Kind, inner_span
 
 Transport = httpx.BaseTransport
 """Carries an exchange. Tests pass their own in place of sockets."""
@@ -79,14 +80,18 @@ class Client:
         limits: Limits,
         headers: Mapping[str, str] | None = None,
         proxy: str | None = None,
+        public_only: bool = False,
         transport: Transport | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        source: str | None = None,
     ) -> None:
-        """``proxy``: ``http://[user:password@]host:port``, else ``ValueError``. ``monotonic`` measures ``trip_s``."""
-        self._url, self._limits, self._monotonic = url, limits, monotonic
+        """``proxy``: ``http://[user:password@]host:port``, else ``ValueError``. ``public_only``: connect to public
+        addresses only, unless a proxy does that. ``monotonic`` measures ``trip_s``. ``source``: what traces call the
+        server."""
+        self._url, self._limits, self._monotonic, self._source = url, limits, monotonic, source
         self._headers = {"User-Agent": "panel-sync", "Accept-Encoding": "gzip", **(headers or {})}
         self._timeout = httpx.Timeout(limits.read_s, connect=limits.connect_s).as_dict()
-        self._transport = transport or _BoundedTransport(tls, proxy)
+        self._transport = transport or _BoundedTransport(tls, proxy, public_only=public_only)
         # A source lives as long as a run. If nobody closes it, its sockets must still close.
         self._close = weakref.finalize(self, self._transport.close)
 
@@ -104,6 +109,23 @@ class Client:
 
         With ``status_only`` nothing after the head is read.
         """
+        # A trace never learns the address: its path may name a guest or an order. The server never learns of the trace.
+        noted = {"http.request.method": method, "panel.source": self._source}
+        with inner_span(method, Kind.CLIENT, noted) as span:
+            answer = self._exchange(method, path, params, headers, content, status_only=status_only)
+            span.note({"http.response.status_code": answer.status})
+            return answer
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        content: bytes | None,
+        *,
+        status_only: bool,
+    ) -> Answer:
         exchange, began = Exchange(self._limits), self._monotonic()
         try:
             with as_current_exchange(exchange):
@@ -167,7 +189,7 @@ class Client:
 class _BoundedTransport(httpx.HTTPTransport):
     """httpx's own transport, on connections that obey the current exchange's limits."""
 
-    def __init__(self, tls: ssl.SSLContext, proxy: str | None) -> None:
+    def __init__(self, tls: ssl.SSLContext, proxy: str | None, *, public_only: bool) -> None:
         super().__init__(verify=tls, trust_env=False)
         self._pool = httpcore.ConnectionPool(
             ssl_context=tls,
@@ -176,7 +198,7 @@ class _BoundedTransport(httpx.HTTPTransport):
             max_keepalive_connections=2,
             # Shorter than any server's keep-alive, so that no request is written to a connection about to close.
             keepalive_expiry=3,
-            network_backend=BoundedBackend(),
+            network_backend=BoundedBackend(public_only=public_only and proxy is None),
         )
 
 

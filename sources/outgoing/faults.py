@@ -15,6 +15,10 @@ class Unreachable(SourceFault):
     """No connection was made: nothing was asked."""
 
 
+class PrivateAddress(Unreachable):
+    """Only public addresses may be connected to, and the server's name leads to none."""
+
+
 class TlsRefused(Unreachable):
     """The server's certificate is not trusted. No request was sent."""
 

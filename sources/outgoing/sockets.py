@@ -21,7 +21,8 @@ from typing import Any
 
 import httpcore
 
-from sources.outgoing.faults import Malformed, TimedOut, Unreachable
+from sources.outgoing.faults import Malformed, PrivateAddress, TimedOut, Unreachable
+from sources.outgoing.public_addresses import is_public
 
 HEAD_BYTES = 256 * 1024
 """For an answer's head, with the interim answers (1xx) before it and a proxy's own answer. Real ones have a few KB."""
@@ -102,10 +103,11 @@ def current_exchange() -> Exchange:
 
 
 class BoundedBackend(httpcore.NetworkBackend):
-    """Connects within the exchange's time, with the name look-up included."""
+    """Connects within the exchange's time, with the name look-up included. ``public_only``: to public addresses."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, public_only: bool = False) -> None:
         self._plain = httpcore.SyncBackend()
+        self._public_only = public_only
 
     def connect_tcp(
         self,
@@ -119,6 +121,8 @@ class BoundedBackend(httpcore.NetworkBackend):
         ends = time.monotonic() + current_exchange().left_s(timeout)
         options = [*(socket_options or ()), *NOTHING_ARRIVES_LATER]
         addresses = _addresses(host, port, ends - time.monotonic())
+        if self._public_only and not (addresses := [address for address in addresses if is_public(address)]):
+            raise PrivateAddress("it has no public address, so nothing was sent")
         failure: Exception = httpcore.ConnectTimeout()
         for number, address in enumerate(addresses):
             share = (ends - time.monotonic()) / (len(addresses) - number)

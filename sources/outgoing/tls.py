@@ -19,10 +19,16 @@ def trusting_authorities(ca_file: Path | None) -> ssl.SSLContext:
     """A context that trusts ``ca_file`` alone, or the host's and the bundled public authorities."""
     if ca_file is not None:
         try:
-            return ssl.create_default_context(cafile=str(ca_file))
+            return _authorities_of(ca_file, Path(ca_file).stat().st_mtime_ns)
         except (OSError, ssl.SSLError) as error:
             raise ValueError(f"ca_file {ca_file} cannot be read as PEM certificates") from error
     return _public_authorities(_their_age())
+
+
+@lru_cache(maxsize=256)
+def _authorities_of(ca_file: Path, _age: int) -> ssl.SSLContext:
+    """Cached until the file changes: every run makes its clients anew, and most clusters share one file."""
+    return ssl.create_default_context(cafile=str(ca_file))
 
 
 @lru_cache(maxsize=1)
@@ -45,6 +51,7 @@ def _their_age() -> tuple[int, ...]:
     return tuple(ages)
 
 
+@lru_cache(maxsize=1_024)  # a class and a context each take longer to make than a request
 def trusting_certificate(fingerprint: str) -> ssl.SSLContext:
     """A context that trusts exactly one certificate, by its SHA-256.
 

@@ -5,12 +5,15 @@ Only ``membership_of`` raises. Where anything else cannot be read, its value say
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Interface
 from typing import TypeVar
 
-from domain.guests import Guest, GuestType, PowerState, power_of
+from domain.guests import GuestType, ListedGuest, PowerState, power_of
 from domain.source_protocols import GuestConfig
 from sources.outgoing.faults import Malformed
 
@@ -25,10 +28,13 @@ _TEXT_MAX = 255
 _QEMU_DISK = re.compile(r"(?:scsi|virtio|sata|ide)[0-9]{1,2}")
 _LXC_DISK = re.compile(r"rootfs|mp[0-9]{1,3}")
 _NIC = re.compile(r"net([0-9]{1,2})")
+_CLOUD_INIT = re.compile(r"ipconfig([0-9]{1,2})")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([KMGT]?)")
 _UNIT_BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _COUNT_MAX = 2**31 - 1
+_VMID_MAX = 999_999_999
+_QEMU, _LXC = GuestType.QEMU, GuestType.LXC
 
 NumberT = TypeVar("NumberT", int, float)
 
@@ -119,7 +125,7 @@ class Listed:
     an entry that names no node.
     """
 
-    guests: tuple[Guest, ...]
+    guests: tuple[ListedGuest, ...]
     blurred: frozenset[str | None]
 
 
@@ -127,7 +133,7 @@ def guests_of(cluster: str, data: object) -> Listed | None:
     """Read ``/cluster/resources?type=vm``; ``None`` if it is not a list."""
     if not isinstance(data, list):
         return None
-    by_vmid: dict[int, list[Guest]] = {}
+    by_vmid: dict[int, list[ListedGuest]] = {}
     blurred: set[str | None] = set()
     for entry in data:
         if isinstance(entry, dict) and entry.get("type") not in ("qemu", "lxc", None):
@@ -153,46 +159,48 @@ def vmids_of(data: object) -> frozenset[int] | None:
     return known if len(known) == len(vmids) else None
 
 
-def _guest(cluster: str, entry: object) -> Guest | None:
+def _guest(cluster: str, entry: object) -> ListedGuest | None:
     if not isinstance(entry, dict):
         return None
-    vmid, kind = _vmid(entry.get("vmid")), entry.get("type")
-    node, status = _text(entry.get("node")), _text(entry.get("status"))
+    said = entry.get
+    vmid, kind = _vmid(said("vmid")), said("type")
+    node, status = _text(said("node")), _text(said("status"))
     if vmid is None or kind not in ("qemu", "lxc") or node is None or status is None:
         return None
-    guest_type = GuestType(kind)
-    cores = _amount(_number(entry.get("maxcpu")))
+    guest_type = _QEMU if kind == "qemu" else _LXC
     # A process that runs for longer than any host: the list does not say since when it runs.
-    power, uptime = power_of(guest_type, status), _amount(_number(entry.get("uptime")))
-    return Guest(
-        cluster=cluster,
-        vmid=vmid,
-        guest_type=guest_type,
-        node=node,
-        status=status,
-        power=power,
-        name=_text(entry.get("name")),
-        lock=_text(entry.get("lock")),
-        template=_is_set(entry.get("template")),
-        cores=cores or None,
-        memory_mb=_units(entry.get("maxmem"), _MIB),
-        disk_gb=_units(entry.get("maxdisk"), _GIB),
-        tags=_tags(entry.get("tags")),
-        uptime_s=uptime if uptime or power is PowerState.RUNNING else None,  # Proxmox says 0 of a stopped guest, too
+    power, uptime = power_of(guest_type, status), _amount(_number(said("uptime")))
+    return ListedGuest(  # by position, because a cluster has thousands of them
+        cluster,
+        vmid,
+        guest_type,
+        node,
+        status,
+        power,
+        _text(said("name")),
+        _text(said("lock")),
+        _is_set(said("template")),
+        _amount(_number(said("maxcpu"))) or None,
+        _units(said("maxmem"), _MIB),
+        _units(said("maxdisk"), _GIB),
+        _tags(said("tags")),
+        uptime if uptime or power is PowerState.RUNNING else None,  # Proxmox says 0 of a stopped guest, too
     )
 
 
-def is_silent(guest: Guest) -> bool:
+def is_silent(guest: ListedGuest) -> bool:
     """Whether Proxmox has no report of the guest's state."""
     return guest.status == "unknown"
 
 
 def _vmid(value: object) -> int | None:
+    if type(value) is int and 0 < value <= _VMID_MAX:  # as Proxmox writes it
+        return value
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         return None
-    return value if 0 < value <= 999_999_999 else None
+    return value if 0 < value <= _VMID_MAX else None
 
 
 def _text(value: object) -> str | None:
@@ -219,7 +227,12 @@ def _amount(number: NumberT | None) -> NumberT | None:
 
 
 def _tags(value: object) -> tuple[str, ...]:
-    if not isinstance(value, str) or not value.isprintable():
+    return _split_tags(value) if isinstance(value, str) else ()
+
+
+@lru_cache(maxsize=4_096)  # most guests have the tags of others
+def _split_tags(value: str) -> tuple[str, ...]:
+    if not value.isprintable():
         return ()
     return tuple(tag for tag in re.split(r"[;,\s]+", value.lower()) if 0 < len(tag) <= _TEXT_MAX)
 
@@ -236,6 +249,7 @@ def read_config(node: str, guest_type: GuestType, data: object) -> GuestConfig |
         memory_mb=_memory_mb(data.get("memory")),
         disk_gb=_disk_gb(data, _QEMU_DISK if is_qemu else _LXC_DISK),
         name=_text(data.get("name" if is_qemu else "hostname")),
+        ip_address=_first_ip(data, _CLOUD_INIT if is_qemu else _NIC),
     )
 
 
@@ -261,6 +275,15 @@ def _first_mac(data: dict[object, object]) -> str | None:
         address = _options(value).get("hwaddr", "").lower()
         if _MAC.fullmatch(address):
             return f"mac:{address}"
+    return None
+
+
+def _first_ip(data: dict[object, object], keys: re.Pattern[str]) -> str | None:
+    """The fixed IPv4 address of the lowest-numbered interface that has one, not one that DHCP gives."""
+    nics = {int(found[1]): value for key, value in data.items() if (found := keys.fullmatch(str(key)))}
+    for _, value in sorted(nics.items()):
+        with contextlib.suppress(ValueError):
+            return str(IPv4Interface(_options(value).get("ip", "")).ip)
     return None
 
 

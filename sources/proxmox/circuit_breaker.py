@@ -5,6 +5,7 @@ Every node refuses the same token, and each refusal takes 3 s. So one 401 stops 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -26,7 +27,7 @@ class CircuitState:
         }
 
     @classmethod
-    def from_plain(cls, plain: dict[str, str | int | None]) -> CircuitState:
+    def from_plain(cls, plain: Mapping[str, str | int | None]) -> CircuitState:
         """Read what ``to_plain`` wrote; raises ``ValueError`` for anything else."""
         open_until, refusals = plain.get("open_until"), plain.get("refusals", 0)
         if not isinstance(refusals, int) or not (open_until is None or isinstance(open_until, str)):

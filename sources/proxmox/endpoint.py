@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from domain.guests import GuestType
@@ -72,10 +73,12 @@ class Transient(SourceFault):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """``data`` of a 200, and the clock skew in seconds (endpoint minus this host) if it is known."""
+    """``data`` of a 200, and if they are known: the clock skew in seconds (endpoint minus this host), and when the
+    endpoint dated it."""
 
     data: object = field(repr=False)
     skew_s: float | None
+    date: datetime | None
 
 
 class Endpoint:
@@ -97,6 +100,7 @@ class Endpoint:
             clock=clock,
             proxy=config.proxy,
             transport=transport,
+            source=config.name,
         )
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Reply:
@@ -111,7 +115,7 @@ class Endpoint:
             raise fault_of(answer, path)
         if not answer.is_json or not isinstance(answer.document, dict) or "data" not in answer.document:
             raise Malformed(f"GET {path} was answered 200 without data")
-        return Reply(answer.document["data"], answer.skew_s)
+        return Reply(answer.document["data"], answer.skew_s, answer.date)
 
     def post(self, path: str, form: Mapping[str, str]) -> Reply:
         """POST a form to ``path``, once. Raises ``Unreachable`` only if no connection was made, so that nothing was
@@ -124,7 +128,7 @@ class Endpoint:
             raise fault_of(answer, path, "POST")
         if not answer.is_json or not isinstance(answer.document, dict) or "data" not in answer.document:
             raise Malformed(f"POST {path} was answered 200 without data")
-        return Reply(answer.document["data"], answer.skew_s)
+        return Reply(answer.document["data"], answer.skew_s, answer.date)
 
     def close(self) -> None:
         """Close the connections."""
@@ -238,6 +242,16 @@ class Session:
         if not isinstance(data, dict):
             raise Malformed(f"{path} is not a status")
         return data
+
+    def measurements(
+        self, node: str, guest_type: GuestType, vmid: int, timeframe: str
+    ) -> tuple[list[object], datetime]:
+        """What was measured under a VMID, whichever guest had it (``rrddata``), and when the endpoint dated it."""
+        path = f"/nodes/{segment(node)}/{guest_type}/{vmid}/rrddata"
+        reply = self._endpoint.get(path, {"timeframe": timeframe, "cf": "AVERAGE"})
+        if not isinstance(reply.data, list) or reply.date is None:
+            raise Malformed(f"{path} is not a list of points, or has no date")
+        return reply.data, reply.date
 
     def tasks(self, node: str, vmid: int, limit: int) -> list[object]:
         """The latest tasks of a node for a VMID, those that run among them, as far as the token may see them."""

@@ -17,18 +17,17 @@ from domain.power.port import Lost, NotSent, OwnTask, Rejected, Reply, Sent, Tas
 from domain.source_protocols import Found, Lookup, Unclear
 from sources.json_client import segment
 from sources.outgoing.faults import Malformed, SourceFault, Unreachable
-from sources.proxmox.answers import NO_QUORUM
 from sources.proxmox.cluster import ClusterSource, look_up
 from sources.proxmox.endpoint import (
     CircuitOpen,
     ConfigMissing,
     Forbidden,
-    NoQuorum,
     Session,
     Transient,
     Unauthorized,
     said_by,
 )
+from sources.proxmox.identity import is_same, require_quorum
 
 UPID = re.compile(
     r"UPID:(?P<node>[A-Za-z0-9.-]{1,100}):[0-9A-F]{8,9}:[0-9A-F]{8,9}:[0-9A-F]{8,9}"
@@ -67,7 +66,7 @@ class ClusterPower:
     ) -> bool | Unclear:
         """Whether the configuration on exactly this node has this fingerprint now, in a cluster with quorum. A
         container must have this name, too."""
-        return self._asked(lambda session: _is_same(session, node, guest_type, vmid, fingerprint, name))
+        return self._asked(lambda session: is_same(session, node, guest_type, vmid, fingerprint, name))
 
     def own_tasks(self, node: str, vmid: int) -> tuple[OwnTask, ...] | Unclear:
         """The latest tasks that this token began for the guest on the node."""
@@ -108,20 +107,8 @@ class ClusterPower:
             return Unclear(str(fault))
 
 
-def _require_quorum(session: Session) -> None:
-    """What a minority shows may be an old configuration, of a machine that stood there before."""
-    if not session.membership().quorate:
-        raise NoQuorum(NO_QUORUM)
-
-
-def _is_same(session: Session, node: str, guest_type: GuestType, vmid: int, fingerprint: str, name: str | None) -> bool:
-    _require_quorum(session)
-    config = session.config(node, guest_type, vmid)
-    return config.fingerprint == fingerprint and (guest_type is not GuestType.LXC or config.name == name)
-
-
 def _look(session: Session, node: str, guest_type: GuestType, vmid: int) -> Lookup[GuestNow]:
-    _require_quorum(session)
+    require_quorum(session)
     found = look_up(session, node, guest_type, vmid)
     if not isinstance(found, Found):
         return found

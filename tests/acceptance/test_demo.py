@@ -21,7 +21,10 @@ from tests.support.waiting import PATIENCE_S, wait_until
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("demo")]
 
 STORY_S = 800.0
-PARTS = ("postgres", "redis", "proxmox", "main-site", "worker-sync", "worker-reconcile", "beat", "flower", "api")
+PARTS = (
+    "postgres", "redis", "proxmox", "main-site", "worker-sync", "worker-reconcile", "worker-power", "worker-statistics",
+    "beat", "flower", "api",
+)  # fmt: skip
 BROKEN = {
     "Calls get lost": 4,
     "A delete gets lost": 1,
@@ -79,6 +82,8 @@ def test_the_story_is_told_to_its_end(demo: Callable[..., ManagedProcess], scrat
     assert process.wait_exit(STORY_S), output(process)
     assert process.stop() == 0, output(process)
     told = output(process)
+    assert re.search(r"^ +anna +http://127\.0\.0\.1:\d+/sign-in/anna$", told, re.MULTILINE), "one click for a customer"
+    assert re.search(r"^ +operators +http://127\.0\.0\.1:\d+/ops +key \S{32}$", told, re.MULTILINE)
     assert "\x1b" not in told, "without a terminal it is plain text"
     story, _, table = told.partition("What was seen")
     scenes = dict(

@@ -1,7 +1,9 @@
-"""A customer switches a VPS: real API, relay, workers, Redis and PostgreSQL, and a simulated Proxmox."""
+"""A customer switches a VPS and looks at its statistics: real API, relay, workers and servers, and a simulated
+Proxmox."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,9 +34,9 @@ def database(databases: Databases) -> Iterator[Database]:
 @pytest.fixture(scope="module")
 def panel(database: Database, world: Outside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePanel]:
     environment = QUICK | world.environment() | {"POWER_ACTIONS": "true"}
-    with live_panel(database, tmp_path_factory.mktemp("power"), environment=environment) as made:
-        statement = "SELECT count(*) AS n FROM users WHERE main_site_user_id IS NOT NULL"
-        wait_until(lambda: made.rows(statement)[0]["n"] == 2, "the users to be imported")
+    directory = tmp_path_factory.mktemp("power")
+    with live_panel(database, directory, environment=environment, statistics=True) as made:
+        made.wait_users()
         yield made
 
 
@@ -102,5 +104,24 @@ def test_a_customer_stops_and_starts_a_vps_while_the_worker_dies(panel: LivePane
     assert lost["state"] == "done", "the answer was cut off, and the task was found"
     assert posts(world) == ["shutdown", "start", "reset"]
     told = history(panel, vps_id)
-    for action in ("stop", "start", "restart"):
-        assert f"{action} asked by user {CLIENT}: done" in told
+    for action in ("shut down", "start", "reset"):
+        assert re.search(rf"customer {CLIENT}( \(\S+\))? asked: {action}; done ", told), told
+
+
+def test_a_customer_looks_at_statistics(panel: LivePanel, world: Outside) -> None:
+    order, vps_id = sold(panel, world, "measured")
+    assert order.vmid is not None
+    world.pve.set_measured(order.vmid, 7200)
+    customer = Customer(panel, vps_id)
+
+    def read() -> dict[str, Any] | None:
+        answer = httpx.get(f"{customer.url}/stats", headers=customer.headers, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        data: dict[str, Any] = answer.json()["data"]
+        return data if data["as_of"] is not None else None
+
+    found = wait_until(read, "the statistics to be read")
+    assert found is not None
+    assert (found["points"], found["code"]) == ([], "no_measurements"), "the VPS is some seconds old"
+    asked = [seen for seen in world.pve.list_requests() if seen.path.endswith(f"/qemu/{order.vmid}/rrddata")]
+    assert [seen.status for seen in asked] == [200]

@@ -1,4 +1,4 @@
-"""Drift heals by beat alone: real API, two workers, beat, Redis and PostgreSQL, with the outside simulated.
+"""Drift heals by beat alone: real API, workers, beat, Redis and PostgreSQL, with the outside simulated.
 
 Nothing here starts a run. Each test makes something go wrong, sees it wrong where a client would, and waits.
 """
@@ -19,6 +19,7 @@ import pytest
 
 from lab.simulators.main_site.calls import CallOutcome
 from tests.support.databases import Database, Databases
+from tests.support.keys import random_key
 from tests.support.live_panel import PROOF_N, PROOF_T_S, QUICK, LivePanel, Outside, live_panel, outside
 from tests.support.trouble.drift import (
     CLIENT,
@@ -27,6 +28,7 @@ from tests.support.trouble.drift import (
     held_run,
     history,
     newest_repair,
+    nobody_repairs,
     sold,
     stop_guest,
 )
@@ -58,10 +60,9 @@ def owner(database: Database) -> str:
 
 @pytest.fixture(scope="module")
 def panel(database: Database, world: Outside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePanel]:
-    environment = QUICK | world.environment()
+    environment = QUICK | world.environment() | {"OPS_API_KEY": random_key()}
     with live_panel(database, tmp_path_factory.mktemp("reconcile"), environment=environment, flower=True) as made:
-        statement = "SELECT count(*) AS n FROM users WHERE main_site_user_id IS NOT NULL"
-        wait_until(lambda: made.rows(statement)[0]["n"] == 2, "the users to be imported")
+        made.wait_users()
         yield made
 
 
@@ -82,13 +83,14 @@ def _as_it_was(panel: LivePanel, world: Outside) -> Iterator[None]:
 
 
 def test_missed_create_appears(panel: LivePanel, world: Outside) -> None:
-    drop_next(world, "create")
-    order = world.site.place_order(user_id=1, name="missed-create")
-    assert_dropped(world, order, "create")
-    world.site.set_status(order.id, "running")
-    # The site never heard an id, so it has nothing to send either.
-    assert world.site.list_calls(order_id=order.id)[-1].outcome is CallOutcome.IMPOSSIBLE
-    assert panel.named(CLIENT, "missed-create") is None
+    with nobody_repairs(panel):
+        drop_next(world, "create")
+        order = world.site.place_order(user_id=1, name="missed-create")
+        assert_dropped(world, order, "create")
+        world.site.set_status(order.id, "running")
+        # The site never heard an id, so it has nothing to send either.
+        assert world.site.list_calls(order_id=order.id)[-1].outcome is CallOutcome.IMPOSSIBLE
+        assert panel.named(CLIENT, "missed-create") is None
 
     record = panel.wait_status(CLIENT, "missed-create", "running")
     assert (record["cpu"], record["ram"], record["disk"], record["os"]) == (2, 4096, 50, "Ubuntu 22.04")
@@ -103,10 +105,11 @@ def test_missed_create_appears(panel: LivePanel, world: Outside) -> None:
 
 def test_missed_status_change_is_made_up_for(panel: LivePanel, world: Outside) -> None:
     order, vps_id = sold(panel, world, "missed-status")
-    drop_next(world, "update")
-    world.site.set_status(order.id, "stopped")
-    assert_dropped(world, order, "update")
-    assert panel.listed(CLIENT)[vps_id]["status"] == "running"
+    with nobody_repairs(panel):
+        drop_next(world, "update")
+        world.site.set_status(order.id, "stopped")
+        assert_dropped(world, order, "update")
+        assert panel.listed(CLIENT)[vps_id]["status"] == "running"
 
     panel.wait_status(CLIENT, "missed-status", "stopped")
     repair = newest_repair(panel, vps_id, "update")
@@ -128,10 +131,11 @@ def test_missed_suspension_is_made_up_for(panel: LivePanel, world: Outside) -> N
 
 def test_missed_delete_is_made_up_for_after_the_proof(panel: LivePanel, world: Outside) -> None:
     order, vps_id = sold(panel, world, "missed-delete")
-    drop_next(world, "delete")
-    world.site.cancel_order(order.id)
-    assert_dropped(world, order, "delete")
-    assert vps_id in panel.listed(CLIENT)
+    with nobody_repairs(panel):
+        drop_next(world, "delete")
+        world.site.cancel_order(order.id)
+        assert_dropped(world, order, "delete")
+        assert vps_id in panel.listed(CLIENT)
 
     wait_until(lambda: vps_id not in panel.listed(CLIENT), "the deleted VPS to vanish")
     repair = newest_repair(panel, vps_id, "delete")
@@ -150,8 +154,9 @@ def test_missed_delete_is_made_up_for_after_the_proof(panel: LivePanel, world: O
 def test_guest_stopped_behind_the_panels_back(panel: LivePanel, world: Outside) -> None:
     order, vps_id = sold(panel, world, "stopped-behind")
     calls = len(world.site.list_calls())
-    stop_guest(world, order)
-    assert panel.listed(CLIENT)[vps_id]["status"] == "running"
+    with nobody_repairs(panel):
+        stop_guest(world, order)
+        assert panel.listed(CLIENT)[vps_id]["status"] == "running"
 
     panel.wait_status(CLIENT, "stopped-behind", "stopped")
     assert len(world.site.list_calls()) == calls  # nobody told the panel
@@ -203,7 +208,7 @@ def test_redis_killed_during_drift(panel: LivePanel, world: Outside) -> None:
 # --- calls and runs do not stand in each other's way
 
 
-BACKLOG, CALL_S = 10, 1.0
+BACKLOG, CALL_S = 20, 1.0
 """Calls that wait at least, and for how long each keeps a process of the sync worker."""
 
 
@@ -211,11 +216,12 @@ def test_runs_go_on_during_a_flood_of_calls_and_the_flood_is_worked_off(panel: L
     """A worker of its own per queue: a standing backlog of calls takes nothing from reconciliation's share."""
     plan = {"user_id": STRANGER, "cpu": 1, "ram": 512, "disk": 10, "os": "Debian 12", "hypervisor": "vmware"}
     queued = "SELECT count(*) AS n FROM operations WHERE state = 'queued'"
-    # Runs that began and ended while one and the same call waited all the time.
+    # Runs that began and ended while calls waited all the time, however long they took.
     meanwhile = (
-        "SELECT kind, count(*) AS n FROM runs WHERE state = 'done' AND id > :last AND EXISTS"
-        " (SELECT FROM operations o WHERE o.kind = 'sync' AND o.accepted_at < runs.started_at"
-        " AND coalesce(o.applied_at, 'infinity') > runs.finished_at) GROUP BY kind"
+        "WITH waits AS (SELECT range_agg(tstzrange(accepted_at, coalesce(applied_at, 'infinity'))) AS times"
+        " FROM operations WHERE kind = 'sync')"
+        " SELECT kind, count(*) AS n FROM runs, waits WHERE state = 'done' AND id > :last"
+        " AND times @> tstzrange(started_at, finished_at) GROUP BY kind"
     )
     last = panel.rows("SELECT max(id) AS id FROM runs")[0]["id"]
     numbers = itertools.count()
@@ -252,6 +258,25 @@ def test_a_call_is_applied_during_a_long_run(panel: LivePanel, world: Outside) -
 
 
 # --- what operators see of it
+
+
+def test_a_worker_answers_what_another_policy_would_do(panel: LivePanel) -> None:
+    key = panel.settings.ops_api_key.get_secret_value()
+    with httpx.Client(base_url=f"{panel.url}/api/ops", headers={"X-API-Key": key}, trust_env=False) as operator:
+        asked = operator.post("/what-if", json={"policy": {"all": "hold"}})
+        assert asked.status_code == 202, asked.text
+
+        def made() -> dict[str, Any]:
+            found: dict[str, Any] = operator.get(f"/what-ifs/{asked.json()['data']['id']}").json()["data"]
+            return found if found["state"] != "waiting" else {}
+
+        answer = wait_until(made, "a worker to make the what-if")
+    assert answer is not None
+    assert (answer["state"], answer["problem"]) == ("done", None)
+    assert set(answer["outcome"]["policy"].values()) == {"hold"}
+    assert panel.rows("SELECT kind, trigger FROM runs WHERE id = :id", id=answer["run_id"]) == [
+        {"kind": "plan", "trigger": "what-if all=hold"}
+    ]
 
 
 def test_flower_shows_tasks_and_nothing_personal(panel: LivePanel, world: Outside) -> None:

@@ -13,7 +13,7 @@ from panel.redaction import secrets_of
 from panel.settings import Settings
 from runtime.processes.free_ports import free_port
 from tests.support.databases import Databases
-from tests.support.keys import random_key
+from tests.support.keys import random_key, random_webhook_secret
 from tests.support.live_panel import QUICK, live_panel, outside
 from tests.support.stand_ins.echo_server import echo_server
 from tests.support.trouble.all_troubles import CLIENT, NAME, PERSONAL, Troubles
@@ -42,6 +42,9 @@ def evidence(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
             "DATABASE_OWNER_URL": database.owner_url,
             "FINDING_WEBHOOK_URL": f"https://127.0.0.1:{free_port()}/hook/{random_key()}",
             "FINDING_WEBHOOK_PROXY": f"http://user:{random_key()}@127.0.0.1:{free_port()}",
+            "MAIN_SITE_WEBHOOK_URL": f"http://127.0.0.1:{free_port()}/events",
+            "MAIN_SITE_WEBHOOK_SECRET": random_webhook_secret(),
+            "MAIN_SITE_WEBHOOK_SECRET_PREVIOUS": random_webhook_secret(),
             "JWT_JWKS_PROXY": f"http://user:{random_key()}@127.0.0.1:{free_port()}",
         }
         directory = tmp_path_factory.mktemp("secrets")

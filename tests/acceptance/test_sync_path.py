@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,15 @@ def test_waiting_for_the_outcome(panel: LivePanel) -> None:
 
 def counted(panel: LivePanel, name: str, **labels: str) -> float:
     """What ``/metrics`` of the API shows for these labels, added up."""
-    key = panel.settings.ops_api_key.get_secret_value()
-    answer = httpx.get(f"{panel.url}/metrics", headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+    headers = {"Authorization": f"Bearer {panel.settings.ops_api_key.get_secret_value()}"}
+
+    def scraped() -> str:  # 503: the processes' files could not be read in time
+        answer = httpx.get(f"{panel.url}/metrics", headers=headers, trust_env=False)
+        return "" if answer.status_code == 503 else answer.raise_for_status().text
+
     return sum(
         sample.value
-        for family in text_string_to_metric_families(answer.raise_for_status().text)
+        for family in text_string_to_metric_families(wait_until(scraped, "the numbers"))
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
@@ -115,7 +120,13 @@ def test_the_api_shows_what_the_workers_count(panel: LivePanel) -> None:
             counted(panel, "panel_sync_tasks_total", task="sync.apply", outcome="success"),
         )
 
-    before = all_counted()
+    def settled() -> tuple[float, float, float] | None:
+        """Once every call of the journal is counted: a worker counts after it has written."""
+        calls, counted = panel.rows("SELECT count(*) AS n FROM operations")[0]["n"], all_counted()
+        return counted if counted[:2] == (calls, calls) else None
+
+    before = wait_until(settled, "what came before to be counted")
+    assert before is not None
     for number in range(4):
         create(panel, f"counted-{number}")
     expected = tuple(one + 4 for one in before)
@@ -150,7 +161,7 @@ def test_a_task_s_process_killed_in_mid_task(panel: LivePanel) -> None:
             kill_paused(pause_tree(pid))
     panel.wait_status(5, "child-killed", "running", timeout_s=REPUBLISHED_S)
     assert panel.process("worker-sync").running
-    assert counted(panel, "panel_sync_tasks_total", **killed) >= before + 1
+    wait_until(lambda: counted(panel, "panel_sync_tasks_total", **killed) >= before + 1, "the killed one to be counted")
 
 
 def test_the_whole_worker_killed_in_mid_task(panel: LivePanel) -> None:
@@ -227,7 +238,8 @@ def test_no_secret_stands_in_a_command_line_or_a_log(panel: LivePanel) -> None:
     shown = ""
     for process in panel.supervisor.processes:
         for pid in (process.pid, *descendants(process.pid)):
-            shown += Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
+            with contextlib.suppress(OSError):  # it has ended since
+                shown += Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
         shown += process.log_path.read_text(encoding="utf-8")
     assert "celery" in shown
     assert not [secret for secret in secrets if secret in shown]

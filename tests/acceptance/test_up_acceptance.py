@@ -41,7 +41,7 @@ def up(
     settings = QUICK | world.environment()
     settings |= {
         "DEMO": "true",  # allows a proof of absence within seconds
-        "DATABASE_URL": empty_database.app_url,
+        **empty_database.urls,
         "DATABASE_OWNER_URL": empty_database.owner_url,
         "REDIS_URL": redis_server.url,
         "JWT_SECRET": random_key(),

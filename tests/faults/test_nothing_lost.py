@@ -32,7 +32,7 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.faults, pytest.mark.acceptance]
 
 SEED = 7
-WITHIN_S = 8.0
+WITHIN_S = 20.0
 """``ANSWER_WITHIN_S``: what an answer takes with its database frozen, and far more than a busy machine takes."""
 
 MANY = 20
@@ -185,6 +185,11 @@ def test_messages_doubled_reordered_and_an_hour_late(rig: Rig) -> None:
     assert (before["os"], before["version"], before["applied_seq"]) == ("mark-2", 4, 4)
 
 
+def _is_applied(mark: str) -> str:
+    """The condition of a trigger: this call is applied. A set writes a record once, with what the last call says."""
+    return f"(NEW.state = 'applied' AND NEW.payload ->> 'os' = '{mark}')"
+
+
 @pytest.mark.torture
 def test_a_call_that_kills_each_process_that_tries_it(rig: Rig) -> None:
     """It waits in mid transaction, where its process is killed, until it is dead; everybody else's are applied."""
@@ -195,7 +200,8 @@ def test_a_call_that_kills_each_process_that_tries_it(rig: Rig) -> None:
         " $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$"
     )
     rig.as_admin(
-        f"CREATE TRIGGER hang BEFORE UPDATE ON vps FOR EACH ROW WHEN (NEW.os = '{DEADLY}') EXECUTE FUNCTION hang()"
+        f"CREATE TRIGGER hang BEFORE UPDATE ON operations FOR EACH ROW WHEN {_is_applied(DEADLY)}"
+        " EXECUTE FUNCTION hang()"
     )
     with rig.databases.server_connection(rig.database.name) as holder:
         holder.execute("SELECT pg_advisory_lock(1)")
@@ -218,7 +224,7 @@ def test_a_call_that_kills_each_process_that_tries_it(rig: Rig) -> None:
             kills += 1
             assert kills <= 2 * MAX_ATTEMPTS
             rig.ring_first(deadly)
-    rig.as_admin("DROP TRIGGER hang ON vps")
+    rig.as_admin("DROP TRIGGER hang ON operations")
     rig.wait_well()
     assert journal_faults(rig.panel.engine, rig.load) == []
     row = journal(rig.panel.engine, vps_id)[-1]
@@ -243,7 +249,8 @@ def test_a_poison_call_is_dead_and_stops_nobody(rig: Rig) -> None:
         " $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '22023'; END $$"
     )
     rig.as_admin(
-        f"CREATE TRIGGER refuse BEFORE UPDATE ON vps FOR EACH ROW WHEN (NEW.os = '{POISON}') EXECUTE FUNCTION refuse()"
+        f"CREATE TRIGGER refuse BEFORE UPDATE ON operations FOR EACH ROW WHEN {_is_applied(POISON)}"
+        " EXECUTE FUNCTION refuse()"
     )
     alone, first = _poison(rig, "poisoned")
     followed, second = _poison(rig, "poisoned-and-followed")
@@ -257,7 +264,7 @@ def test_a_poison_call_is_dead_and_stops_nobody(rig: Rig) -> None:
     wait_until(lambda: states() == ["dead", "dead", "applied"], "the poison calls to be dead")
     row = journal(rig.panel.engine, alone)[-1]
     assert (row["attempts"], row["error"]) == (MAX_ATTEMPTS, "InvalidParameterValue 22023")
-    rig.as_admin("DROP TRIGGER refuse ON vps")
+    rig.as_admin("DROP TRIGGER refuse ON operations")
     key = rig.panel.settings.ops_api_key.get_secret_value()
     with httpx.Client(base_url=f"{rig.panel.url}/api/ops", headers={"X-API-Key": key}, trust_env=False) as ops:
         assert {first, second} <= {one["id"] for one in ops.get("/dead").json()["data"]}

@@ -125,7 +125,7 @@ def _chunked(raw: bytes, at: int) -> tuple[bytes, Verdict, int]:
     while True:
         line, ended, _ = raw[at : at + CHUNK_LINE + 2].partition(b"\r\n")
         if not ended:
-            return body, "bad" if len(line) > CHUNK_LINE else "incomplete", at
+            return body, "bad" if len(line) == CHUNK_LINE + 2 else "incomplete", at
         if not (size := SIZE.fullmatch(line)):
             return body, "bad", at
         at += len(line) + 2

@@ -76,10 +76,10 @@ defaults
     mode http
     option forwardfor
     http-reuse always
-    timeout connect 5s
-    timeout client 20s
-    timeout server 20s
-    timeout tunnel 20s
+    timeout connect 120s
+    timeout client 120s
+    timeout server 120s
+    timeout tunnel 120s
 frontend public
     bind 127.0.0.1:{port}
     http-request set-header {header} {mark}

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.http.protocol import BoundedHttp
 from tests.proxies.proxies import MARK
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +93,4 @@ def recording() -> Iterator[Recording]:
             yield server_app
         finally:
             server.should_exit = True
-            thread.join(timeout=20)
+            thread.join(timeout=PATIENCE_S)

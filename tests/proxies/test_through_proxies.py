@@ -56,7 +56,7 @@ class Victim:
 
     def __init__(self, front: Front) -> None:
         self._front = front
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{front.port}", trust_env=False, timeout=20)
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{front.port}", trust_env=False, timeout=PATIENCE_S)
         self.key = random_key()
         self.calls = 0
 
@@ -104,7 +104,7 @@ def test_nobody_s_body_is_a_request(front: Front, victim: Victim, wish: bytes, b
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(body)
     head = b"POST %s HTTP/1.1\r\nHost: panel\r\n%s%s\r\n\r\n" % (attacked.encode(), wish, framing)
     for _ in range(3):
-        with socket.create_connection(("127.0.0.1", front.port), timeout=20) as attacker:
+        with socket.create_connection(("127.0.0.1", front.port), timeout=PATIENCE_S) as attacker:
             front.behind.go.clear()
             front.behind.begun.clear()
             attacker.sendall(head)
@@ -113,7 +113,7 @@ def test_nobody_s_body_is_a_request(front: Front, victim: Victim, wish: bytes, b
             assert front.behind.begun.wait(PATIENCE_S)
             said(attacker, for_s=0.1)
             front.behind.go.set()
-            answer = said(attacker, for_s=20, until=b"}")
+            answer = said(attacker, for_s=PATIENCE_S, until=b"}")
         assert b" 200 " in answer, answer
         assert attacked.encode() in answer, answer
         victim.calls_on(3)
@@ -126,9 +126,9 @@ def test_a_trailer_takes_nothing_from_the_proxy(front: Front) -> None:
         b"POST /trailers HTTP/1.1\r\nHost: panel\r\nTransfer-Encoding: chunked\r\nTrailer: %s, X-API-Key\r\n\r\n"
         b"2\r\n{}\r\n0\r\n%s: forged\r\nX-API-Key: forged\r\nX-Forwarded-For: 198.51.100.9\r\n\r\n"
     ) % (MARK.encode(), MARK.encode())
-    with socket.create_connection(("127.0.0.1", front.port), timeout=20) as caller:
+    with socket.create_connection(("127.0.0.1", front.port), timeout=PATIENCE_S) as caller:
         caller.sendall(raw)
-        assert b" 200 " in said(caller, for_s=20, until=b"}")
+        assert b" 200 " in said(caller, for_s=PATIENCE_S, until=b"}")
     assert front.unmarked() == []
     assert {one.keys for one in front.behind.requests if one.path == "/trailers"} == {()}
 
@@ -136,7 +136,7 @@ def test_a_trailer_takes_nothing_from_the_proxy(front: Front) -> None:
 @pytest.mark.parametrize("raw", [pytest.param(place.read_bytes(), id=place.stem) for place in KEPT])
 def test_what_was_found_once(front: Front, victim: Victim, raw: bytes) -> None:
     for cut in (len(raw), raw.find(b"\r\n\r\n") + 4):
-        with socket.create_connection(("127.0.0.1", front.port), timeout=20) as caller:
+        with socket.create_connection(("127.0.0.1", front.port), timeout=PATIENCE_S) as caller:
             caller.sendall(raw[:cut])
             said(caller, for_s=0.05)
             try:
@@ -157,7 +157,7 @@ def test_any_bytes(front: Front, victim: Victim, capsys: pytest.CaptureFixture[s
     while time.monotonic() < ends or tried < 50:
         one = stream(first + tried)
         reads = one.reads() if len(one.cuts) <= 6 else [one.raw]
-        with socket.create_connection(("127.0.0.1", front.port), timeout=20) as caller:
+        with socket.create_connection(("127.0.0.1", front.port), timeout=PATIENCE_S) as caller:
             for read in reads:
                 try:
                     caller.sendall(read)

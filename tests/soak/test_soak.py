@@ -21,7 +21,6 @@ import pytest
 
 from tests.soak.measured import MB, Measured, open_files
 from tests.support.databases import Database
-from tests.support.fleets.world import add_user
 from tests.support.live_panel import LivePanel, live_panel, outside
 from tests.support.waiting import wait_until
 
@@ -31,6 +30,9 @@ LONG = SOAK_S >= LONG_S
 WARM_UP_S = 300.0 if LONG else SOAK_S / 3
 GROWTH_MB_10MIN = 1.0 if LONG else 6.0 * 600 / (SOAK_S - WARM_UP_S)
 RATE = 50  # calls a second, all callers together
+ENOUGH = int(RATE * SOAK_S / 4)
+"""Fewer answers than this show nothing: a machine that is slower than that goes on until there are as many."""
+
 CALLERS = 4
 FLEET = 40
 SAMPLE_S = max(1.0, SOAK_S / 300)
@@ -81,16 +83,21 @@ class Caller(threading.Thread):
                 return http.post("/api/vps/sync", json=body, headers=site).status_code, {202}
 
 
+def _too_few(callers: list[Caller]) -> bool:
+    """Whether more answers are needed, and come."""
+    return sum(caller.answered for caller in callers) < ENOUGH and any(caller.is_alive() for caller in callers)
+
+
 @pytest.fixture
 def panel(database: Database, tmp_path: Path) -> Iterator[LivePanel]:
     """Every process, with a main site and a Proxmox cluster to compare with."""
     with outside() as world, live_panel(database, tmp_path, environment=world.environment()) as running:
-        add_user(running.engine, 5)
+        running.wait_users()
         yield running
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(SOAK_S + 300)
+@pytest.mark.timeout(SOAK_S + 900)
 def test_memory_and_connections_stay_as_they_are(panel: LivePanel, capsys: pytest.CaptureFixture[str]) -> None:
     plan = {"user_id": 5, "cpu": 1, "ram": 1024, "disk": 10, "os": "Debian 13", "hypervisor": "kvm"}
     made = [panel.sync("create", plan | {"name": f"soak-{number}"}) for number in range(FLEET)]
@@ -102,7 +109,7 @@ def test_memory_and_connections_stay_as_they_are(panel: LivePanel, capsys: pytes
     began = time.monotonic()
     for caller in callers:
         caller.start()
-    while (at_s := time.monotonic() - began) < SOAK_S:
+    while (at_s := time.monotonic() - began) < SOAK_S or _too_few(callers):
         measured.look(panel, at_s)
         ending.wait(SAMPLE_S)
     ending.set()
@@ -112,9 +119,9 @@ def test_memory_and_connections_stay_as_they_are(panel: LivePanel, capsys: pytes
     steady = measured.after(WARM_UP_S)
     answered = sum(caller.answered for caller in callers)
     with capsys.disabled():
-        sys.stdout.write(f"\n{answered} calls in {SOAK_S:.0f} s; after {WARM_UP_S:.0f} s:\n{steady.table()}\n")
+        sys.stdout.write(f"\n{answered} calls in {at_s:.0f} s; after {WARM_UP_S:.0f} s:\n{steady.table()}\n")
     assert [line for caller in callers for line in caller.wrong] == []
-    assert answered > RATE * SOAK_S / 4, "too little load to show anything"
+    assert answered >= ENOUGH, "a caller ended before"
     slopes = {name: slope * 600 / MB for name, slope in steady.slopes().items()}
     assert len(slopes) >= 6, "API, beat, two workers and their children"
     assert {name: round(mb, 2) for name, mb in slopes.items() if mb > GROWTH_MB_10MIN} == {}

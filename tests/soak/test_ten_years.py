@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import Engine, text
 
 from panel.operators import audit
+from panel.operators.approvals.deciding import decide_hold
 from panel.operators.audit import Actor, Use
-from panel.operators.holds import Decision, decide_hold
+from panel.operators.holds import Decision
 from panel.operators.prune import prune
 from panel.schema import tables
 from panel.sessions import sync_engine
@@ -95,7 +96,7 @@ class Years:
             vps_id = connection.scalar(text("SELECT max(id) FROM vps WHERE deleted_at IS NULL"))
             plan_hash = f"{self.month:064x}"
             connection.execute(text(HELD), {"hash": plan_hash, "subject": f"vps:{vps_id}"})
-            decide_hold(connection, plan_hash, Decision.REJECTED, "ann")
+            decide_hold(connection, plan_hash, Decision.REJECTED, "ann", above=None)
 
     def _older(self) -> None:
         """Let a month pass: every moment that the database knows lies thirty days further back."""

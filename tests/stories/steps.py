@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from panel.operators.holds import Decision, HeldSet, decide_hold, list_holds
+from panel.operators.approvals.deciding import decide_hold
+from panel.operators.holds import Decision, HeldSet, list_holds
 from tests.support.bench import Bench
 
 ABSENT = 3
@@ -91,7 +92,7 @@ def held_sets(world: Bench) -> list[HeldSet]:
 
 def decide(world: Bench, prefix: str, decision: Decision) -> HeldSet:
     with world.engine.begin() as connection:
-        return decide_hold(connection, prefix, decision, "cli:test")
+        return decide_hold(connection, prefix, decision, "cli:test", above=None)
 
 
 def live(world: Bench) -> list[int]:

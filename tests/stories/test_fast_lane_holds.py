@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from panel.operators.holds import Decision, HeldSet, decide_hold, list_holds
+from panel.operators.approvals.deciding import decide_hold
+from panel.operators.holds import Decision, HeldSet, list_holds
 from tests.stories.steps import Sold, converge, sell, statuses
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
@@ -40,7 +41,7 @@ def held(world: Bench) -> list[HeldSet]:
 
 def decide(world: Bench, one: HeldSet, decision: Decision) -> None:
     with world.engine.begin() as connection:
-        decide_hold(connection, one.hash, decision, "cli:test")
+        decide_hold(connection, one.hash, decision, "cli:test", above=None)
 
 
 def test_a_held_set_is_listed_and_waits_one_further_run(narrow: Bench) -> None:

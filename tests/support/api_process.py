@@ -57,13 +57,19 @@ class ApiProcess:
 
 @contextmanager
 def api_process(
-    database: Database, directory: Path, environment: Mapping[str, str] | None = None, *, ready: str = "/readyz"
+    database: Database,
+    directory: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    ready: str = "/readyz",
+    ends_within_s: int | None = None,
 ) -> Iterator[ApiProcess]:
-    """Run ``panel-sync api``'s command in ``directory`` until the block ends."""
+    """Run ``panel-sync api``'s command in ``directory`` until the block ends. ``ends_within_s``: how long what is under
+    way may take after SIGTERM, if not as long as in production."""
     port, sync_key, operator_key, jwt_secret = free_port(), random_key(), random_key(), random_key()
     given = {
         "PATH": os.environ["PATH"],
-        "DATABASE_URL": database.app_url,
+        **database.urls,
         "VPS_SYNC_API_KEY": sync_key,
         "OPS_API_KEY": operator_key,
         "JWT_SECRET": jwt_secret,
@@ -71,9 +77,10 @@ def api_process(
         "ANSWER_WITHIN_S": str(PATIENT_API_S),
         **(environment or {}),
     }
-    process = ManagedProcess(
-        "api", api_part(_settings(port)).argv, given, directory / "api.log", ready=http_ok(port, ready), cwd=directory
-    )
+    argv = api_part(_settings(port)).argv
+    if ends_within_s is not None:
+        argv = (*argv, f"--timeout-graceful-shutdown={ends_within_s}")  # the last one counts
+    process = ManagedProcess("api", argv, given, directory / "api.log", ready=http_ok(port, ready), cwd=directory)
     process.start()
     try:
         process.wait_ready()

@@ -24,6 +24,7 @@ from lab.simulators.main_site import MainSiteServer
 from lab.simulators.provisioning import ProxmoxGuests
 from lab.simulators.proxmox.server import ProxmoxServer
 from panel.journal.writer import apply_operation
+from panel.operators.repair_policy.policies import budget_of, handling_of
 from panel.schema import tables
 from panel.settings import Settings
 from reconcile.decision.cases import Policy
@@ -35,7 +36,7 @@ from sources.main_site import OrdersFeed
 from tests.support.databases import Database
 from tests.support.keys import random_key
 from tests.support.waiting import PATIENCE_S, PATIENT_API_S, wait_until
-from worker.wiring import budget_of, clusters_of, feed_of, handling_of
+from worker.wiring import clusters_of, feed_of
 
 QUICK = Policy(
     power_grace=timedelta(0),
@@ -101,6 +102,7 @@ class Bench:
             users_interval=timedelta(0),
             first_run_asks=False,
             handling=handling_of(self.settings),
+            second_above=self.settings.second_approval_above,
         )
 
     def _feed(self) -> OrderFeed | None:

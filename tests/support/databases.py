@@ -11,8 +11,12 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from panel.deadlines import DEFAULT, Deadlines
 from panel.migrate import migrate
+from panel.sessions import async_engine
 from runtime.processes.free_ports import LOOPBACK
 from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.support.keys import random_key
@@ -30,12 +34,31 @@ class Database:
     """A migrated database of one test. ``app_url``: the application's login; ``owner_url``: the tables' owner.
 
     Neither is a superuser, so that row-level security and missing rights bite as they would in production.
+    ``pooled_url``: the application's login through a pooler that gives each transaction another session, or None.
     """
 
     name: str
     app_url: str
     owner_url: str
     admin_url: str
+    pooled_url: str | None = None
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """The settings by which a panel reaches it."""
+        if self.pooled_url is None:
+            return {"DATABASE_URL": self.app_url}
+        return {"DATABASE_URL": self.pooled_url, "DATABASE_SESSION_URL": self.app_url}
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The same, by the names of the fields of ``Settings``."""
+        return {name.lower(): url for name, url in self.urls.items()}
+
+    def api_engine(self, application: str, *, pool_size: int = 10, deadlines: Deadlines = DEFAULT) -> AsyncEngine:
+        """An engine as the API has it."""
+        url, pooled = self.urls["DATABASE_URL"], self.pooled_url is not None
+        return async_engine(url, application, pool_size=pool_size, deadlines=deadlines, pooled=pooled)
 
 
 SCHEMA = """
@@ -86,6 +109,7 @@ class Databases:
         self._numbers = itertools.count(1)
         self._spare: list[Database] = []
         self._pristine = Pristine(schema="", rows={}, sequences={})
+        self._pooler: str | None = None
 
     def start(self) -> None:
         """Start the server and migrate the template."""
@@ -105,6 +129,15 @@ class Databases:
                     sql.Identifier(OWNER), sql.Literal(self._owner_password)
                 )
             )
+
+    @property
+    def template_url(self) -> str:
+        """The application's login, at the template."""
+        return self._describe(TEMPLATE).app_url
+
+    def behind(self, pooler_url: str) -> None:
+        """From now on the API of every panel reaches its database through this pooler."""
+        self._pooler = pooler_url
 
     def clone(self) -> Database:
         """What the template is, to the last sequence."""
@@ -126,6 +159,9 @@ class Databases:
 
     def give_back(self, database: Database) -> None:
         """Done with it: whoever is still connected is cut off, and the next test may have it, as good as new."""
+        if self._pooler is not None:  # it may not have seen yet that its connections were cut off
+            self.drop(database)
+            return
         with psycopg.connect(database.admin_url, autocommit=True) as connection:
             alone = connection.execute(CUT_OFF).fetchone() == (True,)
             unchanged = alone and _schema(connection) == self._pristine.schema
@@ -160,11 +196,13 @@ class Databases:
 
     def _describe(self, name: str) -> Database:
         place = f"{LOOPBACK}:{self.server.port}/{name}"
+        pooled = self._pooler and make_url(self._pooler).set(database=name).render_as_string(hide_password=False)
         return Database(
             name=name,
             app_url=f"postgresql://{LOGIN}:{self._app_password}@{place}",
             owner_url=f"postgresql://{OWNER}:{self._owner_password}@{place}",
             admin_url=self.server.admin_url(name),
+            pooled_url=pooled,
         )
 
     def _admin(self) -> Connection:

@@ -116,6 +116,11 @@ class LivePanel:
         with self.engine.connect() as connection:
             return [dict(row._mapping) for row in connection.execute(text(statement), values)]
 
+    def wait_users(self, count: int = 2) -> None:
+        """Until a run has imported the main site's users. A test that adds one of them itself would be in its way."""
+        imported = "SELECT 1 FROM users WHERE main_site_user_id IS NOT NULL"
+        wait_until(lambda: len(self.rows(imported)) == count, "the users to be imported")
+
     def repairs(self, vps_id: int) -> list[dict[str, Any]]:
         """The reconciler's entries in the journal of a VPS, oldest first."""
         return self.rows("SELECT * FROM operations WHERE vps_id = :id AND kind = 'repair' ORDER BY seq", id=vps_id)
@@ -138,9 +143,11 @@ def live_panel(
     environment: Mapping[str, str] | None = None,
     parts: frozenset[str] | None = None,
     flower: bool = False,
+    statistics: bool = False,
     redis_through: Callable[[str], str] = str,
 ) -> Iterator[LivePanel]:
-    """Start the panel's processes (``parts``: only those) on that database and a Redis of their own.
+    """Start the panel's processes (``parts``: only those) on that database and a Redis of their own. ``statistics``:
+    the worker for them, too, which takes a while to start.
 
     ``redis_through`` makes of Redis' URL the one that the panel uses. ``environment`` adds to the settings of a
     panel without a main site and Proxmox.
@@ -151,7 +158,7 @@ def live_panel(
         redis.start()
         overrides = {
             "DEMO": "true",
-            "DATABASE_URL": database.app_url,
+            **database.urls,
             "REDIS_URL": redis_through(redis.url),
             "VPS_SYNC_API_KEY": random_key(),
             "JWT_SECRET": random_key(),
@@ -166,6 +173,8 @@ def live_panel(
         settings = with_overrides(overrides)
         data = stack.enter_context(DataDirectory(directory / "data"))
         every_process = processes(settings, overrides, data, flower=flower)
+        if not statistics:
+            every_process = [process for process in every_process if process.name != "worker-statistics"]
         supervisor = Supervisor([process for process in every_process if parts is None or process.name in parts])
         stack.enter_context(supervisor)
         stack.callback(_kill_workers, supervisor)

@@ -13,3 +13,12 @@ document.addEventListener("click", async (event) => {
   button.textContent = button.dataset.copied;
   setTimeout(() => { button.textContent = label; }, 1500);
 });
+// A renewal that failed is tried again soon: the next one by the clock may be a minute away, and no change tells itself
+// twice. The pages of a fleet do not all come back in the same second.
+const lookAgain = (event) => {
+  const refused = event.detail.ctx?.response?.status;
+  if (event.target.id !== "live" || (refused && refused < 500)) return;
+  setTimeout(() => htmx.trigger("#live", "look-again"), 3000 + 4000 * Math.random());
+};
+document.addEventListener("htmx:response:error", lookAgain);
+document.addEventListener("htmx:error", lookAgain);

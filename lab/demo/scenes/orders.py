@@ -23,7 +23,7 @@ ORDERS: tuple[tuple[str, Customer, str, str], ...] = (
 
 
 def play(stage: Stage) -> None:
-    """Customers, orders, the three documented calls, and which client sees what."""
+    """The import of customers, orders, the three documented calls, and which client sees what."""
     _users(stage)
     stage.screen.say("The main site creates each guest on Proxmox and makes its documented calls, by key:")
     for name, customer, cluster, guest_type in ORDERS:
@@ -55,8 +55,6 @@ def show_call(stage: Stage, call: CallRecord) -> None:
 
 
 def _users(stage: Stage) -> None:
-    for customer in CUSTOMERS:
-        stage.site.add_user(username=customer.username, email=customer.email, panel_user_id=customer.panel_id)
     pairs = ", ".join(f"panel {c.panel_id} = main site {c.main_site_id}" for c in CUSTOMERS)
     wanted = {customer.panel_id: str(customer.main_site_id) for customer in CUSTOMERS}
     stage.until("beat's users.import brings the customers", lambda: stage.journal.known_users() == wanted)

@@ -3,7 +3,8 @@
     python -m lab.simulators.main_site --port 5060
 
 Environment: SIM_MAIN_SITE_API_KEY is the key of the feeds, SIM_CONTROL_KEY the key of the control API. PANEL_URL and
-VPS_SYNC_API_KEY name the panel to call (set both or neither). SIM_PROXMOX lists the Proxmox simulators on which orders
+VPS_SYNC_API_KEY name the panel to call (set both or neither). With SIGN_IN_SECRET, the panel's, customers are led from
+this site to its pages. SIM_PROXMOX lists the Proxmox simulators on which orders
 create guests, as JSON [{"name": ..., "url": ..., "ca_file": ...}]; they have the same SIM_CONTROL_KEY.
 """
 
@@ -21,6 +22,7 @@ from lab.simulators.control import ProxmoxControl
 from lab.simulators.keys import MissingSettingError, require, require_key
 from lab.simulators.main_site.app import create_app
 from lab.simulators.main_site.guests import GuestHost
+from lab.simulators.main_site.sign_in import PanelPages
 from lab.simulators.main_site.site import MainSite
 from lab.simulators.provisioning import ProxmoxGuests
 
@@ -64,6 +66,11 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         api_key = require_key(environment, "SIM_MAIN_SITE_API_KEY")
         control_key = require_key(environment, "SIM_CONTROL_KEY")
         calls_panel = "PANEL_URL" in environment or "VPS_SYNC_API_KEY" in environment
+        pages = (
+            PanelPages(require(environment, "PANEL_URL"), require_key(environment, "SIGN_IN_SECRET"))
+            if environment.get("SIGN_IN_SECRET")
+            else None
+        )
         site = MainSite(
             panel_url=require(environment, "PANEL_URL") if calls_panel else None,
             sync_key=require_key(environment, "VPS_SYNC_API_KEY") if calls_panel else None,
@@ -75,7 +82,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except MissingSettingError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    app = create_app(site, api_key=api_key, control_key=control_key)
+    app = create_app(site, api_key=api_key, control_key=control_key, panel_pages=pages)
     try:
         with listen(options.host, options.port) as listener:
             uvicorn.Server(uvicorn_config(app)).run(sockets=[listener])

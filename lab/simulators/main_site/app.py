@@ -1,4 +1,5 @@
-"""The main site's HTTP edge: the feeds under /api/panel, the control API under /_sim."""
+"""The main site's HTTP edge: the feeds under /api/panel, the control API under /_sim, and the way to the panel's
+pages."""
 
 import asyncio
 import json
@@ -15,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from lab.simulators.keys import same_key
 from lab.simulators.main_site.answers import Answer, refusal
 from lab.simulators.main_site.feeds import Feeds
+from lab.simulators.main_site.sign_in import PanelPages, sign_in_routes
 from lab.simulators.main_site.site import MainSite
 from lab.simulators.main_site.verbs import MainSiteVerbs
 from lab.simulators.verbs import CONTROL_HEADER, CONTROL_PREFIX, VerbRefusedError, carry_out, verb_names
@@ -53,12 +55,17 @@ class SiteDate:
         await self._app(scope, receive, dated)
 
 
-def create_app(site: MainSite, *, api_key: str, control_key: str) -> FastAPI:
-    """The application. `api_key` is the key of the feeds, `control_key` the key of the control API."""
+def create_app(site: MainSite, *, api_key: str, control_key: str, panel_pages: PanelPages | None = None) -> FastAPI:
+    """The application. `api_key` is the key of the feeds, `control_key` the key of the control API.
+
+    Without `panel_pages` no customer is led to the panel's pages.
+    """
     app = FastAPI(title="Main site simulator", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(SiteDate, now=site.now)
     app.include_router(_feed_routes(site, api_key), prefix="/api/panel")
     app.include_router(_control_routes(site, control_key), prefix=CONTROL_PREFIX)
+    if panel_pages is not None:
+        app.include_router(sign_in_routes(site, panel_pages))
 
     @app.exception_handler(UnauthorizedError)
     async def refused(_request: Request, _error: UnauthorizedError) -> Response:

@@ -73,6 +73,11 @@ class MainSite:
                 )
             )
 
+    def list_users(self) -> list[SiteUser]:
+        """All customers, by id."""
+        with self._lock:
+            return self._ledger.users()
+
     def link_user(self, user_id: int, panel_user_id: int | None) -> SiteUser:
         with self._lock:
             return self._ledger.link_user(user_id, panel_user_id)

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeGuard
 from fakepve import FakePve
 
 from lab.simulators.proxmox.guests import Guest, GuestType, config_of, power_of, random_mac
+from lab.simulators.proxmox.measurements import Stay, points
 
 FIRST_VMID = 100
 
@@ -63,6 +64,7 @@ class GuestFleet:
         self._former_until: dict[int, float] = {}
         self._offline_since: dict[str, float] = {}
         self._silent: set[int] = set()
+        self._stays: dict[int, list[Stay]] = {}
 
     def create_guest(
         self,
@@ -105,6 +107,7 @@ class GuestFleet:
         tags: str = "",
         lock: str | None = None,
         template: bool = False,
+        ip_address: str = "",
         reported_after_s: float = 0.0,
     ) -> Guest:
         if vmid in self._guests:
@@ -124,6 +127,7 @@ class GuestFleet:
             tags=tags.lower(),
             lock=lock,
             template=template,
+            ip_address=ip_address,
         )
         add = self.pve.add_ct if type == "lxc" else self.pve.add_vm
         self._guests[vmid] = add(
@@ -135,6 +139,7 @@ class GuestFleet:
             template=template,
             lock=lock,
         )
+        self._stays.setdefault(vmid, []).append(Stay(guest, time.time()))
         if reported_after_s and vmid in self._former:
             self._former_until[vmid] = self._now() + reported_after_s
         return self.set_status(vmid, status)
@@ -208,6 +213,7 @@ class GuestFleet:
         self._former[vmid] = self._describe(fake)
         self._former_until.pop(vmid, None)
         self._silent.discard(vmid)
+        self._stays[vmid][-1].until = time.time()
         del self._guests[vmid]
         heapq.heappush(self._free_vmids, vmid)
         (self.pve.vms if is_machine(fake) else self.pve.cts).remove(fake)
@@ -217,6 +223,18 @@ class GuestFleet:
         fake = self._fake(vmid)
         fake.node = node
         return self._describe(fake)
+
+    def set_measured(self, vmid: int, since_s: float, until_s: float | None = None) -> None:
+        stays = self._stays[vmid]
+        stays[-1].since = time.time() - since_s
+        if until_s is not None:
+            stays[-1].until = time.time() - until_s
+
+    def measurements(self, vmid: int, timeframe: str) -> list[dict[str, Any]] | None:
+        """What was measured under this VMID; None if no guest ever had it."""
+        fake, stays = self._guests.get(vmid), self._stays.get(vmid)
+        running = fake is not None and fake.status == "running"
+        return None if stays is None else points(stays, running=running, timeframe=timeframe, now=time.time())
 
     def qemu_status(self, vmid: int) -> str | None:
         """QEMU's own state of a virtual machine; None for a container."""
@@ -244,6 +262,7 @@ class GuestFleet:
         config = fake.config
         is_container = not is_machine(fake)
         net = dict(part.split("=", 1) for part in config["net0"].split(",")) if "net0" in config else {"hwaddr": ""}
+        ip = dict([config["ipconfig0"].split("=", 1)]) if "ipconfig0" in config else {}
         volume = config["rootfs" if is_container else "scsi0"]
         return Guest(
             vmid=fake.vmid,
@@ -259,4 +278,5 @@ class GuestFleet:
             tags=config.get("tags", ""),
             lock=fake.lock,
             template=bool(fake.template),
+            ip_address=(net if is_container else ip).get("ip", "").partition("/")[0],
         )

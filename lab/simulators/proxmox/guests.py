@@ -12,7 +12,8 @@ class Guest:
     """One virtual machine or container. `memory_mb` in MiB, `disk_gb` in GiB.
 
     `status` is the status in the bulk list of a healthy cluster: running or stopped, for QEMU also paused, io-error and
-    so on. `uuid` is None for containers. `mac` is empty without a network card.
+    so on. `uuid` is None for containers. `mac` is empty without a network card, and
+    `ip_address` where DHCP gives it.
     """
 
     vmid: int
@@ -28,6 +29,7 @@ class Guest:
     tags: str = ""
     lock: str | None = None
     template: bool = False
+    ip_address: str = ""
 
 
 def random_mac() -> str:
@@ -48,6 +50,8 @@ def config_of(guest: Guest) -> dict[str, Any]:
         }
         if guest.mac:
             config["net0"] = f"name=eth0,bridge=vmbr0,hwaddr={guest.mac},type=veth"
+            if guest.ip_address:
+                config["net0"] += f",ip={guest.ip_address}/24"
     else:
         config = {
             "name": guest.name,
@@ -58,6 +62,8 @@ def config_of(guest: Guest) -> dict[str, Any]:
             "net0": f"virtio={guest.mac},bridge=vmbr0",
             "smbios1": f"uuid={guest.uuid}",
         }
+        if guest.ip_address:
+            config["ipconfig0"] = f"ip={guest.ip_address}/24"
     if guest.tags:
         config["tags"] = guest.tags
     if guest.lock:

@@ -10,7 +10,7 @@ import json
 import re
 import time
 import urllib.parse
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,6 +21,7 @@ from aiohttp import web
 
 from lab.simulators.keys import same_key
 from lab.simulators.proxmox.cluster import FakeCluster, PlannedFault
+from lab.simulators.proxmox.measurements import MEASUREMENTS_PATH, STEPS
 from lab.simulators.proxmox.power import POWER_PATH, TASK_PATH, LateFailures
 from lab.simulators.proxmox.resources import by_vmid_as_text, guest_entry
 from lab.simulators.proxmox.rights import held_at
@@ -149,6 +150,9 @@ class ApiProxy:
             config = CONFIG_PATH.match(path)
             if config is not None and int(config["vmid"]) in self.cluster.forbidden_configs:
                 return refuse(403, f"Permission check failed (/vms/{config['vmid']}, VM.Audit)")
+            measured = MEASUREMENTS_PATH.match(path)
+            if measured is not None:
+                return self._measurements(int(measured["vmid"]), request.query)
             task = TASK_PATH.match(path)
             if task is not None:
                 return await self._task_status(request, task["upid"])
@@ -193,6 +197,19 @@ class ApiProxy:
             for entry in reply.body["data"]
         ]
         return Reply(200, {"data": by_vmid_as_text(entries)})
+
+    def _measurements(self, vmid: int, query: Mapping[str, str]) -> Reply:
+        # fakepve measures nothing. A real node does not ask whether the guest exists: it opens the file of the VMID.
+        if "VM.Audit" not in held_at(self.cluster.rights, f"/vms/{vmid}"):
+            return refuse(403, f"Permission check failed (/vms/{vmid}, VM.Audit)")
+        if query.get("timeframe") not in STEPS:
+            return refuse(400, "Parameter verification failed.")
+        found = self.cluster.measurements(vmid, query["timeframe"])
+        if found is None:
+            return refuse(
+                500, f"RRD error: opening '/var/lib/rrdcached/db/pve-vm-9.0/{vmid}': No such file or directory"
+            )
+        return Reply(200, {"data": found})
 
     async def _task_status(self, request: web.Request, upid: str) -> Reply:
         task = self._late.status(urllib.parse.unquote(upid))

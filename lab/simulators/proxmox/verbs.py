@@ -71,6 +71,7 @@ class ProxmoxVerbs(Verbs):
         tags: str = "",
         lock: str | None = None,
         template: bool = False,
+        ip_address: str = "",
         reported_after_s: float = 0.0,
     ) -> Guest:
         """Create a guest with this VMID. Without uuid and mac random ones are made; an empty mac means no network card.
@@ -94,6 +95,7 @@ class ProxmoxVerbs(Verbs):
             tags=tags,
             lock=lock,
             template=template,
+            ip_address=ip_address,
             reported_after_s=reported_after_s,
         )
 
@@ -138,6 +140,10 @@ class ProxmoxVerbs(Verbs):
     def set_uptime(self, vmid: int, seconds: float) -> None:
         """Let a running guest have been started so many seconds ago."""
         self._do("set_uptime", NOTHING, vmid=vmid, seconds=seconds)
+
+    def set_measured(self, vmid: int, since_s: float, until_s: float | None = None) -> None:
+        """Let what is measured of the guest that came last begin so many seconds ago, and end if it is gone."""
+        self._do("set_measured", NOTHING, vmid=vmid, since_s=since_s, until_s=until_s)
 
     def set_lock(self, vmid: int, lock: str | None) -> Guest:
         """Lock the guest by backup, migrate, snapshot, suspended, ...; None unlocks it."""

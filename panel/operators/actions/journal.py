@@ -11,16 +11,16 @@ from panel.operators.audit import Actor
 
 
 @action("requeue", "/dead/{operation_id:id}/requeue", later=True)
-def requeue(connection: Connection, actor: Actor, operation_id: int) -> Done[None]:
+def requeue(connection: Connection, _actor: Actor, operation_id: int) -> Done[None]:
     """Journal a dead call again, as if it had come now. Refused if that would undo a later call."""
-    new_id = dead_letters.requeue(connection, operation_id, actor.by)
+    new_id = dead_letters.requeue(connection, operation_id)
     return Done((f"operation:{operation_id}",), f"operation {operation_id} is queued again as operation {new_id}", None)
 
 
 @action("discard", "/dead/{operation_id:id}/discard")
-def discard(connection: Connection, actor: Actor, operation_id: int, reason: str) -> Done[None]:
+def discard(connection: Connection, _actor: Actor, operation_id: int, reason: str) -> Done[None]:
     """Give a dead call up, with a reason. It is never applied."""
-    dead_letters.discard(connection, operation_id, reason, actor.by)
+    dead_letters.discard(connection, operation_id, reason)
     return Done((f"operation:{operation_id}",), f"operation {operation_id} is discarded", None)
 
 

@@ -74,7 +74,7 @@ def _guest_line(name: str, panel: Any, guest: Any, order: Any = None, *, unknown
 
 def _owner_line(record: Mapping[str, Any], order: Mapping[str, Any], owner: int | None) -> Line:
     said = order.get("owner")
-    told = None if said is None else f"{said} = {owner}" if owner is not None else f"{said} = ?"
+    told = None if said is None else f"site {said}, panel {owner if owner is not None else '?'}"
     return Line("user_id", told, record["user_id"], order_differs=said is not None and owner != record["user_id"])
 
 

@@ -13,6 +13,7 @@ from panel.operators.metrics import NUMBERS
 from panel.operators.pages.attention import Matter, matters
 from panel.operators.pauses import PauseView, pauses_in_force
 from panel.operators.quarantine import QuarantinedView, list_quarantined
+from panel.operators.service_levels import ServiceLevels, service_levels
 from panel.records.history import recent_runs
 from panel.runs.schedule_duties import Duty, list_duties
 from panel.runs.source_states import SourceView, list_sources
@@ -36,6 +37,7 @@ class Overview:
     runs: Sequence[Row[Any]]
     pauses: Sequence[PauseView]
     quarantined: Sequence[QuarantinedView]
+    service: ServiceLevels
 
     @property
     def not_in_sync(self) -> int | None:
@@ -43,8 +45,8 @@ class Overview:
         return None if self.in_sync is None else max(0, self.numbers["live"] - self.in_sync)
 
 
-def overview(connection: Connection) -> Overview:
-    """The panel as it is now."""
+def overview(connection: Connection, mend_within_s: float) -> Overview:
+    """The panel as it is now. ``mend_within_s``: MEND_WITHIN_S."""
     last = connection.execute(LAST_FULL).one_or_none()
     findings = count_findings(connection)
     return Overview(
@@ -59,6 +61,7 @@ def overview(connection: Connection) -> Overview:
         runs=recent_runs(connection, limit=LAST_RUNS),
         pauses=list(pauses_in_force(connection).values()),
         quarantined=list_quarantined(connection, LAST_RUNS),
+        service=service_levels(connection, mend_within_s),
     )
 
 

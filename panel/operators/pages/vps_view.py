@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text
 
-from panel.journal.restore import RESTORABLE
+from panel.journal.restore import RestoreHindrance, restore_hindrances
 from panel.journal.rows import database_now
 from panel.observations.proof import Proof
 from panel.operators.findings import FindingView, findings_about
@@ -36,7 +36,8 @@ class Missed:
 @dataclass(frozen=True, slots=True)
 class VpsView:
     """``record``: None while its create is not applied. ``order``, ``guest``: empty if there is none. ``waiting``: how
-    many calls are accepted and not applied yet. ``troubles``: sources of this VPS that are not believed."""
+    many calls are accepted and not applied yet. ``troubles``: sources of this VPS that are not believed.
+    ``restore_hindrance``: why the record cannot be restored, also that it is not deleted; None if it can."""
 
     vps_id: int
     record: Mapping[str, Any] | None
@@ -51,7 +52,7 @@ class VpsView:
     missed: Sequence[Missed]
     troubles: Sequence[SourceView]
     findings: Sequence[FindingView]
-    restorable: bool
+    restore_hindrance: RestoreHindrance | None
     protected: bool
 
     @property
@@ -60,9 +61,17 @@ class VpsView:
         return [line for line in self.lines if line.differs]
 
 
-def vps_view(connection: Connection, vps_id: int, *, proof: Proof, names: bool, shared_ids: bool) -> VpsView:
+def vps_view(
+    connection: Connection,
+    vps_id: int,
+    *,
+    proof: Proof,
+    names: bool,
+    shared_ids: bool,
+    second_above: int | None,
+) -> VpsView:
     """The VPS as it is now. ``proof``: what proves that something is gone. ``names``: whether the feed's names count.
-    ``shared_ids``: the main site's user ids are also the panel's."""
+    ``shared_ids``: the main site's user ids are also the panel's. ``second_above``: SECOND_APPROVAL_ABOVE."""
     record = _record(connection, vps_id)
     order = _order(connection, vps_id, record)
     key = place_of(record or {}) or place_of(order)
@@ -78,7 +87,7 @@ def vps_view(connection: Connection, vps_id: int, *, proof: Proof, names: bool, 
     cluster = key.partition("/")[0] if key is not None else None
     pauses, now = pauses_in_force(connection), database_now(connection)
     about = {"all", "feed", f"vps:{vps_id}", f"proxmox:{cluster}", f"user:{(record or {}).get('user_id')}"}
-    deleted_at, protected = (record or {}).get("deleted_at"), (record or {}).get("protected_until")
+    protected = (record or {}).get("protected_until")
     return VpsView(
         vps_id=vps_id,
         record=record,
@@ -89,18 +98,16 @@ def vps_view(connection: Connection, vps_id: int, *, proof: Proof, names: bool, 
         waiting=connection.scalar(WAITING, {"id": vps_id}) or 0,
         pauses=[pause for target, pause in pauses.items() if target in about],
         quarantined=quarantined_among(connection, subjects),
-        held=held_about(connection, subjects),
+        held=held_about(connection, subjects, second_above),
         missed=_missed(connection, order_id, key, proof),
-        troubles=[one for one in list_sources(connection) if one.cause and one.source in _sources(cluster)],
+        troubles=[one for one in list_sources(connection) if one.cause and one.source in sources_of(cluster)],
         findings=findings_about(connection, vps_id, subjects),
-        restorable=(
-            deleted_at is not None and (record or {}).get("merged_into") is None and now - deleted_at <= RESTORABLE
-        ),
+        restore_hindrance=restore_hindrances(connection, [vps_id]).get(vps_id),
         protected=protected is not None and protected > now,
     )
 
 
-def _sources(cluster: str | None) -> set[str]:
+def sources_of(cluster: str | None) -> set[str]:
     """The sources that say something of a VPS: the feed, by either of its names, the users, and its cluster."""
     return {"orders", "panel-api", "users"} | ({f"proxmox:{cluster}"} if cluster is not None else set())
 

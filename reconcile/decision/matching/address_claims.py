@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from domain.guests import Guest, GuestKey
 from domain.left_out import LeftOut
-from domain.orders import Order
+from domain.orders import Order, fits_type, may_be_on_proxmox
 from domain.records import LinkState, Record
-from reconcile.decision.matching.order_traits import has_ended, later, may_be_on_proxmox, maybe_later
+from reconcile.decision.matching.order_traits import has_ended, later, maybe_later
 
 
 class AddressClaims:
@@ -97,15 +97,11 @@ class AddressClaims:
             disputed
             or elsewhere
             or any(
-                not has_ended(o) and maybe_later(o, order) and may_be_on_proxmox(o) and self.fits_type(o, guest)
+                not has_ended(o) and maybe_later(o, order) and may_be_on_proxmox(o) and fits_type(o, guest)
                 for o in self.orders_naming(None)
                 if not any(r.fingerprint is not None for r in self.paired[o.order_id])
             )
         )
-
-    def fits_type(self, order: Order, guest: Guest) -> bool:
-        """Whether a guest is of the type that the order sold, or the order does not say."""
-        return order.guest_type in (None, guest.guest_type)
 
     def known_machine(self, guest: Guest, own: Collection[int]) -> str | None:
         """A sentence that names the live record, other than those of ``own``, whose machine a guest is by its
@@ -191,7 +187,7 @@ class Disputes:
             return f"may be another's: a call named it for VPS {rival.id}, too"
         if guest is None:
             return "does not exist"
-        if order is not None and not self.address_claims.fits_type(order, guest):
+        if order is not None and not fits_type(order, guest):
             return f"is {guest.guest_type.value}, and order {order.order_id} sold another type"
         if (known := self.address_claims.known_machine(guest, {record.id})) is not None:
             return f"is another's: {known}"

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from domain.guests import FingerprintState, Guest, GuestKey
-from domain.orders import Order, OrderState
+from domain.orders import Order, OrderState, fits_type
 from domain.records import Record
 from reconcile.decision.cases import Policy, World, gone_since_linked
 from reconcile.decision.matching.address_claims import AddressClaims, Disputes
@@ -65,7 +65,7 @@ class GuestMatching:
                 f"orders {order.order_id} and {rival.order_id} name guest {key}: let one name another",
             )
         self.used.add(key)
-        if not self.address_claims.fits_type(order, guest):
+        if not fits_type(order, guest):
             return guest, key, f"guest {key} is {guest.guest_type.value}, but order {order.order_id} sold another type"
         return guest, key, self.address_claims.known_machine(guest, own) or self.clone_doubt(guest)
 
@@ -136,7 +136,7 @@ class GuestMatching:
             and not guest.template
             and order.guest_key == guest.key
             and self._seen_long_enough(guest)
-            and self.address_claims.fits_type(order, guest)
+            and fits_type(order, guest)
             and self.address_claims.known_machine(guest, ()) is None
             and not self.address_claims.named_by_order_not_ended(guest.key, order)
             and not self.address_claims.may_be_of_guestless_order(order, guest)
@@ -219,7 +219,7 @@ class GuestMatching:
             return None  # the order may still name an old address, which may be another machine's by now
         if not gone_everywhere(record, left, self.world, self.policy):
             return None
-        if not self.address_claims.fits_type(order, guest) or self.address_claims.known_machine(
+        if not fits_type(order, guest) or self.address_claims.known_machine(
             guest, {r.id for r in self.paired[order.order_id]}
         ):
             return None

@@ -23,15 +23,6 @@ def maybe_later(order: Order, other: Order) -> bool:
     return order.created_at is None or other.created_at is None or order.created_at > other.created_at
 
 
-def may_be_on_proxmox(order: Order) -> bool:
-    """Whether its machine may be a Proxmox guest. Main sites have words of their own for Proxmox: ``kvm``."""
-    return order.hypervisor not in NEVER_PROXMOX
-
-
-NEVER_PROXMOX = frozenset({"vmware", "hyperv", "xen"})
-"""Hypervisors that no main site calls Proxmox by. ``panel.observations.left_out`` has the same rule in SQL."""
-
-
 def ended_before(order: Order, record: Record) -> bool:
     """Whether an order had ended when a record was made."""
     return order.state is OrderState.ENDED and order.state_since is not None and order.state_since < record.created_at

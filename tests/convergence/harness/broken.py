@@ -12,6 +12,7 @@ import pytest
 from domain import identity_doubts
 from domain.changes import Change
 from domain.guests import PowerState
+from domain.repair_policy import delete_limits
 from panel.journal import repairs, rows
 from reconcile import confirming
 from reconcile.decision import cases, creates, decide, deletes, fact_updates, gate, table, updates
@@ -255,6 +256,12 @@ def _templates_stay_where_they_are(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "seen_elsewhere", lambda *_: ())
 
 
+def _no_limit(patch: pytest.MonkeyPatch) -> None:
+    """No number of changes is too many."""
+    for module in (gate, delete_limits):
+        patch.setattr(module, "over", lambda *_: None)
+
+
 GUARDS = (
     Guard("proof", "an absence counts only after several complete looks", _always(cases.Policy, "proven", value=True)),
     Guard("confirm-guest", "the guest is asked for singly before a delete or an alarm", _without("guest")),
@@ -266,7 +273,7 @@ GUARDS = (
           _set(guest_matching.GuestMatching, "guest_of_record", _as_is)),
     Guard("claims", "no record is linked unseen to a guest that another order names",
           _whoever_claims_it, _for("late-create")),
-    Guard("budget", "many deletes at once wait for an operator", _always(gate, "_over", value=None)),
+    Guard("budget", "many deletes at once wait for an operator", _no_limit),
     Guard("unproven-is-held", "an ended order whose guest is only unseen is held", _hold_is_delete),
     Guard("hindrances", "a delete has every guard of its own", _always(decide, "delete_hindrance", value=None)),
     Guard("protection", "what an operator restored is not deleted again", _unprotected),

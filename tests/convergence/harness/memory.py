@@ -1,5 +1,5 @@
-"""The panel's memory of the outside without a database: what ``panel.observations.snapshots`` and
-``reconcile.observation.observe`` make of reads."""
+"""The panel's memory of the outside without a database: what ``panel.observations`` and
+``reconcile.observation`` make of reads."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ class Memory:
         )
         seen.previous[cluster] = self.cluster_times.get(cluster)
         for guest in reading.guests:
+            assert isinstance(guest, Guest)  # the truth shows whole ones
             self._merge_guest(guest, began, seen.previous[cluster])
         for k in self.guests.values():
             if k.guest.cluster == cluster and k.guest.key not in staged:

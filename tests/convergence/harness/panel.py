@@ -16,6 +16,7 @@ from domain.changes import Change, Finding, plan_hash
 from domain.guests import FingerprintState, Guest, GuestKey, PowerState
 from domain.orders import OrderState
 from domain.records import LinkState, Record
+from domain.repair_policy.budget import BY_APPROVAL, Budget
 from panel.journal.repairs import NotWritten, Written
 from panel.records.projection import Row
 from reconcile import apply as applying
@@ -97,7 +98,7 @@ class PurePanel:
         pairs = [(r, g) for r, g in pairs if r.order_id in going or not self._named(g.key, r.order_id)]
         drifted = [(r, g) for r, g in pairs if _drifted(r, g) and not _cloned(g, guests.values(), now)]
         plan = power.power_plan(drifted, world, POLICY)
-        gated = gate.gate(plan, self.ledger.gate_context(now, frozenset(), frozenset()), gate.Budget())
+        gated = gate.gate(plan, self.ledger.gate_context(now, frozenset(), frozenset()), Budget())
         engine = cast("Engine", _Beside(self, now))
         confirmer = Confirmer(engine, None, {}, frozenset(), frozenset(CLUSTERS))
         applying.apply_changes(engine, 1, 1, gated.allowed, confirmer)
@@ -140,9 +141,9 @@ class PurePanel:
         gate_context = ledger.gate_context(
             now, frozenset(plan_hash((c,)) for c in approved), frozenset(h.scope for h in self.held)
         )
-        gated = gate.gate(plan, gate_context, gate.Budget())
+        gated = gate.gate(plan, gate_context, Budget())
         # What waits for a word of its own waits for good: what nothing proves, nobody here can know.
-        sets = tuple(h for h in gated.held if not h.scope.startswith(gate.BY_APPROVAL))
+        sets = tuple(h for h in gated.held if not h.scope.startswith(BY_APPROVAL))
         held = [Finding("held", f"scope:{h.scope}", h.reason, "alarm") for h in sets]
         self.findings, self.held = (*plan.findings, *held), sets
         engine = cast("Engine", _Beside(self, now, shown.cut_off))

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, insert, select, text, update
 
 from domain.changes import Finding
 from domain.guests import GuestKey
+from domain.repair_policy.budget import Budget
 from panel.journal import rows
 from panel.journal.repairs import write_repair
 from panel.journal.writer import apply_operation
@@ -25,7 +26,6 @@ from reconcile import apply as applying
 from reconcile import run as running
 from reconcile.decision.cases import World
 from reconcile.decision.decide import plan
-from reconcile.decision.gate import Budget
 from reconcile.observation.observe import Observed
 from reconcile.run import Reconciler, run_fast, run_full
 from tests.convergence.harness.panel import Killed

@@ -48,7 +48,7 @@ def secrets() -> Secrets:
 def settings(database: Database, secrets: Secrets) -> Settings:
     return load_settings(
         _env_file=None,
-        database_url=database.app_url,
+        **database.fields,
         vps_sync_api_key=SecretStr(secrets.sync),
         vps_sync_api_key_previous=SecretStr(secrets.previous),
         ops_api_key=SecretStr(secrets.operator),

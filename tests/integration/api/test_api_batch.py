@@ -339,7 +339,7 @@ async def twins(
 ) -> AsyncIterator[tuple[Twin, Twin]]:
     other = databases.clone()
     other_engine = sync_engine(other.app_url, "panel-sync test twin")
-    other_app = create_app(settings.model_copy(update={"database_url": other.app_url}))
+    other_app = create_app(settings.model_copy(update=other.fields))
     for user_id in (5, 6):
         add_user(other_engine, user_id)
     async with (

@@ -12,7 +12,6 @@ from sqlalchemy import Engine, select, text
 from api import openapi
 from panel.records.reads import reading_as_client
 from panel.schema import tables
-from panel.sessions import async_engine
 from tests.integration.api.conftest import Secrets, Worker
 from tests.integration.api.test_api_sync import create, delete, update
 from tests.support.databases import Database
@@ -139,7 +138,7 @@ async def test_an_unchanged_list_is_304(
 
 
 async def test_a_pooled_connection_forgets_the_client(database: Database, fleet: list[int]) -> None:
-    engine = async_engine(database.app_url, "panel-sync test", pool_size=1)
+    engine = database.api_engine("panel-sync test", pool_size=1)
     try:
         async with reading_as_client(engine, 5) as connection:
             pid = await connection.scalar(text("SELECT pg_backend_pid()"))

@@ -23,7 +23,7 @@ HOSTS = ["::", "::1"] if has_ipv6() else [""]
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_it_listens_where_it_says(database: Database, tmp_path: Path, host: str) -> None:
-    given = {"DATABASE_URL": database.app_url, "VPS_SYNC_API_KEY": random_key(), "JWT_SECRET": random_key()}
+    given = {**database.urls, "VPS_SYNC_API_KEY": random_key(), "JWT_SECRET": random_key()}
     settings = load_settings(_env_file=None, host=host, port=free_port(), **{k.lower(): v for k, v in given.items()})
     part = api_part(settings)
     reached = reached_by(settings.host)

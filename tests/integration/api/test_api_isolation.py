@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from api import dependencies as edges
 from api.dependencies import Edge
+from panel.clients.round_trips import Query, RoundTrips, Statement
 from panel.power.views import CLIENT_COLUMNS as ACTION_COLUMNS
 from panel.records.reads import reading_as_client
 from tests.integration.api.conftest import Secrets, Worker
@@ -24,8 +25,8 @@ from tests.integration.api.test_api_sync import create, delete
 from tests.support.fleets.world import add_user
 
 ANNA, BORIS, NOBODY = 5, 6, 4711
-OWN = re.compile(r"vps\.user_id = %\(user_id_1\)s(::\w+)? AND ")
-LIVE = re.compile(r" AND vps\.deleted_at IS NULL|vps\.deleted_at IS NULL AND |WHERE vps\.deleted_at IS NULL")
+CONDITIONS = "v.user_id = $1::bigint AND v.deleted_at IS NULL"
+NONE = "$1::bigint IS NOT NULL"
 
 
 @pytest.fixture
@@ -86,22 +87,29 @@ def sqlstate(error: DBAPIError) -> str:
 def without_conditions(app: FastAPI) -> Iterator[list[str]]:
     """Clients' queries lose their conditions on user and deletion on the way to the database; those that did."""
     edge: Edge = app.state.edge
-    engine = edge.reader.sync_engine
     changed: list[str] = []
 
-    def forget(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> tuple[str, Any]:
-        without = OWN.sub("", statement)
-        if without != statement:
-            without = LIVE.sub(lambda found: "WHERE true" if found[0].startswith("WHERE") else "", without)
-            assert "deleted_at" not in without
-            changed.append(without)
-        return without, parameters
+    def forget(query: Query) -> Query:
+        without = query.statement.sql.decode().replace(CONDITIONS, NONE)
+        if without.encode() == query.statement.sql:
+            return query
+        assert not re.search("v.(user_id|deleted_at) (=|IS)", without)
+        changed.append(without)
+        return Query(Statement(without), query.values)
 
-    event.listen(engine, "before_cursor_execute", forget, retval=True)
-    try:
+    with sent_to(edge.clients, lambda queries: tuple(map(forget, queries))):
         yield changed
+
+
+@contextmanager
+def sent_to(clients: RoundTrips, instead: Callable[[Sequence[Query]], Sequence[Query]]) -> Iterator[None]:
+    """What the reads of customers send meanwhile is what ``instead`` makes of it."""
+    send = clients._rows
+    clients._rows = lambda queries: send(instead(queries))  # type: ignore[method-assign]
+    try:
+        yield
     finally:
-        event.remove(engine, "before_cursor_execute", forget)
+        del clients._rows
 
 
 class TestWithoutTheWhere:
@@ -160,7 +168,9 @@ class TestTheRoleItself:
             columns = connection.scalars(text(READABLE_COLUMNS.format(table="vps"))).all()
             of_actions = connection.scalars(text(READABLE_COLUMNS.format(table="power_actions"))).all()
             other = connection.scalars(text(OTHER_RIGHTS)).all()
-        assert [tuple(row) for row in tables] == [("client_activity", "SELECT"), ("scopes", "SELECT")]
+        assert [tuple(row) for row in tables] == [
+            (name, "SELECT") for name in ("client_activity", "client_statistics", "scopes")
+        ]
         assert set(columns) == set(COLUMNS.split())
         assert set(of_actions) == {*ACTION_COLUMNS, "user_id"}
         assert list(other) == []
@@ -214,6 +224,7 @@ DENIED = (
     "SELECT fingerprint FROM power_actions",
     "UPDATE power_actions SET state = 'done'",
     "SELECT prune_power_actions(1, 1)",
+    "SELECT points FROM vps_statistics",
     "SELECT id FROM users",
     "SELECT id FROM operations",
     "SELECT * FROM operator_actions",
@@ -354,8 +365,13 @@ def statements(app: FastAPI) -> Iterator[list[str]]:
         if "access_counts" not in statement and "operations" not in statement:
             executed.append(statement)
 
+    def note_all(queries: Sequence[Query]) -> Sequence[Query]:
+        executed.extend(query.statement.sql.decode() for query in queries)
+        return queries
+
     event.listen(engine, "before_cursor_execute", note)
     try:
-        yield executed
+        with sent_to(edge.clients, note_all):
+            yield executed
     finally:
         event.remove(engine, "before_cursor_execute", note)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, insert
 
-from api.operators import operator_models, transactions
+from api.operators import held_models, operator_models, transactions
 from panel.schema import tables
 from tests.integration.api.conftest import Worker
 from tests.integration.api.test_api_operators import READS, answered, hold, raise_findings
@@ -32,8 +32,9 @@ async def test_they_are_made_beside_the_event_loop(
     monkeypatch.setattr(transactions, "_encoded", encoded)
     for path in READS:
         assert (await operator.get(f"/api/ops{path}")).is_success, path
-    await answered(operator, f"/held/{held.hash}/approve", operator_models.DecisionAnswer, {})
-    assert len(made_in) == len(READS) + 1
+    await answered(operator, f"/held/{held.hash}/approve", held_models.DecisionAnswer, {})
+    files = [path for path in READS if path.endswith(".csv")]  # made by 200 rows at a time instead
+    assert len(made_in) == len(READS) - len(files) + 1
     assert loop not in made_in
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 
 from api import metrics_routes
 from api.main import create_app
+from panel.monitoring import process_files
 from panel.operators.metrics import metrics
 from panel.settings import OperatorKey, Settings
 from runtime.servers.embedded_postgres import EmbeddedPostgres
@@ -53,6 +54,13 @@ def value(families: dict[str, Metric], name: str, **labels: str) -> float:
     """The sample of these labels; 0 if there is none yet."""
     samples = [sample for family in families.values() for sample in family.samples]
     return sum(sample.value for sample in samples if sample.name == name and sample.labels == labels)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy is no machine that hangs: the files are waited for."""
+    monkeypatch.setattr(metrics_routes, "TEXT_S", PATIENCE_S)
+    monkeypatch.setattr(process_files, "LOCK_S", PATIENCE_S)
 
 
 @pytest.fixture

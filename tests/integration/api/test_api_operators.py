@@ -10,11 +10,12 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from sqlalchemy import Engine, insert, text
 
-from api.operators import operator_models
+from api.operators import held_models, operator_models
 from domain.changes import Delete
 from domain.failures import Failure, Stage
 from panel.operators.holds import keep_holds
 from panel.operators.quarantine import note_failures
+from panel.records.public import BY_OPERATOR
 from panel.schema import tables
 from reconcile.decision.gate import Held
 from tests.integration.api.conftest import Secrets, Worker, calling
@@ -31,16 +32,34 @@ READS = [
     "/pauses",
     "/quarantine",
     "/metrics",
+    "/service-levels",
     "/vps/1/history",
     "/dead",
+    "/overview",
+    "/coverage",
+    "/drift",
+    "/money/running-unpaid",
+    "/money/running-unpaid.csv",
+    "/money/paid-missing",
+    "/money/paid-missing.csv",
+    "/deleted",
+    "/vps/1",
+    "/operations",
+    "/inbox",
+    "/inbox/orders",
+    "/adoptions",
+    "/webhooks",
+    "/what-ifs",
+    "/deletes",
 ]
 WRITES = [
     "/held/00000000/approve", "/held/00000000/reject", "/findings/1/ack", "/findings/1/snooze", "/findings/1/ignore",
     "/findings/1/unignore", "/findings/1/heed", "/vps/1/restore",
     "/pause", "/resume", "/release", "/acknowledge", "/reconcile",
-    "/dead/1/requeue", "/dead/1/discard",
+    "/dead/1/requeue", "/dead/1/discard", "/adopt", "/adoptions/1/withdraw", "/webhooks/enable", "/webhooks/replay",
+    "/what-if",
 ]  # fmt: skip
-EVERY = [("GET", path) for path in READS] + [("POST", path) for path in WRITES]
+EVERY = [("GET", path) for path in (*READS, "/what-ifs/1")] + [("POST", path) for path in WRITES]
 
 
 async def answered(
@@ -113,7 +132,8 @@ class TestKey:
         paths = app.openapi()["paths"]
         documented = {(m.upper(), p) for p, methods in paths.items() if p.startswith("/api/ops") for m in methods}
         named = {"/held/0": "/held/{held_hash}", "/vps/1": "/vps/{vps_id}", "/findings/1": "/findings/{finding_id}"}
-        named["/dead/1"] = "/dead/{operation_id}"
+        named |= {"/dead/1": "/dead/{operation_id}", "/adoptions/1": "/adoptions/{adoption_id}"}
+        named |= {"/what-ifs/1": "/what-ifs/{what_if_id}"}
         tested = set()
         for method, path in EVERY:
             template = path.replace("00000000", "0")
@@ -136,21 +156,21 @@ class TestHeld:
 
     async def test_a_set_is_shown_and_approved(self, operator: httpx.AsyncClient, engine: Engine) -> None:
         held = hold(engine, 1, 2)
-        (shown,) = await answered(operator, "/held", operator_models.HeldAnswer)
+        (shown,) = await answered(operator, "/held", held_models.HeldAnswer)
         assert (shown["hash"], [item["subject"] for item in shown["items"]]) == (held.hash, ["vps:1", "vps:2"])
         assert (shown["items_total"], shown["items"][0]["action"]) == (2, "delete")
         for asked, sets in (("class=missed-delete", 1), ("class=orphan", 0), ("cluster=nowhere", 0), ("user=77", 0),
                             ("offset=1", 0)):  # fmt: skip
-            assert len(await answered(operator, f"/held?{asked}", operator_models.HeldAnswer)) == sets, asked
-        done = await answered(operator, f"/held/{held.hash[:8]}/approve", operator_models.DecisionAnswer, {})
+            assert len(await answered(operator, f"/held?{asked}", held_models.HeldAnswer)) == sets, asked
+        done = await answered(operator, f"/held/{held.hash[:8]}/approve", held_models.DecisionAnswer, {})
         assert (done["decision"], done["decided_by"]) == ("approved", "api:operator")
-        assert await answered(operator, "/held", operator_models.HeldAnswer) == []
-        assert len(await answered(operator, "/held?all=true", operator_models.HeldAnswer)) == 1
+        assert await answered(operator, "/held", held_models.HeldAnswer) == []
+        assert len(await answered(operator, "/held?all=true", held_models.HeldAnswer)) == 1
         assert task_requests(engine) == ["operator"], "the workers are asked for a run"
 
     async def test_refusals(self, operator: httpx.AsyncClient, engine: Engine) -> None:
         held = hold(engine, 1)
-        await answered(operator, f"/held/{held.hash}/reject", operator_models.DecisionAnswer, {})
+        await answered(operator, f"/held/{held.hash}/reject", held_models.DecisionAnswer, {})
         assert await problem(operator, f"/held/{held.hash}/reject", {}) == (409, "operator_conflict")
         assert await problem(operator, f"/held/{'0' * 64}/approve", {}) == (404, "operator_unknown")
         assert await problem(operator, f"/held/{held.hash[:7]}/approve", {}) == (422, "operator_invalid")
@@ -231,6 +251,8 @@ class TestVps:
             ("restore", "operator", "paid after all"),
         ]
         assert story["entries"][2]["evidence"]["by"] == "api:operator"
+        told = await site.get(f"/api/vps/sync/operations/{story['entries'][2]['id']}")
+        assert told.json()["operation"]["why"] == BY_OPERATOR, "what an operator wrote is not the main site's"
         assert task_requests(engine) == [f"operator vps:{deleted}"]
         again = await site.post("/api/vps/sync", json=create(order_id=12))
         assert (again.status_code, again.json()["vps"]["id"]) == (200, deleted), "its order is its own again"

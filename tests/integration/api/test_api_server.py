@@ -55,7 +55,7 @@ def served(database: Database, secrets: Secrets, tmp_path: Path) -> Iterator[Ser
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(PROJECT),
-        "DATABASE_URL": database.app_url,
+        **database.urls,
         "VPS_SYNC_API_KEY": secrets.sync,
         "JWT_SECRET": secrets.jwt,
         "BODY_LIMIT_BYTES": "4096",

@@ -117,7 +117,9 @@ async def test_many_wait_on_one_listening_connection(site: httpx.AsyncClient, wo
     *answers, _ = await asyncio.gather(*posts, apply_all())
     assert {a.status_code for a in answers if a} == {201}
     with engine.connect() as connection:
-        listening = connection.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'LISTEN %'"))
+        listening = connection.scalar(
+            text("SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'LISTEN %' AND datname = current_database()")
+        )
     assert listening == 1
 
 

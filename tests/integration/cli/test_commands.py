@@ -88,6 +88,30 @@ def test_history_tells_why_in_order(panel_sync: PanelSync, story: Engine) -> Non
     ]
 
 
+POWER = """
+INSERT INTO power_actions (vps_id, user_id, action, force, cluster, vmid, guest_type, fingerprint, state, valid_until,
+  code, reason, asked_at, ended_at)
+SELECT 1, 5, 'stop', false, 'main', 100, 'qemu', 'smbios:a', 'failed', t, 'guest_locked', 'The machine is locked',
+  t, t + interval '6 seconds' FROM (SELECT accepted_at FROM operations WHERE vps_id = 1 AND kind = 'repair') o (t)
+"""
+
+
+def test_history_tells_what_the_customer_switched_in_the_same_order(
+    panel_sync: PanelSync, story: Engine, owner: Engine
+) -> None:
+    with owner.begin() as connection:
+        connection.execute(text("UPDATE users SET username = 'anna' WHERE id = 5"))
+        connection.execute(text(POWER))
+    said = panel_sync("vps", "history", "1").out
+    order = [said.index(part) for part in ("update by sync", "customer 5 (anna) asked: shut down", "update by proxmox")]
+    assert order == sorted(order)
+    assert re.search(
+        r"shut down; failed [0-9-]+ [0-9:]+  \(power action 1\)\n  guest_locked: The machine is locked", said
+    )
+    entries = json.loads(panel_sync("vps", "history", "1", "--json").out)
+    assert [entry["kind"] for entry in entries] == ["sync", "sync", "power", "repair"]
+
+
 GUEST = """
 INSERT INTO guests (cluster, vmid, guest_type, node, status, power, power_since, template, signature, fingerprint,
   fingerprint_state, fingerprint_read_at, doubt, doubted_at, first_seen_at, changed_at, read_at)

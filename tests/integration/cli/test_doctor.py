@@ -87,10 +87,12 @@ class TestJudgements:
     )
     def test_workers(self, taken: dict[str, set[str]], verdicts: list[Verdict]) -> None:
         assert [check.verdict for check in queue_checks(taken)] == verdicts
-        assert [check.verdict for check in queue_checks(taken, power=True)] == [*verdicts, Verdict.PROBLEM]
+        every = ("sync", "reconcile", "power", "statistics", "webhooks")
+        expected = [*verdicts, Verdict.PROBLEM, Verdict.WARNING, Verdict.PROBLEM]
+        assert [check.verdict for check in queue_checks(taken, every)] == expected
 
     def test_what_is_not_well_says_how_to_mend_it(self) -> None:
-        found: list[Check] = [clock_check("x", 60), match_check("mapped", 2, 1), *queue_checks({})]
+        found: list[Check] = [clock_check("x", 60), match_check("mapped", 2, 1), *queue_checks({}, ["sync"])]
         assert all(check.mend for check in found)
 
 

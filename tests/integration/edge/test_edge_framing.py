@@ -11,7 +11,7 @@ from sqlalchemy import text
 from api.http.framing import HEAD_BYTES
 from tests.integration.edge.conftest import Answer, Place, create_vps, logged, posted, received
 from tests.support.resources import resident_bytes
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 JSON = "Content-Type: application/json"
 GOOD = json.dumps(create_vps()).encode()
@@ -42,7 +42,7 @@ def _all_received(connection: socket.socket) -> list[Answer]:
 
 def _answers(place: Place, raw: bytes) -> list[Answer]:
     """All that these bytes get. What follows them ends the connection, if nothing before did."""
-    with socket.create_connection(("127.0.0.1", place.api.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", place.api.port), timeout=PATIENCE_S) as connection:
         connection.sendall(raw)
         return _all_received(connection)
 
@@ -79,12 +79,12 @@ def test_the_body_of_who_wants_to_upgrade_is_a_body(place: Place, wish: tuple[st
     body = GOOD[:-1] + b" " * 10 + b', "x": ' + json.dumps(SMUGGLED.decode()).encode() + b"}"
     framing = CHUNKED if chunked else f"Content-Length: {len(body)}"
     head = posted(place, b"", JSON, framing, *wish)
-    with socket.create_connection(("127.0.0.1", place.api.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", place.api.port), timeout=PATIENCE_S) as connection:
         connection.sendall(head)
         connection.settimeout(0.3)
         with pytest.raises(TimeoutError):  # its body is awaited: there is no answer yet
             connection.recv(1)
-        connection.settimeout(20)
+        connection.settimeout(PATIENCE_S)
         connection.sendall(_chunks(body) if chunked else body)
         connection.sendall(SMUGGLED)
         (answer,) = _all_received(connection)
@@ -164,6 +164,7 @@ def test_what_is_not_strictly_http_1_1_is_refused_once(place: Place, raw: bytes)
     assert (answer.status, json.loads(answer.body)["code"]) == (400, "invalid_http")
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["connection"] == "close"
+    logged(place)
     assert "/smuggled" not in _asked(place, seen)
 
 
@@ -201,13 +202,14 @@ def test_an_answer_that_is_the_last_one_says_so(place: Place, raw: bytes) -> Non
     seen = logged(place)
     (answer,) = _answers(place, raw + SMUGGLED)
     assert (answer.status, answer.headers["connection"]) == (200, "close")
+    logged(place)
     assert "/smuggled" not in _asked(place, seen)
 
 
 def test_a_body_that_was_announced_is_asked_for_and_read(place: Place) -> None:
     before = place.counted()["operations"]
     head = posted(place, b"", JSON, f"Content-Length: {len(GOOD)}", "Expect: 100-continue")
-    with socket.create_connection(("127.0.0.1", place.api.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", place.api.port), timeout=PATIENCE_S) as connection:
         connection.sendall(head)
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(GOOD)
@@ -269,7 +271,7 @@ def test_endless_trailers_are_cut(place: Place, endless: bytes) -> None:
     """They cost no memory, whatever they consist of."""
     before, counted = resident_bytes(place.api.process.pid), place.counted()
     raw = posted(place, _chunks(GOOD)[:-2], JSON, CHUNKED)
-    with socket.create_connection(("127.0.0.1", place.api.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", place.api.port), timeout=PATIENCE_S) as connection:
         connection.sendall(raw)
         for _ in range(20_000):  # 20 MB
             connection.sendall(endless)
@@ -320,7 +322,7 @@ def test_requests_sent_together_are_answered_in_their_order(place: Place) -> Non
 def test_a_call_without_a_key_whose_body_follows_has_one_answer(place: Place) -> None:
     """The answer is out before the body is there; a bad one gets no second answer."""
     head = b"POST /api/vps/sync HTTP/1.1\r\nHost: panel\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", place.api.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", place.api.port), timeout=PATIENCE_S) as connection:
         connection.sendall(head)
         first = received(connection)
         connection.sendall(b"not a chunk\r\n" + SMUGGLED)

@@ -60,6 +60,8 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
         body = LARGE if scope["path"] == "/large" else b"ok"
         length = str(len(body)).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        if scope["path"] == "/head-first":
+            await go.wait()
         await send({"type": "http.response.body", "body": body})
 
     with socket.socket() as listener:
@@ -80,6 +82,10 @@ class Caller:
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
 
+    def send_now(self, raw: bytes) -> None:
+        """Send a few bytes before the server's loop goes on."""
+        self._socket.sendall(raw)
+
     async def send(self, raw: bytes) -> None:
         await asyncio.to_thread(self._socket.sendall, raw)
 
@@ -88,6 +94,10 @@ class Caller:
             return await asyncio.to_thread(received, self._socket)
         except ConnectionError:
             return None
+
+    async def some(self) -> bytes:
+        """What has come by now, at least a byte."""
+        return await asyncio.to_thread(self._socket.recv, 65536)
 
     async def drip(self, piece: bytes) -> None:
         """Send the piece again and again until the server hangs up."""
@@ -131,9 +141,11 @@ async def test_a_silent_connection_is_closed(served: Served, caller: Caller) -> 
 
 
 @pytest.mark.usefixtures("short_head")
-async def test_a_head_that_stops_is_told_so(caller: Caller) -> None:
-    await caller.send(b"GET / HTTP/1.1\r\nHost: panel\r\nX-")
+async def test_a_head_that_stops_is_told_so(served: Served) -> None:
+    caller = Caller(served.port)
+    caller.send_now(b"GET / HTTP/1.1\r\nHost: panel\r\nX-")  # it is there before the deadline begins
     assert code_of(await caller.answer()) == (408, "headers_timeout")
+    caller.close()
 
 
 @pytest.mark.usefixtures("short_head")
@@ -157,7 +169,10 @@ async def test_a_second_head_that_drips_is_not_waited_for(caller: Caller, monkey
     await caller.drip(b"G")
 
 
-async def test_a_body_behind_its_answer_is_not_waited_for(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_behind_its_answer_is_not_waited_for(
+    served: Served, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await served.until_connections(1)  # the deadline of its head has begun
     monkeypatch.setattr(protocol, "HEAD_S", SHORT_S)  # for what comes behind the answer
     await caller.send(b"POST / HTTP/1.1\r\nHost: panel\r\nContent-Length: 100000\r\n\r\n")
     answer = await caller.answer()
@@ -178,6 +193,14 @@ async def test_a_head_behind_a_request_that_takes_long_does_not_cut_it(
     answer = await caller.answer()
     assert answer is not None
     assert answer.status == 200
+
+
+async def test_a_head_does_not_wait_for_a_body_that_takes_long(served: Served, caller: Caller) -> None:
+    """As with a stream of changes: its page is to know at once that it is open."""
+    await caller.send(b"GET /head-first HTTP/1.1\r\nHost: panel\r\n\r\n")
+    assert (await caller.some()).startswith(b"HTTP/1.1 200")
+    served.go.set()
+    assert await caller.some() == b"ok"
 
 
 async def test_a_head_without_an_end_is_cut(caller: Caller) -> None:
@@ -255,17 +278,44 @@ async def test_too_many_connections_are_told_to_come_again(served: Served, monke
     assert answer.status == 200, "it recovers"
 
 
+async def test_streams_take_no_connection_of_other_callers(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "CONNECTIONS", 1)
+    served.server.lifespan.state["open_streams"] = lambda: 2
+    streams, callers = [Caller(served.port) for _ in range(2)], []
+    for stream in streams:
+        await stream.send(b"GET /wait HTTP/1.1\r\nHost: panel\r\n\r\n")
+    await served.until_connections(2)
+    statuses = []
+    for _ in range(2):
+        callers.append(Caller(served.port))
+        await callers[-1].send(b"GET / HTTP/1.1\r\nHost: panel\r\n\r\n")
+        answer = await callers[-1].answer()
+        assert answer is not None
+        statuses.append(answer.status)
+    assert statuses == [200, 503], "one connection beside the two streams"
+    served.go.set()
+    for one in (*streams, *callers):
+        one.close()
+
+
 async def test_idle_connections_are_closed_sooner_in_a_crowd(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "CONNECTIONS", 2)
+    monkeypatch.setattr(protocol, "CONNECTIONS", 3)  # more than one is a crowd
     monkeypatch.setattr(protocol, "CROWDED_IDLE_S", 0.1)
     ask = b"GET / HTTP/1.1\r\nHost: panel\r\n\r\n"
+    busy = Caller(served.port)  # so that the last idle one is in a crowd, too, should the others be gone by then
+    await busy.send(b"GET /wait HTTP/1.1\r\nHost: panel\r\n\r\n")
+    await served.asked.wait()
     callers = [Caller(served.port) for _ in range(2)]
-    await served.until_connections(2)
+    await served.until_connections(3)
     for one in callers:
         await one.send(ask)
         answer = await one.answer()
         assert answer is not None
         assert answer.status == 200
-    await served.until_connections(0)
-    for one in callers:
+    await served.until_connections(1)
+    served.go.set()
+    answer = await busy.answer()
+    assert answer is not None
+    assert answer.status == 200, "one that is not idle is kept"
+    for one in (busy, *callers):
         one.close()

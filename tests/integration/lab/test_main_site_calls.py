@@ -1,5 +1,6 @@
 """The main site's calls: exactly the documented form, and every fault as the panel meets it."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from lab.simulators.background import BackgroundServer
 from lab.simulators.main_site import CallFaultKind, CallOutcome, MainSiteServer, Order
 from lab.simulators.provisioning import ProxmoxGuests
 from lab.simulators.proxmox.server import ProxmoxServer
+from tests.support.waiting import PATIENCE_S
 
 SYNC_KEY = "a-sync-key-of-at-least-32-characters"
 
@@ -179,14 +181,25 @@ def test_the_answer_is_lost_and_a_retry_makes_a_second_create(site: MainSiteServ
     assert panel.bodies[0] == panel.bodies[1]
 
 
-def test_delayed(site: MainSiteServer, panel: RecordingPanel) -> None:
+def test_delayed(site: MainSiteServer, panel: RecordingPanel, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = threading.Event()
+
+    class Timer(threading.Timer):
+        """Its time begins once the test has looked."""
+
+        def run(self) -> None:
+            assert looked_at.wait(PATIENCE_S)
+            super().run()
+
     placed = order(site)
+    monkeypatch.setattr(threading, "Timer", Timer)
     site.fault_calls(CallFaultKind.DELAY, action="update", delay_s=0.2)
     site.set_status(placed.id, "running")
     assert panel.seen == [("create", "creating")]
     assert site.list_calls()[1].outcome is CallOutcome.WAITING
     assert not site.drain(timeout_s=0.01)
-    assert site.drain(timeout_s=5)
+    looked_at.set()
+    assert site.drain(timeout_s=PATIENCE_S)
     assert panel.seen[1:] == [("update", "running")]
     assert site.list_calls()[1].outcome is CallOutcome.ANSWERED
 

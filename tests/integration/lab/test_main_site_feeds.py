@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from lab.simulators.main_site import ROOT_PASSWORD_CANARY, FeedFaultKind, MainSiteServer
+from tests.support.waiting import PATIENCE_S
 
 ALL_IDS = list(range(1001, 1011))
 
@@ -200,9 +201,11 @@ def test_html_in_place_of_json(feed: httpx.Client, site: MainSiteServer) -> None
 
 
 def test_slow(feed: httpx.Client, site: MainSiteServer) -> None:
-    site.fault_feed(FeedFaultKind.SLOW, value=0.3)
+    site.fault_feed(FeedFaultKind.SLOW, value=600)
     with pytest.raises(httpx.ReadTimeout):
-        feed.get("/orders", timeout=0.1)
+        feed.get("/orders", timeout=httpx.Timeout(PATIENCE_S, read=0.1))
+    site.clear_faults()
+    site.fault_feed(FeedFaultKind.SLOW, value=0.3)
     started = time.monotonic()
     assert feed.get("/orders").status_code == 200
     assert time.monotonic() - started >= 0.3
@@ -245,7 +248,7 @@ def test_as_of_is_elsewhere_in_time(feed: httpx.Client, site: MainSiteServer, la
     site.fault_feed(FeedFaultKind.AS_OF_LAG, value=lag)
     for path in ("/orders", "/vps/1001"):
         response = feed.get(path)
-        assert age_of(response) == pytest.approx(lag, abs=2)
+        assert age_of(response) == pytest.approx(lag, abs=60)
 
 
 def test_as_of_is_missing(feed: httpx.Client, site: MainSiteServer) -> None:
@@ -268,11 +271,14 @@ def test_a_frozen_feed_shows_old_rows_and_says_so(feed: httpx.Client, site: Main
 @pytest.mark.parametrize("skew", [7200.0, -7200.0])
 def test_the_sites_clock_is_wrong_in_date_as_of_and_rows(feed: httpx.Client, site: MainSiteServer, skew: float) -> None:
     site.skew_clock(skew)
+    before = now()
     response = feed.get("/orders")
-    assert (parsedate_to_datetime(response.headers["date"]) - now()).total_seconds() == pytest.approx(skew, abs=2)
-    assert age_of(response) == pytest.approx(0, abs=2)
+    date = parsedate_to_datetime(response.headers["date"]) - timedelta(seconds=skew)
+    assert before - timedelta(seconds=1) < date <= now(), "to the second"
+    assert age_of(response) == pytest.approx(0, abs=60), "by one clock"
+    before = now()
     touched = site.set_status(1004, "running")
-    assert (touched.updated_at - now()).total_seconds() == pytest.approx(skew, abs=2)
+    assert before <= touched.updated_at - timedelta(seconds=skew) <= now()
 
 
 def test_a_row_vanishes_from_both_feeds(feed: httpx.Client, site: MainSiteServer) -> None:

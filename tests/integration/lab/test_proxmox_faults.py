@@ -8,6 +8,7 @@ import pytest
 
 from lab.simulators.proxmox.server import ProxmoxServer
 from tests.integration.lab.bulk_list import BULK, bulk, statuses
+from tests.support.waiting import PATIENCE_S
 
 # The token -----------------------------------------------------------------------------------------------
 
@@ -203,9 +204,9 @@ def test_the_version_is_what_it_is_told_to_be(pve: httpx.Client, proxmox: Proxmo
 
 
 def test_slow(pve: httpx.Client, proxmox: ProxmoxServer) -> None:
-    proxmox.slow_down(0.3)
+    proxmox.slow_down(600)
     with pytest.raises(httpx.ReadTimeout):
-        pve.get("/version", timeout=0.1)
+        pve.get("/version", timeout=httpx.Timeout(PATIENCE_S, read=0.1))
 
 
 def test_configuration_changed_behind_everybodys_back(pve: httpx.Client, proxmox: ProxmoxServer) -> None:

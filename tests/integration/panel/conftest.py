@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -15,7 +16,6 @@ from panel.journal.calls import Accepted, Call, Outcome, Refused
 from panel.journal.repairs import NotWritten, Written, write_repair
 from panel.runs.lease import LEASE
 from panel.schema import tables
-from panel.sessions import async_engine
 from tests.support.databases import Database
 from tests.support.fleets.world import add_user
 from tests.support.waiting import PATIENT_API_S
@@ -34,7 +34,7 @@ def panel(engine: Engine) -> Engine:
 
 @pytest.fixture
 async def pool(database: Database) -> AsyncIterator[AsyncEngine]:
-    made = async_engine(database.app_url, "panel-sync test api", deadlines=PATIENT)
+    made = database.api_engine("panel-sync test api", deadlines=PATIENT)
     yield made
     await made.dispose()
 
@@ -75,6 +75,14 @@ def count(engine: Engine, table: str) -> int:
         found = connection.scalar(text(f"SELECT count(*) FROM {table}"))
     assert isinstance(found, int)
     return found
+
+
+def database_time(engine: Engine) -> datetime:
+    """Now by the database's clock. What it dates lies between two looks, however long the work between them takes."""
+    with engine.connect() as connection:
+        now = connection.scalar(text("SELECT clock_timestamp()"))
+    assert isinstance(now, datetime)
+    return now
 
 
 def begin_run(engine: Engine, epoch: int = 1) -> int:

@@ -22,8 +22,7 @@ from cli.health.checks import Verdict, check_postgres
 from cli.health.redis_checks import check_redis
 from lab.simulators.proxmox.certificates import Certificates, make_certificates
 from panel.broker import async_redis_client, redis_client
-from panel.journal.publish import CeleryPublisher, producer_app
-from panel.journal.relay import Doorbell
+from panel.journal.publish import CeleryPublisher, Doorbell, producer_app
 from panel.migrate import migrate
 from panel.sessions import async_engine, own_connection, sync_engine
 from panel.settings import Settings

@@ -21,9 +21,7 @@ from reconcile.run import run_fast, run_full
 from tests.stories.steps import record, sell_converged
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
-from tests.support.waiting import wait_until
-
-PATIENCE_S = 120.0
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -137,7 +135,7 @@ def test_a_lease_that_is_kept_for_long_is_not_waited_for(engine: Engine) -> None
         assert lease is not None
         assert take_lease(second, "here:2", wait_s=0.1) is None
         first.invalidate()
-        again = take_lease(second, "here:2", wait_s=5)
+        again = take_lease(second, "here:2", wait_s=PATIENCE_S)
         assert again is not None
         assert again.epoch == lease.epoch + 1
 

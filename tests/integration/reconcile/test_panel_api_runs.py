@@ -217,7 +217,7 @@ def test_orders_that_are_looked_for_in_vain_keep_no_run_waiting(
         return Gone(f"while {control_id} is there")
 
     monkeypatch.setattr(PanelApiFeed, "order", order)
-    monkeypatch.setattr(observe, "FULL", ReadDeadline("full", 0.5))
+    monkeypatch.setattr(observe, "FULL", ReadDeadline("full", 4.0))
     site.lost = set(range(1, 6))
     try:
         seen = runs.read(sweep=True)

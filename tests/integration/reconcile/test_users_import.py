@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, text
 
+from domain.repair_policy.budget import Budget
 from domain.source_protocols import Page, Sweep, User
 from reconcile import users
 from reconcile.decision.cases import Policy
-from reconcile.decision.gate import Budget
 from reconcile.run import Reconciler
 from reconcile.users import Imported, import_users
 from tests.support.fleets.random_fleet import NoFeed

@@ -12,7 +12,7 @@ from panel.journal import rows
 from panel.observations import components
 from panel.operators import pauses
 from reconcile import run
-from reconcile.observation import observe
+from reconcile.observation import cluster_lists
 from reconcile.observation.parallel_reads import ReadDeadline
 from reconcile.run import run_full
 from tests.integration.reconcile.observation.test_nodes_away import reconciler
@@ -85,8 +85,8 @@ def test_a_node_that_is_offline_keeps_open_what_it_hides(
 def test_a_cluster_that_hangs_keeps_open_what_may_be_its_own(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, of: str | None, *, stays: bool
 ) -> None:
-    for module in (run, observe):
-        monkeypatch.setattr(module, "FULL", ReadDeadline("full", 1.0))
+    for module in (run, cluster_lists):
+        monkeypatch.setattr(module, "FULL", ReadDeadline("full", 4.0))
     let = threading.Event()
     old_news(engine, of, 100 if of else None)
     full(engine, cluster("hangs", holds_back=let), cluster("second"))

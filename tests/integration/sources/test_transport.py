@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -274,6 +275,10 @@ def test_a_silent_endpoint_gives_way_to_the_next(server_tls: ssl.SSLContext, cer
             "panel@pve!sync",
             SecretStr(SECRET),
             ca_file=certificates.ca_file,
-            read_timeout_s=0.5,
+            connect_timeout_s=60,
+            read_timeout_s=60,
         )
-        assert ClusterSource(config).read().problems == ("the token is refused (401)",)
+        source, hasty = ClusterSource(config), ClusterSource(replace(config, read_timeout_s=0.5))
+        source._endpoints = (hasty._endpoints[0], source._endpoints[1])  # only of the silent one little is expected
+        assert source.read().problems == ("the token is refused (401)",)
+        assert silent.connections == 1, "it was asked first"

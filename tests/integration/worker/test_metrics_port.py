@@ -51,6 +51,7 @@ def test_numbers_of_a_part_alone(part: tuple[str, ...], database: Database, redi
             assert {"sync.apply", "reconcile.run"} <= shown()["panel_sync_tasks"], "with zero, before the first"
             directory = tmp_path / f"panel-sync-metrics-{os.geteuid()}-{port}"
             assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-            assert len(list(directory.glob("counter_*.db"))) > 1, "the pool's processes count beside their parent"
+            counting = "the pool's processes to count beside their parent"
+            wait_until(lambda: len(list(directory.glob("counter_*.db"))) > 1, counting)
     finally:
         process.stop()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from domain.repair_policy.budget import Budget
 from panel.operator_error import OperatorError
 from panel.operators.holds import Decision
-from reconcile.decision.gate import Budget
 from reconcile.run import run_full
 from tests.stories.steps import (
     ABSENT,

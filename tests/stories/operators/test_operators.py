@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from domain.repair_policy.budget import Budget
 from panel.journal.restore import restore_vps
 from panel.operator_error import OperatorError
 from panel.operators.pauses import current_pauses, pause, resume, target_of
-from reconcile.decision.gate import Budget
 from reconcile.decision.subjects import parse_subject
 from reconcile.run import run_fast, run_full
 from reconcile.users import import_users

@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, text
 
 from panel.operator_error import OperatorError
 from panel.operators import quarantine
-from panel.settings import sqlalchemy_url
+from panel.server_urls import sqlalchemy_url
 from reconcile.decision import failure_isolation
 from reconcile.decision.cases import Case, Policy, World
 from reconcile.decision.decide import Decision, decide

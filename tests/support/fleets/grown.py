@@ -92,8 +92,22 @@ HISTORY = (
     " valid_until, asked_at, code, reason, ended_at)"
     f" SELECT {FIRST_ID} + n, 10000 + n % 500 + 1, 'stop', false, 'main', 1000000 + n, 'qemu', 'smbios:old' || n,"
     f" 'done', {_AGE}, {_AGE}, 'done', 'It is stopped', {_AGE} FROM generate_series(1, {TOMBSTONES}) n",
+    "INSERT INTO vps_statistics (vps_id, user_id, timeframe, cluster, node, asked_at, waits_since)"
+    f" SELECT {FIRST_ID} + n, 10000 + n % 500 + 1, 'hour', 'main', 'old' || n % 100, clock_timestamp(),"
+    " clock_timestamp() FROM generate_series(1, 8000) n",
+    "INSERT INTO adoptions (cluster, vmid, guest_type, fingerprint, order_id, owner, user_id, reason, evidence,"
+    " adopted_by, adopted_at, outcome, ended_at, why)"
+    " SELECT 'main', 1000000 + n, 'qemu', 'smbios:old' || n, 'old' || n, 'x', 10001, 'r', '{}', 'api:ann',"
+    f" {_AGE}, 'lapsed', {_AGE}, 'because' FROM generate_series(1, 8000) n",
+    "INSERT INTO webhook_events (message_id, vps_id, type, body, state, created_at, due_at, attempts, tried_at,"
+    " ended_at, first_tried_at)"
+    f" SELECT 'msg_' || n, {FIRST_ID} + n, 'vps.updated', '{{}}',"
+    f" CASE WHEN n % 10 = 0 THEN 'dead' ELSE 'delivered' END, {_AGE}, {_AGE}, 1, {_AGE}, {_AGE}, {_AGE}"
+    f" FROM generate_series(1, {TOMBSTONES}) n",
     f"INSERT INTO operator_actions (at, \"by\", action, subject) SELECT {_AGE}, 'api:ann', 'pause', 'all'"
     " FROM generate_series(1, 8000) n",
+    "INSERT INTO what_ifs (asked_at, asked_by, policy, state, ended_at, problem)"
+    f" SELECT {_AGE}, 'api:ann', '{{}}', 'failed', {_AGE}, 'p' FROM generate_series(1, 8000) n",
 )
 FOLLOWS_THE_FLEET = frozenset({"users", "guests", "guest_configs", "absences"})
 GROWN = frozenset(re.findall(r"^INSERT INTO (\w+)", "\n".join(HISTORY), re.MULTILINE)) - FOLLOWS_THE_FLEET

@@ -11,11 +11,11 @@ from sqlalchemy import Engine, text
 
 from domain.guests import Guest, GuestType, PowerState
 from domain.orders import Order, OrderState
+from domain.repair_policy.budget import Budget
 from domain.source_protocols import Found, Gone, Health, Lookup, Page, Sweep, User
 from panel.journal.rows import database_now
 from panel.runs import source_states
 from reconcile.decision.cases import Policy
-from reconcile.decision.gate import Budget
 from reconcile.run import Reconciler, RunResult, run_fast, run_full
 from tests.support.bench import QUICK
 from tests.support.fleets.world import add_user

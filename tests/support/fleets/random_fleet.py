@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert
+from sqlalchemy import Connection, Engine, insert, text
 
 from domain.guests import GuestType
 from domain.orders import Order
@@ -314,6 +314,7 @@ class Rows:
             connection.execute(insert(tables.absences), list(absences.values()))
         staged = [tuple(g.get(c) for c in snapshots.GUEST_COLUMNS) for k, g in places.items() if k not in self.unstaged]
         snapshots.copy_rows(connection, "stage_guests", snapshots.GUEST_COLUMNS, staged)
+        connection.execute(text("ANALYZE stage_guests"))
 
 
 KINDS = (

@@ -7,6 +7,8 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 
+from tests.support.waiting import PATIENCE_S
+
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -41,7 +43,7 @@ def served(name: str, serve: Serve) -> Iterator[int]:
 
     thread = threading.Thread(target=run, name=name)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(PATIENCE_S)
     try:
         yield ports[0]
     finally:

@@ -64,11 +64,10 @@ class Troubles:
         self.look_at_the_rest()
 
     def customers(self) -> None:
-        users = "SELECT 1 FROM users WHERE main_site_user_id IS NOT NULL"
-        wait_until(lambda: len(self.panel.rows(users)) == 2, "the users to be imported")
+        self.panel.wait_users()
         order = self.world.site.place_order(user_id=1, name=NAME, ip_address=ADDRESS)
         self.world.site.set_status(order.id, "running")
-        assert self.panel.wait_status(CLIENT, NAME, "running", 30)
+        assert self.panel.wait_status(CLIENT, NAME, "running")
 
     def bad_requests(self) -> None:
         url, key = f"{self.panel.url}/api/vps/sync", self.panel.sync_key
@@ -120,7 +119,7 @@ class Troubles:
     def commands_with_wrong_settings(self) -> None:
         wrong = random_key()
         self.seen.secrets.add(wrong)
-        database = re.sub(r":[^:@]+@", f":{wrong}@", self.panel.settings.database_url)
+        database = re.sub(r":[^:@]+@", f":{wrong}@", self.panel.settings.session_url)
         broker = re.sub(r":[^:@]+@", f":{wrong}@", self.panel.settings.redis_url)
         for expected, arguments, settings in (
             ("password authentication failed", ["runs"], {"DATABASE_URL": database}),
@@ -134,9 +133,10 @@ class Troubles:
             ("DATABASE_URL", ["worker"], {"DATABASE_URL": f"postgresql://u:12/{wrong}@h/d"}),
             ("MAIN_SITE_URL", ["plan"], {"MAIN_SITE_URL": f"https://u:{wrong}@h"}),
             ("FINDING_WEBHOOK_URL", ["runs"], {"FINDING_WEBHOOK_URL": f"http://h/{wrong}"}),
+            ("MAIN_SITE_WEBHOOK_SECRET", ["runs"], {"MAIN_SITE_WEBHOOK_SECRET": f"whsec_{wrong}"}),
             ("MAIN_SITE_API_KEY", ["doctor"], {"MAIN_SITE_API_KEY": f"{wrong}\u00e9"}),
         ):
-            said = self.command(*arguments, **settings)
+            said = self.command(*arguments, DATABASE_SESSION_URL="", **settings)
             assert expected in said, (arguments, said)
             self.seen.see("command with wrong settings", said)
 
@@ -189,9 +189,7 @@ class Troubles:
                 # Beat ends with its connection, and sends no task that would need the database.
                 ring(self.panel.settings.redis_url, [1])
                 wait_until(lambda: "password authentication failed" in self.log("worker-"), "tasks to be refused")
-                wait_until(
-                    lambda: "beat_database_away" in self.log("beat") or self.panel.process("beat").died, "beat", 20
-                )
+                wait_until(lambda: "beat_database_away" in self.log("beat") or self.panel.process("beat").died, "beat")
             finally:
                 admin.execute(changed.format(sql.Identifier(LOGIN), sql.Literal(password[1])))
         wait_until(lambda: self.panel.sync("delete", {"id": 999}).status_code == 404, "the API to be back")

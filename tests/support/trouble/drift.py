@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lab.simulators.main_site.calls import CallOutcome
@@ -38,6 +40,17 @@ def assert_dropped(world: Outside, order: Order, action: str) -> None:
     """The fault bit: the call was to be made and was not sent."""
     call = world.site.list_calls(order_id=order.id)[-1]
     assert (call.action, call.outcome, call.deliveries) == (action, CallOutcome.DROPPED, 0)
+
+
+@contextmanager
+def nobody_repairs(panel: LivePanel) -> Iterator[None]:
+    """What goes wrong within the block stays wrong as long as it lasts: the worker that repairs is frozen."""
+    worker = panel.process("worker-reconcile")
+    worker.pause()
+    try:
+        yield
+    finally:
+        worker.resume()
 
 
 def stop_guest(world: Outside, order: Order) -> None:

@@ -91,7 +91,11 @@ def states(relay: Relay, moments: list[float]) -> Iterator[str]:
     yield relay.health
     relay._polls = True
     yield relay.health
-    relay._refused = "READONLY"
+    relay._parts_failing = {"events": "42501", "power actions": "42501"}
+    yield relay.health
+    relay._outbox.refused = {"statistics": "NOPERM", "webhooks": "NOPERM"}
+    yield relay.health
+    relay._outbox.refused["sync"] = "READONLY"
     yield relay.health
     relay._failing = "database away"
     yield relay.health
@@ -103,7 +107,7 @@ def states(relay: Relay, moments: list[float]) -> Iterator[str]:
 
 def test_of_the_relay() -> None:
     moments = [0.0]
-    relay = Relay("postgresql://127.0.0.1:1/none", cast("Any", None), clock=lambda: moments[0])
+    relay = Relay("postgresql://127.0.0.1:1/none", cast("Any", SimpleNamespace(waiting=None)), clock=lambda: moments[0])
     answered = [*states(relay, moments), "not configured"]
     assert len(set(answered)) == len([one for one in READINESS if one.check == "relay"])
     assert all(known("relay", one) for one in answered), answered

@@ -30,7 +30,7 @@ from lab.simulators.main_site.model import Order as SoldOrder
 from panel.journal.rows import difference
 from panel.records.projection import new_row, updated_row
 from panel.records.public import public_record
-from sources.main_site.parse import OrderRow, ServerRow
+from sources.main_site.parse import ORDER_FIELDS, SERVER_FIELDS
 from tests.unit.reconcile.worlds import NOW, ago
 
 FORGOTTEN = RecordColumn(
@@ -57,7 +57,7 @@ def _order(columns: Iterable[RecordColumn]) -> set[str]:
 
 
 def _feed_row(columns: Iterable[RecordColumn]) -> set[str]:
-    read = {(name, field.alias or name) for name, field in OrderRow.model_fields.items()}
+    read = {(field.name, field.feed_name) for field in ORDER_FIELDS}
     return {
         column.name
         for column in columns
@@ -72,7 +72,7 @@ def _simulator(columns: Iterable[RecordColumn]) -> set[str]:
 PLACES: dict[str, Callable[[Iterable[RecordColumn]], set[str]]] = {
     "domain/records.py: Record": _record,
     "domain/orders.py: Order": _order,
-    "sources/main_site/parse.py: ServerRow or OrderRow": _feed_row,
+    "sources/main_site/parse.py: SERVER_FIELDS or ORDER_FIELDS": _feed_row,
     "lab/simulators/main_site/model.py: Order": _simulator,
 }
 """The migration is checked against a real database: tests/integration/panel/schema/test_record_table.py."""
@@ -89,7 +89,7 @@ def test_a_column_that_is_forgotten_in_a_place_is_noticed(place: str) -> None:
 
 
 def test_both_feeds_tell_the_plan() -> None:
-    assert set(names(DRIFTING)) <= set(ServerRow.model_fields)
+    assert set(names(DRIFTING)) <= {field.name for field in SERVER_FIELDS}
 
 
 def test_a_drifting_column_has_a_time_that_its_group_shares() -> None:

@@ -10,7 +10,7 @@ from panel.deadlines import Deadlines
 @pytest.mark.parametrize("answer_within_s", [1.0, 2.0, 60.0])
 def test_each_deadline_is_within_the_one_around_it(answer_within_s: float) -> None:
     d = Deadlines(answer_within_s)
-    assert 0 < d.lock_s < d.connection_s < d.transaction_s < d.queue_s < d.accept_s < answer_within_s
+    assert 0 < d.lock_s < d.connection_s < d.transaction_s < d.queue_s < answer_within_s
     assert 0 < d.begin_s < d.queue_s
     assert d.connection_s < d.read_s < answer_within_s
     assert d.remember_s < answer_within_s < d.statement_s, "PostgreSQL ends only what nobody waits for any more"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -59,6 +60,26 @@ def test_chatty_libraries_are_kept_to_warnings(capsys: pytest.CaptureFixture[str
     configure_logging()
     logging.getLogger("httpx").info("GET https://main/api/panel?key=%s", SECRET)
     assert capsys.readouterr().err == ""
+
+
+def test_the_level_of_a_room_counts_for_structlog_too(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging()
+    room = logging.getLogger("a.room")
+    room.setLevel(logging.WARNING)
+    try:
+        structlog.get_logger("a.room").info("left_out")
+        structlog.get_logger("a.room").warning("kept")
+    finally:
+        room.setLevel(logging.NOTSET)
+    assert json.loads(capsys.readouterr().err)["event"] == "kept"
+
+
+def test_a_line_that_cannot_be_written_ends_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # else it is told on the real stderr
+    stream = io.StringIO()
+    configure_logging(stream=stream)
+    stream.close()
+    structlog.get_logger("test").info("something_happened")
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

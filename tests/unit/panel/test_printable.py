@@ -109,7 +109,8 @@ def test_no_call_can_ask_for_markup() -> None:
     assert stream.getvalue() == "[red]x[/] [/y]\n"
 
 
-PRINTING = ("api", "cli", "domain", "lab/chaos", "lab/demo", "panel", "reconcile", "runtime", "sources", "worker")
+PRINTING = ("api", "cli", "domain", "lab/chaos", "lab/demo", "panel", "reconcile", "runtime", "sources", "tracing",
+            "worker")  # fmt: skip
 
 
 def test_nothing_else_hands_text_to_rich() -> None:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from panel.redaction import REDACTED, Redactor, secrets_of
 from panel.settings import Settings
-from tests.support.keys import random_key
+from tests.support.keys import random_key, random_webhook_secret
 
 CLUSTER = {"name": "main", "urls": ["https://pve:8006"], "token_id": "panel@pve!sync", "token_secret": "cluster-token"}
 
@@ -25,6 +25,7 @@ def test_every_secret_field_is_known() -> None:
     assert len(plain) >= 7
     values: dict[str, Any] = {name: random_key() for name in plain}
     values["finding_webhook_url"] = f"https://hook/{random_key()}"
+    values |= {name: random_webhook_secret() for name in plain if name.startswith("main_site_webhook_secret")}
     words = {name: random_key() for name in plain if name.endswith("_proxy")}
     values |= {name: f"http://user:{word}@proxy:3128" for name, word in words.items()}
     settings = Settings(

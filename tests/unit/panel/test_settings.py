@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from panel.settings import PLACEHOLDER_SYNC_KEY, Settings, SettingsError, load_settings, sqlalchemy_url
+from panel.server_urls import sqlalchemy_url
+from panel.settings import PLACEHOLDER_SYNC_KEY, Settings, SettingsError, load_settings
 from tests.support.keys import random_key
 
 CLUSTER = {"name": "main", "urls": ["https://pve:8006"], "token_id": "a@pve!b", "token_secret": "s3cr3t-value"}
@@ -56,6 +58,13 @@ def environment(monkeypatch: pytest.MonkeyPatch, directory: Path, **values: str)
         pytest.param(
             "MAIN_SITE_URL", "http://127.0.0.1.example", "MAIN_SITE_URL must start with https://", id="not this host"
         ),
+        pytest.param("MAIN_SITE_WEBHOOK_URL", "http://main/events", "must start with https://", id="events in clear"),
+        pytest.param("MAIN_SITE_WEBHOOK_URL", "https://main/events?key=1", "without credentials", id="a key in a URL"),
+        pytest.param("MAIN_SITE_WEBHOOK_SECRET", "c2VjcmV0" * 5, "must be whsec_ and 24 to 64", id="no prefix"),
+        pytest.param("MAIN_SITE_WEBHOOK_SECRET", "whsec_c2VjcmV0", "must be whsec_ and 24 to 64", id="too short"),
+        pytest.param("MAIN_SITE_WEBHOOK_SECRET", "whsec_" + "c2Vj" * 22, "must be whsec_", id="too long"),
+        pytest.param("MAIN_SITE_WEBHOOK_SECRET", "whsec_" + "c-_j" * 10, "must be whsec_", id="another alphabet"),
+        pytest.param("MAIN_SITE_WEBHOOK_SECRET_PREVIOUS", "old", "echo whsec_$(openssl", id="the old one, too"),
         pytest.param("PORT", "http", "PORT: ", id="port"),
         pytest.param("ABSENCE_PROOF_T_S", "60", "ABSENCE_PROOF_T_S must be at least 360", id="proof too short"),
         pytest.param("ABSENCE_PROOF_N", "1", "ABSENCE_PROOF_N: ", id="proof too thin"),
@@ -81,6 +90,14 @@ def test_one_wrong_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name
     assert "\n" not in sentence
     assert "s3cr3t-value" not in sentence
     assert SHORT not in sentence
+
+
+def test_power_actions_need_orders_that_are_read_often(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    feed = {"MAIN_SITE_URL": "https://main", "MAIN_SITE_API_KEY": random_key(), "USER_ID_SPACE": "mapped"}
+    assert environment(monkeypatch, tmp_path, **feed, FULL_INTERVAL_S="541").full_interval_s == 541
+    with pytest.raises(SettingsError, match="FULL_INTERVAL_S must be at most 540 while POWER_ACTIONS"):
+        environment(monkeypatch, tmp_path, POWER_ACTIONS="true")
+    assert environment(monkeypatch, tmp_path, FULL_INTERVAL_S="540").power_actions
 
 
 def test_no_secret_has_a_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -116,7 +133,10 @@ PUBLIC = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), [given for given in PUBLIC if not given[0].endswith(("_URL", "_PROXY"))])
+OF_ANOTHER_FORM = re.compile(r".*_URL|.*_PROXY|MAIN_SITE_WEBHOOK_SECRET.*")
+
+
+@pytest.mark.parametrize(("name", "value"), [given for given in PUBLIC if not OF_ANOTHER_FORM.fullmatch(given[0])])
 def test_the_example_key_opens_no_door_outside_the_demo(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str
 ) -> None:

@@ -63,7 +63,7 @@ def called(function: object) -> list[str]:
 def test_the_steps_of_a_run_come_in_the_order_of_the_page() -> None:
     steps = re.findall(r"^\| \[\d+\]\(#.+?\) \| (.+?) \|", page("life-of-a-run.md"), re.MULTILINE)
     names = [name for step in steps for name in re.findall(r"`(\w+)`", step)]
-    turn = called(run_context.run_in_turn)
+    turn = called(run_context._in_turn)
     lease = turn.index("take_lease")
     code = [*turn[:lease], *called(run._read_ahead), *turn[lease:], *called(run._full_steps), "end_run"]
     assert [name for name in code if name in names] == names

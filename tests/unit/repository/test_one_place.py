@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGES = ("api", "cli", "panel", "reconcile", "sources", "worker")
+PACKAGES = ("api", "cli", "panel", "reconcile", "sources", "tracing", "worker")
 MAKING = re.compile(
     r"\bRedis\.from_url\(|\bredis\.Redis\(|\bcreate_(?:async_)?engine\(|psycopg\.connect\(|\.broker_url = "
     r"|\bAsyncConnection\.connect\("

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from panel.schema import (
+    adoption_tables,
     audit_tables,
     client_tables,
     duty_tables,
@@ -14,12 +15,17 @@ from panel.schema import (
     pause_tables,
     power_tables,
     prune_tables,
+    service_level_tables,
     source_tables,
+    statistics_tables,
     tables,
+    webhook_tables,
+    what_if_tables,
 )
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reliability.md"
 MODULES = (
+    adoption_tables,
     audit_tables,
     client_tables,
     duty_tables,
@@ -28,8 +34,12 @@ MODULES = (
     pause_tables,
     power_tables,
     prune_tables,
+    service_level_tables,
     source_tables,
+    statistics_tables,
     tables,
+    what_if_tables,
+    webhook_tables,
 )
 
 

@@ -14,7 +14,7 @@ import celeryconfig
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "security.md"
 SOURCE = ["api", "benchmarks", "cli", "domain", "lab", "migrations", "panel", "reconcile", "runtime", "sources",
-          "tests", "tools", "worker"]  # fmt: skip
+          "tests", "tools", "tracing", "worker"]  # fmt: skip
 STRIDE = {"spoofing", "tampering", "repudiation", "disclosure", "denial", "elevation"}
 BOUNDARIES = [
     "Main site → API",

@@ -221,6 +221,7 @@ def test_a_row_that_cannot_be_read_is_skipped_told_without_its_values_and_spoils
     pages, sweep = read(Canned(page(rows)))
     assert ids(pages) == ["1", "3"]
     assert sweep.problem == "orders: 1 row(s) could not be read (page 1, row 2: cpu, ram)"
+    assert sweep.refused == 1
     assert not sweep.complete
 
 

@@ -106,6 +106,7 @@ def test_a_fault_spoils_its_user_and_the_whole_but_no_other_user(name: str) -> N
     assert sweep.complete_scopes == {"user:8"}
     assert sentence in (sweep.problem or "")
     assert sweep.count == shown + 1 == sum(len(each.items) for each in pages)
+    assert sweep.refused == (name == "an unreadable row")
 
 
 def test_an_order_listed_under_two_users_belongs_to_neither_for_sure() -> None:

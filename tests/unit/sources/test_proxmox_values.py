@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.guests import Guest, GuestType, PowerState
+from domain.guests import GuestType, ListedGuest, PowerState
 from domain.source_protocols import GuestConfig
 from sources.outgoing.faults import Malformed
 from sources.proxmox.answers import (
@@ -55,7 +55,7 @@ def test_an_entry_becomes_a_guest_in_the_panels_units() -> None:
     )
     assert listed(told) == Listed(
         guests=(
-            Guest(
+            ListedGuest(
                 cluster="main",
                 vmid=100,
                 guest_type=GuestType.QEMU,
@@ -168,6 +168,25 @@ def config(guest_type: GuestType, **fields: object) -> GuestConfig:
     found = read_config("pve1", guest_type, fields)
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize(
+    ("guest_type", "fields", "expected"),
+    [
+        (GuestType.QEMU, {"ipconfig0": "ip=203.0.113.5/24,gw=203.0.113.1"}, "203.0.113.5"),
+        (GuestType.QEMU, {"ipconfig1": "ip=10.0.0.5/8", "ipconfig0": "ip=dhcp,ip6=auto"}, "10.0.0.5"),
+        (GuestType.QEMU, {"ipconfig2": "ip=10.0.0.5/8", "ipconfig0": "ip=203.0.113.5"}, "203.0.113.5"),
+        (GuestType.LXC, {"net0": "name=eth0,bridge=vmbr0,ip=203.0.113.6/32,ip6=2001:db8::6/64"}, "203.0.113.6"),
+        (GuestType.LXC, {"net0": "name=eth0,bridge=vmbr0,ip=manual"}, None),
+        (GuestType.LXC, {"ipconfig0": "ip=203.0.113.5/24"}, None),
+        (GuestType.QEMU, {"net0": "virtio=BC:24:11:AA:BB:CC,ip=203.0.113.5/24"}, None),
+        (GuestType.QEMU, {"ipconfig0": "ip=203.0.113.500/24"}, None),
+        (GuestType.QEMU, {"ipconfig0": 5}, None),
+        (GuestType.QEMU, {}, None),
+    ],
+)
+def test_its_fixed_address(guest_type: GuestType, fields: dict[str, object], expected: str | None) -> None:
+    assert config(guest_type, **fields).ip_address == expected
 
 
 def test_a_virtual_machines_configuration() -> None:

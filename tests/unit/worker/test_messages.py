@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.messages import MAX_BODY, envelope_fault, task_fault
+from worker.messages import MAX_BODY, MOST_NUMBERS, envelope_fault, task_fault
 
 KNOWN = {"sync.apply", "reconcile.run"}
 JSON = st.recursive(
@@ -65,6 +65,9 @@ def ours() -> dict[str, Any]:
 
 def test_ours_are_taken() -> None:
     assert task_fault(ours(), KNOWN) is None
+    several = ours()
+    several["body"] = body([[[2**63 - 1] * MOST_NUMBERS], {"ended": 1}, {}])
+    assert task_fault(several, KNOWN) is None
     retried = ours()
     retried["headers"] |= {"retries": 3, "eta": "2026-01-01T00:00:00+00:00", "timelimit": [30, 20]}
     assert task_fault(retried, KNOWN) is None
@@ -87,7 +90,11 @@ def test_ours_are_taken() -> None:
         ("body", body("x" * MAX_BODY), "too large"),
         ("body", base64.b64encode(b"\xff\xfe").decode(), "unreadable body"),
         ("body", body([]), "wrong arguments"),
-        ("body", body([[[1]], {}, {}]), "wrong arguments"),
+        ("body", body([[[]], {}, {}]), "wrong arguments"),
+        ("body", body([[["1"]], {}, {}]), "wrong arguments"),
+        ("body", body([[[True]], {}, {}]), "wrong arguments"),
+        ("body", body([[[[1]]], {}, {}]), "wrong arguments"),
+        ("body", body([[[1] * (MOST_NUMBERS + 1)], {}, {}]), "wrong arguments"),
         ("body", body([[1], {}, {"callbacks": [{"task": "reconcile.run"}]}]), "names further tasks"),
         ("headers.task", "os.system", "unknown task"),
         ("headers.task", "celery.chain", "unknown task"),

@@ -21,6 +21,8 @@ from domain.changes import Delete, Finding
 from domain.failures import Failure, Stage
 from panel.operators.holds import keep_holds
 from panel.operators.quarantine import note_failures
+from panel.operators.repair_policy import what_ifs
+from panel.operators.repair_policy.outcome import ClassFates, Fates, HeldThen, Most, Moved, Outcome, ShownChange
 from panel.runs.run_log import report_findings
 from panel.runs.source_states import remember_source
 from panel.schema import tables
@@ -31,6 +33,7 @@ from tests.integration.api.operator_pages.conftest import Keys, sent, told
 from tests.integration.api.pages.conftest import OWN, browser
 from tests.integration.panel.conftest import begin_run
 from tests.support.fleets.hoster import Hoster
+from tests.support.stand_ins.webhook_receiver import note_event, want_events
 from tests.unit.reconcile.worlds import record
 
 HOSTILE = "<script>alert(1)</script>\"'\u202e{{ 7*7 }}"
@@ -39,7 +42,9 @@ WRITES = [
     "/ops/reconcile", "/ops/findings/1/ack", "/ops/findings/1/snooze", "/ops/findings/1/ignore",
     "/ops/findings/1/unignore", "/ops/vps/1/restore", "/ops/sources/acknowledge", "/ops/dead/1/requeue",
     "/ops/dead/1/discard", "/ops/pauses/pause", "/ops/pauses/resume", "/ops/quarantine/release",
-    f"/ops/held/{'0' * 64}/approve", f"/ops/held/{'0' * 64}/reject",
+    "/ops/webhooks/enable", "/ops/webhooks/replay",
+    "/ops/inbox/adopt", "/ops/inbox/adoptions/1/withdraw", "/ops/inbox/findings/1/ignore",
+    f"/ops/held/{'0' * 64}/approve", f"/ops/held/{'0' * 64}/reject", "/ops/what-if",
 ]  # fmt: skip
 FREE = {"/ops/sign-in", "/ops/sign-out", "/ops/vps"}
 """POST routes that change nothing an operator decides about: sessions, and the search."""
@@ -117,6 +122,24 @@ def dead_call(engine: Engine, vps_id: int) -> int:
     return int(made.id)
 
 
+def what_if(engine: Engine) -> int:
+    """A what-if that is made, about changes with hostile names and reasons."""
+    change = ShownChange(
+        "orphan", "delete", "vps:1", "held", "applied", None, f"gone {HOSTILE}", HOSTILE, 5, HOSTILE, [HOSTILE]
+    )
+    fates = ClassFates("orphan", Fates(applied=1), Fates(held=1))
+    outcome = Outcome(
+        policy={"orphan": "repair"}, policy_now={"orphan": "hold"}, plan="0" * 64, problems=[f"away {HOSTILE}"],
+        guests_to_read=1, total=fates, classes=[fates], moved=[Moved("orphan", "held", "applied", 1)],
+        held=[HeldThen("deletes", f"too many {HOSTILE}", 1, 0)], held_more=1, matter=[change],
+        clusters=[Most(HOSTILE, 1)], customers=[Most(HOSTILE, 1)],
+    )  # fmt: skip
+    with engine.begin() as connection:
+        asked = what_ifs.ask_what_if(connection, {"orphan": "repair"}, "api:olga")
+        what_ifs.keep_outcome(connection, asked.id, 1, outcome)
+    return asked.id
+
+
 def forms(page: str) -> set[str]:
     """Where the forms of a page lead that decide something."""
     return set(re.findall(r'<form method="post" action="([^"]+)"', page)) - FREE
@@ -145,6 +168,11 @@ async def test_every_page_for_each_role_in_both_languages(
     monkeypatch.setattr(rendering, "page", noted)
     held, dead = hold(engine, *(fleet.ids[order] for order in ("o2", "o3", "o5"))), dead_call(engine, fleet.ids["o6"])
     await told(olga, "/ops/pauses/pause", target="user:2", reason=HOSTILE, for_s="3600")
+    want_events(engine)
+    note_event(engine, fleet.ids["o2"])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE webhook_endpoint SET disabled_at = now()"))
+        connection.execute(text("UPDATE webhook_events SET last_error = :hostile"), {"hostile": HOSTILE})
     about, alarm = f"/ops/vps/{fleet.ids['o3']}", f"/ops/findings/{fleet.alarm}"
     nothing = set[str]()
     pages = {
@@ -156,8 +184,13 @@ async def test_every_page_for_each_role_in_both_languages(
         "/ops/findings": {f"{alarm}/ack", f"{alarm}/snooze"},
         "/ops/findings?class=unmanaged-guest&all=true": {f"/ops/findings/{fleet.unsold}/ignore"},
         "/ops/findings?class=&cluster=&user=&page=2": nothing,
+        "/ops/inbox": {f"/ops/inbox/findings/{fleet.unsold}/ignore"},
+        "/ops/inbox?cluster=nowhere&all=true&page=2": nothing,
+        "/ops/inbox/orders": nothing,
+        "/ops/inbox/adoptions": nothing,
+        "/ops/inbox/adoptions?ended=true": nothing,
         "/ops/vps": nothing,
-        f"/ops/vps/{fleet.ended}": {f"/ops/vps/{fleet.ended}/restore", "/ops/reconcile"},
+        f"/ops/vps/{fleet.ended}": {f"/ops/vps/{fleet.ended}/restore"},
         about: {"/ops/reconcile", "/ops/pauses/pause"},
         f"{about}?page=2": {"/ops/reconcile", "/ops/pauses/pause"},
         "/ops/runs": {"/ops/reconcile"},
@@ -166,6 +199,22 @@ async def test_every_page_for_each_role_in_both_languages(
         "/ops/dead": {f"/ops/dead/{dead}/requeue", f"/ops/dead/{dead}/discard"},
         "/ops/pauses": {"/ops/pauses/pause", "/ops/pauses/resume"},
         "/ops/quarantine": {"/ops/quarantine/release"},
+        "/ops/coverage": nothing,
+        "/ops/coverage?class=feed-not-read&cluster=main&user=1&page=2": nothing,
+        "/ops/drift": nothing,
+        "/ops/drift?class=plan&cluster=&user=&page=2": nothing,
+        "/ops/money/running-unpaid": nothing,
+        "/ops/money/paid-missing?reason=guest-gone&cluster=&user=&days=7": nothing,
+        "/ops/deleted": {f"/ops/vps/{fleet.ended}/restore"},
+        "/ops/deleted?user=&day=2020-01-01": nothing,
+        "/ops/operations": nothing,
+        "/ops/operations?state=dead&vps=": nothing,
+        "/ops/what-if": {"/ops/what-if"},
+        f"/ops/what-if/{what_if(engine)}": nothing,
+        "/ops/what-if/deletes": nothing,
+        "/ops/what-if/deletes?days=90&orphan=hold&missed-delete=&deletes_run=0&deletes_hour=&page=2": nothing,
+        "/ops/webhooks": {"/ops/webhooks/enable", "/ops/webhooks/replay"},
+        "/ops/webhooks?state=delivered": {"/ops/webhooks/enable", "/ops/webhooks/replay"},
         "/ops/audit": nothing,
         "/ops/audit?refused=true": nothing,
     }
@@ -192,6 +241,7 @@ async def test_a_reading_role_decides_nothing(rita: httpx.AsyncClient, engine: E
     routes = {route.path for route in pages if "POST" in (route.methods or ())}
     templates = {re.sub(r"0{64}/(approve|reject)", "{hash_}/{decision}", path) for path in WRITES}
     templates = {re.sub(r"findings/1", "findings/{finding_id:id}", path) for path in templates}
+    templates = {re.sub(r"adoptions/1", "adoptions/{adoption_id:id}", path) for path in templates}
     templates = {re.sub(r"vps/1", "vps/{vps_id:id}", path) for path in templates}
     assert {re.sub(r"dead/1", "dead/{operation_id:id}", path) for path in templates} == routes - FREE
     for path in WRITES:
@@ -259,6 +309,8 @@ async def test_what_the_other_forms_do(olga: httpx.AsyncClient, fleet: Fleet, en
     paused = await told(olga, "/ops/pauses/pause", target=f"vps:{live}", reason="moving", for_s="60", vps=str(live))
     assert str(paused.url).endswith(f"/ops/vps/{live}")
     assert "moving" in paused.text
+    asked = await told(olga, "/ops/reconcile", vps=str(live))
+    assert f"But vps:{live} is paused until" in asked.text
     assert f"vps:{live} is resumed" in (await told(olga, "/ops/pauses/resume", target=f"vps:{live}")).text
     failing = f"vps:{fleet.ids['o3']}"
     assert f"released: {failing}" in (await told(olga, "/ops/quarantine/release", subject=failing)).text
@@ -268,8 +320,8 @@ async def test_what_the_other_forms_do(olga: httpx.AsyncClient, fleet: Fleet, en
     assert "is discarded" in (await told(olga, f"/ops/dead/{given_up}/discard", reason="done by hand")).text
     assert "is queued again" in (await told(olga, f"/ops/dead/{sent_again}/requeue")).text
     assert [action for _, action, _ in audited(engine)] == [
-        "findings ack", "findings snooze", "findings ignore", "findings unignore", "vps restore", "pause", "resume",
-        "release", "acknowledge", "reconcile", "discard", "requeue",
+        "findings ack", "findings snooze", "findings ignore", "findings unignore", "vps restore", "pause", "reconcile",
+        "resume", "release", "acknowledge", "reconcile", "discard", "requeue",
     ]  # fmt: skip
     for path, fields, status in (
         (f"/ops/vps/{live}/restore", {"reason": "x"}, 409),
@@ -281,7 +333,7 @@ async def test_what_the_other_forms_do(olga: httpx.AsyncClient, fleet: Fleet, en
     ):
         answer = await sent(olga, path, **fields)
         assert (answer.status_code, answer.headers["Content-Type"]) == (status, "text/html; charset=utf-8"), path
-    assert len(audited(engine)) == 12, "what was refused left nothing"
+    assert len(audited(engine)) == 13, "what was refused left nothing"
 
 
 async def test_a_vps_is_found_and_compared(olga: httpx.AsyncClient, fleet: Fleet, engine: Engine) -> None:
@@ -309,8 +361,26 @@ async def test_a_vps_is_found_and_compared(olga: httpx.AsyncClient, fleet: Fleet
     assert 'class="differs">8<' in differs
     assert 'class="differs">stopped<' in differs
     assert "The fast lane writes what Proxmox shows: stopped" in differs
+    assert "Last change:" in differs
+    assert f'/ops/vps/{vps_id}"' in (await olga.get("/ops/vps")).text, "one of those that changed last"
+    for path, word in ((f"/ops/vps/{vps_id}", ' running">Работает</span>'), ("/ops/vps", '">Работает</td>')):
+        assert word in (await olga.get(path, headers={"Accept-Language": "ru"})).text
+    drifting = (await olga.get("/ops/drift")).text
+    assert "a run repairs it" in drifting
+    await told(olga, "/ops/pauses/pause", target=f"vps:{vps_id}", reason="moving", for_s="60")
+    assert "paused until <time" in (await olga.get("/ops/drift")).text
+    assert "Why it does not do it yet" in (await olga.get(f"/ops/vps/{vps_id}")).text
     deleted = (await olga.get(f"/ops/vps/{fleet.ended}")).text
     assert "its guest is gone" in deleted, "the history says why"
+    assert re.search(r"Guest main/\d+ was missing in \d+ complete reads", deleted), "and on what it rests"
+    assert "asked again just before" in deleted
+    assert "Why it does not do it yet" not in deleted, "it does nothing about a deleted record"
+    with engine.begin() as connection:
+        merged = {"id": fleet.ended, "into": vps_id}
+        connection.execute(text("UPDATE vps SET merged_into = :into WHERE id = :id"), merged)
+    found = (await sent(olga, "/ops/vps", q="script")).text
+    assert re.search(rf'merged into <a href="/ops/vps/{vps_id}"', found)
+    assert "It was merged into another record" in (await olga.get(f"/ops/vps/{fleet.ended}")).text
     assert 'class="differs"' not in deleted
     assert (await olga.get("/ops/vps/999999")).status_code == 404
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from api.http.problems import ProblemError
 from api.main import create_app
 from api.pages import vps_routes
+from panel.clients.record_marks import record_marks
 from panel.journal.calls import DatabaseAwayError
 from panel.settings import ProxmoxCluster, Settings
 from tests.integration.api.conftest import Secrets
@@ -64,6 +66,21 @@ def stored(engine: Engine) -> list[tuple[str, bool]]:
         return [(row.action, row.force) for row in rows]
 
 
+def what_happened(page: httpx.Response) -> str:
+    """The list of changes, without markup."""
+    part = page.text.partition('<ol class="activity">')[2].partition("</ol>")[0]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", part)).strip()
+
+
+async def marks(engine: Engine) -> Mapping[int, str]:
+    """Of Anna's records, as open pages are told of changes."""
+    reader = create_async_engine(engine.url)
+    try:
+        return await record_marks(reader, [5])
+    finally:
+        await reader.dispose()
+
+
 async def press(client: httpx.AsyncClient, action: str, **fields: str) -> httpx.Response:
     data = {"form_token": form_token(await client.get("/")), "action": action} | fields
     return await client.post("/vps/1/power", data=data, headers=OWN)
@@ -88,12 +105,19 @@ async def test_a_customer_switches_their_vps(
         await sign_in(boris, secrets, 6)
         await _what_is_refused(anna, boris)
         assert stored(engine) == []
+        before = await marks(engine)
         await _started_once(anna)
+        during = await marks(engine)
+        assert '<span class="badge creating">Starting</span>' in (await anna.get("/")).text
+        assert "Starting" not in (await boris.get("/")).text
         spoil(
             owner,
             "UPDATE power_actions SET state = 'failed', code = 'guest_locked', reason = 'because',"
             " ended_at = clock_timestamp()",
         )
+        assert before != during, "open pages hear of it"
+        assert await marks(engine) == before
+        assert '<span class="badge stopped">Stopped</span>' in (await anna.get("/")).text
         for table in ("vps", "guests"):
             column = "power_state" if table == "vps" else "power"
             spoil(engine, f"UPDATE {table} SET {column} = 'running', status = 'running'")
@@ -138,6 +162,8 @@ async def _started_once(anna: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (303, "/vps/1")
     page = await anna.get("/vps/1")
     assert buttons(page) == []
+    assert '<span class="badge creating">Starting</span>' in page.text, "not the state that is about to change"
+    assert what_happened(page) == "", "it stands above"
     assert re.fullmatch(r"Power Starting, asked \d+ \w+ ago It begins in a moment\.", power(page))
     assert "every 5s" in page.text
     second = await press(anna, "stop")
@@ -154,11 +180,47 @@ async def _what_a_running_one_shows(anna: httpx.AsyncClient) -> None:
     assert closed
     assert (gentle.count("Gently:"), hard.count("Not gently:")) == (2, 2)
     assert 'name="sure"' not in gentle
+    assert [wish for wish in ("stop", "reboot") if '<button type="submit" class="quiet">' in form(gentle, wish)] == [
+        "stop", "reboot",
+    ], "one click stops the machine: it must not look like the thing to do"  # fmt: skip
+    assert re.fullmatch(
+        r"Start, as you asked: not done The server works on the machine .* you asked for it", what_happened(page)
+    )
     assert hard.count('<input type="checkbox" name="sure" value="yes" required>') == 2
     assert re.search(r"Last action: Start, \d+ \w+ ago: not done The server works on the machine", power(page))
     assert "because" not in page.text, "sentences of the panel are English only"
     russian = power(await anna.get("/vps/1", headers={"Accept-Language": "ru"}))
     assert re.search(r"Последнее действие: Включить, .* назад: не выполнено Сервер сейчас работает", russian)
+
+
+def form(page: str, wish: str) -> str:
+    return page.partition(f'id="power-{wish}"')[2].partition("</form>")[0]
+
+
+async def test_during_maintenance_no_state_is_shown_as_known(
+    switching: FastAPI, secrets: Secrets, engine: Engine
+) -> None:
+    make_switchable(engine, Place(vps_id=2, vmid=101, fingerprint="smbios:b"))
+    make_switchable(engine, Place(vps_id=3, user_id=6, vmid=102, fingerprint="smbios:c"))
+    spoil(
+        engine,
+        "INSERT INTO pauses (target, paused_at, paused_until, paused_by, reason) SELECT t, now(), now() + i, 'zoe', 'x'"
+        " FROM (VALUES ('vps:1', interval '1 hour'), ('user:6', interval '1 hour'), ('vps:2', interval '0')) p (t, i)",
+    )
+    async with browser(switching) as anna, browser(switching) as boris:
+        await sign_in(anna, secrets, 5)
+        await sign_in(boris, secrets, 6)
+        page, others, his = await anna.get("/vps/1"), await anna.get("/vps/2"), await boris.get("/")
+        listed = await anna.get("/")
+    assert re.search(
+        r'<span class="badge paused">Not checked during maintenance, last seen \d+ seconds? ago<', page.text
+    )
+    assert "Last known: Stopped" in page.text
+    assert power(page) == "Power This VPS is in maintenance. Try again later."
+    assert "maintenance" not in others.text, "its pause is over"
+    assert listed.text.count("Not checked during maintenance") == 1
+    assert his.text.count("Not checked during maintenance") == 1
+    assert "zoe" not in page.text
 
 
 async def _what_cannot_be_checked(anna: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,14 +238,14 @@ async def _an_outcome_that_is_not_known(anna: httpx.AsyncClient, monkeypatch: py
     async def lost(*_: Any) -> None:
         raise ProblemError(503, "outcome_unknown", "lost", headers={"Retry-After": "5"})
 
-    async def away(*_: Any) -> None:
+    def away(*_: Any, **__: Any) -> None:
         raise DatabaseAwayError("away")
 
     monkeypatch.setattr(vps_routes, "accept", lost)
     answer = await press(anna, "start")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     assert notice(answer).startswith("It is not known whether your wish was accepted.")
-    monkeypatch.setattr(vps_routes, "client_record", away)
+    monkeypatch.setattr(vps_routes, "records_query", away)
     answer = await press(anna, "start")
     assert answer.status_code == 503
     assert "It is not known whether your wish was accepted." in answer.text

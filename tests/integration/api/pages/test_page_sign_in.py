@@ -141,6 +141,17 @@ async def test_every_refusal_of_a_link(
     assert (await visitor.get(good)).status_code == 303, "what was refused before did not use the link up"
 
 
+async def test_a_second_click_is_no_refusal(visitor: httpx.AsyncClient, link_secret: str, engine: Engine) -> None:
+    link = signed(link_secret, 90)
+    assert (await visitor.get(link)).status_code == 303
+    for again in (link, signed(link_secret, 90, ago_s=301)):
+        answer = await visitor.get(again)
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+        assert "set-cookie" not in answer.headers
+    assert len(sessions(engine)) == 1
+    assert (await visitor.get(signed(link_secret, 91, ago_s=301))).status_code == 200, "of another customer it asks"
+
+
 async def test_without_the_secret_there_are_no_links(settings: Settings, engine: Engine) -> None:
     off = create_app(Settings(_env_file=None, **settings.model_dump() | {"sign_in_secret": SecretStr("")}))
     async with off.router.lifespan_context(off), browser(off) as visitor:
@@ -240,6 +251,10 @@ async def test_forms_of_other_sites_do_nothing(
     assert answer.status_code == 403
     answer = await visitor.post("/sign-in", data={"token": secrets.token(6)})
     assert answer.status_code == 403, "a browser that does not say which site it was"
+    async with browser(app) as without_cookie:  # as a browser sends the form of another site
+        for path in ("/sign-out", "/ops/sign-out"):
+            answer = await without_cookie.post(path, data={"x": "1"}, headers={"Sec-Fetch-Site": "cross-site"})
+            assert (answer.status_code, "set-cookie" in answer.headers) == (403, False), "the browser keeps its cookie"
     as_json = await visitor.post("/sign-out", json={"form_token": own}, headers=OWN)
     assert as_json.status_code == 415
     assert sorted(row[1] for row in sessions(engine)) == [5, 6]

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from api.dependencies import Edge
 from api.pages import static_files, vps_routes
-from panel.records.client_activity import client_activity
+from panel.records.client_activity import activity_query
 from panel.records.reads import reading_as_client
 from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.integration.api.conftest import Secrets, Worker
@@ -24,6 +24,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
+ELSEWHERE = {"operators.css", "uplot.min.css", "uplot.iife.min.js", "statistics.js"}
 HOSTILE = "<script>alert('x')</script>\" onload=x"
 
 
@@ -89,6 +90,26 @@ async def test_two_customers_see_their_own(
         assert (await boriss.get(f"/vps/{mine}")).status_code == 404
     await sign_in(annas, secrets, 6)
     assert names(await annas.get("/")) == ["boriss-vps"], "the same browser, another customer"
+
+
+async def test_a_page_of_another_customer_loads_anew(
+    app: FastAPI, annas: httpx.AsyncClient, secrets: Secrets, fleet: Fleet
+) -> None:
+    """Its tab was open before, and asks for its part again with the cookie of the one who signed in since."""
+    mine = await fleet.create(user_id=5, name="annas-vps")
+    parts = ("/", f"/vps/{mine}")
+    asked = {"HX-Request": "true", "X-Page-Of": "5"}
+    for path in parts:
+        part = await annas.get(path, headers=asked)
+        assert (part.status_code, "HX-Refresh" in part.headers) == (200, False)
+        assert """hx-headers='{"X-Page-Of": "5"}'""" in part.text
+    await sign_in(annas, secrets, 6)
+    for path in parts:
+        part = await annas.get(path, headers=asked)
+        assert (part.status_code, part.headers["HX-Refresh"]) == (409, "true"), path
+        assert "annas-vps" not in part.text
+    gone = await annas.get(f"/vps/{mine}", headers={"HX-Request": "true", "X-Page-Of": "6"})
+    assert (gone.status_code, gone.headers["HX-Refresh"]) == (404, "true"), "it does not stay as it was"
 
 
 async def test_search_filter_and_pages(annas: httpx.AsyncClient, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +201,7 @@ async def test_the_html_is_enough(annas: httpx.AsyncClient, fleet: Fleet) -> Non
 async def test_styles_and_scripts_are_kept_by_their_content(annas: httpx.AsyncClient) -> None:
     page = await annas.get("/")
     addresses = re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text)
-    assert {address.rpartition("/")[2] for address in addresses} == set(static_files.FILES) - {"operators.css"}
+    assert {address.rpartition("/")[2] for address in addresses} == set(static_files.FILES) - ELSEWHERE
     for address in addresses:
         file = await annas.get(address)
         assert (file.status_code, file.headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
@@ -214,10 +235,13 @@ class TestActivity:
         with owner.begin() as connection:
             for statement in SOLD_ON:
                 connection.execute(text(statement), {"id": vps})
+            for user_id, action in ((6, "reboot"), (5, "stop")):
+                connection.execute(text(ASKED), {"id": vps, "user": user_id, "action": action})
         page = await annas.get(f"/vps/{vps}")
         assert "The VPS became yours." in page.text
         assert "State: <strong>Stopped</strong>" in page.text
         assert "by our staff" in page.text
+        assert ("Shut down, as you asked:" in page.text, "Reboot, as you asked:" in page.text) == (True, False)
         edge: Edge = app.state.edge
         async with reading_as_client(edge.reader, 5) as connection:
             rows = [dict(row._mapping) for row in await connection.execute(text("SELECT * FROM client_activity"))]
@@ -226,12 +250,17 @@ class TestActivity:
             assert secret not in str(rows)
         for secret in ("boris", "192.0.2.66", "987654321", "because", "zoe"):
             assert secret not in page.text
-        assert await client_activity(edge.reader, 6, vps, limit=30) == []
+        assert await edge.clients.rows_as_client(6, activity_query(vps, limit=30)) == [[]]
         async with edge.reader.connect() as connection:
             await connection.execute(text("SET LOCAL ROLE panel_client"))
             assert (await connection.execute(text("SELECT * FROM client_activity"))).all() == [], "no user was set"
 
 
+ASKED = """
+INSERT INTO power_actions (vps_id, user_id, action, force, cluster, vmid, guest_type, fingerprint, state, valid_until,
+  code, reason, ended_at)
+SELECT :id, :user, :action, false, 'c', 1, 'qemu', 'f', 'done', t, 'done', 'so', t FROM clock_timestamp() t
+"""
 SOLD_ON = (
     "UPDATE vps SET user_id = 5, name = 'annas-name', os = 'debian', ip_address = NULL, status = 'stopped',"
     " power_state = 'stopped', applied_seq = 4, version = version + 2 WHERE id = :id",

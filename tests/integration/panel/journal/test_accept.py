@@ -107,6 +107,18 @@ async def test_an_unknown_user_asks_for_the_users_import_once(acceptor: Acceptor
     assert [tuple(row) for row in task_requests] == [("users.import", "")]
 
 
+async def test_a_queue_that_its_own_batch_makes_and_changes_is_stored_as_it_ends(
+    acceptor: Acceptor, panel: Engine
+) -> None:
+    calls = [create_call(order_id="o-1"), update_call(None, order_id="o-1"), delete_call(None, order_id="o-1")]
+    outcomes = await asyncio.gather(acceptor.accept(create_call()), *map(acceptor.accept, calls))
+    assert {type(outcome) for outcome in outcomes} == {Accepted}
+    with panel.connect() as connection:
+        queue = connection.execute(text("SELECT last_seq, queue_state FROM vps_queues WHERE order_id = 'o-1'")).one()
+        commits = connection.scalar(text("SELECT count(DISTINCT xmin::text) FROM operations WHERE vps_id = 2"))
+    assert (tuple(queue), commits) == ((3, "deleted"), 1)
+
+
 async def test_order_per_vps_is_the_order_of_journaling(acceptor: Acceptor, panel: Engine) -> None:
     first, second = [(await accepted(acceptor, create_call(name=name))).vps_id for name in ("a", "b")]
     for status in ("running", "stopped", "running"):

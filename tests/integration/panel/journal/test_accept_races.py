@@ -27,7 +27,7 @@ pytestmark = pytest.mark.faults
 @pytest.fixture
 async def rival(panel: Engine, database: Database) -> AsyncIterator[Acceptor]:
     """A second API process' acceptor, with connections of its own."""
-    engine = async_engine(database.app_url, "panel-sync test rival", deadlines=PATIENT)
+    engine = database.api_engine("panel-sync test rival", deadlines=PATIENT)
     made = Acceptor(engine, deadlines=PATIENT)
     await made.start()
     yield made
@@ -144,6 +144,7 @@ async def test_a_caller_that_went_away_during_the_commit_has_its_call_journaled(
     ]
 
 
+@pytest.mark.own_sessions
 async def test_without_postgres_nothing_is_accepted_and_afterwards_all_is_well(
     acceptor: Acceptor, panel: Engine, postgres_server: EmbeddedPostgres
 ) -> None:
@@ -156,6 +157,23 @@ async def test_without_postgres_nothing_is_accepted_and_afterwards_all_is_well(
     postgres_server.start()
     await accepted(acceptor, delete_call(created.vps_id))
     assert [row["action"] for row in journal(panel, created.vps_id)] == ["create", "delete"]
+
+
+async def test_idle_connections_that_were_cut_cost_no_call(panel: Engine, database: Database) -> None:
+    """As by a restart of the server. The acceptor's connections are not asked before each commit whether they work."""
+    engine = async_engine(database.app_url, "panel-sync test cut", deadlines=PATIENT, pre_ping=False)
+    async with engine.connect() as one, engine.connect() as two:
+        for connection in (one, two):
+            await connection.execute(text("SELECT 1"))
+    acceptor = Acceptor(engine, deadlines=PATIENT)
+    await acceptor.start()
+    cut = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'panel-sync test cut'"
+    with panel.connect() as looking:
+        assert looking.scalars(text(cut)).all() == [True, True]
+    await accepted(acceptor, create_call())
+    await acceptor.stop()
+    await engine.dispose()
+    assert count(panel, "operations") == 1
 
 
 async def test_a_locked_row_is_an_absent_database_not_a_hanging_call(

@@ -183,7 +183,7 @@ async def test_the_order_of_a_dead_create_is_free_again(acceptor: Acceptor, pane
     assert anew.vps_id != dead.vps_id
     assert apply_operation(panel, anew.operation_id).state == "applied"
     with panel.begin() as connection, pytest.raises(OperatorError, match=f"belongs to VPS {anew.vps_id} by now"):
-        dead_letters.requeue(connection, dead.operation_id, "ann")
+        dead_letters.requeue(connection, dead.operation_id)
 
 
 @pytest.mark.parametrize("action", ["create", "update", "delete"])
@@ -205,18 +205,21 @@ async def test_a_dead_call_is_tried_once_more(
         die(panel, call.operation_id)
     with panel.begin() as connection:
         assert [one.id for one in dead_letters.list_dead(connection)] == [call.operation_id]
-        again = dead_letters.requeue(connection, call.operation_id, "ann")
+        again = dead_letters.requeue(connection, call.operation_id)
         assert dead_letters.list_dead(connection) == []
     assert apply_operation(panel, again).state == "applied"
     old = operation(panel, call.operation_id)
-    assert (old["state"], old["reason"]) == ("superseded", f"tried once more as operation {again}, by ann")
+    assert (old["state"], old["reason"]) == (
+        "superseded",
+        f"tried once more as operation {again}, as an operator decided",
+    )
     row = vps_row(panel, created.vps_id)
     assert row is not None
     assert (row["deleted_at"] is not None, row["status"]) == {
         "create": (False, "creating"), "update": (False, "running"), "delete": (True, "creating"),
     }[action]  # fmt: skip
     with panel.begin() as connection, pytest.raises(OperatorError, match="is superseded, not dead"):
-        dead_letters.requeue(connection, call.operation_id, "ann")
+        dead_letters.requeue(connection, call.operation_id)
 
 
 @pytest.mark.usefixtures("killing")
@@ -226,11 +229,11 @@ async def test_a_dead_update_does_not_undo_a_later_one(acceptor: Acceptor, panel
     die(panel, poison)
     await accepted(acceptor, update_call(vps_id, "stopped"))
     with panel.begin() as connection, pytest.raises(OperatorError, match="was changed since"):
-        dead_letters.requeue(connection, poison, "ann")
+        dead_letters.requeue(connection, poison)
     with panel.begin() as connection:
-        dead_letters.discard(connection, poison, "the order is gone", "ann")
+        dead_letters.discard(connection, poison, "the order is gone")
     row = operation(panel, poison)
-    assert (row["state"], row["reason"]) == ("rejected", "discarded by ann: the order is gone")
+    assert (row["state"], row["reason"]) == ("rejected", "an operator left it undone: the order is gone")
 
 
 @pytest.fixture
@@ -262,7 +265,7 @@ class TestDeadDelete:
         assert row is not None
         assert row["deleted_at"] is not None
         with panel.begin() as connection, pytest.raises(OperatorError, match="is deleted"):
-            dead_letters.requeue(connection, dead.operation_id, "ann")
+            dead_letters.requeue(connection, dead.operation_id)
 
     @pytest.mark.parametrize("discarded", [False, True], ids=["dead", "discarded"])
     async def test_its_record_takes_calls(
@@ -271,7 +274,7 @@ class TestDeadDelete:
         created, dead = undeleted
         if discarded:
             with panel.begin() as connection:
-                dead_letters.discard(connection, dead.operation_id, "sold again", "ann")
+                dead_letters.discard(connection, dead.operation_id, "sold again")
         updated = await accepted(acceptor, update_call(created.vps_id))
         assert apply_operation(panel, updated.operation_id).state == "applied"
         known = await accepted(acceptor, create_call(order_id="7041"))
@@ -296,7 +299,7 @@ async def test_a_create_waits_for_no_delete_that_is_dead(
         allow(owner, "vps")
     if discarded:
         with panel.begin() as connection:
-            dead_letters.discard(connection, gone.operation_id, "kept", "ann")
+            dead_letters.discard(connection, gone.operation_id, "kept")
     assert apply_operation(panel, updated.operation_id, again=True).state == "rejected"
     row = operation(panel, new.operation_id)
     why = f"order 7041 belongs to vps={old.vps_id}: the delete of that VPS failed"
@@ -304,11 +307,11 @@ async def test_a_create_waits_for_no_delete_that_is_dead(
     known = await accepted(acceptor, create_call(order_id="7041"))  # as of any order that has its record
     assert (known.created, known.vps_id) == (False, old.vps_id)
     with panel.begin() as connection, pytest.raises(OperatorError, match=f"belongs to VPS {old.vps_id} by now"):
-        dead_letters.requeue(connection, new.operation_id, "ann")
+        dead_letters.requeue(connection, new.operation_id)
 
     deleted = await accepted(acceptor, delete_call(old.vps_id))
     with panel.begin() as connection:
-        again = dead_letters.requeue(connection, new.operation_id, "ann")
+        again = dead_letters.requeue(connection, new.operation_id)
     assert apply_operation(panel, again).state == "queued"
     assert apply_operation(panel, deleted.operation_id).state == "applied"
     assert apply_operation(panel, again).state == "applied"
@@ -326,7 +329,7 @@ async def test_what_cannot_be_discarded(
 ) -> None:
     await accepted(acceptor, create_call())
     with panel.begin() as connection, pytest.raises(OperatorError, match=said):
-        dead_letters.discard(connection, operation_id, reason, "ann")
+        dead_letters.discard(connection, operation_id, reason)
 
 
 @pytest.mark.parametrize("delete", ["queued", "rejected"])
@@ -350,8 +353,8 @@ async def test_a_dead_create_is_not_tried_again_after_its_delete(
         "If the VPS is wanted after all, let the main site create it anew"
     )
     with panel.begin() as connection, pytest.raises(OperatorError) as refusal:
-        dead_letters.requeue(connection, created.operation_id, "ann")
+        dead_letters.requeue(connection, created.operation_id)
     assert str(refusal.value) == why
     with panel.begin() as connection:
-        dead_letters.discard(connection, created.operation_id, "deleted since", "ann")
+        dead_letters.discard(connection, created.operation_id, "deleted since")
     assert vps_row(panel, created.vps_id) is None

@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from panel.journal.accept import REFUSALS_LIMIT, Acceptor
 from panel.journal.calls import Refused
-from panel.sessions import async_engine
 from tests.integration.panel.conftest import accepted, count
 from tests.support.calls import create_call, update_call
 from tests.support.databases import Database
@@ -25,7 +24,7 @@ REFUSED = Refused(422, "invalid_field", "vps.ram must be in MB")
 @pytest.fixture
 async def pool(database: Database) -> AsyncIterator[AsyncEngine]:
     """As many connections as an API process has for its calls."""
-    made = async_engine(database.app_url, "panel-sync test api", pool_size=6)
+    made = database.api_engine("panel-sync test api", pool_size=6)
     yield made
     await made.dispose()
 

@@ -14,8 +14,9 @@ from domain.identity_doubts import GAP, listed
 from domain.source_protocols import ClusterReading
 from panel.observations import snapshots
 from panel.observations.identity_doubts import doubt_listed
+from panel.observations.listed_guests import TrustedList, compare_lists, merge_guests
 from panel.schema import tables
-from reconcile.observation.observe import _guest_rows
+from reconcile.observation.cluster_lists import _guest_rows
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 ANSWERED = NOW + timedelta(seconds=30)
@@ -48,10 +49,13 @@ def test_the_statement_doubts_whom_the_pure_rule_doubts(engine: Engine) -> None:
         snapshots.make_stages(connection)
         for previous in PREVIOUS:
             _stage(connection, [known for known, *_ in cases])
-            snapshots.merge_guests(connection, "main", NOW - timedelta(days=1), NOW - timedelta(days=1), None, GAP)
+            began = NOW - timedelta(days=1)
+            compare_lists(connection, [TrustedList("main", began, None, frozenset())], began, GAP)
+            merge_guests(connection, began)
             _as_they_were(connection, [(known, missed) for known, _, _, missed in cases])
             _stage(connection, shown.values())
-            doubt_listed(connection, "main", NOW, ANSWERED, previous, GAP)
+            compare_lists(connection, [TrustedList("main", ANSWERED, previous, frozenset())], NOW, GAP)
+            doubt_listed(connection)
             rows = {row.vmid: row for row in connection.execute(select(tables.guests))}
             for known, _, _, missed in cases:
                 expected = listed(known, shown[known.vmid], NOW, ANSWERED, previous, missed=bool(missed))

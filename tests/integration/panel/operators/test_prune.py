@@ -141,15 +141,27 @@ def test_old_bookkeeping_goes_and_what_is_referred_to_stays(engine: Engine, owne
                 f" VALUES ('main-site', 'a', 'h', {OLD}), ('main-site', 'b', 'h', {ago(1.5)})")  # fmt: skip
         rows.do("INSERT INTO client_sessions (token_hash, user_id, credential, expires_at)"
                 f" VALUES ('a', 5, 'c', {ago(0.001)}), ('b', 5, 'c', {ago(-0.5)})")  # fmt: skip
+        rows.do("INSERT INTO adoptions (cluster, vmid, guest_type, fingerprint, order_id, owner, user_id, reason,"
+                " evidence, adopted_by, adopted_at, outcome, ended_at)"
+                f" VALUES ('m', 1, 'qemu', 'f', 'a', 'o', 5, 'r', '{{}}', 'ann', {OLD}, 'lapsed', {OLD}),"
+                f" ('m', 1, 'qemu', 'f', 'b', 'o', 5, 'r', '{{}}', 'ann', {OLD}, 'lapsed', {ago(80)}),"
+                f" ('m', 1, 'qemu', 'f', 'c', 'o', 5, 'r', '{{}}', 'ann', {OLD}, NULL, NULL)")  # fmt: skip
         rows.do("INSERT INTO operator_sessions (token_hash, operator, expires_at)"
                 f" VALUES ('a', 'ann', {ago(0.001)}), ('b', 'ann', {ago(-0.5)})")  # fmt: skip
         rows.do("INSERT INTO used_sign_in_links (signature, expires_at)"
                 f" VALUES ('a', {ago(0.1)}), ('b', {ago(0.01)})")  # fmt: skip
+        rows.do(
+            "INSERT INTO vps_statistics (vps_id, user_id, timeframe, cluster, node, asked_at)"
+            f" VALUES (1, 5, 'hour', 'main', 'pve1', {ago(0.05)}), (1, 5, 'day', 'main', 'pve1', {ago(0.03)})"
+        )
         rows.do("INSERT INTO findings (class, subject, severity, reason, resolved_at)"
                 f" VALUES ('moving', 'a', 'info', 'r', {OLD}), ('moving', 'b', 'info', 'r', {ago(80)}),"
                 " ('moving', 'c', 'info', 'r', NULL)")  # fmt: skip
+        rows.do("INSERT INTO what_ifs (asked_at, asked_by, policy, state)"
+                f" VALUES ({OLD}, 'ann', '{{}}', 'waiting'), ({ago(13)}, 'bob', '{{}}', 'waiting')")  # fmt: skip
     once = ("idempotency_keys", "refused_calls", "access_counts", "operator_actions", "holds", "snapshots", "runs",
-            "findings", "client_sessions", "operator_sessions", "used_sign_in_links")  # fmt: skip
+            "findings", "client_sessions", "operator_sessions", "used_sign_in_links", "vps_statistics", "adoptions",
+            "what_ifs")  # fmt: skip
     assert {name: count for name, count in prune(engine, DAYS, PROOF).items() if count} == dict.fromkeys(once, 1)
     assert ids(engine, "SELECT id FROM snapshots ORDER BY id") == [2, 3, 4]
     assert ids(engine, "SELECT id FROM runs ORDER BY id") == [2, 3, 4]
@@ -158,6 +170,9 @@ def test_old_bookkeeping_goes_and_what_is_referred_to_stays(engine: Engine, owne
     assert ids(engine, "SELECT token_hash FROM client_sessions") == ["b"]
     assert ids(engine, "SELECT token_hash FROM operator_sessions") == ["b"]
     assert ids(engine, "SELECT signature FROM used_sign_in_links") == ["b"]
+    assert ids(engine, "SELECT timeframe FROM vps_statistics") == ["day"]
+    assert ids(engine, "SELECT order_id FROM adoptions ORDER BY id") == ["b", "c"]
+    assert ids(engine, "SELECT asked_by FROM what_ifs") == ["bob"]
     assert ids(engine, "SELECT subject FROM findings ORDER BY id") == ["b", "c"]
     assert sum(prune(engine, DAYS, PROOF).values()) == 0
 

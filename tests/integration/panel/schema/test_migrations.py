@@ -10,7 +10,7 @@ from alembic import command
 from sqlalchemy import create_engine
 
 from panel.migrate import MigrationRefusedError, alembic_config, head_revision, migrate
-from panel.settings import sqlalchemy_url
+from panel.server_urls import sqlalchemy_url
 from runtime.servers.embedded_postgres import EmbeddedPostgres, find_postgres_installations
 from runtime.servers.postgres_installation import PostgresInstallation
 from tests.support.databases import Database
@@ -103,6 +103,39 @@ def test_a_second_address_comes_and_goes_with_records_in_the_table(empty_databas
         assert connection.execute(f"{ADDRESSES} vps").fetchall() == [("192.0.2.1", None)]
 
 
+def test_the_version_before_adoptions_reads_every_doubt(empty_database: Database) -> None:
+    """Down on a database with a guest that an operator adopted."""
+    migrate(empty_database.owner_url, revision="0029")
+    with psycopg.connect(empty_database.owner_url, autocommit=True) as connection:
+        connection.execute(ADOPTED)
+        downgrade(empty_database.owner_url, "0028")
+        assert connection.execute("SELECT vmid, doubt FROM guests ORDER BY vmid").fetchall() == [
+            (100, "restored"),
+            (101, "power"),
+            (102, None),
+        ]
+
+
+def test_the_service_level_of_a_month_stays_where_the_day_is_not_known(empty_database: Database) -> None:
+    """Down and up on a database in which both were counted."""
+    migrate(empty_database.owner_url, revision="0034")
+    with psycopg.connect(empty_database.owner_url, autocommit=True) as connection:
+        connection.execute(
+            'INSERT INTO service_levels ("class", days, mended, timed, "within", within_s)'
+            " VALUES ('plan', 1, 2, 2, 2, 900), ('plan', 30, 7, 7, 7, 900)"
+        )
+        downgrade(empty_database.owner_url, "0033")
+        assert connection.execute('SELECT "class", mended FROM service_levels').fetchall() == [("plan", 7)]
+        migrate(empty_database.owner_url)
+        assert connection.execute("SELECT days, mended FROM service_levels").fetchall() == [(30, 7)]
+
+
+ADOPTED = (
+    "INSERT INTO guests (cluster, vmid, guest_type, node, status, power, power_since, template, tags, signature,"
+    " fingerprint_state, first_seen_at, changed_at, read_at, doubt) SELECT 'main', 100 + n, 'qemu', 'pve1', 'running',"
+    " 'running', now(), false, '{}', '', 'stale', now(), now(), now(), (ARRAY['adopted', 'power'])[n + 1]"
+    " FROM generate_series(0, 2) n"
+)
 ADDRESSES = "SELECT ip_address, ip6_address FROM"
 _TIMES = (
     "order_changed_at, order_as_of, link_changed_at, power_changed_at, power_as_of, owner_changed_at, plan_changed_at,"

@@ -3,51 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.main import main
 from domain.power import conduct
 from domain.power.actions import Action, Before, Command
+from domain.statistics.measurements import Timeframe
 from panel.clients.client_sessions import end_session, session_of
 from panel.clients.record_marks import record_marks
+from panel.clients.round_trips import RoundTrips, client_reads
 from panel.clients.sign_in_links import SignInLink, use_link
-from panel.journal import dead_letters
 from panel.journal.accept import Acceptor
 from panel.journal.calls import Accepted
-from panel.journal.relay import Doorbell, Relay
-from panel.journal.restore import restore_vps
+from panel.journal.publish import Doorbell
+from panel.journal.relay import Relay
 from panel.journal.writer import apply_operation
 from panel.observations import candidates, components, left_out, loaded_candidates, snapshots
-from panel.observations.proof import Proof
-from panel.operators import audit, findings, holds, metrics, pauses, quarantine
-from panel.operators.audit import Use
-from panel.operators.pages.overview import overview
-from panel.operators.pages.vps_view import vps_view
 from panel.operators.prune import prune
 from panel.power import due, progress
-from panel.power.facts import PowerRules
+from panel.power.facts import PowerRules, Target, permitted
 from panel.power.requests import Wanted, ask, open_action
-from panel.power.views import client_actions
-from panel.records import history as histories
+from panel.power.views import client_actions, open_actions_query
 from panel.records import reads
-from panel.records.client_activity import client_activity
-from panel.runs.source_states import list_sources
+from panel.records.client_activity import activity_query
+from panel.records.client_records import client_answers, client_record, records_query
+from panel.records.maintenance import ANY_PAUSE, paused_among
 from panel.schema import tables
-from panel.sessions import async_engine, sync_engine
+from panel.sessions import sync_engine
+from panel.statistics import requests as statistics
+from panel.webhooks import endpoint
 from reconcile.decision.matching.match import RIVALS_APART
 from reconcile.observation import fingerprints
 from reconcile.run import run_full
 from reconcile.users import import_users
+from reconcile.vps_statistics import StatisticsReader
+from tests.integration.panel.schema.operator_statements import (
+    PROOF,
+    adopt_guests,
+    operators_day,
+    send_events,
+    typed_commands,
+)
 from tests.support.calls import create_call, delete_call, update_call
 from tests.support.databases import Database, Databases
 from tests.support.fleets import grown
@@ -55,8 +57,7 @@ from tests.support.fleets.grown import Plans
 from tests.support.fleets.hoster import Hoster
 from tests.support.fleets.one_customer import FLEET as MACHINES
 from tests.support.fleets.world import add_user
-from tests.support.keys import random_key
-from tests.support.logs import logging_of_its_own
+from tests.support.stand_ins.measured_cluster import MeasuredCluster
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -64,6 +65,8 @@ FLEET = 40
 BOUND = 2_500
 """Rows of one table that one statement may look at. The fleet and its customers are far fewer, the past is far more."""
 
+SURELY_GENERIC = 8
+"""Executions of a prepared statement after which PostgreSQL may have kept one plan for all values."""
 
 A_ROW_FOR_EACH = {
     "duties",
@@ -72,21 +75,22 @@ A_ROW_FOR_EACH = {
     "pauses",
     "quarantine",
     "task_requests",
+    "service_levels",
     "source_states",
     "prunings",
     "ignored_guests",
     "operator_sessions",
+    "webhook_endpoint",
 }
-"""Node, lease, source, task, decision that stands, or operator."""
-
-PROOF = Proof(3, timedelta(minutes=10))
+"""Node, lease, source, task, class, decision that stands, operator, or the main site."""
 
 
 class Published:
     def publish(self, bells: Sequence[Doorbell]) -> None:
         del bells
 
-    def waiting(self) -> int:
+    def waiting(self, queue: str) -> int:
+        del queue
         return 0
 
 
@@ -102,7 +106,7 @@ def plans(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Ite
         asyncio.run(_a_day(database, engine))
         grown.grow_absences(owner)
         prune(engine, 400, PROOF)
-        _commands(database, tmp_path_factory.mktemp("commands"))
+        typed_commands(database, tmp_path_factory.mktemp("commands"))
         engine.dispose()
     owner.dispose()
     yield seen
@@ -111,6 +115,8 @@ def plans(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 async def _a_day(database: Database, engine: Engine) -> None:
     """Customers buy, turn off and cancel; the main site calls; operators look at everything."""
+    with engine.begin() as connection:
+        endpoint.switch(connection, wanted=True)
     hoster = Hoster(engine)
     hoster.open()
     orders = hoster.sell(FLEET)
@@ -123,12 +129,14 @@ async def _a_day(database: Database, engine: Engine) -> None:
         hoster.end(order_id)
     hoster.full(6)
     assert hoster.count("vps", "deleted_at IS NULL") == FLEET - 2
+    adopt_guests(hoster)
     hoster.sweep_interval = timedelta(hours=1)
     hoster.full()
     import_users(hoster.reconciler())
     _power(engine)
+    send_events(engine)
 
-    pool = async_engine(database.app_url, "panel-sync test api", pool_size=4)
+    pool = database.api_engine("panel-sync test api", pool_size=4)
     acceptor = Acceptor(pool)
     await acceptor.start()
     made = []
@@ -153,12 +161,11 @@ async def _a_day(database: Database, engine: Engine) -> None:
     await reads.finished_among(pool, [o.operation_id for o in made])
     await reads.records_of_order(pool, "c0")
     await reads.records_named(pool, 5, "called-0")
-    await reads.client_records(pool, 5, limit=50)
-    await reads.client_records(pool, 5, search="called", limit=50)
-    await reads.client_record(pool, 5, made[0].vps_id)
-    await _a_customer_looks(pool, made[0].vps_id)
-    await client_actions(pool, 5, made[0].vps_id)
-    await client_actions(pool, 5, made[0].vps_id, 1)
+    clients = client_reads(database.app_url, "panel-sync test client")
+    await _a_client_reads(clients, made[0].vps_id)
+    await _a_customer_looks(clients, pool, made[0].vps_id)
+    await clients.dispose()
+    await _statistics(engine, pool)
     await reads.database_health(pool)
     await acceptor.stop()
     await pool.dispose()
@@ -166,7 +173,7 @@ async def _a_day(database: Database, engine: Engine) -> None:
     for _ in range(2):
         relay.relay_once()
     relay.stop()
-    _operators(engine, made[1].vps_id, made[2].operation_id)
+    operators_day(engine, made[1].vps_id, made[2].operation_id)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(components, "BUDGET", 4)
         assert run_full(hoster.reconciler(), trigger="test").counts["cut"]
@@ -174,13 +181,27 @@ async def _a_day(database: Database, engine: Engine) -> None:
     hoster.fast()
 
 
-async def _a_customer_looks(pool: AsyncEngine, vps_id: int) -> None:
+async def _a_client_reads(clients: RoundTrips, vps_id: int) -> None:
+    for _ in range(SURELY_GENERIC):
+        for search in ("", "called"):
+            query = records_query(5, search=search, limit=50)
+            assert (await clients.rows_as_client(5, query))[0]
+        assert (await client_answers(clients, 5, limit=50)).records
+        assert await client_record(clients, 5, vps_id)
+        await client_actions(clients, 5, vps_id)
+        await client_actions(clients, 5, vps_id, 1)
+        await clients.rows_as_client(5, open_actions_query(5), before=[ANY_PAUSE])
+
+
+async def _a_customer_looks(clients: RoundTrips, pool: AsyncEngine, vps_id: int) -> None:
     link = SignInLink(5, "user5", None, int(time.time()), "5" * 64)
     token = await use_link(pool, link, "c", mapped=True)
     assert isinstance(token, str)
-    assert await session_of(pool, token)
-    assert await client_activity(pool, 5, vps_id, limit=30)
+    assert await session_of(clients, pool, token)
+    for _ in range(SURELY_GENERIC):
+        assert (await clients.rows_as_client(5, activity_query(vps_id, limit=30)))[0]
     assert await record_marks(pool, [5, 6])
+    assert await paused_among(pool, [vps_id]) == frozenset()
     await end_session(pool, token)
 
 
@@ -192,7 +213,7 @@ def _power(engine: Engine) -> None:
         wanted = (Wanted(row.id, row.user_id, Action.STOP, force=False) for row in records)
         stored = next(row for one in wanted if isinstance(row := ask(connection, one, rules), Row))
         assert open_action(connection, stored.vps_id, stored.user_id) == stored
-        assert due.claim_due(connection) == [stored.id]
+        assert [row.id for row in due.claim_due(connection)] == [stored.id]
         assert due.end_given_up(connection) == []
         taken = progress.take(connection, stored.id)
         assert taken is not None
@@ -200,56 +221,20 @@ def _power(engine: Engine) -> None:
         progress.end(connection, replace(taken, begun=True), conduct.not_told(), {})
 
 
-def _operators(engine: Engine, deleted: int, operation_id: int) -> None:
+async def _statistics(engine: Engine, pool: AsyncEngine) -> None:
+    """A customer looks at statistics, and a worker reads them."""
+    rules = PowerRules(frozenset({"main"}), feed="orders", shared_ids=False, proof=PROOF, an_hour=1_000)
     with engine.begin() as connection:
-        restore_vps(connection, deleted, "it was a mistake", "ann")
-        metrics.metrics(connection)
-        overview(connection)
-        vps_view(connection, deleted, proof=PROOF, names=True, shared_ids=False)
-        for everything in (False, True):
-            listed = findings.list_findings(connection, everything=everything)
-            holds.list_holds(connection, decided=everything)
-            audit.list_access(connection, 50, refused=everything)
-        findings.acknowledge_finding(connection, listed[0].id, "ann")
-        findings.snooze_finding(connection, listed[0].id, timedelta(hours=1), "ann")
-        findings.unsent_alarms(connection)
-        dead_letters.list_dead(connection)
-        quarantine.list_quarantined(connection)
-        pauses.current_pauses(connection)
-        histories.vps_history(connection, deleted)
-        for kind in (None, "full", "plan"):
-            histories.recent_runs(connection, kind=kind)
-        list_sources(connection)
-        audit.note_actions(connection, audit.Actor("api:ann", "operate"), "pause", ["all"])
-        audit.store_uses(connection, [(Use("api:ann", "192.0.2.1", "GET /api", 200, ""), 1, "r")])
-        audit.list_actions(connection, 50)
-        audit.list_refused_calls(connection, 50)
-
-
-LISTS = (
-    ("operations",), *(("operations", "--state", s) for s in ("queued", "applied", "superseded", "rejected", "dead")),
-    ("operations", "--vps", "1000005"), ("vps", "history", "1000005"), ("runs",), ("runs", "--kind", "plan"),
-    ("power",), ("power", "--all"), ("power", "--vps", "1000005"),
-    ("audit",), ("audit", "--refused"), ("sources",), ("held",), ("quarantined",), ("findings",), ("users", "list"),
-)  # fmt: skip
-
-
-def _commands(database: Database, directory: Path) -> None:
-    """What people type, in this process."""
-    settings = {
-        "DATABASE_URL": database.app_url, "VPS_SYNC_API_KEY": random_key(), "OPS_API_KEY": random_key(),
-        "JWT_SECRET": random_key(), "PANEL_DATA_DIR": str(directory),
-    }  # fmt: skip
-    for command in LISTS:
-        with pytest.MonkeyPatch.context() as patch:
-            for name in list(os.environ):
-                patch.delenv(name)
-            for name, value in settings.items():
-                patch.setenv(name, value)
-            patch.setattr(sys, "argv", ["panel-sync", *command])
-            with pytest.raises(SystemExit) as ended, logging_of_its_own():
-                main()
-        assert not ended.value.code, command
+        records = connection.execute(text("SELECT id, user_id FROM vps WHERE deleted_at IS NULL ORDER BY id")).all()
+        machines = ((row, permitted(connection, row.id, row.user_id, rules)) for row in records)
+        row, target = next((row, target) for row, target in machines if isinstance(target, Target))
+        looked_at = statistics.Wanted(row.id, row.user_id, Timeframe.HOUR)
+        assert statistics.ask(connection, looked_at, target) is None
+    assert (await statistics.kept_statistics(pool, looked_at)).waits
+    with engine.connect() as connection:
+        row_id = connection.scalar(text("SELECT subject FROM task_requests WHERE task = :t"), {"t": statistics.TASK})
+    assert StatisticsReader(engine, {"main": MeasuredCluster()}.get, rules).read(int(row_id or 0)) == "read"
+    assert (await statistics.kept_statistics(pool, looked_at)).fresh
 
 
 def test_every_table_that_grows_has_a_past(plans: Plans) -> None:

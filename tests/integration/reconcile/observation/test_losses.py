@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import Engine, text
 
 from domain.guests import GuestType, PowerState
+from domain.repair_policy.budget import Budget
 from domain.source_protocols import ClusterReading, Gone, GuestConfig, Lookup
 from panel.operator_error import OperatorError
 from panel.runs.source_states import acknowledge_source, source_state
 from reconcile import run as running
-from reconcile.decision.gate import Budget
-from reconcile.observation import fingerprints, observe
+from reconcile.observation import cluster_lists, fingerprints
 from reconcile.observation.parallel_reads import ReadDeadline
 from reconcile.run import Reconciler, run_fast, run_full
 from tests.integration.reconcile.observation.test_nodes_away import column, reconciler
@@ -184,8 +184,8 @@ def test_look_ups_that_hang_prove_nothing_and_keep_no_lane_waiting(
 ) -> None:
     """They are within the time of reading the lists: what was not answered by then is missing and unproven."""
     monkeypatch.setattr(fingerprints, "RUN_FOR_S", 15.0)
-    fast, full = ReadDeadline("fast", 1.0), ReadDeadline("full", 1.0)
-    for module in (running, observe):
+    fast, full = ReadDeadline("fast", 4.0), ReadDeadline("full", 4.0)
+    for module in (running, cluster_lists):
         monkeypatch.setattr(module, "FAST", fast)
         monkeypatch.setattr(module, "FULL", full)
     cluster.really, cluster.hangs = True, threading.Event()

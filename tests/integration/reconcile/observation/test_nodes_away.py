@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from domain.guests import PowerState
-from reconcile.decision.gate import Budget
+from domain.repair_policy.budget import Budget
 from reconcile.observation import fingerprints
 from reconcile.run import Reconciler, run_fast, run_full
 from tests.support.bench import QUICK

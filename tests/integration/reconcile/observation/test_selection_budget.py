@@ -14,12 +14,12 @@ from sqlalchemy import Connection, Engine, text
 from domain.changes import Kind
 from domain.guests import GuestType
 from domain.left_out import LeftOut
+from domain.repair_policy.budget import Budget
 from panel.journal.rows import database_now
 from panel.observations import candidates, components, left_out
 from panel.observations.proof import Proof
 from reconcile.decision.cases import Policy, World
 from reconcile.decision.decide import plan
-from reconcile.decision.gate import Budget
 from reconcile.observation.observe import Observed
 from reconcile.planning import entangled_findings
 from reconcile.run import Reconciler, load_world

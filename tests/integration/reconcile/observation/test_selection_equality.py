@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, text
 
+from domain.repair_policy.budget import Budget
 from domain.source_protocols import GuestSource, OrderFeed
 from panel.journal.rows import database_now
 from panel.runs.run_log import begin_run
@@ -20,7 +21,6 @@ from panel.sessions import sync_engine
 from reconcile.decision.cases import Policy, World
 from reconcile.decision.decide import plan
 from reconcile.decision.failure_isolation import subjects_in
-from reconcile.decision.gate import Budget
 from reconcile.observation.observe import Observed
 from reconcile.run import Reconciler, load_world
 from tests.support.databases import Databases

@@ -7,9 +7,9 @@ from datetime import timedelta
 from sqlalchemy import Engine, text
 
 from domain.records import Record
+from domain.repair_policy.budget import Budget
 from panel.journal.rows import database_now
 from reconcile.decision.cases import Policy
-from reconcile.decision.gate import Budget
 from reconcile.observation.observe import Observed
 from reconcile.run import Reconciler, load_world
 from tests.support.fleets.one_customer import FLEET

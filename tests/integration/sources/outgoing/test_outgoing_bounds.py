@@ -9,9 +9,9 @@ import ssl
 import threading
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache
-from queue import SimpleQueue
 
 import pytest
 
@@ -21,14 +21,19 @@ from sources.outgoing.faults import Malformed, SourceFault, TimedOut, Unreachabl
 from sources.outgoing.sockets import Limits
 from sources.outgoing.tls import trusting_authorities
 from tests.integration.sources.raw_server import RawServer, Send, http
+from tests.support.waiting import PATIENCE_S
 
 LIMIT = 1024 * 1024
 TLS = ssl.create_default_context()
 
 
-def client(server: RawServer, *, answer_s: float = 30.0, read_s: float = 20.0, scheme: str = "http") -> Client:
-    limits = Limits(connect_s=20.0, read_s=read_s, answer_s=answer_s, body_bytes=LIMIT)
-    return Client(f"{scheme}://{server.authority}", tls=TLS, limits=limits)
+def bounded(*, connect_s: float = PATIENCE_S, read_s: float = PATIENCE_S, answer_s: float = PATIENCE_S) -> Limits:
+    """Bounds of which a test shortens the one that it is about."""
+    return Limits(connect_s=connect_s, read_s=read_s, answer_s=answer_s, body_bytes=LIMIT)
+
+
+def client(server: RawServer, *, answer_s: float = PATIENCE_S) -> Client:
+    return Client(f"http://{server.authority}", tls=TLS, limits=bounded(answer_s=answer_s))
 
 
 @cache
@@ -177,7 +182,7 @@ def test_the_deadline_covers_every_part_of_an_answer(name: str) -> None:
     with RawServer(drip) as server:
         with pytest.raises(TimedOut, match="longer than 1 s"):
             client(server, answer_s=1.0).exchange("GET")
-        assert drip.hung_up.wait(30), "the client did not hang up"
+        assert drip.hung_up.wait(PATIENCE_S), "the client did not hang up"
 
 
 def test_the_deadline_is_each_exchange_s_own() -> None:
@@ -190,8 +195,9 @@ def test_the_deadline_is_each_exchange_s_own() -> None:
         Dripping(b"HTTP/1.1 200 OK\r\n", b"X")(connection, over)
 
     with RawServer(twice) as server:
-        asking = client(server, answer_s=1.0)
+        asking = client(server)
         assert asking.exchange("GET").body == b"[]"
+        asking._limits = bounded(answer_s=1.0)
         with pytest.raises(TimedOut, match="longer than 1 s"):
             asking.exchange("GET")
         assert server.connections == 1
@@ -199,24 +205,32 @@ def test_the_deadline_is_each_exchange_s_own() -> None:
 
 def test_what_was_given_up_is_not_delivered_later() -> None:
     """A connection that is closed in the usual way delivers what was written before; a reset one does not."""
-    ends: SimpleQueue[bytes | type[OSError]] = SimpleQueue()
 
-    def silent(connection: socket.socket, _: threading.Event) -> None:
-        try:
-            ends.put(connection.recv(1))
-        except OSError as error:
-            ends.put(type(error))
+    def end_of_connection(listener: socket.socket) -> type[OSError] | None:
+        """How the one connection ends that is read and never answered: by an error, or in the usual way."""
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(PATIENCE_S)
+            try:
+                while connection.recv(65536):
+                    pass
+            except OSError as error:
+                return type(error)
+        return None
 
-    with RawServer(silent) as server, pytest.raises(TimedOut):
-        client(server, read_s=0.2).exchange("POST")
-    assert ends.get(timeout=20) is ConnectionResetError
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        end = pool.submit(end_of_connection, listener)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(TimedOut):
+            Client(url, tls=TLS, limits=bounded(read_s=0.2)).exchange("POST")
+        assert end.result(PATIENCE_S) is ConnectionResetError
 
 
 def test_silence_in_the_handshake_is_covered() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     with listener:
-        limits = Limits(connect_s=0.5, read_s=20, answer_s=20, body_bytes=LIMIT)
-        asking = Client(f"https://127.0.0.1:{listener.getsockname()[1]}", tls=TLS, limits=limits)
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        asking = Client(url, tls=TLS, limits=bounded(connect_s=0.5))
         with pytest.raises(Unreachable, match=r"no connection within 0\.5 s"):
             asking.exchange("GET")
 
@@ -229,10 +243,9 @@ def test_a_name_that_nobody_looks_up_is_covered(monkeypatch: pytest.MonkeyPatch)
         raise OSError
 
     monkeypatch.setattr(socket, "getaddrinfo", never)
-    limits = Limits(connect_s=0.5, read_s=20, answer_s=20, body_bytes=LIMIT)
     try:
         with pytest.raises(Unreachable, match="not looked up in time"):
-            Client("http://site.test", tls=TLS, limits=limits).exchange("GET")
+            Client("http://site.test", tls=TLS, limits=bounded(connect_s=0.5)).exchange("GET")
     finally:
         hanging.set()
 
@@ -242,8 +255,7 @@ def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> No
         port = int(server.authority.rpartition(":")[2])
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.3", "127.0.0.1")]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        limits = Limits(connect_s=20, read_s=20, answer_s=20, body_bytes=LIMIT)
-        assert Client(f"http://site.test:{port}", tls=TLS, limits=limits).exchange("GET").body == b"[]"
+        assert Client(f"http://site.test:{port}", tls=TLS, limits=bounded()).exchange("GET").body == b"[]"
 
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
@@ -273,8 +285,8 @@ def test_no_proxy_is_taken_from_the_environment(
             monkeypatch.setenv(name, f"http://{trap.authority}")
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
-        limits = Limits(connect_s=20, read_s=20, answer_s=20, body_bytes=LIMIT)
-        asking = Client(f"{scheme}://{server.authority}", tls=trusting_authorities(certificates.ca_file), limits=limits)
+        trusted = trusting_authorities(certificates.ca_file)
+        asking = Client(f"{scheme}://{server.authority}", tls=trusted, limits=bounded())
         assert asking.exchange("GET").body == b"[1]"
         assert trap.connections == 0
 
@@ -304,11 +316,10 @@ class Tunnel:
 def test_a_proxy_by_setting_is_used_and_sees_no_secret(certificates: Certificates, server_tls: ssl.SSLContext) -> None:
     with RawServer(http(b"[1]"), tls=server_tls) as server:
         with RawServer(Tunnel(int(server.authority.rpartition(":")[2]))) as proxy:
-            limits = Limits(connect_s=20, read_s=20, answer_s=20, body_bytes=LIMIT)
             asking = Client(
                 "https://site.test",
                 tls=trusting_authorities(certificates.ca_file),
-                limits=limits,
+                limits=bounded(),
                 headers={"X-API-Key": "key-canary"},
                 proxy=f"http://user:p%40ss@{proxy.authority}",
             )
@@ -337,7 +348,7 @@ def test_a_proxy_by_setting_is_used_and_sees_no_secret(certificates: Certificate
 )
 def test_a_proxy_s_fault_is_a_fault(wire: bytes | Send, fault: type[SourceFault], sentence: str) -> None:
     with RawServer(wire) as proxy:
-        limits = Limits(connect_s=20, read_s=20, answer_s=1, body_bytes=LIMIT)
+        limits = bounded(answer_s=1.0 if fault is TimedOut else PATIENCE_S)
         with pytest.raises(fault, match=sentence):
             Client("https://site.test", tls=TLS, limits=limits, proxy=f"http://{proxy.authority}").exchange("GET")
 
@@ -362,4 +373,4 @@ def test_connections_of_a_forgotten_client_are_closed() -> None:
 
     with RawServer(wait_for_the_end) as server:
         client(server).exchange("GET")
-        assert waiting.wait(30)
+        assert waiting.wait(PATIENCE_S)

@@ -18,9 +18,10 @@ from sources.outgoing.client import Answer, Client
 from sources.outgoing.faults import CutOff, SourceFault, Unreachable
 from sources.outgoing.sockets import BoundedStream, Limits
 from tests.integration.sources.raw_server import RawServer, http
+from tests.support.waiting import PATIENCE_S
 
 TLS = ssl.create_default_context()
-LIMITS = Limits(connect_s=20, read_s=20, answer_s=30, body_bytes=100_000)
+LIMITS = Limits(connect_s=PATIENCE_S, read_s=PATIENCE_S, answer_s=PATIENCE_S, body_bytes=100_000)
 
 
 class Recorded(httpcore.NetworkBackend):
@@ -35,7 +36,7 @@ class Recorded(httpcore.NetworkBackend):
 
 def asked(said: bytes) -> Answer:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BoundedBackend", lambda: Recorded(said))
+        patch.setattr(module, "BoundedBackend", lambda **_: Recorded(said))
         return Client("http://site.test", tls=TLS, limits=LIMITS).exchange("GET", "/orders")
 
 

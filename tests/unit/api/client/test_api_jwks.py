@@ -305,6 +305,22 @@ async def test_tokens_are_verified_with_fetched_keys_and_503_tells_an_outage(key
     assert refused.value.code == "token_invalid"
 
 
+async def test_a_verified_token_is_refused_once_its_key_is_withdrawn(keys: Jwks, address: Address) -> None:
+    verifier = TokenVerifier(load_settings(_env_file=None, jwt_jwks_url=URL, jwt_algorithms="RS256"), keys)
+    bearer = [
+        "Bearer " + jwt.encode({"user_id": 5, "exp": int(time.time()) + 60}, ONE, "RS256", headers={"kid": "one"})
+    ]
+    for _ in range(2):
+        assert await verifier.user_of(bearer) == 5
+    address.now += FRESH_S
+    assert await verifier.user_of(bearer) == 5, "the keys were read again, and it is one of them"
+    address.body = {"keys": [public(TWO, "one")]}
+    address.now += FRESH_S
+    with pytest.raises(ProblemError) as refused:
+        await verifier.user_of(bearer)
+    assert refused.value.code == "token_invalid", "the name of its key is now another key's"
+
+
 async def test_a_session_is_good_while_its_key_is_in_the_set(keys: Jwks, address: Address) -> None:
     verifier = TokenVerifier(load_settings(_env_file=None, jwt_jwks_url=URL, jwt_algorithms="RS256"), keys)
     claims = {"user_id": 5, "exp": int(time.time()) + 60}

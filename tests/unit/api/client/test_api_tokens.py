@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from api.client import jwt_auth
 from api.client.jwt_auth import TokenVerifier
 from api.http.problems import ProblemError
 from panel.settings import Settings, SettingsError, load_settings
@@ -227,6 +228,44 @@ async def test_a_token(outcome: str, verifier: TokenVerifier, token: str) -> Non
     message = {INVALID: "The token is not valid", EXPIRED: "The token has expired"}[outcome]
     assert refused.value.message == message, "which check failed is nobody's business"
     assert refused.value.headers["WWW-Authenticate"].startswith('Bearer error="invalid_token"')
+
+
+async def test_a_token_that_was_verified_before_still_expires() -> None:
+    clock = [NOW]
+    verifier = TokenVerifier(settings(jwt_leeway_s=0), clock=lambda: clock[0])
+    token = jwt.encode(claims(exp=int(NOW) + 60, nbf=int(NOW)), SECRET, "HS256")
+    for at, outcome in ((0, None), (59, None), (60, EXPIRED), (-60, INVALID), (30, None)):
+        clock[0] = NOW + at
+        if outcome is None:
+            assert await user_of(token, verifier) == 5
+            continue
+        with pytest.raises(ProblemError) as refused:
+            await user_of(token, verifier)
+        assert refused.value.code == outcome
+
+
+async def test_what_is_like_a_verified_token_is_none() -> None:
+    verifier = TokenVerifier(settings(), clock=now)
+    token = jwt.encode(claims(), SECRET, "HS256")
+    assert await user_of(token, verifier) == 5
+    header, payload, signature = token.split(".")
+    other = b64(json.dumps(claims(user_id=6, sub="6")).encode())
+    for forged in (f"{header}.{other}.{signature}", f"{header}.{payload}.{signature[::-1]}", token + "=", token[:-1]):
+        with pytest.raises(ProblemError) as refused:
+            await user_of(forged, verifier)
+        assert refused.value.code == INVALID
+
+
+async def test_only_so_many_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwt_auth, "KNOWN", 2)
+    verifier = TokenVerifier(settings(), clock=now)
+    for user_id in (5, 6, 7, 5):
+        token = jwt.encode(claims(user_id=user_id, sub=str(user_id)), SECRET, "HS256")
+        assert await user_of(token, verifier) == user_id
+        assert await user_of(token, verifier) == user_id
+    with pytest.raises(ProblemError):
+        await user_of("x.y.z", verifier)
+    assert len(verifier._known) == 2, "a refused token takes no place"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.http import strict_json
 from api.http.strict_json import MAX_DEPTH, InvalidJsonError, canonical_hash, parse_json
 
 REFUSED: list[tuple[str, bytes, str]] = [
@@ -28,6 +29,8 @@ REFUSED: list[tuple[str, bytes, str]] = [
     ("Latin-1", b'{"name": "\xe9"}', "the text is not UTF-8"),
     ("UTF-16", '{"a": 1}'.encode("utf-16"), "the text is not UTF-8"),
     ("deeper than needed", b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "nested deeper than 32 levels"),
+    ("a value deeper than needed", b"[" * MAX_DEPTH + b"1" + b"]" * MAX_DEPTH, "nested deeper than 32 levels"),
+    ("a byte order mark", b"\xef\xbb\xbf{}", "Unexpected UTF-8 BOM (decode using utf-8-sig) at line 1, column 1"),
     ("deeper than the stack", b"[" * 30_000 + b"]" * 30_000, "nested deeper than 32 levels"),
 ]
 
@@ -58,6 +61,26 @@ VALUES = st.recursive(
 def test_what_json_writes_is_read_back(value: object) -> None:
     assert parse_json(json.dumps(value).encode()) == value
     assert canonical_hash(parse_json(json.dumps(value, indent=2).encode())) == canonical_hash(value)
+
+
+@given(
+    st.recursive(st.text() | st.floats() | st.integers(), lambda inner: st.lists(inner, max_size=3)), st.integers(0, 34)
+)
+def test_a_text_in_ascii_is_judged_like_any_other(value: object, depth: int) -> None:
+    """Most texts in ASCII are not searched for what is refused: it cannot be in them."""
+    text = "[" * depth + json.dumps(value) + "]" * depth
+    assert judged(text) == judged(text, searched=True)
+
+
+def judged(text: str, *, searched: bool = False) -> object:
+    """The value, or why there is none."""
+    with pytest.MonkeyPatch.context() as patch:
+        if searched:
+            patch.setattr(strict_json, "_is_harmless", lambda _raw: False)
+        try:
+            return repr(parse_json(text.encode()))
+        except InvalidJsonError as error:
+            return str(error)
 
 
 @given(st.binary(max_size=60))

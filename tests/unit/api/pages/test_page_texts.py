@@ -15,14 +15,18 @@ PAGES = Path(__file__).resolve().parents[4] / "api" / "pages"
 JINJA = {"newstyle_gettext": "true", "trim_blocks": "true", "lstrip_blocks": "true"}
 
 
-def test_the_catalogue_has_every_text_and_no_other() -> None:
+def test_the_catalogues_have_every_text_once_and_no_other() -> None:
     found = extract_from_dir(PAGES / "templates", [("**.html", "jinja2")], {"**.html": JINJA})
-    used = {message for _, _, message, _, _ in found}
-    with (PAGES / "translations" / "ru.po").open("rb") as file:
-        catalogue = {message.id: message.string for message in read_po(file, locale="ru") if message.id}
+    used = {(context, message) for _, _, message, _, context in found}
+    messages = []
+    for path in (PAGES / "translations" / "ru").glob("*.po"):
+        with path.open("rb") as file:
+            messages += [message for message in read_po(file, locale="ru") if message.id]
+    catalogue = {(message.context, message.id): message.string for message in messages}
+    assert len(catalogue) == len(messages), "a text stands in two files"
     assert len(used) > 60
     assert set(catalogue) == used
-    for english, russian in catalogue.items():
+    for (_, english), russian in catalogue.items():
         source = english if isinstance(english, str) else english[0]
         for text in map(str, russian if isinstance(russian, tuple) else (russian,)):
             assert text, source

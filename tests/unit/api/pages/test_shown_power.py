@@ -10,6 +10,7 @@ import pytest
 from api.pages.shown_power import shown_power
 from domain.power.permission import Refusal
 
+DOUBT = Refusal("identity_in_doubt", "It is being checked", passing=True)
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 OPEN: dict[str, Any] = {
     "action": "stop", "force": False, "state": "queued", "step": 0, "code": None, "reason": None, "asked_at": NOW,
@@ -31,6 +32,7 @@ GENTLE, HARD = ("stop", "reboot"), ("cut", "restart")
         pytest.param("running", OPEN, None, ((), (), None), id="an action is open"),
         pytest.param("running", OPEN | {"state": "sent"}, None, ((), (), None), id="an action is under way"),
         pytest.param("running", None, SUSPENDED, ((), (), "vps_suspended"), id="something stands against it"),
+        pytest.param("stopped", ENDED, DOUBT, ((), (), "identity_in_doubt"), id="it is read who the machine is"),
         pytest.param("stopped", ENDED, SUSPENDED, ((), (), "vps_suspended"), id="and an action is over"),
         pytest.param("running", OPEN, SUSPENDED, ((), (), None), id="an open action comes first"),
     ],
@@ -44,6 +46,7 @@ def test_the_buttons(
     power = shown_power(power_state, latest, hindrance)
     assert (power.buttons, power.hard_buttons, power.why_none) == expected
     over = latest is not None and latest["ended_at"] is not None
+    assert power.changes_soon == (power.going_on is not None or hindrance is DOUBT)
     assert (power.going_on is not None, power.last is not None) == (latest is not None and not over, over)
 
 

@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parents[4]
 OLD_PATHS = {"/findings/{finding_id:id}/heed"}
 """What an action was called before: answered as ever."""
 
-BY_WORKERS = {"runs.ask_for_run"}
-"""What has no command: the operator's own command applies what it has shown."""
+BY_WORKERS = {"runs.ask_for_run", "runs.ask_what_if"}
+"""What has no command: the operator's own command applies what it has shown, and makes its plans itself."""
 
 
 def listed() -> dict[str, Action[..., Any]]:
@@ -38,7 +38,7 @@ def listed() -> dict[str, Action[..., Any]]:
 
 
 ACTIONS = listed()
-COMMANDS = "\n".join(path.read_text("utf-8") for path in (ROOT / "cli" / "operating").glob("*.py"))
+COMMANDS = "\n".join(path.read_text("utf-8") for path in (ROOT / "cli" / "operating").rglob("*.py"))
 
 
 def command_of(name: str) -> Any:

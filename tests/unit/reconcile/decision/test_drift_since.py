@@ -21,7 +21,7 @@ from domain.changes import (
 )
 from domain.orders import OrderState
 from reconcile.decision.drift_since import drift_since
-from reconcile.run_context import Phases
+from reconcile.run_phases import Phases
 from tests.unit.reconcile.worlds import ago, guest, order, record
 
 STOPPED = guest(power_since=ago(minutes=4), changed_at=ago(minutes=3))

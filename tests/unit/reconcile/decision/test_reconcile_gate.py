@@ -27,8 +27,9 @@ from domain.changes import (
 )
 from domain.guests import GuestKey
 from domain.orders import OrderState
+from domain.repair_policy.budget import Budget, Handling
 from reconcile.decision.decide import plan
-from reconcile.decision.gate import Budget, GateContext, Handling, gate
+from reconcile.decision.gate import GateContext, gate
 from tests.unit.reconcile.worlds import NOW, POLICY, guest, order, record, world
 
 BUDGET = Budget()
@@ -196,6 +197,7 @@ class TestARefusalLasts:
         moved_on = replace(change, record=replace(change.record, version=9)) if change.record is not None else change
         gated = gate(ChangePlan((moved_on,), ()), context, BUDGET)
         assert (gated.allowed, [h.scope for h in gated.held]) == ((), ["rejected-before"])
+        assert "fewer operators approved it than are needed now" in gated.held[0].reason, "SECOND_APPROVAL_ABOVE fell"
         approved = replace(context, approved=frozenset({plan_hash((moved_on,))}))
         assert gate(ChangePlan((moved_on,), ()), approved, BUDGET).allowed == (moved_on,)
         refused = replace(context, rejected=frozenset({plan_hash((moved_on,))}))

@@ -24,10 +24,11 @@ from domain.changes import (
     plan_hash,
 )
 from domain.guests import GuestKey
+from domain.repair_policy.budget import Budget, Handling
+from panel.operators.repair_policy.policies import handling_of
 from panel.settings import DriftClass, Settings
-from reconcile.decision.gate import Budget, GateContext, Gated, Handling, gate
+from reconcile.decision.gate import GateContext, Gated, gate
 from tests.unit.reconcile.worlds import order, record
-from worker.wiring import handling_of
 
 CHANGES: dict[Kind, type[Any]] = {
     made.kind: made

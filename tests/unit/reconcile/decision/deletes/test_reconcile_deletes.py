@@ -12,11 +12,12 @@ from domain.changes import Kind, plan_hash
 from domain.confirmations import Confirmation, GuestIsGone, OrderIsOver
 from domain.orders import OrderState
 from domain.records import LinkState, Record
+from domain.repair_policy.budget import Budget
 from domain.source_protocols import GuestSource
 from reconcile.confirming import Confirmer
 from reconcile.decision.cases import World
 from reconcile.decision.decide import plan
-from reconcile.decision.gate import Budget, GateContext, gate
+from reconcile.decision.gate import GateContext, gate
 from reconcile.report import held_findings
 from tests.support.stand_ins.listed_cluster import ListedCluster
 from tests.unit.reconcile.decision.deletes.proven_ends import BOTH, asked, deletes, ended, orphan

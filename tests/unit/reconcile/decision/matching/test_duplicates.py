@@ -14,13 +14,14 @@ from domain.confirmations import OneGuestIsGone, OrderNamesSurvivor
 from domain.guests import Guest, GuestKey, GuestType
 from domain.left_out import LeftOut
 from domain.records import LinkState
+from domain.repair_policy.budget import Budget
 from domain.source_protocols import Found, Gone, GuestConfig, Unclear
 from panel.journal.repairs import inherited
 from panel.records.projection import LINK_COLUMNS, Row
 from reconcile import confirming
 from reconcile.confirming import Confirmer
 from reconcile.decision.decide import plan
-from reconcile.decision.gate import Budget, GateContext, gate
+from reconcile.decision.gate import GateContext, gate
 from reconcile.decision.matching.match import match
 from tests.unit.reconcile.worlds import KEY, LOOSE, POLICY, absence, ago, guest, order, questions, record, world
 

@@ -1,0 +1,1 @@
+"""The adoption inbox: guests that nobody ordered, orders without a guest, and what operators adopted."""

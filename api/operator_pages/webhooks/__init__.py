@@ -1,0 +1,1 @@
+"""The page about the events for the main site."""

@@ -1,0 +1,1 @@
+"""Pages that judge a repair policy and limits before they are set."""

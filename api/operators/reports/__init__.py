@@ -1,0 +1,1 @@
+"""``/api/ops``: reports, the service level, and files to download."""

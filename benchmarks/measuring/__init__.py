@@ -1,0 +1,1 @@
+"""Instruments: load, CPU and memory of processes, the check that nothing was lost, table and plot."""

@@ -1,0 +1,1 @@
+"""What somebody would write by hand with well-known parts, each as its documentation shows it."""

@@ -1,0 +1,1 @@
+"""Commands about guests that nobody ordered."""

@@ -1,0 +1,1 @@
+"""Commands that judge a repair policy and limits before they are set."""

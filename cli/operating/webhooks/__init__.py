@@ -1,0 +1,1 @@
+"""``panel-sync webhooks``."""

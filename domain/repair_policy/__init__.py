@@ -1,0 +1,1 @@
+"""What may be repaired without asking, and how much of it at once. Pure."""

@@ -1,0 +1,1 @@
+"""The SQL of a batch of sync calls: locks, reads, and the one statement that writes."""

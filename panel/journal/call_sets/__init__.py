@@ -1,0 +1,1 @@
+"""Applying many journaled calls in one transaction."""

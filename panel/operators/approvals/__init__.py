@@ -1,0 +1,1 @@
+"""Whose approvals count, and which held items they release."""
