@@ -77,7 +77,7 @@ class Guest(ListedGuest):
     fingerprint_state: FingerprintState = FingerprintState.UNREAD
     ip_address: str | None = None
     read_at: datetime | None = None  # when the read that listed it began (database clock)
-    first_seen_at: datetime | None = None
+    first_seen_at: datetime | None = None  # since when this machine is known to stand there
     previous_read_at: datetime | None = None  # an earlier trusted read that showed the same power state
     fingerprint_seen: int = 1  # how many reads in a row gave this fingerprint
     fingerprint_since: datetime | None = None  # when this fingerprint was first read; None: not known

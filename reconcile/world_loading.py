@@ -67,6 +67,7 @@ def load_world(
         trusted=frozenset(seen.trusted),
         orders_at=seen.orders_at,
         previous_orders_at=seen.previous_orders_at,
+        orders_read_before=seen.orders_read_before,
         has_feed=feed is not None,
         names_are_authoritative=names,
         feed=feed.name if feed is not None else "none",

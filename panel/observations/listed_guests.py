@@ -157,8 +157,10 @@ ON CONFLICT (cluster, vmid) DO UPDATE SET
   changed_at = excluded.read_at, read_at = excluded.read_at
 """  # noqa: S608 - own text
 
+# Who comes back and was never identified may be another machine.
 LISTED_AGAIN = """
-UPDATE guests g SET unlisted_since = NULL, changed_at = :began
+UPDATE guests g SET unlisted_since = NULL, changed_at = :began,
+  first_seen_at = CASE WHEN g.fingerprint IS NULL THEN :began ELSE g.first_seen_at END
 FROM listed_news n WHERE n.cluster = g.cluster AND n.vmid = g.vmid AND g.unlisted_since IS NOT NULL
 """
 

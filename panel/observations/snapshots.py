@@ -275,6 +275,7 @@ VANISHED_ORDERS = f"SELECT o.order_id {_KNOWN_ORDERS} AND s.order_id IS NULL LIM
 _FORBIDDEN = "CAST(:state AS text) = 'forbidden'"
 _KEPT_FINGERPRINT = "CASE WHEN fingerprint_state IN ('read', 'forbidden') THEN fingerprint END"
 _IDENTITY = f"CASE WHEN {_FORBIDDEN} THEN {_KEPT_FINGERPRINT} ELSE CAST(:fingerprint AS text) END"
+_OTHER_MACHINE = f"fingerprint IS NOT NULL AND fingerprint IS DISTINCT FROM {_IDENTITY}"
 
 STORE_FINGERPRINT = f"""
 UPDATE guests SET
@@ -282,8 +283,8 @@ UPDATE guests SET
                           WHEN fingerprint IS NOT DISTINCT FROM :fingerprint THEN fingerprint_seen + 1 ELSE 1 END,
   fingerprint_since = CASE WHEN {_FORBIDDEN} OR fingerprint IS NOT DISTINCT FROM :fingerprint
                            THEN coalesce(fingerprint_since, :at) ELSE :at END,
-  previous_fingerprint = CASE WHEN fingerprint IS DISTINCT FROM {_IDENTITY} AND fingerprint IS NOT NULL
-                              THEN fingerprint ELSE previous_fingerprint END,
+  previous_fingerprint = CASE WHEN {_OTHER_MACHINE} THEN fingerprint ELSE previous_fingerprint END,
+  first_seen_at = CASE WHEN {_OTHER_MACHINE} THEN :at ELSE first_seen_at END,
   fingerprint = {_IDENTITY}, fingerprint_state = :state, fingerprint_read_at = :at, doubt = NULL, doubted_at = NULL,
   ip_address = CASE WHEN {_FORBIDDEN} THEN ip_address ELSE :ip_address END
 WHERE cluster = :cluster AND vmid = :vmid AND (name = :name) IS NOT FALSE

@@ -348,7 +348,7 @@ guests = Table(
     Column("doubt", Text),
     Column("doubted_at", Time),  # a configuration that was asked for before this does not end the doubt
     Column("moving_since", Time),
-    Column("first_seen_at", Time, nullable=False),
+    Column("first_seen_at", Time, nullable=False),  # this machine; another one at the address begins anew
     Column("changed_at", Time, nullable=False),
     Column("read_at", Time, nullable=False),  # when the read that last changed this row began
     Column("unlisted_since", Time),  # the first trusted read that did not list it

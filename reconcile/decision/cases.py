@@ -86,7 +86,9 @@ class World:
     complete sweep left out and that are not proven gone: each still claims the guest, the record and the name that it
     had, and nothing is decided about it. ``clusters`` are the configured ones, ``trusted`` those whose read may be
     used now. ``orders_at`` is the effective time of the newest complete sweep of the order feed and
-    ``previous_orders_at`` of the one before it; ``has_feed`` is False where no main site is configured.
+    ``previous_orders_at`` of the one before it. ``orders_read_before``: if this run read the feed to its end, in full
+    or what changed, the effective time of the last such read before it. ``has_feed`` is False where no main site is
+    configured.
     ``sightings``: the addresses at which each fingerprint was read last, listed now or not. ``left_out``: what matters
     to a decision but was not loaded. All that may belong together with an object of this world is loaded.
     ``unlisted``: known guests that a trusted read does not show and that are not counted as absent either (their node
@@ -106,6 +108,7 @@ class World:
     trusted: frozenset[str] = frozenset()
     orders_at: datetime | None = None
     previous_orders_at: datetime | None = None
+    orders_read_before: datetime | None = None
     has_feed: bool = True
     names_are_authoritative: bool = True
     feed: str = "orders"

@@ -57,6 +57,7 @@ class Observed:
     late: set[str] = field(default_factory=set)
     orders_at: datetime | None = None
     previous_orders_at: datetime | None = None
+    orders_read_before: datetime | None = None
     orders_swept: bool = False
     orders_well: bool = False
     believed: set[str] = field(default_factory=set)
@@ -84,13 +85,15 @@ class Observed:
 @dataclass(frozen=True, slots=True)
 class FeedRead:
     """The feed's answer, staged but not merged. ``began``: on the database's clock. ``since``: from when changes were
-    read, None for a full sweep. ``effective``: the oldest time for which all of it holds, if known."""
+    read, None for a full sweep. ``effective``: the oldest time for which all of it holds, if known. ``before``: the
+    same of the last read without a problem."""
 
     feed: OrderFeed
     sweep: Sweep[Order]
     began: datetime
     since: datetime | None
     effective: datetime | None
+    before: datetime | None
 
 
 def stage_orders(connection: Connection, feed: OrderFeed, sweep_interval: timedelta) -> FeedRead:
@@ -99,7 +102,8 @@ def stage_orders(connection: Connection, feed: OrderFeed, sweep_interval: timede
     began = database_now(connection)
     last_sweep = state.get("last_sweep_at")
     full = last_sweep is None or began - last_sweep >= sweep_interval
-    since = None if full else state.get("delta_since")
+    delta_since = state.get("delta_since")
+    since = None if full else delta_since
     suspects = tuple(row.owner for row in connection.execute(text(SUSPECT_OWNERS)))
     connection.commit()
     sweep = feed.orders(
@@ -112,7 +116,8 @@ def stage_orders(connection: Connection, feed: OrderFeed, sweep_interval: timede
         snapshots.copy_rows(connection, "stage_orders", snapshots.ORDER_COLUMNS, rows)
     connection.execute(text("ANALYZE stage_orders (order_id, state, cluster, vmid)"))
     connection.commit()
-    return FeedRead(feed, sweep, began, since, oldest.value)
+    before = delta_since + DELTA_OVERLAP if delta_since is not None else None
+    return FeedRead(feed, sweep, began, since, oldest.value, before)
 
 
 def take_orders(
@@ -143,6 +148,7 @@ def take_orders(
         scopes = set()
     seen.previous_orders_at = snapshots.scope_time(connection, feed.name, "all")
     swept = "all" in scopes
+    seen.orders_read_before = _read_before(read, seen.previous_orders_at, swept=swept)
     read_of = snapshots.ScopeRead(
         feed.name, "all" if since is None else "changes", swept, sweep.count,
         None if swept else problem or "only what changed was read", effective,
@@ -170,6 +176,14 @@ def take_orders(
     seen.orders_at = snapshots.scope_time(connection, feed.name, "all")
     seen.orders_well = len(seen.problems) == problems
     connection.commit()
+
+
+def _read_before(read: FeedRead, previous_orders_at: datetime | None, *, swept: bool) -> datetime | None:
+    """When the orders were last read before this read, if both show all orders that are new."""
+    if read.sweep.rolled_to is not None:  # of this feed only a full sweep reads every customer's orders
+        return previous_orders_at if swept else None
+    well = read.sweep.problem is None and read.effective is not None
+    return read.before if well and (swept or read.since is not None) else None
 
 
 def _lost_orders(connection: Connection, feed: OrderFeed, scopes: list[str]) -> Loss:

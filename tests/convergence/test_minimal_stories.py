@@ -34,6 +34,11 @@ def test_a_vmid_given_away_between_two_lists_to_an_equal_machine_is_another_mach
     assert play_story(("reuse:2",), sales=("linked",) * 3, names="equal").wrong == ()
 
 
+def test_a_machine_made_after_its_order_named_the_address_may_be_the_next_order_s() -> None:
+    early = ("feed-ends-early",)
+    assert play_story(("unmade",), (), ("unmade-vmid", *early), early, early, early).wrong == ()
+
+
 def test_two_sights_of_a_stopped_guest_are_two_lists_that_showed_it() -> None:
     assert play_story(("power:3",), ("pve-node-hidden",), sales=("linked", "linked", "linked", "missed")).wrong == ()
 

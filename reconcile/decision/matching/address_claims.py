@@ -12,6 +12,7 @@ from domain.guests import Guest, GuestKey
 from domain.left_out import LeftOut
 from domain.orders import Order, fits_type, may_be_on_proxmox
 from domain.records import LinkState, Record
+from reconcile.decision.matching.newcomers import Newcomers
 from reconcile.decision.matching.order_traits import has_ended, later, maybe_later
 
 
@@ -150,10 +151,12 @@ class Disputes:
         guests: Mapping[GuestKey, Guest],
         holders: Mapping[GuestKey, Sequence[Record]],
         claims: AddressClaims,
+        newcomers: Newcomers,
         *,
         has_feed: bool,
     ) -> None:
         self.guests, self.holders, self.address_claims, self.has_feed = guests, holders, claims, has_feed
+        self.newcomers = newcomers
 
     def claimed_guest(self, record: Record, order: Order | None) -> Guest | None:
         """The guest that the call named, if no other record holds it by now and the record's order names none
@@ -191,6 +194,8 @@ class Disputes:
             return f"is {guest.guest_type.value}, and order {order.order_id} sold another type"
         if (known := self.address_claims.known_machine(guest, {record.id})) is not None:
             return f"is another's: {known}"
+        if self.newcomers.may_be_sold_to_another(guest, record.link_changed_at):
+            return "came after that call: the orders must be read twice first"
         return None
 
 

@@ -14,6 +14,7 @@ from domain.records import Record
 from reconcile.decision.cases import Policy, World, gone_since_linked
 from reconcile.decision.matching.address_claims import AddressClaims, Disputes
 from reconcile.decision.matching.duplicates import clones, gone_everywhere
+from reconcile.decision.matching.newcomers import Newcomers
 from reconcile.decision.matching.order_traits import has_ended, later
 
 
@@ -41,7 +42,8 @@ class GuestMatching:
         for record in live.values():
             if record.guest_key is not None:
                 self._holders[record.guest_key].append(record)
-        self.disputes = Disputes(guests, self._holders, claims, has_feed=world.has_feed)
+        self.newcomers = Newcomers(world, policy)
+        self.disputes = Disputes(guests, self._holders, claims, self.newcomers, has_feed=world.has_feed)
         self._by_fingerprint: dict[str, list[Guest]] = defaultdict(list)
         for guest in (*guests.values(), *templates):
             if guest.fingerprint is not None:
@@ -67,7 +69,8 @@ class GuestMatching:
         self.used.add(key)
         if not fits_type(order, guest):
             return guest, key, f"guest {key} is {guest.guest_type.value}, but order {order.order_id} sold another type"
-        return guest, key, self.address_claims.known_machine(guest, own) or self.clone_doubt(guest)
+        doubt = self.address_claims.known_machine(guest, own) or self.clone_doubt(guest)
+        return guest, key, doubt or self.newcomers.doubt(guest, order.guest_since)
 
     def guest_of_record(
         self, record: Record, order: Order | None
@@ -97,8 +100,10 @@ class GuestMatching:
             listed = other is not None and other.order_id not in self.world.order_absences
             if trusted and listed and named_since and self._order_is_over(record, order):
                 return None, key, True, None  # its identity was never read, and the address is the next order's
-            why = self.address_claims.why_not_own(record, order, guest) or self.address_claims.known_machine(
-                guest, {record.id}
+            why = (
+                self.address_claims.why_not_own(record, order, guest)
+                or self.address_claims.known_machine(guest, {record.id})
+                or self.newcomers.doubt(guest, record.link_changed_at)
             )
             if why is not None:
                 return guest, key, False, why

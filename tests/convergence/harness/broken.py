@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,12 +17,14 @@ from domain.repair_policy import delete_limits
 from panel.journal import repairs, rows
 from reconcile import confirming
 from reconcile.decision import cases, creates, decide, deletes, fact_updates, gate, table, updates
-from reconcile.decision.matching import address_claims, duplicates, guest_matching, match, possible_locations
+from reconcile.decision.matching import address_claims, duplicates, guest_matching, match, newcomers, possible_locations
 from reconcile.decision.subjects import Paused
 from tests.convergence.harness import memory, panel
 from tests.convergence.harness.story import Story
 
 SWAPS = ("swap", "swap-paused", "swap-unread")
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -184,7 +187,7 @@ def _told_long_ago(patch: pytest.MonkeyPatch) -> None:
     real = guest_matching.GuestMatching._reinstalled
 
     def reinstalled(matching: Any, order: Any, guest: Any) -> bool:
-        return real(matching, order, replace(guest, fingerprint_since=guest.first_seen_at))
+        return real(matching, order, replace(guest, fingerprint_since=LONG_AGO))
 
     patch.setattr(guest_matching.GuestMatching, "_reinstalled", reinstalled)
 
@@ -294,6 +297,8 @@ GUARDS = (
           _for("move-unread", "forbid")),
     Guard("sold-on", "a machine made anew is its order's once all orders were read since", _told_long_ago,
           _for("resold", *SWAPS)),
+    Guard("first-sight", "a machine that came after its order named the address is linked once all orders were read",
+          _always(newcomers.Newcomers, "may_be_sold_to_another", value=False), _for("unmade-vmid", "misnamed")),
     Guard("pending", "nothing is made of an order that is still being set up", _pending_is_active, _for("pending")),
     Guard("new-owner-waits", "no record is made for an owner seen once",
           _always(creates, "_owner_seen_once", value=False), _for("blink-owner")),

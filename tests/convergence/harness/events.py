@@ -105,6 +105,18 @@ def _takeover(truth: Truth, sale: Sale) -> None:
         sale.listed, sale.muddled, taken.muddled = False, True, True
 
 
+def _unmade(truth: Truth, sale: Sale) -> None:
+    sold = truth.sell(int(sale.owner) - 1, "missed")
+    sold.machine.there, sold.unmade = False, True
+
+
+def _unmade_vmid(truth: Truth, _: Sale) -> None:
+    before = [s for s in truth.sales if s.unmade and s.going]
+    if before and before[-1] is truth.sales[-1]:
+        before[-1].muddled = True
+        truth.sell(int(before[-1].owner), "missed", key=before[-1].machine.key).muddled = True
+
+
 def _swap(truth: Truth, sale: Sale) -> None:
     _swap_silently(truth, sale)
     sold = truth.sales[-1]
@@ -306,5 +318,6 @@ _EVENTS: dict[str, Callable[[Truth, Sale], None]] = {
     "swap": _swap, "swap-paused": _swap_silently, "swap-unread": _swap_silently, "switch-there": _switch_there,
     "conflict": _conflict, "sold-on": _sold_on, "template": _template, "move-unread": _move_unread,
     "swap-own": _swap_own, "swap-over": _swap_over, "claimed": _claimed, "conflict-over": _conflict_over,
-    "migrate-paused": _migrate, "misnamed": _misnamed, "template-moved": _template_moved,
+    "migrate-paused": _migrate, "unmade": _unmade, "unmade-vmid": _unmade_vmid, "misnamed": _misnamed,
+    "template-moved": _template_moved,
 }  # fmt: skip

@@ -41,6 +41,7 @@ class Seen:
     staged: set[GuestKey] = field(default_factory=set)
     orders_at: datetime | None = None
     previous_orders_at: datetime | None = None
+    orders_read_before: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -107,14 +108,14 @@ class Memory:
             before, shown, began, began, previous, missed=known.missed or shown.key in self.gone_guests
         )
         state = old.fingerprint_state if doubt is None else FingerprintState.STALE
-        known.missed = False
+        back, known.missed = known.missed, False
         self.gone_guests.pop(shown.key, None)
         if old.power is not shown.power:
             known.since = began
         lock_since = None if shown.lock is None else old.lock_since if old.lock == shown.lock else began
         known.guest = replace(
             shown,
-            first_seen_at=old.first_seen_at,
+            first_seen_at=began if back and old.fingerprint is None else old.first_seen_at,
             lock_since=lock_since,
             fingerprint=old.fingerprint,
             fingerprint_state=state,
@@ -225,7 +226,9 @@ class Memory:
         seen.previous_orders_at = self.orders_at
         whole = since is None and "all" in sweep.complete_scopes
         if sweep.problem is None and dated and oldest is not None:
-            self.delta_since = oldest - DELTA_OVERLAP
+            before, self.delta_since = self.delta_since, oldest - DELTA_OVERLAP
+            if before is not None and (since is not None or not self._orders_shrunk(feed, staged)):
+                seen.orders_read_before = before + DELTA_OVERLAP
         if whole and dated and oldest is not None and not self._orders_shrunk(feed, staged):
             for order_id, order in self.orders.items():
                 if order_id not in staged and (order.state is not OrderState.ENDED or order_id in held_orders):
@@ -352,4 +355,5 @@ def _store_fingerprint(known: Known, config: GuestConfig, at: datetime) -> None:
         fingerprint_state=FingerprintState.FORBIDDEN if config.forbidden else FingerprintState.READ,
         fingerprint_seen=old.fingerprint_seen if config.forbidden else old.fingerprint_seen + 1 if same else 1,
         fingerprint_since=old.fingerprint_since or at if same else at,
+        first_seen_at=old.first_seen_at if same or old.fingerprint is None else at,
     )

@@ -130,6 +130,7 @@ class PurePanel:
             frozenset(seen.trusted),
             seen.orders_at,
             seen.previous_orders_at,
+            seen.orders_read_before,
             sightings=memory.sightings(),
             unidentified=memory.unidentified(ledger.linked(), _proven),
             remembered=memory.remembered(seen),

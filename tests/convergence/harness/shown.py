@@ -214,6 +214,8 @@ class ShownFeed:
             found = []
         if shown.has("feed-shrunk", "feed-truncated"):
             found = found[::2]
+        if shown.has("feed-ends-early"):
+            found = found[:-1]
         age = None if shown.has("feed-undated") else 0.0
         if shown.has("feed-stale") and (before := self._before()) is not None:
             found, age = [order for order, _ in before.orders.values()], (shown.at - before.at).total_seconds()
@@ -224,7 +226,7 @@ class ShownFeed:
         shown.orders |= {o.order_id: (o, age) for o in found}
         sweep.pages = self._pages(found, age)
         sweep.count = len(found)
-        if shown.has("feed-truncated", "feed-repeated"):
+        if shown.has("feed-truncated", "feed-repeated", "feed-ends-early"):
             sweep.problem = "the pages do not agree"
         else:
             sweep.complete_scopes = {"all"}

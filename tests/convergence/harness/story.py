@@ -69,6 +69,14 @@ LATER_IDENTITY_EVENTS: dict[str, str] = {
 }
 """The same once more, as other people's reports have it: in a fourth story of ten."""
 
+FIRST_SIGHT_EVENTS: dict[str, str] = {
+    "unmade": "sale {n}'s customer buys another machine; its create is lost, and it is destroyed before anybody saw it",
+    "unmade-vmid": "the VMID of the machine that was destroyed before anybody saw it is another customer's new "
+    "machine; its create is lost",
+    "feed-ends-early": "the order feed breaks off before the newest order",
+}
+"""A machine that is first seen long after an order named its address: in a fifth story of ten, one after the other."""
+
 THEN = {"swap-over": "restore", "misnamed": "reuse", "template-moved": "cancel-keep"}
 """What follows in one of the next two rounds."""
 
@@ -129,6 +137,7 @@ SENTENCES = (
     | RARE
     | IDENTITY_EVENTS
     | LATER_IDENTITY_EVENTS
+    | FIRST_SIGHT_EVENTS
     | UNDECIDABLE_EVENTS
     | POSTS
     | FEED
@@ -161,6 +170,7 @@ KINDS = (
     ("In another one of ten, whose machine it is", IDENTITY_EVENTS),
     ("In a third one of ten, what cannot be known", UNDECIDABLE_EVENTS),
     ("In a fourth one of ten, whose machine it is by now", LATER_IDENTITY_EVENTS),
+    ("In a fifth one of ten, whose machine is seen first", FIRST_SIGHT_EVENTS),
     ("Calls", POSTS), ("The order feed", FEED), ("Proxmox", PROXMOX), ("Mistakes, soon mended", BLINKS), ("Runs", RUNS),
 )  # fmt: skip
 """All that may happen, under a title."""
@@ -246,6 +256,7 @@ def story_of(seed: int) -> Story:
     _add_identity_event(random.Random(f"whose {seed}"), identity_events, happenings, focus)
     _add_identity_event(random.Random(f"again {seed}"), list(LATER_IDENTITY_EVENTS), happenings, focus)
     _add_undecidable_event(random.Random(f"unsaid {seed}"), happenings, focus)
+    _add_first_sight(random.Random(f"first {seed}"), happenings, minutes, focus)
     rounds = tuple(Round(length, tuple(here)) for length, here in zip(minutes, happenings, strict=True))
     return Story(seed, sales, rounds, skew_s, names, tells_ids)
 
@@ -272,6 +283,19 @@ def _add_undecidable_event(dice: random.Random, happenings: list[list[Happening]
     else:
         happenings[at].append(Happening("move-unread", focus))
         happenings[dice.randrange(at + 1, len(happenings))].append(Happening("cancel-keep", focus))
+
+
+def _add_first_sight(dice: random.Random, happenings: list[list[Happening]], minutes: list[float], focus: int) -> None:
+    if dice.random() >= 0.1:
+        return
+    at = dice.randrange(len(happenings) - 1)
+    happenings[at].append(Happening("unmade", focus))
+    happenings[at + 1].insert(0, Happening("unmade-vmid", focus))
+    minutes[at + 1] = max(minutes[at + 1], 5)
+    for here in happenings[at:]:  # a feed that lies twice besides leaves nothing to go by
+        here[:] = [h for h in here if h.kind not in FEED and h.kind != "two-runs"]
+    for later in happenings[at + 1 : at + 1 + dice.randint(1, 3)]:
+        later.append(Happening("feed-ends-early", focus))
 
 
 def _random_happening(dice: random.Random, kinds: dict[str, str], focus: int, sales: int) -> Happening:

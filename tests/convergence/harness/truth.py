@@ -77,6 +77,7 @@ class Sale:
     twin: bool = False
     late: bool = False  # over before its create arrived: nobody ever saw which machine it was
     muddled: bool = False  # the main site says of it what is not so, and never takes it back
+    unmade: bool = False  # destroyed before anybody saw it
     misnamed: bool = False  # its call named another's guest, and its order names none: nobody can say where it is
     face: tuple[object, ...] = ()
     changed_at: datetime | None = None

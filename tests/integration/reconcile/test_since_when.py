@@ -51,6 +51,35 @@ def test_a_guest_s_absence_is_counted_anew_when_a_record_is_linked_to_it(engine:
     assert absence(engine) == (2, since)
 
 
+def test_another_machine_at_an_address_is_first_seen_anew(engine: Engine) -> None:
+    cluster = listed(engine)
+
+    def seen() -> datetime:
+        with engine.connect() as connection:
+            found = connection.scalar(text("SELECT first_seen_at FROM guests WHERE vmid = 100"))
+        assert isinstance(found, datetime)
+        return found
+
+    first = seen()
+    guest = cluster.guests.pop(100)
+    runs(engine, cluster, 1)
+    cluster.guests[100] = guest
+    runs(engine, cluster, 1)
+    assert seen() == first, "it came back, and is the same one"
+    cluster.change(100, name="made anew")
+    cluster.fingerprints[100] = "smbios:another"
+    runs(engine, cluster, 1)
+    second = seen()
+    assert second > first
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE guests SET fingerprint = NULL, fingerprint_state = 'unread' WHERE vmid = 100"))
+    del cluster.guests[100]
+    runs(engine, cluster, 1)
+    cluster.guests[100] = guest
+    runs(engine, cluster, 1)
+    assert seen() > second, "nobody knows whether it is the same one"
+
+
 def test_since_when_a_guest_is_who_it_is(engine: Engine) -> None:
     cluster = listed(engine)
 

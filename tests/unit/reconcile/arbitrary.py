@@ -158,6 +158,7 @@ def worlds(draw: st.DrawFn) -> World:
         frozenset(draw(st.sets(st.sampled_from(sorted(clusters))))) if clusters else clusters,
         draw(maybe),
         draw(maybe),
+        draw(maybe),
         draw(st.sampled_from((True, True, True, False))),
         draw(st.booleans()),
     )
