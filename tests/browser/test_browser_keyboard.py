@@ -72,7 +72,7 @@ def tabs_to(page: Page, name: str) -> None:
         stop = page.evaluate(FOCUSED)
         if stop is not None and stop["name"] == name:
             return
-    raise AssertionError(f"Tab never comes to {name}")
+    raise AssertionError(f"Tab never comes to {name}. The page says: {page.locator('body').inner_text()}")
 
 
 def test_tab_comes_to_everything_in_the_order_in_which_it_stands(
