@@ -148,9 +148,8 @@ class GuestMatching:
         )
 
     def _seen_long_enough(self, guest: Guest) -> bool:
-        """Whether a machine was seen twice and all orders were read completely twice since. By then the order that it
-        was sold for must be among them. Twice, because a feed may leave an order out and still call itself complete.
-        """
+        """Whether a machine was seen twice, and a full sweep of the orders before this run's own began well after the
+        first time. By then the order that it was sold for must be among them."""
         since, swept = guest.fingerprint_since, self.world.previous_orders_at
         if guest.fingerprint_seen < 2 or since is None or swept is None:
             return False
