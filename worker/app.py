@@ -6,6 +6,7 @@ a run writes only while it has the lease. So a second beat, or a message that is
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from celery import Celery, signals
@@ -53,6 +54,8 @@ def _before_consuming(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
     pulse.watch()
     count_tasks(TASKS)
     trace_tasks(settings.traces_url)
+    gc.collect()
+    gc.freeze()  # a collection would copy the memory that the pool's processes share with this one
 
 
 @signals.worker_ready.connect
