@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from api.http.request_headers import etag_matches
+from api.http.request_headers import ETAG, etag_matches
 
-TAG = re.compile(r'"([0-9a-f]{12})-([0-9]{1,3})-([0-9a-f]{16})"')
+TAG = re.compile(r'"([0-9a-f]{12})-(0|[1-9][0-9]{0,2})-([0-9a-f]{16})"')
 EMPTY = 0
 """The number of an empty list."""
 
@@ -42,8 +42,8 @@ def entity_tag(limit: int, number: int | None) -> str:
 
 def known_numbers(if_none_match: Sequence[str], limit: int) -> list[int]:
     """The numbers of those tags that this code gave to answers of the same length."""
-    named = TAG.findall(",".join(if_none_match)) if if_none_match else ()
-    return [_signed(int(number, 16)) for code, asked, number in named if code == CODE and int(asked) == limit]
+    named = (TAG.fullmatch(tag) for tag in ETAG.findall(",".join(if_none_match)))
+    return [_signed(int(one[3], 16)) for one in named if one and one[1] == CODE and int(one[2]) == limit]
 
 
 def _signed(number: int) -> int:

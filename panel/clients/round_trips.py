@@ -105,7 +105,8 @@ class RoundTrips:
         """The rows; None if another try may do: the connection was lost since it was used last, or a pooler is met."""
         raw = await connection.get_raw_connection()
         driver: psycopg.AsyncConnection[Any] = raw.driver_connection  # type: ignore[assignment]
-        prepared: set[bytes] | None = raw.info.get("prepared") if self._prepares else None
+        prepares = self._prepares  # another read may find a pooler meanwhile
+        prepared: set[bytes] | None = raw.info.get("prepared")
         fresh = "used" not in raw.info
         if fresh:
             await driver.set_autocommit(True)  # else the reset of the pool would expect a transaction
@@ -113,12 +114,13 @@ class RoundTrips:
         raw.info["used"] = True
         whole = False
         try:
-            results = await driver.wait(_sent(driver.pgconn, steps, prepared if self._prepares else None))
+            results = await driver.wait(_sent(driver.pgconn, steps, prepared if prepares else None))
             whole = True
         except (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement):
-            if not self._prepares:
+            if not prepares:
                 raise
-            log.warning("statements_not_prepared")  # a pooler gave the transaction another session
+            if self._prepares:
+                log.warning("statements_not_prepared")  # a pooler gave the transaction another session
             self._prepares = False
             return None
         except psycopg.OperationalError as error:

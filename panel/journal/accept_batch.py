@@ -86,17 +86,20 @@ class Batch:
         if call.idempotency_key:
             known = self._known.keys.get(call.idempotency_key)
             if known is not None:
-                return self._replay(call, known)
-        outcome = self._create(call) if call.action == "create" else self._change(call)
-        if isinstance(outcome, Refused):
-            self._refusals.append(refused_row(call, outcome))
-        elif isinstance(outcome, Accepted) and call.idempotency_key:
+                return self._audited(call, self._replay(call, known))
+        outcome = self._audited(call, self._create(call) if call.action == "create" else self._change(call))
+        if isinstance(outcome, Accepted) and call.idempotency_key:
             self._new_keys.append((index, call))
             self._known.keys[call.idempotency_key] = {
                 "body_hash": call.body_hash,
                 "status_code": None,
                 "in_batch": True,
             }
+        return outcome
+
+    def _audited(self, call: Call, outcome: Outcome) -> Outcome:
+        if isinstance(outcome, Refused):
+            self._refusals.append(refused_row(call, outcome))
         return outcome
 
     def _replay(self, call: Call, known: Mapping[str, Any]) -> Outcome:

@@ -77,8 +77,8 @@ class JournalState:
             return False
         claimed = self.claims.get(call.order_id or "")
         return (
-            f"order:{call.order_id}" in self._locked_names
-            or f"key:{call.idempotency_key}" in self._locked_names
+            (call.order_id is not None and f"order:{call.order_id}" in self._locked_names)
+            or (call.idempotency_key is not None and f"key:{call.idempotency_key}" in self._locked_names)
             or call.vps_id in self._locked_vps_queues
             or claimed in self._locked_vps_queues
         )

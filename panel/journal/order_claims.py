@@ -62,12 +62,17 @@ def may_claim(connection: Connection, order_id: str, vps_id: int) -> bool:
 
 
 def wait_for_older_order(connection: Connection, row: Row) -> None:
-    """Let a create wait if its order has an older record and the delete of that record is queued. Raises NotYetError.
+    """Let a create wait if its order has an older record and the delete of that record is queued, or if the older
+    create itself is still queued, before its delete. Raises NotYetError.
 
     It waits for nothing else. If no delete is queued, the older record keeps the order. Raises OrderTakenError.
     """
     order_id, vps_id = row["order_id"], row["id"]
-    if order_id is None or (older := other_record_of_order(connection, order_id, vps_id)) is None:
+    if order_id is None:
+        return
+    if (older := connection.scalar(OLDER_CREATE, {"order": order_id, "vps": vps_id})) is not None:
+        raise NotYetError(f"waiting for the create and the delete of vps={older}, the order's former record")
+    if (older := other_record_of_order(connection, order_id, vps_id)) is None:
         return
     operations = tables.operations
     queued_delete = select(operations.c.id).where(
@@ -103,5 +108,10 @@ def _claiming(order: str, besides: str) -> str:
 
 
 _AWAITING = "(r.order_id IS NULL AND q.applied_seq < q.last_seq)"
+OLDER_CREATE = text(
+    "SELECT vps_id FROM vps_queues WHERE order_id = :order AND vps_id < :vps AND applied_seq = 0"
+    " AND queue_state = 'deleted' LIMIT 1"
+)
+"""A VPS whose create and delete were accepted before this VPS's create, and are not applied yet."""
 HOLDER = text(holder_sql(":order", "CAST(:besides AS bigint)"))
 AWAITING = text(_claiming(":order", "CAST(:besides AS bigint)") + _AWAITING)

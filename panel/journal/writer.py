@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from domain.identity_doubts import Doubt
 from panel.journal import rows
-from panel.journal.attempts import NO_FAILURE, NOTE_ATTEMPT, NOTE_FAILURE, PENDING_ATTEMPT_REFUNDS, TAKE_BACK
+from panel.journal.attempts import NO_FAILURE, NOT_ENDED, NOTE_ATTEMPT, NOTE_FAILURE, PENDING_ATTEMPT_REFUNDS, TAKE_BACK
 from panel.journal.call_sets import effects
 from panel.journal.order_claims import (
     ForeignDeleteError,
@@ -44,6 +44,20 @@ NOT_MIGRATED = frozenset({"42501", "42703", "42P01"})
 """No right, column or table: the tables are not migrated yet. Every call fails then, so no failure is counted."""
 
 
+_BEFORE = tables.operations.alias()
+TRIED = (
+    select(_BEFORE.c.id)
+    .where(
+        _BEFORE.c.vps_id == tables.operations.c.vps_id,
+        _BEFORE.c.seq <= tables.operations.c.seq,
+        _BEFORE.c.state == "queued",
+        (_BEFORE.c.publishes > 1) | (_BEFORE.c.attempts > 0) | (_BEFORE.c.error == NOT_ENDED),
+    )
+    .exists()
+)
+"""Whether an operation, or one before it in its queue, was tried before or may have been."""
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """The state of the operation that the task named. ``text`` goes to the task list."""
@@ -56,8 +70,9 @@ class Applied:
 def apply_operation(engine: Engine, operation_id: int, *, again: bool = False) -> Applied:
     """Apply the queue of ``operation_id`` up to and including it.
 
-    ``again``: it was tried before, and how that ended is unknown. Then, and if it was published more than once, each
-    attempt is noted before it is made. So a call that kills its process is dead in the end, too.
+    ``again``: it was tried before, and how that ended is unknown. Then, and if it or a call before it in the queue
+    failed or was published more than once, each attempt is noted before it is made. So a call that kills its process
+    is dead in the end, too.
     Raises SQLAlchemy's DBAPIError when the database is away or not migrated (retry later).
     """
     operations = tables.operations
@@ -65,14 +80,14 @@ def apply_operation(engine: Engine, operation_id: int, *, again: bool = False) -
     with engine.begin() as connection:
         named = connection.execute(
             select(
-                operations.c.id, operations.c.vps_id, operations.c.seq, operations.c.state, operations.c.publishes
+                operations.c.id, operations.c.vps_id, operations.c.seq, operations.c.state, TRIED.label("tried")
             ).where(operations.c.id == operation_id)
         ).one_or_none()
         if named is None:
             return Applied(operation_id, "unknown", "unknown operation")
         if named.state != "queued":
             return Applied(operation_id, named.state, f"already {named.state}")
-        again = again or named.publishes > 1
+        again = again or named.tried
         if not again:
             finished = _apply_vps_queue(connection, named.vps_id, named.seq)
             outcome = _outcome(connection, operation_id)

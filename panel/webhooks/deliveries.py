@@ -58,7 +58,7 @@ def take(connection: Connection) -> Taken | None:
     if endpoint is None:
         return None
     while True:
-        due, moved = connection.execute(DUE, {"limit": LOOKED_AT}).all(), 0
+        due, moved = connection.execute(DUE, {"limit": LOOKED_AT, "away": endpoint.away_tries > 0}).all(), 0
         for row in due:
             if row.waits_until is not None:
                 # It waits for an earlier event of its VPS: look at it again when that one is due, or has ended.
@@ -127,11 +127,13 @@ OPEN = text(
     "SELECT away_tries FROM webhook_endpoint WHERE wanted AND disabled_at IS NULL"
     " AND coalesce(not_before <= clock_timestamp(), true)"
 )
+# While the main site is away, an event that was tried less comes first: if it fails at some events alone, these do not
+# keep the others waiting.
 DUE = text(
     "SELECT e.id, (SELECT b.due_at FROM webhook_events b WHERE b.vps_id = e.vps_id AND b.state = 'waiting'"
     " AND b.id < e.id ORDER BY b.id LIMIT 1) AS waits_until"
     " FROM webhook_events e WHERE e.state = 'waiting' AND e.due_at <= statement_timestamp()"
-    " ORDER BY e.due_at, e.id LIMIT :limit"
+    " ORDER BY CASE WHEN :away THEN e.attempts END, e.due_at, e.id LIMIT :limit"
 )
 # Unless another worker has it by now.
 _STILL_DUE = (

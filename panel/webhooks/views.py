@@ -134,8 +134,10 @@ ENABLE = text(
     " rung_at = NULL WHERE disabled_at IS NOT NULL"
 )
 RESOLVE = text("UPDATE findings SET resolved_at = clock_timestamp() WHERE class = :class AND resolved_at IS NULL")
+# The days in which nothing was sent count for no event's three days.
 ALL_DUE = text(
-    "UPDATE webhook_events SET due_at = clock_timestamp() WHERE state = 'waiting' AND due_at > statement_timestamp()"
+    "UPDATE webhook_events SET due_at = clock_timestamp(), attempts = 0, first_tried_at = NULL"
+    " WHERE state = 'waiting' AND (due_at > statement_timestamp() OR first_tried_at IS NOT NULL)"
 )
 _AGAIN = (
     "UPDATE webhook_events SET state = 'waiting', due_at = clock_timestamp(), attempts = 0, first_tried_at = NULL,"

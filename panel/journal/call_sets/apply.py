@@ -82,7 +82,7 @@ class _Work:
             locked, self._locked = self._locked, set()
             self._apply_set({v: seq for v, seq in _up_to(named).items() if v in locked}, Patience.BRIEF)
         self._postpone([id_ for id_, (vps_id, _) in named.items() if vps_id in self._locked])
-        self._one_by_one([id_ for id_ in sorted(named) if id_ not in self._ended])
+        self._one_by_one({id_: named[id_][0] for id_ in sorted(named) if id_ not in self._ended})
 
     def _named(self) -> dict[int, tuple[int, int]]:
         """The VPS and the number in its queue of each call that is queued. The others ended already."""
@@ -149,12 +149,21 @@ class _Work:
             _ring_singly(self._engine, ids, LOCKED, wait_s=1)
         self._ended |= {id_: Applied(id_, "queued", f"queued {LOCKED}") for id_ in ids}
 
-    def _one_by_one(self, ids: Sequence[int]) -> None:
-        """Apply the rest in the order of acceptance. One that fails keeps none of the others from being tried."""
+    def _one_by_one(self, vps_of: Mapping[int, int]) -> None:
+        """Apply the rest in the order of acceptance. One that fails keeps no other VPS's calls from being tried.
+
+        The calls after it for the same VPS are not: each would try it again, and use up its tries within a second.
+        """
         failed: Exception | None = None
-        for id_ in ids:
+        waiting: dict[int, Applied] = {}  # by VPS
+        for id_, vps_id in vps_of.items():
+            if vps_id in waiting:
+                self._ended[id_] = waiting[vps_id]
+                continue
             try:
-                self._ended[id_] = apply_operation(self._engine, id_)
+                self._ended[id_] = ended = apply_operation(self._engine, id_)
+                if ended.state == "queued":
+                    waiting[vps_id] = ended
             except SoftTimeLimitExceeded:
                 raise
             except Exception as error:

@@ -166,6 +166,7 @@ HOLDERS = text(
     "SELECT order_id, CAST(NULL AS text) AS cluster, CAST(NULL AS integer) AS vmid, id"
     " FROM vps WHERE order_id = ANY(:orders) AND deleted_at IS NULL"
     " UNION ALL SELECT order_id, NULL, NULL, vps_id FROM order_claims WHERE order_id = ANY(:orders)"
+    " UNION ALL SELECT order_id, NULL, NULL, vps_id FROM vps_queues WHERE order_id = ANY(:orders) AND applied_seq = 0"
     " UNION ALL SELECT NULL, v.cluster, v.vmid, v.id"
     " FROM unnest(CAST(:clusters AS text[]), CAST(:vmids AS integer[])) AS n(cluster, vmid)"
     " JOIN vps v ON v.cluster = n.cluster AND v.vmid = n.vmid AND v.deleted_at IS NULL"

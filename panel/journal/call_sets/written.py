@@ -62,7 +62,10 @@ _COLUMNS = ", ".join(f'"{column.name}"' for column in COLUMNS)
 _SAID = ", ".join(f'r."{column.name}"' for column in COLUMNS)
 _RECORDS = "jsonb_populate_recordset(CAST(NULL AS vps), CAST(:records AS jsonb)) AS r"
 INSERT_RECORDS = text(f"INSERT INTO vps ({_COLUMNS}) SELECT {_SAID} FROM {_RECORDS}")  # noqa: S608 - own text
-UPDATE_RECORDS = text(f"UPDATE vps SET ({_COLUMNS}) = ROW({_SAID}) FROM {_RECORDS} WHERE vps.id = r.id")  # noqa: S608 - own text
+# No call changes these. A run's report marks records meanwhile, without the locks of their queues.
+_NOT_SAID = ("id", "power_unconfirmed_since")
+_CHANGES = ", ".join(f'"{column.name}" = r."{column.name}"' for column in COLUMNS if column.name not in _NOT_SAID)
+UPDATE_RECORDS = text(f"UPDATE vps SET {_CHANGES} FROM {_RECORDS} WHERE vps.id = r.id")  # noqa: S608 - own text
 # Each call has a time of its own, in the order of the queues: the statement itself goes through them in any order.
 # The journal keeps "no record before" as JSON's null, and a call that changed nothing has neither before nor after.
 END_CALLS = text(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from panel.webhooks import deliveries, endpoint
+from panel.webhooks import deliveries, endpoint, views
 from panel.webhooks.views import endpoint as endpoint_view
 from tests.integration.worker.conftest import send
 from tests.support.stand_ins.webhook_receiver import WebhookReceiver, all_due, events, note_event
@@ -87,3 +87,53 @@ def test_what_waited_for_the_main_site_is_woken_in_small_steps(
     assert steps > 3
     with told.connect() as connection:
         assert endpoint_view(connection).failing_since is None
+
+
+LATER = (
+    "UPDATE webhook_endpoint SET not_before = not_before - make_interval(secs => :s),"
+    " failing_since = failing_since - make_interval(secs => :s)",
+    "UPDATE webhook_events SET due_at = due_at - make_interval(secs => :s),"
+    " tried_at = tried_at - make_interval(secs => :s), first_tried_at = first_tried_at - make_interval(secs => :s)"
+    " WHERE state = 'waiting'",
+)
+NEXT_TRY = text(
+    "SELECT CAST(extract(epoch FROM greatest((SELECT not_before FROM webhook_endpoint),"
+    " (SELECT min(due_at) FROM webhook_events WHERE state = 'waiting')) - clock_timestamp()) AS float8)"
+)
+STATE = text("SELECT state FROM webhook_events WHERE id = :id")
+
+
+def _minutes_until_delivered(engine: Engine, main_site: WebhookReceiver, event_id: int) -> float:
+    waited = 0.0
+    for _ in range(1_000):
+        send(engine, main_site)
+        with engine.begin() as connection:
+            if connection.scalar(STATE, {"id": event_id}) == "delivered":
+                return waited / 60
+            seconds = max(1.0, float(connection.scalar(NEXT_TRY) or 0.0) + 0.01)
+            for statement in LATER:
+                connection.execute(text(statement), {"s": seconds})
+        waited += seconds
+    raise AssertionError("it is never delivered")
+
+
+def test_a_main_site_that_fails_at_some_events_gets_the_others(told: Engine, main_site: WebhookReceiver) -> None:
+    """It answers 500 to the events of twenty VPS. Each is tried once before it is known; then others go first."""
+    main_site.refuses = dict.fromkeys(range(1, 21), 500)
+    for vps_id in range(1, 21):
+        note_event(told, vps_id)
+    late = [_minutes_until_delivered(told, main_site, note_event(told, 1_000 + number)) for number in range(4)]
+    assert max(late[1:]) < 15, late
+
+
+def test_the_days_in_which_nothing_was_sent_do_not_count(told: Engine, main_site: WebhookReceiver) -> None:
+    """The main site said 410, and four days later an operator lets it be told again."""
+    note_event(told, 1)
+    main_site.answers = [(410, {}), (503, {})]
+    send(told, main_site)
+    with told.begin() as connection:
+        ago = "first_tried_at = first_tried_at - interval '4 days', tried_at = tried_at - interval '4 days'"
+        connection.execute(text(f"UPDATE webhook_events SET {ago}"))
+        views.enable(connection)
+    send(told, main_site)
+    assert [event["state"] for event in events(told)] == ["waiting"]

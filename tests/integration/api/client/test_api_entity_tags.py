@@ -177,3 +177,19 @@ class TestWhatMakesAnAnswerOfTheValues:
         await seen(boris, "/api/vps")
         for named in ("*", f'"{entity_tags.CODE}-0-{"0" * 16}"', tag):
             assert (await boris.get(f"/api/vps/{vps}", headers={"If-None-Match": named})).status_code == 404
+
+
+async def test_a_tag_that_is_none_brings_the_whole_answer(
+    anna: httpx.AsyncClient, site: httpx.AsyncClient, worker: Worker
+) -> None:
+    """The statement and the answer must agree on what was named: else a list comes without its records."""
+    answer = await site.post("/api/vps/sync", json=create())
+    worker.apply(answer.json()["operation"]["id"])
+    path = f"/api/vps/{answer.json()['vps']['id']}"
+    whole, one = await anna.get("/api/vps"), await anna.get(path)
+    tag = whole.headers["ETag"]
+    for odd in (f'"a, {tag}', f'"a,{tag}', tag.replace("-50-", "-050-")):
+        again = await anna.get("/api/vps", headers={"If-None-Match": odd})
+        assert again.status_code == 304 or again.json() == whole.json(), odd
+    again = await anna.get(path, headers={"If-None-Match": one.headers["ETag"].replace("-0-", "-00-")})
+    assert again.json() == one.json()

@@ -101,3 +101,21 @@ async def test_a_pooler_that_no_setting_names_is_found(trips: RoundTrips) -> Non
         await trips.rows(WHO)
     assert [event["event"] for event in logged] == ["statements_not_prepared"]
     assert (await trips.rows(PREPARED))[0] == [{"statements": 0}]
+
+
+async def test_reads_that_are_under_way_when_a_pooler_is_found_are_answered(database: Database) -> None:
+    slowly = Query(Statement("SELECT current_user::text AS who, pg_sleep(0.2)::text AS slept"))
+    trips = client_reads(database.app_url, "panel-sync test", pool_size=4)
+    try:
+        await asyncio.gather(*(trips.rows_as_client(5, slowly) for _ in range(4)))
+        connections = [await trips._engine.connect() for _ in range(4)]
+        for connection in connections:  # as another client of the pooler leaves the sessions
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert isinstance(driver, psycopg.AsyncConnection)
+            await driver.execute("DEALLOCATE ALL")
+        for connection in connections:
+            await connection.close()
+        found = await asyncio.gather(*(trips.rows_as_client(5, slowly) for _ in range(4)))
+        assert len(found) == 4
+    finally:
+        await trips.dispose()

@@ -202,8 +202,12 @@ def test_both_ways_leave_the_same(
                 connection.execute(text(f"UPDATE operations SET {column} WHERE id = :id"), {"id": ids[number]})
     copy(singly, in_set)
     named = [id_ for number, id_ in enumerate(ids) if number not in left_out]
+    with engines[0].begin() as connection:
+        vps_of = {row.id: row.vps_id for row in connection.execute(text("SELECT id, vps_id FROM operations"))}
+    waiting: set[int] = set()  # a message tries a call that fails once, however many calls of its VPS come after it
     for id_ in named:
-        apply_operation(engines[0], id_)
+        if vps_of[id_] not in waiting and apply_operation(engines[0], id_).state == "queued":
+            waiting.add(vps_of[id_])
     apply_calls(engines[1], named)
     with engines[1].begin() as connection:
         assert connection.execute(text(OUT_OF_ORDER)).all() == []

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from panel.journal.accept import REFUSALS_LIMIT, Acceptor
 from panel.journal.calls import Refused
-from tests.integration.panel.conftest import accepted, count
+from tests.integration.panel.conftest import accepted, count, refused
 from tests.support.calls import create_call, update_call
 from tests.support.databases import Database
 
@@ -61,3 +61,9 @@ async def test_a_flood_of_them_that_cannot_be_written_keeps_no_good_call_waiting
     assert count(panel, "operations") == 3
     assert 0 < count(panel, "refused_calls") <= REFUSALS_LIMIT
     assert "too many" in [event["error"] for event in logged if event["event"] == "refused_calls_not_audited"]
+
+
+async def test_a_key_that_was_used_for_another_call_leaves_a_row(acceptor: Acceptor, panel: Engine) -> None:
+    await accepted(acceptor, create_call(key="k"))
+    assert (await refused(acceptor, create_call(key="k", name="other"))).code == "idempotency_key_reused"
+    assert count(panel, "refused_calls") == 1

@@ -35,6 +35,14 @@ NOT_PUBLIC = [
     ("64:ff9b::7f00:1", "127.0.0.1 behind NAT64"),
     ("2002:a00:1::1", "10.0.0.1 by 6to4"),
     ("2001:0:4136:e378:8000:63bf:f5ff:fffe", "10.0.0.1 by Teredo"),
+    ("::10.0.0.1", "10.0.0.1 as IPv6 once wrote it"),
+    ("::ffff:0:a00:1", "10.0.0.1, translated"),
+    ("64:ff9b:1::a9fe:a9fe", "a cloud's metadata behind a network's own NAT64"),
+    ("fec0::1", "a site"),
+    ("3fff::1", "documentation"),
+    ("5f00::1", "segment routing"),
+    ("192.0.0.192", "protocols, and a cloud's metadata"),
+    ("168.63.129.16", "a cloud's inner service"),
 ]
 
 
