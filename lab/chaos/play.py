@@ -22,6 +22,7 @@ from lab.chaos.proofs.call_proof import prove_calls, prove_records
 from lab.chaos.report import Outcome
 from lab.chaos.rig import Rig
 from lab.chaos.schedule import Schedule, Trouble
+from lab.chaos.stalls import StallWatch
 from lab.chaos.world import World
 from lab.simulators.control import ControlError
 from lab.simulators.main_site.calls import CallOutcome
@@ -42,6 +43,9 @@ HELD_CLEAN_RUNS = 8
 
 SLACK_S = 6.0
 """For this long after a fault answers may still suffer from it."""
+
+STALLED_S = 2.0
+"""For this long after a stall of the machine answers may still suffer from it: they wait in a queue."""
 
 POISONED_S = 120.0
 """Enough for a poison call to be dead: without extra messages the attempts take half a minute."""
@@ -79,10 +83,15 @@ class Play:
     _began: float = 0.0
     _audited: float = 0.0
     _status: str = ""
+    _stall_watch: StallWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._stall_watch = StallWatch(self.rig.database)
 
     def run(self) -> Outcome:
         """Play the schedule to its end. Raises RuntimeFaultError if a part cannot be started again."""
         self._began = time.monotonic()
+        self._stall_watch.start()
         events = threading.Thread(target=self._play_events, name="events", daemon=True)
         events.start()
         if self.load is not None:
@@ -104,6 +113,7 @@ class Play:
             self.rig.poisoner.finish(POISONED_S, self.rig.check)
         self._note(f"{self.rig.deliver_messages()} messages that were kept back are delivered")
         self._drain()
+        self._stall_watch.stop()
         held, unnamed, runs, took_s = self._await_convergence(datetime.now(UTC))
         return self._outcome(held, unnamed, runs, took_s)
 
@@ -226,7 +236,8 @@ class Play:
             histories = audit.history(connection, self._named_in([*self.wrong, *unnamed]))
         takeovers = [self.rig.beats.took_over(pid, at) for pid, at in self.rig.killed_beats]
         away = [failure for failure in self._failing if failure.place == "postgres"]
-        answers = list(broken_answers(every, away, self._api_away(), self.answer_s))
+        stalls = self._stall_watch.stalls(away, STALLED_S)
+        answers = list(broken_answers(every, away, self._api_away(), stalls, self.answer_s))
         answered = [call for call in every if call.status is not None]
         timed = phases([call.at for call in answered], [call.took_s for call in answered], self._failing)
         return Outcome(
@@ -253,6 +264,7 @@ class Play:
             statuses=Counter(call.status for call in every),
             phases=tuple(timed),
             answers=tuple(answers),
+            stalls=len(stalls),
             story=tuple(self.story),
             histories=tuple(histories),
         )

@@ -50,6 +50,7 @@ class Outcome:
     statuses: Mapping[int | None, int]
     phases: tuple[Phase, ...]
     answers: tuple[str, ...]
+    stalls: int  # times in which the machine itself stood still
     story: tuple[str, ...]
     histories: tuple[str, ...]
 
@@ -113,6 +114,8 @@ class Outcome:
                 f"unanswered {calls.unanswered} calls, {calls.taken} of them were accepted; {calls.repeated} repeated "
                 f"without a key, which made {calls.twice} second entries",
             ]
+        if self.stalls:
+            lines.append(f"machine    stood still {self.stalls} times; answers may be late or 503 then")
         if any(self.poison):
             lines.append(f"poison     {self.poison[0]} dead calls requeued, {self.poison[1]} discarded")
         return [*lines, *(f"answers    {phase}" for phase in self.phases)]

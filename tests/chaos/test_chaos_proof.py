@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from sqlalchemy import create_engine
 
 from lab.chaos.calls import UNKNOWN, UNSENT, MarkedCall, mark_of
 from lab.chaos.phases import Failing
@@ -16,6 +17,7 @@ from lab.chaos.proofs.answers import broken_answers
 from lab.chaos.proofs.beats import Push, interleaved, lock_times
 from lab.chaos.proofs.call_proof import Calls, Journaled, prove_calls, prove_records
 from lab.chaos.proofs.queue_proof import Entry, prove_epochs, prove_vps_queues
+from lab.chaos.stalls import StallWatch
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -275,3 +277,26 @@ AWAY, DEAD = [Failing("postgres", 10.0, 20.0), Failing("postgres", 15.0, 18.0)],
 )  # fmt: skip
 def test_answers(one: MarkedCall, wrong: int) -> None:
     assert len(list(broken_answers([one], AWAY, DEAD))) == wrong
+
+
+STALLED = [Failing("postgres", 40.0, 43.0)]
+
+
+@pytest.mark.parametrize(
+    ("one", "wrong"),
+    [
+        pytest.param(said("a", 503, code="database_away", retry_after="5", at=41.0), 0, id="away while it stood still"),
+        pytest.param(said("a", 202, 1, at=42.0, took_s=2.2), 0, id="late while it stood still"),
+        pytest.param(said("a", 202, 1, at=44.0, took_s=2.2), 1, id="late after it"),
+        pytest.param(said("a", 500, code="internal", at=41.0), 1, id="500 is never right"),
+        pytest.param(said("a", None, at=41.0), 1, id="no answer is never right"),
+    ],
+)
+def test_answers_while_the_machine_stands_still(one: MarkedCall, wrong: int) -> None:
+    assert len(list(broken_answers([one], AWAY, DEAD, STALLED))) == wrong
+
+
+def test_a_fault_of_ours_is_no_stall_of_the_machine() -> None:
+    watch = StallWatch(create_engine("postgresql+psycopg://nobody@127.0.0.1:9/none"))
+    watch._slow += [Failing("postgres", 12.0, 13.0), Failing("postgres", 40.0, 41.0)]
+    assert watch.stalls(AWAY, 2.0) == [Failing("postgres", 40.0, 43.0)]

@@ -16,21 +16,26 @@ _IN_FLIGHT = "idempotency_key_in_flight"
 
 
 def broken_answers(
-    calls: Iterable[MarkedCall], away: Sequence[Failing], dead: Sequence[Failing], most_s: float = ANSWER_S
+    calls: Iterable[MarkedCall],
+    away: Sequence[Failing],
+    dead: Sequence[Failing],
+    stalls: Sequence[Failing] = (),
+    most_s: float = ANSWER_S,
 ) -> Iterator[str]:
     """Sentences about answers that no caller should have got.
 
     ``away``: the times in which the database failed; only then may an answer be a 503. ``dead``: from each kill of an
-    API until the next one listened; only then may an answer be missing.
+    API until the next one listened; only then may an answer be missing. ``stalls``: when the machine itself stood
+    still; an answer may be a 503 then, or late.
     """
-    database, api = _Times(away), _Times(dead)
+    database, api, machine = _Times((*away, *stalls)), _Times(dead), _Times(stalls)
     for call in calls:
         if call.status is None:
             if not api.meet(call.at, call.at + call.took_s):
                 yield f"a call had no answer after {call.took_s:.1f} s, though no API was killed"
             continue
         reply = f"{call.status} {call.code}" if call.code else f"{call.status}"
-        if call.took_s >= most_s:
+        if call.took_s >= most_s and not machine.meet(call.at, call.at + call.took_s):
             yield f"an answer ({reply}) took {call.took_s:.1f} s"
         if call.status == 503:
             if not database.meet(call.at, call.at + call.took_s):
