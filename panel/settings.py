@@ -217,7 +217,8 @@ class Settings(BaseSettings):
     power_grace_s: float = 20
     """For at least this long a power state that the main site pushed counts, even if Proxmox shows another."""
     link_grace_s: float = 120
-    """A record younger than this is not paired by its name: the call with its keys may still be on its way."""
+    """A record younger than this is not paired by its name: the call with its keys may still be on its way. Orders that
+    are read so long after a machine was first seen must have the one that it was sold for."""
     create_grace_s: float = 180
     """An order that has had no record for this long is a missed create."""
     stuck_creating_s: float = 7200
