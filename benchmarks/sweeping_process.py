@@ -7,6 +7,7 @@ differs by one FULL JOIN. ``download`` reads and parses the clusters' lists.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -80,6 +81,8 @@ def _prepared(lane: str) -> Any:  # noqa: ANN401 - a function of no arguments
 
     settings = Settings(_env_file=None, **json.loads(os.environ["SWEEP_SETTINGS"]))
     engine = sync_engine(settings.session_url, "panel-sync bench")
+    gc.collect()
+    gc.freeze()  # as a worker does before it forks
     intervals = {"full": timedelta(0), "delta": timedelta(days=1), "fast": timedelta(days=1)}
 
     def work() -> dict[str, Any]:

@@ -116,12 +116,20 @@ FROM unnest(CAST(:clusters AS text[]), CAST(:vmids AS integer[])) AS n(cluster, 
 WHERE g.cluster = n.cluster AND g.vmid = n.vmid
 """
 
-SOLD_ON = f"""EXISTS (
-  SELECT 1 FROM orders_seen x WHERE x.cluster = r.cluster AND x.vmid = r.vmid AND x.order_id IS DISTINCT FROM r.order_id
-    AND x.state <> 'ended'
-    AND (x.unlisted_since IS NULL OR NOT coalesce(
-      (SELECT {PROVEN} FROM absences a WHERE a.kind = 'order' AND a.subject = x.order_id), false))
-    AND NOT EXISTS (
-      SELECT 1 FROM orders_seen o WHERE o.order_id = r.order_id AND o.state <> 'ended' AND o.unlisted_since IS NULL))"""
+_OTHER_ORDER = f"""
+x.cluster = r.cluster AND x.vmid = r.vmid AND x.order_id IS DISTINCT FROM r.order_id AND x.state <> 'ended'
+AND (x.unlisted_since IS NULL OR NOT coalesce(
+  (SELECT {PROVEN} FROM absences a WHERE a.kind = 'order' AND a.subject = x.order_id), false))
+"""
+_OWN_ORDER = "o.order_id = r.order_id AND o.state <> 'ended' AND o.unlisted_since IS NULL"
+SOLD_ON = f"""(EXISTS (SELECT 1 FROM orders_seen x WHERE {_OTHER_ORDER})
+  AND NOT EXISTS (SELECT 1 FROM orders_seen o WHERE {_OWN_ORDER}))"""
 """Another order that has not ended and is not proven gone names the guest of record ``r``, and the record's own order
 has ended or was missed. The guest may be the next customer's by now. It takes the values of a ``Proof``."""
+
+ALL_SOLD_ON = f"""
+WITH contested AS MATERIALIZED (
+  SELECT r.id, r.order_id FROM vps r JOIN orders_seen x ON {_OTHER_ORDER} WHERE r.deleted_at IS NULL)
+SELECT r.id FROM contested r WHERE NOT EXISTS (SELECT 1 FROM orders_seen o WHERE {_OWN_ORDER})
+"""
+"""The ids of all records that are ``SOLD_ON``."""

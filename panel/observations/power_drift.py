@@ -57,13 +57,18 @@ JOIN unnest(CAST(:clusters AS text[]), CAST(:vmids AS int[])) AS k(cluster, vmid
   ON k.cluster = g.cluster AND k.vmid = g.vmid
 """
 
+# First, of all pairs at once, whether they differ. Hardly any pair does, and only for those is the rest looked up.
 POWER_DRIFT = f"""
+WITH different AS MATERIALIZED (
+  SELECT r.id, r.cluster, r.vmid FROM vps r JOIN guests g ON g.cluster = r.cluster AND g.vmid = r.vmid
+  WHERE r.deleted_at IS NULL AND ((g.power <> r.power_state AND g.power <> 'unknown') OR g.node <> r.node))
 SELECT r.id AS record_id, g.cluster, g.vmid
-FROM vps r
-JOIN guests g ON g.cluster = r.cluster AND g.vmid = r.vmid
+FROM different d
+JOIN vps r ON r.id = d.id
+JOIN guests g ON g.cluster = d.cluster AND g.vmid = d.vmid
 JOIN stage_guests s ON s.cluster = g.cluster AND s.vmid = g.vmid
 JOIN vps_queues l ON l.vps_id = r.id
-WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND l.applied_seq = l.last_seq
+WHERE r.link_state = 'verified' AND l.applied_seq = l.last_seq
   AND r.order_state IN ('active', 'suspended', 'ended', 'unknown') AND g.cluster = ANY(:clusters)
   AND g.fingerprint_state = 'read' AND g.fingerprint = r.fingerprint
   AND (g.lock IS NULL OR g.lock = 'suspended')
@@ -71,7 +76,6 @@ WHERE r.deleted_at IS NULL AND r.link_state = 'verified' AND l.applied_seq = l.l
   AND NOT EXISTS (SELECT 1 FROM guests x JOIN stage_guests y ON y.cluster = x.cluster AND y.vmid = x.vmid
                   WHERE x.cluster = g.cluster AND x.fingerprint = g.fingerprint AND x.vmid <> g.vmid AND NOT x.template)
   AND (g.cluster, g.vmid) NOT IN (SELECT cluster, vmid FROM ({TAGGED_TWICE}) twins)
-  AND ((g.power <> r.power_state AND g.power <> 'unknown') OR g.node <> r.node)
   AND NOT g.template AND NOT {SOLD_ON}
 ORDER BY random() LIMIT {LIMIT}
 """

@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Interface
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from domain.guests import GuestType, ListedGuest, PowerState, power_of
 from domain.source_protocols import GuestConfig
@@ -163,29 +163,48 @@ def _guest(cluster: str, entry: object) -> ListedGuest | None:
     if not isinstance(entry, dict):
         return None
     said = entry.get
-    vmid, kind = _vmid(said("vmid")), said("type")
-    node, status = _text(said("node")), _text(said("status"))
-    if vmid is None or kind not in ("qemu", "lxc") or node is None or status is None:
+    vmid, name, uptime = _vmid(said("vmid")), _text(said("name")), _amount(_number(said("uptime")))
+    shared = map(said, _SHARED)
+    try:
+        kind = _kind(*shared)
+    except TypeError:  # a list or an object where a plain value belongs
+        kind = _kind.__wrapped__(*map(said, _SHARED))
+    if vmid is None or kind is None:
+        return None
+    guest_type, node, status, power, rest = kind
+    # Proxmox says 0 of a stopped guest, too.
+    shown_uptime = uptime if uptime or power is PowerState.RUNNING else None
+    return ListedGuest(cluster, vmid, guest_type, node, status, power, name, *rest, shown_uptime)
+
+
+_SHARED = ("type", "node", "status", "lock", "template", "maxcpu", "maxmem", "maxdisk", "tags")
+
+
+class _Kind(NamedTuple):
+    """What guests of one kind have in common. ``rest``: those fields of ``ListedGuest`` from ``lock`` to ``tags``."""
+
+    guest_type: GuestType
+    node: str
+    status: str
+    power: PowerState
+    rest: tuple[str | None, bool, float | None, int | None, int | None, tuple[str, ...]]
+
+
+@lru_cache(maxsize=4_096, typed=True)  # all of this is alike in most of a cluster's thousands of guests
+def _kind(
+    kind: object, node: object, status: object, lock: object, template: object,
+    cpus: object, memory: object, disk: object, tags: object,
+) -> _Kind | None:  # fmt: skip
+    """What ``_SHARED`` says of a guest; None if its type, node or status cannot be read."""
+    node, status = _text(node), _text(status)
+    if kind not in ("qemu", "lxc") or node is None or status is None:
         return None
     guest_type = _QEMU if kind == "qemu" else _LXC
-    # A process that runs for longer than any host: the list does not say since when it runs.
-    power, uptime = power_of(guest_type, status), _amount(_number(said("uptime")))
-    return ListedGuest(  # by position, because a cluster has thousands of them
-        cluster,
-        vmid,
-        guest_type,
-        node,
-        status,
-        power,
-        _text(said("name")),
-        _text(said("lock")),
-        _is_set(said("template")),
-        _amount(_number(said("maxcpu"))) or None,
-        _units(said("maxmem"), _MIB),
-        _units(said("maxdisk"), _GIB),
-        _tags(said("tags")),
-        uptime if uptime or power is PowerState.RUNNING else None,  # Proxmox says 0 of a stopped guest, too
-    )
+    rest = (
+        _text(lock), _is_set(template), _amount(_number(cpus)) or None, _units(memory, _MIB), _units(disk, _GIB),
+        _tags(tags),
+    )  # fmt: skip
+    return _Kind(guest_type, node, status, power_of(guest_type, status), rest)
 
 
 def is_silent(guest: ListedGuest) -> bool:

@@ -41,6 +41,23 @@ def listed(*entries: object) -> Listed:
     return found
 
 
+def test_guests_that_only_look_alike_are_read_each_for_itself() -> None:
+    """True equals 1 in Python, and 2 equals 2.0; a list is no value at all."""
+    told = [
+        entry(1, maxcpu=1, template=0),
+        entry(2, maxcpu=True, template=False),
+        entry(3, maxcpu=1.0, template=0),
+        entry(4, maxcpu=[1], template=0),
+        entry(5, maxcpu=1, template=1, tags={"a": 1}),
+        entry(6, maxcpu=1, status=["running"]),
+    ]
+    for _ in range(2):  # once read, once remembered
+        found = listed(*told)
+        assert [guest.cores for guest in found.guests] == [1.0, None, 1.0, None, 1.0]
+        assert [guest.template for guest in found.guests] == [False, False, False, False, True]
+        assert found.blurred == {"pve1"}
+
+
 def test_an_entry_becomes_a_guest_in_the_panels_units() -> None:
     told = entry(
         name="web",
