@@ -149,9 +149,9 @@ LISTED = (
     " VALUES ('main', :n, 'qemu', 'pve1', :power, :power, false, '{}')"
 )
 ORDER = (
-    "INSERT INTO orders_seen (order_id, state, status, state_since, owner_since, panel_vps_id_given, cluster, vmid, guest_since,"
-    " first_seen_at, changed_at, effective_at, unlisted_since) VALUES (:id, :state, :state, :then, :then, false, 'main', :n,"
-    " :then, :then, :then, :then, :unlisted)"
+    "INSERT INTO orders_seen (order_id, state, status, state_since, owner_since, panel_vps_id_given, cluster, vmid,"
+    " guest_since, first_seen_at, changed_at, effective_at, unlisted_since)"
+    " VALUES (:id, :state, :state, :then, :then, false, 'main', :n, :then, :then, :then, :then, :unlisted)"
 )
 ABSENCE = (
     "INSERT INTO absences (kind, subject, absent_since, consecutive, last_absent_at, last_run_id, evidence)"
