@@ -61,7 +61,7 @@ def _why_not_bought(buyer: Order, guest: Guest, order: Order | None, world: Worl
         return f"order {min(others)} names it, too"
     named, swept = buyer.guest_since, world.previous_orders_at
     if named is None or swept is None or named > swept:
-        return f"order {buyer.order_id} has named it in only one full read of the orders so far"
+        return f"order {buyer.order_id} has named it in no full read of the orders before this run"
     return None
 
 
