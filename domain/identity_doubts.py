@@ -92,8 +92,9 @@ def goes_on(uptime_s: float, read_at: datetime | None, answered: datetime) -> bo
     A node reports every 10 s, so the listed uptime may be up to 10 s too small. The process then seems to have started
     later than it did, which errs on the safe side. For as long, Proxmox's list may still show the machine that had the
     VMID before. Then everything in the entry is about that machine, and so is the identity that the panel believes.
+    A read in the future is of a clock that was set back since, and shows nothing.
     """
-    return read_at is not None and answered - timedelta(seconds=uptime_s) <= read_at
+    return read_at is not None and answered - timedelta(seconds=uptime_s) <= read_at <= answered
 
 
 def signature(guest: Guest) -> tuple[object, ...]:

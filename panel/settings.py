@@ -99,8 +99,7 @@ class Settings(BaseSettings):
     32 printable ASCII characters, and no other key. Empty: there are no such links, and customers sign in with a
     token."""
     sign_in_url: HttpUrlText = ""
-    """The page of the main site from which customers come to the panel. The pages lead back to it. Empty:
-    `MAIN_SITE_URL`."""
+    """The main site's page from which customers come to the panel. Pages lead back to it. Empty: `MAIN_SITE_URL`."""
 
     # --- Where things are
     database_url: Annotated[str, Field(repr=False)] = ""
@@ -122,6 +121,8 @@ class Settings(BaseSettings):
     """The port on which the API listens."""
     host: Annotated[str, AfterValidator(lambda value: value.strip().removeprefix("[").removesuffix("]"))] = "127.0.0.1"
     """The address on which the API listens. `::` and `::1` for IPv6."""
+    forwarded_allow_ips: str = ""
+    """Proxies whose `X-Forwarded-*` count, separated by commas. Empty: `127.0.0.1` and `::1`. Never `*`."""
     root_path: RootPath = ""
     """The path at which a reverse proxy serves the panel, such as `/panel`. The proxy removes it from each request.
     `Location` and `operation.url` begin with it."""
@@ -195,8 +196,7 @@ class Settings(BaseSettings):
 
     # --- How often
     fast_interval_s: Annotated[float, Field(ge=1)] = 15
-    """How often the fast lane reads one list of each cluster. No faster, because a Proxmox node has only three API
-    workers."""
+    """How often the fast lane reads each cluster's list. Not faster: a Proxmox node has only three API workers."""
     full_interval_s: Annotated[float, Field(ge=1)] = 120
     """A full run, which compares all orders, guests and records, begins at the latest after this time."""
     full_jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.5

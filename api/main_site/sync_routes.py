@@ -23,7 +23,6 @@ from panel.journal.calls import (
     Call,
     DatabaseAwayError,
     Outcome,
-    Refused,
     Replayed,
 )
 from panel.records.public import operation_url, public_record, success_body
@@ -65,7 +64,7 @@ async def answer_to_call(request: Request, edge: Edge, key_label: str) -> Respon
         request.scope["operation_id"] = outcome.operation_id  # for the access log
     wait = wait_seconds(header_values(request.scope, b"prefer"), edge.settings.wait_cap_s)
     answer = await _answer(request, edge, call, outcome, wait or 0)
-    if wait is not None and not isinstance(outcome, Refused | Replayed):
+    if wait is not None and isinstance(outcome, Accepted) and outcome.created:  # there was something to wait for
         answer.headers["Preference-Applied"] = f"wait={wait}"
     return answer
 

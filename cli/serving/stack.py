@@ -80,8 +80,7 @@ def api_part(settings: Settings) -> Part:
         "--loop=uvloop", "--http=api.http.protocol:BoundedHttp", "--ws=none",
         "--no-access-log", "--no-server-header", "--log-level=warning", "--timeout-graceful-shutdown=8",
     )  # fmt: skip
-    # uvicorn trusts only 127.0.0.1 by default, but a proxy on this machine may connect by IPv6.
-    return Part(argv, Needs.API, {"FORWARDED_ALLOW_IPS": os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")})
+    return Part(argv, Needs.API, {"FORWARDED_ALLOW_IPS": settings.forwarded_allow_ips or "127.0.0.1,::1"})  # of uvicorn
 
 
 def worker_part(queue: str, concurrency: int, name: str | None = None) -> Part:

@@ -23,7 +23,7 @@ export interface PanelEvent {
   type: EventType;
   timestamp: string; // when it happened, RFC 3339
   data: {
-    sequence: number; // keep the highest for each VPS; an event with a lower one is older than what you know
+    sequence: number; // keep the highest for each VPS; the vps beside a lower one is older than what you know
     vps: { id: number; user_id: number; order_id: string | null; status: string; [field: string]: unknown };
     before?: Record<string, unknown> | null;
     after?: Record<string, unknown>;

@@ -133,7 +133,7 @@ class Batch:
         message = f"VPS {queue['vps_id']} already exists for order {call.order_id}; nothing was changed"
         pending = self._known.pending[queue["vps_id"]]
         earlier_id = next((one["id"] for one in pending if one["action"] == "create"), NOT_READ)
-        state = "queued" if pending else "applied"
+        state = "queued" if earlier_id else "applied"
         return Accepted(earlier_id, queue["vps_id"], state, public_record(record), message, created=False)
 
     def _change(self, call: Call) -> Outcome:
@@ -154,6 +154,7 @@ class Batch:
             if call.action == "update":
                 return Refused(404, "vps_deleted", f"{name} is deleted and cannot be updated")
             return self._already_deleted(target)
+        holder = self._holder_besides(target, record, call.order_id)
         queue["last_seq"] += 1
         if target not in self._new_vps_queues:
             self._changed.add(target)
@@ -166,8 +167,18 @@ class Batch:
         message = f"VPS {target} is being {'deleted' if call.action == 'delete' else 'updated'}"
         if names_another:
             message += f". It keeps order {record['order_id']}: only a run gives it another, as the order feed says"
-        record = public_record(self._known.projected(target))
-        return Accepted(operation_id, target, "queued", record, message, created=True)
+        after = self._known.projected(target)
+        if holder is not None:
+            message += f". Order {call.order_id} stays with VPS {holder}, which is not deleted yet"
+            after = after | {"order_id": None}
+        return Accepted(operation_id, target, "queued", public_record(after), message, created=True)
+
+    def _holder_besides(self, target: int, record: Mapping[str, Any], order_id: str | None) -> int | None:
+        """The other VPS that keeps the order, though a call brings it to a record without one."""
+        if order_id is None or record["order_id"] is not None or not self._known.is_taken(order_id):
+            return None
+        queue = self._known.of_order(order_id)
+        return queue["vps_id"] if queue is not None and queue["vps_id"] != target else None
 
     def _claim(self, order_id: str, vps_id: int, operation_id: int) -> None:
         """From now on the order leads to the VPS that the operation is for."""

@@ -52,6 +52,6 @@ async def note_refusals(connection: AsyncConnection, refusals: Sequence[Mapping[
 
 RECENT = text(
     "SELECT CASE WHEN request_id = ANY(CAST(:ids AS text[])) THEN request_id END AS request_id, count(*) AS rows"
-    " FROM (SELECT request_id FROM refused_calls WHERE at > clock_timestamp() - interval '1 hour' LIMIT :limit) r"
+    " FROM (SELECT request_id FROM refused_calls WHERE at > statement_timestamp() - interval '1 hour' LIMIT :limit) r"
     " GROUP BY 1"
 )

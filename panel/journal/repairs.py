@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, insert, select, text, update
 from sqlalchemy.exc import DataError, IntegrityError
 
-from domain.changes import Change, Create, Delete, Merge, Unlink, Update
+from domain.changes import Change, ChangeOwner, Create, Delete, Merge, Unlink, Update
 from domain.orders import Order
 from domain.record_columns import Facts, in_group, names
 from domain.records import Record
@@ -116,7 +116,11 @@ def _broken_rule(error: IntegrityError) -> str:
 def _create(run: _Run, change: Create) -> Written | NotWritten:
     connection, order = run.connection, change.order
     rows.lock_orders(connection, [order.order_id])
-    why = _needs_no_record(connection, order) or _adoption_is_over(connection, change)
+    why = (
+        _needs_no_record(connection, order)
+        or _adoption_is_over(connection, change)
+        or _is_mapped_anew(connection, order, change.values["user_id"])
+    )
     if why is not None:
         return NotWritten(why)
     vps_id = connection.scalar(text("SELECT nextval('vps_id_seq')"))
@@ -160,8 +164,11 @@ def _change(run: _Run, change: Update | Unlink | Delete) -> Written | NotWritten
     unchanged = run.lock_unchanged(change.record)
     if isinstance(unchanged, NotWritten):
         return unchanged
-    if (over := _adoption_is_over(connection, change)) is not None:
-        return NotWritten(over)
+    why = _adoption_is_over(connection, change)
+    if isinstance(change, ChangeOwner) and change.order is not None:
+        why = why or _is_mapped_anew(connection, change.order, change.values["user_id"])
+    if why is not None:
+        return NotWritten(why)
     queue, row = unchanged
     at = rows.database_now(connection)
     after = changed_row(row, change, at)
@@ -180,6 +187,16 @@ def _adoption_is_over(connection: Connection, change: Change) -> str | None:
     if change.adoption is None or decisions.stands(connection, change.adoption):
         return None
     return f"the adoption of guest {change.guest_key} was withdrawn, or is over"
+
+
+def _is_mapped_anew(connection: Connection, order: Order, user_id: int) -> str | None:
+    """Why this user may not be the order's customer any more: an operator or the import changed the map of users since
+    the decision. If nobody did, the map stays as it is until the transaction ends."""
+    users = tables.users
+    mapped_at = connection.scalar(select(users.c.mapped_at).where(users.c.id == user_id).with_for_update(read=True))
+    if order.mapped_at is None or mapped_at is None or mapped_at == order.mapped_at:
+        return None  # a user who is not there is told by the foreign key
+    return f"user {user_id} was mapped anew since order {order.order_id} was looked at"
 
 
 def changed_row(row: Row, change: Update | Unlink | Delete, at: datetime) -> Row:
@@ -310,8 +327,7 @@ def note_confirmations(connection: Connection, began: Mapping[str, datetime], pr
     no fact changes.
     """
     values = {"clusters": list(began), "began": list(began.values())} | asdict(proof)
-    for statement in (MARK, UNMARK):
-        connection.execute(text(statement), values)
+    connection.execute(text(NOTE_CONFIRMATIONS), values)
 
 
 # A guest confirms a record only while it is known to be the record's own machine and was not sold on.
@@ -331,13 +347,12 @@ UNION ALL
 ({ALL_SOLD_ON})
 """
 _READ = "unnest(CAST(:clusters AS text[]), CAST(:began AS timestamptz[])) AS b(cluster, began)"
-MARK = f"""
-WITH unconfirmed AS MATERIALIZED ({_UNCONFIRMED})
-UPDATE vps r SET power_unconfirmed_since = b.began FROM unconfirmed u, {_READ}
-WHERE r.id = u.id AND r.cluster = b.cluster AND r.deleted_at IS NULL AND r.power_unconfirmed_since IS NULL
-"""
-UNMARK = f"""
+NOTE_CONFIRMATIONS = f"""
+WITH unconfirmed AS MATERIALIZED ({_UNCONFIRMED}),
+marked AS (
+  UPDATE vps r SET power_unconfirmed_since = b.began FROM unconfirmed u, {_READ}
+  WHERE r.id = u.id AND r.cluster = b.cluster AND r.deleted_at IS NULL AND r.power_unconfirmed_since IS NULL)
 UPDATE vps r SET power_unconfirmed_since = NULL FROM {_READ}
 WHERE r.cluster = b.cluster AND r.deleted_at IS NULL AND r.power_unconfirmed_since IS NOT NULL
-  AND r.id NOT IN ({_UNCONFIRMED})
+  AND NOT EXISTS (SELECT 1 FROM unconfirmed u WHERE u.id = r.id)
 """

@@ -29,16 +29,20 @@ def count_absent_guests(
     connection.execute(text(ABSENT_GUESTS), values | asdict(proof))
 
 
-def scopes_with_missing_orders(connection: Connection, scopes: Sequence[str], proof: Proof) -> list[str]:
+def scopes_with_missing_orders(
+    connection: Connection, scopes: Sequence[str], effective_at: datetime, proof: Proof
+) -> list[str]:
     """The users' scopes, among these, that lack a known order which is not yet proven gone."""
-    rows = connection.execute(text(SCOPES_WITH_MISSING), {"scopes": list(scopes)} | asdict(proof))
+    values = {"scopes": list(scopes), "effective": effective_at} | asdict(proof)
+    rows = connection.execute(text(SCOPES_WITH_MISSING), values)
     return [row.scope for row in rows]
 
 
 def count_absent_orders(
     connection: Connection, run_id: int, snapshot_ids: Mapping[str, int], effective_at: datetime, proof: Proof
 ) -> None:
-    """Count one more complete sweep that missed known orders. Scopes: "all" alone, or "user:<id>"."""
+    """Count one more complete sweep that missed known orders. Scopes: "all" alone, or "user:<id>". ``effective_at``:
+    of when its content is; an order that was seen later is not missing."""
     values = {"run": run_id, "scopes": list(snapshot_ids), "snapshots": list(snapshot_ids.values())}
     values |= {"whole": "all" in snapshot_ids, "effective": effective_at}
     connection.execute(text(ABSENT_ORDERS), values | asdict(proof))
@@ -110,11 +114,12 @@ WHERE {_unproven(_GUEST_ANEW)}
 
 _MISSING_ORDERS = f"""
 (SELECT o.order_id, o.owner
- FROM (SELECT o.order_id, o.owner FROM orders_seen o WHERE o.state <> 'ended'
-       UNION SELECT o.order_id, o.owner FROM vps r JOIN orders_seen o ON o.order_id = r.order_id
+ FROM (SELECT o.order_id, o.owner, o.effective_at FROM orders_seen o WHERE o.state <> 'ended'
+       UNION SELECT o.order_id, o.owner, o.effective_at FROM vps r JOIN orders_seen o ON o.order_id = r.order_id
        WHERE r.deleted_at IS NULL) o
  LEFT JOIN absences a ON a.kind = 'order' AND a.subject = o.order_id
- WHERE {_unproven(_ORDER_ANEW)} AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)) o
+ WHERE {_unproven(_ORDER_ANEW)} AND (o.effective_at > :effective) IS NOT TRUE
+   AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)) o
 """
 
 SCOPES_WITH_MISSING = f"""
@@ -134,7 +139,7 @@ JOIN unnest(CAST(:scopes AS text[]), CAST(:snapshots AS bigint[])) AS c(scope, s
 # Later misses of a finished proof are not counted, but the last complete read of the guest's node missed it, too.
 ABSENCES = """
 SELECT a.*, (SELECT c.began_at FROM guests g JOIN scopes c ON c.source = 'proxmox:' || g.cluster AND c.scope = g.node
-  WHERE a.kind = 'guest' AND g.cluster = split_part(a.subject, '/', 1)
+  WHERE a.kind = 'guest' AND c.began_at <= statement_timestamp() AND g.cluster = split_part(a.subject, '/', 1)
     AND g.vmid = CAST(split_part(a.subject, '/', 2) AS int)) AS read_without
 FROM absences a
 """
@@ -145,6 +150,7 @@ UNION ALL
 SELECT a.*, c.began_at FROM pick_guests p JOIN absences a ON a.kind = 'guest' AND a.subject = p.cluster || '/' || p.vmid
 LEFT JOIN guests g ON g.cluster = p.cluster AND g.vmid = p.vmid
 LEFT JOIN scopes c ON c.source = 'proxmox:' || g.cluster AND c.scope = g.node
+  AND c.began_at <= statement_timestamp()  -- else it is of a clock that was set back, and proves no time
 """
 
 # The orders that may serve as a control: listed, not ended, and in a state that the panel knows.

@@ -200,7 +200,8 @@ WHERE g.cluster = :cluster AND {_ASKABLE} AND g.power <> 'unknown'
 ORDER BY (g.fingerprint_state IN ('read', 'forbidden')), (r.id IS NULL) AND g.fingerprint_state IN ('unread', 'stale'),
   {_ASKED} NULLS FIRST, g.vmid
 LIMIT least(:limit, greatest(0, :a_minute - (
-  SELECT count(*) FROM guests g WHERE g.cluster = :cluster AND {_ASKED} > clock_timestamp() - interval '1 minute')))
+  SELECT count(*) FROM guests g WHERE g.cluster = :cluster
+    AND {_ASKED} BETWEEN clock_timestamp() - interval '1 minute' AND clock_timestamp())))
 """  # noqa: S608 - own text
 
 NOTE_UNANSWERED = "UPDATE guests SET fingerprint_tried_at = :at WHERE cluster = :cluster AND vmid = :vmid"

@@ -57,7 +57,11 @@ SIGNATURE = f"md5(concat_ws('|', s.name, s.guest_type, s.node, s.memory_mb, s.co
 _STATES = ", ".join(f"'{state.value}'" for state in LOOKED_AT)
 _LOOKED_AT = f"g.fingerprint_state IN ({_STATES})"
 
-_GOES_ON = "(c.answered - make_interval(secs => s.uptime_s) <= g.fingerprint_read_at) IS TRUE"
+# A read in the future is of a clock that was set back since.
+_GOES_ON = (
+    "(c.answered - make_interval(secs => s.uptime_s) <= g.fingerprint_read_at AND g.fingerprint_read_at <= c.answered)"
+    " IS TRUE"
+)
 
 # The row comparison is cheap. Where it finds nothing, the signature is the same, too.
 _SIGNED = ("name", "guest_type", "node", "memory_mb", "cores", "tags")

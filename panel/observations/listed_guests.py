@@ -154,10 +154,12 @@ ON CONFLICT (cluster, vmid) DO UPDATE SET
                     WHEN g.lock IS NOT DISTINCT FROM excluded.lock THEN g.lock_since ELSE excluded.read_at END,
   template = excluded.template, cores = excluded.cores, memory_mb = excluded.memory_mb,
   disk_gb = excluded.disk_gb, tags = excluded.tags, signature = excluded.signature,
+  first_seen_at = CASE WHEN g.fingerprint IS NULL AND (g.guest_type, g.name) IS DISTINCT FROM
+    (excluded.guest_type, excluded.name) THEN excluded.read_at ELSE g.first_seen_at END,
   changed_at = excluded.read_at, read_at = excluded.read_at
 """  # noqa: S608 - own text
 
-# Who comes back and was never identified may be another machine.
+# Who comes back and was never identified may be another machine, like one that has another name (above).
 LISTED_AGAIN = """
 UPDATE guests g SET unlisted_since = NULL, changed_at = :began,
   first_seen_at = CASE WHEN g.fingerprint IS NULL THEN :began ELSE g.first_seen_at END

@@ -148,8 +148,8 @@ def order_of(row: Any) -> Order:  # noqa: ANN401 - a Row
 def guest_of(row: Any, previous: dict[str, datetime | None], began: dict[str, datetime]) -> Guest:  # noqa: ANN401 - a Row
     """One row of ``guests``."""
     values = _values(row, _GUEST_FIELDS) | {"tags": tuple(row.tags), "read_at": began.get(row.cluster)}
-    before = previous.get(row.cluster)
-    if before is not None and row.power_since <= before:
+    before, now = previous.get(row.cluster), began.get(row.cluster)
+    if before is not None and row.power_since <= before and (now is None or before < now):  # else a clock went back
         values["previous_read_at"] = before
     return Guest(**values)
 

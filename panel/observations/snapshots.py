@@ -128,13 +128,16 @@ def merge_orders(connection: Connection, feed: str, began_at: datetime) -> None:
     connection.execute(text(ENDED_KEEPS_GUEST))
     identity_doubts.doubt_by_orders(connection, feed)
     connection.execute(text(MERGE_ORDERS), {"began": began_at, "feed": feed})
-    connection.execute(text(ORDERS_BACK))
-    connection.execute(text(ORDERS_LISTED))
+    connection.execute(text(ORDERS_BACK), {"feed": feed})
+    connection.execute(text(ORDERS_LISTED), {"feed": feed})
 
 
-def note_unlisted_orders(connection: Connection, scopes: Sequence[str], began_at: datetime) -> None:
+def note_unlisted_orders(
+    connection: Connection, scopes: Sequence[str], began_at: datetime, effective_at: datetime
+) -> None:
     """Store since when complete sweeps of its scope lack a known order, also an order that ended long ago."""
-    connection.execute(text(ORDERS_UNLISTED), {"scopes": list(scopes), "began": began_at})
+    values = {"scopes": list(scopes), "began": began_at, "effective": effective_at}
+    connection.execute(text(ORDERS_UNLISTED), values)
 
 
 def missing_orders(connection: Connection, scopes: Sequence[str]) -> tuple[int, int]:
@@ -200,7 +203,8 @@ latest AS (
   ORDER BY source, scope, id DESC
   ON CONFLICT (source, scope) DO UPDATE
   SET snapshot_id = excluded.snapshot_id, began_at = excluded.began_at, count = excluded.count
-  WHERE scopes.began_at <= excluded.began_at)
+  WHERE scopes.began_at <= excluded.began_at
+    OR scopes.began_at > clock_timestamp())  -- the database's clock went back since
 SELECT source, scope, id FROM noted
 """
 _ORDER_DIFFERS = (
@@ -248,16 +252,22 @@ ON CONFLICT (order_id) DO UPDATE SET
   changed_at = excluded.changed_at, effective_at = excluded.effective_at
 """
 
+# An old copy of the feed shows orders that have gone since: it brings none of them back.
 ORDERS_BACK = """
-DELETE FROM absences a USING stage_orders s WHERE a.kind = 'order' AND a.subject = s.order_id
+DELETE FROM absences a USING stage_orders s LEFT JOIN scopes c ON c.source = :feed AND c.scope = s.scope
+WHERE a.kind = 'order' AND a.subject = s.order_id
+  AND (s.effective_at < c.began_at) IS NOT TRUE AND (s.effective_at < a.last_absent_at) IS NOT TRUE
 """
 ORDERS_LISTED = """
-UPDATE orders_seen o SET unlisted_since = NULL FROM stage_orders s
-WHERE s.order_id = o.order_id AND o.unlisted_since IS NOT NULL
+UPDATE orders_seen o SET unlisted_since = NULL
+FROM stage_orders s LEFT JOIN scopes c ON c.source = :feed AND c.scope = s.scope
+WHERE s.order_id = o.order_id AND o.unlisted_since IS NOT NULL AND (s.effective_at < c.began_at) IS NOT TRUE
 """
+# What was seen later than this content lacks it is not missing.
 ORDERS_UNLISTED = """
 UPDATE orders_seen o SET unlisted_since = :began
-WHERE o.unlisted_since IS NULL AND ('all' = ANY(CAST(:scopes AS text[])) OR 'user:' || o.owner = ANY(:scopes))
+WHERE o.unlisted_since IS NULL AND (o.effective_at > :effective) IS NOT TRUE
+  AND ('all' = ANY(CAST(:scopes AS text[])) OR 'user:' || o.owner = ANY(:scopes))
   AND NOT EXISTS (SELECT 1 FROM stage_orders s WHERE s.order_id = o.order_id)
 """
 
@@ -284,7 +294,7 @@ UPDATE guests SET
   fingerprint_since = CASE WHEN {_FORBIDDEN} OR fingerprint IS NOT DISTINCT FROM :fingerprint
                            THEN coalesce(fingerprint_since, :at) ELSE :at END,
   previous_fingerprint = CASE WHEN {_OTHER_MACHINE} THEN fingerprint ELSE previous_fingerprint END,
-  first_seen_at = CASE WHEN {_OTHER_MACHINE} THEN :at ELSE first_seen_at END,
+  first_seen_at = CASE WHEN fingerprint IS DISTINCT FROM {_IDENTITY} THEN :at ELSE first_seen_at END,
   fingerprint = {_IDENTITY}, fingerprint_state = :state, fingerprint_read_at = :at, doubt = NULL, doubted_at = NULL,
   ip_address = CASE WHEN {_FORBIDDEN} THEN ip_address ELSE :ip_address END
 WHERE cluster = :cluster AND vmid = :vmid AND (name = :name) IS NOT FALSE

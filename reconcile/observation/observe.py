@@ -20,7 +20,7 @@ from domain.failures import Broken
 from domain.identity_doubts import GAP
 from domain.orders import Order, OrderState
 from domain.source_protocols import Found, Gone, Lookup, OrderFeed, Page, Sweep, Unclear
-from domain.source_troubles import Trouble, feed_trouble
+from domain.source_troubles import Cause, Trouble, feed_trouble
 from panel.journal.rows import database_now
 from panel.observations import absences, snapshots
 from panel.observations.components import Entangled
@@ -38,6 +38,9 @@ FEED_FOR_S = 400.0
 """How long the order feed may be read, so that the run can still do its work and report within its own limit."""
 
 DELTA_OVERLAP = timedelta(seconds=60)
+
+DATES_DIFFER_BY = timedelta(seconds=5)
+"""Two reads of one content may be dated so far apart: servers write the date in whole seconds."""
 
 
 @dataclass(slots=True)
@@ -128,25 +131,18 @@ def take_orders(
     feed, sweep, began, since = read.feed, read.sweep, read.began, read.since
     seen.counts["orders"], problems = sweep.count, len(seen.problems)
     seen.counts["orders_refused"] = sweep.refused
-    scopes = set(sweep.complete_scopes) if since is None else set[str]()
-    scopes = {"all"} if "all" in scopes else scopes  # "all" covers the users' scopes
-    problem, shrunk = sweep.problem, None
+    effective = read.effective
+    seen.previous_orders_at = snapshots.scope_time(connection, feed.name, "all")
     snapshots.merge_orders(connection, feed.name, began)
-    if scopes:
-        shrunk = why_not_believed(connection, feed.name, _lost_orders(connection, feed, sorted(scopes)))
-        if shrunk is not None:
-            scopes, problem = set(), shrunk
+    scopes, problem, trouble = _believed(connection, read, seen.previous_orders_at, age_max)
     if problem is not None:
         seen.problems.append(f"{feed.name}: {problem}")
-    effective = read.effective
-    trouble = feed_trouble(sweep.problem, shrunk, sweep.count, began, effective, age_max)
     seen.troubles[feed.name] = trouble
     if trouble is not None and problem is None:
         seen.problems.append(f"{feed.name}: {trouble.reason}")
     if effective is None and scopes:
         seen.problems.append(f"{feed.name}: no usable as_of, so nothing is written from it")
         scopes = set()
-    seen.previous_orders_at = snapshots.scope_time(connection, feed.name, "all")
     swept = "all" in scopes
     seen.orders_read_before = _read_before(read, seen.previous_orders_at, swept=swept)
     read_of = snapshots.ScopeRead(
@@ -158,13 +154,13 @@ def take_orders(
         absences.count_absent_orders(connection, run_id, {"all": snapshot_id}, effective, proof)
     elif scopes and effective is not None:
         # A snapshot of users whose orders are all present proves nothing, and there may be thousands of them.
-        lacking = absences.scopes_with_missing_orders(connection, sorted(scopes), proof)
+        lacking = absences.scopes_with_missing_orders(connection, sorted(scopes), effective, proof)
         snapshot_ids = snapshots.record_evidence(
             connection, run_id, feed.name, lacking, count=sweep.count, began_at=began, effective_at=effective
         )
         absences.count_absent_orders(connection, run_id, snapshot_ids, effective, proof)
     if scopes and effective is not None:
-        snapshots.note_unlisted_orders(connection, sorted(scopes), began)
+        snapshots.note_unlisted_orders(connection, sorted(scopes), began, effective)
     remembered: dict[str, Any] = {"rolled_to": sweep.rolled_to} if sweep.rolled_to is not None else {}
     if sweep.problem is None and effective is not None:
         remembered["delta_since"] = effective - DELTA_OVERLAP
@@ -178,12 +174,41 @@ def take_orders(
     connection.commit()
 
 
+def _believed(
+    connection: Connection, read: FeedRead, previous_orders_at: datetime | None, age_max: timedelta
+) -> tuple[set[str], str | None, Trouble | None]:
+    """The scopes of which a read is complete and may prove that an order is missing; and what is wrong with the read: a
+    sentence, and the source's trouble."""
+    feed, sweep = read.feed, read.sweep
+    scopes = set(sweep.complete_scopes) if read.since is None else set[str]()
+    scopes = {"all"} if "all" in scopes else scopes  # "all" covers the users' scopes
+    old, shrunk = _why_old_copy(read, previous_orders_at), None
+    if old is None and scopes:
+        shrunk = why_not_believed(connection, feed.name, _lost_orders(connection, feed, sorted(scopes)))
+    trouble = feed_trouble(sweep.problem, shrunk, sweep.count, read.began, read.effective, age_max)
+    if trouble is None and old is not None:
+        trouble = Trouble(Cause.OLD, old)
+    return set() if old or shrunk else scopes, shrunk or sweep.problem or old, trouble
+
+
 def _read_before(read: FeedRead, previous_orders_at: datetime | None, *, swept: bool) -> datetime | None:
     """When the orders were last read before this read, if both show all orders that are new."""
     if read.sweep.rolled_to is not None:  # of this feed only a full sweep reads every customer's orders
         return previous_orders_at if swept else None
-    well = read.sweep.problem is None and read.effective is not None
+    newer = read.before is not None and read.effective is not None and read.effective > read.before
+    well = read.sweep.problem is None and newer
     return read.before if well and (swept or read.since is not None) else None
+
+
+def _why_old_copy(read: FeedRead, previous_orders_at: datetime | None) -> str | None:
+    """What is wrong with a read whose content is older than that of the last complete sweep. It proves nothing: what it
+    lacks may be newer, and what it shows may be gone."""
+    if read.effective is None or previous_orders_at is None or previous_orders_at > read.began:
+        return None  # or the database's clock went back since
+    if read.effective > previous_orders_at - DATES_DIFFER_BY:
+        return None
+    content, before = (moment.isoformat(timespec="seconds") for moment in (read.effective, previous_orders_at))
+    return f"an old copy: its content is of {content}, and the last complete read's of {before}"
 
 
 def _lost_orders(connection: Connection, feed: OrderFeed, scopes: list[str]) -> Loss:

@@ -19,7 +19,7 @@ from reconcile.decision.cases import Case, Policy, World
 from reconcile.decision.matching.address_claims import AddressClaims
 from reconcile.decision.matching.duplicates import UnnamedGuests, order_of_twin, why_two_machines
 from reconcile.decision.matching.guest_matching import GuestMatching, was_read
-from reconcile.decision.matching.order_traits import ended_before, has_ended, same_plan, time_apart
+from reconcile.decision.matching.order_traits import ended_before, had_an_owner, has_ended, same_plan, time_apart
 
 CREATED_TOGETHER = timedelta(minutes=2)
 RIVALS_APART = timedelta(minutes=10)
@@ -311,7 +311,7 @@ class _Matching:
         if twin is not None:
             doubt = doubt or why_two_machines(record, twin, self.world, self.policy)
             self.guest_matching.used |= {twin.guest_key} if twin.guest_key is not None else set()
-        ownerless = order.user_id is None and order.owner is None  # this feed names no owners
+        ownerless = order.user_id is None and order.owner is None and not had_an_owner(order)  # so the feed names none
         if doubt is None and record.order_id != order.order_id and not ownerless and order.user_id != record.user_id:
             # For a linked record this is a change of owner. By a bare id it may be another customer's machine.
             doubt = f"order {order.order_id} of another customer names VPS {record.id}, which was never linked with it"

@@ -13,6 +13,12 @@ def has_ended(order: Order) -> bool:
     return order.state is OrderState.ENDED
 
 
+def had_an_owner(order: Order) -> bool:
+    """Whether the feed has named another owner of it, or an owner where it names none now."""
+    since, seen = order.owner_since, order.first_seen_at
+    return since is not None and seen is not None and since > seen
+
+
 def later(order: Order, other: Order) -> bool:
     """Whether it was made after the other one."""
     return order.created_at is not None and other.created_at is not None and order.created_at > other.created_at

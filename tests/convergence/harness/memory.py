@@ -13,7 +13,7 @@ from domain.guests import FingerprintState, Guest, GuestKey, PowerState
 from domain.orders import Order, OrderState
 from domain.source_protocols import ClusterReading, Found, Gone, GuestConfig, GuestSource, OrderFeed
 from reconcile.observation.mass_disappearance import ASKED_SINGLY, is_mass_loss
-from reconcile.observation.observe import DELTA_OVERLAP
+from reconcile.observation.observe import DATES_DIFFER_BY, DELTA_OVERLAP
 
 Proven = Callable[[Absence | None], bool]
 """Whether an absence is proven."""
@@ -113,9 +113,10 @@ class Memory:
         if old.power is not shown.power:
             known.since = began
         lock_since = None if shown.lock is None else old.lock_since if old.lock == shown.lock else began
+        other = back or (old.guest_type, old.name) != (shown.guest_type, shown.name)
         known.guest = replace(
             shown,
-            first_seen_at=began if back and old.fingerprint is None else old.first_seen_at,
+            first_seen_at=began if other and old.fingerprint is None else old.first_seen_at,
             lock_since=lock_since,
             fingerprint=old.fingerprint,
             fingerprint_state=state,
@@ -224,23 +225,35 @@ class Memory:
                     staged.add(order.order_id)
                     self._merge_order(order, users.get(order.owner or ""), effective, began)
         seen.previous_orders_at = self.orders_at
-        whole = since is None and "all" in sweep.complete_scopes
+        old_copy = oldest is not None and self.orders_at is not None and oldest <= self.orders_at - DATES_DIFFER_BY
+        whole = since is None and "all" in sweep.complete_scopes and dated and not old_copy
+        believed = whole and not self._orders_shrunk(feed, staged)
         if sweep.problem is None and dated and oldest is not None:
             before, self.delta_since = self.delta_since, oldest - DELTA_OVERLAP
-            if before is not None and (since is not None or not self._orders_shrunk(feed, staged)):
+            newer = before is not None and oldest > before + DELTA_OVERLAP
+            if before is not None and newer and (since is not None or believed):
                 seen.orders_read_before = before + DELTA_OVERLAP
-        if whole and dated and oldest is not None and not self._orders_shrunk(feed, staged):
-            for order_id, order in self.orders.items():
-                if order_id not in staged and (order.state is not OrderState.ENDED or order_id in held_orders):
-                    if order_id not in self.gone_orders:
-                        self.doubt(order.guest_key)
-                    self.gone_orders[order_id] = self._counted(self.gone_orders.get(order_id), oldest)
+        if believed and oldest is not None:
+            self._count_missing(staged, held_orders, oldest)
             self.orders_at = max(self.orders_at or oldest, oldest)
         seen.orders_at = self.orders_at
 
+    def _count_missing(self, staged: set[str], held_orders: set[str], oldest: datetime) -> None:
+        for order_id, order in self.orders.items():
+            seen_since = order.effective_at is not None and order.effective_at > oldest
+            if order_id in staged or seen_since or (order.state is OrderState.ENDED and order_id not in held_orders):
+                continue
+            if order_id not in self.gone_orders:
+                self.doubt(order.guest_key)
+            self.gone_orders[order_id] = self._counted(self.gone_orders.get(order_id), oldest)
+
     def _merge_order(self, shown: Order, user: int | None, effective: datetime | None, began: datetime) -> None:
-        back = self.gone_orders.pop(shown.order_id, None) is not None
-        old, at = self.orders.get(shown.order_id), effective or began
+        old, at, absence = self.orders.get(shown.order_id), effective or began, self.gone_orders.get(shown.order_id)
+        back = absence is not None
+        if absence is not None and effective is not None:  # an old copy brings nothing back
+            back = effective >= max(absence.last_seen_absent_at, self.orders_at or effective)
+        if back:
+            del self.gone_orders[shown.order_id]
         if old is not None and shown.state is OrderState.ENDED and shown.vmid is None:
             shown = replace(shown, cluster=old.cluster, vmid=old.vmid)
         newer = old is None or old.effective_at is None or (effective is not None and effective > old.effective_at)
@@ -355,5 +368,5 @@ def _store_fingerprint(known: Known, config: GuestConfig, at: datetime) -> None:
         fingerprint_state=FingerprintState.FORBIDDEN if config.forbidden else FingerprintState.READ,
         fingerprint_seen=old.fingerprint_seen if config.forbidden else old.fingerprint_seen + 1 if same else 1,
         fingerprint_since=old.fingerprint_since or at if same else at,
-        first_seen_at=old.first_seen_at if same or old.fingerprint is None else at,
+        first_seen_at=old.first_seen_at if same else at,
     )

@@ -72,6 +72,14 @@ async def test_without_the_preference_nobody_waits(site: httpx.AsyncClient) -> N
     assert "Preference-Applied" not in answer.headers
 
 
+async def test_nobody_waits_for_a_create_that_was_made_before(site: httpx.AsyncClient) -> None:
+    body = {**CREATE, "vps": {**CREATE["vps"], "order_id": "7041"}}
+    await site.post("/api/vps/sync", json=body)
+    again = await site.post("/api/vps/sync", json=body, headers={"Prefer": "wait=60"})
+    assert (again.status_code, again.json()["operation"]["state"]) == (200, "queued")
+    assert "Preference-Applied" not in again.headers
+
+
 async def test_a_retry_hears_what_the_waiting_call_heard(site: httpx.AsyncClient, worker: Worker) -> None:
     first = await _wait_while_applied(site, worker, CREATE, 1, **{"Idempotency-Key": "k1"})
     again = await site.post("/api/vps/sync", json=CREATE, headers={"Idempotency-Key": "k1"})

@@ -80,6 +80,34 @@ def test_another_machine_at_an_address_is_first_seen_anew(engine: Engine) -> Non
     assert seen() > second, "nobody knows whether it is the same one"
 
 
+def test_a_machine_counts_from_when_it_was_identified(engine: Engine) -> None:
+    """Until then another one may have stood there, at the same address and never left out of a list."""
+    cluster = ListedCluster()
+    cluster.add(100, "pve1")
+    cluster.silent = {"pve1"}
+    runs(engine, cluster, 1)
+
+    def seen() -> datetime:
+        with engine.connect() as connection:
+            found = connection.scalar(text("SELECT first_seen_at FROM guests WHERE vmid = 100"))
+        assert isinstance(found, datetime)
+        return found
+
+    first = seen()
+    runs(engine, cluster, 1)
+    assert seen() == first
+    cluster.change(100, name="the next customer's")
+    runs(engine, cluster, 1)
+    second = seen()
+    assert second > first, "its name is all that is known of it"
+    cluster.silent = set()
+    runs(engine, cluster, 1)
+    third = seen()
+    assert third > second
+    runs(engine, cluster, 2)
+    assert seen() == third
+
+
 def test_since_when_a_guest_is_who_it_is(engine: Engine) -> None:
     cluster = listed(engine)
 

@@ -196,6 +196,15 @@ class TestOrderClaim:
         assert again.record["name"] == "test-vps-01"
         assert count(panel, "operations") == 1
 
+    async def test_a_create_that_is_applied_says_so_while_later_calls_wait(
+        self, acceptor: Acceptor, panel: Engine
+    ) -> None:
+        first = await accepted(acceptor, create_call(order_id="o-1"))
+        apply_operation(panel, first.operation_id)
+        await accepted(acceptor, update_call(first.vps_id))
+        again = await accepted(acceptor, create_call(order_id="o-1"))
+        assert (again.operation_id, again.state, again.created) == (first.operation_id, "applied", False)
+
     async def test_within_one_batch_too(self, acceptor: Acceptor, panel: Engine) -> None:
         outcomes = await asyncio.gather(*(acceptor.accept(create_call(order_id="o-1")) for _ in range(20)))
         assert {outcome.vps_id for outcome in outcomes if isinstance(outcome, Accepted)} == {

@@ -47,7 +47,7 @@ def created_for(panel: Engine, order_id: str) -> Written | NotWritten:
     sold = {"name": PLAN["name"], "cpu": PLAN["cpu"], "ram_mb": PLAN["ram"], "disk_gb": PLAN["disk"], "os": PLAN["os"]}
     states = {"order_state": "active", "power_state": "running"}
     whose = {"user_id": PLAN["user_id"], "hypervisor": PLAN["hypervisor"], "order_id": order_id}
-    change = Create(**WHY, order=order(order_id=order_id), values=whose | sold | states)
+    change = Create(**WHY, order=order(order_id=order_id, mapped_at=None), values=whose | sold | states)
     return write(panel, begin_run(panel), change)
 
 
@@ -174,7 +174,10 @@ class TestUpdateThatNamesAnOrder:
 
     async def test_an_order_that_a_live_record_has_stays_there(self, acceptor: Acceptor, panel: Engine) -> None:
         first, second = await made(acceptor, panel, order_id="A"), await made(acceptor, panel)
-        apply_operation(panel, (await accepted(acceptor, update_call(second, order_id="A"))).operation_id)
+        answer = await accepted(acceptor, update_call(second, order_id="A"))
+        kept = f"VPS {second} is being updated. Order A stays with VPS {first}, which is not deleted yet"
+        assert (answer.record["order_id"], answer.message) == (None, kept)
+        apply_operation(panel, answer.operation_id)
         assert (await accepted(acceptor, update_call(None, order_id="A"))).vps_id == first
         gone = await accepted(acceptor, delete_call(None, order_id="A"))
         assert gone.vps_id == first

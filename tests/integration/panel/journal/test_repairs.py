@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -176,7 +177,7 @@ def create(**link: Any) -> Create:
     sold = {"name": PLAN["name"], "cpu": PLAN["cpu"], "ram_mb": PLAN["ram"], "disk_gb": PLAN["disk"], "os": PLAN["os"]}
     states = {"order_state": "active", "power_state": "running"}
     whose = {"user_id": PLAN["user_id"], "hypervisor": PLAN["hypervisor"], "order_id": "o-1"}
-    return Create(**WHY, order=order(order_id="o-1"), values=whose | sold | states | link)
+    return Create(**WHY, order=order(order_id="o-1", mapped_at=None), values=whose | sold | states | link)
 
 
 class TestCreate:
@@ -197,6 +198,18 @@ class TestCreate:
         outcome = write(panel, begin_run(panel), create())
         why = f"order o-1 is claimed by VPS {created.vps_id}: its record exists or is on its way"
         assert outcome == NotWritten(why)
+
+    async def test_not_for_a_user_who_was_mapped_anew_since(self, panel: Engine) -> None:
+        """The map was wrong when the run looked, and an operator corrected it before the run wrote."""
+        asked, decided = begin_run(panel), create()
+        with panel.begin() as connection:
+            now = connection.scalar(text("SELECT mapped_at FROM users WHERE id = :id"), {"id": PLAN["user_id"]})
+        as_decided = replace(decided, order=order(order_id="o-1", mapped_at=now))
+        with panel.begin() as connection:
+            connection.execute(text("UPDATE users SET mapped_at = clock_timestamp()"))
+        outcome = write(panel, asked, as_decided)
+        assert outcome == NotWritten(f"user {PLAN['user_id']} was mapped anew since order o-1 was looked at")
+        assert count(panel, "vps") == 0
 
     async def test_not_for_a_guest_that_is_linked_elsewhere(self, acceptor: Acceptor, panel: Engine) -> None:
         await made(acceptor, panel, cluster="main", vmid=100)

@@ -32,7 +32,8 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"template": True},
 )  # fmt: skip
 UPTIMES = (None, 0.0, 3600.0, 3629.0, 3630.0, 86_400.0)
-READ = (None, NOW - timedelta(hours=1))
+READ = (None, NOW - timedelta(hours=1), NOW + timedelta(hours=1))
+"""In the future: the database's clock was set back since."""
 PREVIOUS = (None, NOW - GAP, NOW - GAP - timedelta(seconds=1))
 
 

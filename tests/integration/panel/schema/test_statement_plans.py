@@ -20,7 +20,7 @@ from panel.clients.record_marks import record_marks
 from panel.clients.round_trips import RoundTrips, client_reads
 from panel.clients.sign_in_links import SignInLink, use_link
 from panel.journal.accept import Acceptor
-from panel.journal.calls import Accepted
+from panel.journal.calls import Accepted, Refused
 from panel.journal.publish import Doorbell
 from panel.journal.relay import Relay
 from panel.journal.writer import apply_operation
@@ -146,6 +146,7 @@ async def _a_day(database: Database, engine: Engine) -> None:
         assert isinstance(outcome, Accepted)
         made.append(outcome)
         await acceptor.accept(call)
+    assert isinstance(await acceptor.accept(update_call(999_999_999, "stopped")), Refused)
     relay = Relay(database.app_url, Published())
     relay.relay_once()
     for outcome in made[:3]:

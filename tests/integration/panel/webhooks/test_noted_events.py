@@ -123,7 +123,7 @@ async def test_every_other_repair(acceptor: Acceptor, told: Engine) -> None:
         if name in values:
             values[{"ram": "ram_mb", "disk": "disk_gb"}[name]] = values.pop(name)
     values.pop("status", None)
-    new = write(told, run_id, Create(**WHY, order=order(order_id="o-9"), values=values))
+    new = write(told, run_id, Create(**WHY, order=order(order_id="o-9", mapped_at=None), values=values))
     assert isinstance(new, Written), new
     assert isinstance(write(told, run_id, Unlink(**WHY, record=decided_on(first, 1), values={})), Written)
     assert isinstance(write(told, run_id, Delete(**WHY, record=decided_on(second, 1), values={})), Written)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -129,3 +129,46 @@ def test_an_order_without_a_guest_is_thought_of_while_it_is_missed(hoster: Hoste
     assert record(hoster) == before
     hoster.full(2)
     assert record(hoster) == ("o1", "smbios:next", "running", "verified"), "reinstalled: nobody else may own it"
+
+
+def test_an_old_copy_of_the_feed_brings_no_order_back(hoster: Hoster) -> None:
+    """Order o1 was removed, and its machine was sold on. A server that lags behind still shows o1."""
+    hoster.full(2)
+    also_names(hoster)
+    hoster.full()
+    removed = hoster.feed.listed.pop("o1")
+    hoster.full()
+    hoster.flip("o1")
+    hoster.fast(2)
+    shown = ("o1", "smbios:1", "running", "verified")
+    assert record(hoster) == shown, "the machine is the next customer's by now"
+    hoster.feed.listed["o1"], hoster.feed.staleness_s = removed, 3600
+    told = hoster.full()
+    assert any("an old copy" in problem for problem in told.problems)
+    assert hoster.count("absences", "kind = 'order' AND subject = 'o1'") == 1
+    assert hoster.count("orders_seen", "order_id = 'o1' AND unlisted_since IS NOT NULL") == 1
+    hoster.fast(2)
+    assert record(hoster) == shown
+    assert hoster.count("vps", "order_id = 'o1' AND power_unconfirmed_since IS NOT NULL") == 1
+    hoster.feed.staleness_s = 0
+    hoster.full()
+    assert hoster.count("absences", "kind = 'order' AND subject = 'o1'") == 0, "this is of now"
+
+
+def test_what_was_seen_later_than_a_sweep_s_content_is_not_missing(hoster: Hoster, feed: ForgetfulFeed) -> None:
+    """The sweep before was an hour ago. This one lags by half an hour, and o9 was made in between."""
+    hoster.full(2)
+    with hoster.engine.begin() as connection:
+        connection.execute(text("UPDATE scopes SET began_at = began_at - interval '1 hour' WHERE source = 'orders'"))
+    also_names(hoster)
+    hoster.sweep_interval = timedelta(days=1)
+    hoster.full()
+    hoster.sweep_interval = timedelta(0)
+    feed.forgotten, feed.staleness_s = {"o9"}, 1800
+    told = hoster.full(4)
+    assert not any("an old copy" in problem for problem in told.problems)
+    assert hoster.count("absences", "kind = 'order'") == 0
+    assert hoster.count("orders_seen", "unlisted_since IS NOT NULL") == 0
+    feed.staleness_s = 0
+    hoster.full()
+    assert hoster.count("absences", "kind = 'order' AND subject = 'o9'") == 1

@@ -342,6 +342,16 @@ OF_ORDERS = [
         {"ownership"},
     ),
     Case(
+        "and this one read does not say whose order it is",
+        world(
+            orders=(replace(FOREIGN, owner=None, owner_since=ago(minutes=2)),),
+            guests=(guest(),),
+            records=(record(**LOOSE),),
+        ),
+        [],
+        {"ownership"},
+    ),
+    Case(
         "and the record's own order is gone",
         world(orders=(FOREIGN,), guests=(guest(),), records=(record(),), order_absences={"1": absence()}),
         [],
