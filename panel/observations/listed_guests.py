@@ -6,14 +6,17 @@ known guests they lack. All that follows looks at these few rows only, so a quie
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from sqlalchemy import Connection, text
 
-from domain.guests import GuestType
+from domain.guests import GuestType, ListedGuest, PowerState
 from panel.observations import identity_doubts
+from panel.observations.copying import copied, copy_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,38 @@ class Missing:
 
     missing: int
     known: int
+
+
+_ALIKE = (
+    "cluster", "guest_type", "node", "status", "power", "lock", "template", "cores", "memory_mb", "disk_gb", "tags",
+)  # fmt: skip
+GUEST_COLUMNS = ("vmid", "name", "uptime_s", *_ALIKE)
+
+
+def stage_guests(connection: Connection, guests: Iterable[ListedGuest]) -> None:
+    """Copy the guests of a list into the run's temporary table."""
+    copy_lines(connection, "stage_guests", GUEST_COLUMNS, map(_line, guests))
+
+
+def _line(g: ListedGuest) -> str:
+    alike = _alike(
+        g.cluster, g.guest_type, g.node, g.status, g.power, g.lock, g.template, g.cores, g.memory_mb, g.disk_gb, g.tags
+    )
+    return f"{g.vmid}\t{copied(g.name)}\t{copied(g.uptime_s)}\t{alike}\n"
+
+
+@lru_cache(maxsize=4_096)  # most guests of a cluster have all this in common with others
+def _alike(
+    cluster: str, guest_type: GuestType, node: str, status: str, power: PowerState, lock: str | None, template: bool,
+    cores: float | None, memory_mb: int | None, disk_gb: int | None, tags: tuple[str, ...],
+) -> str:  # fmt: skip
+    values = cluster, guest_type, node, status, power, lock, template, cores, memory_mb, disk_gb, _array(tags)
+    return "\t".join(map(copied, values))
+
+
+def _array(tags: Iterable[str]) -> str:
+    """The tags as PostgreSQL writes an array."""
+    return "{" + ",".join('"' + re.sub(r'(["\\\\])', r"\\\1", tag) + '"' for tag in tags) + "}"
 
 
 def previous_reads(connection: Connection, clusters: Collection[str]) -> dict[str, datetime]:

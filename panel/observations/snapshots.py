@@ -6,26 +6,19 @@ flat and a quiet fleet costs the few rows that say what was read when. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-import psycopg
-from psycopg import sql
 from sqlalchemy import Connection, text
 
 from domain.orders import Order
 from domain.record_columns import Kind, RecordColumn, ValueSource, given_by, names
 from panel.observations import identity_doubts
 from panel.observations.listed_guests import LISTED_STAGES
-from panel.sessions import keep_values_out
 
-GUEST_COLUMNS = (
-    "cluster", "vmid", "guest_type", "node", "status", "power", "name", "lock", "template", "cores", "memory_mb",
-    "disk_gb", "tags", "uptime_s",
-)  # fmt: skip
 _GIVEN = given_by(ValueSource.ORDER)
 _FEED_COLUMNS = (
     "state", "status", "owner", "panel_vps_id", "panel_vps_id_given", *names(_GIVEN), "created_at", "updated_at",
@@ -39,27 +32,6 @@ def make_stages(connection: Connection) -> None:
     for statement in STAGES:
         connection.execute(text(statement))
     connection.commit()
-
-
-def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-    """Stream rows into a temporary table. Returns how many. ANALYZE must follow: without statistics the planner takes
-    the table for so large that it reads the other tables whole."""
-    driver = connection.connection.driver_connection
-    if driver is None:
-        raise RuntimeError("no driver connection")
-    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
-        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
-    )
-    count = 0
-    try:
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(row)
-                count += 1
-    except psycopg.Error as error:  # raised by the driver itself, so SQLAlchemy's listener does not see it
-        keep_values_out(error)
-        raise
-    return count
 
 
 def order_row(order: Order, effective: datetime | None, scope: str) -> tuple[Any, ...]:

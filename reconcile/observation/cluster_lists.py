@@ -6,14 +6,12 @@ as it arrives. Those that have arrived are compared with what is known and merge
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
-from typing import Any
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -127,7 +125,7 @@ class _Taking:
             problem = "; ".join(reading.problems) or "not trusted"
             self.reads_of.append(ScopeRead(source, "all", complete=False, count=len(reading.guests), problem=problem))
             return
-        snapshots.copy_rows(self.connection, "stage_guests", snapshots.GUEST_COLUMNS, _guest_rows(reading))
+        listed_guests.stage_guests(self.connection, reading.guests)
         listed = Counter(guest.node for guest in reading.guests)
         self.staged.append(_Staged(answer.source, replace(reading, guests=()), listed, answered))
         if sum(staged.listed.total() for staged in self.staged) >= MERGED_AT_ONCE:
@@ -208,17 +206,3 @@ def _scopes(staged: _Staged, shrunk: str | None) -> Iterator[ScopeRead]:
         well = node in complete
         yield ScopeRead(source, node, well, staged.listed[node], None if well else shrunk)
     yield ScopeRead(source, "all", complete=True, count=staged.listed.total(), problem=shrunk)
-
-
-def _guest_rows(reading: ClusterReading) -> Iterator[tuple[Any, ...]]:
-    for g in reading.guests:
-        yield (
-            g.cluster, g.vmid, g.guest_type.value, g.node, g.status, g.power.value, g.name, g.lock, g.template,
-            g.cores, g.memory_mb, g.disk_gb, _array(g.tags), g.uptime_s,
-        )  # fmt: skip
-
-
-@lru_cache(maxsize=4_096)  # most guests have the tags of others
-def _array(tags: tuple[str, ...]) -> str:
-    """The tags as PostgreSQL writes an array: the driver takes far longer to write a list."""
-    return "{" + ",".join('"' + re.sub(r'(["\\\\])', r"\\\1", tag) + '"' for tag in tags) + "}"

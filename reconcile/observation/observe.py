@@ -24,6 +24,7 @@ from domain.source_troubles import Cause, Trouble, feed_trouble
 from panel.journal.rows import database_now
 from panel.observations import absences, snapshots
 from panel.observations.components import Entangled
+from panel.observations.copying import copy_rows
 from panel.observations.proof import Proof
 from panel.runs import source_states
 from reconcile.observation.mass_disappearance import ASKED_SINGLY, Loss, why_not_believed
@@ -116,7 +117,7 @@ def stage_orders(connection: Connection, feed: OrderFeed, sweep_interval: timede
     )
     oldest = _OldestEffective(began)
     for rows in _order_rows(sweep, oldest):  # a statement for each page: none may take as long as a slow feed
-        snapshots.copy_rows(connection, "stage_orders", snapshots.ORDER_COLUMNS, rows)
+        copy_rows(connection, "stage_orders", snapshots.ORDER_COLUMNS, rows)
     connection.execute(text("ANALYZE stage_orders (order_id, state, cluster, vmid)"))
     connection.commit()
     before = delta_since + DELTA_OVERLAP if delta_since is not None else None

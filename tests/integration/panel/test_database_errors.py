@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from panel.observations.snapshots import copy_rows, make_stages
+from panel.observations.copying import copy_rows
+from panel.observations.snapshots import make_stages
 from panel.sessions import async_engine, sync_engine
 from tests.support.databases import Database
 

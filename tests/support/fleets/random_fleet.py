@@ -14,6 +14,8 @@ from domain.guests import GuestType
 from domain.orders import Order
 from domain.source_protocols import ClusterReading, GuestConfig, Health, Lookup, Sweep, User
 from panel.observations import snapshots
+from panel.observations.copying import copy_rows
+from panel.observations.listed_guests import GUEST_COLUMNS
 from panel.schema import tables
 
 CLUSTERS = ("main", "second")
@@ -312,8 +314,8 @@ class Rows:
         absences = {(a["kind"], a["subject"]): a | {"last_run_id": run_id} for a in self.absences}
         if absences:
             connection.execute(insert(tables.absences), list(absences.values()))
-        staged = [tuple(g.get(c) for c in snapshots.GUEST_COLUMNS) for k, g in places.items() if k not in self.unstaged]
-        snapshots.copy_rows(connection, "stage_guests", snapshots.GUEST_COLUMNS, staged)
+        staged = [tuple(g.get(c) for c in GUEST_COLUMNS) for k, g in places.items() if k not in self.unstaged]
+        copy_rows(connection, "stage_guests", GUEST_COLUMNS, staged)
         connection.execute(text("ANALYZE stage_guests"))
 
 

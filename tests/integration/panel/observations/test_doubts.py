@@ -14,9 +14,8 @@ from domain.identity_doubts import GAP, listed
 from domain.source_protocols import ClusterReading
 from panel.observations import snapshots
 from panel.observations.identity_doubts import doubt_listed
-from panel.observations.listed_guests import TrustedList, compare_lists, merge_guests
+from panel.observations.listed_guests import TrustedList, compare_lists, merge_guests, stage_guests
 from panel.schema import tables
-from reconcile.observation.cluster_lists import _guest_rows
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 ANSWERED = NOW + timedelta(seconds=30)
@@ -72,7 +71,7 @@ def _stage(connection: Any, guests: Any) -> None:
     connection.execute(text("DELETE FROM stage_guests"))
     nobody = frozenset[str]()
     reading = ClusterReading("main", tuple(guests), nobody, nobody, complete=True, trusted=True)
-    snapshots.copy_rows(connection, "stage_guests", snapshots.GUEST_COLUMNS, _guest_rows(reading))
+    stage_guests(connection, reading.guests)
 
 
 def _as_they_were(connection: Any, cases: list[tuple[Guest, str]]) -> None:
