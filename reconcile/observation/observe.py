@@ -189,7 +189,8 @@ def _believed(
     trouble = feed_trouble(sweep.problem, shrunk, sweep.count, read.began, read.effective, age_max)
     if trouble is None and old is not None:
         trouble = Trouble(Cause.OLD, old)
-    return set() if old or shrunk else scopes, shrunk or sweep.problem or old, trouble
+    why_not = trouble.reason if old is not None and trouble is not None else None
+    return set() if old or shrunk else scopes, shrunk or sweep.problem or why_not, trouble
 
 
 def _read_before(read: FeedRead, previous_orders_at: datetime | None, *, swept: bool) -> datetime | None:

@@ -142,7 +142,7 @@ def test_an_old_copy_of_the_feed_brings_no_order_back(hoster: Hoster) -> None:
     hoster.fast(2)
     shown = ("o1", "smbios:1", "running", "verified")
     assert record(hoster) == shown, "the machine is the next customer's by now"
-    hoster.feed.listed["o1"], hoster.feed.staleness_s = removed, 3600
+    hoster.feed.listed["o1"], hoster.feed.staleness_s = removed, 60
     told = hoster.full()
     assert any("an old copy" in problem for problem in told.problems)
     assert hoster.count("absences", "kind = 'order' AND subject = 'o1'") == 1
