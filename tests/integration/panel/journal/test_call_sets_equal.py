@@ -34,7 +34,9 @@ NAMED = st.fixed_dictionaries(
         "guest": st.sampled_from([100, 101, 102]),
         "user_id": st.sampled_from([5, 6]),
         "name": st.sampled_from(["a", "b"]),
-        "ram": st.sampled_from([1024, 1]),  # 1: what validation keeps out breaks a constraint
+        # What validation keeps out breaks a constraint. No later call mends it: a set writes only what comes of its calls,
+        # so it would never meet what one of them breaks and the next one mends.
+        "ram": st.just(1),
     },
 )
 VPS = st.integers(0, 5)
