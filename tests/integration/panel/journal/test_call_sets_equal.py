@@ -34,8 +34,8 @@ NAMED = st.fixed_dictionaries(
         "guest": st.sampled_from([100, 101, 102]),
         "user_id": st.sampled_from([5, 6]),
         "name": st.sampled_from(["a", "b"]),
-        # What validation keeps out breaks a constraint. No later call mends it: a set writes only what comes of its calls,
-        # so it would never meet what one of them breaks and the next one mends.
+        # What validation keeps out breaks a constraint. No later call mends it: a set writes only what its calls come
+        # to, so it would never meet what one of them breaks and the next one mends.
         "ram": st.just(1),
     },
 )
