@@ -49,3 +49,13 @@ def test_it_listens_where_it_says(database: Database, tmp_path: Path, host: str)
         assert "Strict-Transport-Security" in answer.headers
     finally:
         process.stop()
+
+
+@pytest.mark.parametrize(("said", "believed"), [("", "127.0.0.1,::1"), ("10.0.0.7", "10.0.0.7")])
+def test_the_proxies_that_are_believed_are_those_of_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, believed: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    Path(".env").write_text(f"FORWARDED_ALLOW_IPS={said}\n", encoding="utf-8")
+    assert api_part(load_settings()).more == {"FORWARDED_ALLOW_IPS": believed}

@@ -27,6 +27,13 @@ def listed(engine: Engine) -> ListedCluster:
     return cluster
 
 
+def first_seen(engine: Engine) -> datetime:
+    with engine.connect() as connection:
+        found = connection.scalar(text("SELECT first_seen_at FROM guests WHERE vmid = 100"))
+    assert isinstance(found, datetime)
+    return found
+
+
 def absence(engine: Engine) -> tuple[int, datetime]:
     with engine.connect() as connection:
         row = connection.execute(
@@ -54,22 +61,16 @@ def test_a_guest_s_absence_is_counted_anew_when_a_record_is_linked_to_it(engine:
 def test_another_machine_at_an_address_is_first_seen_anew(engine: Engine) -> None:
     cluster = listed(engine)
 
-    def seen() -> datetime:
-        with engine.connect() as connection:
-            found = connection.scalar(text("SELECT first_seen_at FROM guests WHERE vmid = 100"))
-        assert isinstance(found, datetime)
-        return found
-
-    first = seen()
+    first = first_seen(engine)
     guest = cluster.guests.pop(100)
     runs(engine, cluster, 1)
     cluster.guests[100] = guest
     runs(engine, cluster, 1)
-    assert seen() == first, "it came back, and is the same one"
+    assert first_seen(engine) == first, "it came back, and is the same one"
     cluster.change(100, name="made anew")
     cluster.fingerprints[100] = "smbios:another"
     runs(engine, cluster, 1)
-    second = seen()
+    second = first_seen(engine)
     assert second > first
     with engine.begin() as connection:
         connection.execute(text("UPDATE guests SET fingerprint = NULL, fingerprint_state = 'unread' WHERE vmid = 100"))
@@ -77,7 +78,7 @@ def test_another_machine_at_an_address_is_first_seen_anew(engine: Engine) -> Non
     runs(engine, cluster, 1)
     cluster.guests[100] = guest
     runs(engine, cluster, 1)
-    assert seen() > second, "nobody knows whether it is the same one"
+    assert first_seen(engine) > second, "nobody knows whether it is the same one"
 
 
 def test_a_machine_counts_from_when_it_was_identified(engine: Engine) -> None:
@@ -87,25 +88,19 @@ def test_a_machine_counts_from_when_it_was_identified(engine: Engine) -> None:
     cluster.silent = {"pve1"}
     runs(engine, cluster, 1)
 
-    def seen() -> datetime:
-        with engine.connect() as connection:
-            found = connection.scalar(text("SELECT first_seen_at FROM guests WHERE vmid = 100"))
-        assert isinstance(found, datetime)
-        return found
-
-    first = seen()
+    first = first_seen(engine)
     runs(engine, cluster, 1)
-    assert seen() == first
+    assert first_seen(engine) == first
     cluster.change(100, name="the next customer's")
     runs(engine, cluster, 1)
-    second = seen()
+    second = first_seen(engine)
     assert second > first, "its name is all that is known of it"
     cluster.silent = set()
     runs(engine, cluster, 1)
-    third = seen()
+    third = first_seen(engine)
     assert third > second
     runs(engine, cluster, 2)
-    assert seen() == third
+    assert first_seen(engine) == third
 
 
 def test_since_when_a_guest_is_who_it_is(engine: Engine) -> None:
