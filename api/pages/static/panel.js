@@ -1,5 +1,6 @@
 "use strict";
-// Buttons that copy an address. Without JavaScript they are not shown.
+// Buttons that copy an address. Without JavaScript they are not shown. The answer stands outside of what renews itself:
+// a renewal would wipe it off the button.
 document.documentElement.classList.add("js");
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button[data-copy]");
@@ -9,9 +10,9 @@ document.addEventListener("click", async (event) => {
   } catch {
     return; // the browser does not allow it: the address is beside the button
   }
-  const label = button.textContent;
-  button.textContent = button.dataset.copied;
-  setTimeout(() => { button.textContent = label; }, 1500);
+  const answer = document.createElement("span"); // a new one fades anew
+  answer.textContent = button.dataset.copied;
+  document.getElementById("copied").replaceChildren(answer);
 });
 // A renewal that failed is tried again soon: the next one by the clock may be a minute away, and no change tells itself
 // twice. The pages of a fleet do not all come back in the same second.
