@@ -25,6 +25,7 @@ ATTRIBUTES: Mapping[str, re.Pattern[str] | None] = {
     "panel.run_id": None,
     "panel.retries": None,
     "panel.calls": None,
+    "panel.repairs": None,
     "panel.result": re.compile(r"[a-z_]{1,30}"),
     "panel.source": re.compile(r"[A-Za-z0-9_. -]{1,80}"),  # the feed's or cluster's name
 }

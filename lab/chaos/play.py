@@ -109,6 +109,7 @@ class Play:
             self.load.stop()
         self.rig.calm()
         self.rig.site.drain(30)
+        self._drain()  # a poison call waits behind all others
         if self.rig.poisoner is not None:
             self.rig.poisoner.finish(POISONED_S, self.rig.check)
         self._note(f"{self.rig.deliver_messages()} messages that were kept back are delivered")

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text
 
+from domain.orders import Order
 from panel.records.projection import Row
 from panel.schema import tables
 
@@ -92,6 +93,27 @@ def other_record_of_order(connection: Connection, order_id: str, vps_id: int) ->
         select(vps.c.id).where(vps.c.order_id == order_id, vps.c.deleted_at.is_(None), vps.c.id != vps_id)
     )
     return None if other is None else int(other)
+
+
+def needs_no_record(connection: Connection, order: Order) -> str | None:
+    """Why an order needs no new record: it has one by now, or one is on its way. None if it needs one. The caller has
+    locked the order."""
+    vps_queues, vps = tables.vps_queues, tables.vps
+    if (holder := holder_of(connection, order.order_id)) is not None:
+        return f"order {order.order_id} is claimed by VPS {holder}: its record exists or is on its way"
+    linked = select(vps.c.id).where(vps.c.order_id == order.order_id, vps.c.deleted_at.is_(None))
+    if connection.scalar(linked) is not None:
+        return f"order {order.order_id} has a record by now"
+    queued = connection.scalar(
+        select(vps_queues.c.vps_id).where(
+            vps_queues.c.vps_id == order.panel_vps_id,
+            vps_queues.c.queue_state == "live",
+            vps_queues.c.applied_seq < vps_queues.c.last_seq,
+        )
+    )
+    if queued is not None:
+        return f"calls for VPS {queued}, which the main site names for order {order.order_id}, wait to be applied"
+    return None
 
 
 def holder_sql(order: str, besides: str) -> str:

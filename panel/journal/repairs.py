@@ -6,7 +6,7 @@ the lease) is not written, and the next run decides again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -21,13 +21,14 @@ from domain.record_columns import Facts, in_group, names
 from domain.records import Record
 from panel.adoptions import decisions
 from panel.journal import rows
-from panel.journal.order_claims import awaiting, holder_of
+from panel.journal.order_claims import awaiting, needs_no_record
 from panel.observations.identity_doubts import ALL_SOLD_ON
 from panel.observations.proof import Proof
 from panel.records.projection import LINK_COLUMNS, Row, release_address, repaired_row, with_status
 from panel.runs.lease import hold_lease
 from panel.schema import tables
 
+Evidence = Mapping[str, Any]
 NO_VERSIONS: Mapping[int, int] = MappingProxyType({})
 
 
@@ -51,17 +52,19 @@ class NotWritten:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The run that writes, and its evidence. ``versions``: as for ``write_repair``."""
+    """The run that writes. ``versions``: as for ``write_repair``."""
 
     connection: Connection
     id: int
     epoch: int
-    evidence: Mapping[str, Any]
     versions: Mapping[int, int]
 
-    def lock_unchanged(self, record: Record) -> tuple[Row, Row] | NotWritten:
-        """Lock the queue and the record, and return both if the record is as it was decided on."""
-        return _lock_unchanged(self.connection, record.id, self.versions.get(record.id, record.version))
+    def lock(self, records: Iterable[Record]) -> dict[int, tuple[Row, Row] | NotWritten]:
+        """Lock the queues and the records, and return both of each record that is as it was decided on, by its id."""
+        expected = {record.id: self.versions.get(record.id, record.version) for record in records}
+        queues = rows.lock_vps_queues(self.connection, expected)
+        known = rows.load_rows(self.connection, expected)
+        return {id_: _unchanged(id_, queues.get(id_), known.get(id_), expected[id_]) for id_ in expected}
 
 
 def write_repair(
@@ -69,7 +72,7 @@ def write_repair(
     run_id: int,
     epoch: int,
     change: Change,
-    evidence: Mapping[str, Any],
+    evidence: Evidence,
     versions: Mapping[int, int] = NO_VERSIONS,
 ) -> Written | NotWritten:
     """Write one change in one transaction. ``evidence`` goes to the journal with the change. ``versions``: the present
@@ -77,14 +80,15 @@ def write_repair(
     try:
         with engine.begin() as connection:
             hold_lease(connection, epoch)
-            run = _Run(connection, run_id, epoch, evidence, versions)
+            run = _Run(connection, run_id, epoch, versions)
             match change:
                 case Create():
-                    return _create(run, change)
+                    return _create(run, change, evidence)
                 case Merge():
-                    return _merge(run, change)
+                    return _merge(run, change, evidence)
                 case Update() | Unlink() | Delete():
-                    return _change(run, change)
+                    (became,) = _change(run, [(change, evidence)])
+                    return became
             raise TypeError(f"no way to write {change!r}")
     except DataError as error:  # one record that the database refuses must not end the run for all others
         return NotWritten(
@@ -92,6 +96,20 @@ def write_repair(
         )
     except IntegrityError as error:
         return NotWritten(_broken_rule(error), refused=True)
+
+
+def write_updates(
+    engine: Engine,
+    run_id: int,
+    epoch: int,
+    updates: Sequence[tuple[Update, Evidence]],
+    versions: Mapping[int, int] = NO_VERSIONS,
+) -> list[Written | NotWritten]:
+    """Write updates of as many records in one transaction, and return what became of each. Otherwise as
+    ``write_repair``; but if the database refuses one of them, none is written, and its error is raised."""
+    with engine.begin() as connection:
+        hold_lease(connection, epoch)
+        return _change(_Run(connection, run_id, epoch, versions), updates)
 
 
 RULES = {
@@ -113,11 +131,11 @@ def _broken_rule(error: IntegrityError) -> str:
     return f"{RULES.get(constraint or '', 'the values break a rule of the table')} ({constraint})"
 
 
-def _create(run: _Run, change: Create) -> Written | NotWritten:
+def _create(run: _Run, change: Create, evidence: Evidence) -> Written | NotWritten:
     connection, order = run.connection, change.order
     rows.lock_orders(connection, [order.order_id])
     why = (
-        _needs_no_record(connection, order)
+        needs_no_record(connection, order)
         or _adoption_is_over(connection, change)
         or _is_mapped_anew(connection, order, change.values["user_id"])
     )
@@ -130,56 +148,51 @@ def _create(run: _Run, change: Create) -> Written | NotWritten:
     )
     row = repaired_row(vps_id, change.values, rows.database_now(connection), change.source)
     rows.store_new(connection, row)
-    written = _journal(run, change, vps_id, 1, None, row)
+    (written,) = _journal(run, [_Entry(change, evidence, None, row)])
     rows.claim_order(connection, order.order_id, vps_id, written.operation_id)
     return written
 
 
-def _needs_no_record(connection: Connection, order: Order) -> str | None:
-    """Why an order needs no new record: it has one by now, or one is on its way. None if it needs one."""
-    vps_queues, vps = tables.vps_queues, tables.vps
-    if (holder := holder_of(connection, order.order_id)) is not None:
-        return f"order {order.order_id} is claimed by VPS {holder}: its record exists or is on its way"
-    linked = select(vps.c.id).where(vps.c.order_id == order.order_id, vps.c.deleted_at.is_(None))
-    if connection.scalar(linked) is not None:
-        return f"order {order.order_id} has a record by now"
-    queued = connection.scalar(
-        select(vps_queues.c.vps_id).where(
-            vps_queues.c.vps_id == order.panel_vps_id,
-            vps_queues.c.queue_state == "live",
-            vps_queues.c.applied_seq < vps_queues.c.last_seq,
-        )
-    )
-    if queued is not None:
-        return f"calls for VPS {queued}, which the main site names for order {order.order_id}, wait to be applied"
-    return None
-
-
-def _change(run: _Run, change: Update | Unlink | Delete) -> Written | NotWritten:
-    connection, vps_id = run.connection, change.record.id
-    order_id = change.values.get("order_id")
-    rows.lock_orders(connection, [order_id])
-    if order_id is not None and (other := awaiting(connection, order_id, besides=vps_id)) is not None:
-        return NotWritten(f"order {order_id} is claimed by VPS {other}: a call that brings it waits to be applied")
-    unchanged = run.lock_unchanged(change.record)
-    if isinstance(unchanged, NotWritten):
-        return unchanged
-    why = _adoption_is_over(connection, change)
-    if isinstance(change, ChangeOwner) and change.order is not None:
-        why = why or _is_mapped_anew(connection, change.order, change.values["user_id"])
-    if why is not None:
-        return NotWritten(why)
-    queue, row = unchanged
+def _change(run: _Run, changes: Sequence[tuple[Update | Unlink | Delete, Evidence]]) -> list[Written | NotWritten]:
+    """Write changes of as many records, by a few statements for all of them."""
+    connection = run.connection
+    rows.lock_orders(connection, [change.values.get("order_id") for change, _ in changes])
+    locked = run.lock(change.record for change, _ in changes)
     at = rows.database_now(connection)
-    after = changed_row(row, change, at)
-    queue_state = {"queue_state": "deleted"} if isinstance(change, Delete) else {}
-    seq = queue["last_seq"] + 1
-    after = rows.store_changed(connection, row, with_status(after | {"applied_seq": seq}))
-    rows.advance_vps_queue(connection, vps_id, seq, last_seq=seq, **queue_state)
-    written = _journal(run, change, vps_id, seq, row, after)
-    if after["order_id"] is not None and after["order_id"] != row["order_id"]:
-        rows.claim_order(connection, after["order_id"], vps_id, written.operation_id)
-    return written
+    became: list[_Entry | NotWritten] = []
+    for change, evidence in changes:
+        unchanged = locked[change.record.id]
+        if isinstance(unchanged, NotWritten):
+            became.append(unchanged)
+        elif (why := _why_not(connection, change)) is not None:
+            became.append(NotWritten(why))
+        else:
+            queue, row = unchanged
+            after = changed_row(row, change, at) | {"applied_seq": queue["last_seq"] + 1, "version": row["version"] + 1}
+            became.append(_Entry(change, evidence, row, with_status(after)))
+    entries = [entry for entry in became if isinstance(entry, _Entry)]
+    if not entries:
+        return [one for one in became if isinstance(one, NotWritten)]
+    rows.store_repaired(connection, [entry.after for entry in entries])
+    written = _journal(run, entries)
+    for entry, made in zip(entries, written, strict=True):
+        order_id = entry.after["order_id"]
+        if order_id is not None and entry.before is not None and order_id != entry.before["order_id"]:
+            rows.claim_order(connection, order_id, made.vps_id, made.operation_id)
+    in_turn = iter(written)
+    return [next(in_turn) if isinstance(one, _Entry) else one for one in became]
+
+
+def _why_not(connection: Connection, change: Update | Unlink | Delete) -> str | None:
+    """Why a change of an unchanged record must not be written after all. None if it may be."""
+    order_id = change.values.get("order_id")
+    if order_id is not None and (other := awaiting(connection, order_id, besides=change.record.id)) is not None:
+        return f"order {order_id} is claimed by VPS {other}: a call that brings it waits to be applied"
+    if (why := _adoption_is_over(connection, change)) is not None:
+        return why
+    if isinstance(change, ChangeOwner) and change.order is not None:
+        return _is_mapped_anew(connection, change.order, change.values["user_id"])
+    return None
 
 
 def _adoption_is_over(connection: Connection, change: Change) -> str | None:
@@ -211,14 +224,14 @@ def changed_row(row: Row, change: Update | Unlink | Delete, at: datetime) -> Row
             return after
 
 
-def _merge(run: _Run, change: Merge) -> Written | NotWritten:
+def _merge(run: _Run, change: Merge, evidence: Evidence) -> Written | NotWritten:
     """Merge a record into the survivor. Nothing is lost: afterwards both ids lead to the survivor."""
     connection, loser_id, survivor_id = run.connection, change.record.id, change.survivor.id
     # Names before VPS queues, as everywhere: a create for one of these orders may wait for one of the queues already.
     orders = [row["order_id"] for id_ in (loser_id, survivor_id) if (row := rows.load_row(connection, id_)) is not None]
     rows.lock_orders(connection, orders)
-    rows.lock_vps_queues(connection, [loser_id, survivor_id])
-    loser, kept = run.lock_unchanged(change.record), run.lock_unchanged(change.survivor)
+    locked = run.lock(change.records)
+    loser, kept = locked[loser_id], locked[survivor_id]
     if isinstance(loser, NotWritten):
         return loser
     if isinstance(kept, NotWritten):
@@ -237,8 +250,9 @@ def _merge(run: _Run, change: Merge) -> Written | NotWritten:
     survivor = rows.store_changed(connection, other, with_status(survivor))
     rows.advance_vps_queue(connection, loser_id, seq, last_seq=seq, merged_into=survivor_id)
     rows.advance_vps_queue(connection, survivor_id, other_seq, last_seq=other_seq)
-    written = _journal(run, change, loser_id, seq, row, after)
-    _journal(run, change, survivor_id, other_seq, other, survivor, action="update")
+    written, _ = _journal(
+        run, [_Entry(change, evidence, row, after), _Entry(change, evidence, other, survivor, action="update")]
+    )
     order_claims = tables.order_claims
     connection.execute(update(order_claims).where(order_claims.c.vps_id == loser_id).values(vps_id=survivor_id))
     if survivor["order_id"] is not None:
@@ -262,10 +276,8 @@ def inherited(survivor: Row, loser: Row, *, takes_guest: bool = False) -> Row:
     return new
 
 
-def _lock_unchanged(connection: Connection, vps_id: int, expected: int) -> tuple[Row, Row] | NotWritten:
-    """Lock the queue and the record, and return both if no call waits and the version is the expected one."""
-    queue = rows.lock_vps_queues(connection, [vps_id]).get(vps_id)
-    row = rows.load_row(connection, vps_id)
+def _unchanged(vps_id: int, queue: Row | None, row: Row | None, expected: int) -> tuple[Row, Row] | NotWritten:
+    """The queue and the record, if no call waits and the version is the expected one."""
     if queue is None or row is None:
         return NotWritten(f"VPS {vps_id} has no record")
     if queue["applied_seq"] < queue["last_seq"]:
@@ -277,32 +289,46 @@ def _lock_unchanged(connection: Connection, vps_id: int, expected: int) -> tuple
     return queue, row
 
 
-def _journal(
-    run: _Run, change: Change, vps_id: int, seq: int, before: Row | None, after: Row, action: str | None = None
-) -> Written:
-    short = rows.summary(before, after)
-    if change.adoption is not None:
-        decisions.note_linked(run.connection, change.adoption, vps_id)
-    operation_id = rows.journal_applied(
-        run.connection,
-        before,
-        after,
-        kind="repair",
-        action=action or ("update" if change.action == "unlink" else change.action),
-        vps_id=vps_id,
-        seq=seq,
-        source=change.source,
-        attempts=0,
-        result=short,
-        reason=change.reason,
-        evidence=_with_reads(run.connection, run.evidence),
-        run_id=run.id,
-        epoch=run.epoch,
-    )
-    return Written(operation_id, vps_id, short)
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A change for the journal: the record before and after it. ``action``: if it is not the change's own."""
+
+    change: Change
+    evidence: Evidence
+    before: Row | None
+    after: Row
+    action: str | None = None
 
 
-def _with_reads(connection: Connection, evidence: Mapping[str, Any]) -> dict[str, Any]:
+def _journal(run: _Run, entries: Sequence[_Entry]) -> list[Written]:
+    """Journal the changes of stored records, in this order."""
+    for entry in entries:
+        if entry.change.adoption is not None:
+            decisions.note_linked(run.connection, entry.change.adoption, entry.after["id"])
+    columns = [_columns(run, entry) for entry in entries]
+    journaled = [(entry.before, entry.after, values) for entry, values in zip(entries, columns, strict=True)]
+    ids = rows.journal_all_applied(run.connection, journaled)
+    return [Written(id_, values["vps_id"], values["result"]) for id_, values in zip(ids, columns, strict=True)]
+
+
+def _columns(run: _Run, entry: _Entry) -> dict[str, Any]:
+    change = entry.change
+    return {
+        "kind": "repair",
+        "action": entry.action or ("update" if change.action == "unlink" else change.action),
+        "vps_id": entry.after["id"],
+        "seq": entry.after["applied_seq"],
+        "source": change.source,
+        "attempts": 0,
+        "result": rows.summary(entry.before, entry.after),
+        "reason": change.reason,
+        "evidence": _with_reads(run.connection, entry.evidence),
+        "run_id": run.id,
+        "epoch": run.epoch,
+    }
+
+
+def _with_reads(connection: Connection, evidence: Evidence) -> dict[str, Any]:
     """The evidence with a copy of the snapshots that it names. Snapshots are pruned before the journal, and an operator
     must be able to read the evidence for as long as its operation."""
     proof = [*evidence.get("guest_snapshots", ()), *evidence.get("order_snapshots", ())]

@@ -9,20 +9,20 @@ Lock order everywhere: names (order ids, sorted), then VPS queues by id, then ro
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, TextClause, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.changes import Finding
-from domain.record_columns import Reader, names, seen_by
+from domain.record_columns import COLUMNS, Reader, names, seen_by
 from panel.records.projection import Row
 from panel.schema import tables
-from panel.webhooks.events import Cause, note_change
+from panel.webhooks.events import Cause, RecordChange, note_changes
 
 log = structlog.get_logger(__name__)
 
@@ -55,8 +55,13 @@ def lock_vps_queues(connection: Connection, ids: Iterable[int]) -> dict[int, Row
 
 def load_row(connection: Connection, vps_id: int) -> Row | None:
     """A record's row, or None."""
-    row = connection.execute(select(tables.vps).where(tables.vps.c.id == vps_id)).one_or_none()
-    return dict(row._mapping) if row else None
+    return load_rows(connection, [vps_id]).get(vps_id)
+
+
+def load_rows(connection: Connection, ids: Iterable[int]) -> dict[int, Row]:
+    """The rows of these records, by id."""
+    rows = connection.execute(select(tables.vps).where(tables.vps.c.id.in_(list(ids))))
+    return {row.id: dict(row._mapping) for row in rows}
 
 
 def store_new(connection: Connection, row: Row) -> None:
@@ -69,6 +74,14 @@ def store_changed(connection: Connection, before: Row, after: Row) -> Row:
     changed = {k: v for k, v in after.items() if before[k] != v} | {"version": before["version"] + 1}
     connection.execute(update(tables.vps).where(tables.vps.c.id == before["id"]).values(changed))
     return {**after, "version": before["version"] + 1}
+
+
+def store_repaired(connection: Connection, records: Sequence[Row]) -> None:
+    """Write changed records with all their columns, and let their queues end with the changes. The caller has locked
+    the queues, in which no call waits, and has the lease, without which no run may write these records."""
+    connection.execute(UPDATE_RECORDS, {"records": as_json(records)})
+    queues = [{"vps_id": r["id"], "seq": r["applied_seq"], "gone": r["deleted_at"] is not None} for r in records]
+    connection.execute(END_QUEUES, {"queues": as_json(queues)})
 
 
 def advance_vps_queue(connection: Connection, vps_id: int, applied_seq: int, **values: Any) -> None:  # noqa: ANN401
@@ -96,17 +109,36 @@ def journal(connection: Connection, **values: Any) -> int:  # noqa: ANN401
 
 
 def journal_applied(connection: Connection, before: Row | None, after: Row, **values: Any) -> int:  # noqa: ANN401
-    """Insert the operation of a change that is written, with the columns that differ, and the event that tells the main
-    site of it. Returns the operation's id."""
-    old, new = difference(before, after)
-    operation_id = journal(
-        connection, payload={}, state="applied", before=old, after=new, applied_at=text("clock_timestamp()"),
-        publish_at=None, **values,
-    )  # fmt: skip
-    told = {name: values.get(name) for name in ("reason", "evidence", "run_id")}
-    cause = Cause(values["kind"], values["source"], operation_id=operation_id, **told)
-    note_change(connection, before, after, (old, new), cause)
+    """As ``journal_all_applied``, for a single change."""
+    (operation_id,) = journal_all_applied(connection, [(before, after, values)])
     return operation_id
+
+
+def journal_all_applied(connection: Connection, written: Sequence[tuple[Row | None, Row, dict[str, Any]]]) -> list[int]:
+    """Insert the operations of changes that are written (the record before, the record after, other columns of the
+    journal), with the columns that differ, and the events that tell the main site of them. Returns their ids."""
+    changed = [difference(before, after) for before, after, _ in written]
+    operations = tables.operations
+    as_applied = insert(operations).values(
+        payload={}, state="applied", applied_at=text("clock_timestamp()"), publish_at=None
+    )
+    ids = connection.scalars(
+        as_applied.returning(operations.c.id, sort_by_parameter_order=True),
+        [{"before": old, "after": new, **values} for (old, new), (*_, values) in zip(changed, written, strict=True)],
+    ).all()
+    note_changes(
+        connection,
+        [
+            RecordChange(before, after, old, new, _cause(operation_id, values))
+            for operation_id, (before, after, values), (old, new) in zip(ids, written, changed, strict=True)
+        ],
+    )
+    return list(ids)
+
+
+def _cause(operation_id: int, values: Mapping[str, Any]) -> Cause:
+    told = {name: values.get(name) for name in ("reason", "evidence", "run_id")}
+    return Cause(values["kind"], values["source"], operation_id=operation_id, **told)
 
 
 def finish(connection: Connection, operation_id: int, state: str, **values: Any) -> None:  # noqa: ANN401
@@ -211,6 +243,26 @@ JOIN news n ON n.class_ = w.finding_class AND n.subject = w.subject WHERE n.alar
 SEND_ALARMS = text("INSERT INTO task_requests (task, subject) VALUES ('findings.tell', '') ON CONFLICT DO NOTHING")
 
 
+def as_json(records: Sequence[Row]) -> str:
+    """Records for a statement that takes them all at once."""
+    return json.dumps(records, default=_plain, separators=(",", ":"))
+
+
+def update_of_records(but: Collection[str] = ()) -> TextClause:
+    """The statement that writes the columns of changed ``:records`` (``as_json``), ``but`` some."""
+    said = (column.name for column in COLUMNS if column.name != "id" and column.name not in but)
+    changes = ", ".join(f'"{name}" = r."{name}"' for name in said)
+    return text(f"UPDATE vps SET {changes} FROM {RECORDS} WHERE vps.id = r.id")  # noqa: S608 - own text
+
+
+RECORDS = "jsonb_populate_recordset(CAST(NULL AS vps), CAST(:records AS jsonb)) AS r"
+UPDATE_RECORDS = update_of_records()
+END_QUEUES = text(
+    "UPDATE vps_queues q SET last_seq = n.seq, applied_seq = n.seq,"
+    " queue_state = CASE WHEN n.gone THEN 'deleted' ELSE q.queue_state END"
+    " FROM jsonb_to_recordset(CAST(:queues AS jsonb)) AS n(vps_id bigint, seq bigint, gone boolean)"
+    " WHERE q.vps_id = n.vps_id"
+)
 JOURNALED = names(seen_by(Reader.OPERATOR))
 
 
@@ -224,6 +276,12 @@ def difference(before: Row | None, after: Row) -> tuple[dict[str, Any] | None, d
         return None, {k: plain(after[k]) for k in JOURNALED if after.get(k) is not None}
     changed = [k for k in JOURNALED if before.get(k) != after.get(k)]
     return {k: plain(before.get(k)) for k in changed}, {k: plain(after.get(k)) for k in changed}
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
 
 
 def summary(before: Row | None, after: Row) -> str:

@@ -7,7 +7,7 @@ event: the main site knows it. Nothing here names an operator.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -63,31 +63,39 @@ class Cause:
         }
 
 
-def note_change(
-    connection: Connection,
-    before: VpsRow | None,
-    after: VpsRow,
-    changed: tuple[Mapping[str, Any] | None, Mapping[str, Any]],
-    cause: Cause,
-) -> None:
-    """Note that a record changed. ``changed``: the columns that differ, before and after, ready for JSON."""
-    if not _wanted(connection):
-        return
-    old, new = changed
+@dataclass(frozen=True, slots=True)
+class RecordChange:
+    """A record before and after a change, and the columns that differ (``old``, ``new``), ready for JSON."""
+
+    before: VpsRow | None
+    after: VpsRow
+    old: Mapping[str, Any] | None
+    new: Mapping[str, Any]
+    cause: Cause
+
+
+def note_changes(connection: Connection, changes: Sequence[RecordChange]) -> None:
+    """Note that records changed."""
+    if _wanted(connection):
+        _note(connection, [_record_event(change) for change in changes])
+
+
+def _record_event(change: RecordChange) -> dict[str, Any]:
     data = {
-        "sequence": after["applied_seq"],
-        "vps": public_record(after),
-        "before": None if old is None else _in_words(old),
-        "after": _in_words(new),
-        "cause": cause.told(),
+        "sequence": change.after["applied_seq"],
+        "vps": public_record(change.after),
+        "before": None if change.old is None else _in_words(change.old),
+        "after": _in_words(change.new),
+        "cause": change.cause.told(),
     }
-    _note(connection, after["id"], type_of(before, after), after["updated_at"], data)
+    return _event(change.after["id"], type_of(change.before, change.after), change.after["updated_at"], data)
 
 
 def note_power_actions(connection: Connection, ended: list[int]) -> None:
     """Note that these power actions of customers are over."""
     if not ended or not _wanted(connection):
         return
+    events = []
     for row in connection.execute(ENDED, {"ids": ended}):
         record = dict(row._mapping)
         action = {name.removeprefix("action_"): record.pop(name) for name in row._mapping if name.startswith("action_")}
@@ -98,7 +106,8 @@ def note_power_actions(connection: Connection, ended: list[int]) -> None:
             "action": {name: _plain(value) for name, value in action.items()},
             "cause": {"source": "customer", "reason": action["reason"], "evidence": evidence or {}},
         }
-        _note(connection, record["id"], POWER_ENDED, ended_at, data)
+        events.append(_event(record["id"], POWER_ENDED, ended_at, data))
+    _note(connection, events)
 
 
 def type_of(before: VpsRow | None, after: VpsRow) -> str:
@@ -117,9 +126,14 @@ def _in_words(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {WORDS[name]: value for name, value in columns.items() if name not in UNTOLD}
 
 
-def _note(connection: Connection, vps_id: int, type_: str, at: datetime, data: Mapping[str, Any]) -> None:
+def _event(vps_id: int, type_: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
     body = json.dumps({"type": type_, "timestamp": at.isoformat(), "data": data}, separators=(",", ":"))
-    connection.execute(NOTE, {"vps_id": vps_id, "type": type_, "body": body})
+    return {"vps_id": vps_id, "type": type_, "body": body}
+
+
+def _note(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
+    if events:
+        connection.execute(NOTE, {name: [event[name] for event in events] for name in ("vps_id", "type", "body")})
 
 
 def _wanted(connection: Connection) -> bool:
@@ -133,7 +147,9 @@ def _plain(value: object) -> object:
 WANTED = text("SELECT 1 FROM webhook_endpoint WHERE wanted")
 NOTE = text(
     "INSERT INTO webhook_events (message_id, vps_id, type, body)"
-    " VALUES ('msg_' || replace(CAST(gen_random_uuid() AS text), '-', ''), :vps_id, :type, :body)"
+    " SELECT 'msg_' || replace(CAST(gen_random_uuid() AS text), '-', ''), e.vps_id, e.type, e.body"
+    " FROM unnest(CAST(:vps_id AS bigint[]), CAST(:type AS text[]), CAST(:body AS text[]))"
+    " WITH ORDINALITY AS e(vps_id, type, body, n) ORDER BY e.n"
 )
 ENDED = text(
     "SELECT r.*, p.id AS action_id, p.action AS action_action, p.force AS action_force, p.state AS action_state,"

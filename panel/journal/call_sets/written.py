@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, text
 
 from domain.identity_doubts import Doubt
 from domain.record_columns import COLUMNS
 from panel.journal.call_sets.decision import QueueOutcome
-from panel.journal.rows import FINISHED_CHANNEL
+from panel.journal.rows import FINISHED_CHANNEL, RECORDS, as_json, update_of_records
 from panel.observations.identity_doubts import doubt_guests
-from panel.records.projection import Row
 
 
 def write(connection: Connection, outcomes: Sequence[QueueOutcome]) -> None:
@@ -28,12 +24,12 @@ def write(connection: Connection, outcomes: Sequence[QueueOutcome]) -> None:
     # A record that gives an order or a guest up is written before one that may take it.
     for statement, records in ((UPDATE_RECORDS, changed), (INSERT_RECORDS, new)):
         if records:
-            connection.execute(statement, {"records": _json(records)})
+            connection.execute(statement, {"records": as_json(records)})
     ended = [
         {"n": n, "id": e.id, "state": e.state, "result": e.result, "reason": e.reason, "old": e.old, "new": e.new}
         for n, e in enumerate(e for o in outcomes for e in o.ended)
     ]
-    connection.execute(END_CALLS, {"ended": _json(ended)})
+    connection.execute(END_CALLS, {"ended": as_json(ended)})
     queues = {
         "vps_ids": [o.vps_id for o in outcomes],
         "seqs": [o.applied_seq for o in outcomes],
@@ -48,24 +44,11 @@ def write(connection: Connection, outcomes: Sequence[QueueOutcome]) -> None:
     connection.execute(TELL, {"channel": FINISHED_CHANNEL, "ids": [e["id"] for e in ended]})
 
 
-def _json(values: Sequence[Row]) -> str:
-    return json.dumps(values, default=_plain, separators=(",", ":"))
-
-
-def _plain(value: Any) -> str:  # noqa: ANN401 - whatever JSON does not know
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(type(value).__name__)
-
-
 _COLUMNS = ", ".join(f'"{column.name}"' for column in COLUMNS)
 _SAID = ", ".join(f'r."{column.name}"' for column in COLUMNS)
-_RECORDS = "jsonb_populate_recordset(CAST(NULL AS vps), CAST(:records AS jsonb)) AS r"
-INSERT_RECORDS = text(f"INSERT INTO vps ({_COLUMNS}) SELECT {_SAID} FROM {_RECORDS}")  # noqa: S608 - own text
-# No call changes these. A run's report marks records meanwhile, without the locks of their queues.
-_NOT_SAID = ("id", "power_unconfirmed_since")
-_CHANGES = ", ".join(f'"{column.name}" = r."{column.name}"' for column in COLUMNS if column.name not in _NOT_SAID)
-UPDATE_RECORDS = text(f"UPDATE vps SET {_CHANGES} FROM {_RECORDS} WHERE vps.id = r.id")  # noqa: S608 - own text
+INSERT_RECORDS = text(f"INSERT INTO vps ({_COLUMNS}) SELECT {_SAID} FROM {RECORDS}")  # noqa: S608 - own text
+# No call changes this mark. A run's report sets it meanwhile, without the locks of the queues.
+UPDATE_RECORDS = update_of_records(but=("power_unconfirmed_since",))
 # Each call has a time of its own, in the order of the queues: the statement itself goes through them in any order.
 # The journal keeps "no record before" as JSON's null, and a call that changed nothing has neither before nor after.
 END_CALLS = text(

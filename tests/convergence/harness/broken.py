@@ -14,7 +14,7 @@ from domain import identity_doubts
 from domain.changes import Change
 from domain.guests import PowerState
 from domain.repair_policy import delete_limits
-from panel.journal import repairs, rows
+from panel.journal import repairs
 from reconcile import confirming
 from reconcile.decision import cases, creates, decide, deletes, fact_updates, gate, table, updates
 from reconcile.decision.matching import address_claims, duplicates, guest_matching, match, newcomers, possible_locations
@@ -323,13 +323,12 @@ GUARDS = (
 
 
 def _any_version(patch: pytest.MonkeyPatch) -> None:
-    real = repairs._lock_unchanged
+    real = repairs._unchanged
 
-    def lock_unchanged(connection: Any, vps_id: int, expected: int) -> Any:
-        row = rows.load_row(connection, vps_id)
-        return real(connection, vps_id, row["version"] if row is not None else expected)
+    def unchanged(vps_id: int, queue: Any, row: Any, expected: int) -> Any:
+        return real(vps_id, queue, row, row["version"] if row is not None else expected)
 
-    patch.setattr(repairs, "_lock_unchanged", lock_unchanged)
+    patch.setattr(repairs, "_unchanged", unchanged)
 
 
 VERSION = Guard("version", "a record that changed since it was looked at is not written", _any_version)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -233,6 +233,12 @@ def _write(
     return panel.ledger.write(engine.now, change, versions)
 
 
+def _write_updates(
+    engine: Any, run_id: int, epoch: int, updates: Sequence[tuple[Change, object]], versions: Mapping[int, int]
+) -> list[Written | NotWritten]:
+    return [_write(engine, run_id, epoch, change, evidence, versions) for change, evidence in updates]
+
+
 def _control(connection: Any, *, other_than: str) -> str | None:
     panel: PurePanel = connection.panel
     return panel.memory.control_order(other_than)
@@ -252,6 +258,7 @@ def without_database() -> Iterator[None]:
     """Let ``reconcile.apply`` write to ledgers for a while."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(applying, "write_repair", _write)
+        patch.setattr(applying, "write_updates", _write_updates)
         patch.setattr(confirming, "control_order", _control)
         patch.setattr(applying, "log", _Quiet())
         yield

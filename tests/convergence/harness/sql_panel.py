@@ -15,7 +15,7 @@ from domain.changes import Finding
 from domain.guests import GuestKey
 from domain.repair_policy.budget import Budget
 from panel.journal import rows
-from panel.journal.repairs import write_repair
+from panel.journal.repairs import write_repair, write_updates
 from panel.journal.writer import apply_operation
 from panel.observations import absences as missed
 from panel.observations import loaded_candidates
@@ -166,7 +166,9 @@ class SqlPanel:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(running, "write_plan", write_plan)
             patch.setattr(running, "load_world", load)
-            patch.setattr(applying, "write_repair", mortal(shown.cut_off))
+            dying = Mortal(shown.cut_off)
+            patch.setattr(applying, "write_repair", dying.around(write_repair))
+            patch.setattr(applying, "write_updates", dying.around(write_updates))
             try:
                 result = run_full(self._reconciler(shown), trigger="test")
             except Killed:
@@ -212,19 +214,23 @@ class SqlPanel:
                 pauses.resume(connection, target)
 
 
-def mortal(writes: int | None) -> Any:
-    """The real write, until the worker dies after so many of them."""
-    left = writes
+@dataclass(slots=True)
+class Mortal:
+    """A worker that dies after so many writes."""
 
-    def write(*arguments: Any) -> Any:
-        nonlocal left
-        if left is not None:
-            if left == 0:
-                raise Killed
-            left -= 1
-        return write_repair(*arguments)
+    left: int | None
 
-    return write
+    def around(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        """The real write, until the worker dies."""
+
+        def write(*arguments: Any) -> Any:
+            if self.left is not None:
+                if self.left == 0:
+                    raise Killed
+                self.left -= 1
+            return real(*arguments)
+
+        return write
 
 
 def everything(connection: Connection, world: World, seen: Observed) -> World:

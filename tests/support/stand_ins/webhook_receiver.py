@@ -113,7 +113,7 @@ def note_event(engine: Engine, vps_id: int = 1, number: int = 1) -> int:
     data = {"sequence": number, "vps": {"id": vps_id}, "cause": {"reason": "a test says so"}}
     body = json.dumps({"type": "vps.updated", "timestamp": "2026-03-01T12:00:00+00:00", "data": data})
     with engine.begin() as connection:
-        connection.execute(NOTE, {"vps_id": vps_id, "type": "vps.updated", "body": body})
+        connection.execute(NOTE, {"vps_id": [vps_id], "type": ["vps.updated"], "body": [body]})
         return int(connection.execute(text("SELECT max(id) FROM webhook_events")).scalar_one())
 
 
