@@ -34,6 +34,7 @@ class Load:
     sales: Sequence[tuple[Sale, int]]  # with the record's id
     rate: float
     callers: int = 4
+    timeout_s: float = TIMEOUT_S
     calls: dict[int, list[MarkedCall]] = field(default_factory=dict)  # by VPS, in the order of the calls
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -50,7 +51,7 @@ class Load:
         """Stop after the calls in progress."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(TIMEOUT_S + 5)
+            thread.join(self.timeout_s + 5)
 
     def every(self) -> Iterator[MarkedCall]:
         """All calls so far, machine by machine."""
@@ -59,7 +60,7 @@ class Load:
     @contextmanager
     def _client(self) -> Iterator[httpx.Client]:
         headers = {"X-API-Key": self.key}
-        with httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
+        with httpx.Client(base_url=self.url, headers=headers, timeout=self.timeout_s, trust_env=False) as client:
             yield client
 
     def _call_on(self, number: int) -> None:

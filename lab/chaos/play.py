@@ -42,7 +42,7 @@ HELD_CLEAN_RUNS = 8
 """If something is held, this many clean runs are awaited, because a proof and an approval may still release it."""
 
 SLACK_S = 6.0
-"""For this long after a fault answers may still suffer from it."""
+"""For this long after a fault answers may still suffer from it; longer where they may take longer."""
 
 STALLED_S = 2.0
 """For this long after a stall of the machine answers may still suffer from it: they wait in a queue."""
@@ -97,10 +97,11 @@ class Play:
         if self.load is not None:
             self.load.start()
         todo = list(self.schedule.troubles)
-        while (now := self._passed()) < self.schedule.seconds:
-            while todo and todo[0].at_s <= now:
-                self._begin(todo.pop(0))
+        while (now := self._passed()) < self.schedule.seconds or todo:
             self._end([active for active in self._active if active.until <= now])
+            # On a slow machine faults come late and last as long. The next one at a place waits for its end.
+            while todo and todo[0].at_s <= now and todo[0].where not in {a.trouble.where for a in self._active}:
+                self._begin(todo.pop(0))
             self._watch()
             time.sleep(POLL_S)
         self._end(list(self._active))
@@ -141,8 +142,12 @@ class Play:
         self.faults[trouble.kind.name] += 1
         BY_NAME[trouble.kind.name].begin(self.rig, trouble.choice)
         self._active.append(_Active(trouble, self._passed() + trouble.lasts_s))
+        self._note_failing(trouble)
+
+    def _note_failing(self, trouble: Trouble) -> None:
+        """It began or has just ended. Answers may suffer from it for a while longer."""
         if not trouble.kind.outside:
-            until = time.monotonic() + trouble.lasts_s + SLACK_S
+            until = time.monotonic() + max(SLACK_S, self.answer_s)
             self._failing.append(Failing(trouble.kind.place, self._began + trouble.at_s - 0.5, until))
 
     def _end(self, over: Sequence[_Active]) -> None:
@@ -152,6 +157,7 @@ class Play:
             if kind.lasts_s[1]:
                 self._note(f"  {kind.name} is over")
             BY_NAME[kind.name].end(self.rig, ended.trouble.choice)
+            self._note_failing(ended.trouble)
             if kind.place == "proxmox":
                 cluster_of(self.rig, ended.trouble.choice).clear_faults()
             elif kind.place in ("calls", "feed"):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from sqlalchemy import text
 
+from lab.chaos.calls import TIMEOUT_S
 from lab.chaos.load import Load
 from lab.chaos.play import Play, Progress, no_progress
 from lab.chaos.poison import Poisoner
@@ -51,7 +52,8 @@ def perform(
     rig.poisoner.start()
     load = None
     if rate:
-        load = Load(rig.url, key, [_accepted(rig, quiet, quiet.buy(n)) for n in range(loaded)], rate, callers)
+        sales = [_accepted(rig, quiet, quiet.buy(n)) for n in range(loaded)]
+        load = Load(rig.url, key, sales, rate, callers, max(TIMEOUT_S, answer_s))
     return Play(rig, schedule, [*worlds, quiet], load, progress, answer_s).run()
 
 

@@ -38,6 +38,8 @@ class _Channel:
             timeout=VERB_TIMEOUT_S,
             verify=verify,
             trust_env=False,
+            # A connection that is kept may be closed by the simulator just when the next verb is sent.
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     def is_ready(self) -> bool:

@@ -94,7 +94,7 @@ def test_messages_that_are_not_ours_cost_nothing(panel: LivePanel) -> None:
     pid = worker.pid
     with redis.Redis.from_url(panel.redis.url, socket_timeout=60) as client:
         ours = _one_of_ours(panel, client)
-        panel.wait_status(5, "second", "creating", 60)
+        panel.wait_status(5, "second", "creating")
         for number, message in enumerate(_foreign(ours)):
             client.lpush("sync", message)
             client.publish("/0.celery.pidbox", message)
@@ -102,7 +102,7 @@ def test_messages_that_are_not_ours_cost_nothing(panel: LivePanel) -> None:
             client.hset("unacked", f"foreign-{number}", message)
             client.zadd("unacked_index", {f"foreign-{number}": time.time() - 3600})
         panel.sync("create", PLAN | {"name": "after-them"}).raise_for_status()
-        panel.wait_status(5, "after-them", "creating", 60)
+        panel.wait_status(5, "after-them", "creating")
         wait_until(lambda: client.llen("sync") == 0, "the queue is empty")
         wait_until(lambda: not client.zrange("unacked_index", 0, -1), "no message is left unacknowledged")
     log = worker.log_path.read_text()

@@ -118,6 +118,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
         stop_grace_s=PATIENCE_S,
         death_signal=signal.SIGTERM,
         cwd=directory,
+        ready_timeout_s=600,  # of a whole panel
     )
     process.start()
     try:

@@ -155,6 +155,7 @@ def test_a_task_s_process_killed_in_mid_task(panel: LivePanel) -> None:
     killed = {"task": "sync.apply", "outcome": "killed"}
     before = counted(panel, "panel_sync_tasks_total", **killed)
     with panel.engine.begin() as held:
+        held.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         held.execute(text("SELECT 1 FROM vps WHERE id = :id FOR UPDATE"), {"id": vps_id})
         update(panel, vps_id, "running")
         wait_until(lambda: worker_waits_for_a_lock(panel), "a worker in the middle of the task")
@@ -170,6 +171,7 @@ def test_the_whole_worker_killed_in_mid_task(panel: LivePanel) -> None:
     vps_id = create(panel, "worker-killed")
     panel.wait_status(5, "worker-killed", "creating")
     with panel.engine.begin() as held:
+        held.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         held.execute(text("SELECT 1 FROM vps WHERE id = :id FOR UPDATE"), {"id": vps_id})
         update(panel, vps_id, "running")
         wait_until(lambda: worker_waits_for_a_lock(panel), "a worker in the middle of the task")

@@ -57,6 +57,7 @@ def up(
         ready=http_ok(world.panel_port, "/readyz"),
         death_signal=signal.SIGTERM,
         cwd=tmp_path,
+        ready_timeout_s=600,  # of a whole panel
     )
     process.start()
     try:
@@ -111,6 +112,7 @@ def test_servers_are_asked_for_rather_than_embedded(tmp_path: Path) -> None:
         {**os.environ, "PANEL_DATA_DIR": str(tmp_path / "data")},
         tmp_path / "up.log",
         cwd=tmp_path,
+        ready_timeout_s=600,  # of a whole panel
     )
     process.start()
     assert process.wait_exit(120)

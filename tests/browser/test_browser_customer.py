@@ -140,6 +140,8 @@ def test_a_button_its_progress_and_its_outcome(visit: Visit, shop: Shop) -> None
     presses(page, "Start")
     expect(power.locator(".last")).to_contain_text(re.compile("Start, .*: done"))
     expect(page.locator(".head .badge")).to_have_text("Running")
+    shop.has_long_run(vps)
+    anna.goes(vps.path)
     power.get_by_text("If it does not react").click()
     cut = power.locator("#power-cut")
     cut.get_by_role("button", name="Cut the power").click()

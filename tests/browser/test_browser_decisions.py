@@ -8,7 +8,6 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Visit
 from tests.browser.support.shop import GLEB, HANNA, HeldSet, Shop, Sold
 from tests.browser.support.visitor import Visitor, badge, looks_again_until
-from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser]
 
@@ -23,13 +22,6 @@ def approves(operator: Visitor, held: HeldSet, status: int = 200) -> Page:
     return page
 
 
-def runs_go_on(shop: Shop) -> None:
-    """Two whole runs, which began after this, come to their end."""
-    (before,) = shop.panel.rows("SELECT max(id) AS id FROM runs")
-    statement = "SELECT 1 FROM runs WHERE id > :id AND kind = 'full' AND finished_at IS NOT NULL OFFSET 1"
-    wait_until(lambda: shop.panel.rows(statement, id=before["id"]), "two runs to end")
-
-
 def test_a_large_delete_takes_two_operators_and_one_vps_comes_back(visit: Visit, shop: Shop, for_two: HeldSet) -> None:
     gleb, olga, oleg = visit(), visit(refusals={409}), visit(java_script_enabled=False)
     list_ = gleb.comes_as(GLEB)
@@ -42,7 +34,7 @@ def test_a_large_delete_takes_two_operators_and_one_vps_comes_back(visit: Visit,
     expect(page.get_by_role("link", name="Approve…")).to_have_count(0)
     approves(olga, for_two, 409)
     expect(page.locator("main")).to_contain_text("a second operator must approve it")
-    runs_go_on(shop)
+    shop.await_runs()
     gleb.goes("/")
     for vps in for_two.gone:
         expect(list_.get_by_role("link", name=vps.name)).to_be_visible()

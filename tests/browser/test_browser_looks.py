@@ -74,6 +74,7 @@ def test_every_page_is_accessible_and_whole(
             page = sightseers.at(stop)
             for viewport in (DESKTOP, PHONE):
                 page.set_viewport_size(viewport)  # type: ignore[arg-type]  # width and height
+                page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
                 assert page.evaluate(CUT) == [], f"at {viewport['width']} px"
                 if viewport == axe_at:
                     found = axe.run(page)

@@ -196,7 +196,7 @@ def test_a_call_that_kills_each_process_that_tries_it(rig: Rig) -> None:
     vps_id = _call(rig, "create", **PLAN | {"name": "deadly"})["vps"]["id"]
     other = _call(rig, "create", **PLAN | {"name": "beside"})["vps"]["id"]
     rig.as_admin(
-        "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS"
+        "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS"
         " $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$"
     )
     rig.as_admin(

@@ -16,7 +16,7 @@ from tests.support.databases import Database
 from tests.support.fleets.world import add_user
 from tests.support.live_panel import LivePanel, live_panel
 from tests.support.stand_ins.pooler import pgbouncer
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 pytestmark = [pytest.mark.pooler]
 
@@ -86,9 +86,13 @@ def test_calls_and_reads_through_it_and_sessions_beside_it(database: Database, d
         calls_and_reads(panel)
         done = "SELECT 1 FROM runs WHERE kind = 'full' AND state = 'done'"
         wait_until(lambda: panel.rows(done), "a run")
-        checks = httpx.get(f"{panel.url}/readyz", trust_env=False).json()["checks"]
-        assert (checks["database"], checks["relay"]) == ("ok", "ok")
+        wait_until(lambda: ready(panel)["database"] == ready(panel)["relay"] == "ok", "the panel to be well")
         assert {c.verdict for c in check_postgres(panel.settings) if c.subject == "pooler"} == {Verdict.OK}
+
+
+def ready(panel: LivePanel) -> dict[str, str]:
+    checks: dict[str, str] = httpx.get(f"{panel.url}/readyz", trust_env=False, timeout=PATIENCE_S).json()["checks"]
+    return checks
 
 
 def test_calls_and_reads_through_it_alone(database: Database, directory: Path, tmp_path: Path) -> None:
@@ -102,5 +106,5 @@ def test_calls_and_reads_through_it_alone(database: Database, directory: Path, t
         ) as panel,
     ):
         calls_and_reads(panel)
-        checks = httpx.get(f"{panel.url}/readyz", trust_env=False).json()["checks"]
-        assert checks["relay"] == "ok, by polling: no session of its own (set DATABASE_SESSION_URL)"
+        polling = "ok, by polling: no session of its own (set DATABASE_SESSION_URL)"
+        wait_until(lambda: ready(panel)["relay"] == polling, "the relay to say that it polls")

@@ -166,7 +166,7 @@ def test_story_12_a_pushed_running_does_not_flap(world: Bench) -> None:
     sold = sell_converged(world)
     world.site.set_status(sold.order_id, "stopped")
     world.drain()
-    world.with_policy(power_grace=timedelta(seconds=30))
+    world.with_policy(power_grace=timedelta(hours=1))
     world.call("update", id=sold.vps_id, status="running")
     world.drain()
     for _ in range(4):

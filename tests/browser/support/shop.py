@@ -221,6 +221,18 @@ class Shop:
         """As its record has it."""
         return str(self.panel.rows("SELECT status FROM vps WHERE id = :id", id=vps.vps_id)[0]["status"])
 
+    def await_runs(self) -> None:
+        """Two whole runs, which began after this, come to their end."""
+        (before,) = self.panel.rows("SELECT max(id) AS id FROM runs")
+        statement = "SELECT 1 FROM runs WHERE id > :id AND kind = 'full' AND finished_at IS NOT NULL OFFSET 1"
+        wait_until(lambda: self.panel.rows(statement, id=before["id"]), "two runs to end")
+
+    def has_long_run(self, vps: Sold) -> None:
+        """The machine was started an hour ago. One that was started just now may be another one until its configuration
+        was read again, and has no buttons that cut its power meanwhile."""
+        self.world.pve.set_uptime(self.vmid(vps), 3600)
+        self.await_runs()
+
     def vmid(self, vps: Sold) -> int:
         """Of its machine."""
         found = self.world.site.get_order(vps.order_id).vmid

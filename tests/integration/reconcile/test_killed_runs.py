@@ -27,7 +27,7 @@ GATE = 4711
 
 STOP_HERE = f"""
 CREATE SEQUENCE stops;
-CREATE FUNCTION stop_here() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+CREATE FUNCTION stop_here() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = 0 AS $$ BEGIN
   IF (SELECT kind FROM runs ORDER BY id DESC LIMIT 1) = 'full' AND nextval('stops') = TG_ARGV[0]::int THEN
     PERFORM pg_advisory_xact_lock_shared({GATE});
   END IF;

@@ -16,6 +16,7 @@ from tests.stories.steps import converge, end_silently, sell
 from tests.support.bench import Bench, bench
 from tests.support.databases import Database
 from tests.support.stand_ins.listed_cluster import ListedCluster
+from tests.support.waiting import PATIENCE_S
 from worker.tasks import RUN_LIMIT_S
 
 LOST, STUCK = 6, 4
@@ -76,6 +77,8 @@ def test_a_run_whose_confirmations_do_not_come_reports_and_the_next_goes_on(
     assert task_requests(world) == ([("reconcile.run", "goes on")] if made else [])
 
     before = len(world.repairs())
+    monkeypatch.setattr(run_context, "APPLY_FOR_S", PATIENCE_S)
+    monkeypatch.setattr(run_context, "APPLY_AT_LEAST_S", PATIENCE_S)
     after = world.run()
     assert after.outcome is not None
     assert len(after.outcome.written) == left, "the next run does what was left, and only that"

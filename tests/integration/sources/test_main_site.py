@@ -80,9 +80,9 @@ def test_pages_are_fresh_on_the_sites_own_clock_however_wrong_it_is(site: MainSi
     feed = OrdersFeed(config(site))
     ages = [page.staleness_s for page in feed.orders().pages]
     assert len(ages) == 3
-    assert all(age is not None and age < 5 for age in ages)
+    assert all(age is not None and age < 60 for age in ages)
     skew = feed.health().clock_skew_s
-    assert skew == pytest.approx(7_200, abs=5)
+    assert skew == pytest.approx(7_200, abs=60)
 
 
 def test_a_delta_shows_what_changed_and_completes_nothing(site: MainSiteServer) -> None:
@@ -116,7 +116,7 @@ def test_a_fault_on_page_two_proves_no_absence(name: str, site: MainSiteServer) 
     kind, value, shown, sentence = FAULTS[name]
     site.fault_feed(kind, page=2, value=value, path="/orders")
     # Long enough for page 1 on a busy machine.
-    found, sweep = read(site, read_timeout_s=5.0)
+    found, sweep = read(site, read_timeout_s=5.0 if kind is FeedFaultKind.SLOW else 60.0)
     assert len(found) == shown
     assert sentence in (sweep.problem or "")
     assert not sweep.complete
