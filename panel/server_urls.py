@@ -85,11 +85,17 @@ def postgres_tls(url: str) -> str:
 
 
 def is_elsewhere(url: str) -> bool:
-    """Whether a PostgreSQL URL, or libpq's environment, names a host other than this one."""
+    """Whether a PostgreSQL URL, or libpq's environment, may lead to a host other than this one.
+
+    libpq connects to ``hostaddr`` whatever the host is called. A service names its host in a file, not read here.
+    """
     parts = urlsplit(url)
-    named = [value for name, value in parse_qsl(parts.query) if name == "host"]
-    hosts = ",".join(named) or parts.hostname or os.environ.get("PGHOST", "")
-    return any(not is_loopback(host) for host in hosts.split(",") if host)
+    options = dict(parse_qsl(parts.query))
+    if options.get("service") or os.environ.get("PGSERVICE"):
+        return True
+    host = options.get("host") or parts.hostname or os.environ.get("PGHOST", "")
+    address = options.get("hostaddr") or os.environ.get("PGHOSTADDR", "")
+    return any(not is_loopback(name) for name in (*host.split(","), *address.split(",")) if name)
 
 
 def _with_options(url: str, **options: str | None) -> str:

@@ -228,6 +228,9 @@ ON CONFLICT (cluster, vmid) DO UPDATE SET
   since = CASE WHEN (c.fingerprint, c.cores, c.memory_mb, c.disk_gb)
                     IS DISTINCT FROM (excluded.fingerprint, excluded.cores, excluded.memory_mb, excluded.disk_gb)
                THEN excluded.since ELSE c.since END
+WHERE (c.fingerprint, c.cores, c.memory_mb, c.disk_gb)
+        IS DISTINCT FROM (excluded.fingerprint, excluded.cores, excluded.memory_mb, excluded.disk_gb)
+   OR c.read_at < excluded.read_at - interval '50 minutes'
 """
 
 # A record that differs from its order is not listed here: that is a plan change, which is on its way or held.

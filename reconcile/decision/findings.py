@@ -33,7 +33,7 @@ def due_finding(verdict: Cell, case: Case, world: World, policy: Policy) -> Find
     return finding(case, class_, verdict.reason)
 
 
-_REMOVABLE = {"ended-but-running", "guest-without-order"}
+_REMOVABLE = {"ended-but-running", "guest-without-order", "deleted-but-alive"}
 """Findings after which an operator may remove the guest. So they say which machine it is, and what else names it."""
 
 READ_LATELY = timedelta(hours=1)

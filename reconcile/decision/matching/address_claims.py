@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from domain.guests import Guest, GuestKey
+from domain.guests import FingerprintState, Guest, GuestKey
 from domain.left_out import LeftOut
 from domain.orders import Order, fits_type, may_be_on_proxmox
 from domain.records import LinkState, Record
@@ -71,6 +71,12 @@ class AddressClaims:
         """Why the guest at a record's address may be another order's machine; None if nothing says so. Asked about
         records without a fingerprint only: any other record shows by its fingerprint which machine is its own."""
         names_it = order is not None and not has_ended(order) and order.guest_key == guest.key
+        claimant = self.record_claiming(guest.key, record)
+        if claimant is not None and guest.fingerprint is None and guest.fingerprint_state in READ_IN_VAIN:
+            return (
+                f"a call named guest {guest.key} for VPS {claimant.id}, and VPS {record.id} has it: its identity cannot "
+                "be read, so it may be the machine of either"
+            )
         if order is not None and names_it:
             rival = self.rival(order, guest.key)
             if rival is not None:
@@ -128,6 +134,10 @@ class AddressClaims:
 
     def _may_be_own(self, order: Order, record: Record) -> bool:
         return record.order_id is None and order.user_id == record.user_id and not self.paired[order.order_id]
+
+
+READ_IN_VAIN = (FingerprintState.READ, FingerprintState.FORBIDDEN)
+"""A guest without a fingerprint in one of these states will have none after the next read either."""
 
 
 def _names_elsewhere(order: Order, record: Record) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from panel.schema import tables
 from panel.sessions import sync_engine
 from reconcile.observation import fingerprints
+from reconcile.run import rolling_read
 from tests.support.databases import Databases
 from tests.support.fleets.hoster import Hoster, versions
 
@@ -66,6 +67,17 @@ def test_quiet_fast_runs_write_nothing_but_their_own(hoster: Hoster) -> None:
     hoster.fast(3)
     after = versions(hoster.engine, TOUCHED_BY_NOBODY)
     assert {table for table in before if before[table] != after[table]} == set()
+
+
+def test_the_rolling_read_notes_when_it_read_a_machine_and_nothing_else(hoster: Hoster) -> None:
+    """How old an identity is must be known, so each read is one row."""
+    with hoster.engine.begin() as connection:  # as the reads of half an hour ago left it
+        connection.execute(text("UPDATE guests SET fingerprint_read_at = fingerprint_read_at - interval '10 minutes'"))
+    before = versions(hoster.engine, TOUCHED_BY_NOBODY)
+    read = rolling_read(hoster.reconciler())
+    after = versions(hoster.engine, TOUCHED_BY_NOBODY)
+    assert {table for table in before if before[table] != after[table]} == {"guests"}
+    assert read
 
 
 def test_what_is_proven_gone_is_counted_anew_for_a_record_that_is_linked_to_it_later(hoster: Hoster) -> None:

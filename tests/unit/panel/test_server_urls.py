@@ -22,6 +22,11 @@ QUOTED = "%2Fetc%2Fpanel%20sync%2Fca.pem"
         ("postgresql://u:p@[fd00::7]:5432/panel", "verify-full"),
         ("postgresql://u:p@/panel?host=db.internal", "verify-full"),
         ("postgresql://u:p@/panel?host=127.0.0.1,db.internal", "verify-full"),
+        ("postgresql://u:p@/panel?hostaddr=10.0.0.7", "verify-full"),
+        ("postgresql://u:p@localhost/panel?hostaddr=10.0.0.7", "verify-full"),
+        ("postgresql://u:p@localhost/panel?hostaddr=127.0.0.1,10.0.0.7", "verify-full"),
+        ("postgresql:///panel?service=prod", "verify-full"),
+        ("postgresql://u:p@localhost/panel?hostaddr=127.0.0.1", None),
         ("postgresql://u:p@localhost/panel", None),
         ("postgresql://u:p@127.0.0.1:5432/panel", None),
         ("postgresql://u:p@[::1]/panel", None),
@@ -32,7 +37,8 @@ QUOTED = "%2Fetc%2Fpanel%20sync%2Fca.pem"
     ],
 )
 def test_postgres_elsewhere_is_verified(monkeypatch: pytest.MonkeyPatch, url: str, mode: str | None) -> None:
-    monkeypatch.delenv("PGHOST", raising=False)
+    for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE"):
+        monkeypatch.delenv(name, raising=False)
     made = verified_postgres_url(url)
     assert ("sslmode=" in made) == (mode is not None)
     assert mode is None or f"sslmode={mode}" in made
@@ -40,8 +46,9 @@ def test_postgres_elsewhere_is_verified(monkeypatch: pytest.MonkeyPatch, url: st
     assert verified_postgres_url(made) == made
 
 
-def test_libpqs_environment_names_hosts_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGHOST", "db.internal")
+@pytest.mark.parametrize(("name", "value"), [("PGHOST", "db.internal"), ("PGHOSTADDR", "10.0.0.7"), ("PGSERVICE", "p")])
+def test_libpqs_environment_names_hosts_too(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
     assert "sslmode=verify-full" in verified_postgres_url("postgresql:///panel")
 
 

@@ -220,3 +220,20 @@ def test_a_guest_that_a_call_named_for_another_record_is_not_called_removable(ot
     (told,) = [f for f in plan(seen, POLICY).findings if f.class_ == "ended-but-running"]
     assert said in told.reason
     assert told.severity == "alarm"
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        pytest.param({"fingerprint": "smbios:b"}, "do not remove guest main/100: it is smbios:b now", id="another one"),
+        pytest.param({"fingerprint_read_at": ago(hours=2)}, "do not remove guest main/100", id="read long ago"),
+        pytest.param({}, "the machine that was sold, and no other order or record names it", id="its own"),
+    ],
+)
+def test_of_a_deleted_record_whose_order_goes_on_it_says_which_machine_it_is(seen: dict[str, Any], said: str) -> None:
+    """Its VMID may be the next customer's by now: that order need not name a guest."""
+    there = guest(**{"fingerprint_seen": 2, "fingerprint_read_at": ago(minutes=5)} | seen)
+    found = plan(world(orders=(order(),), guests=(there,), records=(record(deleted_at=ago(days=1)),)), POLICY)
+    (told,) = [f for f in found.findings if f.class_ == "deleted-but-alive"]
+    assert said in told.reason
+    assert told.severity == "alarm"

@@ -9,7 +9,7 @@ import pytest
 
 from domain.changes import Kind
 from domain.confirmations import OrderNamesGuest
-from domain.guests import GuestType
+from domain.guests import FingerprintState, GuestType, PowerState
 from domain.orders import Order, OrderState
 from domain.records import LinkState
 from reconcile.decision.decide import plan
@@ -74,3 +74,18 @@ def test_without_a_main_site_the_calls_word_has_to_do() -> None:
     seen = world(orders=(), guests=(guest(),), records=(DISPUTED,), has_feed=False)
     (change,) = [c for c in plan(seen, POLICY).changes if c.kind is Kind.LINK]
     assert (change.guest_key, change.confirm) == (KEY, ())
+
+
+@pytest.mark.parametrize("state", [FingerprintState.READ, FingerprintState.FORBIDDEN])
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_machine_without_identity_that_a_call_named_for_another_shows_its_power_to_nobody(
+    state: FingerprintState, *, claimed: bool
+) -> None:
+    """It was switched over or replaced: where nothing tells which, a read ends the doubt, and proves nothing."""
+    holder = record(fingerprint=None, link_state=LinkState.UNVERIFIED)
+    there = guest(fingerprint=None, fingerprint_state=state, power=PowerState.STOPPED, status="stopped")
+    records = (holder, DISPUTED) if claimed else (holder,)
+    made = plan(world(orders=(order(), GOES_ON), guests=(there,), records=records), POLICY)
+    written = [c for c in made.changes if c.record is holder and c.kind is Kind.STATUS]
+    assert bool(written) is not claimed
+    assert claimed is any("the machine of either" in f.reason for f in made.findings)
