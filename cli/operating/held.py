@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +19,7 @@ from panel.operators.actions.action import Action
 from panel.operators.first_filling import first_word_given
 from panel.operators.holds import HeldFilter, HeldSet, list_holds, with_approvals
 from panel.records.labels import NO_LABEL, VpsLabel, labels_of, with_label
-from panel.records.told import span
+from panel.records.told import moment
 from panel.terminal import styled
 from reconcile.what_if import rank_of
 
@@ -181,9 +180,8 @@ def _release(held_set: HeldSet, *, first: bool) -> str:
 
 def _decided(held_set: HeldSet) -> str:
     if held_set.waits_for_second:
-        now = datetime.now(UTC)
         given = ", ".join(
-            f"{one.by} {span(max(0.0, (now - one.at).total_seconds()))} ago"
+            f"{one.by} at {moment(one.at)} UTC"
             + (f" ({one.items} of {len(held_set.items)} items)" if one.items < len(held_set.items) else "")
             for one in held_set.approvals
         )

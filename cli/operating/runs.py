@@ -4,7 +4,6 @@ lasted."""
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from cli.environment import command_settings
 from cli.operating.operator_transaction import transaction
 from cli.output.console import as_json, out
 from cli.output.listing import Json
+from panel.journal.rows import database_now
 from panel.operators.service_levels import Mended, service_levels
 from panel.records.history import recent_runs
 from panel.records.told import counted, moment, span
@@ -55,14 +55,13 @@ def levels(json: Json = False) -> None:
     Ends with 0, also if the share is low.
     """
     with transaction() as connection:
-        shown = service_levels(connection, command_settings().mend_within_s)
+        shown, now = service_levels(connection, command_settings().mend_within_s), database_now(connection)
     if json:
         as_json(asdict(shown))
         return
     if not shown.classes:
         out.print("no difference was seen or mended yet")
         return
-    now = datetime.now(UTC)
     of_day, of_month = (f"{when}: mended (median, p95, longest) in time" for when in ("24 h", "30 d"))
     rows = table("class", "open", "oldest", of_day, of_month)
     for level in shown.classes:

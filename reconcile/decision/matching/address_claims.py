@@ -74,8 +74,8 @@ class AddressClaims:
         claimant = self.record_claiming(guest.key, record)
         if claimant is not None and guest.fingerprint is None and guest.fingerprint_state in READ_IN_VAIN:
             return (
-                f"a call named guest {guest.key} for VPS {claimant.id}, and VPS {record.id} has it: its identity cannot "
-                "be read, so it may be the machine of either"
+                f"a call named guest {guest.key} for VPS {claimant.id}, and VPS {record.id} has it: its identity "
+                "cannot be read, so it may be the machine of either"
             )
         if order is not None and names_it:
             rival = self.rival(order, guest.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -24,6 +25,10 @@ AT_MOST, JITTER = 120.0, 0.5
 def test_an_interval_stays_within_its_bounds(seed: int, moment: float, jitter: float) -> None:
     after = Entry("one", AT_MOST, jitter).next_after(moment, random.Random(seed)) - moment
     assert AT_MOST * (1 - jitter) - 1e-3 <= after <= AT_MOST + 1e-3
+
+
+def test_beat_counts_seconds_and_not_the_time_of_day() -> None:
+    assert Scheduler.clock is time.monotonic
 
 
 def test_two_panels_part_and_no_two_intervals_are_alike() -> None:

@@ -280,6 +280,7 @@ def named_in(server: EmbeddedRedis) -> int:
     """How many operations the messages of the queue name."""
     with redis.Redis.from_url(server.url, socket_timeout=60) as client:
         messages = cast("list[bytes]", client.lrange("sync", 0, -1))
+    assert all(json.loads(message)["headers"]["expires"] is None for message in messages), "no clock ends a message"
     named = [json.loads(base64.b64decode(json.loads(message)["body"]))[0][0] for message in messages]
     return sum(1 if isinstance(operations, int) else len(operations) for operations in named)
 

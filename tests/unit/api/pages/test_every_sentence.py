@@ -62,8 +62,8 @@ ALSO_NOT_SHOWN = {
 """Beginnings or parts of further sentences that are on no page: results of tasks, doctor's, the log's."""
 
 WITHOUT_WORDS = {
-    "Field", "text", "span", "inner_span", "compile", "execute", "scalar", "strftime", "action", "ValueError", "TypeError",
-    "RuntimeError", "AssertionError", "KeyError", "LookupError",
+    "Field", "text", "span", "inner_span", "compile", "execute", "scalar", "strftime", "action", "ValueError",
+    "TypeError", "RuntimeError", "AssertionError", "KeyError", "LookupError",
 }  # fmt: skip
 """Calls whose arguments are no sentences for a page."""
 
