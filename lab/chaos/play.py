@@ -30,7 +30,7 @@ from lab.simulators.main_site.calls import CallOutcome
 POLL_S = 0.05
 AUDIT_EVERY_S = 2.0
 DRAIN_S = 300.0
-CONVERGE_S = 120.0
+CONVERGE_S = 300.0
 MOST_CLEAN_RUNS = 20
 """After this many full runs without a problem, every difference must be repaired or named by a finding. A proof of
 absence takes about five runs, and a held delete waits for an operator's approval in between."""

@@ -19,7 +19,7 @@ from lab.chaos.world import CUSTOMERS, Sale, World
 from runtime.errors import NotReadyError
 
 FIRST_SALES = 6
-READY_S = 60.0
+READY_S = 120.0
 POLL_S = 0.05
 
 

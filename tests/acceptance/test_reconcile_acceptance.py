@@ -192,12 +192,13 @@ def test_reconcile_worker_killed_in_the_middle_of_a_run(panel: LivePanel, world:
 
 def test_redis_killed_during_drift(panel: LivePanel, world: Outside) -> None:
     order, vps_id = sold(panel, world, "killed-redis")
-    panel.redis.kill()
-    stop_guest(world, order)
-    pushed = world.site.place_order(user_id=1, name="pushed-without-redis")
-    call = world.site.list_calls(order_id=pushed.id)[-1]
-    assert (call.outcome, call.status) == (CallOutcome.ANSWERED, 202)
-    assert panel.listed(CLIENT)[vps_id]["status"] == "running"
+    with nobody_repairs(panel):
+        panel.redis.kill()
+        stop_guest(world, order)
+        pushed = world.site.place_order(user_id=1, name="pushed-without-redis")
+        call = world.site.list_calls(order_id=pushed.id)[-1]
+        assert (call.outcome, call.status) == (CallOutcome.ANSWERED, 202)
+        assert panel.listed(CLIENT)[vps_id]["status"] == "running"
     panel.redis.start()
 
     panel.wait_status(CLIENT, "killed-redis", "stopped")

@@ -121,7 +121,7 @@ def test_a_vps_that_ends_leaves_the_page_that_shows_it(visit: Visit, shop: Shop,
 
 def test_a_button_its_progress_and_its_outcome(visit: Visit, shop: Shop) -> None:
     (vps,) = shop.sell(ANNA, "switched")
-    anna = visit()
+    anna = visit(refusals={409, 503})
     page = anna.comes_as(ANNA)
     anna.goes(vps.path)
     power = page.locator("#power")
@@ -155,7 +155,7 @@ def test_a_button_its_progress_and_its_outcome(visit: Visit, shop: Shop) -> None
 
 def test_all_but_liveness_works_without_javascript(visit: Visit, shop: Shop) -> None:
     (vps,) = shop.sell(ANNA, "plain")
-    anna = visit(java_script_enabled=False, refusals={422})
+    anna = visit(java_script_enabled=False, refusals={409, 422, 503})
     page = anna.goes("/sign-in")
     page.get_by_text("Sign in with a token").click()
     page.get_by_label("Token").fill(shop.panel.token(ANNA.user_id))

@@ -70,7 +70,7 @@ def test_without_javascript_the_graphs_are_words(visit: Visit, measured: Sold) -
     page = anna.comes_as(ANNA)
     anna.goes(measured.path)
     words = page.locator("#graph-cpu-words")
-    looks_again_until(page, lambda: words.count() == 1, "the statistics to be read")
+    looks_again_until(page, lambda: words.filter(has_text="now").count() == 1, "the statistics to be read")
     expect(words).to_have_text(re.compile(r"Busy\s*:\s*now .*%, on average .*%, at most .*%"))
     expect(page.locator("#statistics canvas")).to_have_count(0)
     page.get_by_role("link", name="Day", exact=True).click()

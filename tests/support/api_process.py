@@ -52,7 +52,7 @@ class ApiProcess:
 
     def log(self) -> list[dict[str, Any]]:
         """The events it has logged so far: one JSON object a line, or this fails."""
-        return [json.loads(line) for line in self.process.log_path.read_text().splitlines()]
+        return [json.loads(line) for line in self.process.log_path.read_text().rpartition("\n")[0].splitlines()]
 
 
 @contextmanager

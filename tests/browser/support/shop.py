@@ -140,6 +140,9 @@ class Shop:
                 self.world.site.change_order(order.id, cluster=cluster, node=guest.node, vmid=guest.vmid)
             if status != "creating":
                 self.world.site.set_status(order.id, status)
+            if machine and status == "running":
+                # One that was started just now may be another one until its configuration was read again.
+                self.world.pve.set_uptime(self._vmid(order.id), 3600)
             vps_id = self.world.site.get_order(order.id).panel_vps_id
             assert vps_id is not None, f"the call of {name} was not answered"
             sold.append(Sold(order.id, vps_id, name))
@@ -228,14 +231,16 @@ class Shop:
         wait_until(lambda: self.panel.rows(statement, id=before["id"]), "two runs to end")
 
     def has_long_run(self, vps: Sold) -> None:
-        """The machine was started an hour ago. One that was started just now may be another one until its configuration
-        was read again, and has no buttons that cut its power meanwhile."""
+        """The machine was started an hour ago, so that it has the buttons that cut its power."""
         self.world.pve.set_uptime(self.vmid(vps), 3600)
         self.await_runs()
 
     def vmid(self, vps: Sold) -> int:
         """Of its machine."""
-        found = self.world.site.get_order(vps.order_id).vmid
+        return self._vmid(vps.order_id)
+
+    def _vmid(self, order_id: int) -> int:
+        found = self.world.site.get_order(order_id).vmid
         assert found is not None
         return found
 

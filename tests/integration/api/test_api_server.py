@@ -45,7 +45,7 @@ class Served:
         return f"http://127.0.0.1:{self.port}"
 
     def log(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+        return [json.loads(line) for line in self.log_path.read_text().rpartition("\n")[0].splitlines()]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ from domain.source_protocols import OrderFeed
 from panel.operators.pauses import ALL, pause
 from panel.runs.lease import hold_turn, take_lease
 from reconcile import run as reconcile_run
+from reconcile import run_context
 from reconcile.observation import fingerprints
 from reconcile.run import run_fast, run_full
 from tests.stories.steps import record, sell_converged
@@ -98,7 +100,10 @@ def test_a_second_full_run_is_told_of_the_first_though_that_has_no_lease_yet(
     assert full.result(PATIENCE_S).state == "done"
 
 
-def test_the_fast_lane_waits_for_the_lease_and_goes_on_at_once(world: Bench, engine: Engine) -> None:
+def test_the_fast_lane_waits_for_the_lease_and_goes_on_at_once(
+    world: Bench, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_context, "take_lease", partial(take_lease, wait_s=PATIENCE_S))
     with ThreadPoolExecutor(1) as pool:
         with hold_turn(engine, "full", "here:1") as session:
             assert session is not None

@@ -130,9 +130,9 @@ def test_a_lost_message_is_sent_again(pve: ProxmoxServer, engine: Engine, looker
     place(pve, engine)
     row_id = looker.asks()
     spoil(engine, "DELETE FROM task_requests")
-    looker.ages(119)
+    looker.ages(60)
     assert looker.asks() is None
-    looker.ages(2)
+    looker.ages(61)
     assert looker.asks() == row_id
 
 

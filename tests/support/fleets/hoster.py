@@ -155,7 +155,7 @@ class Hoster:
             results.append(run(self.reconciler(), trigger="test"))
             return results[-1].state != "busy"
 
-        wait_until(is_not_busy, "the run before to end", 60)
+        wait_until(is_not_busy, "the run before to end")
         return results[-1]
 
     def reconciler(self) -> Reconciler:

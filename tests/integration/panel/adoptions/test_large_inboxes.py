@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
 from sqlalchemy import Connection, text
 
 from panel.adoptions.inbox import guestless_orders, unmanaged_guests
@@ -48,7 +47,6 @@ FLEET = (
 )
 
 
-@pytest.mark.timeout(300)
 def test_a_page_looks_at_a_few_rows_for_each_of_its_guests(databases: Databases) -> None:
     database = databases.clone()
     owner = sync_engine(database.owner_url, "panel-sync test owner", statement_ms=120_000)

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from panel.deadlines import Deadlines
 from panel.journal.accept import Acceptor
 from panel.journal.calls import Accepted, DatabaseAwayError, OverloadedError, Refused, Replayed
 from panel.journal.rows import lock_orders, lock_vps_queues
@@ -180,7 +181,7 @@ async def test_a_locked_row_is_an_absent_database_not_a_hanging_call(
     acceptor: Acceptor, pool: AsyncEngine, panel: Engine
 ) -> None:
     created = await accepted(acceptor, create_call())
-    hasty = Acceptor(pool)
+    hasty = Acceptor(pool, deadlines=Deadlines(8.0))
     await hasty.start()
     with panel.begin() as connection:
         connection.execute(text("SELECT 1 FROM vps_queues WHERE vps_id = :id FOR UPDATE"), {"id": created.vps_id})
