@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from domain.changes import FACTS, Change, Link, Update
 from domain.failures import Failure, Interrupts, Stage, cause_of
@@ -98,8 +98,7 @@ def sets_of(changes: Iterable[Change]) -> Iterator[tuple[Change, ...]]:
     is alone."""
     together: dict[int, Change] = {}  # by record
     for change in changes:
-        usual = isinstance(change, Update) and change.kind in FACTS and not change.confirm and change.adoption is None
-        id_ = change.record.id if change.record is not None and usual else None
+        id_ = change.record.id if change.record is not None and _is_plain(change) else None
         if together and (id_ is None or id_ in together or len(together) == TOGETHER):
             yield tuple(together.values())
             together = {}
@@ -109,6 +108,12 @@ def sets_of(changes: Iterable[Change]) -> Iterator[tuple[Change, ...]]:
             together[id_] = change
     if together:
         yield tuple(together.values())
+
+
+def _is_plain(change: Change) -> bool:
+    """Whether a change writes facts, and neither a source nor another table has to be asked about it."""
+    writes_facts = isinstance(change, Update) and change.kind in FACTS and "order_id" not in change.values
+    return writes_facts and not change.confirm and change.adoption is None
 
 
 @dataclass(slots=True)
@@ -147,8 +152,10 @@ class _Writing:
             except (FencedError, OutOfTimeError):
                 raise
             except Exception as error:
-                if _own_failure(changes[0], error, self.interrupts) is None:
+                refused = isinstance(error, (DataError, IntegrityError))
+                if not refused and _own_failure(changes[0], error, self.interrupts) is None:
                     raise
+                log.info("repairs_one_by_one", repairs=len(changes), why=cause_of(error))
                 noted.note({"panel.result": "one_by_one"})
                 return False
             noted.note({"panel.result": "written", "panel.repairs": len(changes)})

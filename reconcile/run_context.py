@@ -328,7 +328,7 @@ class _Watched:
 
     def hindrance(self, change: Change) -> tuple[str | None, dict[str, Any]]:
         self.progress("applying", self.done, self.total)
-        self.done += 1
+        self.done = min(self.done + 1, self.total)  # some are asked about twice: together, then one by one
         why, confirmed = self.confirming.hindrance(change)
         approvers = self.gated.approvers_of(change)
         return why, confirmed | ({"approved_by": approvers} if approvers else {})

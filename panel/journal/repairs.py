@@ -106,11 +106,16 @@ def write_updates(
     versions: Mapping[int, int] = NO_VERSIONS,
 ) -> list[Written | NotWritten]:
     """Write updates of as many records in one transaction, and return what became of each. Otherwise as
-    ``write_repair``; but if the database refuses one of them, none is written, and its error is raised."""
+    ``write_repair``; but if the database refuses one of them, or another transaction holds one for longer than
+    ``HELD_MS``, none is written, and the error is raised."""
     with engine.begin() as connection:
         hold_lease(connection, epoch)
+        connection.execute(text(f"SET LOCAL lock_timeout = {HELD_MS}"))
         return _change(_Run(connection, run_id, epoch, versions), updates)
 
+
+HELD_MS = 150
+"""While updates of many records wait for one that another transaction holds, calls for all the others wait, too."""
 
 RULES = {
     "uq_vps_live_order_id": "another record holds this order",

@@ -56,9 +56,13 @@ def assemble(decisions: Iterable[Decision]) -> ChangePlan:
     for decision in decisions:
         changes += decision.changes
         findings += decision.findings
+    return ChangePlan(in_order(changes), tuple(sorted(findings, key=lambda f: (f.class_, f.subject))))
+
+
+def in_order(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """The changes in the order of application: class by class."""
     order = {kind: position for position, kind in enumerate(Kind)}
-    changes.sort(key=lambda c: (order[c.kind], c.subject))
-    return ChangePlan(tuple(changes), tuple(sorted(findings, key=lambda f: (f.class_, f.subject))))
+    return tuple(sorted(changes, key=lambda c: (order[c.kind], c.subject)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from domain.changes import ChangePlan
+from domain.changes import Change, ChangePlan
 from domain.failures import Broken, Failure, Interrupts, Stage, cause_of, guest_ties, order_ties, record_ties
 from domain.guests import Guest
 from domain.orders import may_be_on_proxmox
 from domain.records import LinkState, Record
 from reconcile.decision.cases import Case, Policy, World
-from reconcile.decision.decide import Decision, assemble, decide
+from reconcile.decision.decide import Decision, assemble, decide, in_order
 from reconcile.decision.matching.match import match
 from reconcile.decision.matching.order_traits import has_ended
 from reconcile.decision.power import power_plan
@@ -185,7 +185,7 @@ def isolated_power(
     interrupts: Interrupts = (),
 ) -> Planned:
     """The fast lane's plan, pair by pair. A pair that raises is left out and named as a failure."""
-    planned = Planned(ChangePlan((), ()))
+    planned, changes = Planned(ChangePlan((), ())), list[Change]()
     planned.failures += [Failure(s, Stage.LOAD, b.cause) for s, b in sorted(broken.items()) if s not in held_back]
     for record, guest in pairs:
         subject = f"vps:{record.id}"
@@ -193,7 +193,8 @@ def isolated_power(
             continue
         plan = _guarded(partial(power_plan, [(record, guest)], world, policy), subject, planned, interrupts)
         if plan is not None:
-            planned.plan = ChangePlan(planned.plan.changes + plan.changes, ())
+            changes += plan.changes
+    planned.plan = ChangePlan(in_order(changes), ())
     return planned
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from domain.changes import Change, Link, SetSize, SetStatus, Update
 from domain.confirmations import OrderNamesGuest
@@ -147,6 +147,21 @@ async def test_one_that_the_database_refuses_keeps_none_of_the_others(acceptor: 
     assert [(failure.subject, failure.patience) for failure in outcome.failures] == [(bad.subject, REFUSALS)]
 
 
+async def test_one_that_somebody_holds_keeps_none_of_the_others(acceptor: Acceptor, panel: Engine) -> None:
+    """Nor does it hold the others up: while many wait for one, nobody's calls would be taken."""
+    names = [*FACTS]
+    ids = await records(acceptor, panel, names)
+    changes = [change_of(name, vps_id) for name, vps_id in ids.items()]
+    run_id = begin_run(panel)
+    with panel.connect() as holder:
+        holder.execute(text("SELECT FROM vps_queues WHERE vps_id = :id FOR UPDATE"), {"id": ids["missing"]})
+        with pytest.raises(OperationalError, match="lock timeout"):
+            write_updates(panel, run_id, EPOCH, [(change, {}) for change in changes])
+        outcome = apply_changes(panel, run_id, EPOCH, changes, AsksNothing())
+    assert [failure.subject for failure in outcome.failures] == [f"vps:{ids['missing']}"]
+    assert len(outcome.written) == len(names) - 1
+
+
 async def test_a_fenced_run_writes_none_of_them(acceptor: Acceptor, panel: Engine) -> None:
     ids = await records(acceptor, panel, list(FACTS))
     changes = [change_of(name, vps_id) for name, vps_id in ids.items()]
@@ -219,6 +234,7 @@ CHANGES = st.lists(
         st.builds(lambda n: SetStatus(record=decided_on(n, 1), values=STOPPED, **WHY), st.integers(1, 9)),
         st.builds(lambda n: SetStatus(record=decided_on(n, 1), values=STOPPED, adoption=3, **WHY), st.integers(1, 9)),
         st.builds(a_link, st.integers(1, 9)),
+        st.builds(lambda n: Link(record=decided_on(n, 1), values={"order_id": "1"}, **WHY), st.integers(1, 9)),
     ),
     max_size=40,
 )
@@ -230,7 +246,8 @@ def test_sets_keep_the_order_and_have_no_record_twice(changes: list[Change]) -> 
     assert [change for together in sets for change in together] == changes
     for together in sets:
         assert len({change.subject for change in together}) == len(together)
-        assert len(together) == 1 or not any(change.confirm or change.adoption for change in together)
+        asks = [change for change in together if change.confirm or change.adoption or "order_id" in change.values]
+        assert len(together) == 1 or not asks
 
 
 def test_a_set_has_an_end() -> None:
