@@ -279,17 +279,16 @@ class TestBrokerAway:
 def named_in(server: EmbeddedRedis) -> int:
     """How many operations the messages of the queue name."""
     with redis.Redis.from_url(server.url, socket_timeout=60) as client:
-        messages = cast("list[bytes]", client.lrange("sync", 0, -1))
-    assert all(json.loads(message)["headers"]["expires"] is None for message in messages), "no clock ends a message"
-    named = [json.loads(base64.b64decode(json.loads(message)["body"]))[0][0] for message in messages]
+        messages = [json.loads(message) for message in cast("list[bytes]", client.lrange("sync", 0, -1))]
+    assert all(message["headers"]["expires"] is None for message in messages), "no clock ends a message"
+    named = [json.loads(base64.b64decode(message["body"]))[0][0] for message in messages]
     return sum(1 if isinstance(operations, int) else len(operations) for operations in named)
 
 
 def test_two_relays_share_the_work_and_double_nothing(panel: Engine, database: Database, clock: Clock) -> None:
     queue_many(panel, 2000)
-    recorders = [Recorder(), Recorder()]
+    recorders, start = [Recorder(), Recorder()], threading.Barrier(2)
     relays = [Relay(database.app_url, recorder, clock=clock) for recorder in recorders]
-    start = threading.Barrier(2)
 
     def work(one: Relay) -> None:
         start.wait()
