@@ -126,7 +126,7 @@ def test_no_page_is_kept_for_the_back_button(keeping_browser: Browser, shop: Sho
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_text("You are signed out.")).to_be_visible()
     page.evaluate("history.back()")
-    expect(page).to_have_url(f"{shop.panel.url}{annas.path}")  # the page of the sign-out has the same heading
+    expect(page).not_to_have_url(re.compile("signed-out"))  # which has the same heading
     expect(page.get_by_role("heading", name="Sign in to the panel")).to_be_visible()
     assert annas.name not in page.content()
     anna.close()
