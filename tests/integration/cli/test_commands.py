@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from panel.sessions import async_engine
 from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.integration.cli.conftest import PanelSync
 from tests.integration.panel.conftest import accepted, begin_run
-from tests.support.calls import create_call, update_call
+from tests.support.calls import create_call, delete_call, update_call
 from tests.support.databases import Database
 from tests.support.fleets.world import add_user
 from tests.support.keys import random_key
@@ -75,7 +76,7 @@ def test_history_tells_why_in_order(panel_sync: PanelSync, story: Engine) -> Non
     assert said.code == 0
     lines = [line.strip() for line in said.out.splitlines() if line.strip()]
     assert lines[0] == "VPS 1 of user 5: stopped"
-    assert sum("with the key current" in line for line in lines) == 2, "each call says which key it came with"
+    assert lines.count("request test, with the key current") == 2, "each call says its request and the key it came with"
     told = [line for line in lines if line.startswith(("applied", "because", "evidence", "power_state"))]
     assert told == [
         "applied: created creating",
@@ -86,6 +87,29 @@ def test_history_tells_why_in_order(panel_sync: PanelSync, story: Engine) -> Non
         "evidence: guest=main/100, snapshots=[7, 8]",
         "power_state: running -> stopped",
     ]
+
+
+@pytest.fixture
+async def ended(story: Engine, database: Database) -> Engine:
+    """VPS 1 is deleted by a call that came with the old key."""
+    pool = async_engine(database.app_url, "panel-sync test")
+    acceptor = Acceptor(pool)
+    await acceptor.start()
+    call = replace(delete_call(1), request_id="0123-of-the-delete", api_key_label="previous")
+    deleted = await accepted(acceptor, call)
+    await acceptor.stop()
+    await pool.dispose()
+    apply_operation(story, deleted.operation_id)
+    return story
+
+
+def test_history_tells_which_request_deleted_a_vps_and_with_which_key(panel_sync: PanelSync, ended: Engine) -> None:
+    said = panel_sync("vps", "history", "1")
+    assert said.code == 0
+    assert re.match(r"VPS 1 of user 5: .*, deleted [0-9-]+ [0-9:]+\n", said.out)
+    last = [line.strip() for line in said.out.split("\n\n")[-1].splitlines()]
+    assert "delete by sync" in last[0]
+    assert "request 0123-of-the-delete, with the key previous" in last
 
 
 POWER = """

@@ -16,14 +16,19 @@ from tests.support.databases import Database
 from tests.support.fleets.hoster import versions
 from tests.support.fleets.world import add_user
 
+CLASSES = {"missed-create", "owner-unknown", "unmanaged-guest"}
+
 
 @pytest.fixture
 def large(database: Database, engine: Engine, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
-    """Of 120 orders 80 are one customer's, 40 belong to a user of the main site that nobody mapped."""
+    """Of 120 orders 80 are one customer's, 40 belong to a user of the main site that nobody mapped. The cluster has
+    two guests that nobody ordered."""
     with bench(database, engine) as world:
         world.site.fill(80, user_id=1, cluster=None)
         stranger = world.site.add_user(username="stranger", email="s@example.test")
         world.site.fill(40, user_id=stranger.id, cluster=None, first_vmid=5000)
+        for vmid in (900, 901):
+            world.pve.add_guest(vmid, node="pve1", name=f"build-{vmid}")
         capsys.readouterr()  # what the preparation logged
         yield world
 
@@ -41,9 +46,14 @@ def test_the_first_plan_and_what_follows(bare: PanelSync, large: Bench) -> None:
     (missed,) = [line.split() for line in lines if line.startswith("missed-create")]
     assert missed == ["missed-create", "80"]
     assert any(line.split() == ["owner-unknown", "40"] for line in lines)
-    assert "customers with most: user 5: 80" in said.out
+    assert "clusters: main: 2" in lines
+    assert "customers with most: user 5: 80" in lines
+    matter = lines[lines.index("What matters most:") + 1 :][:10]
+    of_a_class = [next(word for word in line.split() if word.rstrip(":") in CLASSES).rstrip(":") for line in matter]
+    assert of_a_class == ["missed-create"] * 5 + ["owner-unknown"] * 3 + ["unmanaged-guest"] * 2, "some of each class"
+    assert lines[lines.index(matter[-1]) + 1].startswith("All of it: panel-sync plan --class CLASS")
     assert "to release it: panel-sync reconcile --apply" in said.out
-    assert lines[-1].startswith("0 to apply, 80 held, 40 findings; plan ")
+    assert lines[-1].startswith("0 to apply, 80 held, 42 findings; plan ")
     assert "run_done" not in said.err
 
     page = bare("plan", "--class", "owner-unknown", "--page", "2", "--limit", "30", **settings)

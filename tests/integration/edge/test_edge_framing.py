@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from api.http.framing import HEAD_BYTES
 from tests.integration.edge.conftest import Answer, Place, create_vps, logged, posted, received
+from tests.support.keys import random_key
 from tests.support.resources import resident_bytes
 from tests.support.waiting import PATIENCE_S, wait_until
 
@@ -185,6 +186,28 @@ def test_what_is_not_strictly_http_1_1_is_refused_once(place: Place, raw: bytes)
 )  # fmt: skip
 def test_what_is_unusual_but_right_is_answered_and_the_connection_goes_on(place: Place, raw: bytes) -> None:
     assert _statuses(place, raw + raw + ENDED) == [200, 200, 404]
+
+
+@pytest.mark.parametrize("name", ["X-API-Key", "Content-Length", "Content-Type", "Idempotency-Key"])
+@pytest.mark.parametrize("blanks", [" ", "\t", " \t  "], ids=["a space", "a tab", "both"])
+def test_blanks_behind_a_value_are_no_part_of_it(place: Place, name: str, blanks: str) -> None:
+    """RFC 9110, 5.5: the same call with them and without them is one call."""
+    given = {
+        "X-API-Key": place.api.sync_key,
+        "Content-Length": str(len(GOOD)),
+        "Content-Type": "application/json",
+        "Idempotency-Key": random_key(),
+    }
+    before = place.counted()["operations"]
+    replayed = []
+    for behind in (blanks, ""):
+        lines = [f"{key}: {value}{behind if key == name else ''}" for key, value in given.items()]
+        head = "\r\n".join(["POST /api/vps/sync HTTP/1.1", "Host: panel", *lines, "", ""])
+        answer, ended = _answers(place, head.encode() + GOOD + ENDED)
+        assert (answer.status, ended.status) == (202, 404), answer.body
+        replayed.append(answer.headers.get("idempotent-replayed"))
+    assert replayed == [None, "true"]
+    assert place.counted()["operations"] == before + 1
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from domain.changes import (
 from domain.guests import GuestKey
 from domain.orders import OrderState
 from domain.repair_policy.budget import Budget, Handling
+from panel.operators.repair_policy.policies import budget_of, handling_of
+from panel.settings import load_settings
 from reconcile.decision.decide import plan
 from reconcile.decision.gate import GateContext, gate
 from tests.unit.reconcile.worlds import NOW, POLICY, guest, order, record, world
@@ -129,6 +131,19 @@ def test_limits(limit: Limit) -> None:
     above = gate(ChangePlan(limit.above + other, ()), context, BUDGET)
     assert above.allowed == other, "the whole set is held, and nothing else"
     assert [(h.scope, h.changes) for h in above.held] == [(limit.scope, limit.above)]
+
+
+def test_twelve_missed_creates_at_once_pass_by_the_default_limits_of_a_small_fleet() -> None:
+    numbers = range(100, 112)
+    shown = world(
+        orders=tuple(order(order_id=str(n), vmid=n, name=f"web-{n}") for n in numbers),
+        guests=tuple(guest(vmid=n, fingerprint=f"smbios:{n}") for n in numbers),
+    )
+    made = plan(shown, POLICY)
+    settings = load_settings(_env_file=None)
+    gated = gate(made, GateContext(live=12), budget_of(settings), handling_of(settings))
+    assert [change.kind for change in gated.allowed] == [Kind.CREATE] * 12
+    assert gated.held == ()
 
 
 def test_flips_of_another_cluster_are_another_set() -> None:
