@@ -43,8 +43,8 @@ browser: $(STAMP) ## Both panels in a real Chromium, which must be installed
 screenshots: $(STAMP) ## The pictures of the pages in docs/images, by the same Chromium
 	@SCREENSHOTS_TO=$(CURDIR)/docs/images $(BIN)/python -m pytest -n0 -m browser tests/browser/test_browser_pictures.py
 
-soak: $(STAMP) ## What takes longer than CI has time for
-	@FUZZ_S=$${FUZZ_S:-600} $(BIN)/python -m pytest -m "soak or (fuzz and not proxies)" --timeout=900 tests $(ARGS)
+soak: $(STAMP) ## What takes longer than CI has time for (with Caddy, nginx and HAProxy, which must be installed)
+	@FUZZ_S=$${FUZZ_S:-600} $(BIN)/python -m pytest -m "soak or fuzz or proxies" --timeout=900 tests $(ARGS)
 
 torture: $(STAMP) ## 80 calls a second while every part of the panel fails (MINUTES=30 SEED=1)
 	@$(BIN)/panel-sync chaos --torture --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
