@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from cli.health.doctor import examine
+from cli.health.source_checks import check_believed
 from domain.power import conduct
 from domain.power.actions import Action, Before, Command
 from domain.statistics.measurements import Timeframe
@@ -19,8 +23,11 @@ from panel.clients.client_sessions import end_session, session_of
 from panel.clients.record_marks import record_marks
 from panel.clients.round_trips import RoundTrips, client_reads
 from panel.clients.sign_in_links import SignInLink, use_link
+from panel.journal import rows as journal_rows
 from panel.journal.accept import Acceptor
-from panel.journal.calls import Accepted, Refused
+from panel.journal.call_sets import apply, loaded, written
+from panel.journal.call_sets.apply import apply_calls
+from panel.journal.calls import Accepted, Call, Refused
 from panel.journal.publish import Doorbell
 from panel.journal.relay import Relay
 from panel.journal.writer import apply_operation
@@ -36,11 +43,12 @@ from panel.records.client_records import client_answers, client_record, records_
 from panel.records.maintenance import ANY_PAUSE, paused_among
 from panel.schema import tables
 from panel.sessions import sync_engine
+from panel.settings import Settings
 from panel.statistics import requests as statistics
 from panel.webhooks import endpoint
 from reconcile.decision.matching.match import RIVALS_APART
 from reconcile.observation import fingerprints
-from reconcile.run import run_full
+from reconcile.run import rolling_read, run_full
 from reconcile.users import import_users
 from reconcile.vps_statistics import StatisticsReader
 from tests.integration.panel.schema.operator_statements import (
@@ -84,6 +92,25 @@ A_ROW_FOR_EACH = {
 }
 """Node, lease, source, task, class, decision that stands, operator, or the main site."""
 
+OF_SETS = {
+    "queued": loaded.QUEUED,
+    "orders tried": loaded.TRY_ORDERS,
+    "still queued": loaded.STILL_QUEUED,
+    "holders": loaded.HOLDERS,
+    "guests": loaded.HELD_GUESTS,
+    "new records": written.INSERT_RECORDS,
+    "changed records": written.UPDATE_RECORDS,
+    "repaired records": journal_rows.UPDATE_RECORDS,
+    "repaired queues": journal_rows.END_QUEUES,
+    "ended": written.END_CALLS,
+    "queues": written.ADVANCE_QUEUES,
+    "claims": written.CLAIM_ORDERS,
+    "singly": apply.RING_SINGLY,
+}
+"""Statements for many calls or repairs at once."""
+
+LIVE = text("SELECT id, user_id FROM vps WHERE deleted_at IS NULL ORDER BY id")
+
 
 class Published:
     def publish(self, bells: Sequence[Doorbell]) -> None:
@@ -107,6 +134,7 @@ def plans(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Ite
         grown.grow_absences(owner)
         prune(engine, 400, PROOF)
         typed_commands(database, tmp_path_factory.mktemp("commands"))
+        _doctor(database)
         engine.dispose()
     owner.dispose()
     yield seen
@@ -123,7 +151,8 @@ async def _a_day(database: Database, engine: Engine) -> None:
     for vmid in range(900, 905):
         hoster.cluster.add(vmid, "pve1")
     hoster.full(3)
-    hoster.flip(orders[5])
+    for order_id in orders[5:9]:
+        hoster.flip(order_id)
     hoster.fast(2)
     for order_id in orders[:2]:
         hoster.end(order_id)
@@ -133,6 +162,7 @@ async def _a_day(database: Database, engine: Engine) -> None:
     hoster.sweep_interval = timedelta(hours=1)
     hoster.full()
     import_users(hoster.reconciler())
+    _read_again(hoster)
     _power(engine)
     send_events(engine)
 
@@ -157,6 +187,7 @@ async def _a_day(database: Database, engine: Engine) -> None:
         outcome = await acceptor.accept(call)
         if isinstance(outcome, Accepted):
             apply_operation(engine, outcome.operation_id)
+    await _sets_of_calls(acceptor, engine)
     await acceptor.accept(update_call(made[2].vps_id, "stopped"))
     await reads.operation(pool, made[0].operation_id)
     await reads.finished_among(pool, [o.operation_id for o in made])
@@ -180,6 +211,53 @@ async def _a_day(database: Database, engine: Engine) -> None:
         assert run_full(hoster.reconciler(), trigger="test").counts["cut"]
     hoster.full()
     hoster.fast()
+
+
+async def _sets_of_calls(acceptor: Acceptor, engine: Engine) -> None:
+    """A worker gets several calls with one message: of new records, of records with and without a past, of a machine
+    that no record has, and of an order that another record held."""
+    with engine.connect() as connection:
+        known = [record.id for record in connection.execute(LIVE).all()[:4]]  # the fleet's
+
+    async def accepted(calls: Sequence[Call]) -> list[Accepted]:
+        outcomes = [await acceptor.accept(call) for call in calls]
+        assert all(isinstance(outcome, Accepted) for outcome in outcomes), outcomes
+        return [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+
+    def apply_all(calls: Sequence[Accepted], *, again: bool = False) -> str:
+        return apply_calls(engine, [call.operation_id for call in calls], again=again)
+
+    orders = ("set0", "set1", "old7", None, None, None)
+    guests: list[dict[str, Any]] = [{"cluster": "main", "node": "pve1", "vmid": 902 + n} for n in range(3)]
+    plans = [{"name": f"set-{n}", "order_id": order_id} for n, order_id in enumerate(orders)]
+    plans[0] |= guests[0]
+    plans[3] |= guests[1]
+    creates = await accepted([create_call(user_id=5, key=f"set{n}", **plan) for n, plan in enumerate(plans)])
+    assert apply_all(creates) == "6 applied"
+    updates = [update_call(vps_id, "stopped") for vps_id in known]
+    updates += [
+        update_call(creates[3].vps_id, order_id="set3"),
+        update_call(creates[4].vps_id, order_id="set4", **guests[2]),
+    ]
+    deletes = [delete_call(None, order_id="set1"), delete_call(creates[5].vps_id)]
+    assert apply_all(await accepted([*updates, *deletes])) == "8 applied"
+    killed = await accepted([update_call(vps_id, "running") for vps_id in known[:2]])
+    assert "2 calls" in apply_all(killed, again=True)
+    assert apply_all(killed) == "2 applied", "one by one"
+
+
+def _read_again(hoster: Hoster) -> None:
+    """Between runs a part of the fleet is read again, here what was read half an hour ago."""
+    with hoster.engine.begin() as connection:
+        connection.execute(text("UPDATE guests SET fingerprint_read_at = fingerprint_read_at - interval '30 minutes'"))
+    assert rolling_read(hoster.reconciler())
+
+
+def _doctor(database: Database) -> None:
+    """What an operator types first when something seems wrong. No scheduler runs here, and there is no broker."""
+    settings = Settings(_env_file=None, database_url=database.app_url)
+    checks = [*examine(settings), *check_believed(settings)]
+    assert {"journal", "beat", "relay", "sources"} <= {check.subject for check in checks}
 
 
 async def _a_client_reads(clients: RoundTrips, vps_id: int) -> None:
@@ -210,7 +288,7 @@ def _power(engine: Engine) -> None:
     """A customer asks for an action; the relay publishes it, and a worker takes it up and ends it."""
     rules = PowerRules(frozenset({"main"}), feed="orders", shared_ids=False, proof=PROOF, an_hour=1_000)
     with engine.begin() as connection:
-        records = connection.execute(text("SELECT id, user_id FROM vps WHERE deleted_at IS NULL ORDER BY id")).all()
+        records = connection.execute(LIVE).all()
         wanted = (Wanted(row.id, row.user_id, Action.STOP, force=False) for row in records)
         stored = next(row for one in wanted if isinstance(row := ask(connection, one, rules), Row))
         assert open_action(connection, stored.vps_id, stored.user_id) == stored
@@ -226,7 +304,7 @@ async def _statistics(engine: Engine, pool: AsyncEngine) -> None:
     """A customer looks at statistics, and a worker reads them."""
     rules = PowerRules(frozenset({"main"}), feed="orders", shared_ids=False, proof=PROOF, an_hour=1_000)
     with engine.begin() as connection:
-        records = connection.execute(text("SELECT id, user_id FROM vps WHERE deleted_at IS NULL ORDER BY id")).all()
+        records = connection.execute(LIVE).all()
         machines = ((row, permitted(connection, row.id, row.user_id, rules)) for row in records)
         row, target = next((row, target) for row, target in machines if isinstance(target, Target))
         looked_at = statistics.Wanted(row.id, row.user_id, Timeframe.HOUR)
@@ -253,6 +331,24 @@ def test_no_statement_looks_at_the_past(plans: Plans) -> None:
                 worst[key] = max(worst.get(key, 0), rows)
     told = [f"{rows:9.0f} of {table}: {statement}" for (table, statement), rows in sorted(worst.items())]
     assert not told, "\n".join(told)
+
+
+@pytest.mark.parametrize("sent", OF_SETS)
+def test_sets_of_calls_and_of_repairs_are_among_them(plans: Plans, sent: str) -> None:
+    """They ran for several records: of one alone, a plan says little."""
+    statement = _without_values(str(OF_SETS[sent]))
+    found = [looked for looked in plans.seen if _without_values(looked.statement) == statement]
+    assert found, statement
+    assert max(_most_rows(looked.plan) for looked in found) > 1
+
+
+def _most_rows(node: dict[str, Any]) -> float:
+    made: float = node["Actual Rows"] * node["Actual Loops"]
+    return max([made, *(_most_rows(child) for child in node.get("Plans", ()))])
+
+
+def _without_values(statement: str) -> str:
+    return re.sub(r"(?<!:):\w+|\$\d+", "?", " ".join(statement.split()))
 
 
 @pytest.mark.parametrize("known", [None, 5], ids=["nothing", "what was true long ago"])
