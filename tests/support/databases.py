@@ -14,12 +14,13 @@ from psycopg import sql
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from panel.deadlines import DEFAULT, Deadlines
+from panel.deadlines import Deadlines
 from panel.migrate import migrate
 from panel.sessions import async_engine
 from runtime.processes.free_ports import LOOPBACK
 from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.support.keys import random_key
+from tests.support.waiting import PATIENT_API_S
 
 OWNER = "panel_owner"
 LOGIN = "panel_login"
@@ -27,6 +28,10 @@ TEMPLATE = "panel_template"
 
 
 Connection = psycopg.Connection[tuple[object, ...]]
+
+
+PATIENT = Deadlines(5 * PATIENT_API_S)
+"""For whoever does not ask how fast an answer comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,8 @@ class Database:
         """The same, by the names of the fields of ``Settings``."""
         return {name.lower(): url for name, url in self.urls.items()}
 
-    def api_engine(self, application: str, *, pool_size: int = 10, deadlines: Deadlines = DEFAULT) -> AsyncEngine:
-        """An engine as the API has it."""
+    def api_engine(self, application: str, *, pool_size: int = 10, deadlines: Deadlines = PATIENT) -> AsyncEngine:
+        """An engine as the API has it, but for its deadlines."""
         url, pooled = self.urls["DATABASE_URL"], self.pooled_url is not None
         return async_engine(url, application, pool_size=pool_size, deadlines=deadlines, pooled=pooled)
 

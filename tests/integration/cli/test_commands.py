@@ -23,12 +23,11 @@ from panel.migrate import head_revision
 from panel.operators.quarantine import note_failures
 from panel.runs.lease import hold_turn
 from panel.schema import tables
-from panel.sessions import async_engine
 from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.integration.cli.conftest import PanelSync
 from tests.integration.panel.conftest import accepted, begin_run
 from tests.support.calls import create_call, delete_call, update_call
-from tests.support.databases import Database
+from tests.support.databases import PATIENT, Database
 from tests.support.fleets.world import add_user
 from tests.support.keys import random_key
 from tests.unit.reconcile.worlds import record
@@ -40,8 +39,8 @@ INSTALL = Path(__file__).parents[3] / "docs" / "install.md"
 async def story(engine: Engine, database: Database) -> Engine:
     """VPS 1: created, set running, repaired to stopped. VPS 2: its create waits."""
     add_user(engine, 5)
-    pool = async_engine(database.app_url, "panel-sync test")
-    acceptor = Acceptor(pool)
+    pool = database.api_engine("panel-sync test")
+    acceptor = Acceptor(pool, deadlines=PATIENT)
     await acceptor.start()
     created = await accepted(acceptor, create_call(name="[bold]shop"))
     running = await accepted(acceptor, update_call(created.vps_id, "running"))
@@ -92,8 +91,8 @@ def test_history_tells_why_in_order(panel_sync: PanelSync, story: Engine) -> Non
 @pytest.fixture
 async def ended(story: Engine, database: Database) -> Engine:
     """VPS 1 is deleted by a call that came with the old key."""
-    pool = async_engine(database.app_url, "panel-sync test")
-    acceptor = Acceptor(pool)
+    pool = database.api_engine("panel-sync test")
+    acceptor = Acceptor(pool, deadlines=PATIENT)
     await acceptor.start()
     call = replace(delete_call(1), request_id="0123-of-the-delete", api_key_label="previous")
     deleted = await accepted(acceptor, call)

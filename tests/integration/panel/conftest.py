@@ -10,18 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.changes import Change, SetStatus
 from domain.records import Record
-from panel.deadlines import Deadlines
 from panel.journal.accept import Acceptor
 from panel.journal.calls import Accepted, Call, Outcome, Refused
 from panel.journal.repairs import NotWritten, Written, write_repair
 from panel.runs.lease import LEASE
 from panel.schema import tables
-from tests.support.databases import Database
+from tests.support.databases import PATIENT, Database
 from tests.support.fleets.world import add_user
-from tests.support.waiting import PATIENT_API_S
 from tests.unit.reconcile.worlds import record
-
-PATIENT = Deadlines(5 * PATIENT_API_S)
 
 
 @pytest.fixture

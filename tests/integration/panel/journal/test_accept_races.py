@@ -16,9 +16,9 @@ from panel.journal.rows import lock_orders, lock_vps_queues
 from panel.journal.writer import apply_operation
 from panel.sessions import async_engine
 from runtime.servers.embedded_postgres import EmbeddedPostgres
-from tests.integration.panel.conftest import PATIENT, accepted, count
+from tests.integration.panel.conftest import accepted, count
 from tests.support.calls import create_call, delete_call, update_call
-from tests.support.databases import Database
+from tests.support.databases import PATIENT, Database
 from tests.support.fleets.world import journal, vps_row
 from tests.support.waiting import wait_until
 
@@ -110,7 +110,7 @@ async def test_a_full_queue_answers_at_once(panel: Engine, pool: AsyncEngine) ->
 
 
 async def test_stop_answers_what_waits(panel: Engine, pool: AsyncEngine) -> None:
-    one = Acceptor(pool)
+    one = Acceptor(pool, deadlines=PATIENT)
     await one.start()
     waiting = [asyncio.create_task(one.accept(create_call())) for _ in range(5)]
     await asyncio.sleep(0)

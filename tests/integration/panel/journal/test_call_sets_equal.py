@@ -19,9 +19,8 @@ from panel.journal.call_sets.apply import apply_calls
 from panel.journal.calls import Accepted, Call
 from panel.journal.writer import apply_operation
 from panel.sessions import async_engine, sync_engine
-from tests.integration.panel.conftest import PATIENT
 from tests.support.calls import create_call, delete_call, update_call
-from tests.support.databases import Database, Databases
+from tests.support.databases import PATIENT, Database, Databases
 from tests.support.fleets.world import add_user
 
 Step = tuple[str, int, dict[str, Any]]

@@ -59,7 +59,7 @@ from tests.integration.panel.schema.operator_statements import (
     typed_commands,
 )
 from tests.support.calls import create_call, delete_call, update_call
-from tests.support.databases import Database, Databases
+from tests.support.databases import PATIENT, Database, Databases
 from tests.support.fleets import grown
 from tests.support.fleets.grown import Plans
 from tests.support.fleets.hoster import Hoster
@@ -167,7 +167,7 @@ async def _a_day(database: Database, engine: Engine) -> None:
     send_events(engine)
 
     pool = database.api_engine("panel-sync test api", pool_size=4)
-    acceptor = Acceptor(pool)
+    acceptor = Acceptor(pool, deadlines=PATIENT)
     await acceptor.start()
     made = []
     for number in range(4):
