@@ -90,11 +90,14 @@ def is_elsewhere(url: str) -> bool:
     libpq connects to ``hostaddr`` whatever the host is called. A service names its host in a file, not read here.
     """
     parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
-    if options.get("service") or os.environ.get("PGSERVICE"):
+
+    def named(option: str) -> str:
+        return ",".join(value for name, value in parse_qsl(parts.query) if name == option)
+
+    if named("service") or os.environ.get("PGSERVICE"):
         return True
-    host = options.get("host") or parts.hostname or os.environ.get("PGHOST", "")
-    address = options.get("hostaddr") or os.environ.get("PGHOSTADDR", "")
+    host = named("host") or parts.hostname or os.environ.get("PGHOST", "")
+    address = named("hostaddr") or os.environ.get("PGHOSTADDR", "")
     return any(not is_loopback(name) for name in (*host.split(","), *address.split(",")) if name)
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, insert, text
+from sqlalchemy import Engine, event, insert, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.changes import Change, SetStatus
@@ -114,3 +115,16 @@ def setting(vps_id: int, version: int, **values: Any) -> SetStatus:
 
 def write(panel: Engine, run_id: int, change: Change, epoch: int = EPOCH) -> Written | NotWritten:
     return write_repair(panel, run_id, epoch, change, {"snapshot": 1})
+
+
+@contextmanager
+def statements(panel: Engine) -> Iterator[list[str]]:
+    """Those that are executed meanwhile."""
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    event.listen(panel, "before_cursor_execute", note)
+    yield seen
+    event.remove(panel, "before_cursor_execute", note)

@@ -22,6 +22,7 @@ QUOTED = "%2Fetc%2Fpanel%20sync%2Fca.pem"
         ("postgresql://u:p@[fd00::7]:5432/panel", "verify-full"),
         ("postgresql://u:p@/panel?host=db.internal", "verify-full"),
         ("postgresql://u:p@/panel?host=127.0.0.1,db.internal", "verify-full"),
+        ("postgresql://u:p@/panel?host=db.internal&host=127.0.0.1", "verify-full"),
         ("postgresql://u:p@/panel?hostaddr=10.0.0.7", "verify-full"),
         ("postgresql://u:p@localhost/panel?hostaddr=10.0.0.7", "verify-full"),
         ("postgresql://u:p@localhost/panel?hostaddr=127.0.0.1,10.0.0.7", "verify-full"),

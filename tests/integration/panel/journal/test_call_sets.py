@@ -18,7 +18,7 @@ from panel.journal.call_sets.loaded import Patience, load
 from panel.journal.calls import Accepted
 from panel.journal.relay import CLAIM_FIRST
 from panel.journal.writer import apply_operation
-from tests.integration.panel.conftest import accepted
+from tests.integration.panel.conftest import accepted, statements
 from tests.support.calls import create_call, update_call
 from tests.support.fleets.world import journal, operation, vps_row
 
@@ -42,19 +42,6 @@ def poison(owner: Engine, operation_id: int) -> None:
     with owner.begin() as connection:
         wrong = text("UPDATE operations SET payload = payload || '{\"ram\": 1}' WHERE id = :id")
         connection.execute(wrong, {"id": operation_id})
-
-
-@contextmanager
-def statements(panel: Engine) -> Iterator[list[str]]:
-    """Those that are executed meanwhile."""
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
-
-    event.listen(panel, "before_cursor_execute", note)
-    yield seen
-    event.remove(panel, "before_cursor_execute", note)
 
 
 @contextmanager

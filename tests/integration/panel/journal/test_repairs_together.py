@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from domain.changes import Change, Link, SetSize, SetStatus, Update
@@ -23,7 +22,7 @@ from panel.journal.writer import apply_operation
 from panel.runs.lease import FencedError
 from reconcile.apply import REFUSALS, TOGETHER, apply_changes, sets_of
 from reconcile.confirming import OutOfTimeError
-from tests.integration.panel.conftest import EPOCH, accepted, begin_run, count, decided_on, setting, write
+from tests.integration.panel.conftest import EPOCH, accepted, begin_run, count, decided_on, setting, statements, write
 from tests.support.calls import create_call, delete_call, update_call
 from tests.support.fleets.world import vps_row
 from tests.support.stand_ins.webhook_receiver import want_events
@@ -196,19 +195,6 @@ async def test_many_cost_the_statements_of_one(acceptor: Acceptor, panel: Engine
             assert len(apply_changes(panel, run_id, EPOCH, changes, AsksNothing()).written) == len(some)
         seen.append(len(sent))
     assert seen[0] == seen[1]
-
-
-@contextmanager
-def statements(panel: Engine) -> Iterator[list[str]]:
-    """Those that are executed meanwhile."""
-    sent: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
-
-    event.listen(panel, "before_cursor_execute", note)
-    yield sent
-    event.remove(panel, "before_cursor_execute", note)
 
 
 class AsksNothing:
