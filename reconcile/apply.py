@@ -83,7 +83,7 @@ def apply_changes(
         while waiting:
             if writing.write(waiting[0]):
                 waiting.popleft()
-            else:  # the database refuses one of them
+            else:  # one of them is refused, or another transaction holds it
                 waiting.extendleft((change,) for change in reversed(waiting.popleft()))
     except FencedError as error:
         log.warning("run_fenced", run_id=run_id, error=str(error))
