@@ -219,18 +219,21 @@ WHERE g.cluster = ANY(CAST(:clusters AS text[])) AND g.fingerprint_state IN ('un
 GROUP BY g.cluster
 """  # noqa: S608 - own text
 
+# An unchanged one is left out before the INSERT, which would lock its row: a lock is a write.
 KEEP = """
 INSERT INTO guest_configs AS c (cluster, vmid, fingerprint, cores, memory_mb, disk_gb, since, read_at)
-VALUES (:cluster, :vmid, :fingerprint, :cores, :memory, :disk, :at, :at)
+SELECT :cluster, :vmid, CAST(:fingerprint AS text), CAST(:cores AS float8), CAST(:memory AS int),
+  CAST(:disk AS int), CAST(:at AS timestamptz), CAST(:at AS timestamptz)
+WHERE NOT EXISTS (SELECT 1 FROM guest_configs k WHERE k.cluster = :cluster AND k.vmid = :vmid
+  AND (k.fingerprint, k.cores, k.memory_mb, k.disk_gb) IS NOT DISTINCT FROM
+      (CAST(:fingerprint AS text), CAST(:cores AS float8), CAST(:memory AS int), CAST(:disk AS int))
+  AND k.read_at >= CAST(:at AS timestamptz) - interval '50 minutes')
 ON CONFLICT (cluster, vmid) DO UPDATE SET
   fingerprint = excluded.fingerprint, cores = excluded.cores, memory_mb = excluded.memory_mb,
   disk_gb = excluded.disk_gb, read_at = excluded.read_at,
   since = CASE WHEN (c.fingerprint, c.cores, c.memory_mb, c.disk_gb)
                     IS DISTINCT FROM (excluded.fingerprint, excluded.cores, excluded.memory_mb, excluded.disk_gb)
                THEN excluded.since ELSE c.since END
-WHERE (c.fingerprint, c.cores, c.memory_mb, c.disk_gb)
-        IS DISTINCT FROM (excluded.fingerprint, excluded.cores, excluded.memory_mb, excluded.disk_gb)
-   OR c.read_at < excluded.read_at - interval '50 minutes'
 """
 
 # A record that differs from its order is not listed here: that is a plan change, which is on its way or held.
