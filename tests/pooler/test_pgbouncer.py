@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from cli.health.checks import Verdict, check_postgres
 from panel.runs.lease import hold_turn
 from panel.sessions import NoSessionError, require_session, sync_engine
 from panel.settings import Settings
+from runtime.processes.children import descendants
 from tests.support.databases import Database
 from tests.support.fleets.world import add_user
 from tests.support.live_panel import LivePanel, live_panel
+from tests.support.sockets import owner_of_port
 from tests.support.stand_ins.pooler import pgbouncer
 from tests.support.waiting import PATIENCE_S, wait_until
 
@@ -108,3 +113,30 @@ def test_calls_and_reads_through_it_alone(database: Database, directory: Path, t
         calls_and_reads(panel)
         polling = "ok, by polling: no session of its own (set DATABASE_SESSION_URL)"
         wait_until(lambda: ready(panel)["relay"] == polling, "the relay to say that it polls")
+
+
+def test_calls_go_on_after_it_died_and_came_back(database: Database, directory: Path, tmp_path: Path) -> None:
+    with (
+        pgbouncer(database.app_url, directory, "transaction") as url,
+        live_panel(
+            database,
+            tmp_path,
+            environment={"DATABASE_URL": url, "DATABASE_SESSION_URL": database.app_url, **PATIENT},
+            parts=PARTS - {"beat"},
+        ) as panel,
+    ):
+        add_user(panel.engine, 5)
+        assert panel.sync("create", PLAN | {"name": "before", "order_id": 1}).status_code == 202
+        pooler = owner_of_port(make_url(url).port or 0, descendants(os.getpid()))
+        assert pooler is not None
+        os.kill(pooler, signal.SIGKILL)
+        answers: list[int] = []
+
+        def accepted() -> bool:
+            answers.append(panel.sync("create", PLAN | {"name": "after", "order_id": 2}).status_code)
+            return answers[-1] in (200, 202)
+
+        wait_until(accepted, "a call to be accepted")
+        assert set(answers) <= {200, 202, 503}
+        wait_until(lambda: {r["name"] for r in panel.listed(5).values()} == {"before", "after"}, "both are applied")
+        assert len(panel.listed(5)) == 2

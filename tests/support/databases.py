@@ -20,7 +20,8 @@ from panel.sessions import async_engine
 from runtime.processes.free_ports import LOOPBACK
 from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.support.keys import random_key
-from tests.support.waiting import PATIENT_API_S
+from tests.support.sockets import port_open
+from tests.support.waiting import PATIENT_API_S, wait_until
 
 OWNER = "panel_owner"
 LOGIN = "panel_login"
@@ -146,6 +147,8 @@ class Databases:
 
     def clone(self) -> Database:
         """What the template is, to the last sequence."""
+        if self._pooler is not None:  # what the last test did may have ended it, and it is starting again
+            wait_until(port_open(make_url(self._pooler).port or 0), "the pooler")
         if self._spare:
             return self._spare.pop()
         database = self._describe(f"test_{next(self._numbers)}")
