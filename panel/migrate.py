@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import make_url
 
 from panel.server_urls import sqlalchemy_url
-from panel.sessions import plain_engine
+from panel.sessions import NoSessionError, driver_connection, plain_engine, require_session
 
 MIGRATION_LOCK = 0x70616E656C  # one migration at a time
 
@@ -38,6 +38,7 @@ def migrate(owner_url: str, app_url: str = "", revision: str = "head") -> str:
     engine = plain_engine(owner_url, "panel-sync migrate")
     try:
         with engine.connect() as connection:
+            _require_session(connection)
             _require_utf8(connection)
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
             connection.commit()
@@ -83,6 +84,14 @@ def keep_temporary_tables(connection: Connection) -> None:
 
 class MigrationRefusedError(Exception):
     """The database cannot be migrated as it is. The message is one sentence with the remedy."""
+
+
+def _require_session(connection: Connection) -> None:
+    """Behind a transaction pooler the lock would stay in another session, and the next migration wait for ever."""
+    try:
+        require_session(driver_connection(connection))
+    except NoSessionError:
+        raise MigrationRefusedError(str(NoSessionError("DATABASE_OWNER_URL"))) from None
 
 
 def _require_utf8(connection: Connection) -> None:

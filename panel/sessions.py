@@ -251,17 +251,14 @@ def _timeouts_ms(deadlines: Deadlines) -> tuple[int, int]:
 ROUNDS = 3
 
 
-REMEDY = (
-    "DATABASE_URL leads to a pooler that gives each transaction another session: set DATABASE_SESSION_URL to the"
-    " server itself, or to a pooler in session mode"
-)
-
-
 class NoSessionError(Exception):
     """The connection does not keep its session, but the caller needs that. The message says which setting to change."""
 
-    def __init__(self) -> None:
-        super().__init__(REMEDY)
+    def __init__(self, setting: str = "DATABASE_SESSION_URL") -> None:
+        super().__init__(
+            "the connection leads to a pooler that gives each transaction another session: set"
+            f" {setting} to the server itself, or to a pooler in session mode"
+        )
 
 
 def require_session(connection: psycopg.Connection[Any]) -> None:

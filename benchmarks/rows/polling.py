@@ -17,7 +17,7 @@ import httpx
 
 from benchmarks.measure import Aim, Ratio, median
 from benchmarks.servers import Servers
-from benchmarks.sweeping import Fleet, sources
+from benchmarks.sweeping import Fleet, checked, sources
 from benchmarks.sweeping_fleet import fill
 
 GUESTS = 10_000
@@ -38,6 +38,7 @@ def measure(servers: Servers) -> list[Ratio]:
         for _ in range(1 if servers.quick else 2):
             for at_a_time in AT_A_TIME:
                 runs.append(fleet.run("fast"))
+                checked(runs[-1]["summary"] == "nothing to repair" and not runs[-1]["problems"], runs[-1])
                 usual[at_a_time].append(asyncio.run(_one_by_one(status_port, guests, at_a_time)))
     ours = median([run["s"] for run in runs])
     cpu_us = median([run["cpu_s"] + run["postgres_cpu_s"] for run in runs]) / guests * 1e6

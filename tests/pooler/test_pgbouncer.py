@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from cli.health.checks import Verdict, check_postgres
+from panel.migrate import MigrationRefusedError, migrate
 from panel.runs.lease import hold_turn
 from panel.sessions import NoSessionError, require_session, sync_engine
 from panel.settings import Settings
@@ -48,6 +49,23 @@ def test_a_transaction_pooler_is_told_from_a_session(database: Database, directo
     ):
         with pytest.raises(NoSessionError, match="DATABASE_SESSION_URL"):
             require_session(shared)
+
+
+def test_a_session_url_that_leads_to_a_pooler_is_told(database: Database, directory: Path) -> None:
+    with pgbouncer(database.app_url, directory, "transaction", "ignore_startup_parameters = options") as url:
+        settings = Settings(_env_file=None, database_url=database.app_url, database_session_url=url)
+        [problem] = [check for check in check_postgres(settings) if check.seen.startswith("no run can take place")]
+    assert "set DATABASE_SESSION_URL to the server itself" in problem.mend
+    assert "DATABASE_URL" not in problem.mend
+
+
+def test_a_migration_through_a_pooler_is_refused(database: Database, directory: Path) -> None:
+    """Its lock would stay in a session of the pooler's, and the next migration wait for it."""
+    with (
+        pgbouncer(database.owner_url, directory, "transaction") as url,
+        pytest.raises(MigrationRefusedError, match="set DATABASE_OWNER_URL to the server itself"),
+    ):
+        migrate(url, database.app_url)
 
 
 def test_a_run_says_which_setting_to_change(database: Database, directory: Path) -> None:

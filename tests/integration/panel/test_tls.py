@@ -29,7 +29,7 @@ from panel.settings import Settings
 from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.support.databases import Database
 from tests.support.stand_ins.tls_proxy import TlsProxy, tls_proxy
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 from worker.beat import PATIENCE
 
 NAME = "db.panel.test"
@@ -52,13 +52,13 @@ def redis_settings(server: EmbeddedRedis, proxy: TlsProxy, ca_file: Path | None)
 
 
 def by_command(url: str) -> None:
-    with redis_client(url, 5) as client:
+    with redis_client(url, PATIENCE_S) as client:
         client.ping()
 
 
 def by_the_api(url: str) -> None:
     async def ping() -> None:
-        async with async_redis_client(url, 5) as client:
+        async with async_redis_client(url, PATIENCE_S) as client:
             await client.ping()
 
     asyncio.run(ping())
@@ -72,13 +72,14 @@ def by_the_relay(url: str) -> None:
 
 def by_a_worker(url: str) -> None:
     with producer_app(url) as app, app.connection_for_read() as connection:
-        connection.ensure_connection(max_retries=1, timeout=5)
+        connection.ensure_connection(max_retries=1, timeout=PATIENCE_S)
 
 
 def by_flower(url: str) -> None:
     with producer_app(url) as app:
         uri = app.connection().as_uri(include_password=True)
-        broker = Broker(uri, broker_options={}, broker_use_ssl=app.conf.broker_use_ssl)
+        patience = {"socket_connect_timeout": PATIENCE_S, "socket_timeout": PATIENCE_S}
+        broker = Broker(uri, broker_options=patience, broker_use_ssl=app.conf.broker_use_ssl)
         asyncio.run(broker.queues(["sync"]))
 
 

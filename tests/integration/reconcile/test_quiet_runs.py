@@ -17,7 +17,7 @@ from tests.support.databases import Databases
 from tests.support.fleets.hoster import Hoster, versions
 
 A_RUN_S_OWN = {"runs", "snapshots", "scopes", "leases", "source_states"}
-"""A few rows a run, however large the fleet is."""
+"""Each run writes a row for each node there, two for each cluster, and a few for itself."""
 
 TOUCHED_BY_NOBODY = tuple(table.name for table in tables.metadata.sorted_tables if table.name not in A_RUN_S_OWN)
 

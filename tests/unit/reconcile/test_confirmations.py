@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
 
 from domain.changes import Change, Delete
 from domain.confirmations import GuestIsGone
@@ -21,6 +20,7 @@ from reconcile import parallel_confirmations, question_slots
 from reconcile.apply import apply_changes, unconfirmed_last
 from reconcile.confirming import AskableCluster, Confirmer, OutOfTimeError
 from reconcile.parallel_confirmations import CLUSTER_AT_ONCE, ParallelConfirmations
+from tests.support.stand_ins.no_database import NO_DATABASE
 from tests.unit.reconcile.worlds import record
 
 ALL_AT_ONCE_S = 30.0
@@ -64,7 +64,7 @@ def gone(vmid: int) -> Lookup[GuestConfig]:
 
 def confirmer(clusters: Mapping[str, AskableCluster]) -> Confirmer:
     names = frozenset(clusters)
-    return Confirmer(create_engine("sqlite://"), None, clusters, names, names)
+    return Confirmer(NO_DATABASE, None, clusters, names, names)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_cluster_is_asked_as_many_questions_at_once_as_it_bears_and_no_more(wr
 
     cluster, changes = Cluster(answer), [delete(n) for n in range(1, 5 * CLUSTER_AT_ONCE + 1)]
     with ParallelConfirmations(confirmer({"main": cluster}), changes, math.inf) as confirming:
-        outcome = apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
+        outcome = apply_changes(NO_DATABASE, 1, 1, changes, confirming)
     assert written == [change.record.id for change in changes], "in the plan's order"
     assert cluster.most == CLUSTER_AT_ONCE
     assert not outcome.postponed
@@ -119,7 +119,7 @@ def test_a_slow_answer_is_waited_for_and_what_follows_is_asked_meanwhile(written
     changes = [delete(1, "slow"), *(delete(n, "quick") for n in range(2, 6))]
     both = {"slow": Cluster(slow), "quick": Cluster(quick)}
     with ParallelConfirmations(confirmer(both), changes, math.inf) as confirming:
-        apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
+        apply_changes(NO_DATABASE, 1, 1, changes, confirming)
     assert written == [1, 2, 3, 4, 5]
 
 
@@ -137,7 +137,7 @@ def test_a_cluster_that_gives_no_answer_is_left_alone_and_the_others_go_on(
     with ParallelConfirmations(confirmer({"hangs": hanging, "well": Cluster(gone)}), changes, math.inf) as confirming:
         # The well one answers at once, but a busy machine may take its time to say so.
         confirming._slots[2].within_s = ALL_AT_ONCE_S
-        outcome = apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
+        outcome = apply_changes(NO_DATABASE, 1, 1, changes, confirming)
     assert written == list(range(21, 41))
     assert len(hanging.asked) <= CLUSTER_AT_ONCE
     assert len(outcome.not_written) == 20
@@ -148,7 +148,7 @@ def test_unclear_after_long_is_no_answer_either(written: list[int], monkeypatch:
     monkeypatch.setattr(question_slots, "SLOW_S", -1.0)
     cluster, changes = Cluster(lambda _: Unclear("596")), [delete(n) for n in range(1, 21)]
     with ParallelConfirmations(confirmer({"main": cluster}), changes, math.inf) as confirming:
-        apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
+        apply_changes(NO_DATABASE, 1, 1, changes, confirming)
     assert written == []
     assert len(cluster.asked) <= CLUSTER_AT_ONCE
 
@@ -170,7 +170,7 @@ def test_when_the_time_is_over_the_rest_is_postponed(written: list[int], never: 
                     confirming._until = -math.inf
                 return confirming.hindrance(change)
 
-        outcome = apply_changes(create_engine("sqlite://"), 1, 1, changes, EndsAtTheFourth())
+        outcome = apply_changes(NO_DATABASE, 1, 1, changes, EndsAtTheFourth())
     assert written == [1, 2, 3]
     assert outcome.postponed == changes[3:]
     assert not outcome.not_written
@@ -179,7 +179,7 @@ def test_when_the_time_is_over_the_rest_is_postponed(written: list[int], never: 
 
 def test_no_write_begins_after_the_end(written: list[int]) -> None:
     changes = [delete(n) for n in range(1, 4)]
-    outcome = apply_changes(create_engine("sqlite://"), 1, 1, changes, confirmer({"main": Cluster(gone)}), until=0.0)
+    outcome = apply_changes(NO_DATABASE, 1, 1, changes, confirmer({"main": Cluster(gone)}), until=0.0)
     assert written == []
     assert outcome.postponed == changes
 
@@ -225,7 +225,7 @@ def test_a_confirmation_is_as_old_as_its_first_answer(
     cluster = Cluster(answer)
     change = replace(first, confirm=(*first.confirm, *delete(2).confirm))
     with ParallelConfirmations(confirmer({"main": cluster}), [change], math.inf) as confirming:
-        outcome = apply_changes(create_engine("sqlite://"), 1, 1, [change], confirming)
+        outcome = apply_changes(NO_DATABASE, 1, 1, [change], confirming)
     assert (written == [1]) is is_written
     assert cluster.asked == [1, 2] * min(slow_rounds + 1, 2)
     assert bool(outcome.not_written) is not is_written
@@ -239,7 +239,7 @@ def test_what_a_look_up_raises_is_that_change_s_failure(written: list[int]) -> N
 
     changes = [delete(n) for n in range(1, 4)]
     with ParallelConfirmations(confirmer({"main": Cluster(answer)}), changes, math.inf) as confirming:
-        outcome = apply_changes(create_engine("sqlite://"), 1, 1, changes, confirming)
+        outcome = apply_changes(NO_DATABASE, 1, 1, changes, confirming)
     assert written == [1, 3]
     assert [failure.subject for failure in outcome.failures] == ["vps:2"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import create_engine
 
 from domain import confirmations as asks
 from domain.changes import Unlink
 from reconcile.confirming import Confirmer
+from tests.support.stand_ins.no_database import NO_DATABASE
 from tests.unit.reconcile.worlds import KEY, order, record
 
 RECORD = record()
@@ -35,7 +35,7 @@ def test_none_is_forgotten() -> None:
 @pytest.mark.parametrize("asked", QUESTIONS, ids=lambda one: type(one).__name__)
 def test_what_cannot_be_asked_is_not_confirmed(asked: asks.Confirmation) -> None:
     everywhere = frozenset({KEY.cluster})
-    nobody = Confirmer(create_engine("sqlite://"), None, {}, everywhere, everywhere)
+    nobody = Confirmer(NO_DATABASE, None, {}, everywhere, everywhere)
     change = Unlink(source="orders", reason="why", record=RECORD, confirm=(asked,))
     assert nobody.hindrance(change) == (QUESTIONS[asked][1], {})
     assert asked.word == QUESTIONS[asked][0], "callers read confirmed_<word>"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from opentelemetry import trace
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
@@ -19,6 +19,7 @@ from sources.outgoing.client import Client
 from sources.outgoing.tls import trusting_authorities
 from sources.outgoing.trace_collector import LIMITS, export_traces
 from tests.support.collected_spans import Collected
+from tests.support.stand_ins.no_database import NO_DATABASE
 from tracing import recorder
 from tracing.spans import Kind, Laps, _Switch, inner_span, span, switch_off, switch_on
 from tracing.traceparent import trace_id_of
@@ -103,7 +104,7 @@ def test_what_a_library_notes_behind_our_back_is_dropped(collected: Collected) -
 
 
 def test_statements_are_noted_inside_of_a_span_without_their_values(collected: Collected) -> None:
-    with create_engine("sqlite://").connect() as connection:
+    with NO_DATABASE.connect() as connection:
         connection.execute(text("CREATE TABLE vps (name text)"))
         with span("task"):
             connection.execute(text("INSERT INTO vps VALUES (:name)"), {"name": SECRET})

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import create_engine
 
 from domain.changes import Kind, plan_hash
 from domain.confirmations import Confirmation, GuestIsGone, OrderIsOver
@@ -20,6 +19,7 @@ from reconcile.decision.decide import plan
 from reconcile.decision.gate import GateContext, gate
 from reconcile.report import held_findings
 from tests.support.stand_ins.listed_cluster import ListedCluster
+from tests.support.stand_ins.no_database import NO_DATABASE
 from tests.unit.reconcile.decision.deletes.proven_ends import BOTH, asked, deletes, ended, orphan
 from tests.unit.reconcile.worlds import KEY, NOW, POLICY, UNLINKED, absence, ago, guest, questions, record, world
 
@@ -257,7 +257,7 @@ def test_whoever_stands_there_may_be_the_one_that_nobody_identified(kept: Record
     assert questions(change) == (GuestIsGone,)
     cluster, everywhere = ListedCluster(), frozenset({KEY.cluster})
     sources: dict[str, GuestSource] = {KEY.cluster: cluster}
-    confirmer = Confirmer(create_engine("sqlite://"), None, sources, everywhere, everywhere)
+    confirmer = Confirmer(NO_DATABASE, None, sources, everywhere, everywhere)
     assert confirmer.hindrance(change)[0] is None
     cluster.add(KEY.vmid, "pve1")
     assert "a guest stands at main/100" in (confirmer.hindrance(change)[0] or "")

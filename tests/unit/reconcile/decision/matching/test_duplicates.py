@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import create_engine
 
 from domain.absences import Absence
 from domain.changes import Change, ChangePlan, Kind, Merge, plan_hash
@@ -23,6 +22,7 @@ from reconcile.confirming import Confirmer
 from reconcile.decision.decide import plan
 from reconcile.decision.gate import GateContext, gate
 from reconcile.decision.matching.match import match
+from tests.support.stand_ins.no_database import NO_DATABASE
 from tests.unit.reconcile.worlds import KEY, LOOSE, POLICY, absence, ago, guest, order, questions, record, world
 
 OTHER = GuestKey("main", 200)
@@ -231,7 +231,7 @@ def test_of_two_guests_one_must_be_gone_when_asked_for_singly(*, said: dict[int,
     (merge,) = planned(CASES[4]).changes
     sources: Any = {"main": Cluster(THERE | said)}
     everywhere = frozenset({"main"})
-    confirmer = Confirmer(create_engine("sqlite://"), None, sources, everywhere, everywhere)
+    confirmer = Confirmer(NO_DATABASE, None, sources, everywhere, everywhere)
     why, _ = confirmer.hindrance(replace(merge, confirm=merge.confirm[:1]))
     assert (why is None) == written, why
 
@@ -264,7 +264,7 @@ def _confirmed(change: Change, now: Any) -> str | None:
             return now
 
     feed: Any = Feed()
-    return Confirmer(create_engine("sqlite://"), feed, {}, frozenset(), frozenset()).hindrance(change)[0]
+    return Confirmer(NO_DATABASE, feed, {}, frozenset(), frozenset()).hindrance(change)[0]
 
 
 @pytest.mark.parametrize(
@@ -289,6 +289,6 @@ def test_the_guest_of_a_record_that_was_never_looked_at_is_not_gone_because_it_h
     (merge,) = plan(seen, POLICY).changes
     sources: Any = {"main": Cluster(THERE)}
     everywhere = frozenset({"main"})
-    confirmer = Confirmer(create_engine("sqlite://"), None, sources, everywhere, everywhere)
+    confirmer = Confirmer(NO_DATABASE, None, sources, everywhere, everywhere)
     why, _ = confirmer.hindrance(replace(merge, confirm=merge.confirm[:1]))
     assert why is not None

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
 
 from domain.changes import Kind
 from domain.confirmations import OrderIsOver, OrderNamesGuest
@@ -16,6 +15,7 @@ from domain.source_protocols import Found, Gone, Unclear
 from reconcile import confirming
 from reconcile.confirming import Confirmer
 from reconcile.decision.decide import plan
+from tests.support.stand_ins.no_database import NO_DATABASE
 from tests.unit.reconcile.decision.matching.stranger_cases import (
     ENDED,
     GROUPS,
@@ -98,7 +98,7 @@ def test_a_guest_is_given_up_when_the_order_that_claims_it_says_so_itself(
     monkeypatch.setattr(confirming, "control_order", lambda *_, **__: "9")
     (change,) = [c for c in plan(UNLINKS, POLICY).changes if c.kind is Kind.UNLINK]
     feed: Any = Feed()
-    confirmer = Confirmer(create_engine("sqlite://"), feed, {}, frozenset(), frozenset())
+    confirmer = Confirmer(NO_DATABASE, feed, {}, frozenset(), frozenset())
     assert confirmer.hindrance(change)[0] == why
-    nobody = Confirmer(create_engine("sqlite://"), None, {}, frozenset(), frozenset())
+    nobody = Confirmer(NO_DATABASE, None, {}, frozenset(), frozenset())
     assert str(nobody.hindrance(change)[0]).startswith("no order could be looked up: ")
