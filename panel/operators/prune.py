@@ -233,7 +233,7 @@ TASKS = (
     Task("guests", text(GUESTS), begin="/0"),
     Task("orders_seen", text(ORDERS), begin=""),
     _oldest("scopes", _SCOPE_OVER, "t.began_at"),
-    _in_time("snapshots", "finished_at", "14 days", _SNAPSHOT_FREE),
+    _in_time("snapshots", "finished_at", "2 days", _SNAPSHOT_FREE),
     _in_time("runs", "started_at", "14 days", _RUN_FREE),
 )
 """In this order, because a row goes only after the rows that refer to it."""

@@ -177,6 +177,17 @@ def test_old_bookkeeping_goes_and_what_is_referred_to_stays(engine: Engine, owne
     assert sum(prune(engine, DAYS, PROOF).values()) == 0
 
 
+def test_a_read_goes_sooner_than_its_run(engine: Engine, owner: Engine) -> None:
+    """Each fast run leaves a row for each node."""
+    with owner.begin() as connection:
+        rows = Rows(connection)
+        for age in (ago(3), ago(1.5)):
+            rows.snapshot(rows.run(age), age)
+    assert prune(engine, DAYS, PROOF)["snapshots"] == 1
+    assert ids(engine, "SELECT id FROM snapshots") == [2]
+    assert ids(engine, "SELECT id FROM runs ORDER BY id") == [1, 2]
+
+
 def test_rows_from_the_future_stop_nothing(engine: Engine, owner: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """They were written while the database's clock was ten years ahead."""
     monkeypatch.setattr(pruning, "WINDOW", 3)
