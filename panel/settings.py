@@ -307,8 +307,7 @@ class Settings(BaseSettings):
     worker_concurrency: Annotated[int, Field(ge=1)] = 2
     """Processes of the worker for sync calls."""
     task_events: bool = True
-    """Whether workers send events to Flower. They cost about a third of the peak rate of tasks; a task applies up to
-    200 calls."""
+    """Whether workers send events to Flower. They cost a third of the peak rate of tasks, each of up to 200 calls."""
 
     @model_validator(mode="before")
     @classmethod
