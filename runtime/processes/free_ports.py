@@ -19,6 +19,7 @@ from runtime.private_directory import private_directory
 LOOPBACK = "127.0.0.1"
 LOOPBACK_6 = "::1"
 
+_SHARED = Path("/tmp")  # noqa: S108 - guarded by private_directory. Not TMPDIR: ports belong to all, whatever theirs is.
 _LOWEST = 15_000
 _KERNEL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _DEFAULT_KERNEL_LOWEST = 32_768
@@ -93,4 +94,5 @@ def _highest() -> int:
 
 
 def _lock_directory() -> Path:
-    return private_directory(Path(tempfile.gettempdir()) / f"panel-sync-{os.geteuid()}-ports", mode=0o700)
+    shared = _SHARED if os.access(_SHARED, os.W_OK) else Path(tempfile.gettempdir())
+    return private_directory(shared / f"panel-sync-{os.geteuid()}-ports", mode=0o700)

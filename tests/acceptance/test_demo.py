@@ -112,7 +112,8 @@ def test_it_ends_in_good_order_in_the_middle(
     demo: Callable[..., ManagedProcess], scratch: Path, number: signal.Signals
 ) -> None:
     process = demo()
-    wait_until(lambda: "2. Calls get lost" in output(process), "the second scene", 300)
+    wait_until(lambda: "2. Calls get lost" in output(process) or not process.running, "the second scene", STORY_S)
+    assert process.running, output(process)
     below = descendants(process.pid)
     assert len(below) > len(PARTS), "PostgreSQL, Redis, the simulators and the panel's parts"
     process.send_signal(number)

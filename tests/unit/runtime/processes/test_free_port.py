@@ -12,11 +12,12 @@ from runtime.processes.free_ports import LOOPBACK, free_port, is_free, reserve_p
 RESERVE = "import sys; from runtime.processes.free_ports import reserve_port; print(reserve_port(int(sys.argv[1])))"
 
 
-def reserved_elsewhere(port: int) -> bool:
+def reserved_elsewhere(port: int, **environment: str) -> bool:
     """Let another process try to reserve the port."""
     ran = subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-c", RESERVE, str(port)],
         cwd=Path(free_ports.__file__).parent.parent,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=True,
@@ -33,9 +34,10 @@ def test_ports_are_distinct_free_and_outside_the_range_of_outgoing_connections()
         assert all(port < kernel_lowest for port in chosen)
 
 
-def test_a_reserved_port_is_refused_to_another_process() -> None:
+def test_a_reserved_port_is_refused_to_another_process(tmp_path: Path) -> None:
     port = free_port()
     assert not reserved_elsewhere(port)
+    assert not reserved_elsewhere(port, TMPDIR=str(tmp_path)), "wherever its temporary files are"
     assert reserve_port(port), "the same process may have it again"
     os.close(free_ports._reserved.pop(port))  # as at the end of a process
     assert reserved_elsewhere(port)
