@@ -19,7 +19,8 @@ from runtime.private_directory import private_directory
 LOOPBACK = "127.0.0.1"
 LOOPBACK_6 = "::1"
 
-_SHARED = Path("/tmp")  # noqa: S108 - guarded by private_directory. Not TMPDIR: ports belong to all, whatever theirs is.
+# Not TMPDIR: two processes may have different ones, and must see each other's reservations all the same.
+_SHARED = Path("/tmp")  # noqa: S108 - guarded by private_directory
 _LOWEST = 15_000
 _KERNEL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _DEFAULT_KERNEL_LOWEST = 32_768

@@ -80,6 +80,11 @@ def test_a_run_says_which_setting_to_change(database: Database, directory: Path)
     assert "DATABASE_SESSION_URL" in problem.mend
 
 
+def beside_sessions(database: Database, pooler_url: str) -> dict[str, str]:
+    """Calls and reads through the pooler, the rest beside it."""
+    return {"DATABASE_URL": pooler_url, "DATABASE_SESSION_URL": database.app_url, **PATIENT}
+
+
 def calls_and_reads(panel: LivePanel) -> None:
     add_user(panel.engine, 5)
     for number in range(30):
@@ -99,12 +104,7 @@ def calls_and_reads(panel: LivePanel) -> None:
 def test_calls_and_reads_through_it_and_sessions_beside_it(database: Database, directory: Path, tmp_path: Path) -> None:
     with (
         pgbouncer(database.app_url, directory, "transaction") as url,
-        live_panel(
-            database,
-            tmp_path,
-            environment={"DATABASE_URL": url, "DATABASE_SESSION_URL": database.app_url, **PATIENT},
-            parts=PARTS,
-        ) as panel,
+        live_panel(database, tmp_path, environment=beside_sessions(database, url), parts=PARTS) as panel,
     ):
         calls_and_reads(panel)
         done = "SELECT 1 FROM runs WHERE kind = 'full' AND state = 'done'"
@@ -136,12 +136,7 @@ def test_calls_and_reads_through_it_alone(database: Database, directory: Path, t
 def test_calls_go_on_after_it_died_and_came_back(database: Database, directory: Path, tmp_path: Path) -> None:
     with (
         pgbouncer(database.app_url, directory, "transaction") as url,
-        live_panel(
-            database,
-            tmp_path,
-            environment={"DATABASE_URL": url, "DATABASE_SESSION_URL": database.app_url, **PATIENT},
-            parts=PARTS - {"beat"},
-        ) as panel,
+        live_panel(database, tmp_path, environment=beside_sessions(database, url), parts=PARTS - {"beat"}) as panel,
     ):
         add_user(panel.engine, 5)
         assert panel.sync("create", PLAN | {"name": "before", "order_id": 1}).status_code == 202
