@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,25 +28,37 @@ DRIFTS = (("0.1 %", 1000, 5.0), ("5 %", 20, 12.0))
 DRIFT_AT_MOST = 100_000
 """Of a larger fleet, 5 % takes a dozen runs of minutes: a run loads no more candidates than its budget allows."""
 PEAK_MB = 300
+DEARER = 1.2
+"""How many times the CPU of a record of the smallest fleet a record of a larger one may cost."""
 
 
 def measure(servers: Servers) -> Iterator[Ratio]:
     """Seconds of each kind of run, how much memory they take, and how many rows they write."""
     given = os.environ.get("SWEEP", "10000" if servers.quick else "10000,100000,1000000")
-    for machines in given.split(","):
-        yield from _of(servers, int(machines))
+    smallest: tuple[str, float] | None = None
+    for machines in map(int, given.split(",")):
+        full = yield from _of(servers, machines)
+        record_us = median([(run["cpu_s"] + run["postgres_cpu_s"]) / machines * 1e6 for run in full])
+        if smallest is None:
+            smallest = _short(machines), record_us
+            continue
+        what = f"CPU of a record, full run in sync of {_short(machines)} / of {smallest[0]} (times dearer)"
+        ratio = record_us / smallest[1]
+        yield Ratio(what, f"{record_us:.0f} us", f"{smallest[1]:.0f} us", ratio, aim=Aim("<=", DEARER))
 
 
-def _of(servers: Servers, machines: int) -> Iterator[Ratio]:
+def _of(servers: Servers, machines: int) -> Generator[Ratio, None, list[dict[str, Any]]]:
+    """All rows of one size; returns its full runs in sync."""
     url, size = servers.database(), _short(machines)
     fill(url, machines)
     with sources(machines) as port:
         fleet = Fleet(url, port, machines, servers.postgres_pid)
         fleet.run("full")  # the first one writes what a panel of this size remembers of each source
         pairs = 3 if machines <= 100_000 and not servers.quick else 1
-        peak_mb, written = 0.0, 0
+        peak_mb, written, runs = 0.0, 0, dict[str, list[dict[str, Any]]]()
         for lane, (yardstick, limit) in LANES.items():
             ours, theirs = _in_turn(fleet, lane, yardstick, pairs)
+            runs[lane] = ours
             yield _ratio(f"{lane} run in sync of {size}", ours, theirs, Aim("<=", limit), machines)
             peak_mb = max(peak_mb, *(took["peak_mb"] for took in ours))
             written += sum(took["written"] for took in ours)
@@ -59,6 +71,7 @@ def _of(servers: Servers, machines: int) -> Iterator[Ratio]:
             mended, theirs = [fleet.mend()], [fleet.run("join")]
             checked(theirs[0]["differ"] == 0, theirs[0])
             yield _ratio(f"drift of {share} of {size}, mended by a full run", mended, theirs, Aim("<=", limit))
+    return runs["full"]
 
 
 def _in_turn(fleet: Fleet, lane: str, yardstick: str, pairs: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

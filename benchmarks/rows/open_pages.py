@@ -45,7 +45,7 @@ def measure(servers: Servers) -> list[Ratio]:
                 panel,
                 Calls(panel.settings.vps_sync_api_key.get_secret_value()),
                 servers.postgres_pid,
-                0.7 if servers.quick else 1.5,
+                1.5 if servers.quick else 3,
             )
             alone, beside = asyncio.run(_in_turn(rig, 1 if servers.quick else PAIRS))
             wait_applied(connection, panel.supervisor)
