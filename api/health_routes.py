@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
 from fastapi import APIRouter, Request
 from redis.exceptions import RedisError
 from starlette.responses import JSONResponse, Response
@@ -11,16 +12,18 @@ from starlette.responses import JSONResponse, Response
 from api import openapi
 from api.dependencies import EdgeOf
 from api.http.problems import ProblemError, problem_for
-from api.readiness_states import AWAY, NOT_CONFIGURED, OK, READ_ONLY
+from api.readiness_states import AWAY, NO_SESSION, NOT_CONFIGURED, OK, READ_ONLY
 from panel.broker import async_redis_client, refusal_code, try_work_async
 from panel.journal.calls import DatabaseAwayError
 from panel.journal.relay import Relay
 from panel.migrate import head_revision
 from panel.records.reads import database_health
+from panel.sessions import listening, sqlstate
 
 router = APIRouter(tags=["health"])
 
 REDIS_S = 0.5
+REACH_S = 0.5
 
 
 @router.get("/healthz", summary="Is the process alive", responses=openapi.HEALTH_RESPONSES)
@@ -48,12 +51,19 @@ async def _database(edge: EdgeOf) -> str:
     try:
         revision, writable = await edge.read(database_health(edge.reader))
     except DatabaseAwayError as error:
-        state = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
-        return AWAY if state is None else f"away (SQLSTATE {state})"
+        return await _away(error.__cause__, edge.settings.database_url)
     wanted = await asyncio.to_thread(head_revision)
     if revision != wanted:
         return f"at migration {revision or 'none'}, this version needs {wanted}"
     return OK if writable else READ_ONLY
+
+
+async def _away(fault: BaseException | None, url: str) -> str:
+    if fault is not None and (state := sqlstate(fault)) is not None:
+        return f"away (SQLSTATE {state})"
+    # Exactly this class: the others are timeouts.
+    refused = type(getattr(fault, "orig", None)) is psycopg.OperationalError
+    return NO_SESSION if refused and await asyncio.to_thread(listening, url, REACH_S) else AWAY
 
 
 async def _redis(url: str) -> str:

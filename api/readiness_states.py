@@ -11,6 +11,7 @@ from dataclasses import dataclass
 OK = "ok"
 READ_ONLY = "read-only"
 AWAY = "away"
+NO_SESSION = "away (gives no session)"
 NOT_CONFIGURED = "not configured"
 
 
@@ -38,8 +39,14 @@ READINESS = (
         "bring it back; `panel-sync doctor` names the fault",
     ),
     ReadinessState(
+        "database", NO_SESSION, 503,
+        "something answers at its address and lets nobody in: a wrong password, no such database, too many "
+        "connections, or it is just starting",
+        "`panel-sync doctor` shows what the server says",
+    ),
+    ReadinessState(
         "database", "away (SQLSTATE {code})", 503,
-        "it answers and refuses with this code (28P01: the password is wrong)",
+        "it answers and refuses with this code (42501: a right is missing)",
         "`panel-sync doctor` explains the code",
     ),
     ReadinessState(

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import redis
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from cli.errors import CommandError
 from panel.broker import fault_of, redis_client, try_work
 from panel.migrate import current_revision, head_revision
-from panel.printable import printable
-from panel.redaction import Redactor, passwords_in
-from panel.server_urls import sqlalchemy_url
-from panel.sessions import sync_engine
+from panel.sessions import listening, refusal, sqlstate, sync_engine
 
 REDIS_TIMEOUT_S = 3.0
 REACH_S = 3.0
@@ -37,7 +33,7 @@ def database_fault(error: DBAPIError, url: str) -> str:
     is shown without the passwords of ``url``. A connection test finds out whether anything listens at all. The text of
     a statement's error is never shown, because it may quote values.
     """
-    state = getattr(error.orig, "sqlstate", None)
+    state = sqlstate(error)
     if state in {"28P01", "28000"}:
         return "the user or the password is refused"
     if state == "3D000":
@@ -46,27 +42,9 @@ def database_fault(error: DBAPIError, url: str) -> str:
         return "the user lacks a right on it"
     if state is not None:
         return f"it answered with error {state}"
-    if not _listening(url):
+    if not listening(url, REACH_S):
         return "it can't be reached"
-    message = printable(" ".join(str(error.orig).split()))
-    return f"no session: {Redactor(passwords_in(url))(message)[:REFUSAL_LENGTH]}"
-
-
-REFUSAL_LENGTH = 500
-"""How many characters of a server's refusal are shown."""
-
-
-def _listening(url: str) -> bool:
-    """Whether anything accepts connections at the URL's address. True if the URL names no single host."""
-    target = make_url(sqlalchemy_url(url))
-    host = target.query.get("hostaddr") or target.query.get("host") or target.host or ""
-    if not isinstance(host, str) or not host or host.startswith(("/", "@")) or "," in host:
-        return True
-    try:
-        with socket.create_connection((host, target.port or 5432), timeout=REACH_S):
-            return True
-    except OSError:
-        return False
+    return f"no session: {refusal(error, url)}"
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ epoch of its lease (:mod:`panel.runs.lease`), and a duty that beat asks for twic
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -25,6 +26,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from panel.deadlines import DEFAULT, Deadlines
+from panel.printable import printable
+from panel.redaction import Redactor, passwords_in
 from panel.server_urls import sqlalchemy_url, verified_postgres_url
 from tracing.spans import Kind, inner_span
 from tracing.statement_names import statement_name
@@ -328,3 +331,37 @@ async def _session_now_async(connection: psycopg.AsyncConnection[Any]) -> int:
 async def _begin_async(connection: psycopg.AsyncConnection[Any]) -> int:
     row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
     return int(row[0]) if row else 0
+
+
+REFUSAL_LENGTH = 500
+"""How many characters of a server's refusal are shown."""
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The code of a database error. None if there was no session yet: then libpq gives no code."""
+    state = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return state if isinstance(state, str) else None
+
+
+def refusal(error: BaseException, url: str) -> str:
+    """The code of a database error. If there is none, what the server or libpq says, without the passwords of ``url``.
+
+    The text of a statement's error is never shown, because it may quote values.
+    """
+    if (state := sqlstate(error)) is not None:
+        return state
+    said = printable(" ".join(str(getattr(error, "orig", error)).split()))
+    return Redactor(passwords_in(url))(said)[:REFUSAL_LENGTH]
+
+
+def listening(url: str, timeout_s: float) -> bool:
+    """Whether anything accepts connections at the URL's address. True if the URL names no single host."""
+    target = make_url(sqlalchemy_url(url))
+    host = target.query.get("hostaddr") or target.query.get("host") or target.host or ""
+    if not isinstance(host, str) or not host or host.startswith(("/", "@")) or "," in host:
+        return True
+    try:
+        with socket.create_connection((host, target.port or 5432), timeout=timeout_s):
+            return True
+    except OSError:
+        return False

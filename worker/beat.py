@@ -24,7 +24,7 @@ from panel.heartbeat import pulse
 from panel.journal.publish import CeleryPublisher
 from panel.monitoring.instruments import beat_sent
 from panel.runs.schedule_duties import ASK
-from panel.sessions import NoSessionError, own_connection, require_session
+from panel.sessions import NoSessionError, own_connection, refusal, require_session
 from panel.settings import get_settings
 from worker.schedule import Entry, Schedule, entries_of
 
@@ -73,7 +73,7 @@ class BeatLock:
             self._held = self._try_to_take()
         except (psycopg.Error, NoSessionError) as error:
             self.release()
-            why = str(error) if isinstance(error, NoSessionError) else None
+            why = str(error) if isinstance(error, NoSessionError) else refusal(error, self._url)
             self._log_change("beat_database_away", logging.WARNING, error=type(error).__name__, why=why)
             return False
         self._log_change("beat_started" if self._held else "beat_standing_by")

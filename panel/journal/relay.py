@@ -26,7 +26,7 @@ from panel.journal.publish import APPLY, SYNC, Doorbell, Outbox, Publisher, call
 from panel.power import due
 from panel.runs import schedule_duties
 from panel.runs.run_requests import request_task
-from panel.sessions import NoSessionError, require_session, sync_engine
+from panel.sessions import NoSessionError, refusal, require_session, sync_engine
 from panel.webhooks import endpoint
 
 log = structlog.get_logger(__name__)
@@ -68,6 +68,7 @@ class Relay:
         webhook: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._url = database_url
         self._engine: Engine = sync_engine(database_url, "panel-sync relay")
         self._outbox = Outbox(publisher)
         self._webhook, self._switched = webhook, False
@@ -136,7 +137,7 @@ class Relay:
                             for _ in connection.notifies(timeout=POLL_S, stop_after=1):
                                 pass
             except (DBAPIError, psycopg.Error, PoolTimeoutError, OSError) as error:
-                log.warning("relay_database_away", error=type(error).__name__)
+                log.warning("relay_database_away", error=type(error).__name__, why=refusal(error, self._url))
                 self._failing = "database away"
             except Exception as error:  # the thread must not end: the API would accept calls that no worker hears of
                 log.exception("relay_failed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from runtime.servers.embedded_postgres import EmbeddedPostgres
 from tests.integration.api.conftest import Secrets
 from tests.integration.api.test_api_sync import CREATE
 from tests.support.databases import Database
+from tests.support.stand_ins.fake_postgres import refusing_postgres
 from tests.support.stand_ins.refusing import refuse
 from tests.support.waiting import PATIENCE_S
 
@@ -163,9 +165,15 @@ async def test_a_failing_disk_is_an_absent_database(site: httpx.AsyncClient, dat
 @pytest.fixture
 async def lonely(secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
     """The API with nothing behind it."""
+    async with _with_database_at(free_port(), secrets) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def _with_database_at(port: int, secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
     settings = load_settings(
         _env_file=None,
-        database_url=f"postgresql://panel:x@127.0.0.1:{free_port()}/panel",
+        database_url=f"postgresql://panel:x@127.0.0.1:{port}/panel",
         vps_sync_api_key=SecretStr(secrets.sync),
         jwt_secret=SecretStr(secrets.jwt),
     )
@@ -186,6 +194,15 @@ async def test_it_starts_without_a_database_and_says_so(lonely: httpx.AsyncClien
     for answer in (await lonely.post("/api/vps/sync", json=CREATE), await lonely.get("/api/vps")):
         assert (answer.status_code, answer.json()["code"]) == (503, "database_away")
         assert answer.headers["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize("sqlstate", ["28P01", "3D000", "53300", "57P03"])
+async def test_a_database_that_lets_nobody_in_is_not_told_to_be_absent(secrets: Secrets, sqlstate: str) -> None:
+    with refusing_postgres(sqlstate, "ВАЖНО", "не сегодня") as port:
+        async with _with_database_at(port, secrets) as client:
+            ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]["database"]) == (503, "away (gives no session)")
+    assert ready.json()["message"] == "The database is away (gives no session)"
 
 
 async def test_ready_with_the_database_and_without_redis(site: httpx.AsyncClient) -> None:

@@ -21,12 +21,14 @@ from lab.simulators.proxmox.server import ProxmoxServer
 from panel.operators.pauses import pause
 from panel.operators.quarantine import note_failures
 from panel.runs.source_states import report_sources
+from runtime.processes.free_ports import free_port
 from runtime.servers.embedded_redis import EmbeddedRedis
 from tests.integration.api.test_api_operators import hold
 from tests.integration.cli.conftest import PanelSync
 from tests.support.databases import Database
 from tests.support.fleets.world import add_user
 from tests.support.keys import random_key
+from tests.support.stand_ins.refusing_redis import refusing_redis
 from worker.beat import BEAT_LOCK
 
 
@@ -207,6 +209,25 @@ class TestRedis:
     def test_a_refused_password(self, panel_sync: PanelSync, redis_server: EmbeddedRedis) -> None:
         out = panel_sync("doctor", REDIS_URL=f"redis://:hunter2@127.0.0.1:{redis_server.port}/0").out
         assert line(out, "Redis", "the password is refused").startswith("problem")
+
+    @pytest.mark.parametrize(
+        ("error", "means"),
+        [
+            ("READONLY You can't write against a read only replica.", "it takes no writes: it is a replica"),
+            ("OOM command not allowed when used memory > 'maxmemory'.", "its memory is full"),
+            ("MISCONF Redis is configured to save RDB snapshots", "it takes no writes because it cannot save"),
+        ],
+    )
+    def test_it_answers_and_takes_no_work(
+        self, panel_sync: PanelSync, redis_server: EmbeddedRedis, error: str, means: str
+    ) -> None:
+        """As a replica or a full one does: it answers PING, and refuses what is written."""
+        with refusing_redis(redis_server.port) as refusing:
+            refusing.error, refusing.but = error, frozenset({b"PING", b"HELLO", b"AUTH", b"CLIENT", b"SELECT"})
+            url = redis_server.url.replace(f":{redis_server.port}/", f":{refusing.port}/")
+            assert line(panel_sync("doctor", REDIS_URL=url).out, "Redis", means).startswith("problem")
+            up = panel_sync("up", REDIS_URL=url, PORT=str(free_port()), FLOWER_PORT=str(free_port()))
+        assert (up.code, means in up.err) == (2, True)
 
 
 class TestSources:

@@ -12,10 +12,12 @@ from tests.support.stand_ins.served import served
 
 @dataclass(slots=True)
 class RefusingRedis:
-    """``error``: what it answers to every command (``READONLY You can't write``), or None. Set from any thread."""
+    """``error``: what it answers to every command (``READONLY You can't write``) but ``but``, or None. Set from any
+    thread."""
 
     port: int = 0
     error: str | None = None
+    but: frozenset[bytes] = frozenset()
     refused: int = 0
 
 
@@ -48,7 +50,7 @@ def refusing_redis(target_port: int) -> Iterator[RefusingRedis]:
         try:
             while True:
                 asked = await command(reader)
-                if stand_in.error is None:
+                if stand_in.error is None or asked.split(b"\r\n", 3)[2].upper() in stand_in.but:
                     forth.write(asked)
                     await forth.drain()
                 else:

@@ -31,7 +31,7 @@ def known(check: str, word: str) -> bool:
 
 
 class RefusalError(Exception):
-    sqlstate = "28P01"
+    sqlstate = "42501"
 
 
 def refused() -> DatabaseAwayError:
@@ -48,7 +48,7 @@ def refused() -> DatabaseAwayError:
         (DatabaseHealth("0001", writable=True), f"at migration 0001, this version needs {head_revision()}"),
         (DatabaseHealth(None, writable=True), f"at migration none, this version needs {head_revision()}"),
         (DatabaseAwayError("away"), "away"),
-        (refused(), "away (SQLSTATE 28P01)"),
+        (refused(), "away (SQLSTATE 42501)"),
     ],
 )
 async def test_of_the_database(answer: DatabaseHealth | DatabaseAwayError, word: str) -> None:
@@ -58,7 +58,8 @@ async def test_of_the_database(answer: DatabaseHealth | DatabaseAwayError, word:
             raise answer
         return answer
 
-    answered = await health_routes._database(cast("Edge", SimpleNamespace(read=read, reader=None)))
+    edge = SimpleNamespace(read=read, reader=None, settings=SimpleNamespace(database_url="postgresql://x@127.0.0.1:1/x"))
+    answered = await health_routes._database(cast("Edge", edge))
     assert answered == word
     assert known("database", answered)
 

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support.stand_ins.fake_postgres import refusing_postgres
 from worker.beat import BeatLock
 
 
@@ -46,3 +47,12 @@ def test_what_libpq_refuses_is_waited_for_without_quoting_it(capsys: pytest.Capt
     assert "beat_database_away" in said.out
     assert "ProgrammingError" in said.out
     assert "s3cr3t" not in said.out + said.err
+
+
+def test_what_the_server_says_is_logged_without_the_password(capsys: pytest.CaptureFixture[str]) -> None:
+    with refusing_postgres("28P01", "ВАЖНО", "пароль s3cr3t-value не подошёл") as port:
+        assert not BeatLock(f"postgresql://panel:s3cr3t-value@127.0.0.1:{port}/panel").hold()
+    said = capsys.readouterr().out
+    assert "beat_database_away" in said
+    assert "не подошёл" in said
+    assert "s3cr3t" not in said
