@@ -37,7 +37,8 @@ _REMOVABLE = {"ended-but-running", "guest-without-order", "deleted-but-alive"}
 """Findings after which an operator may remove the guest. So they say which machine it is, and what else names it."""
 
 READ_LATELY = timedelta(hours=1)
-"""How old a guest's configuration may be when a finding calls the guest removable. It is read every half hour."""
+"""How old a guest's configuration may be when a finding calls the guest removable. If its record's order has ended, it
+is read every half hour; that of other guests comes up in the rolling read."""
 
 
 def _removal_advice(case: Case, world: World) -> str:

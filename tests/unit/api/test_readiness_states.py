@@ -58,7 +58,9 @@ async def test_of_the_database(answer: DatabaseHealth | DatabaseAwayError, word:
             raise answer
         return answer
 
-    edge = SimpleNamespace(read=read, reader=None, settings=SimpleNamespace(database_url="postgresql://x@127.0.0.1:1/x"))
+    edge = SimpleNamespace(
+        read=read, reader=None, settings=SimpleNamespace(database_url="postgresql://x@127.0.0.1:1/x")
+    )
     answered = await health_routes._database(cast("Edge", edge))
     assert answered == word
     assert known("database", answered)

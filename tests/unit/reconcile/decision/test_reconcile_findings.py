@@ -237,3 +237,17 @@ def test_of_a_deleted_record_whose_order_goes_on_it_says_which_machine_it_is(see
     (told,) = [f for f in found.findings if f.class_ == "deleted-but-alive"]
     assert said in told.reason
     assert told.severity == "alarm"
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        pytest.param({"fingerprint_read_at": ago(hours=2)}, "do not remove guest main/100", id="read long ago"),
+        pytest.param({}, "smbios:", id="its own"),
+    ],
+)
+def test_of_a_guest_whose_order_vanished_it_says_which_machine_it_is(seen: dict[str, Any], said: str) -> None:
+    there = guest(**{"fingerprint_seen": 2, "fingerprint_read_at": ago(minutes=5)} | seen)
+    found = plan(world(guests=(there,), records=(record(),), order_absences={"1": absence()}), POLICY)
+    (told,) = [f for f in found.findings if f.class_ == "guest-without-order"]
+    assert said in told.reason
