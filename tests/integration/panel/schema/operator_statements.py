@@ -19,7 +19,7 @@ from panel.adoptions.known import Reading
 from panel.journal import dead_letters
 from panel.journal.restore import restore_vps
 from panel.observations.proof import Proof
-from panel.operators import audit, findings, holds, metrics, pauses, quarantine
+from panel.operators import audit, findings, holds, metrics, pauses, quarantine, user_maps
 from panel.operators.actions import adoptions
 from panel.operators.actions.adoptions import SeenGuest
 from panel.operators.audit import Use
@@ -140,6 +140,9 @@ def _reports(connection: Connection) -> None:
             write_money(connection, of, subject, MoneyFilter(), io.StringIO())
     assert list_deleted(connection, DeletedFilter(), limit=50)
     changed_lately(connection, limit=10)
+    user_maps.users_by_email(connection)
+    user_maps.mapped_ids(connection)
+    user_maps.orders_by_owner(connection)
     for state in (None, "queued", "dead"):
         list_operations(connection, state=state, limit=50)
 
