@@ -61,9 +61,13 @@ async def _database(edge: EdgeOf) -> str:
 async def _away(fault: BaseException | None, url: str) -> str:
     if fault is not None and (state := sqlstate(fault)) is not None:
         return f"away (SQLSTATE {state})"
-    # Exactly this class: the others are timeouts.
-    refused = type(getattr(fault, "orig", None)) is psycopg.OperationalError
-    return NO_SESSION if refused and await asyncio.to_thread(listening, url, REACH_S) else AWAY
+    if type(getattr(fault, "orig", None)) is not psycopg.OperationalError:  # a timeout is a subclass of it
+        return AWAY
+    try:
+        async with asyncio.timeout(REACH_S):  # to look up a name may take longer than to connect
+            return NO_SESSION if await asyncio.to_thread(listening, url, REACH_S) else AWAY
+    except TimeoutError:
+        return AWAY
 
 
 async def _redis(url: str) -> str:

@@ -42,7 +42,7 @@ def database_fault(error: DBAPIError, url: str) -> str:
         return "the user lacks a right on it"
     if state is not None:
         return f"it answered with error {state}"
-    if not listening(url, REACH_S):
+    if listening(url, REACH_S) is False:
         return "it can't be reached"
     return f"no session: {refusal(error, url)}"
 

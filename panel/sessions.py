@@ -354,12 +354,12 @@ def refusal(error: BaseException, url: str) -> str:
     return Redactor(passwords_in(url))(said)[:REFUSAL_LENGTH]
 
 
-def listening(url: str, timeout_s: float) -> bool:
-    """Whether anything accepts connections at the URL's address. True if the URL names no single host."""
+def listening(url: str, timeout_s: float) -> bool | None:
+    """Whether anything accepts connections at the URL's address. None if the URL names no single host."""
     target = make_url(sqlalchemy_url(url))
     host = target.query.get("hostaddr") or target.query.get("host") or target.host or ""
     if not isinstance(host, str) or not host or host.startswith(("/", "@")) or "," in host:
-        return True
+        return None
     try:
         with socket.create_connection((host, target.port or 5432), timeout=timeout_s):
             return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -165,15 +166,15 @@ async def test_a_failing_disk_is_an_absent_database(site: httpx.AsyncClient, dat
 @pytest.fixture
 async def lonely(secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
     """The API with nothing behind it."""
-    async with _with_database_at(free_port(), secrets) as client:
+    async with _with_database_at(f"postgresql://panel:x@127.0.0.1:{free_port()}/panel", secrets) as client:
         yield client
 
 
 @contextlib.asynccontextmanager
-async def _with_database_at(port: int, secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
+async def _with_database_at(url: str, secrets: Secrets) -> AsyncIterator[httpx.AsyncClient]:
     settings = load_settings(
         _env_file=None,
-        database_url=f"postgresql://panel:x@127.0.0.1:{port}/panel",
+        database_url=url,
         vps_sync_api_key=SecretStr(secrets.sync),
         jwt_secret=SecretStr(secrets.jwt),
     )
@@ -199,10 +200,16 @@ async def test_it_starts_without_a_database_and_says_so(lonely: httpx.AsyncClien
 @pytest.mark.parametrize("sqlstate", ["28P01", "3D000", "53300", "57P03"])
 async def test_a_database_that_lets_nobody_in_is_not_told_to_be_absent(secrets: Secrets, sqlstate: str) -> None:
     with refusing_postgres(sqlstate, "ВАЖНО", "не сегодня") as port:
-        async with _with_database_at(port, secrets) as client:
+        async with _with_database_at(f"postgresql://panel:x@127.0.0.1:{port}/panel", secrets) as client:
             ready = await client.get("/readyz")
     assert (ready.status_code, ready.json()["checks"]["database"]) == (503, "away (gives no session)")
     assert ready.json()["message"] == "The database is away (gives no session)"
+
+
+async def test_an_absent_server_behind_a_socket_file_is_not_said_to_answer(secrets: Secrets, tmp_path: Path) -> None:
+    async with _with_database_at(f"postgresql://panel:x@/panel?host={tmp_path}", secrets) as client:
+        ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]["database"]) == (503, "away")
 
 
 async def test_ready_with_the_database_and_without_redis(site: httpx.AsyncClient) -> None:
