@@ -1,4 +1,4 @@
-"""Tells the open streams of a process when records of their users changed.
+"""Tells the open streams of a process when what their users' pages show changed.
 
 One query a second serves all streams, and there is none while no stream is open. A stream waits for an event of the
 loop: it holds no connection to the database. While the database is away, streams stay open and hear of changes later.
@@ -7,6 +7,7 @@ loop: it holds no connection to the database. While the database is away, stream
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -24,6 +25,10 @@ log = structlog.get_logger(__name__)
 
 LOOK_S = 1.0
 """Seconds between two looks at the records."""
+
+TOLD_AT_ONCE = 100
+"""How many users are told in one look. Each then reads a page. When a cluster with hundreds of them fails, or the
+process was started again, their reads must not hold up sync calls."""
 
 STREAMS = 1_000
 """Of one process. They are no part of the connections that :mod:`api.http.protocol` allows other callers."""
@@ -61,7 +66,7 @@ class LiveChanges:
         self._engine, self._deadlines = engine, deadlines
         self._streams: set[Stream] = set()
         self._of_user: Counter[int] = Counter()
-        self._marks: dict[int, str | None] = {}  # as last seen, of users with a stream
+        self._marks: dict[int, str] = {}  # as last told, of users with a stream
         self._any_open = asyncio.Event()
         self._released = False
         self._away = False
@@ -147,8 +152,9 @@ class LiveChanges:
             self._away = True
             return
         self._away = False
-        changed = {user for user in users if user not in self._marks or self._marks[user] != marks.get(user)}
+        changed = [user for user in users if user in self._of_user and self._marks.get(user) != marks[user]]
+        told = set(random.sample(changed, min(len(changed), TOLD_AT_ONCE)))  # the others in a later look, none for ever
         for stream in self._streams:
-            if stream.user_id in changed:
+            if stream.user_id in told:
                 stream.woken.set()
-        self._marks.update({user: marks.get(user) for user in users if user in self._of_user})
+        self._marks.update({user: marks[user] for user in told})

@@ -32,6 +32,11 @@ class ShownVps:
     updated_at: datetime
     now: datetime
 
+    @property
+    def tells_age(self) -> bool:
+        """Whether its state is shown with its age."""
+        return self.state in {"unknown", "paused"}
+
 
 def shown(row: Mapping[str, Any], *, paused: bool = False) -> ShownVps:
     """What a page shows of a row of ``records_query``. ``paused``: it is one of ``paused_among``."""

@@ -36,6 +36,10 @@ from panel.statistics.requests import Wanted as WantedStatistics
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 PER_PAGE = 25
+AGES_RENEWED_EVERY_S = 60
+RENEWED_EVERY_S = 300
+"""A list that tells no age changes with what its stream tells. The clock brings a pause by operators, and a page whose
+stream is refused."""
 CHANGES = 30
 """How many changes and power actions the page of a VPS shows, the newest ones."""
 
@@ -65,13 +69,15 @@ async def list_vps(
     )
     paused = await _paused(edge, rows, began) if pauses["in_force"] else frozenset()
     asked = {name: value for name, value in (("q", search), ("status", status)) if value}
+    all_vps = [shown(row, paused=row["id"] in paused) for row in rows[:PER_PAGE]]
     following = None
     if len(rows) > PER_PAGE:
         following = link("/?" + urlencode(asked | {"cursor": cursor_after(rows[PER_PAGE - 1]["id"])}))
     return page(
         request,
         "list.html",
-        all_vps=[shown(row, paused=row["id"] in paused) for row in rows[:PER_PAGE]],
+        all_vps=all_vps,
+        renewed_every_s=AGES_RENEWED_EVERY_S if any(vps.tells_age for vps in all_vps) else RENEWED_EVERY_S,
         under_way={one["vps_id"]: wish_of(one["action"], force=one["force"]) for one in open_ones},
         statuses=STATUSES,
         search=search,

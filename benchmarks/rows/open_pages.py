@@ -1,7 +1,8 @@
 """Sync calls over HTTP while 500 pages of customers are open, against the same panel while none is open.
 
-An open page holds a stream of live changes, and reads itself again once a minute. The calls are for customers of whom
-no page is open: what is measured is the cost of pages that wait.
+An open page holds a stream of live changes, and reads itself again as often as a list of VPS does. The calls are for
+customers of whom no page is open: what is measured is the cost of pages that wait. What reads the pages is no browser
+but prepared bytes, so that it takes nothing from the panel's cores.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,19 +20,21 @@ import httpx
 import psycopg
 
 from api.client.live_changes import CHANGED, OPENED, STREAMS_OF_USER
+from api.pages.vps_routes import RENEWED_EVERY_S
 from benchmarks.live import LivePanel, live_panel
 from benchmarks.measure import Aim, Ratio
 from benchmarks.measuring.bursts import Measured, compared, measured
-from benchmarks.measuring.model import check, wait_applied
-from benchmarks.rows.calls import CONNECTIONS, Calls
+from benchmarks.measuring.load import Burst, burst, request
+from benchmarks.measuring.model import check, complain, wait_applied
+from benchmarks.rows.calls import CONNECTIONS, VPS, Calls
 from benchmarks.servers import Servers
 from cli.operating.tokens import client_token
 
 PAGES = 500
 CUSTOMERS = -(-PAGES // STREAMS_OF_USER)
 FIRST_CUSTOMER = 1_000
-RENEWED_EVERY_S = 60
 PAIRS = 4
+LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)")
 
 
 def measure(servers: Servers) -> list[Ratio]:
@@ -47,6 +52,7 @@ def measure(servers: Servers) -> list[Ratio]:
                 servers.postgres_pid,
                 1.5 if servers.quick else 3,
             )
+            rig.calls.promised(_first_vps(rig))
             alone, beside = asyncio.run(_in_turn(rig, 1 if servers.quick else PAIRS))
             wait_applied(connection, panel.supervisor)
         check(url, rig.calls.model)
@@ -84,6 +90,18 @@ async def _in_turn(rig: Rig, pairs: int) -> tuple[list[Measured], list[Measured]
     return alone, beside
 
 
+def _first_vps(rig: Rig) -> Burst:
+    """A VPS for each customer who looks at pages."""
+    headers = {"X-API-Key": rig.calls.key}
+    sold = [
+        VPS | {"user_id": user, "name": f"own-{user}"} for user in range(FIRST_CUSTOMER, FIRST_CUSTOMER + CUSTOMERS)
+    ]
+    calls = [
+        request("POST", "/api/vps/sync", headers, json.dumps({"action": "create", "vps": vps}).encode()) for vps in sold
+    ]
+    return burst(rig.panel.settings.port, calls, connections=1)
+
+
 @contextlib.asynccontextmanager
 async def _open_pages(panel: LivePanel) -> AsyncIterator[None]:
     """All pages, as long as the block lasts."""
@@ -93,17 +111,16 @@ async def _open_pages(panel: LivePanel) -> AsyncIterator[None]:
     streams = [await _stream(panel, tokens[user]) for user in open_pages]
     for reader, _ in streams:  # each is told once to read the page again: that is the cost of opening it
         await reader.readuntil(CHANGED)
-    async with contextlib.AsyncExitStack() as stack:
-        browsers = [await stack.enter_async_context(_browser(panel, token)) for token in tokens.values()]
-        renewing = asyncio.create_task(_renew(browsers))
-        try:
-            yield
-        finally:
-            renewing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewing
-            for _, writer in streams:
-                writer.close()
+    pages = [_page(panel, user, token) for user, token in tokens.items()]
+    renewing = asyncio.create_task(_renew(panel, pages))
+    try:
+        yield
+        complain([f"a page could not be renewed: {renewing.exception()}"] if renewing.done() else [])
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+        for _, writer in streams:
+            writer.close()
 
 
 async def _stream(panel: LivePanel, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -113,17 +130,22 @@ async def _stream(panel: LivePanel, token: str) -> tuple[asyncio.StreamReader, a
     return reader, writer
 
 
-@contextlib.asynccontextmanager
-async def _browser(panel: LivePanel, token: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A browser that is signed in."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{panel.settings.port}", trust_env=False) as browser:
-        answer = await browser.post("/sign-in", data={"token": token}, headers={"Sec-Fetch-Site": "same-origin"})
-        if answer.status_code != httpx.codes.SEE_OTHER:
-            raise RuntimeError(f"not signed in: {answer.status_code}")
-        yield browser
+def _page(panel: LivePanel, user: int, token: str) -> bytes:
+    """What a browser asks for that is signed in and renews its list."""
+    root = f"http://127.0.0.1:{panel.settings.port}"
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    answer = httpx.post(f"{root}/sign-in", data={"token": token}, headers=headers, trust_env=False)
+    complain([] if answer.status_code == httpx.codes.SEE_OTHER else [f"not signed in: {answer.status_code}"])
+    cookies = "; ".join(f"{name}={value}" for name, value in answer.cookies.items())
+    return request("GET", "/", {"Cookie": cookies, "HX-Request": "true", "X-Page-Of": str(user)})
 
 
-async def _renew(browsers: list[httpx.AsyncClient]) -> None:
-    for browser in itertools.cycle(browsers):
-        (await browser.get("/")).raise_for_status()
+async def _renew(panel: LivePanel, pages: list[bytes]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", panel.settings.port)
+    for asked in itertools.cycle(pages):
+        writer.write(asked)
+        head = await reader.readuntil(b"\r\n\r\n")
+        complain([] if head.startswith(b"HTTP/1.1 200") else [f"a page said {head[:30]!r}"])
+        length = LENGTH.search(head)
+        await reader.readexactly(int(length[1]) if length else 0)
         await asyncio.sleep(RENEWED_EVERY_S / PAGES)

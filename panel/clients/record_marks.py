@@ -1,4 +1,4 @@
-"""Whether anything changed among the records of some users, for live updates."""
+"""Whether anything changed of what some users' open pages show, for live updates."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from panel.records.freshness import FRESHNESS, STALE
 from panel.records.reads import reading
 from panel.schema.power_tables import IS_OPEN
 
 
 async def record_marks(engine: AsyncEngine, user_ids: Collection[int]) -> Mapping[int, str]:
-    """For each of these users a mark of all their live records, in one query. It changes when one of them changes,
-    comes or goes, and when a power action begins, gets on or ends. A user without records has none. Raises
+    """For each of these users a mark, in one query. It changes when one of their live records changes, comes or goes,
+    or becomes stale or fresh; when a power action begins, gets on or ends; and when they sign in or out. Raises
     DatabaseAwayError.
 
     It tells nothing of a record, so it needs no role of a client.
@@ -23,8 +24,11 @@ async def record_marks(engine: AsyncEngine, user_ids: Collection[int]) -> Mappin
 
 
 MARKS = text(
-    "SELECT v.user_id,"  # noqa: S608 - own words
-    " md5(string_agg(concat_ws('/', v.id, v.version, a.id, a.state, a.step), ',' ORDER BY v.id)) AS mark"
-    f" FROM vps v LEFT JOIN power_actions a ON a.vps_id = v.id AND a.{IS_OPEN}"
-    " WHERE v.user_id = ANY(CAST(:ids AS bigint[])) AND v.deleted_at IS NULL GROUP BY v.user_id"
+    "SELECT u.user_id, md5(concat_ws(';',"  # noqa: S608 - own words
+    f" (SELECT string_agg(concat_ws('/', v.id, v.version, {STALE}, a.id, a.state, a.step), ',' ORDER BY v.id)"
+    f" FROM {FRESHNESS} LEFT JOIN power_actions a ON a.vps_id = v.id AND a.{IS_OPEN}"
+    " WHERE v.user_id = u.user_id AND v.deleted_at IS NULL),"
+    " (SELECT string_agg(c.token_hash, ',' ORDER BY c.token_hash) FROM client_sessions c"
+    " WHERE c.user_id = u.user_id))) AS mark"
+    " FROM unnest(CAST(:ids AS bigint[])) AS u (user_id)"
 )

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from domain.record_columns import MAX_ID, Kind, Reader, names, seen_by
-from domain.records import STALE_AFTER
 from panel.clients.round_trips import Query, RoundTrips, Row, Statement
+from panel.records.freshness import FRESHNESS, STALE
 from panel.records.public import SHOWN
 
 CLIENT_COLUMNS = names(seen_by(Reader.CLIENT))
@@ -61,18 +61,10 @@ def _values(
     return (*map(str, (user_id, least, most, limit)), status, search)
 
 
-# Every complete read of its node confirms a linked record, unless the guest showed something else. An unlinked record
-# shows what the main site said last. Nothing ever confirms that again, so it is never stale.
 _FOUND = (
     f"SELECT {', '.join(f'v.{name}' for name in CLIENT_COLUMNS)},"  # noqa: S608 - own words
-    " as_of.as_of, CASE WHEN seen.seen THEN 'proxmox' ELSE v.power_source END AS source,"
-    f" linked.linked AND statement_timestamp() - as_of.as_of > make_interval(secs => {STALE_AFTER.total_seconds()})"
-    " AS stale"
-    " FROM vps v LEFT JOIN scopes s ON s.source = 'proxmox:' || v.cluster AND s.scope = v.node"
-    " CROSS JOIN LATERAL (SELECT v.link_state IN ('verified', 'unverified', 'pushed') AS linked) AS linked"
-    " CROSS JOIN LATERAL (SELECT linked.linked AND v.power_unconfirmed_since IS NULL"
-    " AND coalesce(s.began_at > v.power_as_of, false) AS seen) AS seen"
-    " CROSS JOIN LATERAL (SELECT CASE WHEN seen.seen THEN s.began_at ELSE v.power_as_of END AS as_of) AS as_of"
+    f" as_of.as_of, CASE WHEN seen.seen THEN 'proxmox' ELSE v.power_source END AS source, {STALE} AS stale"
+    f" FROM {FRESHNESS}"
     " WHERE v.user_id = $1::bigint AND v.deleted_at IS NULL AND v.id BETWEEN $2::bigint AND $3::bigint"
     " AND ($5::text = '' OR v.status = $5::text)"
     " AND ($6::text = ''"

@@ -14,7 +14,7 @@ document.addEventListener("click", async (event) => {
   answer.textContent = button.dataset.copied;
   document.getElementById("copied").replaceChildren(answer);
 });
-// A renewal that failed is tried again soon: the next one by the clock may be a minute away, and no change tells itself
+// A renewal that failed is tried again soon: the next one by the clock may be minutes away, and no change tells itself
 // twice. The pages of a fleet do not all come back in the same second.
 const lookAgain = (event) => {
   const refused = event.detail.ctx?.response?.status;

@@ -30,7 +30,7 @@ class Records:
         self.looked.set()
         if self.away:
             raise DatabaseAwayError("OperationalError")
-        return {user: mark for user, mark in self.marks.items() if user in user_ids}
+        return {user: self.marks.get(user, "") for user in user_ids}
 
     async def look(self) -> None:
         """Wait for a look that begins from now on."""
@@ -72,6 +72,21 @@ async def test_each_hears_of_its_own_user_and_first_of_what_was_before(live: Liv
     assert records.asked[-1] == [5, 6], "one question for all"
     again = live.open(6)
     assert [await anext(live.messages(again)), await anext(borises)] == [OPENED, CHANGED]
+
+
+async def test_a_look_tells_only_so_many_users_and_the_next_ones_tell_the_others(
+    live: LiveChanges, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_changes, "TOLD_AT_ONCE", 2)
+    streams = [live.open(user) for user in range(1, 8)]
+    told_before: set[int] = set()
+    while len(told_before) < len(streams):
+        await records.look()
+        told = {stream.user_id for stream in streams if stream.woken.is_set()}
+        # Two looks may have ended since, and one may have begun.
+        assert told_before <= told
+        assert len(told - told_before) <= 3 * live_changes.TOLD_AT_ONCE
+        told_before = told
 
 
 async def test_nothing_is_asked_while_no_stream_is_open(live: LiveChanges, records: Records) -> None:
