@@ -71,6 +71,44 @@ def test_without_proxmox_the_pages_say_how_old_they_are(visit: Visit, shop: Shop
     looks_again_until(operator, lambda: good.count() == 1, "Proxmox to be believed again")
 
 
+def test_a_page_hears_of_changes_on_a_slow_line(visit: Visit, shop: Shop) -> None:
+    """The script of the streams arrives long after htmx has run."""
+    anna = visit()
+    page = anna.comes_as(ANNA)
+    held = list[Route]()
+    page.route("**/hx-sse.min.js*", lambda route: held.append(route))  # noqa: PLW0108 - it looks at the parameters
+    page.goto("/", wait_until="commit")
+    wait_until(lambda: page.evaluate("'htmx' in window") and held, "the script of the streams to be asked for")
+    page.evaluate("new Promise((done) => setTimeout(done))")
+    events = f"{shop.panel.url}/api/vps/events"
+    with page.expect_response(lambda answer: answer.url == events and answer.status == 200):
+        held[0].continue_()
+
+
+def test_a_stream_that_could_not_be_opened_is_opened_soon(visit: Visit, shop: Shop) -> None:
+    """The page was loaded, and its stream met a panel that was away."""
+    (vps,) = shop.sell(ANNA, "early")
+    anna = visit(refusals={503})
+    page = anna.comes_as(ANNA)
+    events = f"{shop.panel.url}/api/vps/events"
+    asked = list[str]()
+
+    def away(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=503)
+
+    page.route(events, away)
+    anna.goes("/")
+    # The browser's events come in while it is asked for something.
+    wait_until(lambda: page.evaluate("true") and len(asked) > 1, "a second try to open the stream")
+    with page.expect_response(lambda answer: answer.url == events and answer.status == 200):
+        page.unroute(events, away)
+    mark(page)
+    shop.world.site.set_status(vps.order_id, "suspended")
+    expect(badge(page, vps.name)).to_have_text("Suspended")
+    assert is_marked(page)
+
+
 def test_a_renewal_that_failed_is_made_again_soon(visit: Visit, shop: Shop) -> None:
     """The only event that tells of the change meets a panel that is away. The clock of the page stands still, so its
     renewal of each minute does not help."""

@@ -15,11 +15,14 @@ document.addEventListener("click", async (event) => {
   document.getElementById("copied").replaceChildren(answer);
 });
 // A renewal that failed is tried again soon: the next one by the clock may be minutes away, and no change tells itself
-// twice. The pages of a fleet do not all come back in the same second.
+// twice. So is a stream that could not be opened; one that breaks off later opens itself again. The pages of a fleet do
+// not all come back in the same second.
+const PAUSES = { live: 3000, stream: 10000 };
 const lookAgain = (event) => {
+  const { id } = event.target;
   const refused = event.detail.ctx?.response?.status;
-  if (event.target.id !== "live" || (refused && refused < 500)) return;
-  setTimeout(() => htmx.trigger("#live", "look-again"), 3000 + 4000 * Math.random());
+  if (!(id in PAUSES) || (refused && refused < 500)) return;
+  setTimeout(() => htmx.trigger(`#${id}`, "look-again"), PAUSES[id] + 4000 * Math.random());
 };
 document.addEventListener("htmx:response:error", lookAgain);
 document.addEventListener("htmx:error", lookAgain);
