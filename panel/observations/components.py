@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-BUDGET = 40_000
+BUDGET = 80_000
 """How many orders, records and guests a run loads at most, so that a flood costs time and not memory.
 
 Half of it is for components. They are taken until they fill a quarter of it. The last one is taken whole and has up to
