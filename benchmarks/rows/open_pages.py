@@ -33,7 +33,7 @@ from cli.operating.tokens import client_token
 PAGES = 500
 CUSTOMERS = -(-PAGES // STREAMS_OF_USER)
 FIRST_CUSTOMER = 1_000
-PAIRS = 4
+PAIRS = 8
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)")
 
 
@@ -107,11 +107,12 @@ async def _open_pages(panel: LivePanel) -> AsyncIterator[None]:
     """All pages, as long as the block lasts."""
     customers = range(FIRST_CUSTOMER, FIRST_CUSTOMER + CUSTOMERS)
     tokens = {user: client_token(panel.settings, user, datetime.now(UTC), timedelta(hours=1)) for user in customers}
+    # They sign in first: a sign-in is told to all streams of its customer.
+    pages = [_page(panel, user, token) for user, token in tokens.items()]
     open_pages = list(itertools.islice(itertools.cycle(customers), PAGES))
     streams = [await _stream(panel, tokens[user]) for user in open_pages]
     for reader, _ in streams:  # each is told once to read the page again: that is the cost of opening it
         await reader.readuntil(CHANGED)
-    pages = [_page(panel, user, token) for user, token in tokens.items()]
     renewing = asyncio.create_task(_renew(panel, pages))
     try:
         yield
