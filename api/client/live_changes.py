@@ -27,8 +27,8 @@ LOOK_S = 1.0
 """Seconds between two looks at the records."""
 
 TOLD_AT_ONCE = 100
-"""How many users are told in one look. Each then reads a page. When a cluster with hundreds of them fails, or the
-process was started again, their reads must not hold up sync calls."""
+"""How many users one look tells at most. Each then reads their page. Hundreds change at the same time when a cluster
+fails or the process was started again, and their reads must not hold up sync calls."""
 
 STREAMS = 1_000
 """Of one process. They are no part of the connections that :mod:`api.http.protocol` allows other callers."""
@@ -153,7 +153,8 @@ class LiveChanges:
             return
         self._away = False
         changed = [user for user in users if user in self._of_user and self._marks.get(user) != marks[user]]
-        told = set(random.sample(changed, min(len(changed), TOLD_AT_ONCE)))  # the others in a later look, none for ever
+        # Drawn by lot, so that nobody is left to later looks again and again.
+        told = set(random.sample(changed, min(len(changed), TOLD_AT_ONCE)))
         for stream in self._streams:
             if stream.user_id in told:
                 stream.woken.set()

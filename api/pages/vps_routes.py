@@ -37,9 +37,10 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 PER_PAGE = 25
 AGES_RENEWED_EVERY_S = 60
+"""How often a list that shows ages is read again."""
 RENEWED_EVERY_S = 300
-"""A list that tells no age changes with what its stream tells. The clock brings a pause by operators, and a page whose
-stream is refused."""
+"""How often any other list is read again, besides whenever its stream tells of a change. No stream tells of a pause by
+operators, and a page may have no stream."""
 CHANGES = 30
 """How many changes and power actions the page of a VPS shows, the newest ones."""
 

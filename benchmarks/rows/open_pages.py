@@ -1,8 +1,8 @@
 """Sync calls over HTTP while 500 pages of customers are open, against the same panel while none is open.
 
 An open page holds a stream of live changes, and reads itself again as often as a list of VPS does. The calls are for
-customers of whom no page is open: what is measured is the cost of pages that wait. What reads the pages is no browser
-but prepared bytes, so that it takes nothing from the panel's cores.
+customers of whom no page is open: what is measured is the cost of pages that wait. Prepared bytes
+ask for the pages, not a browser, so that the asking takes little of the panel's cores.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def test_a_stream_that_could_not_be_opened_is_opened_soon(visit: Visit, shop: Sh
 
     page.route(events, away)
     anna.goes("/")
-    # The browser's events come in while it is asked for something.
+    # Playwright hands over the page's requests only while it is called.
     wait_until(lambda: page.evaluate("true") and len(asked) > 1, "a second try to open the stream")
     with page.expect_response(lambda answer: answer.url == events and answer.status == 200):
         page.unroute(events, away)

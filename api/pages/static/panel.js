@@ -14,9 +14,9 @@ document.addEventListener("click", async (event) => {
   answer.textContent = button.dataset.copied;
   document.getElementById("copied").replaceChildren(answer);
 });
-// A renewal that failed is tried again soon: the next one by the clock may be minutes away, and no change tells itself
-// twice. So is a stream that could not be opened; one that breaks off later opens itself again. The pages of a fleet do
-// not all come back in the same second.
+// A renewal that failed is tried again soon: the next one by the clock may be minutes away, and a change is told only
+// once. A stream that could not be opened is tried again, too. (The extension itself opens one again that breaks off.)
+// The pauses differ by chance, so that the pages of a fleet do not all come back in the same second.
 const PAUSES = { live: 3000, stream: 10000 };
 const lookAgain = (event) => {
   const { id } = event.target;

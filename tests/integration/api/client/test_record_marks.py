@@ -10,16 +10,11 @@ from sqlalchemy import Engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from panel.clients.record_marks import record_marks
+from tests.integration.api.client.test_api_freshness import NODE_READ
 from tests.integration.api.conftest import Worker
 from tests.integration.api.test_api_sync import create
 
-READ = """
-WITH r AS (INSERT INTO runs (kind, trigger, epoch, state) VALUES ('fast', 'test', 1, 'done') RETURNING id),
- s AS (INSERT INTO snapshots (run_id, source, scope, complete, count)
-  SELECT id, 'proxmox:pve', 'n1', true, 1 FROM r RETURNING id)
-INSERT INTO scopes (source, scope, snapshot_id, began_at, count)
- SELECT 'proxmox:pve', 'n1', id, clock_timestamp(), 1 FROM s
-"""
+READ = NODE_READ.replace(":ago", "0")
 LOOKED_AT = "UPDATE vps SET power_as_of = clock_timestamp() - interval '%s minutes'"
 SIGNED_IN = (
     "INSERT INTO client_sessions (token_hash, user_id, credential, expires_at)"
@@ -48,16 +43,17 @@ async def test_a_mark_changes_with_what_a_page_shows(
     worker.apply((await site.post("/api/vps/sync", json=call)).json()["operation"]["id"])
     with engine.begin() as connection:
         connection.execute(text(before))
-    first = await _marks(engine)
+    first = await marks(engine)
     assert set(first) == {5, 6}
-    assert await _marks(engine) == first
+    assert await marks(engine) == first
     with engine.begin() as connection:
         connection.execute(text(change))
-    then = await _marks(engine)
+    then = await marks(engine)
     assert {user for user in then if then[user] != first[user]} == whose
 
 
-async def _marks(engine: Engine) -> Mapping[int, str]:
+async def marks(engine: Engine) -> Mapping[int, str]:
+    """Of Anna and Boris."""
     reader = create_async_engine(engine.url)
     try:
         return await record_marks(reader, [5, 6])

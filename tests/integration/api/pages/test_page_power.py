@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from api.http.problems import ProblemError
 from api.main import create_app
 from api.pages import vps_routes
-from panel.clients.record_marks import record_marks
 from panel.journal.calls import DatabaseAwayError
 from panel.settings import ProxmoxCluster, Settings
+from tests.integration.api.client.test_record_marks import marks
 from tests.integration.api.conftest import Secrets
 from tests.integration.api.pages.conftest import OWN, browser, form_token, sign_in
 from tests.support.fleets.switchable import Place, make_switchable, spoil
@@ -70,15 +69,6 @@ def what_happened(page: httpx.Response) -> str:
     """The list of changes, without markup."""
     part = page.text.partition('<ol class="activity">')[2].partition("</ol>")[0]
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", part)).strip()
-
-
-async def marks(engine: Engine) -> Mapping[int, str]:
-    """Of Anna's records, as open pages are told of changes."""
-    reader = create_async_engine(engine.url)
-    try:
-        return await record_marks(reader, [5])
-    finally:
-        await reader.dispose()
 
 
 async def press(client: httpx.AsyncClient, action: str, **fields: str) -> httpx.Response:

@@ -164,12 +164,14 @@ async def test_what_a_page_says_of_each_state(annas: httpx.AsyncClient, fleet: F
         "error: Error": ["bad"],
         "creating: Being created": ["info"],
     }
+    assert "every 300s" in (await annas.get("/")).text, "its stream tells what changes"
     await fleet.call(changed(vps, status="running"))
     with engine.begin() as connection:
         connection.execute(text("UPDATE vps SET power_as_of = power_as_of - interval '3 days'"))
     for path in ("/", f"/vps/{vps}"):
         page = await annas.get(path)
         assert badge(page) == "unknown: Unknown, last seen 3 days ago"
+        assert "every 60s" in page.text, "the age moves on"
     russian = await annas.get(f"/vps/{vps}", headers={"Accept-Language": "ru"})
     assert badge(russian) == "unknown: Неизвестно, последний раз видели 3 дня назад"
     assert "4 ядра, ОЗУ 8 ГБ, диск 100 ГБ" in (await annas.get("/", headers={"Accept-Language": "ru"})).text
